@@ -1,0 +1,57 @@
+# demo and test set everything up by themselves; PYTHON=… picks the interpreter.
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench faults clean
+
+# The first interpreter that is new enough and can make a virtual environment.
+FIND_PYTHON = for candidate in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    echo "$$candidate"; exit 0; fi; done; \
+	{ echo "No Python 3.11 or newer that can make a virtual environment was found$(if $(PYTHON), at PYTHON=$(PYTHON))."; \
+	  if command -v apt-get >/dev/null 2>&1; then echo "  sudo apt-get install python3 python3-venv"; \
+	  elif command -v dnf >/dev/null 2>&1; then echo "  sudo dnf install python3.12"; \
+	  elif command -v brew >/dev/null 2>&1; then echo "  brew install python@3.12"; \
+	  else echo "  install Python 3.12 and run: make PYTHON=/path/to/python3.12"; fi; } >&2; exit 1
+
+help:
+	@echo "make demo    a real canary in two minutes: registry, models, traffic, an alias that moves"
+	@echo "             (DEMO_SECONDS=20 make demo tells the whole story by itself and stops)"
+	@echo "make test    everything the tests need, then the tests"
+	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
+	@echo "make bench   speed and memory beside mlflow models serve"
+	@echo "make faults  the damage tests, all of them, with their figures"
+	@echo "make clean   remove the virtual environment, the demo's registry and caches"
+
+$(BIN)/python:
+	@python=$$($(FIND_PYTHON)) && echo "Making $(VENV) with $$($$python --version)" && "$$python" -m venv $(VENV)
+
+$(VENV)/runtime.stamp: pyproject.toml | $(BIN)/python
+	@echo "Installing the gateway and MLflow into $(VENV): about 900 MB on disk, once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml | $(VENV)/runtime.stamp
+	@echo "Installing the test tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/runtime.stamp
+	@$(BIN)/canary-router demo
+
+test: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/test.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

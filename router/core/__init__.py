@@ -1,0 +1,1 @@
+"""Values and decisions: no clock, no I/O, no asyncio, no logging."""

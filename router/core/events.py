@@ -1,0 +1,244 @@
+"""Facts that code reports. One recorder turns them into metrics, another into log lines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.ids import Alias, VersionId
+from router.core.routing import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A request was given to an alias."""
+
+    model: str
+    alias: Alias
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prediction request was answered; once per request, under what its key was given."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    outcome: str
+    """ok, fallback, client_error, model_error, timeout or overloaded."""
+    code: int
+    seconds: float
+    """Last byte read until the answer was ready."""
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A request was refused before a version was chosen; `reason` as in `requests_rejected_total`."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """Production was asked because the canary failed."""
+
+    model: str
+    from_alias: Alias
+    to_alias: Alias
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryFaulted:
+    """The canary failed a request that production could answer."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    kind: str
+    """error, timeout, crash or invalid_output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A version's predict returned, for a request asked under `alias`."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    predict_seconds: float
+    queue_seconds: float
+    rows: int
+    requests: int
+    scores: ScoreCounts | None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasBound:
+    """`alias` now serves `new`; reported after it is true."""
+
+    model: str
+    alias: Alias
+    old: VersionId | None
+    new: VersionId
+    run_id: str
+    flavor: str
+    scores: ScoreSpec | None
+    registry_name: str = ""
+    """What the registry calls this alias, such as `champion` or `stage:Production`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AliasUnbound:
+    """`alias` serves nothing any more."""
+
+    model: str
+    alias: Alias
+    old: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class AliasAspired:
+    """What the registry names under `alias` changed (None: it names nothing)."""
+
+    model: str
+    alias: Alias
+    old: VersionId | None
+    new: VersionId | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionLoaded:
+    """A version reached READY."""
+
+    version: VersionId
+    aliases: tuple[Alias, ...]
+    phase_seconds: Mapping[str, float]
+    """Seconds by phase: fetch, load, warmup."""
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRefused:
+    """A version did not reach READY; `retry_seconds` until the next try."""
+
+    version: VersionId
+    aliases: tuple[Alias, ...]
+    phase: str
+    error: str
+    retry_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDraining:
+    """A version takes no new requests; `requests` are still running in it."""
+
+    version: VersionId
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionGone:
+    """A version's last worker has ended."""
+
+    version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """A worker ended without being asked to; `reason` is exit, signal, predict_timeout or memory."""
+
+    version: VersionId
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReplaced:
+    """A version has its full number of workers again, `seconds` after it lost one."""
+
+    version: VersionId
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """The registry was asked about one model; `error` is empty when it answered."""
+
+    model: str
+    seconds: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigApplied:
+    """A configuration is in force; `changes` are dotted paths, empty at start."""
+
+    digest: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRejected:
+    """A configuration was refused whole; the one in force stays."""
+
+    digest_in_force: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitInForce:
+    """Shares now in force and as configured, as ratios in [0, 1]."""
+
+    model: str
+    in_force: Mapping[Alias, float]
+    configured: Mapping[Alias, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRemoved:
+    """A model left the configuration; its series go."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRestarted:
+    """The template or the agent was started again; `child` names it."""
+
+    child: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadinessChanged:
+    """`/readyz` changed its answer."""
+
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TickFailed:
+    """A control loop's tick raised; the loop goes on."""
+
+    loop: str
+    error: str
+
+
+_OfRequests = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted
+_OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce
+_OfVersions = VersionLoaded | LoadRefused | VersionDraining | VersionGone | WorkerEnded | WorkerReplaced
+_Others = (
+    Polled | ConfigApplied | ConfigRejected | ModelRemoved | ChildRestarted | ReadinessChanged | TickFailed
+)
+Event = _OfRequests | _OfAliases | _OfVersions | _Others
+
+
+class Recorder(Protocol):
+    """Takes facts; never raises, never blocks."""
+
+    def record(self, event: Event) -> None:
+        """Note one fact."""

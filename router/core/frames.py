@@ -1,0 +1,82 @@
+"""Frames between gateway and children: lengths, an orjson header, bodies. Never pickle."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+
+import orjson
+
+_PREFIX = Struct("!IQ")
+_SIZES = "sizes"
+MAX_HEADER_BYTES = 64 << 20
+"""A longer header can only be a torn stream; a poll of ten thousand models stays far below it."""
+MAX_BODY_BYTES = 1 << 34
+"""All bodies of a frame together, 16 GiB; a longer claim can only be a torn stream, not worth waiting for."""
+
+
+class TornFrame(ValueError):
+    """The bytes are not a frame of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message."""
+
+    header: dict[str, Any]
+    bodies: tuple[bytes, ...] = ()
+
+
+def encode_frame(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> list[bytes]:
+    """The frame as buffers to be written one after the other, so that large bodies are not copied.
+
+    Raises ValueError when the header has a `sizes` of its own, TypeError on what orjson can not write, such
+    as text with a lone surrogate. NaN and infinities in the header arrive as None.
+    """
+    if _SIZES in header:
+        raise ValueError(f"the header name {_SIZES!r} is taken")
+    sizes = [len(body) for body in bodies]
+    head = orjson.dumps({**header, _SIZES: sizes}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return [_PREFIX.pack(len(head), sum(sizes)) + head, *bodies]
+
+
+class FrameDecoder:
+    """Cuts a byte stream, however it was chunked, back into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Take more bytes and yield every frame that is now whole. Raises TornFrame."""
+        # Appended here and not in a generator: bytes fed without taking the frames are not lost.
+        self._buffer += data
+        return iter(self._next, None)
+
+    def _next(self) -> Frame | None:
+        if len(self._buffer) < _PREFIX.size:
+            return None
+        head_size, body_size = _PREFIX.unpack_from(self._buffer)
+        if head_size > MAX_HEADER_BYTES or body_size > MAX_BODY_BYTES:
+            raise TornFrame(f"a header of {head_size} bytes and bodies of {body_size}")
+        start = _PREFIX.size + head_size
+        if len(self._buffer) < start + body_size:
+            return None
+        try:
+            header = orjson.loads(memoryview(self._buffer)[_PREFIX.size : start])
+        except orjson.JSONDecodeError as error:
+            raise TornFrame("a header that is not JSON") from error
+        bodies = []
+        for size in _take_sizes(header, body_size):
+            bodies.append(bytes(memoryview(self._buffer)[start : start + size]))
+            start += size
+        del self._buffer[:start]
+        return Frame(header, tuple(bodies))
+
+
+def _take_sizes(header: object, total: int) -> list[int]:
+    sizes = header.pop(_SIZES, None) if isinstance(header, dict) else None
+    if not isinstance(sizes, list) or any(type(size) is not int or size < 0 for size in sizes):
+        raise TornFrame("a header that does not tell the sizes of its bodies")
+    if sum(sizes) != total:
+        raise TornFrame(f"{total} bytes of bodies, of which the header knows {sum(sizes)}")
+    return sizes

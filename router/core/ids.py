@@ -1,0 +1,25 @@
+"""Names of things: aliases as roles, and versions of registered models."""
+
+from dataclasses import dataclass
+from typing import NewType
+
+Alias = NewType("Alias", str)
+"""A role in the split: `production`, `canary`, or one further alias. Not the registry's spelling of it."""
+
+PRODUCTION = Alias("production")
+CANARY = Alias("canary")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VersionId:
+    """One immutable version of a registered model.
+
+    MLflow numbers versions from 1 per registered model; SQL stores answer `int` and REST answers `str`,
+    so whoever reads one from the registry normalises it to `int` first.
+    """
+
+    model: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.model} v{self.number}"

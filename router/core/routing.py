@@ -1,0 +1,117 @@
+"""The routing table, replaced whole and never edited, and the one decision made from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.split import Split, bucket_of
+
+
+class Reason(StrEnum):
+    """Why a request went where it went; values of X-Route-Reason."""
+
+    HASH = "hash"
+    NO_KEY = "no_key"
+    CANARY_ABSENT = "canary_absent"
+    CANARY_NOT_READY = "canary_not_ready"
+    BREAKER_OPEN = "breaker_open"
+    SAME_VERSION = "same_version"
+    FALLBACK = "fallback"
+    DIRECT = "direct"
+
+
+class MissingKey(StrEnum):
+    """What a request without a key gets; values of `key.missing`."""
+
+    BODY = "body"
+    PRODUCTION = "production"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoutes:
+    """How one registered model is served at one instant."""
+
+    model: str
+    salt: str
+    split: Split
+    bound: Mapping[Alias, VersionId] = field(default_factory=dict)
+    """Versions in service by alias; never lacks production once it had it."""
+    aspired: frozenset[Alias] = frozenset()
+    """Aliases the registry named in the last good poll."""
+    broken: frozenset[Alias] = frozenset()
+    """Aliases whose bound version the breaker took out of the split."""
+
+    def __post_init__(self) -> None:
+        # A copy nobody can edit: whoever publishes goes on changing its own dict.
+        object.__setattr__(self, "bound", MappingProxyType(dict(self.bound)))
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """All registered models of this gateway. Readers take one reference; writers publish a new table."""
+
+    models: Mapping[str, ModelRoutes]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "models", MappingProxyType(dict(self.models)))
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """To whom a request was given, and why."""
+
+    alias: Alias
+    version: VersionId
+    reason: Reason
+    bucket: int | None
+    """None when no key was hashed."""
+
+
+def assign(routes: ModelRoutes, key: str | bytes | None, *, keyed: bool = True) -> Assignment | None:
+    """Give `key` to an alias; None when production is not bound, because nothing else stands in for it.
+
+    `key` None goes to production as `no_key`. `keyed` False says the key was made from the body: its share
+    is exact, and the reason is `no_key` unless its alias can not answer or serves production's version.
+    """
+    production = routes.bound.get(PRODUCTION)
+    if production is None:
+        return None
+    if key is None:
+        return Assignment(PRODUCTION, production, Reason.NO_KEY, None)
+    bucket = bucket_of(routes.salt, key)
+    alias = routes.split.alias_of(bucket)
+    plain = Reason.HASH if keyed else Reason.NO_KEY
+    if alias == PRODUCTION:
+        return Assignment(PRODUCTION, production, plain, bucket)
+    version = routes.bound.get(alias)
+    if version is None:
+        absent = Reason.CANARY_NOT_READY if alias in routes.aspired else Reason.CANARY_ABSENT
+        return Assignment(PRODUCTION, production, absent, bucket)
+    if version == production:
+        return Assignment(alias, version, Reason.SAME_VERSION, bucket)
+    if alias in routes.broken:
+        return Assignment(PRODUCTION, production, Reason.BREAKER_OPEN, bucket)
+    return Assignment(alias, version, plain, bucket)
+
+
+def assign_fallback(routes: ModelRoutes, first: Assignment) -> Assignment | None:
+    """The second decision after `first` failed: production or nobody.
+
+    None when `first` was production's version when it was made, also if production has moved since: what
+    production fails is not tried again. None for direct access, which asked for one version.
+    """
+    if first.alias == PRODUCTION or first.reason in (Reason.SAME_VERSION, Reason.DIRECT):
+        return None
+    production = routes.bound.get(PRODUCTION)
+    if production is None or production == first.version:
+        return None
+    return Assignment(PRODUCTION, production, Reason.FALLBACK, first.bucket)
+
+
+def assign_direct(routes: ModelRoutes, alias: Alias) -> Assignment | None:
+    """The version bound to `alias`, whatever the split says; None when nothing is bound to it."""
+    version = routes.bound.get(alias)
+    return Assignment(alias, version, Reason.DIRECT, None) if version else None

@@ -1,0 +1,72 @@
+"""What travels between the gateway and the process that holds a version."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.ids import VersionId
+
+
+class Verdict(StrEnum):
+    """How the version itself judged one request. Values are `outcome` labels of `requests_total`."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"  # the caller's bytes could not be decoded, or broke the signature
+    MODEL_ERROR = "model_error"  # the version raised, or answered what cannot be serialised
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One scoring request as the client sent it; every version decodes it by its own signature."""
+
+    body: bytes
+    content_type: str | None
+    """The request's Content-Type, whole and unparsed; None when the client sent none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One version's complete answer to one `Query`, ready to be written to the client."""
+
+    verdict: Verdict
+    status: int
+    """HTTP status MLflow's scoring protocol gives this answer."""
+    body: bytes
+    content_type: str
+    rows: int
+    """Rows predicted; 0 when the request was refused."""
+    predict_seconds: float
+    """Time inside the version's predict; 0.0 when it was not reached."""
+    scores: ScoreCounts | None = None
+    """Counts of this answer's scores by bin; None when none were counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """All a worker needs to bring one version to READY."""
+
+    version: VersionId
+    directory: str
+    """Absolute path of a complete local copy of the version's files, owned by us."""
+    scores: ScoreSpec | None
+    """Which output to count and how; None: 20 bins on [0, 1] if warm-up answers lie there."""
+    blas_threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """What a version told about itself when it became READY."""
+
+    run_id: str
+    """Run that logged it; empty when the version has none."""
+    flavor: str
+    """MLflow flavor that loads it, such as `sklearn` or `python_function`."""
+    has_signature: bool
+    has_example: bool
+    phase_seconds: Mapping[str, float]
+    """Seconds spent in `load` and `warmup`; `fetch` is added by the parent."""
+    scores: ScoreSpec | None
+    """The scores being counted; None when nothing is."""
+    note: str = ""
+    """One sentence for the operator, such as which key to set; empty when there is nothing to say."""
