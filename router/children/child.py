@@ -1,0 +1,110 @@
+"""A launched child: its process, its socket and its lifeline, which end together."""
+
+import asyncio
+import os
+import socket
+from typing import Protocol
+
+from router.children.connection import Connection
+from router.children.process import Exit
+
+_LAST_WORDS_SECONDS = 0.5
+_KILL_SECONDS = 5.0
+
+
+class Held(Protocol):
+    """A process that this one started and can end."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, to show."""
+
+    @property
+    def exited(self) -> asyncio.Future[Exit]:
+        """Done when it has ended."""
+
+    def kill(self) -> None:
+        """SIGKILL; nothing happens when it has ended."""
+
+
+class Child:
+    """One process that speaks frames with this one."""
+
+    def __init__(self, role: str, process: Held, ends: "Ends") -> None:
+        self.role = role
+        self.pid = process.pid
+        self.connection = ends.connection
+        self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        """Done when it has ended and all it sent was handed out. Shield it when you await it."""
+        self._process = process
+        self._ends = ends
+        process.exited.add_done_callback(self._process_ended)
+
+    def kill(self) -> None:
+        """SIGKILL through its pidfd: never another process, nothing when it has ended."""
+        self._process.kill()
+
+    async def close(self, grace_seconds: float) -> Exit:
+        """Close its socket, which ends an idle child, and end it when it outlives the grace."""
+        self.connection.abort()
+        try:
+            await asyncio.wait({self.exited}, timeout=grace_seconds)
+        finally:
+            self.kill()
+        # A process in an uninterruptible sleep outlives its SIGKILL; nobody waits for that.
+        await asyncio.wait({self.exited}, timeout=_KILL_SECONDS)
+        return self.exited.result() if self.exited.done() else Exit()
+
+    def _process_ended(self, _exited: asyncio.Future[Exit]) -> None:
+        self._ends.close_lifeline()
+        # What it sent before it ended comes first, so that the first unanswered request is the one that ran.
+        # A process that it started may keep the socket open: then no end of file comes.
+        impatient = asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, self.connection.abort)
+        self.connection.lost.add_done_callback(lambda _lost: self._settle(impatient))
+
+    def _settle(self, impatient: asyncio.TimerHandle) -> None:
+        impatient.cancel()
+        if not self.exited.done():
+            self.exited.set_result(self._process.exited.result())
+
+
+class Ends:
+    """The four ends of what connects us with a child: two of its socket, two of its lifeline."""
+
+    def __init__(self) -> None:
+        self.connection = Connection()
+        self._connected = False
+        self._ours, self._theirs = socket.socketpair()
+        self._read_end, self._write_end = os.pipe()
+
+    async def connect(self) -> None:
+        """Start to read our end of the socket."""
+        self._ours.settimeout(0)
+        self._connected = True
+        await asyncio.get_running_loop().create_unix_connection(lambda: self.connection, sock=self._ours)
+
+    def theirs(self) -> tuple[int, int]:
+        """The child's descriptors: socket, read end of the lifeline."""
+        return self._theirs.fileno(), self._read_end
+
+    def close_theirs(self) -> None:
+        """Close our copies of the child's ends, without which no end of file reaches us."""
+        self._theirs.close()
+        if self._read_end >= 0:
+            os.close(self._read_end)
+            self._read_end = -1
+
+    def close_lifeline(self) -> None:
+        """End the child if it still runs."""
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            self._write_end = -1
+
+    def close(self) -> None:
+        """Close all four."""
+        self.close_theirs()
+        self.close_lifeline()
+        if self._connected:
+            self.connection.abort()  # closes the socket with its transport
+        else:
+            self._ours.close()

@@ -1,0 +1,85 @@
+"""The gateway's end of a child's socket: frames, and calls that wait for their answer."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from router.core.frames import Frame, FrameDecoder, TornFrame, encode_frame
+from router.errors import ChildLost, ChildTimeout
+
+_ID = "id"
+
+
+class Connection(asyncio.Protocol):
+    """One stream socket, never blocking. What is sent after the other side is gone is dropped."""
+
+    def __init__(self) -> None:
+        self.on_frame: Callable[[Frame], None] = lambda _frame: None
+        """Called with every frame that answers no call."""
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called once, when the other side is gone and all it sent has been handed out."""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the other side is gone; its callbacks run after `on_lost`."""
+        self._transport: asyncio.Transport | None = None
+        self._decoder = FrameDecoder()
+        self._calls: dict[int, asyncio.Future[Frame]] = {}
+        self._ids = itertools.count(1)
+
+    def send(self, header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> None:
+        """Write one frame; nothing happens when the other side is gone."""
+        if self._transport is not None and not self.lost.done():
+            self._transport.writelines(encode_frame(header, bodies))
+
+    async def call(
+        self, header: Mapping[str, Any], bodies: Sequence[bytes] = (), *, timeout_seconds: float
+    ) -> Frame:
+        """Send a frame with an `id` of its own and wait for the frame with the same one.
+
+        Raises ChildTimeout after `timeout_seconds`, ChildLost when the other side is gone before it answers.
+        """
+        if self.lost.done():
+            raise ChildLost("its socket is closed")
+        number = next(self._ids)
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._calls[number] = answer
+        self.send({**header, _ID: number}, bodies)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
+        except TimeoutError:
+            raise ChildTimeout(f"no answer within {timeout_seconds:g} s") from None
+        finally:
+            self._calls.pop(number, None)
+
+    def abort(self) -> None:
+        """Close at once, with whatever is still to be written."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the socket is ready."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: more bytes."""
+        try:
+            for frame in self._decoder.feed(data):
+                self._take(frame)
+        except TornFrame:
+            self.abort()  # nothing after this can be trusted; whoever owns the child ends it
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: end of file, a reset, or our own abort."""
+        self.lost.set_result(None)
+        for answer in self._calls.values():
+            if not answer.done():
+                answer.set_exception(ChildLost("it ended before it answered"))
+        self.on_lost()
+
+    def _take(self, frame: Frame) -> None:
+        answer = self._calls.pop(frame.header[_ID], None) if _ID in frame.header else None
+        if answer is None:
+            self.on_frame(frame)
+        elif not answer.done():
+            answer.set_result(frame)

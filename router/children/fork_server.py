@@ -1,0 +1,167 @@
+"""One template process, from its start to its end."""
+
+import asyncio
+import fcntl
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from router.children.child import Child, Ends
+from router.children.environment import child_environment
+from router.children.process import Exit, Process
+from router.errors import ChildLost
+
+_MESSAGE_BYTES = 4096
+_REPLY_SECONDS = 10.0
+_CONTROL, _LIFELINE = 3, 4  # the descriptors' numbers in the template
+
+
+class ForkServer:
+    """A started template: fork requests out, pidfds in. It is not restarted; `Template` starts another."""
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        """Start the process; its imports go on beside us for two seconds or more."""
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        """Done when it can fork; ChildLost when it ended before."""
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        """Done when its socket is closed and every launch it still owed has been heard of, or given up."""
+        self._requests: dict[int, asyncio.Future[Process]] = {}
+        self._ids = itertools.count(1)
+        self._killed = False
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(0)
+        read_end, self._lifeline = os.pipe()
+        try:
+            self._process = _spawn(theirs.fileno(), read_end, preload)
+        except OSError:
+            self._control.close()
+            os.close(self._lifeline)
+            raise
+        finally:
+            theirs.close()
+            os.close(read_end)
+        self.pid = self._process.pid
+        self.exited: asyncio.Future[Exit] = self._process.exited
+        self._loop.add_reader(self._control.fileno(), self._read)
+
+    @property
+    def usable(self) -> bool:
+        """False once it has ended, or is about to."""
+        return not self.lost.done() and not self._killed
+
+    async def fork(self, role: str) -> Child:
+        """A new child. Raises ChildLost when it cannot be forked; kills what is forked after we gave up."""
+        await asyncio.shield(self.ready)
+        ends = Ends()
+        try:
+            await ends.connect()
+            process = await self._ask(role, ends.theirs())
+        except BaseException:
+            ends.close()
+            raise
+        finally:
+            ends.close_theirs()
+        return Child(role, process, ends)
+
+    def kill(self) -> None:
+        """End the template; its children live on."""
+        self._killed = True
+        self._process.kill()
+
+    def close(self) -> None:
+        """Let it end: it does when its socket does. `exited` follows."""
+        self._lose(ChildLost("the template is closed"))
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+    async def _ask(self, role: str, fds: tuple[int, int]) -> Process:
+        number = next(self._ids)
+        reply: asyncio.Future[Process] = self._loop.create_future()
+        self._requests[number] = reply
+        try:
+            socket.send_fds(self._control, [json.dumps({"id": number, "role": role}).encode()], fds)
+        except OSError as error:
+            raise ChildLost(f"the template is gone: {error.strerror}") from error
+        try:
+            async with asyncio.timeout(_REPLY_SECONDS):
+                return await reply
+        except TimeoutError:
+            self.kill()  # stopped, or stuck: another one will do
+            raise ChildLost(f"the template did not fork within {_REPLY_SECONDS:g} s") from None
+        except asyncio.CancelledError:
+            if not reply.cancelled() and reply.exception() is None:
+                reply.result().kill()  # it came in the very moment in which we gave up
+            raise
+
+    def _read(self) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._lose(ChildLost("the template ended"))
+            return
+        message = json.loads(data)
+        if "ready" in message:
+            self.ready.set_result(None)
+            return
+        reply = self._requests.pop(message["id"])
+        if fds:
+            process = Process(message["pid"], fds[0])
+            if reply.done():
+                process.kill()  # nobody waits for it any more
+            else:
+                reply.set_result(process)
+        elif not reply.done():
+            # Without a pidfd and without an error, we had no descriptor left to receive it.
+            reply.set_exception(ChildLost(message.get("error", "too many open files")))
+
+    def _lose(self, reason: ChildLost) -> None:
+        if self.lost.done():
+            return
+        self.lost.set_result(None)
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        waiting: list[asyncio.Future[Any]] = [self.ready, *self._requests.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(reason)
+                future.exception()  # seen: perhaps nobody waits for it
+
+
+def _spawn(control: int, lifeline: int, preload: Sequence[str]) -> Process:
+    # posix_spawn, because it takes a millisecond and no thread; a process group of its own, so that a Ctrl-C
+    # is ours alone; -P, because a directory `router` where the operator stands is not this package.
+    arguments = [sys.executable, "-P", "-m", "router.template", str(_CONTROL), str(_LIFELINE), *preload]
+    # Copies beyond those numbers first: one descriptor may have the number that the other is to get.
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LIFELINE + 1) for fd in (control, lifeline)]
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            arguments,
+            child_environment(os.environ),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, copies[0], _CONTROL),
+                (os.POSIX_SPAWN_DUP2, copies[1], _LIFELINE),
+            ],
+            setpgroup=0,
+        )
+    finally:
+        for copy in copies:
+            os.close(copy)
+    try:
+        return Process(pid, os.pidfd_open(pid))
+    except OSError:  # no descriptor left
+        os.kill(pid, signal.SIGKILL)  # by number: it is our own child, which nobody has waited for
+        os.waitpid(pid, 0)
+        raise

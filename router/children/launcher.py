@@ -1,0 +1,18 @@
+"""What starts children."""
+
+from typing import Protocol
+
+from router.children.child import Child
+
+
+class Launcher(Protocol):
+    """Starts one child per call; the children end with this process."""
+
+    async def launch(self, role: str) -> Child:
+        """A child in `role` (worker, agent or fetch) that waits for its first frame.
+
+        Raises ChildLost when it cannot be started, ChildTimeout when that takes too long.
+        """
+
+    async def close(self) -> None:
+        """Start no more. Children that run are their owners' to close."""

@@ -1,0 +1,73 @@
+"""The launcher without a template: a fresh interpreter per child, for systems without pidfds (macOS)."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+from router.children.child import Child, Ends
+from router.children.environment import child_environment
+from router.children.process import Exit
+from router.errors import ChildLost
+
+
+class SpawnLauncher:
+    """Starts each child by itself: READY seconds later than from a template, and no memory is shared."""
+
+    def __init__(self) -> None:
+        self._open = True
+
+    async def launch(self, role: str) -> Child:
+        """A child in `role`, which waits for its first frame. Raises ChildLost."""
+        if not self._open:
+            raise ChildLost(f"no {role} can be started: the launcher is closed")
+        ends = Ends()
+        try:
+            await ends.connect()
+            process = _Spawned(role, *ends.theirs())
+        except OSError as error:  # no memory, no process slot, no descriptor
+            ends.close()
+            raise ChildLost(f"no {role} can be started: {error.strerror}") from error
+        except BaseException:
+            ends.close()
+            raise
+        finally:
+            ends.close_theirs()
+        return Child(role, process, ends)
+
+    async def close(self) -> None:
+        """Start no more."""
+        self._open = False
+
+
+class _Spawned:
+    """A direct child, waited for in a thread."""
+
+    def __init__(self, role: str, sock: int, lifeline: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[Exit] = self._loop.create_future()
+        self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-P", "-m", "router.template", "child", role, str(sock), str(lifeline)],
+            pass_fds=(sock, lifeline),
+            stdin=subprocess.DEVNULL,
+            env=child_environment(os.environ),
+            process_group=0,
+        )
+        self.pid = self._popen.pid
+        threading.Thread(target=self._wait, name=f"wait for {self.pid}", daemon=True).start()
+
+    def kill(self) -> None:
+        """SIGKILL; nothing happens when it has ended."""
+        self._popen.kill()
+
+    def _wait(self) -> None:
+        status = self._popen.wait()
+        how = Exit(code=status) if status >= 0 else Exit(signal=-status)
+        with suppress(RuntimeError):  # the event loop is closed
+            self._loop.call_soon_threadsafe(self._tell, how)
+
+    def _tell(self, how: Exit) -> None:
+        if not self.exited.done():
+            self.exited.set_result(how)

@@ -1,0 +1,93 @@
+"""The loader without processes: a version in a thread of this process. For tests and `check`, never to serve.
+
+Two versions share `sys.path` and `sys.modules` here, and one that hangs cannot be ended.
+"""
+
+import asyncio
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from router.children.process import Exit
+from router.core.work import Answer, LoadSpec, Query, VersionInfo
+from router.errors import ChildTimeout, LoadFailed
+from router.worker.load import Loaded, bring_up
+
+_Frame = tuple[Sequence[Query], Callable[[int, Answer], None]]
+
+
+class InProcessWorker:
+    """Answers with one READY version, in a thread of its own."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.info: VersionInfo = loaded.info
+        self.pid = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[Exit] = self._loop.create_future()
+        """Done when it was closed or "killed"; its thread ends after the predict that runs."""
+        self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
+        threading.Thread(target=self._answer_requests, args=(loaded,), name="version", daemon=True).start()
+
+    def submit(self, queries: Sequence[Query], on_answer: Callable[[int, Answer], None]) -> None:
+        """As `Worker.submit`."""
+        self._frames.put((queries, on_answer))
+
+    def kill(self) -> None:
+        """Say that it has ended, and hand out no answer any more."""
+        self._end(Exit(signal=signal.SIGKILL))
+
+    async def close(self, grace_seconds: float = 1.0) -> None:
+        """Take no more requests. There is nothing to wait for: `grace_seconds` is a process' affair."""
+        self._end(Exit(code=0))
+
+    def _end(self, how: Exit) -> None:
+        self._frames.put(None)
+        if not self.exited.done():
+            self.exited.set_result(how)
+
+    def _answer_requests(self, loaded: Loaded) -> None:
+        with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
+            while (frame := self._frames.get()) is not None:
+                queries, on_answer = frame
+                for index, query in enumerate(queries):
+                    answer = loaded.scorer.answer(query)
+                    self._loop.call_soon_threadsafe(self._hand_out, on_answer, index, answer)
+
+    def _hand_out(self, on_answer: Callable[[int, Answer], None], index: int, answer: Answer) -> None:
+        if not self.exited.done():
+            on_answer(index, answer)
+
+
+class InProcessLoader:
+    """Brings versions to READY in this process."""
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> InProcessWorker:
+        """As `WorkerLoader.load`; a load that outlasts its deadline goes on in its thread, unheard."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Loaded | LoadFailed] = loop.create_future()
+
+        def tell(result: Loaded | LoadFailed) -> None:
+            if not outcome.done():
+                outcome.set_result(result)
+
+        def load() -> None:
+            result: Loaded | LoadFailed
+            try:
+                result = bring_up(spec)
+            except LoadFailed as failure:
+                result = failure
+            with suppress(RuntimeError):  # the event loop is closed
+                loop.call_soon_threadsafe(tell, result)
+
+        threading.Thread(target=load, name="load", daemon=True).start()
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                result = await outcome
+        except TimeoutError:
+            raise ChildTimeout(f"{spec.version} was not READY in time") from None
+        if isinstance(result, LoadFailed):
+            raise result
+        return InProcessWorker(result)

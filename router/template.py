@@ -1,0 +1,173 @@
+"""The process that forks all others: imports once, one thread, forks on request.
+
+The gateway starts it as `python -m router.template CONTROL LIFELINE [MODULE …]`, two descriptors and the
+modules to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, each request is
+`{"role": …}` with two descriptors, the child's socket and the read end of its lifeline; the answer is
+`{"pid": …}` with a pidfd, or `{"error": …}`. The children run `main(socket)` of their role's module.
+
+`python -m router.template child ROLE SOCKET LIFELINE` is one such child by itself, without a template.
+"""
+
+import atexit
+import fcntl
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+ROLES = {"worker": "router.worker.main", "agent": "router.agent.poll", "fetch": "router.agent.fetch"}
+IMPORTS = ("mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "pandas", "numpy", "orjson", "threadpoolctl")
+_TINY = f"""flavors:
+  python_function:
+    loader_module: router.worker.tiny
+    python_version: {platform.python_version()}
+"""
+
+
+def follow(lifeline: int) -> None:
+    """Have this process killed as soon as the write end of `lifeline` is gone, even while it is busy in C."""
+    if sys.platform != "linux":  # no choice of signal: a thread has to look, which a predict in C can delay
+        threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+        return
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(lifeline, 0)
+    if poll.poll(0):  # the gateway was gone before the signal was asked for
+        os._exit(1)
+
+
+def _watch(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+def ignore_stop_signals() -> None:
+    """A Ctrl-C or a stop of the whole group is for the gateway, which drains and then closes our socket."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def warm(modules: Sequence[str]) -> None:
+    """Import what children need, and fill what MLflow fills on its first load. Starts no thread."""
+    for name in (*IMPORTS, *ROLES.values(), *modules):
+        # A library that is not installed is no loss: then no version can need it.
+        if _is_installed(name):
+            importlib.import_module(name)
+    import mlflow.pyfunc
+
+    with tempfile.TemporaryDirectory(prefix="canary-router-") as directory:
+        # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
+        Path(directory, "MLmodel").write_text(_TINY)
+        Path(directory, "requirements.txt").write_text("mlflow\n")
+        mlflow.pyfunc.load_model(directory)
+    gc.collect()
+    gc.freeze()
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise RuntimeError(f"{threads} threads after the imports: a fork would copy the locks they hold")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # nor is its parent
+        return False
+
+
+def serve(control: socket.socket) -> None:
+    """Fork one child per request, until the other side of `control` is gone."""
+    control.send(json.dumps({"ready": True}).encode())
+    while True:
+        try:
+            message, fds, _, _ = socket.recv_fds(control, 4096, 2, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:
+            return
+        if not message:
+            return
+        request = json.loads(message)
+        try:
+            _fork(control, request, fds)
+        except OSError as error:  # no memory or no process slot now; the gateway tries again later
+            _say(control, {"id": request["id"], "error": f"fork: {error}"})
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def _fork(control: socket.socket, request: dict[str, str], fds: Sequence[int]) -> None:
+    # Twice, so that the child's parent becomes the gateway (a child subreaper): it alone reads exit statuses,
+    # whatever happens to this process.
+    between = os.fork()
+    if between:
+        os.waitpid(between, 0)
+        return
+    try:
+        child = os.fork()
+        if not child:
+            control.close()
+            become(request["role"], *fds)
+        _say(control, {"id": request["id"], "pid": child}, [os.pidfd_open(child)])
+    except OSError as error:
+        _say(control, {"id": request["id"], "error": f"fork: {error}"})
+    finally:
+        os._exit(0)
+
+
+def _say(control: socket.socket, message: dict[str, object], fds: Sequence[int] = ()) -> None:
+    with suppress(ConnectionError):  # the gateway is gone: its lifelines end whatever was started
+        socket.send_fds(control, [json.dumps(message).encode()], fds)
+
+
+def become(role: str, sock: int, lifeline: int) -> NoReturn:
+    """Be one child, until its work is done."""
+    code = 1
+    try:
+        follow(lifeline)
+        with suppress(OSError):
+            Path("/proc/self/comm").write_text(f"router-{role}")  # what top and ps call it
+        importlib.import_module(ROLES[role]).main(socket.socket(fileno=sock))
+        code = 0
+    except BaseException:  # noqa: BLE001 - nothing may return into the template's own stack
+        traceback.print_exc()
+    finally:
+        end(code)
+
+
+def end(code: int) -> NoReturn:
+    """Leave without tearing the interpreter down, but after what libraries registered for the end."""
+    try:
+        atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does; os._exit runs none of them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Be the template, or one child by itself."""
+    ignore_stop_signals()
+    if arguments[0] == "child":
+        become(arguments[1], int(arguments[2]), int(arguments[3]))
+    control = socket.socket(fileno=int(arguments[0]))
+    follow(int(arguments[1]))
+    warm(arguments[2:])
+    serve(control)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

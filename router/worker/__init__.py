@@ -1,0 +1,1 @@
+"""The child that holds one version: load, warm up, decode, predict, encode, count scores."""

@@ -1,0 +1,74 @@
+"""From a directory to a READY version: load, warm up with its own example, choose what to score."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import mlflow.pyfunc
+from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
+
+from router.core.work import LoadSpec, VersionInfo
+from router.errors import LoadFailed
+from router.worker.complaints import Complaints
+from router.worker.scores import choose_scores
+from router.worker.scoring import Scorer
+from router.worker.warm_up import warm_up
+
+_ERROR_CHARACTERS = 500
+_PYFUNC = mlflow.pyfunc.FLAVOR_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A READY version."""
+
+    scorer: Scorer
+    info: VersionInfo
+
+
+def bring_up(spec: LoadSpec) -> Loaded:
+    """Load and warm up one version in this process. Raises LoadFailed with one bounded line."""
+    os.environ[SERVING.name] = "true"
+    phase_seconds: dict[str, float] = {}
+    with _phase("load", spec, phase_seconds):
+        model = mlflow.pyfunc.load_model(spec.directory)
+        scorer = Scorer(model, Complaints(spec.version))
+    with _phase("warmup", spec, phase_seconds):
+        warmth = warm_up(scorer, model, spec.directory)
+    if not warmth.warm:
+        del phase_seconds["warmup"]
+    scorer.scores, scores_note = choose_scores(spec, warmth.predictions if warmth.warm else None)
+    metadata = model.metadata
+    info = VersionInfo(
+        run_id=metadata.run_id or "",
+        flavor=next((name for name in metadata.flavors if name != _PYFUNC), _PYFUNC),
+        has_signature=metadata.signature is not None,
+        has_example=metadata.saved_input_example_info is not None,
+        phase_seconds=phase_seconds,
+        scores=scorer.scores,
+        note=" ".join(filter(None, (warmth.note, scores_note))),
+    )
+    return Loaded(scorer, info)
+
+
+@contextmanager
+def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[None]:
+    started = perf_counter()
+    try:
+        yield
+    except BaseException as error:
+        # A version that calls sys.exit while it loads has failed to load; it does not end its worker.
+        raise LoadFailed(_one_line(error, spec.directory), phase=name) from error
+    finally:
+        seconds[name] = perf_counter() - started
+
+
+def _one_line(error: BaseException, directory: str) -> str:
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = text.replace(directory, "…")  # what is shown to operators names no place on this machine
+    printable = "".join(
+        character if character.isprintable() else " " for character in text[: 4 * _ERROR_CHARACTERS]
+    )
+    return " ".join(printable.split())[:_ERROR_CHARACTERS]

@@ -1,0 +1,68 @@
+"""The child that holds one version: first frame LoadSpec, then requests, until the gateway is gone."""
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from router.channel import Channel
+from router.core.wire import answer_frame, failed_header, load_spec, queries_of, ready_header
+from router.errors import LoadFailed
+from router.worker.load import bring_up
+from router.worker.scoring import Scorer
+
+
+def main(sock: socket.socket) -> None:
+    """Hold the version named in the first frame. Returns when the other side of `sock` is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    np.random.seed()  # a fork copies the global generator: without this, all workers draw the same numbers
+    channel = Channel(sock)
+    try:
+        _hold(channel)
+    except ConnectionError:  # the gateway went away while we answered
+        return
+
+
+def _hold(channel: Channel) -> None:
+    if (first := channel.receive()) is None:
+        return
+    spec, call = load_spec(first.header), first.header.get("id")
+    _limit_blas(spec.blas_threads)
+    _hide_ourselves()
+    try:
+        loaded = bring_up(spec)
+    except LoadFailed as failure:
+        channel.send({**failed_header(failure.phase, str(failure)), "id": call})
+        return
+    _limit_blas(spec.blas_threads)  # again: the version may have brought libraries of its own
+    # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    gc.collect()
+    gc.freeze()
+    channel.send({**ready_header(loaded.info), "id": call})
+    _answer_requests(channel, loaded.scorer)
+
+
+def _answer_requests(channel: Channel, scorer: Scorer) -> None:
+    while (frame := channel.receive()) is not None:
+        for index, query in enumerate(queries_of(frame)):
+            channel.send(*answer_frame(index, scorer.answer(query)))
+        scorer.begin()  # an idle worker does not hold on to its last request
+
+
+def _limit_blas(threads: int) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)  # for libraries that load later
+    threadpool_limits(threads)  # for those that are here
+
+
+def _hide_ourselves() -> None:
+    # Models ship modules named `router` too. All we need is imported; from here on the name is theirs.
+    for name in [name for name in sys.modules if name == "router" or name.startswith("router.")]:
+        del sys.modules[name]

@@ -1,0 +1,152 @@
+"""One request through MLflow's own `invocations`, seen from inside. The one module that relies on it.
+
+MLflow's function decodes, enforces the signature, predicts and encodes in one go and answers every failure
+alike. A probe stands in for the model, and the version's predict function is wrapped, so that we learn how
+far a request came without copying a line of MLflow's path.
+"""
+
+import functools
+from collections.abc import Mapping, Sized
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
+from mlflow.pyfunc import PyFuncModel
+from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
+
+from router.core.bins import ScoreSpec
+from router.core.work import Answer, Query, Verdict
+from router.worker.complaints import Complaints
+from router.worker.refusals import JSON, MESSAGE_CHARACTERS, refusal
+from router.worker.scores import count
+
+
+class _Stopped(BaseException):
+    """Carries a failure past MLflow's handlers, which would quote the request; so it is no `Exception`."""
+
+
+class Trip:
+    """How far one request came."""
+
+    reached = False
+    """True once the version's own predict was called."""
+    predicted = False
+    failure: BaseException | None = None
+    """What the signature or the version raised."""
+    predictions: Any = None
+    rows = 0
+    seconds = 0.0
+    """Time inside the version's predict."""
+
+
+class Scorer:
+    """Answers requests with one loaded version, one at a time."""
+
+    def __init__(self, model: PyFuncModel, complaints: Complaints) -> None:
+        self.scores: ScoreSpec | None = None
+        """Which scores of an answer are counted; None: none are."""
+        self._probe = _Probe(model)
+        self._schema = model.metadata.get_input_schema()
+        named = self._schema is not None and self._schema.has_input_names()
+        self._names = frozenset(self._schema.input_names() if named else ())
+        self._complaints = complaints
+
+    @property
+    def trip(self) -> Trip:
+        """How far the last request came."""
+        return self._probe.trip
+
+    def begin(self) -> Trip:
+        """Take what comes next as a request of its own."""
+        self._probe.trip = trip = Trip()
+        return trip
+
+    def answer(self, query: Query) -> Answer:
+        """The version's answer. Raises nothing, whatever the version does short of ending the process."""
+        trip = self.begin()
+        # MLflow's server fails on a request without Content-Type; everything it accepts is JSON by default.
+        content_type = JSON if query.content_type is None else query.content_type
+        try:
+            response = invocations(query.body, content_type, self._probe, self._schema)
+        except BaseException as error:  # noqa: BLE001 - SystemExit in predict is the version's fault, not our end
+            return self._failed(trip, trip.failure or error)
+        return self._succeeded(trip, response)
+
+    def _succeeded(self, trip: Trip, response: InvocationsResponse) -> Answer:
+        if not trip.predicted:  # 415, the only answer without a predict that MLflow does not raise
+            text = response.response[:MESSAGE_CHARACTERS].encode("utf-8", "replace")
+            return Answer(Verdict.CLIENT_ERROR, response.status, text, "text/plain; charset=utf-8", 0, 0.0)
+        return Answer(
+            verdict=Verdict.OK,
+            status=response.status,
+            body=response.response.encode(),
+            content_type=response.mimetype,
+            rows=trip.rows,
+            predict_seconds=trip.seconds,
+            scores=count(trip.predictions, self.scores) if self.scores else None,
+        )
+
+    def _failed(self, trip: Trip, error: BaseException) -> Answer:
+        if trip.predicted:
+            self._complaints.note("its answer cannot be written as JSON", error)
+            return _model_error(trip, "The version's answer cannot be written as JSON")
+        if trip.reached and not isinstance(error, MlflowException):
+            self._complaints.note("its predict raised", error)
+            return _model_error(trip, f"The version raised {type(error).__name__} on this request")
+        if not isinstance(error, MlflowException):
+            # MLflow answers these with a bare 500: deep nesting, endless integers, columns without a hash.
+            return refusal(MlflowException("", BAD_REQUEST), "Invalid input: it cannot be decoded")
+        if not trip.reached:
+            lead = "Failed to enforce schema" if trip.failure else "Invalid input"
+            return refusal(error, lead, self._names)
+        if error.get_http_status_code() >= 500:
+            self._complaints.note("its predict raised", error)
+        return refusal(error, "The version refused this request", predict_seconds=trip.seconds)
+
+
+def _model_error(trip: Trip, message: str) -> Answer:
+    return refusal(MlflowException("", INTERNAL_ERROR), message, predict_seconds=trip.seconds)
+
+
+class _Probe:
+    """What MLflow's `invocations` takes for the model."""
+
+    def __init__(self, model: PyFuncModel) -> None:
+        self.metadata = model.metadata
+        self.trip = Trip()
+        self._model = model
+        inner = model._predict_fn  # noqa: SLF001 - the seam between the signature and the version's own code
+
+        @functools.wraps(inner)  # MLflow looks at its parameters in every predict
+        def reached(data: Any, *args: Any, **kwargs: Any) -> Any:
+            trip = self.trip
+            trip.reached, trip.rows = True, _rows(data)
+            started = perf_counter()
+            try:
+                return inner(data, *args, **kwargs)
+            finally:
+                trip.seconds = perf_counter() - started
+
+        model._predict_fn = reached  # noqa: SLF001 - as above
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        """The version's predictions; MLflow calls this with what it decoded."""
+        trip = self.trip
+        try:
+            trip.predictions = self._model.predict(data, params=params)
+        except BaseException as error:
+            trip.failure = error
+            raise _Stopped from error
+        trip.predicted = True
+        return trip.predictions
+
+
+def _rows(data: Any) -> int:
+    """Rows of a decoded request: of a table, a list, an array, or of the first column of a mapping."""
+    if isinstance(data, Mapping):
+        data = next(iter(data.values()), ())
+    if isinstance(data, np.ndarray) and not data.ndim:
+        return 1
+    return len(data) if isinstance(data, Sized) and not isinstance(data, (str, bytes)) else 1

@@ -1,0 +1,222 @@
+"""What every loader promises, whether its workers are processes or not."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from router.children.spawn import SpawnLauncher
+from router.children.template import Template
+from router.children.worker import WorkerLoader
+from router.core.bins import ScoreSpec
+from router.core.work import Verdict
+from router.errors import ChildTimeout, LoadFailed
+from router.in_process import InProcessLoader
+from tests.children.conftest import FEW, Notes, ask
+from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+READY_SECONDS = 30.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["template", "spawn", "in process"])
+async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    if request.param == "in process":
+        yield InProcessLoader()
+        return
+    if request.param == "spawn":
+        launcher: Any = SpawnLauncher()
+    else:
+        launcher = Template(Notes(), preload=FEW)
+        await launcher.start()
+    yield WorkerLoader(launcher)
+    await launcher.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def workers(loader: Any, versions: Path, slack: float) -> AsyncIterator[Any]:
+    """Loads versions by name: the same worker for the same name, unless a `fresh` one is asked for."""
+    known: dict[str, Any] = {}
+    opened = []
+
+    async def load(name: str, root: Path = versions, *, fresh: bool = False, **more: Any) -> Any:
+        if name in known and not (fresh or more):
+            return known[name]
+        worker = await loader.load(spec_of(root, name, **more), deadline_seconds=READY_SECONDS * slack)
+        opened.append(worker)
+        if not (fresh or more):
+            known[name] = worker
+        return worker
+
+    yield load
+    for worker in opened:
+        await worker.close()
+
+
+async def test_it_answers_each_request_of_a_frame_by_itself_and_in_order(workers: Any) -> None:
+    """One bad request among them spoils no other."""
+    worker = await workers("plain")
+
+    good, bad, better = await ask(worker, text_query("a" * 10), json_query([]), text_query("b" * 20, "c"))
+
+    assert predictions(good.body) == pytest.approx([0.1])
+    assert (bad.status, bad.verdict) == (400, Verdict.CLIENT_ERROR)
+    assert predictions(better.body) == pytest.approx([0.2, 0.01])
+    assert [answer.rows for answer in (good, bad, better)] == [1, 0, 2]
+
+
+async def test_one_frame_follows_another(workers: Any) -> None:
+    worker = await workers("commands")
+
+    for text in ("first", "second"):
+        [answer] = await ask(worker, command_query(text))
+        assert predictions(answer.body) == [text]
+
+
+async def test_large_requests_and_answers_arrive_whole(workers: Any) -> None:
+    worker = await workers("columns")
+    row = {"d": 1.0, "l": 2, "s": "x" * 3_000_000}
+
+    answers = await ask(worker, *[json_query({"dataframe_records": [row]})] * 3)
+
+    assert all("x" * 3_000_000 in answer.body.decode() for answer in answers)
+
+
+async def test_an_answer_that_exists_is_not_held_back_by_the_next_request(workers: Any) -> None:
+    worker = await workers("commands")
+    loop = asyncio.get_running_loop()
+    first: asyncio.Future[float] = loop.create_future()
+    last: asyncio.Future[float] = loop.create_future()
+
+    worker.submit(
+        [command_query("quick:"), command_query("sleep:0.5")],
+        lambda index, _answer: (last if index else first).set_result(loop.time()),
+    )
+
+    assert await last - await first > 0.4
+
+
+async def test_what_it_tells_about_itself_arrives(workers: Any) -> None:
+    info = (await workers("churn")).info
+
+    assert info.flavor == "sklearn"
+    assert (info.has_signature, info.has_example) == (True, True)
+    assert set(info.phase_seconds) == {"load", "warmup"}
+    assert all(seconds >= 0 for seconds in info.phase_seconds.values())
+    assert info.scores == ScoreSpec()
+
+
+async def test_scores_are_counted_as_the_configuration_says(workers: Any) -> None:
+    worker = await workers("churn", scores=ScoreSpec(output=1, bins=2))
+
+    [answer] = await ask(worker, json_query({"dataframe_records": [{"age": 20, "usage": 1}] * 3}))
+
+    assert answer.scores is not None
+    assert sum(answer.scores.bins) == 3
+    assert len(answer.scores.bins) == 2
+
+
+async def test_a_note_for_the_operator_arrives(workers: Any) -> None:
+    info = (await workers("far")).info
+
+    assert info.scores is None
+    assert "models.far.scores" in info.note
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "said"),
+    [
+        ("raises_on_load", "load", "RuntimeError: no such lexicon"),
+        ("exits_on_load", "load", "SystemExit: 4"),
+        ("raises_on_example", "warmup", "KeyError"),
+        ("never_saved", "load", "No such artifact"),
+    ],
+)
+async def test_a_version_that_cannot_be_ready_names_phase_and_error(
+    loader: Any, versions: Path, slack: float, name: str, phase: str, said: str
+) -> None:
+    with pytest.raises(LoadFailed, match=said) as failure:
+        await loader.load(spec_of(versions, name), deadline_seconds=READY_SECONDS * slack)
+
+    assert failure.value.phase == phase
+
+
+async def test_a_load_that_takes_too_long_is_given_up(loader: Any, versions: Path) -> None:
+    with pytest.raises(ChildTimeout):
+        await loader.load(spec_of(versions, "slow_to_load"), deadline_seconds=0.5)
+
+
+@pytest.mark.parametrize("command", ["exit:", "interrupt:", "fail:x", "unwritable:"])
+async def test_a_predict_that_ends_itself_ends_nothing_else(workers: Any, command: str) -> None:
+    worker = await workers("commands")
+
+    failed, good = await ask(worker, command_query(command), command_query("fine"))
+
+    assert (failed.status, failed.verdict) == (500, Verdict.MODEL_ERROR)
+    assert good.verdict is Verdict.OK
+    assert not worker.exited.done()
+
+
+async def test_what_a_version_prints_never_reaches_its_answers(workers: Any) -> None:
+    worker = await workers("commands")
+
+    noisy, quiet = await ask(worker, command_query("write:"), command_query("fine"))
+
+    assert predictions(noisy.body) == ["wrote"]
+    assert quiet.verdict is Verdict.OK
+
+
+async def test_a_directory_is_read_and_never_written(workers: Any, versions: Path, tmp_path: Path) -> None:
+    shutil.copytree(versions / "signed", tmp_path / "signed")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+    await ask(await workers("signed", tmp_path, fresh=True), text_query("good"))
+
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+async def test_a_closed_worker_has_exited_and_answers_no_more(workers: Any) -> None:
+    worker = await workers("plain", fresh=True)
+    await worker.close()
+    answers: list[Any] = []
+
+    worker.submit([text_query("good")], lambda *answer: answers.append(answer))
+    await asyncio.sleep(0.05)
+
+    assert str(worker.exited.result()) == "exit code 0"
+    assert answers == []
+
+
+async def test_a_killed_worker_answers_no_more(workers: Any, slack: float) -> None:
+    worker = await workers("commands", fresh=True)
+    answers: list[Any] = []
+    worker.submit([command_query("sleep:0.3")], lambda *answer: answers.append(answer))
+
+    worker.kill()
+    worker.kill()
+
+    async with asyncio.timeout(5 * slack):
+        assert str(await asyncio.shield(worker.exited)) == "signal 9 (SIGKILL)"
+    await asyncio.sleep(0.4)
+    assert answers == []
+
+
+async def test_answers_equal_those_of_mlflow(workers: Any, versions: Path) -> None:
+    """The differential test has hundreds; here a few, through the frames."""
+    import mlflow.pyfunc
+    from mlflow.pyfunc.scoring_server import invocations
+
+    query = json_query({"dataframe_split": {"columns": ["usage", "age"], "data": [[3.5, 20], [1, 50.5]]}})
+    model = mlflow.pyfunc.load_model(str(versions / "churn"))
+    schema = model.metadata.get_input_schema()
+    expected = invocations(query.body, "application/json", model, schema)
+
+    [answer] = await ask(await workers("churn"), query)
+
+    assert (answer.status, answer.content_type) == (expected.status, expected.mimetype)
+    assert json.loads(answer.body) == json.loads(expected.response)

@@ -1,0 +1,223 @@
+"""Run by itself, as users log: saves the versions that the tests load, below the directory given."""
+
+import ctypes
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+# MLflow advises on how to log; these versions are logged as they are on purpose.
+warnings.simplefilter("ignore")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+logging.disable(logging.WARNING)
+
+import mlflow  # noqa: E402 - after the environment it reads
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.models import ModelSignature, infer_signature  # noqa: E402
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST  # noqa: E402
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
+
+ROOT = Path(sys.argv[1])
+PythonModel = mlflow.pyfunc.PythonModel
+texts = pd.DataFrame({"text": ["good", "not so good"]})
+
+
+class Lengths(PythonModel):
+    """A score per text: its length times a factor from an artifact."""
+
+    def load_context(self, context: Any) -> None:
+        self.factor = float(Path(context.artifacts["factor"]).read_text())
+
+    def predict(self, context, model_input, params=None):
+        return np.array([self.factor * len(text) for text in model_input["text"]])
+
+
+class Commands(PythonModel):
+    """Does what its one column says; whatever it does not know, it answers."""
+
+    def predict(self, context, model_input, params=None):
+        return [self.obey(command) for command in model_input["command"]]
+
+    def obey(self, command: str) -> Any:
+        name, _, argument = command.partition(":")
+        return getattr(self, name, lambda argument: command)(argument)
+
+    def fail(self, argument: str) -> Any:
+        raise ValueError(argument)
+
+    def exit(self, argument: str) -> Any:
+        sys.exit(3)
+
+    def interrupt(self, argument: str) -> Any:
+        raise KeyboardInterrupt
+
+    def missing(self, argument: str) -> Any:
+        raise MlflowException(argument, RESOURCE_DOES_NOT_EXIST)
+
+    def die(self, argument: str) -> Any:
+        os._exit(int(argument))
+
+    def segfault(self, argument: str) -> Any:
+        return ctypes.string_at(1)
+
+    def unwritable(self, argument: str) -> Any:
+        return object()
+
+    def nan(self, argument: str) -> Any:
+        return float("nan")
+
+    def pid(self, argument: str) -> Any:
+        return os.getpid()
+
+    def sleep(self, argument: str) -> Any:
+        time.sleep(float(argument))
+        return "slept"
+
+    def hang(self, argument: str) -> Any:
+        """Holds the GIL in C, as a library that never comes back."""
+        Path(argument).touch()
+        return ctypes.PyDLL(None).sleep(1000)
+
+    def fork(self, argument: str) -> Any:
+        if os.fork() == 0:
+            time.sleep(float(argument))
+            os._exit(0)
+
+    def write(self, argument: str) -> Any:
+        sys.stdout.write("noise\n" * 1000)
+        os.write(1, b"raw noise\n" * 1000)
+        os.write(2, b"raw noise\n")
+        return "wrote"
+
+    def draw(self, argument: str) -> Any:
+        return float(np.random.random())
+
+    def threads(self, argument: str) -> Any:
+        import threadpoolctl
+
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+
+    def secrets(self, argument: str) -> Any:
+        return sorted(
+            name for name in os.environ if name.startswith(("AWS_", "MLFLOW_TRACKING", "CANARY_ROUTER_"))
+        )
+
+
+class Scripted(PythonModel):
+    """Runs one line when it is loaded and answers what another one says."""
+
+    def __init__(self, load: str = "None", answer: str = "[0.5] * len(data)") -> None:
+        self.load, self.answer = load, answer
+
+    def load_context(self, context: Any) -> None:
+        exec(self.load)
+
+    def predict(self, context, model_input, params=None):
+        return eval(self.answer, {"data": model_input, "params": params, "np": np, "pd": pd})
+
+
+class FromCode(PythonModel):
+    """Answers with what a module that the version ships says."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def load_context(self, context: Any) -> None:
+        import importlib
+
+        self.value = importlib.import_module(self.module).VALUE
+
+    def predict(self, context, model_input, params=None):
+        return [self.value] * len(model_input)
+
+
+class Hinted(PythonModel):
+    """A version whose signature comes from its type hints."""
+
+    def predict(self, model_input: list[str], params: Any = None) -> list[str]:
+        return [text.upper() for text in model_input]
+
+
+def save(name: str, model: PythonModel, **more: Any) -> None:
+    mlflow.pyfunc.save_model(ROOT / name, python_model=model, pip_requirements=["mlflow"], **more)
+
+
+def code(name: str, files: dict[str, str]) -> list[str]:
+    """`code_paths` with these modules."""
+    for path, text in files.items():
+        file = ROOT / "code" / name / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return [str(ROOT / "code" / name / next(iter(files)).partition("/")[0])]
+
+
+def main() -> None:
+    factor = ROOT / "factor.txt"
+    factor.write_text("0.01")
+    artifacts = {"factor": str(factor)}
+    save("plain", Lengths(), artifacts=artifacts)
+    save(
+        "signed",
+        Lengths(),
+        artifacts=artifacts,
+        signature=infer_signature(texts, np.array([0.1])),
+        input_example=texts,
+    )
+    save("commands", Commands())
+    save("raises_on_load", Scripted(load="raise RuntimeError('no such\\nlexicon \\x1b[31m' + 'x' * 2000)"))
+    save("exits_on_load", Scripted(load="raise SystemExit(4)"))
+    save("dies_on_load", Scripted(load="__import__('os')._exit(7)"))
+    save("dies_of_memory_on_load", Scripted(load="__import__('os').kill(__import__('os').getpid(), 9)"))
+    save("slow_to_load", Scripted(load="__import__('time').sleep(1000)"))
+    save("raises_on_example", Scripted(answer="data['nowhere']"), input_example=texts)
+    save("raises_often", Scripted(answer="data['nowhere']"))
+    save("far", Scripted(answer="np.full(len(data), 250.0)"), input_example=texts)
+    save("labels", Scripted(answer="['spam'] * len(data)"), input_example=texts)
+    save("tables", Scripted(answer="pd.DataFrame({'label': ['a', 'b'], 'score': [0.25, float('nan')]})"))
+    signature = infer_signature(texts, [0.5])
+    save("refuses_example", Scripted(), signature=signature, input_example=texts)
+    for file in (ROOT / "refuses_example").glob("*input_example.json"):
+        file.write_text(file.read_text().replace('"text"', '"other"'))
+    for name, module, files in (
+        ("helper_a", "helper", {"helper.py": "VALUE = 'a'\n"}),
+        ("helper_b", "helper", {"helper.py": "VALUE = 'b'\n"}),
+        ("ships_router", "router.core", {"router/__init__.py": "", "router/core.py": "VALUE = 'theirs'\n"}),
+    ):
+        save(name, FromCode(module), code_paths=code(name, files))
+    save("hinted", Hinted())
+    columns = Schema(
+        [
+            ColSpec(DataType.double, "d"),
+            ColSpec(DataType.long, "l"),
+            ColSpec(DataType.string, "s"),
+            ColSpec(DataType.boolean, "b", required=False),
+            ColSpec(DataType.datetime, "t", required=False),
+            ColSpec(DataType.binary, "x", required=False),
+        ]
+    )
+    params = ParamSchema([ParamSpec("scale", DataType.double, 1.0), ParamSpec("n", DataType.long, 3)])
+    echo = "[repr((data.dtypes.astype(str).to_dict(), data.to_dict('list'), params))]"
+    save("columns", Scripted(answer=echo), signature=ModelSignature(inputs=columns, params=params))
+    tensor = Schema([TensorSpec(np.dtype("float32"), (-1, 2))])
+    save("tensor", Scripted(answer="data.sum(axis=1)"), signature=ModelSignature(inputs=tensor))
+    frame = pd.DataFrame({"age": [20.0, 30.0, 40.0, 50.0], "usage": [1.0, 5.0, 2.0, 8.0]})
+    model = LogisticRegression().fit(frame, [0, 0, 1, 1])
+    mlflow.sklearn.save_model(
+        model,
+        ROOT / "churn",
+        signature=infer_signature(frame, model.predict_proba(frame)),
+        input_example=frame.head(2),
+        pyfunc_predict_fn="predict_proba",
+        serialization_format="cloudpickle",
+        pip_requirements=["mlflow", "scikit-learn"],
+    )
+
+
+main()

@@ -1,0 +1,28 @@
+"""Versions to load, and scorers of them in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from router.worker.load import Loaded, bring_up
+from tests.worker.versions import saved_versions, spec_of
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of the saved versions."""
+    return saved_versions(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def loaded(versions: Path) -> Callable[[str], Loaded]:
+    """Versions brought up in this process, once each, by name."""
+    known: dict[str, Loaded] = {}
+
+    def get(name: str) -> Loaded:
+        if name not in known:
+            known[name] = bring_up(spec_of(versions, name))
+        return known[name]
+
+    return get

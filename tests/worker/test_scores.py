@@ -1,0 +1,108 @@
+"""Which numbers of an answer are its scores."""
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.bins import ScoreSpec
+from router.core.ids import VersionId
+from router.core.work import LoadSpec
+from router.worker.scores import choose_scores, count, scores_of
+
+FRAME = pd.DataFrame({"label": ["a", "b"], "score": [0.25, 0.75]})
+ANSWERS = [
+    pytest.param(np.array([0.1, 0.2]), 0, [0.1, 0.2], 0, id="vector"),
+    pytest.param(np.array([1, 0]), 0, [1, 0], 0, id="integers"),
+    pytest.param(np.array([True, False]), 0, [1, 0], 0, id="booleans"),
+    pytest.param(np.array([[0.1, 0.9], [0.2, 0.8]]), 1, [0.9, 0.8], 0, id="a column of a matrix"),
+    pytest.param(np.array([[0.1, 0.9]]), 5, [], 1, id="a column that a matrix lacks"),
+    pytest.param(np.array([[0.1, 0.9]]), "score", [], 1, id="a name for a column without one"),
+    pytest.param(np.array(0.5), 0, [0.5], 0, id="zero-dimensional"),
+    pytest.param(np.array(["a", "b"]), 0, [], 2, id="vector of strings"),
+    pytest.param(np.array([0.5, None, "a"], dtype=object), 0, [0.5], 2, id="mixed vector"),
+    pytest.param(np.array([1 + 2j]), 0, [], 1, id="complex"),
+    pytest.param([0.1, 2, True], 0, [0.1, 2, 1], 0, id="list"),
+    pytest.param([0.1, "a", None, Decimal(1)], 0, [0.1], 3, id="mixed list"),
+    pytest.param([10**400, -(10**400)], 0, [np.inf, -np.inf], 0, id="integers beyond floats"),
+    pytest.param([[0.1, 0.9], [0.2, 0.8]], 1, [0.9, 0.8], 0, id="list of rows"),
+    pytest.param([{"label": "a", "score": 0.25}], "score", [0.25], 0, id="list of records by name"),
+    pytest.param([{"label": "a", "score": 0.25}], 1, [0.25], 0, id="list of records by position"),
+    pytest.param([{"label": "a"}], "score", [], 1, id="records without the name"),
+    pytest.param(
+        {"label": ["a", "b"], "score": [0.25, 0.5]}, "score", [0.25, 0.5], 0, id="mapping of columns"
+    ),
+    pytest.param({"score": 0.25}, 0, [0.25], 0, id="mapping of values"),
+    pytest.param(FRAME, "score", [0.25, 0.75], 0, id="frame by name"),
+    pytest.param(FRAME, 1, [0.25, 0.75], 0, id="frame by position"),
+    pytest.param(FRAME, 0, [], 2, id="frame of strings"),
+    pytest.param(FRAME, "gone", [], 2, id="frame without the name"),
+    pytest.param(pd.DataFrame({7: [0.5]}), 7, [0.5], 0, id="frame with a number for a name"),
+    pytest.param(FRAME["score"], 0, [0.25, 0.75], 0, id="series"),
+    pytest.param(pd.Series([0.5, None], dtype="Float64"), 0, [0.5, np.nan], 0, id="nullable series"),
+    pytest.param(pd.Series(["a"], dtype="category"), 0, [], 1, id="categories"),
+    pytest.param(0.5, 0, [0.5], 0, id="number"),
+    pytest.param("0.5", 0, [], 1, id="string"),
+    pytest.param(None, 0, [], 1, id="None"),
+    pytest.param([], 0, [], 0, id="nothing"),
+    pytest.param(object(), 0, [], 1, id="object"),
+    pytest.param(np.zeros((2, 2, 2)), 0, [], 2, id="three-dimensional"),
+]
+
+
+@pytest.mark.parametrize(("answer", "output", "scores", "non_numeric"), ANSWERS)
+def test_scores_are_the_numbers_of_one_column(
+    answer: Any, output: int | str, scores: list[float], non_numeric: int
+) -> None:
+    values, others = scores_of(answer, output)
+
+    np.testing.assert_array_equal(values, np.asarray(scores, dtype=float))
+    assert others == non_numeric
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner),
+    max_leaves=20,
+)
+
+
+@given(answer=anything, output=st.integers(0, 3) | st.text())
+def test_counting_never_raises(answer: Any, output: int | str) -> None:
+    counts = count(answer, ScoreSpec(output=output))
+
+    assert sum(counts.bins) + counts.nan + counts.inf + counts.non_numeric >= 0
+
+
+@pytest.mark.parametrize(
+    ("predictions", "counted", "said"),
+    [
+        (None, True, ""),
+        (np.array([0.0, 1.0]), True, ""),
+        (np.array([0.5, np.nan]), True, ""),
+        ([], True, ""),
+        (np.array([0.5, 1.5]), False, "outside [0, 1]; `models.churn.scores`"),
+        (["spam"], False, "not numbers; `models.churn.scores`"),
+    ],
+)
+def test_without_a_choice_the_warm_up_decides_what_is_counted(
+    predictions: Any, counted: bool, said: str
+) -> None:
+    spec = LoadSpec(VersionId("churn", 1), "/nowhere", scores=None)
+
+    scores, note = choose_scores(spec, predictions)
+
+    assert scores == (ScoreSpec() if counted else None)
+    assert said in note
+
+
+def test_a_configured_choice_stands_whatever_the_warm_up_shows() -> None:
+    chosen = ScoreSpec(output="score", low=-1, high=5, bins=3)
+
+    spec = LoadSpec(VersionId("churn", 1), "/nowhere", scores=chosen)
+
+    assert choose_scores(spec, np.array([100.0])) == (chosen, "")

@@ -1,0 +1,281 @@
+"""Our answers beside those of MLflow's own `invocations`, as its server gives them."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import invocations
+
+from router.core.work import Query, Verdict
+from router.worker.load import Loaded
+from tests.worker.versions import command_query, json_query, text_query
+
+Get = Callable[[str], Loaded]
+JSON = "application/json"
+
+
+@pytest.fixture(scope="module")
+def served(versions: Path) -> Callable[[str, Query], tuple[int, str, Any]]:
+    """Status, content type and parsed body by MLflow's server; 500 and None where it fails without a body."""
+    models: dict[str, Any] = {}
+
+    def answer(name: str, query: Query) -> tuple[int, str, Any]:
+        model = models.setdefault(name, None) or mlflow.pyfunc.load_model(str(versions / name))
+        models[name] = model
+        try:
+            result = invocations(query.body, query.content_type, model, model.metadata.get_input_schema())
+        except MlflowException as error:
+            return error.get_http_status_code(), JSON, json.loads(error.serialize_as_json())
+        except Exception:
+            return 500, "", None
+        if result.mimetype != JSON:
+            return result.status, result.mimetype, result.response
+        return result.status, result.mimetype, json.loads(result.response)
+
+    return answer
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    file = io.BytesIO()
+    frame.to_parquet(file)
+    return file.getvalue()
+
+
+def split(columns: list[str], *rows: list[Any], **more: Any) -> bytes:
+    return json.dumps({"dataframe_split": {"columns": columns, "data": rows}, **more}).encode()
+
+
+ROW = {"d": 1.5, "l": 2, "s": "x"}
+CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
+REQUESTS = [
+    ("plain", split(["text"], ["good"], ["bad one"]), JSON),
+    ("plain", b'{"dataframe_records": [{"text": "good"}], "unknown": 1}', JSON),
+    ("plain", b"text\ngood\nbad\n", CSV),
+    ("plain", parquet(pd.DataFrame({"text": ["good", "bad"]})), PARQUET),
+    ("plain", split(["text"], ["good"]), "application/json; charset=UTF-8"),
+    ("plain", split(["text"], ["good"]), "application/json;charset=latin-1"),
+    ("plain", split(["text"], ["good"]), "application/json; profile=x"),
+    ("plain", split(["text"], ["good"]), "Application/JSON"),
+    ("plain", split(["text"], ["good"]), ""),
+    ("plain", b"{", JSON),
+    ("plain", b"", JSON),
+    ("plain", b"\xff\xfe\xfa", JSON),
+    ("plain", b"[]", JSON),
+    ("plain", b"3", JSON),
+    ("plain", b"{}", JSON),
+    ("plain", b'{"instances": [1], "inputs": [1]}', JSON),
+    ("plain", b'{"dataframe_split": [1]}', JSON),
+    ("plain", b'{"dataframe_split": {"columns": ["a"]}}', JSON),
+    ("plain", b'{"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}', JSON),
+    ("plain", b'{"dataframe_records": {"a": 1}}', JSON),
+    ("plain", b'a,b\n1,2\n"', CSV),
+    ("plain", b"\xff\xfe", CSV),
+    ("plain", b"not parquet", PARQUET),
+    ("signed", b'{"inputs": ["good", "bad"]}', JSON),
+    ("signed", b'{"inputs": {"text": ["good", "bad"]}}', JSON),
+    ("signed", b'{"instances": [{"text": "good"}]}', JSON),
+    ("signed", split(["text", "extra"], ["good", 1]), JSON),
+    ("signed", split(["Text"], ["good"]), JSON),
+    ("signed", split(["text"], [3]), JSON),
+    ("signed", b'{"dataframe_records": [{"text": "\\ud800"}]}', JSON),
+    ("tables", b'{"inputs": [1, 2]}', JSON),
+    ("labels", split(["text"], ["good"]), JSON),
+    ("hinted", b'{"inputs": ["a", "b"]}', JSON),
+    ("hinted", b'{"dataframe_split": {"data": [["a"]]}}', JSON),
+    ("hinted", b'{"inputs": ["a", 3]}', JSON),
+    ("columns", json.dumps({"dataframe_records": [ROW, ROW]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "d": None}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "l": None}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "l": 3.5}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "l": "12"}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "l": 2**80}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "d": "secret"}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "b": None}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "t": "2026-01-02"}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "t": "2026-01-02T00:00:00Z"}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [{**ROW, "x": "AAEC"}]}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [ROW], "params": {"scale": 2, "other": 1}}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [ROW], "params": {"n": "secret"}}).encode(), JSON),
+    ("columns", json.dumps({"dataframe_records": [ROW], "params": 3}).encode(), JSON),
+    ("columns", b"d,l,s\n1.5,2,x\n", CSV),
+    ("columns", json.dumps({"inputs": [ROW]}).encode(), JSON),
+    ("columns", json.dumps({"instances": [ROW]}).encode(), JSON),
+    ("tensor", b'{"inputs": [[1, 2], [3, 4]]}', JSON),
+    ("tensor", b'{"instances": [[1, null], ["3", 4]]}', JSON),
+    ("tensor", b'{"inputs": [[1, 2], [3]]}', JSON),
+    ("tensor", b'{"inputs": [[1, 2, 3]]}', JSON),
+    ("tensor", b"a,b\n1,2\n", CSV),
+    ("churn", split(["age", "usage"], [20, 3.5], [50.5, 1]), JSON),
+    ("churn", split(["usage", "age"], [3.5, 20]), JSON),
+    ("churn", split(["age"], [20]), JSON),
+    ("churn", split(["age", "usage"], ["old", 1]), JSON),
+    ("churn", split(["age", "usage"], [None, 1]), JSON),
+    ("commands", command_query("nan").body, JSON),
+    ("commands", command_query("missing:gone").body, JSON),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "content_type"), REQUESTS, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(REQUESTS)]
+)
+def test_an_answer_is_the_one_of_mlflow(
+    loaded: Get, served: Any, name: str, body: bytes, content_type: str
+) -> None:
+    """Status, content type and body; of an error, all but the message. A version's own failure is 500."""
+    query = Query(body, content_type)
+    status, theirs, expected = served(name, query)
+
+    answer = loaded(name).scorer.answer(query)
+
+    if expected is not None and "stack_trace" in expected and "evaluating the model" in expected["message"]:
+        assert (answer.status, answer.verdict) == (500, Verdict.MODEL_ERROR)
+        assert json.loads(answer.body)["error_code"] == "INTERNAL_ERROR"
+    elif theirs != JSON:
+        assert (answer.status, answer.content_type) == (status, "text/plain; charset=utf-8")
+        assert answer.body.decode() == expected
+    else:
+        assert (answer.status, answer.content_type) == (status, JSON)
+        assert_same_body(json.loads(answer.body), expected)
+
+
+def assert_same_body(ours: Any, theirs: Any) -> None:
+    if "error_code" in theirs:
+        for unsaid in ("stack_trace", "message"):
+            theirs.pop(unsaid, None)
+        assert 0 < len(ours.pop("message")) <= 1000
+    assert repr(ours) == repr(theirs)  # as text, where NaN equals NaN and 1 is not 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("plain", b'{"inputs": ' + b"[" * 100_000),
+        ("plain", b'{"inputs": [' + b"9" * 5000 + b"]}"),
+        ("signed", b'{"dataframe_split": {"columns": [{}], "data": [[1]]}}'),
+        ("signed", b'{"dataframe_split": {"columns": [["text"]], "data": [["good"]]}}'),
+    ],
+    ids=["deep nesting", "endless integer", "unhashable column", "a list for a column"],
+)
+def test_what_mlflow_fails_on_without_a_body_is_the_callers_mistake(
+    loaded: Get, name: str, body: bytes
+) -> None:
+    answer = loaded(name).scorer.answer(Query(body, JSON))
+
+    assert (answer.status, answer.verdict) == (400, Verdict.CLIENT_ERROR)
+    assert json.loads(answer.body)["error_code"] in ("BAD_REQUEST", "INVALID_PARAMETER_VALUE")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("fail:secret", "ValueError"),
+        ("exit:", "SystemExit"),
+        ("interrupt:", "KeyboardInterrupt"),
+        ("unwritable:", "cannot be written as JSON"),
+    ],
+)
+def test_what_the_version_raises_is_its_own_fault(
+    loaded: Get, command: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The caller reads what kind of failure it was, the operator where; neither reads the request."""
+    answer = loaded("commands").scorer.answer(command_query(command))
+
+    body = json.loads(answer.body)
+    assert (answer.status, answer.verdict, answer.rows) == (500, Verdict.MODEL_ERROR, 0)
+    assert (body["error_code"], body["sqlstate"]) == ("INTERNAL_ERROR", "XXM00")
+    assert said in body["message"]
+    assert "secret" not in answer.body.decode() + capfd.readouterr().err
+
+
+def test_a_version_that_fails_at_one_place_is_noted_once(
+    loaded: Get, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scorer = loaded("raises_often").scorer
+
+    for _ in range(3):
+        scorer.answer(text_query("good"))
+
+    err = capfd.readouterr().err
+    assert err.count("raises_often v1: ") == 1
+    assert "KeyError" in err
+
+
+def test_an_mlflow_exception_of_the_version_keeps_its_code(loaded: Get) -> None:
+    answer = loaded("commands").scorer.answer(command_query("missing:secret"))
+
+    assert (answer.status, answer.verdict) == (404, Verdict.CLIENT_ERROR)
+    assert json.loads(answer.body)["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+    assert b"secret" not in answer.body
+
+
+def test_a_request_without_content_type_is_json(loaded: Get) -> None:
+    """MLflow's server answers 500."""
+    assert loaded("plain").scorer.answer(text_query("good")).status == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        json_query("secret"),
+        Query(b"secret", None),
+        Query(b'{"secret": "secret"}', None),
+        Query(b"\xffsecret", None),
+        json_query({"instances": "secret", "inputs": "secret"}),
+        json_query({"dataframe_split": {"columns": ["d"], "data": [["secret", "secret"]]}}),
+        json_query({"dataframe_split": {"secret": 1}}),
+        json_query({"dataframe_records": [{**ROW, "d": "secret"}]}),
+        json_query({"dataframe_records": [{**ROW, "t": "secret"}]}),
+        json_query({"dataframe_records": [{**ROW, "b": "secret"}]}),
+        json_query({"dataframe_records": [{"secret": "secret", "d": 1}]}),
+        json_query({"dataframe_records": [ROW], "params": {"n": "secret"}}),
+        json_query({"dataframe_records": [ROW], "params": ["secret"]}),
+        json_query({"inputs": {"d": ["secret"], "l": [1], "s": ["secret"]}}),
+        json_query({"inputs": [["secret"]]}),
+        Query(b"d,l,s\nsecret,2,x\n", "text/csv"),
+        Query(b'd,l,s\n"secret', "text/csv"),
+    ],
+)
+@pytest.mark.parametrize("name", ["columns", "tensor", "signed", "churn", "hinted", "plain"])
+def test_no_error_quotes_the_request(
+    loaded: Get, name: str, query: Query, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = loaded(name).scorer.answer(query)
+
+    if answer.verdict is not Verdict.OK:
+        assert b"secret" not in answer.body
+        assert b"stack_trace" not in answer.body
+        assert "secret" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "said"),
+    [
+        ("plain", Query(b'{"x', None), "line 1 column 2 (character 1)"),
+        ("plain", Query(b'{"x": "\xff"}', None), "invalid start byte at byte 7"),
+        ("signed", json_query({"dataframe_records": [{"Text": "a"}]}), "missing inputs ['text']"),
+        ("churn", json_query({"dataframe_records": [{"age": "old", "usage": 1}]}), "column age"),
+        ("tensor", json_query({"inputs": [[1, 2, 3]]}), "Shape of input (1, 3)"),
+        ("plain", json_query({"inputs": 1, "instances": 2}), "exactly one of the input fields"),
+    ],
+)
+def test_an_error_says_what_to_mend(loaded: Get, name: str, query: Query, said: str) -> None:
+    assert said in json.loads(loaded(name).scorer.answer(query).body)["message"]
+
+
+def test_an_answer_tells_its_rows_time_and_scores(loaded: Get) -> None:
+    answer = loaded("plain").scorer.answer(text_query("x" * 10, "x" * 60, "x" * 100))
+
+    assert answer.rows == 3
+    assert 0 < answer.predict_seconds < 60
+    assert answer.scores is not None
+    assert answer.scores.bins[1] == answer.scores.bins[11] == answer.scores.bins[19] == 1
+
+
+def test_a_failure_tells_the_time_it_took(loaded: Get) -> None:
+    assert loaded("commands").scorer.answer(command_query("fail:x")).predict_seconds > 0

@@ -1,0 +1,47 @@
+"""Real versions, saved once per run of the tests, and the requests that go with them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from router.core.bins import ScoreSpec
+from router.core.ids import VersionId
+from router.core.work import LoadSpec, Query
+
+
+def saved_versions(base: Path) -> Path:
+    """Directory of the saved versions, one subdirectory each, below one that lives as long as the tests."""
+    root = base / "versions"
+    if not root.exists():
+        root.mkdir()
+        script = Path(__file__).with_name("build_versions.py")
+        done = subprocess.run([sys.executable, script, root], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return root
+
+
+def spec_of(root: Path, name: str, scores: ScoreSpec | None = None) -> LoadSpec:
+    """What a worker needs to load the version saved as `name`."""
+    return LoadSpec(VersionId(name, 1), str(root / name), scores)
+
+
+def text_query(*texts: str) -> Query:
+    """A request to the versions that take a column `text`."""
+    return json_query({"dataframe_split": {"columns": ["text"], "data": [[text] for text in texts]}})
+
+
+def command_query(*commands: str) -> Query:
+    """A request to the version `commands`, which does what it is told."""
+    return json_query({"dataframe_records": [{"command": command} for command in commands]})
+
+
+def json_query(body: Any) -> Query:
+    """A JSON request without Content-Type."""
+    return Query(json.dumps(body).encode(), None)
+
+
+def predictions(body: bytes) -> Any:
+    """What a good answer says."""
+    return json.loads(body)["predictions"]
