@@ -1,0 +1,1 @@
+"""One file per outside thing: registry, Prometheus, log, configuration file."""

@@ -1,0 +1,107 @@
+"""The agent from the gateway's side: one process, kept, asked one thing at a time, replaced when it hangs."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from router.adapters.address import Address
+from router.children.child import Child
+from router.children.launcher import Launcher
+from router.core.events import ChildRestarted, Recorder
+from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
+
+ROLE = "agent"
+POLL_SECONDS = 10.0
+"""No poll takes longer, whatever the registry does; the agent's own limit for one silence is 5 s."""
+
+
+class Agent:
+    """Keeps the process that polls. Safe to be asked from several tasks; they take turns."""
+
+    def __init__(
+        self, launcher: Launcher, address: Address, recorder: Recorder, poll_seconds: float = POLL_SECONDS
+    ) -> None:
+        self._launcher = launcher
+        self._address = address
+        self._recorder = recorder
+        self._poll_seconds = poll_seconds
+        self._child: Child | None = None
+        self._ended_because = ""
+        self._closed = False
+        # One after the other: the agent answers so anyway, and a deadline that ran while others are
+        # answered would make the same models late in every round of a slow registry.
+        self._turn = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the agent that runs now."""
+        return self._child.pid if self._child is not None else None
+
+    async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The agent's answer to a poll, within 10 s of its turn. Raises RegistryUnavailable."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(self._poll_seconds):
+                    return await self._ask_twice(request)
+            except (TimeoutError, ChildTimeout):
+                raise RegistryUnavailable(f"no answer within {self._poll_seconds:g} s") from None
+
+    async def close(self) -> None:
+        """End the process; polls under way fail, and none starts another."""
+        self._closed = True
+        await self._end("closed")
+
+    async def _ask_twice(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        # Twice, because a replaced database and an agent that someone ended are no news about the registry.
+        for _ in range(2):
+            answer = await self._ask(request)
+            if answer is not None:
+                return answer
+        raise RegistryUnavailable(f"the agent ended twice: {self._ended_because}")
+
+    async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """One try; None when a new agent should be asked."""
+        child = await self._ready()
+        try:
+            frame = await child.connection.call(request, timeout_seconds=self._poll_seconds)
+        except ChildLost:
+            await self._end("")
+            return None
+        except BaseException:
+            # Deadline or cancelled: it may hang on this request, and the next poll must not wait behind it.
+            await self._end("it did not answer a poll in time")
+            raise
+        if frame.header.get("error") == "replaced":
+            await self._end(frame.header["message"])
+            return None
+        return frame.header
+
+    async def _ready(self) -> Child:
+        if self._child is not None and self._child.exited.done():
+            await self._end("")
+        if self._closed:
+            raise RegistryUnavailable("the registry's agent is closed")
+        if self._child is None:
+            self._child = await self._launch()
+            if self._closed:  # meanwhile
+                await self._end("closed")
+                raise RegistryUnavailable("the registry's agent is closed")
+            self._child.connection.send(self._address.frame())
+            if self._ended_because:
+                self._recorder.record(ChildRestarted(ROLE, self._ended_because))
+        return self._child
+
+    async def _launch(self) -> Child:
+        try:
+            return await self._launcher.launch(ROLE)
+        except (ChildLost, ChildTimeout) as error:
+            raise RegistryUnavailable(f"the agent could not be started: {error}") from error
+
+    async def _end(self, reason: str) -> None:
+        """End the process, if there is one; without a `reason` it is how the process ended."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            # Shielded: a kill is followed by an exit status, also when whoever asked has given up.
+            ended = await asyncio.shield(asyncio.ensure_future(child.close(0)))
+            self._ended_because = reason or str(ended)

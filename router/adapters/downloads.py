@@ -1,0 +1,123 @@
+"""Downloads from the gateway's side: a process each, two at a time, one for all who want the same version."""
+
+import asyncio
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from router.adapters.address import Address
+from router.children.child import Child
+from router.children.launcher import Launcher
+from router.core.ids import VersionId
+from router.errors import ChildLost, ChildTimeout, FetchFailed
+
+ROLE = "fetch"
+AT_ONCE = 2
+_GRACE_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Shared:
+    task: asyncio.Task[str]
+    waiting: int = field(default=0)
+
+
+class Downloads:
+    """Brings versions into the cache."""
+
+    def __init__(self, launcher: Launcher, address: Address, cache_dir: Path) -> None:
+        self._launcher = launcher
+        self._address = address
+        self._cache_dir = cache_dir.absolute()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._shared: dict[VersionId, _Shared] = {}
+        self._closed = False
+
+    async def fetch(self, version: VersionId, *, deadline_seconds: float) -> str:
+        """Absolute path of the version's files. Raises FetchFailed.
+
+        The deadline runs from the download's turn. Who asks for a version that is under way gets the same
+        answer at the same time; when all have been cancelled the download ends and leaves nothing.
+        """
+        shared = self._shared.get(version)
+        if shared is None:
+            shared = self._start(version, deadline_seconds)
+        shared.waiting += 1
+        try:
+            return await asyncio.shield(shared.task)
+        except asyncio.CancelledError:
+            if shared.task.cancelled() and self._closed:
+                raise FetchFailed(f"{version}: the gateway is closing") from None
+            raise
+        finally:
+            shared.waiting -= 1
+            if not shared.waiting and not shared.task.done():
+                self._forget(version, shared)
+                shared.task.cancel()
+                await asyncio.wait({shared.task})
+
+    async def close(self) -> None:
+        """End every download; those who wait for one get FetchFailed."""
+        self._closed = True
+        tasks = {shared.task for shared in self._shared.values()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _start(self, version: VersionId, deadline_seconds: float) -> _Shared:
+        shared = _Shared(asyncio.create_task(self._download(version, deadline_seconds)))
+        shared.task.add_done_callback(lambda _: self._forget(version, shared))
+        self._shared[version] = shared
+        return shared
+
+    def _forget(self, version: VersionId, shared: _Shared) -> None:
+        if self._shared.get(version) is shared:
+            del self._shared[version]
+        if shared.task.done() and not shared.task.cancelled():
+            shared.task.exception()  # seen, also when the last one who waited has just been cancelled
+
+    async def _download(self, version: VersionId, deadline_seconds: float) -> str:
+        async with self._turns:
+            try:
+                child = await self._launcher.launch(ROLE)
+            except (ChildLost, ChildTimeout) as error:
+                raise FetchFailed(f"the download could not be started: {error}") from error
+            token = secrets.token_hex(8)
+            try:
+                return await self._ask(child, version, token, deadline_seconds)
+            except BaseException:
+                child.kill()
+                raise
+            finally:
+                # Shielded: whoever gives up during the clean-up does not leave half of it.
+                await asyncio.shield(asyncio.ensure_future(self._clean(child, token)))
+
+    async def _ask(self, child: Child, version: VersionId, token: str, deadline_seconds: float) -> str:
+        order = {
+            **self._address.frame(),
+            "model": version.model,
+            "version": version.number,
+            "cache_dir": str(self._cache_dir),
+            "token": token,
+        }
+        try:
+            answer = (await child.connection.call(order, timeout_seconds=deadline_seconds)).header
+        except ChildTimeout:
+            raise FetchFailed(f"{version} was not downloaded within {deadline_seconds:g} s") from None
+        except ChildLost:
+            raise FetchFailed(f"the download of {version} ended with {await child.close(0)}") from None
+        if answer["op"] != "fetched":
+            raise FetchFailed(f"{version}: {answer['error']}")
+        return str(answer["directory"])
+
+    async def _clean(self, child: Child, token: str) -> None:
+        """End the process, then remove what it left, which is nothing unless it was killed."""
+        await child.close(_GRACE_SECONDS)
+        await asyncio.to_thread(_remove_parts, self._cache_dir, token)
+
+
+def _remove_parts(cache_dir: Path, token: str) -> None:
+    for part in cache_dir.glob(f"*/.part-*-{token}*"):
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The children that talk to the registry: poll and fetch."""

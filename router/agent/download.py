@@ -1,0 +1,82 @@
+"""One download: list what is there, see that it can be taken, copy it, see that all of it came."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from router.agent.cache import MODEL_FILE
+
+_MOST_FILES = 100_000
+_RESERVE_BYTES = 64 << 20
+"""Left free on the disk: a full one is everyone's fault to find."""
+
+Listing = dict[str, int | None]
+"""Size in bytes by path relative to the version's root; None where the store does not tell."""
+
+
+class DownloadRefused(Exception):
+    """What lies there is no version, or not one that can be taken."""
+
+
+def download(uri: str, tracking_uri: str, registry_uri: str, target: Path) -> None:
+    """Copy the version at `uri` into the empty directory `target`.
+
+    Raises DownloadRefused, MlflowException and OSError; what is in `target` then is not to be used.
+    """
+    repository = get_artifact_repository(uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
+    # Listed before, so that a wrong source is not copied first, and compared after: a body cut by a proxy
+    # and a failure that a repository swallows leave less than was listed.
+    listing = _listed(repository)
+    _check(listing, target)
+    repository.download_artifacts("", dst_path=str(target))
+    _compare(listing, target)
+
+
+def _listed(repository: Any) -> Listing:
+    listing: Listing = {}
+    folders: list[str | None] = [None]
+    seen: set[str | None] = {None}
+    while folders:
+        for entry in repository.list_artifacts(folders.pop()):
+            if not entry.is_dir:
+                listing[entry.path] = entry.file_size
+            elif entry.path not in seen:
+                seen.add(entry.path)
+                folders.append(entry.path)
+        if len(listing) + len(seen) > _MOST_FILES:
+            raise DownloadRefused(f"it has over {_MOST_FILES} files")
+    return listing
+
+
+def _check(listing: Listing, target: Path) -> None:
+    if MODEL_FILE not in listing:
+        raise DownloadRefused(f"there is no {MODEL_FILE} file at its source")
+    for path in listing:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise DownloadRefused("an artifact's name leads out of its directory")
+    needed_bytes = sum(size or 0 for size in listing.values())
+    free_bytes = shutil.disk_usage(target).free - _RESERVE_BYTES
+    if needed_bytes > free_bytes:
+        raise DownloadRefused(
+            f"it needs {needed_bytes >> 20} MiB and {max(0, free_bytes) >> 20} MiB are free"
+        )
+
+
+def _compare(listing: Listing, target: Path) -> None:
+    for path, size in listing.items():
+        try:
+            status = os.lstat(target / path)
+        except FileNotFoundError:
+            raise DownloadRefused(f"{path} did not come") from None
+        if size is not None and status.st_size != size:
+            raise DownloadRefused(f"{path} came with {status.st_size} of {size} bytes")
+    for folder, folders, names in os.walk(target):
+        for name in (*folders, *names):
+            mode = os.lstat(os.path.join(folder, name)).st_mode
+            # A link would be followed by whoever loads the version, wherever it leads.
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise DownloadRefused(f"{name} is neither a file nor a directory")

@@ -1,0 +1,82 @@
+"""The agent: a process that asks the registry, one read per registered model and poll, and nothing else."""
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from router.agent.process import ignore_stops, prepare
+from router.agent.refusal import RegistryRefused, RegistryReplaced
+from router.channel import Channel
+from router.core.masking import masked_line
+
+# With MLflow's own, a refused port blocks for 247 s and a silent one for 120 s per try.
+LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "INVALID_PARAMETER_VALUE")
+_UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
+
+
+def main(sock: socket.socket) -> None:
+    """Serve polls until the socket ends.
+
+    First frame: `registry_uri`, `tracking_uri`, `environment`. Then `{"id", "op": "poll", "model",
+    "aliases"}` is answered with `{"id", "aliases": {name: version}, "stages": {stage: version}}`, where only
+    the asked names appear, or `{"id", "error", "message"}`; `error` is unavailable, unknown_model, refused
+    or replaced. After replaced the process ends: a fresh one opens the new database.
+    """
+    ignore_stops()
+    channel = Channel(sock)
+    settings = channel.receive()
+    if settings is None:
+        return
+    prepare(settings.header["environment"])
+    os.environ.update(LIMITS)
+    # Here, not above: the template imports this module, and SQLAlchemy is 50 MB that only we need.
+    from router.agent.store import Registry
+
+    registry = Registry(settings.header["registry_uri"], settings.header["tracking_uri"])
+    while (request := channel.receive()) is not None:
+        answer = _answer(registry, request.header["model"], request.header["aliases"])
+        try:
+            channel.send({"id": request.header["id"], **answer})
+        except OSError:
+            return
+        if answer.get("error") == "replaced":
+            return
+
+
+def _answer(registry: Any, model: str, names: list[str]) -> Mapping[str, Any]:
+    try:
+        found = registry.client().get_registered_model(model)
+        # MLflow reads an empty 200 as an empty object: silence, which must not look like "no aliases".
+        if found.name != model:
+            raise ConnectionError("the registry's answer does not name the model")
+        return _wish(found, set(names))
+    except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
+        return {"error": _kind(error, registry.is_http), "message": masked_line(str(error) or repr(error))}
+
+
+def _wish(found: Any, names: set[str]) -> dict[str, dict[str, int]]:
+    """Aliases asked for, and the highest version of each stage by its lower-case name."""
+    stages: dict[str, int] = {}
+    for version in found.latest_versions:
+        stage = str(version.current_stage).lower()
+        stages[stage] = max(int(version.version), stages.get(stage, 0))
+    # Versions are int on SQL stores and str over REST.
+    aliases = {name: int(version) for name, version in found.aliases.items() if name in names}
+    return {"aliases": aliases, "stages": stages}
+
+
+def _kind(error: Exception, is_http: bool) -> str:
+    from mlflow.exceptions import MlflowException, RestException
+
+    if isinstance(error, RegistryReplaced):
+        return "replaced"
+    if isinstance(error, RegistryRefused):
+        return "refused"
+    if not isinstance(error, MlflowException):
+        return "unavailable"
+    if error.error_code == _UNKNOWN:
+        # A 404 that is not MLflow's JSON comes from something between us and the registry.
+        return "unavailable" if is_http and not isinstance(error, RestException) else "unknown_model"
+    return "refused" if error.error_code in _REFUSALS else "unavailable"

@@ -1,0 +1,71 @@
+"""From a version of the registry to the place its files lie in: everything is read, nothing is written."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlparse
+
+import orjson
+
+_DEEPEST = 5
+"""`models:/a/1` may point at `models:/b/2`, and so on; more is a loop."""
+
+
+class VersionRefused(Exception):
+    """The registry names something for this version that is not downloaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one version's files come from."""
+
+    uri: str
+    """An artifact location; never `models:` or `runs:`."""
+    fingerprint: str
+    """12 hex digits that differ when a registry was made anew and numbers its versions from 1 again."""
+
+
+def read_source(registry: Any, model: str, number: int) -> Source:
+    """Ask `registry` (a `store.Registry`) about one version. Raises VersionRefused and MLflow's errors."""
+    client = registry.client()
+    version = client.get_model_version(model, str(number))
+    if int(version.version) != number:
+        raise ConnectionError("the registry's answer does not name the version")
+    if version.status not in (None, "READY"):
+        raise VersionRefused(f"its registration is {version.status}")
+    facts = [version.creation_timestamp, version.source, version.run_id or None, version.model_id or None]
+    fingerprint = sha256(orjson.dumps(facts)).hexdigest()[:12]
+    return Source(_location(registry, client.get_model_version_download_uri(model, str(number))), fingerprint)
+
+
+def _location(registry: Any, uri: str, depth: int = 0) -> str:
+    # `download_artifacts("models:/…")` would write registered_model_meta into a local artifact store, and
+    # `@alias` would be resolved again: both end here.
+    parts = urlparse(uri, allow_fragments=False)
+    if depth > _DEEPEST:
+        raise VersionRefused("its source is a chain of model versions without an end")
+    if parts.scheme == "models":
+        match parts.path.strip("/").split("/"):
+            case [name, number] if number.isdecimal():
+                deeper = registry.client().get_model_version_download_uri(name, number)
+                return _location(registry, deeper, depth + 1)
+            case [model_id] if model_id and "@" not in model_id:
+                return str(registry.tracking().get_logged_model(model_id).artifact_location)
+        raise VersionRefused(f"its source {uri} names no fixed version")
+    if parts.scheme == "runs":
+        return _run_location(registry, uri)
+    return uri
+
+
+def _run_location(registry: Any, uri: str) -> str:
+    """A run's folder or, as MLflow 3 logs models, the LoggedModel of that name among the run's outputs."""
+    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+
+    run_id, path = RunsArtifactRepository.parse_runs_uri(uri)
+    client = registry.tracking()
+    outputs = client.get_run(run_id).outputs
+    for output in sorted(outputs.model_outputs, key=lambda each: -each.step) if outputs else ():
+        logged = client.get_logged_model(output.model_id)
+        if logged.name == path:
+            return str(logged.artifact_location)
+    return str(RunsArtifactRepository.get_underlying_uri(uri, registry.tracking_uri))

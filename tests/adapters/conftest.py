@@ -1,0 +1,72 @@
+"""A gateway's side of the registry: real children, real registries."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from router.adapters.registry import AgentRegistry
+from router.children.template import Template
+from router.core.events import Event
+from tests.adapters.registries import RealRegistry, server_registry, sqlite_registry
+
+OpenRegistry = Callable[..., AgentRegistry]
+
+
+class Facts:
+    """A recorder that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture(scope="session")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> RealRegistry:
+    return sqlite_registry(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[RealRegistry]:
+    with server_registry(tmp_path_factory.mktemp("server"), 120 * slack) as registry:
+        yield registry
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def real(request: pytest.FixtureRequest) -> RealRegistry:
+    """The same test on both kinds of registry."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def template() -> AsyncIterator[Template]:
+    template = Template(Facts(), preload=())
+    await template.start()
+    yield template
+    await template.close()
+
+
+@pytest.fixture
+def facts() -> Facts:
+    return Facts()
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def open_registry(template: Template, tmp_path: Path, facts: Facts) -> AsyncIterator[OpenRegistry]:
+    """Opens registries by their URI, each with the cache `tmp_path/cache` unless told; all are closed."""
+    async with AsyncExitStack() as stack:
+
+        def opened(uri: str, **arguments: object) -> AgentRegistry:
+            given = {"tracking_uri": uri, "cache_dir": tmp_path / "cache", "recorder": facts, **arguments}
+            registry = AgentRegistry(template, registry_uri=uri, **given)
+            stack.push_async_callback(registry.close)
+            return registry
+
+        yield opened

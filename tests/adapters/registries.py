@@ -1,0 +1,101 @@
+"""Real registries to test against: a SQLite file, and an MLflow server in front of another."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+SEED = Path(__file__).with_name("seed_registry.py")
+
+
+@dataclass
+class RealRegistry:
+    """A registry with the registered model `seed`, versions 1 and 2, which answer 1 and 2."""
+
+    uri: str
+    artifacts: Path
+    """Where its artifact store keeps its files."""
+    database: Path
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def new_model(self, versions: int = 2, **aliases: int) -> str:
+        """A registered model of its own for one test; its version n has the files of `seed`'s 1 or 2."""
+        name = f"model-{uuid.uuid4().hex[:8]}"
+        client = self.client
+        client.create_registered_model(name)
+        for number in range(versions):
+            client.create_model_version(name, source=f"models:/seed/{number % 2 + 1}")
+        for alias, version in aliases.items():
+            client.set_registered_model_alias(name, alias, str(version))
+        return name
+
+    def stored(self) -> dict[str, int]:
+        """Every file of the artifact store with the time it was written."""
+        return {str(path): path.lstat().st_mtime_ns for path in self.artifacts.rglob("*")}
+
+
+def seed(uri: str, directory: Path) -> None:
+    """Log and register; in a process of its own, because MLflow keeps much in its modules."""
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    subprocess.run(
+        [sys.executable, str(SEED), uri], cwd=directory, env=environment, check=True, capture_output=True
+    )
+
+
+def sqlite_registry(directory: Path) -> RealRegistry:
+    """A registry as `mlflow` makes it when nothing is configured: a file, and folders beside it."""
+    database = directory / "mlflow.db"
+    uri = f"sqlite:///{database}"
+    seed(uri, directory)
+    return RealRegistry(uri, directory / "mlruns", database)
+
+
+@contextmanager
+def server_registry(directory: Path, seconds: float) -> Iterator[RealRegistry]:
+    """`mlflow server` on a free port, which also hands out the artifacts."""
+    database, artifacts = directory / "mlflow.db", directory / "artifacts"
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(artifacts)]
+    command += ["--workers", "1"]
+    with open(directory / "log", "wb") as log:
+        server = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + seconds
+        while not _answers(f"{uri}/health"):
+            assert time.monotonic() < deadline, (directory / "log").read_text()
+            time.sleep(0.1)
+        seed(uri, directory)
+        yield RealRegistry(uri, artifacts, database)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)  # a stop takes it seven seconds
+        server.wait(timeout=30)
+
+
+def free_port() -> int:
+    """A port that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,170 @@
+"""Facts of an imaginary gateway, for tests of what records them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
+from router.core.bins import ScoreCounts, ScoreSpec, count_scores
+from router.core.events import (
+    AliasAspired,
+    AliasBound,
+    AliasUnbound,
+    Answered,
+    CanaryFaulted,
+    ChildRestarted,
+    ConfigApplied,
+    ConfigRejected,
+    Event,
+    FellBack,
+    LoadRefused,
+    ModelRemoved,
+    Polled,
+    Predicted,
+    ReadinessChanged,
+    Rejected,
+    Routed,
+    SplitInForce,
+    TickFailed,
+    VersionDraining,
+    VersionGone,
+    VersionLoaded,
+    WorkerEnded,
+    WorkerReplaced,
+)
+from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.routing import Reason
+
+SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    now: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def recorder_at(clock: Clock) -> PrometheusRecorder:
+    return PrometheusRecorder(version="0.1.0", monotonic=clock, wall=clock)
+
+
+def split(model: str = "m", canary: float = 0.05) -> SplitInForce:
+    shares = {PRODUCTION: 1 - canary, CANARY: canary}
+    return SplitInForce(model, shares, shares)
+
+
+def bound(
+    alias: Alias,
+    number: int,
+    *,
+    old: int | None = None,
+    model: str = "m",
+    scores: ScoreSpec | None = SPEC,
+) -> AliasBound:
+    before = None if old is None else VersionId(model, old)
+    new = VersionId(model, number)
+    return AliasBound(model, alias, before, new, f"run{number}", "sklearn", scores, registry_name=alias)
+
+
+def answered(
+    alias: Alias,
+    number: int,
+    *,
+    outcome: str = "ok",
+    code: int = 200,
+    seconds: float = 0.003,
+    model: str = "m",
+) -> Answered:
+    return Answered(model, alias, VersionId(model, number), outcome, code, seconds, rows=1)
+
+
+def predicted(
+    alias: Alias, number: int, scores: ScoreCounts | None = None, *, model: str = "m", rows: int = 1
+) -> Predicted:
+    version = VersionId(model, number)
+    return Predicted(model, alias, version, 0.002, 0.0005, rows=rows, requests=1, scores=scores)
+
+
+def loaded(number: int, *aliases: Alias, model: str = "m") -> VersionLoaded:
+    phases = {"fetch": 0.5, "load": 2.0, "warmup": 20.0}
+    return VersionLoaded(VersionId(model, number), aliases, phases, note="")
+
+
+def one_of_each(model: str = "m") -> list[Event]:
+    """Every kind of fact, in an order in which a gateway could report them."""
+    production, canary, broken = VersionId(model, 7), VersionId(model, 8), VersionId(model, 9)
+    scores = count_scores_of(0.1, 0.6)
+    return [
+        ConfigApplied("3f9c", ()),
+        split(model),
+        Polled(model, 0.02, ""),
+        AliasAspired(model, PRODUCTION, None, production),
+        AliasAspired(model, CANARY, None, canary),
+        loaded(7, PRODUCTION, model=model),
+        bound(PRODUCTION, 7, model=model),
+        loaded(8, CANARY, model=model),
+        bound(CANARY, 8, model=model),
+        ReadinessChanged(ready=True),
+        Routed(model, PRODUCTION, Reason.HASH),
+        predicted(PRODUCTION, 7, scores, model=model),
+        answered(PRODUCTION, 7, model=model),
+        Routed(model, CANARY, Reason.HASH),
+        predicted(CANARY, 8, scores, model=model),
+        answered(CANARY, 8, model=model),
+        Routed(model, CANARY, Reason.HASH),
+        FellBack(model, CANARY, PRODUCTION, "model_error"),
+        CanaryFaulted(model, CANARY, canary, "error"),
+        answered(CANARY, 8, outcome="fallback", model=model),
+        Rejected(model, "too_large"),
+        WorkerEnded(canary, "signal", "signal 9 (SIGKILL)"),
+        WorkerReplaced(canary, 0.04),
+        AliasAspired(model, CANARY, canary, broken),
+        LoadRefused(broken, (CANARY,), "load", "ValueError: no such column", 10.0),
+        AliasUnbound(model, CANARY, canary),
+        VersionDraining(canary, 1),
+        VersionGone(canary),
+        ChildRestarted("agent", "exit code 1"),
+        TickFailed("alias_watch", "KeyError: 'x'"),
+        Polled(model, 5.0, "connection refused"),
+        ConfigRejected("3f9c", ("router.yaml:9 models.m.splt: unknown key, did you mean `split`?",)),
+    ]
+
+
+def goodbye(model: str = "m") -> list[Event]:
+    return [ModelRemoved(model), ReadinessChanged(ready=False)]
+
+
+def count_scores_of(*values: float, spec: ScoreSpec = SPEC) -> ScoreCounts:
+    return count_scores(np.array(values, dtype=np.float64), spec)
+
+
+def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Live:
+    versions = [LiveVersion(VersionId(model, n), 1, n == draining, 50_000_000) for n in numbers]
+    return Live({(model, PRODUCTION): 3}, versions, loop_lag_seconds=0.001)
+
+
+def samples(recorder: PrometheusRecorder) -> dict[str, float]:
+    """`name{label=value,…}` (prefix and quotes left out, labels sorted) → value, as a client parses them."""
+    parsed = {}
+    for family in text_string_to_metric_families(recorder.render()[0].decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            key = sample.name.removeprefix("canary_router_") + (f"{{{labels}}}" if labels else "")
+            assert key not in parsed, f"exported twice: {key}"
+            parsed[key] = sample.value
+    return parsed
+
+
+def series_of(recorder: PrometheusRecorder, model: str = "m") -> list[str]:
+    """The lines that carry this model's name."""
+    return [line for line in lines(recorder) if f'model="{model}"' in line]
+
+
+def lines(recorder: PrometheusRecorder) -> Iterator[str]:
+    return (line for line in recorder.render()[0].decode().splitlines() if not line.startswith("#"))

@@ -1,0 +1,292 @@
+"""Facts in, lines out: which, how often, and what must never be in one."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from router.adapters.log import FanOut, LogRecorder, configure_logging
+from router.core.events import (
+    AliasAspired,
+    CanaryFaulted,
+    ConfigApplied,
+    ConfigRejected,
+    Event,
+    LoadRefused,
+    ModelRemoved,
+    Polled,
+    ReadinessChanged,
+    Rejected,
+    Routed,
+    TickFailed,
+)
+from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.routing import Reason
+from tests.adapters.story import answered, bound, count_scores_of, goodbye, one_of_each, predicted, split
+
+V8 = VersionId("m", 8)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Leave the process's logging as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def written(*facts: Event, level: str = "debug", line_format: str = "json") -> list[dict[str, Any]]:
+    """The JSON lines that these facts make."""
+    stream = io.StringIO()
+    configure_logging(level, line_format, stream=stream)
+    recorder = LogRecorder()
+    for fact in facts:
+        recorder.record(fact)
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_every_fact_that_is_no_request_has_a_line() -> None:
+    told = [line["event"] for line in written(*one_of_each(), *goodbye())]
+
+    assert told == [
+        "configuration in force",
+        "split in force",
+        "the registry names another version",
+        "the registry names another version",
+        "version ready",
+        "alias bound",
+        "version ready",
+        "alias bound",
+        "ready",
+        "canary at fault, production answered; said once per version and kind",
+        "worker ended",
+        "workers complete again",
+        "the registry names another version",
+        "version not loaded",
+        "alias unbound",
+        "version draining",
+        "version gone",
+        "child restarted",
+        "a loop failed and goes on",
+        "registry poll failed; what it last named stays",
+        "configuration refused; the one in force stays",
+        "model removed",
+        "not ready",
+    ]
+
+
+def test_requests_write_no_lines() -> None:
+    assert (
+        written(
+            Routed("m", CANARY, Reason.HASH),
+            predicted(CANARY, 8, count_scores_of(0.1)),
+            answered(CANARY, 8, outcome="model_error", code=500),
+            Rejected("m", "overloaded"),
+        )
+        == []
+    )
+
+
+def test_a_moved_alias_is_told_with_both_versions() -> None:
+    (line,) = written(bound(CANARY, 8, old=7))
+
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "level": "info",
+        "event": "alias bound",
+        "model": "m",
+        "alias": "canary",
+        "version": 8,
+        "before": 7,
+        "registry_name": "canary",
+        "run_id": "run8",
+        "flavor": "sklearn",
+    }
+
+
+def test_an_unreachable_registry_is_said_once_down_and_once_up() -> None:
+    """Whatever the reasons in between; every model has its own registry answer."""
+    down = [Polled("m", 5.0, reason) for reason in ("refused", "timeout", "500")] * 100
+    lines = written(
+        *down, Polled("m", 0.1, ""), Polled("m", 0.1, ""), Polled("n", 5.0, "unknown"), Polled("m", 5.0, "x")
+    )
+
+    assert [(line["level"], line["model"]) for line in lines] == [
+        ("warning", "m"),
+        ("info", "m"),
+        ("warning", "n"),
+        ("warning", "m"),
+    ]
+    assert lines[0]["error"] == "refused"
+
+
+def test_a_refused_configuration_is_said_once_until_it_changes() -> None:
+    first, second = ConfigRejected("3f", ("a",)), ConfigRejected("3f", ("a", "b"))
+    lines = written(first, first, second, second, ConfigApplied("4a", ("models.m.split",)), first)
+
+    assert [line.get("problems") for line in lines] == [["a"], ["a", "b"], None, ["a"]]
+    assert lines[2]["changes"] == ["models.m.split"]
+
+
+def test_every_try_to_load_is_a_line() -> None:
+    """Back-off makes them rare."""
+    fact = LoadRefused(V8, (CANARY,), "load", "ValueError", 10.0)
+
+    assert len(written(fact, fact)) == 2
+
+
+def test_a_faulty_canary_does_not_flood_the_log() -> None:
+    """One line per version and kind, for ten thousand requests."""
+    faults = [CanaryFaulted("m", CANARY, V8, kind) for kind in ("error", "timeout")] * 5000
+    lines = written(*faults, CanaryFaulted("m", CANARY, VersionId("m", 9), "error"))
+
+    assert [(line["version"], line["kind"]) for line in lines] == [(8, "error"), (8, "timeout"), (9, "error")]
+
+
+def test_an_unchanged_split_and_an_unchanged_failure_are_not_repeated() -> None:
+    failure = TickFailed("aliases", "KeyError: 'x'")
+
+    assert len(written(split(), split(), failure, failure)) == 2
+    assert len(written(split(canary=0.05), split(canary=0.25), ModelRemoved("m"), split(canary=0.25))) == 4
+
+
+def test_the_level_is_hot() -> None:
+    stream = io.StringIO()
+    recorder = LogRecorder()
+    configure_logging("warning", "json", stream=stream)
+    recorder.record(AliasAspired("m", PRODUCTION, None, V8))
+    assert stream.getvalue() == ""
+    configure_logging("info", "json", stream=stream)
+    recorder.record(AliasAspired("m", PRODUCTION, V8, None))
+
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_configuring_again_does_not_double_the_lines() -> None:
+    before = len(logging.getLogger().handlers)
+    for _ in range(3):
+        configure_logging("info", "json", stream=io.StringIO())
+
+    assert len(logging.getLogger().handlers) <= before + 1
+
+
+@pytest.mark.parametrize(
+    ("line_format", "stream", "is_json"),
+    [
+        ("auto", Terminal(), False),
+        ("auto", io.StringIO(), True),
+        ("console", io.StringIO(), False),
+        ("json", Terminal(), True),
+    ],
+    ids=["auto on a terminal", "auto elsewhere", "console elsewhere", "json on a terminal"],
+)
+def test_auto_is_console_on_a_terminal_and_json_elsewhere(
+    line_format: str, stream: io.StringIO, is_json: bool
+) -> None:
+    configure_logging("info", line_format, stream=stream)
+    LogRecorder().record(ReadinessChanged(ready=True))
+
+    assert stream.getvalue().startswith("{") == is_json
+    assert ("\x1b[" in stream.getvalue()) == (isinstance(stream, Terminal) and not is_json)
+
+
+@pytest.mark.parametrize("line_format", ["json", "console"])
+def test_control_characters_forge_no_line_and_move_no_cursor(line_format: str) -> None:
+    stream = io.StringIO()
+    configure_logging("info", line_format, stream=stream)
+    evil = "a\nlevel=error \x1b[2J\x9b2J\r\x00\x7f\u2028\u202e\ud800"
+    LogRecorder().record(Polled(evil, 1.0, evil))
+    logging.getLogger("aiohttp.server").error("bad request line %s", evil)
+
+    assert len(stream.getvalue().splitlines()) == 2
+    assert all(character.isprintable() for line in stream.getvalue().splitlines() for character in line)
+    stream.getvalue().encode("utf-8")
+
+
+def test_lines_of_libraries_come_out_in_the_same_format() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream=stream)
+    try:
+        raise ValueError("token=abc123 broke\x1b[1m it")
+    except ValueError:
+        logging.getLogger("aiohttp.server").exception("Error handling %s", "request")
+    logging.getLogger("asyncio").debug("not at this level")
+
+    (line,) = (json.loads(text) for text in stream.getvalue().splitlines())
+    assert (line["event"], line["level"], line["logger"]) == (
+        "Error handling request",
+        "error",
+        "aiohttp.server",
+    )
+    assert line["exception"].endswith("ValueError: token=*** broke\\x1b[1m it")
+    assert line["exception"].startswith("Traceback")
+
+
+def test_a_traceback_does_not_show_the_values_of_variables() -> None:
+    """They hold requests; structlog's own console formatter prints them."""
+    stream = io.StringIO()
+    configure_logging("info", "console", stream=stream)
+    payload = "the caller's " + "data"
+    try:
+        raise ValueError(len(payload))
+    except ValueError:
+        logging.getLogger("x").exception("broken")
+
+    assert "ValueError: 17" in stream.getvalue()
+    assert "the caller's data" not in stream.getvalue()
+
+
+def test_credentials_do_not_reach_a_line() -> None:
+    error = "GET https://joe:s3cr3t@mlflow:5000/api?token=s3cr3t&x=1 Authorization: Bearer s3cr3ts3cr3t"
+    (line,) = written(Polled("m", 1.0, error))
+
+    assert "s3cr3t" not in json.dumps(line)
+    assert "mlflow:5000" in line["error"]  # who reads the log may know where the registry is
+
+
+def test_a_registry_that_answers_with_megabytes_makes_a_short_line() -> None:
+    (line,) = written(Polled("m", 1.0, "<html>" * 1_000_000))
+
+    assert len(line["error"]) < 5_000
+    assert "6000000 characters" in line["error"]
+
+
+class Broken:
+    """A recorder with a bug."""
+
+    def record(self, event: Event) -> None:
+        raise ZeroDivisionError
+
+
+class Remembering:
+    """A recorder that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def test_one_recorder_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    first, last = Remembering(), Remembering()
+    recorder = FanOut(first, Broken(), last)
+    fact = ReadinessChanged(ready=True)
+    for _ in range(3):
+        recorder.record(fact)
+
+    assert first.events == last.events == [fact] * 3
+    assert len(caplog.records) == 1
+    assert "Broken can not take ReadinessChanged" in caplog.text

@@ -1,0 +1,471 @@
+"""Which fact moves which series."""
+
+import logging
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from router.adapters.prometheus import PrometheusRecorder
+from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.events import (
+    AliasAspired,
+    AliasUnbound,
+    Answered,
+    CanaryFaulted,
+    ConfigApplied,
+    ConfigRejected,
+    Event,
+    FellBack,
+    LoadRefused,
+    ModelRemoved,
+    Polled,
+    Predicted,
+    ReadinessChanged,
+    Rejected,
+    Routed,
+    SplitInForce,
+    VersionGone,
+    WorkerEnded,
+)
+from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.routing import Reason
+from tests.adapters.story import (
+    SPEC,
+    Clock,
+    answered,
+    bound,
+    count_scores_of,
+    live_of,
+    loaded,
+    one_of_each,
+    predicted,
+    recorder_at,
+    samples,
+    series_of,
+    split,
+)
+
+V8 = VersionId("m", 8)
+EIGHT = "alias=canary,model=m"
+EDGES = ("0.25", "0.5", "0.75", "1.0")
+EIGHT_V = "alias=canary,model=m,version=8"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def recorder(clock: Clock) -> PrometheusRecorder:
+    """Production at version 7, canary at version 8."""
+    recorder = recorder_at(clock)
+    for event in (split(), bound(PRODUCTION, 7), bound(CANARY, 8)):
+        recorder.record(event)
+    return recorder
+
+
+def moved_by(recorder: PrometheusRecorder, *events: Event) -> dict[str, float]:
+    """Samples that changed or appeared, with how much they rose; the process's own left out."""
+    before = samples(recorder)
+    for event in events:
+        recorder.record(event)
+    after = samples(recorder)
+    ours = (key for key in after if not key.startswith(("process_", "python_")))
+    return {key: after[key] - before.get(key, 0) for key in ours if after[key] != before.get(key)}
+
+
+MOVES: dict[str, tuple[Event, dict[str, float]]] = {
+    "routed": (
+        Routed("m", CANARY, Reason.HASH),
+        {f"routing_decisions_total{{{EIGHT},reason=hash}}": 1},
+    ),
+    "rejected": (
+        Rejected("m", "too_large"),
+        {"requests_rejected_total{model=m,reason=too_large}": 1},
+    ),
+    "rejected under a name nobody configured": (
+        Rejected("../../etc/passwd", "unknown_model"),
+        {"requests_rejected_total{model=__other__,reason=unknown_model}": 1},
+    ),
+    "rejected for a reason nobody listed": (
+        Rejected("m", "a reason with user-42 in it"),
+        {"requests_rejected_total{model=m,reason=__other__}": 1},
+    ),
+    "fell back": (
+        FellBack("m", CANARY, PRODUCTION, "timeout"),
+        {"fallbacks_total{from_alias=canary,model=m,reason=timeout,to_alias=production}": 1},
+    ),
+    "canary faulted": (
+        CanaryFaulted("m", CANARY, V8, "crash"),
+        {"canary_faults_total{alias=canary,kind=crash,model=m,version=8}": 1},
+    ),
+    "worker ended": (
+        WorkerEnded(V8, "signal", "signal 9 (SIGKILL)"),
+        {"worker_restarts_total{model=m,reason=signal,version=8}": 1},
+    ),
+    "load refused": (
+        LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),
+        {f"model_swaps_total{{{EIGHT},result=failure}}": 1},
+    ),
+    "the registry names another version": (
+        AliasAspired("m", CANARY, V8, VersionId("m", 9)),
+        {f"alias_pending{{{EIGHT}}}": 1},
+    ),
+    "the registry names what is served": (AliasAspired("m", CANARY, None, V8), {}),
+    "the registry names nothing": (AliasAspired("m", PRODUCTION, VersionId("m", 7), None), {}),
+    "config applied": (
+        ConfigApplied("3f9c", ()),
+        {
+            "config_last_reload_successful": 1,
+            "config_last_reload_success_timestamp_seconds": 1_000_000,
+            "config_info{sha256=3f9c}": 1,
+        },
+    ),
+    "ready": (ReadinessChanged(ready=True), {"ready": 1}),
+    "split changed": (
+        SplitInForce("m", {PRODUCTION: 1.0, CANARY: 0.0}, {PRODUCTION: 0.75, CANARY: 0.25}),
+        {
+            "split_ratio{alias=canary,model=m}": -0.05,
+            "split_ratio{alias=production,model=m}": pytest.approx(0.05),
+            "split_configured_ratio{alias=canary,model=m}": pytest.approx(0.2),
+            "split_configured_ratio{alias=production,model=m}": pytest.approx(-0.2),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), MOVES.values(), ids=MOVES.keys())
+def test_a_fact_moves_its_series_and_no_other(
+    recorder: PrometheusRecorder, event: Event, expected: dict[str, float]
+) -> None:
+    assert moved_by(recorder, event) == expected
+
+
+def test_an_answer_counts_under_what_its_key_was_given(recorder: PrometheusRecorder) -> None:
+    """A fallback is production's answer, and adds nothing to production's rows."""
+    moved = moved_by(recorder, answered(CANARY, 8, outcome="fallback", seconds=0.003))
+
+    assert moved.pop("requests_total{alias=canary,code=200,model=m,outcome=fallback,version=8}") == 1
+    histogram = "request_duration_seconds_{}{{alias=canary,{}model=m,outcome=fallback,version=8}}"
+    assert moved.pop(histogram.format("sum", "")) == 0.003
+    assert moved.pop(histogram.format("count", "")) == 1
+    edges = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5"]
+    edges += ["1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "+Inf"]
+    for edge in edges:
+        assert moved.pop(histogram.format("bucket", f"le={edge},")) == 1
+    assert {key for key in moved if not key.startswith("request_rows")} == set()
+    assert not any("production" in key for key in moved)
+
+
+def test_request_durations_have_exactly_the_documented_edges(recorder: PrometheusRecorder) -> None:
+    prefix = "request_duration_seconds_bucket{alias=canary,le="
+    edges = [
+        float(key.removeprefix(prefix).partition(",")[0]) * 1000
+        for key in samples(recorder)
+        if key.startswith(prefix) and "outcome=ok" in key
+    ]
+    seconds = [1000, 2500, 5000, 10_000, 30_000, 60_000, math.inf]
+    assert edges == [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, *seconds]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "labels"),
+    [
+        ("client_error", 415, "code=415,model=m,outcome=client_error"),
+        ("model_error", 418, "code=__other__,model=m,outcome=model_error"),
+        ("a new outcome", 200, "code=__other__,model=m,outcome=__other__"),
+    ],
+)
+def test_codes_and_outcomes_are_bounded(
+    recorder: PrometheusRecorder, outcome: str, code: int, labels: str
+) -> None:
+    moved = moved_by(recorder, answered(CANARY, 8, outcome=outcome, code=code))
+
+    assert moved[f"requests_total{{alias=canary,{labels},version=8}}"] == 1
+
+
+def test_failures_share_one_duration_histogram(recorder: PrometheusRecorder) -> None:
+    failures = [("model_error", 500), ("timeout", 504), ("overloaded", 503)]
+    moved = moved_by(recorder, *(answered(CANARY, 8, outcome=o, code=c) for o, c in failures))
+
+    assert moved["request_duration_seconds_count{alias=canary,model=m,outcome=failed,version=8}"] == 3
+
+
+def test_a_prediction_is_timed_and_sized(recorder: PrometheusRecorder) -> None:
+    moved = moved_by(recorder, predicted(CANARY, 8, rows=40))
+
+    assert moved[f"predict_duration_seconds_sum{{{EIGHT_V}}}"] == 0.002
+    assert moved[f"queue_duration_seconds_sum{{{EIGHT}}}"] == 0.0005
+    assert moved[f"batch_rows_sum{{{EIGHT}}}"] == 40
+    assert moved[f"batch_requests_sum{{{EIGHT}}}"] == 1
+
+
+def test_scores_are_counted_per_bin_and_cumulatively(recorder: PrometheusRecorder) -> None:
+    """By hand: edges 0.25, 0.5, 0.75, 1; a score on an edge belongs to the bin of that edge."""
+    moved = moved_by(recorder, predicted(CANARY, 8, count_scores_of(0.1, 0.25, 0.3, 0.9, 1.5)))
+
+    bins = {
+        edge: moved.get(f"score_bin_total{{alias=canary,bin={edge},model=m,output=0,version=8}}")
+        for edge in EDGES
+    }
+    assert bins == {"0.25": 2, "0.5": 1, "0.75": None, "1.0": 2}
+    cumulative = [
+        moved[f"score_bucket{{alias=canary,le={e},model=m,output=0,version=8}}"] for e in (*EDGES, "+Inf")
+    ]
+    assert cumulative == [2, 3, 3, 5, 5]
+    assert moved["score_count{alias=canary,model=m,output=0,version=8}"] == 5
+    assert moved["score_sum{alias=canary,model=m,output=0,version=8}"] == pytest.approx(3.05)
+    assert moved["score_invalid_total{alias=canary,kind=out_of_range,model=m,output=0,version=8}"] == 1
+
+
+def test_nan_and_infinity_poison_no_sum(recorder: PrometheusRecorder) -> None:
+    """A sum that was NaN once is NaN for the life of the process."""
+    nan, inf = math.nan, math.inf
+    poisoned = ScoreCounts((1, 0, 0, 0), positive_sum=inf, negative_sum=nan, nan=3, inf=2, non_numeric=1)
+    for event in (
+        predicted(CANARY, 8, count_scores_of(nan, inf, -inf, 0.5)),
+        predicted(CANARY, 8, poisoned),
+        answered(CANARY, 8, seconds=nan),
+        Predicted("m", CANARY, V8, nan, inf, rows=1, requests=1, scores=None),
+    ):
+        recorder.record(event)
+
+    now = samples(recorder)
+    assert all(math.isfinite(value) for value in now.values())
+    invalid = {k: v for k, v in now.items() if k.startswith("score_invalid_total") and "canary" in k}
+    assert list(invalid.values()) == [4, 4, 1, 0]
+    assert now["score_sum{alias=canary,model=m,output=0,version=8}"] == 0.5
+    assert now["requests_total{alias=canary,code=200,model=m,outcome=ok,version=8}"] == 1
+
+
+def test_a_range_with_negatives_exports_no_sum_but_its_magnitudes(clock: Clock) -> None:
+    """A sum that can fall is no counter: mean = (positive − negative) / count."""
+    recorder = recorder_at(clock)
+    spec = ScoreSpec(output="margin", low=-2.0, high=2.0, bins=4)
+    recorder.record(bound(PRODUCTION, 7, scores=spec))
+    recorder.record(predicted(PRODUCTION, 7, count_scores_of(-1.5, -0.5, 1.0, spec=spec)))
+
+    now = {key: value for key, value in samples(recorder).items() if key.startswith("score")}
+    assert not any(key.startswith("score_sum") for key in now)
+    labels = "{alias=production,model=m,output=margin,version=7}"
+    assert now[f"score_count{labels}"] == 3
+    sign = "score_magnitude_total{{alias=production,model=m,output=margin,sign={},version=7}}"
+    assert now[sign.format("positive")] == 1.0
+    assert now[sign.format("negative")] == 2.0
+
+
+def test_a_negative_score_below_a_positive_range_never_lowers_the_sum(recorder: PrometheusRecorder) -> None:
+    recorder.record(predicted(CANARY, 8, count_scores_of(0.5)))
+    moved = moved_by(recorder, predicted(CANARY, 8, count_scores_of(-100.0)))
+
+    assert not any(key.startswith("score_sum") for key in moved)
+    assert moved["score_magnitude_total{alias=canary,model=m,output=0,sign=negative,version=8}"] == 100
+
+
+def test_bin_labels_read_as_people_write_them(clock: Clock) -> None:
+    """Twenty bins on [0, 1] end at 0.15, not at 0.15000000000000002; `bin` and `le` are spelled alike."""
+    recorder = recorder_at(clock)
+    recorder.record(bound(PRODUCTION, 7, scores=ScoreSpec()))
+
+    bins = [key.partition("bin=")[2].partition(",")[0] for key in samples(recorder) if "score_bin" in key]
+    edges = [key.partition("le=")[2].partition(",")[0] for key in samples(recorder) if "score_bucket" in key]
+    assert bins == [str(round(i * 0.05, 2)) for i in range(1, 21)]
+    assert edges == [*bins, "+Inf"]
+
+
+def test_counts_of_another_number_of_bins_are_left_out(recorder: PrometheusRecorder) -> None:
+    """They were on their way when the configuration changed."""
+    moved = moved_by(recorder, predicted(CANARY, 8, ScoreCounts((1,) * 20, 3.0)))
+
+    assert not any(key.startswith("score") for key in moved)
+    assert samples(recorder)["metrics_errors_total"] == 0
+
+
+def test_other_bins_start_over(recorder: PrometheusRecorder) -> None:
+    recorder.record(predicted(CANARY, 8, count_scores_of(0.1)))
+    recorder.record(bound(CANARY, 8, old=8, scores=ScoreSpec(bins=2)))
+
+    bins = {k: v for k, v in samples(recorder).items() if k.startswith("score_bin_total{alias=canary")}
+    assert list(bins.values()) == [0, 0]
+    assert moved_by(recorder, predicted(CANARY, 8, ScoreCounts((1, 0), 0.1)))
+
+
+def test_without_score_bins_nothing_is_exported_about_scores(clock: Clock) -> None:
+    recorder = recorder_at(clock)
+    recorder.record(bound(PRODUCTION, 7, scores=None))
+    recorder.record(predicted(PRODUCTION, 7, count_scores_of(0.1)))
+
+    assert not any(key.startswith("score") for key in samples(recorder))
+
+
+def test_a_bound_version_is_named_with_its_run_and_when_it_was_loaded(clock: Clock) -> None:
+    recorder = recorder_at(clock)
+    recorder.record(split())
+    recorder.record(loaded(8, CANARY))
+    clock.now += 60
+    moved = moved_by(recorder, bound(CANARY, 8))
+
+    info = "model_info{alias=canary,flavor=sklearn,model=m,registry_alias=canary,run_id=run8,version=8}"
+    assert moved[info] == 1
+    assert moved[f"model_loaded_timestamp_seconds{{{EIGHT_V}}}"] == 1_000_000
+    assert moved[f"model_swaps_total{{{EIGHT},result=success}}"] == 1
+
+
+def test_loading_is_timed_by_phase(recorder: PrometheusRecorder) -> None:
+    moved = moved_by(recorder, loaded(9, CANARY))
+
+    sums = {k: v for k, v in moved.items() if k.startswith("model_load_duration_seconds_sum")}
+    name = "model_load_duration_seconds_sum{{alias=canary,model=m,phase={}}}"
+    assert sums == {name.format("fetch"): 0.5, name.format("load"): 2.0, name.format("warmup"): 20.0}
+
+
+def test_a_poll_counts_by_result_and_only_a_good_one_is_a_success(
+    recorder: PrometheusRecorder, clock: Clock
+) -> None:
+    good = moved_by(recorder, Polled("m", 0.02, ""))
+    clock.now += 100
+    bad = moved_by(recorder, Polled("m", 5.0, "connection refused"))
+
+    assert good["registry_polls_total{model=m,result=success}"] == 1
+    assert good["registry_last_success_timestamp_seconds{model=m}"] == 1_000_000
+    assert bad["registry_polls_total{model=m,result=failure}"] == 1
+    assert bad["registry_poll_duration_seconds_sum{model=m}"] == 5.0
+    assert "registry_last_success_timestamp_seconds{model=m}" not in bad
+
+
+def test_a_refused_config_leaves_the_digest_of_the_one_in_force(recorder: PrometheusRecorder) -> None:
+    recorder.record(ConfigApplied("old", ()))
+    moved = moved_by(recorder, ConfigRejected("old", ("a problem",)))
+    assert moved == {"config_last_reload_successful": -1}
+
+    recorder.record(ConfigApplied("new", ()))
+    assert [key for key in samples(recorder) if key.startswith("config_info")] == ["config_info{sha256=new}"]
+
+
+def test_an_alias_is_pending_until_the_named_version_is_served(recorder: PrometheusRecorder) -> None:
+    pending = f"alias_pending{{{EIGHT}}}"
+    recorder.record(AliasAspired("m", CANARY, V8, VersionId("m", 9)))
+    assert samples(recorder)[pending] == 1
+    recorder.record(bound(CANARY, 9, old=8))
+    assert samples(recorder)[pending] == 0
+    recorder.record(AliasAspired("m", CANARY, VersionId("m", 9), None))
+    recorder.record(AliasUnbound("m", CANARY, VersionId("m", 9)))
+    assert samples(recorder)[pending] == 0
+
+
+def test_gauges_of_the_instant_are_asked_for_at_every_scrape(recorder: PrometheusRecorder) -> None:
+    recorder.watch(lambda: live_of(7, 8, draining=8))
+
+    now = samples(recorder)
+    assert now["requests_in_flight{alias=production,model=m}"] == 3
+    assert now["requests_in_flight{alias=canary,model=m}"] == 0
+    assert now["workers{model=m,version=7}"] == 1
+    assert now["worker_memory_bytes{model=m,version=8}"] == 50_000_000
+    assert now["versions_draining{model=m,version=7}"] == 0
+    assert now["versions_draining{model=m,version=8}"] == 1
+    assert now["event_loop_lag_seconds"] == 0.001
+
+    recorder.watch(lambda: live_of(7))
+    assert "workers{model=m,version=8}" not in samples(recorder)
+
+
+def test_the_process_is_measured_too(recorder: PrometheusRecorder) -> None:
+    now = samples(recorder)
+
+    assert now["process_resident_memory_bytes"] > 0
+    assert now["build_info{version=0.1.0}"] == 1
+    assert any(key.startswith("python_info") for key in now)
+    assert any(key.startswith("python_gc_collections_total") for key in now)
+
+
+def test_counters_survive_the_restart_of_a_worker(recorder: PrometheusRecorder) -> None:
+    for event in (predicted(CANARY, 8, count_scores_of(0.1)), answered(CANARY, 8)):
+        recorder.record(event)
+    before = samples(recorder)
+    recorder.record(WorkerEnded(V8, "exit", "exit code 1"))
+    recorder.record(VersionGone(V8))
+
+    after = samples(recorder)
+    counters = [key for key in before if "_total" in key or "_bucket" in key or "_count" in key]
+    assert all(after[key] >= before[key] for key in counters if not key.startswith(("process", "python")))
+
+
+@dataclass(frozen=True, slots=True)
+class SomethingNew:
+    """A fact this recorder was never told about."""
+
+
+def test_unknown_facts_are_ignored(recorder: PrometheusRecorder) -> None:
+    assert moved_by(recorder, SomethingNew()) == {}  # type: ignore[arg-type] # that is the point
+
+
+def test_facts_of_models_and_versions_nobody_configured_make_no_series(recorder: PrometheusRecorder) -> None:
+    stranger = one_of_each("stranger")
+    foreign = [e for e in stranger if not isinstance(e, SplitInForce) and type(e).__name__ != "AliasBound"]
+    foreign += [
+        answered(CANARY, 99),
+        predicted(CANARY, 99, count_scores_of(0.5)),
+        CanaryFaulted("m", CANARY, VersionId("m", 99), "error"),
+    ]
+    for event in foreign:
+        recorder.record(event)
+
+    assert series_of(recorder, "stranger") == []
+    assert not any("version=99" in key for key in samples(recorder))
+
+
+def test_a_removed_model_leaves_nothing_and_late_answers_bring_nothing_back(
+    recorder: PrometheusRecorder,
+) -> None:
+    for event in one_of_each():
+        recorder.record(event)
+    recorder.watch(lambda: live_of(7, 8))
+    recorder.record(ModelRemoved("m"))
+    for event in (answered(CANARY, 8), Routed("m", CANARY, Reason.HASH), Polled("m", 1.0, "")):
+        recorder.record(event)
+
+    assert series_of(recorder) == []
+
+
+def test_a_bug_in_a_metric_breaks_no_request_and_is_said_once(
+    recorder: PrometheusRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    nonsense = Answered("m", CANARY, V8, "ok", 200, None, 1)  # type: ignore[arg-type] # a bug elsewhere
+    for _ in range(3):
+        recorder.record(nonsense)
+
+    assert samples(recorder)["metrics_errors_total"] == 3
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "Answered" in caplog.text
+
+
+def test_gauges_that_can_not_be_read_do_not_hide_the_counters(
+    recorder: PrometheusRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("no fleet")
+
+    recorder.watch(broken)  # type: ignore[arg-type] # that is the point
+
+    assert "requests_total{alias=canary,code=200,model=m,outcome=ok,version=8}" in samples(recorder)
+    assert "Live" in caplog.text
+
+
+def test_names_are_escaped(clock: Clock) -> None:
+    recorder = recorder_at(clock)
+    name = 'a "b" \\ c\nd\ud800'
+    for event in one_of_each(name):
+        recorder.record(event)
+
+    assert any('model=a "b" \\ c\nd?' in key for key in samples(recorder))
+
+
+def test_the_specs_of_a_story_fit(recorder: PrometheusRecorder) -> None:
+    """Every fact there is can be recorded without an error of our own."""
+    for event in one_of_each():
+        recorder.record(event)
+
+    assert samples(recorder)["metrics_errors_total"] == 0
+    assert SPEC.edges() == tuple(float(edge) for edge in EDGES)

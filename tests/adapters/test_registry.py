@@ -1,0 +1,219 @@
+"""The registry through the agent and downloads: one suite for SQLite and for an MLflow server."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import mlflow.pyfunc
+import pandas as pd
+import pytest
+
+from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.errors import FetchFailed, ModelUnknown
+from tests.adapters.conftest import OpenRegistry
+from tests.adapters.registries import RealRegistry
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+BOTH = {PRODUCTION: "production", CANARY: "canary"}
+PATIENCE_SECONDS = 60.0
+
+
+def answers_of(directory: str) -> list[int]:
+    """What the version in `directory` predicts for one row."""
+    return list(mlflow.pyfunc.load_model(directory).predict(pd.DataFrame({"text": ["fine"]})))
+
+
+async def test_a_poll_answers_every_alias_with_its_version(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    model = real.new_model(2, production=1, canary=2)
+
+    wish = await open_registry(real.uri).poll(model, BOTH)
+
+    assert wish == {PRODUCTION: VersionId(model, 1), CANARY: VersionId(model, 2)}
+
+
+async def test_an_alias_that_moved_is_seen_by_the_next_poll(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    model = real.new_model(2, production=1)
+    registry = open_registry(real.uri)
+    before = await registry.poll(model, BOTH)
+
+    real.client.set_registered_model_alias(model, "production", "2")
+
+    assert before == {PRODUCTION: VersionId(model, 1)}
+    assert await registry.poll(model, BOTH) == {PRODUCTION: VersionId(model, 2)}
+
+
+async def test_an_alias_that_the_registry_lacks_is_absent_from_the_answer(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    model = real.new_model(1)
+
+    assert await open_registry(real.uri).poll(model, BOTH) == {}
+
+
+async def test_an_alias_goes_with_the_version_it_pointed_at(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    """MLflow drops the aliases of a version that is deleted."""
+    model = real.new_model(2, production=1, canary=2)
+    real.client.delete_model_version(model, "2")
+
+    assert await open_registry(real.uri).poll(model, BOTH) == {PRODUCTION: VersionId(model, 1)}
+
+
+async def test_roles_may_have_other_names_in_the_registry(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    model = real.new_model(2, champion=2, challenger=1)
+    names = {PRODUCTION: "champion", Alias("shadow"): "challenger"}
+
+    wish = await open_registry(real.uri).poll(model, names)
+
+    assert wish == {PRODUCTION: VersionId(model, 2), Alias("shadow"): VersionId(model, 1)}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # stages are deprecated, and still in use
+async def test_a_stage_means_the_highest_version_in_it(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    model = real.new_model(4)
+    for number, stage in ((1, "Production"), (3, "Production"), (2, "Staging")):
+        real.client.transition_model_version_stage(model, str(number), stage)
+    names = {PRODUCTION: "stage:production", CANARY: "stage:Staging", Alias("old"): "stage:Archived"}
+
+    wish = await open_registry(real.uri).poll(model, names)
+
+    assert wish == {PRODUCTION: VersionId(model, 3), CANARY: VersionId(model, 2)}
+
+
+async def test_a_model_that_is_not_registered_is_unknown(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    with pytest.raises(ModelUnknown, match="nobody"):
+        await open_registry(real.uri).poll("nobody", BOTH)
+
+
+async def test_polls_of_many_models_at_once_are_all_answered(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    models = [real.new_model(1, production=1) for _ in range(5)]
+    registry = open_registry(real.uri)
+
+    wishes = await asyncio.gather(*(registry.poll(model, BOTH) for model in models))
+
+    assert wishes == [{PRODUCTION: VersionId(model, 1)} for model in models]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_fetched_version_is_whole_and_loads(
+    real: RealRegistry, open_registry: OpenRegistry, number: int
+) -> None:
+    """`seed` was logged as users do it: its source is a LoggedModel."""
+    directory = await open_registry(real.uri).fetch(
+        VersionId("seed", number), deadline_seconds=PATIENCE_SECONDS
+    )
+
+    assert Path(directory).is_absolute()
+    assert answers_of(directory) == [number]
+
+
+async def test_a_version_copied_from_another_model_is_fetched(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    version = VersionId(real.new_model(2), 2)
+
+    directory = await open_registry(real.uri).fetch(version, deadline_seconds=PATIENCE_SECONDS)
+
+    assert answers_of(directory) == [2]
+
+
+async def test_fetching_and_loading_leaves_the_artifact_store_as_it_was(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    """`load_model("models:/…")` would have written registered_model_meta into a local store."""
+    before = real.stored()
+
+    directory = await open_registry(real.uri).fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+    answers_of(directory)
+
+    assert real.stored() == before
+
+
+async def test_the_cache_is_ours_alone(
+    real: RealRegistry, open_registry: OpenRegistry, tmp_path: Path
+) -> None:
+    await open_registry(real.uri).fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+
+    for directory in (tmp_path / "cache", tmp_path / "cache" / "seed"):
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_version_that_lies_in_the_cache_is_not_downloaded_again(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    registry = open_registry(real.uri)
+    first = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+    written = Path(first).stat().st_ino
+
+    again = await open_registry(real.uri).fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+
+    assert again == first
+    assert Path(again).stat().st_ino == written
+
+
+async def test_a_version_that_lost_its_files_in_the_cache_is_fetched_anew(
+    real: RealRegistry, open_registry: OpenRegistry, tmp_path: Path
+) -> None:
+    registry = open_registry(real.uri)
+    first = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+    Path(first, "MLmodel").unlink()
+
+    again = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+
+    assert again == first
+    assert answers_of(again) == [1]
+    assert [path.name for path in (tmp_path / "cache" / "seed").iterdir()] == [Path(again).name]
+
+
+async def test_a_version_that_the_registry_does_not_know_is_not_fetched(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    with pytest.raises(FetchFailed, match=r"seed v9: .*not found"):
+        await open_registry(real.uri).fetch(VersionId("seed", 9), deadline_seconds=PATIENCE_SECONDS)
+
+
+async def test_a_model_made_anew_never_gets_the_files_of_its_namesake(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    """Version numbers start at 1 again; the directory's name tells the two apart."""
+    model = real.new_model(1)
+    registry = open_registry(real.uri)
+    first = await registry.fetch(VersionId(model, 1), deadline_seconds=PATIENCE_SECONDS)
+    real.client.delete_registered_model(model)
+    real.client.create_registered_model(model)
+    real.client.create_model_version(model, source="models:/seed/2")
+
+    second = await registry.fetch(VersionId(model, 1), deadline_seconds=PATIENCE_SECONDS)
+
+    assert second != first
+    assert answers_of(second) == [2]
+
+
+async def test_a_read_only_artifact_store_serves(sqlite: RealRegistry, open_registry: OpenRegistry) -> None:
+    folders = [path for path in (sqlite.artifacts, *sqlite.artifacts.rglob("*")) if path.is_dir()]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        directory = await open_registry(sqlite.uri).fetch(
+            VersionId("seed", 2), deadline_seconds=PATIENCE_SECONDS
+        )
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+    assert answers_of(directory) == [2]
+    shutil.rmtree(directory)  # and the copy is ours to remove

@@ -1,0 +1,97 @@
+"""What may be taken from an artifact store, and what came of it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from router.agent import download as downloading
+from router.agent.download import DownloadRefused, download
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A version in a local artifact store."""
+    directory = tmp_path / "stored"
+    (directory / "code" / "deep").mkdir(parents=True)
+    (directory / "MLmodel").write_text("flavors: {}")
+    (directory / "code" / "deep" / "module.py").write_text("x = 1")
+    (directory / "empty").touch()
+    return directory
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    directory = tmp_path / "target"
+    directory.mkdir()
+    return directory
+
+
+def take(stored: Path, target: Path) -> None:
+    download(str(stored), "", "", target)
+
+
+def test_all_files_of_all_folders_come(stored: Path, target: Path) -> None:
+    take(stored, target)
+
+    came = {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+    assert came == {"MLmodel": "flavors: {}", "code/deep/module.py": "x = 1", "empty": ""}
+
+
+def _no_model(stored: Path) -> None:
+    (stored / "MLmodel").unlink()
+
+
+def _file_link_out(stored: Path) -> None:
+    (stored / "shadow").symlink_to("/etc/passwd")
+
+
+def _folder_link_out(stored: Path) -> None:
+    (stored / "etc").symlink_to("/etc")
+
+
+def _pipe(stored: Path) -> None:
+    os.mkfifo(stored / "pipe")
+
+
+@pytest.mark.parametrize("spoil", [_no_model, _file_link_out, _folder_link_out, _pipe])
+def test_what_is_no_plain_tree_with_an_mlmodel_is_refused(
+    stored: Path, target: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(stored)
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 # MLflow's own guards come first, each with its own error
+        take(stored, target)
+
+    assert not (target / "shadow").exists()
+    assert not (target / "etc").exists()
+
+
+def test_a_missing_source_is_refused(tmp_path: Path, target: Path) -> None:
+    with pytest.raises(DownloadRefused, match="no MLmodel"):
+        take(tmp_path / "nowhere", target)
+
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_version_that_does_not_fit_the_disk_is_refused_before_it_is_copied(
+    stored: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading.shutil, "disk_usage", lambda _: SimpleNamespace(free=65 << 20))
+    (stored / "weights").write_bytes(bytes(2 << 20))
+
+    with pytest.raises(DownloadRefused, match="needs 2 MiB and 1 MiB are free"):
+        take(stored, target)
+
+    assert list(target.iterdir()) == []
+
+
+def test_more_files_than_a_version_may_have_are_refused(
+    stored: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "_MOST_FILES", 3)
+
+    with pytest.raises(DownloadRefused, match="over 3 files"):
+        take(stored, target)
