@@ -1,0 +1,1 @@
+"""Loops, each a `tick()` on one object: alias watch, config watch, status."""

@@ -1,0 +1,163 @@
+"""Config watch: a changed file becomes the configuration in force, whole, or it is refused and told once.
+
+The content's digest is compared, because a ConfigMap changes by a swapped symbolic link, which watching the
+file misses. A change is read twice, so that a file just being written is not judged halfway.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from router.core.events import ConfigApplied, ConfigRejected, Recorder
+from router.errors import ConfigRefused
+from router.settings import Change, Reload, Settings, changes
+
+SETTLE_SECONDS = 0.25
+"""Between the two readings of a change."""
+
+
+class ParsedConfig(Protocol):
+    """A configuration that is valid as a whole."""
+
+    @property
+    def settings(self) -> Settings:
+        """What it says."""
+
+
+class ConfigSource(Protocol):
+    """Where the configuration comes from. Both may block for a moment and raise ConfigRefused."""
+
+    def read(self) -> bytes:
+        """Its bytes as they are now."""
+
+    def parse(self, raw: bytes) -> ParsedConfig:
+        """What `raw` says, if all of it is valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """A reload that went through."""
+
+    digest: str
+    """SHA-256 of the configuration now in force, in hexadecimal."""
+    changes: tuple[str, ...]
+    """Dotted paths of what changed; empty when the file says what was in force already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one reading found: bytes, or why there are none. Equal when there is nothing new."""
+
+    raw: bytes = b""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        return sha256(self.raw).hexdigest()
+
+
+class ConfigWatch:
+    """Owns which configuration is in force. One reload at a time; `apply` gets every new one, once."""
+
+    def __init__(
+        self,
+        source: ConfigSource,
+        recorder: Recorder,
+        apply: Callable[[Settings], None],
+        *,
+        settings: Settings,
+        digest: str,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
+        """`settings` and `digest` are those in force, as loaded at start."""
+        self.settings = settings
+        self.digest = digest
+        self.error: str | None = None
+        """Why the file's present content is not in force; None when it is."""
+        self._source = source
+        self._recorder = recorder
+        self._apply = apply
+        self._sleep = sleep
+        self._settle_seconds = settle_seconds
+        self._told: _Seen | None = None
+        """The refused reading that was told last; None while the file's content is in force."""
+        self._one_at_a_time = asyncio.Lock()
+
+    async def tick(self) -> None:
+        """Look at the file once, and put a settled change in force, or tell once why it is not."""
+        async with self._one_at_a_time:
+            seen = await self._look()
+            if not self._is_news(seen):
+                return
+            await self._sleep(self._settle_seconds)
+            if await self._look() == seen:
+                try:
+                    await self._take(seen, operator=False)
+                except ConfigRefused as refused:
+                    self._refuse(seen, refused)
+
+    async def reload(self, *, operator: bool) -> Reloaded:
+        """Put the file's content in force now, or raise ConfigRefused and leave in force what is.
+
+        An `operator` who asks for it also gets what moves callers between aliases; a change that was only
+        noticed waits.
+        """
+        async with self._one_at_a_time:
+            seen = await self._look()
+            try:
+                return await self._take(seen, operator=operator)
+            except ConfigRefused as refused:
+                self._refuse(seen, refused)
+                raise
+
+    async def _look(self) -> _Seen:
+        try:
+            return _Seen(raw=await asyncio.to_thread(self._source.read))
+        except ConfigRefused as refused:
+            return _Seen(problems=tuple(refused.problems))
+
+    def _is_news(self, seen: _Seen) -> bool:
+        if self._told is not None:
+            return seen != self._told
+        return bool(seen.problems) or seen.digest != self.digest
+
+    async def _take(self, seen: _Seen, *, operator: bool) -> Reloaded:
+        if seen.problems:
+            raise ConfigRefused(list(seen.problems))
+        new = (await asyncio.to_thread(self._source.parse, seen.raw)).settings
+        differences = changes(self.settings, new)
+        if obstacles := _obstacles(differences, operator=operator):
+            raise ConfigRefused(obstacles)
+        news = self._told is not None or seen.digest != self.digest
+        paths = tuple(change.path for change in differences)
+        if differences:
+            self._apply(new)
+        # Only now: should publishing fail, the next look finds the same news again.
+        self.settings, self.digest, self.error, self._told = new, seen.digest, None, None
+        if news:
+            self._recorder.record(ConfigApplied(self.digest, paths))
+        return Reloaded(self.digest, paths)
+
+    def _refuse(self, seen: _Seen, refused: ConfigRefused) -> None:
+        self.error = str(refused)
+        if self._is_news(seen):
+            self._recorder.record(ConfigRejected(self.digest, tuple(refused.problems)))
+        self._told = seen
+
+
+def _obstacles(differences: list[Change], *, operator: bool) -> list[str]:
+    """Why `differences` may not come into force now; empty when they may."""
+    cold = [
+        f"{change}, which takes a restart; the whole change is refused"
+        for change in differences
+        if change.reload is Reload.COLD
+    ]
+    moving = [
+        f"{change}, which moves callers between aliases; it waits for SIGHUP or POST /-/reload"
+        for change in differences
+        if change.reload is Reload.REBUCKETING
+    ]
+    return cold if operator else cold + moving

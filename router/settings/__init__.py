@@ -1,0 +1,23 @@
+"""What an operator may say: frozen, strict models of the configuration, named as in the YAML file.
+
+Every key carries its meaning, unit and default, and whether a change of it is hot, cold or re-buckets.
+"""
+
+from router.settings.changes import Change, changes
+from router.settings.fields import Reload
+from router.settings.gateway import LogSettings, RegistryPlaces, RegistrySettings, ServerSettings, Settings
+from router.settings.model import ModelSettings
+from router.settings.schema import schema_json
+
+__all__ = [
+    "Change",
+    "LogSettings",
+    "ModelSettings",
+    "RegistryPlaces",
+    "RegistrySettings",
+    "Reload",
+    "ServerSettings",
+    "Settings",
+    "changes",
+    "schema_json",
+]

@@ -1,0 +1,124 @@
+"""Single values of the configuration: what an operator may write, and what is made of it.
+
+Validators raise ValueError with a sentence for that operator; the adapter puts file, line and path before it.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    GetPydanticSchema,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Reload(StrEnum):
+    """When a changed key takes effect."""
+
+    HOT = "hot"  # as soon as the change is seen
+    COLD = "cold"  # at a restart; a reload that holds such a change is refused whole
+    REBUCKETING = "rebucketing"  # callers may change alias: not before an operator asks for the reload
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    reload: Reload
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(schema), "x-reload": self.reload.value}
+
+
+HOT, COLD, REBUCKETING = _Mark(Reload.HOT), _Mark(Reload.COLD), _Mark(Reload.REBUCKETING)
+"""Every key wears one of these in its annotation; the diff of two configurations reads it there."""
+
+
+def reload_of(metadata: Iterable[Any]) -> Reload:
+    """The mark among a field's metadata. Raises StopIteration for a field without one."""
+    return next(mark.reload for mark in metadata if isinstance(mark, _Mark))
+
+
+def made_from(written: Any, make: Callable[[Any], Any], **schema: Any) -> GetPydanticSchema:
+    """A field validated as `written`, then made into its own type; `schema` is added to its JSON Schema."""
+
+    def core(_source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(make, handler.generate_schema(written))
+
+    def json(core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), **schema}
+
+    return GetPydanticSchema(core, json)
+
+
+def _section(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def made(value: Any) -> Any:
+        return source() if value is None else value
+
+    return core_schema.no_info_after_validator_function(made, core_schema.nullable_schema(handler(source)))
+
+
+SECTION = GetPydanticSchema(_section)
+"""A mapping that may be left empty: `server:` with every key commented out means the defaults."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean …?` when `word` looks like a misspelling of one of `known`, else an empty text."""
+    by_lower = {name.lower(): name for name in known}
+    close = get_close_matches(word[:100].lower(), by_lower, n=1)
+    return f", did you mean `{by_lower[close[0]]}`?" if close else ""
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else value
+
+
+# Bounds stand before the conversion, next to the type they bound: JSON Schema has no word for them elsewhere.
+_Decimals = BeforeValidator(_as_float)
+Finite = Annotated[float, Field(allow_inf_nan=False), _Decimals]
+Seconds = Annotated[float, Field(allow_inf_nan=False, gt=0, le=86_400), _Decimals]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _address(value: Any) -> tuple[str, int]:
+    match = re.fullmatch(
+        r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<name>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})", str(value)
+    )
+    if not isinstance(value, str) or match is None or int(match["port"]) > 65_535:
+        raise ValueError("must be host:port, such as 127.0.0.1:8081 or [::1]:8081")
+    return match["v6"] or match["name"], int(match["port"])
+
+
+def _loopback(value: Any) -> tuple[str, int]:
+    host, port = _address(value)
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise ValueError("must be a loopback address, such as 127.0.0.1:8081: it has no access control yet")
+    return host, port
+
+
+_ADDRESS = WithJsonSchema(
+    {"type": "string", "pattern": r"^(\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z._-]+):[0-9]{1,5}$"}
+)
+Address = Annotated[tuple[str, int], PlainValidator(_address), _ADDRESS]
+"""Written `host:port`, IPv6 in brackets; port 0 lets the system choose."""
+LoopbackAddress = Annotated[tuple[str, int], PlainValidator(_loopback), _ADDRESS]

@@ -1,0 +1,121 @@
+"""Settings of the whole gateway: its listeners, its registry, its log, and every registered model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
+
+from router.settings.fields import COLD, HOT, SECTION, STRICT, Address, LoopbackAddress, Seconds, Text
+from router.settings.model import ModelSettings, check_model_name
+
+
+class ServerSettings(BaseModel):
+    """The two listeners and the limits of one request."""
+
+    model_config = STRICT
+
+    listen: Annotated[Address, COLD] = Field(
+        default=("0.0.0.0", 8080), json_schema_extra={"default": "0.0.0.0:8080"}
+    )
+    """host:port for traffic and health; port 0 lets the system choose."""
+    admin: Annotated[LoopbackAddress, COLD] = Field(
+        default=("127.0.0.1", 8081), json_schema_extra={"default": "127.0.0.1:8081"}
+    )
+    """host:port for the verbs that change things; a loopback address."""
+    observe: Annotated[Literal["traffic", "admin"], COLD] = "traffic"
+    """The listener where /metrics, /v1/* and the live page are; admin always has them."""
+    body_limit_mib: Annotated[int, Field(ge=1, le=4096), HOT] = 64
+    """Largest request body, in MiB; above it 413."""
+    body_timeout_seconds: Annotated[Seconds, HOT] = 30.0
+    """To read one request."""
+    drain_seconds: Annotated[Seconds, HOT] = 15.0
+    """From SIGTERM until requests still running are given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryPlaces:
+    """Where the registry, its artifacts and our copies of them are, with every default filled in."""
+
+    uri: str
+    tracking_uri: str
+    cache_dir: Path
+
+
+class RegistrySettings(BaseModel):
+    """The MLflow registry that says which versions are served."""
+
+    model_config = STRICT
+
+    uri: Annotated[Text | None, COLD] = None
+    """Registry; unset: MLFLOW_REGISTRY_URI, then MLFLOW_TRACKING_URI, then sqlite:///mlflow.db."""
+    tracking_uri: Annotated[Text | None, COLD] = None
+    """Tracking server, through which MLflow 3 finds artifacts; unset: MLFLOW_TRACKING_URI, then uri."""
+    poll_seconds: Annotated[Seconds, HOT] = 5.0
+    """Between two reads of the aliases of one registered model."""
+    download_timeout_seconds: Annotated[Seconds, HOT] = 600.0
+    """To bring one version's files into the cache."""
+    cache_dir: Annotated[Text | None, COLD] = None
+    """Directory for copies of versions; unset: $XDG_CACHE_HOME/canary-router/ and a digest of uri."""
+
+    def places(self, environ: Mapping[str, str]) -> RegistryPlaces:
+        """These settings with MLflow's own environment variables and the defaults filled in."""
+        tracking = environ.get("MLFLOW_TRACKING_URI")
+        uri = self.uri or environ.get("MLFLOW_REGISTRY_URI") or tracking or "sqlite:///mlflow.db"
+        if self.cache_dir:
+            cache = Path(self.cache_dir).expanduser()
+        else:
+            caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            cache = caches / "canary-router" / sha256(uri.encode()).hexdigest()[:16]
+        return RegistryPlaces(uri, self.tracking_uri or tracking or uri, cache.absolute())
+
+
+class LogSettings(BaseModel):
+    """What is written to standard error."""
+
+    model_config = STRICT
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], HOT] = "info"
+    """Least severe line that is written."""
+    format: Annotated[Literal["auto", "text", "json"], HOT] = "auto"
+    """text for people, json for collectors; auto: text on a terminal, else json."""
+
+
+_ModelName = Annotated[str, PlainValidator(check_model_name), WithJsonSchema({"type": "string"})]
+
+
+class Settings(BaseModel):
+    """All an operator may say. In models, the first one also answers at /invocations."""
+
+    model_config = STRICT
+
+    server: Annotated[ServerSettings, SECTION] = Field(default_factory=ServerSettings)
+    """The two listeners and the limits of one request."""
+    registry: Annotated[RegistrySettings, SECTION] = Field(default_factory=RegistrySettings)
+    """The MLflow registry that says which versions are served."""
+    log: Annotated[LogSettings, SECTION] = Field(default_factory=LogSettings)
+    """What is written to standard error."""
+    models: Annotated[
+        dict[_ModelName, Annotated[ModelSettings, SECTION]],
+        Field(min_length=1, json_schema_extra={"propertyNames": {"pattern": "^[^/:]+$"}}),
+    ]
+    """Registered models by name; the first one also answers at /invocations."""
+
+    @field_validator("models")
+    @classmethod
+    def _salts(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        # A model does not know its own name, which is its salt unless another one is written.
+        return {
+            name: model if model.salt else model.model_copy(update={"salt": name})
+            for name, model in models.items()
+        }
+
+    @field_validator("server")
+    @classmethod
+    def _two_ports(cls, server: ServerSettings) -> ServerSettings:
+        (host, port), (admin_host, admin_port) = server.listen, server.admin
+        if port == admin_port != 0 and host in (admin_host, "0.0.0.0", "::"):
+            raise ValueError("listen and admin must not share a port")
+        return server

@@ -1,0 +1,172 @@
+"""The keys of a registered model that are mappings themselves: split, key, aliases, scores."""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from router.core.bins import ScoreSpec
+from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.keys import KeyKind, KeySource, parse_json_path
+from router.core.routing import MissingKey
+from router.core.split import Split
+from router.settings.fields import STRICT, Finite, Text, did_you_mean, made_from
+
+_STAGES = ("None", "Staging", "Production", "Archived")
+
+
+def check_percent(value: Any) -> Decimal:
+    """`value` as exact percent in [0, 100], in steps of 0.001; else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("must be a number of percent, such as 5 or 0.125, without quotes or a percent sign")
+    # str() first: Decimal(0.1) is not a tenth, Decimal("0.1") is what was written.
+    exact = Decimal(str(value))
+    if not exact.is_finite() or not 0 <= exact <= 100:
+        raise ValueError("must be between 0 and 100 percent")
+    if exact.quantize(Decimal("0.001")) != exact:
+        raise ValueError("must be a multiple of 0.001 percent")
+    return exact
+
+
+def _role(name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", name):
+        raise ValueError("must be a role: letters, digits, _ and -, at most 64 of them")
+    if name in (PRODUCTION, CANARY) or re.match(r"(production|canary)[0-9_-]", name):
+        return name
+    # A further alias may have any name, but hardly one letter away from the two that exist.
+    if close := get_close_matches(name.lower(), (PRODUCTION, CANARY), n=1, cutoff=0.75):
+        raise ValueError(f"unknown key, did you mean `{close[0]}`?")
+    return name
+
+
+def _split(percentages: Mapping[str, Decimal]) -> Split:
+    if PRODUCTION not in percentages:
+        raise ValueError("must name production; what the registry calls it is said under `aliases`")
+    return Split.from_percentages(percentages)
+
+
+_PERCENT = {"type": "number", "minimum": 0, "maximum": 100}
+_Role = Annotated[str, PlainValidator(_role), WithJsonSchema({"type": "string"})]
+_Percent = Annotated[Decimal, PlainValidator(check_percent), WithJsonSchema(_PERCENT)]
+SplitField = Annotated[
+    Split,
+    made_from(
+        dict[_Role, _Percent],
+        _split,
+        properties={
+            "production": {**_PERCENT, "description": "Percent of the keys that production answers."},
+            "canary": {**_PERCENT, "description": "Percent of the keys that the canary answers."},
+        },
+        additionalProperties={**_PERCENT, "description": "Percent of the keys of one further alias."},
+        required=["production"],
+        maxProperties=3,
+    ),
+]
+"""Percent by role, in steps of 0.001, exactly 100 in all; becomes whole buckets."""
+
+
+def _token(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError("must be a name of letters, digits and any of -_.!#$%&'*+^`|~")
+    return name
+
+
+def _json_path(dotted: str) -> str:
+    parse_json_path(dotted)
+    return dotted
+
+
+class WrittenKey(BaseModel):
+    """Where a request's key is read: exactly one of header, cookie, query and json."""
+
+    model_config = STRICT | ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [kind.value]} for kind in KeyKind]}
+    )
+
+    header: Annotated[Text, AfterValidator(_token)] | None = None
+    """Name of the request header that holds the key."""
+    cookie: Annotated[Text, AfterValidator(_token)] | None = None
+    """Name of the cookie that holds the key."""
+    query: Text | None = None
+    """Name of the query parameter that holds the key."""
+    # Not `json`: every pydantic model has a method of that name.
+    json_path: Annotated[Text, AfterValidator(_json_path)] | None = Field(default=None, alias="json")
+    """Dotted names and list indexes into a JSON body, such as user.id; read from bodies up to 1 MiB."""
+    missing: Literal["body", "production", "reject"] = "body"
+    """What a request without a key gets: a share by its body's bytes, production, or a refusal."""
+
+
+def _key(written: WrittenKey) -> KeySource:
+    names = zip(KeyKind, (written.header, written.cookie, written.query, written.json_path), strict=True)
+    sources = [(kind, name) for kind, name in names if name is not None]
+    if len(sources) != 1:
+        raise ValueError("must name exactly one of header, cookie, query and json")
+    return KeySource(*sources[0], MissingKey(written.missing))
+
+
+KeyField = Annotated[KeySource, made_from(WrittenKey, _key)]
+
+
+def _registry_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise ValueError("must be an alias in the registry, or stage: and the name of a stage")
+    if name.startswith("stage:"):
+        stage = name.removeprefix("stage:")
+        if stage.lower() not in {known.lower() for known in _STAGES}:
+            hint = did_you_mean(stage, _STAGES)
+            raise ValueError(f"no such stage{hint or ': MLflow has ' + ', '.join(_STAGES)}")
+        return name
+    # MLflow's own rules: a name it can not hold is told here, not found missing at every poll.
+    if not re.fullmatch(r"[\w\-]{1,255}", name):
+        raise ValueError("must be an alias of letters, digits, _ and -, or stage: and the name of a stage")
+    if name.lower() == "latest" or re.fullmatch(r"[vV]\d+", name):
+        raise ValueError("is reserved by MLflow: an alias is never `latest`, nor v and a number")
+    return name
+
+
+_RegistryName = Annotated[str, PlainValidator(_registry_name), WithJsonSchema({"type": "string"})]
+AliasesField = Annotated[dict[Alias, str], made_from(dict[_Role, _RegistryName], dict)]
+
+
+def complete_aliases(written: Mapping[Alias, str], split: Split) -> dict[Alias, str]:
+    """The registry's name of every role in `split`; a role that is not `written` has its own name there.
+
+    Raises ValueError for a role that `split` does not have, and for a role whose own name is reserved.
+    """
+    roles = split.shares()
+    for role in written:
+        if role not in roles:
+            raise ValueError(f"{role} is not in the split; name it there too, with 0 percent if it waits")
+    return {role: _registry_name(written.get(role, role)) for role in roles}
+
+
+def _output(value: Any) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise ValueError("must be a column's index, counted from 0, or its name")
+    if isinstance(value, int) and not 0 <= value < 1_000_000:
+        raise ValueError("must be a column's index, counted from 0")
+    return value
+
+
+class WrittenScores(BaseModel):
+    """Which output is the score, and the bins it is counted in."""
+
+    model_config = STRICT
+
+    output: Annotated[int | str, PlainValidator(_output), WithJsonSchema({"type": ["integer", "string"]})] = 0
+    """Which output is the score: a column's index, counted from 0, or its name."""
+    range: Annotated[list[Finite], Field(min_length=2, max_length=2)] = Field(default=[0.0, 1.0])
+    """Lowest and highest score of the bins; scores outside count in the end bins and as out of range."""
+    bins: Annotated[int, Field(ge=1, le=200)] = 20
+    """Number of bins of equal width."""
+
+
+def _scores(written: WrittenScores) -> ScoreSpec:
+    low, high = written.range
+    return ScoreSpec(written.output, low, high, written.bins)
+
+
+ScoresField = Annotated[ScoreSpec, made_from(WrittenScores, _scores)]

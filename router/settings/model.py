@@ -1,0 +1,109 @@
+"""Settings of one registered model: who gets which version, and how long things may take."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+
+from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.keys import KeyKind, KeySource
+from router.core.split import Split
+from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, Text
+from router.settings.mappings import AliasesField, KeyField, ScoresField, SplitField, complete_aliases
+
+
+def check_model_name(name: Any) -> str:
+    """`name` when MLflow accepts it for a registered model; else ValueError."""
+    if not isinstance(name, str) or not name.strip() or name in (".", ".."):
+        raise ValueError("must be the name of a registered model")
+    if re.search(r"[/:\x00-\x1f\x7f]", name):
+        raise ValueError("must be the name of a registered model: no slash, colon or control character")
+    return name
+
+
+def _salt(text: str) -> str:
+    if ":" in text:
+        raise ValueError("must not hold a colon, which stands between salt and key when they are hashed")
+    return text
+
+
+def _fallback(value: Any) -> bool:
+    if value not in ("production", "none"):
+        raise ValueError("must be `production` or `none`")
+    return bool(value == "production")
+
+
+class ModelSettings(BaseModel):
+    """One registered model. The first one in the file also answers at /invocations."""
+
+    model_config = STRICT
+
+    split: Annotated[SplitField, HOT] = Field(
+        default=Split.from_percentages({PRODUCTION: 95, CANARY: 5}),
+        json_schema_extra={"default": {"production": 95, "canary": 5}},
+    )
+    """Percent of the keys per role, in steps of 0.001, exactly 100 in all: production, canary and at most one
+    further alias. Raising a share never takes a key back."""
+    key: Annotated[KeyField, REBUCKETING] = Field(
+        default=KeySource(KeyKind.HEADER, "X-Request-Key"),
+        json_schema_extra={"default": {"header": "X-Request-Key", "missing": "body"}},
+    )
+    """Where a request's key is read, and what a request without one gets."""
+    salt: Annotated[Text, AfterValidator(_salt), REBUCKETING] = ""
+    """Text that is hashed before the key, without a colon; unless set, the model's name. Models that shall
+    give the same keys to their canaries share one."""
+    aliases: Annotated[AliasesField, COLD] = Field(default={}, validate_default=True)
+    """What the registry calls each role: an alias, or stage: and the name of a stage. A role that is not
+    listed has its own name there."""
+    scores: Annotated[ScoresField | None, HOT] = None
+    """Which output is counted in bins. Unset: output 0, in 20 bins on [0, 1] if warm-up answers lie there."""
+    fallback: Annotated[
+        bool, PlainValidator(_fallback), WithJsonSchema({"enum": ["production", "none"]}), HOT
+    ] = Field(default=True, json_schema_extra={"default": "production"})
+    """Who answers when the canary fails: production, or none, and the caller gets the canary's failure."""
+    timeout_seconds: Annotated[Seconds, HOT] = 60.0
+    """From a request's arrival to its answer: what the caller sees."""
+    canary_timeout_seconds: Annotated[
+        Seconds | None,
+        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "number", "exclusiveMinimum": 0}]}),
+        HOT,
+    ] = Field(default=None, json_schema_extra={"default": "auto"})
+    """Queue and predict of a canary before production is asked. auto (None here): three times production's
+    p99 and at least 1 s; half of timeout_seconds at most, and until 200 answers are known."""
+    predict_timeout_seconds: Annotated[Seconds, HOT] = 60.0
+    """One predict running; only this ends a worker."""
+    workers: Annotated[int, Field(ge=1, le=64), HOT] = 1
+    """Processes per version."""
+    model_error_status: Annotated[Literal[500, 400], HOT] = 500
+    """HTTP status when a version raises: 500, or 400 as MLflow's own server."""
+    direct_access: Annotated[bool, HOT] = False
+    """Whether callers may ask for one alias or version by its own path."""
+
+    @field_validator("aliases")
+    @classmethod
+    def _complete(cls, written: dict[Alias, str], info: ValidationInfo) -> dict[Alias, str]:
+        # Without a valid split its own problem is told; judging aliases by a default would add a wrong one.
+        return complete_aliases(written, info.data["split"]) if "split" in info.data else written
+
+    @field_validator("canary_timeout_seconds", mode="before")
+    @classmethod
+    def _auto(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value != "auto"):
+            raise ValueError("must be `auto` or a number of seconds")
+        return None if value == "auto" else value
+
+    @field_validator("canary_timeout_seconds")
+    @classmethod
+    def _leave_time(cls, seconds: float | None, info: ValidationInfo) -> float | None:
+        whole = info.data.get("timeout_seconds")
+        if seconds is not None and whole is not None and seconds > whole:
+            raise ValueError(f"must be at most timeout_seconds, {whole:g}, or production is never asked")
+        return seconds
