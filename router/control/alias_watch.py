@@ -1,0 +1,48 @@
+"""Asks the registry what each alias should serve, and tells the fleet."""
+
+import asyncio
+from collections.abc import Callable
+
+from router.core.events import Polled, Recorder
+from router.errors import RegistryError
+from router.serving.fleet import Fleet
+from router.serving.manager import ModelManager
+from router.serving.ports import Source
+
+
+class AliasWatch:
+    """Polls every model of the fleet; a failed poll changes nothing."""
+
+    def __init__(
+        self, source: Source, fleet: Fleet, recorder: Recorder, wall_clock: Callable[[], float]
+    ) -> None:
+        self.errors: dict[str, str] = {}
+        """Why the last poll of a model failed; models whose last poll was good are absent."""
+        self.last_success: dict[str, float] = {}
+        """Unix time in seconds of each model's last good poll."""
+        self._source = source
+        self._fleet = fleet
+        self._recorder = recorder
+        self._wall_clock = wall_clock
+
+    async def tick(self) -> None:
+        """Poll every model once."""
+        managers = list(self._fleet.managers.values())
+        for gone in self.errors.keys() - self._fleet.managers.keys():
+            del self.errors[gone]
+        await asyncio.gather(*(self._poll(manager) for manager in managers))
+
+    async def _poll(self, manager: ModelManager) -> None:
+        loop = asyncio.get_running_loop()
+        model, started = manager.model, loop.time()
+        try:
+            aspired = await self._source.poll(model, manager.settings.aliases)
+        except RegistryError as error:
+            self.errors[model] = str(error)
+            self._recorder.record(Polled(model, loop.time() - started, str(error)))
+            return
+        self.errors.pop(model, None)
+        self.last_success[model] = self._wall_clock()
+        self._recorder.record(Polled(model, loop.time() - started, ""))
+        if self._fleet.managers.get(model) is manager:  # a reload may have removed it meanwhile
+            manager.aspire(aspired)

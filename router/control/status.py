@@ -1,0 +1,108 @@
+"""The document of `/v1/state`: what is aspired, bound, split and wrong. No paths, hosts or credentials."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from router.control.alias_watch import AliasWatch
+from router.control.redaction import without_places
+from router.core.ids import PRODUCTION, Alias
+from router.core.routing import RoutingTable
+from router.serving.dispatch import Dispatcher
+from router.serving.fleet import Fleet
+from router.serving.harness import Harness
+from router.serving.manager import ModelManager, split_in_force
+
+KEYLESS_IS_NEWS_FROM = 100
+"""Requests before the share of keyless ones is worth a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Gathers the state of one gateway; every part is read when the document is asked for."""
+
+    version: str
+    fleet: Fleet
+    dispatcher: Dispatcher
+    alias_watch: AliasWatch
+    config: Callable[[], Mapping[str, Any]]
+    """Digest in force and why a later one was refused."""
+    events: Callable[[], Sequence[Mapping[str, Any]]]
+    stopping: Callable[[], bool]
+    traffic: Callable[[str], tuple[int, int]]
+    """Requests received and those without a key, for one model."""
+
+    def document(self) -> dict[str, Any]:
+        """JSON-ready."""
+        table = self.fleet.table
+        watch = self.alias_watch
+        errors = sorted(set(watch.errors.values()))
+        return {
+            "version": self.version,
+            "ready": self.fleet.ready and not self.stopping(),
+            "config": dict(self.config()),
+            "registry": {
+                "reachable": bool(watch.last_success) and not watch.errors,
+                "last_success_timestamp": min(watch.last_success.values(), default=None),
+                "error": without_places("; ".join(errors)),
+            },
+            "models": {n: self._model(m, table) for n, m in self.fleet.managers.items()},
+            "events": list(self.events()),
+        }
+
+    def _model(self, manager: ModelManager, table: RoutingTable) -> dict[str, Any]:
+        shares = split_in_force(table.models[manager.model])
+        received, keyless = self.traffic(manager.model)
+        share = keyless / received if received else 0.0
+        told: dict[str, Any] = {
+            "ready": manager.ready,
+            "split": _percent(shares.in_force),
+            "split_configured": _percent(shares.configured),
+            "salt": manager.settings.salt,
+            "aliases": {
+                alias: _alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
+            },
+            "versions": {
+                str(v.number): self._version(h, manager) for v, h in sorted(manager.harnesses.items())
+            },
+            "canary_timeout_seconds": round(self.dispatcher.canary_patience(manager.model), 3),
+            "requests": received,
+            "keyless_share": round(share, 4),
+            "registry_error": without_places(self.alias_watch.errors.get(manager.model, "")),
+            "warnings": [],
+        }
+        if received >= KEYLESS_IS_NEWS_FROM and share > 0.5:
+            told["warnings"].append("over half of the requests carry no key: their users are not sticky")
+        return told
+
+    def _version(self, harness: Harness, manager: ModelManager) -> dict[str, Any]:
+        pool = harness.pool if harness.loaded else None
+        info = harness.info
+        return {
+            "state": harness.state,
+            "aliases": sorted(a for a, version in manager.bound.items() if version == harness.version),
+            "in_flight": pool.leases if pool else 0,
+            "queued": pool.queued if pool else 0,
+            "workers": [worker.pid for worker in pool.workers] if pool else [],
+            "error": without_places(harness.error or (pool.last_error if pool else "")),
+            "retry_seconds": harness.retry_seconds if harness.error else None,
+            "flavor": info.flavor if info else None,
+            "run_id": info.run_id if info else None,
+            "note": info.note if info else "",
+        }
+
+
+def _alias(alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
+    aspired, bound = manager.aspired.get(alias), manager.bound.get(alias)
+    return {
+        "name": name,
+        "aspired": aspired.number if aspired else None,
+        "bound": bound.number if bound else None,
+        "pending": aspired is not None and aspired != bound,
+        # Only production outlives the registry's silence about it; a canary is unbound instead.
+        "stale": alias == PRODUCTION and bound is not None and manager.polled and aspired is None,
+    }
+
+
+def _percent(ratios: Mapping[Alias, float]) -> dict[str, float]:
+    return {alias: round(ratio * 100, 3) for alias, ratio in ratios.items()}

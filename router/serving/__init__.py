@@ -1,0 +1,1 @@
+"""Versions in service: manager, harness, pool of workers, deadlines, fallback."""

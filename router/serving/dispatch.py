@@ -1,0 +1,156 @@
+"""One prediction request from its key to its answer: route, ask, and ask production when the canary fails."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+
+from router.core.events import CanaryFaulted, FellBack, Recorder, Routed
+from router.core.ids import PRODUCTION, Alias
+from router.core.routing import (
+    Assignment,
+    ModelRoutes,
+    Reason,
+    RoutingTable,
+    assign,
+    assign_direct,
+    assign_fallback,
+)
+from router.core.work import Answer, Query, Verdict
+from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, RequestRefused
+from router.serving.fleet import Fleet
+from router.serving.manager import ModelManager
+from router.serving.patience import Patience
+
+Result = Answer | RequestRefused
+
+FAULT_KINDS = {"timeout": "timeout", "crash": "crash"}
+"""Kinds of `canary_faults_total` by how the canary's answer failed to come; all else is an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How one request ended, after an alias was chosen for it."""
+
+    given: Assignment
+    """Whom the key was given."""
+    answered: Assignment
+    """Who answered, or was the last one asked."""
+    result: Result
+    outcome: str
+    """`outcome` label of `requests_total`: ok, fallback, client_error, model_error, timeout, overloaded."""
+
+
+class Dispatcher:
+    """Answers prediction requests from the fleet's versions."""
+
+    def __init__(self, fleet: Fleet, recorder: Recorder) -> None:
+        self.in_flight: Counter[tuple[str, Alias]] = Counter()
+        """HTTP requests under way by the alias their key was given."""
+        self._fleet = fleet
+        self._recorder = recorder
+        self._patience: dict[str, Patience] = {}
+        self._loop = asyncio.get_running_loop()
+
+    async def serve(self, model: str, key: str | bytes | None, query: Query, *, keyed: bool) -> Served:
+        """Route one request by `key` and answer it. Raises ModelNotConfigured or NotReady."""
+        arrived = self._loop.time()
+        table = self._fleet.table
+        given = assign(self._routes(table, model), key, keyed=keyed)
+        if given is None:
+            raise NotReady(f"{model} has no production version yet", reason="not_ready")
+        return await self._serve(given, query, arrived)
+
+    async def serve_direct(self, model: str, alias: Alias, query: Query) -> Served:
+        """Answer from the version bound to `alias`, and from no other. Raises as `serve` does."""
+        arrived = self._loop.time()
+        given = assign_direct(self._routes(self._fleet.table, model), alias)
+        if given is None:
+            raise NotReady(f"{model} serves no version as {alias}", reason="not_ready")
+        return await self._serve(given, query, arrived)
+
+    def canary_patience(self, model: str) -> float:
+        """Seconds a canary of `model` has to answer before production is asked."""
+        settings = self._fleet.managers[model].settings
+        return self._patience_of(model).seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
+
+    async def _serve(self, given: Assignment, query: Query, arrived: float) -> Served:
+        # Nothing is awaited from here until the version is leased: the table that was read still holds.
+        model = given.version.model
+        self._recorder.record(Routed(model, given.alias, given.reason))
+        manager = self._fleet.managers[model]
+        deadline = arrived + manager.settings.timeout_seconds
+        lane = (model, given.alias)
+        self.in_flight[lane] += 1
+        try:
+            if not self._may_fall_back(given, manager):
+                result = await self._ask(manager, given, query, deadline)
+                if given.alias == PRODUCTION:
+                    self._patience_of(model).note(self._loop.time() - arrived)
+                return Served(given, given, result, _outcome(result))
+            patience = min(deadline, arrived + self.canary_patience(model))
+            first = await self._ask(manager, given, query, patience)
+            if _is_good(first):
+                return Served(given, given, first, "ok")
+            return await self._fall_back(given, first, query, deadline)
+        finally:
+            self.in_flight[lane] -= 1
+
+    async def _fall_back(self, given: Assignment, first: Result, query: Query, deadline: float) -> Served:
+        model = given.version.model
+        routes = self._fleet.table.models.get(model)
+        second = assign_fallback(routes, given) if routes else None
+        if second is None:
+            return Served(given, given, first, _outcome(first))
+        reason = _outcome(first) if isinstance(first, Answer) else first.reason
+        self._recorder.record(FellBack(model, given.alias, second.alias, reason))
+        result = await self._ask(self._fleet.managers[model], second, query, deadline)
+        if _is_good(result):
+            if reason != "overloaded":
+                kind = FAULT_KINDS.get(reason, "error")
+                self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind))
+            return Served(given, second, result, "fallback")
+        # Production refuses as well: the request is at fault, not the canary.
+        outcome = "client_error" if _outcome(result) == "client_error" else _outcome(first)
+        return Served(given, second, result, outcome)
+
+    async def _ask(self, manager: ModelManager, to: Assignment, query: Query, deadline: float) -> Result:
+        try:
+            ticket = manager.serving(to.version).submit(query, to.alias, deadline)
+        except RequestRefused as refused:
+            return refused
+        try:
+            return await ticket.answer
+        except RequestRefused as refused:
+            return refused
+        finally:
+            ticket.forget()
+
+    def _may_fall_back(self, given: Assignment, manager: ModelManager) -> bool:
+        return (
+            manager.settings.fallback
+            and given.alias != PRODUCTION
+            and given.reason not in (Reason.DIRECT, Reason.SAME_VERSION)
+        )
+
+    def _routes(self, table: RoutingTable, model: str) -> ModelRoutes:
+        try:
+            return table.models[model]
+        except KeyError:
+            raise ModelNotConfigured("no such registered model here", reason="unknown_model") from None
+
+    def _patience_of(self, model: str) -> Patience:
+        if (patience := self._patience.get(model)) is None:
+            patience = self._patience[model] = Patience()
+        return patience
+
+
+def _is_good(result: Result) -> bool:
+    return isinstance(result, Answer) and result.verdict is Verdict.OK
+
+
+def _outcome(result: Result) -> str:
+    if isinstance(result, Answer):
+        return result.verdict.value
+    if isinstance(result, DeadlineExceeded):
+        return "timeout"
+    return "overloaded" if result.reason == "overloaded" else "model_error"

@@ -1,0 +1,76 @@
+"""All registered models of this gateway: one routing table, one manager each."""
+
+import asyncio
+from collections.abc import Mapping
+
+from router.core.events import ModelRemoved, ReadinessChanged
+from router.core.routing import ModelRoutes, RoutingTable
+from router.serving.harness import Workshop
+from router.serving.manager import ModelManager, split_in_force
+from router.settings import ModelSettings
+
+
+class Fleet:
+    """Owns the routing table. Readers take `table` once; every change publishes a new one."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self.table = RoutingTable({})
+        self.managers: dict[str, ModelManager] = {}
+        self._workshop = workshop
+        self._awaited: frozenset[str] | None = None
+        self._was_ready = False
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        """True once every model of the first configuration had production bound; then it stays true."""
+        return self._was_ready
+
+    def apply(self, models: Mapping[str, ModelSettings]) -> None:
+        """Follow a configuration: add, change and remove models. The first one names who must be ready."""
+        for name, settings in models.items():
+            if (manager := self.managers.get(name)) is not None:
+                manager.obey(settings)
+            else:
+                self.managers[name] = ModelManager(name, settings, self._workshop, self._publish)
+        for name in [name for name in self.managers if name not in models]:
+            self._remove(name)
+        # A dict of the configuration's order: the first model also answers at /invocations.
+        self.managers = {name: self.managers[name] for name in models}
+        self.table = RoutingTable({name: self.table.models[name] for name in models})
+        if self._awaited is None:
+            self._awaited = frozenset(models)
+        self._look_ready()
+
+    async def close(self, grace_seconds: float = 1.0) -> None:
+        """End every version now."""
+        await asyncio.gather(*(manager.close(grace_seconds) for manager in self.managers.values()))
+        await asyncio.gather(*self._retiring)
+
+    def _publish(self, routes: ModelRoutes) -> None:
+        before = self.table.models.get(routes.model)
+        self.table = RoutingTable({**self.table.models, routes.model: routes})
+        self._look_ready()
+        shares = split_in_force(routes)
+        if before is None or split_in_force(before) != shares:
+            self._workshop.recorder.record(shares)
+
+    def _remove(self, name: str) -> None:
+        manager = self.managers.pop(name)
+        self.table = RoutingTable({n: routes for n, routes in self.table.models.items() if n != name})
+        task = asyncio.get_running_loop().create_task(self._retire(manager), name=f"retire {name}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, manager: ModelManager) -> None:
+        await manager.drain()
+        self._workshop.recorder.record(ModelRemoved(manager.model))
+
+    def _look_ready(self) -> None:
+        if self._was_ready or self._awaited is None:
+            return
+        # A model that a reload took out of the configuration is no longer waited for.
+        waiting = [name for name in self._awaited if name in self.managers]
+        if all(self.managers[name].ready for name in waiting):
+            self._was_ready = True
+            self._workshop.recorder.record(ReadinessChanged(ready=True))

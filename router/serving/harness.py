@@ -1,0 +1,177 @@
+"""One version's life in this gateway: NEW → LOADING → READY → DRAINING → GONE, or ERROR and another try."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from router.core.bins import ScoreSpec
+from router.core.events import LoadRefused, Recorder, VersionDraining, VersionGone, VersionLoaded
+from router.core.ids import Alias, VersionId
+from router.core.policy import State
+from router.core.work import LoadSpec, Query, VersionInfo
+from router.errors import LoadFailed, NotReady, RouterError
+from router.serving.pool import Pool
+from router.serving.ports import Fetcher, Loader
+from router.serving.tickets import Ticket
+from router.settings import ModelSettings
+
+RETRY_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""Wait after the n-th failed load in a row; the last one repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every harness of a gateway builds with."""
+
+    fetcher: Fetcher
+    loader: Loader
+    recorder: Recorder
+    load_deadline_seconds: Callable[[], float]
+
+
+class Harness:
+    """Loads, holds and unloads one version; `on_change` is called after each change of `state`."""
+
+    def __init__(
+        self,
+        version: VersionId,
+        workshop: Workshop,
+        settings: Callable[[], ModelSettings],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.version = version
+        self.state = State.NEW
+        self.info: VersionInfo | None = None
+        self.failures = 0
+        """Loads that failed in a row."""
+        self.error = ""
+        self.retry_seconds = 0.0
+        self._workshop = workshop
+        self._settings = settings
+        self._on_change = on_change
+        self._pool: Pool | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def pool(self) -> Pool:
+        """The version's workers. Raises NotReady unless READY or DRAINING."""
+        if self._pool is None:
+            raise NotReady(f"{self.version} is {self.state}", reason="not_ready")
+        return self._pool
+
+    @property
+    def loaded(self) -> bool:
+        """True while the version has workers."""
+        return self._pool is not None
+
+    def submit(self, query: Query, alias: Alias, expires_at: float) -> Ticket:
+        """Lease the version for one request. Raises Overloaded, NotReady."""
+        return self.pool.submit(query, alias, expires_at)
+
+    def load(self, aliases: tuple[Alias, ...]) -> None:
+        """Start loading; or, when DRAINING, serve on."""
+        if self.state is State.DRAINING:
+            self._cancel()
+            self.state = State.READY
+        elif self.state is State.NEW:
+            self.state = State.LOADING
+            self._start(self._load(aliases))
+
+    def unload(self) -> None:
+        """Stop loading, or drain; GONE follows."""
+        if self.state is State.READY:
+            self.state = State.DRAINING
+            self._workshop.recorder.record(VersionDraining(self.version, self.pool.leases))
+            self._start(self._drain())
+        else:
+            self._cancel()
+            self._gone()
+
+    def obey(self, settings: ModelSettings) -> None:
+        """Follow changed settings: number of workers, scores."""
+        if self._pool is None or self.state is not State.READY:
+            return
+        self._pool.fill()
+        if settings.scores != self._pool.spec.scores:
+            self._start(self._renew(settings.scores))
+
+    async def close(self, grace_seconds: float) -> None:
+        """End everything now, without draining."""
+        self._cancel()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close(grace_seconds)
+        self.state = State.GONE
+
+    async def _load(self, aliases: tuple[Alias, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        phase = "fetch"
+        deadline = self._workshop.load_deadline_seconds
+        try:
+            directory = await self._workshop.fetcher.fetch(self.version, deadline_seconds=deadline())
+            fetch_seconds, phase = loop.time() - started, "load"
+            pool = Pool(
+                LoadSpec(self.version, directory, self._settings().scores),
+                self._workshop.loader,
+                self._settings,
+                self._workshop.recorder,
+                load_deadline_seconds=deadline,
+            )
+            self.info = await pool.start()
+        except RouterError as error:
+            self._refuse(error, error.phase if isinstance(error, LoadFailed) else phase, aliases)
+            return
+        self._pool, self.state, self.failures, self.error = pool, State.READY, 0, ""
+        phases = {"fetch": fetch_seconds, **self.info.phase_seconds}
+        self._workshop.recorder.record(VersionLoaded(self.version, aliases, phases, self.info.note))
+        self._on_change()
+
+    def _refuse(self, error: RouterError, phase: str, aliases: tuple[Alias, ...]) -> None:
+        self.retry_seconds = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)]
+        self.failures += 1
+        self.error = f"{phase}: {error}"
+        self.state = State.ERROR
+        self._workshop.recorder.record(
+            LoadRefused(self.version, aliases, phase, str(error), self.retry_seconds)
+        )
+        self._start(self._retry())
+        self._on_change()
+
+    async def _retry(self) -> None:
+        await asyncio.sleep(self.retry_seconds)
+        self.state = State.NEW
+        self._on_change()
+
+    async def _drain(self) -> None:
+        # After its timeout no caller waits for an answer, so nothing is lost by ending then.
+        try:
+            await asyncio.wait_for(self.pool.drained(), self._settings().timeout_seconds)
+        except TimeoutError:
+            self.error = "drain deadline passed with requests still running"
+        # From here nothing calls it back: whoever wants this version again loads it anew.
+        pool, self._pool, self.state = self.pool, None, State.GONE
+        await pool.close()
+        self._gone()
+
+    async def _renew(self, scores: ScoreSpec | None) -> None:
+        spec = self.pool.spec
+        try:
+            self.info = await self.pool.renew(LoadSpec(spec.version, spec.directory, scores))
+        except RouterError as error:
+            self.error = f"scores: {error}"
+        self._on_change()
+
+    def _gone(self) -> None:
+        self.state = State.GONE
+        self._workshop.recorder.record(VersionGone(self.version))
+        self._on_change()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(work, name=f"{self.state} {self.version}")
+
+    def _cancel(self) -> None:
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()

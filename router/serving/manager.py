@@ -1,0 +1,164 @@
+"""Versions in service: turns what is aspired into what is bound, and publishes the routing table."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from router.core.events import AliasAspired, AliasBound, AliasUnbound, SplitInForce
+from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
+from router.core.routing import ModelRoutes
+from router.core.split import BUCKETS
+from router.serving.harness import Harness, Workshop
+from router.settings import ModelSettings
+
+
+class ModelManager:
+    """One registered model: its aspired and bound versions, and a harness for each version."""
+
+    def __init__(
+        self,
+        model: str,
+        settings: ModelSettings,
+        workshop: Workshop,
+        publish: Callable[[ModelRoutes], None],
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.harnesses: dict[VersionId, Harness] = {}
+        self.polled = False
+        """True after the first good poll."""
+        self._workshop = workshop
+        self._publish = publish
+        self._aspired: dict[Alias, VersionId] = {}
+        self._bound: dict[Alias, VersionId] = {}
+        self._reconciling = False
+        self._closed = False
+        self._publish_routes()
+
+    @property
+    def aspired(self) -> Mapping[Alias, VersionId]:
+        """What the last good poll named."""
+        return self._aspired
+
+    @property
+    def bound(self) -> Mapping[Alias, VersionId]:
+        """What serves now."""
+        return self._bound
+
+    @property
+    def ready(self) -> bool:
+        """True once production is bound."""
+        return PRODUCTION in self._bound
+
+    def aspire(self, aspired: Mapping[Alias, VersionId]) -> None:
+        """Take the complete wish of a good poll."""
+        self.polled = True
+        if aspired != self._aspired:
+            for alias in sorted({*aspired, *self._aspired}):
+                old, new = self._aspired.get(alias), aspired.get(alias)
+                if old != new:
+                    self._record(AliasAspired(self.model, alias, old, new))
+            self._aspired = dict(aspired)
+            self._publish_routes()
+        self.reconcile()
+
+    def obey(self, settings: ModelSettings) -> None:
+        """Follow changed settings; the split is in force when this returns."""
+        self.settings = settings
+        self._publish_routes()
+        for harness in self.harnesses.values():
+            harness.obey(settings)
+
+    def reconcile(self) -> None:
+        """Do what the policy says until it says nothing; idempotent."""
+        if self._reconciling or self._closed:
+            return  # a change made by an action is seen by the loop that is already running
+        self._reconciling = True
+        try:
+            while (action := next_action(self._snapshot())) is not None:
+                self._start(action)
+        finally:
+            self._reconciling = False
+
+    def serving(self, version: VersionId) -> Harness:
+        """The harness of a bound version."""
+        return self.harnesses[version]
+
+    async def drain(self) -> None:
+        """The model left the configuration: let what runs finish, then end its versions."""
+        timeout = self.settings.timeout_seconds
+        drained = [h.pool.drained() for h in self.harnesses.values() if h.loaded]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*drained), timeout)
+        await self.close(grace_seconds=1.0)
+
+    async def close(self, grace_seconds: float) -> None:
+        """End every version now."""
+        self._closed = True
+        for harness in list(self.harnesses.values()):
+            await harness.close(grace_seconds)
+
+    def _snapshot(self) -> Snapshot:
+        states = {version: harness.state for version, harness in self.harnesses.items()}
+        return Snapshot(self._aspired, self._bound, states)
+
+    def _start(self, action: Action) -> None:
+        match action:
+            case Load(version):
+                aliases = tuple(alias for alias, wish in self._aspired.items() if wish == version)
+                self._harness(version).load(aliases)
+            case Bind(alias, version):
+                self._bind(alias, version)
+            case Unbind(alias):
+                old = self._bound.pop(alias)
+                self._publish_routes()
+                self._record(AliasUnbound(self.model, alias, old))
+            case Unload(version):
+                self.harnesses[version].unload()
+
+    def _bind(self, alias: Alias, version: VersionId) -> None:
+        old = self._bound.get(alias)
+        self._bound = {**self._bound, alias: version}
+        self._publish_routes()
+        info = self.harnesses[version].info
+        if info is not None:
+            name = self.settings.aliases[alias]
+            self._record(
+                AliasBound(self.model, alias, old, version, info.run_id, info.flavor, info.scores, name)
+            )
+
+    def _harness(self, version: VersionId) -> Harness:
+        harness = self.harnesses.get(version)
+        if harness is None or harness.state is State.GONE:
+            harness = Harness(version, self._workshop, lambda: self.settings, self._changed)
+            self.harnesses[version] = harness
+        return harness
+
+    def _changed(self) -> None:
+        self.harnesses = {v: h for v, h in self.harnesses.items() if h.state is not State.GONE}
+        self.reconcile()
+
+    def _publish_routes(self) -> None:
+        settings = self.settings
+        self._publish(
+            ModelRoutes(
+                self.model,
+                settings.salt,
+                settings.split,
+                bound=self._bound.copy(),
+                aspired=frozenset(self._aspired),
+            )
+        )
+
+    def _record(self, event: AliasAspired | AliasBound | AliasUnbound) -> None:
+        self._workshop.recorder.record(event)
+
+
+def split_in_force(routes: ModelRoutes) -> SplitInForce:
+    """The shares as configured and as they act now: an alias that serves nothing gives its to production."""
+    configured = {alias: share / BUCKETS for alias, share in routes.split.shares().items()}
+    acting = {a: r for a, r in configured.items() if a in routes.bound and a not in routes.broken}
+    in_force = {alias: acting.get(alias, 0.0) for alias in configured}
+    in_force[PRODUCTION] = 1.0 - sum(ratio for alias, ratio in in_force.items() if alias != PRODUCTION)
+    return SplitInForce(routes.model, in_force, configured)

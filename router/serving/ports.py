@@ -1,0 +1,61 @@
+"""What serving needs from outside, as Protocols: a registry, a cache and something that loads versions."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from router.children.process import Exit
+from router.core.ids import Alias, VersionId
+from router.core.work import Answer, LoadSpec, Query, VersionInfo
+
+
+class Servable(Protocol):
+    """One worker that holds a READY version."""
+
+    @property
+    def info(self) -> VersionInfo:
+        """What the version told about itself."""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+
+    @property
+    def exited(self) -> asyncio.Future[Exit]:
+        """Done when the worker has ended, for whatever reason."""
+
+    def submit(self, queries: Sequence[Query], on_answer: Callable[[int, Answer], None]) -> None:
+        """Hand over one frame of requests, when the former one is fully answered.
+
+        `on_answer(i, answer)` is called in order of `i`, so the first unanswered request is the one running.
+        """
+
+    def kill(self) -> None:
+        """End the worker now; `exited` follows."""
+
+    async def close(self, grace_seconds: float = 1.0) -> object:
+        """Ask the worker to end, and end it after the grace."""
+
+
+class Loader(Protocol):
+    """Brings versions to READY."""
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Servable:
+        """A READY worker. Raises LoadFailed, ChildLost or ChildTimeout; leaves no process behind then."""
+
+
+class Fetcher(Protocol):
+    """Brings a version's files to this machine."""
+
+    async def fetch(self, version: VersionId, *, deadline_seconds: float) -> str:
+        """Absolute path of a complete directory of the version's files. Raises FetchFailed."""
+
+
+class Source(Protocol):
+    """Says which version each alias should serve."""
+
+    async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+        """The complete wish of the registry at one instant: roles it names now, with their versions.
+
+        `aliases` maps roles to the registry's names for them. Raises RegistryError.
+        """

@@ -1,0 +1,108 @@
+"""One worker at work: the frame it holds, which request of it runs, and the clock over that request."""
+
+import asyncio
+from collections.abc import Callable
+
+from router.core.work import Answer
+from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
+from router.serving.ports import Servable
+from router.serving.tickets import Ticket
+
+
+class Seat:
+    """Hands frames to one worker and ends the worker when one predict runs too long."""
+
+    def __init__(
+        self,
+        worker: Servable,
+        loop: asyncio.AbstractEventLoop,
+        predict_timeout_seconds: Callable[[], float],
+        on_answer: Callable[[Ticket, Answer, float], None],
+    ) -> None:
+        self.worker = worker
+        self.answered = False
+        """True once the worker has answered anything."""
+        self.end_reason = "exit"
+        self._loop = loop
+        self._predict_timeout_seconds = predict_timeout_seconds
+        self._on_answer = on_answer
+        self._frame: list[Ticket] = []
+        self._position = 0
+        self._running_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._retiring = False
+
+    @property
+    def busy(self) -> bool:
+        """True while a request of the last frame is unanswered."""
+        return bool(self._frame)
+
+    def start(self, frame: list[Ticket]) -> None:
+        """Send one frame to the worker, which is not busy."""
+        self._frame, self._position = frame, 0
+        self._running_since = self._loop.time()
+        for ticket in frame:
+            ticket.sent_at = self._running_since
+        if self._timer is None:
+            self._watch()
+        self.worker.submit([ticket.query for ticket in frame], self._take)
+
+    def retire(self) -> None:
+        """End the worker as soon as its frame is answered."""
+        self._retiring = True
+        if not self.busy:
+            self._let_go()
+
+    def leave(self) -> list[Ticket]:
+        """Stop watching and hand out what is unanswered."""
+        unanswered, self._frame = self._frame[self._position :], []
+        self._stop_watching()
+        return unanswered
+
+    def last_frame(self) -> tuple[Ticket | None, list[Ticket]]:
+        """After the worker ended: the request that ran in it, and those it had not started."""
+        unanswered = self.leave()
+        return (unanswered[0], unanswered[1:]) if unanswered else (None, [])
+
+    def obituary(self) -> RequestRefused:
+        """What the caller of the running request is told after the worker ended."""
+        if self.end_reason == "predict_timeout":
+            limit = self._predict_timeout_seconds()
+            return DeadlineExceeded(f"the predict ran longer than {limit:g} s", reason="timeout")
+        exit_ = self.worker.exited.result()
+        self.end_reason = "signal" if exit_.signal is not None else "exit"
+        return WorkerDied(f"the worker ended while it ran this request: {exit_}", reason="crash")
+
+    def _take(self, index: int, answer: Answer) -> None:
+        if index != self._position or not self._frame:
+            return  # an answer of a frame that was given up
+        ticket, started_at = self._frame[index], self._running_since
+        self.answered = True
+        self._position += 1
+        self._running_since = self._loop.time()
+        if self._position == len(self._frame):
+            self._frame, self._position = [], 0
+            if self._retiring:
+                self._let_go()
+        self._on_answer(ticket, answer, started_at)
+
+    def _watch(self) -> None:
+        # One timer for the seat, not one per request: it looks when the limit could first be passed.
+        self._timer = None
+        if not self._frame:
+            return
+        ends_at = self._running_since + self._predict_timeout_seconds()
+        if self._loop.time() >= ends_at:
+            self.end_reason = "predict_timeout"
+            self.worker.kill()
+        else:
+            self._timer = self._loop.call_at(ends_at, self._watch)
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _let_go(self) -> None:
+        self._stop_watching()
+        self._closing = self._loop.create_task(self.worker.close(), name="retire worker")

@@ -1,0 +1,119 @@
+"""Stand-ins for the registry, the cache and workers, steered by the tests that use them."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from router.children.process import Exit
+from router.core.events import Event
+from router.core.ids import Alias, VersionId
+from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
+from router.errors import FetchFailed, LoadFailed, RegistryUnavailable
+
+T = TypeVar("T")
+INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, None)
+
+
+def ok(version: VersionId) -> Answer:
+    return Answer(Verdict.OK, 200, f"v{version.number}".encode(), "application/json", 1, 0.001)
+
+
+class FakeWorker:
+    """Answers a frame at once, or, when `held`, one request at each `release()`."""
+
+    pids = iter(range(1000, 10_000))
+
+    def __init__(self, version: VersionId, world: "FakeWorld") -> None:
+        self.version, self.world = version, world
+        self.info, self.pid = INFO, next(self.pids)
+        self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.frames: list[list[Query]] = []
+        self._unanswered: list[tuple[int, Query]] = []
+        self._on_answer: Callable[[int, Answer], None] = lambda _i, _a: None
+
+    def submit(self, queries: Sequence[Query], on_answer: Callable[[int, Answer], None]) -> None:
+        assert not self._unanswered, "a frame was handed over before the former one was answered"
+        self.frames.append(list(queries))
+        self._unanswered = list(enumerate(queries))
+        self._on_answer = on_answer
+        if not self.world.held:
+            asyncio.get_running_loop().call_soon(self.release_all)
+
+    def release(self) -> None:
+        index, query = self._unanswered.pop(0)
+        self._on_answer(index, self.world.answer(self.version, query))
+
+    def release_all(self) -> None:
+        while self._unanswered and not self.exited.done():
+            self.release()
+
+    def kill(self, signal: int = 9) -> None:
+        self._unanswered = []
+        if not self.exited.done():
+            self.exited.set_result(Exit(None, signal))
+
+    async def close(self, grace_seconds: float = 1.0) -> Exit:
+        self.kill(15)
+        return self.exited.result()
+
+
+@dataclass
+class FakeWorld:
+    """Source, fetcher and loader in one; tests change its attributes."""
+
+    aspired: dict[str, dict[Alias, VersionId]] = field(default_factory=dict)
+    registry_down: bool = False
+    held: bool = False
+    slow_loads: asyncio.Event | None = None
+    broken: set[VersionId] = field(default_factory=set)
+    unfetchable: set[VersionId] = field(default_factory=set)
+    workers: list[FakeWorker] = field(default_factory=list)
+    answers: dict[VersionId, Answer] = field(default_factory=dict)
+    loads: list[VersionId] = field(default_factory=list)
+
+    async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+        if self.registry_down:
+            raise RegistryUnavailable("connection refused")
+        return self.aspired[model]
+
+    async def fetch(self, version: VersionId, *, deadline_seconds: float) -> str:
+        if version in self.unfetchable:
+            raise FetchFailed("no space left on device")
+        return f"/cache/{version}"
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> FakeWorker:
+        self.loads.append(spec.version)
+        if self.slow_loads is not None:
+            await self.slow_loads.wait()
+        if spec.version in self.broken:
+            raise LoadFailed("ValueError: broken on purpose", phase="load")
+        worker = FakeWorker(spec.version, self)
+        self.workers.append(worker)
+        return worker
+
+    def answer(self, version: VersionId, query: Query) -> Answer:
+        return self.answers.get(version) or ok(version)
+
+    def alive(self, version: VersionId) -> list[FakeWorker]:
+        return [w for w in self.workers if w.version == version and not w.exited.done()]
+
+
+@dataclass
+class Facts:
+    """A recorder that keeps everything."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def record(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[T]) -> list[T]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+async def until(true: Callable[[], object], seconds: float = 2.0) -> None:
+    """Wait, boundedly, until `true()` holds."""
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.001)

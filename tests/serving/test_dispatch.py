@@ -1,0 +1,201 @@
+"""One request: whom its key gets, who answers, and what happens when the canary does wrong."""
+
+import asyncio
+
+import pytest
+
+from router.core.events import CanaryFaulted, FellBack
+from router.core.ids import CANARY, PRODUCTION
+from router.core.routing import Reason
+from router.core.work import Answer, Query, Verdict
+from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, WorkerDied
+from router.serving.dispatch import Dispatcher
+from router.serving.fleet import Fleet
+from router.serving.patience import KNOWN_ANSWERS, Patience
+from tests.serving.conftest import V1, V2, V3, settings
+from tests.serving.fakes import Facts, FakeWorld, until
+
+QUERY = Query(b"{}", None)
+CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under the salt `sentiment`
+CRASHED = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+REFUSED = Answer(Verdict.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
+
+
+def body_of(result: object) -> bytes:
+    assert isinstance(result, Answer)
+    return result.body
+
+
+async def test_the_key_decides_who_answers(dispatcher: Dispatcher) -> None:
+    canary = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+    production = await dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True)
+
+    assert (body_of(canary.result), canary.answered.alias, canary.given.bucket) == (b"v2", CANARY, 418)
+    assert (body_of(production.result), production.answered.reason) == (b"v1", Reason.HASH)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(CRASHED, "error"), (REFUSED, "error")], ids=["raises", "refuses by its signature"]
+)
+async def test_what_the_canary_does_wrong_is_answered_by_production_and_counted(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts, answer: Answer, kind: str
+) -> None:
+    world.answers[V2] = answer
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (body_of(served.result), served.outcome) == (b"v1", "fallback")
+    assert (served.given.alias, served.answered.alias) == (CANARY, PRODUCTION)
+    assert facts.of(CanaryFaulted) == [CanaryFaulted("sentiment", CANARY, V2, kind)]
+    assert facts.of(FellBack)[0].to_alias == PRODUCTION
+
+
+async def test_a_request_that_production_refuses_too_is_the_callers_fault(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    world.answers = {V1: REFUSED, V2: CRASHED}
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.result, served.outcome) == (REFUSED, "client_error")
+    assert facts.of(CanaryFaulted) == []
+
+
+async def test_a_canary_killed_under_a_request_costs_its_caller_nothing(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    world.held = True
+    asked = asyncio.create_task(dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True))
+    await until(lambda: world.alive(V2)[0].frames)
+    world.held = False
+    world.alive(V2)[0].kill()
+
+    served = await asked
+    assert (body_of(served.result), served.outcome) == (b"v1", "fallback")
+    assert facts.of(CanaryFaulted)[0].kind == "crash"
+
+
+async def test_a_hanging_canary_has_its_own_time_and_production_the_rest(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    serving.apply(
+        {"sentiment": settings(split={"production": 50, "canary": 50}, canary_timeout_seconds=0.05)}
+    )
+    world.held = True
+    asked = asyncio.create_task(dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True))
+    await until(lambda: world.alive(V1)[0].frames)
+    world.alive(V1)[0].release()
+
+    assert body_of((await asked).result) == b"v1"
+    assert facts.of(CanaryFaulted)[0].kind == "timeout"
+    assert not world.alive(V2)[0].exited.done(), "the canary's own time never ends its worker"
+
+
+async def test_production_that_dies_under_a_request_is_told_and_not_retried(
+    dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    world.held = True
+    asked = asyncio.create_task(dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True))
+    await until(lambda: world.alive(V1)[0].frames)
+    world.alive(V1)[0].kill()
+
+    served = await asked
+    assert isinstance(served.result, WorkerDied)
+    assert served.outcome == "model_error"
+
+
+async def test_a_caller_whose_time_is_over_gets_a_timeout(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    serving.apply({"sentiment": settings(timeout_seconds=0.05)})
+    world.held = True
+    served = await dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True)
+
+    assert isinstance(served.result, DeadlineExceeded)
+    assert served.outcome == "timeout"
+
+
+async def test_without_fallback_the_canarys_answer_is_the_callers(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    serving.apply({"sentiment": settings(split={"production": 50, "canary": 50}, fallback="none")})
+    world.answers[V2] = CRASHED
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.result, served.outcome) == (CRASHED, "model_error")
+    assert facts.of(FellBack) == []
+
+
+async def test_direct_access_never_falls_back(dispatcher: Dispatcher, world: FakeWorld) -> None:
+    world.answers[V2] = CRASHED
+    served = await dispatcher.serve_direct("sentiment", CANARY, QUERY)
+
+    assert (served.result, served.given.reason) == (CRASHED, Reason.DIRECT)
+
+
+async def test_one_version_under_both_aliases_has_nothing_to_fall_back_to(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    serving.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V1})
+    world.answers[V1] = CRASHED
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.given.alias, served.given.reason) == (CANARY, Reason.SAME_VERSION)
+    assert served.outcome == "model_error"
+    assert facts.of(CanaryFaulted) == []
+
+
+async def test_a_missing_canarys_share_goes_to_production(serving: Fleet, dispatcher: Dispatcher) -> None:
+    serving.managers["sentiment"].aspire({PRODUCTION: V1})
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.given.alias, served.given.reason) == (PRODUCTION, Reason.CANARY_ABSENT)
+
+
+async def test_only_a_canary_is_not_ready_and_never_stands_in(fleet: Fleet, facts: Facts) -> None:
+    fleet.managers["sentiment"].aspire({CANARY: V2})
+    await until(lambda: CANARY in fleet.managers["sentiment"].bound)
+    with pytest.raises(NotReady):
+        await Dispatcher(fleet, facts).serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+
+async def test_an_unknown_model_is_refused(dispatcher: Dispatcher) -> None:
+    with pytest.raises(ModelNotConfigured):
+        await dispatcher.serve("nobody", "k", QUERY, keyed=True)
+
+
+async def test_in_flight_counts_a_request_once_under_what_its_key_was_given(
+    dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    world.held = True
+    asked = asyncio.create_task(dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True))
+    await until(lambda: world.alive(V2)[0].frames)
+    assert dispatcher.in_flight == {("sentiment", CANARY): 1}
+    world.alive(V2)[0].release()
+    await asked
+    assert dispatcher.in_flight[("sentiment", CANARY)] == 0
+
+
+async def test_a_request_given_before_a_swap_is_answered_by_the_version_it_was_given(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    world.held = True
+    asked = asyncio.create_task(dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True))
+    await until(lambda: world.alive(V1)[0].frames)
+    serving.managers["sentiment"].aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: serving.managers["sentiment"].bound[PRODUCTION] == V3)
+    world.alive(V1)[0].release()
+
+    served = await asked
+    assert (body_of(served.result), served.answered.version) == (b"v1", V1)
+
+
+def test_a_canary_has_half_the_callers_time_until_production_is_known() -> None:
+    patience = Patience()
+    assert patience.seconds(60, None) == 30
+    for _ in range(KNOWN_ANSWERS):
+        patience.note(0.010)
+    assert patience.seconds(60, None) == 1.0
+    for _ in range(KNOWN_ANSWERS):
+        patience.note(2.0)
+    assert patience.seconds(60, None) == pytest.approx(6.0)
+    assert patience.seconds(10, None) == 5.0
+    assert patience.seconds(10, 0.5) == 0.5

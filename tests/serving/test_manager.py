@@ -1,0 +1,220 @@
+"""Aliases move; versions are loaded beside, bound, drained and let go."""
+
+import asyncio
+
+import pytest
+
+from router.core.events import AliasBound, AliasUnbound, LoadRefused, ReadinessChanged, SplitInForce
+from router.core.ids import CANARY, PRODUCTION
+from router.core.policy import State
+from router.core.work import Query
+from router.serving.fleet import Fleet
+from router.serving.manager import ModelManager
+from tests.serving.conftest import V1, V2, V3, settings
+from tests.serving.fakes import Facts, FakeWorld, until
+
+QUERY = Query(b"{}", None)
+
+
+def manager_of(fleet: Fleet) -> ModelManager:
+    return fleet.managers["sentiment"]
+
+
+async def test_the_old_version_serves_until_the_new_one_is_ready(serving: Fleet, world: FakeWorld) -> None:
+    manager = manager_of(serving)
+    world.slow_loads = asyncio.Event()
+    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: V3 in world.loads)
+
+    assert manager.bound[PRODUCTION] == V1
+    assert serving.table.models["sentiment"].bound[PRODUCTION] == V1
+
+    world.slow_loads.set()
+    await until(lambda: manager.bound[PRODUCTION] == V3)
+    await until(lambda: not world.alive(V1))
+    assert V1 not in manager.harnesses
+
+
+async def test_a_version_is_unloaded_only_after_its_last_lease(serving: Fleet, world: FakeWorld) -> None:
+    manager = manager_of(serving)
+    world.held = True
+    loop = asyncio.get_running_loop()
+    ticket = manager.serving(V1).submit(QUERY, PRODUCTION, loop.time() + 5)
+    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: manager.bound[PRODUCTION] == V3)
+    [old] = world.alive(V1)
+
+    assert manager.harnesses[V1].state is State.DRAINING
+    old.release()
+    assert (await ticket.answer).body == b"v1"
+    await until(lambda: not world.alive(V1))
+
+
+async def test_a_lease_ends_when_the_work_ends_not_when_the_caller_gives_up(
+    serving: Fleet, world: FakeWorld
+) -> None:
+    manager = manager_of(serving)
+    world.held = True
+    ticket = manager.serving(V1).submit(QUERY, PRODUCTION, asyncio.get_running_loop().time() + 5)
+    ticket.forget()
+
+    assert manager.serving(V1).pool.leases == 1
+    world.alive(V1)[0].release()
+    assert manager.serving(V1).pool.leases == 0
+
+
+async def test_moving_an_alias_back_while_its_version_drains_loads_nothing(
+    serving: Fleet, world: FakeWorld
+) -> None:
+    manager = manager_of(serving)
+    world.held = True
+    manager.serving(V1).submit(QUERY, PRODUCTION, asyncio.get_running_loop().time() + 5)
+    manager.aspire({PRODUCTION: V2, CANARY: V2})
+    assert manager.harnesses[V1].state is State.DRAINING
+
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+
+    assert manager.bound[PRODUCTION] == V1
+    assert world.loads.count(V1) == 1
+    world.alive(V1)[0].release()
+    await asyncio.sleep(0.01)
+    assert world.alive(V1), "the drain went on after the version was called back"
+
+
+async def test_both_aliases_on_one_version_load_it_once(fleet: Fleet, world: FakeWorld) -> None:
+    manager = manager_of(fleet)
+    manager.aspire({PRODUCTION: V1, CANARY: V1})
+    await until(lambda: len(manager.bound) == 2)
+
+    assert world.loads == [V1]
+
+
+async def test_only_a_successful_poll_that_lacks_the_canary_unbinds_it(
+    serving: Fleet, facts: Facts, world: FakeWorld
+) -> None:
+    manager = manager_of(serving)
+    manager.aspire({PRODUCTION: V1})
+
+    assert dict(manager.bound) == {PRODUCTION: V1}
+    assert facts.of(AliasUnbound)[-1].old == V2
+    await until(lambda: not world.alive(V2))
+
+
+async def test_an_empty_wish_never_takes_production_away(serving: Fleet) -> None:
+    manager = manager_of(serving)
+    manager.aspire({})
+
+    assert dict(manager.bound) == {PRODUCTION: V1}
+
+
+async def test_a_version_that_does_not_load_is_told_and_the_last_good_one_serves(
+    serving: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    manager = manager_of(serving)
+    world.broken.add(V3)
+    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: facts.of(LoadRefused))
+
+    refused = facts.of(LoadRefused)[0]
+    assert (refused.version, refused.phase, refused.retry_seconds) == (V3, "load", 10.0)
+    assert manager.bound[PRODUCTION] == V1
+    assert manager.harnesses[V3].state is State.ERROR
+    assert "broken on purpose" in manager.harnesses[V3].error
+
+
+async def test_a_failed_load_is_tried_again_after_its_back_off(
+    serving: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.01, 0.02))
+    manager = manager_of(serving)
+    world.unfetchable.add(V3)
+    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: manager.harnesses[V3].failures >= 3)
+    assert manager.harnesses[V3].retry_seconds == 0.02
+
+    world.unfetchable.clear()
+    await until(lambda: manager.bound[PRODUCTION] == V3)
+    assert manager.harnesses[V3].error == ""
+
+
+async def test_an_alias_that_moves_on_cancels_the_load_nobody_wants(serving: Fleet, world: FakeWorld) -> None:
+    manager = manager_of(serving)
+    world.slow_loads = asyncio.Event()
+    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: V3 in world.loads)
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+
+    world.slow_loads.set()
+    await until(lambda: V3 not in manager.harnesses)
+    assert manager.bound[PRODUCTION] == V1
+    assert not world.alive(V3)
+
+
+async def test_each_alias_changes_as_soon_as_its_own_version_is_ready(
+    serving: Fleet, world: FakeWorld
+) -> None:
+    manager = manager_of(serving)
+    world.broken.add(V3)
+    manager.aspire({PRODUCTION: V3, CANARY: V1})
+    await until(lambda: manager.bound[CANARY] == V1)
+
+    assert manager.bound[PRODUCTION] == V1
+
+
+async def test_ready_is_said_once_every_model_of_the_start_has_production(
+    fleet: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    manager = manager_of(fleet)
+    manager.aspire({CANARY: V2})
+    await until(lambda: CANARY in manager.bound)
+    assert not fleet.ready
+
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: fleet.ready)
+    fleet.apply({"sentiment": settings(), "typo": settings()})
+    assert fleet.ready
+    assert facts.of(ReadinessChanged) == [ReadinessChanged(ready=True)]
+
+
+async def test_a_changed_split_is_in_force_at_once_and_moves_no_version(
+    serving: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    serving.apply({"sentiment": settings(split={"production": 75, "canary": 25})})
+
+    assert serving.table.models["sentiment"].split.canary == 25_000
+    assert facts.of(SplitInForce)[-1].in_force[CANARY] == 0.25
+    assert world.loads == [V1, V2]
+
+
+async def test_a_model_taken_out_of_the_configuration_leaves_the_table_and_its_workers_end(
+    serving: Fleet, world: FakeWorld
+) -> None:
+    serving.apply({"other": settings()})
+
+    assert list(serving.table.models) == ["other"]
+    await until(lambda: not world.alive(V1) and not world.alive(V2))
+
+
+async def test_alias_bound_names_the_old_and_the_new_version(serving: Fleet, facts: Facts) -> None:
+    manager = manager_of(serving)
+    manager.aspire({PRODUCTION: V2, CANARY: V2})
+
+    bound = facts.of(AliasBound)[-1]
+    assert (bound.alias, bound.old, bound.new) == (PRODUCTION, V1, V2)
+
+
+async def test_more_workers_are_started_and_surplus_ones_retired(serving: Fleet, world: FakeWorld) -> None:
+    serving.apply({"sentiment": settings(workers=3)})
+    await until(lambda: len(world.alive(V1)) == 3)
+
+    serving.apply({"sentiment": settings(workers=1)})
+    await until(lambda: len(world.alive(V1)) == 1)
+
+
+async def test_changed_scores_replace_the_workers_new_one_first(serving: Fleet, world: FakeWorld) -> None:
+    [old] = world.alive(V1)
+    serving.apply({"sentiment": settings(scores={"range": [-1, 1]})})
+    await until(lambda: old.exited.done())
+
+    [new] = world.alive(V1)
+    assert new is not old
