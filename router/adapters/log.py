@@ -1,0 +1,144 @@
+"""Facts in, log lines out; and one recorder in front of many."""
+
+import logging
+from typing import Any, NamedTuple
+
+import structlog
+
+from router.adapters.log_format import configure_logging
+from router.control.event_log import News
+from router.core import events
+from router.core.ids import VersionId
+
+__all__ = ["FanOut", "LogRecorder", "configure_logging"]
+
+_log = logging.getLogger(__name__)
+
+
+class Line(NamedTuple):
+    """One log line before it is formatted."""
+
+    level: int
+    message: str
+    values: dict[str, Any]
+
+
+class LogRecorder:
+    """Implements `Recorder`: a line for every fact that is news, none per request."""
+
+    def __init__(self) -> None:
+        self._news = News()
+        self._logger = structlog.stdlib.get_logger("router")
+
+    def record(self, event: events.Event) -> None:
+        """Write a line, if there is something to say."""
+        if self._news.is_news(event) and (line := line_of(event)) is not None:
+            self._logger.log(line.level, line.message, **line.values)
+
+
+class FanOut:
+    """Implements `Recorder`: tells several recorders; one that fails does not stop the others."""
+
+    def __init__(self, *recorders: events.Recorder) -> None:
+        self._recorders = recorders
+        self._failed: set[tuple[str, str]] = set()
+
+    def record(self, event: events.Event) -> None:
+        """Tell every recorder."""
+        for recorder in self._recorders:
+            try:
+                recorder.record(event)
+            except Exception:  # noqa: BLE001 - whatever one recorder raises, the request and the others go on
+                self._say_once(type(recorder).__name__, type(event).__name__)
+
+    def _say_once(self, recorder: str, event: str) -> None:
+        if (recorder, event) not in self._failed:
+            self._failed.add((recorder, event))
+            _log.exception("%s can not take %s; said once", recorder, event)
+
+
+def line_of(event: events.Event) -> Line | None:
+    """What is said about `event`; None for facts that have no line."""
+    match event:
+        case events.AliasBound(model, alias, old, new):
+            values = {"version": new.number, "before": _number(old), "registry_name": event.registry_name}
+            told = {"run_id": event.run_id, "flavor": event.flavor}
+            return Line(logging.INFO, "alias bound", {"model": model, "alias": alias, **values, **told})
+        case events.AliasUnbound(model, alias, old):
+            return Line(logging.INFO, "alias unbound", {"model": model, "alias": alias, "before": old.number})
+        case events.AliasAspired(model, alias, old, new):
+            values = {"model": model, "alias": alias, "version": _number(new), "before": _number(old)}
+            return Line(logging.INFO, "the registry names another version", values)
+        case events.SplitInForce(model, in_force, configured):
+            return Line(
+                logging.INFO,
+                "split in force",
+                {"model": model, "in_force": in_force, "configured": configured},
+            )
+        case events.CanaryFaulted(model, alias, version, kind):
+            values = {"model": model, "alias": alias, "version": version.number, "kind": kind}
+            return Line(
+                logging.WARNING,
+                "canary at fault, production answered; said once per version and kind",
+                values,
+            )
+    return _line_of_version(event) or _line_of_gateway(event)
+
+
+def _line_of_version(event: events.Event) -> Line | None:
+    match event:
+        case events.VersionLoaded(version, aliases, seconds, note):
+            rounded = {phase: round(value, 3) for phase, value in seconds.items()}
+            values = {**_names(version), "aliases": aliases, "seconds": rounded}
+            return Line(logging.INFO, "version ready", {**values, "note": note} if note else values)
+        case events.LoadRefused(version, aliases, phase, error, retry_seconds):
+            values = {**_names(version), "aliases": aliases, "phase": phase, "error": error}
+            return Line(logging.WARNING, "version not loaded", {**values, "retry_seconds": retry_seconds})
+        case events.VersionDraining(version, requests):
+            return Line(logging.INFO, "version draining", {**_names(version), "requests": requests})
+        case events.VersionGone(version):
+            return Line(logging.INFO, "version gone", _names(version))
+        case events.WorkerEnded(version, reason, detail):
+            return Line(
+                logging.WARNING, "worker ended", {**_names(version), "reason": reason, "detail": detail}
+            )
+        case events.WorkerReplaced(version, seconds):
+            values = {**_names(version), "seconds": round(seconds, 3)}
+            return Line(logging.INFO, "workers complete again", values)
+    return None
+
+
+def _line_of_gateway(event: events.Event) -> Line | None:
+    match event:
+        case events.Polled(model, _, ""):
+            return Line(logging.INFO, "the registry answers again", {"model": model})
+        case events.Polled(model, _, error):
+            return Line(
+                logging.WARNING,
+                "registry poll failed; what it last named stays",
+                {"model": model, "error": error},
+            )
+        case events.ConfigApplied(digest, changes):
+            return Line(logging.INFO, "configuration in force", {"digest": digest, "changes": changes})
+        case events.ConfigRejected(digest, problems):
+            values = {"digest_in_force": digest, "problems": problems}
+            return Line(logging.ERROR, "configuration refused; the one in force stays", values)
+        case events.ModelRemoved(model):
+            return Line(logging.INFO, "model removed", {"model": model})
+        case events.ChildRestarted(child, reason):
+            return Line(logging.WARNING, "child restarted", {"child": child, "reason": reason})
+        case events.ReadinessChanged(ready=True):
+            return Line(logging.INFO, "ready", {})
+        case events.ReadinessChanged():
+            return Line(logging.WARNING, "not ready", {})
+        case events.TickFailed(loop, error):
+            return Line(logging.ERROR, "a loop failed and goes on", {"loop": loop, "error": error})
+    return None
+
+
+def _names(version: VersionId) -> dict[str, Any]:
+    return {"model": version.model, "version": version.number}
+
+
+def _number(version: VersionId | None) -> int | None:
+    return version.number if version else None

@@ -1,0 +1,103 @@
+"""How a log line is written: console or JSON, escaped, without credentials."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from router.control.redaction import without_credentials
+
+_LONGEST_TEXT = 4000
+"""Characters of one value; a registry can answer with 100 MB of HTML."""
+_LONGEST_TRACEBACK = 20_000
+_CONTROL = (*range(0x20), *range(0x7F, 0xA0))
+_DISGUISING = (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_SURROGATES = range(0xD800, 0xE000)
+# Control characters move cursors and forge lines, bidirectional marks disguise them, surrogates can not be
+# written.
+_UNPRINTABLE = {code: f"\\x{code:02x}" for code in _CONTROL} | {
+    code: f"\\u{code:04x}" for code in (*_DISGUISING, *_SURROGATES)
+}
+_UNPRINTABLE_IN_LINES = {code: text for code, text in _UNPRINTABLE.items() if code not in (0x09, 0x0A)}
+
+_installed: list[logging.Handler] = []
+"""The handler on the root logger that is ours; logging itself belongs to the process."""
+
+
+def configure_logging(level: str, line_format: str, *, stream: TextIO | None = None) -> None:
+    """Send every line of the process, aiohttp's and asyncio's too, to `stream` (default stderr).
+
+    `level` is debug, info, warning or error; `line_format` is console, json, or auto: console on a terminal.
+    Can be called again at any time.
+    """
+    out = sys.stderr if stream is None else stream
+    on_terminal = out.isatty()
+    console = line_format == "console" or (line_format == "auto" and on_terminal)
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(
+            colors=on_terminal,
+            exception_formatter=structlog.dev.plain_traceback,
+            sort_keys=False,
+            pad_event_to=0,
+        )
+        if console
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    before: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*before, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,  # without the values of locals: they hold requests
+                _fit_to_be_read,
+                renderer,
+            ],
+        )
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *before,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    root = logging.getLogger()
+    for former in _installed:
+        root.removeHandler(former)
+    _installed[:] = [handler]
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+
+
+def _fit_to_be_read(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+    shown = {key: line.pop(key) for key in ("timestamp", "level", "event")}
+    exception = line.pop("exception", None)
+    shown = {key: _printable(value) for key, value in (*shown.items(), *line.items())}
+    if exception is not None:
+        shown["exception"] = without_credentials(exception[-_LONGEST_TRACEBACK:]).translate(
+            _UNPRINTABLE_IN_LINES
+        )
+    return shown
+
+
+def _printable(value: Any) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Mapping():
+            return {str(key): _printable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_printable(item) for item in value]
+    text = str(value)
+    cut = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text)} characters)"
+    return without_credentials(cut).translate(_UNPRINTABLE)

@@ -1,0 +1,197 @@
+"""Every metric of the gateway: name, kind, labels, meaning.
+
+Names are an interface: dashboards depend on them.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any
+
+from router.adapters.prometheus.series import Family, Histogram, S, Value
+
+PREFIX = "canary_router_"
+OTHER = "__other__"
+"""Value of a label for whatever is not on its list: no label grows with requests."""
+
+REQUEST_SECONDS = (
+    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+# Coarser than REQUEST_SECONDS on purpose: with every outcome seen, a model with two aliases has at most 450
+# series.
+PREDICT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0)
+QUEUE_SECONDS = (0.001, 0.01, 0.1, 1.0, 10.0)
+LOAD_SECONDS = (1.0, 10.0)
+POLL_SECONDS = (1.0, 10.0)
+REQUEST_ROWS = (1, 10, 100, 1000)
+BATCH_ROWS = (1, 10, 100, 1000)
+BATCH_REQUESTS = (1, 4, 16, 64)
+
+_ALIAS = ("model", "alias")
+_VERSION = ("model", "alias", "version")
+
+
+def bounded(value: str, allowed: Collection[str]) -> str:
+    """`value` if it is on the list, else `__other__`."""
+    return str(value) if value in allowed else OTHER
+
+
+class Catalog:
+    """The families, in the order in which they are exported."""
+
+    def __init__(self) -> None:
+        self.families: list[Family[Any]] = []
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.requests = counter(
+            "requests_total",
+            "Answered prediction requests, under what the key was given.",
+            *_VERSION,
+            "outcome",
+            "code",
+        )
+        self.request_seconds = histogram(
+            "request_duration_seconds",
+            "Last byte read until answer ready; outcome failed joins model_error, timeout and overloaded.",
+            REQUEST_SECONDS,
+            *_VERSION,
+            "outcome",
+        )
+        self.request_rows = histogram("request_rows", "Rows of one answered request.", REQUEST_ROWS, *_ALIAS)
+        self.in_flight = gauge(
+            "requests_in_flight", "HTTP requests being answered, by assigned alias.", *_ALIAS
+        )
+        self.rejected = counter(
+            "requests_rejected_total", "Requests refused before a version was chosen.", "model", "reason"
+        )
+        self.decisions = counter("routing_decisions_total", "Routing decisions by reason.", *_ALIAS, "reason")
+        self.faults = counter(
+            "canary_faults_total",
+            "Faults of this version on requests production answered.",
+            *_VERSION,
+            "kind",
+        )
+        self.fallbacks = counter(
+            "fallbacks_total",
+            "Requests handed on to another alias.",
+            "model",
+            "from_alias",
+            "to_alias",
+            "reason",
+        )
+        self.split = gauge("split_ratio", "Share of keys in force, 0 to 1.", *_ALIAS)
+        self.split_configured = gauge(
+            "split_configured_ratio", "Share of keys as configured, 0 to 1.", *_ALIAS
+        )
+
+        self.predict_seconds = histogram(
+            "predict_duration_seconds", "Time inside the model, per batch.", PREDICT_SECONDS, *_VERSION
+        )
+        self.queue_seconds = histogram(
+            "queue_duration_seconds", "Time a batch waited for a predict slot.", QUEUE_SECONDS, *_ALIAS
+        )
+        self.batch_rows = histogram("batch_rows", "Rows of one predict call.", BATCH_ROWS, *_ALIAS)
+        self.batch_requests = histogram(
+            "batch_requests", "Requests in one predict call.", BATCH_REQUESTS, *_ALIAS
+        )
+
+        # The bins of scores come from the configuration, so each version attaches series of its own.
+        self.score = histogram(
+            "score",
+            "Finite scores by upper bin edge; those outside the range are in the end bins.",
+            (),
+            *_VERSION,
+            "output",
+        )
+        self.score_bins = counter(
+            "score_bin_total", "Finite scores per bin, not cumulative.", *_VERSION, "output", "bin"
+        )
+        self.score_magnitude = counter(
+            "score_magnitude_total",
+            "Sum of the scores of one sign, as magnitudes.",
+            *_VERSION,
+            "output",
+            "sign",
+        )
+        self.score_invalid = counter(
+            "score_invalid_total",
+            "Scores that are no finite number or lie outside the range.",
+            *_VERSION,
+            "output",
+            "kind",
+        )
+
+        self.model_info = gauge(
+            "model_info",
+            "What serves now; registry_alias is the registry's name for the alias.",
+            *_VERSION,
+            "run_id",
+            "flavor",
+            "registry_alias",
+        )
+        self.loaded_at = gauge(
+            "model_loaded_timestamp_seconds", "When the serving version became ready.", *_VERSION
+        )
+        self.load_seconds = histogram(
+            "model_load_duration_seconds",
+            "Time to bring a version to ready, by phase.",
+            LOAD_SECONDS,
+            *_ALIAS,
+            "phase",
+        )
+        self.swaps = counter(
+            "model_swaps_total", "Versions bound to an alias, and loads that failed.", *_ALIAS, "result"
+        )
+        self.pending = gauge(
+            "alias_pending", "1 while the registry names another version than the served one.", *_ALIAS
+        )
+        self.draining = gauge(
+            "versions_draining", "1 while a version finishes its last requests.", "model", "version"
+        )
+        self.workers = gauge("workers", "Worker processes ready to predict.", "model", "version")
+        self.restarts = counter(
+            "worker_restarts_total",
+            "Workers that ended without being asked to.",
+            "model",
+            "version",
+            "reason",
+        )
+        self.worker_memory = gauge(
+            "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
+        )
+
+        self.polls = counter("registry_polls_total", "Registry polls by result.", "model", "result")
+        self.poll_seconds = histogram(
+            "registry_poll_duration_seconds", "Duration of a poll.", POLL_SECONDS, "model"
+        )
+        self.poll_success_at = gauge(
+            "registry_last_success_timestamp_seconds",
+            "Last poll the registry answered; 0 before the first.",
+            "model",
+        )
+
+        self.config_ok = gauge(
+            "config_last_reload_successful", "1 when the last configuration read was accepted."
+        )
+        self.config_ok_at = gauge(
+            "config_last_reload_success_timestamp_seconds", "When a configuration was last accepted."
+        )
+        self.config_info = gauge("config_info", "Digest of the configuration in force.", "sha256")
+        self.build_info = gauge("build_info", "Version of the gateway.", "version")
+        self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop last ran a timer.")
+        self.ready = gauge("ready", "1 when /readyz answers 200.")
+        self.own_errors = counter(
+            "metrics_errors_total", "Facts these metrics could not take; a bug when not 0."
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Family[Value]:
+        return self._add(Family(PREFIX + name, "counter", text, labels, Value))
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Family[Value]:
+        return self._add(Family(PREFIX + name, "gauge", text, labels, Value))
+
+    def _histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Family[Histogram]:
+        return self._add(Family(PREFIX + name, "histogram", text, labels, partial(Histogram, bounds=bounds)))
+
+    def _add(self, family: Family[S]) -> Family[S]:
+        self.families.append(family)
+        return family

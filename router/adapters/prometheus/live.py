@@ -1,0 +1,29 @@
+"""Values that are asked for when a scrape comes, rather than reported as facts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from router.core.ids import Alias, VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVersion:
+    """One version that has worker processes at this instant."""
+
+    version: VersionId
+    workers: int
+    """Processes that are ready to predict."""
+    draining: bool
+    memory_bytes: int
+    """Resident bytes of all its workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The gateway at this instant."""
+
+    in_flight: Mapping[tuple[str, Alias], int] = field(default_factory=dict)
+    """HTTP requests being answered, by registered model and the alias they were given; 0 where missing."""
+    versions: Sequence[LiveVersion] = ()
+    loop_lag_seconds: float = 0.0
+    """How late the event loop last ran a timer."""

@@ -1,0 +1,122 @@
+"""Series of one version under one alias."""
+
+from typing import NamedTuple
+
+from router.adapters.prometheus.catalog import OTHER, REQUEST_SECONDS, Catalog, bounded
+from router.adapters.prometheus.scores import ScoreSeries
+from router.adapters.prometheus.series import Histogram, Scope, Value
+from router.core.bins import ScoreSpec
+from router.core.events import AliasBound, Predicted
+from router.core.ids import PRODUCTION
+
+FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
+_CODES = {
+    "ok": ("200",),
+    "fallback": ("200",),
+    "client_error": ("400", "415"),
+    "model_error": ("400", "500", "503"),
+    "timeout": ("504",),
+    "overloaded": ("503",),
+}
+"""Codes that have a series of their own, by outcome. Exceptions of a model can name any status."""
+_FAILED = ("model_error", "timeout", "overloaded", OTHER)
+"""Outcomes that share the duration histogram `failed`: twenty series each are more than what they tell."""
+_LONGEST_TEXT = 128
+"""Characters kept of a run id and of a flavor: whoever writes the registry writes them."""
+
+
+class _Answers(NamedTuple):
+    requests: Value
+    seconds: Histogram
+
+
+class VersionSeries:
+    """What carries `model`, `alias` and `version`; made when it is bound, so that nothing starts above 0."""
+
+    def __init__(self, catalog: Catalog, model: str, alias: str, number: int) -> None:
+        self._catalog = catalog
+        self._labels = (model, alias, str(number))
+        self._kept = Scope()
+        """Until the version is forgotten."""
+        self._failures = Scope()
+        """Durations of what went wrong, until it is retired."""
+        self._info = Scope()
+        """Until it is retired, or bound with other words."""
+        self._retired = False
+        self._answers: dict[tuple[str, int], _Answers] = {}
+        self._predict_seconds = self._kept.series(catalog.predict_seconds, *self._labels)
+        self._scores: ScoreSeries | None = None
+        self._answer("ok", 200)
+        if alias != PRODUCTION:
+            self._answer("fallback", 200)
+            for kind in FAULT_KINDS:
+                self.fault(kind, 0)
+
+    def serve(self, bound: AliasBound, loaded_at: float) -> None:
+        """The alias serves it now (again); `loaded_at` in seconds since 1970."""
+        if self._retired:
+            self._retired = False
+            self._answers = {key: answers for key, answers in self._answers.items() if _outlives(key[0])}
+        self._info.close()
+        texts = (bound.run_id[:_LONGEST_TEXT], bound.flavor[:_LONGEST_TEXT], bound.registry_name)
+        self._info.series(self._catalog.model_info, *self._labels, *texts).value = 1
+        self._info.series(self._catalog.loaded_at, *self._labels).value = loaded_at
+        self._count_scores(bound.scores)
+
+    def retire(self) -> None:
+        """The alias serves another one now; late answers still count."""
+        self._retired = True
+        self._info.close()
+        self._failures.close()
+
+    def close(self) -> None:
+        """Forget it; late answers count in vain."""
+        self.retire()
+        self._kept.close()
+        self._count_scores(None)
+
+    def answered(self, outcome: str, code: int, seconds: float) -> None:
+        """One request was answered."""
+        answers = self._answers.get((outcome, code)) or self._answer(outcome, code)
+        answers.requests.value += 1
+        answers.seconds.observe(seconds)
+
+    def predicted(self, event: Predicted) -> None:
+        """One batch was predicted."""
+        self._predict_seconds.observe(event.predict_seconds)
+        if event.scores is not None and self._scores is not None:
+            self._scores.add(event.scores)
+
+    def fault(self, kind: str, count: int = 1) -> None:
+        """Production answered what this version should have."""
+        text = bounded(kind, FAULT_KINDS)
+        self._kept.series(self._catalog.faults, *self._labels, text).value += count
+
+    def _answer(self, outcome: str, code: int) -> _Answers:
+        shown = bounded(outcome, _CODES)
+        code_text = bounded(str(code), _CODES.get(shown, ()))
+        requests = self._kept.series(self._catalog.requests, *self._labels, shown, code_text)
+        family = self._catalog.request_seconds
+        if _outlives(shown):
+            seconds = self._kept.series(family, *self._labels, shown)
+        elif self._retired:
+            # Counted in vain: its peers went when the version was retired.
+            seconds = Histogram(family.name, "", REQUEST_SECONDS)
+        else:
+            seconds = self._failures.series(family, *self._labels, "failed" if shown in _FAILED else shown)
+        answers = _Answers(requests, seconds)
+        if len(self._answers) < 64:  # a model can name any status, and each would be remembered
+            self._answers[outcome, code] = answers
+        return answers
+
+    def _count_scores(self, spec: ScoreSpec | None) -> None:
+        if self._scores is not None and self._scores.spec != spec:
+            self._scores.close()
+            self._scores = None
+        if self._scores is None and spec is not None:
+            self._scores = ScoreSeries(self._catalog, self._labels, spec)
+
+
+def _outlives(outcome: str) -> bool:
+    """Whether durations of this outcome are still exported after the version is retired."""
+    return outcome in ("ok", "fallback")

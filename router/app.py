@@ -1,0 +1,193 @@
+"""Composition root: puts the rooms together. Start and stop are one function."""
+
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from aiohttp import web
+
+from router import __version__
+from router.adapters.config_file import ConfigFile
+from router.adapters.log import FanOut, LogRecorder
+from router.adapters.log_format import configure_logging
+from router.adapters.prometheus import PrometheusRecorder
+from router.adapters.registry import AgentRegistry
+from router.children.template import Template
+from router.children.worker import WorkerLoader
+from router.control.alias_watch import AliasWatch
+from router.control.config_watch import ConfigWatch
+from router.control.event_log import EventLog
+from router.control.status import Status
+from router.control.ticking import Ticking
+from router.core.events import ConfigApplied, Recorder
+from router.gauges import Gauges
+from router.serving.dispatch import Dispatcher
+from router.serving.fleet import Fleet
+from router.serving.harness import Workshop
+from router.serving.ports import Fetcher, Loader, Source
+from router.settings import Settings
+from router.web.apps import admin_app, traffic_app
+from router.web.context import Gateway
+
+CONFIG_LOOK_SECONDS = 2.0
+KEEPALIVE_SECONDS = 75.0
+BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is outside the gateway process: the registry, the cache, and the processes that hold versions."""
+
+    source: Source
+    fetcher: Fetcher
+    loader: Loader
+
+
+@asynccontextmanager
+async def outside_world(settings: Settings, recorder: Recorder) -> AsyncIterator[World]:
+    """The real one: a template that forks workers, an agent that polls, fetches into an owned cache."""
+    places = settings.registry.places(os.environ)
+    template = Template(recorder)
+    registry = AgentRegistry(
+        template,
+        registry_uri=places.uri,
+        tracking_uri=places.tracking_uri,
+        cache_dir=places.cache_dir,
+        recorder=recorder,
+    )
+    await template.start()
+    try:
+        yield World(registry, registry, WorkerLoader(template))
+    finally:
+        await registry.close()
+        await template.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started gateway."""
+
+    gateway: Gateway
+    traffic: tuple[str, int]
+    """Host and port that were bound."""
+    admin: tuple[str, int]
+    reload: Callable[[], Awaitable[object]]
+    """Read the configuration now, as an operator who asks for it. Raises ConfigRefused."""
+
+
+@asynccontextmanager
+async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncIterator[Running]:
+    """A gateway from its configuration file to its last worker's end. Raises ConfigRefused, OSError."""
+    source = ConfigFile(config_path, os.environ, flags)
+    loaded = source.parse(source.read())
+    settings = loaded.settings
+    configure_logging(settings.log.level, settings.log.format)
+    prometheus = PrometheusRecorder(version=__version__)
+    event_log = EventLog(time.time)
+    recorder = FanOut(prometheus, LogRecorder(), event_log)
+    async with AsyncExitStack() as stack:
+        # Ports first: a port that is taken must be told before anything is started.
+        sockets = [_listen(*settings.server.listen), _listen(*settings.server.admin)]
+        for listener in sockets:
+            stack.callback(listener.close)
+        world = await stack.enter_async_context(outside_world(settings, recorder))
+        fleet = Fleet(
+            Workshop(
+                world.fetcher,
+                world.loader,
+                recorder,
+                lambda: config.settings.registry.download_timeout_seconds,
+            )
+        )
+        stack.push_async_callback(fleet.close)
+
+        def apply(new: Settings) -> None:
+            configure_logging(new.log.level, new.log.format)
+            fleet.apply(new.models)
+            alias_loop.poke()
+
+        config = ConfigWatch(source, recorder, apply, settings=settings, digest=loaded.digest)
+        dispatcher = Dispatcher(fleet, recorder)
+        alias_watch = AliasWatch(world.source, fleet, recorder, time.time)
+        gauges = Gauges(fleet, dispatcher)
+        prometheus.watch(gauges.live)
+        gateway = Gateway(
+            fleet=fleet,
+            dispatcher=dispatcher,
+            recorder=recorder,
+            settings=lambda: config.settings,
+            state=lambda: status.document(),
+            metrics=prometheus.render,
+            reload=lambda: config.reload(operator=True),
+            mlflow_version=version("mlflow"),
+        )
+        status = Status(
+            version=__version__,
+            fleet=fleet,
+            dispatcher=dispatcher,
+            alias_watch=alias_watch,
+            config=lambda: {"digest": config.digest, "error": config.error},
+            events=event_log.events,
+            stopping=lambda: gateway.stopping,
+            traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
+        )
+        alias_loop = Ticking(
+            "aliases", alias_watch.tick, lambda: config.settings.registry.poll_seconds, recorder
+        )
+        config_loop = Ticking("config", config.tick, lambda: CONFIG_LOOK_SECONDS, recorder)
+        lag_loop = Ticking("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
+        apply(settings)
+        recorder.record(ConfigApplied(loaded.digest, ()))
+        for loop in (alias_loop, config_loop, lag_loop):
+            loop.start()
+            stack.push_async_callback(loop.stop)
+
+        observable = settings.server.observe == "traffic"
+        for app, listener in zip(
+            (traffic_app(gateway, observable=observable), admin_app(gateway)), sockets, strict=True
+        ):
+            await _serve(stack, app, listener, settings)
+
+        def stop_accepting() -> None:
+            gateway.stopping = True
+
+        stack.callback(stop_accepting)
+        yield Running(
+            gateway,
+            sockets[0].getsockname()[:2],
+            sockets[1].getsockname()[:2],
+            reload=gateway.reload,
+        )
+
+
+async def _serve(
+    stack: AsyncExitStack, app: web.Application, listener: socket.socket, settings: Settings
+) -> None:
+    runner = web.AppRunner(
+        app,
+        handle_signals=False,
+        access_log=None,
+        auto_decompress=False,  # MLflow does none, and a bomb must not be unpacked here
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        shutdown_timeout=settings.server.drain_seconds,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener

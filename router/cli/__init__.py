@@ -1,0 +1,124 @@
+"""The command line. Each command imports what it needs when it runs, so that `status` is quick."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from router import __version__
+from router.errors import ConfigRefused
+
+EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="CANARY_ROUTER_CONFIG",
+    default=Path("config/router.yaml"),
+    show_default=True,
+    help="The configuration file.",
+)
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="canary-router")
+def root() -> None:
+    """Serve two aliases of an MLflow registered model side by side, split by request key."""
+    if sys.platform == "win32":
+        raise click.ClickException("canary-router runs on Linux and macOS; on Windows, use WSL")
+
+
+@root.command()
+@config_option
+@click.option("--check", is_flag=True, help="Check the configuration and exit.")
+@click.option("--listen", metavar="HOST:PORT", help="Overrides server.listen.")
+@click.option("--admin", metavar="HOST:PORT", help="Overrides server.admin.")
+def serve(config_path: Path, *, check: bool, listen: str | None, admin: str | None) -> None:
+    """Run the gateway."""
+    from router.cli.serve import check_config, run_gateway
+
+    flags = {"server.listen": listen, "server.admin": admin}
+    given = {path: value for path, value in flags.items() if value is not None}
+    sys.exit(check_config(config_path, given) if check else run_gateway(config_path, given))
+
+
+@root.command()
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".demo"),
+    show_default=True,
+    help="Where the demo's registry lives.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=5),
+    envvar="DEMO_SECONDS",
+    help="Tell the whole story in about this long, then stop.",
+)
+def demo(directory: Path, seconds: float | None) -> None:
+    """Train models, register them, and watch a canary under real traffic."""
+    from router.demo import run
+
+    sys.exit(run(directory, seconds))
+
+
+@root.command()
+@config_option
+@click.option("--url", help="The gateway; default: the admin address of the configuration.")
+@click.option("-w", "--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
+@output_option
+def status(config_path: Path, url: str | None, *, watch: bool, output: str) -> None:
+    """Show what a running gateway serves, and what is wrong."""
+    from router.cli.status import show_status
+
+    sys.exit(show_status(config_path, url, watch=watch, output=output))
+
+
+@root.command()
+@config_option
+@click.argument("model")
+@click.argument("percent", type=str)
+def split(config_path: Path, model: str, percent: str) -> None:
+    """Give PERCENT of MODEL's keys to the canary, and the rest to production, in the configuration."""
+    from router.cli.split import edit
+
+    sys.exit(edit(config_path, model, percent))
+
+
+@root.command()
+@config_option
+@click.argument("model")
+@click.argument("key")
+@output_option
+def route(config_path: Path, model: str, key: str, output: str) -> None:
+    """Explain which alias of MODEL gets KEY, from the configuration alone."""
+    from router.cli.route import explain
+
+    sys.exit(explain(config_path, model, key, output))
+
+
+@root.command()
+@config_option
+@click.argument("model")
+@output_option
+def check(config_path: Path, model: str, output: str) -> None:
+    """Bring every version that MODEL's aliases name to READY, as the gateway would, and tell how it went."""
+    from router.cli.check import check_model
+
+    sys.exit(check_model(config_path, model, output))
+
+
+def main() -> None:
+    """The console script: configuration errors are told line by line, with exit code 2."""
+    try:
+        root(prog_name="canary-router")
+    except ConfigRefused as refused:
+        for problem in refused.problems:
+            click.echo(problem, err=True)
+        sys.exit(EXIT_USAGE)

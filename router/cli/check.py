@@ -1,0 +1,84 @@
+"""`canary-router check`: load what the aliases name, as the gateway would, before any user meets it."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from router.adapters.config_file import load_settings
+from router.app import outside_world
+from router.cli.route import find_model
+from router.core.ids import Alias, VersionId
+from router.core.work import LoadSpec
+from router.errors import RegistryError, RouterError
+from router.serving.ports import Fetcher, Loader
+from router.settings import ModelSettings, Settings
+
+
+def check_model(config_path: Path, model: str, output: str) -> int:
+    """Print how each alias's version did; returns 0 when all are well, 1 when one is not."""
+    settings = load_settings(config_path, os.environ, {}).settings
+    rows = asyncio.run(_check(settings, model, find_model(settings, model)))
+    well = all(row["ok"] for row in rows)
+    if output == "json":
+        click.echo(
+            orjson.dumps({"model": model, "ok": well, "aliases": rows}, option=orjson.OPT_INDENT_2).decode()
+        )
+    else:
+        for row in rows:
+            mark = "ok  " if row["ok"] else "FAIL"
+            click.echo(f"{mark} {model}@{row['alias']}" + (f" v{row['version']}" if row["version"] else ""))
+            click.echo(f"     {row['told']}")
+    return 0 if well else 1
+
+
+async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[dict[str, Any]]:
+    async with outside_world(settings, _Silent()) as world:
+        try:
+            aspired = await world.source.poll(model, wanted.aliases)
+        except RegistryError as error:
+            return [
+                {"alias": alias, "version": None, "ok": False, "told": str(error)} for alias in wanted.aliases
+            ]
+        rows = []
+        for alias, name in wanted.aliases.items():
+            version = aspired.get(alias)
+            if version is None:
+                # A canary is optional; without production nothing is served.
+                told = f"the registry has no alias {name} for this model"
+                rows.append({"alias": alias, "version": None, "ok": alias != "production", "told": told})
+                continue
+            rows.append(await _bring_up(world.fetcher, world.loader, settings, wanted, alias, version))
+        return rows
+
+
+async def _bring_up(
+    fetcher: Fetcher,
+    loader: Loader,
+    settings: Settings,
+    wanted: ModelSettings,
+    alias: Alias,
+    version: VersionId,
+) -> dict[str, Any]:
+    limit = settings.registry.download_timeout_seconds
+    row: dict[str, Any] = {"alias": alias, "version": version.number}
+    try:
+        directory = await fetcher.fetch(version, deadline_seconds=limit)
+        worker = await loader.load(LoadSpec(version, directory, wanted.scores), deadline_seconds=limit)
+    except RouterError as error:
+        return {**row, "ok": False, "told": str(error)}
+    info = worker.info
+    await worker.close()
+    phases = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in info.phase_seconds.items())
+    signature = "signature" if info.has_signature else "no signature"
+    example = "input example" if info.has_example else "no input example, so no warm-up"
+    told = f"flavor {info.flavor}; {phases}; {signature}; {example}"
+    return {**row, "ok": True, "told": f"{told}; {info.note}" if info.note else told}
+
+
+class _Silent:
+    def record(self, event: object) -> None:
+        """The rows tell everything."""

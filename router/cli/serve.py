@@ -1,0 +1,76 @@
+"""`canary-router serve`: run the gateway until it is told to stop."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from router.adapters.config_file import load_settings
+from router.app import Running, running_gateway
+from router.errors import ConfigRefused
+
+
+def check_config(config_path: Path, flags: dict[str, str]) -> int:
+    """Print what the configuration says; raises ConfigRefused with every problem."""
+    loaded = load_settings(config_path, os.environ, flags)
+    for notice in loaded.notices:
+        click.echo(notice)
+    models = ", ".join(loaded.settings.models)
+    click.echo(f"{config_path}: ok; models: {models}; sha256 {loaded.digest[:12]}")
+    return 0
+
+
+def run_gateway(config_path: Path, flags: dict[str, str]) -> int:
+    """Serve until SIGTERM or SIGINT; returns 0 after a clean stop, 1 when a port cannot be had."""
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(config_path, flags))
+    except OSError as error:
+        click.echo(str(error.strerror or error), err=True)
+        return 1
+    return 0
+
+
+async def _serve(config_path: Path, flags: dict[str, str]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_gateway(config_path, flags) as running:
+        asked = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, asked.set)
+        reloading = loop.create_task(_reload_when(asked, running))
+        _announce(running)
+        await stop.wait()
+        reloading.cancel()
+
+
+async def _reload_when(asked: asyncio.Event, running: Running) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        with suppress(ConfigRefused):  # the log tells what is wrong; the configuration in force stays
+            await running.reload()
+
+
+def _announce(running: Running) -> None:
+    host, port = running.traffic
+    admin_host, admin_port = running.admin
+    names = ", ".join(running.gateway.fleet.managers)
+    # Standard output, flushed: scripts wait for this line; everything else goes to standard error.
+    print(
+        f"canary-router serves {names} on http://{host}:{port} (admin http://{admin_host}:{admin_port})",
+        flush=True,
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # the standard loop behaves the same, slower
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,104 @@
+"""The gateway as the demo sees it: a command to start, an address that answers, a signal that ends it."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import STDOUT, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from router.errors import RouterError
+
+READY_SECONDS = 120.0
+"""A first start on a slow machine reads a few hundred megabytes of libraries from disk."""
+END_SECONDS = 30.0
+"""Longer than the drain time of the configuration."""
+LOG_LINES_TOLD = 15
+
+
+class GatewayFailed(RouterError):
+    """The gateway ended, or did not become ready; the message ends with its last log lines."""
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without what would point the gateway or MLflow elsewhere: the demo's registry is the only one."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("MLFLOW_", "CANARY_ROUTER_", "DEMO_"))}
+    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@asynccontextmanager
+async def gateway(config_file: Path, log: Path) -> AsyncIterator[Process]:
+    """`canary-router serve` while the block runs, ended when it is left."""
+    with log.open("wb") as output:
+        # A session of its own: a Ctrl-C reaches the demo, which ends its traffic first and the gateway then.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "router", "serve", "-c", str(config_file)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=STDOUT,
+            env=clean_environment(),
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        await _end(process)
+
+
+async def wait_until_ready(process: Process, log: Path, url: str) -> None:
+    """Wait until `/readyz` is 200 and every alias serves a version. Raises GatewayFailed."""
+    deadline = time.monotonic() + READY_SECONDS
+    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
+        while not await _all_bound(session):
+            if process.returncode is not None:
+                raise GatewayFailed(f"the gateway ended with code {process.returncode}; {_tail(log)}")
+            if time.monotonic() > deadline:
+                raise GatewayFailed(f"the gateway was not ready after {READY_SECONDS:g} s; {_tail(log)}")
+            await asyncio.sleep(0.1)
+
+
+async def read_state(session: aiohttp.ClientSession) -> Mapping[str, Any]:
+    """`/v1/state` as it is now; empty when it can not be had."""
+    try:
+        async with session.get("/v1/state") as response:
+            document: Mapping[str, Any] = await response.json()
+            return document
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return {}
+
+
+async def _all_bound(session: aiohttp.ClientSession) -> bool:
+    try:
+        async with session.get("/readyz") as response:
+            if response.status != 200:
+                return False
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+    models = (await read_state(session)).get("models", {})
+    return bool(models) and all(
+        alias["bound"] is not None for model in models.values() for alias in model["aliases"].values()
+    )
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_TOLD:]
+    return "\n  ".join([f"the end of {log}:", *lines])

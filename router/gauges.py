@@ -1,0 +1,56 @@
+"""What is measured rather than reported: memory of workers, requests in flight, lag of the event loop."""
+
+import asyncio
+
+import psutil
+
+from router.adapters.prometheus import Live, LiveVersion
+from router.core.policy import State
+from router.serving.dispatch import Dispatcher
+from router.serving.fleet import Fleet
+from router.serving.harness import Harness
+
+
+class Gauges:
+    """Looks at the gateway when a scrape asks."""
+
+    period_seconds = 0.5
+    """Between two measurements of the event loop's lag."""
+
+    def __init__(self, fleet: Fleet, dispatcher: Dispatcher) -> None:
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._lag_seconds = 0.0
+
+    async def tick(self) -> None:
+        """Measure how late a timer of 10 ms fires."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + 0.01
+        await asyncio.sleep(0.01)
+        self._lag_seconds = max(0.0, loop.time() - due)
+
+    def live(self) -> Live:
+        """The gateway at this instant."""
+        harnesses = [h for manager in self._fleet.managers.values() for h in manager.harnesses.values()]
+        return Live(
+            in_flight=self._dispatcher.in_flight,
+            versions=[_live(harness) for harness in harnesses if harness.loaded],
+            loop_lag_seconds=self._lag_seconds,
+        )
+
+
+def _live(harness: Harness) -> LiveVersion:
+    workers = harness.pool.workers
+    return LiveVersion(
+        harness.version,
+        workers=len(workers),
+        draining=harness.state is State.DRAINING,
+        memory_bytes=sum(_resident_bytes(worker.pid) for worker in workers),
+    )
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0  # it ended between the look and the reading

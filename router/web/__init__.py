@@ -1,0 +1,1 @@
+"""The only room that knows aiohttp: routes, bodies, headers and HTTP status codes."""

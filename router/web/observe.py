@@ -1,0 +1,82 @@
+"""What operators and probes read: health, readiness, metrics, state and explanations."""
+
+from aiohttp import web
+
+from router.core.ids import PRODUCTION
+from router.core.routing import assign
+from router.core.split import bucket_of
+from router.web.answers import MEDIA_TYPE, document, plain_error
+from router.web.context import GATEWAY, Gateway
+
+
+async def ping(request: web.Request) -> web.Response:
+    """`GET /ping`, `/health`: 200 when `/readyz` is, as `mlflow models serve` answers it."""
+    return _mlflow_line(b"\n", 200 if request.app[GATEWAY].ready else 503)
+
+
+async def version(request: web.Request) -> web.Response:
+    """`GET /version`: MLflow's version, bare."""
+    return _mlflow_line(request.app[GATEWAY].mlflow_version.encode(), 200)
+
+
+async def livez(_: web.Request) -> web.Response:
+    """`GET /livez`: the loop turns."""
+    return web.Response(text="ok\n")
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """`GET /readyz`; `?verbose` lists the models."""
+    gateway = request.app[GATEWAY]
+    status = 200 if gateway.ready else 503
+    lines = ["ready" if gateway.ready else "stopping" if gateway.stopping else "not ready"]
+    if "verbose" in request.query:
+        lines += [_readiness_line(name, gateway) for name in gateway.fleet.managers]
+    return web.Response(status=status, text="\n".join(lines) + "\n")
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`: Prometheus text or OpenMetrics, by the Accept header."""
+    accept = request.headers.get("Accept", "")
+    body, content_type = request.app[GATEWAY].metrics(accept, request.query.getall("name[]", []))
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def state(request: web.Request) -> web.Response:
+    """`GET /v1/state`: what is aspired, bound, split and wrong."""
+    return document(request.app[GATEWAY].state())
+
+
+async def route(request: web.Request) -> web.Response:
+    """`GET /v1/route?model=&key=`: which alias a key gets now, and why."""
+    gateway = request.app[GATEWAY]
+    model = request.query.get("model", next(iter(gateway.settings().models)))
+    key = request.query.get("key")
+    routes = gateway.fleet.table.models.get(model)
+    if routes is None:
+        return plain_error(404, "no such registered model here")
+    if key is None:
+        return plain_error(400, "say which key: /v1/route?model=NAME&key=KEY")
+    assignment = assign(routes, key)
+    owner = routes.split.alias_of(bucket_of(routes.salt, key))
+    if assignment is None:
+        told = {"alias": None, "version": None, "bucket": bucket_of(routes.salt, key), "reason": "not_ready"}
+    else:
+        told = {
+            "alias": assignment.alias,
+            "version": assignment.version.number,
+            "bucket": assignment.bucket,
+            "reason": assignment.reason,
+        }
+    shares = {alias: share / 1000 for alias, share in routes.split.shares().items()}
+    return document({"model": model, **told, "owner": owner, "salt": routes.salt, "split": shares})
+
+
+def _readiness_line(name: str, gateway: Gateway) -> str:
+    bound = gateway.fleet.managers[name].bound.get(PRODUCTION)
+    return f"[{'+' if bound else '-'}] {name} " + (
+        f"production is version {bound.number}" if bound else "production is not bound"
+    )
+
+
+def _mlflow_line(body: bytes, status: int) -> web.Response:
+    return web.Response(status=status, body=body, headers={"Content-Type": MEDIA_TYPE})

@@ -1,0 +1,146 @@
+"""The whole demo, started as a newcomer starts it, on the real gateway."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from router.demo.gateway_process import clean_environment
+from router.demo.levers import commands_to_try
+from router.demo.workspace import Workspace
+
+LIMIT_SECONDS = 120.0
+READY = "gateway ready"
+
+
+@contextmanager
+def _demo(
+    directory: Path, slack: float, *, until: str, seconds: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """`canary-router demo`, run up to the line that has `until` in it.
+
+    What it had started by then is gone when it has ended, or the test fails.
+    """
+    environment = clean_environment() | ({"DEMO_SECONDS": str(seconds)} if seconds else {})
+    command = [sys.executable, "-m", "router", "demo", "--directory", str(directory)]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as demo:
+        watchdog = threading.Timer(LIMIT_SECONDS * slack, demo.kill)
+        watchdog.start()
+        try:
+            lines = _lines_until(demo, until)
+            family = psutil.Process(demo.pid).children(recursive=True)
+            yield demo
+        finally:
+            watchdog.cancel()
+            if demo.poll() is None:
+                demo.send_signal(signal.SIGTERM)
+                demo.wait(LIMIT_SECONDS)
+    assert until in lines[-1]
+    assert psutil.wait_procs(family, timeout=5.0 * slack)[1] == []
+
+
+def _lines_until(demo: subprocess.Popen[str], text: str) -> list[str]:
+    assert demo.stdout is not None
+    lines = []
+    for line in demo.stdout:
+        lines.append(line.rstrip("\n"))
+        if text in line:
+            return lines
+    raise AssertionError(f"{text!r} was never printed:\n" + "\n".join(lines))
+
+
+def _output(demo: subprocess.Popen[str]) -> str:
+    assert demo.stdout is not None
+    text = demo.stdout.read()
+    demo.wait()
+    return text
+
+
+def test_the_story_tells_itself_in_twenty_seconds_and_every_answer_is_right(
+    seeded_place: Workspace, slack: float
+) -> None:
+    """Share up, promotion, rollback, share down: each seen in answers; plain lines, because nobody looks."""
+    with _demo(seeded_place.root, slack, until=READY, seconds=20) as demo:
+        told = _output(demo)
+
+    assert demo.returncode == 0, told
+    assert told.rstrip().endswith("everything was right")
+    assert "\x1b" not in told
+    for step in ("split 5 → 25", "promotion, @production → v2", "rollback, @production → v1", "split 25 → 5"):
+        assert f"  {step}: first " in told
+    for who in ("sentiment @production v2", "sentiment @production v1", "churn_predictor @canary v2"):
+        assert f"  {who}: " in told
+    assert ": 0 wrong" in told
+
+
+def test_one_wrong_prediction_makes_the_exit_code_1(seeded_place: Workspace, slack: float) -> None:
+    """Here it is our idea of the right answer that is wrong; the demo can not know, and must say so."""
+    summary = seeded_place.registry / "seeded.json"
+    whole = summary.read_text()
+    document = json.loads(whole)
+    for material in document["materials"]:
+        if material["model"] == "sentiment":
+            expected = material["versions"]["1"]["expected"]
+            expected[:10] = [one + 1e-6 for one in expected[:10]]
+    try:
+        summary.write_text(json.dumps(document))
+        with _demo(seeded_place.root, slack, until=READY, seconds=5) as demo:
+            told = _output(demo)
+    finally:
+        summary.write_text(whole)
+
+    assert demo.returncode == 1, told
+    assert "WRONG: sentiment, user-" in told
+    assert "offline it says" in told
+
+
+def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
+    seeded_place: Workspace, slack: float
+) -> None:
+    with _demo(seeded_place.root, slack, until=READY) as demo:
+        printed = _lines_until(demo, "Ctrl-C ends everything")
+        commands = [line for before, line in pairwise(printed) if before.startswith("# ")]
+        assert len(commands) == len(commands_to_try(seeded_place, "http://127.0.0.1:1"))
+        for command in commands:
+            if " ui " in command or ("curl" in command and not shutil.which("curl")):
+                continue  # a server that stays, or a program that a bare machine lacks
+            done = subprocess.run(
+                command,
+                shell=True,
+                env=clean_environment(),
+                capture_output=True,
+                text=True,
+                timeout=60 * slack,
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        demo.send_signal(signal.SIGINT)
+        told = _output(demo)
+
+    assert demo.returncode == 0, told
+    assert "Traceback" not in told
+    assert told.rstrip().endswith("everything was right")
+
+
+@pytest.mark.parametrize("moment", ["training two versions", "@production → v1"])
+def test_ctrl_c_before_there_is_traffic_ends_everything_too(
+    seeded_place: Workspace, tmp_path: Path, slack: float, moment: str
+) -> None:
+    """While versions are trained, which needs a new directory, and while the gateway starts."""
+    directory = tmp_path / "new" if moment.startswith("training") else seeded_place.root
+    with _demo(directory, slack, until=moment) as demo:
+        demo.send_signal(signal.SIGINT)
+        told = _output(demo)
+
+    assert demo.returncode == 130, told
+    assert "Traceback" not in told

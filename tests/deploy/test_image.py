@@ -1,0 +1,96 @@
+"""What the Dockerfile promises, as far as reading it can tell; no image is built here."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import DEPLOY
+
+ROOT = DEPLOY.parent
+TEXT = (DEPLOY / "Dockerfile").read_text()
+
+
+def instructions() -> list[tuple[str, str]]:
+    """`(INSTRUCTION, arguments)`, comments dropped and continued lines joined."""
+    code = "\n".join(line for line in TEXT.splitlines() if not line.lstrip().startswith("#"))
+    joined = re.sub(r"\\\n\s*", "", code)
+    pairs = (line.split(None, 1) for line in joined.splitlines() if line.strip())
+    return [(name, arguments) for name, arguments in pairs]
+
+
+def final_stage() -> list[tuple[str, str]]:
+    last = max(i for i, (name, _) in enumerate(instructions()) if name == "FROM")
+    return instructions()[last:]
+
+
+def only(name: str) -> str:
+    """The arguments of the one instruction of that name in the final stage."""
+    (found,) = (arguments for instruction, arguments in final_stage() if instruction == name)
+    return found
+
+
+def test_every_base_image_has_a_full_version_in_its_tag() -> None:
+    bases = [arguments.split()[0] for name, arguments in instructions() if name == "FROM"]
+
+    assert len(bases) == 2
+    for base in bases:
+        assert re.fullmatch(r"python:3\.12\.\d+-slim-\w+", base), base
+
+
+def test_it_runs_as_a_user_without_rights() -> None:
+    """As numbers: Kubernetes' runAsNonRoot can not check a name."""
+    user, group = (int(part) for part in only("USER").split(":"))
+
+    assert user > 0
+    assert group > 0
+    after = [name for name, _ in final_stage()[final_stage().index(("USER", only("USER"))) :]]
+    assert not {"COPY", "ADD", "RUN"} & set(after)
+
+
+def test_the_entry_point_is_the_console_script_and_pid_1() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+    assert only("ENTRYPOINT") == '["canary-router"]'  # a list: no shell between the signals and the gateway
+    assert "canary-router" in scripts
+    assert only("CMD") == '["serve"]'
+
+
+def test_health_is_asked_of_livez() -> None:
+    """A gateway that waits for its registry is alive; it must not be restarted for it."""
+    assert "/livez" in only("HEALTHCHECK")
+    assert "readyz" not in TEXT
+
+
+def test_what_it_copies_exists_and_may_be_seen_by_the_build() -> None:
+    allowed = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    copied = [shlex.split(arguments) for name, arguments in instructions() if name == "COPY"]
+    sources = [source for words in copied if "--from" not in words[0] for source in words[:-1]]
+
+    assert set(sources) == {"pyproject.toml", "README.md", "LICENSE", "router"}
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in allowed
+
+
+@pytest.mark.parametrize("word", ["password", "secret", "token", "AWS_", "MLFLOW_TRACKING_"])
+def test_it_holds_no_secrets(word: str) -> None:
+    assert word.lower() not in "\n".join(" ".join(pair) for pair in instructions()).lower()
+    assert not [arguments for name, arguments in instructions() if name == "ARG"]
+
+
+def test_the_readme_names_every_file() -> None:
+    told = (DEPLOY / "README.md").read_text()
+    files = [path for path in DEPLOY.rglob("*") if path.is_file() and path.name != "README.md"]
+
+    assert files
+    for path in files:
+        assert any(part in told for part in (path.name, *path_prefixes(path))), path
+
+
+def path_prefixes(path: Path) -> list[str]:
+    """`grafana/provisioning/` for a file below it."""
+    parents = path.relative_to(DEPLOY).parents
+    return [f"{parent}/" for parent in parents if len(parent.parts) >= 2]

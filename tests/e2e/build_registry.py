@@ -1,0 +1,105 @@
+"""Makes the registry of the end-to-end tests: `python build_registry.py DIRECTORY`.
+
+Runs in a process of its own, so that the tests' process stays free of MLflow's state. Registered models:
+
+- `sentiment`: 1 and 2 answer their number; 3 raises in `load_context`; 4 has a corrupt file; 5 answers 5;
+  6 sleeps as many seconds as the input says; 7 raises on the text `bad`; 8 takes two seconds to load.
+- `shadowed`: 1 and 2 ship different code under one module name; 3 ships a module named `router`.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+warnings.simplefilter("ignore")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+import mlflow  # noqa: E402 - the environment comes first
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+
+
+class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def __init__(self, number: int, fault: str = "") -> None:
+        self.number, self.fault = number, fault
+
+    def load_context(self, context: object) -> None:
+        if self.fault == "load":
+            raise ValueError("the weights are for another architecture")
+        if self.fault == "slow load":
+            import time
+
+            time.sleep(2)
+
+    def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
+        if self.fault == "sleep":
+            import time
+
+            time.sleep(float(model_input["text"].iloc[0]))
+        if self.fault == "bad text" and "bad" in model_input["text"].tolist():
+            raise ValueError("this text is too bad")
+        return np.full(len(model_input), self.number / 10)
+
+
+FROM_MODULE = """
+import mlflow
+import numpy as np
+import {module}
+
+class FromModule(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return np.full(len(model_input), {module}.NUMBER / 10)
+
+mlflow.models.set_model(FromModule())
+"""
+
+
+def log(model: object, registered: str, **extra: object) -> None:
+    with mlflow.start_run():
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=model,
+            registered_model_name=registered,
+            pip_requirements=["mlflow"],  # inferring them costs seconds, and nothing here needs it
+            **extra,
+        )
+
+
+def log_with_module(directory: Path, module: str, number: int) -> None:
+    package = directory / "code" / str(number) / f"{module}.py"
+    package.parent.mkdir(parents=True)
+    package.write_text(f"NUMBER = {number}\n")
+    script = package.parent / "model_script.py"
+    script.write_text(FROM_MODULE.format(module=module))
+    sys.path.insert(0, str(package.parent))
+    sys.modules.pop(module, None)
+    try:
+        log(str(script), "shadowed", code_paths=[str(package)])
+    finally:
+        sys.path.remove(str(package.parent))
+        sys.modules.pop(module, None)
+
+
+def main(directory: Path) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
+    mlflow.create_experiment("e2e", artifact_location=str(directory / "artifacts"))
+    mlflow.set_experiment("e2e")
+    faults = {3: "load", 6: "sleep", 7: "bad text", 8: "slow load"}
+    for number in range(1, 9):
+        log(Constant(number, faults.get(number, "")), "sentiment")
+    client = mlflow.MlflowClient()
+    source = client.get_model_version_download_uri("sentiment", "4")
+    if source.startswith("models:/"):
+        source = client.get_logged_model(source.removeprefix("models:/")).artifact_location
+    (Path(source.removeprefix("file://")) / "python_model.pkl").write_bytes(b"\x80\x05 torn")
+    log_with_module(directory, "feature_maker", 1)
+    log_with_module(directory, "feature_maker", 2)
+    log_with_module(directory, "router", 3)
+    for name in ("sentiment", "shadowed"):
+        client.set_registered_model_alias(name, "production", "1")
+        client.set_registered_model_alias(name, "canary", "2")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

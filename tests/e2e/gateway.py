@@ -1,0 +1,116 @@
+"""A gateway in a process of its own, as an operator runs it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+ANNOUNCED = re.compile(r"on (http://\S+) \(admin (http://[^\s)]+)\)")
+
+CONFIG = """\
+server: {{listen: 127.0.0.1:0, admin: 127.0.0.1:0}}
+registry: {{uri: "{uri}", poll_seconds: {poll_seconds}, cache_dir: "{cache}"}}
+log: {{format: json}}
+models:
+"""
+
+
+class GatewayProcess:
+    """`python -m router serve` with free ports; its log is at `log`."""
+
+    def __init__(self, directory: Path, config: Path, environment: dict[str, str] | None = None) -> None:
+        self.config = config
+        self.log = directory / "gateway.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "router", "serve", "-c", str(config)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **(environment or {})},
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = ANNOUNCED.search(line)
+        assert found, f"no announcement: {line!r}; {self.log.read_text()[-3000:]}"
+        self.url, self.admin = found.groups()
+        self.session = requests.Session()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def get(self, path: str) -> requests.Response:
+        return self.session.get(self.url + path, timeout=10)
+
+    def state(self) -> dict[str, Any]:
+        told: dict[str, Any] = self.get("/v1/state").json()
+        return told
+
+    def model(self, name: str = "sentiment") -> dict[str, Any]:
+        told: dict[str, Any] = self.state()["models"][name]
+        return told
+
+    def bound(self, alias: str = "production", name: str = "sentiment") -> int | None:
+        version: int | None = self.model(name)["aliases"][alias]["bound"]
+        return version
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of the samples of `name` that carry `labels`."""
+        total = 0.0
+        for line in self.get("/metrics").text.splitlines():
+            if re.match(rf"{name}[{{ ]", line) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+                total += float(line.rpartition(" ")[2])
+        return total
+
+    def ask(self, key: str, text: str = "good", model: str = "sentiment") -> requests.Response:
+        body = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
+        url = f"{self.url}/models/{model}/invocations"
+        return self.session.post(url, json=body, headers={"X-Request-Key": key}, timeout=30)
+
+    def wait_ready(self, seconds: float = 60) -> "GatewayProcess":
+        wait_until(lambda: self.get("/readyz").status_code == 200, seconds, self.story)
+        return self
+
+    def wait_bound(self, version: int, alias: str = "production", seconds: float = 30) -> None:
+        wait_until(lambda: self.bound(alias) == version, seconds, self.story)
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def worker_pids(self, version: int, name: str = "sentiment") -> list[int]:
+        pids: list[int] = self.model(name)["versions"][str(version)]["workers"]
+        return pids
+
+    def stop(self, seconds: float = 30) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.session.close()
+
+    def story(self) -> str:
+        return self.log.read_text()[-5000:]
+
+
+def wait_until(true: Callable[[], object], seconds: float, story: Callable[[], str] = str) -> float:
+    """Poll until `true()`, and return how long it took; fail with `story()` when it never holds."""
+    started = time.monotonic()
+    while not true():
+        assert time.monotonic() - started < seconds, f"not within {seconds} s\n{story()}"
+        time.sleep(0.02)
+    return time.monotonic() - started

@@ -1,0 +1,204 @@
+"""Broken versions, registries that go away, wrong configurations, killed processes."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
+import pytest
+import requests
+
+from tests.e2e.conftest import Registry
+from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.e2e.load import Load
+
+MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
+
+
+@pytest.fixture
+def gateway(start: Callable[..., GatewayProcess]) -> GatewayProcess:
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    return gateway
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [(3, "another architecture"), (4, "load")], ids=["raises", "corrupt"]
+)
+@pytest.mark.parametrize("alias", ["production", "canary"])
+def test_a_version_that_does_not_load_leaves_the_old_one_serving_and_is_named(
+    gateway: GatewayProcess, registry: Registry, alias: str, version: int, told: str
+) -> None:
+    before = gateway.bound(alias)
+    with Load(gateway.url, rate=100) as load:
+        registry.move(alias, version)
+        wait_until(lambda: gateway.model()["versions"].get(str(version), {}).get("error"), 20, gateway.story)
+        assert told in gateway.model()["versions"][str(version)]["error"]
+        assert gateway.metric("canary_router_model_swaps_total", alias=alias, result="failure") == 1
+        assert gateway.metric("canary_router_alias_pending", alias=alias) == 1
+        assert gateway.bound(alias) == before
+        registry.move(alias, 5)  # put right
+        gateway.wait_bound(5, alias)
+    assert load.failed == []
+    assert gateway.metric("canary_router_alias_pending", alias=alias) == 0
+
+
+def test_a_registry_that_goes_away_and_comes_back_hurts_nobody(
+    gateway: GatewayProcess, registry: Registry
+) -> None:
+    hidden = registry.database.with_suffix(".away")
+    with Load(gateway.url, rate=100) as load:
+        shutil.move(registry.database, hidden)
+        wait_until(lambda: not gateway.state()["registry"]["reachable"], 20, gateway.story)
+        assert gateway.get("/readyz").status_code == 200
+        assert str(registry.directory) not in gateway.get("/v1/state").text
+        assert not registry.database.exists(), "a missing database was created anew"
+        assert gateway.metric("canary_router_registry_polls_total", result="failure") >= 1
+        shutil.move(hidden, registry.database)
+        wait_until(lambda: gateway.state()["registry"]["reachable"], 20, gateway.story)
+        registry.move("production", 5)
+        gateway.wait_bound(5)
+    assert load.failed == []
+
+
+def test_an_invalid_config_is_refused_whole_and_told(gateway: GatewayProcess) -> None:
+    good = gateway.config.read_text()
+    with Load(gateway.url, rate=100) as load:
+        gateway.config.write_text(good.replace("canary: 50", "canray: 50"))
+        wait_until(lambda: gateway.state()["config"]["error"], 10, gateway.story)
+        assert "did you mean `canary`" in str(gateway.state()["config"]["error"])
+        assert gateway.metric("canary_router_config_last_reload_successful") == 0
+        assert gateway.model()["split"] == {"production": 50, "canary": 50}
+        gateway.config.write_text(good)
+        wait_until(lambda: not gateway.state()["config"]["error"], 10, gateway.story)
+        assert gateway.metric("canary_router_config_last_reload_successful") == 1
+    assert load.failed == []
+
+
+def test_a_mistyped_database_is_an_error_and_not_a_new_empty_one(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    typo = registry.directory / "mlfow.db"
+    gateway = start(MODELS, uri=f"sqlite:///{typo}", wait=False)
+    wait_until(lambda: gateway.state()["registry"]["error"], 30, gateway.story)
+
+    assert not typo.exists()
+    assert gateway.get("/readyz").status_code == 503
+    answer = gateway.ask("user-1")
+    assert (answer.status_code, answer.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+
+
+def test_a_canarys_worker_killed_again_and_again_costs_no_user_an_error(
+    gateway: GatewayProcess, slack: float
+) -> None:
+    answered = 0.0
+    with Load(gateway.url) as load:
+        for _ in range(20):
+            [pid] = gateway.worker_pids(2)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda p=pid: gateway.worker_pids(2) not in ([p], []), 5 * slack, gateway.story)
+            total = gateway.metric("canary_router_requests_total")
+            assert total >= answered, "a counter went down"
+            answered = total
+    assert load.failed == []
+    assert gateway.metric("canary_router_worker_restarts_total", version="2") == 20
+
+
+def test_productions_worker_killed_fails_only_what_ran_in_it(gateway: GatewayProcess, slack: float) -> None:
+    with Load(gateway.url) as load:
+        for _ in range(20):
+            [pid] = gateway.worker_pids(1)
+            os.kill(pid, signal.SIGKILL)
+            took = wait_until(lambda p=pid: gateway.worker_pids(1) not in ([p], []), 5 * slack, gateway.story)
+            assert took <= 5 * slack
+    assert {one.status for one in load.failed} <= {503}
+    assert len(load.failed) <= 20, "a request that did not run in the worker failed"
+
+
+def test_no_child_outlives_the_gateway_and_a_restart_serves(
+    start: Callable[..., GatewayProcess], slack: float
+) -> None:
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    children = gateway.descendants()
+    assert len(children) >= 4  # template, agent and two workers
+    os.kill(gateway.pid, signal.SIGKILL)
+    gateway.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=2 * slack)
+    assert alive == []
+
+    again = start(MODELS)
+    assert again.ask("user-1").status_code == 200
+
+
+def test_a_worker_busy_in_a_predict_ends_with_the_gateway_too(
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+) -> None:
+    registry.move("production", 6)
+    gateway = start(MODELS)
+    [pid] = gateway.worker_pids(6)
+    asking = threading.Thread(target=_ask_and_forget, args=(gateway, "30"))
+    asking.start()
+    wait_until(lambda: gateway.metric("canary_router_requests_in_flight") == 1, 10)
+    os.kill(gateway.pid, signal.SIGKILL)
+    gateway.process.wait()
+    asking.join()
+    wait_until(lambda: not psutil.pid_exists(pid), 2 * slack)
+
+
+def _ask_and_forget(gateway: GatewayProcess, text: str) -> None:
+    with suppress(requests.ConnectionError):
+        body = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
+        requests.post(f"{gateway.url}/invocations", json=body, timeout=30)
+
+
+@pytest.mark.parametrize("role", ["template", "agent"])
+def test_the_death_of_template_or_agent_costs_no_request(
+    gateway: GatewayProcess, registry: Registry, role: str
+) -> None:
+    with Load(gateway.url) as load:
+        [pid] = pids_of(gateway, role)
+        os.kill(pid, signal.SIGKILL)
+        registry.move("production", 5)
+        gateway.wait_bound(5)
+        wait_until(lambda: pids_of(gateway, role) not in ([], [pid]), 30, gateway.story)
+    assert load.failed == []
+
+
+def pids_of(gateway: GatewayProcess, role: str) -> list[int]:
+    """Found as an operator finds them: by the name a child gave itself."""
+    return [child.pid for child in gateway.descendants() if child.name() == f"router-{role}"]
+
+
+def test_a_predict_that_runs_too_long_gets_504_and_its_worker_is_replaced(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("production", 6)
+    gateway = start("  sentiment: {split: {production: 100}, predict_timeout_seconds: 1}\n")
+    [pid] = gateway.worker_pids(6)
+    started = time.monotonic()
+    answer = gateway.ask("user-1", text="30")
+
+    assert (answer.status_code, answer.json()["error_code"]) == (504, "DEADLINE_EXCEEDED")
+    assert time.monotonic() - started < 10
+    wait_until(lambda: gateway.worker_pids(6) not in ([pid], []), 10)
+    assert gateway.ask("user-1", text="0").json() == {"predictions": [0.6]}
+
+
+def test_sigterm_under_load_ends_with_exit_code_0_and_loses_no_answer(
+    start: Callable[..., GatewayProcess],
+) -> None:
+    gateway = start(MODELS)
+    with Load(gateway.url, rate=100) as load:
+        wait_until(lambda: len(load.seen) > 100, 30)
+        begun = time.monotonic()
+        assert gateway.stop() == 0
+        stopped = time.monotonic()
+    assert stopped - begun < 15
+    # Once the listener is gone connections are refused; what was sent before the signal is answered.
+    lost = [one for one in load.failed if one.sent_at < begun - 0.05]
+    assert lost == []

@@ -1,0 +1,105 @@
+"""An alias moves, and nobody notices but the dashboards."""
+
+import random
+import time
+from collections.abc import Callable
+
+import psutil
+
+from tests.e2e.conftest import POLL_SECONDS, Registry
+from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.e2e.load import Load, Seen
+
+MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
+GOOD_VERSIONS = (1, 2, 5)
+
+
+def memory(gateway: GatewayProcess) -> int:
+    """Proportional bytes of the gateway and all its children: shared pages count once."""
+    processes = [psutil.Process(gateway.pid), *gateway.descendants()]
+    return sum(process.memory_full_info().pss for process in processes)
+
+
+class Moves:
+    """What each alias named, and when."""
+
+    def __init__(self) -> None:
+        self.named = {"production": [(0.0, 1)], "canary": [(0.0, 2)]}
+
+    def move(self, registry: Registry, alias: str, version: int) -> None:
+        # Written down before it is done: from then on both are right until the promise is due.
+        self.named[alias].append((time.monotonic(), version))
+        registry.move(alias, version)
+
+    def wrong(self, seen: list[Seen], promise_seconds: float) -> list[Seen]:
+        """Answers by a version that its alias did not name within the promise."""
+        return [one for one in seen if one.version not in self._allowed(one, promise_seconds)]
+
+    def _allowed(self, one: Seen, promise_seconds: float) -> set[int]:
+        history = self.named[one.alias]
+        ended_at = one.sent_at + one.seconds
+        allowed = {version for at, version in history if one.sent_at - promise_seconds <= at <= ended_at}
+        before = [version for at, version in history if at <= one.sent_at - promise_seconds]
+        return allowed | set(before[-1:])
+
+
+def test_twenty_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version(
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+) -> None:
+    """Each move is live within poll + load + 1 s; memory is flat afterwards."""
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    promise = POLL_SECONDS + (1.0 + 1.0) * slack  # these versions load in well under a second
+    moves, dice, took, levels = Moves(), random.Random(5), [], []
+    with Load(gateway.url) as load:
+        for turn in range(20):
+            alias = ("production", "canary")[turn % 2]
+            version = dice.choice([v for v in GOOD_VERSIONS if v != gateway.bound(alias)])
+            moves.move(registry, alias, version)
+            took.append(wait_until(lambda a=alias, v=version: gateway.bound(a) == v, promise, gateway.story))
+            wait_until(lambda: len(gateway.model()["versions"]) <= 2, 10 * slack, gateway.story)
+            levels.append(memory(gateway))
+    assert len(load.seen) > 1000
+    assert load.failed == []
+    assert moves.wrong(load.seen, promise) == []
+    assert max(took) <= promise
+    settled, last = sorted(levels[4:8])[2], sorted(levels[-4:])[1]
+    assert last <= settled * 1.05, f"memory grew from {settled >> 20} to {last >> 20} MiB"
+
+
+def test_an_alias_that_moves_there_and_back_within_one_poll_reloads_nothing(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    before = gateway.worker_pids(1)
+    polls = gateway.metric("canary_router_registry_polls_total", result="success")
+    registry.move("production", 2)
+    registry.move("production", 1)
+    wait_until(
+        lambda: gateway.metric("canary_router_registry_polls_total", result="success") >= polls + 3, 10
+    )
+
+    assert gateway.worker_pids(1) == before
+
+
+def test_two_versions_that_ship_one_module_name_each_answer_with_their_own(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    """In either order, and after swapping; and so does one that ships a module named `router`."""
+    gateway = start("  shadowed: {split: {production: 50, canary: 50}}\n")
+    gateway.get("/v1/state")
+    wait_until(lambda: gateway.bound("canary", "shadowed") == 2, 30)
+    for production, canary in ((1, 2), (2, 1), (3, 1)):
+        registry.move("production", production, "shadowed")
+        registry.move("canary", canary, "shadowed")
+        wait_until(
+            lambda p=production, c=canary: (
+                gateway.bound("production", "shadowed") == p and gateway.bound("canary", "shadowed") == c
+            ),
+            30,
+            gateway.story,
+        )
+        answers = [gateway.ask(f"user-{n}", model="shadowed") for n in range(20)]
+        told = {(a.headers["X-Model-Alias"], a.json()["predictions"][0]) for a in answers}
+        assert told == {("production", production / 10), ("canary", canary / 10)}

@@ -1,0 +1,66 @@
+"""One number changes in a file."""
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.e2e.load import Load
+
+MODELS = "  sentiment:\n    split: {production: 95, canary: 5}  # the one number\n"
+
+
+def set_canary(gateway: GatewayProcess, percent: int) -> None:
+    command = [sys.executable, "-m", "router", "split", "sentiment", str(percent), "-c", str(gateway.config)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "# the one number" in gateway.config.read_text()
+
+
+def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
+    start: Callable[..., GatewayProcess], slack: float
+) -> None:
+    """5 → 25 → 5 under load: in force within 5 s, no canary key at 5 leaves it in between."""
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    phases = []
+    with Load(gateway.url, keys=3000, rate=400) as load:
+        for percent in (5, 25, 5):
+            if phases:
+                set_canary(gateway, percent)
+                wait_until(
+                    lambda p=percent: gateway.model()["split"]["canary"] == p, 5 * slack, gateway.story
+                )
+            begun = time.monotonic()
+            wait_until(lambda b=begun: sum(s.sent_at > b for s in load.seen) > 2500, 60 * slack)
+            phases.append((percent, begun, time.monotonic()))
+    assert load.failed == []
+    canary_keys = []
+    for percent, begun, ended in phases:
+        inside = [s for s in load.seen if s.sent_at > begun and s.sent_at + s.seconds < ended]
+        alias_of = {s.key: s.route_alias for s in inside}
+        canary_keys.append({key for key, alias in alias_of.items() if alias == "canary"})
+        share, n = len(canary_keys[-1]) / len(alias_of), len(alias_of)
+        # Keys are dealt once, by the hash: five standard errors is one false alarm in a million.
+        assert abs(share - percent / 100) < 5 * math.sqrt(percent / 100 * (1 - percent / 100) / n)
+    first, middle, last = canary_keys
+    everywhere = set.intersection(*({s.key for s in load.seen if b < s.sent_at < e} for _, b, e in phases))
+    assert first & everywhere <= middle
+    assert first & everywhere == last & everywhere
+
+
+def test_the_offline_explanation_of_a_key_is_what_the_gateway_did(
+    start: Callable[..., GatewayProcess],
+) -> None:
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    command = [sys.executable, "-m", "router", "route", "sentiment", "user-2", "-c", str(gateway.config)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    answer, route = gateway.ask("user-2"), gateway.get("/v1/route?model=sentiment&key=user-2").json()
+
+    assert "goes to canary" in told
+    assert "418" in told
+    assert answer.headers["X-Route-Bucket"] == "418" == str(route["bucket"])
+    assert answer.headers["X-Route-Alias"] == "canary" == route["alias"]

@@ -1,0 +1,101 @@
+"""Health, observation and admin paths."""
+
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from router.core.ids import CANARY, PRODUCTION
+from tests.serving.conftest import V1
+from tests.serving.fakes import FakeWorld
+from tests.web.conftest import Site
+
+Client = TestClient[Any, Any]
+
+
+@pytest.mark.parametrize("path", ["/ping", "/health"])
+async def test_health_answers_as_mlflow_does(traffic: Client, path: str) -> None:
+    answer = await traffic.get(path)
+    assert (answer.status, await answer.read(), answer.headers["Content-Type"]) == (
+        200,
+        b"\n",
+        "application/json",
+    )
+
+
+async def test_version_is_mlflows_bare(traffic: Client) -> None:
+    answer = await traffic.get("/version")
+    assert (answer.status, await answer.text()) == (200, "3.17.2")
+
+
+@pytest.mark.parametrize("path", ["/ping", "/readyz"])
+async def test_a_gateway_that_stops_says_so_and_closes_connections(
+    traffic: Client, site: Site, path: str
+) -> None:
+    site.gateway.stopping = True
+    answer = await traffic.get(path)
+    assert (answer.status, answer.headers["Connection"]) == (503, "close")
+    assert (await traffic.get("/livez")).status == 200
+
+
+async def test_readyz_lists_the_models_when_asked(traffic: Client, site: Site) -> None:
+    site.configure(models={"sentiment": {}, "typo": {}})
+    assert await (await traffic.get("/readyz?verbose")).text() == (
+        "ready\n[+] sentiment production is version 1\n[-] typo production is not bound\n"
+    )
+
+
+async def test_an_unknown_path_and_a_wrong_method_answer_as_mlflow_does(traffic: Client) -> None:
+    missing, wrong = await traffic.get("/nothing"), await traffic.get("/invocations")
+    assert (missing.status, await missing.json()) == (404, {"detail": "Not Found"})
+    assert (wrong.status, await wrong.json()) == (405, {"detail": "Method Not Allowed"})
+    assert wrong.headers["Allow"] == "POST"
+
+
+async def test_the_server_does_not_tell_its_libraries(traffic: Client) -> None:
+    assert (await traffic.get("/livez")).headers["Server"] == "canary-router"
+
+
+async def test_metrics_pass_the_accept_header_and_the_name_filter(traffic: Client) -> None:
+    answer = await traffic.get("/metrics?name[]=a&name[]=b", headers={"Accept": "text/plain"})
+    assert await answer.text() == "# text/plain ['a', 'b']"
+
+
+async def test_route_explains_a_key(traffic: Client) -> None:
+    told = await (await traffic.get("/v1/route?model=sentiment&key=user-2")).json()
+    assert told == {
+        "model": "sentiment", "alias": "canary", "version": 2, "bucket": 418, "reason": "hash",
+        "owner": "canary", "salt": "sentiment", "split": {"production": 50.0, "canary": 50.0},
+    }  # fmt: skip
+
+
+async def test_route_says_why_a_canary_key_goes_to_production(
+    traffic: Client, site: Site, world: FakeWorld
+) -> None:
+    site.gateway.fleet.managers["sentiment"].aspire({PRODUCTION: V1})
+    told = await (await traffic.get("/v1/route?model=sentiment&key=user-2")).json()
+    assert (told["alias"], told["owner"], told["reason"]) == (PRODUCTION, CANARY, "canary_absent")
+
+
+@pytest.mark.parametrize(("query", "status"), [("model=nobody&key=k", 404), ("model=sentiment", 400)])
+async def test_route_refuses_what_it_cannot_explain(traffic: Client, query: str, status: int) -> None:
+    assert (await traffic.get(f"/v1/route?{query}")).status == status
+
+
+async def test_only_the_admin_listener_has_verbs(traffic: Client, admin: Client) -> None:
+    assert (await traffic.post("/-/reload")).status == 404
+    answer = await admin.post("/-/reload")
+    assert (answer.status, await answer.json()) == (
+        200,
+        {"digest": "3f9c", "changes": ["models.sentiment.split"]},
+    )
+
+
+async def test_a_refused_reload_is_422_with_every_error(admin: Client, site: Site) -> None:
+    site.problems = ["router.yaml:3 models.sentiment.split: must sum to 100", "router.yaml:9 x: unknown key"]
+    answer = await admin.post("/-/reload")
+    assert (answer.status, await answer.json()) == (422, {"errors": site.problems})
+
+
+async def test_a_verb_is_not_done_by_get(admin: Client) -> None:
+    assert (await admin.get("/-/reload")).status == 405
