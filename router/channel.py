@@ -8,6 +8,7 @@ from typing import Any
 from router.core.frames import Frame, FrameDecoder, encode_frame
 
 _READ_BYTES = 1 << 18
+_BUFFERS = 1024  # Linux takes no more in one call
 
 
 class Channel:
@@ -37,7 +38,7 @@ class Channel:
         """Write one frame whole. Raises ConnectionError when the other side is gone."""
         buffers = [memoryview(part) for part in encode_frame(header, bodies) if part]
         while buffers:
-            sent = self._sock.sendmsg(buffers)
+            sent = self._sock.sendmsg(buffers[:_BUFFERS])
             while buffers and sent >= len(buffers[0]):
                 sent -= len(buffers.pop(0))
             if sent:

@@ -3,7 +3,7 @@
 The gateway starts it as `python -m router.template CONTROL LIFELINE [MODULE …]`, two descriptors and the
 modules to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, each request is
 `{"role": …}` with two descriptors, the child's socket and the read end of its lifeline; the answer is
-`{"pid": …}` with a pidfd, or `{"error": …}`. The children run `main(socket)` of their role's module.
+`{"pid": …, "between": …}` (the child's number and its first parent's) with a pidfd, or `{"error": …}`. The children run `main(socket)` of their role's module.
 
 `python -m router.template child ROLE SOCKET LIFELINE` is one such child by itself, without a template.
 """
@@ -121,7 +121,7 @@ def _fork(control: socket.socket, request: dict[str, str], fds: Sequence[int]) -
         if not child:
             control.close()
             become(request["role"], *fds)
-        _say(control, {"id": request["id"], "pid": child}, [os.pidfd_open(child)])
+        _say(control, {"id": request["id"], "pid": child, "between": os.getpid()}, [os.pidfd_open(child)])
     except OSError as error:
         _say(control, {"id": request["id"], "error": f"fork: {error}"})
     finally:

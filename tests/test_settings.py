@@ -392,7 +392,8 @@ def test_a_split_that_is_no_longer_written_waits_for_an_operator() -> None:
 
 def test_the_committed_schema_is_current() -> None:
     """Write it again with `python -c "from router.settings import schema_json as s; print(s(), end='')"`."""
-    assert (CONFIG / "router.schema.json").read_text() == schema_json()
+    # Compared as JSON: pydantic's releases differ in how they write 0.
+    assert json.loads((CONFIG / "router.schema.json").read_text()) == json.loads(schema_json())
 
 
 def validator() -> jsonschema.Draft202012Validator:

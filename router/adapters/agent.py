@@ -13,6 +13,7 @@ from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
 ROLE = "agent"
 POLL_SECONDS = 10.0
 """No poll takes longer, whatever the registry does; the agent's own limit for one silence is 5 s."""
+_GRACE_SECONDS = 1.0
 
 
 class Agent:
@@ -79,16 +80,14 @@ class Agent:
     async def _ready(self) -> Child:
         if self._child is not None and self._child.exited.done():
             await self._end("")
-        if self._closed:
-            raise RegistryUnavailable("the registry's agent is closed")
-        if self._child is None:
+        if self._child is None and not self._closed:
             self._child = await self._launch()
-            if self._closed:  # meanwhile
-                await self._end("closed")
-                raise RegistryUnavailable("the registry's agent is closed")
             self._child.connection.send(self._address.frame())
             if self._ended_because:
                 self._recorder.record(ChildRestarted(ROLE, self._ended_because))
+        if self._child is None or self._closed:  # perhaps while it was launched
+            await self._end("closed")
+            raise RegistryUnavailable("the registry's agent is closed")
         return self._child
 
     async def _launch(self) -> Child:
@@ -98,10 +97,9 @@ class Agent:
             raise RegistryUnavailable(f"the agent could not be started: {error}") from error
 
     async def _end(self, reason: str) -> None:
-        """End the process, if there is one; without a `reason` it is how the process ended."""
+        """End the process, if there is one. Without a `reason` it has ended by itself, and tells how."""
         child, self._child = self._child, None
         if child is not None:
-            child.kill()
             # Shielded: a kill is followed by an exit status, also when whoever asked has given up.
-            ended = await asyncio.shield(asyncio.ensure_future(child.close(0)))
+            ended = await asyncio.shield(asyncio.ensure_future(child.close(0 if reason else _GRACE_SECONDS)))
             self._ended_because = reason or str(ended)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from router.children.child import Child, Ends
@@ -34,6 +35,7 @@ class ForkServer:
         self._requests: dict[int, asyncio.Future[Process]] = {}
         self._ids = itertools.count(1)
         self._killed = False
+        self._between = 0
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(0)
         read_end, self._lifeline = os.pipe()
@@ -80,6 +82,11 @@ class ForkServer:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+        if self.exited.done() and self._between:
+            # The template may have died before it could wait for the last process between it and a child:
+            # then that one is ours to wait for. Mostly it is gone, and there is no such process.
+            with suppress(OSError):
+                Process(self._between, os.pidfd_open(self._between))
 
     async def _ask(self, role: str, fds: tuple[int, int]) -> Process:
         number = next(self._ids)
@@ -116,6 +123,7 @@ class ForkServer:
             return
         reply = self._requests.pop(message["id"])
         if fds:
+            self._between = message["between"]
             process = Process(message["pid"], fds[0])
             if reply.done():
                 process.kill()  # nobody waits for it any more

@@ -22,6 +22,8 @@ def find_model(settings: Settings, name: str) -> ModelSettings:
 
 def explain(config_path: Path, model: str, key: str, output: str) -> int:
     """Print alias, bucket and the arithmetic that gave it; returns the exit code."""
+    if not key:
+        raise click.UsageError("an empty key counts as missing: such a request is not routed by it")
     settings = find_model(load_settings(config_path, os.environ, {}).settings, model)
     bucket = bucket_of(settings.salt, key)
     alias = settings.split.alias_of(bucket)

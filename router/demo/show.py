@@ -76,7 +76,8 @@ async def _through(
     screen.say("\nTry, in another terminal, here:\n")
     for told, command in commands_to_try(place, url):
         screen.say(f"# {told}\n{command}\n")
-    screen.say("Prometheus: deploy/prometheus.yml scrapes port 8080. Ctrl-C ends everything.\n")
+    screen.say(f"Prometheus: deploy/prometheus.yml scrapes 127.0.0.1:8080; this gateway is at {url}.")
+    screen.say("Ctrl-C ends everything.\n")
     await stop
     return ()
 

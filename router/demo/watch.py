@@ -49,12 +49,12 @@ class Watch:
         """
         began = time.monotonic()
         try:
-            splits = read_splits(self._config_file)
             aliases = {model: await self._registry.aliases(model) for model in self._checker.splits}
-        except (OSError, YAMLError, KeyError, TypeError, ValueError, MlflowException):
-            return  # half written, or locked for a moment; nothing is judged until it can be read again
-        for model, percent in splits.items():
-            self._checker.splits[model].ask(percent, not_before=self._last_look)
+        except MlflowException:
+            return  # locked for a moment; nothing is judged until it can be read again
+        for model, percent in read_splits(self._config_file).items():
+            if model in self._checker.splits:
+                self._checker.splits[model].ask(percent, not_before=self._last_look)
         for (model, alias), timeline in self._checker.named.items():
             timeline.ask(aliases[model].get(alias), not_before=self._last_look)
         self._last_look = began
@@ -63,6 +63,12 @@ class Watch:
 
 
 def read_splits(config_file: Path) -> dict[str, float]:
-    """Percent of the canary by registered model, as the file has it."""
-    document = YAML(typ="safe").load(config_file)
-    return {model: float(told["split"].get("canary", 0)) for model, told in document["models"].items()}
+    """Percent of the canary by registered model, as the file has it; nothing when it makes no sense.
+
+    A file that the gateway refuses changes nothing there, so it need change nothing here.
+    """
+    try:
+        document = YAML(typ="safe").load(config_file)
+        return {model: float(told["split"].get("canary", 0)) for model, told in document["models"].items()}
+    except (OSError, YAMLError, LookupError, TypeError, ValueError, AttributeError):
+        return {}

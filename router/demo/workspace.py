@@ -121,6 +121,8 @@ def free_ports(*preferred: int) -> list[int]:
 
 def _bound(port: int) -> socket.socket | None:
     one = socket.socket()
+    # As the gateway will bind it: connections of a former run that linger do not count.
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         one.bind(("127.0.0.1", port))
     except OSError:

@@ -157,8 +157,15 @@ class ModelManager:
 
 def split_in_force(routes: ModelRoutes) -> SplitInForce:
     """The shares as configured and as they act now: an alias that serves nothing gives its to production."""
-    configured = {alias: share / BUCKETS for alias, share in routes.split.shares().items()}
-    acting = {a: r for a, r in configured.items() if a in routes.bound and a not in routes.broken}
-    in_force = {alias: acting.get(alias, 0.0) for alias in configured}
-    in_force[PRODUCTION] = 1.0 - sum(ratio for alias, ratio in in_force.items() if alias != PRODUCTION)
-    return SplitInForce(routes.model, in_force, configured)
+    configured = routes.split.shares()
+    acting = {
+        alias: share if alias in routes.bound and alias not in routes.broken else 0
+        for alias, share in configured.items()
+        if alias != PRODUCTION
+    }
+    in_force = {PRODUCTION: BUCKETS - sum(acting.values()), **acting}
+    return SplitInForce(routes.model, _ratios(in_force), _ratios(configured))
+
+
+def _ratios(shares: Mapping[Alias, int]) -> dict[Alias, float]:
+    return {alias: share / BUCKETS for alias, share in shares.items()}

@@ -25,7 +25,13 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+STRICT = ConfigDict(
+    extra="forbid",
+    strict=True,
+    frozen=True,
+    use_attribute_docstrings=True,
+    protected_namespaces=(),  # pydantic 2.9 keeps every name that begins with model_ for itself
+)
 
 
 class Reload(StrEnum):

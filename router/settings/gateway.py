@@ -79,8 +79,8 @@ class LogSettings(BaseModel):
 
     level: Annotated[Literal["debug", "info", "warning", "error"], HOT] = "info"
     """Least severe line that is written."""
-    format: Annotated[Literal["auto", "text", "json"], HOT] = "auto"
-    """text for people, json for collectors; auto: text on a terminal, else json."""
+    format: Annotated[Literal["auto", "console", "json"], HOT] = "auto"
+    """console for people, json for collectors; auto: console on a terminal, else json."""
 
 
 _ModelName = Annotated[str, PlainValidator(check_model_name), WithJsonSchema({"type": "string"})]

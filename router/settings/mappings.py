@@ -123,7 +123,7 @@ def _registry_name(name: Any) -> str:
     if not re.fullmatch(r"[\w\-]{1,255}", name):
         raise ValueError("must be an alias of letters, digits, _ and -, or stage: and the name of a stage")
     if name.lower() == "latest" or re.fullmatch(r"[vV]\d+", name):
-        raise ValueError("is reserved by MLflow: an alias is never `latest`, nor v and a number")
+        raise ValueError(f"`{name}` is reserved by MLflow: no alias is called latest, or v and a number")
     return name
 
 

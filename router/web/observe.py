@@ -54,7 +54,8 @@ async def route(request: web.Request) -> web.Response:
     routes = gateway.fleet.table.models.get(model)
     if routes is None:
         return plain_error(404, "no such registered model here")
-    if key is None:
+    if not key:
+        # An empty key counts as missing in a request, so there is nothing to explain about it.
         return plain_error(400, "say which key: /v1/route?model=NAME&key=KEY")
     assignment = assign(routes, key)
     owner = routes.split.alias_of(bucket_of(routes.salt, key))

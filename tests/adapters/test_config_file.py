@@ -94,8 +94,8 @@ def test_all_problems_are_told_at_once_with_file_line_and_path(path: Path) -> No
         ),
         "router.yaml:18 models.churn.scores.range: must have 2 items, not 3",
         (
-            "router.yaml:19 models.churn.aliases.canary: is reserved by MLflow: "
-            "an alias is never `latest`, nor v and a number"
+            "router.yaml:19 models.churn.aliases.canary: `v12` is reserved by MLflow: "
+            "no alias is called latest, or v and a number"
         ),
         "router.yaml:21 models.total: is written twice; the first one is on line 20",
     ]

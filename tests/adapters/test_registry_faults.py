@@ -126,8 +126,8 @@ async def test_a_registry_of_another_schema_is_refused_and_never_migrated(
 async def test_a_missing_table_is_an_error_and_is_not_created(
     copied: Path, open_registry: OpenRegistry
 ) -> None:
-    """The last line of defence: the connection itself cannot write."""
-    change(copied, "DROP TABLE webhooks")
+    """The last line of defence, when MLflow's own store begins to create it: the connection cannot write."""
+    change(copied, "DROP TABLE metrics")
     before = copied.read_bytes()
 
     with pytest.raises(RegistryError):
@@ -152,13 +152,16 @@ async def test_a_replaced_database_is_followed(
 
 
 async def test_a_database_overwritten_in_place_is_followed(copied: Path, open_registry: OpenRegistry) -> None:
+    """With the same change counter, by which an open connection tells that its cached pages are stale."""
     registry = open_registry(f"sqlite:///{copied}")
-    await registry.poll("seed", NAMES)
     successor = Path(shutil.copy(copied, copied.with_name("successor.db")))
+    change(copied, "UPDATE registered_model_aliases SET version = 1 WHERE name = 'seed'")
     change(successor, "UPDATE registered_model_aliases SET version = 2 WHERE name = 'seed'")
+    before = await registry.poll("seed", NAMES)
 
     copied.write_bytes(successor.read_bytes())
 
+    assert before == {PRODUCTION: VersionId("seed", 1)}
     assert await registry.poll("seed", NAMES) == {PRODUCTION: VersionId("seed", 2)}
 
 

@@ -10,7 +10,7 @@ from router.demo.material import Material
 from router.demo.registry_seed import seeded
 from router.demo.workspace import Workspace, workspace
 
-SEED_SECONDS = 60.0
+SEED_SECONDS = 180.0
 
 
 @pytest.fixture(scope="session")

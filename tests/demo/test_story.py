@@ -132,6 +132,17 @@ def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
     assert told.rstrip().endswith("everything was right")
 
 
+def test_a_gateway_that_ends_by_itself_fails_the_demo(seeded_place: Workspace, slack: float) -> None:
+    with _demo(seeded_place.root, slack, until="Ctrl-C ends everything") as demo:
+        (gateway,) = (child for child in psutil.Process(demo.pid).children() if "serve" in child.cmdline())
+        gateway.kill()
+        told = _output(demo)
+
+    assert demo.returncode == 1, told
+    assert "the demo failed: the gateway ended with code -9" in told
+    assert "Traceback" not in told
+
+
 @pytest.mark.parametrize("moment", ["training two versions", "@production → v1"])
 def test_ctrl_c_before_there_is_traffic_ends_everything_too(
     seeded_place: Workspace, tmp_path: Path, slack: float, moment: str

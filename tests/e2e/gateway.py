@@ -1,5 +1,6 @@
 """A gateway in a process of its own, as an operator runs it."""
 
+import json
 import os
 import re
 import signal
@@ -89,6 +90,11 @@ class GatewayProcess:
     def worker_pids(self, version: int, name: str = "sentiment") -> list[int]:
         pids: list[int] = self.model(name)["versions"][str(version)]["workers"]
         return pids
+
+    def loads(self) -> list[dict[str, Any]]:
+        """Every version that became ready, as the log tells it: `version`, and `seconds` by phase."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == "version ready"]
 
     def stop(self, seconds: float = 30) -> int:
         if self.process.poll() is None:

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 
@@ -15,9 +16,13 @@ GOOD_VERSIONS = (1, 2, 5)
 
 
 def memory(gateway: GatewayProcess) -> int:
-    """Proportional bytes of the gateway and all its children: shared pages count once."""
-    processes = [psutil.Process(gateway.pid), *gateway.descendants()]
-    return sum(process.memory_full_info().pss for process in processes)
+    """Proportional bytes of the gateway and its children, downloads apart: shared pages count once."""
+    total = 0
+    for process in [psutil.Process(gateway.pid), *gateway.descendants()]:
+        with suppress(psutil.NoSuchProcess):  # a download that ended meanwhile
+            if process.name() != "router-fetch":
+                total += process.memory_full_info().pss
+    return total
 
 
 class Moves:
@@ -49,20 +54,23 @@ def test_twenty_alias_moves_under_load_lose_no_request_and_answer_with_no_other_
     """Each move is live within poll + load + 1 s; memory is flat afterwards."""
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
-    promise = POLL_SECONDS + (1.0 + 1.0) * slack  # these versions load in well under a second
-    moves, dice, took, levels = Moves(), random.Random(5), [], []
+    moves, dice, late, levels = Moves(), random.Random(5), [], []
     with Load(gateway.url) as load:
         for turn in range(20):
             alias = ("production", "canary")[turn % 2]
             version = dice.choice([v for v in GOOD_VERSIONS if v != gateway.bound(alias)])
             moves.move(registry, alias, version)
-            took.append(wait_until(lambda a=alias, v=version: gateway.bound(a) == v, promise, gateway.story))
+            took = wait_until(lambda a=alias, v=version: gateway.bound(a) == v, 30, gateway.story)
+            newest = gateway.loads()[-1]  # when the version was loaded for the other alias, it took no time
+            load_seconds = sum(newest["seconds"].values()) if newest["version"] == version else 0.0
+            late.append(took - POLL_SECONDS - load_seconds)
             wait_until(lambda: len(gateway.model()["versions"]) <= 2, 10 * slack, gateway.story)
             levels.append(memory(gateway))
     assert len(load.seen) > 1000
     assert load.failed == []
-    assert moves.wrong(load.seen, promise) == []
-    assert max(took) <= promise
+    longest_load = max(sum(ready["seconds"].values()) for ready in gateway.loads())
+    assert moves.wrong(load.seen, POLL_SECONDS + longest_load + 1.0 * slack) == []
+    assert max(late) <= 1.0 * slack
     settled, last = sorted(levels[4:8])[2], sorted(levels[-4:])[1]
     assert last <= settled * 1.05, f"memory grew from {settled >> 20} to {last >> 20} MiB"
 

@@ -77,7 +77,10 @@ async def test_route_says_why_a_canary_key_goes_to_production(
     assert (told["alias"], told["owner"], told["reason"]) == (PRODUCTION, CANARY, "canary_absent")
 
 
-@pytest.mark.parametrize(("query", "status"), [("model=nobody&key=k", 404), ("model=sentiment", 400)])
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("model=nobody&key=k", 404), ("model=sentiment", 400), ("model=sentiment&key=", 400)],
+)
 async def test_route_refuses_what_it_cannot_explain(traffic: Client, query: str, status: int) -> None:
     assert (await traffic.get(f"/v1/route?{query}")).status == status
 

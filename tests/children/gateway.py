@@ -1,0 +1,33 @@
+"""Run by itself: starts what a gateway starts, says their process ids, and waits to be killed.
+
+`python gateway.py VERSIONS BUSY`: BUSY is empty, `at once`, or a file that one worker makes before it hangs in C.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from router.children.template import Template
+from router.children.worker import WorkerLoader
+from tests.children.conftest import Notes
+from tests.worker.versions import command_query, spec_of
+
+
+async def main(versions: Path, busy: str) -> None:
+    template = Template(Notes(), preload=())
+    await template.start()
+    pids = [template.pid]
+    if busy != "at once":
+        loader = WorkerLoader(template)
+        workers = [await loader.load(spec_of(versions, "commands"), deadline_seconds=60) for _ in range(2)]
+        pids += [worker.pid for worker in workers]
+        if busy:
+            workers[0].submit([command_query(f"hang:{busy}")], lambda _index, _answer: None)
+            while not Path(busy).exists():
+                await asyncio.sleep(0.01)
+    print(json.dumps(pids), flush=True)
+    await asyncio.sleep(600)
+
+
+asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

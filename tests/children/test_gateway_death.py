@@ -1,0 +1,52 @@
+"""A child never outlives the gateway."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+@pytest.mark.parametrize("busy", ["", "hanging", "at once"], ids=["idle", "busy in C", "importing"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_no_child_is_left_after_the_gateway_was_killed(
+    versions: Path, tmp_path: Path, slack: float, busy: str, number: signal.Signals
+) -> None:
+    """Two seconds, also when a child imports, or is busy in C and holds the interpreter's lock."""
+    if busy == "hanging":
+        busy = str(tmp_path / busy)
+    gateway = subprocess.Popen(
+        [sys.executable, "-m", "tests.children.gateway", versions, busy],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert gateway.stdout is not None
+    with gateway, gateway.stdout:
+        pids = json.loads(gateway.stdout.readline())
+        assert len(pids) == (1 if busy == "at once" else 3)
+        assert not any(map(ended, pids))
+
+        gateway.send_signal(number)
+        gateway.wait()
+
+    give_up = time.monotonic() + 2 * slack
+    while not all(map(ended, pids)):
+        assert time.monotonic() < give_up, [pid for pid in pids if not ended(pid)]
+        time.sleep(0.01)
+
+
+def ended(pid: int) -> bool:
+    """True for a process that is gone, or that only waits to be waited for; then it is."""
+    try:
+        if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            return False
+        os.waitpid(pid, os.WNOHANG)  # ours, where other tests made us a subreaper
+    except (psutil.NoSuchProcess, ChildProcessError):
+        return True
+    return True
