@@ -1,15 +1,13 @@
 """Composition root: puts the rooms together. Start and stop are one function."""
 
+import logging
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-from aiohttp import web
 
 from router import __version__
 from router.adapters.config_file import ConfigFile
@@ -33,10 +31,11 @@ from router.serving.ports import Fetcher, Loader, Source
 from router.settings import Settings
 from router.web.apps import admin_app, traffic_app
 from router.web.context import Gateway
+from router.web.listeners import bind, listening
 
 CONFIG_LOOK_SECONDS = 2.0
-KEEPALIVE_SECONDS = 75.0
-BACKLOG = 1024
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +86,16 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     loaded = source.parse(source.read())
     settings = loaded.settings
     configure_logging(settings.log.level, settings.log.format)
+    for notice in loaded.notices:
+        _log.warning(notice)
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     recorder = FanOut(prometheus, LogRecorder(), event_log)
     async with AsyncExitStack() as stack:
         # Ports first: a port that is taken must be told before anything is started.
-        sockets = [_listen(*settings.server.listen), _listen(*settings.server.admin)]
-        for listener in sockets:
-            stack.callback(listener.close)
+        sockets = [bind(*settings.server.listen), bind(*settings.server.admin)]
+        for bound in sockets:
+            stack.callback(bound.close)
         world = await stack.enter_async_context(outside_world(settings, recorder))
         fleet = Fleet(
             Workshop(
@@ -148,46 +149,14 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             stack.push_async_callback(loop.stop)
 
         observable = settings.server.observe == "traffic"
-        for app, listener in zip(
-            (traffic_app(gateway, observable=observable), admin_app(gateway)), sockets, strict=True
-        ):
-            await _serve(stack, app, listener, settings)
-
-        def stop_accepting() -> None:
-            gateway.stopping = True
-
-        stack.callback(stop_accepting)
+        apps = (admin_app(gateway), traffic_app(gateway, observable=observable))
+        for app, bound in zip(apps, reversed(sockets), strict=True):
+            await stack.enter_async_context(
+                listening(app, bound, lambda: config.settings.server.drain_seconds)
+            )
         yield Running(
             gateway,
             sockets[0].getsockname()[:2],
             sockets[1].getsockname()[:2],
             reload=gateway.reload,
         )
-
-
-async def _serve(
-    stack: AsyncExitStack, app: web.Application, listener: socket.socket, settings: Settings
-) -> None:
-    runner = web.AppRunner(
-        app,
-        handle_signals=False,
-        access_log=None,
-        auto_decompress=False,  # MLflow does none, and a bomb must not be unpacked here
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        shutdown_timeout=settings.server.drain_seconds,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener

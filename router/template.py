@@ -1,9 +1,10 @@
 """The process that forks all others: imports once, one thread, forks on request.
 
-The gateway starts it as `python -m router.template CONTROL LIFELINE [MODULE …]`, two descriptors and the
-modules to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, each request is
-`{"role": …}` with two descriptors, the child's socket and the read end of its lifeline; the answer is
-`{"pid": …, "between": …}` (the child's number and its first parent's) with a pidfd, or `{"error": …}`. The children run `main(socket)` of their role's module.
+The gateway starts it as `python -m router.template CONTROL LIFELINE [MODULE …]`: two descriptors, and modules
+to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, a request is `{"id": …, "role": …}` with two
+descriptors, the child's socket and the read end of its lifeline. The answer is `{"id": …, "pid": …,
+"between": …}`, the numbers of the child and of its first parent, with the child's pidfd; or `{"id": …,
+"error": …}`. A child runs `main(socket)` of its role's module.
 
 `python -m router.template child ROLE SOCKET LIFELINE` is one such child by itself, without a template.
 """
@@ -54,6 +55,12 @@ def follow(lifeline: int) -> None:
 def _watch(lifeline: int) -> None:
     os.read(lifeline, 1)
     os._exit(1)
+
+
+def name_process(name: str) -> None:
+    """What `ps` and `top` call this process; at most 15 characters."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 def ignore_stop_signals() -> None:
@@ -138,8 +145,7 @@ def become(role: str, sock: int, lifeline: int) -> NoReturn:
     code = 1
     try:
         follow(lifeline)
-        with suppress(OSError):
-            Path("/proc/self/comm").write_text(f"router-{role}")  # what top and ps call it
+        name_process(f"router-{role}")
         importlib.import_module(ROLES[role]).main(socket.socket(fileno=sock))
         code = 0
     except BaseException:  # noqa: BLE001 - nothing may return into the template's own stack
@@ -163,6 +169,7 @@ def main(arguments: Sequence[str]) -> None:
     ignore_stop_signals()
     if arguments[0] == "child":
         become(arguments[1], int(arguments[2]), int(arguments[3]))
+    name_process("router-template")
     control = socket.socket(fileno=int(arguments[0]))
     follow(int(arguments[1]))
     warm(arguments[2:])

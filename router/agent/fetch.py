@@ -16,8 +16,8 @@ from router.core.masking import masked_line
 def main(sock: socket.socket) -> None:
     """Answer one order and end.
 
-    The frame: `registry_uri`, `tracking_uri`, `environment`, `model`, `version`, `cache_dir` (absolute), and `token`,
-    which is part of the `.part` directory's name so that whoever ends this process can remove it.
+    The frame: `registry_uri`, `tracking_uri`, `environment`, `model`, `version`, `cache_dir` (absolute), and
+    `token`, which is part of the `.part` directory's name so that who ends this process can remove it.
     Answers `{"op": "fetched", "directory"}` or `{"op": "failed", "error"}`, with the order's `id`.
     """
     ignore_stops()

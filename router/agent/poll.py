@@ -50,10 +50,10 @@ def _answer(registry: Any, model: str, names: list[str]) -> Mapping[str, Any]:
         found = registry.client().get_registered_model(model)
         # MLflow reads an empty 200 as an empty object: silence, which must not look like "no aliases".
         if found.name != model:
-            raise ConnectionError("the registry's answer does not name the model")
+            raise ConnectionError(f"the registry's answer is about {found.name!r}")
         return _wish(found, set(names))
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
-        return {"error": _kind(error, registry.is_http), "message": masked_line(str(error) or repr(error))}
+        return {"error": _kind(error), "message": masked_line(str(error) or repr(error))}
 
 
 def _wish(found: Any, names: set[str]) -> dict[str, dict[str, int]]:
@@ -67,8 +67,8 @@ def _wish(found: Any, names: set[str]) -> dict[str, dict[str, int]]:
     return {"aliases": aliases, "stages": stages}
 
 
-def _kind(error: Exception, is_http: bool) -> str:
-    from mlflow.exceptions import MlflowException, RestException
+def _kind(error: Exception) -> str:
+    from mlflow.exceptions import MlflowException
 
     if isinstance(error, RegistryReplaced):
         return "replaced"
@@ -77,6 +77,5 @@ def _kind(error: Exception, is_http: bool) -> str:
     if not isinstance(error, MlflowException):
         return "unavailable"
     if error.error_code == _UNKNOWN:
-        # A 404 that is not MLflow's JSON comes from something between us and the registry.
-        return "unavailable" if is_http and not isinstance(error, RestException) else "unknown_model"
+        return "unknown_model"  # a 404 that is not MLflow's own has another code
     return "refused" if error.error_code in _REFUSALS else "unavailable"

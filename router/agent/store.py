@@ -21,7 +21,6 @@ from sqlalchemy.pool import NullPool
 from router.agent import sqlite_file
 from router.agent.refusal import RegistryRefused, RegistryReplaced
 
-
 _DATABRICKS = ("databricks", "databricks-uc", "uc")  # addresses without a scheme, as MLflow knows them
 
 
@@ -29,7 +28,6 @@ class Store:
     """One MLflow store by its URI: checked when it is opened and, where that is cheap, at each use."""
 
     def __init__(self, uri: str) -> None:
-        self.is_http = uri.lower().startswith(("http://", "https://"))
         self._given = uri
         self._identity: sqlite_file.Identity | None = None
         self._opened = False
@@ -67,11 +65,6 @@ class Registry:
         self._store = Store(registry_uri)
         self._tracking = Store(tracking_uri)
         self._client: Any = None
-
-    @property
-    def is_http(self) -> bool:
-        """Whether an MLflow server answers, rather than a database or folder."""
-        return self._store.is_http
 
     @property
     def registry_uri(self) -> str:

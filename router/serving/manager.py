@@ -9,6 +9,7 @@ from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS
+from router.core.work import VersionInfo
 from router.serving.harness import Harness, Workshop
 from router.settings import ModelSettings
 
@@ -32,6 +33,8 @@ class ModelManager:
         self._publish = publish
         self._aspired: dict[Alias, VersionId] = {}
         self._bound: dict[Alias, VersionId] = {}
+        self._told: dict[Alias, VersionInfo] = {}
+        """What was last reported of each bound alias; changed scores are reported anew."""
         self._reconciling = False
         self._closed = False
         self._publish_routes()
@@ -121,12 +124,14 @@ class ModelManager:
         old = self._bound.get(alias)
         self._bound = {**self._bound, alias: version}
         self._publish_routes()
-        info = self.harnesses[version].info
+        self._tell_bound(alias, old, version)
+
+    def _tell_bound(self, alias: Alias, old: VersionId | None, new: VersionId) -> None:
+        info = self.harnesses[new].info
         if info is not None:
+            self._told[alias] = info
             name = self.settings.aliases[alias]
-            self._record(
-                AliasBound(self.model, alias, old, version, info.run_id, info.flavor, info.scores, name)
-            )
+            self._record(AliasBound(self.model, alias, old, new, info.run_id, info.flavor, info.scores, name))
 
     def _harness(self, version: VersionId) -> Harness:
         harness = self.harnesses.get(version)
@@ -137,6 +142,9 @@ class ModelManager:
 
     def _changed(self) -> None:
         self.harnesses = {v: h for v, h in self.harnesses.items() if h.state is not State.GONE}
+        for alias, version in self._bound.items():
+            if self.harnesses[version].info is not self._told.get(alias):
+                self._tell_bound(alias, version, version)
         self.reconcile()
 
     def _publish_routes(self) -> None:

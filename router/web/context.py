@@ -47,6 +47,10 @@ class Gateway:
     received: dict[str, int] = field(default_factory=dict)
     """Requests received, by model."""
 
+    def busy(self) -> bool:
+        """True while a prediction request is under way."""
+        return any(self.dispatcher.in_flight.values())
+
     @property
     def ready(self) -> bool:
         """The answer of `/readyz`."""

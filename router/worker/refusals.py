@@ -94,7 +94,7 @@ def _body(error: MlflowException, message: str) -> bytes:
     # As `serialize_as_json` writes it, without `stack_trace` and whatever else was given by keyword.
     fields = {
         "error_code": error.error_code,
-        "message": message[:MESSAGE_CHARACTERS],
+        "message": message[:MESSAGE_CHARACTERS].encode("utf-8", "replace").decode(),
         "sqlstate": error.sqlstate,
         "error_class": error.error_class,
     }

@@ -11,6 +11,7 @@ import pandas as pd
 from router.core.bins import ScoreCounts, ScoreSpec, count_scores
 from router.core.work import LoadSpec
 
+_LARGEST = 1e290  # of scores beyond it, a few would add up to more than a float holds
 Floats = npt.NDArray[np.float64]
 
 
@@ -29,6 +30,8 @@ def scores_of(predictions: Any, output: int | str) -> tuple[Floats, int]:
 def count(predictions: Any, spec: ScoreSpec) -> ScoreCounts:
     """Counts of one answer's scores."""
     values, non_numeric = scores_of(predictions, spec.output)
+    finite = np.isfinite(values)
+    values[finite] = np.clip(values[finite], -_LARGEST, _LARGEST)
     return count_scores(values, spec, non_numeric=non_numeric)
 
 

@@ -170,6 +170,15 @@ def test_request_durations_have_exactly_the_documented_edges(recorder: Prometheu
     assert edges == [0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, *seconds]
 
 
+def test_a_duration_on_an_edge_counts_as_within_it(recorder: PrometheusRecorder) -> None:
+    """`le` means less or equal."""
+    moved = moved_by(recorder, answered(CANARY, 8, seconds=0.005))
+
+    bucket = "request_duration_seconds_bucket{{alias=canary,le={},model=m,outcome=ok,version=8}}"
+    assert moved[bucket.format("0.005")] == 1
+    assert bucket.format("0.0025") not in moved
+
+
 @pytest.mark.parametrize(
     ("outcome", "code", "labels"),
     [

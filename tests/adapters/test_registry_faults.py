@@ -155,7 +155,7 @@ async def test_a_database_overwritten_in_place_is_followed(copied: Path, open_re
     """With the same change counter, by which an open connection tells that its cached pages are stale."""
     registry = open_registry(f"sqlite:///{copied}")
     successor = Path(shutil.copy(copied, copied.with_name("successor.db")))
-    change(copied, "UPDATE registered_model_aliases SET version = 1 WHERE name = 'seed'")
+    change(copied, "UPDATE registered_models SET description = 'one change here, one change there'")
     change(successor, "UPDATE registered_model_aliases SET version = 2 WHERE name = 'seed'")
     before = await registry.poll("seed", NAMES)
 

@@ -72,10 +72,10 @@ def test_a_folder_is_a_registry_when_it_has_models(tmp_path: Path) -> None:
     Store(tmp_path.as_uri()).check()
 
 
-def test_a_server_checks_itself() -> None:
-    store = Store("http://127.0.0.1:1")
+def test_what_is_no_database_and_no_folder_passes_as_it_is() -> None:
+    for uri in ("http://127.0.0.1:1", "databricks", "databricks-uc"):
+        store = Store(uri)
 
-    store.check()
+        store.check()
 
-    assert store.is_http
-    assert store.uri == "http://127.0.0.1:1"
+        assert store.uri == uri

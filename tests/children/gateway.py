@@ -1,6 +1,6 @@
 """Run by itself: starts what a gateway starts, says their process ids, and waits to be killed.
 
-`python gateway.py VERSIONS BUSY`: BUSY is empty, `at once`, or a file that one worker makes before it hangs in C.
+`python gateway.py VERSIONS BUSY`: BUSY is empty, `at once`, or a file that a worker makes before it hangs.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ from router.children.spawn import SpawnLauncher
 from router.children.template import Template
 from router.children.worker import WorkerLoader
 from router.core.bins import ScoreSpec
-from router.core.work import Verdict
+from router.core.work import Query, Verdict
 from router.errors import ChildTimeout, LoadFailed
 from router.in_process import InProcessLoader
 from tests.children.conftest import FEW, Notes, ask
@@ -85,6 +85,15 @@ async def test_large_requests_and_answers_arrive_whole(workers: Any) -> None:
     answers = await ask(worker, *[json_query({"dataframe_records": [row]})] * 3)
 
     assert all("x" * 3_000_000 in answer.body.decode() for answer in answers)
+
+
+async def test_a_media_type_that_is_no_text_is_refused_like_any_other(workers: Any) -> None:
+    """Bytes of a header that are not UTF-8 arrive as surrogates."""
+    worker = await workers("plain")
+
+    odd, good = await ask(worker, Query(b"{}", "text/\udcff"), text_query("good"))
+
+    assert (odd.status, good.status) == (415, 200)
 
 
 async def test_an_answer_that_exists_is_not_held_back_by_the_next_request(workers: Any) -> None:

@@ -253,7 +253,7 @@ async def test_a_process_that_a_version_started_does_not_delay_the_news_of_its_e
 ) -> None:
     """It inherits the socket, so no end of file comes."""
     worker = await load("commands")
-    await ask(worker, command_query("fork:30"))
+    await ask(worker, command_query("fork:5"))
 
     worker.kill()
 

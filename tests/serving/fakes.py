@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from router.children.process import Exit
@@ -26,7 +26,7 @@ class FakeWorker:
 
     def __init__(self, version: VersionId, world: "FakeWorld") -> None:
         self.version, self.world = version, world
-        self.info, self.pid = INFO, next(self.pids)
+        self.info, self.pid = replace(INFO), next(self.pids)
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.frames: list[list[Query]] = []
         self._unanswered: list[tuple[int, Query]] = []

@@ -211,10 +211,14 @@ async def test_more_workers_are_started_and_surplus_ones_retired(serving: Fleet,
     await until(lambda: len(world.alive(V1)) == 1)
 
 
-async def test_changed_scores_replace_the_workers_new_one_first(serving: Fleet, world: FakeWorld) -> None:
+async def test_changed_scores_replace_the_workers_new_one_first(
+    serving: Fleet, world: FakeWorld, facts: Facts
+) -> None:
     [old] = world.alive(V1)
     serving.apply({"sentiment": settings(scores={"range": [-1, 1]})})
     await until(lambda: old.exited.done())
 
     [new] = world.alive(V1)
     assert new is not old
+    told = [bound for bound in facts.of(AliasBound) if bound.old == bound.new == V1]
+    assert len(told) == 1, "the metrics start their bins over when they are told"

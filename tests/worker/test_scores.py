@@ -78,6 +78,21 @@ def test_counting_never_raises(answer: Any, output: int | str) -> None:
     assert sum(counts.bins) + counts.nan + counts.inf + counts.non_numeric >= 0
 
 
+def test_scores_whose_sum_is_no_float_are_counted_all_the_same() -> None:
+    counts = count([1.7e308] * 10 + [-1.7e308] * 10, ScoreSpec())
+
+    assert counts.out_of_range == sum(counts.bins) == 20
+    assert 0 < counts.positive_sum == counts.negative_sum < float("inf")
+
+
+def test_counting_leaves_the_answer_as_it_is() -> None:
+    answer = np.array([1.7e308, 0.5])
+
+    count(answer, ScoreSpec())
+
+    assert answer.tolist() == [1.7e308, 0.5]
+
+
 @pytest.mark.parametrize(
     ("predictions", "counted", "said"),
     [
