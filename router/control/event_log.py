@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from router.control.redaction import without_places
@@ -119,4 +119,6 @@ def _plain(value: object) -> Any:
             return {str(key): _plain(item) for key, item in value.items()}
         case Sequence():
             return [_plain(item) for item in value[:_MOST_ITEMS]]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
     return without_places(str(value))

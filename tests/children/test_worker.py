@@ -253,12 +253,16 @@ async def test_a_process_that_a_version_started_does_not_delay_the_news_of_its_e
 ) -> None:
     """It inherits the socket, so no end of file comes."""
     worker = await load("commands")
-    await ask(worker, command_query("fork:5"))
+    [answer] = await ask(worker, command_query("fork:60"))
+    [orphan] = predictions(answer.body)
 
     worker.kill()
 
     async with asyncio.timeout(3 * slack):
         await asyncio.shield(worker.exited)
+    assert not gone(orphan)
+    os.kill(orphan, signal.SIGKILL)
+    os.waitpid(orphan, 0)  # ours to wait for, as orphans are
 
 
 def _children() -> set[int]:

@@ -7,6 +7,7 @@ import pytest
 
 from router.control.event_log import EventLog
 from router.control.redaction import without_places
+from router.core.bins import ScoreSpec
 from router.core.events import LoadRefused, Polled, ReadinessChanged, WorkerReplaced
 from router.core.ids import CANARY, VersionId
 from tests.adapters.story import Clock, bound, one_of_each
@@ -33,6 +34,13 @@ def test_a_fact_is_kept_as_plain_values_with_its_time() -> None:
             "registry_name": "canary",
         }
     ]
+
+
+def test_what_a_score_is_stands_as_values_too() -> None:
+    log = EventLog(Clock())
+    log.record(bound(CANARY, 8, old=7, scores=ScoreSpec(output="p", low=-1.0, high=1.0, bins=4)))
+
+    assert log.events()[0]["scores"] == {"output": "p", "low": -1.0, "high": 1.0, "bins": 4}
 
 
 def test_every_fact_can_be_written_as_json() -> None:

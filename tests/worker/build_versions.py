@@ -86,9 +86,10 @@ class Commands(PythonModel):
         return ctypes.PyDLL(None).sleep(1000)
 
     def fork(self, argument: str) -> Any:
-        if os.fork() == 0:
+        if (pid := os.fork()) == 0:
             time.sleep(float(argument))
             os._exit(0)
+        return pid
 
     def write(self, argument: str) -> Any:
         sys.stdout.write("noise\n" * 1000)
