@@ -29,7 +29,8 @@ class Downloads:
     def __init__(self, launcher: Launcher, address: Address, cache_dir: Path) -> None:
         self._launcher = launcher
         self._address = address
-        self._cache_dir = cache_dir.absolute()
+        self.cache_dir = cache_dir.absolute()
+        """Where versions lie, one directory each."""
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._shared: dict[VersionId, _Shared] = {}
         self._closed = False
@@ -99,7 +100,7 @@ class Downloads:
             **self._address.frame(),
             "model": version.model,
             "version": version.number,
-            "cache_dir": str(self._cache_dir),
+            "cache_dir": str(self.cache_dir),
             "token": token,
         }
         try:
@@ -115,7 +116,7 @@ class Downloads:
     async def _clean(self, child: Child, token: str) -> None:
         """End the process, then remove what it left, which is nothing unless it was killed."""
         await child.close(_GRACE_SECONDS)
-        await asyncio.to_thread(_remove_parts, self._cache_dir, token)
+        await asyncio.to_thread(_remove_parts, self.cache_dir, token)
 
 
 def _remove_parts(cache_dir: Path, token: str) -> None:

@@ -41,6 +41,11 @@ def model_directory(cache_dir: Path, model: str) -> Path:
     return directory
 
 
+def place_of(cache_dir: Path, model: str, number: int, fingerprint: str) -> Path:
+    """Where this version lies, or will lie. Raises as `model_directory` does."""
+    return model_directory(cache_dir, model) / f"{number}-{fingerprint}"
+
+
 def is_complete(directory: Path) -> bool:
     """Whether a version lies there whole; parts are renamed only when they are."""
     return (directory / MODEL_FILE).is_file()

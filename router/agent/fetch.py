@@ -43,13 +43,12 @@ def _fetch(order: Mapping[str, Any]) -> Path:
     cache_dir = Path(order["cache_dir"])
     registry = Registry(order["registry_uri"], order["tracking_uri"])
     source = read_source(registry, order["model"], order["version"])
-    directory = cache.model_directory(cache_dir, order["model"])
-    place = directory / f"{order['version']}-{source.fingerprint}"
+    place = cache.place_of(cache_dir, order["model"], order["version"], source.fingerprint)
     if not cache.is_complete(place):
         from router.agent.download import download
 
         cache.remove_leftovers(cache_dir)
-        with cache.part_of(directory, order["token"]) as part:
+        with cache.part_of(place.parent, order["token"]) as part:
             download(source.uri, registry.tracking_uri, registry.registry_uri, part)
             cache.publish(part, place)
     return place

@@ -3,8 +3,10 @@
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from router.agent import cache
 from router.agent.process import ignore_stops, prepare
 from router.agent.refusal import RegistryRefused, RegistryReplaced
 from router.channel import Channel
@@ -21,8 +23,10 @@ def main(sock: socket.socket) -> None:
 
     First frame: `registry_uri`, `tracking_uri`, `environment`. Then `{"id", "op": "poll", "model",
     "aliases"}` is answered with `{"id", "aliases": {name: version}, "stages": {stage: version}}`, where only
-    the asked names appear, or `{"id", "error", "message"}`; `error` is unavailable, unknown_model, refused
-    or replaced. After replaced the process ends: a fresh one opens the new database.
+    the asked names appear, and `{"id", "op": "locate", "model", "version", "cache_dir"}` with `{"id",
+    "directory"}`, null unless the version's files are in the cache. Either may be answered with `{"id",
+    "error", "message"}`; `error` is unavailable, unknown_model, refused or replaced. After replaced the
+    process ends: a fresh one opens the new database.
     """
     ignore_stops()
     channel = Channel(sock)
@@ -36,7 +40,7 @@ def main(sock: socket.socket) -> None:
 
     registry = Registry(settings.header["registry_uri"], settings.header["tracking_uri"])
     while (request := channel.receive()) is not None:
-        answer = _answer(registry, request.header["model"], request.header["aliases"])
+        answer = _answer(registry, request.header)
         try:
             channel.send({"id": request.header["id"], **answer})
         except OSError:
@@ -45,15 +49,30 @@ def main(sock: socket.socket) -> None:
             return
 
 
-def _answer(registry: Any, model: str, names: list[str]) -> Mapping[str, Any]:
+def _answer(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        found = registry.client().get_registered_model(model)
-        # MLflow reads an empty 200 as an empty object: silence, which must not look like "no aliases".
-        if found.name != model:
-            raise ConnectionError(f"the registry's answer is about {found.name!r}")
-        return _wish(found, set(names))
+        return _locate(registry, request) if request["op"] == "locate" else _poll(registry, request)
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
         return {"error": _kind(error), "message": masked_line(str(error) or repr(error))}
+
+
+def _poll(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    model = request["model"]
+    found = registry.client().get_registered_model(model)
+    # MLflow reads an empty 200 as an empty object: silence, which must not look like "no aliases".
+    if found.name != model:
+        raise ConnectionError(f"the registry's answer is about {found.name!r}")
+    return _wish(found, set(request["aliases"]))
+
+
+def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    from router.agent.source import read_fingerprint
+
+    model, number = request["model"], request["version"]
+    place = cache.place_of(
+        Path(request["cache_dir"]), model, number, read_fingerprint(registry, model, number)
+    )
+    return {"directory": str(place) if cache.is_complete(place) else None}
 
 
 def _wish(found: Any, names: set[str]) -> dict[str, dict[str, int]]:

@@ -27,15 +27,20 @@ class Source:
 
 def read_source(registry: Any, model: str, number: int) -> Source:
     """Ask `registry` (a `store.Registry`) about one version. Raises VersionRefused and MLflow's errors."""
-    client = registry.client()
-    version = client.get_model_version(model, str(number))
+    fingerprint = read_fingerprint(registry, model, number)
+    uri = registry.client().get_model_version_download_uri(model, str(number))
+    return Source(_location(registry, uri), fingerprint)
+
+
+def read_fingerprint(registry: Any, model: str, number: int) -> str:
+    """One read of `registry`: what tells this version from any other that ever had its name and number."""
+    version = registry.client().get_model_version(model, str(number))
     if int(version.version) != number:
         raise ConnectionError("the registry's answer does not name the version")
     if version.status not in (None, "READY"):
         raise VersionRefused(f"its registration is {version.status}")
     facts = [version.creation_timestamp, version.source, version.run_id or None, version.model_id or None]
-    fingerprint = sha256(orjson.dumps(facts)).hexdigest()[:12]
-    return Source(_location(registry, client.get_model_version_download_uri(model, str(number))), fingerprint)
+    return sha256(orjson.dumps(facts)).hexdigest()[:12]
 
 
 def _location(registry: Any, uri: str, depth: int = 0) -> str:

@@ -8,6 +8,8 @@ import mlflow.pyfunc
 import pandas as pd
 import pytest
 
+from router.children.child import Child
+from router.children.template import Template
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.errors import FetchFailed, ModelUnknown
 from tests.adapters.conftest import OpenRegistry
@@ -163,6 +165,24 @@ async def test_a_version_that_lies_in_the_cache_is_not_downloaded_again(
 
     assert again == first
     assert Path(again).stat().st_ino == written
+
+
+async def test_a_version_in_the_cache_is_found_without_a_process_of_its_own(
+    real: RealRegistry, open_registry: OpenRegistry, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback is to a version that was here before, and must not wait for a process to start."""
+    registry = open_registry(real.uri)
+    first = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+    launched: list[str] = []
+    launch = template.launch
+
+    async def watched(role: str) -> Child:
+        launched.append(role)
+        return await launch(role)
+
+    monkeypatch.setattr(template, "launch", watched)
+    assert await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS) == first
+    assert launched == []
 
 
 async def test_a_version_that_lost_its_files_in_the_cache_is_fetched_anew(
