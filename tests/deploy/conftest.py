@@ -4,26 +4,23 @@ import json
 import shutil
 import socket
 import subprocess
-import threading
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from router.adapters.prometheus import PrometheusRecorder
-from router.core.bins import ScoreSpec
-from router.core.ids import CANARY, PRODUCTION
-from tests.adapters.story import answered, bound, count_scores_of, live_of, predicted, split
+from tests.e2e.gateway import CONFIG, GatewayProcess
+from tests.e2e.load import Load
+from tests.e2e.registry import build_registry
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-SPEC = ScoreSpec()
+MODEL = "sentiment"
 
 
 @dataclass(frozen=True)
@@ -35,52 +32,21 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Target]:
-    """The recorder behind a small HTTP server, fed with facts by a thread.
-
-    A whole gateway with traffic can take this fixture's place: the tests know its address and model only.
-    """
-    recorder = PrometheusRecorder(version="0.1.0")
-    taken = threading.Lock()  # the recorder belongs to one thread at a time
-    stopping = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with taken:
-                body, content_type = recorder.render(self.headers.get("Accept", ""))
-            self.send_response(200)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the standard library's name
-            """Say nothing."""
-
-    model = "sentiment"
-    served = ((PRODUCTION, 7, 0.3), (CANARY, 8, 0.7))
-    recorder.record(split(model))
-    for alias, number, _ in served:
-        recorder.record(bound(alias, number, model=model, scores=SPEC))
-    recorder.watch(lambda: live_of(7, 8, model=model))
-
-    def traffic() -> None:
-        while not stopping.wait(0.05):
-            with taken:
-                for alias, number, score in served:
-                    recorder.record(predicted(alias, number, count_scores_of(score, spec=SPEC), model=model))
-                    recorder.record(answered(alias, number, model=model))
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threads = [threading.Thread(target=run) for run in (server.serve_forever, traffic)]
-    for thread in threads:
-        thread.start()
-    yield Target(f"127.0.0.1:{server.server_port}", model)
-    stopping.set()
-    server.shutdown()
-    for thread in threads:
-        thread.join()
-    server.server_close()
+def target(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[Target]:
+    """A gateway in front of a real registry, under traffic from keyed clients."""
+    directory = tmp_path_factory.mktemp("gateway")
+    registry = build_registry(directory)
+    config = directory / "router.yaml"
+    head = CONFIG.format(uri=registry.uri, poll_seconds=1, cache=directory / "cache")
+    config.write_text(f"{head}  {MODEL}: {{split: {{production: 50, canary: 50}}}}\n")
+    gateway = GatewayProcess(directory, config)
+    try:
+        gateway.wait_ready(60 * slack)
+        gateway.wait_bound(2, "canary", 60 * slack)
+        with Load(gateway.url, clients=8, rate=40):
+            yield Target(gateway.url.removeprefix("http://"), MODEL)
+    finally:
+        gateway.stop()
 
 
 class Prometheus:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import time
+import urllib.request
 from typing import Any
 
 import pytest
@@ -108,3 +109,14 @@ def test_promtool_accepts_the_scrape_configuration() -> None:
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "warning" not in (checked.stdout + checked.stderr).lower()
+
+
+def test_promtool_has_no_remark_about_what_a_gateway_under_traffic_exports(target: Target) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is missing; the Debian package `prometheus` has it")
+    with urllib.request.urlopen(f"http://{target.address}/metrics", timeout=10) as answer:
+        exported = answer.read()
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=exported, capture_output=True, timeout=60
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")

@@ -1,50 +1,21 @@
 """A real registry, really logged versions, and gateways in processes of their own."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from tests.e2e.gateway import CONFIG, GatewayProcess
+from tests.e2e.registry import Registry, build_registry
 
 POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Registry:
-    """A registry of a test's own; `uri` is its SQLite database."""
-
-    directory: Path
-
-    @property
-    def database(self) -> Path:
-        return self.directory / "mlflow.db"
-
-    @property
-    def uri(self) -> str:
-        return f"sqlite:///{self.database}"
-
-    @property
-    def client(self) -> MlflowClient:
-        return MlflowClient(self.uri, self.uri)
-
-    def move(self, alias: str, version: int, model: str = "sentiment") -> None:
-        self.client.set_registered_model_alias(model, alias, str(version))
 
 
 @pytest.fixture(scope="session")
 def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built once; its artifacts are shared and only read."""
-    directory = tmp_path_factory.mktemp("registry")
-    script = Path(__file__).with_name("build_registry.py")
-    done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return directory
+    return build_registry(tmp_path_factory.mktemp("registry")).directory
 
 
 @pytest.fixture

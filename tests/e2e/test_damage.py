@@ -12,9 +12,9 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.conftest import Registry
 from tests.e2e.gateway import GatewayProcess, wait_until
 from tests.e2e.load import Load
+from tests.e2e.registry import Registry
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 

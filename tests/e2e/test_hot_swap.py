@@ -7,9 +7,10 @@ from contextlib import suppress
 
 import psutil
 
-from tests.e2e.conftest import POLL_SECONDS, Registry
+from tests.e2e.conftest import POLL_SECONDS
 from tests.e2e.gateway import GatewayProcess, wait_until
 from tests.e2e.load import Load, Seen
+from tests.e2e.registry import Registry
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 GOOD_VERSIONS = (1, 2, 5)
