@@ -8,7 +8,7 @@ import structlog
 from router.adapters.log_format import configure_logging
 from router.control.event_log import News
 from router.core import events
-from router.core.ids import VersionId
+from router.core.ids import PRODUCTION, VersionId
 
 __all__ = ["FanOut", "LogRecorder", "configure_logging"]
 
@@ -68,6 +68,8 @@ def line_of(event: events.Event) -> Line | None:
             return Line(logging.INFO, "alias unbound", {"model": model, "alias": alias, "before": old.number})
         case events.AliasAspired(model, alias, old, new):
             values = {"model": model, "alias": alias, "version": _number(new), "before": _number(old)}
+            if new is None and alias == PRODUCTION:
+                return Line(logging.WARNING, "the registry names no production version", values)
             return Line(logging.INFO, "the registry names another version", values)
         case events.SplitInForce(model, in_force, configured):
             return Line(

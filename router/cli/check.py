@@ -40,9 +40,7 @@ async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[
         try:
             aspired = await world.source.poll(model, wanted.aliases)
         except RegistryError as error:
-            return [
-                {"alias": alias, "version": None, "ok": False, "told": str(error)} for alias in wanted.aliases
-            ]
+            return [{"alias": "*", "version": None, "ok": False, "told": str(error)}]
         rows = []
         for alias, name in wanted.aliases.items():
             version = aspired.get(alias)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.adapters.config_file import load_settings
+from router.errors import ConfigRefused
 
 TIMEOUT_SECONDS = 5.0
 
@@ -58,7 +59,12 @@ def _fetch(base: str) -> dict[str, Any]:
 
 
 def _admin_url(config_path: Path) -> str:
-    host, port = load_settings(config_path, os.environ, {}).settings.server.admin
+    try:
+        settings = load_settings(config_path, os.environ, {}).settings
+    except ConfigRefused as refused:
+        hint = "status reads the gateway's address in that file; with --url http://HOST:PORT it needs no file"
+        raise ConfigRefused([*refused.problems, hint]) from None
+    host, port = settings.server.admin
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -94,6 +100,11 @@ def _print(state: dict[str, Any], console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
+def _failure(told: dict[str, Any]) -> str:
+    again = f" (next try within {told['retry_seconds']:g} s)" if told["state"] == "error" else ""
+    return f"{told['error']}{again}"
+
+
 def _v(number: int | None) -> str:
     return f"v{number}" if number is not None else "–"
 
@@ -105,6 +116,6 @@ def _troubles(state: dict[str, Any]) -> list[str]:
     if state["config"].get("error"):
         lines.append(f"configuration: {state['config']['error']}")
     for name, model in state["models"].items():
-        lines += [f"{name} v{v}: {told['error']}" for v, told in model["versions"].items() if told["error"]]
+        lines += [f"{name} v{v}: {_failure(told)}" for v, told in model["versions"].items() if told["error"]]
         lines += [f"{name}: {warning}" for warning in model["warnings"]]
     return lines

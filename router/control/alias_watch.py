@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from router.core.events import Polled, Recorder
 from router.errors import RegistryError
@@ -33,16 +34,15 @@ class AliasWatch:
         await asyncio.gather(*(self._poll(manager) for manager in managers))
 
     async def _poll(self, manager: ModelManager) -> None:
-        loop = asyncio.get_running_loop()
-        model, started = manager.model, loop.time()
+        model, started = manager.model, perf_counter()
         try:
             aspired = await self._source.poll(model, manager.settings.aliases)
         except RegistryError as error:
             self.errors[model] = str(error)
-            self._recorder.record(Polled(model, loop.time() - started, str(error)))
+            self._recorder.record(Polled(model, perf_counter() - started, str(error)))
             return
         self.errors.pop(model, None)
         self.last_success[model] = self._wall_clock()
-        self._recorder.record(Polled(model, loop.time() - started, ""))
+        self._recorder.record(Polled(model, perf_counter() - started, ""))
         if self._fleet.managers.get(model) is manager:  # a reload may have removed it meanwhile
             manager.aspire(aspired)

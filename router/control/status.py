@@ -71,6 +71,11 @@ class Status:
             "registry_error": without_places(self.alias_watch.errors.get(manager.model, "")),
             "warnings": [],
         }
+        if manager.polled and PRODUCTION not in manager.aspired:
+            name = manager.settings.aliases[PRODUCTION]
+            told["warnings"].append(
+                f"the registry names no version as {name}, which is this model's production"
+            )
         if received >= KEYLESS_IS_NEWS_FROM and share > 0.5:
             told["warnings"].append("over half of the requests carry no key: their users are not sticky")
         return told
@@ -98,7 +103,7 @@ def _alias(alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
         "name": name,
         "aspired": aspired.number if aspired else None,
         "bound": bound.number if bound else None,
-        "pending": aspired is not None and aspired != bound,
+        "pending": aspired != bound,
         # Only production outlives the registry's silence about it; a canary is unbound instead.
         "stale": alias == PRODUCTION and bound is not None and manager.polled and aspired is None,
     }

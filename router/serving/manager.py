@@ -56,6 +56,9 @@ class ModelManager:
 
     def aspire(self, aspired: Mapping[Alias, VersionId]) -> None:
         """Take the complete wish of a good poll."""
+        if not self.polled and PRODUCTION not in aspired:
+            # Nothing changed, and yet it is news: without it nothing is served, and nobody would know why.
+            self._record(AliasAspired(self.model, PRODUCTION, None, None))
         self.polled = True
         if aspired != self._aspired:
             for alias in sorted({*aspired, *self._aspired}):

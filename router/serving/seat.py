@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from router.core.work import Answer
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
@@ -29,6 +30,8 @@ class Seat:
         self._frame: list[Ticket] = []
         self._position = 0
         self._running_since = 0.0
+        self._started_at = 0.0
+        """The same moment by a finer clock: uvloop's own counts in milliseconds."""
         self._timer: asyncio.TimerHandle | None = None
         self._retiring = False
 
@@ -40,9 +43,7 @@ class Seat:
     def start(self, frame: list[Ticket]) -> None:
         """Send one frame to the worker, which is not busy."""
         self._frame, self._position = frame, 0
-        self._running_since = self._loop.time()
-        for ticket in frame:
-            ticket.sent_at = self._running_since
+        self._begin()
         if self._timer is None:
             self._watch()
         self.worker.submit([ticket.query for ticket in frame], self._take)
@@ -76,15 +77,18 @@ class Seat:
     def _take(self, index: int, answer: Answer) -> None:
         if index != self._position or not self._frame:
             return  # an answer of a frame that was given up
-        ticket, started_at = self._frame[index], self._running_since
+        ticket, started_at = self._frame[index], self._started_at
         self.answered = True
         self._position += 1
-        self._running_since = self._loop.time()
+        self._begin()
         if self._position == len(self._frame):
             self._frame, self._position = [], 0
             if self._retiring:
                 self._let_go()
         self._on_answer(ticket, answer, started_at)
+
+    def _begin(self) -> None:
+        self._running_since, self._started_at = self._loop.time(), perf_counter()
 
     def _watch(self) -> None:
         # One timer for the seat, not one per request: it looks when the limit could first be passed.

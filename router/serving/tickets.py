@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 
 from router.core.ids import Alias
 from router.core.work import Answer, Query
@@ -17,15 +18,14 @@ MAX_FRAME_BYTES = 8 << 20
 class Ticket:
     """One request at one version. `answer` is what the caller waits for; the lease may outlive it."""
 
-    __slots__ = ("_timer", "alias", "answer", "query", "queued_at", "sent_at")
+    __slots__ = ("_timer", "alias", "answer", "query", "queued_at")
 
     def __init__(
         self, query: Query, alias: Alias, loop: asyncio.AbstractEventLoop, expires_at: float
     ) -> None:
         self.query = query
         self.alias = alias
-        self.queued_at = loop.time()
-        self.sent_at = self.queued_at
+        self.queued_at = perf_counter()
         self.answer: asyncio.Future[Answer] = loop.create_future()
         self._timer = loop.call_at(expires_at, self._expire)
 

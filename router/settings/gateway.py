@@ -26,7 +26,7 @@ class ServerSettings(BaseModel):
     )
     """host:port for the verbs that change things; a loopback address."""
     observe: Annotated[Literal["traffic", "admin"], COLD] = "traffic"
-    """The listener where /metrics, /v1/* and the live page are; admin always has them."""
+    """The listener where /metrics and /v1/* are; admin always has them."""
     body_limit_mib: Annotated[int, Field(ge=1, le=4096), HOT] = 64
     """Largest request body, in MiB; above it 413."""
     body_timeout_seconds: Annotated[Seconds, HOT] = 30.0
@@ -56,7 +56,7 @@ class RegistrySettings(BaseModel):
     poll_seconds: Annotated[Seconds, HOT] = 5.0
     """Between two reads of the aliases of one registered model."""
     download_timeout_seconds: Annotated[Seconds, HOT] = 600.0
-    """To bring one version's files into the cache."""
+    """To bring one version's files into the cache, and as long again to load it."""
     cache_dir: Annotated[Text | None, COLD] = None
     """Directory for copies of versions; unset: $XDG_CACHE_HOME/canary-router/ and a digest of uri."""
 

@@ -112,7 +112,7 @@ def plain_error(status: int, detail: str, headers: dict[str, str] | None = None)
 
 def config_refused(error: ConfigRefused) -> web.Response:
     """422 with every problem."""
-    return web.Response(status=422, body=orjson.dumps({"errors": error.problems}), content_type=MEDIA_TYPE)
+    return document({"errors": error.problems}, status=422)
 
 
 def document(body: dict[str, Any], status: int = 200) -> web.Response:

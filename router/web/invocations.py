@@ -1,6 +1,7 @@
 """`/invocations`: MLflow's scoring protocol in front of the split."""
 
 import asyncio
+from time import perf_counter
 
 from aiohttp import web
 
@@ -50,7 +51,7 @@ async def _invoke(gateway: Gateway, request: web.Request, model: str, direct: Al
                 "direct access is off for this model, or it has no such alias", reason="unknown_model"
             )
         body = await _read_body(gateway, request)
-        read_at = asyncio.get_running_loop().time()
+        read_at = perf_counter()
         query = Query(body, request.headers.get("Content-Type"))
         if direct is not None:
             served = await gateway.dispatcher.serve_direct(model, direct, query)
@@ -65,7 +66,7 @@ async def _invoke(gateway: Gateway, request: web.Request, model: str, direct: Al
         known = model if model in gateway.settings().models else "__other__"
         gateway.recorder.record(Rejected(known, refused.reason))
         return error_response(refused, request_id)
-    seconds = asyncio.get_running_loop().time() - read_at
+    seconds = perf_counter() - read_at
     response = _response(served, request_id, settings.model_error_status)
     _explain(response, served, seconds)
     rows = served.result.rows if isinstance(served.result, Answer) else 0

@@ -87,6 +87,12 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
     ]
 
 
+def test_a_registry_without_a_production_version_is_warned_of() -> None:
+    [line] = written(AliasAspired("m", PRODUCTION, None, None))
+
+    assert (line["event"], line["level"]) == ("the registry names no production version", "warning")
+
+
 def test_requests_write_no_lines() -> None:
     assert (
         written(

@@ -48,6 +48,7 @@ from tests.adapters.story import (
 
 V8 = VersionId("m", 8)
 EIGHT = "alias=canary,model=m"
+SEVEN = "alias=production,model=m"
 EDGES = ("0.25", "0.5", "0.75", "1.0")
 EIGHT_V = "alias=canary,model=m,version=8"
 
@@ -114,7 +115,10 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
         {f"alias_pending{{{EIGHT}}}": 1},
     ),
     "the registry names what is served": (AliasAspired("m", CANARY, None, V8), {}),
-    "the registry names nothing": (AliasAspired("m", PRODUCTION, VersionId("m", 7), None), {}),
+    "the registry names nothing": (
+        AliasAspired("m", PRODUCTION, VersionId("m", 7), None),
+        {f"alias_pending{{{SEVEN}}}": 1},
+    ),
     "config applied": (
         ConfigApplied("3f9c", ()),
         {

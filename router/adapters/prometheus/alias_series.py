@@ -26,6 +26,8 @@ class AliasSeries:
         self._labels = (model, alias)
         self._bound: int | None = None
         self._aspired: int | None = None
+        self._heard = False
+        """True once the registry was heard about this alias, also when it names nothing."""
         self._retired: dict[int, float] = {}
         """When each retired version was, oldest first; seconds of the monotonic clock."""
         self._versions: dict[int, VersionSeries] = {}
@@ -110,6 +112,7 @@ class AliasSeries:
     def aspire(self, version: VersionId | None) -> None:
         """What the registry names under this alias."""
         self._aspired = version.number if version else None
+        self._heard = True
         self._compare()
 
     def forget(self, now: float) -> None:
@@ -127,4 +130,4 @@ class AliasSeries:
 
     def _compare(self) -> None:
         # An alias the registry names no more waits for nothing: production stays bound, and stale.
-        self._pending.value = int(self._aspired is not None and self._aspired != self._bound)
+        self._pending.value = int(self._heard and self._aspired != self._bound)

@@ -1,0 +1,49 @@
+"""Loops that go on whatever happens in them."""
+
+import asyncio
+
+from router.control.ticking import Ticking
+from router.core.events import TickFailed
+from tests.serving.fakes import Facts, until
+
+
+async def test_a_tick_that_raises_does_not_stop_its_loop() -> None:
+    facts, ticks = Facts(), []
+
+    async def tick() -> None:
+        ticks.append(1)
+        raise KeyError("x")
+
+    loop = Ticking("aliases", tick, lambda: 0.001, facts)
+    loop.start()
+    await until(lambda: len(ticks) >= 3)
+    await loop.stop()
+
+    assert facts.of(TickFailed)[0] == TickFailed("aliases", "KeyError: 'x'")
+
+
+async def test_a_poke_ticks_at_once_and_the_period_is_read_anew_each_time() -> None:
+    ticks: list[int] = []
+
+    async def tick() -> None:
+        ticks.append(1)
+
+    loop = Ticking("aliases", tick, lambda: 3600.0, Facts())
+    loop.start()
+    await until(lambda: len(ticks) == 1)
+    loop.poke()
+    await until(lambda: len(ticks) == 2)
+    await loop.stop()
+
+
+async def test_a_stopped_loop_cancels_the_tick_under_way() -> None:
+    begun = asyncio.Event()
+
+    async def tick() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    loop = Ticking("aliases", tick, lambda: 1.0, Facts())
+    loop.start()
+    await begun.wait()
+    await asyncio.wait_for(loop.stop(), 2.0)
