@@ -72,10 +72,16 @@ class Ends:
     """The four ends of what connects us with a child: two of its socket, two of its lifeline."""
 
     def __init__(self) -> None:
+        """Raises OSError when no descriptor is left."""
         self.connection = Connection()
         self._connected = False
-        self._ours, self._theirs = socket.socketpair()
         self._read_end, self._write_end = os.pipe()
+        try:
+            self._ours, self._theirs = socket.socketpair()
+        except OSError:
+            os.close(self._read_end)
+            os.close(self._write_end)
+            raise
 
     async def connect(self) -> None:
         """Start to read our end of the socket."""

@@ -58,9 +58,12 @@ class ForkServer:
         return not self.lost.done() and not self._killed
 
     async def fork(self, role: str) -> Child:
-        """A new child. Raises ChildLost when it cannot be forked; kills what is forked after we gave up."""
+        """A new child. Raises ChildLost; what is forked after we gave up ends with its lifeline."""
         await asyncio.shield(self.ready)
-        ends = Ends()
+        try:
+            ends = Ends()
+        except OSError as error:  # no descriptor left
+            raise ChildLost(f"no {role} can be started: {error.strerror}") from error
         try:
             await ends.connect()
             process = await self._ask(role, ends.theirs())
@@ -94,24 +97,23 @@ class ForkServer:
         self._requests[number] = reply
         try:
             socket.send_fds(self._control, [json.dumps({"id": number, "role": role}).encode()], fds)
+        except ConnectionError as error:
+            self.kill()  # it has ended, though we have not heard of it yet
+            raise ChildLost("the template ended") from error
         except OSError as error:
-            raise ChildLost(f"the template is gone: {error.strerror}") from error
+            raise ChildLost(f"the template cannot be asked: {error.strerror}") from error
         try:
             async with asyncio.timeout(_REPLY_SECONDS):
                 return await reply
         except TimeoutError:
             self.kill()  # stopped, or stuck: another one will do
             raise ChildLost(f"the template did not fork within {_REPLY_SECONDS:g} s") from None
-        except asyncio.CancelledError:
-            if not reply.cancelled() and reply.exception() is None:
-                reply.result().kill()  # it came in the very moment in which we gave up
-            raise
 
     def _read(self) -> None:
         try:
             data, fds, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ConnectionResetError):
+            return  # a reset overtakes what was sent before it; that comes next, then the end of file
         except OSError:
             data, fds = b"", []
         if not data:
@@ -124,10 +126,9 @@ class ForkServer:
         reply = self._requests.pop(message["id"])
         if fds:
             self._between = message["between"]
+            # Waited for also when nobody asks for it any more: its lifeline is closed then, and it ends.
             process = Process(message["pid"], fds[0])
-            if reply.done():
-                process.kill()  # nobody waits for it any more
-            else:
+            if not reply.done():
                 reply.set_result(process)
         elif not reply.done():
             # Without a pidfd and without an error, we had no descriptor left to receive it.

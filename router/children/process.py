@@ -12,7 +12,7 @@ from router.errors import RouterError
 _PR_SET_CHILD_SUBREAPER = 36
 _FIRST_RETRY_SECONDS = 0.001
 _LONGEST_RETRY_SECONDS = 0.1
-_RETRIES = 30  # over two seconds in all
+_RETRIES = 100  # nearly ten seconds in all: on a busy machine the process between us ends late
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,9 @@ def become_subreaper() -> None:
             f"prctl(PR_SET_CHILD_SUBREAPER) failed: {reason}. Workers could not be waited for;"
             " allow prctl in the seccomp profile of this container."
         )
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        # Some supervisors start their programs so; then the kernel throws exit statuses away.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 class Process:

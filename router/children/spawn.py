@@ -23,11 +23,14 @@ class SpawnLauncher:
         """A child in `role`, which waits for its first frame. Raises ChildLost."""
         if not self._open:
             raise ChildLost(f"no {role} can be started: the launcher is closed")
-        ends = Ends()
+        try:
+            ends = Ends()
+        except OSError as error:  # no descriptor left
+            raise ChildLost(f"no {role} can be started: {error.strerror}") from error
         try:
             await ends.connect()
             process = _Spawned(role, *ends.theirs())
-        except OSError as error:  # no memory, no process slot, no descriptor
+        except OSError as error:  # no memory, no process slot
             ends.close()
             raise ChildLost(f"no {role} can be started: {error.strerror}") from error
         except BaseException:

@@ -20,6 +20,7 @@ PRELOAD = (
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 10.0
 _READY_SECONDS = 120.0
+_GRACE_SECONDS = 1.0
 _LAST_REPLY_SECONDS = 1.0
 
 
@@ -78,6 +79,8 @@ class Template:
         self._replace(None)
         if server is not None:
             server.close()
+            await asyncio.wait({server.exited}, timeout=_GRACE_SECONDS)
+            server.kill()
             await asyncio.shield(server.exited)
 
     async def _keep(self) -> None:

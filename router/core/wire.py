@@ -61,7 +61,6 @@ def queries_of(frame: Frame) -> list[Query]:
 
 def answer_frame(index: int, answer: Answer) -> tuple[dict[str, Any], list[bytes]]:
     """Header and bodies of the `answer` to request `index` of the `predict` frame."""
-    scores = answer.scores
     header = {
         "op": ANSWER,
         "i": index,
@@ -70,7 +69,7 @@ def answer_frame(index: int, answer: Answer) -> tuple[dict[str, Any], list[bytes
         "content_type": answer.content_type,
         "rows": answer.rows,
         "predict_seconds": answer.predict_seconds,
-        "scores": None if scores is None else asdict(scores),
+        "scores": answer.scores,  # orjson writes a dataclass itself; asdict costs 20 µs per answer
     }
     return header, [answer.body]
 

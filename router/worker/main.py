@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from types import ModuleType
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -15,6 +16,8 @@ from router.core.wire import answer_frame, failed_header, load_spec, queries_of,
 from router.errors import LoadFailed
 from router.worker.load import bring_up
 from router.worker.scoring import Scorer
+
+_hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share
 
 
 def main(sock: socket.socket) -> None:
@@ -33,14 +36,15 @@ def _hold(channel: Channel) -> None:
     if (first := channel.receive()) is None:
         return
     spec, call = load_spec(first.header), first.header.get("id")
-    _limit_blas(spec.blas_threads)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(spec.blas_threads)  # for libraries that the version brings
     _hide_ourselves()
     try:
         loaded = bring_up(spec)
     except LoadFailed as failure:
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})
         return
-    _limit_blas(spec.blas_threads)  # again: the version may have brought libraries of its own
+    threadpool_limits(spec.blas_threads)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     gc.collect()
@@ -56,13 +60,7 @@ def _answer_requests(channel: Channel, scorer: Scorer) -> None:
         scorer.begin()  # an idle worker does not hold on to its last request
 
 
-def _limit_blas(threads: int) -> None:
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)  # for libraries that load later
-    threadpool_limits(threads)  # for those that are here
-
-
 def _hide_ourselves() -> None:
     # Models ship modules named `router` too. All we need is imported; from here on the name is theirs.
-    for name in [name for name in sys.modules if name == "router" or name.startswith("router.")]:
-        del sys.modules[name]
+    names = [name for name in sys.modules if name == "router" or name.startswith("router.")]
+    _hidden.extend(sys.modules.pop(name) for name in names)

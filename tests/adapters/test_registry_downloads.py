@@ -35,7 +35,7 @@ SEED = VersionId("seed", 1)
 
 
 class CountingLauncher:
-    """The template, and what it was asked to launch."""
+    """The template, and the downloads it was asked to launch."""
 
     def __init__(self, template: Template) -> None:
         self._template = template
@@ -44,6 +44,8 @@ class CountingLauncher:
 
     async def launch(self, role: str) -> Child:
         child = await self._template.launch(role)
+        if role != "fetch":
+            return child
         self.launched.append(child)
         alive = [each for each in self.launched if not each.exited.done()]
         self.most_at_once = max(self.most_at_once, len(alive))
@@ -85,12 +87,15 @@ def parts_in(cache: Path) -> list[Path]:
     return list(cache.glob("*/.part-*"))
 
 
-async def part_in(cache: Path, seconds: float) -> Path:
-    """The `.part` of a download that has begun."""
+async def until(true: Callable[[], object], seconds: float) -> None:
     async with asyncio.timeout(seconds):
-        while not (parts := [part for part in parts_in(cache) if any(part.iterdir())]):
+        while not true():
             await asyncio.sleep(0.01)
-    return parts[0]
+
+
+async def part_in(cache: Path, seconds: float) -> None:
+    """Wait until a download has begun to fill its `.part`."""
+    await until(lambda: any(any(part.iterdir()) for part in parts_in(cache)), seconds)
 
 
 @pytest.mark.parametrize("spoil", [cut_half_way, cut_silently])
@@ -126,13 +131,13 @@ async def test_a_download_is_ended_at_its_deadline_and_leaves_nothing(
     proxy.spoil = hang_half_way
     async with opened(launcher, proxy.uri, tmp_path, facts) as registry:
         started = time.monotonic()
-        fetch = asyncio.ensure_future(registry.fetch(SEED, deadline_seconds=5.0 * slack))
-        await part_in(tmp_path, 5.0 * slack)
+        fetch = asyncio.ensure_future(registry.fetch(SEED, deadline_seconds=8.0 * slack))
+        await part_in(tmp_path, 18.0 * slack)
 
         with pytest.raises(FetchFailed, match="seed v1 was not downloaded within"):
             await fetch
 
-    assert time.monotonic() - started < 8 * slack
+    assert time.monotonic() - started < 20 * slack
     assert parts_in(tmp_path) == []
     assert [child.exited.done() for child in launcher.launched] == [True]
 
@@ -140,13 +145,14 @@ async def test_a_download_is_ended_at_its_deadline_and_leaves_nothing(
 async def test_a_registry_that_never_answers_ends_a_download_at_its_deadline(
     launcher: CountingLauncher, tmp_path: Path, facts: object, slack: float
 ) -> None:
+    """The agent, which is asked for a cached copy first, has its own limit of 10 s."""
     with black_hole() as uri:
         async with opened(launcher, uri, tmp_path, facts) as registry:
             started = time.monotonic()
             with pytest.raises(FetchFailed, match="within"):
                 await registry.fetch(SEED, deadline_seconds=0.5)
 
-    assert time.monotonic() - started < 5 * slack
+    assert time.monotonic() - started < 12 * slack
     assert [child.exited.done() for child in launcher.launched] == [True]
 
 
@@ -213,7 +219,7 @@ async def test_one_of_two_who_wait_may_give_up(
         first, second = (
             asyncio.ensure_future(registry.fetch(SEED, deadline_seconds=PATIENCE_SECONDS)) for _ in range(2)
         )
-        await asyncio.sleep(0)
+        await until(lambda: launcher.launched, PATIENCE_SECONDS)
 
         first.cancel()
 
@@ -227,7 +233,7 @@ async def test_who_asks_after_everyone_gave_up_gets_a_download_of_its_own(
 ) -> None:
     async with opened(launcher, sqlite.uri, tmp_path, facts) as registry:
         first = asyncio.ensure_future(registry.fetch(SEED, deadline_seconds=PATIENCE_SECONDS))
-        await asyncio.sleep(0)
+        await until(lambda: launcher.launched, PATIENCE_SECONDS)
         first.cancel()
         await asyncio.sleep(0)
 

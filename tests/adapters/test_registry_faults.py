@@ -223,7 +223,7 @@ async def test_an_agent_that_hangs_is_ended_at_the_deadline_and_replaced(
 ) -> None:
     """A byte a second would pass MLflow's own timeouts for ever."""
     model = sqlite.new_model(1, production=1)
-    registry = open_registry(sqlite.uri, poll_deadline_seconds=2.0 * slack)
+    registry = open_registry(sqlite.uri, poll_deadline_seconds=5.0 * slack)
     await registry.poll(model, NAMES)
     agent = registry.agent_pid
     assert agent is not None
@@ -233,7 +233,7 @@ async def test_an_agent_that_hangs_is_ended_at_the_deadline_and_replaced(
     with pytest.raises(RegistryUnavailable, match="no answer within"):
         await registry.poll(model, NAMES)
 
-    assert time.monotonic() - started < 4 * slack
+    assert time.monotonic() - started < 8 * slack
     assert not Path("/proc", str(agent)).exists()
     assert await registry.poll(model, NAMES) == {PRODUCTION: VersionId(model, 1)}
     assert facts.of(ChildRestarted) == [ChildRestarted("agent", "it did not answer a poll in time")]

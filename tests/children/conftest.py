@@ -1,20 +1,25 @@
 """Real children, and what tests of them share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import pytest
 import pytest_asyncio
 
 from router.children.template import Template
+from router.children.worker import Worker, WorkerLoader
 from router.core.events import Event
 from router.core.work import Answer, Query
-from tests.worker.versions import saved_versions
+from tests.worker.versions import saved_versions, spec_of
 
 FEW = ("threadpoolctl",)
 """What a template preloads in tests: nothing that takes time."""
+LAUNCH_SECONDS = 60.0 * float(os.environ.get("CI_SLACK", "1"))
+"""How long a launch may take on a machine that does much else; the imports come first."""
 
 
 class Answers(Protocol):
@@ -51,11 +56,19 @@ async def ask(worker: Answers, *queries: Query, seconds: float = 30.0) -> list[A
     return answers
 
 
-async def until(condition: Any, seconds: float) -> None:
-    """Return as soon as `condition()` holds; fail after `seconds`."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
+def child_pids() -> set[int | None]:
+    """Our children, those that ended and were not waited for included."""
+    return {child.pid for child in psutil.Process().children()}
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Return as soon as `condition()` holds; after `seconds`, fail and show our children."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(str([(child.pid, child.name(), child.status()) for child in psutil.Process().children()]))
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +86,7 @@ def notes() -> Notes:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def template() -> AsyncIterator[Template]:
     """A template for all tests of a module, which leave it alive."""
-    template = Template(Notes(), preload=FEW)
+    template = Template(Notes(), preload=FEW, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     yield template
     await template.close()
@@ -82,7 +95,37 @@ async def template() -> AsyncIterator[Template]:
 @pytest_asyncio.fixture
 async def own_template(notes: Notes) -> AsyncIterator[Template]:
     """A template that a test may kill."""
-    template = Template(notes, preload=FEW)
+    template = Template(notes, preload=FEW, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     yield template
     await template.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def load(template: Template, versions: Path, slack: float) -> AsyncIterator[Any]:
+    """Loads versions by name, from the template that is shared, and closes what it loaded."""
+    opened: list[Worker] = []
+
+    async def by_name(name: str) -> Worker:
+        loader = WorkerLoader(template)
+        opened.append(await loader.load(spec_of(versions, name), deadline_seconds=30 * slack))
+        return opened[-1]
+
+    yield by_name
+    for worker in opened:
+        await worker.close()
+
+
+@pytest_asyncio.fixture
+async def own_load(own_template: Template, versions: Path, slack: float) -> AsyncIterator[Any]:
+    """Loads versions by name, from the template that a test may kill, and closes what it loaded."""
+    opened: list[Worker] = []
+
+    async def by_name(name: str) -> Worker:
+        loader = WorkerLoader(own_template)
+        opened.append(await loader.load(spec_of(versions, name), deadline_seconds=60 * slack))
+        return opened[-1]
+
+    yield by_name
+    for worker in opened:
+        await worker.close()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from router.children.template import Template
 from router.children.worker import WorkerLoader
-from tests.children.conftest import Notes
+from tests.children.conftest import FEW, LAUNCH_SECONDS, Notes
 from tests.worker.versions import command_query, spec_of
 
 
 async def main(versions: Path, busy: str) -> None:
-    template = Template(Notes(), preload=())
+    template = Template(Notes(), preload=FEW, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     pids = [template.pid]
     if busy != "at once":

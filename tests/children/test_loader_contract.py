@@ -17,7 +17,7 @@ from router.core.bins import ScoreSpec
 from router.core.work import Query, Verdict
 from router.errors import ChildTimeout, LoadFailed
 from router.in_process import InProcessLoader
-from tests.children.conftest import FEW, Notes, ask
+from tests.children.conftest import FEW, LAUNCH_SECONDS, Notes, ask
 from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,7 +32,7 @@ async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "spawn":
         launcher: Any = SpawnLauncher()
     else:
-        launcher = Template(Notes(), preload=FEW)
+        launcher = Template(Notes(), preload=FEW, launch_seconds=LAUNCH_SECONDS)
         await launcher.start()
     yield WorkerLoader(launcher)
     await launcher.close()

@@ -3,37 +3,20 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import pytest_asyncio
 
 from router.children.template import Template
-from router.children.worker import Worker, WorkerLoader
-from router.core.work import LoadSpec, Verdict
+from router.children.worker import Worker
+from router.core.work import Verdict
 from router.errors import ChildLost
-from tests.children.conftest import ask, until
-from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
+from tests.children.conftest import ask, child_pids, until
+from tests.worker.versions import command_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def load(template: Template, versions: Path, slack: float) -> AsyncIterator[Any]:
-    """Loads versions by name and closes what it loaded."""
-    opened: list[Worker] = []
-
-    async def by_name(name: str) -> Worker:
-        loader = WorkerLoader(template)
-        opened.append(await loader.load(spec_of(versions, name), deadline_seconds=30 * slack))
-        return opened[-1]
-
-    yield by_name
-    for worker in opened:
-        await worker.close()
 
 
 def gone(pid: int) -> bool:
@@ -111,25 +94,6 @@ async def test_a_stop_of_the_whole_group_is_not_for_workers(
     assert (await ask(worker, text_query("good")))[0].verdict is Verdict.OK
 
 
-@pytest.mark.parametrize("names", [("helper_a", "helper_b"), ("helper_b", "helper_a")])
-async def test_two_versions_with_one_module_name_each_run_their_own_code(
-    load: Any, names: tuple[str, str]
-) -> None:
-    first, second = [await load(name) for name in names]
-
-    for worker, name in ((first, names[0]), (second, names[1]), (first, names[0])):
-        [answer] = await ask(worker, text_query("x"))
-        assert predictions(answer.body) == [name[-1]]
-
-
-async def test_a_version_that_ships_a_module_named_router_runs_its_own(load: Any) -> None:
-    worker = await load("ships_router")
-
-    [answer] = await ask(worker, text_query("x"))
-
-    assert predictions(answer.body) == ["theirs"]
-
-
 @pytest.mark.parametrize(
     ("name", "how"), [("dies_on_load", "exit code 7"), ("dies_of_memory_on_load", r"signal 9 \(SIGKILL\)")]
 )
@@ -142,7 +106,7 @@ async def test_a_load_that_ends_the_process_says_how(load: Any, name: str, how: 
 async def test_a_start_that_is_cancelled_leaves_no_process(
     load: Any, template: Template, versions: Path, slack: float, moment_seconds: float
 ) -> None:
-    children = _children()
+    children = child_pids()
     start = asyncio.create_task(
         Worker.start(template, spec_of(versions, "slow_to_load"), deadline_seconds=30)
     )
@@ -153,19 +117,19 @@ async def test_a_start_that_is_cancelled_leaves_no_process(
         await start
 
     await (await load("plain")).close()  # the template forks one after the other: now ours was forked too
-    await until(lambda: _children() == children, 5 * slack)
+    await until(lambda: child_pids() == children, 5 * slack)
 
 
 @pytest.mark.parametrize("name", ["raises_on_load", "dies_on_load", "raises_on_example"])
 async def test_a_load_that_fails_leaves_no_process_and_no_descriptor(
     load: Any, slack: float, name: str
 ) -> None:
-    children, descriptors = _children(), _descriptors()
+    children, descriptors = child_pids(), _descriptors()
 
     with pytest.raises(Exception, match=r"Error|ended"):
         await load(name)
 
-    await until(lambda: _children() == children and _descriptors() == descriptors, 5 * slack)
+    await until(lambda: child_pids() == children and _descriptors() == descriptors, 5 * slack)
 
 
 async def test_workers_that_come_and_go_leave_no_descriptor(load: Any, slack: float) -> None:
@@ -177,65 +141,6 @@ async def test_workers_that_come_and_go_leave_no_descriptor(load: Any, slack: fl
         await worker.close()
 
     await until(lambda: _descriptors() == descriptors, 5 * slack)
-
-
-async def test_workers_do_not_hold_each_others_sockets(load: Any, slack: float) -> None:
-    """Else the end of one would not be seen while another lives."""
-    workers = [await load("plain") for _ in range(3)]
-
-    for worker in workers:
-        sockets = [link for link in _links(worker.pid) if link.startswith("socket:")]
-        assert len(sockets) == 1
-
-
-async def test_workers_draw_different_random_numbers(load: Any) -> None:
-    """A fork copies the state of numpy's generator."""
-    first, second = await load("commands"), await load("commands")
-
-    [one], [other] = await ask(first, command_query("draw:")), await ask(second, command_query("draw:"))
-
-    assert one.body != other.body
-
-
-async def test_a_worker_uses_as_many_threads_for_linear_algebra_as_it_is_told(
-    template: Template, versions: Path, slack: float
-) -> None:
-    for threads in (1, 2):
-        plain = spec_of(versions, "commands")
-        spec = LoadSpec(plain.version, plain.directory, None, blas_threads=threads)
-        worker = await Worker.start(template, spec, deadline_seconds=30 * slack)
-        [answer] = await ask(worker, command_query("threads:"))
-        await worker.close()
-        assert set(predictions(answer.body)[0]) == {threads}
-
-
-async def test_a_version_sees_no_secret_in_its_environment(
-    versions: Path, slack: float, monkeypatch: pytest.MonkeyPatch, notes: Any
-) -> None:
-    for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "CANARY_ROUTER_REGISTRY__URI"):
-        monkeypatch.setenv(name, "secret")
-    template = Template(notes, preload=())
-    await template.start()
-    worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=30 * slack)
-
-    [answer] = await ask(worker, command_query("secrets:"))
-    await worker.close()
-    await template.close()
-
-    assert predictions(answer.body) == [[]]
-
-
-async def test_a_worker_writes_no_line_per_request(load: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """MLflow warns about unknown columns and params on every request, and names them."""
-    worker = await load("signed")
-    query = json_query(
-        {"dataframe_records": [{"text": "a", "secret": 1}], "params": {"secret": 1}, "more": "secret"}
-    )
-    capfd.readouterr()
-
-    await ask(worker, query, query)
-
-    assert "secret" not in "".join(capfd.readouterr())
 
 
 async def test_a_worker_that_loses_its_socket_is_ended(load: Any, slack: float) -> None:
@@ -265,13 +170,5 @@ async def test_a_process_that_a_version_started_does_not_delay_the_news_of_its_e
     os.waitpid(orphan, 0)  # ours to wait for, as orphans are
 
 
-def _children() -> set[int]:
-    return {child.pid for child in psutil.Process().children()}
-
-
 def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def _links(pid: int) -> list[str]:
-    return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
