@@ -7,7 +7,7 @@ import structlog
 
 from router.adapters.log_format import configure_logging
 from router.control.event_log import News
-from router.core import events
+from router.core import events, request_events
 from router.core.ids import VersionId
 
 __all__ = ["FanOut", "LogRecorder", "configure_logging"]
@@ -75,7 +75,7 @@ def line_of(event: events.Event) -> Line | None:
                 "split in force",
                 {"model": model, "in_force": in_force, "configured": configured},
             )
-        case events.CanaryFaulted(model, alias, version, kind):
+        case request_events.CanaryFaulted(model, alias, version, kind):
             values = {"model": model, "alias": alias, "version": version.number, "kind": kind}
             return Line(
                 logging.WARNING,

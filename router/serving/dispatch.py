@@ -4,8 +4,9 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-from router.core.events import CanaryFaulted, FellBack, Recorder, Routed
+from router.core.events import Recorder
 from router.core.ids import PRODUCTION, Alias
+from router.core.request_events import CanaryFaulted, FellBack, Routed
 from router.core.routing import (
     Assignment,
     ModelRoutes,

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from router.core.events import Predicted, Recorder, WorkerEnded, WorkerReplaced
+from router.core.events import Recorder, WorkerEnded, WorkerReplaced
 from router.core.ids import Alias
+from router.core.request_events import Predicted
 from router.core.work import Answer, LoadSpec, Query, VersionInfo
 from router.errors import NotReady, RouterError, WorkerDied
 from router.serving.ports import Loader, Servable

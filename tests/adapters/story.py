@@ -12,20 +12,14 @@ from router.core.events import (
     AliasAspired,
     AliasBound,
     AliasUnbound,
-    Answered,
-    CanaryFaulted,
     ChildRestarted,
     ConfigApplied,
     ConfigRejected,
     Event,
-    FellBack,
     LoadRefused,
     ModelRemoved,
     Polled,
-    Predicted,
     ReadinessChanged,
-    Rejected,
-    Routed,
     SplitInForce,
     TickFailed,
     VersionDraining,
@@ -35,6 +29,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)

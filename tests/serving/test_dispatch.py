@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from router.core.events import CanaryFaulted, FellBack
 from router.core.ids import CANARY, PRODUCTION
+from router.core.request_events import CanaryFaulted, FellBack
 from router.core.routing import Reason
 from router.core.work import Answer, Query, Verdict
 from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, WorkerDied
