@@ -75,6 +75,12 @@ def line_of(event: events.Event) -> Line | None:
                 "split in force",
                 {"model": model, "in_force": in_force, "configured": configured},
             )
+        case events.BreakerOpened(model, alias, version, why):
+            values = {"model": model, "alias": alias, "version": version.number, "why": why}
+            return Line(logging.WARNING, "breaker open, production has the canary's share", values)
+        case events.BreakerClosed(model, alias, version, why):
+            values = {"model": model, "alias": alias, "version": version.number, "why": why}
+            return Line(logging.INFO, "breaker reset", values)
         case request_events.CanaryFaulted(model, alias, version, kind):
             values = {"model": model, "alias": alias, "version": version.number, "kind": kind}
             return Line(

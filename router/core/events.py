@@ -44,6 +44,31 @@ class AliasAspired:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerOpened:
+    """A canary did too much wrong: its share goes to production from now on."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    why: str
+    requests: int
+    """Requests judged since its breaker was made."""
+    faults: int
+    """Faults among the last 50 of them."""
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed:
+    """An open breaker was reset; `why` says by what. The alias, if it still is there, has its share back."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionLoaded:
     """A version reached READY."""
 
@@ -161,7 +186,7 @@ class TickFailed:
     error: str
 
 
-_OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce
+_OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed
 _OfVersions = VersionLoaded | LoadRefused | VersionDraining | VersionGone | WorkerEnded | WorkerReplaced
 _Others = (
     Polled | ConfigApplied | ConfigRejected | ModelRemoved | ChildRestarted | ReadinessChanged | TickFailed

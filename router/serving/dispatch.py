@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
+from router.core.breaker import Breaker
 from router.core.events import Recorder
 from router.core.ids import PRODUCTION, Alias
 from router.core.request_events import CanaryFaulted, FellBack, Routed
@@ -89,14 +90,19 @@ class Dispatcher:
                     self._patience_of(model).note(self._loop.time() - arrived)
                 return Served(given, given, result, _outcome(result))
             patience = min(deadline, arrived + self.canary_patience(model))
+            breaker = manager.breakers.of(given.alias, given.version)
             first = await self._ask(manager, given, query, patience)
-            if _is_good(first):
-                return Served(given, given, first, "ok")
-            return await self._fall_back(given, first, query, deadline)
+            if not _is_good(first):
+                return await self._fall_back(given, first, query, deadline, breaker)
+            if breaker is not None:
+                breaker.judge(fault=False)
+            return Served(given, given, first, "ok")
         finally:
             self.in_flight[lane] -= 1
 
-    async def _fall_back(self, given: Assignment, first: Result, query: Query, deadline: float) -> Served:
+    async def _fall_back(
+        self, given: Assignment, first: Result, query: Query, deadline: float, breaker: Breaker | None
+    ) -> Served:
         model = given.version.model
         routes = self._fleet.table.models.get(model)
         second = assign_fallback(routes, given) if routes else None
@@ -105,10 +111,14 @@ class Dispatcher:
         reason = _outcome(first) if isinstance(first, Answer) else first.reason
         self._recorder.record(FellBack(model, given.alias, second.alias, reason))
         result = await self._ask(self._fleet.managers[model], second, query, deadline)
-        if _is_good(result):
-            if reason != "overloaded":
+        good = _is_good(result)
+        if reason != "overloaded":  # a version that was never asked did nothing wrong, and nothing right
+            if good:
                 kind = FAULT_KINDS.get(reason, "error")
                 self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind))
+            if breaker is not None:
+                breaker.judge(fault=good)
+        if good:
             return Served(given, second, result, "fallback")
         # Production refuses as well: the request is at fault, not the canary.
         outcome = "client_error" if _outcome(result) == "client_error" else _outcome(first)

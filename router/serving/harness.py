@@ -38,7 +38,9 @@ class Harness:
         workshop: Workshop,
         settings: Callable[[], ModelSettings],
         on_change: Callable[[], None],
+        on_crash: Callable[[VersionId], None],
     ) -> None:
+        """`on_crash` is called when a worker of the version ended by itself."""
         self.version = version
         self.state = State.NEW
         self.info: VersionInfo | None = None
@@ -49,6 +51,7 @@ class Harness:
         self._workshop = workshop
         self._settings = settings
         self._on_change = on_change
+        self._on_crash = on_crash
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -119,6 +122,7 @@ class Harness:
                 self._settings,
                 self._workshop.recorder,
                 load_deadline_seconds=deadline,
+                on_crash=lambda: self._on_crash(self.version),
             )
             self.info = await pool.start()
         except RouterError as error:

@@ -10,6 +10,7 @@ from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unlo
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS
 from router.core.work import VersionInfo
+from router.serving.breakers import Breakers
 from router.serving.harness import Harness, Workshop
 from router.settings import ModelSettings
 
@@ -29,6 +30,8 @@ class ModelManager:
         self.harnesses: dict[VersionId, Harness] = {}
         self.polled = False
         """True after the first good poll."""
+        self.breakers = Breakers(model, workshop.recorder, self._publish_routes)
+        """Judges the canaries; what it takes out of the split is published at once."""
         self._workshop = workshop
         self._publish = publish
         self._aspired: dict[Alias, VersionId] = {}
@@ -68,10 +71,17 @@ class ModelManager:
 
     def obey(self, settings: ModelSettings) -> None:
         """Follow changed settings; the split is in force when this returns."""
-        self.settings = settings
+        former, self.settings = self.settings, settings
+        if former.split != settings.split:
+            self.breakers.reset(self._bound, "the split changed")
         self._publish_routes()
         for harness in self.harnesses.values():
             harness.obey(settings)
+
+    def reset_breakers(self) -> None:
+        """An operator says that the canaries shall have their shares back."""
+        self.breakers.reset(self._bound, "an operator reset it")
+        self._publish_routes()
 
     def reconcile(self) -> None:
         """Do what the policy says until it says nothing; idempotent."""
@@ -114,7 +124,9 @@ class ModelManager:
             case Bind(alias, version):
                 self._bind(alias, version)
             case Unbind(alias):
-                old = self._bound.pop(alias)
+                old = self._bound[alias]
+                self._bound = {a: version for a, version in self._bound.items() if a != alias}
+                self.breakers.reset(self._bound, f"{alias} was unbound")
                 self._publish_routes()
                 self._record(AliasUnbound(self.model, alias, old))
             case Unload(version):
@@ -123,6 +135,7 @@ class ModelManager:
     def _bind(self, alias: Alias, version: VersionId) -> None:
         old = self._bound.get(alias)
         self._bound = {**self._bound, alias: version}
+        self.breakers.reset(self._bound, f"{alias} serves {version}")
         self._publish_routes()
         self._tell_bound(alias, old, version)
 
@@ -136,7 +149,9 @@ class ModelManager:
     def _harness(self, version: VersionId) -> Harness:
         harness = self.harnesses.get(version)
         if harness is None or harness.state is State.GONE:
-            harness = Harness(version, self._workshop, lambda: self.settings, self._changed)
+            harness = Harness(
+                version, self._workshop, lambda: self.settings, self._changed, self.breakers.crash
+            )
             self.harnesses[version] = harness
         return harness
 
@@ -156,6 +171,7 @@ class ModelManager:
                 settings.split,
                 bound=self._bound.copy(),
                 aspired=frozenset(self._aspired),
+                broken=self.breakers.broken,
             )
         )
 

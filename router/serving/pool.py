@@ -17,6 +17,9 @@ from router.serving.tickets import Ticket, TicketQueue
 REPLACEMENT_BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Wait before the n-th replacement in a row of workers that ended before their first answer."""
 
+CRASHES = ("exit", "signal")
+"""Reasons of a worker's end that are its version's doing."""
+
 
 class Limits(Protocol):
     """The settings a pool obeys; read at each use, because they may change while it serves."""
@@ -41,7 +44,9 @@ class Pool:
         recorder: Recorder,
         *,
         load_deadline_seconds: Callable[[], float],
+        on_crash: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_crash` is called when a worker ended by itself, not when its predict ran too long."""
         self.spec = spec
         self.last_error = ""
         """Why the last replacement failed; empty when the pool is whole."""
@@ -49,6 +54,7 @@ class Pool:
         self._limits = limits
         self._recorder = recorder
         self._load_deadline_seconds = load_deadline_seconds
+        self._on_crash = on_crash
         self._loop = asyncio.get_running_loop()
         self._queue = TicketQueue(self._work_ended)
         self._seats: list[Seat] = []
@@ -202,6 +208,8 @@ class Pool:
         self._recorder.record(
             WorkerEnded(self.spec.version, seat.end_reason, str(seat.worker.exited.result()))
         )
+        if seat.end_reason in CRASHES:
+            self._on_crash()
         self._queue.put_back(unstarted)
         self._dispatch()
         self.fill()

@@ -69,6 +69,8 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "alias bound",
         "ready",
         "canary at fault, production answered; said once per version and kind",
+        "breaker open, production has the canary's share",
+        "breaker reset",
         "worker ended",
         "workers complete again",
         "the registry names another version",
