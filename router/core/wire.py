@@ -69,6 +69,7 @@ def answer_frame(index: int, answer: Answer) -> tuple[dict[str, Any], list[bytes
         "status": answer.status,
         "content_type": answer.content_type,
         "rows": answer.rows,
+        "answer_rows": answer.answer_rows,
         "predict_seconds": answer.predict_seconds,
         "scores": None if scores is None else asdict(scores),
     }
@@ -87,6 +88,7 @@ def answer_of(frame: Frame) -> tuple[int, Answer]:
         body=frame.bodies[0],
         content_type=header["content_type"],
         rows=header["rows"],
+        answer_rows=header["answer_rows"],
         predict_seconds=header["predict_seconds"],
         scores=scores,
     )

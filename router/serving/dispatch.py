@@ -25,7 +25,8 @@ from router.serving.patience import Patience
 
 Result = Answer | RequestRefused
 
-FAULT_KINDS = {"timeout": "timeout", "crash": "crash"}
+INVALID_OUTPUT = "invalid_output"
+FAULT_KINDS = {"timeout": "timeout", "crash": "crash", INVALID_OUTPUT: INVALID_OUTPUT}
 """Kinds of `canary_faults_total` by how the canary's answer failed to come; all else is an error."""
 
 
@@ -92,7 +93,7 @@ class Dispatcher:
             patience = min(deadline, arrived + self.canary_patience(model))
             breaker = manager.breakers.of(given.alias, given.version)
             first = await self._ask(manager, given, query, patience)
-            if not _is_good(first):
+            if not _is_good(first) or self._invalid(manager, first):
                 return await self._fall_back(given, first, query, deadline, breaker)
             if breaker is not None:
                 breaker.judge(fault=False)
@@ -108,33 +109,46 @@ class Dispatcher:
         second = assign_fallback(routes, given) if routes else None
         if second is None:
             return Served(given, given, first, _outcome(first))
-        reason = _outcome(first) if isinstance(first, Answer) else first.reason
+        reason = _reason(first)
         self._recorder.record(FellBack(model, given.alias, second.alias, reason))
         result = await self._ask(self._fleet.managers[model], second, query, deadline)
         good = _is_good(result)
+        # What production answers in the same odd way is how this model answers, and no fault.
+        innocent = not good or (reason == INVALID_OUTPUT and _equally_odd(first, result))
         if reason != "overloaded":  # a version that was never asked did nothing wrong, and nothing right
-            if good:
+            if not innocent:
                 kind = FAULT_KINDS.get(reason, "error")
                 self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind))
             if breaker is not None:
-                breaker.judge(fault=good)
+                breaker.judge(fault=not innocent)
         if good:
             return Served(given, second, result, "fallback")
         # Production refuses as well: the request is at fault, not the canary.
-        outcome = "client_error" if _outcome(result) == "client_error" else _outcome(first)
+        failed = "model_error" if reason == INVALID_OUTPUT else _outcome(first)
+        outcome = "client_error" if _outcome(result) == "client_error" else failed
         return Served(given, second, result, outcome)
 
     async def _ask(self, manager: ModelManager, to: Assignment, query: Query, deadline: float) -> Result:
+        harness = manager.serving(to.version)
         try:
-            ticket = manager.serving(to.version).submit(query, to.alias, deadline)
+            ticket = harness.submit(query, to.alias, deadline)
         except RequestRefused as refused:
             return refused
         try:
-            return await ticket.answer
+            answer = await ticket.answer
+            harness.any_length |= answer.odd_length
+            return answer
         except RequestRefused as refused:
             return refused
         finally:
             ticket.forget()
+
+    def _invalid(self, manager: ModelManager, first: Result) -> bool:
+        """Whether a canary's good answer can not be one: all NaN, or of a length it should not have."""
+        if not isinstance(first, Answer) or not (first.all_nan or first.odd_length):
+            return False
+        production = manager.harnesses.get(manager.bound[PRODUCTION])
+        return first.all_nan or production is None or not production.any_length
 
     def _may_fall_back(self, given: Assignment, manager: ModelManager) -> bool:
         return (
@@ -157,6 +171,19 @@ class Dispatcher:
 
 def _is_good(result: Result) -> bool:
     return isinstance(result, Answer) and result.verdict is Verdict.OK
+
+
+def _equally_odd(first: Result, second: Result) -> bool:
+    if not isinstance(first, Answer) or not isinstance(second, Answer):
+        return False
+    return (second.all_nan or not first.all_nan) and (second.odd_length or not first.odd_length)
+
+
+def _reason(first: Result) -> str:
+    """Why production is asked: values of `fallbacks_total`'s label."""
+    if not isinstance(first, Answer):
+        return first.reason
+    return INVALID_OUTPUT if first.verdict is Verdict.OK else first.verdict.value
 
 
 def _outcome(result: Result) -> str:

@@ -48,6 +48,8 @@ class Harness:
         """Loads that failed in a row."""
         self.error = ""
         self.retry_seconds = 0.0
+        self.any_length = False
+        """True once it answered another number of rows than it was asked for, and meant it or not."""
         self._workshop = workshop
         self._settings = settings
         self._on_change = on_change

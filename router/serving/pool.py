@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 from router.core.events import Recorder, WorkerEnded, WorkerReplaced
@@ -186,7 +185,7 @@ class Pool:
                 scores=answer.scores,
             )
         )
-        ticket.resolve(replace(answer, scores=None) if answer.scores else answer)
+        ticket.resolve(answer)
         self._work_ended()
         self._dispatch()
 

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from mlflow.pyfunc import PyFuncModel
@@ -86,6 +87,7 @@ class Scorer:
             rows=trip.rows,
             predict_seconds=trip.seconds,
             scores=count(trip.predictions, self.scores) if self.scores else None,
+            answer_rows=_answer_rows(trip.predictions),
         )
 
     def _failed(self, trip: Trip, error: BaseException) -> Answer:
@@ -150,3 +152,10 @@ def _rows(data: Any) -> int:
     if isinstance(data, np.ndarray) and not data.ndim:
         return 1
     return len(data) if isinstance(data, Sized) and not isinstance(data, (str, bytes)) else 1
+
+
+def _answer_rows(predictions: Any) -> int | None:
+    """Rows of an answer; None for what has none, such as a text, a mapping or a single value."""
+    if isinstance(predictions, np.ndarray):
+        return len(predictions) if predictions.ndim else None
+    return len(predictions) if isinstance(predictions, (list, tuple, pd.DataFrame, pd.Series)) else None

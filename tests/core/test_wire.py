@@ -73,6 +73,7 @@ def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionI
             st.floats(0, allow_infinity=False),
             *[counts] * 4,
         ),
+        answer_rows=st.none() | counts,
     ),
 )
 def test_an_answer_arrives_as_it_was_sent(index: int, answer: Answer) -> None:
