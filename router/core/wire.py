@@ -50,13 +50,14 @@ def failed_header(phase: str, error: str) -> dict[str, Any]:
 def predict_frame(queries: Sequence[Query]) -> tuple[dict[str, Any], list[bytes]]:
     """Header and bodies of a `predict` frame."""
     types = [query.content_type and _sendable(query.content_type) for query in queries]
-    return {"op": PREDICT, "content_types": types}, [query.body for query in queries]
+    most = [query.max_rows for query in queries]
+    return {"op": PREDICT, "content_types": types, "max_rows": most}, [query.body for query in queries]
 
 
 def queries_of(frame: Frame) -> list[Query]:
     """The requests in a `predict` frame."""
-    pairs = zip(frame.bodies, frame.header["content_types"], strict=True)
-    return [Query(body, content_type) for body, content_type in pairs]
+    parts = zip(frame.bodies, frame.header["content_types"], frame.header["max_rows"], strict=True)
+    return [Query(*part) for part in parts]
 
 
 def answer_frame(index: int, answer: Answer) -> tuple[dict[str, Any], list[bytes]]:

@@ -23,6 +23,8 @@ class Query:
     body: bytes
     content_type: str | None
     """The request's Content-Type, whole and unparsed; None when the client sent none."""
+    max_rows: int | None = None
+    """Rows it may have once it is decoded; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)

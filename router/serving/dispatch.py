@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.core.breaker import Breaker
 from router.core.events import Recorder
@@ -28,6 +28,8 @@ Result = Answer | RequestRefused
 INVALID_OUTPUT = "invalid_output"
 FAULT_KINDS = {"timeout": "timeout", "crash": "crash", INVALID_OUTPUT: INVALID_OUTPUT}
 """Kinds of `canary_faults_total` by how the canary's answer failed to come; all else is an error."""
+NEVER_ASKED = ("overloaded", "not_ready")
+"""Reasons of a fallback that say nothing about the canary, neither good nor bad: it never saw the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Dispatcher:
     async def _serve(self, given: Assignment, query: Query, arrived: float) -> Served:
         # Nothing is awaited from here until the version is leased: the table that was read still holds.
         model = given.version.model
+        query = replace(query, max_rows=self._fleet.managers[model].settings.max_rows)
         self._recorder.record(Routed(model, given.alias, given.reason))
         manager = self._fleet.managers[model]
         deadline = arrived + manager.settings.timeout_seconds
@@ -92,7 +95,7 @@ class Dispatcher:
                 return Served(given, given, result, _outcome(result))
             patience = min(deadline, arrived + self.canary_patience(model))
             breaker = manager.breakers.of(given.alias, given.version)
-            first = await self._ask(manager, given, query, patience)
+            first = await self._ask(manager, given, query, patience, waits=False)
             if not _is_good(first) or self._invalid(manager, first):
                 return await self._fall_back(given, first, query, deadline, breaker)
             if breaker is not None:
@@ -115,7 +118,7 @@ class Dispatcher:
         good = _is_good(result)
         # What production answers in the same odd way is how this model answers, and no fault.
         innocent = not good or (reason == INVALID_OUTPUT and _equally_odd(first, result))
-        if reason != "overloaded":  # a version that was never asked did nothing wrong, and nothing right
+        if reason not in NEVER_ASKED:
             if not innocent:
                 kind = FAULT_KINDS.get(reason, "error")
                 self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind))
@@ -128,10 +131,12 @@ class Dispatcher:
         outcome = "client_error" if _outcome(result) == "client_error" else failed
         return Served(given, second, result, outcome)
 
-    async def _ask(self, manager: ModelManager, to: Assignment, query: Query, deadline: float) -> Result:
+    async def _ask(
+        self, manager: ModelManager, to: Assignment, query: Query, deadline: float, *, waits: bool = True
+    ) -> Result:
         harness = manager.serving(to.version)
         try:
-            ticket = harness.submit(query, to.alias, deadline)
+            ticket = harness.submit(query, to.alias, deadline, waits=waits)
         except RequestRefused as refused:
             return refused
         try:

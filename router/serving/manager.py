@@ -138,6 +138,8 @@ class ModelManager:
         self.breakers.reset(self._bound, f"{alias} serves {version}")
         self._publish_routes()
         self._tell_bound(alias, old, version)
+        for harness in self.harnesses.values():
+            harness.man()  # only production's version may have a spare
 
     def _tell_bound(self, alias: Alias, old: VersionId | None, new: VersionId) -> None:
         info = self.harnesses[new].info
@@ -150,7 +152,12 @@ class ModelManager:
         harness = self.harnesses.get(version)
         if harness is None or harness.state is State.GONE:
             harness = Harness(
-                version, self._workshop, lambda: self.settings, self._changed, self.breakers.crash
+                version,
+                self._workshop,
+                lambda: self.settings,
+                self._changed,
+                self.breakers.crash,
+                lambda: self._bound.get(PRODUCTION) == version,
             )
             self.harnesses[version] = harness
         return harness

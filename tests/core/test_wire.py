@@ -80,7 +80,7 @@ def test_an_answer_arrives_as_it_was_sent(index: int, answer: Answer) -> None:
     assert wire.answer_of(sent(*wire.answer_frame(index, answer))) == (index, answer)
 
 
-@given(st.lists(st.builds(Query, st.binary(), st.none() | text), max_size=5))
+@given(st.lists(st.builds(Query, st.binary(), st.none() | text, st.none() | counts), max_size=5))
 def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
     assert wire.queries_of(sent(*wire.predict_frame(queries))) == queries
 

@@ -40,7 +40,9 @@ class Production(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 class Canary(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
+    def predict(  # noqa: C901 - one case per kind of damage
+        self, context: object, model_input: pd.DataFrame, params: object = None
+    ) -> object:
         import ctypes
         import os
         import signal
@@ -61,7 +63,7 @@ class Canary(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 ctypes.PyDLL(None).sleep(1000)  # in C, with the GIL held
-            case "sleep":
+            case "stuck":
                 time.sleep(1000)
             case "nan":
                 return np.full(rows, np.nan)

@@ -180,10 +180,10 @@ async def test_an_answer_of_before_a_reset_is_not_held_against_what_came_after(
 async def test_a_canary_that_was_full_is_neither_at_fault_nor_innocent(
     manager: ModelManager, dispatcher: Dispatcher, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: tickets.TicketQueue, ticket: tickets.Ticket) -> None:
+    def full(self: tickets.TicketQueue, ticket: tickets.Ticket, most_rows: int) -> None:
         if ticket.alias == CANARY:
             raise Overloaded("full", reason="overloaded")
-        put(self, ticket)
+        put(self, ticket, most_rows)
 
     put = tickets.TicketQueue.put
     monkeypatch.setattr(tickets.TicketQueue, "put", full)
