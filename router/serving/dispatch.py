@@ -134,8 +134,8 @@ class Dispatcher:
     async def _ask(
         self, manager: ModelManager, to: Assignment, query: Query, deadline: float, *, waits: bool = True
     ) -> Result:
-        harness = manager.serving(to.version)
         try:
+            harness = manager.serving(to.version)
             ticket = harness.submit(query, to.alias, deadline, waits=waits)
         except RequestRefused as refused:
             return refused

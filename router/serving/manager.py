@@ -10,6 +10,7 @@ from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unlo
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS
 from router.core.work import VersionInfo
+from router.errors import NotReady
 from router.serving.breakers import Breakers
 from router.serving.harness import Harness, Workshop
 from router.settings import ModelSettings
@@ -95,8 +96,10 @@ class ModelManager:
             self._reconciling = False
 
     def serving(self, version: VersionId) -> Harness:
-        """The harness of a bound version."""
-        return self.harnesses[version]
+        """The harness of a bound version. Raises NotReady when it is gone."""
+        if (harness := self.harnesses.get(version)) is None:
+            raise NotReady(f"{version} is gone", reason="not_ready")
+        return harness
 
     async def drain(self) -> None:
         """The model left the configuration: let what runs finish, then end its versions."""
@@ -165,7 +168,8 @@ class ModelManager:
     def _changed(self) -> None:
         self.harnesses = {v: h for v, h in self.harnesses.items() if h.state is not State.GONE}
         for alias, version in self._bound.items():
-            if self.harnesses[version].info is not self._told.get(alias):
+            harness = self.harnesses.get(version)
+            if harness is not None and harness.info is not self._told.get(alias):
                 self._tell_bound(alias, version, version)
         self.reconcile()
 

@@ -1,4 +1,4 @@
-"""Row 33, and row 20 with a spare: one caller's endless predicts and a killed worker leave the others alone."""
+"""Rows 33 and 20 of the promises: endless predicts and a killed worker leave production's others alone."""
 
 import os
 import signal

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,26 @@ def test_rows_of_an_answer_are_counted_where_it_has_rows(predictions: Any, rows:
 def test_an_answer_tells_the_rows_asked_for_and_the_rows_given(loaded: Get) -> None:
     answer = loaded("plain").scorer.answer(text_query("good", "bad"))
     assert (answer.rows, answer.answer_rows, answer.odd_length) == (2, 2, False)
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        (json_query({"dataframe_split": {"columns": ["text"], "data": [["a"], ["b"], ["c"]]}}), 3),
+        (json_query({"dataframe_records": [{"text": "a"}, {"text": "b"}]}), 2),
+        (Query(b"text\na\nb\nc\nd\n", CSV), 4),
+    ],
+    ids=["split", "records", "csv"],
+)
+def test_a_request_of_more_rows_than_allowed_is_refused_before_it_is_predicted(
+    loaded: Get, query: Query, rows: int
+) -> None:
+    scorer = loaded("plain").scorer
+    answer = scorer.answer(replace(query, max_rows=rows - 1))
+
+    assert (answer.status, answer.verdict, answer.rows) == (413, Verdict.CLIENT_ERROR, 0)
+    assert not scorer.trip.reached
+    assert json.loads(answer.body)["message"] == (
+        f"Invalid input: {rows} rows are more than one request may have, {rows - 1}."
+    )
+    assert scorer.answer(replace(query, max_rows=rows)).rows == rows
