@@ -14,7 +14,7 @@ FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
 _CODES = {
     "ok": ("200",),
     "fallback": ("200",),
-    "client_error": ("400", "413", "415"),
+    "client_error": ("400", "415"),
     "model_error": ("400", "500", "503"),
     "timeout": ("504",),
     "overloaded": ("503",),
