@@ -7,7 +7,7 @@ import structlog
 
 from router.adapters.log_format import configure_logging
 from router.control.event_log import News
-from router.core import events
+from router.core import events, request_events
 from router.core.ids import PRODUCTION, VersionId
 
 __all__ = ["FanOut", "LogRecorder", "configure_logging"]
@@ -77,7 +77,13 @@ def line_of(event: events.Event) -> Line | None:
                 "split in force",
                 {"model": model, "in_force": in_force, "configured": configured},
             )
-        case events.CanaryFaulted(model, alias, version, kind):
+        case events.BreakerOpened(model, alias, version, why):
+            values = {"model": model, "alias": alias, "version": version.number, "why": why}
+            return Line(logging.WARNING, "breaker open, production has the canary's share", values)
+        case events.BreakerClosed(model, alias, version, why):
+            values = {"model": model, "alias": alias, "version": version.number, "why": why}
+            return Line(logging.INFO, "breaker reset", values)
+        case request_events.CanaryFaulted(model, alias, version, kind):
             values = {"model": model, "alias": alias, "version": version.number, "kind": kind}
             return Line(
                 logging.WARNING,

@@ -6,10 +6,18 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from router.control.redaction import without_places
-from router.core import events
+from router.core import events, request_events
 from router.core.ids import Alias, VersionId
 
-_PER_REQUEST = frozenset({events.Routed, events.Answered, events.Rejected, events.Predicted, events.FellBack})
+_PER_REQUEST = frozenset(
+    {
+        request_events.Routed,
+        request_events.Answered,
+        request_events.Rejected,
+        request_events.Predicted,
+        request_events.FellBack,
+    }
+)
 _MOST_ITEMS = 20
 
 
@@ -33,7 +41,7 @@ class News:
         match event:
             case events.Polled():
                 return self._reachability_changed(event)
-            case events.CanaryFaulted():
+            case request_events.CanaryFaulted():
                 return self._is_first_of_its_kind(event)
             case events.SplitInForce():
                 changed = self._splits.get(event.model) != event
@@ -61,7 +69,7 @@ class News:
             self._unreachable.discard(event.model)
         return was_unreachable != bool(event.error)
 
-    def _is_first_of_its_kind(self, event: events.CanaryFaulted) -> bool:
+    def _is_first_of_its_kind(self, event: request_events.CanaryFaulted) -> bool:
         version, kinds = self._faults.get((event.model, event.alias), (None, set()))
         if version != event.version:
             kinds = set()

@@ -89,11 +89,13 @@ class Status:
             "in_flight": pool.leases if pool else 0,
             "queued": pool.queued if pool else 0,
             "workers": [worker.pid for worker in pool.workers] if pool else [],
-            "error": without_places(harness.error or (pool.last_error if pool else "")),
+            "spare": pool.crew.spare.pid if pool and pool.crew.spare else None,
+            "error": without_places(harness.error or (pool.crew.last_error if pool else "")),
             "retry_seconds": harness.retry_seconds if harness.error else None,
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
+            "breaker": _breaker(manager, harness),
         }
 
 
@@ -107,6 +109,23 @@ def _alias(alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
         # Only production outlives the registry's silence about it; a canary is unbound instead.
         "stale": alias == PRODUCTION and bound is not None and manager.polled and aspired is None,
     }
+
+
+def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:
+    """None for a version that nobody could stand in for. Of several aliases, the one that is worst off."""
+    told = [
+        {
+            "alias": alias,
+            "state": "open" if view.open else "closed",
+            "since": since,
+            "why": view.why,
+            "requests": view.requests,
+            "faults_of_last_50": view.faults,
+            "crashes": view.crashes,
+        }
+        for alias, view, since in manager.breakers.views(harness.version)
+    ]
+    return max(told, key=lambda breaker: breaker["state"] == "open", default=None)
 
 
 def _percent(ratios: Mapping[Alias, float]) -> dict[str, float]:

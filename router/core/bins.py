@@ -56,6 +56,11 @@ class ScoreCounts:
     out_of_range: int = 0
     """Finite scores below `low` or above `high`; they are also in `bins`."""
 
+    @property
+    def all_nan(self) -> bool:
+        """True when there are scores and every one is NaN."""
+        return self.nan > 0 and not (any(self.bins) or self.inf or self.non_numeric)
+
     def __add__(self, other: "ScoreCounts") -> "ScoreCounts":
         return ScoreCounts(
             tuple(a + b for a, b in zip(self.bins, other.bins, strict=True)),

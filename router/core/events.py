@@ -4,76 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.bins import ScoreSpec
 from router.core.ids import Alias, VersionId
-from router.core.routing import Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """A request was given to an alias."""
-
-    model: str
-    alias: Alias
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A prediction request was answered; once per request, under what its key was given."""
-
-    model: str
-    alias: Alias
-    version: VersionId
-    outcome: str
-    """ok, fallback, client_error, model_error, timeout or overloaded."""
-    code: int
-    seconds: float
-    """Last byte read until the answer was ready."""
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A request was refused before a version was chosen; `reason` as in `requests_rejected_total`."""
-
-    model: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class FellBack:
-    """Production was asked because the canary failed."""
-
-    model: str
-    from_alias: Alias
-    to_alias: Alias
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryFaulted:
-    """The canary failed a request that production could answer."""
-
-    model: str
-    alias: Alias
-    version: VersionId
-    kind: str
-    """error, timeout, crash or invalid_output."""
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """A version's predict returned, for a request asked under `alias`."""
-
-    model: str
-    alias: Alias
-    version: VersionId
-    predict_seconds: float
-    queue_seconds: float
-    rows: int
-    requests: int
-    scores: ScoreCounts | None
+from router.core.request_events import RequestEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +41,31 @@ class AliasAspired:
     alias: Alias
     old: VersionId | None
     new: VersionId | None
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOpened:
+    """A canary did too much wrong: its share goes to production from now on."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    why: str
+    requests: int
+    """Requests judged since its breaker was made."""
+    faults: int
+    """Faults among the last 50 of them."""
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed:
+    """An open breaker was reset; `why` says by what. The alias, if it still is there, has its share back."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +186,12 @@ class TickFailed:
     error: str
 
 
-_OfRequests = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted
-_OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce
+_OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed
 _OfVersions = VersionLoaded | LoadRefused | VersionDraining | VersionGone | WorkerEnded | WorkerReplaced
 _Others = (
     Polled | ConfigApplied | ConfigRejected | ModelRemoved | ChildRestarted | ReadinessChanged | TickFailed
 )
-Event = _OfRequests | _OfAliases | _OfVersions | _Others
+Event = RequestEvent | _OfAliases | _OfVersions | _Others
 
 
 class Recorder(Protocol):

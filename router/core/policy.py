@@ -65,7 +65,8 @@ def next_action(snapshot: Snapshot) -> Action | None:
     """The one next action, or None at the fixed point (or while what was started is still under way).
 
     Order: bind what is ready; unbind a canary nobody asks for; unload what is neither bound nor aspired;
-    load what is aspired and new. Production is never unbound: silence about it is a fault, not a wish.
+    load what is aspired or bound, and new. Production is never unbound: silence about it is a fault, not a
+    wish.
     """
     return next(_actions(snapshot), None)
 
@@ -84,6 +85,7 @@ def _actions(snapshot: Snapshot) -> Iterator[Action]:
     for version in sorted(states):
         if version not in wanted and states[version] in (State.NEW, State.LOADING, State.READY, State.ERROR):
             yield Unload(version)
-    for _, version in wishes:
+    # What is bound counts too: production that outlived the registry's word for it must come back as well.
+    for _, version in (*wishes, *sorted(bound.items())):
         if states.get(version, State.NEW) in (State.NEW, State.GONE, State.DRAINING):
             yield Load(version)

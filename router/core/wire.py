@@ -50,13 +50,14 @@ def failed_header(phase: str, error: str) -> dict[str, Any]:
 def predict_frame(queries: Sequence[Query]) -> tuple[dict[str, Any], list[bytes]]:
     """Header and bodies of a `predict` frame."""
     types = [query.content_type and _sendable(query.content_type) for query in queries]
-    return {"op": PREDICT, "content_types": types}, [query.body for query in queries]
+    most = [query.max_rows for query in queries]
+    return {"op": PREDICT, "content_types": types, "max_rows": most}, [query.body for query in queries]
 
 
 def queries_of(frame: Frame) -> list[Query]:
     """The requests in a `predict` frame."""
-    pairs = zip(frame.bodies, frame.header["content_types"], strict=True)
-    return [Query(body, content_type) for body, content_type in pairs]
+    parts = zip(frame.bodies, frame.header["content_types"], frame.header["max_rows"], strict=True)
+    return [Query(*part) for part in parts]
 
 
 def answer_frame(index: int, answer: Answer) -> tuple[dict[str, Any], list[bytes]]:
@@ -68,6 +69,7 @@ def answer_frame(index: int, answer: Answer) -> tuple[dict[str, Any], list[bytes
         "status": answer.status,
         "content_type": answer.content_type,
         "rows": answer.rows,
+        "answer_rows": answer.answer_rows,
         "predict_seconds": answer.predict_seconds,
         "scores": answer.scores,  # orjson writes a dataclass itself; asdict costs 20 µs per answer
     }
@@ -86,6 +88,7 @@ def answer_of(frame: Frame) -> tuple[int, Answer]:
         body=frame.bodies[0],
         content_type=header["content_type"],
         rows=header["rows"],
+        answer_rows=header["answer_rows"],
         predict_seconds=header["predict_seconds"],
         scores=scores,
     )

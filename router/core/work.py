@@ -23,6 +23,8 @@ class Query:
     body: bytes
     content_type: str | None
     """The request's Content-Type, whole and unparsed; None when the client sent none."""
+    max_rows: int | None = None
+    """Rows it may have once it is decoded; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,23 @@ class Answer:
     body: bytes
     content_type: str
     rows: int
-    """Rows predicted; 0 when the request was refused."""
+    """Rows of the request that were predicted; 0 when it was refused."""
     predict_seconds: float
     """Time inside the version's predict; 0.0 when it was not reached."""
     scores: ScoreCounts | None = None
     """Counts of this answer's scores by bin; None when none were counted."""
+    answer_rows: int | None = None
+    """Rows the version answered; None where there are none to count: a text, a mapping, one single value."""
+
+    @property
+    def odd_length(self) -> bool:
+        """True when the version answered another number of rows than it was asked for."""
+        return bool(self.rows) and self.answer_rows is not None and self.answer_rows != self.rows
+
+    @property
+    def all_nan(self) -> bool:
+        """True when scores were counted and every one of them is NaN."""
+        return self.scores is not None and self.scores.all_nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from router.core.events import CanaryFaulted, FellBack, Recorder, Routed
+from router.core.breaker import Breaker
+from router.core.events import Recorder
 from router.core.ids import PRODUCTION, Alias
+from router.core.request_events import CanaryFaulted, FellBack, Routed
 from router.core.routing import (
     Assignment,
     ModelRoutes,
@@ -23,8 +25,11 @@ from router.serving.patience import Patience
 
 Result = Answer | RequestRefused
 
-FAULT_KINDS = {"timeout": "timeout", "crash": "crash"}
+INVALID_OUTPUT = "invalid_output"
+FAULT_KINDS = {"timeout": "timeout", "crash": "crash", INVALID_OUTPUT: INVALID_OUTPUT}
 """Kinds of `canary_faults_total` by how the canary's answer failed to come; all else is an error."""
+NEVER_ASKED = ("overloaded", "not_ready")
+"""Reasons of a fallback that say nothing about the canary, neither good nor bad: it never saw the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Dispatcher:
     async def _serve(self, given: Assignment, query: Query, arrived: float) -> Served:
         # Nothing is awaited from here until the version is leased: the table that was read still holds.
         model = given.version.model
+        query = replace(query, max_rows=self._fleet.managers[model].settings.max_rows)
         self._recorder.record(Routed(model, given.alias, given.reason))
         manager = self._fleet.managers[model]
         deadline = arrived + manager.settings.timeout_seconds
@@ -88,42 +94,66 @@ class Dispatcher:
                     self._patience_of(model).note(self._loop.time() - arrived)
                 return Served(given, given, result, _outcome(result))
             patience = min(deadline, arrived + self.canary_patience(model))
-            first = await self._ask(manager, given, query, patience)
-            if _is_good(first):
-                return Served(given, given, first, "ok")
-            return await self._fall_back(given, first, query, deadline)
+            breaker = manager.breakers.of(given.alias, given.version)
+            first = await self._ask(manager, given, query, patience, waits=False)
+            if not _is_good(first) or self._invalid(manager, first):
+                return await self._fall_back(given, first, query, deadline, breaker)
+            if breaker is not None:
+                breaker.judge(fault=False)
+            return Served(given, given, first, "ok")
         finally:
             self.in_flight[lane] -= 1
 
-    async def _fall_back(self, given: Assignment, first: Result, query: Query, deadline: float) -> Served:
+    async def _fall_back(
+        self, given: Assignment, first: Result, query: Query, deadline: float, breaker: Breaker | None
+    ) -> Served:
         model = given.version.model
         routes = self._fleet.table.models.get(model)
         second = assign_fallback(routes, given) if routes else None
         if second is None:
             return Served(given, given, first, _outcome(first))
-        reason = _outcome(first) if isinstance(first, Answer) else first.reason
+        reason = _reason(first)
         self._recorder.record(FellBack(model, given.alias, second.alias, reason))
         result = await self._ask(self._fleet.managers[model], second, query, deadline)
-        if _is_good(result):
-            if reason != "overloaded":
+        good = _is_good(result)
+        # What production answers in the same odd way is how this model answers, and no fault.
+        innocent = not good or (reason == INVALID_OUTPUT and _equally_odd(first, result))
+        if reason not in NEVER_ASKED:
+            if not innocent:
                 kind = FAULT_KINDS.get(reason, "error")
                 self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind))
+            if breaker is not None:
+                breaker.judge(fault=not innocent)
+        if good:
             return Served(given, second, result, "fallback")
         # Production refuses as well: the request is at fault, not the canary.
-        outcome = "client_error" if _outcome(result) == "client_error" else _outcome(first)
+        failed = "model_error" if reason == INVALID_OUTPUT else _outcome(first)
+        outcome = "client_error" if _outcome(result) == "client_error" else failed
         return Served(given, second, result, outcome)
 
-    async def _ask(self, manager: ModelManager, to: Assignment, query: Query, deadline: float) -> Result:
+    async def _ask(
+        self, manager: ModelManager, to: Assignment, query: Query, deadline: float, *, waits: bool = True
+    ) -> Result:
         try:
-            ticket = manager.serving(to.version).submit(query, to.alias, deadline)
+            harness = manager.serving(to.version)
+            ticket = harness.submit(query, to.alias, deadline, waits=waits)
         except RequestRefused as refused:
             return refused
         try:
-            return await ticket.answer
+            answer = await ticket.answer
+            harness.any_length |= answer.odd_length
+            return answer
         except RequestRefused as refused:
             return refused
         finally:
             ticket.forget()
+
+    def _invalid(self, manager: ModelManager, first: Result) -> bool:
+        """Whether a canary's good answer can not be one: all NaN, or of a length it should not have."""
+        if not isinstance(first, Answer) or not (first.all_nan or first.odd_length):
+            return False
+        production = manager.harnesses.get(manager.bound[PRODUCTION])
+        return first.all_nan or production is None or not production.any_length
 
     def _may_fall_back(self, given: Assignment, manager: ModelManager) -> bool:
         return (
@@ -146,6 +176,19 @@ class Dispatcher:
 
 def _is_good(result: Result) -> bool:
     return isinstance(result, Answer) and result.verdict is Verdict.OK
+
+
+def _equally_odd(first: Result, second: Result) -> bool:
+    if not isinstance(first, Answer) or not isinstance(second, Answer):
+        return False
+    return (second.all_nan or not first.all_nan) and (second.odd_length or not first.odd_length)
+
+
+def _reason(first: Result) -> str:
+    """Why production is asked: values of `fallbacks_total`'s label."""
+    if not isinstance(first, Answer):
+        return first.reason
+    return INVALID_OUTPUT if first.verdict is Verdict.OK else first.verdict.value
 
 
 def _outcome(result: Result) -> str:

@@ -38,7 +38,10 @@ class Harness:
         workshop: Workshop,
         settings: Callable[[], ModelSettings],
         on_change: Callable[[], None],
+        on_crash: Callable[[VersionId], None],
+        is_production: Callable[[], bool],
     ) -> None:
+        """`on_crash` is called when a worker of the version ended by itself."""
         self.version = version
         self.state = State.NEW
         self.info: VersionInfo | None = None
@@ -46,9 +49,13 @@ class Harness:
         """Loads that failed in a row."""
         self.error = ""
         self.retry_seconds = 0.0
+        self.any_length = False
+        """True once it answered another number of rows than it was asked for, and meant it or not."""
         self._workshop = workshop
         self._settings = settings
         self._on_change = on_change
+        self._on_crash = on_crash
+        self._is_production = is_production
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -64,9 +71,9 @@ class Harness:
         """True while the version has workers."""
         return self._pool is not None
 
-    def submit(self, query: Query, alias: Alias, expires_at: float) -> Ticket:
-        """Lease the version for one request. Raises Overloaded, NotReady."""
-        return self.pool.submit(query, alias, expires_at)
+    def submit(self, query: Query, alias: Alias, expires_at: float, *, waits: bool = True) -> Ticket:
+        """Lease the version for one request, as `Pool.submit` does. Raises Overloaded, NotReady."""
+        return self.pool.submit(query, alias, expires_at, waits=waits)
 
     def load(self, aliases: tuple[Alias, ...]) -> None:
         """Start loading; or, when DRAINING, serve on."""
@@ -89,11 +96,16 @@ class Harness:
 
     def obey(self, settings: ModelSettings) -> None:
         """Follow changed settings: number of workers, scores."""
+        self.man()
         if self._pool is None or self.state is not State.READY:
             return
-        self._pool.fill()
-        if settings.scores != self._pool.spec.scores:
+        if settings.scores != self._pool.crew.spec.scores:
             self._start(self._renew(settings.scores))
+
+    def man(self) -> None:
+        """See that the workers are as many as they should be, with a spare where there should be one."""
+        if self._pool is not None and self.state is State.READY:
+            self._pool.fill()
 
     async def close(self, grace_seconds: float) -> None:
         """End everything now, without draining."""
@@ -119,6 +131,8 @@ class Harness:
                 self._settings,
                 self._workshop.recorder,
                 load_deadline_seconds=deadline,
+                on_crash=lambda: self._on_crash(self.version),
+                is_production=self._is_production,
             )
             self.info = await pool.start()
         except RouterError as error:
@@ -157,7 +171,7 @@ class Harness:
         self._gone()
 
     async def _renew(self, scores: ScoreSpec | None) -> None:
-        spec = self.pool.spec
+        spec = self.pool.crew.spec
         try:
             self.info = await self.pool.renew(LoadSpec(spec.version, spec.directory, scores))
         except RouterError as error:

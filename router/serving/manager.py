@@ -10,6 +10,8 @@ from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unlo
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS
 from router.core.work import VersionInfo
+from router.errors import NotReady
+from router.serving.breakers import Breakers
 from router.serving.harness import Harness, Workshop
 from router.settings import ModelSettings
 
@@ -29,6 +31,8 @@ class ModelManager:
         self.harnesses: dict[VersionId, Harness] = {}
         self.polled = False
         """True after the first good poll."""
+        self.breakers = Breakers(model, workshop.recorder, self._publish_routes)
+        """Judges the canaries; what it takes out of the split is published at once."""
         self._workshop = workshop
         self._publish = publish
         self._aspired: dict[Alias, VersionId] = {}
@@ -71,10 +75,17 @@ class ModelManager:
 
     def obey(self, settings: ModelSettings) -> None:
         """Follow changed settings; the split is in force when this returns."""
-        self.settings = settings
+        former, self.settings = self.settings, settings
+        if former.split != settings.split:
+            self.breakers.reset(self._bound, "the split changed")
         self._publish_routes()
         for harness in self.harnesses.values():
             harness.obey(settings)
+
+    def reset_breakers(self) -> None:
+        """An operator says that the canaries shall have their shares back."""
+        self.breakers.reset(self._bound, "an operator reset it")
+        self._publish_routes()
 
     def reconcile(self) -> None:
         """Do what the policy says until it says nothing; idempotent."""
@@ -88,8 +99,10 @@ class ModelManager:
             self._reconciling = False
 
     def serving(self, version: VersionId) -> Harness:
-        """The harness of a bound version."""
-        return self.harnesses[version]
+        """The harness of a bound version. Raises NotReady when it is gone."""
+        if (harness := self.harnesses.get(version)) is None:
+            raise NotReady(f"{version} is gone", reason="not_ready")
+        return harness
 
     async def drain(self) -> None:
         """The model left the configuration: let what runs finish, then end its versions."""
@@ -117,7 +130,9 @@ class ModelManager:
             case Bind(alias, version):
                 self._bind(alias, version)
             case Unbind(alias):
-                old = self._bound.pop(alias)
+                old = self._bound[alias]
+                self._bound = {a: version for a, version in self._bound.items() if a != alias}
+                self.breakers.reset(self._bound, f"{alias} was unbound")
                 self._publish_routes()
                 self._record(AliasUnbound(self.model, alias, old))
             case Unload(version):
@@ -126,8 +141,11 @@ class ModelManager:
     def _bind(self, alias: Alias, version: VersionId) -> None:
         old = self._bound.get(alias)
         self._bound = {**self._bound, alias: version}
+        self.breakers.reset(self._bound, f"{alias} serves {version}")
         self._publish_routes()
         self._tell_bound(alias, old, version)
+        for harness in self.harnesses.values():
+            harness.man()  # only production's version may have a spare
 
     def _tell_bound(self, alias: Alias, old: VersionId | None, new: VersionId) -> None:
         info = self.harnesses[new].info
@@ -139,14 +157,22 @@ class ModelManager:
     def _harness(self, version: VersionId) -> Harness:
         harness = self.harnesses.get(version)
         if harness is None or harness.state is State.GONE:
-            harness = Harness(version, self._workshop, lambda: self.settings, self._changed)
+            harness = Harness(
+                version,
+                self._workshop,
+                lambda: self.settings,
+                self._changed,
+                self.breakers.crash,
+                lambda: self._bound.get(PRODUCTION) == version,
+            )
             self.harnesses[version] = harness
         return harness
 
     def _changed(self) -> None:
         self.harnesses = {v: h for v, h in self.harnesses.items() if h.state is not State.GONE}
         for alias, version in self._bound.items():
-            if self.harnesses[version].info is not self._told.get(alias):
+            harness = self.harnesses.get(version)
+            if harness is not None and harness.info is not self._told.get(alias):
                 self._tell_bound(alias, version, version)
         self.reconcile()
 
@@ -159,6 +185,7 @@ class ModelManager:
                 settings.split,
                 bound=self._bound.copy(),
                 aspired=frozenset(self._aspired),
+                broken=self.breakers.broken,
             )
         )
 

@@ -2,31 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Protocol
 
-from router.core.events import Predicted, Recorder, WorkerEnded, WorkerReplaced
+from router.core.admission import Admission
+from router.core.events import Recorder, WorkerEnded
 from router.core.ids import Alias
+from router.core.relief import Relief, is_stuck
+from router.core.request_events import Predicted
 from router.core.work import Answer, LoadSpec, Query, VersionInfo
-from router.errors import NotReady, RouterError, WorkerDied
-from router.serving.ports import Loader, Servable
+from router.errors import NotReady, Overloaded, WorkerDied
+from router.serving.crew import Crew
+from router.serving.ports import Limits, Loader, Servable
 from router.serving.seat import Seat
 from router.serving.tickets import Ticket, TicketQueue
 
-REPLACEMENT_BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Wait before the n-th replacement in a row of workers that ended before their first answer."""
-
-
-class Limits(Protocol):
-    """The settings a pool obeys; read at each use, because they may change while it serves."""
-
-    @property
-    def workers(self) -> int:
-        """Processes per version."""
-
-    @property
-    def predict_timeout_seconds(self) -> float:
-        """How long one predict may run before its worker is ended."""
+CRASHES = ("exit", "signal")
+"""Reasons of a worker's end that are its version's doing."""
+LOOK_SECONDS = 0.25
+"""Between two looks at predicts that run long, while requests wait."""
 
 
 class Pool:
@@ -40,28 +32,40 @@ class Pool:
         recorder: Recorder,
         *,
         load_deadline_seconds: Callable[[], float],
+        on_crash: Callable[[], None] = lambda: None,
+        is_production: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.spec = spec
-        self.last_error = ""
-        """Why the last replacement failed; empty when the pool is whole."""
-        self._loader = loader
+        """`on_crash` is called when a worker ended by itself, not when its predict ran too long.
+
+        While `is_production()`, there may be a spare, and relief workers beside one that is stuck.
+        """
         self._limits = limits
         self._recorder = recorder
-        self._load_deadline_seconds = load_deadline_seconds
+        self._on_crash = on_crash
+        self._is_production = is_production
         self._loop = asyncio.get_running_loop()
         self._queue = TicketQueue(self._work_ended)
         self._seats: list[Seat] = []
+        self.crew = Crew(
+            spec,
+            loader,
+            recorder,
+            missing=lambda: 0 if self._closed else self._wanted() - len(self._seats),
+            join=self._seat,
+            may_spare=is_production,
+            load_deadline_seconds=load_deadline_seconds,
+        )
+        self._admission = Admission()
+        self._relief = Relief()
+        self._looking: asyncio.TimerHandle | None = None
         self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._barren_deaths = 0
-        self._short_since: float | None = None
-        self._filling: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
     def leases(self) -> int:
-        """Requests queued or running, also those whose caller gave up."""
+        """Requests that wait, and requests that run, these also when their caller gave up."""
         return self._leases
 
     @property
@@ -71,24 +75,32 @@ class Pool:
 
     @property
     def workers(self) -> list[Servable]:
-        """Workers alive now."""
+        """Workers alive now, without the spare."""
         return [seat.worker for seat in self._seats]
 
     async def start(self) -> VersionInfo:
         """Load the first worker, then the others beside it. Raises LoadFailed, ChildLost or ChildTimeout."""
-        first = await self._loader.load(self.spec, deadline_seconds=self._load_deadline_seconds())
-        self._seat(first)
+        info = await self.crew.first()
         self.fill()
-        return first.info
+        return info
 
-    def submit(self, query: Query, alias: Alias, expires_at: float) -> Ticket:
-        """Queue one request until `expires_at` (loop time); the ticket is the lease. Raises Overloaded."""
-        if self._closed:
-            raise NotReady("this version is being unloaded", reason="not_ready")
-        ticket = Ticket(query, alias, self._loop, expires_at)
+    def submit(self, query: Query, alias: Alias, expires_at: float, *, waits: bool = True) -> Ticket:
+        """Queue one request until `expires_at` (loop time); the ticket is the lease. Raises Overloaded.
+
+        `waits` False: another version can answer; NotReady when no worker is alive, now or later.
+        """
+        if self._closed or not (waits or self._seats):
+            raise NotReady("this version has no worker", reason="not_ready")
+        now = self._loop.time()
+        if not self._admission.admits(
+            now, waiting=len(self._queue), workers=len(self._seats), seconds_left=expires_at - now
+        ):
+            raise Overloaded("requests come faster than this version answers", reason="overloaded")
+        rows = self._admission.rows_in(len(query.body))
+        ticket = Ticket(query, alias, self._loop, expires_at, rows=rows, waits=waits)
         try:
-            self._queue.put(ticket)
-        except RouterError:
+            self._queue.put(ticket, self._limits().queue_rows)
+        except Overloaded:
             ticket.forget()
             raise
         self._leases += 1
@@ -103,11 +115,12 @@ class Pool:
     async def close(self, grace_seconds: float = 1.0) -> None:
         """End every worker; requests still here fail with WorkerDied."""
         self._closed = True
-        if self._filling is not None:
-            self._filling.cancel()
-            await asyncio.gather(self._filling, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+        await self.crew.close(grace_seconds)
         seats, self._seats = self._seats, []
-        for ticket in [*self._queue.clear(), *(ticket for seat in seats for ticket in seat.leave())]:
+        running = [ticket for seat in seats for ticket in seat.leave() if ticket is not None]
+        for ticket in [*self._queue.clear(), *running]:
             ticket.fail(
                 WorkerDied("the version was unloaded while this request was in it", reason="not_ready")
             )
@@ -115,14 +128,16 @@ class Pool:
         await asyncio.gather(*(seat.worker.close(grace_seconds) for seat in seats))
 
     def fill(self) -> None:
-        """Bring the number of workers to what the settings say; idempotent."""
-        if not self._closed and (self._filling is None or self._filling.done()):
-            self._filling = self._loop.create_task(self._fill(), name=f"fill {self.spec.version}")
+        """Bring the number of workers to what it should be; idempotent."""
+        while len(self._seats) > self._wanted():
+            surplus = next((seat for seat in reversed(self._seats) if not seat.busy), self._seats[-1])
+            self._seats.remove(surplus)
+            surplus.retire()
+        self.crew.fill()
 
     async def renew(self, spec: LoadSpec) -> VersionInfo:
         """Replace every worker by one loaded from `spec`: the new one first, then the old ones go."""
-        self.spec = spec
-        fresh = await self._loader.load(spec, deadline_seconds=self._load_deadline_seconds())
+        fresh = await self.crew.renew(spec)
         old, self._seats = self._seats, []
         self._seat(fresh)
         for seat in old:
@@ -130,48 +145,64 @@ class Pool:
         self.fill()
         return fresh.info
 
-    async def _fill(self) -> None:
-        while len(self._seats) != (wanted := self._limits().workers):
-            if len(self._seats) > wanted:
-                self._seats.pop().retire()
-                continue
-            step = min(self._barren_deaths, len(REPLACEMENT_BACKOFF_SECONDS) - 1)
-            await asyncio.sleep(REPLACEMENT_BACKOFF_SECONDS[step])
-            try:
-                worker = await self._loader.load(self.spec, deadline_seconds=self._load_deadline_seconds())
-            except RouterError as error:
-                self._barren_deaths += 1
-                self.last_error = str(error)
-                continue
-            self.last_error = ""
-            self._seat(worker)
-        if self._short_since is not None:
-            seconds = self._loop.time() - self._short_since
-            self._short_since = None
-            self._recorder.record(WorkerReplaced(self.spec.version, seconds))
+    def _wanted(self) -> int:
+        return self._limits().workers + self._relief.extra
 
     def _seat(self, worker: Servable) -> None:
-        seat = Seat(worker, self._loop, lambda: self._limits().predict_timeout_seconds, self._answered)
+        seat = Seat(
+            worker,
+            self._loop,
+            lambda: self._limits().predict_timeout_seconds,
+            self._answered,
+            self._dispatch,
+        )
         self._seats.append(seat)
         worker.exited.add_done_callback(lambda _: self._ended(seat))
         self._dispatch()
 
     def _dispatch(self) -> None:
         free = [seat for seat in self._seats if not seat.busy]
+        at_once = self._admission.requests_at_once()
+        worthless_before = self._loop.time() + self._admission.fastest_seconds
         for position, seat in enumerate(free):
             if not self._queue:
                 return
             # An even share per free worker: one worker must not take what another could start now.
-            if frame := self._queue.take(-(-len(self._queue) // (len(free) - position))):
+            share = -(-len(self._queue) // (len(free) - position))
+            if frame := self._queue.take(min(share, at_once), worthless_before):
                 seat.start(frame)
+        if self._looking is None and not self._closed and self._is_production():
+            self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Relieve the version of predicts that hold others up."""
+        self._looking = None
+        typical = self._admission.typical_seconds
+        stuck = [seat for seat in self._seats if is_stuck(seat.running_seconds(), typical)]
+        for seat in stuck:
+            self._queue.put_back(seat.give_back())
+        before, waiting = self._relief.extra, len(self._queue)
+        self._relief.look(
+            self._loop.time(),
+            stuck=len(stuck),
+            workers=len(self._seats),
+            wanted=self._wanted(),
+            waiting=waiting,
+        )
+        if self._relief.extra != before:
+            self.fill()
+        if waiting or self._relief.extra or any(seat.busy for seat in self._seats):
+            self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
+        self._dispatch()
 
     def _answered(self, ticket: Ticket, answer: Answer, started_at: float) -> None:
-        self._barren_deaths = 0
+        self.crew.answered()
+        self._admission.learn(self._loop.time() - started_at, answer.rows, ticket.size)
         self._recorder.record(
             Predicted(
-                self.spec.version.model,
+                self.crew.spec.version.model,
                 ticket.alias,
-                self.spec.version,
+                self.crew.spec.version,
                 predict_seconds=answer.predict_seconds,
                 queue_seconds=started_at - ticket.queued_at,
                 rows=answer.rows,
@@ -179,7 +210,7 @@ class Pool:
                 scores=answer.scores,
             )
         )
-        ticket.resolve(replace(answer, scores=None) if answer.scores else answer)
+        ticket.resolve(answer)
         self._work_ended()
         self._dispatch()
 
@@ -189,21 +220,25 @@ class Pool:
         if running is not None:
             running.fail(fault)
             self._work_ended()
-        if seat not in self._seats:  # retired, or the pool is closed: nobody replaces it
-            self._queue.put_back(unstarted)
-            self._dispatch()
-            return
-        self._seats.remove(seat)
-        if not seat.answered:
-            self._barren_deaths += 1
-        if self._short_since is None:
-            self._short_since = self._loop.time()
-        self._recorder.record(
-            WorkerEnded(self.spec.version, seat.end_reason, str(seat.worker.exited.result()))
-        )
         self._queue.put_back(unstarted)
+        if seat in self._seats:  # else it was retired, or the pool is closed: nobody replaces it
+            self._seats.remove(seat)
+            self.crew.lost(answered=seat.answered)
+            self._recorder.record(
+                WorkerEnded(self.crew.spec.version, seat.end_reason, str(seat.worker.exited.result()))
+            )
+            if seat.end_reason in CRASHES:
+                self._on_crash()
+            self.fill()
+            if not self._seats:
+                self._send_away()
         self._dispatch()
-        self.fill()
+
+    def _send_away(self) -> None:
+        """Requests that another version can answer do not wait for a new worker."""
+        for ticket in self._queue.take_unwaiting():
+            ticket.fail(NotReady("this version has no worker", reason="not_ready"))
+            self._work_ended()
 
     def _work_ended(self) -> None:
         self._leases -= 1

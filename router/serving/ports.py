@@ -59,3 +59,19 @@ class Source(Protocol):
 
         `aliases` maps roles to the registry's names for them. Raises RegistryError.
         """
+
+
+class Limits(Protocol):
+    """The settings a pool obeys; read at each use, because they may change while it serves."""
+
+    @property
+    def workers(self) -> int:
+        """Processes per version."""
+
+    @property
+    def predict_timeout_seconds(self) -> float:
+        """How long one predict may run before its worker is ended."""
+
+    @property
+    def queue_rows(self) -> int:
+        """Rows that may wait for a version."""

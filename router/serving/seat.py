@@ -19,7 +19,9 @@ class Seat:
         loop: asyncio.AbstractEventLoop,
         predict_timeout_seconds: Callable[[], float],
         on_answer: Callable[[Ticket, Answer, float], None],
+        on_free: Callable[[], None],
     ) -> None:
+        """`on_answer(ticket, answer, started_at)`; `on_free` when its last answer was for nobody."""
         self.worker = worker
         self.answered = False
         """True once the worker has answered anything."""
@@ -27,7 +29,9 @@ class Seat:
         self._loop = loop
         self._predict_timeout_seconds = predict_timeout_seconds
         self._on_answer = on_answer
-        self._frame: list[Ticket] = []
+        self._on_free = on_free
+        self._frame: list[Ticket | None] = []
+        """What was sent; None for what was given back since, which the worker predicts for nobody."""
         self._position = 0
         self._running_since = 0.0
         self._started_at = 0.0
@@ -40,9 +44,19 @@ class Seat:
         """True while a request of the last frame is unanswered."""
         return bool(self._frame)
 
+    def running_seconds(self) -> float:
+        """How long the predict that runs now has run; 0.0 when none does."""
+        return self._loop.time() - self._running_since if self._frame else 0.0
+
+    def give_back(self) -> list[Ticket]:
+        """Hand out what was sent and has not begun: another worker may be sooner than this predict ends."""
+        waiting = [ticket for ticket in self._frame[self._position + 1 :] if ticket is not None]
+        self._frame[self._position + 1 :] = [None] * (len(self._frame) - self._position - 1)
+        return waiting
+
     def start(self, frame: list[Ticket]) -> None:
         """Send one frame to the worker, which is not busy."""
-        self._frame, self._position = frame, 0
+        self._frame, self._position = [*frame], 0
         self._begin()
         if self._timer is None:
             self._watch()
@@ -54,7 +68,7 @@ class Seat:
         if not self.busy:
             self._let_go()
 
-    def leave(self) -> list[Ticket]:
+    def leave(self) -> list[Ticket | None]:
         """Stop watching and hand out what is unanswered."""
         unanswered, self._frame = self._frame[self._position :], []
         self._stop_watching()
@@ -63,7 +77,8 @@ class Seat:
     def last_frame(self) -> tuple[Ticket | None, list[Ticket]]:
         """After the worker ended: the request that ran in it, and those it had not started."""
         unanswered = self.leave()
-        return (unanswered[0], unanswered[1:]) if unanswered else (None, [])
+        unstarted = [ticket for ticket in unanswered[1:] if ticket is not None]
+        return (unanswered[0], unstarted) if unanswered else (None, [])
 
     def obituary(self) -> RequestRefused:
         """What the caller of the running request is told after the worker ended."""
@@ -85,7 +100,10 @@ class Seat:
             self._frame, self._position = [], 0
             if self._retiring:
                 self._let_go()
-        self._on_answer(ticket, answer, started_at)
+        if ticket is not None:
+            self._on_answer(ticket, answer, started_at)
+        elif not self._frame:
+            self._on_free()
 
     def _begin(self) -> None:
         self._running_since, self._started_at = self._loop.time(), perf_counter()

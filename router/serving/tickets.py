@@ -9,23 +9,50 @@ from router.core.ids import Alias
 from router.core.work import Answer, Query
 from router.errors import DeadlineExceeded, Overloaded, RouterError
 
-MAX_QUEUED_REQUESTS = 4096
-MAX_QUEUED_BYTES = 256 << 20
+MAX_QUEUED_BYTES = 128 << 20
+"""Of the bodies that wait for one version; the last one may stand over it."""
 MAX_FRAME_REQUESTS = 64
 MAX_FRAME_BYTES = 8 << 20
+_FEW_HUSKS = 64
+_NOTHING = Query(b"", None)
 
 
 class Ticket:
     """One request at one version. `answer` is what the caller waits for; the lease may outlive it."""
 
-    __slots__ = ("_timer", "alias", "answer", "query", "queued_at")
+    __slots__ = (
+        "_timer",
+        "alias",
+        "answer",
+        "expires_at",
+        "on_abandoned",
+        "query",
+        "queued_at",
+        "rows",
+        "size",
+        "waits",
+    )
 
     def __init__(
-        self, query: Query, alias: Alias, loop: asyncio.AbstractEventLoop, expires_at: float
+        self,
+        query: Query,
+        alias: Alias,
+        loop: asyncio.AbstractEventLoop,
+        expires_at: float,
+        *,
+        rows: int = 1,
+        waits: bool = True,
     ) -> None:
+        """`rows` as estimated; `waits` False: another version can answer, so it awaits no new worker."""
         self.query = query
         self.alias = alias
         self.queued_at = perf_counter()
+        self.expires_at = expires_at
+        self.rows = rows
+        self.size = len(query.body)
+        self.waits = waits
+        self.on_abandoned: Callable[[Ticket], None] | None = None
+        """Called once when nobody waits for it any more, while it is in a queue."""
         self.answer: asyncio.Future[Answer] = loop.create_future()
         self._timer = loop.call_at(expires_at, self._expire)
 
@@ -50,53 +77,104 @@ class Ticket:
         """The caller went away."""
         self._timer.cancel()
         self.answer.cancel()
+        self._leave()
 
     def _expire(self) -> None:
         self.fail(DeadlineExceeded("no answer within the time this request had", reason="timeout"))
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.on_abandoned is not None:
+            self.on_abandoned(self)
 
 
 class TicketQueue:
-    """Tickets that wait for a free worker, bounded in number and in bytes."""
+    """Tickets that wait for a free worker, bounded in rows and in bytes. Who gave up takes no room."""
 
     def __init__(self, on_dropped: Callable[[], None]) -> None:
+        """`on_dropped` is called for each ticket that leaves without having been taken."""
         self._tickets: deque[Ticket] = deque()
+        self._husks = 0
+        """Abandoned tickets that still are in the deque; they hold no body and no lease."""
+        self._rows = 0
         self._bytes = 0
         self._on_dropped = on_dropped
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return len(self._tickets) - self._husks
 
-    def put(self, ticket: Ticket) -> None:
-        """Append. Raises Overloaded at the bound."""
-        if len(self._tickets) >= MAX_QUEUED_REQUESTS or self._bytes >= MAX_QUEUED_BYTES:
+    def put(self, ticket: Ticket, most_rows: int) -> None:
+        """Append. Raises Overloaded at the bound, which the last ticket may pass: a large one must fit."""
+        if self._rows >= most_rows or self._bytes >= MAX_QUEUED_BYTES:
             raise Overloaded("the queue of this version is full", reason="overloaded")
-        self._tickets.append(ticket)
-        self._bytes += len(ticket.query.body)
+        self._tickets.append(self._entered(ticket))
 
     def put_back(self, tickets: list[Ticket]) -> None:
         """Return tickets to the front, in their order: they were sent to a worker that ended before them."""
-        self._tickets.extendleft(reversed(tickets))
-        self._bytes += sum(len(ticket.query.body) for ticket in tickets)
+        for ticket in reversed(tickets):
+            if ticket.abandoned:
+                self._on_dropped()
+            else:
+                self._tickets.appendleft(self._entered(ticket))
 
-    def take(self, share: int) -> list[Ticket]:
-        """Up to `share` waiting tickets, one frame's worth at most; abandoned ones are dropped on the way."""
+    def take(self, share: int, expires_after: float) -> list[Ticket]:
+        """Up to `share` waiting tickets, one frame's worth at most.
+
+        One that expires before the loop's time `expires_after` is dropped: its answer would be for nobody.
+        """
         frame: list[Ticket] = []
         size = 0
         while self._tickets and len(frame) < min(share, MAX_FRAME_REQUESTS):
             ticket = self._tickets[0]
-            length = len(ticket.query.body)
-            if frame and size + length > MAX_FRAME_BYTES:
+            if frame and size + ticket.size > MAX_FRAME_BYTES:
                 break
             self._tickets.popleft()
-            self._bytes -= length
-            if ticket.abandoned:
+            if ticket.on_abandoned is None:
+                self._husks -= 1
+                continue
+            self._left(ticket)
+            if ticket.expires_at < expires_after:
+                ticket.fail(DeadlineExceeded("its time would be over before its answer", reason="timeout"))
                 self._on_dropped()
                 continue
             frame.append(ticket)
-            size += length
+            size += ticket.size
         return frame
+
+    def take_unwaiting(self) -> list[Ticket]:
+        """Take out those that must not wait for a worker to come."""
+        gone = [ticket for ticket in self._tickets if not ticket.waits and not ticket.abandoned]
+        if gone:
+            kept = [ticket for ticket in self._tickets if ticket.waits and not ticket.abandoned]
+            for ticket in gone:
+                self._left(ticket)
+            self._tickets, self._husks = deque(kept), 0
+        return gone
 
     def clear(self) -> list[Ticket]:
         """Take everything out."""
-        tickets, self._tickets, self._bytes = list(self._tickets), deque(), 0
+        tickets = [ticket for ticket in self._tickets if not ticket.abandoned]
+        for ticket in tickets:
+            self._left(ticket)
+        self._tickets, self._husks = deque(), 0
         return tickets
+
+    def _entered(self, ticket: Ticket) -> Ticket:
+        ticket.on_abandoned = self._abandoned
+        self._rows += ticket.rows
+        self._bytes += ticket.size
+        return ticket
+
+    def _left(self, ticket: Ticket) -> None:
+        ticket.on_abandoned = None
+        self._rows -= ticket.rows
+        self._bytes -= ticket.size
+
+    def _abandoned(self, ticket: Ticket) -> None:
+        self._left(ticket)
+        ticket.query = _NOTHING
+        self._husks += 1
+        if self._husks > max(_FEW_HUSKS, len(self._tickets) // 2):  # amortised: a constant time per ticket
+            self._tickets = deque(t for t in self._tickets if t.on_abandoned is not None)
+            self._husks = 0
+        self._on_dropped()

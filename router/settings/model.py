@@ -82,6 +82,10 @@ class ModelSettings(BaseModel):
     """One predict running; only this ends a worker."""
     workers: Annotated[int, Field(ge=1, le=64), HOT] = 1
     """Processes per version."""
+    max_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 100_000
+    """Rows of one request; above it 413."""
+    queue_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 10_000
+    """Rows that may wait for one version, estimated from the bytes of the requests; above it 503."""
     model_error_status: Annotated[Literal[500, 400], HOT] = 500
     """HTTP status when a version raises: 500, or 400 as MLflow's own server."""
     direct_access: Annotated[bool, HOT] = False

@@ -5,8 +5,8 @@ from time import perf_counter
 
 from aiohttp import web
 
-from router.core.events import Answered, Rejected
 from router.core.ids import Alias
+from router.core.request_events import Answered, Rejected
 from router.core.routing import Reason
 from router.core.work import Answer, Query
 from router.errors import ModelNotConfigured, RequestRefused

@@ -7,10 +7,12 @@ far a request came without copying a line of MLflow's path.
 
 import functools
 from collections.abc import Mapping, Sized
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from mlflow.pyfunc import PyFuncModel
@@ -27,6 +29,10 @@ class _Stopped(BaseException):
     """Carries a failure past MLflow's handlers, which would quote the request; so it is no `Exception`."""
 
 
+class _TooManyRows(Exception):
+    """The request has more rows than one request may have."""
+
+
 class Trip:
     """How far one request came."""
 
@@ -37,6 +43,8 @@ class Trip:
     """What the signature or the version raised."""
     predictions: Any = None
     rows = 0
+    max_rows: int | None = None
+    """Rows the request may have."""
     seconds = 0.0
     """Time inside the version's predict."""
 
@@ -66,6 +74,7 @@ class Scorer:
     def answer(self, query: Query) -> Answer:
         """The version's answer. Raises nothing, whatever the version does short of ending the process."""
         trip = self.begin()
+        trip.max_rows = query.max_rows
         # MLflow's server fails on a request without Content-Type; everything it accepts is JSON by default.
         content_type = JSON if query.content_type is None else query.content_type
         try:
@@ -86,9 +95,12 @@ class Scorer:
             rows=trip.rows,
             predict_seconds=trip.seconds,
             scores=count(trip.predictions, self.scores) if self.scores else None,
+            answer_rows=_answer_rows(trip.predictions),
         )
 
     def _failed(self, trip: Trip, error: BaseException) -> Answer:
+        if isinstance(error, _TooManyRows):
+            return replace(refusal(MlflowException("", BAD_REQUEST), f"Invalid input: {error}"), status=413)
         if trip.predicted:
             self._complaints.note("its answer cannot be written as JSON", error)
             return _model_error(trip, "The version's answer cannot be written as JSON")
@@ -134,6 +146,9 @@ class _Probe:
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """The version's predictions; MLflow calls this with what it decoded."""
         trip = self.trip
+        if trip.max_rows is not None and (rows := _rows(data)) > trip.max_rows:
+            trip.failure = _TooManyRows(f"{rows} rows are more than one request may have, {trip.max_rows}")
+            raise _Stopped
         try:
             trip.predictions = self._model.predict(data, params=params)
         except BaseException as error:
@@ -150,3 +165,10 @@ def _rows(data: Any) -> int:
     if isinstance(data, np.ndarray) and not data.ndim:
         return 1
     return len(data) if isinstance(data, Sized) and not isinstance(data, (str, bytes)) else 1
+
+
+def _answer_rows(predictions: Any) -> int | None:
+    """Rows of an answer; None for what has none, such as a text, a mapping or a single value."""
+    if isinstance(predictions, np.ndarray):
+        return len(predictions) if predictions.ndim else None
+    return len(predictions) if isinstance(predictions, (list, tuple, pd.DataFrame, pd.Series)) else None

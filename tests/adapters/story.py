@@ -12,20 +12,16 @@ from router.core.events import (
     AliasAspired,
     AliasBound,
     AliasUnbound,
-    Answered,
-    CanaryFaulted,
+    BreakerClosed,
+    BreakerOpened,
     ChildRestarted,
     ConfigApplied,
     ConfigRejected,
     Event,
-    FellBack,
     LoadRefused,
     ModelRemoved,
     Polled,
-    Predicted,
     ReadinessChanged,
-    Rejected,
-    Routed,
     SplitInForce,
     TickFailed,
     VersionDraining,
@@ -35,6 +31,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
@@ -122,6 +119,8 @@ def one_of_each(model: str = "m") -> list[Event]:
         CanaryFaulted(model, CANARY, canary, "error"),
         answered(CANARY, 8, outcome="fallback", model=model),
         Rejected(model, "too_large"),
+        BreakerOpened(model, CANARY, canary, "25 of its last 50 requests were faults", 80, 25, 0),
+        BreakerClosed(model, CANARY, canary, "the split changed"),
         WorkerEnded(canary, "signal", "signal 9 (SIGKILL)"),
         WorkerReplaced(canary, 0.04),
         AliasAspired(model, CANARY, canary, broken),

@@ -11,7 +11,6 @@ import pytest
 from router.adapters.log import FanOut, LogRecorder, configure_logging
 from router.core.events import (
     AliasAspired,
-    CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
     Event,
@@ -19,11 +18,10 @@ from router.core.events import (
     ModelRemoved,
     Polled,
     ReadinessChanged,
-    Rejected,
-    Routed,
     TickFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.request_events import CanaryFaulted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import answered, bound, count_scores_of, goodbye, one_of_each, predicted, split
 
@@ -71,6 +69,8 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "alias bound",
         "ready",
         "canary at fault, production answered; said once per version and kind",
+        "breaker open, production has the canary's share",
+        "breaker reset",
         "worker ended",
         "workers complete again",
         "the registry names another version",

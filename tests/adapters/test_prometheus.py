@@ -11,24 +11,19 @@ from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
-    Answered,
-    CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
     Event,
-    FellBack,
     LoadRefused,
     ModelRemoved,
     Polled,
-    Predicted,
     ReadinessChanged,
-    Rejected,
-    Routed,
     SplitInForce,
     VersionGone,
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import (
     SPEC,

@@ -11,20 +11,15 @@ from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.events import (
     AliasUnbound,
-    Answered,
-    CanaryFaulted,
     Event,
-    FellBack,
     LoadRefused,
     Polled,
-    Predicted,
-    Rejected,
-    Routed,
     SplitInForce,
     VersionGone,
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import (
     Clock,

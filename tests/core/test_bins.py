@@ -203,3 +203,22 @@ def test_edges_rise_and_end_at_high_or_the_range_is_refused(low: float, width: f
 def test_a_range_without_distinct_bins_is_refused(build: Callable[[], ScoreSpec]) -> None:
     with pytest.raises(ValueError, match=r"bins must|a range is"):
         build()
+
+
+@pytest.mark.parametrize(
+    ("values", "non_numeric", "all_nan"),
+    [
+        ([math.nan], 0, True),
+        ([math.nan] * 40, 0, True),
+        ([math.nan, 0.5], 0, False),
+        ([math.nan, math.inf], 0, False),
+        ([math.nan], 1, False),
+        ([], 0, False),
+        ([], 3, False),
+        ([7.0], 0, False),
+    ],
+)
+def test_scores_are_all_nan_when_there_are_some_and_each_is(
+    values: list[float], non_numeric: int, all_nan: bool
+) -> None:
+    assert count_scores(np.array(values), ScoreSpec(), non_numeric=non_numeric).all_nan is all_nan

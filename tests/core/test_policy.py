@@ -135,3 +135,12 @@ def test_a_version_stays_while_any_alias_is_bound_to_it() -> None:
 def test_memory_is_freed_before_more_is_taken() -> None:
     """Of two things to do, letting go comes before loading."""
     assert look({P: V1, C: V3}, {P: V1}, {V1: READY, V2: READY}) == Unload(V2)
+
+
+@pytest.mark.parametrize("state", [State.NEW, State.GONE, State.DRAINING])
+def test_production_that_the_registry_no_longer_names_is_brought_back(state: State) -> None:
+    """It stays bound, so it must serve. From ERROR it becomes NEW by itself, after its wait."""
+    bound = {PRODUCTION: VersionId("sentiment", 1)}
+    snapshot = Snapshot(aspired={}, bound=bound, states={bound[PRODUCTION]: state})
+
+    assert next_action(snapshot) == Load(bound[PRODUCTION])

@@ -56,7 +56,7 @@ class Gateway:
                 ready = self.states[version] is State.READY
                 self.states[version] = State.DRAINING if ready else State.GONE
             case Load(version):
-                assert version in self.aspired.values()
+                assert version in {*self.aspired.values(), *self.bound.values()}
                 if self.states.get(version) is State.DRAINING:
                     self.states[version] = State.READY
                 else:
@@ -103,6 +103,8 @@ def test_from_any_snapshot_a_fixed_point_is_reached(gateway: Gateway, order: lis
     for alias, version in gateway.aspired.items():
         assert gateway.bound.get(alias) == version or gateway.states[version] is State.ERROR
     assert set(gateway.bound) <= {*gateway.aspired, PRODUCTION}
+    for version in gateway.bound.values():
+        assert gateway.states[version] in (State.READY, State.ERROR), "bound, and nothing brings it back"
     wanted = {*gateway.aspired.values(), *gateway.bound.values()}
     assert {v for v, state in gateway.states.items() if state is not State.GONE} <= wanted
 

@@ -73,13 +73,14 @@ def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionI
             st.floats(0, allow_infinity=False),
             *[counts] * 4,
         ),
+        answer_rows=st.none() | counts,
     ),
 )
 def test_an_answer_arrives_as_it_was_sent(index: int, answer: Answer) -> None:
     assert wire.answer_of(sent(*wire.answer_frame(index, answer))) == (index, answer)
 
 
-@given(st.lists(st.builds(Query, st.binary(), st.none() | text), max_size=5))
+@given(st.lists(st.builds(Query, st.binary(), st.none() | text, st.none() | counts), max_size=5))
 def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
     assert wire.queries_of(sent(*wire.predict_frame(queries))) == queries
 

@@ -35,6 +35,7 @@ class Load:
     clients: int = 32
     rate: float = 300.0
     keys: int = 1000
+    body: bytes = BODY
     seen: list[Seen] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -76,7 +77,7 @@ class Load:
         sent_at = time.monotonic()
         headers = {"X-Request-Key": key, "Content-Type": "application/json"}
         try:
-            async with session.post("/invocations", data=BODY, headers=headers) as answer:
+            async with session.post("/invocations", data=self.body, headers=headers) as answer:
                 body = await answer.read()
                 told = answer.headers
                 return Seen(

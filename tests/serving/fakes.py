@@ -26,7 +26,8 @@ class FakeWorker:
 
     def __init__(self, version: VersionId, world: "FakeWorld") -> None:
         self.version, self.world = version, world
-        self.info, self.pid = replace(INFO), next(self.pids)
+        self.info = replace(INFO, phase_seconds={"load": world.load_seconds})
+        self.pid = next(self.pids)
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.frames: list[list[Query]] = []
         self._unanswered: list[tuple[int, Query]] = []
@@ -65,6 +66,8 @@ class FakeWorld:
     aspired: dict[str, dict[Alias, VersionId]] = field(default_factory=dict)
     registry_down: bool = False
     held: bool = False
+    load_seconds: float = 0.01
+    """What workers say their load took; it takes none of it."""
     slow_loads: asyncio.Event | None = None
     broken: set[VersionId] = field(default_factory=set)
     unfetchable: set[VersionId] = field(default_factory=set)

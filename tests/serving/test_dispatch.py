@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from router.core.events import CanaryFaulted, FellBack
+from router.core.bins import ScoreCounts
 from router.core.ids import CANARY, PRODUCTION
+from router.core.request_events import CanaryFaulted, FellBack
 from router.core.routing import Reason
 from router.core.work import Answer, Query, Verdict
 from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, WorkerDied
@@ -18,6 +19,9 @@ from tests.serving.fakes import Facts, FakeWorld, until
 QUERY = Query(b"{}", None)
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under the salt `sentiment`
 CRASHED = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+NAN_SCORE = ScoreCounts((0,) * 20, nan=1)
+ALL_NAN = Answer(Verdict.OK, 200, b"[NaN]", "application/json", 1, 0.0, NAN_SCORE, 1)
+SHORT = Answer(Verdict.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
 REFUSED = Answer(Verdict.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
 
 
@@ -57,6 +61,70 @@ async def test_a_request_that_production_refuses_too_is_the_callers_fault(
 
     assert (served.result, served.outcome) == (REFUSED, "client_error")
     assert facts.of(CanaryFaulted) == []
+
+
+@pytest.mark.parametrize("answer", [ALL_NAN, SHORT], ids=["all NaN", "wrong length"])
+async def test_an_answer_that_can_not_be_one_is_answered_by_production_and_counted(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts, answer: Answer
+) -> None:
+    world.answers[V2] = answer
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (body_of(served.result), served.outcome) == (b"v1", "fallback")
+    assert facts.of(CanaryFaulted) == [CanaryFaulted("sentiment", CANARY, V2, "invalid_output")]
+    assert facts.of(FellBack)[0].reason == "invalid_output"
+
+
+async def test_an_invalid_output_where_production_refuses_is_the_callers_fault(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    world.answers = {V1: REFUSED, V2: ALL_NAN}
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.result, served.outcome) == (REFUSED, "client_error")
+    assert facts.of(CanaryFaulted) == []
+
+
+async def test_an_invalid_output_where_production_crashes_is_a_model_error(
+    dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    world.answers = {V1: CRASHED, V2: SHORT}
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.result, served.outcome) == (CRASHED, "model_error")
+
+
+async def test_a_canary_that_answers_nan_where_production_does_too_is_innocent(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    world.answers = {V1: ALL_NAN, V2: ALL_NAN}
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.answered.alias, served.outcome) == (PRODUCTION, "fallback")
+    assert facts.of(CanaryFaulted) == []
+
+
+async def test_a_model_that_answers_any_length_is_asked_twice_only_once(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    """A forecast answers more rows than it was given. Production's own answers tell."""
+    world.answers = {V1: SHORT, V2: SHORT}
+    for _ in range(3):
+        served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.answered.alias, served.outcome) == (CANARY, "ok")
+    assert len(facts.of(FellBack)) == 1
+    assert facts.of(CanaryFaulted) == []
+
+
+async def test_without_fallback_an_odd_answer_is_the_callers(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    serving.apply({"sentiment": settings(split={"production": 50, "canary": 50}, fallback="none")})
+    world.answers[V2] = ALL_NAN
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.result, served.outcome) == (ALL_NAN, "ok")
 
 
 async def test_a_canary_killed_under_a_request_costs_its_caller_nothing(
@@ -199,3 +267,13 @@ def test_a_canary_has_half_the_callers_time_until_production_is_known() -> None:
     assert patience.seconds(60, None) == pytest.approx(6.0)
     assert patience.seconds(10, None) == 5.0
     assert patience.seconds(10, 0.5) == 0.5
+
+
+async def test_both_versions_are_told_how_many_rows_a_request_may_have(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    serving.apply({"sentiment": settings(split={"production": 50, "canary": 50}, max_rows=7)})
+    world.answers[V2] = CRASHED
+    await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert [worker.frames[0][0].max_rows for worker in world.workers] == [7, 7]

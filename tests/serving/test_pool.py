@@ -2,30 +2,53 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from router.core.events import WorkerEnded, WorkerReplaced
 from router.core.ids import PRODUCTION
 from router.core.work import LoadSpec, Query
-from router.errors import DeadlineExceeded, Overloaded, WorkerDied
+from router.errors import DeadlineExceeded, NotReady, Overloaded, WorkerDied
 from router.serving import tickets
 from router.serving.pool import Pool
 from tests.serving.conftest import V1, settings
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.serving.fakes import Facts, FakeWorker, FakeWorld, ok, until
 
 
 @pytest.fixture
-async def pool(world: FakeWorld, facts: Facts) -> AsyncIterator[Pool]:
-    limits = settings(predict_timeout_seconds=0.1)
-    pool = Pool(LoadSpec(V1, "/cache", None), world, lambda: limits, facts, load_deadline_seconds=lambda: 5.0)
+def limits() -> dict[str, Any]:
+    """Settings that a test may change while its pool serves."""
+    return {"predict_timeout_seconds": 0.1}
+
+
+@pytest.fixture
+def roles() -> set[str]:
+    """Holds `production` while the version is bound to it."""
+    return set()
+
+
+@pytest.fixture
+async def pool(
+    world: FakeWorld, facts: Facts, limits: dict[str, Any], roles: set[str]
+) -> AsyncIterator[Pool]:
+    pool = Pool(
+        LoadSpec(V1, "/cache", None),
+        world,
+        lambda: settings(**limits),
+        facts,
+        load_deadline_seconds=lambda: 5.0,
+        is_production=lambda: "production" in roles,
+    )
     await pool.start()
     yield pool
     await pool.close(0.0)
 
 
-def ask(pool: Pool, body: bytes = b"{}", seconds: float = 5.0) -> tickets.Ticket:
-    return pool.submit(Query(body, None), PRODUCTION, asyncio.get_running_loop().time() + seconds)
+def ask(pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = True) -> tickets.Ticket:
+    expires_at = asyncio.get_running_loop().time() + seconds
+    return pool.submit(Query(body, None), PRODUCTION, expires_at, waits=waits)
 
 
 async def test_what_queued_up_while_the_worker_was_busy_is_the_next_frame(
@@ -95,7 +118,7 @@ async def test_callers_are_told_when_their_time_is_over_and_the_queue_forgets_th
     running, queued = ask(pool), ask(pool, seconds=0.01)
     with pytest.raises(DeadlineExceeded):
         await queued.answer
-    assert pool.leases == 2
+    assert pool.leases == 1
 
     world.workers[0].release()
     await running.answer
@@ -103,10 +126,8 @@ async def test_callers_are_told_when_their_time_is_over_and_the_queue_forgets_th
     assert sum(len(frame) for frame in world.workers[0].frames) == 1
 
 
-async def test_a_full_queue_refuses_at_once(
-    pool: Pool, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tickets, "MAX_QUEUED_REQUESTS", 2)
+async def test_a_full_queue_refuses_at_once(pool: Pool, world: FakeWorld, limits: dict[str, Any]) -> None:
+    limits["queue_rows"] = 2
     world.held = True
     for _ in range(3):  # one runs, two wait
         ask(pool)
@@ -129,7 +150,7 @@ async def test_a_queue_is_bounded_in_bytes_too(
 async def test_a_worker_that_dies_before_its_first_answer_backs_off(
     pool: Pool, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.serving.pool.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.05))
+    monkeypatch.setattr("router.serving.crew.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.05))
     loop = asyncio.get_running_loop()
     world.workers[0].kill()
     await until(lambda: len(world.workers) == 2)
@@ -149,3 +170,207 @@ async def test_a_closed_pool_leaves_no_worker_and_no_waiting_caller(pool: Pool, 
             await ticket.answer
     assert not world.alive(V1)
     assert pool.leases == 0
+
+
+async def test_who_gave_up_takes_no_room_in_the_queue(
+    pool: Pool, world: FakeWorld, limits: dict[str, Any]
+) -> None:
+    limits["queue_rows"] = 2
+    world.held = True
+    ask(pool)
+    for _ in range(500):  # each gives up before the next one comes
+        ask(pool).forget()
+    waiting = [ask(pool), ask(pool)]
+    assert (pool.queued, pool.leases) == (2, 3)
+    world.held = False
+    world.workers[0].release_all()
+    assert [(await ticket.answer).status for ticket in waiting] == [200, 200]
+    assert pool.leases == 0
+
+
+async def test_rows_are_learned_from_what_was_answered(
+    pool: Pool, world: FakeWorld, limits: dict[str, Any]
+) -> None:
+    """A row takes ten bytes here: a body of 1 000 bytes counts as 100 rows of the queue."""
+    limits["queue_rows"] = 150
+    world.answers[V1] = replace(ok(V1), rows=10)
+    for _ in range(8):
+        await ask(pool, b"x" * 100).answer
+    world.held = True
+    ask(pool)
+    ask(pool, b"x" * 1000)
+    ask(pool, b"x" * 1000)
+    with pytest.raises(Overloaded):
+        ask(pool)
+
+
+async def test_one_request_of_any_size_has_room_in_an_empty_queue(
+    pool: Pool, world: FakeWorld, limits: dict[str, Any]
+) -> None:
+    limits["queue_rows"] = 1
+    world.answers[V1] = replace(ok(V1), rows=100)
+    for _ in range(8):
+        await ask(pool, b"x" * 100).answer
+    world.held = True
+    ask(pool)
+    ask(pool, b"x" * 100_000)
+
+
+async def test_a_request_whose_time_will_be_over_is_not_predicted_for_nobody(
+    pool: Pool, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here no request was ever answered in less than half a second."""
+    monkeypatch.setattr(pool._admission, "learn", lambda *_: None)
+    pool._admission.fastest_seconds = 0.5
+    world.held = True
+    ask(pool)
+    hopeless, patient = ask(pool, seconds=0.3), ask(pool)
+    world.held = False
+    world.workers[0].release()
+
+    with pytest.raises(DeadlineExceeded):
+        await hopeless.answer
+    assert (await patient.answer).status == 200
+    assert sum(len(frame) for frame in world.workers[0].frames) == 2
+
+
+async def test_with_no_worker_alive_only_those_wait_whom_nobody_else_can_answer(
+    pool: Pool, world: FakeWorld
+) -> None:
+    world.held = True
+    running, queued, patient = ask(pool), ask(pool, waits=False), ask(pool)
+    world.held = False
+    world.slow_loads = asyncio.Event()
+    world.workers[0].kill()
+
+    with pytest.raises(WorkerDied):
+        await running.answer
+    with pytest.raises(NotReady):
+        await queued.answer
+    with pytest.raises(NotReady):
+        ask(pool, waits=False)
+    world.slow_loads.set()
+    assert (await patient.answer).status == 200
+    assert pool.leases == 0
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A predict is long after 20 ms, and extra workers stay for 50 ms."""
+    monkeypatch.setattr("router.core.relief.STUCK_SECONDS", 0.02)
+    monkeypatch.setattr("router.core.relief.KEPT_SECONDS", 0.05)
+    monkeypatch.setattr("router.serving.pool.LOOK_SECONDS", 0.005)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_endless_predict_of_production_is_relieved_and_its_batch_mates_go_elsewhere(
+    pool: Pool, world: FakeWorld, limits: dict[str, Any], roles: set[str]
+) -> None:
+    roles.add("production")
+    limits["predict_timeout_seconds"] = 5
+    world.held = True
+    first, endless, mate = ask(pool), ask(pool), ask(pool)
+    [stuck] = world.workers
+    stuck.release()  # the next frame holds `endless`, which now runs, and `mate` behind it
+    await first.answer
+    world.held = False
+
+    assert (await mate.answer).status == 200
+    assert not endless.answer.done()
+    assert [len(frame) for frame in stuck.frames] == [1, 2]
+    for _ in range(20):
+        assert (await ask(pool).answer).status == 200
+    assert len(world.alive(V1)) == 2
+
+    stuck.release_all()  # the endless one at last, and the mate again, for nobody
+    assert (await endless.answer).status == 200
+    assert pool.leases == 0
+    await until(lambda: len(world.alive(V1)) == 1)
+    assert (await ask(pool).answer).status == 200
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_two_extra_workers_are_the_most(
+    pool: Pool, world: FakeWorld, limits: dict[str, Any], roles: set[str]
+) -> None:
+    roles.add("production")
+    limits["predict_timeout_seconds"] = 5
+    world.held = True
+    for _ in range(20):
+        ask(pool)
+        await asyncio.sleep(0.01)
+    await until(lambda: len(world.alive(V1)) == 3)
+    await asyncio.sleep(0.1)
+    assert len(world.alive(V1)) == 3
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_canarys_endless_predict_is_not_relieved(pool: Pool, world: FakeWorld) -> None:
+    world.held = True
+    for _ in range(3):
+        ask(pool)
+    await asyncio.sleep(0.08)
+    assert len(world.workers) == 1
+
+
+async def test_production_that_loads_slowly_has_a_spare_that_stands_in_at_once(
+    pool: Pool, world: FakeWorld, roles: set[str]
+) -> None:
+    roles.add("production")
+    world.load_seconds = 1.5
+    world.workers[0].kill()
+    await until(lambda: pool.crew.spare)
+    spare = pool.crew.spare
+    assert spare is not None
+    world.slow_loads = asyncio.Event()  # nothing loads from here on
+    world.workers[1].kill()
+    await until(lambda: pool.workers == [spare], 0.5)
+
+    assert (await ask(pool).answer).status == 200
+    world.slow_loads.set()
+    await until(lambda: pool.crew.spare is not None)
+    assert pool.crew.spare is not spare
+
+
+async def test_a_spare_that_ends_is_loaded_again_and_one_nobody_needs_goes(
+    pool: Pool, world: FakeWorld, roles: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.serving.crew.REPLACEMENT_BACKOFF_SECONDS", (0.0,))
+    roles.add("production")
+    world.load_seconds = 1.5
+    world.workers[0].kill()
+    await until(lambda: pool.crew.spare)
+    spare = pool.crew.spare
+    assert isinstance(spare, FakeWorker)
+    spare.kill()
+    await until(lambda: pool.crew.spare not in (None, spare))
+
+    roles.clear()
+    pool.fill()
+    await until(lambda: len(world.alive(V1)) == 1)
+    assert pool.crew.spare is None
+
+
+async def test_a_canary_and_a_version_that_loads_fast_have_no_spare(
+    pool: Pool, world: FakeWorld, roles: set[str]
+) -> None:
+    pool.fill()
+    roles.add("production")
+    pool.fill()
+    await asyncio.sleep(0.02)
+    assert len(world.workers) == 1
+    roles.clear()
+    world.load_seconds = 5.0
+    world.workers[0].kill()
+    await until(lambda: world.alive(V1))
+    await asyncio.sleep(0.02)
+    assert len(world.workers) == 2
+
+
+async def test_a_closed_pool_leaves_no_spare(pool: Pool, world: FakeWorld, roles: set[str]) -> None:
+    roles.add("production")
+    world.load_seconds = 1.5
+    world.workers[0].kill()
+    await until(lambda: pool.crew.spare)
+    await pool.close(0.0)
+    assert not world.alive(V1)

@@ -3,16 +3,19 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow.pyfunc
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import invocations
 
 from router.core.work import Query, Verdict
+from router.worker import scoring
 from router.worker.load import Loaded
 from tests.worker.versions import command_query, text_query
 
@@ -187,3 +190,50 @@ def test_an_answer_tells_its_rows_time_and_scores(loaded: Get) -> None:
 
 def test_a_failure_tells_the_time_it_took(loaded: Get) -> None:
     assert loaded("commands").scorer.answer(command_query("fail:x")).predict_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("predictions", "rows"),
+    [
+        ([1, 2], 2),
+        (np.zeros((3, 2)), 3),
+        (np.float64(1), None),
+        (np.array(1.0), None),
+        (pd.DataFrame({"a": [1, 2]}), 2),
+        (pd.Series([1.0]), 1),
+        ("four", None),
+        ({"a": [1, 2]}, None),
+        (None, None),
+        ([], 0),
+    ],
+)
+def test_rows_of_an_answer_are_counted_where_it_has_rows(predictions: Any, rows: int | None) -> None:
+    assert scoring._answer_rows(predictions) == rows
+
+
+def test_an_answer_tells_the_rows_asked_for_and_the_rows_given(loaded: Get) -> None:
+    answer = loaded("plain").scorer.answer(text_query("good", "bad"))
+    assert (answer.rows, answer.answer_rows, answer.odd_length) == (2, 2, False)
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        (json_query({"dataframe_split": {"columns": ["text"], "data": [["a"], ["b"], ["c"]]}}), 3),
+        (json_query({"dataframe_records": [{"text": "a"}, {"text": "b"}]}), 2),
+        (Query(b"text\na\nb\nc\nd\n", CSV), 4),
+    ],
+    ids=["split", "records", "csv"],
+)
+def test_a_request_of_more_rows_than_allowed_is_refused_before_it_is_predicted(
+    loaded: Get, query: Query, rows: int
+) -> None:
+    scorer = loaded("plain").scorer
+    answer = scorer.answer(replace(query, max_rows=rows - 1))
+
+    assert (answer.status, answer.verdict, answer.rows) == (413, Verdict.CLIENT_ERROR, 0)
+    assert not scorer.trip.reached
+    assert json.loads(answer.body)["message"] == (
+        f"Invalid input: {rows} rows are more than one request may have, {rows - 1}."
+    )
+    assert scorer.answer(replace(query, max_rows=rows)).rows == rows

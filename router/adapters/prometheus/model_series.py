@@ -10,19 +10,15 @@ from router.core.events import (
     AliasAspired,
     AliasBound,
     AliasUnbound,
-    Answered,
-    CanaryFaulted,
-    FellBack,
     LoadRefused,
     Polled,
-    Predicted,
-    Routed,
     SplitInForce,
     VersionGone,
     VersionLoaded,
     WorkerEnded,
 )
 from router.core.ids import PRODUCTION, Alias
+from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Routed
 
 _REJECTIONS_AT_ZERO = ("invalid_body", "unknown_model", "too_large", "overloaded", "not_ready")
 REJECTIONS = (*_REJECTIONS_AT_ZERO, "no_key")

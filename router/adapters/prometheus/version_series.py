@@ -6,8 +6,9 @@ from router.adapters.prometheus.catalog import OTHER, REQUEST_SECONDS, Catalog, 
 from router.adapters.prometheus.scores import ScoreSeries
 from router.adapters.prometheus.series import Histogram, Scope, Value
 from router.core.bins import ScoreSpec
-from router.core.events import AliasBound, Predicted
+from router.core.events import AliasBound
 from router.core.ids import PRODUCTION
+from router.core.request_events import Predicted
 
 FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
 _CODES = {

@@ -1,0 +1,63 @@
+"""Whether one more request may join a version's queue. Pure: time comes in as an argument."""
+
+from collections import deque
+
+LEARNED_FROM = 64
+"""Answers that tell what a request costs."""
+_LOOK_EVERY = 8
+MANY = 1 << 20
+CALM_SECONDS = 1.0
+CALM_REQUESTS = 8
+"""A queue that is over in this time, or that is no more than these requests per worker, is always good."""
+BURST_SECONDS = 0.5
+"""How long after it was empty a queue takes requests beyond that: a burst comes once, overload stays."""
+FRAME_SECONDS = 0.05
+"""Work that is handed to a worker at once. What is handed over can not be dropped or given to another."""
+
+
+class Admission:
+    """Learns what requests cost one version, and refuses what would only make everybody wait."""
+
+    def __init__(self) -> None:
+        self.typical_seconds = 0.0
+        """Median time of one request in a worker, which one slow caller does not move; 0.0 until known."""
+        self.fastest_seconds = 0.0
+        """Least time of one request in a worker, among the last."""
+        self._seconds: deque[float] = deque(maxlen=LEARNED_FROM)
+        self._rows: deque[tuple[int, int]] = deque(maxlen=LEARNED_FROM)
+        self._rows_per_byte = 0.0
+        self._answers = 0
+        self._empty_at = 0.0
+
+    def learn(self, seconds: float, rows: int, size: int) -> None:
+        """One request of `size` bytes and `rows` rows (0: it was refused) took a worker `seconds`."""
+        self._seconds.append(seconds)
+        if rows and size:
+            self._rows.append((rows, size))
+        self._answers += 1
+        if self._answers <= _LOOK_EVERY or self._answers % _LOOK_EVERY == 0:
+            ordered = sorted(self._seconds)
+            self.fastest_seconds, self.typical_seconds = ordered[0], ordered[len(ordered) // 2]
+            rows_known, bytes_known = map(sum, zip(*self._rows, strict=True)) if self._rows else (0, 1)
+            self._rows_per_byte = rows_known / bytes_known
+
+    def rows_in(self, size: int) -> int:
+        """Rows of a request of `size` bytes, by those answered so far; at least 1."""
+        return max(1, round(size * self._rows_per_byte))
+
+    def admits(self, now: float, *, waiting: int, workers: int, seconds_left: float) -> bool:
+        """Whether a request with `seconds_left` may join `waiting` others before `workers` at `now`.
+
+        No, when it could not be answered in time. No, when the queue is longer than calm and has not been
+        empty for longer than a burst lasts: then it takes up no peak, it only makes every caller wait.
+        """
+        if waiting == 0:
+            self._empty_at = now
+            return True
+        wait = waiting * self.typical_seconds / max(workers, 1)
+        calm = max(CALM_SECONDS, CALM_REQUESTS * self.typical_seconds)
+        return wait <= seconds_left and (wait <= calm or now - self._empty_at <= BURST_SECONDS)
+
+    def requests_at_once(self) -> int:
+        """How many requests a worker is handed at once; at least 1."""
+        return max(1, int(FRAME_SECONDS / self.typical_seconds)) if self.typical_seconds else MANY

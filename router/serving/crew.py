@@ -1,0 +1,149 @@
+"""Where a version's workers come from: loads, a back-off for those that die young, and a warm spare."""
+
+import asyncio
+from collections.abc import Callable
+
+from router.core.events import Recorder, WorkerReplaced
+from router.core.work import LoadSpec, VersionInfo
+from router.errors import RouterError
+from router.serving.ports import Loader, Servable
+
+REPLACEMENT_BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
+"""Wait before the n-th replacement in a row of workers that ended before their first answer."""
+SPARE_FROM_SECONDS = 1.0
+"""A version that loads faster is replaced soon enough without a spare in memory."""
+
+
+class Crew:
+    """Loads workers while some are missing, and then one to spare."""
+
+    def __init__(
+        self,
+        spec: LoadSpec,
+        loader: Loader,
+        recorder: Recorder,
+        *,
+        missing: Callable[[], int],
+        join: Callable[[Servable], None],
+        may_spare: Callable[[], bool],
+        load_deadline_seconds: Callable[[], float],
+    ) -> None:
+        """`join` gets each new worker while `missing()` is above 0; `may_spare` allows one beyond."""
+        self.spec = spec
+        self.spare: Servable | None = None
+        """A READY worker that serves nobody until one is missing."""
+        self.last_error = ""
+        """Why the last load failed; empty when the crew is whole."""
+        self._loader = loader
+        self._recorder = recorder
+        self._missing = missing
+        self._join = join
+        self._may_spare = may_spare
+        self._load_deadline_seconds = load_deadline_seconds
+        self._loop = asyncio.get_running_loop()
+        self._load_seconds = 0.0
+        self._barren_deaths = 0
+        self._short_since: float | None = None
+        self._filling: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[object]] = set()
+        self._closed = False
+
+    async def first(self) -> VersionInfo:
+        """Load a worker and let it join. Raises LoadFailed, ChildLost or ChildTimeout."""
+        worker = await self._load()
+        self._join(worker)
+        return worker.info
+
+    async def renew(self, spec: LoadSpec) -> Servable:
+        """Load a worker from `spec`, which holds from now on; it has not joined. Raises as `first` does."""
+        self.spec = spec
+        worker = await self._load()
+        self._let_spare_go()
+        return worker
+
+    def fill(self) -> None:
+        """Bring as many workers as are missing, and a spare; idempotent."""
+        # The spare first, and not in the task: that one may wait, for a load or for a back-off.
+        while self.spare is not None and self._missing() > 0:
+            spare, self.spare = self.spare, None
+            self._join(spare)
+        if not self._closed and (self._filling is None or self._filling.done()):
+            self._filling = self._loop.create_task(self._fill(), name=f"fill {self.spec.version}")
+
+    def lost(self, *, answered: bool) -> None:
+        """A worker ended by itself; `answered` says whether it had answered anything before."""
+        if not answered:
+            self._barren_deaths += 1
+        if self._short_since is None:
+            self._short_since = self._loop.time()
+
+    def answered(self) -> None:
+        """A worker answered: the version works."""
+        self._barren_deaths = 0
+
+    async def close(self, grace_seconds: float) -> None:
+        """Bring no more, and end the spare."""
+        self._closed = True
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
+        self._let_spare_go(grace_seconds)
+        await asyncio.gather(*self._closing)
+
+    async def _fill(self) -> None:
+        while (missing := self._missing() > 0) or self._wants_spare():
+            if not missing:
+                self._tell_whole()
+            step = min(self._barren_deaths, len(REPLACEMENT_BACKOFF_SECONDS) - 1)
+            await asyncio.sleep(REPLACEMENT_BACKOFF_SECONDS[step])
+            try:
+                worker = await self._load()
+            except RouterError as error:
+                self._barren_deaths += 1
+                self.last_error = str(error)
+                if not missing:
+                    break  # nobody misses a spare: the next change tries again
+                continue
+            self.last_error = ""
+            if self._missing() > 0:
+                self._join(worker)
+            else:
+                self._keep(worker)
+        if not self._may_spare():
+            self._let_spare_go()
+        self._tell_whole()
+
+    async def _load(self) -> Servable:
+        worker = await self._loader.load(self.spec, deadline_seconds=self._load_deadline_seconds())
+        self._load_seconds = sum(worker.info.phase_seconds.values())
+        return worker
+
+    def _wants_spare(self) -> bool:
+        return self.spare is None and self._load_seconds > SPARE_FROM_SECONDS and self._may_spare()
+
+    def _keep(self, spare: Servable) -> None:
+        self.spare = spare
+        spare.exited.add_done_callback(lambda _: self._spare_ended(spare))
+
+    def _spare_ended(self, spare: Servable) -> None:
+        if self.spare is spare:
+            self.spare = None
+            self._barren_deaths += 1
+            self.fill()
+
+    def _let_spare_go(self, grace_seconds: float = 1.0) -> None:
+        if self.spare is not None:
+            spare, self.spare = self.spare, None
+            task = self._loop.create_task(_close(spare, grace_seconds), name="retire spare")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _tell_whole(self) -> None:
+        if self._short_since is not None and self._missing() <= 0:
+            seconds = self._loop.time() - self._short_since
+            self._short_since = None
+            self._recorder.record(WorkerReplaced(self.spec.version, seconds))
+
+
+async def _close(worker: Servable, grace_seconds: float) -> object:
+    return await worker.close(grace_seconds)

@@ -1,0 +1,36 @@
+"""A registry whose versions do damage, and answers to compare them by."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Registry
+
+CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
+"""Buckets 418 and 62121 under the salt `sentiment`."""
+
+
+def body_of(text: str, rows: int = 1) -> bytes:
+    """A request of `rows` rows whose first text is `text`."""
+    data = ",".join(f'["{text}"]' for _ in range(rows))
+    return f'{{"dataframe_split": {{"columns": ["text"], "data": [{data}]}}}}'.encode()
+
+
+@pytest.fixture(scope="session")
+def built_faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built once; its artifacts are shared and only read."""
+    directory = tmp_path_factory.mktemp("faults")
+    script = Path(__file__).with_name("build_faults.py")
+    done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return directory
+
+
+@pytest.fixture
+def registry(built_faults: Path, tmp_path: Path) -> Registry:
+    """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
+    shutil.copy(built_faults / "mlflow.db", tmp_path / "mlflow.db")
+    return Registry(tmp_path)

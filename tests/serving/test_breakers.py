@@ -1,0 +1,194 @@
+"""What a breaker takes out of the split, what gives it back, and what it never touches."""
+
+import asyncio
+
+import pytest
+
+from router.core.events import BreakerClosed, BreakerOpened, SplitInForce
+from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.request_events import CanaryFaulted
+from router.core.routing import Reason
+from router.core.work import Answer, Query, Verdict
+from router.errors import Overloaded
+from router.serving import tickets
+from router.serving.dispatch import Dispatcher, Served
+from router.serving.fleet import Fleet
+from router.serving.manager import ModelManager
+from tests.serving.conftest import V1, V2, V3, settings
+from tests.serving.fakes import Facts, FakeWorld, until
+
+QUERY = Query(b"{}", None)
+CANARY_KEY = "user-2"
+CRASHED = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+REFUSED = Answer(Verdict.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
+SPLIT = {"production": 50, "canary": 50}
+
+
+@pytest.fixture
+def manager(serving: Fleet) -> ModelManager:
+    return serving.managers["sentiment"]
+
+
+async def ask(dispatcher: Dispatcher, times: int = 1) -> Served:
+    for _ in range(times):
+        served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+    return served
+
+
+async def break_off(dispatcher: Dispatcher, world: FakeWorld) -> None:
+    world.answers[V2] = CRASHED
+    await ask(dispatcher, 50)
+
+
+async def test_a_canary_that_always_fails_loses_its_share_at_its_50th_request_and_not_before(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    world.answers[V2] = CRASHED
+    for number in range(1, 51):
+        assert (await ask(dispatcher)).given.alias == CANARY, f"request {number}"
+    after = await ask(dispatcher)
+
+    assert (after.given.alias, after.given.reason, after.outcome) == (PRODUCTION, Reason.BREAKER_OPEN, "ok")
+    assert len(facts.of(CanaryFaulted)) == 50
+    assert facts.of(SplitInForce)[-1].in_force == {PRODUCTION: 1.0, CANARY: 0.0}
+    assert facts.of(SplitInForce)[-1].configured[CANARY] == 0.5
+    [opened] = facts.of(BreakerOpened)
+    assert (opened.alias, opened.version, opened.requests, opened.faults) == (CANARY, V2, 50, 50)
+
+
+async def test_requests_that_production_fails_too_are_not_held_against_the_canary(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    world.answers = {V1: REFUSED, V2: CRASHED}
+    assert (await ask(dispatcher, 120)).given.alias == CANARY
+    assert facts.of(BreakerOpened) == []
+
+
+async def test_three_crashes_in_a_minute_take_the_share_at_once(
+    dispatcher: Dispatcher, manager: ModelManager, world: FakeWorld, facts: Facts
+) -> None:
+    for _ in range(3):
+        await until(lambda: world.alive(V2))
+        world.alive(V2)[0].kill()
+        await asyncio.sleep(0)
+
+    assert (await ask(dispatcher)).given.reason is Reason.BREAKER_OPEN
+    assert facts.of(BreakerOpened)[0].why == "it crashed 3 times in 60 s"
+    await until(lambda: world.alive(V2))  # it still is kept loaded: a reset must find it ready
+
+
+async def test_a_worker_ended_for_a_predict_that_ran_too_long_is_no_crash(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    serving.apply({"sentiment": settings(split=SPLIT, predict_timeout_seconds=0.01)})
+    world.held = True
+    for _ in range(3):
+        asked = asyncio.create_task(ask(dispatcher))
+        await until(lambda: any(worker.frames for worker in world.alive(V1)))
+        world.alive(V1)[0].release_all()
+        await asked
+        await until(lambda: world.alive(V1) and world.alive(V2))
+        world.alive(V1)[0].frames.clear()
+
+    assert facts.of(BreakerOpened) == []
+
+
+async def test_production_is_never_broken_off(dispatcher: Dispatcher, world: FakeWorld, facts: Facts) -> None:
+    world.answers[V1] = CRASHED
+    for _ in range(3):
+        await until(lambda: world.alive(V1))
+        world.alive(V1)[0].kill()
+        await asyncio.sleep(0)
+    for _ in range(60):
+        served = await dispatcher.serve("sentiment", "user-1", QUERY, keyed=True)
+        assert (served.given.alias, served.given.reason) == (PRODUCTION, Reason.HASH)
+    assert facts.of(BreakerOpened) == []
+
+
+async def test_a_canary_on_productions_version_has_no_breaker(
+    manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    manager.aspire({PRODUCTION: V1, CANARY: V1})
+    for _ in range(3):
+        await until(lambda: world.alive(V1))
+        world.alive(V1)[0].kill()
+        await asyncio.sleep(0)
+
+    assert (await ask(dispatcher)).given.reason is Reason.SAME_VERSION
+    assert facts.of(BreakerOpened) == []
+
+
+@pytest.mark.parametrize("alias", [PRODUCTION, CANARY])
+async def test_a_moved_alias_gives_the_share_back(
+    manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld, facts: Facts, alias: Alias
+) -> None:
+    await break_off(dispatcher, world)
+    manager.aspire({PRODUCTION: V1, CANARY: V2} | {alias: V3})
+    await until(lambda: manager.bound[alias] == V3)
+
+    assert (await ask(dispatcher)).given.reason is Reason.HASH
+    assert facts.of(BreakerClosed)[0].why == f"{alias} serves sentiment v3"
+    assert facts.of(SplitInForce)[-1].in_force[CANARY] == 0.5
+
+
+async def test_a_changed_split_gives_the_share_back_and_any_other_change_does_not(
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    await break_off(dispatcher, world)
+    serving.apply({"sentiment": settings(split=SPLIT, timeout_seconds=30)})
+    assert (await ask(dispatcher)).given.reason is Reason.BREAKER_OPEN
+
+    serving.apply({"sentiment": settings(split={"production": 75, "canary": 25})})
+    assert (await ask(dispatcher)).given.reason is Reason.HASH
+    assert [closed.why for closed in facts.of(BreakerClosed)] == ["the split changed"]
+
+
+async def test_an_operator_gives_the_share_back_and_the_count_starts_anew(
+    manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    await break_off(dispatcher, world)
+    manager.reset_breakers()
+    assert (await ask(dispatcher, 50)).given.alias == CANARY
+    assert (await ask(dispatcher)).given.reason is Reason.BREAKER_OPEN
+
+
+async def test_a_poll_that_changes_nothing_leaves_the_breaker_open(
+    manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    await break_off(dispatcher, world)
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    assert (await ask(dispatcher)).given.reason is Reason.BREAKER_OPEN
+
+
+async def test_an_answer_of_before_a_reset_is_not_held_against_what_came_after(
+    manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    world.answers[V2] = CRASHED
+    await ask(dispatcher, 49)
+    world.held = True
+    asked = asyncio.create_task(ask(dispatcher))
+    await until(lambda: world.alive(V2)[0].frames[49:])
+    manager.reset_breakers()
+    world.held = False
+    world.alive(V2)[0].release_all()
+    await asked
+
+    [(_, view, since)] = manager.breakers.views(V2)
+    assert (view.open, view.requests, since) == (False, 0, None)
+
+
+async def test_a_canary_that_was_full_is_neither_at_fault_nor_innocent(
+    manager: ModelManager, dispatcher: Dispatcher, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: tickets.TicketQueue, ticket: tickets.Ticket, most_rows: int) -> None:
+        if ticket.alias == CANARY:
+            raise Overloaded("full", reason="overloaded")
+        put(self, ticket, most_rows)
+
+    put = tickets.TicketQueue.put
+    monkeypatch.setattr(tickets.TicketQueue, "put", full)
+    served = await ask(dispatcher, 60)
+
+    assert (served.given.alias, served.outcome) == (CANARY, "fallback")
+    assert facts.of(CanaryFaulted) == []
+    assert manager.breakers.views(V2)[0][1].requests == 0
