@@ -29,8 +29,9 @@ class AliasWatch:
     async def tick(self) -> None:
         """Poll every model once."""
         managers = list(self._fleet.managers.values())
-        for gone in self.errors.keys() - self._fleet.managers.keys():
-            del self.errors[gone]
+        for known in (self.errors, self.last_success):
+            for gone in known.keys() - self._fleet.managers.keys():
+                del known[gone]
         await asyncio.gather(*(self._poll(manager) for manager in managers))
 
     async def _poll(self, manager: ModelManager) -> None:

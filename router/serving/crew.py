@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from router.core.events import Recorder, WorkerReplaced
 from router.core.work import LoadSpec, VersionInfo
-from router.errors import RouterError
 from router.serving.ports import Loader, Servable
 
 REPLACEMENT_BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
@@ -50,14 +49,14 @@ class Crew:
 
     async def first(self) -> VersionInfo:
         """Load a worker and let it join. Raises LoadFailed, ChildLost or ChildTimeout."""
-        worker = await self._load()
+        worker = await self._load(self.spec)
         self._join(worker)
         return worker.info
 
     async def renew(self, spec: LoadSpec) -> Servable:
-        """Load a worker from `spec`, which holds from now on; it has not joined. Raises as `first` does."""
+        """A worker loaded from `spec`, which holds from then on; not joined yet. Raises as `first` does."""
+        worker = await self._load(spec)
         self.spec = spec
-        worker = await self._load()
         self._let_spare_go()
         return worker
 
@@ -96,15 +95,19 @@ class Crew:
                 self._tell_whole()
             step = min(self._barren_deaths, len(REPLACEMENT_BACKOFF_SECONDS) - 1)
             await asyncio.sleep(REPLACEMENT_BACKOFF_SECONDS[step])
+            spec = self.spec
             try:
-                worker = await self._load()
-            except RouterError as error:
+                worker = await self._load(spec)
+            except Exception as error:  # noqa: BLE001 - were this task to end, nobody would bring a worker
                 self._barren_deaths += 1
                 self.last_error = str(error)
                 if not missing:
                     break  # nobody misses a spare: the next change tries again
                 continue
             self.last_error = ""
+            if spec is not self.spec:  # renewed meanwhile: this one counts other scores
+                await worker.close()
+                continue
             if self._missing() > 0:
                 self._join(worker)
             else:
@@ -113,8 +116,8 @@ class Crew:
             self._let_spare_go()
         self._tell_whole()
 
-    async def _load(self) -> Servable:
-        worker = await self._loader.load(self.spec, deadline_seconds=self._load_deadline_seconds())
+    async def _load(self, spec: LoadSpec) -> Servable:
+        worker = await self._loader.load(spec, deadline_seconds=self._load_deadline_seconds())
         self._load_seconds = sum(worker.info.phase_seconds.values())
         return worker
 

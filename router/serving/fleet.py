@@ -19,7 +19,7 @@ class Fleet:
         self._workshop = workshop
         self._awaited: frozenset[str] | None = None
         self._was_ready = False
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], ModelManager] = {}
 
     @property
     def ready(self) -> bool:
@@ -44,7 +44,8 @@ class Fleet:
 
     async def close(self, grace_seconds: float = 1.0) -> None:
         """End every version now."""
-        await asyncio.gather(*(manager.close(grace_seconds) for manager in self.managers.values()))
+        managers = [*self.managers.values(), *self._retiring.values()]
+        await asyncio.gather(*(manager.close(grace_seconds) for manager in managers))
         await asyncio.gather(*self._retiring)
 
     def _publish(self, routes: ModelRoutes) -> None:
@@ -59,12 +60,13 @@ class Fleet:
         manager = self.managers.pop(name)
         self.table = RoutingTable({n: routes for n, routes in self.table.models.items() if n != name})
         task = asyncio.get_running_loop().create_task(self._retire(manager), name=f"retire {name}")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring[task] = manager
+        task.add_done_callback(lambda done: self._retiring.pop(done))
 
     async def _retire(self, manager: ModelManager) -> None:
         await manager.drain()
-        self._workshop.recorder.record(ModelRemoved(manager.model))
+        if manager.model not in self.managers:  # it may have been put back meanwhile
+            self._workshop.recorder.record(ModelRemoved(manager.model))
 
     def _look_ready(self) -> None:
         if self._was_ready or self._awaited is None:

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from router.core.bins import ScoreSpec
 from router.core.events import LoadRefused, Recorder, VersionDraining, VersionGone, VersionLoaded
 from router.core.ids import Alias, VersionId
 from router.core.policy import State
 from router.core.work import LoadSpec, Query, VersionInfo
-from router.errors import LoadFailed, NotReady, RouterError
+from router.errors import LoadFailed, NotReady
 from router.serving.pool import Pool
 from router.serving.ports import Fetcher, Loader
 from router.serving.tickets import Ticket
@@ -58,6 +57,7 @@ class Harness:
         self._is_production = is_production
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def pool(self) -> Pool:
@@ -80,27 +80,25 @@ class Harness:
         if self.state is State.DRAINING:
             self._cancel()
             self.state = State.READY
+            self._align()
         elif self.state is State.NEW:
             self.state = State.LOADING
             self._start(self._load(aliases))
 
     def unload(self) -> None:
         """Stop loading, or drain; GONE follows."""
+        self._cancel()
         if self.state is State.READY:
             self.state = State.DRAINING
             self._workshop.recorder.record(VersionDraining(self.version, self.pool.leases))
             self._start(self._drain())
         else:
-            self._cancel()
             self._gone()
 
-    def obey(self, settings: ModelSettings) -> None:
+    def obey(self) -> None:
         """Follow changed settings: number of workers, scores."""
         self.man()
-        if self._pool is None or self.state is not State.READY:
-            return
-        if settings.scores != self._pool.crew.spec.scores:
-            self._start(self._renew(settings.scores))
+        self._align()
 
     def man(self) -> None:
         """See that the workers are as many as they should be, with a spare where there should be one."""
@@ -110,8 +108,8 @@ class Harness:
     async def close(self, grace_seconds: float) -> None:
         """End everything now, without draining."""
         self._cancel()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, self._renewal) if task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await pool.close(grace_seconds)
@@ -135,15 +133,16 @@ class Harness:
                 is_production=self._is_production,
             )
             self.info = await pool.start()
-        except RouterError as error:
+        except Exception as error:  # noqa: BLE001 - a version that stays LOADING for ever tells nobody why
             self._refuse(error, error.phase if isinstance(error, LoadFailed) else phase, aliases)
             return
         self._pool, self.state, self.failures, self.error = pool, State.READY, 0, ""
         phases = {"fetch": fetch_seconds, **self.info.phase_seconds}
         self._workshop.recorder.record(VersionLoaded(self.version, aliases, phases, self.info.note))
+        self._align()
         self._on_change()
 
-    def _refuse(self, error: RouterError, phase: str, aliases: tuple[Alias, ...]) -> None:
+    def _refuse(self, error: Exception, phase: str, aliases: tuple[Alias, ...]) -> None:
         self.retry_seconds = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)]
         self.failures += 1
         self.error = f"{phase}: {error}"
@@ -170,12 +169,29 @@ class Harness:
         await pool.close()
         self._gone()
 
-    async def _renew(self, scores: ScoreSpec | None) -> None:
-        spec = self.pool.crew.spec
-        try:
-            self.info = await self.pool.renew(LoadSpec(spec.version, spec.directory, scores))
-        except RouterError as error:
-            self.error = f"scores: {error}"
+    def _align(self) -> None:
+        """Have the workers count the scores that the settings name; idempotent."""
+        if self._misaligned() and (self._renewal is None or self._renewal.done()):
+            self._renewal = asyncio.get_running_loop().create_task(
+                self._renew(), name=f"renew {self.version}"
+            )
+
+    def _misaligned(self) -> bool:
+        ready = self._pool is not None and self.state is State.READY
+        return ready and self.pool.crew.spec.scores != self._settings().scores
+
+    async def _renew(self) -> None:
+        failures = 0
+        while self._misaligned():  # once more, when the settings changed while a worker was loading
+            spec = self.pool.crew.spec
+            try:
+                renewed = LoadSpec(spec.version, spec.directory, self._settings().scores)
+                self.info = await self.pool.renew(renewed)
+                self.error = ""
+            except Exception as error:  # noqa: BLE001 - the old workers serve on, and the next try may do
+                self.error = f"scores: {error}"
+                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
         self._on_change()
 
     def _gone(self) -> None:
@@ -187,5 +203,6 @@ class Harness:
         self._task = asyncio.get_running_loop().create_task(work, name=f"{self.state} {self.version}")
 
     def _cancel(self) -> None:
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
+        for task in (self._task, self._renewal):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()

@@ -80,7 +80,7 @@ class ModelManager:
             self.breakers.reset(self._bound, "the split changed")
         self._publish_routes()
         for harness in self.harnesses.values():
-            harness.obey(settings)
+            harness.obey()
 
     def reset_breakers(self) -> None:
         """An operator says that the canaries shall have their shares back."""
@@ -106,10 +106,13 @@ class ModelManager:
 
     async def drain(self) -> None:
         """The model left the configuration: let what runs finish, then end its versions."""
-        timeout = self.settings.timeout_seconds
+        # First of all: what ends from now on must not bind anything, nor publish over a successor's routes.
+        self._closed = True
+        loading = [h for h in self.harnesses.values() if not h.loaded]
+        await asyncio.gather(*(harness.close(0.0) for harness in loading))
         drained = [h.pool.drained() for h in self.harnesses.values() if h.loaded]
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*drained), timeout)
+            await asyncio.wait_for(asyncio.gather(*drained), self.settings.timeout_seconds)
         await self.close(grace_seconds=1.0)
 
     async def close(self, grace_seconds: float) -> None:
@@ -177,6 +180,8 @@ class ModelManager:
         self.reconcile()
 
     def _publish_routes(self) -> None:
+        if self._closed:
+            return
         settings = self.settings
         self._publish(
             ModelRoutes(

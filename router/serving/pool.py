@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from router.core.admission import Admission
 from router.core.events import Recorder, WorkerEnded
@@ -197,7 +198,7 @@ class Pool:
 
     def _answered(self, ticket: Ticket, answer: Answer, started_at: float) -> None:
         self.crew.answered()
-        self._admission.learn(self._loop.time() - started_at, answer.rows, ticket.size)
+        self._admission.learn(perf_counter() - started_at, answer.rows, ticket.size)
         self._recorder.record(
             Predicted(
                 self.crew.spec.version.model,

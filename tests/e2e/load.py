@@ -1,6 +1,7 @@
 """Continuous load from keep-alive clients in a thread of its own, every answer written down."""
 
 import asyncio
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from types import TracebackType
 import aiohttp
 
 BODY = b'{"dataframe_split": {"columns": ["text"], "data": [["good"]]}}'
-SLOW_SECONDS = 2.0
+SLOW_SECONDS = 2.0 * float(os.environ.get("CI_SLACK", "1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class Load:
     def failed(self) -> list[Seen]:
         """Answers that are no 200, or took longer than two seconds."""
         return [one for one in self.seen if one.status != 200 or one.seconds > SLOW_SECONDS]
+
+    def answered_by(self, version: int) -> int:
+        """Good answers by `version` so far."""
+        return sum(one.status == 200 and one.version == version for one in self.seen)
 
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(limit=self.clients, force_close=False)

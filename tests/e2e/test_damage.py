@@ -113,8 +113,10 @@ def test_productions_worker_killed_fails_only_what_ran_in_it(gateway: GatewayPro
         for _ in range(20):
             [pid] = gateway.worker_pids(1)
             os.kill(pid, signal.SIGKILL)
-            took = wait_until(lambda p=pid: gateway.worker_pids(1) not in ([p], []), 5 * slack, gateway.story)
-            assert took <= 5 * slack
+            wait_until(lambda p=pid: gateway.worker_pids(1) not in ([p], []), 5 * slack, gateway.story)
+            # A worker that ends before its first answer is replaced later and later, which is not meant here.
+            answered = load.answered_by(1)
+            wait_until(lambda n=answered: load.answered_by(1) > n, 10 * slack, gateway.story)
     assert {one.status for one in load.failed} <= {503}
     assert len(load.failed) <= 20, "a request that did not run in the worker failed"
 
