@@ -15,6 +15,7 @@ from router.adapters.log import FanOut, LogRecorder
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
 from router.adapters.registry import AgentRegistry
+from router.children.orphans import Orphans
 from router.children.template import Template
 from router.children.worker import WorkerLoader
 from router.control.alias_watch import AliasWatch
@@ -31,9 +32,12 @@ from router.serving.ports import Fetcher, Loader, Source
 from router.settings import Settings
 from router.web.apps import admin_app, traffic_app
 from router.web.context import Gateway
-from router.web.listeners import bind, listening
+from router.web.draining import Draining
+from router.web.listeners import bind, connection_limit, listening, raise_descriptor_limit
 
 CONFIG_LOOK_SECONDS = 2.0
+ORPHANS_LOOK_SECONDS = 1.0
+ADMIN_CONNECTIONS = 128
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +81,8 @@ class Running:
     admin: tuple[str, int]
     reload: Callable[[], Awaitable[object]]
     """Read the configuration now, as an operator who asks for it. Raises ConfigRefused."""
+    draining: Draining
+    """Its end, which comes when the context is left."""
 
 
 @asynccontextmanager
@@ -144,19 +150,24 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         lag_loop = Ticking("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
-        for loop in (alias_loop, config_loop, lag_loop):
+        orphans = Ticking("orphans", Orphans().tick, lambda: ORPHANS_LOOK_SECONDS, recorder)
+        for loop in (alias_loop, config_loop, lag_loop, orphans):
             loop.start()
             stack.push_async_callback(loop.stop)
 
+        raise_descriptor_limit()
         observable = settings.server.observe == "traffic"
-        apps = (admin_app(gateway), traffic_app(gateway, observable=observable))
-        for app, bound in zip(apps, reversed(sockets), strict=True):
-            await stack.enter_async_context(
-                listening(app, bound, lambda: config.settings.server.drain_seconds)
-            )
+        traffic = traffic_app(gateway, observable=observable)
+        await stack.enter_async_context(listening(admin_app(gateway), sockets[1], limit=ADMIN_CONNECTIONS))
+        listener = await stack.enter_async_context(listening(traffic, sockets[0], limit=connection_limit()))
+        draining = Draining(
+            gateway, listener, lambda: fleet.close(0.0), lambda: config.settings.server.drain_seconds
+        )
+        stack.push_async_callback(draining.drain)
         yield Running(
             gateway,
             sockets[0].getsockname()[:2],
             sockets[1].getsockname()[:2],
             reload=gateway.reload,
+            draining=draining,
         )

@@ -12,6 +12,9 @@ import click
 from router.adapters.config_file import load_settings
 from router.app import Running, running_gateway
 from router.errors import ConfigRefused
+from router.web.listeners import SlowParser, require_compiled_parser
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def check_config(config_path: Path, flags: dict[str, str]) -> int:
@@ -25,20 +28,27 @@ def check_config(config_path: Path, flags: dict[str, str]) -> int:
 
 
 def run_gateway(config_path: Path, flags: dict[str, str]) -> int:
-    """Serve until SIGTERM or SIGINT; returns 0 after a clean stop, 1 when a port cannot be had."""
+    """Serve until SIGTERM or SIGINT; returns 0 after a stop, 1 without a port, 2 with a bad install."""
     try:
+        require_compiled_parser()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(config_path, flags))
+    except SlowParser as error:
+        click.echo(str(error), err=True)
+        return 2
     except OSError as error:
         click.echo(str(error.strerror or error), err=True)
         return 1
+    finally:
+        for number in _STOPS:  # a further one must not turn a clean stop into a death by signal
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 
 async def _serve(config_path: Path, flags: dict[str, str]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPS:
         loop.add_signal_handler(number, stop.set)
     async with running_gateway(config_path, flags) as running:
         asked = asyncio.Event()
@@ -46,6 +56,9 @@ async def _serve(config_path: Path, flags: dict[str, str]) -> None:
         reloading = loop.create_task(_reload_when(asked, running))
         _announce(running)
         await stop.wait()
+        running.draining.begin()
+        for number in _STOPS:
+            loop.add_signal_handler(number, running.draining.hurry)
         reloading.cancel()
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from router.core.events import Answered, Rejected
 from router.core.ids import Alias
 from router.core.routing import Reason
 from router.core.work import Answer, Query
-from router.errors import ModelNotConfigured, RequestRefused
+from router.errors import ModelNotConfigured, NotReady, RequestRefused
 from router.serving.dispatch import Served
 from router.web.answers import (
     BodyTimeout,
@@ -39,7 +39,16 @@ async def invoke_alias(request: web.Request) -> web.Response:
     return await _invoke(request.app[GATEWAY], request, request.match_info["name"], alias)
 
 
+async def expect_later(_: web.Request) -> None:
+    """100 Continue is sent when the body is about to be read, and not before."""
+
+
 async def _invoke(gateway: Gateway, request: web.Request, model: str, direct: Alias | None) -> web.Response:
+    with gateway.requests.counted():
+        return await _answer(gateway, request, model, direct)
+
+
+async def _answer(gateway: Gateway, request: web.Request, model: str, direct: Alias | None) -> web.Response:
     request_id = request[REQUEST_ID]
     try:
         settings = gateway.settings().models.get(model)
@@ -82,16 +91,20 @@ async def _read_body(gateway: Gateway, request: web.Request) -> bytes:
     too_large = TooLarge(f"the body is over {server.body_limit_mib:g} MiB", reason="too_large")
     if (request.content_length or 0) > limit:
         raise too_large  # before a byte of it is buffered
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(server.body_timeout_seconds):
+        async with gateway.requests.reading(server.body_timeout_seconds):
             async for chunk in request.content.iter_any():
                 size += len(chunk)
                 if size > limit:
                     raise too_large
                 chunks.append(chunk)
     except TimeoutError:
+        if gateway.stopping:
+            raise NotReady("the gateway stops", reason="not_ready") from None
         limit_seconds = server.body_timeout_seconds
         raise BodyTimeout(f"the body took longer than {limit_seconds:g} s", reason="invalid_body") from None
     except (web.HTTPException, ValueError, OSError) as error:
