@@ -1,5 +1,6 @@
 """Composition root: puts the rooms together. Start and stop are one function."""
 
+import asyncio
 import logging
 import os
 import time
@@ -10,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from router import __version__
+from router.adapters.admin_token import admin_token
 from router.adapters.config_file import ConfigFile
 from router.adapters.log import FanOut, LogRecorder
 from router.adapters.log_format import configure_logging
@@ -19,7 +21,7 @@ from router.children.orphans import Orphans
 from router.children.template import Template
 from router.children.worker import WorkerLoader
 from router.control.alias_watch import AliasWatch
-from router.control.config_watch import ConfigWatch
+from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.event_log import EventLog
 from router.control.status import Status
 from router.control.ticking import Ticking
@@ -29,11 +31,12 @@ from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.serving.harness import Workshop
 from router.serving.ports import Fetcher, Loader, Source
-from router.settings import Settings
+from router.settings import ServerSettings, Settings
 from router.web.apps import admin_app, traffic_app
 from router.web.context import Gateway
 from router.web.draining import Draining
 from router.web.listeners import bind, connection_limit, listening, raise_descriptor_limit
+from router.web.tls import Certificate
 
 CONFIG_LOOK_SECONDS = 2.0
 ORPHANS_LOOK_SECONDS = 1.0
@@ -85,6 +88,13 @@ class Running:
     """Its end, which comes when the context is left."""
 
 
+def read_certificates(server: ServerSettings) -> tuple[Certificate | None, Certificate | None]:
+    """Those of the traffic and of the admin listener. Raises ConfigRefused when one can not be used."""
+    traffic = Certificate("server.tls", server.tls) if server.tls else None
+    admin = Certificate("server.admin_tls", server.admin_tls) if server.admin_tls else None
+    return traffic, admin
+
+
 @asynccontextmanager
 async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncIterator[Running]:
     """A gateway from its configuration file to its last worker's end. Raises ConfigRefused, OSError."""
@@ -97,6 +107,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     recorder = FanOut(prometheus, LogRecorder(), event_log)
+    token = admin_token(settings.server, os.environ)
+    certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
         # Ports first: a port that is taken must be told before anything is started.
         sockets = [bind(*settings.server.listen), bind(*settings.server.admin)]
@@ -123,6 +135,14 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         alias_watch = AliasWatch(world.source, fleet, recorder, time.time)
         gauges = Gauges(fleet, dispatcher)
         prometheus.watch(gauges.live)
+
+        async def reload() -> Reloaded:
+            fresh = [(one, await asyncio.to_thread(one.read)) for one in certificates if one]
+            reloaded = await config.reload(operator=True)
+            for certificate, context in fresh:
+                certificate.use(context)
+            return reloaded
+
         gateway = Gateway(
             fleet=fleet,
             dispatcher=dispatcher,
@@ -130,7 +150,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             settings=lambda: config.settings,
             state=lambda: status.document(),
             metrics=prometheus.render,
-            reload=lambda: config.reload(operator=True),
+            reload=reload,
             mlflow_version=version("mlflow"),
         )
         status = Status(
@@ -158,8 +178,12 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         raise_descriptor_limit()
         observable = settings.server.observe == "traffic"
         traffic = traffic_app(gateway, observable=observable)
-        await stack.enter_async_context(listening(admin_app(gateway), sockets[1], limit=ADMIN_CONNECTIONS))
-        listener = await stack.enter_async_context(listening(traffic, sockets[0], limit=connection_limit()))
+        admin = admin_app(gateway, token.read if token else None)
+        tls, admin_tls = (one.context if one else None for one in certificates)
+        await stack.enter_async_context(listening(admin, sockets[1], limit=ADMIN_CONNECTIONS, tls=admin_tls))
+        listener = await stack.enter_async_context(
+            listening(traffic, sockets[0], limit=connection_limit(), tls=tls)
+        )
         draining = Draining(
             gateway, listener, lambda: fleet.close(0.0), lambda: config.settings.server.drain_seconds
         )

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
+from router.adapters.admin_token import admin_token
 from router.adapters.config_file import load_settings
-from router.app import Running, running_gateway
+from router.app import Running, read_certificates, running_gateway
+from router.cli.urls import base_url
 from router.errors import ConfigRefused
 from router.web.listeners import SlowParser, require_compiled_parser
 
@@ -20,6 +22,8 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 def check_config(config_path: Path, flags: dict[str, str]) -> int:
     """Print what the configuration says; raises ConfigRefused with every problem."""
     loaded = load_settings(config_path, os.environ, flags)
+    admin_token(loaded.settings.server, os.environ)
+    read_certificates(loaded.settings.server)
     for notice in loaded.notices:
         click.echo(notice)
     models = ", ".join(loaded.settings.models)
@@ -71,14 +75,12 @@ async def _reload_when(asked: asyncio.Event, running: Running) -> None:
 
 
 def _announce(running: Running) -> None:
-    host, port = running.traffic
-    admin_host, admin_port = running.admin
+    server = running.gateway.settings().server
+    url = base_url(*running.traffic, encrypted=server.tls is not None)
+    admin = base_url(*running.admin, encrypted=server.admin_tls is not None)
     names = ", ".join(running.gateway.fleet.managers)
     # Standard output, flushed: scripts wait for this line; everything else goes to standard error.
-    print(
-        f"canary-router serves {names} on http://{host}:{port} (admin http://{admin_host}:{admin_port})",
-        flush=True,
-    )
+    print(f"canary-router serves {names} on {url} (admin {admin})", flush=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

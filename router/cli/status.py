@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.adapters.config_file import load_settings
+from router.cli.urls import base_url
 
 TIMEOUT_SECONDS = 5.0
 
@@ -58,8 +59,8 @@ def _fetch(base: str) -> dict[str, Any]:
 
 
 def _admin_url(config_path: Path) -> str:
-    host, port = load_settings(config_path, os.environ, {}).settings.server.admin
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    server = load_settings(config_path, os.environ, {}).settings.server
+    return base_url(*server.admin, encrypted=server.admin_tls is not None)
 
 
 def _healthy(state: dict[str, Any]) -> bool:

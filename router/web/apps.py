@@ -3,18 +3,18 @@
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.typedefs import Handler, Middleware
 
 from router.web import admin, invocations, observe
 from router.web.answers import SERVER, internal_error, plain_error
+from router.web.auth import guard
 from router.web.connections import Connection
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
 
 _log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _VERSIONS = (HttpVersion10, HttpVersion11)
 _GOOD_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -36,18 +36,18 @@ def traffic_app(gateway: Gateway, *, observable: bool) -> web.Application:
     return app
 
 
-def admin_app(gateway: Gateway) -> web.Application:
-    """The operators' listener."""
-    app = _app(gateway)
+def admin_app(gateway: Gateway, read_token: Callable[[], bytes] | None = None) -> web.Application:
+    """The operators' listener; `read_token` as in `guard`."""
+    app = _app(gateway, guard(read_token))
     app.router.add_post("/-/reload", admin.reload)
     _add_health(app)
     _add_observation(app)
     return app
 
 
-def _app(gateway: Gateway) -> web.Application:
+def _app(gateway: Gateway, *guards: Middleware) -> web.Application:
     # The body limit is ours (`invocations`), because it changes with a reload; aiohttp's is off.
-    app = web.Application(middlewares=[_identify], client_max_size=0)
+    app = web.Application(middlewares=[_identify, *guards], client_max_size=0)
     app[GATEWAY] = gateway
     app.on_response_prepare.append(_sign)
     return app

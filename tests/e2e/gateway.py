@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import requests
 
-ANNOUNCED = re.compile(r"on (http://\S+) \(admin (http://[^\s)]+)\)")
+ANNOUNCED = re.compile(r"on (https?://\S+) \(admin (https?://[^\s)]+)\)")
 
 CONFIG = """\
 server: {{listen: 127.0.0.1:0, admin: 127.0.0.1:0}}
