@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler, Middleware
 from router.web import admin, invocations, observe
 from router.web.answers import SERVER, internal_error, plain_error
 from router.web.auth import guard
-from router.web.connections import Connection
+from router.web.connections import OTHER_VERSION, Connection
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
 
 _log = logging.getLogger(__name__)
@@ -73,6 +73,9 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
     connection = request.protocol if isinstance(request.protocol, Connection) else None
     if connection is not None:
         connection.began()
+        if request.version not in _VERSIONS:
+            # The library would answer in the version that was asked for, and there is none to answer in.
+            connection.refuse(OTHER_VERSION)
     sent = request.headers.get("X-Request-Id", "")
     request_id = sent if _GOOD_REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
     request[REQUEST_ID] = request_id
@@ -81,10 +84,26 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
     finally:
         if connection is not None:
             connection.answered()
-    # An unread rest of the body is no request: nothing may be read from this connection any more.
-    if request.app[GATEWAY].stopping or not request.content.is_eof():
+    if request.app[GATEWAY].stopping or not _may_go_on(request):
         response.force_close()
     return response
+
+
+def _well_framed(request: web.Request) -> bool:
+    """False for what others may see another end of: chunks in HTTP/1.0, codings on top of chunks."""
+    codings = request.headers.getall("Transfer-Encoding", ())
+    if not codings:
+        return request.version in _VERSIONS
+    return request.version == HttpVersion11 and [coding.strip().lower() for coding in codings] == ["chunked"]
+
+
+def _may_go_on(request: web.Request) -> bool:
+    """True when what comes next on this connection is certainly the next request.
+
+    Not after a body that was not read to its end, nor where the client speaks of leaving HTTP/1.1.
+    """
+    leaves = request.method == "CONNECT" or "Upgrade" in request.headers
+    return _well_framed(request) and not leaves and request.content.is_eof()
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
@@ -93,10 +112,8 @@ async def _sign(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if request.version not in _VERSIONS:
-        response = plain_error(400, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-        response.force_close()
-        return response
+    if not _well_framed(request):
+        return plain_error(400, "Bad Request")
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as refused:

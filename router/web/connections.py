@@ -20,10 +20,9 @@ _EVICTED_AT_ONCE = 64
 # Headers longer or more numerous than these are refused by the parser, before they are kept.
 _MAX_LINE_BYTES = 8190
 _MAX_HEADERS = 100
-_NO_ROOM = (
-    b"HTTP/1.1 503 Service Unavailable\r\nServer: canary-router\r\nRetry-After: 1\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
+_ENDING = b"Server: canary-router\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n" + _ENDING
+OTHER_VERSION = b"HTTP/1.1 400 Bad Request\r\n" + _ENDING
 _KEPT_ALIVE_BY_US = 86_400.0  # the sweep closes idle connections long before the library's own timer would
 
 
@@ -100,10 +99,10 @@ class Connection(web.RequestHandler):
         self.answered()
         return response
 
-    def refuse(self) -> None:
-        """Say that there is no room, and close."""
+    def refuse(self, answer: bytes) -> None:
+        """Send `answer`, a whole HTTP message, and close."""
         if self.transport is not None:
-            self.transport.write(_NO_ROOM)
+            self.transport.write(answer)
         self.force_close()
 
     def drop(self) -> None:
@@ -144,7 +143,7 @@ class Connections:
         if len(self._open) < self._limit:
             self._open.add(connection)
         else:
-            self._loop.call_soon(connection.refuse)
+            self._loop.call_soon(connection.refuse, NO_ROOM)
 
     def discard(self, connection: Connection) -> None:
         """Count `connection` no longer."""

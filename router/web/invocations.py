@@ -19,7 +19,7 @@ from router.web.answers import (
     error_response,
 )
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
-from router.web.request_key import read_key
+from router.web.request_key import hashed_if_long, read_key
 
 
 async def invoke_first(request: web.Request) -> web.Response:
@@ -68,7 +68,8 @@ async def _answer(gateway: Gateway, request: web.Request, model: str, direct: Al
             gateway.received[model] = gateway.received.get(model, 0) + 1
             if not keyed:
                 gateway.keyless[model] = gateway.keyless.get(model, 0) + 1
-            served = await gateway.dispatcher.serve(model, key, query, keyed=keyed)
+            routed_by = await hashed_if_long(settings.salt, key)
+            served = await gateway.dispatcher.serve(model, routed_by, query, keyed=keyed)
     except RequestRefused as refused:
         # Only names of the configuration may become label values.
         known = model if model in gateway.settings().models else "__other__"
