@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -170,8 +171,10 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         lag_loop = Ticking("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
-        orphans = Ticking("orphans", Orphans().tick, lambda: ORPHANS_LOOK_SECONDS, recorder)
-        for loop in (alias_loop, config_loop, lag_loop, orphans):
+        loops = [alias_loop, config_loop, lag_loop]
+        if sys.platform == "linux":  # elsewhere orphans are not left to this process
+            loops.append(Ticking("orphans", Orphans().tick, lambda: ORPHANS_LOOK_SECONDS, recorder))
+        for loop in loops:
             loop.start()
             stack.push_async_callback(loop.stop)
 

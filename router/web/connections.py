@@ -1,6 +1,8 @@
 """Connections of one listener: counted, limited, and closed when their client takes too long."""
 
 import asyncio
+import socket
+import struct
 from heapq import nsmallest
 from typing import Any
 
@@ -23,6 +25,7 @@ _MAX_HEADERS = 100
 _ENDING = b"Server: canary-router\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n" + _ENDING
 OTHER_VERSION = b"HTTP/1.1 400 Bad Request\r\n" + _ENDING
+_AT_ONCE = struct.pack("ii", 1, 0)
 _KEPT_ALIVE_BY_US = 86_400.0  # the sweep closes idle connections long before the library's own timer would
 
 
@@ -108,6 +111,8 @@ class Connection(web.RequestHandler):
     def drop(self) -> None:
         """Close it now. What its client would not read is thrown away."""
         if self.transport is not None and self.unsent_bytes:
+            # A reset: else the kernel would keep on offering the rest, and a connection that nobody owns.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self.transport.abort()
         else:
             self.force_close()

@@ -48,6 +48,11 @@ async def connect() -> AsyncIterator[Connect]:
             await writer.wait_closed()
 
 
+def read_all(sock: socket.socket) -> None:
+    while sock.recv(1 << 20):
+        pass
+
+
 def oldest(up: Listener) -> Connection:
     return min(up.connections._open, key=lambda one: one.deadline)
 
@@ -130,7 +135,8 @@ async def test_an_answer_that_nobody_reads_is_thrown_away_with_its_connection(si
         assert len(made) == 1
         await swept(up, connections.IDLE_SECONDS + 1)
         await until(lambda: len(up.connections) == 0)
-        sock.close()
+        with sock, pytest.raises(ConnectionResetError):
+            read_all(sock)
 
 
 async def test_beyond_the_limit_the_slowest_make_room_and_the_busy_stay(
