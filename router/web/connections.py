@@ -1,8 +1,10 @@
 """Connections of one listener: counted, limited, and closed when their client takes too long."""
 
 import asyncio
+import fcntl
 import socket
 import struct
+import termios
 from heapq import nsmallest
 from typing import Any
 
@@ -13,7 +15,7 @@ from router.web.answers import SERVER, plain_error
 
 HEADER_SECONDS = 10.0
 """From a connection's first moment, or a request's first byte, to the end of the request's headers."""
-IDLE_SECONDS = 55.0
+IDLE_SECONDS = 50.0
 """From an answer's start to the next request's first byte; the client must read the answer within it too."""
 SWEEP_SECONDS = 1.0
 _EVICTED_AT_ONCE = 64
@@ -110,12 +112,23 @@ class Connection(web.RequestHandler):
 
     def drop(self) -> None:
         """Close it now. What its client would not read is thrown away."""
-        if self.transport is not None and self.unsent_bytes:
-            # A reset: else the kernel would keep on offering the rest, and a connection that nobody owns.
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-            self.transport.abort()
-        else:
+        if self.transport is None:
+            return
+        accepted = self.transport.get_extra_info("socket")
+        # Who is sent away early may not have had the time to acknowledge an answer: that one is not taken back.
+        overdue = self.deadline < self._connections.clock
+        if not self.unsent_bytes and not (overdue and _held_by_kernel(accepted)):
             self.force_close()
+            return
+        # A reset: else the kernel would keep on offering the rest, on a connection that nobody owns.
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
+
+
+def _held_by_kernel(accepted: socket.socket) -> bool:
+    """True when the client has not acknowledged all that was sent to it."""
+    (count,) = struct.unpack("i", fcntl.ioctl(accepted.fileno(), termios.TIOCOUTQ, bytes(4)))
+    return bool(count)
 
 
 class Connections:

@@ -223,7 +223,7 @@ class Slow:
             "slow body": self._open(post(b"Content-Length: 1000\r\n", b"{")),
             "never sends": self._open(b""),
             "idle keep-alive": self._open(get()),
-            "never reads": self._open(get(b"/metrics") * 200),
+            "never reads": self._open(get(b"/metrics") * 20),
         }
         self._stop = threading.Event()
         self._dripping = threading.Thread(target=self._drip)
