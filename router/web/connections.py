@@ -115,7 +115,7 @@ class Connection(web.RequestHandler):
         if self.transport is None:
             return
         accepted = self.transport.get_extra_info("socket")
-        # Who is sent away early may not have had the time to acknowledge an answer: that one is not taken back.
+        # Who is sent away early may not have acknowledged an answer yet: it is not taken back.
         overdue = self.deadline < self._connections.clock
         if not self.unsent_bytes and not (overdue and _held_by_kernel(accepted)):
             self.force_close()

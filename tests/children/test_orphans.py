@@ -12,7 +12,7 @@ from router.children.orphans import LOOKS, Orphans
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
 SUBREAPER = """
-import asyncio, os, subprocess, sys
+import asyncio, os, subprocess, sys, time
 from router.children.orphans import LOOKS, Orphans
 from router.children.process import become_subreaper
 become_subreaper()
@@ -24,7 +24,11 @@ orphans = Orphans()
 
 def zombies():
     files = [f"/proc/self/task/{task}/children" for task in os.listdir("/proc/self/task")]
-    return sorted(int(pid) for file in files for pid in open(file).read().split())
+    pids = [pid for file in files for pid in open(file).read().split()]
+    return sorted(int(p) for p in pids if open(f"/proc/{p}/stat").read().rpartition(")")[2].split()[0] == "Z")
+
+while len(zombies()) < 3:
+    time.sleep(0.01)
 
 async def main():
     for _ in range(LOOKS - 1):
