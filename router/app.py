@@ -1,7 +1,9 @@
 """Composition root: puts the rooms together. Start and stop are one function."""
 
+import asyncio
 import logging
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,15 +12,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from router import __version__
+from router.adapters.admin_token import admin_token
 from router.adapters.config_file import ConfigFile
 from router.adapters.log import FanOut, LogRecorder
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
 from router.adapters.registry import AgentRegistry
+from router.children.orphans import Orphans
 from router.children.template import Template
 from router.children.worker import WorkerLoader
 from router.control.alias_watch import AliasWatch
-from router.control.config_watch import ConfigWatch
+from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.event_log import EventLog
 from router.control.status import Status
 from router.control.ticking import Ticking
@@ -28,12 +32,16 @@ from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.serving.harness import Workshop
 from router.serving.ports import Fetcher, Loader, Source
-from router.settings import Settings
+from router.settings import ServerSettings, Settings
 from router.web.apps import admin_app, traffic_app
 from router.web.context import Gateway
-from router.web.listeners import bind, listening
+from router.web.draining import Draining
+from router.web.listeners import bind, connection_limit, listening, raise_descriptor_limit
+from router.web.tls import Certificate
 
 CONFIG_LOOK_SECONDS = 2.0
+ORPHANS_LOOK_SECONDS = 1.0
+ADMIN_CONNECTIONS = 128
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +85,15 @@ class Running:
     admin: tuple[str, int]
     reload: Callable[[], Awaitable[object]]
     """Read the configuration now, as an operator who asks for it. Raises ConfigRefused."""
+    draining: Draining
+    """Its end, which comes when the context is left."""
+
+
+def read_certificates(server: ServerSettings) -> tuple[Certificate | None, Certificate | None]:
+    """Those of the traffic and of the admin listener. Raises ConfigRefused when one can not be used."""
+    traffic = Certificate("server.tls", server.tls) if server.tls else None
+    admin = Certificate("server.admin_tls", server.admin_tls) if server.admin_tls else None
+    return traffic, admin
 
 
 @asynccontextmanager
@@ -91,6 +108,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     recorder = FanOut(prometheus, LogRecorder(), event_log)
+    token = admin_token(settings.server, os.environ)
+    certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
         # Ports first: a port that is taken must be told before anything is started.
         sockets = [bind(*settings.server.listen), bind(*settings.server.admin)]
@@ -117,6 +136,14 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         alias_watch = AliasWatch(world.source, fleet, recorder, time.time)
         gauges = Gauges(fleet, dispatcher)
         prometheus.watch(gauges.live)
+
+        async def reload() -> Reloaded:
+            fresh = [(one, await asyncio.to_thread(one.read)) for one in certificates if one]
+            reloaded = await config.reload(operator=True)
+            for certificate, context in fresh:
+                certificate.use(context)
+            return reloaded
+
         gateway = Gateway(
             fleet=fleet,
             dispatcher=dispatcher,
@@ -124,7 +151,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             settings=lambda: config.settings,
             state=lambda: status.document(),
             metrics=prometheus.render,
-            reload=lambda: config.reload(operator=True),
+            reload=reload,
             mlflow_version=version("mlflow"),
         )
         status = Status(
@@ -144,19 +171,30 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         lag_loop = Ticking("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
-        for loop in (alias_loop, config_loop, lag_loop):
+        loops = [alias_loop, config_loop, lag_loop]
+        if sys.platform == "linux":  # elsewhere orphans are not left to this process
+            loops.append(Ticking("orphans", Orphans().tick, lambda: ORPHANS_LOOK_SECONDS, recorder))
+        for loop in loops:
             loop.start()
             stack.push_async_callback(loop.stop)
 
+        raise_descriptor_limit()
         observable = settings.server.observe == "traffic"
-        apps = (admin_app(gateway), traffic_app(gateway, observable=observable))
-        for app, bound in zip(apps, reversed(sockets), strict=True):
-            await stack.enter_async_context(
-                listening(app, bound, lambda: config.settings.server.drain_seconds)
-            )
+        traffic = traffic_app(gateway, observable=observable)
+        admin = admin_app(gateway, token.read if token else None)
+        tls, admin_tls = (one.context if one else None for one in certificates)
+        await stack.enter_async_context(listening(admin, sockets[1], limit=ADMIN_CONNECTIONS, tls=admin_tls))
+        listener = await stack.enter_async_context(
+            listening(traffic, sockets[0], limit=connection_limit(), tls=tls)
+        )
+        draining = Draining(
+            gateway, listener, lambda: fleet.close(0.0), lambda: config.settings.server.drain_seconds
+        )
+        stack.push_async_callback(draining.drain)
         yield Running(
             gateway,
             sockets[0].getsockname()[:2],
             sockets[1].getsockname()[:2],
             reload=gateway.reload,
+            draining=draining,
         )

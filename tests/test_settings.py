@@ -71,10 +71,9 @@ WRONG_SECTIONS: list[tuple[str, Any]] = [
     ("server.listen", "::1:8080"),
     ("server.listen", "http://0.0.0.0:8080"),
     ("server.listen", None),
-    ("server.admin", "0.0.0.0:8081"),
-    ("server.admin", "[::]:8081"),
-    ("server.admin", "10.0.0.1:8081"),
-    ("server.admin", "admin.example.com:8081"),
+    ("server.admin", "8081"),
+    ("server.admin_token_file", ""),
+    ("server.tls", "/run/tls/tls.crt"),
     ("server.observe", "both"),
     ("server.observe", True),
     ("server.body_limit_mib", 0),
@@ -102,6 +101,15 @@ def test_a_wrong_value_of_a_section_is_refused_where_it_stands(path: str, value:
     section, key = path.split(".")
 
     assert list(problems(**{section: {key: value}})) == [path]
+
+
+@pytest.mark.parametrize("section", ["tls", "admin_tls"])
+def test_a_certificate_needs_its_key(section: str) -> None:
+    given = {"certificate_file": "/run/tls.crt", "key_file": "/run/tls.key"}
+    assert getattr(settings(server={section: given}).server, section).key_file == "/run/tls.key"
+    assert list(problems(server={section: given | {"key_file": 7}})) == [f"server.{section}.key_file"]
+    given.pop("key_file")
+    assert list(problems(server={section: given})) == [f"server.{section}.key_file"]
 
 
 WRONG_MODEL_KEYS: list[tuple[str, Any]] = [
@@ -229,16 +237,23 @@ def test_a_right_value_becomes_what_the_gateway_works_with(key: str, written: An
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
+    ("text", "address", "local"),
     [
-        ("127.0.0.1:0", ("127.0.0.1", 0)),
-        ("[::1]:8081", ("::1", 8081)),
-        ("localhost:9", ("localhost", 9)),
-        ("127.8.9.1:65535", ("127.8.9.1", 65_535)),
+        ("127.0.0.1:0", ("127.0.0.1", 0), True),
+        ("[::1]:8081", ("::1", 8081), True),
+        ("localhost:9", ("localhost", 9), True),
+        ("127.8.9.1:65535", ("127.8.9.1", 65_535), True),
+        ("0.0.0.0:8081", ("0.0.0.0", 8081), False),
+        ("[::]:8081", ("::", 8081), False),
+        ("10.0.0.1:8081", ("10.0.0.1", 8081), False),
+        ("admin.example.com:8081", ("admin.example.com", 8081), False),
     ],
 )
-def test_an_admin_address_is_host_and_port_of_a_loopback(text: str, address: tuple[str, int]) -> None:
-    assert settings(server={"admin": text}).server.admin == address
+def test_an_admin_address_is_host_and_port_and_local_or_not(
+    text: str, address: tuple[str, int], local: bool
+) -> None:
+    server = settings(server={"admin": text}).server
+    assert (server.admin, server.admin_is_local) == (address, local)
 
 
 def test_both_listeners_on_one_port_are_refused() -> None:

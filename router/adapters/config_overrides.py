@@ -23,8 +23,8 @@ _KEYS = {
     for section, model in _SECTIONS.items()
     for key in model.model_fields
 }
-_NOT_KEYS = frozenset({f"{PREFIX}CONFIG"})
-"""Read by the command line."""
+_NOT_KEYS = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}SERVER__ADMIN_TOKEN"})
+"""Read by the command line; and a secret, which has no place in the file."""
 # Kubernetes sets these in every pod beside a Service named canary-router; they are not ours.
 _SERVICE_LINK = re.compile(
     rf"{PREFIX}([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)"

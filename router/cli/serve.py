@@ -9,14 +9,21 @@ from pathlib import Path
 
 import click
 
+from router.adapters.admin_token import admin_token
 from router.adapters.config_file import load_settings
-from router.app import Running, running_gateway
+from router.app import Running, read_certificates, running_gateway
+from router.cli.urls import base_url
 from router.errors import ConfigRefused
+from router.web.listeners import SlowParser, require_compiled_parser
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def check_config(config_path: Path, flags: dict[str, str]) -> int:
     """Print what the configuration says; raises ConfigRefused with every problem."""
     loaded = load_settings(config_path, os.environ, flags)
+    admin_token(loaded.settings.server, os.environ)
+    read_certificates(loaded.settings.server)
     for notice in loaded.notices:
         click.echo(notice)
     models = ", ".join(loaded.settings.models)
@@ -25,20 +32,27 @@ def check_config(config_path: Path, flags: dict[str, str]) -> int:
 
 
 def run_gateway(config_path: Path, flags: dict[str, str]) -> int:
-    """Serve until SIGTERM or SIGINT; returns 0 after a clean stop, 1 when a port cannot be had."""
+    """Serve until SIGTERM or SIGINT; returns 0 after a stop, 1 without a port, 2 with a bad install."""
     try:
+        require_compiled_parser()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(config_path, flags))
+    except SlowParser as error:
+        click.echo(str(error), err=True)
+        return 2
     except OSError as error:
         click.echo(str(error.strerror or error), err=True)
         return 1
+    finally:
+        for number in _STOPS:  # a further one must not turn a clean stop into a death by signal
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 
 async def _serve(config_path: Path, flags: dict[str, str]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPS:
         loop.add_signal_handler(number, stop.set)
     async with running_gateway(config_path, flags) as running:
         asked = asyncio.Event()
@@ -46,6 +60,9 @@ async def _serve(config_path: Path, flags: dict[str, str]) -> None:
         reloading = loop.create_task(_reload_when(asked, running))
         _announce(running)
         await stop.wait()
+        running.draining.begin()
+        for number in _STOPS:
+            loop.add_signal_handler(number, running.draining.hurry)
         reloading.cancel()
 
 
@@ -58,14 +75,12 @@ async def _reload_when(asked: asyncio.Event, running: Running) -> None:
 
 
 def _announce(running: Running) -> None:
-    host, port = running.traffic
-    admin_host, admin_port = running.admin
+    server = running.gateway.settings().server
+    url = base_url(*running.traffic, encrypted=server.tls is not None)
+    admin = base_url(*running.admin, encrypted=server.admin_tls is not None)
     names = ", ".join(running.gateway.fleet.managers)
     # Standard output, flushed: scripts wait for this line; everything else goes to standard error.
-    print(
-        f"canary-router serves {names} on http://{host}:{port} (admin http://{admin_host}:{admin_port})",
-        flush=True,
-    )
+    print(f"canary-router serves {names} on {url} (admin {admin})", flush=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.adapters.config_file import load_settings
+from router.cli.urls import base_url
 from router.errors import ConfigRefused
 
 TIMEOUT_SECONDS = 5.0
@@ -60,12 +61,11 @@ def _fetch(base: str) -> dict[str, Any]:
 
 def _admin_url(config_path: Path) -> str:
     try:
-        settings = load_settings(config_path, os.environ, {}).settings
+        server = load_settings(config_path, os.environ, {}).settings.server
     except ConfigRefused as refused:
         hint = "status reads the gateway's address in that file; with --url http://HOST:PORT it needs no file"
         raise ConfigRefused([*refused.problems, hint]) from None
-    host, port = settings.server.admin
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return base_url(*server.admin, encrypted=server.admin_tls is not None)
 
 
 def _healthy(state: dict[str, Any]) -> bool:

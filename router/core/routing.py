@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.split import Split, bucket_of
+from router.core.split import Key, Split, bucket_of
 
 
 class Reason(StrEnum):
@@ -70,7 +70,7 @@ class Assignment:
     """None when no key was hashed."""
 
 
-def assign(routes: ModelRoutes, key: str | bytes | None, *, keyed: bool = True) -> Assignment | None:
+def assign(routes: ModelRoutes, key: Key | None, *, keyed: bool = True) -> Assignment | None:
     """Give `key` to an alias; None when production is not bound, because nothing else stands in for it.
 
     `key` None goes to production as `no_key`. `keyed` False says the key was made from the body: its share

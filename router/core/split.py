@@ -14,14 +14,31 @@ BUCKETS = 100_000
 BUCKETS_PER_PERCENT = BUCKETS // 100
 
 
-def bucket_of(salt: str, key: str | bytes) -> int:
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A long key whose bucket was computed beforehand, off the path on which nothing may take long."""
+
+    key: bytes
+    salt: str
+    bucket: int
+
+
+Key = str | bytes | Hashed
+
+
+def bucket_of(salt: str, key: Key) -> int:
     """Bucket of `key`, in [0, 100 000).
 
     `int(first 8 hex digits of sha256("{salt}:{key}"), 16) * 100_000 >> 32`. A text key is hashed as UTF-8
     with surrogateescape, so header bytes that are not UTF-8 hash as they came.
     """
+    if isinstance(key, Hashed):
+        # The salt may have changed since; then what was computed beforehand is worth nothing.
+        return key.bucket if key.salt == salt else bucket_of(salt, key.key)
     raw = key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
-    digest = sha256(salt.encode("utf-8") + b":" + raw).digest()
+    hashed = sha256(salt.encode("utf-8") + b":")
+    hashed.update(raw)  # a body of many megabytes is not copied
+    digest = hashed.digest()
     return int.from_bytes(digest[:4], "big") * BUCKETS >> 32
 
 

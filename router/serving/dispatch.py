@@ -17,6 +17,7 @@ from router.core.routing import (
     assign_direct,
     assign_fallback,
 )
+from router.core.split import Key
 from router.core.work import Answer, Query, Verdict
 from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, RequestRefused
 from router.serving.fleet import Fleet
@@ -56,7 +57,7 @@ class Dispatcher:
         self._patience: dict[str, Patience] = {}
         self._loop = asyncio.get_running_loop()
 
-    async def serve(self, model: str, key: str | bytes | None, query: Query, *, keyed: bool) -> Served:
+    async def serve(self, model: str, key: Key | None, query: Query, *, keyed: bool) -> Served:
         """Route one request by `key` and answer it. Raises ModelNotConfigured or NotReady."""
         arrived = self._loop.time()
         table = self._fleet.table

@@ -4,8 +4,15 @@ Every key carries its meaning, unit and default, and whether a change of it is h
 """
 
 from router.settings.changes import Change, changes
-from router.settings.fields import Reload
-from router.settings.gateway import LogSettings, RegistryPlaces, RegistrySettings, ServerSettings, Settings
+from router.settings.fields import Reload, is_loopback
+from router.settings.gateway import (
+    LogSettings,
+    RegistryPlaces,
+    RegistrySettings,
+    ServerSettings,
+    Settings,
+    TlsSettings,
+)
 from router.settings.model import ModelSettings
 from router.settings.schema import schema_json
 
@@ -18,6 +25,8 @@ __all__ = [
     "Reload",
     "ServerSettings",
     "Settings",
+    "TlsSettings",
     "changes",
+    "is_loopback",
     "schema_json",
 ]

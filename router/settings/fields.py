@@ -111,15 +111,12 @@ def _address(value: Any) -> tuple[str, int]:
     return match["v6"] or match["name"], int(match["port"])
 
 
-def _loopback(value: Any) -> tuple[str, int]:
-    host, port = _address(value)
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and for addresses that only this machine reaches."""
     try:
-        loopback = ip_address(host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
-        raise ValueError("must be a loopback address, such as 127.0.0.1:8081: it has no access control yet")
-    return host, port
+        return host == "localhost"
 
 
 _ADDRESS = WithJsonSchema(
@@ -127,4 +124,3 @@ _ADDRESS = WithJsonSchema(
 )
 Address = Annotated[tuple[str, int], PlainValidator(_address), _ADDRESS]
 """Written `host:port`, IPv6 in brackets; port 0 lets the system choose."""
-LoopbackAddress = Annotated[tuple[str, int], PlainValidator(_loopback), _ADDRESS]

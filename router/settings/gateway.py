@@ -8,8 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
 
-from router.settings.fields import COLD, HOT, SECTION, STRICT, Address, LoopbackAddress, Seconds, Text
+from router.settings.fields import COLD, HOT, SECTION, STRICT, Address, Seconds, Text, is_loopback
 from router.settings.model import ModelSettings, check_model_name
+
+
+class TlsSettings(BaseModel):
+    """A certificate and its key."""
+
+    model_config = STRICT
+
+    certificate_file: Text
+    """PEM file with the certificate, then those that signed it; read again at SIGHUP and POST /-/reload."""
+    key_file: Text
+    """PEM file with the certificate's key, without a passphrase; read again together with it."""
 
 
 class ServerSettings(BaseModel):
@@ -21,10 +32,16 @@ class ServerSettings(BaseModel):
         default=("0.0.0.0", 8080), json_schema_extra={"default": "0.0.0.0:8080"}
     )
     """host:port for traffic and health; port 0 lets the system choose."""
-    admin: Annotated[LoopbackAddress, COLD] = Field(
+    admin: Annotated[Address, COLD] = Field(
         default=("127.0.0.1", 8081), json_schema_extra={"default": "127.0.0.1:8081"}
     )
-    """host:port for the verbs that change things; a loopback address."""
+    """host:port for the verbs that change things; without a token a loopback address."""
+    admin_token_file: Annotated[Text | None, COLD] = None
+    """File with the verbs' bearer token, read at each use; CANARY_ROUTER_SERVER__ADMIN_TOKEN is over it."""
+    tls: Annotated[TlsSettings | None, COLD] = None
+    """Certificate of the traffic listener; unset: plain HTTP."""
+    admin_tls: Annotated[TlsSettings | None, COLD] = None
+    """Certificate of the admin listener; unset: plain HTTP."""
     observe: Annotated[Literal["traffic", "admin"], COLD] = "traffic"
     """The listener where /metrics and /v1/* are; admin always has them."""
     body_limit_mib: Annotated[int, Field(ge=1, le=4096), HOT] = 64
@@ -32,7 +49,12 @@ class ServerSettings(BaseModel):
     body_timeout_seconds: Annotated[Seconds, HOT] = 30.0
     """To read one request."""
     drain_seconds: Annotated[Seconds, HOT] = 15.0
-    """From SIGTERM until requests still running are given up."""
+    """From SIGTERM to the exit; what still runs shortly before its end is answered 503."""
+
+    @property
+    def admin_is_local(self) -> bool:
+        """True when only this machine reaches the admin listener."""
+        return is_loopback(self.admin[0])
 
 
 @dataclass(frozen=True, slots=True)

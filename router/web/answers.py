@@ -17,6 +17,8 @@ from router.errors import (
     WorkerDied,
 )
 
+SERVER = "canary-router"
+"""The Server header of every answer: neither a version nor a library."""
 RETRY_AFTER_SECONDS = "1"
 
 # MLflow's error codes with the SQL state and class its own exceptions carry (3.17).

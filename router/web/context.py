@@ -1,6 +1,8 @@
 """What the handlers need, in one typed place."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +12,43 @@ from router.core.events import Recorder
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.settings import Settings
+
+
+class RequestsUnderWay:
+    """Prediction requests from their headers to their answers: what a stop waits for."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.last_at = 0.0
+        """Loop time at which the last one came or was answered."""
+        self._reading: set[asyncio.Timeout] = set()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """One request."""
+        loop = asyncio.get_running_loop()
+        self.under_way += 1
+        self.last_at = loop.time()
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+            self.last_at = loop.time()
+
+    @asynccontextmanager
+    async def reading(self, seconds: float) -> AsyncIterator[None]:
+        """The reading of one body. Raises TimeoutError when it takes longer, or is stopped."""
+        async with asyncio.timeout(seconds) as timeout:
+            self._reading.add(timeout)
+            try:
+                yield
+            finally:
+                self._reading.discard(timeout)
+
+    def stop_reading(self) -> None:
+        """Wait for no body any more."""
+        for timeout in self._reading:
+            timeout.reschedule(0.0)
 
 
 class Reloaded(Protocol):
@@ -46,10 +85,7 @@ class Gateway:
     """Requests without a key, by model."""
     received: dict[str, int] = field(default_factory=dict)
     """Requests received, by model."""
-
-    def busy(self) -> bool:
-        """True while a prediction request is under way."""
-        return any(self.dispatcher.in_flight.values())
+    requests: RequestsUnderWay = field(default_factory=RequestsUnderWay)
 
     @property
     def ready(self) -> bool:

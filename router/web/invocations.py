@@ -1,15 +1,14 @@
 """`/invocations`: MLflow's scoring protocol in front of the split."""
 
-import asyncio
 from time import perf_counter
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from router.core.ids import Alias
 from router.core.request_events import Answered, Rejected
 from router.core.routing import Reason
 from router.core.work import Answer, Query
-from router.errors import ModelNotConfigured, RequestRefused
+from router.errors import ModelNotConfigured, NotReady, RequestRefused
 from router.serving.dispatch import Served
 from router.web.answers import (
     BodyTimeout,
@@ -20,7 +19,7 @@ from router.web.answers import (
     error_response,
 )
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
-from router.web.request_key import read_key
+from router.web.request_key import hashed_if_long, read_key
 
 
 async def invoke_first(request: web.Request) -> web.Response:
@@ -40,7 +39,16 @@ async def invoke_alias(request: web.Request) -> web.Response:
     return await _invoke(request.app[GATEWAY], request, request.match_info["name"], alias)
 
 
+async def expect_later(_: web.Request) -> None:
+    """100 Continue is sent when the body is about to be read, and not before."""
+
+
 async def _invoke(gateway: Gateway, request: web.Request, model: str, direct: Alias | None) -> web.Response:
+    with gateway.requests.counted():
+        return await _answer(gateway, request, model, direct)
+
+
+async def _answer(gateway: Gateway, request: web.Request, model: str, direct: Alias | None) -> web.Response:
     request_id = request[REQUEST_ID]
     try:
         settings = gateway.settings().models.get(model)
@@ -60,7 +68,8 @@ async def _invoke(gateway: Gateway, request: web.Request, model: str, direct: Al
             gateway.received[model] = gateway.received.get(model, 0) + 1
             if not keyed:
                 gateway.keyless[model] = gateway.keyless.get(model, 0) + 1
-            served = await gateway.dispatcher.serve(model, key, query, keyed=keyed)
+            routed_by = await hashed_if_long(settings.salt, key)
+            served = await gateway.dispatcher.serve(model, routed_by, query, keyed=keyed)
     except RequestRefused as refused:
         # Only names of the configuration may become label values.
         known = model if model in gateway.settings().models else "__other__"
@@ -83,16 +92,20 @@ async def _read_body(gateway: Gateway, request: web.Request) -> bytes:
     too_large = TooLarge(f"the body is over {server.body_limit_mib:g} MiB", reason="too_large")
     if (request.content_length or 0) > limit:
         raise too_large  # before a byte of it is buffered
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(server.body_timeout_seconds):
+        async with gateway.requests.reading(server.body_timeout_seconds):
             async for chunk in request.content.iter_any():
                 size += len(chunk)
                 if size > limit:
                     raise too_large
                 chunks.append(chunk)
     except TimeoutError:
+        if gateway.stopping:
+            raise NotReady("the gateway stops", reason="not_ready") from None
         limit_seconds = server.body_timeout_seconds
         raise BodyTimeout(f"the body took longer than {limit_seconds:g} s", reason="invalid_body") from None
     except (web.HTTPException, ValueError, OSError) as error:

@@ -1,19 +1,40 @@
 """Sockets, and how a listener starts and stops."""
 
 import asyncio
+import resource
 import socket
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp import web
+from aiohttp import http_parser, web
 
-from router.web.context import GATEWAY
+from router.errors import RouterError
+from router.web.connections import SWEEP_SECONDS, Connections
 
-KEEPALIVE_SECONDS = 75.0
 BACKLOG = 1024
-QUIET_SECONDS = 1.0
-"""A connection that stays silent for so long after the listener closed is not in the middle of anything."""
-_LOOK_SECONDS = 0.05
+MOST_CONNECTIONS = 4096
+"""Of one listener at once, where the process may open enough descriptors."""
+HANDSHAKE_SECONDS = 10.0
+_DESCRIPTORS = 16_384
+_CUT_SECONDS = 0.25
+"""For what is under way when a listener is cut; whoever wants to wait does so before."""
+
+
+class SlowParser(RouterError):
+    """aiohttp runs without its compiled HTTP parser."""
+
+
+class Listener:
+    """One listening socket and the connections that came in through it."""
+
+    def __init__(self, connections: Connections, server: asyncio.Server) -> None:
+        self.connections = connections
+        self._server = server
+
+    def refuse_more(self) -> None:
+        """Close the listening socket; connections stay."""
+        self._server.close()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -29,40 +50,59 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+def require_compiled_parser() -> None:
+    """Raises SlowParser when requests would be parsed by aiohttp's pure-Python code.
+
+    The compiled parser refuses ambiguous messages; the advisories about smuggling are about the other one.
+    """
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise SlowParser(
+            "aiohttp runs without its compiled HTTP parser, and the other one is neither safe nor fast:"
+            " unset AIOHTTP_NO_EXTENSIONS, or install aiohttp from a wheel"
+        )
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many descriptors as it may, up to 16 384."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connection_limit() -> int:
+    """Connections that one listener may hold, with half of the descriptors left for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // 2)
+
+
 @asynccontextmanager
 async def listening(
-    app: web.Application, bound: socket.socket, drain_seconds: Callable[[], float]
-) -> AsyncIterator[None]:
-    """Serve `app` on `bound`; at the end answer what has arrived, for `drain_seconds` at most."""
-    runner = web.AppRunner(
-        app,
-        handle_signals=False,
-        access_log=None,
-        auto_decompress=False,  # MLflow does none, and a bomb must not be unpacked here
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        shutdown_timeout=_LOOK_SECONDS,  # the draining is done before it counts
-    )
+    app: web.Application, bound: socket.socket, *, limit: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Listener]:
+    """Serve `app` on `bound`; at the end every connection is closed."""
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()
-    site = web.SockSite(runner, bound, backlog=BACKLOG)
-    await site.start()
+    assert runner.server is not None  # setup made it
+    connections = Connections(runner.server, limit)
+    server = await loop.create_server(
+        connections,
+        sock=bound,
+        backlog=BACKLOG,
+        ssl=tls,
+        ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
+    )
+    sweeping = loop.create_task(_sweep(connections), name="sweep connections")
     try:
-        yield
+        yield Listener(connections, server)
     finally:
-        app[GATEWAY].stopping = True  # from now on every answer closes its connection
-        await site.stop()
-        await _drain(runner, app[GATEWAY].busy, drain_seconds())
+        sweeping.cancel()
+        server.close()
         await runner.cleanup()
 
 
-async def _drain(runner: web.AppRunner, busy: Callable[[], bool], seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    ends_at = loop.time() + seconds
-    quiet_since = loop.time()
-    # A client may have sent a request on a kept-alive connection that we have not read yet: it is answered,
-    # and the connection closes; only connections that stay silent are cut.
-    while runner.server is not None and runner.server.connections and loop.time() < ends_at:
-        if busy():
-            quiet_since = loop.time()
-        elif loop.time() - quiet_since > QUIET_SECONDS:
-            return
-        await asyncio.sleep(_LOOK_SECONDS)
+async def _sweep(connections: Connections) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        connections.sweep()

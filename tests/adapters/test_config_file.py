@@ -50,7 +50,7 @@ server:
   lisen: 0.0.0.0:8080
   body_limit_mib: 64.5
   drain_seconds: "15"
-  admin: 0.0.0.0:8081
+  admin: 8081
 log: {level: INFO}
 models:
   sentiment:
@@ -75,10 +75,7 @@ def test_all_problems_are_told_at_once_with_file_line_and_path(path: Path) -> No
         "router.yaml:2 server.lisen: unknown key, did you mean `listen`?",
         "router.yaml:3 server.body_limit_mib: must be a whole number, not 64.5",
         'router.yaml:4 server.drain_seconds: must be a number, not the text "15"',
-        (
-            "router.yaml:5 server.admin: must be a loopback address, such as 127.0.0.1:8081: "
-            "it has no access control yet"
-        ),
+        "router.yaml:5 server.admin: must be host:port, such as 127.0.0.1:8081 or [::1]:8081",
         (
             "router.yaml:6 log.level: must be one of debug, info, warning, error, "
             'not the text "INFO", did you mean `info`?'

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
 
-ANNOUNCED = re.compile(r"on (http://\S+) \(admin (http://[^\s)]+)\)")
+ANNOUNCED = re.compile(r"on (https?://\S+) \(admin (https?://[^\s)]+)\)")
 
 CONFIG = """\
 server: {{listen: 127.0.0.1:0, admin: 127.0.0.1:0}}
@@ -27,12 +27,18 @@ models:
 class GatewayProcess:
     """`python -m router serve` with free ports; its log is at `log`."""
 
-    def __init__(self, directory: Path, config: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Path,
+        environment: dict[str, str] | None = None,
+        command: Sequence[str] = (sys.executable,),
+    ) -> None:
         self.config = config
         self.log = directory / "gateway.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "router", "serve", "-c", str(config)],
+                [*command, "-m", "router", "serve", "-c", str(config)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -17,7 +17,7 @@ from mlflow.pyfunc.scoring_server import invocations
 from router.core.work import Query, Verdict
 from router.worker import scoring
 from router.worker.load import Loaded
-from tests.worker.versions import command_query, text_query
+from tests.worker.versions import command_query, json_query, text_query
 
 Get = Callable[[str], Loaded]
 JSON = "application/json"

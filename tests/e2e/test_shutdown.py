@@ -1,0 +1,159 @@
+"""A gateway that is told to stop: nobody who sends to it is hurt, and it stops in time."""
+
+import concurrent.futures
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from tests.e2e.conftest import Registry
+from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.e2e.load import Load
+
+MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
+PRODUCTION_KEY = "user-1"
+
+
+def unready(gateway: GatewayProcess) -> requests.Response:
+    """The answer of /readyz on a connection of its own, as a load balancer asks."""
+    answer = requests.get(f"{gateway.url}/readyz", timeout=5)
+    assert answer.status_code == 503
+    return answer
+
+
+def hung(gateway: GatewayProcess, registry: Registry) -> None:
+    """Let production be the version that sleeps as long as the input says."""
+    registry.move("production", 6)
+    gateway.wait_bound(6)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_stop_under_load_is_told_at_once_and_loses_no_request(
+    start: Callable[..., GatewayProcess], number: signal.Signals, slack: float
+) -> None:
+    """Load balancers go on sending until they have noticed: what they send meanwhile is answered."""
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    with Load(gateway.url) as load:
+        wait_until(lambda: len(load.seen) > 200, 30 * slack)
+        told_at = time.monotonic()
+        gateway.process.send_signal(number)
+        time.sleep(0.1 * slack)
+        assert unready(gateway).headers["Connection"] == "close"
+        asked = requests.post(f"{gateway.url}/invocations", data=b"{}", timeout=5)
+        assert asked.headers["Connection"] == "close"
+        wait_until(lambda: time.monotonic() - told_at > 1.0, 5 * slack)
+    assert load.failed == []
+    assert sum(seen.sent_at > told_at for seen in load.seen) > 50
+    assert gateway.process.wait(15 * slack) == 0
+    assert time.monotonic() - told_at < 6 * slack, "it waits for the quiet, not for the whole time to drain"
+
+
+def test_a_request_that_hangs_at_the_end_of_the_drain_is_answered_503_and_the_exit_is_in_time(
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+) -> None:
+    gateway = start(MODELS, CANARY_ROUTER_SERVER__DRAIN_SECONDS="6")
+    hung(gateway, registry)
+    children = gateway.descendants()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        asked = threads.submit(gateway.ask, PRODUCTION_KEY, "120")
+        wait_until(lambda: gateway.model()["versions"]["6"]["in_flight"] == 1, 10)
+        told_at = time.monotonic()
+        gateway.process.send_signal(signal.SIGTERM)
+        answer = asked.result(10 * slack)
+    assert gateway.process.wait(10 * slack) == 0
+    assert time.monotonic() - told_at < 6 * slack
+    assert (answer.status_code, answer.headers["Connection"]) == (503, "close")
+    assert answer.headers["Retry-After"] == "1"
+    assert sorted(answer.json()) == ["error_class", "error_code", "message", "request_id", "sqlstate"]
+    assert psutil.wait_procs(children, 2 * slack)[1] == []
+
+
+def test_a_second_signal_quickens_the_stop(
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+) -> None:
+    """Whoever hurries still gets what runs answered, with 503."""
+    gateway = start(MODELS, CANARY_ROUTER_SERVER__DRAIN_SECONDS="60")
+    hung(gateway, registry)
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        asked = threads.submit(gateway.ask, PRODUCTION_KEY, "120")
+        wait_until(lambda: gateway.model()["versions"]["6"]["in_flight"] == 1, 10)
+        gateway.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: gateway.get("/readyz").status_code == 503, 2 * slack)
+        told_at = time.monotonic()
+        gateway.process.send_signal(signal.SIGINT)
+        assert asked.result(10 * slack).status_code == 503
+    assert gateway.process.wait(10 * slack) == 0
+    assert time.monotonic() - told_at < 3 * slack
+
+
+def test_a_body_that_is_still_on_its_way_at_the_end_of_the_drain_is_answered_503(
+    start: Callable[..., GatewayProcess], slack: float
+) -> None:
+    gateway = start(MODELS, CANARY_ROUTER_SERVER__DRAIN_SECONDS="2")
+    port = int(gateway.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10 * slack) as slow:
+        slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{")
+        time.sleep(0.2)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert slow.recv(4096).startswith(b"HTTP/1.1 503 ")
+    assert gateway.process.wait(10 * slack) == 0
+
+
+def test_an_idle_connection_is_served_once_more_before_the_end(
+    start: Callable[..., GatewayProcess], slack: float
+) -> None:
+    """A request sent just after the stop, on a connection kept alive, is answered and not cut."""
+    gateway = start(MODELS)
+    assert gateway.ask(PRODUCTION_KEY).status_code == 200  # the session keeps its connection
+    gateway.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5 * slack)
+    answer = gateway.ask(PRODUCTION_KEY)
+
+    assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
+    assert gateway.process.wait(10 * slack) == 0
+
+
+def test_as_pid_1_it_stops_when_told_and_waits_for_orphans_it_did_not_start(
+    registry: Registry, tmp_path: Path, slack: float
+) -> None:
+    """Without an init in the container dead grandchildren pile up; how workers ended must still be told."""
+    if os.getuid() != 0 or not shutil.which("unshare") or not shutil.which("nsenter"):
+        pytest.skip("a PID namespace takes root, unshare and nsenter")
+    config, cache = tmp_path / "router.yaml", tmp_path / "cache"
+    config.write_text(
+        "server: {listen: 127.0.0.1:0, admin: 127.0.0.1:0, drain_seconds: 2}\n"
+        f'registry: {{uri: "{registry.uri}", poll_seconds: 0.5, cache_dir: "{cache}"}}\n'
+        "log: {format: json}\nmodels:\n" + MODELS
+    )
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    gateway = GatewayProcess(tmp_path, config, command=[*namespace, sys.executable])
+    try:
+        gateway.wait_ready()
+        [init] = psutil.Process(gateway.pid).children()
+        inside = ["nsenter", "--target", str(init.pid), "--pid", "--mount"]
+        # A shell that ends before its own children do: they are left to PID 1.
+        subprocess.run([*inside, "sh", "-c", "(sleep 0.1 &) ; (sleep 0.2 &)"], check=True)
+        left = [child for child in init.children() if child.name() == "sleep"]
+        assert len(left) == 2
+        [worker] = gateway.worker_pids(1)
+        subprocess.run([*inside, "kill", "-9", str(worker)], check=True)
+        wait_until(lambda: gateway.worker_pids(1) not in ([worker], []), 10 * slack, gateway.story)
+        assert "signal 9 (SIGKILL)" in gateway.log.read_text()
+        wait_until(lambda: not any(one.is_running() for one in left), 12 * slack, gateway.story)
+        assert [one for one in init.children() if one.status() == psutil.STATUS_ZOMBIE] == []
+        init.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(10 * slack) == 0
+    finally:
+        for child in psutil.Process(gateway.pid).children() if gateway.process.poll() is None else []:
+            child.kill()
+        gateway.stop()
