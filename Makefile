@@ -19,8 +19,9 @@ help:
 	@echo "             (DEMO_SECONDS=20 make demo tells the whole story by itself and stops)"
 	@echo "make test    everything the tests need, then the tests"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
-	@echo "make bench   speed and memory beside mlflow models serve"
-	@echo "make faults  the damage tests, all of them, with their figures"
+	@echo "make bench   speed and memory beside mlflow models serve, in twenty minutes"
+	@echo "             (BENCH_ARGS=--quick make bench takes two)"
+	@echo "make faults  the damage tests, with the figures they measured"
 	@echo "make clean   remove the virtual environment, the demo's registry and caches"
 
 $(BIN)/python:
@@ -52,6 +53,12 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(VENV)/runtime.stamp
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+faults: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest tests/e2e tests/children tests/adapters/test_registry_faults.py $(PYTEST_ARGS)
+
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -62,6 +62,13 @@ class Load:
         """Good answers by `version` so far."""
         return sum(one.status == 200 and one.version == version for one in self.seen)
 
+    def told(self) -> str:
+        """The load in a line: requests, failures, latency in milliseconds."""
+        times = sorted(one.seconds for one in self.seen)
+        p50, p99 = (times[int(len(times) * part)] * 1e3 for part in (0.5, 0.99))
+        failed = f"{len(self.failed)} failed of {len(times)} requests"
+        return f"{failed}, p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {times[-1] * 1e3:.0f} ms"
+
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(limit=self.clients, force_close=False)
         async with aiohttp.ClientSession(self.url, connector=connector) as session:

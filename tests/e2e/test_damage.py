@@ -12,6 +12,7 @@ import psutil
 import pytest
 import requests
 
+from tests.conftest import Figure
 from tests.e2e.gateway import GatewayProcess, wait_until
 from tests.e2e.load import Load
 from tests.e2e.registry import Registry
@@ -93,7 +94,7 @@ def test_a_mistyped_database_is_an_error_and_not_a_new_empty_one(
 
 
 def test_a_canarys_worker_killed_again_and_again_costs_no_user_an_error(
-    gateway: GatewayProcess, slack: float
+    gateway: GatewayProcess, slack: float, figure: Figure
 ) -> None:
     answered = 0.0
     with Load(gateway.url) as load:
@@ -104,11 +105,14 @@ def test_a_canarys_worker_killed_again_and_again_costs_no_user_an_error(
             total = gateway.metric("canary_router_requests_total")
             assert total >= answered, "a counter went down"
             answered = total
+    figure(load.told())
     assert load.failed == []
     assert gateway.metric("canary_router_worker_restarts_total", version="2") == 20
 
 
-def test_productions_worker_killed_fails_only_what_ran_in_it(gateway: GatewayProcess, slack: float) -> None:
+def test_productions_worker_killed_fails_only_what_ran_in_it(
+    gateway: GatewayProcess, slack: float, figure: Figure
+) -> None:
     with Load(gateway.url) as load:
         for _ in range(20):
             [pid] = gateway.worker_pids(1)
@@ -117,12 +121,13 @@ def test_productions_worker_killed_fails_only_what_ran_in_it(gateway: GatewayPro
             # A worker that ends before its first answer is replaced later and later, which is not meant here.
             answered = load.answered_by(1)
             wait_until(lambda n=answered: load.answered_by(1) > n, 10 * slack, gateway.story)
+    figure(load.told())
     assert {one.status for one in load.failed} <= {503}
     assert len(load.failed) <= 20, "a request that did not run in the worker failed"
 
 
 def test_no_child_outlives_the_gateway_and_a_restart_serves(
-    start: Callable[..., GatewayProcess], slack: float
+    start: Callable[..., GatewayProcess], slack: float, figure: Figure
 ) -> None:
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
@@ -130,7 +135,9 @@ def test_no_child_outlives_the_gateway_and_a_restart_serves(
     assert len(children) >= 4  # template, agent and two workers
     os.kill(gateway.pid, signal.SIGKILL)
     gateway.process.wait()
+    killed_at = time.monotonic()
     _, alive = psutil.wait_procs(children, timeout=2 * slack)
+    figure(f"{len(children)} children gone after {(time.monotonic() - killed_at) * 1e3:.0f} ms")
     assert alive == []
 
     again = start(MODELS)
@@ -160,7 +167,7 @@ def _ask_and_forget(gateway: GatewayProcess, text: str) -> None:
 
 @pytest.mark.parametrize("role", ["template", "agent"])
 def test_the_death_of_template_or_agent_costs_no_request(
-    gateway: GatewayProcess, registry: Registry, role: str
+    gateway: GatewayProcess, registry: Registry, role: str, figure: Figure
 ) -> None:
     with Load(gateway.url) as load:
         [pid] = pids_of(gateway, role)
@@ -168,6 +175,7 @@ def test_the_death_of_template_or_agent_costs_no_request(
         registry.move("production", 5)
         gateway.wait_bound(5)
         wait_until(lambda: pids_of(gateway, role) not in ([], [pid]), 30, gateway.story)
+    figure(load.told())
     assert load.failed == []
 
 

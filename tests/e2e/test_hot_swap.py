@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import psutil
 
+from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.e2e.gateway import GatewayProcess, wait_until
 from tests.e2e.load import Load, Seen
@@ -50,7 +51,7 @@ class Moves:
 
 
 def test_twenty_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version(
-    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float, figure: Figure
 ) -> None:
     """Each move is live within poll + load + 1 s; memory is flat afterwards."""
     gateway = start(MODELS)
@@ -73,6 +74,8 @@ def test_twenty_alias_moves_under_load_lose_no_request_and_answer_with_no_other_
     assert moves.wrong(load.seen, POLL_SECONDS + longest_load + 1.0 * slack) == []
     assert max(late) <= 1.0 * slack
     settled, last = sorted(levels[4:8])[2], sorted(levels[-4:])[1]
+    figure(f"{load.told()}; live at most {max(late):.2f} s after poll and load")
+    figure(f"memory of everything {settled >> 20} MiB, after all moves {last >> 20} MiB")
     assert last <= settled * 1.05, f"memory grew from {settled >> 20} to {last >> 20} MiB"
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from tests.conftest import Figure
 from tests.e2e.gateway import GatewayProcess, wait_until
 from tests.e2e.load import Load
 
@@ -20,22 +21,27 @@ def set_canary(gateway: GatewayProcess, percent: int) -> None:
 
 
 def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
-    start: Callable[..., GatewayProcess], slack: float
+    start: Callable[..., GatewayProcess], slack: float, figure: Figure
 ) -> None:
     """5 → 25 → 5 under load: in force within 5 s, no canary key at 5 leaves it in between."""
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
-    phases = []
+    phases, took = [], []
     with Load(gateway.url, keys=3000, rate=400) as load:
         for percent in (5, 25, 5):
             if phases:
                 set_canary(gateway, percent)
-                wait_until(
-                    lambda p=percent: gateway.model()["split"]["canary"] == p, 5 * slack, gateway.story
+                took.append(
+                    wait_until(
+                        lambda p=percent: gateway.model()["split"]["canary"] == p, 5 * slack, gateway.story
+                    )
                 )
             begun = time.monotonic()
             wait_until(lambda b=begun: sum(s.sent_at > b for s in load.seen) > 2500, 60 * slack)
             phases.append((percent, begun, time.monotonic()))
+    figure(
+        f"{load.told()}; in force {', '.join(f'{seconds:.1f} s' for seconds in took)} after the file changed"
+    )
     assert load.failed == []
     canary_keys, keys = [], []
     for percent, begun, ended in phases:

@@ -1,0 +1,108 @@
+"""The registry of the benchmark, made and changed in processes of its own: nothing else here imports MLflow.
+
+`python -m benchmarks.registry build DIRECTORY VERSIONS WORKLOAD…` registers versions 1 to VERSIONS of each;
+`… move DIRECTORY` reads lines `WORKLOAD ALIAS VERSION`, moves the alias, and answers each with a line.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+warnings.simplefilter("ignore")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+import mlflow  # noqa: E402 - the environment comes first
+import pandas as pd  # noqa: E402
+from mlflow.models.model import ModelInfo  # noqa: E402
+
+from benchmarks.registry_layout import (  # noqa: E402 - as above
+    CANARY,
+    COLUMNS,
+    PRODUCTION,
+    registry_uri,
+)
+
+FOREST_TREES = 200
+
+
+def _log_text() -> ModelInfo:
+    example = pd.DataFrame({"text": ["the parcel came late and the box was open"]})
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(Path(__file__).with_name("text_model.py")),
+        input_example=example,
+        signature=mlflow.models.infer_signature(example, pd.Series([0.5])),
+        pip_requirements=["mlflow"],  # finding them out takes seconds, and nothing here needs it
+    )
+
+
+def _log_sklearn(estimator: Any, trusted: list[str]) -> ModelInfo:
+    import numpy as np
+
+    dice = np.random.default_rng(11)
+    table = pd.DataFrame(dice.normal(size=(2000, COLUMNS)), columns=[f"x{n}" for n in range(COLUMNS)])
+    label = (table.sum(axis=1) + dice.normal(scale=2.0, size=len(table)) > 0).astype(int)
+    estimator.fit(table, label)
+    return mlflow.sklearn.log_model(
+        estimator,
+        name="model",
+        pyfunc_predict_fn="predict_proba",
+        input_example=table.head(2),
+        signature=mlflow.models.infer_signature(table, estimator.predict_proba(table)),
+        skops_trusted_types=trusted,
+        pip_requirements=["scikit-learn", "skops"],
+    )
+
+
+def _log_linear() -> ModelInfo:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return _log_sklearn(make_pipeline(StandardScaler(), LogisticRegression()), [])
+
+
+def _log_forest() -> ModelInfo:
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(n_estimators=FOREST_TREES, min_samples_leaf=10, random_state=7)
+    return _log_sklearn(forest, ["sklearn.tree._tree.Tree"])
+
+
+LOGS: dict[str, Callable[[], ModelInfo]] = {"text": _log_text, "linear": _log_linear, "forest": _log_forest}
+
+
+def build(directory: Path, versions: int, workloads: list[str]) -> None:
+    """Train each workload once, register it `versions` times, and set both aliases."""
+    mlflow.set_tracking_uri(registry_uri(directory))
+    mlflow.create_experiment("benchmarks", artifact_location=(directory / "artifacts").as_uri())
+    mlflow.set_experiment("benchmarks")
+    client = mlflow.MlflowClient()
+    for name in workloads:
+        with mlflow.start_run():
+            logged = LOGS[name]()
+        for _ in range(versions):  # one artefact: only then can answers be compared whoever gave them
+            mlflow.register_model(logged.model_uri, name)
+        for alias, version in (("production", PRODUCTION), ("canary", CANARY)):
+            client.set_registered_model_alias(name, alias, str(version))
+
+
+def move(directory: Path) -> None:
+    """Move aliases as the lines on standard input say, until they end."""
+    client = mlflow.MlflowClient(registry_uri(directory), registry_uri(directory))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        name, alias, version = line.split()
+        client.set_registered_model_alias(name, alias, version)
+        print("moved", flush=True)
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[2])
+    if sys.argv[1] == "build":
+        build(place, int(sys.argv[3]), sys.argv[4:])
+    else:
+        move(place)

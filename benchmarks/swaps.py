@@ -1,0 +1,98 @@
+"""What callers notice while an alias moves, and what stays behind after many moves."""
+
+import json
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+from benchmarks.load import AliasMover, Loader, Sample
+from benchmarks.open_client import NEVER_SENT
+from benchmarks.processes import Ended
+from benchmarks.registry_layout import NEXT, PRODUCTION
+from benchmarks.results import Results, Swaps
+from benchmarks.servers import Place, Server, gateway
+from benchmarks.workloads import write_requests
+
+WORKLOAD = "text"
+POLL_SECONDS = 0.5
+"""Between two looks of the gateway at the registry: the wait for the next one is not in the window."""
+STEADY_SECONDS = 1.0
+_REST_SECONDS = 0.5
+_SWAP_SECONDS = 30.0
+_LOOK_SECONDS = 0.02
+
+Window = tuple[float, float]
+"""Begin and end on the monotonic clock."""
+
+
+def measure(moves: int, rate: int, place: Place, loader: Loader, results: Results) -> None:
+    """Move production to `moves` new versions, one by one, under `rate` requests per second. Raises Ended."""
+    requests = place.directory / "swaps.requests"
+    write_requests(requests, WORKLOAD, 1)
+    swaps = Swaps(rate)
+    steady: list[Window] = []
+    moving: list[Window] = []
+    limit = moves * (STEADY_SECONDS + _SWAP_SECONDS)
+    with (
+        gateway(WORKLOAD, place, poll_seconds=POLL_SECONDS) as server,
+        AliasMover(place.directory, loader.core).ready() as mover,
+        loader.open_loop(server.port, requests, rate, limit) as load,
+    ):
+        time.sleep(STEADY_SECONDS)
+        old = PRODUCTION
+        for new in range(NEXT, NEXT + moves):
+            began = time.monotonic()
+            time.sleep(STEADY_SECONDS)
+            steady.append((began, time.monotonic()))
+            moving.append(_move(mover, server, old, new))
+            old = new
+            time.sleep(_REST_SECONDS)
+            swaps.levels.append(server.tree.level())
+    statuses = Counter(status for _, _, status in load.samples)
+    swaps.never_sent = statuses.pop(NEVER_SENT, 0)
+    swaps.sent = statuses.total()
+    swaps.failed = sum(count for status, count in statuses.items() if not 200 <= status < 300)
+    swaps.steady_ms, swaps.window_ms = _inside(load.samples, steady), _inside(load.samples, moving)
+    swaps.window_seconds = [end - begin for begin, end in moving]
+    results.swaps = swaps
+
+
+def _move(mover: AliasMover, server: Server, old: int, new: int) -> Window:
+    known = server.tree.log.stat().st_size
+    mover.move(WORKLOAD, "production", new)
+    ends_at = time.monotonic() + _SWAP_SECONDS
+    # The log is read, not the gateway asked: questions would be part of what is measured.
+    while (window := _window(server.tree.log, known, old, new)) is None:
+        server.tree.alive()
+        if time.monotonic() > ends_at:
+            raise Ended(f"production did not move within {_SWAP_SECONDS:g} s: {server.tree.tail()}")
+        time.sleep(_LOOK_SECONDS)
+    return window
+
+
+def _window(log: Path, known: int, old: int, new: int) -> Window | None:
+    """From the line that names the new version to the one that says the old one is gone."""
+    to_monotonic = time.monotonic() - time.time()
+    noticed = None
+    with log.open("rb") as source:
+        source.seek(known)
+        for line in source:
+            if not (line.startswith(b"{") and line.endswith(b"\n")):
+                continue
+            told = json.loads(line)
+            at = datetime.fromisoformat(told["timestamp"]).timestamp() + to_monotonic
+            what = (told["event"], told.get("version"))
+            if what == ("the registry names another version", new):
+                noticed = at
+            elif what == ("version gone", old) and noticed is not None:
+                return noticed, at
+    return None
+
+
+def _inside(samples: list[Sample], windows: list[Window]) -> list[float]:
+    return [
+        milliseconds
+        for due_at, milliseconds, _ in samples
+        if any(begin <= due_at < end for begin, end in windows)
+    ]

@@ -1,0 +1,112 @@
+"""Requests per second and latency: servers take turns under the same load, after giving equal answers."""
+
+import json
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.load import Loader
+from benchmarks.plan import Cell
+from benchmarks.processes import Ended
+from benchmarks.results import CellResult, Results
+from benchmarks.servers import GATEWAY, MLFLOW, SERVERS, Missing, Place, Server
+from benchmarks.workloads import bodies, write_requests
+
+COMPARED = {1: 100, 32: 8, 1000: 1}
+"""Answers compared before anything is measured, by rows."""
+FLOAT_TOLERANCE = 1e-9
+"""What batching may change in a float (`batching_rtol`)."""
+_WARM_SECONDS = 1
+
+
+class Unequal(RuntimeError):
+    """A server answered something else than MLflow: its speed means nothing."""
+
+
+def measure(
+    workload: str,
+    cells: list[Cell],
+    place: Place,
+    loader: Loader,
+    results: Results,
+    on_time: Callable[[Cell], bool],
+) -> Iterator[str]:
+    """Add this workload's cells to `results`; yields a line of news now and then. Raises Unequal, Ended."""
+    with ExitStack() as stack:
+        servers = []
+        for name, start in SERVERS.items():
+            try:
+                servers.append(stack.enter_context(start(workload, place)))
+            except Missing as missing:
+                results.skipped.append(f"{name} on {workload}: {missing}")
+        if not {GATEWAY, MLFLOW} <= {server.name for server in servers}:
+            return
+        results.compared[workload] = compare(servers, workload, sorted({cell.rows for cell in cells}))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place.directory)))
+        for cell in cells:
+            if on_time(cell):
+                requests = directory / f"{cell.rows}.requests"
+                write_requests(requests, workload, cell.rows)
+                yield str(cell)
+                results.cells.append(_measure_cell(cell, servers, loader, requests))
+
+
+def compare(servers: list[Server], workload: str, rows: list[int]) -> int:
+    """Ask all servers the same and return how many answers were equal; the gateway with both its versions."""
+    equal, versions = 0, set()
+    for count in rows:
+        for key, body in enumerate(bodies(workload, count)[: COMPARED[count]]):
+            answers = {}
+            for server in servers:
+                status, told, version = server.ask(body, f"user-{key}")
+                if status != 200:
+                    raise Unequal(f"{server.name} answered {status} on {workload}: {told[:500]!r}")
+                answers[server.name] = json.loads(told)
+                if server.name == GATEWAY:
+                    versions.add(version)
+            for name, answer in answers.items():
+                if not same(answer, answers[MLFLOW]):
+                    raise Unequal(f"{name} and {MLFLOW} differ on {workload}, request {key} of {count} rows")
+            equal += 1
+    if len(versions) < 2:
+        raise Unequal(f"all keys went to version {versions}: the split is not in force")
+    return equal
+
+
+def same(one: object, other: object) -> bool:
+    """Equal in types, structure and order; floats within the tolerance."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=FLOAT_TOLERANCE) or (one != one and other != other)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(map(same, one.values(), other.values()))
+    return one == other
+
+
+def _measure_cell(cell: Cell, servers: list[Server], loader: Loader, requests: Path) -> CellResult:
+    result = CellResult(cell, {server.name: [] for server in servers})
+    used = {server.name: defaultdict[str, float](float) for server in servers}
+    for server in servers:
+        loader.closed_loop(server.port, requests, cell.connections, _WARM_SECONDS)
+    for _ in range(cell.rounds):
+        for server in servers:
+            before = server.tree.processor_seconds()
+            one = loader.closed_loop(server.port, requests, cell.connections, cell.seconds)
+            server.tree.alive()
+            if not one.requests:
+                raise Ended(f"{server.name} answered nothing under {cell}: {server.tree.tail()}")
+            result.rounds[server.name].append(one)
+            for role, seconds in server.tree.processor_seconds().items():
+                used[server.name][role] += seconds - before.get(role, 0.0)
+    for name, spent in used.items():
+        answered = sum(one.requests for one in result.rounds[name])
+        result.microseconds[name] = {
+            role: 1e6 * seconds / answered for role, seconds in spent.items() if seconds > 0
+        }
+    return result
