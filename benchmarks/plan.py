@@ -83,7 +83,7 @@ PLANS = {
             launches=1,
             swaps=1,
             swap_rate=50,
-            limit_seconds=240,
+            limit_seconds=1200,
         ),
     )
 }
