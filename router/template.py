@@ -38,12 +38,15 @@ _TINY = f"""flavors:
 """
 
 
-def follow(lifeline: int) -> None:
-    """Have this process killed as soon as the write end of `lifeline` is gone, even while it is busy in C."""
+def follow(lifeline: int, *, group: bool) -> None:
+    """Have this process killed as soon as the write end of `lifeline` is gone, even while it is busy in C.
+
+    With `group`, so is all that it started and that stayed in the process group it leads.
+    """
     if sys.platform != "linux":  # no choice of signal: a thread has to look, which a predict in C can delay
         threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
         return
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid() if group else os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     poll = select.poll()
@@ -146,7 +149,10 @@ def become(role: str, sock: int, lifeline: int) -> NoReturn:
     """Be one child, until its work is done."""
     code = 1
     try:
-        follow(lifeline)
+        # A group of its own: a Ctrl-C of the terminal does not reach what a version starts, and the gateway
+        # ends the whole group. When started by `spawn` it leads one already.
+        os.setpgid(0, 0)
+        follow(lifeline, group=True)
         name_process(f"router-{role}")
         importlib.import_module(ROLES[role]).main(socket.socket(fileno=sock))
         code = 0
@@ -173,7 +179,7 @@ def main(arguments: Sequence[str]) -> None:
         become(arguments[1], int(arguments[2]), int(arguments[3]))
     name_process("router-template")
     control = socket.socket(fileno=int(arguments[0]))
-    follow(int(arguments[1]))
+    follow(int(arguments[1]), group=False)  # a child that was just forked is still of its group
     warm(arguments[2:])
     serve(control)
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from dataclasses import replace
 from typing import Protocol
 
 from router.children.connection import Connection
@@ -65,7 +66,7 @@ class Child:
     def _settle(self, impatient: asyncio.TimerHandle) -> None:
         impatient.cancel()
         if not self.exited.done():
-            self.exited.set_result(self._process.exited.result())
+            self.exited.set_result(replace(self._process.exited.result(), reason=self.connection.refused))
 
 
 class Ends:
@@ -74,7 +75,6 @@ class Ends:
     def __init__(self) -> None:
         """Raises OSError when no descriptor is left."""
         self.connection = Connection()
-        self._connected = False
         self._read_end, self._write_end = os.pipe()
         try:
             self._ours, self._theirs = socket.socketpair()
@@ -86,7 +86,6 @@ class Ends:
     async def connect(self) -> None:
         """Start to read our end of the socket."""
         self._ours.settimeout(0)
-        self._connected = True
         await asyncio.get_running_loop().create_unix_connection(lambda: self.connection, sock=self._ours)
 
     def theirs(self) -> tuple[int, int]:
@@ -110,7 +109,7 @@ class Ends:
         """Close all four."""
         self.close_theirs()
         self.close_lifeline()
-        if self._connected:
+        if self.connection.connected:
             self.connection.abort()  # closes the socket with its transport
         else:
             self._ours.close()

@@ -5,7 +5,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from router.core.frames import Frame, FrameDecoder, TornFrame, encode_frame
+from router.core.frames import Frame, FrameDecoder, FrameLimits, TornFrame, encode_frame
+from router.core.wire import WireRefused
 from router.errors import ChildLost, ChildTimeout
 
 _ID = "id"
@@ -16,15 +17,26 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.on_frame: Callable[[Frame], None] = lambda _frame: None
-        """Called with every frame that answers no call."""
+        """Called with every frame that answers no call. Raises WireRefused to close the socket."""
         self.on_lost: Callable[[], None] = lambda: None
         """Called once, when the other side is gone and all it sent has been handed out."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the other side is gone; its callbacks run after `on_lost`."""
+        self.refused = ""
+        """What the other side sent that no child of ours sends; empty when it sent nothing of the kind."""
         self._transport: asyncio.Transport | None = None
         self._decoder = FrameDecoder()
         self._calls: dict[int, asyncio.Future[Frame]] = {}
         self._ids = itertools.count(1)
+
+    @property
+    def connected(self) -> bool:
+        """True once there is a transport, which then owns the socket."""
+        return self._transport is not None
+
+    def limit(self, limits: FrameLimits) -> None:
+        """From the next frame on, refuse larger ones before they are buffered."""
+        self._decoder.limits = limits
 
     def send(self, header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> None:
         """Write one frame; nothing happens when the other side is gone."""
@@ -66,7 +78,8 @@ class Connection(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 self._take(frame)
-        except TornFrame:
+        except (TornFrame, WireRefused) as error:
+            self.refused = str(error)
             self.abort()  # nothing after this can be trusted; whoever owns the child ends it
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -78,7 +91,8 @@ class Connection(asyncio.Protocol):
         self.on_lost()
 
     def _take(self, frame: Frame) -> None:
-        answer = self._calls.pop(frame.header[_ID], None) if _ID in frame.header else None
+        number = frame.header.get(_ID)
+        answer = self._calls.pop(number, None) if type(number) is int else None
         if answer is None:
             self.on_frame(frame)
         elif not answer.done():

@@ -38,7 +38,12 @@ class ForkServer:
         self._between = 0
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(0)
-        read_end, self._lifeline = os.pipe()
+        try:
+            read_end, self._lifeline = os.pipe()
+        except OSError:
+            self._control.close()
+            theirs.close()
+            raise
         try:
             self._process = _spawn(theirs.fileno(), read_end, preload)
         except OSError:
@@ -67,6 +72,9 @@ class ForkServer:
         try:
             await ends.connect()
             process = await self._ask(role, ends.theirs())
+        except OSError as error:  # no descriptor left, no memory
+            ends.close()
+            raise ChildLost(f"no {role} can be started: {error.strerror}") from error
         except BaseException:
             ends.close()
             raise
@@ -127,7 +135,7 @@ class ForkServer:
         if fds:
             self._between = message["between"]
             # Waited for also when nobody asks for it any more: its lifeline is closed then, and it ends.
-            process = Process(message["pid"], fds[0])
+            process = Process(message["pid"], fds[0], leads_group=True)
             if not reply.done():
                 reply.set_result(process)
         elif not reply.done():

@@ -21,8 +21,13 @@ class Exit:
 
     code: int | None = None
     signal: int | None = None
+    reason: str = ""
+    """Why this process ended it, where it did so for what the other one sent."""
 
     def __str__(self) -> str:
+        return f"{self._how()}; it sent {self.reason}" if self.reason else self._how()
+
+    def _how(self) -> str:
         if self.signal is not None:
             name = signal.Signals(self.signal).name if self.signal in set(signal.Signals) else "unnamed"
             return f"signal {self.signal} ({name})"
@@ -47,12 +52,22 @@ def become_subreaper() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def kill_group(leader: int) -> None:
+    """End what a child of ours started, as far as it did not leave the group (setsid, setpgid).
+
+    Only while `leader` is a child of ours that nobody has waited for: so long, no other group has its number.
+    """
+    with suppress(ProcessLookupError, PermissionError):  # it led none yet; all of it runs as somebody else
+        os.killpg(leader, signal.SIGKILL)
+
+
 class Process:
     """A descendant that is, or is about to be, a child of this process."""
 
-    def __init__(self, pid: int, pidfd: int) -> None:
-        """Takes `pidfd` over and closes it."""
+    def __init__(self, pid: int, pidfd: int, *, leads_group: bool = False) -> None:
+        """Takes `pidfd` over and closes it. When it ends, the process group it leads is ended too."""
         self.pid = pid
+        self._leads_group = leads_group
         self._pidfd: int | None = pidfd
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
@@ -73,6 +88,8 @@ class Process:
         # The pidfd speaks at once; the status becomes ours when the process between us has ended (ECHILD
         # before), and may arrive after the event (None).
         try:
+            if self._leads_group and os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                kill_group(self.pid)
             status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             status = None

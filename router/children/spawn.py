@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from router.children.child import Child, Ends
 from router.children.environment import child_environment
-from router.children.process import Exit
+from router.children.process import Exit, kill_group
 from router.errors import ChildLost
 
 
@@ -59,14 +59,23 @@ class _Spawned:
             process_group=0,
         )
         self.pid = self._popen.pid
+        self._waiting = threading.Lock()
         threading.Thread(target=self._wait, name=f"wait for {self.pid}", daemon=True).start()
 
     def kill(self) -> None:
-        """SIGKILL; nothing happens when it has ended."""
-        self._popen.kill()
+        """SIGKILL, for it and what it started; nothing happens when it has ended."""
+        with self._waiting:
+            if self._popen.returncode is None:
+                kill_group(self.pid)
 
     def _wait(self) -> None:
-        status = self._popen.wait()
+        if hasattr(os, "waitid"):  # not on macOS: there, what it started outlives one that ends by itself
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            with self._waiting:
+                kill_group(self.pid)
+                status = self._popen.wait()
+        else:
+            status = self._popen.wait()
         how = Exit(code=status) if status >= 0 else Exit(signal=-status)
         with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(self._tell, how)

@@ -8,6 +8,7 @@ from router.children.launcher import Launcher
 from router.children.process import Exit
 from router.core import wire
 from router.core.frames import Frame
+from router.core.wire import WireRefused
 from router.core.work import Answer, LoadSpec, Query, VersionInfo
 from router.errors import ChildLost, ChildTimeout, LoadFailed
 
@@ -25,8 +26,15 @@ class Worker:
         """Done when it has ended, after the last `on_answer`. Shield it when you await it."""
         self._child = child
         self._on_answer: Callable[[int, Answer], None] = lambda _index, _answer: None
+        self._bins = info.scores.bins if info.scores is not None else None
+        self._sequence = 0
+        self._next = 0
+        """The request of the last frame that is to be answered next; those before it are."""
+        self._requests = 0
         child.connection.on_frame = self._take
         child.connection.on_lost = child.kill  # one that lives on without its socket is of no use
+        if child.connection.lost.done():  # it said more after it was READY, before we were told
+            child.kill()
 
     @classmethod
     async def start(cls, launcher: Launcher, spec: LoadSpec, *, deadline_seconds: float) -> "Worker":
@@ -42,21 +50,24 @@ class Worker:
         except TimeoutError:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
         try:
-            header = await _load(child, spec, timeout_seconds=max(ends_at - loop.time(), 0.0))
+            info = await _load(child, spec, timeout_seconds=max(ends_at - loop.time(), 0.0))
         except BaseException:
             child.kill()
             await child.close(0.0)
             raise
-        return cls(child, wire.version_info(header))
+        return cls(child, info)
 
     def submit(self, queries: Sequence[Query], on_answer: Callable[[int, Answer], None]) -> None:
         """Hand over one frame of requests; only when the former one is fully answered.
 
         The worker predicts them one after the other. `on_answer(i, answer)` is called in order of `i`, as
-        soon as each is there. When the worker ends, no more answers come and `exited` is done.
+        soon as each is there. When the worker ends, no more answers come and `exited` is done. An answer that
+        is not the next one of this frame ends the worker: it may be meant for another caller.
         """
         self._on_answer = on_answer
-        self._child.connection.send(*wire.predict_frame(queries))
+        self._sequence += 1
+        self._next, self._requests = 0, len(queries)
+        self._child.connection.send(*wire.predict_frame(self._sequence, queries))
 
     def kill(self) -> None:
         """End it now."""
@@ -68,21 +79,37 @@ class Worker:
         await self._child.close(grace_seconds)
 
     def _take(self, frame: Frame) -> None:
-        self._on_answer(*wire.answer_of(frame))
+        if self._next == self._requests:
+            _refuse(frame)
+        sequence, index, answer = wire.answer_of(frame, self._bins)
+        if sequence != self._sequence or index != self._next:
+            raise WireRefused("an answer out of turn")
+        self._next += 1
+        self._on_answer(index, answer)
 
 
-async def _load(child: Child, spec: LoadSpec, *, timeout_seconds: float) -> dict[str, object]:
+async def _load(child: Child, spec: LoadSpec, *, timeout_seconds: float) -> VersionInfo:
+    child.connection.limit(wire.WORKER_LIMITS)
+    child.connection.on_frame = _refuse
     try:
         frame = await child.connection.call(wire.load_header(spec), timeout_seconds=timeout_seconds)
+        if frame.header.get("op") == wire.READY:
+            return wire.version_info(frame.header, spec.scores)
+        raise wire.failure(frame.header)
+    except WireRefused as refused:
+        raise LoadFailed(f"its worker sent {refused}", phase="load") from refused
     except ChildTimeout:
         raise ChildTimeout(f"{spec.version} was not READY in time") from None
     except ChildLost:
+        if child.connection.refused:
+            raise LoadFailed(f"its worker sent {child.connection.refused}", phase="load") from None
         await asyncio.wait({child.exited}, timeout=_DEATH_SECONDS)
         how = str(child.exited.result()) if child.exited.done() else "its socket was closed"
         raise ChildLost(f"the worker ended while it loaded {spec.version}: {how}") from None
-    if frame.header["op"] == wire.FAILED:
-        raise LoadFailed(frame.header["error"], phase=frame.header["phase"])
-    return frame.header
+
+
+def _refuse(_frame: Frame) -> None:
+    raise WireRefused("a frame that nobody asked for")
 
 
 class WorkerLoader:

@@ -15,6 +15,15 @@ MAX_BODY_BYTES = 1 << 34
 """All bodies of a frame together, 16 GiB; a longer claim can only be a torn stream, not worth waiting for."""
 
 
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """The largest frame that is taken; one that announces more is torn, before more of it is kept."""
+
+    header_bytes: int = MAX_HEADER_BYTES
+    body_bytes: int = MAX_BODY_BYTES
+    """All bodies of the frame together."""
+
+
 class TornFrame(ValueError):
     """The bytes are not a frame of ours."""
 
@@ -43,7 +52,8 @@ def encode_frame(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> lis
 class FrameDecoder:
     """Cuts a byte stream, however it was chunked, back into frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: FrameLimits = FrameLimits()) -> None:
+        self.limits = limits
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -56,7 +66,7 @@ class FrameDecoder:
         if len(self._buffer) < _PREFIX.size:
             return None
         head_size, body_size = _PREFIX.unpack_from(self._buffer)
-        if head_size > MAX_HEADER_BYTES or body_size > MAX_BODY_BYTES:
+        if head_size > self.limits.header_bytes or body_size > self.limits.body_bytes:
             raise TornFrame(f"a header of {head_size} bytes and bodies of {body_size}")
         start = _PREFIX.size + head_size
         if len(self._buffer) < start + body_size:

@@ -1,6 +1,7 @@
 """Run by itself: starts what a gateway starts, says their process ids, and waits to be killed.
 
-`python gateway.py VERSIONS BUSY`: BUSY is empty, `at once`, or a file that a worker makes before it hangs.
+`python gateway.py VERSIONS BUSY`: BUSY is empty, `at once`, `helper` for a process that a version starts, or
+a file that a worker makes before it hangs.
 """
 
 import asyncio
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from router.children.template import Template
 from router.children.worker import WorkerLoader
-from tests.children.conftest import FEW, LAUNCH_SECONDS, Notes
-from tests.worker.versions import command_query, spec_of
+from tests.children.conftest import FEW, LAUNCH_SECONDS, Notes, ask
+from tests.worker.versions import command_query, predictions, spec_of
 
 
 async def main(versions: Path, busy: str) -> None:
@@ -22,7 +23,10 @@ async def main(versions: Path, busy: str) -> None:
         loader = WorkerLoader(template)
         workers = [await loader.load(spec_of(versions, "commands"), deadline_seconds=60) for _ in range(2)]
         pids += [worker.pid for worker in workers]
-        if busy:
+        if busy == "helper":
+            [answer] = await ask(workers[0], command_query("fork:600"))
+            pids += predictions(answer.body)
+        elif busy:
             workers[0].submit([command_query(f"hang:{busy}")], lambda _index, _answer: None)
             while not Path(busy).exists():
                 await asyncio.sleep(0.01)

@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 
-@pytest.mark.parametrize("busy", ["", "hanging", "at once"], ids=["idle", "busy in C", "importing"])
+@pytest.mark.parametrize(
+    "busy", ["", "hanging", "at once", "helper"], ids=["idle", "busy in C", "importing", "with a helper"]
+)
 def test_no_child_is_left_after_the_gateway_was_killed(
     versions: Path, tmp_path: Path, slack: float, busy: str
 ) -> None:
@@ -27,7 +29,7 @@ def test_no_child_is_left_after_the_gateway_was_killed(
     assert gateway.stdout is not None
     with gateway, gateway.stdout:
         pids = json.loads(gateway.stdout.readline())
-        assert len(pids) == (1 if busy == "at once" else 3)
+        assert len(pids) == {"at once": 1, "helper": 4}.get(busy, 3)
         assert not any(map(ended, pids))
 
         gateway.kill()

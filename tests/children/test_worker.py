@@ -1,8 +1,10 @@
 """A worker as a process: what it does to others, and what others can do to it."""
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +85,12 @@ async def test_a_worker_that_is_killed_from_outside_says_by_which_signal(load: A
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_stop_of_the_whole_group_is_not_for_workers(
+async def test_a_worker_leads_a_group_and_a_stop_of_all_of_it_is_not_for_the_worker(
     load: Any, template: Template, number: signal.Signals
 ) -> None:
     worker = await load("plain")
-    assert os.getpgid(worker.pid) == os.getpgid(template.pid or 0) != os.getpgid(0)
+    assert os.getpgid(worker.pid) == worker.pid
+    assert os.getpgid(template.pid or 0) not in (worker.pid, os.getpgid(0))
 
     os.killpg(os.getpgid(worker.pid), number)
 
@@ -153,21 +156,66 @@ async def test_a_worker_that_loses_its_socket_is_ended(load: Any, slack: float) 
         assert (await asyncio.shield(worker.exited)).signal == signal.SIGKILL
 
 
+@pytest.mark.parametrize("command", ["fork:60", "fork_away:60"], ids=["in its group", "in one of its own"])
 async def test_a_process_that_a_version_started_does_not_delay_the_news_of_its_end(
-    load: Any, slack: float
+    load: Any, slack: float, command: str
 ) -> None:
-    """It inherits the socket, so no end of file comes."""
+    """It inherits the socket, so no end of file comes. In the worker's group, it ends with it."""
     worker = await load("commands")
-    [answer] = await ask(worker, command_query("fork:60"))
+    [answer] = await ask(worker, command_query(command))
     [orphan] = predictions(answer.body)
 
     worker.kill()
 
     async with asyncio.timeout(3 * slack):
         await asyncio.shield(worker.exited)
-    assert not gone(orphan)
-    os.kill(orphan, signal.SIGKILL)
-    os.waitpid(orphan, 0)  # ours to wait for, as orphans are
+    if command.startswith("fork_away"):
+        assert os.waitpid(orphan, os.WNOHANG) == (0, 0)
+        os.kill(orphan, signal.SIGKILL)
+    async with asyncio.timeout(3 * slack):  # ours to wait for, as orphans are
+        _, status = await asyncio.to_thread(os.waitpid, orphan, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("end", ["die:3", "close"])
+async def test_what_a_version_started_ends_with_a_worker_that_ends_by_itself(
+    load: Any, slack: float, end: str
+) -> None:
+    worker = await load("commands")
+    [answer] = await ask(worker, command_query("fork:60"))
+    [orphan] = predictions(answer.body)
+
+    if end == "close":
+        await worker.close(10 * slack)
+    else:
+        worker.submit([command_query(end)], lambda _index, _answer: None)
+
+    async with asyncio.timeout(10 * slack):
+        how = await asyncio.shield(worker.exited)
+        _, status = await asyncio.to_thread(os.waitpid, orphan, 0)
+    assert str(how) == ("exit code 0" if end == "close" else "exit code 3")
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("at", ["pipe", "socketpair", "connect", "send_fds"])
+async def test_a_launch_without_a_descriptor_left_is_a_lost_child_and_leaves_none_open(
+    template: Template, monkeypatch: pytest.MonkeyPatch, slack: float, at: str
+) -> None:
+    """Whoever launches tries again later; an OSError would end the loop that does."""
+    await (await template.launch("worker")).close(5.0)
+    descriptors = _descriptors()
+
+    def refuse(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        owner: object = {"pipe": os, "connect": asyncio.get_running_loop()}.get(at, socket)
+        patch.setattr(owner, "create_unix_connection" if at == "connect" else at, refuse)
+        with pytest.raises(ChildLost, match="Too many open files"):
+            await template.launch("worker")
+
+    await until(lambda: _descriptors() == descriptors, 5 * slack)
+    await (await template.launch("worker")).close(5.0)
 
 
 def _descriptors() -> int:

@@ -17,6 +17,7 @@ from router.core.frames import (
     MAX_HEADER_BYTES,
     Frame,
     FrameDecoder,
+    FrameLimits,
     TornFrame,
     encode_frame,
 )
@@ -130,6 +131,17 @@ def test_a_torn_frame_raises_after_the_whole_ones_before_it(torn: bytes) -> None
 def test_any_bytes_are_frames_too_few_or_torn_and_nothing_else(stream: bytes) -> None:
     with suppress(TornFrame):
         list(FrameDecoder().feed(stream))
+
+
+@pytest.mark.parametrize("announced", [{"head_size": 101}, {"body_size": 1001}])
+def test_an_owner_sets_how_much_a_frame_may_announce(announced: dict[str, int]) -> None:
+    """It is refused by its first twelve bytes, not when it is there."""
+    decoder = FrameDecoder(FrameLimits(header_bytes=100, body_bytes=1000))
+    good = Frame({"n": 1}, (bytes(1000),))
+
+    assert list(decoder.feed(encoded(good))) == [good]
+    with pytest.raises(TornFrame):
+        list(decoder.feed(raw(b"", **announced)))  # type: ignore[arg-type]
 
 
 def test_a_header_that_names_sizes_itself_is_refused() -> None:

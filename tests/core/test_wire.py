@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -15,9 +17,10 @@ from router.core.ids import VersionId
 from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
+names = st.text(st.characters().filter(str.isprintable), max_size=256)
 seconds = st.floats(0, 1e6)
 counts = st.integers(0, 2**40)
-specs = st.builds(ScoreSpec, st.integers(0, 9) | text, bins=st.integers(1, 40))
+specs = st.builds(ScoreSpec, st.integers(0, 9) | text.map(lambda name: name[:128]), bins=st.integers(1, 40))
 
 
 def sent(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> Frame:
@@ -42,13 +45,13 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
 @given(
     st.builds(
         VersionInfo,
-        run_id=text,
-        flavor=text,
+        run_id=names,
+        flavor=names,
         has_signature=st.booleans(),
         has_example=st.booleans(),
         phase_seconds=st.dictionaries(st.sampled_from(["load", "warmup"]), seconds),
         scores=st.none() | specs,
-        note=text,
+        note=names,
     )
 )
 def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
@@ -56,19 +59,20 @@ def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionI
 
 
 @given(
+    st.integers(0, 2**40),
     st.integers(0, 1000),
     st.builds(
         Answer,
         verdict=st.sampled_from(Verdict),
         status=st.integers(200, 599),
         body=st.binary(),
-        content_type=text,
+        content_type=names,
         rows=counts,
         predict_seconds=seconds,
         scores=st.none()
         | st.builds(
             ScoreCounts,
-            st.lists(counts, min_size=1, max_size=5).map(tuple),
+            st.lists(counts, min_size=5, max_size=5).map(tuple),
             st.floats(0, allow_infinity=False),
             st.floats(0, allow_infinity=False),
             *[counts] * 4,
@@ -76,19 +80,21 @@ def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionI
         answer_rows=st.none() | counts,
     ),
 )
-def test_an_answer_arrives_as_it_was_sent(index: int, answer: Answer) -> None:
-    assert wire.answer_of(sent(*wire.answer_frame(index, answer))) == (index, answer)
+def test_an_answer_arrives_as_it_was_sent(sequence: int, index: int, answer: Answer) -> None:
+    arrived = wire.answer_of(sent(*wire.answer_frame(sequence, index, answer)), bins=5)
+
+    assert arrived == (sequence, index, answer)
 
 
 @given(st.lists(st.builds(Query, st.binary(), st.none() | text, st.none() | counts), max_size=5))
 def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
-    assert wire.queries_of(sent(*wire.predict_frame(queries))) == queries
+    assert wire.queries_of(sent(*wire.predict_frame(1, queries))) == queries
 
 
 @given(st.lists(st.builds(Query, st.binary(), st.none() | st.text()), min_size=1, max_size=3))
 def test_no_content_type_keeps_a_frame_from_being_sent(queries: list[Query]) -> None:
     """One caller's header must not cost the worker, nor the requests beside it."""
-    received = wire.queries_of(sent(*wire.predict_frame(queries)))
+    received = wire.queries_of(sent(*wire.predict_frame(1, queries)))
 
     assert [query.body for query in received] == [query.body for query in queries]
 
@@ -97,18 +103,193 @@ def test_header_bytes_that_are_not_utf_8_become_question_marks() -> None:
     """The media type before them still counts."""
     raw = b"application/json; charset=\xff".decode("utf-8", "surrogateescape")
 
-    (query,) = wire.queries_of(sent(*wire.predict_frame([Query(b"{}", raw)])))
+    (query,) = wire.queries_of(sent(*wire.predict_frame(1, [Query(b"{}", raw)])))
 
     assert query.content_type == "application/json; charset=?"
 
 
 @pytest.mark.parametrize("sum_", [math.inf, math.nan])
 def test_why_a_sum_of_scores_must_be_finite(sum_: float) -> None:
-    """It would arrive as None, and adding it would raise in the gateway: bins keeps it finite."""
+    """It would arrive as None, and the worker would be ended for it: bins keeps it finite."""
     scores = ScoreCounts((1,), positive_sum=sum_)
-    _, answer = wire.answer_of(
-        sent(*wire.answer_frame(0, Answer(Verdict.OK, 200, b"", "application/json", 1, 0.0, scores)))
-    )
+    frame = sent(*wire.answer_frame(1, 0, Answer(Verdict.OK, 200, b"", "application/json", 1, 0.0, scores)))
 
-    assert answer.scores is not None
-    assert answer.scores.positive_sum is None
+    with pytest.raises(wire.WireRefused):
+        wire.answer_of(frame, bins=1)
+
+
+SCORES = {
+    "bins": [1, 0],
+    "positive_sum": 0.5,
+    "negative_sum": 0,
+    "nan": 0,
+    "inf": 0,
+    "non_numeric": 0,
+    "out_of_range": 0,
+}
+ANSWER = {
+    "op": "answer",
+    "seq": 1,
+    "i": 0,
+    "verdict": "ok",
+    "status": 200,
+    "content_type": "application/json",
+    "rows": 1,
+    "answer_rows": 1,
+    "predict_seconds": 0.5,
+    "scores": SCORES,
+}
+INFO = {
+    "run_id": "r",
+    "flavor": "sklearn",
+    "has_signature": True,
+    "has_example": False,
+    "phase_seconds": {"load": 0.5},
+    "scores": {"output": 0, "low": 0, "high": 1.0, "bins": 20},
+    "note": "",
+}
+FAILURE = {"op": "failed", "phase": "load", "error": "no such lexicon"}
+ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
+"""What hostile code may put where something else belongs."""
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("op", "ready"),
+        ("verdict", "fine"),
+        ("verdict", []),
+        *[("status", value) for value in ("200", 99, 101, 600, 99999, 200.0, True, None)],
+        *[("content_type", value) for value in (7, None, "text/html\r\nX-Evil: 1", "a\0", "a" * 257)],
+        *[("rows", value) for value in (-1, "x", 1.0, True, None)],
+        *[("answer_rows", value) for value in (-1, "x", 1.0, True)],
+        *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],
+        *[(name, value) for name in ("seq", "i") for value in ("0", None, 1.0, True)],
+        ("scores", []),
+        ("scores", {}),
+    ],
+)
+def test_an_answer_with_an_odd_field_is_refused(field: str, value: Any) -> None:
+    wire.answer_of(sent(ANSWER, [b"{}"]), bins=2)
+
+    with pytest.raises(wire.WireRefused):
+        wire.answer_of(sent({**ANSWER, field: value}, [b"{}"]), bins=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("bins", value) for value in ([1], [1, 2, 3], [-1, 2], [1.0, 2], ["1", "2"], "12", None)],
+        *[(name, value) for name in ("positive_sum", "negative_sum") for value in (-0.5, None, "1", True)],
+        *[
+            (name, value)
+            for name in ("nan", "inf", "non_numeric", "out_of_range")
+            for value in (-1, None, 0.5, True, "1")
+        ],
+    ],
+)
+def test_an_answer_with_odd_counts_of_scores_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(wire.WireRefused):
+        wire.answer_of(sent({**ANSWER, "scores": {**SCORES, field: value}}, [b"{}"]), bins=2)
+
+
+def test_scores_that_nobody_counts_are_refused() -> None:
+    with pytest.raises(wire.WireRefused):
+        wire.answer_of(sent(ANSWER, [b"{}"]), bins=None)
+
+
+@pytest.mark.parametrize("bodies", [[], [b"{}", b"{}"]])
+def test_an_answer_has_one_body(bodies: list[bytes]) -> None:
+    with pytest.raises(wire.WireRefused):
+        wire.answer_of(sent(ANSWER, bodies), bins=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[(name, value) for name in ("run_id", "flavor") for value in (None, 7, "a" * 257, "a\nb")],
+        *[("note", value) for value in (None, 7, "a" * 2001)],
+        *[(name, value) for name in ("has_signature", "has_example") for value in (None, 1, "true")],
+        *[
+            ("phase_seconds", value)
+            for value in (5, None, [], {"load": -1}, {"load": "1"}, {"load": None}, {"sleep": 1.0})
+        ],
+        *[
+            ("scores", {**INFO["scores"], **odd})  # type: ignore[dict-item]
+            for odd in (
+                {"bins": 3_000_000},
+                {"bins": 0},
+                {"bins": 201},
+                {"bins": True},
+                {"bins": "20"},
+                {"low": 1.0, "high": 1.0},
+                {"low": 2, "high": 1.0},
+                {"low": None},
+                {"high": "1"},
+                {"low": 1.0, "high": 1.0000000000000002},
+                {"output": -1},
+                {"output": 10**6},
+                {"output": True},
+                {"output": 0.5},
+                {"output": "a" * 129},
+            )
+        ],
+        ("scores", [1]),
+        ("scores", {}),
+    ],
+)
+def test_an_odd_description_of_a_version_is_refused(field: str, value: Any) -> None:
+    assert wire.version_info({"info": INFO}).scores == ScoreSpec()
+
+    with pytest.raises(wire.WireRefused):
+        wire.version_info({"info": {**INFO, field: value}})
+
+
+@pytest.mark.parametrize("header", [{}, {"info": None}, {"info": []}, {"info": {}}])
+def test_no_description_of_a_version_is_refused(header: dict[str, Any]) -> None:
+    with pytest.raises(wire.WireRefused):
+        wire.version_info(header)
+
+
+def test_a_version_counts_the_scores_that_were_asked_for_or_none() -> None:
+    """A name that the operator chose may be longer than one that a version brings."""
+    asked = ScoreSpec("a" * 500, 0, 2.0, 3)
+
+    assert wire.version_info({"info": {**INFO, "scores": asdict(asked)}}, asked).scores == asked
+    assert wire.version_info({"info": {**INFO, "scores": None}}, asked).scores is None
+    with pytest.raises(wire.WireRefused):
+        wire.version_info({"info": INFO}, asked)
+
+
+@pytest.mark.parametrize("odd", [{"phase": "fetch"}, {"phase": []}, {"error": None}, {"error": "a" * 2001}])
+def test_an_odd_failure_is_refused(odd: dict[str, Any]) -> None:
+    assert str(wire.failure(FAILURE)) == "no such lexicon"
+
+    with pytest.raises(wire.WireRefused):
+        wire.failure({**FAILURE, **odd})
+
+
+def test_what_operators_are_shown_holds_no_control_sequence() -> None:
+    assert str(wire.failure({**FAILURE, "error": "a\x1b[31mb\r\n"})) == "a [31mb  "
+    assert wire.version_info({"info": {**INFO, "note": "a\x9bb"}}).note == "a b"
+
+
+json_values = st.recursive(
+    st.sampled_from(ODD) | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(sorted(ANSWER)), json_values, st.sampled_from([None, 2]))
+def test_an_answer_is_read_or_refused_and_nothing_else(field: str, value: Any, bins: int | None) -> None:
+    with suppress(wire.WireRefused):
+        _, _, answer = wire.answer_of(Frame({**ANSWER, field: value}, (b"",)), bins)
+        assert answer.rows >= 0
+        assert answer.predict_seconds >= 0
+
+
+@given(st.sampled_from(sorted(INFO)), json_values)
+def test_a_description_is_read_or_refused_and_nothing_else(field: str, value: Any) -> None:
+    with suppress(wire.WireRefused):
+        wire.version_info({"info": {**INFO, field: value}})

@@ -91,6 +91,13 @@ class Commands(PythonModel):
             os._exit(0)
         return pid
 
+    def fork_away(self, argument: str) -> Any:
+        if (pid := os.fork()) == 0:
+            os.setsid()
+            time.sleep(float(argument))
+            os._exit(0)
+        return pid
+
     def write(self, argument: str) -> Any:
         sys.stdout.write("noise\n" * 1000)
         os.write(1, b"raw noise\n" * 1000)
