@@ -53,13 +53,16 @@ class AgentRegistry:
             raise (ModelUnknown if unknown else RegistryUnavailable)(answer["message"])
         return _wish(model, aliases, answer)
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float) -> str:
-        """Absolute path of a complete directory of the version's files. Raises FetchFailed."""
+    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+        """Absolute path of a complete directory of the version's files. Raises FetchFailed.
+
+        `fresh`: distrust a copy in the cache, say after it could not be loaded. The version is downloaded
+        whatever lies there, and replaces a copy that differs.
+        """
         # A rollback is to a version that was here before: the agent, which runs anyway, finds it in
         # milliseconds, where a download's process needs half a second to open the registry.
-        return await self._located(version) or await self._downloads.fetch(
-            version, deadline_seconds=deadline_seconds
-        )
+        found = None if fresh else await self._located(version)
+        return found or await self._downloads.fetch(version, deadline_seconds=deadline_seconds, fresh=fresh)
 
     async def _located(self, version: VersionId) -> str | None:
         order = {"op": "locate", "model": version.model, "version": version.number}

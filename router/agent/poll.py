@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from router.agent import cache
+from router.agent.places import place_of
 from router.agent.process import ignore_stops, prepare
 from router.agent.refusal import RegistryRefused, RegistryReplaced
 from router.channel import Channel
@@ -69,10 +70,9 @@ def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from router.agent.source import read_fingerprint
 
     model, number = request["model"], request["version"]
-    place = cache.place_of(
-        Path(request["cache_dir"]), model, number, read_fingerprint(registry, model, number)
-    )
-    return {"directory": str(place) if cache.is_complete(place) else None}
+    fingerprint = read_fingerprint(registry, model, number)
+    place = place_of(Path(request["cache_dir"]), model, number, fingerprint)
+    return {"directory": str(place / cache.FILES) if cache.is_complete(place) else None}
 
 
 def _wish(found: Any, names: set[str]) -> dict[str, dict[str, int]]:
