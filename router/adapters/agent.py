@@ -1,6 +1,7 @@
 """The agent from the gateway's side: one process, kept, asked one thing at a time, replaced when it hangs."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,19 +14,28 @@ from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
 ROLE = "agent"
 POLL_SECONDS = 10.0
 """No poll takes longer, whatever the registry does; the agent's own limit for one silence is 5 s."""
+START_SECONDS = 60.0
+"""How long a launched agent's imports may take, on a busy machine and from a cold disk."""
 _GRACE_SECONDS = 1.0
+_LATE = "it did not answer a poll in time"
 
 
 class Agent:
     """Keeps the process that polls. Safe to be asked from several tasks; they take turns."""
 
     def __init__(
-        self, launcher: Launcher, address: Address, recorder: Recorder, poll_seconds: float = POLL_SECONDS
+        self,
+        launcher: Launcher,
+        address: Address,
+        recorder: Recorder,
+        poll_seconds: float = POLL_SECONDS,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._launcher = launcher
         self._address = address
         self._recorder = recorder
         self._poll_seconds = poll_seconds
+        self._start_seconds = start_seconds
         self._child: Child | None = None
         self._ended_because = ""
         self._closed = False
@@ -39,56 +49,75 @@ class Agent:
         return self._child.pid if self._child is not None else None
 
     async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The agent's answer to a poll, within 10 s of its turn. Raises RegistryUnavailable."""
+        """The agent's answer to a poll, within 10 s of its turn. Raises RegistryUnavailable.
+
+        Where an agent has to be started, the 10 s run from when it is ready, which has a limit of its own.
+        """
         async with self._turn:
-            try:
-                async with asyncio.timeout(self._poll_seconds):
-                    return await self._ask_twice(request)
-            except (TimeoutError, ChildTimeout):
-                raise RegistryUnavailable(f"no answer within {self._poll_seconds:g} s") from None
+            left_seconds = self._poll_seconds
+            # Twice: a replaced database and an agent that someone ended are no news about the registry.
+            for _ in range(2):
+                child = await self._ready()
+                began = time.monotonic()
+                answer = await self._ask(child, request, left_seconds) if child is not None else None
+                if answer is not None:
+                    return answer
+                left_seconds -= time.monotonic() - began
+            raise RegistryUnavailable(f"the agent ended twice: {self._ended_because}")
 
     async def close(self) -> None:
         """End the process; polls under way fail, and none starts another."""
         self._closed = True
         await self._end("closed")
 
-    async def _ask_twice(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        # Twice, because a replaced database and an agent that someone ended are no news about the registry.
-        for _ in range(2):
-            answer = await self._ask(request)
-            if answer is not None:
-                return answer
-        raise RegistryUnavailable(f"the agent ended twice: {self._ended_because}")
-
-    async def _ask(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    async def _ask(
+        self, child: Child, request: Mapping[str, Any], seconds: float
+    ) -> Mapping[str, Any] | None:
         """One try; None when a new agent should be asked."""
-        child = await self._ready()
         try:
-            frame = await child.connection.call(request, timeout_seconds=self._poll_seconds)
+            frame = await child.connection.call(request, timeout_seconds=seconds)
         except ChildLost:
             await self._end("")
             return None
-        except BaseException:
-            # Deadline or cancelled: it may hang on this request, and the next poll must not wait behind it.
-            await self._end("it did not answer a poll in time")
+        except ChildTimeout:
+            # It may hang on this request, and the next poll must not wait behind it.
+            await self._end(_LATE)
+            raise RegistryUnavailable(f"no answer within {self._poll_seconds:g} s") from None
+        except BaseException:  # cancelled
+            await self._end(_LATE)
             raise
         if frame.header.get("error") == "replaced":
             await self._end(frame.header["message"])
             return None
         return frame.header
 
-    async def _ready(self) -> Child:
+    async def _ready(self) -> Child | None:
+        """An agent that waits for requests; None when it ended while it got ready."""
         if self._child is not None and self._child.exited.done():
             await self._end("")
         if self._child is None and not self._closed:
             self._child = await self._launch()
-            self._child.connection.send(self._address.frame())
             if self._ended_because:
                 self._recorder.record(ChildRestarted(ROLE, self._ended_because))
-        if self._child is None or self._closed:  # perhaps while it was launched
+            if not self._closed:  # while it was launched
+                await self._greet(self._child)
+        if self._closed:
             await self._end("closed")
             raise RegistryUnavailable("the registry's agent is closed")
         return self._child
+
+    async def _greet(self, child: Child) -> None:
+        """Tell it the address and wait until it is ready. Afterwards it is, or has ended."""
+        try:
+            await child.connection.call(self._address.frame(), timeout_seconds=self._start_seconds)
+        except ChildLost:
+            await self._end("")
+        except ChildTimeout:
+            await self._end("it was not ready in time")
+            raise RegistryUnavailable(f"the agent was not ready within {self._start_seconds:g} s") from None
+        except BaseException:  # cancelled
+            await self._end("it was not ready in time")
+            raise
 
     async def _launch(self) -> Child:
         try:

@@ -17,6 +17,13 @@ AT_ONCE = 2
 _GRACE_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    version: VersionId
+    fresh: bool
+    """Who wants no copy from before cannot wait for a download that would be content with one."""
+
+
 @dataclass(slots=True)
 class _Shared:
     task: asyncio.Task[str]
@@ -32,18 +39,19 @@ class Downloads:
         self.cache_dir = cache_dir.absolute()
         """Where versions lie, one directory each."""
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._shared: dict[VersionId, _Shared] = {}
+        self._shared: dict[_Wanted, _Shared] = {}
         self._closed = False
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float) -> str:
-        """Absolute path of the version's files. Raises FetchFailed.
+    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+        """Absolute path of the version's files, never a copy from before when `fresh`. Raises FetchFailed.
 
         The deadline runs from the download's turn. Who asks for a version that is under way gets the same
         answer at the same time; when all have been cancelled the download ends and leaves nothing.
         """
-        shared = self._shared.get(version)
+        wanted = _Wanted(version, fresh)
+        shared = self._shared.get(wanted)
         if shared is None:
-            shared = self._start(version, deadline_seconds)
+            shared = self._start(wanted, deadline_seconds)
         shared.waiting += 1
         try:
             return await asyncio.shield(shared.task)
@@ -54,7 +62,7 @@ class Downloads:
         finally:
             shared.waiting -= 1
             if not shared.waiting and not shared.task.done():
-                self._forget(version, shared)
+                self._forget(wanted, shared)
                 shared.task.cancel()
                 await asyncio.wait({shared.task})
 
@@ -67,19 +75,19 @@ class Downloads:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _start(self, version: VersionId, deadline_seconds: float) -> _Shared:
-        shared = _Shared(asyncio.create_task(self._download(version, deadline_seconds)))
-        shared.task.add_done_callback(lambda _: self._forget(version, shared))
-        self._shared[version] = shared
+    def _start(self, wanted: _Wanted, deadline_seconds: float) -> _Shared:
+        shared = _Shared(asyncio.create_task(self._download(wanted, deadline_seconds)))
+        shared.task.add_done_callback(lambda _: self._forget(wanted, shared))
+        self._shared[wanted] = shared
         return shared
 
-    def _forget(self, version: VersionId, shared: _Shared) -> None:
-        if self._shared.get(version) is shared:
-            del self._shared[version]
+    def _forget(self, wanted: _Wanted, shared: _Shared) -> None:
+        if self._shared.get(wanted) is shared:
+            del self._shared[wanted]
         if shared.task.done() and not shared.task.cancelled():
             shared.task.exception()  # seen, also when the last one who waited has just been cancelled
 
-    async def _download(self, version: VersionId, deadline_seconds: float) -> str:
+    async def _download(self, wanted: _Wanted, deadline_seconds: float) -> str:
         async with self._turns:
             try:
                 child = await self._launcher.launch(ROLE)
@@ -87,7 +95,7 @@ class Downloads:
                 raise FetchFailed(f"the download could not be started: {error}") from error
             token = secrets.token_hex(8)
             try:
-                return await self._ask(child, version, token, deadline_seconds)
+                return await self._ask(child, wanted, token, deadline_seconds)
             except BaseException:
                 child.kill()
                 raise
@@ -95,13 +103,15 @@ class Downloads:
                 # Shielded: whoever gives up during the clean-up does not leave half of it.
                 await asyncio.shield(asyncio.ensure_future(self._clean(child, token)))
 
-    async def _ask(self, child: Child, version: VersionId, token: str, deadline_seconds: float) -> str:
+    async def _ask(self, child: Child, wanted: _Wanted, token: str, deadline_seconds: float) -> str:
+        version = wanted.version
         order = {
             **self._address.frame(),
             "model": version.model,
             "version": version.number,
             "cache_dir": str(self.cache_dir),
             "token": token,
+            "fresh": wanted.fresh,
         }
         try:
             answer = (await child.connection.call(order, timeout_seconds=deadline_seconds)).header

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from router.adapters.address import Address, registry_environment
-from router.adapters.agent import POLL_SECONDS, Agent
+from router.adapters.agent import POLL_SECONDS, START_SECONDS, Agent
 from router.adapters.downloads import Downloads
 from router.children.launcher import Launcher
 from router.core.events import Recorder
@@ -30,10 +30,11 @@ class AgentRegistry:
         recorder: Recorder,
         environ: Mapping[str, str] = os.environ,
         poll_deadline_seconds: float = POLL_SECONDS,
+        start_deadline_seconds: float = START_SECONDS,
     ) -> None:
         """From `environ` the processes get what `registry_environment` picks."""
         address = Address(registry_uri, tracking_uri, registry_environment(environ))
-        self._agent = Agent(launcher, address, recorder, poll_deadline_seconds)
+        self._agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
         self._downloads = Downloads(launcher, address, cache_dir)
 
     @property
@@ -44,8 +45,8 @@ class AgentRegistry:
     async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         """The complete wish of the registry at one instant: roles it names now, with their versions.
 
-        `aliases` maps roles to the registry's names for them. Takes 10 s at most. Raises ModelUnknown,
-        RegistryUnavailable.
+        `aliases` maps roles to the registry's names for them. Takes 10 s at most, and up to a minute
+        more where the agent has to be started. Raises ModelUnknown, RegistryUnavailable.
         """
         answer = await self._agent.ask({"op": "poll", "model": model, "aliases": list(aliases.values())})
         if "error" in answer:
@@ -53,13 +54,16 @@ class AgentRegistry:
             raise (ModelUnknown if unknown else RegistryUnavailable)(answer["message"])
         return _wish(model, aliases, answer)
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float) -> str:
-        """Absolute path of a complete directory of the version's files. Raises FetchFailed."""
+    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+        """Absolute path of a complete directory of the version's files. Raises FetchFailed.
+
+        `fresh`: distrust a copy in the cache, say after it could not be loaded. The version is downloaded
+        whatever lies there, and replaces a copy that differs.
+        """
         # A rollback is to a version that was here before: the agent, which runs anyway, finds it in
         # milliseconds, where a download's process needs half a second to open the registry.
-        return await self._located(version) or await self._downloads.fetch(
-            version, deadline_seconds=deadline_seconds
-        )
+        found = None if fresh else await self._located(version)
+        return found or await self._downloads.fetch(version, deadline_seconds=deadline_seconds, fresh=fresh)
 
     async def _located(self, version: VersionId) -> str | None:
         order = {"op": "locate", "model": version.model, "version": version.number}

@@ -1,97 +1,105 @@
 """The cache on disk: one directory per version, complete or absent, shared safely by several gateways.
 
-A download goes into a `.part-…` beside its place and is renamed when it is whole. Nothing else is a lock:
-two gateways may download the same version, and whoever is second throws its copy away.
+A version's place holds its `files`, which MLflow reads, and a manifest beside them. A download goes into a
+`.part-…` beside its place and is renamed when it is whole. Nothing else is a lock: two gateways may download
+the same version, and whoever is second throws its copy away.
 """
 
 import errno
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import quote
 
-MODEL_FILE = "MLmodel"
+from router.agent import manifest as manifests
+from router.agent.manifest import Manifest
+
+FILES = "files"
+MANIFEST = "manifest.json"
 PART = ".part-"
+OLD = ".old-"
 LEFTOVER_SECONDS = 24 * 3600.0
 """A `.part` of another host that is older than this belongs to nobody."""
-_NAME_BYTES = 180
+OLD_SECONDS = 3600.0
+"""Whoever was loading from a copy when it was replaced has long ended."""
 
 
-class DirectoryRefused(Exception):
-    """The cache directory cannot be trusted or used."""
-
-
-def model_directory(cache_dir: Path, model: str) -> Path:
-    """Where the versions of `model` lie; made for us alone. Raises DirectoryRefused when another owns it."""
-    name = quote(model, safe="")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if len(name) > _NAME_BYTES:
-        name = f"{name[:_NAME_BYTES]}-{sha256(model.encode()).hexdigest()[:12]}"
-    directory = cache_dir / name
-    # 0700: whoever can write here can run code in a worker.
-    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    if directory.stat().st_uid != os.geteuid():
-        raise DirectoryRefused(f"{directory} belongs to another user")
-    return directory
-
-
-def place_of(cache_dir: Path, model: str, number: int, fingerprint: str) -> Path:
-    """Where this version lies, or will lie. Raises as `model_directory` does."""
-    return model_directory(cache_dir, model) / f"{number}-{fingerprint}"
-
-
-def is_complete(directory: Path) -> bool:
-    """Whether a version lies there whole; parts are renamed only when they are."""
-    return (directory / MODEL_FILE).is_file()
+def is_complete(place: Path) -> bool:
+    """Whether a version lies there whole, by the sizes of its files."""
+    manifest = manifests.read(place / MANIFEST)
+    return manifest is not None and manifests.has_its_sizes(place / FILES, manifest)
 
 
 @contextmanager
 def part_of(directory: Path, token: str) -> Iterator[Path]:
-    """A new directory to download into; gone afterwards unless it was published."""
+    """A new place to download into, its `files` empty; gone afterwards unless it was published."""
     part = directory / f"{PART}{_place()}-{os.getpid()}-{token}"
     part.mkdir(mode=0o700)
+    (part / FILES).mkdir(mode=0o700)
     try:
         yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def publish(part: Path, place: Path) -> None:
-    """Make the whole `part` the version at `place`, safe on disk; where one already is, that one stays."""
+def publish(part: Path, place: Path, *, fresh: bool = False) -> None:
+    """Make the whole `part` the version at `place`, safe on disk; where one already is, that one stays.
+
+    `fresh`: only when it is the same to the last byte; else it is replaced.
+    """
+    manifest = manifests.manifest_of(part / FILES)
+    manifests.write(part / MANIFEST, manifest)
     _sync(part)
-    try:
-        part.rename(place)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        if is_complete(place):
+    while True:  # another turn only when another gateway published in between
+        try:
+            part.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            _sync_one(place.parent)
             return
-        # Someone removed files from it. A leftover by its name, whatever happens to us in between.
-        damaged = part.with_name(f"{part.name}-damaged")
-        place.rename(damaged)
-        part.rename(place)
-        shutil.rmtree(damaged, ignore_errors=True)
-    _sync_one(place.parent)
+        if _is_same(place, manifest) if fresh else is_complete(place):
+            return
+        _set_aside(place)
 
 
 def remove_leftovers(cache_dir: Path) -> None:
-    """Remove every `.part` whose process is gone, or that is a day old."""
+    """Remove every `.part` whose process is gone, or that is a day old, and copies replaced an hour ago."""
     mine = f"{PART}{_place()}-"
     for part in cache_dir.glob(f"*/{PART}*"):
-        try:
-            age_seconds = time.time() - part.stat().st_mtime
-        except FileNotFoundError:
-            continue
         owner = part.name.removeprefix(mine).partition("-")[0] if part.name.startswith(mine) else ""
         orphaned = owner.isdecimal() and not Path("/proc", owner).exists()
-        if orphaned or age_seconds > LEFTOVER_SECONDS:
+        if orphaned or _age_seconds(part) > LEFTOVER_SECONDS:
             shutil.rmtree(part, ignore_errors=True)
+    for old in cache_dir.glob(f"*/{OLD}*"):
+        if _age_seconds(old) > OLD_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_same(place: Path, manifest: Manifest) -> bool:
+    # The bytes too: a disk may have changed them since the manifest was written.
+    same = manifests.read(place / MANIFEST) == manifest
+    return same and manifests.has_its_content(place / FILES, manifest)
+
+
+def _set_aside(place: Path) -> None:
+    """Make room. Removed later: another gateway may be loading from it, which then fails or ends well."""
+    old = place.with_name(f"{OLD}{place.name}-{secrets.token_hex(4)}")
+    with suppress(FileNotFoundError):  # another gateway was faster
+        place.rename(old)
+        os.utime(old)
+
+
+def _age_seconds(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _place() -> str:

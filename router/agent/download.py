@@ -8,7 +8,7 @@ from typing import Any
 
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from router.agent.cache import MODEL_FILE
+from router.agent.manifest import MODEL_FILE
 
 _MOST_FILES = 100_000
 _RESERVE_BYTES = 64 << 20

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from router.agent import cache
+from router.agent.places import place_of
 from router.agent.process import ignore_stops, prepare
 from router.channel import Channel
 from router.core.masking import masked_line
@@ -16,8 +17,9 @@ from router.core.masking import masked_line
 def main(sock: socket.socket) -> None:
     """Answer one order and end.
 
-    The frame: `registry_uri`, `tracking_uri`, `environment`, `model`, `version`, `cache_dir` (absolute), and
-    `token`, which is part of the `.part` directory's name so that who ends this process can remove it.
+    The frame: `registry_uri`, `tracking_uri`, `environment`, `model`, `version`, `cache_dir` (absolute),
+    `token`, which is part of the `.part` directory's name so that who ends this process can remove it, and
+    `fresh`, true when a copy in the cache is to be distrusted.
     Answers `{"op": "fetched", "directory"}` or `{"op": "failed", "error"}`, with the order's `id`.
     """
     ignore_stops()
@@ -43,12 +45,12 @@ def _fetch(order: Mapping[str, Any]) -> Path:
     cache_dir = Path(order["cache_dir"])
     registry = Registry(order["registry_uri"], order["tracking_uri"])
     source = read_source(registry, order["model"], order["version"])
-    place = cache.place_of(cache_dir, order["model"], order["version"], source.fingerprint)
-    if not cache.is_complete(place):
+    place = place_of(cache_dir, order["model"], order["version"], source.fingerprint)
+    if order["fresh"] or not cache.is_complete(place):
         from router.agent.download import download
 
         cache.remove_leftovers(cache_dir)
         with cache.part_of(place.parent, order["token"]) as part:
-            download(source.uri, registry.tracking_uri, registry.registry_uri, part)
-            cache.publish(part, place)
-    return place
+            download(source.uri, registry.tracking_uri, registry.registry_uri, part / cache.FILES)
+            cache.publish(part, place, fresh=order["fresh"])
+    return place / cache.FILES

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from router.agent import cache
+from router.agent.places import place_of
 from router.agent.process import ignore_stops, prepare
 from router.agent.refusal import RegistryRefused, RegistryReplaced
 from router.channel import Channel
@@ -16,12 +17,14 @@ from router.core.masking import masked_line
 LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "INVALID_PARAMETER_VALUE")
 _UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
+_LAST_VERSION = 2**63 - 1  # no frame carries a longer number
 
 
 def main(sock: socket.socket) -> None:
     """Serve polls until the socket ends.
 
-    First frame: `registry_uri`, `tracking_uri`, `environment`. Then `{"id", "op": "poll", "model",
+    First frame: `registry_uri`, `tracking_uri`, `environment`. It is answered with `{"id", "op": "ready"}`
+    after the imports, and before the registry is asked anything. Then `{"id", "op": "poll", "model",
     "aliases"}` is answered with `{"id", "aliases": {name: version}, "stages": {stage: version}}`, where only
     the asked names appear, and `{"id", "op": "locate", "model", "version", "cache_dir"}` with `{"id",
     "directory"}`, null unless the version's files are in the cache. Either may be answered with `{"id",
@@ -39,14 +42,22 @@ def main(sock: socket.socket) -> None:
     from router.agent.store import Registry
 
     registry = Registry(settings.header["registry_uri"], settings.header["tracking_uri"])
+    if not _send(channel, {"id": settings.header["id"], "op": "ready"}):
+        return
     while (request := channel.receive()) is not None:
         answer = _answer(registry, request.header)
-        try:
-            channel.send({"id": request.header["id"], **answer})
-        except OSError:
+        sent = _send(channel, {"id": request.header["id"], **answer})
+        if not sent or answer.get("error") == "replaced":
             return
-        if answer.get("error") == "replaced":
-            return
+
+
+def _send(channel: Channel, header: Mapping[str, Any]) -> bool:
+    """Whether the gateway is still there to hear it."""
+    try:
+        channel.send(header)
+    except OSError:
+        return False
+    return True
 
 
 def _answer(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -69,21 +80,29 @@ def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from router.agent.source import read_fingerprint
 
     model, number = request["model"], request["version"]
-    place = cache.place_of(
-        Path(request["cache_dir"]), model, number, read_fingerprint(registry, model, number)
-    )
-    return {"directory": str(place) if cache.is_complete(place) else None}
+    fingerprint = read_fingerprint(registry, model, number)
+    place = place_of(Path(request["cache_dir"]), model, number, fingerprint)
+    return {"directory": str(place / cache.FILES) if cache.is_complete(place) else None}
 
 
 def _wish(found: Any, names: set[str]) -> dict[str, dict[str, int]]:
-    """Aliases asked for, and the highest version of each stage by its lower-case name."""
+    """Aliases asked for, and the highest version of each stage asked for by its lower-case name."""
+    wanted = {name.partition(":")[2].lower() for name in names}  # "stage:Production"
     stages: dict[str, int] = {}
     for version in found.latest_versions:
         stage = str(version.current_stage).lower()
-        stages[stage] = max(int(version.version), stages.get(stage, 0))
-    # Versions are int on SQL stores and str over REST.
-    aliases = {name: int(version) for name, version in found.aliases.items() if name in names}
+        if stage in wanted:
+            stages[stage] = max(_number(version.version), stages.get(stage, 0))
+    aliases = {name: _number(version) for name, version in found.aliases.items() if name in names}
     return {"aliases": aliases, "stages": stages}
+
+
+def _number(version: Any) -> int:
+    """Versions are int on SQL stores and str over REST. Raises ValueError for what no registry gives."""
+    number = int(version)
+    if not 1 <= number <= _LAST_VERSION:
+        raise ValueError(f"the registry's answer names the version {number}, which there cannot be")
+    return number
 
 
 def _kind(error: Exception) -> str:

@@ -64,8 +64,8 @@ async def open_registry(template: Template, tmp_path: Path, facts: Facts) -> Asy
     async with AsyncExitStack() as stack:
 
         def opened(uri: str, **arguments: object) -> AgentRegistry:
-            given = {"tracking_uri": uri, "cache_dir": tmp_path / "cache", "recorder": facts, **arguments}
-            registry = AgentRegistry(template, registry_uri=uri, **given)
+            given = {"launcher": template, "tracking_uri": uri, "cache_dir": tmp_path / "cache"}
+            registry = AgentRegistry(registry_uri=uri, **{**given, "recorder": facts, **arguments})
             stack.push_async_callback(registry.close)
             return registry
 

@@ -1,6 +1,8 @@
 """The registry through the agent and downloads: one suite for SQLite and for an MLflow server."""
 
 import asyncio
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 BOTH = {PRODUCTION: "production", CANARY: "canary"}
 PATIENCE_SECONDS = 60.0
+PICKLE = "python_model.pkl"
 
 
 def answers_of(directory: str) -> list[int]:
@@ -196,7 +199,67 @@ async def test_a_version_that_lost_its_files_in_the_cache_is_fetched_anew(
 
     assert again == first
     assert answers_of(again) == [1]
-    assert [path.name for path in (tmp_path / "cache" / "seed").iterdir()] == [Path(again).name]
+    assert [path.name for path in (tmp_path / "cache" / "seed").glob("[!.]*")] == [Path(again).parent.name]
+
+
+async def test_a_copy_that_was_cut_is_fetched_anew(real: RealRegistry, open_registry: OpenRegistry) -> None:
+    registry = open_registry(real.uri)
+    first = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+    size = os.path.getsize(Path(first, PICKLE))
+    os.truncate(Path(first, PICKLE), size // 2)
+
+    again = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+
+    assert again == first
+    assert answers_of(again) == [1]
+
+
+async def test_after_a_torn_artifact_was_put_right_a_fresh_fetch_gives_the_good_copy(
+    sqlite: RealRegistry, open_registry: OpenRegistry, tmp_path: Path
+) -> None:
+    """Also for a restarted gateway: the torn copy would be found in the cache for ever."""
+    registry = open_registry(sqlite.uri)
+    seed = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+    stored = shutil.copytree(seed, tmp_path / "stored")
+    good = (stored / PICKLE).read_bytes()
+    (stored / PICKLE).write_bytes(b"torn".ljust(len(good)))
+    version = VersionId(sqlite.new_model(0), 1)
+    sqlite.client.create_model_version(version.model, source=str(stored))
+    torn = await registry.fetch(version, deadline_seconds=PATIENCE_SECONDS)
+    with pytest.raises(pickle.UnpicklingError):
+        answers_of(torn)
+    (stored / PICKLE).write_bytes(good)
+
+    fresh = await registry.fetch(version, deadline_seconds=PATIENCE_SECONDS, fresh=True)
+
+    assert answers_of(fresh) == [1]
+    assert await open_registry(sqlite.uri).fetch(version, deadline_seconds=PATIENCE_SECONDS) == fresh
+
+
+async def test_a_fresh_fetch_of_what_lies_there_already_leaves_it_to_its_users(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    registry = open_registry(real.uri)
+    first = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+    answers_of(first)
+    inode = Path(first).stat().st_ino
+
+    again = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS, fresh=True)
+
+    assert again == first
+    assert Path(again).stat().st_ino == inode
+
+
+async def test_a_cache_that_others_can_write_to_is_refused(
+    sqlite: RealRegistry, open_registry: OpenRegistry, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+
+    with pytest.raises(FetchFailed, match="others can write to it"):
+        await open_registry(sqlite.uri).fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
+
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 async def test_a_version_that_the_registry_does_not_know_is_not_fetched(

@@ -93,7 +93,7 @@ async def until(true: Callable[[], object], seconds: float) -> None:
 
 async def part_in(cache: Path, seconds: float) -> None:
     """Wait until a download has begun to fill its `.part`."""
-    await until(lambda: any(any(part.iterdir()) for part in parts_in(cache)), seconds)
+    await until(lambda: any(any(part.glob("files/*")) for part in parts_in(cache)), seconds)
 
 
 @pytest.mark.parametrize("spoil", [cut_half_way, cut_silently])
@@ -209,6 +209,19 @@ async def test_a_version_asked_for_twice_at_once_is_downloaded_once(
     assert len(launcher.launched) == 1
 
 
+async def test_a_fresh_download_is_not_shared_with_one_that_is_content_with_a_copy(
+    sqlite: RealRegistry, launcher: CountingLauncher, tmp_path: Path, facts: object
+) -> None:
+    async with opened(launcher, sqlite.uri, tmp_path, facts) as registry:
+        directories = await asyncio.gather(
+            *(registry.fetch(SEED, deadline_seconds=PATIENCE_SECONDS, fresh=fresh) for fresh in (False, True))
+        )
+
+    assert len(set(directories)) == 1
+    assert "MLmodel" in files_of(directories[0])
+    assert len(launcher.launched) == 2
+
+
 async def test_one_of_two_who_wait_may_give_up(
     sqlite: RealRegistry, launcher: CountingLauncher, tmp_path: Path
 ) -> None:
@@ -265,7 +278,7 @@ async def test_two_gateways_that_share_a_cache_may_race(
 
     assert first == second
     assert "MLmodel" in files_of(first)
-    assert list((tmp_path / "seed").iterdir()) == [Path(first)]
+    assert list((tmp_path / "seed").iterdir()) == [Path(first).parent]
     assert [len(gateway.launched) for gateway in gateways] == [1, 1]
 
 

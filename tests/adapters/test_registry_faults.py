@@ -1,6 +1,7 @@
 """What the registry does wrong never blocks, never writes, never looks like a wish."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from router.children.child import Child
+from router.children.template import Template
 from router.core.events import ChildRestarted
 from router.core.ids import PRODUCTION, VersionId
 from router.errors import RegistryError, RegistryUnavailable
@@ -22,6 +25,7 @@ from tests.adapters.registries import RealRegistry, free_port
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 NAMES = {PRODUCTION: "production"}
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -237,6 +241,118 @@ async def test_an_agent_that_hangs_is_ended_at_the_deadline_and_replaced(
     assert not Path("/proc", str(agent)).exists()
     assert await registry.poll(model, NAMES) == {PRODUCTION: VersionId(model, 1)}
     assert facts.of(ChildRestarted) == [ChildRestarted("agent", "it did not answer a poll in time")]
+
+
+class FirstStopped:
+    """The template; the first agent it launches is stopped before its imports."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self.children: list[Child] = []
+
+    async def launch(self, role: str) -> Child:
+        child = await self._template.launch(role)
+        if not self.children:
+            os.kill(child.pid, signal.SIGSTOP)
+        self.children.append(child)
+        return child
+
+    async def close(self) -> None:
+        """The template is not ours."""
+
+    async def stopped(self) -> int:
+        """Process id of the first agent, once it was launched."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not self.children:
+                await asyncio.sleep(0.01)
+        return self.children[0].pid
+
+
+async def test_the_imports_of_the_agent_do_not_count_as_the_registrys_time(
+    sqlite: RealRegistry, open_registry: OpenRegistry, template: Template, facts: Facts, slack: float
+) -> None:
+    """On a busy machine they take longer than a poll may, and each new agent would be ended in the middle."""
+    model = sqlite.new_model(1, production=1)
+    launcher = FirstStopped(template)
+    registry = open_registry(sqlite.uri, launcher=launcher, poll_deadline_seconds=3.0 * slack)
+    poll = asyncio.ensure_future(registry.poll(model, NAMES))
+    agent = await launcher.stopped()
+    await asyncio.sleep(3.5 * slack)
+
+    os.kill(agent, signal.SIGCONT)
+
+    assert await poll == {PRODUCTION: VersionId(model, 1)}
+    assert registry.agent_pid == agent
+    assert facts.events == []
+
+
+async def test_an_agent_that_never_gets_ready_is_ended_at_its_own_deadline_and_replaced(
+    sqlite: RealRegistry, open_registry: OpenRegistry, template: Template, facts: Facts, slack: float
+) -> None:
+    model = sqlite.new_model(1, production=1)
+    launcher = FirstStopped(template)
+    registry = open_registry(sqlite.uri, launcher=launcher, start_deadline_seconds=15.0 * slack)
+
+    with pytest.raises(RegistryUnavailable, match="the agent was not ready within"):
+        await registry.poll(model, NAMES)
+
+    assert launcher.children[0].exited.done()
+    assert await registry.poll(model, NAMES) == {PRODUCTION: VersionId(model, 1)}
+    assert facts.of(ChildRestarted) == [ChildRestarted("agent", "it was not ready in time")]
+
+
+async def test_an_agent_that_ends_while_it_gets_ready_costs_no_poll(
+    sqlite: RealRegistry, open_registry: OpenRegistry, template: Template, facts: Facts
+) -> None:
+    model = sqlite.new_model(1, production=1)
+    launcher = FirstStopped(template)
+    registry = open_registry(sqlite.uri, launcher=launcher)
+    poll = asyncio.ensure_future(registry.poll(model, NAMES))
+
+    os.kill(await launcher.stopped(), signal.SIGKILL)
+
+    assert await poll == {PRODUCTION: VersionId(model, 1)}
+    assert [event.reason for event in facts.of(ChildRestarted)] == ["signal 9 (SIGKILL)"]
+
+
+async def test_closing_while_the_agent_gets_ready_ends_it(
+    sqlite: RealRegistry, open_registry: OpenRegistry, template: Template
+) -> None:
+    launcher = FirstStopped(template)
+    registry = open_registry(sqlite.uri, launcher=launcher)
+    poll = asyncio.ensure_future(registry.poll("seed", NAMES))
+    await launcher.stopped()
+
+    await registry.close()
+
+    with pytest.raises(RegistryUnavailable, match="closed"):
+        await poll
+    assert launcher.children[0].exited.done()
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "-1", "0", "seven"])
+async def test_a_version_number_that_cannot_be_is_unavailable_and_does_not_end_the_agent(
+    server: RealRegistry, open_registry: OpenRegistry, facts: Facts, number: str
+) -> None:
+    model = server.new_model(1, production=1)
+
+    def misnumber(answer: Answer) -> None:
+        if is_poll(answer):
+            found = json.loads(answer.body)
+            found["registered_model"]["aliases"] = [{"alias": "production", "version": number}]
+            answer.body = json.dumps(found).encode()
+
+    with proxy_to(server.uri) as proxy:
+        registry = open_registry(proxy.uri)
+        assert await registry.poll(model, NAMES) == {PRODUCTION: VersionId(model, 1)}
+        agent, proxy.spoil = registry.agent_pid, misnumber
+        with pytest.raises(RegistryUnavailable, match=number):
+            await registry.poll(model, NAMES)
+        proxy.mend()
+        assert await registry.poll(model, NAMES) == {PRODUCTION: VersionId(model, 1)}
+
+    assert registry.agent_pid == agent
+    assert facts.events == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

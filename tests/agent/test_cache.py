@@ -3,34 +3,63 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from router.agent.cache import (
+    FILES,
     LEFTOVER_SECONDS,
+    MANIFEST,
+    OLD_SECONDS,
     is_complete,
-    model_directory,
     part_of,
     publish,
     remove_leftovers,
 )
+from router.agent.places import model_directory
 
 
-def fill(directory: Path, content: str = "flavors: {}") -> Path:
-    (directory / "data").mkdir(parents=True)
-    (directory / "data" / "weights").write_text(content)
-    (directory / "MLmodel").write_text(content)
-    return directory
+def fill(place: Path, content: str = "flavors: {}") -> Path:
+    (place / FILES / "data").mkdir(parents=True)
+    (place / FILES / "data" / "weights").write_text(content)
+    (place / FILES / "MLmodel").write_text(content)
+    return place
 
 
-def test_a_published_version_is_complete_and_its_part_is_gone(tmp_path: Path) -> None:
-    with part_of(tmp_path, "t") as part:
-        fill(part)
-        publish(part, tmp_path / "7-abc")
+def bring(place: Path, content: str, *, fresh: bool = False) -> None:
+    """Download and publish a version of this content."""
+    with part_of(place.parent, "t") as part:
+        (part / FILES).rmdir()
+        publish(fill(part, content), place, fresh=fresh)
 
-    assert is_complete(tmp_path / "7-abc")
-    assert [path.name for path in tmp_path.iterdir()] == ["7-abc"]
+
+def content_of(place: Path) -> list[str]:
+    return [(place / FILES / name).read_text() for name in ("MLmodel", "data/weights")]
+
+
+def names_in(directory: Path) -> list[str]:
+    """Without copies that were set aside, which are removed later."""
+    return sorted(path.name for path in directory.iterdir() if not path.name.startswith(".old-"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "7-abc"
+
+
+def test_a_published_version_is_complete_and_its_part_is_gone(place: Path) -> None:
+    bring(place, "flavors: {}")
+
+    assert is_complete(place)
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_the_manifest_is_not_among_the_files_that_mlflow_reads(place: Path) -> None:
+    bring(place, "flavors: {}")
+
+    assert sorted(path.name for path in (place / FILES).iterdir()) == ["MLmodel", "data"]
 
 
 def test_a_download_that_raises_leaves_nothing(tmp_path: Path) -> None:
@@ -40,27 +69,132 @@ def test_a_download_that_raises_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_is_second_throws_its_copy_away_and_uses_the_winners(tmp_path: Path) -> None:
-    place = tmp_path / "7-abc"
-    with part_of(tmp_path, "one") as first, part_of(tmp_path, "two") as second:
-        publish(fill(first, "winner"), place)
-        inode = place.stat().st_ino
-        publish(fill(second, "loser"), place)
+def test_who_is_second_throws_its_copy_away_and_uses_the_winners(place: Path) -> None:
+    bring(place, "winner")
+    inode = place.stat().st_ino
+    bring(place, "loser")
 
     assert place.stat().st_ino == inode
-    assert (place / "MLmodel").read_text() == "winner"
-    assert [path.name for path in tmp_path.iterdir()] == ["7-abc"]
+    assert content_of(place) == ["winner"] * 2
+    assert list(place.parent.iterdir()) == [place]
 
 
-def test_a_damaged_version_is_replaced(tmp_path: Path) -> None:
-    place = fill(tmp_path / "7-abc", "damaged")
-    (place / "MLmodel").unlink()
+def _lost(place: Path) -> None:
+    (place / FILES / "data" / "weights").unlink()
 
-    with part_of(tmp_path, "t") as part:
-        publish(fill(part, "whole"), place)
 
-    assert (place / "MLmodel").read_text() == "whole"
-    assert [path.name for path in tmp_path.iterdir()] == ["7-abc"]
+def _cut(place: Path) -> None:
+    os.truncate(place / FILES / "data" / "weights", 2)
+
+
+def _linked(place: Path) -> None:
+    weights = place / FILES / "data" / "weights"
+    weights.rename(place / "elsewhere")
+    weights.symlink_to(place / "elsewhere")
+
+
+def _without_manifest(place: Path) -> None:
+    (place / MANIFEST).unlink()
+
+
+def _strange_manifest(place: Path) -> None:
+    (place / MANIFEST).write_text('["MLmodel"]')
+
+
+def _torn_manifest(place: Path) -> None:
+    os.truncate(place / MANIFEST, 9)
+
+
+@pytest.mark.parametrize(
+    "damage", [_lost, _cut, _linked, _without_manifest, _strange_manifest, _torn_manifest]
+)
+def test_a_damaged_version_is_incomplete_and_the_next_download_replaces_it(
+    place: Path, damage: Callable[[Path], None]
+) -> None:
+    bring(place, "damaged")
+    damage(place)
+    assert not is_complete(place)
+
+    bring(place, "whole")
+
+    assert is_complete(place)
+    assert content_of(place) == ["whole"] * 2
+    assert names_in(place.parent) == ["7-abc"]
+
+
+def test_what_a_load_leaves_beside_the_files_is_no_damage(place: Path) -> None:
+    """Python writes `__pycache__` beside a version's code."""
+    bring(place, "flavors: {}")
+    (place / FILES / "__pycache__").mkdir()
+    (place / FILES / "__pycache__" / "code.pyc").touch()
+
+    assert is_complete(place)
+
+
+def test_a_file_whose_name_is_no_text_is_kept_track_of(place: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    with part_of(place.parent, "t") as part:
+        (part / FILES / "MLmodel").touch()
+        (part / FILES / odd).write_text("x")
+        publish(part, place)
+    assert is_complete(place)
+
+    (place / FILES / odd).unlink()
+
+    assert not is_complete(place)
+
+
+def test_a_fresh_download_of_the_same_content_leaves_the_copy_in_its_place(place: Path) -> None:
+    """Others use it."""
+    bring(place, "same")
+    inode = place.stat().st_ino
+
+    bring(place, "same", fresh=True)
+
+    assert place.stat().st_ino == inode
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_a_fresh_download_of_other_content_replaces_a_copy_that_seems_whole(place: Path) -> None:
+    bring(place, "torn!")
+
+    bring(place, "whole", fresh=True)
+
+    assert is_complete(place)
+    assert content_of(place) == ["whole"] * 2
+
+
+def test_a_fresh_download_replaces_bytes_that_the_disk_changed(place: Path) -> None:
+    """The manifest still says what was downloaded once, and all sizes are right."""
+    bring(place, "whole")
+    (place / FILES / "data" / "weights").write_text("wh0le")
+
+    bring(place, "whole", fresh=True)
+
+    assert content_of(place) == ["whole"] * 2
+
+
+def test_who_reads_a_copy_that_is_replaced_keeps_it(place: Path) -> None:
+    bring(place, "torn!")
+    with (place / FILES / "data" / "weights").open() as weights:
+        bring(place, "whole", fresh=True)
+        assert weights.read() == "torn!"
+
+
+def test_a_copy_that_was_replaced_is_removed_after_an_hour(tmp_path: Path) -> None:
+    """Counted from its replacement: a copy of last week may have been in use a moment ago."""
+    place = model_directory(tmp_path, "sentiment") / "7-abc"
+    bring(place, "torn!")
+    os.utime(place, (0, 0))
+    bring(place, "whole", fresh=True)
+    remove_leftovers(tmp_path)
+    (old,) = place.parent.glob(".old-*")
+    moment = old.stat().st_mtime - OLD_SECONDS - 60
+    os.utime(old, (moment, moment))
+
+    remove_leftovers(tmp_path)
+
+    assert list(place.parent.iterdir()) == [place]
 
 
 def test_many_processes_may_publish_the_same_version(tmp_path: Path) -> None:
@@ -70,7 +204,7 @@ def test_many_processes_may_publish_the_same_version(tmp_path: Path) -> None:
         "root = Path(sys.argv[1])\n"
         "for turn in range(20):\n"
         "    with part_of(root, str(turn)) as part:\n"
-        "        (part / 'MLmodel').write_text('x')\n"
+        "        (part / FILES / 'MLmodel').write_text('x')\n"
         "        publish(part, root / f'{turn}-abc')\n"
         "    assert is_complete(root / f'{turn}-abc')\n"
     )
@@ -110,25 +244,10 @@ def test_a_part_of_another_host_is_removed_after_a_day(tmp_path: Path) -> None:
 
 
 def test_complete_versions_are_never_leftovers(tmp_path: Path) -> None:
-    place = fill(model_directory(tmp_path, "sentiment") / "7-abc")
+    place = model_directory(tmp_path, "sentiment") / "7-abc"
+    bring(place, "whole")
     os.utime(place, (0, 0))
 
     remove_leftovers(tmp_path)
 
     assert is_complete(place)
-
-
-@pytest.mark.parametrize(
-    "model", ["sentiment", "..", ".", ".part-x", "a b", "ünï", "a%2Fb", "a\\b", "x" * 300, "é" * 200]
-)
-def test_every_model_has_a_directory_of_its_own_inside_the_cache(tmp_path: Path, model: str) -> None:
-    directory = model_directory(tmp_path / "cache", model)
-
-    assert directory.parent == tmp_path / "cache"
-    assert directory.resolve().parent == (tmp_path / "cache").resolve()
-    assert not directory.name.startswith(".")
-    assert directory.stat().st_mode & 0o777 == 0o700
-
-
-def test_long_names_that_begin_alike_do_not_share_a_directory(tmp_path: Path) -> None:
-    assert model_directory(tmp_path, "x" * 300) != model_directory(tmp_path, "x" * 301)
