@@ -55,6 +55,8 @@ class Harness:
         self._on_change = on_change
         self._on_crash = on_crash
         self._is_production = is_production
+        self._distrusts_copy = False
+        """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
@@ -121,7 +123,9 @@ class Harness:
         phase = "fetch"
         deadline = self._workshop.load_deadline_seconds
         try:
-            directory = await self._workshop.fetcher.fetch(self.version, deadline_seconds=deadline())
+            directory = await self._workshop.fetcher.fetch(
+                self.version, deadline_seconds=deadline(), fresh=self._distrusts_copy
+            )
             fetch_seconds, phase = loop.time() - started, "load"
             pool = Pool(
                 LoadSpec(self.version, directory, self._settings().scores),
@@ -146,6 +150,7 @@ class Harness:
         self.retry_seconds = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)]
         self.failures += 1
         self.error = f"{phase}: {error}"
+        self._distrusts_copy = phase == "load"
         self.state = State.ERROR
         self._workshop.recorder.record(
             LoadRefused(self.version, aliases, phase, str(error), self.retry_seconds)

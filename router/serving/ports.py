@@ -47,8 +47,11 @@ class Loader(Protocol):
 class Fetcher(Protocol):
     """Brings a version's files to this machine."""
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float) -> str:
-        """Absolute path of a complete directory of the version's files. Raises FetchFailed."""
+    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+        """Absolute path of a complete directory of the version's files. Raises FetchFailed.
+
+        `fresh`: a copy that is here already did not load; compare it with the registry's, and replace it.
+        """
 
 
 class Source(Protocol):

@@ -74,13 +74,15 @@ class FakeWorld:
     workers: list[FakeWorker] = field(default_factory=list)
     answers: dict[VersionId, Answer] = field(default_factory=dict)
     loads: list[VersionId] = field(default_factory=list)
+    fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
 
     async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         if self.registry_down:
             raise RegistryUnavailable("connection refused")
         return self.aspired[model]
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float) -> str:
+    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+        self.fetches.append((version, fresh))
         if version in self.unfetchable:
             raise FetchFailed("no space left on device")
         return f"/cache/{version}"

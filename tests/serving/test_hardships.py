@@ -39,6 +39,20 @@ async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
     await until(lambda: manager.bound == {PRODUCTION: V1})
 
 
+async def test_a_version_that_did_not_load_is_fetched_afresh(
+    fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.01,))
+    world.broken.add(V1)
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1})
+    await until(lambda: len(world.fetches) >= 2)
+    world.broken.clear()
+    await until(lambda: manager.bound == {PRODUCTION: V1})
+
+    assert world.fetches[:2] == [(V1, False), (V1, True)]
+
+
 async def test_a_replacement_that_fails_in_an_unforeseen_way_comes_later(
     serving: Fleet, world: FakeWorld, out_of_descriptors: pytest.MonkeyPatch
 ) -> None:
