@@ -30,7 +30,12 @@ from pathlib import Path
 from typing import NoReturn
 
 ROLES = {"worker": "router.worker.main", "agent": "router.agent.poll", "fetch": "router.agent.fetch"}
-IMPORTS = ("mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "pandas", "numpy", "orjson", "threadpoolctl")
+IMPORTS = (
+    *("mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "pandas", "numpy", "orjson", "threadpoolctl"),
+    # For each download: half a second of a processor, which a swap would take from the requests beside it.
+    *("router.agent.store", "router.agent.source", "router.agent.download"),
+    *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
+)
 _TINY = f"""flavors:
   python_function:
     loader_module: router.worker.tiny

@@ -38,7 +38,7 @@ def main(sock: socket.socket) -> None:
 def _fetch(order: Mapping[str, Any]) -> Path:
     os.umask(0o077)
     prepare(order["environment"])
-    # Here, not above: the template imports this module, and SQLAlchemy is 50 MB that only we need.
+    # Here, not above: MLflow reads the environment at import, where no template has imported it before.
     from router.agent.source import read_source
     from router.agent.store import Registry
 

@@ -38,7 +38,7 @@ def main(sock: socket.socket) -> None:
         return
     prepare(settings.header["environment"])
     os.environ.update(LIMITS)
-    # Here, not above: the template imports this module, and SQLAlchemy is 50 MB that only we need.
+    # Here, not above: MLflow reads the environment at import, where no template has imported it before.
     from router.agent.store import Registry
 
     registry = Registry(settings.header["registry_uri"], settings.header["tracking_uri"])
