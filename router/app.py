@@ -18,7 +18,9 @@ from router.adapters.log import FanOut, LogRecorder
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
 from router.adapters.registry import AgentRegistry
+from router.children.launcher import Launcher
 from router.children.orphans import Orphans
+from router.children.spawn import SpawnLauncher
 from router.children.template import Template
 from router.children.worker import WorkerLoader
 from router.control.alias_watch import AliasWatch
@@ -59,20 +61,27 @@ class World:
 async def outside_world(settings: Settings, recorder: Recorder) -> AsyncIterator[World]:
     """The real one: a template that forks workers, an agent that polls, fetches into an owned cache."""
     places = settings.registry.places(os.environ)
-    template = Template(recorder)
+    launcher = await _launcher(recorder)
     registry = AgentRegistry(
-        template,
+        launcher,
         registry_uri=places.uri,
         tracking_uri=places.tracking_uri,
         cache_dir=places.cache_dir,
         recorder=recorder,
     )
-    await template.start()
     try:
-        yield World(registry, registry, WorkerLoader(template))
+        yield World(registry, registry, WorkerLoader(launcher))
     finally:
         await registry.close()
-        await template.close()
+        await launcher.close()
+
+
+async def _launcher(recorder: Recorder) -> Launcher:
+    if sys.platform != "linux":  # no pidfds: children start slower and share no memory
+        return SpawnLauncher()
+    template = Template(recorder)
+    await template.start()
+    return template
 
 
 @dataclass(frozen=True, slots=True)

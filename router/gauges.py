@@ -41,12 +41,12 @@ class Gauges:
 
 
 def _live(harness: Harness) -> LiveVersion:
-    workers = harness.pool.workers
+    workers, spare = harness.pool.workers, harness.pool.crew.spare
     return LiveVersion(
         harness.version,
         workers=len(workers),
         draining=harness.state is State.DRAINING,
-        memory_bytes=sum(_resident_bytes(worker.pid) for worker in workers),
+        memory_bytes=sum(_resident_bytes(held.pid) for held in (*workers, *([spare] if spare else []))),
     )
 
 
