@@ -210,9 +210,9 @@ async def test_a_version_asked_for_twice_at_once_is_downloaded_once(
 
 
 async def test_a_fresh_download_is_not_shared_with_one_that_is_content_with_a_copy(
-    sqlite: RealRegistry, launcher: CountingLauncher, tmp_path: Path, facts: object
+    sqlite: RealRegistry, launcher: CountingLauncher, tmp_path: Path
 ) -> None:
-    async with opened(launcher, sqlite.uri, tmp_path, facts) as registry:
+    async with opened(launcher, sqlite.uri, tmp_path) as registry:
         directories = await asyncio.gather(
             *(registry.fetch(SEED, deadline_seconds=PATIENCE_SECONDS, fresh=fresh) for fresh in (False, True))
         )
