@@ -27,6 +27,7 @@ RATE = 100
 
 
 @pytest.mark.timeout(1300)
+@pytest.mark.slow
 def test_a_run_measures_everything_it_names_and_leaves_no_process_behind(
     tmp_path: Path, slack: float
 ) -> None:

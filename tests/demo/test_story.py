@@ -84,6 +84,7 @@ def test_the_story_tells_itself_in_twenty_seconds_and_every_answer_is_right(
     assert ": 0 wrong" in told
 
 
+@pytest.mark.slow
 def test_one_wrong_prediction_makes_the_exit_code_1(seeded_place: Workspace, slack: float) -> None:
     """Here it is our idea of the right answer that is wrong; the demo can not know, and must say so."""
     summary = seeded_place.registry / "seeded.json"
@@ -144,6 +145,7 @@ def test_a_gateway_that_ends_by_itself_fails_the_demo(seeded_place: Workspace, s
 
 
 @pytest.mark.parametrize("moment", ["training two versions", "@production → v1"])
+@pytest.mark.slow
 def test_ctrl_c_before_there_is_traffic_ends_everything_too(
     seeded_place: Workspace, tmp_path: Path, slack: float, moment: str
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_saved_split_gives_a_broken_off_canary_its_share_back(
     assert (answer.json(), answer.headers["X-Route-Reason"]) == ({"predictions": [0.2]}, "hash")
 
 
+@pytest.mark.slow
 def test_a_canary_that_raises_under_load_costs_no_user_an_error(
     gateway: Callable[..., GatewayProcess],
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_canary_whose_process_ends_is_back_soon_and_broken_off_at_its_third_cr
     assert len(re.findall(told, served.log.read_text())) == 3
 
 
+@pytest.mark.slow
 def test_a_canary_that_crashes_under_load_costs_no_user_an_error(
     gateway: Callable[..., GatewayProcess], slack: float
 ) -> None:
@@ -237,6 +239,7 @@ def test_asked_directly_a_canary_answers_for_itself(gateway: Callable[..., Gatew
     assert faults(served, "error") + faults(served, "crash") == 0
 
 
+@pytest.mark.slow
 def test_one_canarys_damage_does_not_slow_production_down(
     gateway: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:

@@ -91,6 +91,7 @@ async def overload(url: str) -> tuple[float, Tally, Tally]:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_ten_times_its_capacity_leaves_a_version_its_capacity(
     start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:

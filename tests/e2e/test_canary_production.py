@@ -42,6 +42,7 @@ class Endless:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 def test_one_client_with_endless_predicts_leaves_the_others_alone(
     start: Callable[..., GatewayProcess], slack: float
 ) -> None:
