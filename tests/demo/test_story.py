@@ -133,6 +133,7 @@ def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
     assert told.rstrip().endswith("everything was right")
 
 
+@pytest.mark.slow
 def test_a_gateway_that_ends_by_itself_fails_the_demo(seeded_place: Workspace, slack: float) -> None:
     with _demo(seeded_place.root, slack, until="Ctrl-C ends everything") as demo:
         (gateway,) = (child for child in psutil.Process(demo.pid).children() if "serve" in child.cmdline())
