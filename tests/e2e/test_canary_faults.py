@@ -72,6 +72,7 @@ def test_a_canary_that_always_raises_hurts_nobody_and_loses_its_share_at_its_50t
     assert "breaker open" in served.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_saved_split_gives_a_broken_off_canary_its_share_back(
     gateway: Callable[..., GatewayProcess],
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_canary_that_hangs_leaves_production_alone_and_its_callers_wait_no_lon
     assert time.monotonic() - begun < 15 * slack
 
 
+@pytest.mark.slow
 def test_a_gateway_whose_canary_hangs_this_moment_stops_in_time(
     gateway: Callable[..., GatewayProcess], slack: float
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_gateway_whose_canary_hangs_this_moment_stops_in_time(
     assert time.monotonic() - begun < 15 * slack
 
 
+@pytest.mark.slow
 def test_sys_exit_in_a_canarys_predict_is_an_error_of_the_model_and_not_its_end(
     gateway: Callable[..., GatewayProcess],
 ) -> None:
@@ -158,6 +161,7 @@ def test_sys_exit_in_a_canarys_predict_is_an_error_of_the_model_and_not_its_end(
         ("killed", "signal", r"signal 9 \(SIGKILL\)"),
     ],
 )
+@pytest.mark.slow
 def test_a_canary_whose_process_ends_is_back_soon_and_broken_off_at_its_third_crash(
     gateway: Callable[..., GatewayProcess], slack: float, how: str, reason: str, told: str
 ) -> None:
@@ -205,6 +209,7 @@ def test_an_answer_of_only_nan_or_of_a_wrong_length_is_a_fault_of_the_canary(
     assert served.metric("canary_router_fallbacks_total", reason=reason["reason"]) == 1
 
 
+@pytest.mark.slow
 def test_what_is_odd_but_an_answer_goes_out_as_it_is_and_metrics_hold(
     gateway: Callable[..., GatewayProcess],
 ) -> None:
