@@ -142,9 +142,10 @@ def test_as_pid_1_it_stops_when_told_and_waits_for_orphans_it_did_not_start(
         [init] = psutil.Process(gateway.pid).children()
         inside = ["nsenter", "--target", str(init.pid), "--pid", "--mount"]
         # A shell that ends before its own children do: they are left to PID 1.
-        subprocess.run([*inside, "sh", "-c", "(sleep 0.1 &) ; (sleep 0.2 &)"], check=True)
-        left = [child for child in init.children() if child.name() == "sleep"]
-        assert len(left) == 2
+        subprocess.run([*inside, "sh", "-c", "(sleep 2 &) ; (sleep 2 &)"], check=True)
+        # They are called `sh` for a moment, before each becomes its `sleep`.
+        wait_until(lambda: len(_sleepers(init)) == 2, 2 * slack, gateway.story)
+        left = _sleepers(init)
         [worker] = gateway.worker_pids(1)
         subprocess.run([*inside, "kill", "-9", str(worker)], check=True)
         wait_until(lambda: gateway.worker_pids(1) not in ([worker], []), 10 * slack, gateway.story)
@@ -157,3 +158,7 @@ def test_as_pid_1_it_stops_when_told_and_waits_for_orphans_it_did_not_start(
         for child in psutil.Process(gateway.pid).children() if gateway.process.poll() is None else []:
             child.kill()
         gateway.stop()
+
+
+def _sleepers(init: psutil.Process) -> list[psutil.Process]:
+    return [child for child in init.children() if child.name() == "sleep"]
