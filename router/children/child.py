@@ -3,11 +3,13 @@
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
 
 from router.children.connection import Connection
 from router.children.process import Exit
+from router.errors import ChildLost
 
 _LAST_WORDS_SECONDS = 0.5
 _KILL_SECONDS = 5.0
@@ -113,3 +115,26 @@ class Ends:
             self.connection.abort()  # closes the socket with its transport
         else:
             self._ours.close()
+
+
+async def bring_up(role: str, start: Callable[[tuple[int, int]], Awaitable[Held]]) -> Child:
+    """A child whose process `start` made of the descriptors it is given. Raises ChildLost.
+
+    Whatever goes wrong on the way, no descriptor stays open.
+    """
+    try:
+        ends = Ends()
+    except OSError as error:  # no descriptor left
+        raise ChildLost(f"no {role} can be started: {error.strerror}") from error
+    try:
+        await ends.connect()
+        process = await start(ends.theirs())
+    except OSError as error:  # no descriptor left, no memory, no process slot
+        ends.close()
+        raise ChildLost(f"no {role} can be started: {error.strerror}") from error
+    except BaseException:
+        ends.close()
+        raise
+    finally:
+        ends.close_theirs()
+    return Child(role, process, ends)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from router.children.child import Child, Ends
+from router.children.child import Child, bring_up
 from router.children.environment import child_environment
 from router.children.process import Exit, Process
 from router.errors import ChildLost
@@ -65,22 +65,7 @@ class ForkServer:
     async def fork(self, role: str) -> Child:
         """A new child. Raises ChildLost; what is forked after we gave up ends with its lifeline."""
         await asyncio.shield(self.ready)
-        try:
-            ends = Ends()
-        except OSError as error:  # no descriptor left
-            raise ChildLost(f"no {role} can be started: {error.strerror}") from error
-        try:
-            await ends.connect()
-            process = await self._ask(role, ends.theirs())
-        except OSError as error:  # no descriptor left, no memory
-            ends.close()
-            raise ChildLost(f"no {role} can be started: {error.strerror}") from error
-        except BaseException:
-            ends.close()
-            raise
-        finally:
-            ends.close_theirs()
-        return Child(role, process, ends)
+        return await bring_up(role, lambda theirs: self._ask(role, theirs))
 
     def kill(self) -> None:
         """End the template; its children live on."""

@@ -7,7 +7,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from router.children.child import Child, Ends
+from router.children.child import Child, Held, bring_up
 from router.children.environment import child_environment
 from router.children.process import Exit, kill_group
 from router.errors import ChildLost
@@ -23,22 +23,11 @@ class SpawnLauncher:
         """A child in `role`, which waits for its first frame. Raises ChildLost."""
         if not self._open:
             raise ChildLost(f"no {role} can be started: the launcher is closed")
-        try:
-            ends = Ends()
-        except OSError as error:  # no descriptor left
-            raise ChildLost(f"no {role} can be started: {error.strerror}") from error
-        try:
-            await ends.connect()
-            process = _Spawned(role, *ends.theirs())
-        except OSError as error:  # no memory, no process slot
-            ends.close()
-            raise ChildLost(f"no {role} can be started: {error.strerror}") from error
-        except BaseException:
-            ends.close()
-            raise
-        finally:
-            ends.close_theirs()
-        return Child(role, process, ends)
+
+        async def spawned(theirs: tuple[int, int]) -> Held:
+            return _Spawned(role, *theirs)
+
+        return await bring_up(role, spawned)
 
     async def close(self) -> None:
         """Start no more."""
