@@ -8,22 +8,27 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from router.children.process import Exit
-from router.core.work import Answer, LoadSpec, Query, VersionInfo
+from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildTimeout, LoadFailed
 from router.worker.load import Loaded, bring_up
+from router.worker.scoring import Placed, Scorer
 
-_Frame = tuple[Sequence[Query], Callable[[int, Answer], None]]
+_OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
+_Frame = tuple[Sequence[Query], _OnAnswers]
 
 
 class InProcessWorker:
-    """Answers with one READY version, in a thread of its own."""
+    """Answers with one READY version, in a thread of its own, one request after the other."""
+
+    parallel = 1
 
     def __init__(self, loaded: Loaded) -> None:
         self.info: VersionInfo = loaded.info
+        self.batching: Batching = loaded.info.batching
         self.pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
@@ -31,9 +36,9 @@ class InProcessWorker:
         self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
         threading.Thread(target=self._answer_requests, args=(loaded,), name="version", daemon=True).start()
 
-    def submit(self, queries: Sequence[Query], on_answer: Callable[[int, Answer], None]) -> None:
+    def submit(self, queries: Sequence[Query], on_answers: _OnAnswers) -> None:
         """As `Worker.submit`."""
-        self._frames.put((queries, on_answer))
+        self._frames.put((queries, on_answers))
 
     def kill(self) -> None:
         """Say that it has ended, and hand out no answer any more."""
@@ -51,14 +56,18 @@ class InProcessWorker:
     def _answer_requests(self, loaded: Loaded) -> None:
         with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
             while (frame := self._frames.get()) is not None:
-                queries, on_answer = frame
-                for index, query in enumerate(queries):
-                    answer = loaded.scorer.answer(query)
-                    self._loop.call_soon_threadsafe(self._hand_out, on_answer, index, answer)
+                queries, on_answers = frame
+                for places, answers in self._predicted(loaded.scorer, queries):
+                    self._loop.call_soon_threadsafe(self._hand_out, on_answers, places, answers)
 
-    def _hand_out(self, on_answer: Callable[[int, Answer], None], index: int, answer: Answer) -> None:
+    def _predicted(self, scorer: Scorer, queries: Sequence[Query]) -> Iterator[Placed]:
+        if self.batching.merges:
+            return scorer.together(queries)
+        return (((place,), (scorer.answer(query),)) for place, query in enumerate(queries))
+
+    def _hand_out(self, on_answers: _OnAnswers, places: Sequence[int], answers: Sequence[Answer]) -> None:
         if not self.exited.done():
-            on_answer(index, answer)
+            on_answers(places, answers)
 
 
 class InProcessLoader:

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from router.children.child import Child
 from router.children.launcher import Launcher
 from router.children.process import Exit
-from router.core import wire
+from router.core import exchange, wire
 from router.core.frames import Frame
 from router.core.wire import WireRefused
-from router.core.work import Answer, LoadSpec, Query, VersionInfo
+from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildLost, ChildTimeout, LoadFailed
 
+OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
+"""Takes the places in the frame, and the answers, of what came out of one predict."""
 _ROLE = "worker"
 _DEATH_SECONDS = 2.0
 
@@ -19,18 +22,19 @@ _DEATH_SECONDS = 2.0
 class Worker:
     """One process that holds one READY version."""
 
-    def __init__(self, child: Child, info: VersionInfo) -> None:
+    def __init__(self, child: Child, info: VersionInfo, threads: int) -> None:
         self.info = info
         self.pid = child.pid
         self.exited: asyncio.Future[Exit] = child.exited
-        """Done when it has ended, after the last `on_answer`. Shield it when you await it."""
+        """Done when it has ended, after the last `on_answers`. Shield it when you await it."""
+        self.batching: Batching = info.batching
+        """Whether its requests share predicts, as it said last."""
+        self._threads = threads
         self._child = child
-        self._on_answer: Callable[[int, Answer], None] = lambda _index, _answer: None
         self._bins = info.scores.bins if info.scores is not None else None
         self._sequence = 0
-        self._next = 0
-        """The request of the last frame that is to be answered next; those before it are."""
-        self._requests = 0
+        self._frames: dict[int, _Outstanding] = {}
+        """Frames that are not fully answered, by their sequence."""
         child.connection.on_frame = self._take
         child.connection.on_lost = child.kill  # one that lives on without its socket is of no use
         if child.connection.lost.done():  # it said more after it was READY, before we were told
@@ -55,19 +59,23 @@ class Worker:
             child.kill()
             await child.close(0.0)
             raise
-        return cls(child, info)
+        return cls(child, info, spec.threads)
 
-    def submit(self, queries: Sequence[Query], on_answer: Callable[[int, Answer], None]) -> None:
-        """Hand over one frame of requests; only when the former one is fully answered.
+    @property
+    def parallel(self) -> int:
+        """How many frames it works on at once."""
+        return 1 if self.batching.merges else self._threads
 
-        The worker predicts them one after the other. `on_answer(i, answer)` is called in order of `i`, as
-        soon as each is there. When the worker ends, no more answers come and `exited` is done. An answer that
-        is not the next one of this frame ends the worker: it may be meant for another caller.
+    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
+        """Hand over one frame of requests; at most `parallel` are to be under way at once.
+
+        `on_answers` gets what came out of one predict, as soon as it is there, until each request had its
+        answer. When the worker ends, no more come and `exited` is done. An answer to what was not asked, or
+        is answered, ends the worker: it may be meant for another caller.
         """
-        self._on_answer = on_answer
         self._sequence += 1
-        self._next, self._requests = 0, len(queries)
-        self._child.connection.send(*wire.predict_frame(self._sequence, queries))
+        self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
+        self._child.connection.send(*exchange.predict_frame(self._sequence, queries))
 
     def kill(self) -> None:
         """End it now."""
@@ -79,13 +87,26 @@ class Worker:
         await self._child.close(grace_seconds)
 
     def _take(self, frame: Frame) -> None:
-        if self._next == self._requests:
+        if frame.header.get("op") == wire.BATCHING:
+            self.batching = wire.batching_of(frame.header)
+            return
+        if not self._frames:
             _refuse(frame)
-        sequence, index, answer = wire.answer_of(frame, self._bins)
-        if sequence != self._sequence or index != self._next:
+        batch = exchange.batch_of(frame, self._bins)
+        outstanding = self._frames.get(batch.sequence)
+        if outstanding is None or not outstanding.places.issuperset(batch.places):
             raise WireRefused("an answer out of turn")
-        self._next += 1
-        self._on_answer(index, answer)
+        outstanding.places.difference_update(batch.places)
+        if not outstanding.places:
+            del self._frames[batch.sequence]
+        outstanding.on_answers(batch.places, batch.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outstanding:
+    places: set[int]
+    """Of the requests that are not answered."""
+    on_answers: OnAnswers
 
 
 async def _load(child: Child, spec: LoadSpec, *, timeout_seconds: float) -> VersionInfo:

@@ -12,6 +12,7 @@ from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.serving.harness import Harness
 from router.serving.manager import ModelManager, split_in_force
+from router.serving.ports import Servable
 
 KEYLESS_IS_NEWS_FROM = 100
 """Requests before the share of keyless ones is worth a warning."""
@@ -95,6 +96,7 @@ class Status:
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
+            "batching": _batching(pool.workers) if pool else None,
             "breaker": _breaker(manager, harness),
         }
 
@@ -109,6 +111,12 @@ def _alias(alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
         # Only production outlives the registry's silence about it; a canary is unbound instead.
         "stale": alias == PRODUCTION and bound is not None and manager.polled and aspired is None,
     }
+
+
+def _batching(workers: Sequence[Servable]) -> dict[str, Any] | None:
+    """As the workers say now; of several, as the one that shares no predicts: it may learn later."""
+    told = min((worker.batching for worker in workers), key=lambda one: one.merges, default=None)
+    return told and {"on": told.merges, "why": told.why}
 
 
 def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:

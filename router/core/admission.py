@@ -1,6 +1,7 @@
 """Whether one more request may join a version's queue. Pure: time comes in as an argument."""
 
 from collections import deque
+from collections.abc import Sequence
 
 LEARNED_FROM = 64
 """Answers that tell what a request costs."""
@@ -20,24 +21,33 @@ class Admission:
 
     def __init__(self) -> None:
         self.typical_seconds = 0.0
-        """Median time of one request in a worker, which one slow caller does not move; 0.0 until known."""
+        """Median time that a request costs a worker, its part of a shared predict; 0.0 until known. One slow
+        caller does not move it."""
+        self.predict_seconds = 0.0
+        """Median time of a predict, shared or not."""
         self.fastest_seconds = 0.0
-        """Least time of one request in a worker, among the last."""
-        self._seconds: deque[float] = deque(maxlen=LEARNED_FROM)
+        """Least time of a predict, among the last."""
+        self._costs: deque[float] = deque(maxlen=LEARNED_FROM)
+        self._predicts: deque[float] = deque(maxlen=LEARNED_FROM)
         self._rows: deque[tuple[int, int]] = deque(maxlen=LEARNED_FROM)
         self._rows_per_byte = 0.0
-        self._answers = 0
+        self._learned = 0
         self._empty_at = 0.0
 
-    def learn(self, seconds: float, rows: int, size: int) -> None:
-        """One request of `size` bytes and `rows` rows (0: it was refused) took a worker `seconds`."""
-        self._seconds.append(seconds)
-        if rows and size:
-            self._rows.append((rows, size))
-        self._answers += 1
-        if self._answers <= _LOOK_EVERY or self._answers % _LOOK_EVERY == 0:
-            ordered = sorted(self._seconds)
-            self.fastest_seconds, self.typical_seconds = ordered[0], ordered[len(ordered) // 2]
+    def learn(self, seconds: float, rows: Sequence[int], sizes: Sequence[int]) -> None:
+        """A predict of some requests took a worker `seconds`.
+
+        `rows` and `sizes` in bytes per request; 0 rows: it was refused.
+        """
+        self._predicts.append(seconds)
+        self._costs.append(seconds / len(sizes))
+        if 0 not in rows and (size := sum(sizes)):
+            self._rows.append((sum(rows), size))
+        self._learned += 1
+        if self._learned <= _LOOK_EVERY or self._learned % _LOOK_EVERY == 0:
+            ordered = sorted(self._predicts)
+            self.fastest_seconds, self.predict_seconds = ordered[0], ordered[len(ordered) // 2]
+            self.typical_seconds = sorted(self._costs)[len(self._costs) // 2]
             rows_known, bytes_known = map(sum, zip(*self._rows, strict=True)) if self._rows else (0, 1)
             self._rows_per_byte = rows_known / bytes_known
 

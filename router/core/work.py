@@ -39,11 +39,14 @@ class Answer:
     rows: int
     """Rows of the request that were predicted; 0 when it was refused."""
     predict_seconds: float
-    """Time inside the version's predict; 0.0 when it was not reached."""
+    """Time inside the version's predict, which it may share with others; 0.0 when it was not reached."""
     scores: ScoreCounts | None = None
-    """Counts of this answer's scores by bin; None when none were counted."""
+    """Counts of the predict's scores by bin, on one answer of those that share it; None on the others, and
+    when none were counted."""
     answer_rows: int | None = None
     """Rows the version answered; None where there are none to count: a text, a mapping, one single value."""
+    nan_only: bool = False
+    """True when scores were counted and all of this answer's own are NaN."""
 
     @property
     def odd_length(self) -> bool:
@@ -53,7 +56,7 @@ class Answer:
     @property
     def all_nan(self) -> bool:
         """True when scores were counted and every one of them is NaN."""
-        return self.scores is not None and self.scores.all_nan
+        return self.nan_only or (self.scores is not None and self.scores.all_nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,20 @@ class LoadSpec:
     scores: ScoreSpec | None
     """Which output to count and how; None: 20 bins on [0, 1] if warm-up answers lie there."""
     blas_threads: int = 1
+    batches: bool = True
+    """Whether requests may share one predict, where the version is seen to treat rows independently."""
+    rtol: float = 1e-9
+    """How far a float may be, relatively, from that of a predict of its own; 0.0 demands the same bits."""
+    threads: int = 1
+    """Predicts side by side while requests do not share them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """Whether a version's requests share predicts, and why."""
+
+    merges: bool
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +101,5 @@ class VersionInfo:
     """The scores being counted; None when nothing is."""
     note: str = ""
     """One sentence for the operator, such as which key to set; empty when there is nothing to say."""
+    batching: Batching = Batching(False, "not looked at yet")
+    """As it was when the version became READY."""

@@ -1,6 +1,7 @@
 """One version's life in this gateway: NEW → LOADING → READY → DRAINING → GONE, or ERROR and another try."""
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from router.serving.ports import Fetcher, Loader
 from router.serving.tickets import Ticket
 from router.settings import ModelSettings
 
+_MOST_THREADS = 32
 RETRY_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th failed load in a row; the last one repeats."""
 
@@ -128,7 +130,7 @@ class Harness:
             )
             fetch_seconds, phase = loop.time() - started, "load"
             pool = Pool(
-                LoadSpec(self.version, directory, self._settings().scores),
+                self._spec(directory),
                 self._workshop.loader,
                 self._settings,
                 self._workshop.recorder,
@@ -175,7 +177,7 @@ class Harness:
         self._gone()
 
     def _align(self) -> None:
-        """Have the workers count the scores that the settings name; idempotent."""
+        """Have workers that were loaded with the settings of now; idempotent."""
         if self._misaligned() and (self._renewal is None or self._renewal.done()):
             self._renewal = asyncio.get_running_loop().create_task(
                 self._renew(), name=f"renew {self.version}"
@@ -183,18 +185,28 @@ class Harness:
 
     def _misaligned(self) -> bool:
         ready = self._pool is not None and self.state is State.READY
-        return ready and self.pool.crew.spec.scores != self._settings().scores
+        return ready and self.pool.crew.spec != self._spec(self.pool.crew.spec.directory)
+
+    def _spec(self, directory: str) -> LoadSpec:
+        settings = self._settings()
+        threads = settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4)
+        return LoadSpec(
+            self.version,
+            directory,
+            settings.scores,
+            batches=settings.batching,
+            rtol=settings.batching_rtol,
+            threads=threads,
+        )
 
     async def _renew(self) -> None:
         failures = 0
         while self._misaligned():  # once more, when the settings changed while a worker was loading
-            spec = self.pool.crew.spec
             try:
-                renewed = LoadSpec(spec.version, spec.directory, self._settings().scores)
-                self.info = await self.pool.renew(renewed)
+                self.info = await self.pool.renew(self._spec(self.pool.crew.spec.directory))
                 self.error = ""
             except Exception as error:  # noqa: BLE001 - the old workers serve on, and the next try may do
-                self.error = f"scores: {error}"
+                self.error = f"settings: {error}"
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
         self._on_change()

@@ -13,7 +13,7 @@ from router.core.work import Answer, LoadSpec, Query, VersionInfo
 from router.errors import NotReady, Overloaded, WorkerDied
 from router.serving.crew import Crew
 from router.serving.ports import Limits, Loader, Servable
-from router.serving.seat import Seat
+from router.serving.seat import Done, Seat
 from router.serving.tickets import Ticket, TicketQueue
 
 CRASHES = ("exit", "signal")
@@ -59,6 +59,7 @@ class Pool:
         self._admission = Admission()
         self._relief = Relief()
         self._looking: asyncio.TimerHandle | None = None
+        self._dispatching: asyncio.Handle | None = None
         self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -94,19 +95,26 @@ class Pool:
             raise NotReady("this version has no worker", reason="not_ready")
         now = self._loop.time()
         if not self._admission.admits(
-            now, waiting=len(self._queue), workers=len(self._seats), seconds_left=expires_at - now
+            now,
+            waiting=len(self._queue),
+            workers=sum(seat.worker.parallel for seat in self._seats),
+            seconds_left=expires_at - now,
         ):
             raise Overloaded("requests come faster than this version answers", reason="overloaded")
         rows = self._admission.rows_in(len(query.body))
         ticket = Ticket(query, alias, self._loop, expires_at, rows=rows, waits=waits)
         try:
+            if self._dispatching is not None and self._queue.is_full(self._limits().queue_rows):
+                self._dispatch()  # what arrived in this turn of the loop does not wait for a worker yet
             self._queue.put(ticket, self._limits().queue_rows)
         except Overloaded:
             ticket.forget()
             raise
         self._leases += 1
         self._idle.clear()
-        self._dispatch()
+        if self._dispatching is None:
+            # After all requests that arrived in this turn of the loop: they share a frame.
+            self._dispatching = self._loop.call_soon(self._dispatch)
         return ticket
 
     async def drained(self) -> None:
@@ -116,11 +124,12 @@ class Pool:
     async def close(self, grace_seconds: float = 1.0) -> None:
         """End every worker; requests still here fail with WorkerDied."""
         self._closed = True
-        if self._looking is not None:
-            self._looking.cancel()
+        for handle in (self._looking, self._dispatching):
+            if handle is not None:
+                handle.cancel()
         await self.crew.close(grace_seconds)
         seats, self._seats = self._seats, []
-        running = [ticket for seat in seats for ticket in seat.leave() if ticket is not None]
+        running = [ticket for seat in seats for ticket in seat.leave()]
         for ticket in [*self._queue.clear(), *running]:
             ticket.fail(
                 WorkerDied("the version was unloaded while this request was in it", reason="not_ready")
@@ -131,7 +140,7 @@ class Pool:
     def fill(self) -> None:
         """Bring the number of workers to what it should be; idempotent."""
         while len(self._seats) > self._wanted():
-            surplus = next((seat for seat in reversed(self._seats) if not seat.busy), self._seats[-1])
+            surplus = min(reversed(self._seats), key=lambda seat: seat.load)
             self._seats.remove(surplus)
             surplus.retire()
         self.crew.fill()
@@ -150,27 +159,27 @@ class Pool:
         return self._limits().workers + self._relief.extra
 
     def _seat(self, worker: Servable) -> None:
-        seat = Seat(
-            worker,
-            self._loop,
-            lambda: self._limits().predict_timeout_seconds,
-            self._answered,
-            self._dispatch,
-        )
+        seat = Seat(worker, self._loop, lambda: self._limits().predict_timeout_seconds, self._done)
         self._seats.append(seat)
         worker.exited.add_done_callback(lambda _: self._ended(seat))
         self._dispatch()
 
     def _dispatch(self) -> None:
-        free = [seat for seat in self._seats if not seat.busy]
-        at_once = self._admission.requests_at_once()
+        if self._dispatching is not None:
+            self._dispatching.cancel()
+            self._dispatching = None
+        limits = self._limits()
         worthless_before = self._loop.time() + self._admission.fastest_seconds
-        for position, seat in enumerate(free):
-            if not self._queue:
-                return
+        while self._queue:
+            alone = self._queue.head_is_alone
+            free = [seat for seat in self._seats if seat.has_room(alone=alone)]
+            if not free:
+                break
+            seat = min(free, key=lambda seat: seat.load)
             # An even share per free worker: one worker must not take what another could start now.
-            share = -(-len(self._queue) // (len(free) - position))
-            if frame := self._queue.take(min(share, at_once), worthless_before):
+            share = -(-len(self._queue) // len(free)) if seat.worker.batching.merges else 1
+            most = min(share, self._admission.requests_at_once())
+            if frame := self._queue.take(most, limits.max_batch_rows, worthless_before):
                 seat.start(frame)
         if self._looking is None and not self._closed and self._is_production():
             self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
@@ -178,8 +187,8 @@ class Pool:
     def _look(self) -> None:
         """Relieve the version of predicts that hold others up."""
         self._looking = None
-        typical = self._admission.typical_seconds
-        stuck = [seat for seat in self._seats if is_stuck(seat.running_seconds(), typical)]
+        typical, alone = self._admission.predict_seconds, self._queue.head_is_alone
+        stuck = [seat for seat in self._seats if is_stuck(seat.running_seconds(alone=alone), typical)]
         for seat in stuck:
             self._queue.put_back(seat.give_back())
         before, waiting = self._relief.extra, len(self._queue)
@@ -192,36 +201,43 @@ class Pool:
         )
         if self._relief.extra != before:
             self.fill()
-        if waiting or self._relief.extra or any(seat.busy for seat in self._seats):
+        if waiting or self._relief.extra or any(seat.load for seat in self._seats):
             self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
         self._dispatch()
 
-    def _answered(self, ticket: Ticket, answer: Answer, started_at: float) -> None:
+    def _done(self, done: Done) -> None:
+        if done.tickets:
+            self._record(done)
+            for ticket, answer in zip(done.tickets, done.answers, strict=True):
+                ticket.resolve(answer)
+                self._work_ended()
+        self._dispatch()
+
+    def _record(self, done: Done) -> None:
         self.crew.answered()
-        self._admission.learn(perf_counter() - started_at, answer.rows, ticket.size)
+        seconds, oldest = perf_counter() - done.started_at, done.tickets[0]
+        rows = [answer.rows for answer in done.answers]
+        self._admission.learn(seconds, rows, [ticket.size for ticket in done.tickets])
         self._recorder.record(
             Predicted(
                 self.crew.spec.version.model,
-                ticket.alias,
+                oldest.alias,
                 self.crew.spec.version,
-                predict_seconds=answer.predict_seconds,
-                queue_seconds=started_at - ticket.queued_at,
-                rows=answer.rows,
-                requests=1,
-                scores=answer.scores,
+                predict_seconds=done.answers[0].predict_seconds,
+                queue_seconds=done.started_at - oldest.queued_at,
+                rows=sum(rows),
+                requests=len(done.tickets),
+                scores=next((answer.scores for answer in done.answers if answer.scores is not None), None),
             )
         )
-        ticket.resolve(answer)
-        self._work_ended()
-        self._dispatch()
 
     def _ended(self, seat: Seat) -> None:
         fault = seat.obituary()
-        running, unstarted = seat.last_frame()
-        if running is not None:
-            running.fail(fault)
+        lost, again = seat.bequest()
+        for ticket in lost:
+            ticket.fail(fault)
             self._work_ended()
-        self._queue.put_back(unstarted)
+        self._queue.put_back(again)
         if seat in self._seats:  # else it was retired, or the pool is closed: nobody replaces it
             self._seats.remove(seat)
             self.crew.lost(answered=seat.answered)

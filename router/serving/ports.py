@@ -6,7 +6,7 @@ from typing import Protocol
 
 from router.children.process import Exit
 from router.core.ids import Alias, VersionId
-from router.core.work import Answer, LoadSpec, Query, VersionInfo
+from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 
 
 class Servable(Protocol):
@@ -24,10 +24,20 @@ class Servable(Protocol):
     def exited(self) -> asyncio.Future[Exit]:
         """Done when the worker has ended, for whatever reason."""
 
-    def submit(self, queries: Sequence[Query], on_answer: Callable[[int, Answer], None]) -> None:
-        """Hand over one frame of requests, when the former one is fully answered.
+    @property
+    def batching(self) -> Batching:
+        """Whether its requests share predicts now."""
 
-        `on_answer(i, answer)` is called in order of `i`, so the first unanswered request is the one running.
+    @property
+    def parallel(self) -> int:
+        """How many frames it works on at once: one while requests share predicts, else its threads."""
+
+    def submit(
+        self, queries: Sequence[Query], on_answers: Callable[[Sequence[int], Sequence[Answer]], None]
+    ) -> None:
+        """Hand over one frame of requests, while fewer than `parallel` are unanswered.
+
+        `on_answers(places, answers)` gets what came out of one predict; each place of the frame comes once.
         """
 
     def kill(self) -> None:
@@ -78,3 +88,7 @@ class Limits(Protocol):
     @property
     def queue_rows(self) -> int:
         """Rows that may wait for a version."""
+
+    @property
+    def max_batch_rows(self) -> int:
+        """Rows that may share one predict."""

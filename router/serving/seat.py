@@ -1,13 +1,38 @@
-"""One worker at work: the frame it holds, which request of it runs, and the clock over that request."""
+"""One worker at work: the frames it holds, and the clock over each of them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from router.core.work import Answer
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.serving.ports import Servable
 from router.serving.tickets import Ticket
+
+
+@dataclass(slots=True, eq=False)
+class _Frame:
+    tickets: dict[int, Ticket | None]
+    """Unanswered requests by their place; None for what was given back since, and is predicted for nobody."""
+    running_since: float
+    """Loop time at which its predict that runs now began."""
+    started_at: float
+    """The same moment by a finer clock: uvloop's own counts in milliseconds."""
+
+    def live(self) -> list[Ticket]:
+        return [ticket for ticket in self.tickets.values() if ticket is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came out of one predict, without what was for nobody."""
+
+    tickets: Sequence[Ticket]
+    answers: Sequence[Answer]
+    started_at: float
+    """`perf_counter` when the predict began."""
 
 
 class Seat:
@@ -18,67 +43,80 @@ class Seat:
         worker: Servable,
         loop: asyncio.AbstractEventLoop,
         predict_timeout_seconds: Callable[[], float],
-        on_answer: Callable[[Ticket, Answer, float], None],
-        on_free: Callable[[], None],
+        on_done: Callable[[Done], None],
     ) -> None:
-        """`on_answer(ticket, answer, started_at)`; `on_free` when its last answer was for nobody."""
         self.worker = worker
         self.answered = False
         """True once the worker has answered anything."""
         self.end_reason = "exit"
         self._loop = loop
         self._predict_timeout_seconds = predict_timeout_seconds
-        self._on_answer = on_answer
-        self._on_free = on_free
-        self._frame: list[Ticket | None] = []
-        """What was sent; None for what was given back since, which the worker predicts for nobody."""
-        self._position = 0
-        self._running_since = 0.0
-        self._started_at = 0.0
-        """The same moment by a finer clock: uvloop's own counts in milliseconds."""
+        self._on_done = on_done
+        self._frames: list[_Frame] = []
+        self._overdue: _Frame | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._retiring = False
 
     @property
-    def busy(self) -> bool:
-        """True while a request of the last frame is unanswered."""
-        return bool(self._frame)
+    def load(self) -> int:
+        """Frames that are not fully answered."""
+        return len(self._frames)
 
-    def running_seconds(self) -> float:
-        """How long the predict that runs now has run; 0.0 when none does."""
-        return self._loop.time() - self._running_since if self._frame else 0.0
+    def has_room(self, *, alone: bool) -> bool:
+        """Whether it can take one more frame; one that is to be `alone` needs a worker that is idle."""
+        return not self._frames if alone else len(self._frames) < self.worker.parallel
+
+    def running_seconds(self, *, alone: bool) -> float:
+        """How long the frame has run that began last; 0.0 while there is room for another."""
+        if self.has_room(alone=alone) or not self._frames:
+            return 0.0
+        return self._loop.time() - max(frame.running_since for frame in self._frames)
 
     def give_back(self) -> list[Ticket]:
-        """Hand out what was sent and has not begun: another worker may be sooner than this predict ends."""
-        waiting = [ticket for ticket in self._frame[self._position + 1 :] if ticket is not None]
-        self._frame[self._position + 1 :] = [None] * (len(self._frame) - self._position - 1)
-        return waiting
+        """Hand out requests that share a frame which holds them up: another worker may be sooner.
 
-    def start(self, frame: list[Ticket]) -> None:
-        """Send one frame to the worker, which is not busy."""
-        self._frame, self._position = [*frame], 0
-        self._begin()
+        Which of them is the slow one can not be told, so each is to be asked alone. A request that has a
+        frame of its own runs, and is never asked twice.
+        """
+        given = [ticket for frame in self._frames if len(frame.tickets) > 1 for ticket in frame.live()]
+        for frame in self._frames:
+            if len(frame.tickets) > 1:
+                frame.tickets = dict.fromkeys(frame.tickets)
+        return _alone(given)
+
+    def start(self, tickets: list[Ticket]) -> None:
+        """Send one frame to the worker, which has room for it."""
+        frame = _Frame({**dict(enumerate(tickets))}, self._loop.time(), perf_counter())
+        self._frames.append(frame)
         if self._timer is None:
             self._watch()
-        self.worker.submit([ticket.query for ticket in frame], self._take)
+        self.worker.submit([ticket.query for ticket in tickets], partial(self._take, frame))
 
     def retire(self) -> None:
-        """End the worker as soon as its frame is answered."""
+        """End the worker as soon as its frames are answered."""
         self._retiring = True
-        if not self.busy:
+        if not self._frames:
             self._let_go()
 
-    def leave(self) -> list[Ticket | None]:
+    def leave(self) -> list[Ticket]:
         """Stop watching and hand out what is unanswered."""
-        unanswered, self._frame = self._frame[self._position :], []
+        unanswered = [ticket for frame in self._frames for ticket in frame.live()]
+        self._frames = []
         self._stop_watching()
         return unanswered
 
-    def last_frame(self) -> tuple[Ticket | None, list[Ticket]]:
-        """After the worker ended: the request that ran in it, and those it had not started."""
-        unanswered = self.leave()
-        unstarted = [ticket for ticket in unanswered[1:] if ticket is not None]
-        return (unanswered[0], unstarted) if unanswered else (None, [])
+    def bequest(self) -> tuple[list[Ticket], list[Ticket]]:
+        """After the worker ended: requests that ended with it, and those to be asked again.
+
+        A request ends with its worker when it alone can have been the one that ran. Of several, each is asked
+        once more and alone; so whoever did it does it once more, and to nobody else.
+        """
+        suspects = [self._overdue] if self._overdue is not None else self._frames
+        innocent = [ticket for frame in self._frames if frame not in suspects for ticket in frame.live()]
+        suspected = [ticket for frame in suspects for ticket in frame.tickets.values()]
+        self.leave()
+        live = [ticket for ticket in suspected if ticket is not None]
+        return (live, innocent) if len(suspected) == 1 else ([], [*_alone(live), *innocent])
 
     def obituary(self) -> RequestRefused:
         """What the caller of the running request is told after the worker ended."""
@@ -89,33 +127,34 @@ class Seat:
         self.end_reason = "signal" if exit_.signal is not None else "exit"
         return WorkerDied(f"the worker ended while it ran this request: {exit_}", reason="crash")
 
-    def _take(self, index: int, answer: Answer) -> None:
-        if index != self._position or not self._frame:
-            return  # an answer of a frame that was given up
-        ticket, started_at = self._frame[index], self._started_at
+    def _take(self, frame: _Frame, places: Sequence[int], answers: Sequence[Answer]) -> None:
+        if frame not in self._frames:
+            return  # it was given up
+        started_at = frame.started_at
+        pairs = [(frame.tickets.pop(place), answer) for place, answer in zip(places, answers, strict=True)]
         self.answered = True
-        self._position += 1
-        self._begin()
-        if self._position == len(self._frame):
-            self._frame, self._position = [], 0
-            if self._retiring:
+        if frame.tickets:
+            frame.running_since, frame.started_at = self._loop.time(), perf_counter()
+        else:
+            self._frames.remove(frame)
+            if self._retiring and not self._frames:
                 self._let_go()
-        if ticket is not None:
-            self._on_answer(ticket, answer, started_at)
-        elif not self._frame:
-            self._on_free()
-
-    def _begin(self) -> None:
-        self._running_since, self._started_at = self._loop.time(), perf_counter()
+        tickets, heard = [], []
+        for ticket, answer in pairs:
+            if ticket is not None:
+                tickets.append(ticket)
+                heard.append(answer)
+        self._on_done(Done(tickets, heard, started_at))
 
     def _watch(self) -> None:
-        # One timer for the seat, not one per request: it looks when the limit could first be passed.
+        # One timer for the seat, not one per frame: it looks when the limit could first be passed.
         self._timer = None
-        if not self._frame:
+        if not self._frames:
             return
-        ends_at = self._running_since + self._predict_timeout_seconds()
+        oldest = min(self._frames, key=lambda frame: frame.running_since)
+        ends_at = oldest.running_since + self._predict_timeout_seconds()
         if self._loop.time() >= ends_at:
-            self.end_reason = "predict_timeout"
+            self._overdue, self.end_reason = oldest, "predict_timeout"
             self.worker.kill()
         else:
             self._timer = self._loop.call_at(ends_at, self._watch)
@@ -128,3 +167,9 @@ class Seat:
     def _let_go(self) -> None:
         self._stop_watching()
         self._closing = self._loop.create_task(self.worker.close(), name="retire worker")
+
+
+def _alone(tickets: list[Ticket]) -> list[Ticket]:
+    for ticket in tickets:
+        ticket.alone = True
+    return tickets

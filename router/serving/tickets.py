@@ -23,6 +23,7 @@ class Ticket:
     __slots__ = (
         "_timer",
         "alias",
+        "alone",
         "answer",
         "expires_at",
         "on_abandoned",
@@ -51,6 +52,8 @@ class Ticket:
         self.rows = rows
         self.size = len(query.body)
         self.waits = waits
+        self.alone = False
+        """True when it may be what ended a worker: then it runs in one that does nothing else."""
         self.on_abandoned: Callable[[Ticket], None] | None = None
         """Called once when nobody waits for it any more, while it is in a queue."""
         self.answer: asyncio.Future[Answer] = loop.create_future()
@@ -103,9 +106,13 @@ class TicketQueue:
     def __len__(self) -> int:
         return len(self._tickets) - self._husks
 
+    def is_full(self, most_rows: int) -> bool:
+        """Whether `put` would refuse."""
+        return self._rows >= most_rows or self._bytes >= MAX_QUEUED_BYTES
+
     def put(self, ticket: Ticket, most_rows: int) -> None:
         """Append. Raises Overloaded at the bound, which the last ticket may pass: a large one must fit."""
-        if self._rows >= most_rows or self._bytes >= MAX_QUEUED_BYTES:
+        if self.is_full(most_rows):
             raise Overloaded("the queue of this version is full", reason="overloaded")
         self._tickets.append(self._entered(ticket))
 
@@ -117,28 +124,39 @@ class TicketQueue:
             else:
                 self._tickets.appendleft(self._entered(ticket))
 
-    def take(self, share: int, expires_after: float) -> list[Ticket]:
-        """Up to `share` waiting tickets, one frame's worth at most.
+    @property
+    def head_is_alone(self) -> bool:
+        """Whether the ticket that waits longest is to run in a worker that does nothing else."""
+        self._drop_husks()
+        return bool(self._tickets) and self._tickets[0].alone
+
+    def take(self, share: int, most_rows: int, expires_after: float) -> list[Ticket]:
+        """Up to `share` waiting tickets of one alias and `most_rows` rows; the first may be larger.
 
         One that expires before the loop's time `expires_after` is dropped: its answer would be for nobody.
+        One that is `alone` comes alone.
         """
         frame: list[Ticket] = []
-        size = 0
-        while self._tickets and len(frame) < min(share, MAX_FRAME_REQUESTS):
+        size = rows = 0
+        while len(frame) < min(share, MAX_FRAME_REQUESTS):
+            self._drop_husks()
+            if not self._tickets:
+                break
             ticket = self._tickets[0]
-            if frame and size + ticket.size > MAX_FRAME_BYTES:
+            size, rows = size + ticket.size, rows + ticket.rows
+            if frame and (
+                size > MAX_FRAME_BYTES or rows > most_rows or ticket.alone or ticket.alias != frame[0].alias
+            ):
                 break
             self._tickets.popleft()
-            if ticket.on_abandoned is None:
-                self._husks -= 1
-                continue
             self._left(ticket)
             if ticket.expires_at < expires_after:
                 ticket.fail(DeadlineExceeded("its time would be over before its answer", reason="timeout"))
                 self._on_dropped()
                 continue
             frame.append(ticket)
-            size += ticket.size
+            if ticket.alone:
+                break
         return frame
 
     def take_unwaiting(self) -> list[Ticket]:
@@ -158,6 +176,11 @@ class TicketQueue:
             self._left(ticket)
         self._tickets, self._husks = deque(), 0
         return tickets
+
+    def _drop_husks(self) -> None:
+        while self._tickets and self._tickets[0].on_abandoned is None:
+            self._tickets.popleft()
+            self._husks -= 1
 
     def _entered(self, ticket: Ticket) -> Ticket:
         ticket.on_abandoned = self._abandoned

@@ -41,6 +41,12 @@ def _fallback(value: Any) -> bool:
     return bool(value == "production")
 
 
+def _batching(value: Any) -> bool:
+    if value not in ("auto", "off"):
+        raise ValueError("must be `auto` or `off`")
+    return bool(value == "auto")
+
+
 class ModelSettings(BaseModel):
     """One registered model. The first one in the file also answers at /invocations."""
 
@@ -82,6 +88,19 @@ class ModelSettings(BaseModel):
     """One predict running; only this ends a worker."""
     workers: Annotated[int, Field(ge=1, le=64), HOT] = 1
     """Processes per version."""
+    threads: Annotated[int | None, Field(ge=1, le=256), COLD] = None
+    """Predicts side by side in a worker while its requests do not share them. Unset: processors + 4, 32 at
+    most, as MLflow's server."""
+    batching: Annotated[
+        bool, PlainValidator(_batching), WithJsonSchema({"enum": ["auto", "off"]}), HOT
+    ] = Field(default=True, json_schema_extra={"default": "auto"})
+    """auto: requests that wait together share one predict, once a version is seen to treat each row by
+    itself. off: every request has a predict of its own."""
+    batching_rtol: Annotated[float, Field(ge=0, le=0.1), HOT] = 1e-9
+    """How far a float of a shared predict may be, relatively, from that of a predict of its own: arithmetic
+    in blocks rounds differently. 0 demands the same bits."""
+    max_batch_rows: Annotated[int, Field(ge=1, le=1_000_000), HOT] = 1024
+    """Rows that may share one predict. A request that is larger has one of its own."""
     max_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 100_000
     """Rows of one request; above it 413."""
     queue_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 10_000

@@ -9,9 +9,11 @@ from time import perf_counter
 import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
 
-from router.core.work import LoadSpec, VersionInfo
+from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
 from router.worker.complaints import Complaints
+from router.worker.independence import Earning, shown_by_example
+from router.worker.preparing import Prepared
 from router.worker.scores import choose_scores
 from router.worker.scoring import Scorer
 from router.worker.warm_up import warm_up
@@ -26,6 +28,8 @@ class Loaded:
 
     scorer: Scorer
     info: VersionInfo
+    earning: Earning | None
+    """What may yet find out whether requests may share predicts; None where that is settled."""
 
 
 def bring_up(spec: LoadSpec) -> Loaded:
@@ -40,6 +44,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
     if not warmth.warm:
         del phase_seconds["warmup"]
     scorer.scores, scores_note = choose_scores(spec, warmth.predictions if warmth.warm else None)
+    batching = _batching(spec, scorer, warmth.prepared)
     metadata = model.metadata
     info = VersionInfo(
         run_id=metadata.run_id or "",
@@ -49,8 +54,25 @@ def bring_up(spec: LoadSpec) -> Loaded:
         phase_seconds=phase_seconds,
         scores=scorer.scores,
         note=" ".join(filter(None, (warmth.note, scores_note))),
+        batching=batching or Batching(False, "its requests have yet to show that they may share predicts"),
     )
-    return Loaded(scorer, info)
+    earning = None if batching else Earning(scorer.together_alike, spec.rtol)
+    return Loaded(scorer, info, earning)
+
+
+def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batching | None:
+    """Whether requests share predicts, as far as is known without any; None: it is to be earned."""
+    if not spec.batches:
+        return Batching(False, "it is switched off")
+    if example is None or example.key is None:
+        return None
+    table = scorer.preparer.table([example])
+    shown = shown_by_example(table, lambda data: scorer.bare(data, example.params), spec.rtol)
+    if shown is None:
+        return None
+    if shown:
+        return Batching(True, "the rows of its input example are predicted alike together and apart")
+    return Batching(False, "it predicts the rows of its input example differently when they are together")
 
 
 @contextmanager

@@ -9,23 +9,13 @@ import sys
 from types import ModuleType
 
 import numpy as np
-from mlflow.exceptions import MlflowException
 from threadpoolctl import threadpool_limits
 
 from router.channel import Channel
-from router.core.wire import (
-    MAX_ANSWER_BYTES,
-    answer_frame,
-    failed_header,
-    load_spec,
-    queries_of,
-    ready_header,
-)
-from router.core.work import Answer
+from router.core.wire import failed_header, load_spec, ready_header
 from router.errors import LoadFailed
+from router.worker.answering import Answering
 from router.worker.load import bring_up
-from router.worker.refusals import refusal
-from router.worker.scoring import Scorer
 
 _hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share
 
@@ -60,23 +50,7 @@ def _hold(channel: Channel) -> None:
     gc.collect()
     gc.freeze()
     channel.send({**ready_header(loaded.info), "id": call})
-    _answer_requests(channel, loaded.scorer)
-
-
-def _answer_requests(channel: Channel, scorer: Scorer) -> None:
-    while (frame := channel.receive()) is not None:
-        sequence = frame.header["seq"]
-        for index, query in enumerate(queries_of(frame)):
-            channel.send(*answer_frame(sequence, index, _sendable(scorer.answer(query))))
-        scorer.begin()  # an idle worker does not hold on to its last request
-
-
-def _sendable(answer: Answer) -> Answer:
-    # The gateway ends whoever sends it more; this version has done nothing worse than to answer at length.
-    if len(answer.body) <= MAX_ANSWER_BYTES:
-        return answer
-    lead = f"The answer is longer than {MAX_ANSWER_BYTES >> 20} MiB"
-    return refusal(MlflowException(lead), lead, predict_seconds=answer.predict_seconds)
+    Answering(channel, loaded.scorer, loaded.info.batching, loaded.earning, spec.threads).run()
 
 
 def _hide_ourselves() -> None:

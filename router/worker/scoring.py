@@ -1,13 +1,8 @@
-"""One request through MLflow's own `invocations`, seen from inside. The one module that relies on it.
+"""One request, or many that share a predict, from bytes to answers. Raises nothing, whatever the version does."""
 
-MLflow's function decodes, enforces the signature, predicts and encodes in one go and answers every failure
-alike. A probe stands in for the model, and the version's predict function is wrapped, so that we learn how
-far a request came without copying a line of MLflow's path.
-"""
-
-import functools
-from collections.abc import Mapping, Sized
-from dataclasses import replace
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
 from time import perf_counter
 from typing import Any
 
@@ -16,155 +11,171 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from mlflow.pyfunc import PyFuncModel
-from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
+from mlflow.pyfunc.scoring_server import InvocationsResponse, unwrapped_predictions_to_json
 
 from router.core.bins import ScoreSpec
 from router.core.work import Answer, Query, Verdict
 from router.worker.complaints import Complaints
+from router.worker.encoding import encode, split
+from router.worker.decoding import predict_function
+from router.worker.preparing import NotEnforced, Prepared, Preparer, TooManyRows
 from router.worker.refusals import JSON, MESSAGE_CHARACTERS, refusal
 from router.worker.scores import count
 
-
-class _Stopped(BaseException):
-    """Carries a failure past MLflow's handlers, which would quote the request; so it is no `Exception`."""
-
-
-class _TooManyRows(Exception):
-    """The request has more rows than one request may have."""
+Placed = tuple[Sequence[int], Sequence[Answer]]
+"""Places of requests among those asked together, and the answers that came out of one predict."""
 
 
-class Trip:
-    """How far one request came."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    """What a predict returned or raised."""
 
-    reached = False
-    """True once the version's own predict was called."""
-    predicted = False
-    failure: BaseException | None = None
-    """What the signature or the version raised."""
+    seconds: float
     predictions: Any = None
-    rows = 0
-    max_rows: int | None = None
-    """Rows the request may have."""
-    seconds = 0.0
-    """Time inside the version's predict."""
+    failure: BaseException | None = None
 
 
 class Scorer:
-    """Answers requests with one loaded version, one at a time."""
+    """Answers requests with one loaded version. Safe to use from several threads, as far as the version is."""
 
     def __init__(self, model: PyFuncModel, complaints: Complaints) -> None:
         self.scores: ScoreSpec | None = None
         """Which scores of an answer are counted; None: none are."""
-        self._probe = _Probe(model)
-        self._schema = model.metadata.get_input_schema()
-        named = self._schema is not None and self._schema.has_input_names()
-        self._names = frozenset(self._schema.input_names() if named else ())
+        self._predict = predict_function(model)
+        self.preparer = Preparer(model)
+        schema = model.metadata.get_input_schema()
+        named = schema is not None and schema.has_input_names()
+        self._names = frozenset(schema.input_names() if named else ())
         self._complaints = complaints
 
-    @property
-    def trip(self) -> Trip:
-        """How far the last request came."""
-        return self._probe.trip
+    def prepare(self, query: Query) -> Prepared | Answer:
+        """The request, decoded; or the answer that refuses it."""
+        # MLflow's server fails on a request without Content-Type; everything it accepts is JSON by default.
+        try:
+            prepared = self.preparer.prepare(query)
+        except TooManyRows as error:
+            return replace(refusal(MlflowException("", BAD_REQUEST), f"Invalid input: {error}"), status=413)
+        except NotEnforced as error:
+            return self._refused(error.__cause__, "Failed to enforce schema")
+        except Exception as error:  # noqa: BLE001 - anything may go wrong in decoding what anyone may send
+            return self._refused(error, "Invalid input")
+        if isinstance(prepared, InvocationsResponse):
+            text = prepared.response[:MESSAGE_CHARACTERS].encode("utf-8", "replace")
+            return Answer(Verdict.CLIENT_ERROR, prepared.status, text, "text/plain; charset=utf-8", 0, 0.0)
+        return prepared
 
-    def begin(self) -> Trip:
-        """Take what comes next as a request of its own."""
-        self._probe.trip = trip = Trip()
-        return trip
+    def predict(self, prepared: list[Prepared]) -> Predicted:
+        """One predict for requests with equal keys, their rows one below the other."""
+        started = perf_counter()
+        try:
+            data = self.preparer.table(prepared)
+            started = perf_counter()
+            predictions = self._predict(data, prepared[0].params)
+        except BaseException as error:  # noqa: BLE001 - SystemExit in predict is the version's fault, not our end
+            return Predicted(perf_counter() - started, failure=error)
+        return Predicted(perf_counter() - started, predictions)
+
+    def together_alike(self, prepared: list[Prepared]) -> Any:
+        """Predictions of requests with equal keys, by one predict. Raises what the version raises."""
+        predicted = self.predict(prepared)
+        if predicted.failure is not None:
+            raise predicted.failure
+        return predicted.predictions
+
+    def bare(self, data: Any, params: Any) -> Any:
+        """The version's predict, as it is."""
+        return self._predict(data, params)
 
     def answer(self, query: Query) -> Answer:
-        """The version's answer. Raises nothing, whatever the version does short of ending the process."""
-        trip = self.begin()
-        trip.max_rows = query.max_rows
-        # MLflow's server fails on a request without Content-Type; everything it accepts is JSON by default.
-        content_type = JSON if query.content_type is None else query.content_type
-        try:
-            response = invocations(query.body, content_type, self._probe, self._schema)
-        except BaseException as error:  # noqa: BLE001 - SystemExit in predict is the version's fault, not our end
-            return self._failed(trip, trip.failure or error)
-        return self._succeeded(trip, response)
+        """The version's answer to one request, by a predict of its own."""
+        prepared = self.prepare(query)
+        return prepared if isinstance(prepared, Answer) else self.alone(prepared)
 
-    def _succeeded(self, trip: Trip, response: InvocationsResponse) -> Answer:
-        if not trip.predicted:  # 415, the only answer without a predict that MLflow does not raise
-            text = response.response[:MESSAGE_CHARACTERS].encode("utf-8", "replace")
-            return Answer(Verdict.CLIENT_ERROR, response.status, text, "text/plain; charset=utf-8", 0, 0.0)
+    def alone(self, prepared: Prepared) -> Answer:
+        """As `answer`, for what was decoded before."""
+        return self.told(prepared, self.predict([prepared]))
+
+    def told(self, prepared: Prepared, predicted: Predicted) -> Answer:
+        """The answer to a request that had a predict of its own."""
+        if predicted.failure is not None:
+            return self._raised(predicted.failure, predicted.seconds)
+        answer = self._encoded(prepared, predicted.predictions, predicted.seconds)
+        if self.scores is None or answer.verdict is not Verdict.OK:
+            return answer
+        return replace(answer, scores=count(predicted.predictions, self.scores))
+
+    def together(self, queries: Sequence[Query]) -> Iterator[Placed]:
+        """Answers to all of them, in as few predicts as their shapes allow, each as soon as it is there."""
+        groups: dict[Hashable, list[tuple[int, Prepared]]] = {}
+        for place, query in enumerate(queries):
+            prepared = self.prepare(query)
+            if isinstance(prepared, Answer):
+                yield (place,), (prepared,)
+            else:
+                groups.setdefault((prepared.key, prepared.key is None and place), []).append((place, prepared))
+        for group in groups.values():
+            yield from self._shared(group)
+
+    def _shared(self, group: list[tuple[int, Prepared]]) -> Iterator[Placed]:
+        prepared = [one for _, one in group]
+        if len(group) > 1:
+            predicted = self.predict(prepared)
+            pieces = None if predicted.failure else split(predicted.predictions, [one.rows for one in prepared])
+            if pieces is not None:
+                yield [place for place, _ in group], self._pieces(prepared, pieces, predicted)
+                return
+        for place, one in group:  # one of them spoiled it, or there is but one
+            yield (place,), (self.alone(one),)
+
+    def _pieces(
+        self, prepared: list[Prepared], pieces: list[Any], predicted: Predicted
+    ) -> list[Answer]:
+        answers = [
+            self._encoded(one, piece, predicted.seconds) for one, piece in zip(prepared, pieces, strict=True)
+        ]
+        if self.scores is not None:
+            counts = count(predicted.predictions, self.scores)
+            if counts.nan:
+                answers = [
+                    replace(answer, nan_only=count(piece, self.scores).all_nan)
+                    for answer, piece in zip(answers, pieces, strict=True)
+                ]
+            answers[0] = replace(answers[0], scores=counts)
+        return answers
+
+    def _encoded(self, prepared: Prepared, predictions: Any, seconds: float) -> Answer:
+        try:
+            body = encode(predictions) if prepared.wrapped else _unwrapped(predictions)
+        except BaseException as error:  # noqa: BLE001 - it runs code of what the version answered
+            self._complaints.note("its answer cannot be written as JSON", error)
+            return _model_error("The version's answer cannot be written as JSON", seconds)
         return Answer(
-            verdict=Verdict.OK,
-            status=response.status,
-            body=response.response.encode(),
-            content_type=response.mimetype,
-            rows=trip.rows,
-            predict_seconds=trip.seconds,
-            scores=count(trip.predictions, self.scores) if self.scores else None,
-            answer_rows=_answer_rows(trip.predictions),
+            Verdict.OK, 200, body, JSON, prepared.rows, seconds, answer_rows=_answer_rows(predictions)
         )
 
-    def _failed(self, trip: Trip, error: BaseException) -> Answer:
-        if isinstance(error, _TooManyRows):
-            return replace(refusal(MlflowException("", BAD_REQUEST), f"Invalid input: {error}"), status=413)
-        if trip.predicted:
-            self._complaints.note("its answer cannot be written as JSON", error)
-            return _model_error(trip, "The version's answer cannot be written as JSON")
-        if trip.reached and not isinstance(error, MlflowException):
-            self._complaints.note("its predict raised", error)
-            return _model_error(trip, f"The version raised {type(error).__name__} on this request")
+    def _refused(self, error: BaseException | None, lead: str) -> Answer:
         if not isinstance(error, MlflowException):
             # MLflow answers these with a bare 500: deep nesting, endless integers, columns without a hash.
             return refusal(MlflowException("", BAD_REQUEST), "Invalid input: it cannot be decoded")
-        if not trip.reached:
-            lead = "Failed to enforce schema" if trip.failure else "Invalid input"
-            return refusal(error, lead, self._names)
+        return refusal(error, lead, self._names)
+
+    def _raised(self, error: BaseException, seconds: float) -> Answer:
+        if not isinstance(error, MlflowException):
+            self._complaints.note("its predict raised", error)
+            return _model_error(f"The version raised {type(error).__name__} on this request", seconds)
         if error.get_http_status_code() >= 500:
             self._complaints.note("its predict raised", error)
-        return refusal(error, "The version refused this request", predict_seconds=trip.seconds)
+        return refusal(error, "The version refused this request", predict_seconds=seconds)
 
 
-def _model_error(trip: Trip, message: str) -> Answer:
-    return refusal(MlflowException("", INTERNAL_ERROR), message, predict_seconds=trip.seconds)
+def _unwrapped(predictions: Any) -> bytes:
+    written = StringIO()
+    unwrapped_predictions_to_json(predictions, written)
+    return written.getvalue().encode()
 
 
-class _Probe:
-    """What MLflow's `invocations` takes for the model."""
-
-    def __init__(self, model: PyFuncModel) -> None:
-        self.metadata = model.metadata
-        self.trip = Trip()
-        self._model = model
-        inner = model._predict_fn  # noqa: SLF001 - the seam between the signature and the version's own code
-
-        @functools.wraps(inner)  # MLflow looks at its parameters in every predict
-        def reached(data: Any, *args: Any, **kwargs: Any) -> Any:
-            trip = self.trip
-            trip.reached, trip.rows = True, _rows(data)
-            started = perf_counter()
-            try:
-                return inner(data, *args, **kwargs)
-            finally:
-                trip.seconds = perf_counter() - started
-
-        model._predict_fn = reached  # noqa: SLF001 - as above
-
-    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
-        """The version's predictions; MLflow calls this with what it decoded."""
-        trip = self.trip
-        if trip.max_rows is not None and (rows := _rows(data)) > trip.max_rows:
-            trip.failure = _TooManyRows(f"{rows} rows are more than one request may have, {trip.max_rows}")
-            raise _Stopped
-        try:
-            trip.predictions = self._model.predict(data, params=params)
-        except BaseException as error:
-            trip.failure = error
-            raise _Stopped from error
-        trip.predicted = True
-        return trip.predictions
-
-
-def _rows(data: Any) -> int:
-    """Rows of a decoded request: of a table, a list, an array, or of the first column of a mapping."""
-    if isinstance(data, Mapping):
-        data = next(iter(data.values()), ())
-    if isinstance(data, np.ndarray) and not data.ndim:
-        return 1
-    return len(data) if isinstance(data, Sized) and not isinstance(data, (str, bytes)) else 1
+def _model_error(message: str, seconds: float) -> Answer:
+    return refusal(MlflowException("", INTERNAL_ERROR), message, predict_seconds=seconds)
 
 
 def _answer_rows(predictions: Any) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 from mlflow.pyfunc import PyFuncModel
 
 from router.core.work import Query, Verdict
+from router.worker.preparing import NotTaken, Prepared
 from router.worker.scoring import Scorer
 
 
@@ -16,6 +17,8 @@ class Warmth:
     warm: bool
     """True when the version predicted its example."""
     predictions: Any = None
+    prepared: Prepared | None = None
+    """The example, decoded; None when there was no warm-up."""
     note: str = ""
 
 
@@ -27,22 +30,21 @@ def warm_up(scorer: Scorer, model: PyFuncModel, directory: str) -> Warmth:
     """
     if model.metadata.saved_input_example_info is None:
         return Warmth(warm=False)
+    prepared = None
     if (body := _serving_input(model, directory)) is not None:
-        answer = scorer.answer(Query(body, None))
-        if answer.verdict is Verdict.OK:
-            return Warmth(warm=True, predictions=scorer.trip.predictions)
-        if answer.verdict is Verdict.MODEL_ERROR:
-            raise scorer.trip.failure or ValueError(
-                "the answer to its input example cannot be written as JSON"
-            )
-    if model.input_example is not None:
-        trip = scorer.begin()
-        try:
-            return Warmth(warm=True, predictions=model.predict(model.input_example))
-        except BaseException:
-            if trip.reached:
-                raise
-    return Warmth(warm=False, note="its input example cannot be predicted, so it starts without a warm-up.")
+        prepared = scorer.prepare(Query(body, None))
+    try:
+        if not isinstance(prepared, Prepared):
+            prepared = scorer.preparer.example(model.input_example)
+    except NotTaken:
+        note = "its input example cannot be predicted, so it starts without a warm-up."
+        return Warmth(warm=False, note=note)
+    predicted = scorer.predict([prepared])
+    if predicted.failure is not None:
+        raise predicted.failure
+    if scorer.told(prepared, predicted).verdict is not Verdict.OK:
+        raise ValueError("the answer to its input example cannot be written as JSON")
+    return Warmth(True, predicted.predictions, prepared)
 
 
 def _serving_input(model: PyFuncModel, directory: str) -> bytes | None:

@@ -25,7 +25,7 @@ LAUNCH_SECONDS = 60.0 * float(os.environ.get("CI_SLACK", "1"))
 class Answers(Protocol):
     """A worker, of whichever loader."""
 
-    def submit(self, queries: Sequence[Query], on_answer: Any) -> None: ...
+    def submit(self, queries: Sequence[Query], on_answers: Any) -> None: ...
 
 
 class Notes:
@@ -39,21 +39,21 @@ class Notes:
 
 
 async def ask(worker: Answers, *queries: Query, seconds: float = 30.0) -> list[Answer]:
-    """Every answer to one frame of requests, in the order in which they came."""
+    """Every answer to one frame of requests, in the order of the requests."""
     loop = asyncio.get_running_loop()
-    answers: list[Answer] = []
+    answers: dict[int, Answer] = {}
     whole: asyncio.Future[None] = loop.create_future()
 
-    def take(index: int, answer: Answer) -> None:
-        assert index == len(answers)
-        answers.append(answer)
+    def take(places: Sequence[int], heard: Sequence[Answer]) -> None:
+        assert not answers.keys() & set(places)
+        answers.update(zip(places, heard, strict=True))
         if len(answers) == len(queries):
             whole.set_result(None)
 
     worker.submit(queries, take)
     async with asyncio.timeout(seconds):
         await whole
-    return answers
+    return [answers[place] for place in range(len(queries))]
 
 
 def child_pids() -> set[int | None]:

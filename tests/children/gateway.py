@@ -27,7 +27,7 @@ async def main(versions: Path, busy: str) -> None:
             [answer] = await ask(workers[0], command_query("fork:600"))
             pids += predictions(answer.body)
         elif busy:
-            workers[0].submit([command_query(f"hang:{busy}")], lambda _index, _answer: None)
+            workers[0].submit([command_query(f"hang:{busy}")], lambda _places, _answers: None)
             while not Path(busy).exists():
                 await asyncio.sleep(0.01)
     print(json.dumps(pids), flush=True)

@@ -16,6 +16,7 @@ from router.children.process import Exit
 from router.children.worker import Worker
 from router.core import wire
 from router.core.bins import ScoreCounts
+from router.core.exchange import Batch, answers_frame
 from router.core.frames import encode_frame
 from router.core.ids import VersionId
 from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
@@ -55,7 +56,7 @@ class Puppet:
         self.sock.sendall(b"".join(encode_frame(header, bodies)))
 
     def answer(self, sequence: int, index: int, answer: Answer = GOOD) -> None:
-        header, bodies = wire.answer_frame(sequence, index, answer)
+        header, bodies = answers_frame(Batch(sequence, (index,), (answer,)))
         self.say(header, *bodies)
 
 
@@ -152,37 +153,37 @@ async def test_one_that_says_more_than_that_it_is_ready_is_ended(puppet: Puppet,
 
 async def test_answers_in_turn_are_handed_out(puppet: Puppet, slack: float) -> None:
     worker = await ready(puppet, slack)
-    answers: list[tuple[int, Answer]] = []
+    answers: list[Any] = []
 
     for sequence in (1, 2):
-        worker.submit([Query(b"", None)] * 2, lambda *answer: answers.append(answer))
+        worker.submit([Query(b"", None)] * 2, lambda *batch: answers.append(batch))
         puppet.answer(sequence, 0)
         puppet.answer(sequence, 1)
         await until(lambda: len(answers) == 2 * sequence, 2 * slack)  # noqa: B023 - called in this round
 
-    assert answers == [(0, GOOD), (1, GOOD)] * 2
+    assert answers == [((0,), (GOOD,)), ((1,), (GOOD,))] * 2
     assert not worker.exited.done()
 
 
 @pytest.mark.parametrize(
     ("turns", "heard"),
     [
-        ([(1, 1)], []),
+        ([(1, 3)], []),
         ([(1, 0), (1, 0)], [0]),
-        ([(1, 0), (1, 2)], [0]),
+        ([(1, 2), (1, 0), (1, 2)], [2, 0]),
         ([(1, -1)], []),
         ([(0, 0)], []),
         ([(2, 0)], []),
         ([(1, 0), (1, 1), (1, 2), (1, 3)], [0, 1, 2]),
     ],
-    ids=["skips", "repeats", "skips later", "negative", "of before", "of later", "one too many"],
+    ids=["beyond", "repeats", "repeats later", "negative", "of before", "of later", "one too many"],
 )
 async def test_an_answer_out_of_turn_is_delivered_to_nobody_and_ends_the_worker(
     puppet: Puppet, slack: float, turns: list[tuple[int, int]], heard: list[int]
 ) -> None:
     worker = await ready(puppet, slack)
     answers: list[int] = []
-    worker.submit([Query(b"", None)] * 3, lambda index, _answer: answers.append(index))
+    worker.submit([Query(b"", None)] * 3, lambda places, _answers: answers.extend(places))
 
     for turn in turns:
         puppet.answer(*turn)
@@ -196,10 +197,10 @@ async def test_a_late_answer_is_not_given_to_the_next_caller(puppet: Puppet, sla
     """A version that answered ahead of its predict leaves one answer over, the first caller's."""
     worker = await ready(puppet, slack)
     first, second = [], []
-    worker.submit([Query(b"", None)], lambda *answer: first.append(answer))
+    worker.submit([Query(b"", None)], lambda *batch: first.append(batch))
     puppet.answer(1, 0)
     await until(lambda: bool(first), 2 * slack)
-    worker.submit([Query(b"", None)], lambda *answer: second.append(answer))
+    worker.submit([Query(b"", None)], lambda *batch: second.append(batch))
 
     puppet.answer(1, 0)
 
@@ -221,7 +222,7 @@ async def test_a_late_answer_is_not_given_to_the_next_caller(puppet: Puppet, sla
 async def test_an_odd_answer_ends_the_worker(puppet: Puppet, slack: float, answer: Answer) -> None:
     worker = await ready(puppet, slack)
     answers: list[Any] = []
-    worker.submit([Query(b"", None)], lambda *answer: answers.append(answer))
+    worker.submit([Query(b"", None)], lambda *batch: answers.append(batch))
 
     puppet.answer(1, 0, answer)
 
@@ -234,7 +235,7 @@ async def test_an_odd_answer_ends_the_worker(puppet: Puppet, slack: float, answe
 
 async def test_an_answer_that_announces_too_much_ends_the_worker(puppet: Puppet, slack: float) -> None:
     worker = await ready(puppet, slack)
-    worker.submit([Query(b"", None)], lambda *_answer: None)
+    worker.submit([Query(b"", None)], lambda *_batch: None)
 
     puppet.sock.sendall(struct.pack("!IQ", 100, 1 << 33))
 

@@ -104,7 +104,7 @@ async def test_an_answer_that_exists_is_not_held_back_by_the_next_request(worker
 
     worker.submit(
         [command_query("quick:"), command_query("sleep:0.5")],
-        lambda index, _answer: (last if index else first).set_result(loop.time()),
+        lambda places, _answers: (last if 1 in places else first).set_result(loop.time()),
     )
 
     assert await last - await first > 0.4
@@ -194,7 +194,7 @@ async def test_a_closed_worker_has_exited_and_answers_no_more(workers: Any) -> N
     await worker.close()
     answers: list[Any] = []
 
-    worker.submit([text_query("good")], lambda *answer: answers.append(answer))
+    worker.submit([text_query("good")], lambda *batch: answers.append(batch))
     await asyncio.sleep(0.05)
 
     assert str(worker.exited.result()) == "exit code 0"
@@ -204,7 +204,7 @@ async def test_a_closed_worker_has_exited_and_answers_no_more(workers: Any) -> N
 async def test_a_killed_worker_answers_no_more(workers: Any, slack: float) -> None:
     worker = await workers("commands", fresh=True)
     answers: list[Any] = []
-    worker.submit([command_query("sleep:0.3")], lambda *answer: answers.append(answer))
+    worker.submit([command_query("sleep:0.3")], lambda *batch: answers.append(batch))
 
     worker.kill()
     worker.kill()

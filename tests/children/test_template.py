@@ -124,7 +124,7 @@ def test_it_runs_under_uvloop_as_well(versions: Path, slack: float) -> None:
         good, bad = await ask(worker, command_query("x" * 3_000_000), command_query("exit:"))
         assert (good.verdict, bad.verdict) == (Verdict.OK, Verdict.MODEL_ERROR)
         os.kill(template.pid or 0, signal.SIGKILL)
-        worker.submit([command_query("die:9")], lambda _index, _answer: None)
+        worker.submit([command_query("die:9")], lambda _places, _answers: None)
         assert str(await asyncio.shield(worker.exited)) == "exit code 9"
         again = await loader.load(spec_of(versions, "plain"), deadline_seconds=READY_SECONDS * slack)
         await again.close()

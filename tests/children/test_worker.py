@@ -39,7 +39,7 @@ async def test_a_version_that_ends_its_process_ends_no_other(
 
     worker.submit(
         [command_query("fine"), command_query(command), command_query("never")],
-        lambda index, _answer: answers.append(index),
+        lambda places, _answers: answers.extend(places),
     )
     async with asyncio.timeout(10 * slack):
         ended = await asyncio.shield(worker.exited)
@@ -52,7 +52,7 @@ async def test_a_version_that_ends_its_process_ends_no_other(
 
 async def test_a_worker_that_hangs_in_c_is_ended(load: Any, slack: float, tmp_path: Path) -> None:
     worker = await load("commands")
-    worker.submit([command_query(f"hang:{tmp_path}/hanging")], lambda _index, _answer: None)
+    worker.submit([command_query(f"hang:{tmp_path}/hanging")], lambda _places, _answers: None)
     await until((tmp_path / "hanging").exists, 5 * slack)
 
     worker.kill()
@@ -66,7 +66,7 @@ async def test_closing_a_worker_that_hangs_takes_the_grace_and_no_longer(
     load: Any, slack: float, tmp_path: Path
 ) -> None:
     worker = await load("commands")
-    worker.submit([command_query(f"hang:{tmp_path}/hanging")], lambda _index, _answer: None)
+    worker.submit([command_query(f"hang:{tmp_path}/hanging")], lambda _places, _answers: None)
     await until((tmp_path / "hanging").exists, 5 * slack)
 
     async with asyncio.timeout(2 * slack):
@@ -188,7 +188,7 @@ async def test_what_a_version_started_ends_with_a_worker_that_ends_by_itself(
     if end == "close":
         await worker.close(10 * slack)
     else:
-        worker.submit([command_query(end)], lambda _index, _answer: None)
+        worker.submit([command_query(end)], lambda _places, _answers: None)
 
     async with asyncio.timeout(10 * slack):
         how = await asyncio.shield(worker.exited)

@@ -10,7 +10,7 @@ from router.core.admission import BURST_SECONDS, CALM_SECONDS, LEARNED_FROM, Adm
 def learned(seconds: float, rows: int = 1, size: int = 100) -> Admission:
     admission = Admission()
     for _ in range(LEARNED_FROM):
-        admission.learn(seconds, rows, size)
+        admission.learn(seconds, [rows], [size])
     return admission
 
 

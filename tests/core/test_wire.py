@@ -1,6 +1,5 @@
 """What travels to a worker and back is what was meant, whatever a caller or a version put into it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core import wire
-from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.bins import ScoreSpec
 from router.core.frames import Frame, FrameDecoder, encode_frame
 from router.core.ids import VersionId
-from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
+from router.core.work import Batching, LoadSpec, VersionInfo
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)
@@ -36,6 +35,9 @@ def sent(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> Frame:
         text,
         st.none() | specs,
         st.integers(1, 64),
+        st.booleans(),
+        st.floats(0, 1),
+        st.integers(1, 64),
     )
 )
 def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
@@ -52,93 +54,13 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         phase_seconds=st.dictionaries(st.sampled_from(["load", "warmup"]), seconds),
         scores=st.none() | specs,
         note=names,
+        batching=st.builds(Batching, st.booleans(), names),
     )
 )
 def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
     assert wire.version_info(sent(wire.ready_header(info)).header) == info
 
 
-@given(
-    st.integers(0, 2**40),
-    st.integers(0, 1000),
-    st.builds(
-        Answer,
-        verdict=st.sampled_from(Verdict),
-        status=st.integers(200, 599),
-        body=st.binary(),
-        content_type=names,
-        rows=counts,
-        predict_seconds=seconds,
-        scores=st.none()
-        | st.builds(
-            ScoreCounts,
-            st.lists(counts, min_size=5, max_size=5).map(tuple),
-            st.floats(0, allow_infinity=False),
-            st.floats(0, allow_infinity=False),
-            *[counts] * 4,
-        ),
-        answer_rows=st.none() | counts,
-    ),
-)
-def test_an_answer_arrives_as_it_was_sent(sequence: int, index: int, answer: Answer) -> None:
-    arrived = wire.answer_of(sent(*wire.answer_frame(sequence, index, answer)), bins=5)
-
-    assert arrived == (sequence, index, answer)
-
-
-@given(st.lists(st.builds(Query, st.binary(), st.none() | text, st.none() | counts), max_size=5))
-def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
-    assert wire.queries_of(sent(*wire.predict_frame(1, queries))) == queries
-
-
-@given(st.lists(st.builds(Query, st.binary(), st.none() | st.text()), min_size=1, max_size=3))
-def test_no_content_type_keeps_a_frame_from_being_sent(queries: list[Query]) -> None:
-    """One caller's header must not cost the worker, nor the requests beside it."""
-    received = wire.queries_of(sent(*wire.predict_frame(1, queries)))
-
-    assert [query.body for query in received] == [query.body for query in queries]
-
-
-def test_header_bytes_that_are_not_utf_8_become_question_marks() -> None:
-    """The media type before them still counts."""
-    raw = b"application/json; charset=\xff".decode("utf-8", "surrogateescape")
-
-    (query,) = wire.queries_of(sent(*wire.predict_frame(1, [Query(b"{}", raw)])))
-
-    assert query.content_type == "application/json; charset=?"
-
-
-@pytest.mark.parametrize("sum_", [math.inf, math.nan])
-def test_why_a_sum_of_scores_must_be_finite(sum_: float) -> None:
-    """It would arrive as None, and the worker would be ended for it: bins keeps it finite."""
-    scores = ScoreCounts((1,), positive_sum=sum_)
-    frame = sent(*wire.answer_frame(1, 0, Answer(Verdict.OK, 200, b"", "application/json", 1, 0.0, scores)))
-
-    with pytest.raises(wire.WireRefused):
-        wire.answer_of(frame, bins=1)
-
-
-SCORES = {
-    "bins": [1, 0],
-    "positive_sum": 0.5,
-    "negative_sum": 0,
-    "nan": 0,
-    "inf": 0,
-    "non_numeric": 0,
-    "out_of_range": 0,
-}
-ANSWER = {
-    "op": "answer",
-    "seq": 1,
-    "i": 0,
-    "verdict": "ok",
-    "status": 200,
-    "content_type": "application/json",
-    "rows": 1,
-    "answer_rows": 1,
-    "predict_seconds": 0.5,
-    "scores": SCORES,
-}
 INFO = {
     "run_id": "r",
     "flavor": "sklearn",
@@ -147,61 +69,11 @@ INFO = {
     "phase_seconds": {"load": 0.5},
     "scores": {"output": 0, "low": 0, "high": 1.0, "bins": 20},
     "note": "",
+    "batching": {"merges": True, "why": "its rows are predicted alike"},
 }
 FAILURE = {"op": "failed", "phase": "load", "error": "no such lexicon"}
 ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
 """What hostile code may put where something else belongs."""
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("op", "ready"),
-        ("verdict", "fine"),
-        ("verdict", []),
-        *[("status", value) for value in ("200", 99, 101, 600, 99999, 200.0, True, None)],
-        *[("content_type", value) for value in (7, None, "text/html\r\nX-Evil: 1", "a\0", "a" * 257)],
-        *[("rows", value) for value in (-1, "x", 1.0, True, None)],
-        *[("answer_rows", value) for value in (-1, "x", 1.0, True)],
-        *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],
-        *[(name, value) for name in ("seq", "i") for value in ("0", None, 1.0, True)],
-        ("scores", []),
-        ("scores", {}),
-    ],
-)
-def test_an_answer_with_an_odd_field_is_refused(field: str, value: Any) -> None:
-    wire.answer_of(sent(ANSWER, [b"{}"]), bins=2)
-
-    with pytest.raises(wire.WireRefused):
-        wire.answer_of(sent({**ANSWER, field: value}, [b"{}"]), bins=2)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *[("bins", value) for value in ([1], [1, 2, 3], [-1, 2], [1.0, 2], ["1", "2"], "12", None)],
-        *[(name, value) for name in ("positive_sum", "negative_sum") for value in (-0.5, None, "1", True)],
-        *[
-            (name, value)
-            for name in ("nan", "inf", "non_numeric", "out_of_range")
-            for value in (-1, None, 0.5, True, "1")
-        ],
-    ],
-)
-def test_an_answer_with_odd_counts_of_scores_is_refused(field: str, value: Any) -> None:
-    with pytest.raises(wire.WireRefused):
-        wire.answer_of(sent({**ANSWER, "scores": {**SCORES, field: value}}, [b"{}"]), bins=2)
-
-
-def test_scores_that_nobody_counts_are_refused() -> None:
-    with pytest.raises(wire.WireRefused):
-        wire.answer_of(sent(ANSWER, [b"{}"]), bins=None)
-
-
-@pytest.mark.parametrize("bodies", [[], [b"{}", b"{}"]])
-def test_an_answer_has_one_body(bodies: list[bytes]) -> None:
-    with pytest.raises(wire.WireRefused):
-        wire.answer_of(sent(ANSWER, bodies), bins=2)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +108,7 @@ def test_an_answer_has_one_body(bodies: list[bytes]) -> None:
         ],
         ("scores", [1]),
         ("scores", {}),
+        *[("batching", value) for value in (None, {}, {"merges": 1, "why": ""}, {"merges": True, "why": 7})],
     ],
 )
 def test_an_odd_description_of_a_version_is_refused(field: str, value: Any) -> None:
@@ -279,14 +152,6 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=4,
 )
-
-
-@given(st.sampled_from(sorted(ANSWER)), json_values, st.sampled_from([None, 2]))
-def test_an_answer_is_read_or_refused_and_nothing_else(field: str, value: Any, bins: int | None) -> None:
-    with suppress(wire.WireRefused):
-        _, _, answer = wire.answer_of(Frame({**ANSWER, field: value}, (b"",)), bins)
-        assert answer.rows >= 0
-        assert answer.predict_seconds >= 0
 
 
 @given(st.sampled_from(sorted(INFO)), json_values)

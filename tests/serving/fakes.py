@@ -8,10 +8,11 @@ from typing import TypeVar
 from router.children.process import Exit
 from router.core.events import Event
 from router.core.ids import Alias, VersionId
-from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
+from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, VersionInfo
 from router.errors import FetchFailed, LoadFailed, RegistryUnavailable
 
 T = TypeVar("T")
+OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, None)
 
 
@@ -20,7 +21,7 @@ def ok(version: VersionId) -> Answer:
 
 
 class FakeWorker:
-    """Answers a frame at once, or, when `held`, one request at each `release()`."""
+    """Answers its frames at once, or, when `held`, one request at each `release()`."""
 
     pids = iter(range(1000, 10_000))
 
@@ -29,21 +30,23 @@ class FakeWorker:
         self.info = replace(INFO, phase_seconds={"load": world.load_seconds})
         self.pid = next(self.pids)
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.batching = world.batching
+        self.parallel = 1 if world.batching.merges else world.threads
         self.frames: list[list[Query]] = []
-        self._unanswered: list[tuple[int, Query]] = []
-        self._on_answer: Callable[[int, Answer], None] = lambda _i, _a: None
+        self._unanswered: list[tuple[OnAnswers, int, Query]] = []
 
-    def submit(self, queries: Sequence[Query], on_answer: Callable[[int, Answer], None]) -> None:
-        assert not self._unanswered, "a frame was handed over before the former one was answered"
+    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
+        frames = {id(on_answers) for on_answers, _, _ in self._unanswered}
+        assert len(frames) < self.parallel, "a frame was handed over before a former one was answered"
         self.frames.append(list(queries))
-        self._unanswered = list(enumerate(queries))
-        self._on_answer = on_answer
+        self._unanswered += [(on_answers, place, query) for place, query in enumerate(queries)]
         if not self.world.held:
             asyncio.get_running_loop().call_soon(self.release_all)
 
     def release(self) -> None:
-        index, query = self._unanswered.pop(0)
-        self._on_answer(index, self.world.answer(self.version, query))
+        """Answer the request that is there longest, by itself."""
+        on_answers, place, query = self._unanswered.pop(0)
+        on_answers((place,), (self.world.answer(self.version, query),))
 
     def release_all(self) -> None:
         while self._unanswered and not self.exited.done():
@@ -66,6 +69,8 @@ class FakeWorld:
     aspired: dict[str, dict[Alias, VersionId]] = field(default_factory=dict)
     registry_down: bool = False
     held: bool = False
+    batching: Batching = Batching(True, "a fake")
+    threads: int = 1
     load_seconds: float = 0.01
     """What workers say their load took; it takes none of it."""
     slow_loads: asyncio.Event | None = None

@@ -56,6 +56,7 @@ async def test_a_lease_ends_when_the_work_ends_not_when_the_caller_gives_up(
     manager = manager_of(serving)
     world.held = True
     ticket = manager.serving(V1).submit(QUERY, PRODUCTION, asyncio.get_running_loop().time() + 5)
+    await asyncio.sleep(0)  # the worker has it
     ticket.forget()
 
     assert manager.serving(V1).pool.leases == 1
@@ -69,6 +70,7 @@ async def test_moving_an_alias_back_while_its_version_drains_loads_nothing(
     manager = manager_of(serving)
     world.held = True
     manager.serving(V1).submit(QUERY, PRODUCTION, asyncio.get_running_loop().time() + 5)
+    await asyncio.sleep(0)  # the worker has it
     manager.aspire({PRODUCTION: V2, CANARY: V2})
     assert manager.harnesses[V1].state is State.DRAINING
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from router.core.events import WorkerEnded, WorkerReplaced
-from router.core.ids import PRODUCTION
-from router.core.work import LoadSpec, Query
+from router.core.ids import CANARY, PRODUCTION
+from router.core.work import Batching, LoadSpec, Query
 from router.errors import DeadlineExceeded, NotReady, Overloaded, WorkerDied
 from router.serving import tickets
 from router.serving.pool import Pool
@@ -51,11 +51,26 @@ def ask(pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = 
     return pool.submit(Query(body, None), PRODUCTION, expires_at, waits=waits)
 
 
+async def running(pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = True) -> tickets.Ticket:
+    """A request that a worker has, not only the queue: requests of one turn of the loop share a frame."""
+    ticket = ask(pool, body, seconds, waits=waits)
+    await asyncio.sleep(0)
+    return ticket
+
+
+async def test_requests_that_arrive_in_one_turn_of_the_loop_share_a_frame(
+    pool: Pool, world: FakeWorld
+) -> None:
+    asked = [ask(pool) for _ in range(5)]
+    assert all([(await ticket.answer).status == 200 for ticket in asked])
+    assert [len(frame) for frame in world.workers[0].frames] == [5]
+
+
 async def test_what_queued_up_while_the_worker_was_busy_is_the_next_frame(
     pool: Pool, world: FakeWorld
 ) -> None:
     world.held = True
-    asked = [ask(pool) for _ in range(5)]
+    asked = [await running(pool), *[ask(pool) for _ in range(4)]]
     [worker] = world.workers
     assert [len(frame) for frame in worker.frames] == [1]
     worker.release()
@@ -66,17 +81,127 @@ async def test_what_queued_up_while_the_worker_was_busy_is_the_next_frame(
 
 async def test_only_the_request_that_ran_too_long_gets_the_deadline(pool: Pool, world: FakeWorld) -> None:
     world.held = True
-    first = ask(pool)
+    endless = await running(pool)
     [worker] = world.workers
-    rest = [ask(pool), ask(pool)]
-    worker.release()  # the next frame holds both of `rest`, the first of which now hangs
-    await first.answer
+    queued = [ask(pool), ask(pool)]
     world.held = False
 
     with pytest.raises(DeadlineExceeded, match="predict ran longer"):
-        await rest[0].answer
+        await endless.answer
     assert worker.exited.done()
-    assert (await rest[1].answer).body == b"v1"
+    assert [(await ticket.answer).body for ticket in queued] == [b"v1"] * 2
+
+
+async def test_of_requests_that_share_a_predict_each_is_asked_again_alone_and_one_pays(
+    pool: Pool, world: FakeWorld
+) -> None:
+    """Which of them held the predict up can not be told."""
+    world.held = True
+    asked = [ask(pool) for _ in range(3)]
+    await until(lambda: len(world.workers) == 2 and world.workers[1].frames)
+    [first, second] = world.workers
+    assert [len(frame) for frame in first.frames] == [3]
+    assert [len(frame) for frame in second.frames] == [1]
+
+    second.release()  # the first of them is innocent, and the second one hangs again
+    with pytest.raises(DeadlineExceeded):
+        await asked[1].answer
+    world.held = False
+    await until(lambda: len(world.workers) == 3)
+    world.workers[2].release_all()
+    assert [(await asked[i].answer).body for i in (0, 2)] == [b"v1"] * 2
+    assert pool.leases == 0
+
+
+async def test_a_worker_killed_with_a_shared_predict_costs_no_request(pool: Pool, world: FakeWorld) -> None:
+    world.held = True
+    asked = [ask(pool) for _ in range(3)]
+    await until(lambda: world.workers[0].frames)
+    world.held = False
+    world.workers[0].kill()
+
+    assert [(await ticket.answer).body for ticket in asked] == [b"v1"] * 3
+    assert [len(frame) for frame in world.workers[1].frames] == [1, 1, 1]
+
+
+async def test_a_frame_holds_requests_of_one_alias(pool: Pool, world: FakeWorld) -> None:
+    """Its scores are counted once, for that alias."""
+    expires_at = asyncio.get_running_loop().time() + 5
+    asked = [
+        pool.submit(Query(b"{}", None), alias, expires_at)
+        for alias in (PRODUCTION, PRODUCTION, CANARY, PRODUCTION)
+    ]
+    assert all([(await ticket.answer).status == 200 for ticket in asked])
+    assert [len(frame) for frame in world.workers[0].frames] == [2, 1, 1]
+
+
+async def test_a_frame_holds_no_more_rows_than_may_share_a_predict(
+    pool: Pool, world: FakeWorld, limits: dict[str, Any]
+) -> None:
+    """Here a row takes ten bytes. A request that is larger has a frame of its own."""
+    limits["max_batch_rows"] = 30
+    world.answers[V1] = replace(ok(V1), rows=10)
+    for _ in range(8):
+        await ask(pool, b"x" * 100).answer
+    del world.workers[0].frames[:]
+    asked = [ask(pool, b"x" * size) for size in (100, 100, 100, 100, 900, 100)]
+    assert all([(await ticket.answer).status == 200 for ticket in asked])
+    assert [len(frame) for frame in world.workers[0].frames] == [3, 1, 1, 1]
+
+
+@pytest.fixture
+def threaded(world: FakeWorld) -> None:
+    """Workers that predict three requests side by side, and none together."""
+    world.batching, world.threads = Batching(False, "a fake"), 3
+
+
+@pytest.mark.usefixtures("threaded")
+class TestSideBySide:
+    async def test_requests_run_beside_each_other_as_many_as_there_are_threads(
+        self, world: FakeWorld, pool: Pool
+    ) -> None:
+        world.held = True
+        asked = [ask(pool) for _ in range(5)]
+        [worker] = world.workers
+        await until(lambda: worker.frames)
+        assert [len(frame) for frame in worker.frames] == [1, 1, 1]
+        worker.release()
+        assert [len(frame) for frame in worker.frames] == [1] * 4
+        worker.release_all()
+        assert all([(await ticket.answer).status == 200 for ticket in asked])
+
+    async def test_one_that_runs_too_long_ends_the_worker_and_those_beside_it_are_asked_again(
+        self, world: FakeWorld, pool: Pool
+    ) -> None:
+        world.held = True
+        endless = await running(pool)
+        await asyncio.sleep(0.05)
+        beside = [ask(pool), ask(pool)]
+        with pytest.raises(DeadlineExceeded):
+            await endless.answer
+        world.held = False
+        await until(lambda: len(world.workers) == 2)
+        world.workers[1].release_all()
+        assert [(await ticket.answer).status for ticket in beside] == [200, 200]
+
+    async def test_after_a_crash_each_that_ran_is_asked_again_while_nothing_runs_beside_it(
+        self, world: FakeWorld, pool: Pool
+    ) -> None:
+        world.held = True
+        asked = [ask(pool) for _ in range(3)]
+        await until(lambda: len(world.workers[0].frames) == 3)
+        world.workers[0].kill()
+        await until(lambda: len(world.workers) == 2 and world.workers[1].frames)
+        later = await running(pool)
+        assert len(world.workers[1].frames) == 1
+        world.workers[1].kill()  # it did it again
+        with pytest.raises(WorkerDied):
+            await asked[0].answer
+        world.held = False
+        await until(lambda: len(world.workers) == 3)
+        world.workers[2].release_all()
+        assert [(await ticket.answer).status for ticket in (*asked[1:], later)] == [200] * 3
+        assert pool.leases == 0
 
 
 async def test_time_in_a_queue_never_ends_a_worker(pool: Pool, world: FakeWorld) -> None:
@@ -94,12 +219,12 @@ async def test_a_killed_worker_fails_what_ran_and_the_replacement_answers_the_re
     pool: Pool, world: FakeWorld, facts: Facts
 ) -> None:
     world.held = True
-    running, queued = ask(pool), ask(pool)
+    ran, queued = await running(pool), ask(pool)
     world.workers[0].kill()
     world.held = False
 
     with pytest.raises(WorkerDied, match="signal 9"):
-        await running.answer
+        await ran.answer
     assert (await queued.answer).body == b"v1"
     assert [(e.reason, e.detail) for e in facts.of(WorkerEnded)] == [("signal", "signal 9 (SIGKILL)")]
     assert len(facts.of(WorkerReplaced)) == 1
@@ -115,13 +240,13 @@ async def test_callers_are_told_when_their_time_is_over_and_the_queue_forgets_th
     pool: Pool, world: FakeWorld
 ) -> None:
     world.held = True
-    running, queued = ask(pool), ask(pool, seconds=0.01)
+    ran, queued = await running(pool), ask(pool, seconds=0.01)
     with pytest.raises(DeadlineExceeded):
         await queued.answer
     assert pool.leases == 1
 
     world.workers[0].release()
-    await running.answer
+    await ran.answer
     assert pool.leases == 0
     assert sum(len(frame) for frame in world.workers[0].frames) == 1
 
@@ -129,7 +254,8 @@ async def test_callers_are_told_when_their_time_is_over_and_the_queue_forgets_th
 async def test_a_full_queue_refuses_at_once(pool: Pool, world: FakeWorld, limits: dict[str, Any]) -> None:
     limits["queue_rows"] = 2
     world.held = True
-    for _ in range(3):  # one runs, two wait
+    await running(pool)
+    for _ in range(2):
         ask(pool)
     with pytest.raises(Overloaded):
         ask(pool)
@@ -141,7 +267,7 @@ async def test_a_queue_is_bounded_in_bytes_too(
 ) -> None:
     monkeypatch.setattr(tickets, "MAX_QUEUED_BYTES", 100)
     world.held = True
-    ask(pool)
+    await running(pool)
     ask(pool, b"x" * 100)
     with pytest.raises(Overloaded):
         ask(pool)
@@ -177,7 +303,7 @@ async def test_who_gave_up_takes_no_room_in_the_queue(
 ) -> None:
     limits["queue_rows"] = 2
     world.held = True
-    ask(pool)
+    await running(pool)
     for _ in range(500):  # each gives up before the next one comes
         ask(pool).forget()
     waiting = [ask(pool), ask(pool)]
@@ -197,7 +323,7 @@ async def test_rows_are_learned_from_what_was_answered(
     for _ in range(8):
         await ask(pool, b"x" * 100).answer
     world.held = True
-    ask(pool)
+    await running(pool)
     ask(pool, b"x" * 1000)
     ask(pool, b"x" * 1000)
     with pytest.raises(Overloaded):
@@ -223,7 +349,7 @@ async def test_a_request_whose_time_will_be_over_is_not_predicted_for_nobody(
     monkeypatch.setattr(pool._admission, "learn", lambda *_: None)
     pool._admission.fastest_seconds = 0.5
     world.held = True
-    ask(pool)
+    await running(pool)
     hopeless, patient = ask(pool, seconds=0.3), ask(pool)
     world.held = False
     world.workers[0].release()
@@ -238,13 +364,13 @@ async def test_with_no_worker_alive_only_those_wait_whom_nobody_else_can_answer(
     pool: Pool, world: FakeWorld
 ) -> None:
     world.held = True
-    running, queued, patient = ask(pool), ask(pool, waits=False), ask(pool)
+    ran, queued, patient = await running(pool), ask(pool, waits=False), ask(pool)
     world.held = False
     world.slow_loads = asyncio.Event()
     world.workers[0].kill()
 
     with pytest.raises(WorkerDied):
-        await running.answer
+        await ran.answer
     with pytest.raises(NotReady):
         await queued.answer
     with pytest.raises(NotReady):
@@ -263,29 +389,44 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_an_endless_predict_of_production_is_relieved_and_its_batch_mates_go_elsewhere(
+async def test_an_endless_predict_of_production_is_relieved(
     pool: Pool, world: FakeWorld, limits: dict[str, Any], roles: set[str]
 ) -> None:
     roles.add("production")
     limits["predict_timeout_seconds"] = 5
     world.held = True
-    first, endless, mate = ask(pool), ask(pool), ask(pool)
+    endless = await running(pool)
     [stuck] = world.workers
-    stuck.release()  # the next frame holds `endless`, which now runs, and `mate` behind it
-    await first.answer
     world.held = False
 
-    assert (await mate.answer).status == 200
-    assert not endless.answer.done()
-    assert [len(frame) for frame in stuck.frames] == [1, 2]
     for _ in range(20):
         assert (await ask(pool).answer).status == 200
+    assert not endless.answer.done()
     assert len(world.alive(V1)) == 2
 
-    stuck.release_all()  # the endless one at last, and the mate again, for nobody
+    stuck.release_all()
     assert (await endless.answer).status == 200
     assert pool.leases == 0
     await until(lambda: len(world.alive(V1)) == 1)
+    assert (await ask(pool).answer).status == 200
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_those_who_share_an_endless_predict_are_asked_again_elsewhere_and_alone(
+    pool: Pool, world: FakeWorld, limits: dict[str, Any], roles: set[str]
+) -> None:
+    roles.add("production")
+    limits["predict_timeout_seconds"] = 5
+    world.held = True
+    asked = [ask(pool), ask(pool)]
+    await until(lambda: world.workers[0].frames)
+    world.held = False
+
+    assert [(await ticket.answer).status for ticket in asked] == [200, 200]
+    [stuck, relief] = world.workers
+    assert [len(frame) for frame in relief.frames] == [1, 1]
+    assert pool.leases == 0
+    stuck.release_all()  # at last, and for nobody
     assert (await ask(pool).answer).status == 200
 
 

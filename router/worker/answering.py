@@ -1,0 +1,107 @@
+"""The work of a READY worker: frames of requests in, their answers out, together or side by side."""
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+from mlflow.exceptions import MlflowException
+
+from router.channel import Channel
+from router.core.exchange import Batch, answers_frame, queries_of
+from router.core.wire import MAX_ANSWER_BYTES, batching_header
+from router.core.work import Answer, Batching, Query
+from router.worker.independence import Earning, Sample
+from router.worker.refusals import refusal
+from router.worker.scoring import Scorer
+
+_Task = tuple[int, int, Query]
+
+
+class Answering:
+    """Answers what comes through one channel until the gateway is gone."""
+
+    def __init__(
+        self, channel: Channel, scorer: Scorer, batching: Batching, earning: Earning | None, threads: int
+    ) -> None:
+        """`earning`: what may turn `batching` on later; None when that is settled."""
+        self._channel = channel
+        self._scorer = scorer
+        self._merges = batching.merges
+        self._earning = earning
+        self._threads = threads
+        self._sending = threading.Lock()
+        self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
+        self._started = False
+
+    def run(self) -> None:
+        """Return when the gateway closed its end. Raises ConnectionError when it went away meanwhile."""
+        while (frame := self._channel.receive()) is not None:
+            sequence, queries = frame.header["seq"], queries_of(frame)
+            if self._merges:
+                for places, answers in self._scorer.together(queries):
+                    self._send(sequence, places, answers)
+            elif self._threads == 1:
+                for place, query in enumerate(queries):
+                    self._answer((sequence, place, query))
+            else:
+                self._share_out(sequence, queries)
+
+    def _share_out(self, sequence: int, queries: Sequence[Query]) -> None:
+        if not self._started:
+            self._started = True
+            for number in range(self._threads):
+                threading.Thread(target=self._work, name=f"predict {number}", daemon=True).start()
+        for place, query in enumerate(queries):
+            self._tasks.put((sequence, place, query))
+
+    def _work(self) -> None:
+        while True:
+            try:
+                self._answer(self._tasks.get())
+            except ConnectionError:  # the gateway went away while we answered
+                return
+
+    def _answer(self, task: _Task) -> None:
+        sequence, place, query = task
+        prepared = self._scorer.prepare(query)
+        if isinstance(prepared, Answer):
+            self._send(sequence, (place,), (prepared,))
+            return
+        earning = self._earning
+        if earning is None or prepared.key is None:
+            self._send(sequence, (place,), (self._scorer.alone(prepared),))
+            return
+        # A version may change the data it is given: what is predicted once more has to be as it came.
+        kept = prepared if prepared.part is not None else replace(prepared, data=deepcopy(prepared.data))
+        working = time.process_time()
+        predicted = self._scorer.predict([prepared])
+        working = time.process_time() - working
+        self._send(sequence, (place,), (self._scorer.told(prepared, predicted),))
+        if predicted.failure is None:
+            earning.note(Sample(kept, query.body, predicted.predictions, predicted.seconds, working))
+            self._settle(earning)
+
+    def _settle(self, earning: Earning) -> None:
+        with self._sending:
+            if self._earning is not None and (verdict := earning.verdict) is not None:
+                self._earning, self._merges = None, verdict.merges
+                self._channel.send(batching_header(verdict))
+
+    def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
+        answers = tuple(_sendable(answer) for answer in answers)
+        whole = sum(len(answer.body) for answer in answers) <= MAX_ANSWER_BYTES
+        for start, end in [(0, len(answers))] if whole else [(i, i + 1) for i in range(len(answers))]:
+            header, bodies = answers_frame(Batch(sequence, tuple(places[start:end]), answers[start:end]))
+            with self._sending:
+                self._channel.send(header, bodies)
+
+
+def _sendable(answer: Answer) -> Answer:
+    # The gateway ends whoever sends it more; this version has done nothing worse than to answer at length.
+    if len(answer.body) <= MAX_ANSWER_BYTES:
+        return answer
+    lead = f"The answer is longer than {MAX_ANSWER_BYTES >> 20} MiB"
+    return refusal(MlflowException(lead), lead, predict_seconds=answer.predict_seconds)

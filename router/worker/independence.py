@@ -1,0 +1,178 @@
+"""Whether a version treats each row by itself, so that requests may share a predict.
+
+Shown by its input example where that has different rows: `predict(a + b)` must equal `predict(a)` and
+`predict(b)`, either way round. Else earned: predicts of real requests are done once more together, after
+their callers have their answers, until enough of them were equal.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from router.core.work import Batching
+from router.worker.encoding import split
+from router.worker.preparing import Prepared
+
+ENOUGH_TRIALS = 20
+"""Predicts that were equal together and alone, before requests share them."""
+EXAMPLE_ROWS = 16
+"""Rows of an example that are looked at."""
+MOST_SECONDS = 0.25
+"""An example that takes longer is not tried before READY; its requests show what it shows."""
+WAITS_BELOW = 0.2
+"""Share of a predict's time with the processor at work, below which it waits for something else."""
+WAITING_MOST = 1.5
+"""How much longer than one alone a shared predict may take, when the version waits: its threads wait side
+by side, and rows that wait one after the other would be slower together."""
+WORKING_MOST = 1.2
+"""The same beside the sum of those alone, when it works."""
+
+Predict = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A request that was predicted alone."""
+
+    prepared: Prepared
+    body: bytes
+    predictions: Any
+    seconds: float
+    working_seconds: float
+    """Of them, with a processor of this process at work."""
+
+
+def equal(one: Any, other: Any, rtol: float) -> bool:
+    """Whether two predictions are the same: types, shapes, texts and integers exactly, floats to `rtol`."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, pd.DataFrame):
+        return list(one.columns) == list(other.columns) and all(
+            equal(one.iloc[:, i], other.iloc[:, i], rtol) for i in range(one.shape[1])
+        )
+    if isinstance(one, pd.Series):
+        return one.dtype == other.dtype and equal(one.to_numpy(), other.to_numpy(), rtol)
+    if isinstance(one, np.ndarray):
+        if one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        if one.dtype.kind in "fc":
+            return bool(np.all((one == other) | (np.isnan(one) & np.isnan(other)) | _close(one, other, rtol)))
+        if one.dtype.kind != "O":
+            return bool(np.array_equal(one, other))
+        return equal(one.tolist(), other.tolist(), rtol)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(
+            equal(mine, theirs, rtol) for mine, theirs in zip(one, other, strict=True)
+        )
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(equal(value, other[key], rtol) for key, value in one.items())
+    if isinstance(one, (float, np.floating)):
+        return bool(one == other or (one != one and other != other) or _close(one, other, rtol))
+    return bool(one == other)
+
+
+def _close(one: Any, other: Any, rtol: float) -> Any:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(one - other) <= rtol * np.maximum(np.abs(one), np.abs(other))
+
+
+def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
+    """Whether the rows of an example are predicted alike together and apart; None: it can not show it."""
+    rows = len(data) if isinstance(data, (pd.DataFrame, np.ndarray)) and np.ndim(data) else 0
+    if rows < 2 or not _cut(data, 0, 1) or equal(_cut(data, 0, 1)[0], _cut(data, 1, 2)[0], 0.0):
+        return None
+    rows = min(rows, EXAMPLE_ROWS)
+    half = rows // 2
+    (a,), (b,) = _cut(data, 0, half), _cut(data, half, rows)
+    started = time.perf_counter()
+    try:
+        apart = [predict(a), predict(b)]
+        if time.perf_counter() - started > MOST_SECONDS:
+            return None
+        for first, second, expected in ((a, b, apart), (b, a, apart[::-1])):
+            pieces = split(predict(_joined([first, second])), [len(first), len(second)])
+            if pieces is None or not equal(pieces, expected, rtol):
+                return False
+    except Exception:  # noqa: BLE001 - it predicted its whole example: parts of it it need not
+        return None
+    return True
+
+
+def _cut(data: Any, start: int, end: int) -> list[Any]:
+    if isinstance(data, pd.DataFrame):
+        return [data.iloc[start:end].reset_index(drop=True)]
+    return [data[start:end].copy()]
+
+
+def _joined(parts: list[Any]) -> Any:
+    if isinstance(parts[0], pd.DataFrame):
+        return pd.concat(parts, ignore_index=True)
+    return np.concatenate(parts)
+
+
+class Earning:
+    """Looks at requests predicted alone until it knows whether they may share predicts."""
+
+    def __init__(self, predict: Callable[[list[Prepared]], Any], rtol: float) -> None:
+        """`predict` returns the predictions of several requests together, or raises."""
+        self.verdict: Batching | None = None
+        """None until it knows."""
+        self._predict = predict
+        self._rtol = rtol
+        self._waiting: Sample | None = None
+        self._trials = 0
+        self._alone: list[float] = []
+        self._working: list[float] = []
+        self._together: list[float] = []
+        self._lock = threading.Lock()
+
+    def note(self, sample: Sample) -> None:
+        """Look at one more request; every second one costs a predict. Does nothing while it looks already."""
+        if self.verdict is not None or sample.prepared.key is None or not self._lock.acquire(blocking=False):
+            return
+        try:
+            former, self._waiting = self._waiting, sample
+            if (
+                former is not None
+                and former.prepared.key == sample.prepared.key
+                and former.body != sample.body
+            ):
+                self._waiting = None
+                self._try([former, sample])
+        finally:
+            self._lock.release()
+
+    def _try(self, samples: Sequence[Sample]) -> None:
+        started = time.perf_counter()
+        try:
+            predictions = self._predict([sample.prepared for sample in samples])
+        except BaseException:  # noqa: BLE001 - each of them was predicted alone
+            self.verdict = Batching(False, "it fails on requests together that it answers alone")
+            return
+        self._together.append(time.perf_counter() - started)
+        self._alone += [sample.seconds for sample in samples]
+        self._working += [sample.working_seconds for sample in samples]
+        pieces = split(predictions, [sample.prepared.rows for sample in samples])
+        if pieces is None:
+            self.verdict = Batching(False, "its answers have not one item per row")
+        elif not equal(pieces, [sample.predictions for sample in samples], self._rtol):
+            self.verdict = Batching(False, "it answers requests differently when they are together")
+        else:
+            self._trials += 1
+            if self._trials == ENOUGH_TRIALS:
+                self.verdict = self._judged()
+
+    def _judged(self) -> Batching:
+        alone, together = fmean(self._alone), fmean(self._together)
+        if sum(self._working) < WAITS_BELOW * sum(self._alone):
+            if together > WAITING_MOST * alone:
+                return Batching(False, "it waits for each row, and threads wait side by side")
+        elif together > 2 * WORKING_MOST * alone:
+            return Batching(False, "it takes longer on requests together than alone")
+        return Batching(True, f"{ENOUGH_TRIALS} predicts of requests together equalled those alone")

@@ -1,0 +1,192 @@
+"""Requests travel to a worker, and its answers back, as they were meant, whatever anyone put into them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core import exchange
+from router.core.bins import ScoreCounts
+from router.core.exchange import Batch
+from router.core.frames import Frame, FrameDecoder, encode_frame
+from router.core.wire import WireRefused
+from router.core.work import Answer, Query, Verdict
+
+text = st.text(st.characters(exclude_categories=["Cs"]))
+names = st.text(st.characters().filter(str.isprintable), max_size=256)
+counts = st.integers(0, 2**40)
+
+
+def sent(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> Frame:
+    """The frame as the other side sees it."""
+    (frame,) = FrameDecoder().feed(b"".join(encode_frame(header, bodies)))
+    return frame
+
+
+score_counts = st.builds(
+    ScoreCounts,
+    st.lists(counts, min_size=5, max_size=5).map(tuple),
+    st.floats(0, allow_infinity=False),
+    st.floats(0, allow_infinity=False),
+    *[counts] * 4,
+)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    places = draw(st.lists(st.integers(0, 1000), min_size=1, max_size=5, unique=True))
+    seconds, scores = draw(st.floats(0, 1e6)), draw(st.none() | score_counts)
+    answers = [
+        Answer(
+            verdict=draw(st.sampled_from(Verdict)),
+            status=draw(st.integers(200, 599)),
+            body=draw(st.binary()),
+            content_type=draw(names),
+            rows=draw(counts),
+            predict_seconds=seconds,
+            scores=scores if first else None,
+            answer_rows=draw(st.none() | counts),
+            nan_only=draw(st.booleans()),
+        )
+        for first in (True, *[False] * (len(places) - 1))
+    ]
+    return Batch(draw(st.integers(0, 2**40)), tuple(places), tuple(answers))
+
+
+@given(batches())
+def test_answers_arrive_as_they_were_sent(batch: Batch) -> None:
+    assert exchange.batch_of(sent(*exchange.answers_frame(batch)), bins=5) == batch
+
+
+@given(st.lists(st.builds(Query, st.binary(), st.none() | text, st.none() | counts), max_size=5))
+def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
+    assert exchange.queries_of(sent(*exchange.predict_frame(1, queries))) == queries
+
+
+@given(st.lists(st.builds(Query, st.binary(), st.none() | st.text()), min_size=1, max_size=3))
+def test_no_content_type_keeps_a_frame_from_being_sent(queries: list[Query]) -> None:
+    """One caller's header must not cost the worker, nor the requests beside it."""
+    received = exchange.queries_of(sent(*exchange.predict_frame(1, queries)))
+
+    assert [query.body for query in received] == [query.body for query in queries]
+
+
+def test_header_bytes_that_are_not_utf_8_become_question_marks() -> None:
+    """The media type before them still counts."""
+    raw = b"application/json; charset=\xff".decode("utf-8", "surrogateescape")
+
+    (query,) = exchange.queries_of(sent(*exchange.predict_frame(1, [Query(b"{}", raw)])))
+
+    assert query.content_type == "application/json; charset=?"
+
+
+@pytest.mark.parametrize("sum_", [math.inf, math.nan])
+def test_why_a_sum_of_scores_must_be_finite(sum_: float) -> None:
+    """It would arrive as None, and the worker would be ended for it: bins keeps it finite."""
+    scores = ScoreCounts((1,), positive_sum=sum_)
+    answer = Answer(Verdict.OK, 200, b"", "application/json", 1, 0.0, scores)
+    frame = sent(*exchange.answers_frame(Batch(1, (0,), (answer,))))
+
+    with pytest.raises(WireRefused):
+        exchange.batch_of(frame, bins=1)
+
+
+SCORES = {
+    "bins": [1, 0],
+    "positive_sum": 0.5,
+    "negative_sum": 0,
+    "nan": 0,
+    "inf": 0,
+    "non_numeric": 0,
+    "out_of_range": 0,
+}
+ANSWERS = {
+    "op": "answers",
+    "seq": 1,
+    "i": [0, 3],
+    "verdict": ["ok", "client_error"],
+    "status": [200, 400],
+    "content_type": ["application/json", "text/plain"],
+    "rows": [1, 0],
+    "answer_rows": [1, None],
+    "nan_only": [False, False],
+    "predict_seconds": 0.5,
+    "scores": SCORES,
+}
+BODIES = [b"{}", b"no"]
+ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
+"""What hostile code may put where something else belongs."""
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("op", "ready"),
+        *[("seq", value) for value in ("0", None, 1.0, True)],
+        *[("i", value) for value in (0, None, [], [0], [0, 0], [0, 1, 2], ["0", 1], [0.0, 1], [True, 2])],
+        *[("verdict", value) for value in ("ok", ["ok"], ["fine", "ok"], [[], "ok"], ["ok"] * 3)],
+        *[("status", [value, 200]) for value in ("200", 99, 101, 600, 99999, 200.0, True, None)],
+        *[
+            ("content_type", [value, "text/plain"])
+            for value in (7, None, "text/html\r\nX-Evil: 1", "a\0", "a" * 257, [])
+        ],
+        *[("rows", [0, value]) for value in (-1, "x", 1.0, True, None)],
+        *[("answer_rows", [value, None]) for value in (-1, "x", 1.0, True)],
+        *[("nan_only", [value, False]) for value in (0, None, "x")],
+        *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],
+        *[(name, [value]) for name in ("rows", "status", "answer_rows", "nan_only") for value in (0, 200)],
+        ("scores", []),
+        ("scores", {}),
+    ],
+)
+def test_answers_with_an_odd_field_are_refused(field: str, value: Any) -> None:
+    exchange.batch_of(sent(ANSWERS, BODIES), bins=2)
+
+    with pytest.raises(WireRefused):
+        exchange.batch_of(sent({**ANSWERS, field: value}, BODIES), bins=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("bins", value) for value in ([1], [1, 2, 3], [-1, 2], [1.0, 2], ["1", "2"], "12", None)],
+        *[(name, value) for name in ("positive_sum", "negative_sum") for value in (-0.5, None, "1", True)],
+        *[
+            (name, value)
+            for name in ("nan", "inf", "non_numeric", "out_of_range")
+            for value in (-1, None, 0.5, True, "1")
+        ],
+    ],
+)
+def test_answers_with_odd_counts_of_scores_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(WireRefused):
+        exchange.batch_of(sent({**ANSWERS, "scores": {**SCORES, field: value}}, BODIES), bins=2)
+
+
+def test_scores_that_nobody_counts_are_refused() -> None:
+    with pytest.raises(WireRefused):
+        exchange.batch_of(sent(ANSWERS, BODIES), bins=None)
+
+
+@pytest.mark.parametrize("bodies", [[], [b"{}"], [b"{}"] * 3])
+def test_each_answer_has_one_body(bodies: list[bytes]) -> None:
+    with pytest.raises(WireRefused):
+        exchange.batch_of(sent(ANSWERS, bodies), bins=2)
+
+
+json_values = st.recursive(
+    st.sampled_from(ODD) | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(sorted(ANSWERS)), json_values, st.sampled_from([None, 2]))
+def test_answers_are_read_or_refused_and_nothing_else(field: str, value: Any, bins: int | None) -> None:
+    with suppress(WireRefused):
+        batch = exchange.batch_of(Frame({**ANSWERS, field: value}, (b"{}", b"no")), bins)
+        assert all(answer.rows >= 0 and answer.predict_seconds >= 0 for answer in batch.answers)
