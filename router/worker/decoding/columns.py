@@ -1,0 +1,165 @@
+"""Versions whose signature names columns of plain scalars."""
+
+from collections.abc import Callable, Sequence
+from itertools import compress
+from operator import itemgetter
+from typing import Any
+
+from mlflow.types import DataType, Schema
+
+from router.worker.decoding.envelope import SCALARS
+from router.worker.decoding.layout import Kind, Layout, Lines, Rows
+from router.worker.decoding.parts import Reader
+from router.worker.decoding.sheets import Sheet, records, split_sheet
+
+_KINDS = {
+    DataType.string: Kind.TEXT,
+    DataType.boolean: Kind.BOOLEAN,
+    DataType.integer: Kind.INTEGER,
+    DataType.long: Kind.LONG,
+    DataType.float: Kind.FLOAT,
+    DataType.double: Kind.DOUBLE,
+}
+_ORDERS = 64  # orders of columns remembered: callers invent them
+
+
+def column_readers(schema: Schema) -> dict[str, Reader] | str:
+    """Readers by format, or why there are none."""
+    types = schema.input_types()
+    if not all(type(kind) is DataType and kind in _KINDS for kind in types):
+        return "its signature has columns other than text, numbers and booleans"
+    if not schema.has_input_names():
+        return "its signature has columns without names"
+    if len(set(schema.input_names())) != len(types):
+        return "its signature names a column twice"
+    columns = _Columns(schema)
+    return {
+        "dataframe_split": columns.split,
+        "dataframe_records": columns.records,
+        "inputs": columns.tensors,
+        "instances": columns.tensors,
+    }
+
+
+class _Columns:
+    def __init__(self, schema: Schema) -> None:
+        self._names: list[str] = schema.input_names()
+        self._known = frozenset(self._names)
+        self._required = frozenset(schema.required_input_names())
+        self._kinds = [_KINDS[kind] for kind in schema.input_types()]
+        self._layouts: dict[frozenset[str], Layout] = {}
+        self._orders: dict[tuple[str, ...], tuple[Layout, Callable[[Rows], Rows], list[int]] | None] = {}
+        self._full = self._layout(self._known)
+
+    def split(self, value: Any) -> Lines | None:
+        """`dataframe_split`."""
+        return None if (sheet := split_sheet(value)) is None else self._sheet(sheet)
+
+    def records(self, value: Any) -> Lines | None:
+        """`dataframe_records`."""
+        if (found := records(value)) is None:
+            return None
+        if self._known.isdisjoint(found[0]):
+            return None
+        present = self._known.intersection(found[0])
+        if not self._required <= present:
+            return None
+        layout = self._layout(present)
+        optional = self._known - present
+        strangers: set[type] = set()
+        for record in found:
+            if optional and not optional.isdisjoint(record):
+                return None
+            if len(record) != len(present):
+                strangers.update(map(type, record.values()))
+        if not strangers <= SCALARS:
+            return None
+        pick = self._pick([name for name in self._names if name in present])
+        return self._checked(layout, [pick(record) for record in found])
+
+    def tensors(self, value: Any) -> Lines | None:
+        """`inputs` and `instances`: a mapping of columns, a list of objects, or the one column by itself."""
+        lines: Rows
+        if type(value) is list and value and type(value[0]) is dict:
+            if (found := records(value)) is None:
+                return None
+            present = frozenset(found[0])
+            if any(record.keys() != present for record in found):
+                return None
+            pick = self._pick([name for name in self._names if name in present])
+            lines = [pick(record) for record in found]
+        else:
+            if type(value) is list and len(self._names) == 1:
+                value = {self._names[0]: value}
+            if type(value) is not dict:
+                return None
+            present = frozenset(value)
+            columns = [value[name] for name in self._names if name in present]
+            if not columns or set(map(type, columns)) != {list}:
+                return None
+            lines = list(zip(*columns, strict=True))
+        if not self._required <= present <= self._known or not lines:
+            return None
+        layout = self._layout(present)
+        part = self._checked(layout, lines)
+        return part if part is not None and _arrays_keep(layout, lines) else None
+
+    def _sheet(self, sheet: Sheet) -> Lines | None:
+        if sheet.names in self._orders:
+            order = self._orders[sheet.names]
+        else:
+            order = self._order(sheet.names)
+            if len(self._orders) < _ORDERS:
+                self._orders[sheet.names] = order
+        if order is None:
+            return None
+        layout, pick, strangers = order
+        for i in strangers:
+            if not SCALARS.issuperset(type(line[i]) for line in sheet.lines):
+                return None
+        lines = pick(sheet.lines)
+        return Lines(layout, lines, sheet.index, sheet.counted) if layout.holds(lines) else None
+
+    def _order(self, names: tuple[str, ...]) -> tuple[Layout, Callable[[Rows], Rows], list[int]] | None:
+        present = self._known.intersection(names)
+        if not self._required <= present or not present:
+            return None
+        wanted = [name for name in self._names if name in present]
+        layout = self._layout(present)
+        if wanted == list(names):
+            return layout, _as_they_are, []
+        places = [names.index(name) for name in wanted]
+        strangers = list(compress(range(len(names)), (name not in present for name in names)))
+        pick: Callable[[Any], Sequence[Any]] = self._pick(places)
+        return layout, lambda lines: [pick(line) for line in lines], strangers
+
+    def _layout(self, present: frozenset[str]) -> Layout:
+        if (layout := self._layouts.get(present)) is None:
+            chosen = [(n, k) for n, k in zip(self._names, self._kinds, strict=True) if n in present]
+            layout = Layout([name for name, _ in chosen], [kind for _, kind in chosen])
+            if len(self._layouts) < _ORDERS:
+                self._layouts[present] = layout
+        return layout
+
+    @staticmethod
+    def _pick(keys: Sequence[Any]) -> Callable[[Any], Sequence[Any]]:
+        if len(keys) == 1:
+            (key,) = keys
+            return lambda line: (line[key],)
+        return itemgetter(*keys)
+
+    @staticmethod
+    def _checked(layout: Layout, lines: Rows) -> Lines | None:
+        return Lines(layout, lines) if layout.holds(lines) else None
+
+
+def _as_they_are(lines: Rows) -> Rows:
+    return lines
+
+
+def _arrays_keep(layout: Layout, lines: Rows) -> bool:
+    # MLflow makes numpy texts of these columns first: None becomes "None" and a last NUL is lost.
+    for i, kind in enumerate(layout.kinds):
+        if kind is Kind.TEXT and any(line[i] is None or line[i].endswith("\0") for line in lines):
+            return False
+    return True
