@@ -116,7 +116,7 @@ def _alias(alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
 def _batching(workers: Sequence[Servable]) -> dict[str, Any] | None:
     """As the workers say now; of several, as the one that shares no predicts: it may learn later."""
     told = min((worker.batching for worker in workers), key=lambda one: one.merges, default=None)
-    return told and {"on": told.merges, "why": told.why}
+    return {"on": told.merges, "why": told.why} if told else None
 
 
 def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:

@@ -79,10 +79,11 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """Whether a version's requests share predicts, and why."""
+    """Whether a version's requests share predicts."""
 
     merges: bool
     why: str
+    """A sentence for the operator, without its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,5 +102,5 @@ class VersionInfo:
     """The scores being counted; None when nothing is."""
     note: str = ""
     """One sentence for the operator, such as which key to set; empty when there is nothing to say."""
-    batching: Batching = Batching(False, "not looked at yet")
+    batching: Batching = Batching(merges=False, why="not looked at yet")
     """As it was when the version became READY."""

@@ -9,7 +9,7 @@ from router.core.events import Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.relief import Relief, is_stuck
 from router.core.request_events import Predicted
-from router.core.work import Answer, LoadSpec, Query, VersionInfo
+from router.core.work import LoadSpec, Query, VersionInfo
 from router.errors import NotReady, Overloaded, WorkerDied
 from router.serving.crew import Crew
 from router.serving.ports import Limits, Loader, Servable

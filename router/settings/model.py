@@ -91,9 +91,9 @@ class ModelSettings(BaseModel):
     threads: Annotated[int | None, Field(ge=1, le=256), COLD] = None
     """Predicts side by side in a worker while its requests do not share them. Unset: processors + 4, 32 at
     most, as MLflow's server."""
-    batching: Annotated[
-        bool, PlainValidator(_batching), WithJsonSchema({"enum": ["auto", "off"]}), HOT
-    ] = Field(default=True, json_schema_extra={"default": "auto"})
+    batching: Annotated[bool, PlainValidator(_batching), WithJsonSchema({"enum": ["auto", "off"]}), HOT] = (
+        Field(default=True, json_schema_extra={"default": "auto"})
+    )
     """auto: requests that wait together share one predict, once a version is seen to treat each row by
     itself. off: every request has a predict of its own."""
     batching_rtol: Annotated[float, Field(ge=0, le=0.1), HOT] = 1e-9

@@ -153,16 +153,16 @@ class Earning:
         try:
             predictions = self._predict([sample.prepared for sample in samples])
         except BaseException:  # noqa: BLE001 - each of them was predicted alone
-            self.verdict = Batching(False, "it fails on requests together that it answers alone")
+            self.verdict = Batching(merges=False, why="it fails on requests together that it answers alone")
             return
         self._together.append(time.perf_counter() - started)
         self._alone += [sample.seconds for sample in samples]
         self._working += [sample.working_seconds for sample in samples]
         pieces = split(predictions, [sample.prepared.rows for sample in samples])
         if pieces is None:
-            self.verdict = Batching(False, "its answers have not one item per row")
+            self.verdict = Batching(merges=False, why="its answers have not one item per row")
         elif not equal(pieces, [sample.predictions for sample in samples], self._rtol):
-            self.verdict = Batching(False, "it answers requests differently when they are together")
+            self.verdict = Batching(merges=False, why="it answers requests together differently")
         else:
             self._trials += 1
             if self._trials == ENOUGH_TRIALS:
@@ -172,7 +172,7 @@ class Earning:
         alone, together = fmean(self._alone), fmean(self._together)
         if sum(self._working) < WAITS_BELOW * sum(self._alone):
             if together > WAITING_MOST * alone:
-                return Batching(False, "it waits for each row, and threads wait side by side")
+                return Batching(merges=False, why="it waits for each row, and threads wait side by side")
         elif together > 2 * WORKING_MOST * alone:
-            return Batching(False, "it takes longer on requests together than alone")
-        return Batching(True, f"{ENOUGH_TRIALS} predicts of requests together equalled those alone")
+            return Batching(merges=False, why="it takes longer on requests together than alone")
+        return Batching(merges=True, why=f"{ENOUGH_TRIALS} predicts of requests together equalled lone ones")

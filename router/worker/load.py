@@ -54,7 +54,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
         phase_seconds=phase_seconds,
         scores=scorer.scores,
         note=" ".join(filter(None, (warmth.note, scores_note))),
-        batching=batching or Batching(False, "its requests have yet to show that they may share predicts"),
+        batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
     )
     earning = None if batching else Earning(scorer.together_alike, spec.rtol)
     return Loaded(scorer, info, earning)
@@ -63,7 +63,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
 def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batching | None:
     """Whether requests share predicts, as far as is known without any; None: it is to be earned."""
     if not spec.batches:
-        return Batching(False, "it is switched off")
+        return Batching(merges=False, why="it is switched off")
     if example is None or example.key is None:
         return None
     table = scorer.preparer.table([example])
@@ -71,8 +71,8 @@ def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batch
     if shown is None:
         return None
     if shown:
-        return Batching(True, "the rows of its input example are predicted alike together and apart")
-    return Batching(False, "it predicts the rows of its input example differently when they are together")
+        return Batching(merges=True, why="its input example is predicted alike together and apart")
+    return Batching(merges=False, why="its input example is predicted differently together and apart")
 
 
 @contextmanager

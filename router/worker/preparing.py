@@ -17,7 +17,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
 
 from router.core.work import Query
-from router.worker.decoding import Decoder, Part, compile_decoder
+from router.worker.decoding import Part, compile_decoder
 from router.worker.refusals import JSON
 
 _MARK = "handed over"
@@ -47,7 +47,7 @@ class Prepared:
     """What the compiled decoder made of it; None when MLflow's code decoded it."""
     data: Any = None
     """What MLflow's code made of it."""
-    params: Mapping[str, Any] | None = None
+    params: dict[str, Any] | None = None
     """Of predict, where the version takes any."""
     wrapped: bool = True
     """Whether the answer stands under `predictions`."""
@@ -158,4 +158,3 @@ def _key(data: Any, params: Any) -> Hashable | None:
     if isinstance(data, np.ndarray) and data.ndim and data.dtype.kind in "biuf":
         return (data.dtype.str, data.shape[1:], said)
     return None
-

@@ -1,4 +1,4 @@
-"""One request, or many that share a predict, from bytes to answers. Raises nothing, whatever the version does."""
+"""One request, or many that share a predict, from bytes to answers, whatever the version does."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +16,8 @@ from mlflow.pyfunc.scoring_server import InvocationsResponse, unwrapped_predicti
 from router.core.bins import ScoreSpec
 from router.core.work import Answer, Query, Verdict
 from router.worker.complaints import Complaints
-from router.worker.encoding import encode, split
-from router.worker.decoding import predict_function
+from router.worker.encoding import encode, encode_each, split
+from router.worker.predicting import predict_function
 from router.worker.preparing import NotEnforced, Prepared, Preparer, TooManyRows
 from router.worker.refusals import JSON, MESSAGE_CHARACTERS, refusal
 from router.worker.scores import count
@@ -36,7 +36,7 @@ class Predicted:
 
 
 class Scorer:
-    """Answers requests with one loaded version. Safe to use from several threads, as far as the version is."""
+    """Answers requests with one loaded version; in several threads, as far as the version can."""
 
     def __init__(self, model: PyFuncModel, complaints: Complaints) -> None:
         self.scores: ScoreSpec | None = None
@@ -112,35 +112,41 @@ class Scorer:
             if isinstance(prepared, Answer):
                 yield (place,), (prepared,)
             else:
-                groups.setdefault((prepared.key, prepared.key is None and place), []).append((place, prepared))
+                groups.setdefault((prepared.key, prepared.key is None and place), []).append(
+                    (place, prepared)
+                )
         for group in groups.values():
             yield from self._shared(group)
 
     def _shared(self, group: list[tuple[int, Prepared]]) -> Iterator[Placed]:
-        prepared = [one for _, one in group]
-        if len(group) > 1:
-            predicted = self.predict(prepared)
-            pieces = None if predicted.failure else split(predicted.predictions, [one.rows for one in prepared])
-            if pieces is not None:
-                yield [place for place, _ in group], self._pieces(prepared, pieces, predicted)
-                return
-        for place, one in group:  # one of them spoiled it, or there is but one
+        if len(group) > 1 and (answers := self._by_one_predict([one for _, one in group])):
+            yield [place for place, _ in group], answers
+            return
+        for place, one in group:  # one of them spoiled it for all, or there is but one
             yield (place,), (self.alone(one),)
 
-    def _pieces(
-        self, prepared: list[Prepared], pieces: list[Any], predicted: Predicted
-    ) -> list[Answer]:
+    def _by_one_predict(self, prepared: list[Prepared]) -> list[Answer] | None:
+        """Their answers; None when they have to be asked one by one, to see which of them is at fault."""
+        predicted = self.predict(prepared)
+        if predicted.failure is not None:
+            return None
+        predictions, rows = predicted.predictions, [one.rows for one in prepared]
+        try:
+            bodies = encode_each(predictions, rows)
+        except BaseException:  # noqa: BLE001 - it runs code of what the version answered
+            return None
+        if bodies is None:
+            return None
+        counts = count(predictions, self.scores) if self.scores else None
+        nan_only = [False] * len(rows)
+        if counts is not None and counts.nan and self.scores:
+            pieces = split(predictions, rows) or []
+            nan_only = [count(piece, self.scores).all_nan for piece in pieces]
         answers = [
-            self._encoded(one, piece, predicted.seconds) for one, piece in zip(prepared, pieces, strict=True)
+            Answer(Verdict.OK, 200, body, JSON, asked, predicted.seconds, None, asked, only)
+            for body, asked, only in zip(bodies, rows, nan_only, strict=True)
         ]
-        if self.scores is not None:
-            counts = count(predicted.predictions, self.scores)
-            if counts.nan:
-                answers = [
-                    replace(answer, nan_only=count(piece, self.scores).all_nan)
-                    for answer, piece in zip(answers, pieces, strict=True)
-                ]
-            answers[0] = replace(answers[0], scores=counts)
+        answers[0] = replace(answers[0], scores=counts)
         return answers
 
     def _encoded(self, prepared: Prepared, predictions: Any, seconds: float) -> Answer:

@@ -44,7 +44,7 @@ def warm_up(scorer: Scorer, model: PyFuncModel, directory: str) -> Warmth:
         raise predicted.failure
     if scorer.told(prepared, predicted).verdict is not Verdict.OK:
         raise ValueError("the answer to its input example cannot be written as JSON")
-    return Warmth(True, predicted.predictions, prepared)
+    return Warmth(warm=True, predictions=predicted.predictions, prepared=prepared)
 
 
 def _serving_input(model: PyFuncModel, directory: str) -> bytes | None:

@@ -68,9 +68,9 @@ def test_nothing_is_refused_before_anything_is_known() -> None:
 def test_one_endless_request_in_five_moves_what_is_typical_by_nothing(usual: list[float]) -> None:
     admission = Admission()
     for seconds in usual:
-        admission.learn(seconds, 1, 100)
+        admission.learn(seconds, [1], [100])
     for _ in range(8):
-        admission.learn(60.0, 1, 100)
+        admission.learn(60.0, [1], [100])
     assert admission.typical_seconds <= 0.01
     assert 0.001 <= admission.fastest_seconds <= min(usual)
 

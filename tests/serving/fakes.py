@@ -12,6 +12,7 @@ from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, Version
 from router.errors import FetchFailed, LoadFailed, RegistryUnavailable
 
 T = TypeVar("T")
+MERGES = Batching(merges=True, why="a fake")
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, None)
 
@@ -69,7 +70,7 @@ class FakeWorld:
     aspired: dict[str, dict[Alias, VersionId]] = field(default_factory=dict)
     registry_down: bool = False
     held: bool = False
-    batching: Batching = Batching(True, "a fake")
+    batching: Batching = MERGES
     threads: int = 1
     load_seconds: float = 0.01
     """What workers say their load took; it takes none of it."""

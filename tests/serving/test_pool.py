@@ -51,7 +51,9 @@ def ask(pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = 
     return pool.submit(Query(body, None), PRODUCTION, expires_at, waits=waits)
 
 
-async def running(pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = True) -> tickets.Ticket:
+async def running(
+    pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = True
+) -> tickets.Ticket:
     """A request that a worker has, not only the queue: requests of one turn of the loop share a frame."""
     ticket = ask(pool, body, seconds, waits=waits)
     await asyncio.sleep(0)
@@ -152,7 +154,7 @@ async def test_a_frame_holds_no_more_rows_than_may_share_a_predict(
 @pytest.fixture
 def threaded(world: FakeWorld) -> None:
     """Workers that predict three requests side by side, and none together."""
-    world.batching, world.threads = Batching(False, "a fake"), 3
+    world.batching, world.threads = Batching(merges=False, why="a fake"), 3
 
 
 @pytest.mark.usefixtures("threaded")

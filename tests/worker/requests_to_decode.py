@@ -144,7 +144,9 @@ def formats(draw: Any, name: str, *, plain: bool) -> dict[str, Any]:
             return {key: tensor(draw, schema.inputs[0], rows, plain=plain)}
         by_name = {spec.name: tensor(draw, spec, rows, plain=plain) for spec in schema.inputs}
         if key == "instances" and draw(st.booleans()):
-            return {key: [dict(zip(by_name, row, strict=True)) for row in zip(*by_name.values(), strict=True)]}
+            return {
+                key: [dict(zip(by_name, row, strict=True)) for row in zip(*by_name.values(), strict=True)]
+            }
         return {key: by_name}
     names, rows_ = draw(tables(schema, plain=plain))
     kind = draw(st.sampled_from(["split", "split", "records", "records", "columns", "list", "items"]))

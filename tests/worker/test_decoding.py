@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from router.worker.decoding import CompiledDecoder, compile_decoder
 from tests.conftest import Figure

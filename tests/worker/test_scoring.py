@@ -232,7 +232,7 @@ def test_a_request_of_more_rows_than_allowed_is_refused_before_it_is_predicted(
     answer = scorer.answer(replace(query, max_rows=rows - 1))
 
     assert (answer.status, answer.verdict, answer.rows) == (413, Verdict.CLIENT_ERROR, 0)
-    assert not scorer.trip.reached
+    assert answer.predict_seconds == 0.0
     assert json.loads(answer.body)["message"] == (
         f"Invalid input: {rows} rows are more than one request may have, {rows - 1}."
     )
