@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -169,7 +169,7 @@ class Earning:
                 self.verdict = self._judged()
 
     def _judged(self) -> Batching:
-        alone, together = fmean(self._alone), fmean(self._together)
+        alone, together = median(self._alone), median(self._together)
         if sum(self._working) < WAITS_BELOW * sum(self._alone):
             if together > WAITING_MOST * alone:
                 return Batching(merges=False, why="it waits for each row, and threads wait side by side")

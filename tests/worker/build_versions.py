@@ -131,6 +131,20 @@ class Scripted(PythonModel):
         return eval(self.answer, {"data": model_input, "params": params, "np": np, "pd": pd})
 
 
+SHARING = {
+    "counts_rows": "[float(len(data))] * len(data)",
+    "centres": "[float(len(t)) - data['text'].str.len().mean() for t in data['text']]",
+    "answers_once": "[float(data['text'].str.len().sum())]",
+    "refuses_many": "[0.5] if len(data) == 1 else [][0]",
+    "mutates": "data.pop('text').str.len().astype(float).tolist()",
+    "waits_once": "__import__('time').sleep(0.02) or [float(len(t)) for t in data['text']]",
+    "waits_per_row": "[__import__('time').sleep(0.02) or float(len(t)) for t in data['text']]",
+    "not_a_number": "[float('nan') if 'nan' in t else 0.5 for t in data['text']]",
+    "poisoned": "[1 / (0 if 'poison' in t else len(t)) for t in data['text']]",
+}
+"""Versions without signature and example that treat rows in one way each."""
+
+
 class FromCode(PythonModel):
     """Answers with what a module that the version ships says."""
 
@@ -200,6 +214,15 @@ def main() -> None:
     ):
         save(name, FromCode(module), code_paths=code(name, files))
     save("hinted", Hinted())
+    for name, answer in SHARING.items():
+        save(name, Scripted(answer=answer))
+    for name in ("counts_rows", "centres"):
+        save(
+            f"{name}_with_example",
+            Scripted(answer=SHARING[name]),
+            signature=infer_signature(texts, np.array([0.1])),
+            input_example=texts,
+        )
     columns = Schema(
         [
             ColSpec(DataType.double, "d"),
