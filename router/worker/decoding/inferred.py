@@ -78,7 +78,7 @@ def _kind(values: Sequence[Any]) -> Kind | None:
     if not types <= _NUMBERS:
         return None
     # Past 64 bits orjson reads an integer as a float, which pandas would not have.
-    if not all(value is None or -_LONG <= value < _LONG for value in values):
+    if not all(value is None or -_LONG < value < _LONG for value in values):
         return None
     return Kind.LONG if types == {int} else Kind.DOUBLE
 
@@ -122,6 +122,6 @@ def _array(values: list[Any]) -> Any:
     types = set(map(type, cells))
     if types == {str} or types == {bool}:
         return np.array(values)
-    if not types <= {float, int} or not all(-_LONG <= value < _LONG for value in cells):
+    if not types <= {float, int} or not all(-_LONG < value < _LONG for value in cells):
         return None
     return np.array(values)
