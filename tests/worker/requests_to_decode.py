@@ -29,6 +29,8 @@ SCHEMAS: dict[str, Schema | None] = {
     "long": Schema([ColSpec("long", "l"), ColSpec("long", "k", required=False)]),
     "narrow": Schema([ColSpec("float", "f"), ColSpec("integer", "i")]),
     "unnamed": Schema([ColSpec("string")]),
+    "unnamed_number": Schema([ColSpec("double")]),
+    "nameless": Schema([ColSpec("string"), ColSpec("long")]),
     "dated": Schema([ColSpec("datetime", "t"), ColSpec("string", "s")]),
     "tensor": Schema([TensorSpec(np.dtype("float64"), (-1, 3))]),
     "tensor32": Schema([TensorSpec(np.dtype("float32"), (-1, -1))]),
@@ -146,6 +148,11 @@ def formats(draw: Any, name: str, *, plain: bool) -> dict[str, Any]:
     schema = SCHEMAS[name]
     if schema is not None and schema.is_tensor_spec() and (plain or draw(st.integers(0, 7))):
         return _tensors(draw, schema, plain=plain)
+    if name.startswith("unnamed") and (plain or draw(st.booleans())):
+        cells = st.lists(
+            PLAIN[DataType.string if name == "unnamed" else DataType.double], min_size=1, max_size=4
+        )
+        return {draw(st.sampled_from(["inputs", "instances"])): draw(cells if plain else st.lists(ODD))}
     names, rows = draw(tables(schema, plain=plain))
     kind = draw(st.sampled_from(["split", "split", "records", "records", "columns", "list", "items"]))
     if kind == "split":

@@ -17,8 +17,8 @@ from tests.worker.mlflow_itself import NOTHING, assert_same, version_with
 from tests.worker.mlflow_itself import given as given_by_mlflow
 from tests.worker.requests_to_decode import PARAMS, SCHEMAS, Generated, requests
 
-DECODED = [name for name in SCHEMAS if name not in ("dated", "unnamed")]
-EXAMPLES = int(os.environ.get("EXAMPLES", "2000"))
+DECODED = [name for name in SCHEMAS if name not in ("dated", "nameless")]
+EXAMPLES = int(os.environ.get("EXAMPLES", "1600"))
 LONG = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -133,13 +133,13 @@ def test_each_request_has_default_params_of_its_own() -> None:
     assert params != decoder.params == {"scale": 1.0, "words": ["a", "b"]}
 
 
-@pytest.mark.parametrize("name", ["dated", "unnamed"])
+@pytest.mark.parametrize("name", ["dated", "nameless"])
 def test_a_version_without_a_fast_path_says_why(name: str) -> None:
     """The reason ends a sentence for the operator."""
     decoder, why = compile_decoder(version_with(SCHEMAS[name])[0])
 
     assert decoder is None
-    assert why.startswith("its signature has columns")
+    assert why.startswith("its signature has ")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +165,7 @@ def test_no_bytes_make_a_decoder_raise(name: str, body: bytes) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_fifty_thousand_requests_are_decoded_as_by_mlflow(figure: Figure) -> None:
     """And nine of ten plain ones take the fast path, whatever the signature."""
     total: Counter[str] = Counter()
@@ -175,7 +176,7 @@ def test_fifty_thousand_requests_are_decoded_as_by_mlflow(figure: Figure) -> Non
             {"plain": plain.total(), "fast": plain[True], "odd": odd.total(), "odd and fast": odd[True]}
         )
     figure(f"0 differences in {total['plain'] + total['odd']} requests: {dict(total)}")
-    assert total["plain"] + total["odd"] >= 28 * EXAMPLES
+    assert total["plain"] + total["odd"] >= 32 * EXAMPLES
 
 
 def fast_of(name: str, *, plain: bool) -> Counter[bool]:
