@@ -29,6 +29,8 @@ SCHEMAS: dict[str, Schema | None] = {
     "long": Schema([ColSpec("long", "l"), ColSpec("long", "k", required=False)]),
     "narrow": Schema([ColSpec("float", "f"), ColSpec("integer", "i")]),
     "unnamed": Schema([ColSpec("string")]),
+    "unnamed_number": Schema([ColSpec("double")]),
+    "nameless": Schema([ColSpec("string"), ColSpec("long")]),
     "dated": Schema([ColSpec("datetime", "t"), ColSpec("string", "s")]),
     "tensor": Schema([TensorSpec(np.dtype("float64"), (-1, 3))]),
     "tensor32": Schema([TensorSpec(np.dtype("float32"), (-1, -1))]),
@@ -60,7 +62,7 @@ PLAIN: dict[DataType, st.SearchStrategy[Any]] = {
     DataType.integer: st.integers(-(2**31), 2**31 - 1),
     DataType.long: st.integers(-(2**63), 2**63 - 1),
     DataType.float: st.floats(-1e9, 1e9),
-    DataType.double: st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53),
+    DataType.double: st.floats(-1e18, 1e18) | st.integers(-(2**53), 2**53),
     DataType.datetime: st.just("2026-01-02"),
 }
 ODD: st.SearchStrategy[Any] = st.one_of(
@@ -72,10 +74,18 @@ ODD: st.SearchStrategy[Any] = st.one_of(
     ),
     st.sampled_from([0.5, -0.0, 1.0, 3.5, 1e300, 5e-324, 3.4028236e38, 16777217.0, 1e19, -1e19]),
     st.sampled_from(["", "a", "12", "1.5", "nan", "NaN", "a\0", "\0", "\ud800", "é\U0001f600", "2026-01-02"]),
+    st.floats(allow_nan=False, allow_infinity=False),
     st.just(float("nan")),
     st.just(float("inf")),
     st.sampled_from([[], {}, [1], [[1.5]], {"a": 1}, [None], ["x"]]),
 )
+EDGES: dict[type, st.SearchStrategy[Any]] = {
+    str: st.sampled_from(["", "a\0", "\0a", "12", "null", "\u2028", "x" * 300, None]),
+    bool: st.sampled_from([None, 0, 1, True]),
+    int: st.sampled_from([2**31 - 1, 2**31, -(2**63), 2**63 - 1, 2**63, 2**64 - 1, 2**53 + 1, 1.0, None]),
+    float: st.sampled_from([0, -0.0, 1e300, 2.0**63, 1e22, 5e-324, 2**53 + 1, 2**63, 2**64, True, None]),
+}
+"""Values that a column of such values may hold, or nearly."""
 NAMES = st.sampled_from(["a", "b", "0", "", "index", "columns", "d", "text", "é", "a\0"])
 
 
@@ -101,8 +111,9 @@ def tables(draw: Any, schema: Schema | None, *, plain: bool) -> tuple[list[str],
 
 def _spoil(draw: Any, names: list[str], columns: list[list[Any]], rows: int) -> None:
     for _ in range(draw(st.integers(0, 2))):
-        columns[draw(st.integers(0, len(columns) - 1))][draw(st.integers(0, rows - 1))] = draw(ODD)
-    if draw(st.integers(0, 4)) == 0:
+        column, row = columns[draw(st.integers(0, len(columns) - 1))], draw(st.integers(0, rows - 1))
+        column[row] = draw(EDGES.get(type(column[row]), ODD) if draw(st.integers(0, 3)) else ODD)
+    if draw(st.integers(0, 9)) == 0:
         place = draw(st.integers(0, len(columns) - 1))
         columns[place] = draw(st.lists(ODD, min_size=rows, max_size=rows))
     if draw(st.integers(0, 3)) == 0:
@@ -136,37 +147,18 @@ def formats(draw: Any, name: str, *, plain: bool) -> dict[str, Any]:
     """The outermost object of a request, with one format."""
     schema = SCHEMAS[name]
     if schema is not None and schema.is_tensor_spec() and (plain or draw(st.integers(0, 7))):
-        rows = draw(st.integers(1, 3))
-        key = draw(st.sampled_from(["inputs", "instances"]))
-        if not schema.has_input_names():
-            return {key: tensor(draw, schema.inputs[0], rows, plain=plain)}
-        if len(schema.inputs) == 1 and draw(st.booleans()):
-            return {key: tensor(draw, schema.inputs[0], rows, plain=plain)}
-        by_name = {spec.name: tensor(draw, spec, rows, plain=plain) for spec in schema.inputs}
-        if key == "instances" and draw(st.booleans()):
-            return {
-                key: [dict(zip(by_name, row, strict=True)) for row in zip(*by_name.values(), strict=True)]
-            }
-        return {key: by_name}
-    names, rows_ = draw(tables(schema, plain=plain))
+        return _tensors(draw, schema, plain=plain)
+    if name.startswith("unnamed") and (plain or draw(st.booleans())):
+        cells = st.lists(
+            PLAIN[DataType.string if name == "unnamed" else DataType.double], min_size=1, max_size=4
+        )
+        return {draw(st.sampled_from(["inputs", "instances"])): draw(cells if plain else st.lists(ODD))}
+    names, rows = draw(tables(schema, plain=plain))
     kind = draw(st.sampled_from(["split", "split", "records", "records", "columns", "list", "items"]))
-    key = draw(st.sampled_from(["inputs", "instances"]))
     if kind == "split":
-        split: dict[str, Any] = {"columns": names, "data": rows_}
-        if draw(st.integers(0, 2)) == 0:
-            labels = st.just(list(range(len(rows_)))) | st.lists(
-                st.integers(-9, 9), min_size=len(rows_), max_size=len(rows_)
-            )
-            split["index"] = draw(labels if plain else labels | st.lists(ODD, max_size=4) | ODD)
-        if not plain and draw(st.integers(0, 5)) == 0:
-            split.pop(draw(st.sampled_from(sorted(split))))
-        if not plain and draw(st.integers(0, 7)) == 0 and "columns" in split:
-            split["columns"] = draw(st.lists(ODD | NAMES, min_size=len(names), max_size=len(names)))
-        if not plain and draw(st.integers(0, 7)) == 0 and "data" in split:
-            split["data"] = [*split["data"], draw(st.lists(ODD, max_size=4))]
-        return {"dataframe_split": split}
+        return _split(draw, names, rows, plain=plain)
     if kind == "records":
-        found = [dict(zip(names, row, strict=True)) for row in rows_]
+        found = [dict(zip(names, row, strict=True)) for row in rows]
         if not plain and draw(st.integers(0, 3)) == 0:
             odd = draw(st.sampled_from(found))
             if draw(st.booleans()) and odd:
@@ -174,17 +166,46 @@ def formats(draw: Any, name: str, *, plain: bool) -> dict[str, Any]:
             else:
                 odd[draw(NAMES)] = draw(ODD)
         return {"dataframe_records": found}
-    if kind == "columns" or (kind == "list" and len(names) > 1 and schema is not None):
-        columns = {n: [row[i] for row in rows_] for i, n in enumerate(names)}
+    key = draw(st.sampled_from(["inputs", "instances"]))
+    if kind == "list" and (len(names) == 1 or schema is None):
+        return {key: [row[0] for row in rows] if plain or draw(st.booleans()) else rows}
+    if kind != "items":
+        columns: dict[str, Any] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
         if not plain and draw(st.integers(0, 5)) == 0:
             columns[names[0]] = draw(ODD)
         return {key: columns}
-    if kind == "list":
-        flat = [row[0] for row in rows_]
-        return {key: flat if draw(st.booleans()) or plain else rows_}
-    if schema is None and key == "inputs" and plain:
+    if schema is None and plain:
         key = "instances"  # `inputs` would be a list of mappings to the version, which is not plain
-    return {key: [dict(zip(names, row, strict=True)) for row in rows_]}
+    return {key: [dict(zip(names, row, strict=True)) for row in rows]}
+
+
+def _tensors(draw: Any, schema: Schema, *, plain: bool) -> dict[str, Any]:
+    rows, key = draw(st.integers(1, 3)), draw(st.sampled_from(["inputs", "instances"]))
+    if not schema.has_input_names() or (len(schema.inputs) == 1 and draw(st.booleans())):
+        return {key: tensor(draw, schema.inputs[0], rows, plain=plain)}
+    by_name = {spec.name: tensor(draw, spec, rows, plain=plain) for spec in schema.inputs}
+    if key == "instances" and draw(st.booleans()):
+        return {key: [dict(zip(by_name, row, strict=True)) for row in zip(*by_name.values(), strict=True)]}
+    return {key: by_name}
+
+
+def _split(draw: Any, names: list[str], rows: list[list[Any]], *, plain: bool) -> dict[str, Any]:
+    split: dict[str, Any] = {"columns": names, "data": rows}
+    if draw(st.integers(0, 2)) == 0:
+        labels = st.just(list(range(len(rows)))) | st.lists(
+            st.integers(-9, 9), min_size=len(rows), max_size=len(rows)
+        )
+        split["index"] = draw(labels if plain else labels | st.lists(ODD, max_size=4) | ODD)
+    if plain or draw(st.integers(0, 3)):
+        return {"dataframe_split": split}
+    wrong = draw(st.sampled_from(["absent", "names", "row"]))
+    if wrong == "absent":
+        split.pop(draw(st.sampled_from(sorted(split))))
+    elif wrong == "names":
+        split["columns"] = draw(st.lists(ODD | NAMES, min_size=len(names), max_size=len(names)))
+    else:
+        split["data"] = [*rows, draw(st.lists(ODD, max_size=4))]
+    return {"dataframe_split": split}
 
 
 @st.composite

@@ -5,18 +5,21 @@ import warnings
 from collections import Counter
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from router.worker.decoding import CompiledDecoder, compile_decoder
+from router.worker.decoding import CompiledDecoder, Part, compile_decoder
 from tests.conftest import Figure
 from tests.worker.mlflow_itself import NOTHING, assert_same, version_with
 from tests.worker.mlflow_itself import given as given_by_mlflow
 from tests.worker.requests_to_decode import PARAMS, SCHEMAS, Generated, requests
 
-DECODED = [name for name in SCHEMAS if name not in ("dated", "unnamed")]
+DECODED = [name for name in SCHEMAS if name not in ("dated", "nameless")]
+EXAMPLES = int(os.environ.get("EXAMPLES", "1600"))
 LONG = settings(
-    max_examples=int(os.environ.get("EXAMPLES", "1800")),
+    max_examples=EXAMPLES,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
@@ -62,25 +65,128 @@ def test_a_decoded_request_is_the_one_of_mlflow(name: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("name", ["none", "text", "linear", "mixed", "tensor", "named"])
+def test_requests_of_one_key_stand_in_one_table(name: str) -> None:
+    """With the rows of one below those of the other, and nothing else than each would have had alone."""
+    decoder, _ = decoder_of(name)
+
+    @QUICK
+    @given(st.lists(requests(name, plain=True) | requests(name, plain=False), min_size=2, max_size=6))
+    def check(found: list[Generated]) -> None:
+        groups: dict[Any, list[Part]] = {}
+        for request in [*found, *found]:
+            if (part := decoder.part(request.body)) is not None:
+                groups.setdefault(part.key, []).append(part)
+        for parts in groups.values():
+            assert_same(decoder.table(parts), below_each_other([decoder.table([part]) for part in parts]))
+
+    check()
+
+
+def below_each_other(tables: list[Any]) -> Any:
+    if isinstance(tables[0], dict):
+        return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    if isinstance(tables[0], np.ndarray):
+        return np.concatenate(tables)
+    whole = pd.concat(tables, ignore_index=True)
+    if len(tables) == 1:
+        whole.index = tables[0].index
+    elif not isinstance(tables[0].index, pd.RangeIndex):
+        whole.index = pd.Index(np.arange(len(whole)))
+    # The blocks of a concatenation lie as they come; those of a request as those of a mapping of columns.
+    return pd.DataFrame({name: whole[name] for name in whole.columns})
+
+
+def test_row_labels_of_its_own_keep_a_request_alone() -> None:
+    """Labels of several requests in one table would collide."""
+    decoder, _ = decoder_of("text")
+    body = b'{"dataframe_split": {"columns": ["text"], "data": [["a"]], "index": [7]}}'
+    one, other = decoder.part(body), decoder.part(body)
+
+    assert one is not None
+    assert other is not None
+    assert one.key != other.key
+    assert decoder.table([one]).index.tolist() == [7]
+
+
+def test_what_a_version_does_to_its_table_does_not_reach_the_next() -> None:
+    """Neither names of columns and rows, nor values."""
+    decoder, _ = decoder_of("number")
+    body = b'{"dataframe_records": [{"x": 1.5}]}'
+    first = decoder.table([decoder.part(body)])
+    first.columns.name, first.index.name = "columns", "rows"
+    first.loc[0, "x"] = 7.0
+    first["y"] = 1
+
+    second = decoder.table([decoder.part(body)])
+
+    assert (second.columns.name, second.index.name) == (None, None)
+    assert second.to_dict("records") == [{"x": 1.5}]
+
+
+def test_each_request_has_default_params_of_its_own() -> None:
+    """A version that changes them changes its own."""
+    decoder, _ = decoder_of("text", params=PARAMS)
+    (params := decoder.params)["scale"] = 7.0
+
+    assert params != decoder.params == {"scale": 1.0, "words": ["a", "b"]}
+
+
+@pytest.mark.parametrize("name", ["dated", "nameless"])
+def test_a_version_without_a_fast_path_says_why(name: str) -> None:
+    """The reason ends a sentence for the operator."""
+    decoder, why = compile_decoder(version_with(SCHEMAS[name])[0])
+
+    assert decoder is None
+    assert why.startswith("its signature has ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"\x00" * 10,
+        b"[" * 100_000,
+        b'{"dataframe_split":' * 5_000,
+        b'{"inputs": ' + b"[" * 500 + b"]" * 500 + b"}",
+        b'{"inputs": ' + b"9" * 10_000 + b"}",
+        b'{"inputs": "\\ud800"}',
+        b'{"inputs": {"": {"": null}}}',
+        b'\xef\xbb\xbf{"inputs": [1]}',
+    ],
+    ids=range(10),
+)
+@pytest.mark.parametrize("name", DECODED)
+def test_no_bytes_make_a_decoder_raise(name: str, body: bytes) -> None:
+    """It hands over what it does not know."""
+    assert decoder_of(name)[0].part(body) is None
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_fifty_thousand_requests_are_decoded_as_by_mlflow(figure: Figure) -> None:
     """And nine of ten plain ones take the fast path, whatever the signature."""
-    seen: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for name in DECODED:
-        decoder, by_mlflow = decoder_of(name, params=PARAMS if name in ("text", "tensor") else None)
-        for plain in (True, False):
-            took = Counter[bool]()
+        plain, odd = fast_of(name, plain=True), fast_of(name, plain=False)
+        assert plain[True] >= 0.9 * plain.total(), (name, plain)
+        total += Counter(
+            {"plain": plain.total(), "fast": plain[True], "odd": odd.total(), "odd and fast": odd[True]}
+        )
+    figure(f"0 differences in {total['plain'] + total['odd']} requests: {dict(total)}")
+    assert total["plain"] + total["odd"] >= 32 * EXAMPLES
 
-            @LONG
-            @given(requests(name, plain=plain))
-            def check(request: Generated, decoder=decoder, by_mlflow=by_mlflow, took=took) -> None:
-                took[assert_decoded_as_by_mlflow(decoder, by_mlflow, request.body)] += 1
 
-            check()
-            kind = "plain" if plain else "odd"
-            seen[kind] += took.total()
-            seen[f"{kind}, fast"] += took[True]
-            if plain:
-                assert took[True] >= 0.9 * took.total(), name
-    figure(f"{seen['plain'] + seen['odd']} requests, 0 differences; {dict(seen)}")
-    assert seen["plain"] + seen["odd"] >= 50_000
+def fast_of(name: str, *, plain: bool) -> Counter[bool]:
+    """How many generated requests took the fast path, and how many did not."""
+    decoder, by_mlflow = decoder_of(name, params=PARAMS if name in ("text", "tensor") else None)
+    took: Counter[bool] = Counter()
+
+    @LONG
+    @given(requests(name, plain=plain))
+    def check(request: Generated) -> None:
+        took[assert_decoded_as_by_mlflow(decoder, by_mlflow, request.body)] += 1
+
+    check()
+    return took

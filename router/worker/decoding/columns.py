@@ -29,7 +29,10 @@ def column_readers(schema: Schema) -> dict[str, Reader] | str:
     if not all(type(kind) is DataType and kind in _KINDS for kind in types):
         return "its signature has columns other than text, numbers and booleans"
     if not schema.has_input_names():
-        return "its signature has columns without names"
+        if len(types) > 1:
+            return "its signature has several columns without names"
+        unnamed = _unnamed(_KINDS[types[0]])
+        return {"inputs": unnamed, "instances": unnamed}
     if len(set(schema.input_names())) != len(types):
         return "its signature names a column twice"
     columns = _Columns(schema)
@@ -151,6 +154,19 @@ class _Columns:
     @staticmethod
     def _checked(layout: Layout, lines: Rows) -> Lines | None:
         return Lines(layout, lines) if layout.holds(lines) else None
+
+
+def _unnamed(kind: Kind) -> Reader:
+    layout = Layout([0], [kind])
+
+    def listed(value: Any) -> Lines | None:
+        """The one column by itself; tables sent to such a version are left to MLflow."""
+        if type(value) is not list or not value:
+            return None
+        lines = [(cell,) for cell in value]
+        return Lines(layout, lines) if layout.holds(lines) and _arrays_keep(layout, lines) else None
+
+    return listed
 
 
 def _as_they_are(lines: Rows) -> Rows:

@@ -78,7 +78,8 @@ def _kind(values: Sequence[Any]) -> Kind | None:
     if not types <= _NUMBERS:
         return None
     # Past 64 bits orjson reads an integer as a float, which pandas would not have.
-    if not all(value is None or -_LONG <= value < _LONG for value in values):
+    numbers = [value for value in values if value is not None] if type(None) in types else values
+    if not numbers or not -_LONG < min(numbers) <= max(numbers) < _LONG:
         return None
     return Kind.LONG if types == {int} else Kind.DOUBLE
 
@@ -122,6 +123,6 @@ def _array(values: list[Any]) -> Any:
     types = set(map(type, cells))
     if types == {str} or types == {bool}:
         return np.array(values)
-    if not types <= {float, int} or not all(-_LONG <= value < _LONG for value in cells):
+    if not types <= {float, int} or not -_LONG < min(cells) <= max(cells) < _LONG:
         return None
     return np.array(values)

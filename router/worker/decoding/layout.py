@@ -22,6 +22,7 @@ except ImportError:  # before pandas 3, where texts were objects too
 Rows = Sequence[Sequence[Any]]
 Block = tuple[Any, npt.NDArray[np.intp]]
 _NONE = type(None)
+_TEXT = pa.large_string()
 EXACT = 2**53
 """Beyond it, integers and floats of 64 bits are not the same numbers, and a float32 may be rounded twice."""
 
@@ -48,15 +49,19 @@ TYPES: dict[Kind, frozenset[type]] = {
 """The JSON values of a column for which every way of MLflow ends in the same cells."""
 
 
-def fits(kind: Kind, values: Sequence[Any]) -> bool:
-    """Whether a column's values, of its `TYPES` and at least one, become cells without a doubt."""
+def fits(kind: Kind, values: Sequence[Any], types: set[type]) -> bool:
+    """Whether a column's values, at least one and of these types, become cells without a doubt."""
+    if not types <= TYPES[kind]:
+        return False
+    if kind is Kind.TEXT:
+        return str in types  # a column without any text is no column of texts
     if kind is Kind.LONG:
         return bool(max(values) < 2**63)
     if kind is Kind.INTEGER:
         return bool(min(values) >= -(2**31) and max(values) < 2**31)
     if kind is Kind.FLOAT:
         return all(value is None or -EXACT <= value <= EXACT for value in values)
-    return kind is not Kind.TEXT or any(value is not None for value in values)
+    return True
 
 
 class Layout:
@@ -66,8 +71,6 @@ class Layout:
         # Made as MLflow makes it, from a mapping of columns.
         self._columns = pd.DataFrame({name: pd.Series([0.0]) for name in names}).columns
         self.kinds = tuple(kinds)
-        self.alike = TYPES[kinds[0]] if len(set(kinds)) == 1 else None
-        """The types of all cells, where all columns are of one kind."""
         self._texts = [(i, np.array([i])) for i, kind in enumerate(kinds) if kind is Kind.TEXT]
         places: dict[Kind, list[int]] = {}
         for i, kind in enumerate(kinds):
@@ -75,18 +78,18 @@ class Layout:
                 places.setdefault(kind, []).append(i)
         self._blocks = [(np.dtype(kind.value), list_, np.array(list_)) for kind, list_ in places.items()]
         self._whole = self._blocks[0] if len(self._blocks) == 1 and not self._texts else None
-        self._checked = [(i, kind) for i, kind in enumerate(kinds) if kind not in (Kind.BOOLEAN, Kind.DOUBLE)]
+        only = kinds[0] if len(set(kinds)) == 1 else None
+        # Where types are all that is asked of a cell, they are asked of all cells at once.
+        self._freely = TYPES[only] if only in (Kind.BOOLEAN, Kind.DOUBLE) else None
 
     def holds(self, rows: Rows) -> bool:
         """Whether every cell of `rows` (as long as the columns are many) has a value of its column's kind."""
-        if self.alike is not None:
-            if not self.alike.issuperset(map(type, chain.from_iterable(rows))):
+        if self._freely is not None:
+            return self._freely.issuperset(map(type, chain.from_iterable(rows)))
+        for kind, values in zip(self.kinds, zip(*rows, strict=True), strict=True):
+            if not fits(kind, values, set(map(type, values))):
                 return False
-        else:
-            for kind, values in zip(self.kinds, zip(*rows, strict=True), strict=True):
-                if not TYPES[kind].issuperset(map(type, values)):
-                    return False
-        return all(fits(kind, [row[i] for row in rows]) for i, kind in self._checked)
+        return True
 
     def frame(self, rows: Rows, index: pd.Index) -> pd.DataFrame:
         """The table of these rows, which it holds."""
@@ -109,7 +112,7 @@ class Layout:
 def texts(values: Sequence[str | None]) -> Any:
     """A column of dtype `str`, as pandas infers it."""
     column: Any = pd.arrays.ArrowStringArray  # whose stubs lack `dtype`
-    return column(pa.array(values, type=pa.large_string()), dtype=_text_dtype())
+    return column(pa.array(values, _TEXT), dtype=_text_dtype())
 
 
 @lru_cache(maxsize=1)

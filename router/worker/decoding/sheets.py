@@ -27,9 +27,8 @@ def split_sheet(value: Any) -> Sheet | None:
     if type(names) is not list or type(lines) is not list or not names or not lines:
         return None
     width = len(names)
-    for line in lines:
-        if type(line) is not list or len(line) != width:
-            return None
+    if set(map(type, lines)) != {list} or set(map(len, lines)) != {width}:
+        return None
     if set(map(type, names)) != {str} or (width > 1 and len(set(names)) != width):
         return None
     if index is None:
