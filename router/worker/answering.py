@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -13,7 +12,7 @@ from router.channel import Channel
 from router.core.exchange import Batch, answers_frame, queries_of
 from router.core.wire import MAX_ANSWER_BYTES, batching_header
 from router.core.work import Answer, Batching, Query
-from router.worker.independence import Earning, Sample
+from router.worker.independence import Earning, Sample, efforts
 from router.worker.refusals import refusal
 from router.worker.scoring import Scorer
 
@@ -76,12 +75,11 @@ class Answering:
             return
         # A version may change the data it is given: what is predicted once more has to be as it came.
         kept = prepared if prepared.part is not None else replace(prepared, data=deepcopy(prepared.data))
-        working = time.process_time()
-        predicted = self._scorer.predict([prepared])
-        working = time.process_time() - working
+        with efforts() as took:
+            predicted = self._scorer.predict([prepared])
         self._send(sequence, (place,), (self._scorer.told(prepared, predicted),))
         if predicted.failure is None:
-            earning.note(Sample(kept, query.body, predicted.predictions, predicted.seconds, working))
+            earning.note(Sample(kept, query.body, predicted.predictions, took[0]))
             self._settle(earning)
 
     def _settle(self, earning: Earning) -> None:

@@ -7,7 +7,8 @@ their callers have their answers, until enough of them were equal.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -30,10 +31,32 @@ WAITS_BELOW = 0.2
 WAITING_MOST = 1.5
 """How much longer than one alone a shared predict may take, when the version waits: its threads wait side
 by side, and rows that wait one after the other would be slower together."""
-WORKING_MOST = 1.2
-"""The same beside the sum of those alone, when it works."""
+WORKING_MOST = 1.5
+"""How much more work than those alone a shared predict may be, when the version works."""
 
 Predict = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a predict took."""
+
+    seconds: float
+    thread_seconds: float
+    """Of a processor, by the thread that predicted: what others do meanwhile does not add to it."""
+    process_seconds: float
+    """Of any processor, by the whole process meanwhile."""
+
+
+@contextmanager
+def efforts() -> Iterator[list[Effort]]:
+    """Measures the block; the list then holds what it took."""
+    measured: list[Effort] = []
+    seconds, thread, process = time.perf_counter(), time.thread_time(), time.process_time()
+    yield measured
+    measured.append(
+        Effort(time.perf_counter() - seconds, time.thread_time() - thread, time.process_time() - process)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +66,7 @@ class Sample:
     prepared: Prepared
     body: bytes
     predictions: Any
-    seconds: float
-    working_seconds: float
-    """Of them, with a processor of this process at work."""
+    effort: Effort
 
 
 def equal(one: Any, other: Any, rtol: float) -> bool:
@@ -127,9 +148,8 @@ class Earning:
         self._rtol = rtol
         self._waiting: Sample | None = None
         self._trials = 0
-        self._alone: list[float] = []
-        self._working: list[float] = []
-        self._together: list[float] = []
+        self._alone: list[Effort] = []
+        self._together: list[Effort] = []
         self._lock = threading.Lock()
 
     def note(self, sample: Sample) -> None:
@@ -149,15 +169,16 @@ class Earning:
             self._lock.release()
 
     def _try(self, samples: Sequence[Sample]) -> None:
-        started = time.perf_counter()
-        try:
-            predictions = self._predict([sample.prepared for sample in samples])
-        except BaseException:  # noqa: BLE001 - each of them was predicted alone
-            self.verdict = Batching(merges=False, why="it fails on requests together that it answers alone")
-            return
-        self._together.append(time.perf_counter() - started)
-        self._alone += [sample.seconds for sample in samples]
-        self._working += [sample.working_seconds for sample in samples]
+        with efforts() as took:
+            try:
+                predictions = self._predict([sample.prepared for sample in samples])
+            except BaseException:  # noqa: BLE001 - each of them was predicted alone
+                self.verdict = Batching(
+                    merges=False, why="it fails on requests together that it answers alone"
+                )
+                return
+        self._together += took
+        self._alone += [sample.effort for sample in samples]
         pieces = split(predictions, [sample.prepared.rows for sample in samples])
         if pieces is None:
             self.verdict = Batching(merges=False, why="its answers have not one item per row")
@@ -169,10 +190,16 @@ class Earning:
                 self.verdict = self._judged()
 
     def _judged(self) -> Batching:
-        alone, together = median(self._alone), median(self._together)
-        if sum(self._working) < WAITS_BELOW * sum(self._alone):
+        if median(effort.process_seconds / effort.seconds for effort in self._alone) < WAITS_BELOW:
+            alone, together = (
+                median(e.seconds for e in efforts) for efforts in (self._alone, self._together)
+            )
             if together > WAITING_MOST * alone:
                 return Batching(merges=False, why="it waits for each row, and threads wait side by side")
-        elif together > 2 * WORKING_MOST * alone:
-            return Batching(merges=False, why="it takes longer on requests together than alone")
+        else:
+            alone, together = (
+                median(e.thread_seconds for e in efforts) for efforts in (self._alone, self._together)
+            )
+            if together > 2 * WORKING_MOST * alone:
+                return Batching(merges=False, why="it takes longer on requests together than alone")
         return Batching(merges=True, why=f"{ENOUGH_TRIALS} predicts of requests together equalled lone ones")

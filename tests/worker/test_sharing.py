@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.work import Answer, Query, Verdict
-from router.worker.independence import ENOUGH_TRIALS, Sample, equal
+from router.worker.independence import ENOUGH_TRIALS, Effort, Sample, efforts, equal
 from router.worker.load import Loaded, bring_up
 from tests.worker.versions import json_query, predictions, spec_of, text_query
 
@@ -39,9 +39,9 @@ def earn(loaded: Loaded, most: int = 3 * ENOUGH_TRIALS) -> Any:
         query = text_query("x" * (number % 7 + 1), "y" * number)
         prepared = loaded.scorer.prepare(query)
         assert not isinstance(prepared, Answer)
-        predicted = loaded.scorer.predict([prepared])
-        working = 0.0 if predicted.seconds > 0.01 else predicted.seconds
-        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, predicted.seconds, working))
+        with efforts() as took:
+            predicted = loaded.scorer.predict([prepared])
+        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, took[0]))
         if loaded.earning.verdict is not None:
             return loaded.earning.verdict
     return None
@@ -94,7 +94,7 @@ def test_the_same_request_again_and_again_shows_nothing(versions: Path) -> None:
     assert not isinstance(prepared, Answer)
     predicted = loaded.scorer.predict([prepared])
     for _ in range(3 * ENOUGH_TRIALS):
-        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, 0.001, 0.001))
+        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, Effort(0.001, 0.001, 0.001)))
     assert loaded.earning.verdict is None
 
 
