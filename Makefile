@@ -58,7 +58,8 @@ bench: $(VENV)/runtime.stamp
 
 faults: $(VENV)/test.stamp
 	@FAULTS=1 $(BIN)/python -m pytest -m 'slow or not slow' tests/e2e tests/children tests/demo \
-	  tests/adapters/test_registry_faults.py tests/test_docs.py tests/test_benchmarks.py $(PYTEST_ARGS)
+	  tests/adapters/test_registry_faults.py tests/worker/test_decoding.py tests/test_docs.py \
+	  tests/test_benchmarks.py $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

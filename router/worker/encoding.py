@@ -74,11 +74,11 @@ def split(predictions: Any, lengths: Sequence[int]) -> list[Any] | None:
     if not _can_split(predictions, lengths):
         return None
     parts = [_cut(predictions, rows) for rows in _slices(lengths)]
-    if isinstance(predictions, (pd.DataFrame, pd.Series)) and predictions.index.equals(
-        pd.RangeIndex(len(predictions))
-    ):
-        for part in parts:
-            part.index = part.index - part.index[0] if len(part) else part.index
+    if isinstance(predictions, (pd.DataFrame, pd.Series)):
+        index = predictions.index
+        if index.equals(pd.RangeIndex(len(index))):
+            for part in parts:
+                part.index = index[: len(part)]
     return parts
 
 
@@ -156,7 +156,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
         names = [str(name) for name in names]
     if not names or set(map(type, names)) != {str} or len(set(names)) != len(names):
         raise _NotPlain
-    columns = [_column(table.iloc[:, i]) for i in range(len(names))]
+    columns = [_column(series) for _, series in table.items()]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
