@@ -95,6 +95,7 @@ class Status:
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
+            "mismatches": [without_places(line) for line in info.mismatches] if info else [],
             "breaker": _breaker(manager, harness),
         }
 

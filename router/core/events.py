@@ -80,6 +80,14 @@ class VersionLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentDiffers:
+    """A version was logged in another environment than the one it is loaded in."""
+
+    version: VersionId
+    mismatches: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LoadRefused:
     """A version did not reach READY; `retry_seconds` until the next try."""
 
@@ -187,7 +195,15 @@ class TickFailed:
 
 
 _OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed
-_OfVersions = VersionLoaded | LoadRefused | VersionDraining | VersionGone | WorkerEnded | WorkerReplaced
+_OfVersions = (
+    VersionLoaded
+    | EnvironmentDiffers
+    | LoadRefused
+    | VersionDraining
+    | VersionGone
+    | WorkerEnded
+    | WorkerReplaced
+)
 _Others = (
     Polled | ConfigApplied | ConfigRejected | ModelRemoved | ChildRestarted | ReadinessChanged | TickFailed
 )

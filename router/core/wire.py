@@ -25,6 +25,8 @@ MAX_ANSWER_BYTES = 256 << 20
 WORKER_LIMITS = FrameLimits(header_bytes=1 << 20, body_bytes=MAX_ANSWER_BYTES)
 """What a worker may send."""
 MAX_BINS = 200
+MOST_MISMATCHES = 20
+MISMATCH_CHARACTERS = 200
 _OUTPUT_CHARACTERS = 128
 _OUTPUTS = 1_000_000
 _PHASES = ("load", "warmup")
@@ -69,6 +71,7 @@ def version_info(header: Mapping[str, Any], asked: ScoreSpec | None = None) -> V
             phase_seconds=_phase_seconds(info["phase_seconds"]),
             scores=_told_scores(info["scores"], asked),
             note=line(info["note"]),
+            mismatches=_mismatches(info["mismatches"]),
         )
     except _NOT_OURS as error:
         raise WireRefused("a description of itself that is none") from error
@@ -198,6 +201,13 @@ def _phase_seconds(fields: Any) -> dict[str, float]:
     if not set(exactly(dict, fields)) <= set(_PHASES):
         raise ValueError("a phase that is none")
     return {phase: amount(seconds) for phase, seconds in fields.items()}
+
+
+def _mismatches(fields: Any) -> tuple[str, ...]:
+    told = tuple(line(field) for field in exactly(list, fields)[: MOST_MISMATCHES + 1])
+    if len(told) > MOST_MISMATCHES or any(len(one) > MISMATCH_CHARACTERS for one in told):
+        raise ValueError("more than anybody reads")
+    return told
 
 
 def _sendable(text: str) -> str:

@@ -84,3 +84,5 @@ class VersionInfo:
     """The scores being counted; None when nothing is."""
     note: str = ""
     """One sentence for the operator, such as which key to set; empty when there is nothing to say."""
+    mismatches: tuple[str, ...] = ()
+    """Where this environment is another than the one it was logged in; at most 20 short lines."""

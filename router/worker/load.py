@@ -12,6 +12,7 @@ from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SE
 from router.core.work import LoadSpec, VersionInfo
 from router.errors import LoadFailed
 from router.worker.complaints import Complaints
+from router.worker.mismatches import mismatches
 from router.worker.scores import choose_scores
 from router.worker.scoring import Scorer
 from router.worker.warm_up import warm_up
@@ -41,6 +42,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
         del phase_seconds["warmup"]
     scorer.scores, scores_note = choose_scores(spec, warmth.predictions if warmth.warm else None)
     metadata = model.metadata
+    logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")
     info = VersionInfo(
         run_id=metadata.run_id or "",
         flavor=next((name for name in metadata.flavors if name != _PYFUNC), _PYFUNC),
@@ -49,6 +51,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
         phase_seconds=phase_seconds,
         scores=scorer.scores,
         note=" ".join(filter(None, (warmth.note, scores_note))),
+        mismatches=mismatches(spec.directory, logged_python),
     )
     return Loaded(scorer, info)
 

@@ -52,6 +52,7 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         phase_seconds=st.dictionaries(st.sampled_from(["load", "warmup"]), seconds),
         scores=st.none() | specs,
         note=names,
+        mismatches=st.lists(names.map(lambda name: name[:200]), max_size=20).map(tuple),
     )
 )
 def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
@@ -147,6 +148,7 @@ INFO = {
     "phase_seconds": {"load": 0.5},
     "scores": {"output": 0, "low": 0, "high": 1.0, "bins": 20},
     "note": "",
+    "mismatches": ["numpy==1.0 is required and not installed"],
 }
 FAILURE = {"op": "failed", "phase": "load", "error": "no such lexicon"}
 ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
@@ -209,6 +211,7 @@ def test_an_answer_has_one_body(bodies: list[bytes]) -> None:
     [
         *[(name, value) for name in ("run_id", "flavor") for value in (None, 7, "a" * 257, "a\nb")],
         *[("note", value) for value in (None, 7, "a" * 2001)],
+        *[("mismatches", value) for value in (None, "ab", {}, [7], [None], ["a" * 201], ["a"] * 21)],
         *[(name, value) for name in ("has_signature", "has_example") for value in (None, 1, "true")],
         *[
             ("phase_seconds", value)
@@ -272,6 +275,7 @@ def test_an_odd_failure_is_refused(odd: dict[str, Any]) -> None:
 def test_what_operators_are_shown_holds_no_control_sequence() -> None:
     assert str(wire.failure({**FAILURE, "error": "a\x1b[31mb\r\n"})) == "a [31mb  "
     assert wire.version_info({"info": {**INFO, "note": "a\x9bb"}}).note == "a b"
+    assert wire.version_info({"info": {**INFO, "mismatches": ["a\x9bb"]}}).mismatches == ("a b",)
 
 
 json_values = st.recursive(
