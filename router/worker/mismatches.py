@@ -28,14 +28,19 @@ _PYTHON_LINE = re.compile(r"(?m)^python:[ \t]*['\"]?([0-9][0-9.]*)")
 def installed_versions() -> Mapping[str, str]:
     """Versions of the installed distributions by canonical name, from the names of their directories.
 
-    Their metadata would take a hundred times longer to read; a worker inherits the answer from the template.
+    Empty where the name tells none. Their metadata would take a hundred times longer to read, and to look for
+    one that is absent takes 2 ms; a worker inherits the answer from the template.
     """
     found: dict[str, str] = {}
     for place in sys.path:
         with suppress(OSError):
             for entry in os.listdir(place or "."):
-                name, dash, number = entry.removesuffix(".dist-info").partition("-")
-                if dash and entry.endswith(".dist-info"):
+                stem, ending = os.path.splitext(entry)
+                if ending in (
+                    ".dist-info",
+                    ".egg-info",
+                ):  # such as numpy-2.4.1, or six-1.17.0-py3.11, or mine
+                    name, number = [*stem.split("-"), ""][:2]
                     found.setdefault(canonicalize_name(name), number)
     return found
 
@@ -79,12 +84,10 @@ def _python(logged: str) -> Iterator[str]:
 
 
 def _installed(name: str) -> str | None:
-    if (number := installed_versions().get(canonicalize_name(name))) is not None:
-        return number
-    try:  # installed in an older manner, or since
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    number = installed_versions().get(canonicalize_name(name))
+    with suppress(PackageNotFoundError):
+        return version(name) if number == "" else number
+    return None
 
 
 def _text(path: Path) -> str:

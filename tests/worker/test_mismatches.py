@@ -51,6 +51,22 @@ def test_the_environments_own_versions_are_found_under_any_spelling(tmp_path: Pa
     assert installed_versions()["numpy"] == version("numpy")
 
 
+def test_a_distribution_of_an_older_manner_is_found_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory names no version, its metadata does; or it is a file that names one."""
+    (tmp_path / "mine.egg-info").mkdir()
+    (tmp_path / "mine.egg-info" / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.5\n")
+    (tmp_path / "of_debian-2.0-py3.11.egg-info").write_text("")
+    (tmp_path / "requirements.txt").write_text("mine==1.5\nof-debian==2.0\nmine==1.6")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed_versions.cache_clear()
+    try:
+        assert mismatches(str(tmp_path), None) == ("mine==1.6 is required and 1.5 is installed",)
+    finally:
+        installed_versions.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("mlmodel", "python_env", "differs"),
     [
