@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 
 from router.children.child import Child
 from router.children.launcher import Launcher
-from router.children.process import Exit
+from router.children.memory import resident
+from router.children.process import MEMORY, Exit
 from router.core import wire
 from router.core.frames import Frame
+from router.core.memory import Resident
 from router.core.wire import WireRefused
 from router.core.work import Answer, LoadSpec, Query, VersionInfo
 from router.errors import ChildLost, ChildTimeout, LoadFailed
@@ -21,10 +23,11 @@ class Worker:
 
     def __init__(self, child: Child, info: VersionInfo) -> None:
         self.info = info
-        self.pid = child.pid
         self.exited: asyncio.Future[Exit] = child.exited
         """Done when it has ended, after the last `on_answer`. Shield it when you await it."""
+        self.pid = child.pid
         self._child = child
+        self.ready = self.resident()
         self._on_answer: Callable[[int, Answer], None] = lambda _index, _answer: None
         self._bins = info.scores.bins if info.scores is not None else None
         self._sequence = 0
@@ -68,6 +71,10 @@ class Worker:
         self._sequence += 1
         self._next, self._requests = 0, len(queries)
         self._child.connection.send(*wire.predict_frame(self._sequence, queries))
+
+    def resident(self) -> Resident:
+        """Its memory now; nothing when it has ended, and on systems without /proc."""
+        return resident(self.pid) if not self._child.exited.done() else Resident()
 
     def kill(self) -> None:
         """End it now."""
@@ -117,6 +124,10 @@ class WorkerLoader:
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
+
+    def available_bytes(self) -> int:
+        """Memory that more workers may use."""
+        return MEMORY.available_bytes()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
         """A worker that holds `spec`'s version. Raises as `Worker.start` does."""

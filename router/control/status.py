@@ -6,7 +6,7 @@ from typing import Any
 
 from router.control.alias_watch import AliasWatch
 from router.control.redaction import without_places
-from router.core.ids import PRODUCTION, Alias
+from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
@@ -28,6 +28,8 @@ class Status:
     config: Callable[[], Mapping[str, Any]]
     """Digest in force and why a later one was refused."""
     events: Callable[[], Sequence[Mapping[str, Any]]]
+    worker_ends: Callable[[VersionId], Mapping[str, Any]]
+    """How the workers of one version ended."""
     stopping: Callable[[], bool]
     traffic: Callable[[str], tuple[int, int]]
     """Requests received and those without a key, for one model."""
@@ -90,12 +92,14 @@ class Status:
             "queued": pool.queued if pool else 0,
             "workers": [worker.pid for worker in pool.workers] if pool else [],
             "spare": pool.crew.spare.pid if pool and pool.crew.spare else None,
+            "no_spare": pool.crew.no_spare if pool else "",
             "error": without_places(harness.error or (pool.crew.last_error if pool else "")),
             "retry_seconds": harness.retry_seconds if harness.error else None,
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
             "mismatches": [without_places(line) for line in info.mismatches] if info else [],
+            "worker_ends": self.worker_ends(harness.version),
             "breaker": _breaker(manager, harness),
         }
 

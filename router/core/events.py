@@ -115,10 +115,11 @@ class VersionGone:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """A worker ended without being asked to; `reason` is exit, signal, predict_timeout or memory."""
+    """A worker ended without being asked to by an operator, the registry or the configuration's `workers`."""
 
     version: VersionId
     reason: str
+    """exit, signal, out_of_memory, invalid (it sent what no worker sends), predict_timeout or memory."""
     detail: str
 
 

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
+from router.core.memory import EARLY_ANSWERS, Resident
 from router.core.work import Answer
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.serving.ports import Servable
 from router.serving.tickets import Ticket
+
+CRASHES = ("exit", "signal", "out_of_memory", "invalid")
+"""Reasons of a worker's end that are its version's doing."""
 
 
 class Seat:
@@ -23,8 +27,10 @@ class Seat:
     ) -> None:
         """`on_answer(ticket, answer, started_at)`; `on_free` when its last answer was for nobody."""
         self.worker = worker
-        self.answered = False
-        """True once the worker has answered anything."""
+        self.answered = 0
+        """Requests the worker has answered."""
+        self.early: Resident | None = None
+        """Its memory after the first few of them; None before."""
         self.end_reason = "exit"
         self._loop = loop
         self._predict_timeout_seconds = predict_timeout_seconds
@@ -68,6 +74,11 @@ class Seat:
         if not self.busy:
             self._let_go()
 
+    def end(self, reason: str) -> None:
+        """End the worker now; the request that runs is told why."""
+        self.end_reason = reason
+        self.worker.kill()
+
     def leave(self) -> list[Ticket | None]:
         """Stop watching and hand out what is unanswered."""
         unanswered, self._frame = self._frame[self._position :], []
@@ -85,15 +96,24 @@ class Seat:
         if self.end_reason == "predict_timeout":
             limit = self._predict_timeout_seconds()
             return DeadlineExceeded(f"the predict ran longer than {limit:g} s", reason="timeout")
+        if self.end_reason == "memory":
+            return WorkerDied("its predict took more memory than worker_memory_mib allows", reason="crash")
         exit_ = self.worker.exited.result()
-        self.end_reason = "signal" if exit_.signal is not None else "exit"
+        if exit_.reason:
+            self.end_reason = "invalid"
+        elif exit_.out_of_memory:
+            self.end_reason = "out_of_memory"
+        else:
+            self.end_reason = "signal" if exit_.signal is not None else "exit"
         return WorkerDied(f"the worker ended while it ran this request: {exit_}", reason="crash")
 
     def _take(self, index: int, answer: Answer) -> None:
         if index != self._position or not self._frame:
             return  # an answer of a frame that was given up
         ticket, started_at = self._frame[index], self._started_at
-        self.answered = True
+        self.answered += 1
+        if self.answered == EARLY_ANSWERS:
+            self.early = self.worker.resident()
         self._position += 1
         self._begin()
         if self._position == len(self._frame):
@@ -115,8 +135,7 @@ class Seat:
             return
         ends_at = self._running_since + self._predict_timeout_seconds()
         if self._loop.time() >= ends_at:
-            self.end_reason = "predict_timeout"
-            self.worker.kill()
+            self.end("predict_timeout")
         else:
             self._timer = self._loop.call_at(ends_at, self._watch)
 

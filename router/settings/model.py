@@ -82,6 +82,8 @@ class ModelSettings(BaseModel):
     """One predict running; only this ends a worker."""
     workers: Annotated[int, Field(ge=1, le=64), HOT] = 1
     """Processes per version."""
+    worker_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
+    """MiB that a worker may grow after it was READY; then another takes its place first. null: no limit."""
     max_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 100_000
     """Rows of one request; above it 413."""
     queue_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 10_000

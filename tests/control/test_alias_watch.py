@@ -40,6 +40,7 @@ def watch(world: FakeWorld, fleet: Fleet, facts: Facts) -> AliasWatch:
 
 def document(fleet: Fleet, watch: AliasWatch, facts: Facts) -> Status:
     return Status(
+        worker_ends=lambda _: {},
         version="0",
         fleet=fleet,
         dispatcher=Dispatcher(fleet, facts),
