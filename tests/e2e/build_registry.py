@@ -3,7 +3,8 @@
 Runs in a process of its own, so that the tests' process stays free of MLflow's state. Registered models:
 
 - `sentiment`: 1 and 2 answer their number; 3 raises in `load_context`; 4 has a corrupt file; 5 answers 5;
-  6 sleeps as many seconds as the input says; 7 raises on the text `bad`; 8 takes two seconds to load.
+  6 sleeps as many seconds as the input says; 7 raises on the text `bad`, and requires a library
+  that nobody has; 8 takes two seconds to load.
 - `shadowed`: 1 and 2 ship different code under one module name; 3 ships a module named `router`.
 """
 
@@ -61,8 +62,8 @@ def log(model: object, registered: str, **extra: object) -> None:
             name="model",
             python_model=model,
             registered_model_name=registered,
-            pip_requirements=["mlflow"],  # inferring them costs seconds, and nothing here needs it
-            **extra,
+            # Inferring them costs seconds, and nothing here needs it.
+            **{"pip_requirements": ["mlflow"], **extra},
         )
 
 
@@ -87,7 +88,8 @@ def main(directory: Path) -> None:
     mlflow.set_experiment("e2e")
     faults = {3: "load", 6: "sleep", 7: "bad text", 8: "slow load"}
     for number in range(1, 9):
-        log(Constant(number, faults.get(number, "")), "sentiment")
+        required = ["mlflow", "no-such-library==1.0"] if number == 7 else ["mlflow"]
+        log(Constant(number, faults.get(number, "")), "sentiment", pip_requirements=required)
     client = mlflow.MlflowClient()
     source = client.get_model_version_download_uri("sentiment", "4")
     if source.startswith("models:/"):
