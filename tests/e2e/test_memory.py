@@ -28,11 +28,11 @@ class Peak:
 
 @contextmanager
 def watching(gateway: GatewayProcess) -> Iterator[Peak]:
-    """Look at all workers, those that are leaving too, 20 times a second."""
+    """Look at all workers, those that are leaving too, five times a second."""
     peak, stop = Peak(), threading.Event()
 
     def look() -> None:
-        while not stop.wait(0.05):
+        while not stop.wait(0.2):
             for child in gateway.descendants():
                 try:
                     if child.name() == "router-worker":
