@@ -147,6 +147,8 @@ INFO = {
     "phase_seconds": {"load": 0.5},
     "scores": {"output": 0, "low": 0, "high": 1.0, "bins": 20},
     "note": "",
+    "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1], "content_type": ""}],
+    "outputs": [],
 }
 FAILURE = {"op": "failed", "phase": "load", "error": "no such lexicon"}
 ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
