@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -138,13 +139,18 @@ def _base64(item: bytes | bytearray) -> str:
 
 
 def _text_of_json(item: Any) -> str:
-    return item if isinstance(item, str) else orjson.dumps(item, _jsonable, _JSON_TEXT).decode()
+    if isinstance(item, str):
+        return item
+    try:
+        return orjson.dumps(item, _jsonable, _JSON_TEXT).decode()
+    except orjson.JSONEncodeError:  # integers beyond 64 bits and lone surrogates are for Python's own
+        return json.dumps(item, default=_jsonable, allow_nan=False)
 
 
 def _jsonable(item: Any) -> Any:
     if isinstance(item, bytes | bytearray):
         return _base64(item)
-    if isinstance(item, int | dt.timedelta):  # an integer beyond 64 bits
+    if isinstance(item, dt.timedelta):
         return str(item)
     if isinstance(item, np.ndarray | np.generic | pd.Series):
         return item.tolist()
