@@ -1,7 +1,7 @@
 """What a version takes and answers, as the Open Inference Protocol describes tensors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -43,7 +43,7 @@ def tellable(tensors: Sequence[TensorInfo]) -> bool:
     if len(tensors) > MAX_TENSORS or not all(_fits(tensor) for tensor in tensors):
         return False
     try:
-        return len(orjson.dumps([asdict(tensor) for tensor in tensors])) <= MAX_DESCRIPTION_BYTES
+        return len(orjson.dumps(list(tensors))) <= MAX_DESCRIPTION_BYTES
     except TypeError:  # a name that has no UTF-8
         return False
 

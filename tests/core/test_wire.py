@@ -14,12 +14,23 @@ from router.core import wire
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.frames import Frame, FrameDecoder, encode_frame
 from router.core.ids import VersionId
-from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
+from router.core.tensors import CONTENT_TYPES, DATATYPES, TensorInfo
+from router.core.work import Answer, LoadSpec, Query, ScoringProtocol, Verdict, VersionInfo
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)
 seconds = st.floats(0, 1e6)
 counts = st.integers(0, 2**40)
+tensors = st.lists(
+    st.builds(
+        TensorInfo,
+        text.map(lambda name: name[:1024]),
+        st.sampled_from(DATATYPES),
+        st.lists(st.integers(-1, 2**63 - 1), max_size=4).map(tuple),
+        st.sampled_from(CONTENT_TYPES),
+    ),
+    max_size=3,
+).map(tuple)
 specs = st.builds(ScoreSpec, st.integers(0, 9) | text.map(lambda name: name[:128]), bins=st.integers(1, 40))
 
 
@@ -52,6 +63,8 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         phase_seconds=st.dictionaries(st.sampled_from(["load", "warmup"]), seconds),
         scores=st.none() | specs,
         note=names,
+        inputs=tensors,
+        outputs=tensors,
     )
 )
 def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
@@ -86,7 +99,12 @@ def test_an_answer_arrives_as_it_was_sent(sequence: int, index: int, answer: Ans
     assert arrived == (sequence, index, answer)
 
 
-@given(st.lists(st.builds(Query, st.binary(), st.none() | text, st.none() | counts), max_size=5))
+@given(
+    st.lists(
+        st.builds(Query, st.binary(), st.none() | text, st.none() | counts, st.sampled_from(ScoringProtocol)),
+        max_size=5,
+    )
+)
 def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
     assert wire.queries_of(sent(*wire.predict_frame(1, queries))) == queries
 
@@ -139,6 +157,7 @@ ANSWER = {
     "predict_seconds": 0.5,
     "scores": SCORES,
 }
+TENSOR = {"name": "text", "datatype": "BYTES", "shape": [-1], "content_type": ""}
 INFO = {
     "run_id": "r",
     "flavor": "sklearn",
@@ -147,7 +166,7 @@ INFO = {
     "phase_seconds": {"load": 0.5},
     "scores": {"output": 0, "low": 0, "high": 1.0, "bins": 20},
     "note": "",
-    "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1], "content_type": ""}],
+    "inputs": [TENSOR],
     "outputs": [],
 }
 FAILURE = {"op": "failed", "phase": "load", "error": "no such lexicon"}
@@ -238,6 +257,20 @@ def test_an_answer_has_one_body(bodies: list[bytes]) -> None:
         ],
         ("scores", [1]),
         ("scores", {}),
+        *[
+            (side, value)
+            for side in ("inputs", "outputs")
+            for value in (
+                *(None, 7, "text", {}, [None], [[]], [{}], [TENSOR] * 20_001),
+                *([{**TENSOR, "name": odd}] for odd in (None, 7, "a" * 1025)),
+                *([{**TENSOR, "datatype": odd}] for odd in (None, "fp64", [], 7)),
+                *(
+                    [{**TENSOR, "shape": odd}]
+                    for odd in (None, 7, "12", [-2], [2**63], [True], [1.0], [1] * 33)
+                ),
+                *([{**TENSOR, "content_type": odd}] for odd in (None, "text/html", [], 7)),
+            )
+        ],
     ],
 )
 def test_an_odd_description_of_a_version_is_refused(field: str, value: Any) -> None:

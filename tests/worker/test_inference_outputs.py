@@ -199,7 +199,7 @@ def tensors(draw: st.DrawFn) -> tuple[str, list[int], list[Any]]:
     return datatype, shape, draw(st.lists(elements, min_size=size, max_size=size))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(tensors(), st.booleans())
 def test_any_tensor_comes_back_as_it_was_sent(sent: tuple[str, list[int], list[Any]], nested: bool) -> None:
     """Through a version that answers what it is given; as a table when it is a column, else as an array."""
@@ -215,7 +215,10 @@ def test_any_tensor_comes_back_as_it_was_sent(sent: tuple[str, list[int], list[A
 
     column = len(shape) == 2 and shape[1] == 1
     assert output["shape"] == (shape[:1] if column else shape or [1])
-    assert output["data"] == data
+    back = output["data"]
+    if datatype.startswith("FP"):  # as short as they read back alike in their datatype
+        back = [None if item is None else float(DTYPES[datatype].type(item)) for item in back]
+    assert back == data
     if any(item is not None for item in data):
         assert output["datatype"] == datatype
 
@@ -237,7 +240,7 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(junk, max_size=2) | junk, junk, junk, junk)
 def test_any_json_is_a_request_or_a_mistake_that_is_named(
     inputs: Any, told: Any, outputs: Any, more: Any
