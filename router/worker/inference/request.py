@@ -8,6 +8,9 @@ import orjson
 
 from router.worker.inference.tensors import InferenceRefused, Tensor, read_tensor
 
+MOST_INPUTS = 100_000
+"""A body of 64 MiB could name a million, of a kilobyte each once they are arrays."""
+
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
@@ -41,6 +44,8 @@ def read_request(body: bytes) -> InferenceRequest:
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise InferenceRefused("inputs must be a list of at least one tensor")
+    if len(inputs) > MOST_INPUTS:
+        raise InferenceRefused(f"inputs are more than {MOST_INPUTS}")
     tensors = tuple(read_tensor(fields, f"inputs[{index}]") for index, fields in enumerate(inputs))
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise InferenceRefused("two inputs have one name")
