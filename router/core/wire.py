@@ -16,13 +16,14 @@ from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.exact import NAME_CHARACTERS, amount, exactly, line, name, number
 from router.core.frames import Frame, FrameLimits
 from router.core.ids import VersionId
-from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
+from router.core.tensors import MAX_DESCRIPTION_BYTES, told_tensors
+from router.core.work import Answer, LoadSpec, Query, ScoringProtocol, Verdict, VersionInfo
 from router.errors import LoadFailed
 
 LOAD, READY, FAILED, PREDICT, ANSWER = "load", "ready", "failed", "predict", "answer"
 MAX_ANSWER_BYTES = 256 << 20
 """The longest body of one answer; a worker refuses to send a longer one, the gateway to read it."""
-WORKER_LIMITS = FrameLimits(header_bytes=1 << 20, body_bytes=MAX_ANSWER_BYTES)
+WORKER_LIMITS = FrameLimits(header_bytes=4 * MAX_DESCRIPTION_BYTES, body_bytes=MAX_ANSWER_BYTES)
 """What a worker may send."""
 MAX_BINS = 200
 MOST_MISMATCHES = 20
@@ -31,6 +32,7 @@ _OUTPUT_CHARACTERS = 128
 _OUTPUTS = 1_000_000
 _PHASES = ("load", "warmup")
 _VERDICTS = {str(verdict): verdict for verdict in Verdict}
+_PROTOCOLS = {str(protocol): protocol for protocol in ScoringProtocol}
 _NOT_OURS = (KeyError, IndexError, TypeError, ValueError, OverflowError)
 """What reading a frame of another shape raises."""
 
@@ -72,6 +74,8 @@ def version_info(header: Mapping[str, Any], asked: ScoreSpec | None = None) -> V
             scores=_told_scores(info["scores"], asked),
             note=line(info["note"]),
             mismatches=_mismatches(info["mismatches"]),
+            inputs=told_tensors(info["inputs"]),
+            outputs=told_tensors(info["outputs"]),
         )
     except _NOT_OURS as error:
         raise WireRefused("a description of itself that is none") from error
@@ -96,14 +100,22 @@ def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, An
     """Header and bodies of a `predict` frame; its answers repeat `sequence`."""
     types = [query.content_type and _sendable(query.content_type) for query in queries]
     most = [query.max_rows for query in queries]
-    header = {"op": PREDICT, "seq": sequence, "content_types": types, "max_rows": most}
+    protocols = [query.protocol for query in queries]
+    header = {
+        "op": PREDICT,
+        "seq": sequence,
+        "content_types": types,
+        "max_rows": most,
+        "protocols": protocols,
+    }
     return header, [query.body for query in queries]
 
 
 def queries_of(frame: Frame) -> list[Query]:
     """The requests in a `predict` frame."""
-    parts = zip(frame.bodies, frame.header["content_types"], frame.header["max_rows"], strict=True)
-    return [Query(*part) for part in parts]
+    header = frame.header
+    parts = zip(frame.bodies, header["content_types"], header["max_rows"], header["protocols"], strict=True)
+    return [Query(body, kind, rows, _PROTOCOLS[protocol]) for body, kind, rows, protocol in parts]
 
 
 def answer_frame(sequence: int, index: int, answer: Answer) -> tuple[dict[str, Any], list[bytes]]:

@@ -1,7 +1,7 @@
 """From a directory to a READY version: load, warm up with its own example, choose what to score."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -9,9 +9,12 @@ from time import perf_counter
 import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
 
+from router.core.tensors import TensorInfo, tellable
 from router.core.work import LoadSpec, VersionInfo
 from router.errors import LoadFailed
 from router.worker.complaints import Complaints
+from router.worker.inference.contract import contract_of, with_outputs
+from router.worker.inference.prepare import warm_outputs
 from router.worker.mismatches import mismatches
 from router.worker.scores import choose_scores
 from router.worker.scoring import Scorer
@@ -35,11 +38,13 @@ def bring_up(spec: LoadSpec) -> Loaded:
     phase_seconds: dict[str, float] = {}
     with _phase("load", spec, phase_seconds):
         model = mlflow.pyfunc.load_model(spec.directory)
-        scorer = Scorer(model, Complaints(spec.version))
+        scorer = Scorer(model, Complaints(spec.version), contract_of(model.metadata, spec.version))
     with _phase("warmup", spec, phase_seconds):
         warmth = warm_up(scorer, model, spec.directory)
     if not warmth.warm:
         del phase_seconds["warmup"]
+    if warmth.warm:
+        scorer.contract = with_outputs(scorer.contract, warm_outputs(warmth.predictions))
     scorer.scores, scores_note = choose_scores(spec, warmth.predictions if warmth.warm else None)
     metadata = model.metadata
     logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")
@@ -52,8 +57,15 @@ def bring_up(spec: LoadSpec) -> Loaded:
         scores=scorer.scores,
         note=" ".join(filter(None, (warmth.note, scores_note))),
         mismatches=mismatches(spec.directory, logged_python),
+        inputs=_told(scorer.contract.inputs),
+        outputs=_told(scorer.contract.outputs),
     )
     return Loaded(scorer, info)
+
+
+def _told(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    # A signature too large to be told still serves; its metadata then tells nothing, as without a signature.
+    return tuple(tensors) if tellable(tensors) else ()
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from router.core.wire import (
     queries_of,
     ready_header,
 )
-from router.core.work import Answer
+from router.core.work import Answer, ScoringProtocol
 from router.errors import LoadFailed
+from router.worker.inference.answering import in_v2
 from router.worker.load import bring_up
 from router.worker.refusals import refusal
 from router.worker.scoring import Scorer
@@ -67,16 +68,17 @@ def _answer_requests(channel: Channel, scorer: Scorer) -> None:
     while (frame := channel.receive()) is not None:
         sequence = frame.header["seq"]
         for index, query in enumerate(queries_of(frame)):
-            channel.send(*answer_frame(sequence, index, _sendable(scorer.answer(query))))
+            channel.send(*answer_frame(sequence, index, _sendable(scorer.answer(query), query.protocol)))
         scorer.begin()  # an idle worker does not hold on to its last request
 
 
-def _sendable(answer: Answer) -> Answer:
+def _sendable(answer: Answer, protocol: ScoringProtocol = ScoringProtocol.MLFLOW) -> Answer:
     # The gateway ends whoever sends it more; this version has done nothing worse than to answer at length.
     if len(answer.body) <= MAX_ANSWER_BYTES:
         return answer
     lead = f"The answer is longer than {MAX_ANSWER_BYTES >> 20} MiB"
-    return refusal(MlflowException(lead), lead, predict_seconds=answer.predict_seconds)
+    told = refusal(MlflowException(lead), lead, predict_seconds=answer.predict_seconds)
+    return in_v2(told) if protocol is ScoringProtocol.V2 else told
 
 
 def _hide_ourselves() -> None:

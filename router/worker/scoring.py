@@ -19,8 +19,12 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
 
 from router.core.bins import ScoreSpec
-from router.core.work import Answer, Query, Verdict
+from router.core.work import Answer, Query, ScoringProtocol, Verdict
 from router.worker.complaints import Complaints
+from router.worker.inference.answering import in_v2, refused
+from router.worker.inference.contract import Contract
+from router.worker.inference.prepare import prepare
+from router.worker.inference.tensors import InferenceRefused
 from router.worker.refusals import JSON, MESSAGE_CHARACTERS, refusal
 from router.worker.scores import count
 
@@ -52,7 +56,9 @@ class Trip:
 class Scorer:
     """Answers requests with one loaded version, one at a time."""
 
-    def __init__(self, model: PyFuncModel, complaints: Complaints) -> None:
+    def __init__(self, model: PyFuncModel, complaints: Complaints, contract: Contract) -> None:
+        self.contract = contract
+        """What callers of the Open Inference Protocol meet."""
         self.scores: ScoreSpec | None = None
         """Which scores of an answer are counted; None: none are."""
         self._probe = _Probe(model)
@@ -75,6 +81,8 @@ class Scorer:
         """The version's answer. Raises nothing, whatever the version does short of ending the process."""
         trip = self.begin()
         trip.max_rows = query.max_rows
+        if query.protocol is ScoringProtocol.V2:
+            return self._infer(query.body, trip)
         # MLflow's server fails on a request without Content-Type; everything it accepts is JSON by default.
         content_type = JSON if query.content_type is None else query.content_type
         try:
@@ -87,11 +95,25 @@ class Scorer:
         if not trip.predicted:  # 415, the only answer without a predict that MLflow does not raise
             text = response.response[:MESSAGE_CHARACTERS].encode("utf-8", "replace")
             return Answer(Verdict.CLIENT_ERROR, response.status, text, "text/plain; charset=utf-8", 0, 0.0)
+        return self._good(trip, response.response.encode(), response.mimetype)
+
+    def _infer(self, body: bytes, trip: Trip) -> Answer:
+        try:
+            prepared = prepare(body, self.contract)
+            encoded = prepared.encode(self._probe.predict(prepared.data, prepared.params))
+        except InferenceRefused as error:
+            return refused(error, predict_seconds=trip.seconds)
+        except BaseException as error:  # noqa: BLE001 - as in `answer`
+            no_rows = trip.reached and not trip.rows and not trip.predicted
+            return in_v2(self._failed(trip, trip.failure or error), no_rows=no_rows)
+        return self._good(trip, encoded, JSON)
+
+    def _good(self, trip: Trip, body: bytes, content_type: str) -> Answer:
         return Answer(
             verdict=Verdict.OK,
-            status=response.status,
-            body=response.response.encode(),
-            content_type=response.mimetype,
+            status=200,
+            body=body,
+            content_type=content_type,
             rows=trip.rows,
             predict_seconds=trip.seconds,
             scores=count(trip.predictions, self.scores) if self.scores else None,

@@ -14,12 +14,23 @@ from router.core import wire
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.frames import Frame, FrameDecoder, encode_frame
 from router.core.ids import VersionId
-from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
+from router.core.tensors import CONTENT_TYPES, DATATYPES, TensorInfo
+from router.core.work import Answer, LoadSpec, Query, ScoringProtocol, Verdict, VersionInfo
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)
 seconds = st.floats(0, 1e6)
 counts = st.integers(0, 2**40)
+tensors = st.lists(
+    st.builds(
+        TensorInfo,
+        text.map(lambda name: name[:1024]),
+        st.sampled_from(DATATYPES),
+        st.lists(st.integers(-1, 2**63 - 1), max_size=4).map(tuple),
+        st.sampled_from(CONTENT_TYPES),
+    ),
+    max_size=3,
+).map(tuple)
 specs = st.builds(ScoreSpec, st.integers(0, 9) | text.map(lambda name: name[:128]), bins=st.integers(1, 40))
 
 
@@ -53,6 +64,8 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         scores=st.none() | specs,
         note=names,
         mismatches=st.lists(names.map(lambda name: name[:200]), max_size=20).map(tuple),
+        inputs=tensors,
+        outputs=tensors,
     )
 )
 def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
@@ -87,7 +100,12 @@ def test_an_answer_arrives_as_it_was_sent(sequence: int, index: int, answer: Ans
     assert arrived == (sequence, index, answer)
 
 
-@given(st.lists(st.builds(Query, st.binary(), st.none() | text, st.none() | counts), max_size=5))
+@given(
+    st.lists(
+        st.builds(Query, st.binary(), st.none() | text, st.none() | counts, st.sampled_from(ScoringProtocol)),
+        max_size=5,
+    )
+)
 def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
     assert wire.queries_of(sent(*wire.predict_frame(1, queries))) == queries
 
@@ -140,6 +158,7 @@ ANSWER = {
     "predict_seconds": 0.5,
     "scores": SCORES,
 }
+TENSOR = {"name": "text", "datatype": "BYTES", "shape": [-1], "content_type": ""}
 INFO = {
     "run_id": "r",
     "flavor": "sklearn",
@@ -149,6 +168,8 @@ INFO = {
     "scores": {"output": 0, "low": 0, "high": 1.0, "bins": 20},
     "note": "",
     "mismatches": ["numpy==1.0 is required and not installed"],
+    "inputs": [TENSOR],
+    "outputs": [],
 }
 FAILURE = {"op": "failed", "phase": "load", "error": "no such lexicon"}
 ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
@@ -239,6 +260,20 @@ def test_an_answer_has_one_body(bodies: list[bytes]) -> None:
         ],
         ("scores", [1]),
         ("scores", {}),
+        *[
+            (side, value)
+            for side in ("inputs", "outputs")
+            for value in (
+                *(None, 7, "text", {}, [None], [[]], [{}], [TENSOR] * 20_001),
+                *([{**TENSOR, "name": odd}] for odd in (None, 7, "a" * 1025)),
+                *([{**TENSOR, "datatype": odd}] for odd in (None, "fp64", [], 7)),
+                *(
+                    [{**TENSOR, "shape": odd}]
+                    for odd in (None, 7, "12", [-2], [2**63], [True], [1.0], [1] * 33)
+                ),
+                *([{**TENSOR, "content_type": odd}] for odd in (None, "text/html", [], 7)),
+            )
+        ],
     ],
 )
 def test_an_odd_description_of_a_version_is_refused(field: str, value: Any) -> None:
