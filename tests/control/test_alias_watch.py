@@ -104,6 +104,30 @@ async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pendi
     assert alias == {"name": "production", "aspired": None, "bound": 1, "pending": True, "stale": True}
 
 
+async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_until_it_has_it_again(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    """Unlike a registry that says nothing: this one said that what serves is not there."""
+    await watch.tick()
+    await until(lambda: fleet.managers["sentiment"].ready)
+
+    def stale() -> bool:
+        models = document(fleet, watch, facts).document()["models"]
+        told: bool = models["sentiment"]["aliases"]["production"]["stale"]
+        return told
+
+    wish = world.aspired.pop("sentiment")
+    await watch.tick()
+    assert stale()
+    assert fleet.managers["sentiment"].bound == {PRODUCTION: V1}
+    world.registry_down = True
+    await watch.tick()
+    assert stale()
+    world.registry_down, world.aspired["sentiment"] = False, wish
+    await watch.tick()
+    assert not stale()
+
+
 async def test_an_answer_about_a_model_that_was_removed_meanwhile_is_dropped(
     watch: AliasWatch, fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

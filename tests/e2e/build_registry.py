@@ -3,7 +3,8 @@
 Runs in a process of its own, so that the tests' process stays free of MLflow's state. Registered models:
 
 - `sentiment`: 1 and 2 answer their number; 3 raises in `load_context`; 4 has a corrupt file; 5 answers 5;
-  6 sleeps as many seconds as the input says; 7 raises on the text `bad`; 8 takes two seconds to load.
+  6 sleeps as many seconds as the input says; 7 raises on the text `bad`; 8 takes two seconds to load, or
+  `TEST_LOAD_SECONDS`; 9 and 10 have a signature: the text is a string to 9, and bytes in base64 to 10.
 - `shadowed`: 1 and 2 ship different code under one module name; 3 ships a module named `router`.
 """
 
@@ -18,6 +19,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import mlflow  # noqa: E402 - the environment comes first
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
+from mlflow.types import ColSpec, DataType, Schema  # noqa: E402
 
 
 class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -30,7 +33,7 @@ class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if self.fault == "slow load":
             import time
 
-            time.sleep(2)
+            time.sleep(float(os.environ.get("TEST_LOAD_SECONDS", "2")))
 
     def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
         if self.fault == "sleep":
@@ -39,6 +42,10 @@ class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             time.sleep(float(model_input["text"].iloc[0]))
         if self.fault == "bad text" and "bad" in model_input["text"].tolist():
             raise ValueError("this text is too bad")
+        if self.fault in ("str", "bytes"):
+            decoded = {type(text).__name__ for text in model_input["text"]}
+            if decoded != {self.fault}:
+                raise TypeError(f"this version's signature says {self.fault}, and it is given {decoded}")
         return np.full(len(model_input), self.number / 10)
 
 
@@ -88,6 +95,8 @@ def main(directory: Path) -> None:
     faults = {3: "load", 6: "sleep", 7: "bad text", 8: "slow load"}
     for number in range(1, 9):
         log(Constant(number, faults.get(number, "")), "sentiment")
+    for number, fault, kind in ((9, "str", DataType.string), (10, "bytes", DataType.binary)):
+        log(Constant(number, fault), "sentiment", signature=ModelSignature(Schema([ColSpec(kind, "text")])))
     client = mlflow.MlflowClient()
     source = client.get_model_version_download_uri("sentiment", "4")
     if source.startswith("models:/"):
