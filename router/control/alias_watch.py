@@ -27,6 +27,8 @@ class AliasWatch:
         self._fleet = fleet
         self._recorder = recorder
         self._wall_clock = wall_clock
+        # The agent answers one after the other anyway; waiting for the others is no part of a poll's time.
+        self._turn = asyncio.Lock()
 
     async def tick(self) -> None:
         """Poll every model once."""
@@ -38,6 +40,10 @@ class AliasWatch:
         await asyncio.gather(*(self._poll(manager) for manager in managers))
 
     async def _poll(self, manager: ModelManager) -> None:
+        async with self._turn:
+            await self._poll_now(manager)
+
+    async def _poll_now(self, manager: ModelManager) -> None:
         model, started = manager.model, perf_counter()
         try:
             aspired = await self._source.poll(model, manager.settings.aliases)

@@ -37,9 +37,10 @@ class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
         if self.fault == "sleep":
-            import time
+            import threading
 
-            time.sleep(float(model_input["text"].iloc[0]))
+            # Not `time.sleep`, which fails under libfaketime when the clock jumps.
+            threading.Event().wait(float(model_input["text"].iloc[0]))
         if self.fault == "bad text" and "bad" in model_input["text"].tolist():
             raise ValueError("this text is too bad")
         if self.fault in ("str", "bytes"):

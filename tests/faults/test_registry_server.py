@@ -2,9 +2,10 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -18,12 +19,11 @@ from tests.adapters.faults import (
     endless_json,
     too_many,
 )
-from tests.adapters.registries import Server
+from tests.adapters.registries import Server, seed
 from tests.conftest import Figure
-from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
-from tests.faults.watch import Watch
+from tests.e2e.gateway import GatewayProcess
+from tests.faults.network import cables
+from tests.faults.outage import Outage
 
 pytestmark = pytest.mark.slow
 
@@ -31,110 +31,82 @@ OUTAGE_SECONDS = float(os.environ.get("FAULTS_OUTAGE_SECONDS", "60"))
 """How long a server that is killed or stopped stays so; the promise is for 10 min, which is 600 here."""
 NONSENSE_SECONDS = 25.0
 """How long what answers nonsense does: two polls of the longest kind."""
-DOWN = "registry poll failed; what it last named stays"
-UP = "the registry answers again"
-BACK_SECONDS = 5.0
+CABLE_SECONDS = 20.0
 
-
-class Outage:
-    """A gateway with two versions of a model of its own, under load, whose registry is about to break."""
-
-    def __init__(self, server: Server, start_at: Callable[..., GatewayProcess], uri: str) -> None:
-        self.server = server
-        self.model = server.registry.new_model(3, production=1, canary=2)
-        models = f"  {self.model}: {{split: {{production: 50, canary: 50}}}}\n"
-        self.gateway = start_at(models, uri=uri)
-        self.gateway.wait_bound(2, "canary", name=self.model)
-        self.load = Load(self.gateway.url, rate=100)
-        self.watch = Watch(self.gateway)
-
-    @contextmanager
-    def under_load(self) -> Iterator[None]:
-        """What is broken inside is mended at the end; from then on the time to converge counts."""
-        with self.load, self.watch:
-            yield
-            mended_at = time.monotonic()
-            self.gateway.wait_bound(3, name=self.model)
-            self.took_seconds = time.monotonic() - mended_at
-
-    def last(self, seconds: float) -> None:
-        """Let it be broken so long."""
-        wait_until(lambda: self.gateway.lines(DOWN), 20, self.gateway.story)
-        assert not self.gateway.state()["registry"]["reachable"]
-        time.sleep(seconds)
-
-    def hurt_nobody(self, slack: float, figure: Figure) -> None:
-        """The promise."""
-        figure(f"{self.load.told()}; {self.watch.told()}; converged after {self.took_seconds:.1f} s")
-        assert self.load.failed == []
-        assert {one.version for one in self.load.seen if one.route_alias == "canary"} == {2}
-        assert self.watch.readiness == {200}
-        assert self.watch.longest_poll <= 10.0 * slack
-        assert max(self.watch.threads) - min(self.watch.threads) <= 1
-        assert len(self.watch.agent_threads) == 1
-        assert [len(self.gateway.lines(line)) for line in (DOWN, UP)] == [1, 1]
-        assert len(self.gateway.lines("child restarted")) <= 1
-        assert self.took_seconds <= POLL_SECONDS + BACK_SECONDS * slack
+StartAt = Callable[..., GatewayProcess]
 
 
 def test_a_registry_server_that_is_killed_costs_no_request_and_is_followed_when_it_is_back(
-    server: Server, start_at: Callable[..., GatewayProcess], slack: float, figure: Figure
+    server: Server, start_at: StartAt, slack: float, figure: Figure
 ) -> None:
     """Row 12. Its port is refused for a minute; `FAULTS_OUTAGE_SECONDS=600` for the promised ten."""
-    outage = Outage(server, start_at, server.uri)
+    outage = Outage(server, partial(start_at, uri=server.uri))
     with outage.under_load():
         server.kill()
         outage.last(OUTAGE_SECONDS)
         server.start(120 * slack)
-        outage.server.registry.client.set_registered_model_alias(outage.model, "production", "3")
     outage.hurt_nobody(slack, figure)
 
 
 def test_a_registry_server_that_hangs_costs_no_request_and_is_followed_when_it_goes_on(
-    server: Server, start_at: Callable[..., GatewayProcess], slack: float, figure: Figure
+    server: Server, start_at: StartAt, slack: float, figure: Figure
 ) -> None:
     """Row 12. Every process of it is stopped: connections are taken, and nothing is said."""
-    outage = Outage(server, start_at, server.uri)
+    outage = Outage(server, partial(start_at, uri=server.uri))
     with outage.under_load():
         server.signal(signal.SIGSTOP)
         try:
             outage.last(OUTAGE_SECONDS)
         finally:
             server.signal(signal.SIGCONT)
-        outage.server.registry.client.set_registered_model_alias(outage.model, "production", "3")
     outage.hurt_nobody(slack, figure)
 
 
 def test_a_socket_that_never_answers_costs_no_request(
-    server: Server, proxy: Proxy, start_at: Callable[..., GatewayProcess], slack: float, figure: Figure
+    server: Server, proxy: Proxy, start_at: StartAt, slack: float, figure: Figure
 ) -> None:
     """Row 12."""
-    outage = Outage(server, start_at, proxy.uri)
+    outage = Outage(server, partial(start_at, uri=proxy.uri))
     with outage.under_load():
         proxy.close()
         with black_hole(proxy.port):
             outage.last(NONSENSE_SECONDS)
         proxy.open()
-        outage.server.registry.client.set_registered_model_alias(outage.model, "production", "3")
     outage.hurt_nobody(slack, figure)
 
 
 @pytest.mark.parametrize("spoil", [a_byte_a_second, broken, too_many, a_page, endless_json])
 def test_a_registry_that_answers_nonsense_costs_no_request(
-    server: Server,
-    proxy: Proxy,
-    start_at: Callable[..., GatewayProcess],
-    slack: float,
-    figure: Figure,
-    spoil: Spoil,
+    server: Server, proxy: Proxy, start_at: StartAt, slack: float, figure: Figure, spoil: Spoil
 ) -> None:
     """Row 12. A byte a second, 500, 429, a page of HTML, 100 MB of JSON."""
-    outage = Outage(server, start_at, proxy.uri)
+    outage = Outage(server, partial(start_at, uri=proxy.uri))
     with outage.under_load():
         proxy.spoil = spoil
         outage.last(NONSENSE_SECONDS)
         proxy.mend()
         proxy.close()  # as whoever mends it restarts it
         proxy.open()
-        outage.server.registry.client.set_registered_model_alias(outage.model, "production", "3")
     outage.hurt_nobody(slack, figure)
+
+
+def test_a_cable_that_is_pulled_between_gateway_and_registry_costs_no_request(
+    start_at: StartAt, tmp_path: Path, slack: float, figure: Figure
+) -> None:
+    """Row 12. Packets vanish, in a network of its own: no port refuses, no connection ends."""
+    with cables() as between:
+        server = Server(tmp_path, between.registry_host)
+        try:
+            server.start(120 * slack)
+            seed(server.uri, tmp_path)
+            address = f"{between.gateway_host}:8080"
+            inside = (*between.inside, sys.executable)
+            start = partial(start_at, uri=server.uri, command=inside, CANARY_ROUTER_SERVER__LISTEN=address)
+            outage = Outage(server, start)
+            with outage.under_load():
+                between.pull()
+                outage.last(CABLE_SECONDS)
+                between.plug()
+            outage.hurt_nobody(slack, figure)
+        finally:
+            server.kill()
