@@ -124,6 +124,7 @@ def test_an_alias_at_a_version_that_is_deleted_leaves_the_old_one_serving(
     assert gateway.get("/readyz").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_model_with_a_canary_only_answers_503_and_never_by_the_canary(
     start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
