@@ -11,7 +11,7 @@ from tests.e2e.conftest import POLL_SECONDS, built_registry, registry, start  # 
 from tests.e2e.gateway import GatewayProcess, gateways
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[Server]:
     """A real `mlflow server` with `seed`, which a test leaves running."""
     server = Server(tmp_path_factory.mktemp("server"))
