@@ -62,7 +62,7 @@ class Status:
             "split_configured": _percent(shares.configured),
             "salt": manager.settings.salt,
             "aliases": {
-                alias: _alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
+                alias: self._alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
             },
             "versions": {
                 str(v.number): self._version(h, manager) for v, h in sorted(manager.harnesses.items())
@@ -81,6 +81,18 @@ class Status:
         if received >= KEYLESS_IS_NEWS_FROM and share > 0.5:
             told["warnings"].append("over half of the requests carry no key: their users are not sticky")
         return told
+
+    def _alias(self, alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
+        aspired, bound = manager.aspired.get(alias), manager.bound.get(alias)
+        unnamed = aspired is None or manager.model in self.alias_watch.unknown
+        return {
+            "name": name,
+            "aspired": aspired.number if aspired else None,
+            "bound": bound.number if bound else None,
+            "pending": aspired != bound,
+            # Only production outlives the registry's word for it; a canary is unbound instead.
+            "stale": alias == PRODUCTION and bound is not None and manager.polled and unnamed,
+        }
 
     def _version(self, harness: Harness, manager: ModelManager) -> dict[str, Any]:
         pool = harness.pool if harness.loaded else None
@@ -102,18 +114,6 @@ class Status:
             "worker_ends": self.worker_ends(harness.version),
             "breaker": _breaker(manager, harness),
         }
-
-
-def _alias(alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
-    aspired, bound = manager.aspired.get(alias), manager.bound.get(alias)
-    return {
-        "name": name,
-        "aspired": aspired.number if aspired else None,
-        "bound": bound.number if bound else None,
-        "pending": aspired != bound,
-        # Only production outlives the registry's silence about it; a canary is unbound instead.
-        "stale": alias == PRODUCTION and bound is not None and manager.polled and aspired is None,
-    }
 
 
 def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import pytest
 from router.control.event_log import EventLog
 from router.control.redaction import without_places
 from router.core.bins import ScoreSpec
-from router.core.events import LoadRefused, Polled, ReadinessChanged, WorkerReplaced
+from router.core.events import ChildRestarted, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
 from router.core.ids import CANARY, VersionId
 from tests.adapters.story import Clock, bound, one_of_each
 
@@ -64,6 +64,19 @@ def test_the_newest_fifty_are_kept() -> None:
         log.record(WorkerReplaced(V8, float(i)))
 
     assert [entry["seconds"] for entry in log.events()] == [float(i) for i in range(10, 60)]
+
+
+def test_an_agent_that_is_replaced_at_every_poll_is_told_once_until_the_registry_answers() -> None:
+    """A registry that sends a byte a second costs one each time."""
+    log = EventLog(Clock())
+    late, killed = (ChildRestarted("agent", reason) for reason in ("it was late", "signal 9 (SIGKILL)"))
+    for event in (Polled("m", 10.0, "late"), late, Polled("m", 10.0, "late"), late, killed, killed):
+        log.record(event)
+    log.record(Polled("m", 0.01, ""))
+    log.record(killed)
+
+    told = [entry["reason"] for entry in log.events() if entry["event"] == "ChildRestarted"]
+    assert told == ["it was late", "signal 9 (SIGKILL)", "signal 9 (SIGKILL)"]
 
 
 def test_texts_name_no_path_host_or_credential() -> None:

@@ -4,7 +4,8 @@ Runs in a process of its own, so that the tests' process stays free of MLflow's 
 
 - `sentiment`: 1 and 2 answer their number; 3 raises in `load_context`; 4 has a corrupt file; 5 answers 5;
   6 sleeps as many seconds as the input says; 7 raises on the text `bad`, and requires a library
-  that nobody has; 8 takes two seconds to load.
+  that nobody has; 8 takes two seconds to load, or `TEST_LOAD_SECONDS`; 9 and 10 have a signature: the text
+  is a string to 9, and bytes in base64 to 10.
 - `shadowed`: 1 and 2 ship different code under one module name; 3 ships a module named `router`.
 """
 
@@ -19,6 +20,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import mlflow  # noqa: E402 - the environment comes first
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
+from mlflow.types import ColSpec, DataType, Schema  # noqa: E402
 
 
 class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -31,15 +34,20 @@ class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if self.fault == "slow load":
             import time
 
-            time.sleep(2)
+            time.sleep(float(os.environ.get("TEST_LOAD_SECONDS", "2")))
 
     def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
         if self.fault == "sleep":
-            import time
+            import threading
 
-            time.sleep(float(model_input["text"].iloc[0]))
+            # Not `time.sleep`, which fails under libfaketime when the clock jumps.
+            threading.Event().wait(float(model_input["text"].iloc[0]))
         if self.fault == "bad text" and "bad" in model_input["text"].tolist():
             raise ValueError("this text is too bad")
+        if self.fault in ("str", "bytes"):
+            decoded = {type(text).__name__ for text in model_input["text"]}
+            if decoded != {self.fault}:
+                raise TypeError(f"this version's signature says {self.fault}, and it is given {decoded}")
         return np.full(len(model_input), self.number / 10)
 
 
@@ -88,8 +96,9 @@ def main(directory: Path) -> None:
     mlflow.set_experiment("e2e")
     faults = {3: "load", 6: "sleep", 7: "bad text", 8: "slow load"}
     for number in range(1, 9):
-        required = ["mlflow", "no-such-library==1.0"] if number == 7 else ["mlflow"]
-        log(Constant(number, faults.get(number, "")), "sentiment", pip_requirements=required)
+  6 sleeps as many seconds as the input says; 7 raises on the text `bad`, and requires a library
+  that nobody has; 8 takes two seconds to load, or `TEST_LOAD_SECONDS`; 9 and 10 have a signature: the text
+  is a string to 9, and bytes in base64 to 10.
     client = mlflow.MlflowClient()
     source = client.get_model_version_download_uri("sentiment", "4")
     if source.startswith("models:/"):

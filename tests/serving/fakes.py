@@ -10,7 +10,7 @@ from router.core.events import Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident
 from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
-from router.errors import FetchFailed, LoadFailed, RegistryUnavailable
+from router.errors import FetchFailed, LoadFailed, ModelUnknown, RegistryUnavailable
 
 T = TypeVar("T")
 INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, None)
@@ -92,6 +92,8 @@ class FakeWorld:
     async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         if self.registry_down:
             raise RegistryUnavailable("connection refused")
+        if model not in self.aspired:
+            raise ModelUnknown(f"there is no registered model {model}")
         return self.aspired[model]
 
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
