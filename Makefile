@@ -57,10 +57,11 @@ bench: $(VENV)/runtime.stamp
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 faults: $(VENV)/test.stamp
-	@FAULTS=1 $(BIN)/python -m pytest -m 'slow or not slow' tests/e2e tests/children tests/demo \
+	@FAULTS=1 FAULTS_FIGURES=$${FAULTS_FIGURES:-.faults/figures.md} \
+	  $(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/e2e tests/children tests/demo \
 	  tests/adapters/test_registry_faults.py tests/worker/test_decoding.py tests/test_docs.py \
 	  tests/test_benchmarks.py $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .demo .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,7 @@ from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.event_log import EventLog
 from router.control.status import Status
 from router.control.ticking import Ticking
+from router.control.worker_ends import WorkerEnds
 from router.core.events import ConfigApplied, Recorder
 from router.gauges import Gauges
 from router.serving.dispatch import Dispatcher
@@ -116,7 +117,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         _log.warning(notice)
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
-    recorder = FanOut(prometheus, LogRecorder(), event_log)
+    worker_ends = WorkerEnds(time.time)
+    recorder = FanOut(prometheus, LogRecorder(), event_log, worker_ends)
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
@@ -170,6 +172,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             alias_watch=alias_watch,
             config=lambda: {"digest": config.digest, "error": config.error},
             events=event_log.events,
+            worker_ends=worker_ends.of,
             stopping=lambda: gateway.stopping,
             traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
         )

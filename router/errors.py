@@ -75,6 +75,10 @@ class ModelNotConfigured(RequestRefused):
     """No such registered model in this gateway's configuration."""
 
 
+class VersionNotServed(RequestRefused):
+    """A caller asked for one version by its number, and no alias serves it."""
+
+
 class NotReady(RequestRefused):
     """The model has no production version bound yet."""
 

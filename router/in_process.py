@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from router.children.process import Exit
+from router.children.process import MEMORY, Exit
+from router.core.memory import Resident
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildTimeout, LoadFailed
 from router.worker.load import Loaded, bring_up
@@ -30,6 +31,7 @@ class InProcessWorker:
         self.info: VersionInfo = loaded.info
         self.batching: Batching = loaded.info.batching
         self.pid = os.getpid()
+        self.ready = Resident()
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
         """Done when it was closed or "killed"; its thread ends after the predict that runs."""
@@ -39,6 +41,10 @@ class InProcessWorker:
     def submit(self, queries: Sequence[Query], on_answers: _OnAnswers) -> None:
         """As `Worker.submit`."""
         self._frames.put((queries, on_answers))
+
+    def resident(self) -> Resident:
+        """Nothing: what is this version's share of this process, nobody can tell."""
+        return self.ready
 
     def kill(self) -> None:
         """Say that it has ended, and hand out no answer any more."""
@@ -72,6 +78,10 @@ class InProcessWorker:
 
 class InProcessLoader:
     """Brings versions to READY in this process."""
+
+    def available_bytes(self) -> int:
+        """Memory that more versions may use."""
+        return MEMORY.available_bytes()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> InProcessWorker:
         """As `WorkerLoader.load`; a load that outlasts its deadline goes on in its thread, unheard."""

@@ -86,6 +86,9 @@ def warm(modules: Sequence[str]) -> None:
     import mlflow.pyfunc
     import threadpoolctl
 
+    from router.worker.mismatches import installed_versions
+
+    installed_versions()
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
     with tempfile.TemporaryDirectory(prefix="canary-router-") as directory:
         # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.

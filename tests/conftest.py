@@ -1,12 +1,27 @@
 """Fixtures that every room shares, and the rule that CI skips nothing."""
 
 import os
+import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-FIGURES: pytest.StashKey[list[str]] = pytest.StashKey()
 Figure = Callable[[str], None]
+ROW = re.compile(r"\bRows? (\d+)")
+
+
+class Measured(NamedTuple):
+    """A figure, and the test that measured it."""
+
+    row: str
+    """Of the promise in `docs/reliability.md`, as the test's docstring says it; empty when it names none."""
+    test: str
+    figure: str
+
+
+FIGURES: pytest.StashKey[list[Measured]] = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +32,15 @@ def slack() -> float:
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
-    """Notes a measured figure of this test; all are shown at the end of the run."""
+    """Notes a measured figure of this test; all are shown at the end of the run.
+
+    Where `FAULTS_FIGURES` names a file, they are written there too, as a Markdown table.
+    """
+    row = ROW.search(request.function.__doc__ or "")
 
     def note(measured: str) -> None:
-        request.config.stash.setdefault(FIGURES, []).append(f"{request.node.name}: {measured}")
+        told = Measured(row[1] if row else "", request.node.name, measured)
+        request.config.stash.setdefault(FIGURES, []).append(told)
 
     return note
 
@@ -28,8 +48,19 @@ def figure(request: pytest.FixtureRequest) -> Figure:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if figures := config.stash.get(FIGURES, []):
         terminalreporter.section("figures")
-        for line in figures:
-            terminalreporter.line(line)
+        for one in figures:
+            terminalreporter.line(f"{one.test}: {one.figure}")
+        if path := os.environ.get("FAULTS_FIGURES"):
+            write_figures(Path(path), figures)
+            terminalreporter.line(f"written to {path}")
+
+
+def write_figures(path: Path, figures: list[Measured]) -> None:
+    """A Markdown table of `figures` by row of the promise, as `docs/reliability.md` shows them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(figures, key=lambda one: int(one.row or 1000))
+    lines = [f"| {row} | `{test}` | {figure.replace('|', '/')} |" for row, test, figure in ordered]
+    path.write_text("\n".join(["| row | test | figure |", "|---|---|---|", *lines]) + "\n")
 
 
 @pytest.hookimpl(wrapper=True)

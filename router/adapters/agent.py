@@ -12,8 +12,9 @@ from router.core.events import ChildRestarted, Recorder
 from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
 
 ROLE = "agent"
-POLL_SECONDS = 10.0
-"""No poll takes longer, whatever the registry does; the agent's own limit for one silence is 5 s."""
+POLL_SECONDS = 8.0
+"""What the registry may take of the 10 s of a poll, whatever it does; the rest is for an agent that has to be
+ended and started. The agent's own limit for one silence is 5 s."""
 START_SECONDS = 60.0
 """How long a launched agent's imports may take, on a busy machine and from a cold disk."""
 _GRACE_SECONDS = 1.0
@@ -49,9 +50,9 @@ class Agent:
         return self._child.pid if self._child is not None else None
 
     async def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The agent's answer to a poll, within 10 s of its turn. Raises RegistryUnavailable.
+        """The agent's answer to a poll, within 8 s of its turn. Raises RegistryUnavailable.
 
-        Where an agent has to be started, the 10 s run from when it is ready, which has a limit of its own.
+        Where an agent has to be started, the 8 s run from when it is ready, which has a limit of its own.
         """
         async with self._turn:
             left_seconds = self._poll_seconds

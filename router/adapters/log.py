@@ -99,6 +99,9 @@ def _line_of_version(event: events.Event) -> Line | None:
             rounded = {phase: round(value, 3) for phase, value in seconds.items()}
             values = {**_names(version), "aliases": aliases, "seconds": rounded}
             return Line(logging.INFO, "version ready", {**values, "note": note} if note else values)
+        case events.EnvironmentDiffers(version, mismatches):
+            values = {**_names(version), "mismatches": mismatches}
+            return Line(logging.WARNING, "version logged in another environment", values)
         case events.LoadRefused(version, aliases, phase, error, retry_seconds):
             values = {**_names(version), "aliases": aliases, "phase": phase, "error": error}
             return Line(logging.WARNING, "version not loaded", {**values, "retry_seconds": retry_seconds})

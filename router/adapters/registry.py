@@ -45,7 +45,7 @@ class AgentRegistry:
     async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         """The complete wish of the registry at one instant: roles it names now, with their versions.
 
-        `aliases` maps roles to the registry's names for them. Takes 10 s at most, and up to a minute
+        `aliases` maps roles to the registry's names for them. Takes 8 s at most, and up to a minute
         more where the agent has to be started. Raises ModelUnknown, RegistryUnavailable.
         """
         answer = await self._agent.ask({"op": "poll", "model": model, "aliases": list(aliases.values())})

@@ -7,11 +7,14 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 
+from router.children.memory import Memory
 from router.errors import RouterError
 
 _PR_SET_CHILD_SUBREAPER = 36
 _FIRST_RETRY_SECONDS = 0.001
 _LONGEST_RETRY_SECONDS = 0.1
+MEMORY = Memory()
+"""One for the whole process, for the kernel counts the processes it ended and does not name them."""
 _RETRIES = 100  # nearly ten seconds in all: on a busy machine the process between us ends late
 
 
@@ -23,9 +26,14 @@ class Exit:
     signal: int | None = None
     reason: str = ""
     """Why this process ended it, where it did so for what the other one sent."""
+    out_of_memory: bool = False
+    """True when the kernel ended it for want of memory, as far as that can be told."""
 
     def __str__(self) -> str:
-        return f"{self._how()}; it sent {self.reason}" if self.reason else self._how()
+        how = self._how()
+        if self.reason:
+            return f"{how}; it sent {self.reason}"
+        return f"{how}; the kernel was out of memory" if self.out_of_memory else how
 
     def _how(self) -> str:
         if self.signal is not None:
@@ -106,4 +114,5 @@ class Process:
         elif status.si_code == os.CLD_EXITED:
             self.exited.set_result(Exit(code=status.si_status))
         else:
-            self.exited.set_result(Exit(signal=status.si_status))
+            killed = status.si_status == signal.SIGKILL
+            self.exited.set_result(Exit(signal=status.si_status, out_of_memory=killed and MEMORY.ended_one()))

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from router.children.child import Child
 from router.children.launcher import Launcher
-from router.children.process import Exit
+from router.children.memory import resident
+from router.children.process import MEMORY, Exit
 from router.core import exchange, wire
 from router.core.frames import Frame
+from router.core.memory import Resident
 from router.core.wire import WireRefused
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildLost, ChildTimeout, LoadFailed
@@ -24,13 +26,14 @@ class Worker:
 
     def __init__(self, child: Child, info: VersionInfo, threads: int) -> None:
         self.info = info
-        self.pid = child.pid
         self.exited: asyncio.Future[Exit] = child.exited
         """Done when it has ended, after the last `on_answers`. Shield it when you await it."""
         self.batching: Batching = info.batching
         """Whether its requests share predicts, as it said last."""
+        self.pid = child.pid
         self._threads = threads
         self._child = child
+        self.ready = self.resident()
         self._bins = info.scores.bins if info.scores is not None else None
         self._sequence = 0
         self._frames: dict[int, _Outstanding] = {}
@@ -76,6 +79,10 @@ class Worker:
         self._sequence += 1
         self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
         self._child.connection.send(*exchange.predict_frame(self._sequence, queries))
+
+    def resident(self) -> Resident:
+        """Its memory now; nothing when it has ended, and on systems without /proc."""
+        return resident(self.pid) if not self._child.exited.done() else Resident()
 
     def kill(self) -> None:
         """End it now."""
@@ -138,6 +145,10 @@ class WorkerLoader:
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
+
+    def available_bytes(self) -> int:
+        """Memory that more workers may use."""
+        return MEMORY.available_bytes()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
         """A worker that holds `spec`'s version. Raises as `Worker.start` does."""

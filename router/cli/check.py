@@ -32,6 +32,8 @@ def check_model(config_path: Path, model: str, output: str) -> int:
             mark = "ok  " if row["ok"] else "FAIL"
             click.echo(f"{mark} {model}@{row['alias']}" + (f" v{row['version']}" if row["version"] else ""))
             click.echo(f"     {row['told']}")
+            for mismatch in row.get("mismatches", ()):
+                click.echo(f"     {mismatch}")
     return 0 if well else 1
 
 
@@ -74,7 +76,8 @@ async def _bring_up(
     signature = "signature" if info.has_signature else "no signature"
     example = "input example" if info.has_example else "no input example, so no warm-up"
     told = f"flavor {info.flavor}; {phases}; {signature}; {example}"
-    return {**row, "ok": True, "told": f"{told}; {info.note}" if info.note else told}
+    told = f"{told}; {info.note}" if info.note else told
+    return {**row, "ok": True, "told": told, "mismatches": list(info.mismatches)}
 
 
 class _Silent:

@@ -33,6 +33,8 @@ class News:
         self._splits: dict[str, events.SplitInForce] = {}
         self._problems: tuple[str, ...] | None = None
         self._failing_ticks: dict[str, str] = {}
+        self._restarts: dict[str, str] = {}
+        """Why each child was last started again; forgotten when the registry answers."""
 
     def is_news(self, event: events.Event) -> bool:
         """Whether `event` says something the one before it did not; remembers it."""
@@ -57,6 +59,11 @@ class News:
                 changed = self._failing_ticks.get(event.loop) != event.error
                 self._failing_ticks[event.loop] = event.error
                 return changed
+            case events.ChildRestarted():
+                # A registry that drips costs an agent at every poll, and would write a line as often.
+                changed = self._restarts.get(event.child) != event.reason
+                self._restarts[event.child] = event.reason
+                return changed
             case events.ModelRemoved():
                 self._forget(event.model)
         return True
@@ -67,6 +74,7 @@ class News:
             self._unreachable.add(event.model)
         else:
             self._unreachable.discard(event.model)
+            self._restarts.clear()
         return was_unreachable != bool(event.error)
 
     def _is_first_of_its_kind(self, event: request_events.CanaryFaulted) -> bool:

@@ -2,11 +2,12 @@
 
 import re
 
+from router.core.masking import MASK, masked
+
 LONGEST_TEXT = 1000
 """Characters of a text that are kept."""
 
 # Repetitions are bounded: whoever writes these texts must not be able to make them slow to read.
-_USER_INFO = re.compile(r"(?<=://)[^/\s]{1,300}@")
 _SECRET = re.compile(
     r"""(?ix) \b ( [\w.-]{0,30}
         (?: password | passwd | secret | token | signature | credential | api[_-]?key ) [\w.-]{0,30}
@@ -21,8 +22,8 @@ _DIRECTORIES = re.compile(r"(?<![\w:/.])(?:~|\.{0,2})/(?:[^\s/'\":;,()]{1,255}/)
 
 
 def without_credentials(text: str) -> str:
-    """`text` with the user part of URLs, and the values of what is named like a secret, replaced by `***`."""
-    return _BEARER.sub(r"\1***", _SECRET.sub(r"\1***", _USER_INFO.sub("***@", text)))
+    """`text` without the credentials of URIs; `***` stands for what is named like a secret elsewhere."""
+    return _BEARER.sub(rf"\g<1>{MASK}", _SECRET.sub(rf"\g<1>{MASK}", masked(text)))
 
 
 def without_places(text: str) -> str:

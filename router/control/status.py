@@ -6,7 +6,7 @@ from typing import Any
 
 from router.control.alias_watch import AliasWatch
 from router.control.redaction import without_places
-from router.core.ids import PRODUCTION, Alias
+from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
@@ -29,6 +29,8 @@ class Status:
     config: Callable[[], Mapping[str, Any]]
     """Digest in force and why a later one was refused."""
     events: Callable[[], Sequence[Mapping[str, Any]]]
+    worker_ends: Callable[[VersionId], Mapping[str, Any]]
+    """How the workers of one version ended."""
     stopping: Callable[[], bool]
     traffic: Callable[[str], tuple[int, int]]
     """Requests received and those without a key, for one model."""
@@ -61,7 +63,7 @@ class Status:
             "split_configured": _percent(shares.configured),
             "salt": manager.settings.salt,
             "aliases": {
-                alias: _alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
+                alias: self._alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
             },
             "versions": {
                 str(v.number): self._version(h, manager) for v, h in sorted(manager.harnesses.items())
@@ -81,6 +83,18 @@ class Status:
             told["warnings"].append("over half of the requests carry no key: their users are not sticky")
         return told
 
+    def _alias(self, alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
+        aspired, bound = manager.aspired.get(alias), manager.bound.get(alias)
+        unnamed = aspired is None or manager.model in self.alias_watch.unknown
+        return {
+            "name": name,
+            "aspired": aspired.number if aspired else None,
+            "bound": bound.number if bound else None,
+            "pending": aspired != bound,
+            # Only production outlives the registry's word for it; a canary is unbound instead.
+            "stale": alias == PRODUCTION and bound is not None and manager.polled and unnamed,
+        }
+
     def _version(self, harness: Harness, manager: ModelManager) -> dict[str, Any]:
         pool = harness.pool if harness.loaded else None
         info = harness.info
@@ -91,26 +105,17 @@ class Status:
             "queued": pool.queued if pool else 0,
             "workers": [worker.pid for worker in pool.workers] if pool else [],
             "spare": pool.crew.spare.pid if pool and pool.crew.spare else None,
+            "no_spare": pool.crew.no_spare if pool else "",
             "error": without_places(harness.error or (pool.crew.last_error if pool else "")),
             "retry_seconds": harness.retry_seconds if harness.error else None,
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
             "batching": _batching(pool.workers) if pool else None,
+            "mismatches": [without_places(line) for line in info.mismatches] if info else [],
+            "worker_ends": self.worker_ends(harness.version),
             "breaker": _breaker(manager, harness),
         }
-
-
-def _alias(alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
-    aspired, bound = manager.aspired.get(alias), manager.bound.get(alias)
-    return {
-        "name": name,
-        "aspired": aspired.number if aspired else None,
-        "bound": bound.number if bound else None,
-        "pending": aspired != bound,
-        # Only production outlives the registry's silence about it; a canary is unbound instead.
-        "stale": alias == PRODUCTION and bound is not None and manager.polled and aspired is None,
-    }
 
 
 def _batching(workers: Sequence[Servable]) -> dict[str, Any] | None:

@@ -80,6 +80,14 @@ class VersionLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentDiffers:
+    """A version was logged in another environment than the one it is loaded in."""
+
+    version: VersionId
+    mismatches: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LoadRefused:
     """A version did not reach READY; `retry_seconds` until the next try."""
 
@@ -107,10 +115,11 @@ class VersionGone:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """A worker ended without being asked to; `reason` is exit, signal, predict_timeout or memory."""
+    """A worker ended without being asked to by an operator, the registry or the configuration's `workers`."""
 
     version: VersionId
     reason: str
+    """exit, signal, out_of_memory, invalid (it sent what no worker sends), predict_timeout or memory."""
     detail: str
 
 
@@ -187,7 +196,15 @@ class TickFailed:
 
 
 _OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed
-_OfVersions = VersionLoaded | LoadRefused | VersionDraining | VersionGone | WorkerEnded | WorkerReplaced
+_OfVersions = (
+    VersionLoaded
+    | EnvironmentDiffers
+    | LoadRefused
+    | VersionDraining
+    | VersionGone
+    | WorkerEnded
+    | WorkerReplaced
+)
 _Others = (
     Polled | ConfigApplied | ConfigRejected | ModelRemoved | ChildRestarted | ReadinessChanged | TickFailed
 )

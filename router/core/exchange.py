@@ -15,10 +15,11 @@ from router.core.bins import ScoreCounts
 from router.core.exact import NAME_CHARACTERS, amount
 from router.core.frames import Frame
 from router.core.wire import NOT_OURS, WireRefused
-from router.core.work import Answer, Query, Verdict
+from router.core.work import Answer, Query, ScoringProtocol, Verdict
 
 PREDICT, ANSWERS = "predict", "answers"
 _VERDICTS = {str(verdict): verdict for verdict in Verdict}
+_PROTOCOLS = {str(protocol): protocol for protocol in ScoringProtocol}
 _INTEGERS = {int}
 _COUNTS = {int, type(None)}
 _BOOLEANS = {bool}
@@ -38,14 +39,21 @@ def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, An
     """Header and bodies of a `predict` frame; its answers repeat `sequence`."""
     types = [query.content_type and _sendable(query.content_type) for query in queries]
     most = [query.max_rows for query in queries]
-    header = {"op": PREDICT, "seq": sequence, "content_types": types, "max_rows": most}
+    header = {
+        "op": PREDICT,
+        "seq": sequence,
+        "content_types": types,
+        "max_rows": most,
+        "protocols": [query.protocol for query in queries],
+    }
     return header, [query.body for query in queries]
 
 
 def queries_of(frame: Frame) -> list[Query]:
     """The requests in a `predict` frame."""
-    parts = zip(frame.bodies, frame.header["content_types"], frame.header["max_rows"], strict=True)
-    return [Query(*part) for part in parts]
+    header = frame.header
+    parts = zip(frame.bodies, header["content_types"], header["max_rows"], header["protocols"], strict=True)
+    return [Query(body, kind, rows, _PROTOCOLS[protocol]) for body, kind, rows, protocol in parts]
 
 
 def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:

@@ -6,9 +6,12 @@ MASK = "***"
 
 # Two shapes of user information. In http(s) it ends at the first slash; database URLs, as SQLAlchemy reads
 # them, may carry slashes in the password, so there everything up to the last @ of the word goes.
-_WEB_USER = re.compile(r"(?i)(\bhttps?://)[^\s/?#]*@")
-_OTHER_USER = re.compile(r"(?i)(\b(?!https?:)[a-z][a-z0-9+.\-]*://)(?:[^\s/:@]*:\S*@|[^\s/@]+@)")
-# The parts of a name are bounded and hold no question mark: else a line of `?pass?pass…` takes cubic time.
+# All repetitions are bounded, for whoever writes these texts must not be able to make them slow to read, and
+# a name holds no question mark: else a line of `?pass?pass…` takes cubic time.
+_WEB_USER = re.compile(r"(?i)(\bhttps?://)[^\s/?#]{0,1000}@")
+_OTHER_USER = re.compile(
+    r"(?i)(\b(?!https?:)[a-z][a-z0-9+.\-]{0,30}://)(?:[^\s/:@]{0,300}:\S{0,1000}@|[^\s/@]{1,1000}@)"
+)
 _QUERY_SECRET = re.compile(
     r"(?i)([?&;][^=&;?\s]{0,200}(?:pass|pwd|secret|token|sig|key|credential|odbc_connect)[^=&;?\s]{0,200}=)"
     r"[^&\s\"']+"

@@ -111,6 +111,12 @@ def assign_fallback(routes: ModelRoutes, first: Assignment) -> Assignment | None
     return Assignment(PRODUCTION, production, Reason.FALLBACK, first.bucket)
 
 
+def assign_version(routes: ModelRoutes, number: int) -> Assignment | None:
+    """The version of that number, if an alias serves it; of two aliases, production's."""
+    serving = [alias for alias, version in routes.bound.items() if version.number == number]
+    return assign_direct(routes, min(serving, key=lambda alias: alias != PRODUCTION)) if serving else None
+
+
 def assign_direct(routes: ModelRoutes, alias: Alias) -> Assignment | None:
     """The version bound to `alias`, whatever the split says; None when nothing is bound to it."""
     version = routes.bound.get(alias)

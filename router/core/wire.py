@@ -15,15 +15,18 @@ from router.core.bins import ScoreSpec
 from router.core.exact import amount, exactly, line, name, number
 from router.core.frames import FrameLimits
 from router.core.ids import VersionId
+from router.core.tensors import MAX_DESCRIPTION_BYTES, told_tensors
 from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
 
 LOAD, READY, FAILED, BATCHING = "load", "ready", "failed", "batching"
 MAX_ANSWER_BYTES = 256 << 20
 """The longest body of one answer; a worker refuses to send a longer one, the gateway to read it."""
-WORKER_LIMITS = FrameLimits(header_bytes=1 << 20, body_bytes=MAX_ANSWER_BYTES)
+WORKER_LIMITS = FrameLimits(header_bytes=4 * MAX_DESCRIPTION_BYTES, body_bytes=MAX_ANSWER_BYTES)
 """What a worker may send."""
 MAX_BINS = 200
+MOST_MISMATCHES = 20
+MISMATCH_CHARACTERS = 200
 _OUTPUT_CHARACTERS = 128
 _OUTPUTS = 1_000_000
 _PHASES = ("load", "warmup")
@@ -71,6 +74,9 @@ def version_info(header: Mapping[str, Any], asked: ScoreSpec | None = None) -> V
             scores=_told_scores(info["scores"], asked),
             note=line(info["note"]),
             batching=batching_of(info["batching"]),
+            mismatches=_mismatches(info["mismatches"]),
+            inputs=told_tensors(info["inputs"]),
+            outputs=told_tensors(info["outputs"]),
         )
     except NOT_OURS as error:
         raise WireRefused("a description of itself that is none") from error
@@ -128,3 +134,10 @@ def _phase_seconds(fields: Any) -> dict[str, float]:
     if not set(exactly(dict, fields)) <= set(_PHASES):
         raise ValueError("a phase that is none")
     return {phase: amount(seconds) for phase, seconds in fields.items()}
+
+
+def _mismatches(fields: Any) -> tuple[str, ...]:
+    told = tuple(line(field) for field in exactly(list, fields)[: MOST_MISMATCHES + 1])
+    if len(told) > MOST_MISMATCHES or any(len(one) > MISMATCH_CHARACTERS for one in told):
+        raise ValueError("more than anybody reads")
+    return told

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.ids import VersionId
+from router.core.tensors import TensorInfo
 
 
 class Verdict(StrEnum):
@@ -14,6 +15,13 @@ class Verdict(StrEnum):
     OK = "ok"
     CLIENT_ERROR = "client_error"  # the caller's bytes could not be decoded, or broke the signature
     MODEL_ERROR = "model_error"  # the version raised, or answered what cannot be serialised
+
+
+class ScoringProtocol(StrEnum):
+    """The language of a request and of its answer."""
+
+    MLFLOW = "mlflow"  # `/invocations`
+    V2 = "v2"  # the Open Inference Protocol, over REST
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,7 @@ class Query:
     """The request's Content-Type, whole and unparsed; None when the client sent none."""
     max_rows: int | None = None
     """Rows it may have once it is decoded; None: any number."""
+    protocol: ScoringProtocol = ScoringProtocol.MLFLOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +113,9 @@ class VersionInfo:
     """One sentence for the operator, such as which key to set; empty when there is nothing to say."""
     batching: Batching = Batching(merges=False, why="not looked at yet")
     """As it was when the version became READY."""
+    mismatches: tuple[str, ...] = ()
+    """Where this environment is another than the one it was logged in; at most 20 short lines."""
+    inputs: tuple[TensorInfo, ...] = ()
+    """What its signature takes; empty without a signature."""
+    outputs: tuple[TensorInfo, ...] = ()
+    """What it answers, by its signature or else by its warm-up; empty when neither tells."""

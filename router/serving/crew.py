@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from router.core.events import Recorder, WorkerReplaced
+from router.core.memory import MIB, has_room
 from router.core.work import LoadSpec, VersionInfo
 from router.serving.ports import Loader, Servable
 
@@ -33,6 +34,8 @@ class Crew:
         """A READY worker that serves nobody until one is missing."""
         self.last_error = ""
         """Why the last load failed; empty when the crew is whole."""
+        self.no_spare = ""
+        """Why there is no spare where there would be one."""
         self._loader = loader
         self._recorder = recorder
         self._missing = missing
@@ -41,6 +44,7 @@ class Crew:
         self._load_deadline_seconds = load_deadline_seconds
         self._loop = asyncio.get_running_loop()
         self._load_seconds = 0.0
+        self._worker_bytes = 0
         self._barren_deaths = 0
         self._short_since: float | None = None
         self._filling: asyncio.Task[None] | None = None
@@ -59,6 +63,18 @@ class Crew:
         self.spec = spec
         self._let_spare_go()
         return worker
+
+    async def another(self) -> Servable:
+        """One more worker, not joined yet: the spare, or a new one. Raises as `first` does."""
+        if self.spare is not None:
+            spare, self.spare = self.spare, None
+            return spare
+        while True:
+            spec = self.spec
+            worker = await self._load(spec)
+            if spec is self.spec:
+                return worker
+            await worker.close()  # renewed meanwhile: it counts other scores
 
     def fill(self) -> None:
         """Bring as many workers as are missing, and a spare; idempotent."""
@@ -112,17 +128,28 @@ class Crew:
                 self._join(worker)
             else:
                 self._keep(worker)
-        if not self._may_spare():
+        if not self._may_spare() or (self.spare is not None and not self._spare_fits()):
             self._let_spare_go()
         self._tell_whole()
 
     async def _load(self, spec: LoadSpec) -> Servable:
         worker = await self._loader.load(spec, deadline_seconds=self._load_deadline_seconds())
         self._load_seconds = sum(worker.info.phase_seconds.values())
+        self._worker_bytes = worker.ready.own
         return worker
 
     def _wants_spare(self) -> bool:
-        return self.spare is None and self._load_seconds > SPARE_FROM_SECONDS and self._may_spare()
+        self.no_spare = ""
+        slow = self._load_seconds > SPARE_FROM_SECONDS
+        return self.spare is None and slow and self._may_spare() and self._spare_fits()
+
+    def _spare_fits(self) -> bool:
+        available = self._loader.available_bytes()
+        fits = has_room(available, self._worker_bytes, kept=self.spare is not None)
+        if not fits:
+            sizes = f"{available // MIB} MiB are available, a worker takes {self._worker_bytes // MIB}"
+            self.no_spare = f"no memory for a spare worker: {sizes}"
+        return fits
 
     def _keep(self, spare: Servable) -> None:
         self.spare = spare

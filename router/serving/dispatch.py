@@ -16,10 +16,11 @@ from router.core.routing import (
     assign,
     assign_direct,
     assign_fallback,
+    assign_version,
 )
 from router.core.split import Key
 from router.core.work import Answer, Query, Verdict
-from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, RequestRefused
+from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
 from router.serving.fleet import Fleet
 from router.serving.manager import ModelManager
 from router.serving.patience import Patience
@@ -72,6 +73,14 @@ class Dispatcher:
         given = assign_direct(self._routes(self._fleet.table, model), alias)
         if given is None:
             raise NotReady(f"{model} serves no version as {alias}", reason="not_ready")
+        return await self._serve(given, query, arrived)
+
+    async def serve_version(self, model: str, number: int, query: Query) -> Served:
+        """Answer from the version of that number. Raises ModelNotConfigured or VersionNotServed."""
+        arrived = self._loop.time()
+        given = assign_version(self._routes(self._fleet.table, model), number)
+        if given is None:
+            raise VersionNotServed(f"{model} serves no version of that number", reason="unknown_model")
         return await self._serve(given, query, arrived)
 
     def canary_patience(self, model: str) -> float:

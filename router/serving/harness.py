@@ -5,7 +5,14 @@ import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from router.core.events import LoadRefused, Recorder, VersionDraining, VersionGone, VersionLoaded
+from router.core.events import (
+    EnvironmentDiffers,
+    LoadRefused,
+    Recorder,
+    VersionDraining,
+    VersionGone,
+    VersionLoaded,
+)
 from router.core.ids import Alias, VersionId
 from router.core.policy import State
 from router.core.work import LoadSpec, Query, VersionInfo
@@ -145,6 +152,8 @@ class Harness:
         self._pool, self.state, self.failures, self.error = pool, State.READY, 0, ""
         phases = {"fetch": fetch_seconds, **self.info.phase_seconds}
         self._workshop.recorder.record(VersionLoaded(self.version, aliases, phases, self.info.note))
+        if self.info.mismatches:
+            self._workshop.recorder.record(EnvironmentDiffers(self.version, self.info.mismatches))
         self._align()
         self._on_change()
 

@@ -1,7 +1,7 @@
 """The workers of one version, and the queue before them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from router.core.admission import Admission
@@ -13,11 +13,10 @@ from router.core.work import LoadSpec, Query, VersionInfo
 from router.errors import NotReady, Overloaded, WorkerDied
 from router.serving.crew import Crew
 from router.serving.ports import Limits, Loader, Servable
-from router.serving.seat import Done, Seat
+from router.serving.recycling import Recycling
+from router.serving.seat import CRASHES, Done, Seat
 from router.serving.tickets import Ticket, TicketQueue
 
-CRASHES = ("exit", "signal")
-"""Reasons of a worker's end that are its version's doing."""
 LOOK_SECONDS = 0.25
 """Between two looks at predicts that run long, while requests wait."""
 
@@ -55,6 +54,9 @@ class Pool:
             join=self._seat,
             may_spare=is_production,
             load_deadline_seconds=load_deadline_seconds,
+        )
+        self._recycling = Recycling(
+            self.crew, recorder, lambda: self._seats, self._swap, lambda: self._limits().worker_memory_mib
         )
         self._admission = Admission()
         self._relief = Relief()
@@ -127,8 +129,9 @@ class Pool:
         for handle in (self._looking, self._dispatching):
             if handle is not None:
                 handle.cancel()
+        leaving = await self._recycling.close()
         await self.crew.close(grace_seconds)
-        seats, self._seats = self._seats, []
+        seats, self._seats = [*self._seats, *leaving], []
         running = [ticket for seat in seats for ticket in seat.leave()]
         for ticket in [*self._queue.clear(), *running]:
             ticket.fail(
@@ -144,16 +147,22 @@ class Pool:
             self._seats.remove(surplus)
             surplus.retire()
         self.crew.fill()
+        self._recycling.watch()
 
     async def renew(self, spec: LoadSpec) -> VersionInfo:
         """Replace every worker by one loaded from `spec`: the new one first, then the old ones go."""
         fresh = await self.crew.renew(spec)
-        old, self._seats = self._seats, []
+        self._swap(self._seats, fresh)
+        return fresh.info
+
+    def _swap(self, old: Sequence[Seat], fresh: Servable) -> None:
+        """`fresh` joins, then the `old` ones go."""
+        leaving = [seat for seat in old if seat in self._seats]
+        self._seats = [seat for seat in self._seats if seat not in old]
         self._seat(fresh)
-        for seat in old:
+        for seat in leaving:
             seat.retire()
         self.fill()
-        return fresh.info
 
     def _wanted(self) -> int:
         return self._limits().workers + self._relief.extra
@@ -240,22 +249,17 @@ class Pool:
         self._queue.put_back(again)
         if seat in self._seats:  # else it was retired, or the pool is closed: nobody replaces it
             self._seats.remove(seat)
-            self.crew.lost(answered=seat.answered)
-            self._recorder.record(
-                WorkerEnded(self.crew.spec.version, seat.end_reason, str(seat.worker.exited.result()))
-            )
+            self.crew.lost(answered=seat.answered > 0)
+            how = str(seat.worker.exited.result())
+            self._recorder.record(WorkerEnded(self.crew.spec.version, seat.end_reason, how))
             if seat.end_reason in CRASHES:
                 self._on_crash()
             self.fill()
-            if not self._seats:
-                self._send_away()
+            # Requests that another version can answer do not wait for a new worker.
+            for ticket in self._queue.take_unwaiting() if not self._seats else ():
+                ticket.fail(NotReady("this version has no worker", reason="not_ready"))
+                self._work_ended()
         self._dispatch()
-
-    def _send_away(self) -> None:
-        """Requests that another version can answer do not wait for a new worker."""
-        for ticket in self._queue.take_unwaiting():
-            ticket.fail(NotReady("this version has no worker", reason="not_ready"))
-            self._work_ended()
 
     def _work_ended(self) -> None:
         self._leases -= 1

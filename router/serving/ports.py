@@ -6,6 +6,7 @@ from typing import Protocol
 
 from router.children.process import Exit
 from router.core.ids import Alias, VersionId
+from router.core.memory import Resident
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 
 
@@ -19,6 +20,13 @@ class Servable(Protocol):
     @property
     def pid(self) -> int:
         """Process id of the worker."""
+
+    @property
+    def ready(self) -> Resident:
+        """Its memory when it became READY."""
+
+    def resident(self) -> Resident:
+        """Its memory now; nothing when it has ended."""
 
     @property
     def exited(self) -> asyncio.Future[Exit]:
@@ -53,6 +61,9 @@ class Loader(Protocol):
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Servable:
         """A READY worker. Raises LoadFailed, ChildLost or ChildTimeout; leaves no process behind then."""
 
+    def available_bytes(self) -> int:
+        """Memory that more workers may use."""
+
 
 class Fetcher(Protocol):
     """Brings a version's files to this machine."""
@@ -84,6 +95,10 @@ class Limits(Protocol):
     @property
     def predict_timeout_seconds(self) -> float:
         """How long one predict may run before its worker is ended."""
+
+    @property
+    def worker_memory_mib(self) -> int | None:
+        """How much a worker may grow after it was READY; None: without limit."""
 
     @property
     def queue_rows(self) -> int:

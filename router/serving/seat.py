@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
+from router.core.memory import EARLY_ANSWERS, Resident
 from router.core.work import Answer
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.serving.ports import Servable
 from router.serving.tickets import Ticket
+
+CRASHES = ("exit", "signal", "out_of_memory", "invalid")
+"""Reasons of a worker's end that are its version's doing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +50,10 @@ class Seat:
         on_done: Callable[[Done], None],
     ) -> None:
         self.worker = worker
-        self.answered = False
-        """True once the worker has answered anything."""
+        self.answered = 0
+        """Requests the worker has answered."""
+        self.early: Resident | None = None
+        """Its memory after the first few of them; None before."""
         self.end_reason = "exit"
         self._loop = loop
         self._predict_timeout_seconds = predict_timeout_seconds
@@ -98,6 +104,11 @@ class Seat:
         if not self._frames:
             self._let_go()
 
+    def end(self, reason: str) -> None:
+        """End the worker now; the request that runs is told why."""
+        self.end_reason = reason
+        self.worker.kill()
+
     def leave(self) -> list[Ticket]:
         """Stop watching and hand out what is unanswered."""
         unanswered = [ticket for frame in self._frames for ticket in frame.live()]
@@ -123,8 +134,15 @@ class Seat:
         if self.end_reason == "predict_timeout":
             limit = self._predict_timeout_seconds()
             return DeadlineExceeded(f"the predict ran longer than {limit:g} s", reason="timeout")
+        if self.end_reason == "memory":
+            return WorkerDied("its predict took more memory than worker_memory_mib allows", reason="crash")
         exit_ = self.worker.exited.result()
-        self.end_reason = "signal" if exit_.signal is not None else "exit"
+        if exit_.reason:
+            self.end_reason = "invalid"
+        elif exit_.out_of_memory:
+            self.end_reason = "out_of_memory"
+        else:
+            self.end_reason = "signal" if exit_.signal is not None else "exit"
         return WorkerDied(f"the worker ended while it ran this request: {exit_}", reason="crash")
 
     def _take(self, frame: _Frame, places: Sequence[int], answers: Sequence[Answer]) -> None:
@@ -132,7 +150,10 @@ class Seat:
             return  # it was given up
         started_at = frame.started_at
         pairs = [(frame.tickets.pop(place), answer) for place, answer in zip(places, answers, strict=True)]
-        self.answered = True
+        early = self.answered < EARLY_ANSWERS
+        self.answered += len(pairs)
+        if early and self.answered >= EARLY_ANSWERS:
+            self.early = self.worker.resident()
         if frame.tickets:
             frame.running_since, frame.started_at = self._loop.time(), perf_counter()
         else:
@@ -154,8 +175,8 @@ class Seat:
         oldest = min(self._frames, key=lambda frame: frame.running_since)
         ends_at = oldest.running_since + self._predict_timeout_seconds()
         if self._loop.time() >= ends_at:
-            self._overdue, self.end_reason = oldest, "predict_timeout"
-            self.worker.kill()
+            self._overdue = oldest
+            self.end("predict_timeout")
         else:
             self._timer = self._loop.call_at(ends_at, self._watch)
 

@@ -101,6 +101,8 @@ class ModelSettings(BaseModel):
     in blocks rounds differently. 0 demands the same bits."""
     max_batch_rows: Annotated[int, Field(ge=1, le=1_000_000), HOT] = 1024
     """Rows that may share one predict. A request that is larger has one of its own."""
+    worker_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
+    """MiB that a worker may grow after it was READY; then another takes its place first. null: no limit."""
     max_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 100_000
     """Rows of one request; above it 413."""
     queue_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 10_000

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from router.core.work import Answer, Verdict
+from router.core.work import Answer, ScoringProtocol, Verdict
 from router.errors import (
     ConfigRefused,
     DeadlineExceeded,
@@ -14,6 +14,7 @@ from router.errors import (
     NotReady,
     Overloaded,
     RequestRefused,
+    VersionNotServed,
     WorkerDied,
 )
 
@@ -31,6 +32,7 @@ _INTERNAL = ("INTERNAL_ERROR", "XXM00", "CLIENT_INTERNAL_ERROR")
 _BY_ERROR: dict[type[RequestRefused], tuple[int, tuple[str, str, str]]] = {
     KeyMissing: (400, _BAD_REQUEST),
     ModelNotConfigured: (404, _NOT_FOUND),
+    VersionNotServed: (404, _NOT_FOUND),
     NotReady: (503, _UNAVAILABLE),
     Overloaded: (503, _UNAVAILABLE),
     WorkerDied: (503, _UNAVAILABLE),
@@ -56,23 +58,42 @@ class BodyUnreadable(RequestRefused):
     """The body could not be read as HTTP delivers it."""
 
 
+class BinaryTensors(RequestRefused):
+    """Tensors came as bytes after the JSON, which is an extension of the protocol."""
+
+
 _BY_ERROR |= {
     TooLarge: (413, _BAD_REQUEST),
     BodyTimeout: (408, _BAD_REQUEST),
     NoDirectAccess: (404, _NOT_FOUND),
     BodyUnreadable: (400, _BAD_REQUEST),
+    BinaryTensors: (400, _BAD_REQUEST),
 }
 
 
-def error_response(error: RequestRefused, request_id: str) -> web.Response:
-    """The answer to a request that no version answered, in MLflow's shape."""
+def error_response(
+    error: RequestRefused, request_id: str, protocol: ScoringProtocol = ScoringProtocol.MLFLOW
+) -> web.Response:
+    """The answer to a request that no version answered, in the shape of its protocol."""
     status, (code, state, class_) = _BY_ERROR.get(type(error), (500, _INTERNAL))
+    if protocol is ScoringProtocol.V2:
+        return inference_error(status, str(error))
     return mlflow_error(status, code, state, class_, str(error), request_id)
 
 
-def internal_error(request_id: str) -> web.Response:
+def internal_error(request_id: str, protocol: ScoringProtocol = ScoringProtocol.MLFLOW) -> web.Response:
     """The answer when our own code failed; what happened is in the log."""
-    return mlflow_error(500, *_INTERNAL, "the gateway failed to answer; see its log", request_id)
+    message = "the gateway failed to answer; see its log"
+    if protocol is ScoringProtocol.V2:
+        return inference_error(500, message)
+    return mlflow_error(500, *_INTERNAL, message, request_id)
+
+
+def inference_error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    """An error in the shape of the Open Inference Protocol."""
+    headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else headers
+    body = orjson.dumps({"error": message})
+    return web.Response(status=status, body=body, content_type=MEDIA_TYPE, headers=headers)
 
 
 def mlflow_error(
@@ -90,10 +111,19 @@ def mlflow_error(
     return web.Response(status=status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=headers)
 
 
-def answer_response(answer: Answer, request_id: str, model_error_status: int) -> web.Response:
-    """A version's own answer as HTTP."""
+def answer_response(
+    answer: Answer,
+    request_id: str,
+    model_error_status: int,
+    protocol: ScoringProtocol = ScoringProtocol.MLFLOW,
+) -> web.Response:
+    """A version's own answer as HTTP. `model_error_status` is of MLflow's protocol; the other has 500."""
     if answer.verdict is Verdict.OK:
         return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
+    if protocol is ScoringProtocol.V2:
+        return web.Response(
+            status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
+        )
     status, body = answer.status, answer.body
     if answer.content_type == MEDIA_TYPE:
         told = orjson.loads(body)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
-from router.web import admin, invocations, observe
-from router.web.answers import SERVER, internal_error, plain_error
+from router.core.work import ScoringProtocol
+from router.web import admin, inference, invocations, observe
+from router.web.answers import SERVER, inference_error, internal_error, plain_error
 from router.web.auth import guard
 from router.web.connections import OTHER_VERSION, Connection
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
@@ -27,9 +28,12 @@ def traffic_app(gateway: Gateway, *, observable: bool) -> web.Application:
         ("/invocations", invocations.invoke_first),
         ("/models/{name}/invocations", invocations.invoke_model),
         ("/models/{name}/aliases/{alias}/invocations", invocations.invoke_alias),
+        ("/v2/models/{name}/infer", inference.infer),
+        ("/v2/models/{name}/versions/{version}/infer", inference.infer),
     ):
         # Whoever waits for 100 Continue hears 413 or 404 before the body is sent.
         app.router.add_post(path, handler, expect_handler=invocations.expect_later)
+    _add_inference(app)
     _add_health(app)
     if observable:
         _add_observation(app)
@@ -51,6 +55,19 @@ def _app(gateway: Gateway, *guards: Middleware) -> web.Application:
     app[GATEWAY] = gateway
     app.on_response_prepare.append(_sign)
     return app
+
+
+def _add_inference(app: web.Application) -> None:
+    for path, handler in (
+        ("/v2", inference.server),
+        ("/v2/health/live", inference.live),
+        ("/v2/health/ready", inference.ready),
+        ("/v2/models/{name}", inference.model),
+        ("/v2/models/{name}/versions/{version}", inference.model),
+        ("/v2/models/{name}/ready", inference.model_ready),
+        ("/v2/models/{name}/versions/{version}/ready", inference.model_ready),
+    ):
+        app.router.add_get(path, handler)
 
 
 def _add_health(app: web.Application) -> None:
@@ -112,20 +129,28 @@ async def _sign(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    protocol = _protocol_of(request)
+    error = inference_error if protocol is ScoringProtocol.V2 else plain_error
     if not _well_framed(request):
-        return plain_error(400, "Bad Request")
+        return error(400, "Bad Request")
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as refused:
-        return plain_error(405, "Method Not Allowed", {"Allow": refused.headers["Allow"]})
+        return error(405, "Method Not Allowed", {"Allow": refused.headers["Allow"]})
     except web.HTTPNotFound:
-        return await _elsewhere(request) or plain_error(404, "Not Found")
+        return await _elsewhere(request) or error(404, "Not Found")
     except web.HTTPException as refused:
-        return plain_error(refused.status, refused.reason)
+        return error(refused.status, refused.reason)
     except Exception:  # noqa: BLE001 - whatever it is, the caller is owed an answer
         # The last line of defence: a bug of ours must not drop the connection.
         _log.exception("request failed", extra={"request_id": request[REQUEST_ID]})
-        return internal_error(request[REQUEST_ID])
+        return internal_error(request[REQUEST_ID], protocol)
+
+
+def _protocol_of(request: web.Request) -> ScoringProtocol:
+    """Whose errors a path answers with, also where nothing is."""
+    path = request.rel_url.raw_path
+    return ScoringProtocol.V2 if path == "/v2" or path.startswith("/v2/") else ScoringProtocol.MLFLOW
 
 
 async def _elsewhere(request: web.Request) -> web.Response | None:

@@ -7,10 +7,11 @@ from aiohttp import HttpVersion11, web
 from router.core.ids import Alias
 from router.core.request_events import Answered, Rejected
 from router.core.routing import Reason
-from router.core.work import Answer, Query
+from router.core.work import Answer, Query, ScoringProtocol
 from router.errors import ModelNotConfigured, NotReady, RequestRefused
 from router.serving.dispatch import Served
 from router.web.answers import (
+    BinaryTensors,
     BodyTimeout,
     BodyUnreadable,
     NoDirectAccess,
@@ -21,50 +22,75 @@ from router.web.answers import (
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
 from router.web.request_key import hashed_if_long, read_key
 
+_BINARY = "Inference-Header-Content-Length"
+
 
 async def invoke_first(request: web.Request) -> web.Response:
     """`POST /invocations`: the first model of the configuration."""
     gateway = request.app[GATEWAY]
-    return await _invoke(gateway, request, next(iter(gateway.settings().models)), None)
+    return await answer_request(gateway, request, next(iter(gateway.settings().models)), None)
 
 
 async def invoke_model(request: web.Request) -> web.Response:
     """`POST /models/{name}/invocations`."""
-    return await _invoke(request.app[GATEWAY], request, request.match_info["name"], None)
+    return await answer_request(request.app[GATEWAY], request, request.match_info["name"], None)
 
 
 async def invoke_alias(request: web.Request) -> web.Response:
     """`POST /models/{name}/aliases/{alias}/invocations`: straight to one alias, where that is allowed."""
     alias = Alias(request.match_info["alias"])
-    return await _invoke(request.app[GATEWAY], request, request.match_info["name"], alias)
+    return await answer_request(request.app[GATEWAY], request, request.match_info["name"], alias)
 
 
 async def expect_later(_: web.Request) -> None:
     """100 Continue is sent when the body is about to be read, and not before."""
 
 
-async def _invoke(gateway: Gateway, request: web.Request, model: str, direct: Alias | None) -> web.Response:
+async def answer_request(
+    gateway: Gateway,
+    request: web.Request,
+    model: str,
+    direct: Alias | int | None,
+    protocol: ScoringProtocol = ScoringProtocol.MLFLOW,
+) -> web.Response:
+    """Answer one prediction request. `direct`: the alias, or the number of the version, that it asks for."""
     with gateway.requests.counted():
-        return await _answer(gateway, request, model, direct)
+        return await _answer(gateway, request, model, direct, protocol)
 
 
-async def _answer(gateway: Gateway, request: web.Request, model: str, direct: Alias | None) -> web.Response:
+async def _answer(
+    gateway: Gateway,
+    request: web.Request,
+    model: str,
+    direct: Alias | int | None,
+    protocol: ScoringProtocol,
+) -> web.Response:
     request_id = request[REQUEST_ID]
     try:
         settings = gateway.settings().models.get(model)
         if settings is None:
             raise ModelNotConfigured("no such registered model here", reason="unknown_model")
-        if direct is not None and not (settings.direct_access and direct in settings.aliases):
+        if direct is not None and not (
+            settings.direct_access and (isinstance(direct, int) or direct in settings.aliases)
+        ):
             raise NoDirectAccess(
                 "direct access is off for this model, or it has no such alias", reason="unknown_model"
             )
+        v2 = protocol is ScoringProtocol.V2
+        if v2 and _BINARY in request.headers:
+            raise BinaryTensors(
+                f"tensors are taken as JSON only: send no {_BINARY}, and no bytes after the JSON",
+                reason="invalid_body",
+            )
         body = await _read_body(gateway, request)
         read_at = perf_counter()
-        query = Query(body, request.headers.get("Content-Type"))
-        if direct is not None:
+        query = Query(body, None if v2 else request.headers.get("Content-Type"), protocol=protocol)
+        if isinstance(direct, int):
+            served = await gateway.dispatcher.serve_version(model, direct, query)
+        elif direct is not None:
             served = await gateway.dispatcher.serve_direct(model, direct, query)
         else:
-            key, keyed = read_key(settings.key, request, body)
+            key, keyed = read_key(settings.key, request, body, always_json=v2)
             gateway.received[model] = gateway.received.get(model, 0) + 1
             if not keyed:
                 gateway.keyless[model] = gateway.keyless.get(model, 0) + 1
@@ -74,9 +100,9 @@ async def _answer(gateway: Gateway, request: web.Request, model: str, direct: Al
         # Only names of the configuration may become label values.
         known = model if model in gateway.settings().models else "__other__"
         gateway.recorder.record(Rejected(known, refused.reason))
-        return error_response(refused, request_id)
+        return error_response(refused, request_id, protocol)
     seconds = perf_counter() - read_at
-    response = _response(served, request_id, settings.model_error_status)
+    response = _response(served, request_id, settings.model_error_status, protocol)
     _explain(response, served, seconds)
     rows = served.result.rows if isinstance(served.result, Answer) else 0
     given = served.given
@@ -113,10 +139,12 @@ async def _read_body(gateway: Gateway, request: web.Request) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _response(served: Served, request_id: str, model_error_status: int) -> web.Response:
+def _response(
+    served: Served, request_id: str, model_error_status: int, protocol: ScoringProtocol
+) -> web.Response:
     if isinstance(served.result, Answer):
-        return answer_response(served.result, request_id, model_error_status)
-    return error_response(served.result, request_id)
+        return answer_response(served.result, request_id, model_error_status, protocol)
+    return error_response(served.result, request_id, protocol)
 
 
 def _explain(response: web.Response, served: Served, seconds: float) -> None:

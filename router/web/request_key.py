@@ -21,13 +21,15 @@ async def hashed_if_long(salt: str, key: str | bytes | None) -> Key | None:
     return key
 
 
-def read_key(source: KeySource, request: web.Request, body: bytes) -> tuple[str | bytes | None, bool]:
-    """Key to hash, and True when the caller sent it.
+def read_key(
+    source: KeySource, request: web.Request, body: bytes, *, always_json: bool = False
+) -> tuple[str | bytes | None, bool]:
+    """Key to hash, and True when the caller sent it. `always_json`: whatever its Content-Type says.
 
     Without a sent key: the body's bytes (an exact share, without stickiness), or None for production.
     Raises KeyMissing when the configuration rejects such requests; the message never holds the key.
     """
-    if (sent := _sent_key(source, request, body)) is not None:
+    if (sent := _sent_key(source, request, body, always_json=always_json)) is not None:
         return sent, True
     match source.missing:
         case MissingKey.BODY:
@@ -38,7 +40,7 @@ def read_key(source: KeySource, request: web.Request, body: bytes) -> tuple[str 
             raise KeyMissing(f"the request carries no key ({source.kind} {source.name})", reason="no_key")
 
 
-def _sent_key(source: KeySource, request: web.Request, body: bytes) -> str | None:
+def _sent_key(source: KeySource, request: web.Request, body: bytes, *, always_json: bool) -> str | None:
     match source.kind:
         case KeyKind.HEADER:
             return text_key(request.headers.getall(source.name, ()))
@@ -48,7 +50,7 @@ def _sent_key(source: KeySource, request: web.Request, body: bytes) -> str | Non
         case KeyKind.QUERY:
             return text_key(request.query.getall(source.name, ()))
         case KeyKind.JSON:
-            is_json = request.content_type in ("application/json", "application/octet-stream")
+            is_json = always_json or request.content_type in ("application/json", "application/octet-stream")
             return _json_key(body, source) if is_json else None
 
 

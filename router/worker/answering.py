@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
-from mlflow.exceptions import MlflowException
-
 from router.channel import Channel
 from router.core.exchange import Batch, answers_frame, queries_of
 from router.core.wire import MAX_ANSWER_BYTES, batching_header
 from router.core.work import Answer, Batching, Query
 from router.worker.independence import Earning, Sample, efforts
-from router.worker.refusals import refusal
 from router.worker.scoring import Scorer
 
 _Task = tuple[int, int, Query]
@@ -89,17 +86,10 @@ class Answering:
                 self._channel.send(batching_header(verdict))
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
-        answers = tuple(_sendable(answer) for answer in answers)
+        # One answer always fits into a frame; those of a batch need not.
         whole = sum(len(answer.body) for answer in answers) <= MAX_ANSWER_BYTES
         for start, end in [(0, len(answers))] if whole else [(i, i + 1) for i in range(len(answers))]:
-            header, bodies = answers_frame(Batch(sequence, tuple(places[start:end]), answers[start:end]))
+            batch = Batch(sequence, tuple(places[start:end]), tuple(answers[start:end]))
+            header, bodies = answers_frame(batch)
             with self._sending:
                 self._channel.send(header, bodies)
-
-
-def _sendable(answer: Answer) -> Answer:
-    # The gateway ends whoever sends it more; this version has done nothing worse than to answer at length.
-    if len(answer.body) <= MAX_ANSWER_BYTES:
-        return answer
-    lead = f"The answer is longer than {MAX_ANSWER_BYTES >> 20} MiB"
-    return refusal(MlflowException(lead), lead, predict_seconds=answer.predict_seconds)

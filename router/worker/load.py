@@ -1,7 +1,7 @@
 """From a directory to a READY version: load, warm up with its own example, choose what to score."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -9,10 +9,14 @@ from time import perf_counter
 import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
 
+from router.core.tensors import TensorInfo, tellable
 from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
 from router.worker.complaints import Complaints
 from router.worker.independence import Earning, shown_by_example
+from router.worker.inference.contract import contract_of, with_outputs
+from router.worker.inference.prepare import warm_outputs
+from router.worker.mismatches import mismatches
 from router.worker.preparing import Prepared
 from router.worker.scores import choose_scores
 from router.worker.scoring import Scorer
@@ -38,14 +42,17 @@ def bring_up(spec: LoadSpec) -> Loaded:
     phase_seconds: dict[str, float] = {}
     with _phase("load", spec, phase_seconds):
         model = mlflow.pyfunc.load_model(spec.directory)
-        scorer = Scorer(model, Complaints(spec.version))
+        scorer = Scorer(model, Complaints(spec.version), contract_of(model.metadata, spec.version))
     with _phase("warmup", spec, phase_seconds):
         warmth = warm_up(scorer, model, spec.directory)
     if not warmth.warm:
         del phase_seconds["warmup"]
+    if warmth.warm:
+        scorer.contract = with_outputs(scorer.contract, warm_outputs(warmth.predictions))
     scorer.scores, scores_note = choose_scores(spec, warmth.predictions if warmth.warm else None)
     batching = _batching(spec, scorer, warmth.prepared)
     metadata = model.metadata
+    logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")
     info = VersionInfo(
         run_id=metadata.run_id or "",
         flavor=next((name for name in metadata.flavors if name != _PYFUNC), _PYFUNC),
@@ -55,8 +62,11 @@ def bring_up(spec: LoadSpec) -> Loaded:
         scores=scorer.scores,
         note=" ".join(filter(None, (warmth.note, scores_note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
+        mismatches=mismatches(spec.directory, logged_python),
+        inputs=_told(scorer.contract.inputs),
+        outputs=_told(scorer.contract.outputs),
     )
-    earning = None if batching else Earning(scorer.together_alike, spec.rtol)
+    earning = None if batching else Earning(scorer.predictions, spec.rtol)
     return Loaded(scorer, info, earning)
 
 
@@ -73,6 +83,11 @@ def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batch
     if shown:
         return Batching(merges=True, why="its input example is predicted alike together and apart")
     return Batching(merges=False, why="its input example is predicted differently together and apart")
+
+
+def _told(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    # A signature too large to be told still serves; its metadata then tells nothing, as without a signature.
+    return tuple(tensors) if tellable(tensors) else ()
 
 
 @contextmanager

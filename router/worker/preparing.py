@@ -7,17 +7,20 @@ handed over, without copying a line of it. This is the one module that relies on
 
 import functools
 import threading
-from collections.abc import Hashable, Mapping, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sized
+from dataclasses import dataclass, replace
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
-from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
+from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations, unwrapped_predictions_to_json
 
-from router.core.work import Query
+from router.core.work import Query, ScoringProtocol
 from router.worker.decoding import Part, compile_decoder
+from router.worker.inference.contract import Contract
+from router.worker.inference.prepare import prepare as prepare_inference
 from router.worker.refusals import JSON
 
 _MARK = "handed over"
@@ -49,8 +52,9 @@ class Prepared:
     """What MLflow's code made of it."""
     params: dict[str, Any] | None = None
     """Of predict, where the version takes any."""
-    wrapped: bool = True
-    """Whether the answer stands under `predictions`."""
+    encode: Callable[[Any], bytes] | None = None
+    """Writes the answer; None: it is written as MLflow's server does, under `predictions`."""
+    protocol: ScoringProtocol = ScoringProtocol.MLFLOW
 
 
 class Preparer:
@@ -90,7 +94,14 @@ class Preparer:
         if example is None:
             raise NotEnforced
         self.predict(example)
-        return self._take(wrapped=True)
+        return self._take()
+
+    def infer(self, body: bytes, contract: Contract, max_rows: int | None) -> Prepared:
+        """What predict gets for a request of the Open Inference Protocol. Raises InferenceRefused, too."""
+        asked = prepare_inference(body, contract)
+        self._handed.max_rows = max_rows
+        self.predict(asked.data, asked.params)
+        return replace(self._take(), encode=asked.encode, protocol=ScoringProtocol.V2)
 
     def table(self, prepared: list[Prepared]) -> Any:
         """The data of requests with equal keys, one below the other, as one request would have brought it."""
@@ -128,12 +139,20 @@ class Preparer:
             raise handed.refused from (handed.refused.__cause__ or error)
         if handed.over is None:
             return response
-        return self._take(wrapped=response.response.startswith(f'{{"{_WRAPPED}"'))
+        prepared = self._take()
+        if response.response.startswith(f'{{"{_WRAPPED}"'):
+            return prepared
+        return replace(prepared, key=None, encode=_unwrapped)  # an LLM's request, answered as it is
 
-    def _take(self, *, wrapped: bool) -> Prepared:
+    def _take(self) -> Prepared:
         (data, params), self._handed.over = self._handed.over, None
-        key = _key(data, params) if wrapped else None
-        return Prepared(rows_of(data), key, None, data, params, wrapped)
+        return Prepared(rows_of(data), _key(data, params), None, data, params)
+
+
+def _unwrapped(predictions: Any) -> bytes:
+    written = StringIO()
+    unwrapped_predictions_to_json(predictions, written)
+    return written.getvalue().encode()
 
 
 def rows_of(data: Any) -> int:

@@ -2,24 +2,24 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import StringIO
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from mlflow.pyfunc import PyFuncModel
-from mlflow.pyfunc.scoring_server import InvocationsResponse, unwrapped_predictions_to_json
+from mlflow.pyfunc.scoring_server import InvocationsResponse
 
 from router.core.bins import ScoreSpec
-from router.core.work import Answer, Query, Verdict
+from router.core.wire import MAX_ANSWER_BYTES
+from router.core.work import Answer, Query, ScoringProtocol, Verdict
 from router.worker.complaints import Complaints
 from router.worker.encoding import encode, encode_each, split
+from router.worker.failures import Failures
+from router.worker.inference.contract import Contract
 from router.worker.predicting import predict_function
-from router.worker.preparing import NotEnforced, Prepared, Preparer, TooManyRows
-from router.worker.refusals import JSON, MESSAGE_CHARACTERS, refusal
+from router.worker.preparing import Prepared, Preparer
+from router.worker.refusals import JSON, MESSAGE_CHARACTERS
 from router.worker.scores import count
 
 Placed = tuple[Sequence[int], Sequence[Answer]]
@@ -38,27 +38,26 @@ class Predicted:
 class Scorer:
     """Answers requests with one loaded version; in several threads, as far as the version can."""
 
-    def __init__(self, model: PyFuncModel, complaints: Complaints) -> None:
+    def __init__(self, model: PyFuncModel, complaints: Complaints, contract: Contract) -> None:
+        self.contract = contract
+        """What callers of the Open Inference Protocol meet."""
         self.scores: ScoreSpec | None = None
         """Which scores of an answer are counted; None: none are."""
-        self._predict = predict_function(model)
+        self.bare = predict_function(model)
+        """The version's predict, as it is."""
         self.preparer = Preparer(model)
         schema = model.metadata.get_input_schema()
         named = schema is not None and schema.has_input_names()
-        self._names = frozenset(schema.input_names() if named else ())
-        self._complaints = complaints
+        self._failures = Failures(complaints, frozenset(schema.input_names() if named else ()))
 
     def prepare(self, query: Query) -> Prepared | Answer:
         """The request, decoded; or the answer that refuses it."""
-        # MLflow's server fails on a request without Content-Type; everything it accepts is JSON by default.
         try:
+            if query.protocol is ScoringProtocol.V2:
+                return self.preparer.infer(query.body, self.contract, query.max_rows)
             prepared = self.preparer.prepare(query)
-        except TooManyRows as error:
-            return replace(refusal(MlflowException("", BAD_REQUEST), f"Invalid input: {error}"), status=413)
-        except NotEnforced as error:
-            return self._refused(error.__cause__, "Failed to enforce schema")
         except Exception as error:  # noqa: BLE001 - anything may go wrong in decoding what anyone may send
-            return self._refused(error, "Invalid input")
+            return self._failures.undecodable(query, error)
         if isinstance(prepared, InvocationsResponse):
             text = prepared.response[:MESSAGE_CHARACTERS].encode("utf-8", "replace")
             return Answer(Verdict.CLIENT_ERROR, prepared.status, text, "text/plain; charset=utf-8", 0, 0.0)
@@ -70,21 +69,17 @@ class Scorer:
         try:
             data = self.preparer.table(prepared)
             started = perf_counter()
-            predictions = self._predict(data, prepared[0].params)
+            predictions = self.bare(data, prepared[0].params)
         except BaseException as error:  # noqa: BLE001 - SystemExit in predict is the version's fault, not our end
             return Predicted(perf_counter() - started, failure=error)
         return Predicted(perf_counter() - started, predictions)
 
-    def together_alike(self, prepared: list[Prepared]) -> Any:
-        """Predictions of requests with equal keys, by one predict. Raises what the version raises."""
+    def predictions(self, prepared: list[Prepared]) -> Any:
+        """As `predict`, but raises what the version raises."""
         predicted = self.predict(prepared)
         if predicted.failure is not None:
             raise predicted.failure
         return predicted.predictions
-
-    def bare(self, data: Any, params: Any) -> Any:
-        """The version's predict, as it is."""
-        return self._predict(data, params)
 
     def answer(self, query: Query) -> Answer:
         """The version's answer to one request, by a predict of its own."""
@@ -98,7 +93,7 @@ class Scorer:
     def told(self, prepared: Prepared, predicted: Predicted) -> Answer:
         """The answer to a request that had a predict of its own."""
         if predicted.failure is not None:
-            return self._raised(predicted.failure, predicted.seconds)
+            return self._failures.raised(prepared, predicted.failure, predicted.seconds)
         answer = self._encoded(prepared, predicted.predictions, predicted.seconds)
         if self.scores is None or answer.verdict is not Verdict.OK:
             return answer
@@ -112,18 +107,14 @@ class Scorer:
             if isinstance(prepared, Answer):
                 yield (place,), (prepared,)
             else:
-                groups.setdefault((prepared.key, prepared.key is None and place), []).append(
-                    (place, prepared)
-                )
+                key = (prepared.key, prepared.key is None and place)
+                groups.setdefault(key, []).append((place, prepared))
         for group in groups.values():
-            yield from self._shared(group)
-
-    def _shared(self, group: list[tuple[int, Prepared]]) -> Iterator[Placed]:
-        if len(group) > 1 and (answers := self._by_one_predict([one for _, one in group])):
-            yield [place for place, _ in group], answers
-            return
-        for place, one in group:  # one of them spoiled it for all, or there is but one
-            yield (place,), (self.alone(one),)
+            if len(group) > 1 and (answers := self._by_one_predict([one for _, one in group])):
+                yield [place for place, _ in group], answers
+            else:  # one of them spoiled it for all, or there is but one
+                for place, one in group:
+                    yield (place,), (self.alone(one),)
 
     def _by_one_predict(self, prepared: list[Prepared]) -> list[Answer] | None:
         """Their answers; None when they have to be asked one by one, to see which of them is at fault."""
@@ -131,57 +122,49 @@ class Scorer:
         if predicted.failure is not None:
             return None
         predictions, rows = predicted.predictions, [one.rows for one in prepared]
-        try:
-            bodies = encode_each(predictions, rows)
-        except BaseException:  # noqa: BLE001 - it runs code of what the version answered
-            return None
-        if bodies is None:
-            return None
-        counts = count(predictions, self.scores) if self.scores else None
-        nan_only = [False] * len(rows)
-        if counts is not None and counts.nan and self.scores:
+        if any(one.encode for one in prepared):
+            if (pieces := split(predictions, rows)) is None:
+                return None
+            answers = [
+                self._encoded(one, piece, predicted.seconds)
+                for one, piece in zip(prepared, pieces, strict=True)
+            ]
+        else:
+            try:
+                bodies = encode_each(predictions, rows)
+            except BaseException:  # noqa: BLE001 - it runs code of what the version answered
+                return None
+            if bodies is None or max(map(len, bodies)) > MAX_ANSWER_BYTES:
+                return None
+            answers = [
+                Answer(Verdict.OK, 200, body, JSON, asked, predicted.seconds, answer_rows=asked)
+                for body, asked in zip(bodies, rows, strict=True)
+            ]
+        return self._counted(answers, predictions, rows)
+
+    def _counted(self, answers: list[Answer], predictions: Any, rows: list[int]) -> list[Answer]:
+        if self.scores is None:
+            return answers
+        counts = count(predictions, self.scores)
+        if counts.nan:
             pieces = split(predictions, rows) or []
-            nan_only = [count(piece, self.scores).all_nan for piece in pieces]
-        answers = [
-            Answer(Verdict.OK, 200, body, JSON, asked, predicted.seconds, None, asked, only)
-            for body, asked, only in zip(bodies, rows, nan_only, strict=True)
-        ]
+            answers = [
+                replace(answer, nan_only=count(piece, self.scores).all_nan)
+                for answer, piece in zip(answers, pieces, strict=True)
+            ]
         answers[0] = replace(answers[0], scores=counts)
         return answers
 
     def _encoded(self, prepared: Prepared, predictions: Any, seconds: float) -> Answer:
         try:
-            body = encode(predictions) if prepared.wrapped else _unwrapped(predictions)
+            body = (prepared.encode or encode)(predictions)
         except BaseException as error:  # noqa: BLE001 - it runs code of what the version answered
-            self._complaints.note("its answer cannot be written as JSON", error)
-            return _model_error("The version's answer cannot be written as JSON", seconds)
+            return self._failures.unwritable(prepared, error, seconds)
+        if len(body) > MAX_ANSWER_BYTES:
+            return self._failures.too_long(prepared, seconds)
         return Answer(
             Verdict.OK, 200, body, JSON, prepared.rows, seconds, answer_rows=_answer_rows(predictions)
         )
-
-    def _refused(self, error: BaseException | None, lead: str) -> Answer:
-        if not isinstance(error, MlflowException):
-            # MLflow answers these with a bare 500: deep nesting, endless integers, columns without a hash.
-            return refusal(MlflowException("", BAD_REQUEST), "Invalid input: it cannot be decoded")
-        return refusal(error, lead, self._names)
-
-    def _raised(self, error: BaseException, seconds: float) -> Answer:
-        if not isinstance(error, MlflowException):
-            self._complaints.note("its predict raised", error)
-            return _model_error(f"The version raised {type(error).__name__} on this request", seconds)
-        if error.get_http_status_code() >= 500:
-            self._complaints.note("its predict raised", error)
-        return refusal(error, "The version refused this request", predict_seconds=seconds)
-
-
-def _unwrapped(predictions: Any) -> bytes:
-    written = StringIO()
-    unwrapped_predictions_to_json(predictions, written)
-    return written.getvalue().encode()
-
-
-def _model_error(message: str, seconds: float) -> Answer:
-    return refusal(MlflowException("", INTERNAL_ERROR), message, predict_seconds=seconds)
 
 
 def _answer_rows(predictions: Any) -> int | None:

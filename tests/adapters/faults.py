@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 
 @contextmanager
-def black_hole() -> Iterator[str]:
+def black_hole(port: int = 0) -> Iterator[str]:
     """A server that takes connections and never says a word; its URI."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         listener.listen(16)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -35,29 +36,66 @@ class Answer:
     """Content-Length told; None: as long as the body. -1: none, the end of the connection is the end."""
     released: threading.Event | None = None
     """When set, the second half of the body waits for it."""
+    bytes_per_second: float | None = None
+    """Of the body; None: as fast as it goes."""
 
 
 @dataclass
 class Proxy:
-    """Passes requests to `target`; `spoil` may change each answer."""
+    """Passes requests to `target`; `spoil` may change each answer. Closed, its port is refused."""
 
     target: str
-    uri: str = ""
     spoil: Spoil = field(default=lambda _answer: None)
     paths: list[str] = field(default_factory=list)
     """Every path that was asked for."""
+    port: int = 0
+    """The same each time it is opened."""
+    closing: threading.Event = field(default_factory=threading.Event)
+    """Answers that wait, or trickle, end with it."""
+    _server: ThreadingHTTPServer | None = None
+    _thread: threading.Thread | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where it is asked."""
+        return f"http://127.0.0.1:{self.port}"
 
     def mend(self) -> None:
         """Pass everything as it is again."""
         self.spoil = lambda _answer: None
+
+    def open(self) -> None:
+        """Take connections."""
+        self.closing = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler_of(self))
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def close(self) -> None:
+        """Refuse connections, and end those that wait."""
+        if self._server is None or self._thread is None:
+            return
+        self.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server = None
 
 
 @contextmanager
 def proxy_to(target: str) -> Iterator[Proxy]:
     """A proxy in front of the server at `target`."""
     proxy = Proxy(target)
-    released = threading.Event()
+    proxy.open()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
 
+
+def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer = _ask(proxy.target, self.path, self.headers)
@@ -69,32 +107,34 @@ def proxy_to(target: str) -> Iterator[Proxy]:
             if answer.told_bytes != -1:
                 told = len(answer.body) if answer.told_bytes is None else answer.told_bytes
                 self.send_header("Content-Length", str(told))
-            self.end_headers()
-            half = len(answer.body) // 2
             try:
-                self.wfile.write(answer.body[:half])
-                self.wfile.flush()
-                if answer.released is not None:
-                    released.wait()
-                self.wfile.write(answer.body[half:])
+                self.end_headers()
+                self._send(answer)
             except ConnectionError:
                 pass  # the client was ended, which is what the test is about
+
+        def _send(self, answer: Answer) -> None:
+            closing = proxy.closing
+            if answer.bytes_per_second is not None:
+                # Ten times a second at most: a crawl of megabytes is not to cost the machine anything.
+                step = max(1, int(answer.bytes_per_second / 10))
+                for begin in range(0, len(answer.body), step):
+                    self.wfile.write(answer.body[begin : begin + step])
+                    if closing.wait(step / answer.bytes_per_second):
+                        return
+                return
+            half = len(answer.body) // 2
+            self.wfile.write(answer.body[:half])
+            self.wfile.flush()
+            if answer.released is not None:
+                while not (closing.is_set() or answer.released.wait(0.05)):
+                    continue
+            self.wfile.write(answer.body[half:])
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    proxy.uri = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return Handler
 
 
 def is_artifact(answer: Answer) -> bool:
@@ -125,6 +165,32 @@ def hang_half_way(answer: Answer) -> None:
     """Half of a file, then silence."""
     if is_artifact(answer):
         answer.released = threading.Event()
+
+
+def a_page(answer: Answer) -> None:
+    """What a proxy in front says that wants somebody to sign in."""
+    answer.headers, answer.body = {"Content-Type": "text/html"}, b"<html>Sign in</html>"
+
+
+def broken(answer: Answer) -> None:
+    """The server fails, at length."""
+    answer.status, answer.body = 500, b"oops " * 1_000_000
+
+
+def too_many(answer: Answer) -> None:
+    """The server asks to be left alone for an hour."""
+    answer.status, answer.body = 429, b"slow down"
+    answer.headers["Retry-After"] = "3600"
+
+
+def a_byte_a_second(answer: Answer) -> None:
+    """No silence is ever long enough for a timeout."""
+    answer.bytes_per_second = 1.0
+
+
+def endless_json(answer: Answer) -> None:
+    """100 MB that are JSON, and no answer."""
+    answer.body = b"[" + b"1," * 50_000_000 + b"1]"
 
 
 def list_a_way_out(answer: Answer) -> None:

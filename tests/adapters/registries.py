@@ -63,27 +63,63 @@ def sqlite_registry(directory: Path) -> RealRegistry:
     return RealRegistry(uri, directory / "mlruns", database)
 
 
-@contextmanager
-def server_registry(directory: Path, seconds: float) -> Iterator[RealRegistry]:
-    """`mlflow server` on a free port, which also hands out the artifacts."""
-    database, artifacts = directory / "mlflow.db", directory / "artifacts"
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(artifacts)]
-    command += ["--workers", "1"]
-    with open(directory / "log", "wb") as log:
-        server = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log, start_new_session=True)
-    uri = f"http://127.0.0.1:{port}"
-    try:
+class Server:
+    """`mlflow server` in `directory`, which hands out artifacts too; it may be killed, and started again."""
+
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
+        self.directory = directory
+        self._host = host
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def registry(self) -> RealRegistry:
+        """What it serves."""
+        return RealRegistry(self.uri, self.directory / "artifacts", self.directory / "mlflow.db")
+
+    @property
+    def uri(self) -> str:
+        """The same after a restart."""
+        return f"http://{self._host}:{self._port}"
+
+    def start(self, seconds: float) -> None:
+        """Returns once it answers."""
+        directory = self.directory
+        command = [sys.executable, "-m", "mlflow", "server", "--host", self._host, "--port", str(self._port)]
+        command += ["--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"]
+        command += ["--artifacts-destination", str(directory / "artifacts"), "--workers", "1"]
+        with open(directory / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=directory, stdout=log, stderr=log, start_new_session=True
+            )
         deadline = time.monotonic() + seconds
-        while not _answers(f"{uri}/health"):
+        while not _answers(f"{self.uri}/health"):
             assert time.monotonic() < deadline, (directory / "log").read_text()
             time.sleep(0.1)
-        seed(uri, directory)
-        yield RealRegistry(uri, artifacts, database)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To all of its processes."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End it, if it runs; a stop takes it seven seconds."""
+        if self._process is not None:
+            self.signal(signal.SIGKILL)
+            self._process.wait(timeout=30)
+            self._process = None
+
+
+@contextmanager
+def server_registry(directory: Path, seconds: float) -> Iterator[RealRegistry]:
+    """`mlflow server` on a free port with `seed`, ended with the block."""
+    server = Server(directory)
+    try:
+        server.start(seconds)
+        seed(server.uri, directory)
+        yield server.registry
     finally:
-        os.killpg(server.pid, signal.SIGKILL)  # a stop takes it seven seconds
-        server.wait(timeout=30)
+        server.kill()
 
 
 def free_port() -> int:

@@ -19,7 +19,7 @@ from router.core.events import ChildRestarted
 from router.core.ids import PRODUCTION, VersionId
 from router.errors import RegistryError, RegistryUnavailable
 from tests.adapters.conftest import Facts, OpenRegistry
-from tests.adapters.faults import Answer, black_hole, is_poll, proxy_to
+from tests.adapters.faults import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
 from tests.adapters.registries import RealRegistry, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -404,10 +404,6 @@ async def test_a_cancelled_poll_does_not_hold_up_the_next(
     assert await registry.poll(model, NAMES) == {PRODUCTION: VersionId(model, 1)}
 
 
-def _page(answer: Answer) -> None:
-    answer.headers, answer.body = {"Content-Type": "text/html"}, b"<html>Sign in</html>"
-
-
 def _nothing(answer: Answer) -> None:
     answer.body = b""
 
@@ -420,21 +416,12 @@ def _not_found(answer: Answer) -> None:
     answer.status, answer.body = 404, b"<html>no such page</html>"
 
 
-def _broken(answer: Answer) -> None:
-    answer.status, answer.body = 500, b"oops " * 1_000_000
-
-
-def _too_many(answer: Answer) -> None:
-    answer.status, answer.body = 429, b"slow down"
-    answer.headers["Retry-After"] = "3600"
-
-
 def _no_entry(answer: Answer) -> None:
     answer.status, answer.body = 401, b"who are you?"
 
 
 @pytest.mark.parametrize(
-    "spoil", [_page, _nothing, _an_empty_object, _not_found, _broken, _too_many, _no_entry]
+    "spoil", [a_page, _nothing, _an_empty_object, _not_found, broken, too_many, _no_entry]
 )
 async def test_what_is_no_answer_is_unavailable_and_never_an_empty_wish(
     server: RealRegistry, open_registry: OpenRegistry, spoil: Callable[[Answer], None], slack: float

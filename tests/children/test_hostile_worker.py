@@ -127,8 +127,8 @@ async def test_anything_else_than_an_outcome_is_a_failed_load(
 async def test_what_announces_too_much_while_it_loads_is_refused_at_once(
     puppet: Puppet, slack: float
 ) -> None:
-    with pytest.raises(LoadFailed, match="its worker sent a header of 2097152 bytes"):
-        await started(puppet, slack, lambda: puppet.sock.sendall(struct.pack("!IQ", 2 << 20, 0)))
+    with pytest.raises(LoadFailed, match="its worker sent a header of 8388608 bytes"):
+        await started(puppet, slack, lambda: puppet.sock.sendall(struct.pack("!IQ", 8 << 20, 0)))
 
     assert puppet.exited.done()
 

@@ -14,11 +14,20 @@ from router.children.spawn import SpawnLauncher
 from router.children.template import Template
 from router.children.worker import WorkerLoader
 from router.core.bins import ScoreSpec
+from router.core.tensors import TensorInfo
 from router.core.work import Query, Verdict
 from router.errors import ChildTimeout, LoadFailed
 from router.in_process import InProcessLoader
 from tests.children.conftest import FEW, LAUNCH_SECONDS, Notes, ask
-from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
+from tests.worker.versions import (
+    command_query,
+    inference_query,
+    json_query,
+    predictions,
+    spec_of,
+    tensor,
+    text_query,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 READY_SECONDS = 30.0
@@ -118,6 +127,24 @@ async def test_what_it_tells_about_itself_arrives(workers: Any) -> None:
     assert set(info.phase_seconds) == {"load", "warmup"}
     assert all(seconds >= 0 for seconds in info.phase_seconds.values())
     assert info.scores == ScoreSpec()
+
+
+async def test_it_speaks_both_protocols_in_one_frame(workers: Any) -> None:
+    worker = await workers("signed")
+    tensors = inference_query(tensor("BYTES", [2], ["good", "b"], "text"), id="7")
+
+    by_mlflow, by_inference, bad = await ask(worker, text_query("good"), tensors, inference_query())
+
+    assert predictions(by_mlflow.body) == [0.04]
+    assert json.loads(by_inference.body) == {
+        "model_name": "signed",
+        "model_version": "1",
+        "id": "7",
+        "outputs": [{"name": "predict", "shape": [2], "datatype": "FP64", "data": [0.04, 0.01]}],
+    }
+    assert (bad.status, list(json.loads(bad.body))) == (400, ["error"])
+    assert worker.info.inputs == (TensorInfo("text", "BYTES", (-1,)),)
+    assert worker.info.outputs == (TensorInfo("predict", "FP64", (-1,)),)
 
 
 async def test_scores_are_counted_as_the_configuration_says(workers: Any) -> None:

@@ -1,5 +1,6 @@
 """Polls become wishes; silence changes nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -40,6 +41,7 @@ def watch(world: FakeWorld, fleet: Fleet, facts: Facts) -> AliasWatch:
 
 def document(fleet: Fleet, watch: AliasWatch, facts: Facts) -> Status:
     return Status(
+        worker_ends=lambda _: {},
         version="0",
         fleet=fleet,
         dispatcher=Dispatcher(fleet, facts),
@@ -104,6 +106,30 @@ async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pendi
     assert alias == {"name": "production", "aspired": None, "bound": 1, "pending": True, "stale": True}
 
 
+async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_until_it_has_it_again(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    """Unlike a registry that says nothing: this one said that what serves is not there."""
+    await watch.tick()
+    await until(lambda: fleet.managers["sentiment"].ready)
+
+    def stale() -> bool:
+        models = document(fleet, watch, facts).document()["models"]
+        told: bool = models["sentiment"]["aliases"]["production"]["stale"]
+        return told
+
+    wish = world.aspired.pop("sentiment")
+    await watch.tick()
+    assert stale()
+    assert fleet.managers["sentiment"].bound == {PRODUCTION: V1}
+    world.registry_down = True
+    await watch.tick()
+    assert stale()
+    world.registry_down, world.aspired["sentiment"] = False, wish
+    await watch.tick()
+    assert not stale()
+
+
 async def test_an_answer_about_a_model_that_was_removed_meanwhile_is_dropped(
     watch: AliasWatch, fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +146,27 @@ async def test_an_answer_about_a_model_that_was_removed_meanwhile_is_dropped(
 
     assert manager.aspired == {}
     assert V2 not in world.loads
+
+
+async def test_models_are_polled_in_turn_so_that_a_poll_is_not_charged_with_the_others(
+    watch: AliasWatch, world: FakeWorld, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that hangs takes each model's time; ten models are ten polls, and none of them is long."""
+    poll, under_way, most = world.poll, 0, 0
+
+    async def counted(model: str, aliases: dict[str, str]) -> object:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return await poll(model, aliases)
+
+    monkeypatch.setattr(world, "poll", counted)
+    await watch.tick()
+
+    assert most == 1
+    assert {fact.model for fact in facts.of(Polled)} == {"sentiment", "other"}
 
 
 async def test_the_state_warns_when_most_requests_carry_no_key(

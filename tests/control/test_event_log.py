@@ -8,7 +8,7 @@ import pytest
 from router.control.event_log import EventLog
 from router.control.redaction import without_places
 from router.core.bins import ScoreSpec
-from router.core.events import LoadRefused, Polled, ReadinessChanged, WorkerReplaced
+from router.core.events import ChildRestarted, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
 from router.core.ids import CANARY, VersionId
 from tests.adapters.story import Clock, bound, one_of_each
 
@@ -66,6 +66,19 @@ def test_the_newest_fifty_are_kept() -> None:
     assert [entry["seconds"] for entry in log.events()] == [float(i) for i in range(10, 60)]
 
 
+def test_an_agent_that_is_replaced_at_every_poll_is_told_once_until_the_registry_answers() -> None:
+    """A registry that sends a byte a second costs one each time."""
+    log = EventLog(Clock())
+    late, killed = (ChildRestarted("agent", reason) for reason in ("it was late", "signal 9 (SIGKILL)"))
+    for event in (Polled("m", 10.0, "late"), late, Polled("m", 10.0, "late"), late, killed, killed):
+        log.record(event)
+    log.record(Polled("m", 0.01, ""))
+    log.record(killed)
+
+    told = [entry["reason"] for entry in log.events() if entry["event"] == "ChildRestarted"]
+    assert told == ["it was late", "signal 9 (SIGKILL)", "signal 9 (SIGKILL)"]
+
+
 def test_texts_name_no_path_host_or_credential() -> None:
     log = EventLog(Clock())
     error = (
@@ -102,7 +115,9 @@ def test_places_and_credentials_are_taken_out(text: str, expected: str) -> None:
     assert without_places(text) == expected
 
 
-@pytest.mark.parametrize("piece", ["a.-", "token", "://a", "/a", "[::", "a.b", "a-token..", "x@", "'host="])
+@pytest.mark.parametrize(
+    "piece", ["a.-", "token", "://a", "a://b:", "/a", "[::", "a.b", "a-token..", "x@", "'host="]
+)
 def test_a_hostile_text_does_not_take_long(piece: str, slack: float) -> None:
     """Whoever writes an error message must not stop the event loop with it."""
     text = piece * (1_000_000 // len(piece))

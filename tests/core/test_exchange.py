@@ -14,7 +14,7 @@ from router.core.bins import ScoreCounts
 from router.core.exchange import Batch
 from router.core.frames import Frame, FrameDecoder, encode_frame
 from router.core.wire import WireRefused
-from router.core.work import Answer, Query, Verdict
+from router.core.work import Answer, Query, ScoringProtocol, Verdict
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)
@@ -62,7 +62,12 @@ def test_answers_arrive_as_they_were_sent(batch: Batch) -> None:
     assert exchange.batch_of(sent(*exchange.answers_frame(batch)), bins=5) == batch
 
 
-@given(st.lists(st.builds(Query, st.binary(), st.none() | text, st.none() | counts), max_size=5))
+@given(
+    st.lists(
+        st.builds(Query, st.binary(), st.none() | text, st.none() | counts, st.sampled_from(ScoringProtocol)),
+        max_size=5,
+    )
+)
 def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
     assert exchange.queries_of(sent(*exchange.predict_frame(1, queries))) == queries
 

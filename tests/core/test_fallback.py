@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 
 from router.core.ids import CANARY, PRODUCTION
-from router.core.routing import Assignment, ModelRoutes, Reason, assign, assign_direct, assign_fallback
+from router.core.routing import (
+    Assignment,
+    ModelRoutes,
+    Reason,
+    assign,
+    assign_direct,
+    assign_fallback,
+    assign_version,
+)
 from router.core.split import Split
 from tests.core.routes import BOTH, CHALLENGER, LOW, V7, V8, V9, routes, some_keys, some_routes
 
@@ -68,3 +76,12 @@ def test_direct_access_takes_what_is_bound_whatever_split_and_breaker_say() -> N
     assert assign_direct(table, CANARY) == Assignment(CANARY, V8, Reason.DIRECT, None)
     assert assign_direct(table, PRODUCTION) == Assignment(PRODUCTION, V7, Reason.DIRECT, None)
     assert assign_direct(table, CHALLENGER) is None
+
+
+def test_a_version_is_asked_by_its_number_and_production_speaks_for_both_aliases() -> None:
+    table = routes(BOTH, broken=frozenset({CANARY}), split=Split(0))
+
+    assert assign_version(table, V8.number) == Assignment(CANARY, V8, Reason.DIRECT, None)
+    assert assign_version(table, 1) is None
+    same = routes({CANARY: V8, PRODUCTION: V8})
+    assert assign_version(same, V8.number) == Assignment(PRODUCTION, V8, Reason.DIRECT, None)

@@ -1,5 +1,7 @@
 """Credentials in anything that people read."""
 
+import time
+
 import pytest
 
 from router.core.masking import masked, masked_line
@@ -39,3 +41,12 @@ def test_a_line_has_no_control_characters_and_a_bound() -> None:
 
 def test_a_hundred_megabytes_are_cut_before_they_are_read() -> None:
     assert masked_line("http://a:b@c/" * 8_000_000, limit=13) == "http://***@c…"
+
+
+@pytest.mark.parametrize("piece", ["a.-", "://a", "a://b:", "http://a", "?pass", "a-token.."])
+def test_a_hostile_text_is_masked_in_no_time(piece: str, slack: float) -> None:
+    """A traceback is masked on the event loop."""
+    started = time.perf_counter()
+    masked((piece * 20_000)[:20_000])
+
+    assert time.perf_counter() - started < 0.2 * slack

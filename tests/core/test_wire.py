@@ -13,12 +13,23 @@ from router.core import wire
 from router.core.bins import ScoreSpec
 from router.core.frames import Frame, FrameDecoder, encode_frame
 from router.core.ids import VersionId
+from router.core.tensors import CONTENT_TYPES, DATATYPES, TensorInfo
 from router.core.work import Batching, LoadSpec, VersionInfo
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)
 seconds = st.floats(0, 1e6)
 counts = st.integers(0, 2**40)
+tensors = st.lists(
+    st.builds(
+        TensorInfo,
+        text.map(lambda name: name[:1024]),
+        st.sampled_from(DATATYPES),
+        st.lists(st.integers(-1, 2**63 - 1), max_size=4).map(tuple),
+        st.sampled_from(CONTENT_TYPES),
+    ),
+    max_size=3,
+).map(tuple)
 specs = st.builds(ScoreSpec, st.integers(0, 9) | text.map(lambda name: name[:128]), bins=st.integers(1, 40))
 
 
@@ -55,12 +66,16 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         scores=st.none() | specs,
         note=names,
         batching=st.builds(Batching, st.booleans(), names),
+        mismatches=st.lists(names.map(lambda name: name[:200]), max_size=20).map(tuple),
+        inputs=tensors,
+        outputs=tensors,
     )
 )
 def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
     assert wire.version_info(sent(wire.ready_header(info)).header) == info
 
 
+TENSOR = {"name": "text", "datatype": "BYTES", "shape": [-1], "content_type": ""}
 INFO = {
     "run_id": "r",
     "flavor": "sklearn",
@@ -70,6 +85,9 @@ INFO = {
     "scores": {"output": 0, "low": 0, "high": 1.0, "bins": 20},
     "note": "",
     "batching": {"merges": True, "why": "its rows are predicted alike"},
+    "mismatches": ["numpy==1.0 is required and not installed"],
+    "inputs": [TENSOR],
+    "outputs": [],
 }
 FAILURE = {"op": "failed", "phase": "load", "error": "no such lexicon"}
 ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
@@ -81,6 +99,7 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
     [
         *[(name, value) for name in ("run_id", "flavor") for value in (None, 7, "a" * 257, "a\nb")],
         *[("note", value) for value in (None, 7, "a" * 2001)],
+        *[("mismatches", value) for value in (None, "ab", {}, [7], [None], ["a" * 201], ["a"] * 21)],
         *[(name, value) for name in ("has_signature", "has_example") for value in (None, 1, "true")],
         *[
             ("phase_seconds", value)
@@ -109,6 +128,20 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         ("scores", [1]),
         ("scores", {}),
         *[("batching", value) for value in (None, {}, {"merges": 1, "why": ""}, {"merges": True, "why": 7})],
+        *[
+            (side, value)
+            for side in ("inputs", "outputs")
+            for value in (
+                *(None, 7, "text", {}, [None], [[]], [{}], [TENSOR] * 20_001),
+                *([{**TENSOR, "name": odd}] for odd in (None, 7, "a" * 1025)),
+                *([{**TENSOR, "datatype": odd}] for odd in (None, "fp64", [], 7)),
+                *(
+                    [{**TENSOR, "shape": odd}]
+                    for odd in (None, 7, "12", [-2], [2**63], [True], [1.0], [1] * 33)
+                ),
+                *([{**TENSOR, "content_type": odd}] for odd in (None, "text/html", [], 7)),
+            )
+        ],
     ],
 )
 def test_an_odd_description_of_a_version_is_refused(field: str, value: Any) -> None:
@@ -145,6 +178,7 @@ def test_an_odd_failure_is_refused(odd: dict[str, Any]) -> None:
 def test_what_operators_are_shown_holds_no_control_sequence() -> None:
     assert str(wire.failure({**FAILURE, "error": "a\x1b[31mb\r\n"})) == "a [31mb  "
     assert wire.version_info({"info": {**INFO, "note": "a\x9bb"}}).note == "a b"
+    assert wire.version_info({"info": {**INFO, "mismatches": ["a\x9bb"]}}).mismatches == ("a b",)
 
 
 json_values = st.recursive(

@@ -6,6 +6,7 @@ Registered model `sentiment`. Every version takes a column `text`:
 - 2 does to every request what its text says, and answers 0.2 to any other text: the canary.
 - 3 takes 9 ms for every request, as a model that keeps its core busy.
 - 4 is as 1, but takes 1.5 s to load.
+- 5 keeps a MiB at each request; at the text `bloat MIB SECONDS` so many, and is busy for so long.
 """
 
 import os
@@ -90,11 +91,24 @@ class Busy(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return np.full(len(model_input), 0.3)
 
 
+class Leaky(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    kept: list[bytes] = []  # noqa: RUF012 - to be kept is the point
+
+    def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
+        import time
+
+        word, *numbers = model_input["text"].iloc[0].split()
+        mib, seconds = map(int, numbers) if word == "bloat" else (1, 0)
+        self.kept.append(b"x" * (mib << 20))  # written to, or it would take no memory
+        time.sleep(seconds)
+        return np.full(len(model_input), 0.5)
+
+
 def main(directory: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
     mlflow.create_experiment("faults", artifact_location=str(directory / "artifacts"))
     mlflow.set_experiment("faults")
-    for model in (Production(), Canary(), Busy(), Production(load_seconds=1.5)):
+    for model in (Production(), Canary(), Busy(), Production(load_seconds=1.5), Leaky()):
         with mlflow.start_run():
             mlflow.pyfunc.log_model(
                 name="model",

@@ -3,7 +3,9 @@
 Runs in a process of its own, so that the tests' process stays free of MLflow's state. Registered models:
 
 - `sentiment`: 1 and 2 answer their number; 3 raises in `load_context`; 4 has a corrupt file; 5 answers 5;
-  6 sleeps as many seconds as the input says; 7 raises on the text `bad`; 8 takes two seconds to load.
+  6 sleeps as many seconds as the input says; 7 raises on the text `bad`, and requires a library
+  that nobody has; 8 takes two seconds to load, or `TEST_LOAD_SECONDS`; 9 and 10 have a signature: the text
+  is a string to 9, and bytes in base64 to 10.
 - `shadowed`: 1 and 2 ship different code under one module name; 3 ships a module named `router`.
 """
 
@@ -18,6 +20,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import mlflow  # noqa: E402 - the environment comes first
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
+from mlflow.types import ColSpec, DataType, Schema  # noqa: E402
 
 
 class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -30,15 +34,20 @@ class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if self.fault == "slow load":
             import time
 
-            time.sleep(2)
+            time.sleep(float(os.environ.get("TEST_LOAD_SECONDS", "2")))
 
     def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
         if self.fault == "sleep":
-            import time
+            import threading
 
-            time.sleep(float(model_input["text"].iloc[0]))
+            # Not `time.sleep`, which fails under libfaketime when the clock jumps.
+            threading.Event().wait(float(model_input["text"].iloc[0]))
         if self.fault == "bad text" and "bad" in model_input["text"].tolist():
             raise ValueError("this text is too bad")
+        if self.fault in ("str", "bytes"):
+            decoded = {type(text).__name__ for text in model_input["text"]}
+            if decoded != {self.fault}:
+                raise TypeError(f"this version's signature says {self.fault}, and it is given {decoded}")
         return np.full(len(model_input), self.number / 10)
 
 
@@ -61,8 +70,8 @@ def log(model: object, registered: str, **extra: object) -> None:
             name="model",
             python_model=model,
             registered_model_name=registered,
-            pip_requirements=["mlflow"],  # inferring them costs seconds, and nothing here needs it
-            **extra,
+            # Inferring them costs seconds, and nothing here needs it.
+            **{"pip_requirements": ["mlflow"], **extra},
         )
 
 
@@ -87,7 +96,10 @@ def main(directory: Path) -> None:
     mlflow.set_experiment("e2e")
     faults = {3: "load", 6: "sleep", 7: "bad text", 8: "slow load"}
     for number in range(1, 9):
-        log(Constant(number, faults.get(number, "")), "sentiment")
+        required = ["mlflow", "no-such-library==1.0"] if number == 7 else ["mlflow"]
+        log(Constant(number, faults.get(number, "")), "sentiment", pip_requirements=required)
+    for number, fault, kind in ((9, "str", DataType.string), (10, "bytes", DataType.binary)):
+        log(Constant(number, fault), "sentiment", signature=ModelSignature(Schema([ColSpec(kind, "text")])))
     client = mlflow.MlflowClient()
     source = client.get_model_version_download_uri("sentiment", "4")
     if source.startswith("models:/"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import CONFIG, GatewayProcess
+from tests.e2e.gateway import GatewayProcess, gateways
 from tests.e2e.registry import Registry, build_registry
 
 POLL_SECONDS = 0.5
@@ -14,8 +14,12 @@ POLL_SECONDS = 0.5
 
 @pytest.fixture(scope="session")
 def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built once; its artifacts are shared and only read."""
-    return build_registry(tmp_path_factory.mktemp("registry")).directory
+    """Built once in a run, whoever imports this fixture; its artifacts are shared and only read."""
+    directory = tmp_path_factory.getbasetemp() / "built-registry"
+    if not directory.exists():
+        directory.mkdir()
+        build_registry(directory)
+    return directory
 
 
 @pytest.fixture
@@ -28,18 +32,5 @@ def registry(built_registry: Path, tmp_path: Path) -> Registry:
 @pytest.fixture
 def start(registry: Registry, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
     """Starts gateways on a configuration of one's own, and ends them."""
-    started: list[GatewayProcess] = []
-
-    def start(
-        models: str, *, uri: str | None = None, wait: bool = True, **environment: str
-    ) -> GatewayProcess:
-        path = tmp_path / "router.yaml"
-        head = CONFIG.format(uri=uri or registry.uri, poll_seconds=POLL_SECONDS, cache=tmp_path / "cache")
-        path.write_text(head + models)
-        gateway = GatewayProcess(tmp_path, path, environment)
-        started.append(gateway)
-        return gateway.wait_ready() if wait else gateway
-
-    yield start
-    for gateway in started:
-        gateway.stop()
+    with gateways(tmp_path, registry.uri, POLL_SECONDS) as start:
+        yield start

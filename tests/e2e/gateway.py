@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,10 @@ class GatewayProcess:
         wait_until(lambda: self.get("/readyz").status_code == 200, seconds, self.story)
         return self
 
-    def wait_bound(self, version: int, alias: str = "production", seconds: float = 30) -> None:
-        wait_until(lambda: self.bound(alias) == version, seconds, self.story)
+    def wait_bound(
+        self, version: int, alias: str = "production", seconds: float = 30, name: str = "sentiment"
+    ) -> None:
+        wait_until(lambda: self.bound(alias, name) == version, seconds, self.story)
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children(recursive=True)
@@ -97,10 +100,14 @@ class GatewayProcess:
         pids: list[int] = self.model(name)["versions"][str(version)]["workers"]
         return pids
 
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The log's lines that say `event`."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
     def loads(self) -> list[dict[str, Any]]:
         """Every version that became ready, as the log tells it: `version`, and `seconds` by phase."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == "version ready"]
+        return self.lines("version ready")
 
     def stop(self, seconds: float = 30) -> int:
         if self.process.poll() is None:
@@ -117,6 +124,37 @@ class GatewayProcess:
 
     def story(self) -> str:
         return self.log.read_text()[-5000:]
+
+
+@contextmanager
+def gateways(
+    directory: Path, registry_uri: str, poll_seconds: float
+) -> Iterator[Callable[..., GatewayProcess]]:
+    """Starts gateways on the configuration `directory/router.yaml`, and ends them."""
+    started: list[GatewayProcess] = []
+
+    def start(
+        models: str,
+        *,
+        uri: str | None = None,
+        wait: bool = True,
+        cache: Path = directory / "cache",
+        command: Sequence[str] = (sys.executable,),
+        **environment: str,
+    ) -> GatewayProcess:
+        path = directory / "router.yaml"
+        path.write_text(
+            CONFIG.format(uri=uri or registry_uri, poll_seconds=poll_seconds, cache=cache) + models
+        )
+        gateway = GatewayProcess(directory, path, environment, command)
+        started.append(gateway)
+        return gateway.wait_ready() if wait else gateway
+
+    try:
+        yield start
+    finally:
+        for gateway in started:
+            gateway.stop()
 
 
 def wait_until(true: Callable[[], object], seconds: float, story: Callable[[], str] = str) -> float:

@@ -180,6 +180,9 @@ def test_a_canary_whose_process_ends_is_back_soon_and_broken_off_at_its_third_cr
     assert faults(served, "crash") == 3
     assert served.metric("canary_router_worker_restarts_total", version="2", reason=reason) == 3
     assert len(re.findall(told, served.log.read_text())) == 3
+    ends = served.model()["versions"]["2"]["worker_ends"]
+    assert ends["counts"] == {ends["last"]["cause"]: 3}
+    assert re.fullmatch(told, ends["last"]["cause"])
 
 
 @pytest.mark.slow

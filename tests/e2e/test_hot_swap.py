@@ -1,7 +1,6 @@
 """An alias moves, and nobody notices but the dashboards."""
 
 import random
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -10,7 +9,8 @@ import psutil
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load, Seen
+from tests.e2e.load import Load
+from tests.e2e.moves import Moves
 from tests.e2e.registry import Registry
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
@@ -25,29 +25,6 @@ def memory(gateway: GatewayProcess) -> int:
             if process.name() != "router-fetch":
                 total += process.memory_full_info().pss
     return total
-
-
-class Moves:
-    """What each alias named, and when."""
-
-    def __init__(self) -> None:
-        self.named = {"production": [(0.0, 1)], "canary": [(0.0, 2)]}
-
-    def move(self, registry: Registry, alias: str, version: int) -> None:
-        # Written down before it is done: from then on both are right until the promise is due.
-        self.named[alias].append((time.monotonic(), version))
-        registry.move(alias, version)
-
-    def wrong(self, seen: list[Seen], promise_seconds: float) -> list[Seen]:
-        """Answers by a version that its alias did not name within the promise."""
-        return [one for one in seen if one.version not in self._allowed(one, promise_seconds)]
-
-    def _allowed(self, one: Seen, promise_seconds: float) -> set[int]:
-        history = self.named[one.alias]
-        ended_at = one.sent_at + one.seconds
-        allowed = {version for at, version in history if one.sent_at - promise_seconds <= at <= ended_at}
-        before = [version for at, version in history if at <= one.sent_at - promise_seconds]
-        return allowed | set(before[-1:])
 
 
 def test_twenty_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version(

@@ -8,8 +8,9 @@ from typing import TypeVar
 from router.children.process import Exit
 from router.core.events import Event
 from router.core.ids import Alias, VersionId
+from router.core.memory import Resident
 from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, VersionInfo
-from router.errors import FetchFailed, LoadFailed, RegistryUnavailable
+from router.errors import FetchFailed, LoadFailed, ModelUnknown, RegistryUnavailable
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
@@ -30,6 +31,7 @@ class FakeWorker:
         self.version, self.world = version, world
         self.info = replace(INFO, phase_seconds={"load": world.load_seconds})
         self.pid = next(self.pids)
+        self.ready, self.grown_bytes = Resident(world.worker_bytes), 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.batching = world.batching
         self.parallel = 1 if world.batching.merges else world.threads
@@ -47,11 +49,15 @@ class FakeWorker:
     def release(self) -> None:
         """Answer the request that is there longest, by itself."""
         on_answers, place, query = self._unanswered.pop(0)
+        self.grown_bytes = max(self.grown_bytes, self.world.grows_at_once) + self.world.leak
         on_answers((place,), (self.world.answer(self.version, query),))
 
     def release_all(self) -> None:
         while self._unanswered and not self.exited.done():
             self.release()
+
+    def resident(self) -> Resident:
+        return Resident(self.ready.total + self.grown_bytes)
 
     def kill(self, signal: int = 9) -> None:
         self._unanswered = []
@@ -75,6 +81,13 @@ class FakeWorld:
     load_seconds: float = 0.01
     """What workers say their load took; it takes none of it."""
     slow_loads: asyncio.Event | None = None
+    worker_bytes: int = 100 << 20
+    """Of a worker when it is READY."""
+    available: int = 1 << 40
+    grows_at_once: int = 0
+    """Bytes that a worker grows by at its first answer, and no more after it."""
+    leak: int = 0
+    """Bytes that a worker grows by at each answer."""
     broken: set[VersionId] = field(default_factory=set)
     unfetchable: set[VersionId] = field(default_factory=set)
     workers: list[FakeWorker] = field(default_factory=list)
@@ -85,6 +98,8 @@ class FakeWorld:
     async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         if self.registry_down:
             raise RegistryUnavailable("connection refused")
+        if model not in self.aspired:
+            raise ModelUnknown(f"there is no registered model {model}")
         return self.aspired[model]
 
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
@@ -102,6 +117,9 @@ class FakeWorld:
         worker = FakeWorker(spec.version, self)
         self.workers.append(worker)
         return worker
+
+    def available_bytes(self) -> int:
+        return self.available
 
     def answer(self, version: VersionId, query: Query) -> Answer:
         return self.answers.get(version) or ok(version)

@@ -12,6 +12,7 @@ from router.core.ids import CANARY, PRODUCTION
 from router.core.work import Batching, LoadSpec, Query
 from router.errors import DeadlineExceeded, NotReady, Overloaded, WorkerDied
 from router.serving import tickets
+from router.serving.crew import REPLACEMENT_BACKOFF_SECONDS
 from router.serving.pool import Pool
 from tests.serving.conftest import V1, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, ok, until
@@ -286,6 +287,22 @@ async def test_a_worker_that_dies_before_its_first_answer_backs_off(
     world.workers[1].kill()
     await until(lambda: len(world.workers) == 3)
     assert loop.time() - started >= 0.05
+
+
+async def test_one_that_has_answered_is_replaced_without_a_wait(
+    pool: Pool, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when those before it died before their first answer."""
+    monkeypatch.setattr("router.serving.crew.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.3))
+    world.workers[0].kill()
+    await until(lambda: len(world.workers) == 2)
+    assert (await ask(pool).answer).status == 200
+    world.workers[1].kill()
+    await until(lambda: len(world.workers) == 3, 0.2)
+
+
+def test_no_worker_is_waited_for_longer_than_two_seconds() -> None:
+    assert max(REPLACEMENT_BACKOFF_SECONDS) <= 2.0
 
 
 async def test_a_closed_pool_leaves_no_worker_and_no_waiting_caller(pool: Pool, world: FakeWorld) -> None:

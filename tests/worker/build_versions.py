@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import ModelSignature, infer_signature  # noqa: E402
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST  # noqa: E402
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec  # noqa: E402
+from mlflow.types.schema import Array, Object, Property  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 
 ROOT = Path(sys.argv[1])
@@ -180,6 +181,37 @@ def code(name: str, files: dict[str, str]) -> list[str]:
     return [str(ROOT / "code" / name / next(iter(files)).partition("/")[0])]
 
 
+def save_for_inference() -> None:
+    """Versions for the Open Inference Protocol: what they are given, they answer."""
+    save("echo", Scripted(answer="data"))
+    number, text = np.dtype("float32"), np.dtype("str")
+    named = Schema(
+        [
+            TensorSpec(number, (-1, 2), "n"),
+            TensorSpec(text, (-1,), "s"),
+            TensorSpec(np.dtype("datetime64[ns]"), (-1,), "t"),
+        ]
+    )
+    save("echo_tensors", Scripted(answer="data"), signature=ModelSignature(inputs=named, outputs=named))
+    rows = Schema(
+        [
+            ColSpec(Array(DataType.double), "vector"),
+            ColSpec(Object([Property("id", DataType.long)]), "who"),
+            ColSpec(DataType.integer, "i", required=False),
+            ColSpec(DataType.float, "f", required=False),
+        ]
+    )
+    save("echo_nested", Scripted(answer="data"), signature=ModelSignature(inputs=rows))
+    unnamed = Schema([ColSpec(DataType.double), ColSpec(DataType.string)])
+    save("echo_unnamed", Scripted(answer="data"), signature=ModelSignature(inputs=unnamed))
+    columns = [ColSpec(DataType.double, name) for name in ("low", "high")]
+    save(
+        "two_outputs",
+        Scripted(answer="np.column_stack([data['x'], data['x'] + 1])"),
+        signature=ModelSignature(inputs=Schema([ColSpec(DataType.double, "x")]), outputs=Schema(columns)),
+    )
+
+
 def main() -> None:
     factor = ROOT / "factor.txt"
     factor.write_text("0.01")
@@ -238,6 +270,7 @@ def main() -> None:
     save("columns", Scripted(answer=echo), signature=ModelSignature(inputs=columns, params=params))
     tensor = Schema([TensorSpec(np.dtype("float32"), (-1, 2))])
     save("tensor", Scripted(answer="data.sum(axis=1)"), signature=ModelSignature(inputs=tensor))
+    save_for_inference()
     frame = pd.DataFrame({"age": [20.0, 30.0, 40.0, 50.0], "usage": [1.0, 5.0, 2.0, 8.0]})
     model = LogisticRegression().fit(frame, [0, 0, 1, 1])
     mlflow.sklearn.save_model(

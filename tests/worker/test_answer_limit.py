@@ -1,22 +1,40 @@
 """An answer that the gateway would not read is not sent."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from router.core.work import Answer, Verdict
-from router.worker import answering
+from router.core.work import ScoringProtocol, Verdict
+from router.worker import failures, scoring
+from router.worker.load import Loaded
+from tests.worker.versions import command_query, json_query
 
 
 def test_an_answer_that_is_too_long_is_a_fault_of_the_version_and_not_the_end_of_its_worker(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, loaded: Callable[[str], Loaded]
 ) -> None:
-    monkeypatch.setattr(answering, "MAX_ANSWER_BYTES", 1 << 20)
-    longest = Answer(Verdict.OK, 200, bytes(1 << 20), "application/json", 1, 0.5)
-    longer = Answer(Verdict.OK, 200, bytes((1 << 20) + 1), "application/json", 1, 0.5)
+    monkeypatch.setattr(scoring, "MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(failures, "MAX_ANSWER_BYTES", 1 << 20)
+    scorer = loaded("commands").scorer
+    around = len(b'{"predictions":[""]}')
 
-    told = answering._sendable(longer)
+    longest = scorer.answer(command_query("x" * ((1 << 20) - around)))
+    longer = scorer.answer(command_query("x" * ((1 << 20) - around + 1)))
 
-    assert answering._sendable(longest) is longest
-    assert (told.status, told.verdict, told.predict_seconds) == (500, Verdict.MODEL_ERROR, 0.5)
-    assert json.loads(told.body)["message"] == "The answer is longer than 1 MiB."
+    assert (len(longest.body), longest.verdict) == (1 << 20, Verdict.OK)
+    assert (longer.status, longer.verdict) == (500, Verdict.MODEL_ERROR)
+    assert json.loads(longer.body)["message"] == "The answer is longer than 1 MiB."
+
+
+def test_too_long_an_answer_is_told_in_the_protocol_of_the_request(
+    monkeypatch: pytest.MonkeyPatch, loaded: Callable[[str], Loaded]
+) -> None:
+    monkeypatch.setattr(scoring, "MAX_ANSWER_BYTES", 10)
+    text = {"name": "command", "datatype": "BYTES", "shape": [1], "data": ["x"]}
+    query = replace(json_query({"inputs": [text]}), protocol=ScoringProtocol.V2)
+
+    answer = loaded("commands").scorer.answer(query)
+
+    assert list(json.loads(answer.body)) == ["error"]

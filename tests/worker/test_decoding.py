@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from router.worker.decoding import CompiledDecoder, Part, compile_decoder
 from tests.conftest import Figure

@@ -8,7 +8,7 @@ from typing import Any
 
 from router.core.bins import ScoreSpec
 from router.core.ids import VersionId
-from router.core.work import LoadSpec, Query
+from router.core.work import LoadSpec, Query, ScoringProtocol
 
 
 def saved_versions(base: Path) -> Path:
@@ -40,6 +40,18 @@ def command_query(*commands: str) -> Query:
 def json_query(body: Any) -> Query:
     """A JSON request without Content-Type."""
     return Query(json.dumps(body).encode(), None)
+
+
+def inference_query(*inputs: dict[str, Any], **more: Any) -> Query:
+    """A request of the Open Inference Protocol with these tensors."""
+    body = json.dumps({"inputs": inputs, **more}).encode()
+    return Query(body, None, protocol=ScoringProtocol.V2)
+
+
+def tensor(datatype: str, shape: list[int], data: Any, name: str = "x", **parameters: Any) -> dict[str, Any]:
+    """One tensor of a request."""
+    told = {"name": name, "datatype": datatype, "shape": shape, "data": data}
+    return {**told, "parameters": parameters} if parameters else told
 
 
 def predictions(body: bytes) -> Any:

@@ -25,6 +25,8 @@ REJECTIONS = (*_REJECTIONS_AT_ZERO, "no_key")
 _FALLBACKS_AT_ZERO = ("model_error", "client_error", "timeout", "crash", "overloaded")
 _FALLBACKS = (*_FALLBACKS_AT_ZERO, "not_ready", "invalid_output")
 _ENDINGS = ("exit", "signal", "predict_timeout", "memory")
+_BY_SIGNAL = ("out_of_memory", "invalid")
+"""Kinds of SIGKILL that the log and `/v1/state` tell apart; series of their own are more than they tell."""
 
 
 class Clocks(NamedTuple):
@@ -139,7 +141,8 @@ class ModelSeries:
 
     def worker_ended(self, event: WorkerEnded) -> None:
         """A worker ended without being asked to. Versions that no alias served are not counted."""
-        self._ended(event.version.number, event.reason, 1)
+        reason = "signal" if event.reason in _BY_SIGNAL else event.reason
+        self._ended(event.version.number, reason, 1)
 
     def _ended(self, number: int, reason: str, count: int) -> None:
         if (scope := self._restarts.get(number)) is not None:

@@ -1,0 +1,225 @@
+"""From the tensors of a request to what the version's `predict` takes."""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.types import DataType, TensorSpec
+
+from router.worker.inference.contract import Contract
+from router.worker.inference.request import InferenceRequest
+from router.worker.inference.tensors import BYTES, DTYPES, InferenceRefused, Tensor, objects
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?", re.ASCII)
+
+
+def data_of(request: InferenceRequest, contract: Contract) -> Any:
+    """DataFrame, array, dict of arrays or list; the signature is not enforced yet. Raises InferenceRefused.
+
+    Inputs that the signature does not name are dropped, as MLflow drops columns: both versions get the same
+    bytes, and one may take more than the other.
+    """
+    schema = contract.schema
+    if schema is None:
+        return _unsigned(request)
+    if not schema.has_input_names():
+        chosen: Sequence[Tensor | None] = _unnamed(request.inputs, contract)
+    else:
+        by_name = {tensor.name: tensor for tensor in request.inputs}
+        chosen = [by_name.get(str(spec.name)) for spec in schema.inputs]
+        missing = [
+            str(spec.name)
+            for spec, tensor in zip(schema.inputs, chosen, strict=True)
+            if tensor is None and spec.required
+        ]
+        if missing:
+            raise InferenceRefused(f"the version's inputs {_names(missing)} are missing")
+    pairs = [(spec, t) for spec, t in zip(schema.inputs, chosen, strict=True) if t is not None]
+    if schema.is_tensor_spec():
+        arrays = {spec.name: _tensor(tensor, spec) for spec, tensor in pairs}
+        return arrays if schema.has_input_names() else next(iter(arrays.values()))
+    rows = _common_rows([tensor for _, tensor in pairs], [spec.type for spec, _ in pairs])
+    columns = [_column(tensor, spec.type) for spec, tensor in pairs]
+    if contract.hinted and len(columns) == 1 and not schema.has_input_names():
+        return _listed(columns[0])
+    names = [spec.name if spec.name is not None else index for index, (spec, _) in enumerate(pairs)]
+    return _frame(names, columns, rows)
+
+
+def _unsigned(request: InferenceRequest) -> Any:
+    """Without a signature: columns make a DataFrame, one tensor of another shape an array, several a dict.
+
+    `parameters.content_type` of the request, `pd` or `np`, asks for a DataFrame or an array.
+    """
+    tensors, wish = request.inputs, request.content_type
+    if wish == "np" and len(tensors) > 1:
+        raise InferenceRefused("content_type np is for one input, and there are several")
+    lengths = {tensor.column_rows for tensor in tensors}
+    if wish == "pd" or (wish != "np" and len(lengths) == 1 and None not in lengths):
+        rows = _common_rows(tensors, [None] * len(tensors))
+        return _frame([t.name for t in tensors], [_read(t).reshape(-1) for t in tensors], rows)
+    arrays = {tensor.name: _read(tensor) for tensor in tensors}
+    return arrays if len(arrays) > 1 else arrays[tensors[0].name]
+
+
+def _unnamed(tensors: Sequence[Tensor], contract: Contract) -> list[Tensor]:
+    """By the names that the metadata gives the inputs when they are used, else in their order."""
+    wanted = [told.name for told in contract.inputs]
+    if len(tensors) < len(wanted):
+        raise InferenceRefused(f"the version takes {len(wanted)} inputs, and there are {len(tensors)}")
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if by_name.keys() >= set(wanted):
+        return [by_name[name] for name in wanted]
+    if len(tensors) > len(wanted):
+        raise InferenceRefused(f"the version takes {len(wanted)} inputs, and there are {len(tensors)}")
+    return list(tensors)
+
+
+def _common_rows(tensors: Sequence[Tensor], kinds: Sequence[Any]) -> int:
+    lengths = set()
+    for tensor, kind in zip(tensors, kinds, strict=True):
+        flat = kind is None or isinstance(kind, DataType) or tensor.datatype == BYTES
+        if (flat and tensor.column_rows is None) or not tensor.values.ndim:
+            raise InferenceRefused(f"{tensor.place} is a column: its shape must be [n] or [n, 1]")
+        lengths.add(tensor.values.shape[0])
+    if len(lengths) > 1:
+        raise InferenceRefused("the inputs are columns of one table and must have one number of rows")
+    return lengths.pop() if lengths else 0
+
+
+def _frame(names: Sequence[Any], columns: Sequence[Any], rows: int) -> pd.DataFrame:
+    # By position: a name of the caller's may be anything, and pandas would read some as a wish.
+    frame = pd.DataFrame(dict(enumerate(columns)), index=pd.RangeIndex(rows))
+    frame.columns = pd.Index(names)
+    return frame
+
+
+def _column(tensor: Tensor, kind: Any) -> npt.NDArray[Any]:
+    if not isinstance(kind, DataType):
+        return _nested(tensor)
+    flat = tensor.values.reshape(-1)
+    if kind.to_numpy() in DTYPES.values():
+        return _fitted(tensor, kind.to_numpy()).reshape(-1)
+    if tensor.datatype != BYTES:
+        raise InferenceRefused(f"{tensor.place}.datatype must be BYTES, as the version's metadata says")
+    if kind == DataType.datetime:
+        return _times(flat, tensor.place)
+    if kind == DataType.binary:
+        return _encoded(flat) if tensor.content_type == "str" else _decoded(flat, tensor.place)
+    return _unpacked_texts(tensor).reshape(-1)
+
+
+def _nested(tensor: Tensor) -> npt.NDArray[Any]:
+    """A column of lists or objects: a tensor of more dimensions, or each cell as JSON text."""
+    if tensor.datatype != BYTES or tensor.column_rows is None:
+        return objects(tensor.values.tolist())
+    try:
+        return objects([None if t is None else json.loads(t) for t in tensor.values.reshape(-1)])
+    except (ValueError, RecursionError):
+        raise InferenceRefused(f"{tensor.place}.data must be texts of JSON") from None
+
+
+def _listed(column: npt.NDArray[Any]) -> list[Any]:
+    if column.dtype.kind == "M":
+        column = column.astype("datetime64[us]")  # the finest that becomes datetime, and not a number
+    listed: list[Any] = column.tolist()
+    return listed
+
+
+def _tensor(tensor: Tensor, spec: TensorSpec) -> npt.NDArray[Any]:
+    if spec.type in DTYPES.values():
+        return _fitted(tensor, spec.type)
+    if tensor.datatype != BYTES:
+        raise InferenceRefused(f"{tensor.place}.datatype must be BYTES, as the version's metadata says")
+    flat, shape = tensor.values.reshape(-1), tensor.values.shape
+    if spec.type.kind == "M":
+        return _times(flat, tensor.place).astype(spec.type).reshape(shape)
+    if spec.type.kind == "S":
+        return _decoded(flat, tensor.place).astype(spec.type.kind).reshape(shape)
+    if spec.type.kind == "U":
+        if None in flat.tolist():
+            raise InferenceRefused(f"{tensor.place}.data must be texts without null")
+        return _unpacked_texts(tensor).astype(np.str_)
+    return _read(tensor)
+
+
+def _fitted(tensor: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Its values as `dtype`. Whole numbers go where they are exact, other numbers only into wider ones."""
+    values = tensor.values
+    if values.dtype == dtype:
+        return values
+    if values.dtype.kind in "iu" and dtype.kind in "iuf":
+        if _exact(values, dtype):
+            return values.astype(dtype)
+        raise InferenceRefused(f"{tensor.place}.data has a number that the version's input can not hold")
+    if values.dtype.kind == dtype.kind == "f" and values.dtype.itemsize < dtype.itemsize:
+        return values.astype(dtype)
+    wanted = next(name for name, known in DTYPES.items() if known == dtype)
+    raise InferenceRefused(f"{tensor.place}.datatype must be {wanted}, as the version's metadata says")
+
+
+def _exact(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    if not values.size:
+        return True
+    low, high = int(values.min()), int(values.max())
+    if dtype.kind == "f":
+        most = 2 ** int(np.finfo(dtype).nmant + 1)
+        return bool(-most <= low and high <= most)
+    held = np.iinfo(dtype)
+    return bool(held.min <= low and high <= held.max)
+
+
+def _read(tensor: Tensor) -> npt.NDArray[Any]:
+    """Its values, as the tensor itself says what its texts are."""
+    if tensor.datatype != BYTES:
+        return tensor.values
+    flat, shape = tensor.values.reshape(-1), tensor.values.shape
+    if tensor.content_type == "base64":
+        return _decoded(flat, tensor.place).reshape(shape)
+    if tensor.content_type == "datetime":
+        return _times(flat, tensor.place).reshape(shape)
+    return tensor.values
+
+
+def _unpacked_texts(tensor: Tensor) -> npt.NDArray[Any]:
+    if tensor.content_type != "base64":
+        return tensor.values
+    packed = _decoded(tensor.values.reshape(-1), tensor.place)
+    try:
+        texts = [None if item is None else item.decode() for item in packed]
+    except UnicodeDecodeError:
+        raise InferenceRefused(f"{tensor.place}.data must be base64 of UTF-8") from None
+    return objects(texts).reshape(tensor.values.shape)
+
+
+def _decoded(flat: npt.NDArray[Any], place: str) -> npt.NDArray[Any]:
+    try:
+        return objects([None if text is None else base64.b64decode(text, validate=True) for text in flat])
+    except (binascii.Error, ValueError):
+        raise InferenceRefused(f"{place}.data must be base64") from None
+
+
+def _encoded(flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return objects([None if text is None else text.encode() for text in flat])
+
+
+def _times(flat: npt.NDArray[Any], place: str) -> npt.NDArray[Any]:
+    # pandas would take more: words such as `now`, and offsets, which a signature's datetime has none of.
+    if all(text is None or _DATE.fullmatch(text) for text in flat):
+        try:
+            # pandas refuses what nanoseconds can not hold; numpy would wrap it.
+            return pd.to_datetime(flat, format="ISO8601").astype("datetime64[ns]").to_numpy()
+        except ValueError:
+            pass
+    raise InferenceRefused(f"{place}.data must be ISO 8601 dates and times without an offset")
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(name[:80] for name in names[:8])
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown

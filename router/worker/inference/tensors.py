@@ -1,0 +1,146 @@
+"""Tensors of a request: from JSON to numpy, strictly."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from router.core.tensors import DATATYPES, LARGEST_DIMENSION, MAX_DIMENSIONS
+
+BYTES = "BYTES"
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(bool),
+    **{f"UINT{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
+}
+"""Datatypes whose data are numbers or truths."""
+_MOST_OF_NOTHING = 1 << 20
+_NOTHING = type(None)
+# Types of JSON values; a comparison of sets keeps True from passing for 1, which numpy would let through.
+_TAKES: Mapping[str, tuple[set[type], str]] = {
+    "b": ({bool}, "true or false"),
+    "i": ({int}, "whole numbers"),
+    "u": ({int}, "whole numbers"),
+    "f": ({int, float, _NOTHING}, "numbers or null"),
+    "O": ({str, _NOTHING}, "texts or null"),
+}
+
+
+class InferenceRefused(Exception):
+    """The caller's mistake. Its text says what to mend, and quotes nothing of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input of a request."""
+
+    name: str
+    datatype: str
+    values: npt.NDArray[Any]
+    """In its shape. BYTES are objects, each a text or None; null among floats is NaN."""
+    content_type: str
+    """The parameter of that name; empty without one."""
+    place: str
+    """Where it stands in the request, such as `inputs[0]`: errors name it so, its name is the caller's."""
+
+    @property
+    def column_rows(self) -> int | None:
+        """Rows when it has the shape of a column, [n] or [n, 1]; else None."""
+        shape = self.values.shape
+        return shape[0] if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1) else None
+
+
+def read_tensor(fields: Any, place: str) -> Tensor:
+    """One of a request's `inputs`. Raises InferenceRefused."""
+    if not isinstance(fields, dict):
+        raise InferenceRefused(f"{place} must be an object")
+    name, datatype, parameters = fields.get("name"), fields.get("datatype"), fields.get("parameters")
+    if not isinstance(name, str):
+        raise InferenceRefused(f"{place}.name must be a string")
+    if datatype not in DATATYPES:
+        raise InferenceRefused(f"{place}.datatype must be one of {', '.join(DATATYPES)}")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise InferenceRefused(f"{place}.parameters must be an object")
+    shape = _shape(fields.get("shape"), place)
+    if "data" not in fields:
+        raise InferenceRefused(f"{place}.data is missing; tensors are taken as JSON only")
+    values = _values(_flat(fields["data"], shape, place), datatype, place)
+    content_type = (parameters or {}).get("content_type")
+    return Tensor(
+        name,
+        datatype,
+        values.reshape(shape),
+        content_type if isinstance(content_type, str) else "",
+        place,
+    )
+
+
+def _shape(shape: Any, place: str) -> tuple[int, ...]:
+    if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
+        raise InferenceRefused(f"{place}.shape must be a list of whole numbers of 0 or more")
+    if len(shape) > MAX_DIMENSIONS:
+        raise InferenceRefused(f"{place}.shape has more than {MAX_DIMENSIONS} dimensions")
+    # A zero hides the other dimensions from numpy, and not from whoever makes lists of such a tensor.
+    most = LARGEST_DIMENSION if all(shape) else _MOST_OF_NOTHING
+    if math.prod(size for size in shape if size) > most:
+        raise InferenceRefused(f"{place}.shape is larger than any tensor")
+    return tuple(shape)
+
+
+def _flat(data: Any, shape: tuple[int, ...], place: str) -> list[Any]:
+    """Elements in row-major order; `data` is flat, or nested as the shape says."""
+    size = math.prod(shape)
+    if not shape and not isinstance(data, list):
+        return [data]
+    if not isinstance(data, list):
+        raise InferenceRefused(f"{place}.data must be a list")
+    if len(shape) > 1 and data and isinstance(data[0], list):
+        level = [data]
+        for dimension in shape:
+            if any(type(item) is not list or len(item) != dimension for item in level):
+                raise InferenceRefused(f"{place}.data is nested in another way than its shape says")
+            level = list(chain.from_iterable(level))
+        return level
+    if len(data) != size:
+        raise InferenceRefused(f"{place}.data has {len(data)} elements where its shape makes {size}")
+    return data
+
+
+def _values(flat: list[Any], datatype: str, place: str) -> npt.NDArray[Any]:
+    dtype = DTYPES.get(datatype, np.dtype(object))
+    types, takes = _TAKES[dtype.kind]
+    if not set(map(type, flat)) <= types:
+        raise InferenceRefused(f"{place}.data must be {takes}, for it is {datatype}")
+    if datatype == BYTES:
+        return _texts(flat, place)
+    try:
+        if dtype.kind != "f":
+            return np.array(flat, dtype)  # numpy refuses what the type can not hold
+        exact = np.array(flat, np.float64)
+        with np.errstate(over="ignore"):
+            values = exact.astype(dtype)
+    except OverflowError:
+        raise InferenceRefused(f"{place}.data has a number that {datatype} can not hold") from None
+    if np.any(np.isinf(values) & np.isfinite(exact)):
+        raise InferenceRefused(f"{place}.data has a number that {datatype} can not hold")
+    return values
+
+
+def _texts(flat: list[str | None], place: str) -> npt.NDArray[Any]:
+    try:
+        "".join(filter(None, flat)).encode()
+    except UnicodeEncodeError:
+        raise InferenceRefused(f"{place}.data has a text that is no Unicode") from None
+    return objects(flat)
+
+
+def objects(items: list[Any]) -> npt.NDArray[Any]:
+    """A flat array of these very objects; numpy would look into lists among them."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array

@@ -1,0 +1,42 @@
+"""A version that was logged in another environment serves, and it is told where it differs."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.gateway import CONFIG, GatewayProcess
+from tests.e2e.registry import Registry
+
+ODD = 7
+TOLD = "no-such-library==1.0 is required and not installed"
+
+
+@pytest.mark.slow
+def test_a_version_that_requires_what_is_not_here_serves_and_says_so_in_state_and_log(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("production", ODD)
+    gateway = start("  sentiment: {split: {production: 100}}\n")
+
+    assert gateway.ask("user-1").json() == {"predictions": [ODD / 10]}
+    assert gateway.model()["versions"][str(ODD)]["mismatches"] == [TOLD]
+    lines = [line for line in gateway.log.read_text().splitlines() if "logged in another environment" in line]
+    assert len(lines) == 1
+    assert TOLD in lines[0]
+
+
+def test_check_tells_what_differs_and_that_all_is_well(registry: Registry, tmp_path: Path) -> None:
+    registry.move("canary", ODD)
+    path = tmp_path / "router.yaml"
+    head = CONFIG.format(uri=registry.uri, poll_seconds=1, cache=tmp_path / "cache")
+    path.write_text(f"{head}  sentiment: {{}}\n")
+    command = [sys.executable, "-m", "router", "check", "sentiment", "-c", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    production, canary = done.stdout.split("ok   sentiment@")[1:]
+    assert TOLD not in production
+    assert canary.splitlines()[-1] == f"     {TOLD}"
