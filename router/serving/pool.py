@@ -7,18 +7,15 @@ from time import perf_counter
 from router.core.admission import Admission
 from router.core.events import Recorder, WorkerEnded
 from router.core.ids import Alias
-from router.core.relief import Relief, is_stuck
 from router.core.request_events import Predicted
 from router.core.work import LoadSpec, Query, VersionInfo
 from router.errors import NotReady, Overloaded, WorkerDied
 from router.serving.crew import Crew
 from router.serving.ports import Limits, Loader, Servable
 from router.serving.recycling import Recycling
+from router.serving.relieving import Relieving
 from router.serving.seat import CRASHES, Done, Seat
 from router.serving.tickets import Ticket, TicketQueue
-
-LOOK_SECONDS = 0.25
-"""Between two looks at predicts that run long, while requests wait."""
 
 
 class Pool:
@@ -50,7 +47,7 @@ class Pool:
             spec,
             loader,
             recorder,
-            missing=lambda: 0 if self._closed else self._wanted() - len(self._seats),
+            missing=lambda: 0 if self._closed else self._relieving.wanted - len(self._seats),
             join=self._seat,
             may_spare=is_production,
             load_deadline_seconds=load_deadline_seconds,
@@ -59,8 +56,9 @@ class Pool:
             self.crew, recorder, lambda: self._seats, self._swap, lambda: self._limits().worker_memory_mib
         )
         self._admission = Admission()
-        self._relief = Relief()
-        self._looking: asyncio.TimerHandle | None = None
+        self._relieving = Relieving(
+            self._queue, self._admission, lambda: self._seats, lambda: self._limits().workers, self._looked
+        )
         self._dispatching: asyncio.Handle | None = None
         self._leases = 0
         self._idle = asyncio.Event()
@@ -126,9 +124,9 @@ class Pool:
     async def close(self, grace_seconds: float = 1.0) -> None:
         """End every worker; requests still here fail with WorkerDied."""
         self._closed = True
-        for handle in (self._looking, self._dispatching):
-            if handle is not None:
-                handle.cancel()
+        self._relieving.close()
+        if self._dispatching is not None:
+            self._dispatching.cancel()
         leaving = await self._recycling.close()
         await self.crew.close(grace_seconds)
         seats, self._seats = [*self._seats, *leaving], []
@@ -142,7 +140,7 @@ class Pool:
 
     def fill(self) -> None:
         """Bring the number of workers to what it should be; idempotent."""
-        while len(self._seats) > self._wanted():
+        while len(self._seats) > self._relieving.wanted:
             surplus = min(reversed(self._seats), key=lambda seat: seat.load)
             self._seats.remove(surplus)
             surplus.retire()
@@ -163,9 +161,6 @@ class Pool:
         for seat in leaving:
             seat.retire()
         self.fill()
-
-    def _wanted(self) -> int:
-        return self._limits().workers + self._relief.extra
 
     def _seat(self, worker: Servable) -> None:
         seat = Seat(worker, self._loop, lambda: self._limits().predict_timeout_seconds, self._done)
@@ -190,28 +185,12 @@ class Pool:
             most = min(share, self._admission.requests_at_once())
             if frame := self._queue.take(most, limits.max_batch_rows, worthless_before):
                 seat.start(frame)
-        if self._looking is None and not self._closed and self._is_production():
-            self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
+        if not self._closed and self._is_production():
+            self._relieving.watch()
 
-    def _look(self) -> None:
-        """Relieve the version of predicts that hold others up."""
-        self._looking = None
-        typical, alone = self._admission.predict_seconds, self._queue.head_is_alone
-        stuck = [seat for seat in self._seats if is_stuck(seat.running_seconds(alone=alone), typical)]
-        for seat in stuck:
-            self._queue.put_back(seat.give_back())
-        before, waiting = self._relief.extra, len(self._queue)
-        self._relief.look(
-            self._loop.time(),
-            stuck=len(stuck),
-            workers=len(self._seats),
-            wanted=self._wanted(),
-            waiting=waiting,
-        )
-        if self._relief.extra != before:
+    def _looked(self, changed: bool) -> None:
+        if changed:
             self.fill()
-        if waiting or self._relief.extra or any(seat.load for seat in self._seats):
-            self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
         self._dispatch()
 
     def _done(self, done: Done) -> None:

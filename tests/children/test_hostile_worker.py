@@ -19,7 +19,7 @@ from router.core.bins import ScoreCounts
 from router.core.exchange import Batch, answers_frame
 from router.core.frames import encode_frame
 from router.core.ids import VersionId
-from router.core.work import Answer, LoadSpec, Query, Verdict, VersionInfo
+from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, VersionInfo
 from router.errors import ChildLost, LoadFailed
 from tests.children.conftest import until
 
@@ -250,3 +250,27 @@ async def test_a_worker_that_speaks_while_nobody_asks_is_ended(puppet: Puppet, s
 
     async with asyncio.timeout(2 * slack):
         await asyncio.shield(worker.exited)
+
+
+async def test_a_worker_may_say_at_any_time_whether_requests_share_predicts(
+    puppet: Puppet, slack: float
+) -> None:
+    worker = await ready(puppet, slack)
+    assert not worker.batching.merges
+
+    puppet.say(wire.batching_header(Batching(merges=True, why="earned")))
+
+    await until(lambda: worker.batching.merges, 2 * slack)
+    assert not worker.exited.done()
+
+
+@pytest.mark.parametrize("odd", [{"merges": 1}, {"why": None}, {"why": "x" * 3000}])
+async def test_what_is_no_way_of_batching_ends_the_worker(
+    puppet: Puppet, slack: float, odd: dict[str, Any]
+) -> None:
+    worker = await ready(puppet, slack)
+
+    puppet.say({**wire.batching_header(Batching(merges=True, why="earned")), **odd})
+
+    async with asyncio.timeout(2 * slack):
+        assert "a way of batching that is none" in str(await asyncio.shield(worker.exited))

@@ -404,7 +404,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A predict is long after 20 ms, and extra workers stay for 50 ms."""
     monkeypatch.setattr("router.core.relief.STUCK_SECONDS", 0.02)
     monkeypatch.setattr("router.core.relief.KEPT_SECONDS", 0.05)
-    monkeypatch.setattr("router.serving.pool.LOOK_SECONDS", 0.005)
+    monkeypatch.setattr("router.serving.relieving.LOOK_SECONDS", 0.005)
 
 
 @pytest.mark.usefixtures("impatient")
