@@ -8,7 +8,7 @@ from typing import Any
 from mlflow.types import DataType, Schema
 
 from router.worker.decoding.envelope import SCALARS
-from router.worker.decoding.layout import Kind, Layout, Lines, Rows
+from router.worker.decoding.layout import Kind, Layout, Lines, Remembered, Rows
 from router.worker.decoding.parts import Reader
 from router.worker.decoding.sheets import Sheet, records, split_sheet
 
@@ -20,7 +20,6 @@ _KINDS = {
     DataType.float: Kind.FLOAT,
     DataType.double: Kind.DOUBLE,
 }
-_ORDERS = 64  # orders of columns remembered: callers invent them
 
 
 def column_readers(schema: Schema) -> dict[str, Reader] | str:
@@ -52,8 +51,8 @@ class _Columns:
         self._kinds = {spec.name: _KINDS[spec.type] for spec in schema.inputs if _is_plain(spec.type)}
         self._foreign = self._known - self._kinds.keys()
         """Optional columns, such as dates, that only MLflow decodes."""
-        self._layouts: dict[frozenset[str], Layout] = {}
-        self._orders: dict[tuple[str, ...], tuple[Layout, Callable[[Rows], Rows], list[int]] | None] = {}
+        self._layouts = Remembered()
+        self._orders = Remembered()
 
     def split(self, value: Any) -> Lines | None:
         """`dataframe_split`."""
@@ -107,14 +106,10 @@ class _Columns:
         return part if part is not None and _arrays_keep(layout, lines) else None
 
     def _sheet(self, sheet: Sheet) -> Lines | None:
-        if sheet.names in self._orders:
-            order = self._orders[sheet.names]
-        else:
-            order = self._order(sheet.names)
-            if len(self._orders) < _ORDERS:
-                self._orders[sheet.names] = order
-        if order is None:
-            return None
+        if (order := self._orders.get(sheet.names)) is None:
+            if (order := self._order(sheet.names)) is None:
+                return None
+            self._orders.keep(sheet.names, sheet.names, order)
         layout, pick, strangers = order
         for i in strangers:
             if not SCALARS.issuperset(type(line[i]) for line in sheet.lines):
@@ -139,11 +134,11 @@ class _Columns:
         return bool(present) and self._required <= present and self._foreign.isdisjoint(present)
 
     def _layout(self, present: frozenset[str]) -> Layout:
-        if (layout := self._layouts.get(present)) is None:
+        layout: Layout | None = self._layouts.get(present)
+        if layout is None:
             names = [name for name in self._names if name in present]
             layout = Layout(names, [self._kinds[name] for name in names])
-            if len(self._layouts) < _ORDERS:
-                self._layouts[present] = layout
+            self._layouts.keep(names, present, layout)
         return layout
 
     @staticmethod

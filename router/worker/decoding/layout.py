@@ -1,6 +1,6 @@
 """How the columns of a table lie in memory: blocks of one dtype, as pandas would consolidate them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -23,6 +23,8 @@ Rows = Sequence[Sequence[Any]]
 Block = tuple[Any, npt.NDArray[np.intp]]
 _NONE = type(None)
 _TEXT = pa.large_string()
+_REMEMBERED = 256
+_NAMES_CHARACTERS = 10_000
 EXACT = 2**53
 """Beyond it, integers and floats of 64 bits are not the same numbers, and a float32 may be rounded twice."""
 
@@ -62,6 +64,17 @@ def fits(kind: Kind, values: Sequence[Any], types: set[type]) -> bool:
     if kind is Kind.FLOAT:
         return all(value is None or -EXACT <= value <= EXACT for value in values)
     return True
+
+
+class Remembered(dict[Any, Any]):
+    """What was compiled for column names, by names; bounded, because callers invent them."""
+
+    def keep(self, names: Iterable[str], key: Any, value: Any) -> None:
+        """Remember `value` by `key`, unless the names are very long; forgets all when there is too much."""
+        if sum(map(len, names)) <= _NAMES_CHARACTERS:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[key] = value
 
 
 class Layout:
