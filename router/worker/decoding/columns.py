@@ -8,8 +8,11 @@ from typing import Any
 from mlflow.types import DataType, Schema
 
 from router.worker.decoding.envelope import SCALARS
-from router.worker.decoding.layout import Kind, Layout, Lines, Remembered, Rows
+from router.worker.decoding.kinds import Kind
+from router.worker.decoding.layout import Layout, Rows
+from router.worker.decoding.lines import Lines
 from router.worker.decoding.parts import Reader
+from router.worker.decoding.remembered import Remembered
 from router.worker.decoding.sheets import Sheet, records, split_sheet
 
 _KINDS = {

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from router.worker.decoding.arrays import Arrays
-from router.worker.decoding.layout import Kind, Layout, Lines, Remembered, Rows
+from router.worker.decoding.kinds import Kind
+from router.worker.decoding.layout import Layout, Rows
+from router.worker.decoding.lines import Lines
 from router.worker.decoding.parts import Reader
+from router.worker.decoding.remembered import Remembered
 from router.worker.decoding.sheets import records, split_sheet
 
 _TEXT, _NUMBERS = frozenset((str, type(None))), frozenset((float, int, type(None)))
