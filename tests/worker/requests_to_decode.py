@@ -24,6 +24,7 @@ SCHEMAS: dict[str, Schema | None] = {
             ColSpec("double", "e", required=False),
             ColSpec("string", "t", required=False),
             ColSpec("long", "m", required=False),
+            ColSpec("datetime", "w", required=False),
         ]
     ),
     "long": Schema([ColSpec("long", "l"), ColSpec("long", "k", required=False)]),
@@ -99,7 +100,11 @@ def tables(draw: Any, schema: Schema | None, *, plain: bool) -> tuple[list[str],
         names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
         kinds = [draw(st.sampled_from(list(PLAIN))) for _ in names]
     else:
-        specs = [spec for spec in schema.inputs if spec.required or draw(st.booleans())]
+        dated = not plain and draw(st.integers(0, 5)) == 0
+        optional = [spec for spec in schema.inputs if not spec.required and (dated or spec.name != "w")]
+        specs = [
+            spec for spec in schema.inputs if spec.required or (spec in optional and draw(st.booleans()))
+        ]
         specs = draw(st.permutations(specs)) if draw(st.booleans()) else specs
         names, kinds = [spec.name for spec in specs], [spec.type for spec in specs]
     rows = draw(st.integers(1, 4))

@@ -1,5 +1,6 @@
 """The compiled decoder beside MLflow's own functions: the same data, or handed over to them."""
 
+import json
 import os
 import warnings
 from collections import Counter
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from router.worker.decoding import CompiledDecoder, Part, compile_decoder
+from router.worker.decoding.remembered import Remembered
 from tests.conftest import Figure
 from tests.worker.mlflow_itself import NOTHING, assert_same, version_with
 from tests.worker.mlflow_itself import given as given_by_mlflow
@@ -162,6 +164,23 @@ def test_a_version_without_a_fast_path_says_why(name: str) -> None:
 def test_no_bytes_make_a_decoder_raise(name: str, body: bytes) -> None:
     """It hands over what it does not know."""
     assert decoder_of(name)[0].part(body) is None
+
+
+@pytest.mark.parametrize("name", ["none", "text"])
+def test_column_names_that_callers_invent_do_not_pile_up(name: str) -> None:
+    """Hundreds are remembered, and no long ones; requests beyond that are decoded all the same."""
+    decoder, _ = decoder_of(name)
+    tables = decoder._readers["dataframe_split"].__self__
+
+    for i in range(2_000):
+        body = {"dataframe_split": {"columns": ["text", f"c{i}"], "data": [["a", 1]]}}
+        assert decoder.part(json.dumps(body).encode()) is not None
+    body = {"dataframe_split": {"columns": ["text", "c" * 100_000], "data": [["a", 1]]}}
+    assert decoder.part(json.dumps(body).encode()) is not None
+
+    remembered = [key for value in vars(tables).values() if isinstance(value, Remembered) for key in value]
+    assert 0 < len(remembered) < 1_000
+    assert len(repr(remembered)) < 200_000
 
 
 @pytest.mark.slow

@@ -93,9 +93,9 @@ columns = st.one_of(
 )
 names = st.one_of(st.text(max_size=3), st.integers(0, 3), st.none(), st.floats(0, 1), st.booleans())
 tables = st.dictionaries(names, columns, max_size=4).map(
-    lambda found: pd.DataFrame({name: pd.Series(values) for name, values in found.items()})
+    lambda found: pd.DataFrame({name: as_series(values) for name, values in found.items()})
 )
-series = st.builds(lambda values, name: pd.Series(values, name=name), columns, names)
+series = st.builds(lambda values, name: as_series(values).rename(name), columns, names)
 matrices = st.sampled_from(DTYPES).flatmap(
     lambda dtype: (
         arrays.arrays(np.dtype(dtype), arrays.array_shapes(min_dims=0, max_dims=3, max_side=3))
@@ -104,6 +104,13 @@ matrices = st.sampled_from(DTYPES).flatmap(
     )
 )
 answers = st.one_of(nested, st.lists(cells, max_size=5), tables, series, matrices)
+
+
+def as_series(values: Any) -> "pd.Series[Any]":
+    try:
+        return pd.Series(values)
+    except UnicodeEncodeError:  # texts that Arrow cannot hold
+        return pd.Series(values, dtype=object)
 
 
 def as_objects(values: list[Any]) -> Any:

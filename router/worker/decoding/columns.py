@@ -8,8 +8,11 @@ from typing import Any
 from mlflow.types import DataType, Schema
 
 from router.worker.decoding.envelope import SCALARS
-from router.worker.decoding.layout import Kind, Layout, Lines, Rows
+from router.worker.decoding.kinds import Kind
+from router.worker.decoding.layout import Layout, Rows
+from router.worker.decoding.lines import Lines
 from router.worker.decoding.parts import Reader
+from router.worker.decoding.remembered import Remembered
 from router.worker.decoding.sheets import Sheet, records, split_sheet
 
 _KINDS = {
@@ -20,17 +23,16 @@ _KINDS = {
     DataType.float: Kind.FLOAT,
     DataType.double: Kind.DOUBLE,
 }
-_ORDERS = 64  # orders of columns remembered: callers invent them
 
 
 def column_readers(schema: Schema) -> dict[str, Reader] | str:
     """Readers by format, or why there are none."""
     types = schema.input_types()
-    if not all(type(kind) is DataType and kind in _KINDS for kind in types):
+    if not all(_is_plain(spec.type) for spec in schema.inputs if spec.required):
         return "its signature has columns other than text, numbers and booleans"
     if not schema.has_input_names():
-        if len(types) > 1:
-            return "its signature has several columns without names"
+        if len(types) > 1 or not _is_plain(types[0]):
+            return "its signature has columns without names, not one of a plain type"
         unnamed = _unnamed(_KINDS[types[0]])
         return {"inputs": unnamed, "instances": unnamed}
     if len(set(schema.input_names())) != len(types):
@@ -49,10 +51,11 @@ class _Columns:
         self._names: list[str] = schema.input_names()
         self._known = frozenset(self._names)
         self._required = frozenset(schema.required_input_names())
-        self._kinds = [_KINDS[kind] for kind in schema.input_types()]
-        self._layouts: dict[frozenset[str], Layout] = {}
-        self._orders: dict[tuple[str, ...], tuple[Layout, Callable[[Rows], Rows], list[int]] | None] = {}
-        self._full = self._layout(self._known)
+        self._kinds = {spec.name: _KINDS[spec.type] for spec in schema.inputs if _is_plain(spec.type)}
+        self._foreign = self._known - self._kinds.keys()
+        """Optional columns, such as dates, that only MLflow decodes."""
+        self._layouts = Remembered()
+        self._orders = Remembered()
 
     def split(self, value: Any) -> Lines | None:
         """`dataframe_split`."""
@@ -62,10 +65,8 @@ class _Columns:
         """`dataframe_records`."""
         if (found := records(value)) is None:
             return None
-        if self._known.isdisjoint(found[0]):
-            return None
         present = self._known.intersection(found[0])
-        if not self._required <= present:
+        if not self._takes(present):
             return None
         layout = self._layout(present)
         optional = self._known - present
@@ -101,21 +102,17 @@ class _Columns:
             if not columns or set(map(type, columns)) != {list}:
                 return None
             lines = list(zip(*columns, strict=True))
-        if not self._required <= present <= self._known or not lines:
+        if not self._takes(present) or not present <= self._known or not lines:
             return None
         layout = self._layout(present)
         part = self._checked(layout, lines)
         return part if part is not None and _arrays_keep(layout, lines) else None
 
     def _sheet(self, sheet: Sheet) -> Lines | None:
-        if sheet.names in self._orders:
-            order = self._orders[sheet.names]
-        else:
-            order = self._order(sheet.names)
-            if len(self._orders) < _ORDERS:
-                self._orders[sheet.names] = order
-        if order is None:
-            return None
+        if (order := self._orders.get(sheet.names)) is None:
+            if (order := self._order(sheet.names)) is None:
+                return None
+            self._orders.keep(sheet.names, sheet.names, order)
         layout, pick, strangers = order
         for i in strangers:
             if not SCALARS.issuperset(type(line[i]) for line in sheet.lines):
@@ -125,7 +122,7 @@ class _Columns:
 
     def _order(self, names: tuple[str, ...]) -> tuple[Layout, Callable[[Rows], Rows], list[int]] | None:
         present = self._known.intersection(names)
-        if not self._required <= present or not present:
+        if not self._takes(present):
             return None
         wanted = [name for name in self._names if name in present]
         layout = self._layout(present)
@@ -136,12 +133,15 @@ class _Columns:
         pick: Callable[[Any], Sequence[Any]] = self._pick(places)
         return layout, lambda lines: [pick(line) for line in lines], strangers
 
+    def _takes(self, present: frozenset[str]) -> bool:
+        return bool(present) and self._required <= present and self._foreign.isdisjoint(present)
+
     def _layout(self, present: frozenset[str]) -> Layout:
-        if (layout := self._layouts.get(present)) is None:
-            chosen = [(n, k) for n, k in zip(self._names, self._kinds, strict=True) if n in present]
-            layout = Layout([name for name, _ in chosen], [kind for _, kind in chosen])
-            if len(self._layouts) < _ORDERS:
-                self._layouts[present] = layout
+        layout: Layout | None = self._layouts.get(present)
+        if layout is None:
+            names = [name for name in self._names if name in present]
+            layout = Layout(names, [self._kinds[name] for name in names])
+            self._layouts.keep(names, present, layout)
         return layout
 
     @staticmethod
@@ -154,6 +154,11 @@ class _Columns:
     @staticmethod
     def _checked(layout: Layout, lines: Rows) -> Lines | None:
         return Lines(layout, lines) if layout.holds(lines) else None
+
+
+def _is_plain(kind: Any) -> bool:
+    # Arrays and objects have no hash.
+    return type(kind) is DataType and kind in _KINDS
 
 
 def _unnamed(kind: Kind) -> Reader:

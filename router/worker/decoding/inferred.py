@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from router.worker.decoding.arrays import Arrays
-from router.worker.decoding.layout import Kind, Layout, Lines, Rows
+from router.worker.decoding.kinds import Kind
+from router.worker.decoding.layout import Layout, Rows
+from router.worker.decoding.lines import Lines
 from router.worker.decoding.parts import Reader
+from router.worker.decoding.remembered import Remembered
 from router.worker.decoding.sheets import records, split_sheet
 
-_LAYOUTS = 256  # tables remembered: callers invent their columns
 _TEXT, _NUMBERS = frozenset((str, type(None))), frozenset((float, int, type(None)))
 _LONG = 2**63
 
@@ -30,7 +32,7 @@ def inferred_readers() -> dict[str, Reader]:
 
 class _Inferred:
     def __init__(self) -> None:
-        self._layouts: dict[tuple[tuple[str, ...], tuple[Kind, ...]], Layout] = {}
+        self._layouts = Remembered()
 
     def split(self, value: Any) -> Lines | None:
         """`dataframe_split`."""
@@ -56,15 +58,16 @@ class _Inferred:
         return None if (layout := self._layout(names, lines)) is None else Lines(layout, lines)
 
     def _layout(self, names: tuple[str, ...], lines: Rows) -> Layout | None:
-        kinds = tuple(map(_kind, zip(*lines, strict=True)))
-        if None in kinds:
-            return None
-        known = (names, kinds)
-        if (layout := self._layouts.get(known)) is None:  # type: ignore[arg-type]  # no None is left
-            layout = Layout(names, kinds)  # type: ignore[arg-type]  # as above
-            if len(self._layouts) >= _LAYOUTS:
-                self._layouts.clear()
-            self._layouts[known] = layout  # type: ignore[index]  # as above
+        kinds: list[Kind] = []
+        for values in zip(*lines, strict=True):
+            if (kind := _kind(values)) is None:
+                return None
+            kinds.append(kind)
+        known = (names, *kinds)
+        layout: Layout | None = self._layouts.get(known)
+        if layout is None:
+            layout = Layout(names, kinds)
+            self._layouts.keep(names, known, layout)
         return layout
 
 

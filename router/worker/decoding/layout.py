@@ -1,8 +1,6 @@
 """How the columns of a table lie in memory: blocks of one dtype, as pandas would consolidate them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -12,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from router.worker.decoding.kinds import TYPES, Kind, fits
+
 try:
     from pandas.api.internals import (  # type: ignore[import-not-found]  # the stubs lack it
         create_dataframe_from_blocks,
@@ -20,48 +20,9 @@ except ImportError:  # before pandas 3, where texts were objects too
     create_dataframe_from_blocks = None
 
 Rows = Sequence[Sequence[Any]]
+"""Rows of cells, in the order of the columns."""
 Block = tuple[Any, npt.NDArray[np.intp]]
-_NONE = type(None)
 _TEXT = pa.large_string()
-EXACT = 2**53
-"""Beyond it, integers and floats of 64 bits are not the same numbers, and a float32 may be rounded twice."""
-
-
-class Kind(Enum):
-    """What a column holds."""
-
-    TEXT = "str"
-    BOOLEAN = "bool"
-    INTEGER = "int32"
-    LONG = "int64"
-    FLOAT = "float32"
-    DOUBLE = "float64"
-
-
-TYPES: dict[Kind, frozenset[type]] = {
-    Kind.TEXT: frozenset((str, _NONE)),
-    Kind.BOOLEAN: frozenset((bool,)),
-    Kind.INTEGER: frozenset((int,)),
-    Kind.LONG: frozenset((int,)),
-    Kind.FLOAT: frozenset((float, int, _NONE)),
-    Kind.DOUBLE: frozenset((float, int, _NONE)),
-}
-"""The JSON values of a column for which every way of MLflow ends in the same cells."""
-
-
-def fits(kind: Kind, values: Sequence[Any], types: set[type]) -> bool:
-    """Whether a column's values, at least one and of these types, become cells without a doubt."""
-    if not types <= TYPES[kind]:
-        return False
-    if kind is Kind.TEXT:
-        return str in types  # a column without any text is no column of texts
-    if kind is Kind.LONG:
-        return bool(max(values) < 2**63)
-    if kind is Kind.INTEGER:
-        return bool(min(values) >= -(2**31) and max(values) < 2**31)
-    if kind is Kind.FLOAT:
-        return all(value is None or -EXACT <= value <= EXACT for value in values)
-    return True
 
 
 class Layout:
@@ -120,50 +81,9 @@ def _text_dtype() -> Any:
     return pd.Series(["a"]).dtype
 
 
-@lru_cache(maxsize=128)
-def _counted(rows: int) -> pd.RangeIndex:
-    return pd.RangeIndex(rows)
-
-
 def tables_are_known() -> bool:
     """Whether this pandas makes tables in the one way that is compiled here: `str` columns held by Arrow."""
     if create_dataframe_from_blocks is None:
         return False
     known: Any = pd.Series(["a", None]).array
     return type(known) is type(texts(["a"])) and bool(known.equals(texts(["a", None])))
-
-
-@dataclass(slots=True)
-class Lines:
-    """One request to a version that takes a table: its rows, their cells in the order of the layout."""
-
-    layout: Layout
-    lines: Rows
-    index: list[int] | None = None
-    """Row labels that the request gave; None: it gave none."""
-    counted: bool = True
-    """The labels, if any, count from zero."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.lines)
-
-    @property
-    def key(self) -> tuple[Layout, object]:
-        """The layout; a request with row labels of its own stands alone."""
-        return self.layout, self.index is not None if self.counted else self
-
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def merged(self, parts: Sequence["Lines"]) -> pd.DataFrame:
-        """The table of these parts' rows."""
-        lines = self.lines if len(parts) == 1 else [line for part in parts for line in part.lines]
-        if self.index is None:
-            index: pd.Index = _counted(len(lines)).view()
-        else:
-            index = pd.Index(np.arange(len(lines)) if self.counted else np.array(self.index, np.int64))
-        return self.layout.frame(lines, index)

@@ -75,8 +75,10 @@ def _tensor(value: Any, spec: TensorSpec) -> Array | None:
         return array
     if spec.type == np.float64 and array.dtype == np.int64:
         return array.astype(np.float64)
-    # From the values themselves, as MLflow does it: by way of an array, some would be rounded twice.
-    return np.array(value, spec.type)
+    # From the values themselves, as MLflow does it: by way of an array, some would be rounded twice. What is
+    # too large is infinite, as there, without a line in the log for it.
+    with np.errstate(over="ignore"):
+        return np.array(value, spec.type)
 
 
 _FROM = {"b": "b", "i": "i", "f": "if"}
