@@ -96,9 +96,10 @@ def main(directory: Path) -> None:
     mlflow.set_experiment("e2e")
     faults = {3: "load", 6: "sleep", 7: "bad text", 8: "slow load"}
     for number in range(1, 9):
-  6 sleeps as many seconds as the input says; 7 raises on the text `bad`, and requires a library
-  that nobody has; 8 takes two seconds to load, or `TEST_LOAD_SECONDS`; 9 and 10 have a signature: the text
-  is a string to 9, and bytes in base64 to 10.
+        required = ["mlflow", "no-such-library==1.0"] if number == 7 else ["mlflow"]
+        log(Constant(number, faults.get(number, "")), "sentiment", pip_requirements=required)
+    for number, fault, kind in ((9, "str", DataType.string), (10, "bytes", DataType.binary)):
+        log(Constant(number, fault), "sentiment", signature=ModelSignature(Schema([ColSpec(kind, "text")])))
     client = mlflow.MlflowClient()
     source = client.get_model_version_download_uri("sentiment", "4")
     if source.startswith("models:/"):
