@@ -51,6 +51,7 @@ def publish(part: Path, place: Path, *, fresh: bool = False) -> None:
 
     `fresh`: only when it is the same to the last byte; else it is replaced.
     """
+    _make_ours(part / FILES)
     manifest = manifests.manifest_of(part / FILES)
     manifests.write(part / MANIFEST, manifest)
     _sync(part)
@@ -93,6 +94,15 @@ def _set_aside(place: Path) -> None:
     with suppress(FileNotFoundError):  # another gateway was faster
         place.rename(old)
         os.utime(old)
+
+
+def _make_ours(files: Path) -> None:
+    """Take every right from others: a local store's files come with the modes they had there."""
+    for folder, _, names in os.walk(files):
+        os.chmod(folder, 0o700)
+        for name in names:
+            path = Path(folder, name)
+            path.chmod(0o600 | path.stat().st_mode & 0o100)
 
 
 def _age_seconds(path: Path) -> float:
