@@ -17,6 +17,7 @@ from pathlib import Path
 
 from router.agent import manifest as manifests
 from router.agent.manifest import Manifest
+from router.agent.places import wrong_with
 
 FILES = "files"
 MANIFEST = "manifest.json"
@@ -85,7 +86,16 @@ def remove_leftovers(cache_dir: Path) -> None:
 def _is_same(place: Path, manifest: Manifest) -> bool:
     # The bytes too: a disk may have changed them since the manifest was written.
     same = manifests.read(place / MANIFEST) == manifest
-    return same and manifests.has_its_content(place / FILES, manifest)
+    return same and _is_ours(place) and manifests.has_its_content(place / FILES, manifest)
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether nobody else owns or may write any of it: else it would be refused at a start from the cache."""
+    return not any(
+        wrong_with(os.lstat(os.path.join(folder, name)))
+        for folder, folders, names in os.walk(place)
+        for name in (*folders, *names)
+    )
 
 
 def _set_aside(place: Path) -> None:

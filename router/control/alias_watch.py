@@ -12,6 +12,8 @@ from router.serving.ports import Source
 
 TICK_SECONDS = 10.0
 """What the polls of one tick take together, however many models there are."""
+_TO_BEGIN = 0.45
+"""The part of it in which polls begin: the last has over 5 s left, the agent's own limit for a silence."""
 SILENCE_SECONDS = 1.0
 """A registry that took this long to fail is not asked again in the same tick; one that refuses at once is."""
 
@@ -39,7 +41,7 @@ class AliasWatch:
         for known in (self.errors, self.last_success, self.refused_records):
             for gone in known.keys() - self._fleet.managers.keys():
                 del known[gone]
-        ends_at = perf_counter() + TICK_SECONDS
+        started = perf_counter()
         silence: RegistryError | None = None
         for manager in self._in_turn():
             began = perf_counter()
@@ -47,9 +49,9 @@ class AliasWatch:
                 # One model's silence is all models' silence; asking each would take N times as long.
                 error: RegistryError | None = silence
                 self._failed(manager, silence, 0.0)
-            elif began < ends_at:
+            elif began - started < TICK_SECONDS * _TO_BEGIN:
                 self._last_asked = manager.model
-                error = await self._poll(manager, ends_at - began)
+                error = await self._poll(manager, started + TICK_SECONDS - began)
             else:
                 return
             if isinstance(error, RegistryUnavailable):

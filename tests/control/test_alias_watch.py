@@ -185,6 +185,21 @@ async def test_a_registry_that_knows_no_such_model_has_answered(
     assert fleet.managers["sentiment"].aspired == {}
 
 
+async def test_a_model_that_was_deleted_leaves_what_serves(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(model: str, aliases: object, **_: float) -> object:
+        raise ModelUnknown(f"there is no {model}")
+
+    await watch.tick()
+    await until(lambda: fleet.managers["sentiment"].ready)
+    monkeypatch.setattr(world, "poll", unknown)
+    await watch.tick()
+
+    assert fleet.managers["sentiment"].bound == {PRODUCTION: V1}
+    assert watch.errors["sentiment"] == "there is no sentiment"
+
+
 async def test_what_the_cache_could_not_give_is_asked_of_the_registry_at_once(
     watch: AliasWatch, fleet: Fleet, world: FakeWorld
 ) -> None:
@@ -261,6 +276,7 @@ async def test_when_a_ticks_time_is_over_the_rest_comes_first_in_the_next(
 
     async def slow(model: str, aliases: object, *, deadline_seconds: float) -> object:
         asked.append(model)
+        assert deadline_seconds > 0.05 / 2
         await asyncio.sleep(0.06)
         return {}
 
