@@ -158,13 +158,13 @@ async def test_models_are_polled_in_turn_so_that_a_poll_is_not_charged_with_the_
     """A registry that hangs takes each model's time; ten models are ten polls, and none of them is long."""
     poll, under_way, most = world.poll, 0, 0
 
-    async def counted(model: str, aliases: dict[str, str]) -> object:
+    async def counted(model: str, aliases: dict[str, str], *, deadline_seconds: float) -> object:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         await asyncio.sleep(0)
         under_way -= 1
-        return await poll(model, aliases)
+        return await poll(model, aliases, deadline_seconds=deadline_seconds)
 
     monkeypatch.setattr(world, "poll", counted)
     await watch.tick()
