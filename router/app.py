@@ -13,6 +13,7 @@ from pathlib import Path
 
 from router import __version__
 from router.adapters.admin_token import admin_token
+from router.adapters.cache_limits import GIB, CacheLimits
 from router.adapters.config_file import ConfigFile
 from router.adapters.log import FanOut, LogRecorder
 from router.adapters.log_format import configure_logging
@@ -26,6 +27,7 @@ from router.children.worker import WorkerLoader
 from router.control.alias_watch import AliasWatch
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.event_log import EventLog
+from router.control.last_good import LastGood
 from router.control.status import Status
 from router.control.ticking import Ticking
 from router.control.worker_ends import WorkerEnds
@@ -34,7 +36,7 @@ from router.gauges import Gauges
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.serving.harness import Workshop
-from router.serving.ports import Fetcher, Loader, Source
+from router.serving.ports import Fetcher, Keeper, Loader, Source
 from router.settings import ServerSettings, Settings
 from router.web.apps import admin_app, traffic_app
 from router.web.context import Gateway
@@ -43,6 +45,7 @@ from router.web.listeners import bind, connection_limit, listening, raise_descri
 from router.web.tls import Certificate
 
 CONFIG_LOOK_SECONDS = 2.0
+LAST_GOOD_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 ADMIN_CONNECTIONS = 128
 
@@ -56,6 +59,7 @@ class World:
     source: Source
     fetcher: Fetcher
     loader: Loader
+    keeper: Keeper
 
 
 @asynccontextmanager
@@ -69,9 +73,16 @@ async def outside_world(settings: Settings, recorder: Recorder) -> AsyncIterator
         tracking_uri=places.tracking_uri,
         cache_dir=places.cache_dir,
         recorder=recorder,
+        limits=CacheLimits(
+            int(settings.registry.cache_max_gib * GIB),
+            places.schemes,
+            settings.registry.artifact_roots,
+            places.are_local,
+            places.tracking_uri,
+        ),
     )
     try:
-        yield World(registry, registry, WorkerLoader(launcher))
+        yield World(registry, registry, WorkerLoader(launcher), registry)
     finally:
         await registry.close()
         await launcher.close()
@@ -145,6 +156,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         config = ConfigWatch(source, recorder, apply, settings=settings, digest=loaded.digest)
         dispatcher = Dispatcher(fleet, recorder)
         alias_watch = AliasWatch(world.source, fleet, recorder, time.time)
+        last_good = LastGood(world.keeper, fleet, recorder)
         gauges = Gauges(fleet, dispatcher)
         prometheus.watch(gauges.live)
 
@@ -175,15 +187,17 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             worker_ends=worker_ends.of,
             stopping=lambda: gateway.stopping,
             traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
+            unwritten=lambda: last_good.errors,
         )
         alias_loop = Ticking(
             "aliases", alias_watch.tick, lambda: config.settings.registry.poll_seconds, recorder
         )
         config_loop = Ticking("config", config.tick, lambda: CONFIG_LOOK_SECONDS, recorder)
+        record_loop = Ticking("last good", last_good.tick, lambda: LAST_GOOD_LOOK_SECONDS, recorder)
         lag_loop = Ticking("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
-        loops = [alias_loop, config_loop, lag_loop]
+        loops = [alias_loop, config_loop, record_loop, lag_loop]
         if sys.platform == "linux":  # elsewhere orphans are not left to this process
             loops.append(Ticking("orphans", Orphans().tick, lambda: ORPHANS_LOOK_SECONDS, recorder))
         for loop in loops:

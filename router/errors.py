@@ -32,6 +32,12 @@ class ModelUnknown(RegistryError):
     """The registry answered: there is no registered model of that name."""
 
 
+class CacheRefused(RegistryError):
+    """The cache's record of what served last cannot be read, written or trusted."""
+
+    retriable = True
+
+
 class FetchFailed(RegistryError):
     """A version's files could not be brought into the cache."""
 

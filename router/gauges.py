@@ -37,6 +37,7 @@ class Gauges:
             in_flight=self._dispatcher.in_flight,
             versions=[_live(harness) for harness in harnesses if harness.loaded],
             loop_lag_seconds=self._lag_seconds,
+            from_cache=any(m.from_cache and m.bound for m in self._fleet.managers.values()),
         )
 
 

@@ -49,6 +49,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (server.body_timeout_seconds, server.drain_seconds) == (30, 15)
     assert (registry.uri, registry.tracking_uri, registry.cache_dir) == (None, None, None)
     assert (registry.poll_seconds, registry.download_timeout_seconds) == (5, 600)
+    assert (registry.cache_max_gib, registry.artifact_schemes, registry.artifact_roots) == (20, None, [])
     assert (log.level, log.format) == ("info", "auto")
     assert model.split == Split(canary=5_000)
     assert model.key == KeySource(KeyKind.HEADER, "X-Request-Key", MissingKey.BODY)
@@ -91,6 +92,8 @@ WRONG_SECTIONS: list[tuple[str, Any]] = [
     ("registry.uri", 5),
     ("registry.poll_seconds", 10**400),
     ("registry.poll_second", 5),
+    ("registry.cache_max_gib", 0),
+    ("registry.cache_max_gib", "20 GiB"),
     ("log.level", "INFO"),
     ("log.format", None),
 ]
@@ -309,6 +312,54 @@ def test_mlflow_s_own_variables_fill_in_the_registry() -> None:
         "sqlite:///a.db",
         Path("/var/cache/x"),
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("artifact_schemes", ["S3"]),
+        ("artifact_schemes", ["s3:"]),
+        ("artifact_schemes", ["file"]),
+        ("artifact_schemes", [""]),
+        ("artifact_roots", ["models"]),
+        ("artifact_roots", ["/srv/../etc"]),
+        ("artifact_roots", ["s3"]),
+        ("artifact_roots", [5]),
+    ],
+)
+def test_a_scheme_or_root_that_names_nothing_is_refused(key: str, value: Any) -> None:
+    assert [path.partition("[")[0] for path in problems(registry={key: value})] == [f"registry.{key}.0"]
+
+
+def test_schemes_and_roots_may_be_a_list_or_a_text_with_commas() -> None:
+    """Variables of the environment are texts."""
+    for roots in (["/srv/models", "s3://bucket/m"], "/srv/models, s3://bucket/m"):
+        assert settings(registry={"artifact_roots": roots}).registry.artifact_roots == [
+            "/srv/models",
+            "s3://bucket/m",
+        ]
+    assert settings(registry={"artifact_schemes": "s3,gs"}).registry.places({}).schemes == ("s3", "gs")
+
+
+@pytest.mark.parametrize(
+    ("uri", "tracking_uri", "local"),
+    [
+        ("sqlite:///mlflow.db", None, True),
+        ("sqlite+pysqlite:///mlflow.db", None, True),
+        ("/srv/mlruns", None, True),
+        ("file:///srv/mlruns", None, True),
+        ("http://mlflow", None, False),
+        ("postgresql://db/mlflow", None, False),
+        ("databricks", None, False),
+        ("sqlite:///mlflow.db", "http://mlflow", False),
+    ],
+)
+def test_local_files_are_only_for_a_registry_of_this_machine(
+    uri: str, tracking_uri: str | None, local: bool
+) -> None:
+    registry = settings(registry={"uri": uri, "tracking_uri": tracking_uri}).registry
+
+    assert registry.places({}).are_local is local
 
 
 def test_two_registries_never_share_a_default_cache() -> None:

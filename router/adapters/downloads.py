@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from router.adapters.address import Address
+from router.adapters.cache_limits import CacheLimits
 from router.children.child import Child
 from router.children.launcher import Launcher
+from router.core.cache_events import CacheEvicted, CacheOverBound
+from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed
 
@@ -22,6 +25,7 @@ class _Wanted:
     version: VersionId
     fresh: bool
     """Who wants no copy from before cannot wait for a download that would be content with one."""
+    recorded: bool
 
 
 @dataclass(slots=True)
@@ -33,22 +37,30 @@ class _Shared:
 class Downloads:
     """Brings versions into the cache."""
 
-    def __init__(self, launcher: Launcher, address: Address, cache_dir: Path) -> None:
+    def __init__(
+        self, launcher: Launcher, address: Address, cache_dir: Path, limits: CacheLimits, recorder: Recorder
+    ) -> None:
         self._launcher = launcher
         self._address = address
+        self._limits = limits
+        self._recorder = recorder
+        self._over_bound = False
         self.cache_dir = cache_dir.absolute()
         """Where versions lie, one directory each."""
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._shared: dict[_Wanted, _Shared] = {}
         self._closed = False
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+    async def fetch(
+        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, recorded: bool = False
+    ) -> str:
         """Absolute path of the version's files, never a copy from before when `fresh`. Raises FetchFailed.
 
+        `recorded`: the registry is not asked; the copy that is recorded as last good is verified instead.
         The deadline runs from the download's turn. Who asks for a version that is under way gets the same
         answer at the same time; when all have been cancelled the download ends and leaves nothing.
         """
-        wanted = _Wanted(version, fresh)
+        wanted = _Wanted(version, fresh, recorded)
         shared = self._shared.get(wanted)
         if shared is None:
             shared = self._start(wanted, deadline_seconds)
@@ -112,6 +124,8 @@ class Downloads:
             "cache_dir": str(self.cache_dir),
             "token": token,
             "fresh": wanted.fresh,
+            "recorded": wanted.recorded,
+            **self._limits.frame(),
         }
         try:
             answer = (await child.connection.call(order, timeout_seconds=deadline_seconds)).header
@@ -121,7 +135,16 @@ class Downloads:
             raise FetchFailed(f"the download of {version} ended with {await child.close(0)}") from None
         if answer["op"] != "fetched":
             raise FetchFailed(f"{version}: {answer['error']}")
+        if "cache_bytes" in answer:
+            self._tell(answer["cache_bytes"], tuple(answer["removed"]))
         return str(answer["directory"])
+
+    def _tell(self, cache_bytes: int, removed: tuple[str, ...]) -> None:
+        if removed:
+            self._recorder.record(CacheEvicted(removed, cache_bytes))
+        was_over, self._over_bound = self._over_bound, cache_bytes > self._limits.max_bytes
+        if self._over_bound and not was_over:  # once, not at every download
+            self._recorder.record(CacheOverBound(cache_bytes, self._limits.max_bytes))
 
     async def _clean(self, child: Child, token: str) -> None:
         """End the process, then remove what it left, which is nothing unless it was killed."""

@@ -7,7 +7,7 @@ import structlog
 
 from router.adapters.log_format import configure_logging
 from router.control.event_log import News
-from router.core import events, request_events
+from router.core import cache_events, events, request_events
 from router.core.ids import PRODUCTION, VersionId
 
 __all__ = ["FanOut", "LogRecorder", "configure_logging"]
@@ -90,7 +90,7 @@ def line_of(event: events.Event) -> Line | None:
                 "canary at fault, production answered; said once per version and kind",
                 values,
             )
-    return _line_of_version(event) or _line_of_gateway(event)
+    return _line_of_version(event) or _line_of_gateway(event) or _line_of_cache(event)
 
 
 def _line_of_version(event: events.Event) -> Line | None:
@@ -144,6 +144,32 @@ def _line_of_gateway(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "not ready", {})
         case events.TickFailed(loop, error):
             return Line(logging.ERROR, "a loop failed and goes on", {"loop": loop, "error": error})
+    return None
+
+
+def _line_of_cache(event: events.Event) -> Line | None:
+    match event:
+        case cache_events.ServingFromCache(model, versions):
+            numbers = {alias: version.number for alias, version in versions.items()}
+            return Line(
+                logging.WARNING,
+                "the registry is out of reach; starting from what served last",
+                {"model": model, "versions": numbers},
+            )
+        case cache_events.LastGoodRefused(model, error):
+            values = {"model": model, "error": error}
+            return Line(logging.WARNING, "the record of what served last can not be used", values)
+        case cache_events.LastGoodNotWritten(model, error):
+            values = {"model": model, "error": error}
+            return Line(logging.WARNING, "what serves could not be recorded", values)
+        case cache_events.CacheEvicted(versions, cache_bytes):
+            left = {"versions": versions, "cache_mib": cache_bytes >> 20}
+            return Line(logging.INFO, "versions that nobody uses left the cache", left)
+        case cache_events.CacheOverBound(cache_bytes, bound_bytes):
+            sizes = {"cache_mib": cache_bytes >> 20, "bound_mib": bound_bytes >> 20}
+            return Line(
+                logging.WARNING, "the cache is over its bound, and all that is in it is in use", sizes
+            )
     return None
 
 

@@ -1,24 +1,29 @@
 """The MLflow registry as the gateway sees it: which versions are wished for, and their files."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from router.adapters.address import Address, registry_environment
 from router.adapters.agent import POLL_SECONDS, START_SECONDS, Agent
+from router.adapters.cache_limits import CacheLimits
 from router.adapters.downloads import Downloads
+from router.adapters.held_copies import HeldCopies
 from router.children.launcher import Launcher
 from router.core.events import Recorder
 from router.core.ids import Alias, VersionId
-from router.errors import ModelUnknown, RegistryUnavailable
+from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryUnavailable
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""
 
 
+_HOLD_TRIES = 3
+
+
 class AgentRegistry:
-    """`Source` and `Fetcher` through child processes; implements `serving.ports`."""
+    """`Source`, `Fetcher` and `Keeper` through child processes; implements `serving.ports`."""
 
     def __init__(
         self,
@@ -28,6 +33,7 @@ class AgentRegistry:
         tracking_uri: str,
         cache_dir: Path,
         recorder: Recorder,
+        limits: CacheLimits | None = None,
         environ: Mapping[str, str] = os.environ,
         poll_deadline_seconds: float = POLL_SECONDS,
         start_deadline_seconds: float = START_SECONDS,
@@ -35,48 +41,120 @@ class AgentRegistry:
         """From `environ` the processes get what `registry_environment` picks."""
         address = Address(registry_uri, tracking_uri, registry_environment(environ))
         self._agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
-        self._downloads = Downloads(launcher, address, cache_dir)
+        self._downloads = Downloads(launcher, address, cache_dir, limits or CacheLimits(), recorder)
+        self._held = HeldCopies()
+        self._recalled: set[VersionId] = set()
+        """Versions that the record named while the registry was silent; their fetches do not ask it."""
+        self._distrusted: set[VersionId] = set()
+        """Versions whose recorded copy was refused."""
 
     @property
     def agent_pid(self) -> int | None:
         """Process id of the agent that polls; None before the first poll."""
         return self._agent.pid
 
-    async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+    async def poll(
+        self, model: str, aliases: Mapping[Alias, str], *, deadline_seconds: float | None = None
+    ) -> Mapping[Alias, VersionId]:
         """The complete wish of the registry at one instant: roles it names now, with their versions.
 
-        `aliases` maps roles to the registry's names for them. Takes 8 s at most, and up to a minute
-        more where the agent has to be started. Raises ModelUnknown, RegistryUnavailable.
+        `aliases` maps roles to the registry's names for them. Takes 8 s at most, less with a deadline, and
+        up to a minute more where the agent has to be started. Raises ModelUnknown, RegistryUnavailable.
         """
-        answer = await self._agent.ask({"op": "poll", "model": model, "aliases": list(aliases.values())})
+        answer = await self._agent.ask(
+            {"op": "poll", "model": model, "aliases": list(aliases.values())}, deadline_seconds
+        )
         if "error" in answer:
             unknown = answer["error"] == "unknown_model"
             raise (ModelUnknown if unknown else RegistryUnavailable)(answer["message"])
+        self._recalled = {version for version in self._recalled if version.model != model}
         return _wish(model, aliases, answer)
 
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
-        """Absolute path of a complete directory of the version's files. Raises FetchFailed.
+        """Absolute path of a complete directory of the version's files, held until `retain`.
 
         `fresh`: distrust a copy in the cache, say after it could not be loaded. The version is downloaded
-        whatever lies there, and replaces a copy that differs.
+        whatever lies there, and replaces a copy that differs. After `recall` and before the registry answers,
+        the recorded copy is verified instead, whatever `fresh` says. Raises FetchFailed.
         """
+        for _ in range(_HOLD_TRIES):
+            files = await self._fetch(version, deadline_seconds, fresh=fresh)
+            if self._held.hold(version, files):
+                return files
+        raise FetchFailed(f"{version}: its copy was removed from the cache by another gateway")
+
+    async def _fetch(self, version: VersionId, deadline_seconds: float, *, fresh: bool) -> str:
+        if version in self._recalled:
+            try:
+                return await self._downloads.fetch(version, deadline_seconds=deadline_seconds, recorded=True)
+            except FetchFailed:
+                self._distrusted.add(version)
+                raise
+        # A copy that was refused byte by byte must not come back because its sizes are right.
+        fresh = fresh or version in self._distrusted
         # A rollback is to a version that was here before: the agent, which runs anyway, finds it in
         # milliseconds, where a download's process needs half a second to open the registry.
         found = None if fresh else await self._located(version)
-        return found or await self._downloads.fetch(version, deadline_seconds=deadline_seconds, fresh=fresh)
+        if found is None:
+            found = await self._downloads.fetch(version, deadline_seconds=deadline_seconds, fresh=fresh)
+        self._distrusted.discard(version)
+        return found
 
     async def _located(self, version: VersionId) -> str | None:
         order = {"op": "locate", "model": version.model, "version": version.number}
         try:
-            answer = await self._agent.ask({**order, "cache_dir": str(self._downloads.cache_dir)})
+            answer = await self._agent.ask({**order, **self._cache()})
         except RegistryUnavailable:
             return None  # the download asks again, with more patience, and tells what is wrong
         return answer.get("directory")
 
+    async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+        """What served last by the cache's record of this registry: roles with their versions, maybe none.
+
+        From now on and until the registry answers about `model`, these versions are fetched without it.
+        Raises CacheRefused for a record that cannot be used.
+        """
+        answer = await self._ask_cache({"op": "recall", "model": model})
+        recorded = answer["aliases"]
+        wish = {role: VersionId(model, recorded[name]) for role, name in aliases.items() if name in recorded}
+        self._recalled |= set(wish.values())
+        return wish
+
+    async def remember(self, model: str, served: Mapping[str, VersionId], pending: Collection[str]) -> None:
+        """Record what serves, by the registry's names of the aliases; on disk when this returns.
+
+        What was recorded of the aliases in `pending` stays. Raises CacheRefused.
+        """
+        places = {
+            name: [version.number, files]
+            for name, version in served.items()
+            if (files := self._held.files_of(version)) is not None
+        }
+        await self._ask_cache(
+            {"op": "remember", "model": model, "served": places, "pending": sorted(pending)}
+        )
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        """Let go of the copies of all other versions: they may leave the cache."""
+        self._held.retain(versions)
+
+    async def _ask_cache(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            answer = await self._agent.ask({**order, **self._cache()})
+        except RegistryUnavailable as error:
+            raise CacheRefused(str(error)) from error
+        if "error" in answer:
+            raise CacheRefused(answer["message"])
+        return answer
+
+    def _cache(self) -> dict[str, str]:
+        return {"cache_dir": str(self._downloads.cache_dir)}
+
     async def close(self) -> None:
-        """End every process that talks to the registry."""
+        """End every process that talks to the registry, and let go of every copy."""
         await self._downloads.close()
         await self._agent.close()
+        self._held.retain(())
 
 
 def _wish(model: str, aliases: Mapping[Alias, str], answer: Mapping[str, Any]) -> dict[Alias, VersionId]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from router.agent import manifest as manifests
 from router.agent.manifest import Manifest
+from router.agent.places import wrong_with
 
 FILES = "files"
 MANIFEST = "manifest.json"
@@ -51,6 +52,7 @@ def publish(part: Path, place: Path, *, fresh: bool = False) -> None:
 
     `fresh`: only when it is the same to the last byte; else it is replaced.
     """
+    _make_ours(part / FILES)
     manifest = manifests.manifest_of(part / FILES)
     manifests.write(part / MANIFEST, manifest)
     _sync(part)
@@ -84,7 +86,16 @@ def remove_leftovers(cache_dir: Path) -> None:
 def _is_same(place: Path, manifest: Manifest) -> bool:
     # The bytes too: a disk may have changed them since the manifest was written.
     same = manifests.read(place / MANIFEST) == manifest
-    return same and manifests.has_its_content(place / FILES, manifest)
+    return same and _is_ours(place) and manifests.has_its_content(place / FILES, manifest)
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether nobody else owns or may write any of it: else it would be refused at a start from the cache."""
+    return not any(
+        wrong_with(os.lstat(os.path.join(folder, name)))
+        for folder, folders, names in os.walk(place)
+        for name in (*folders, *names)
+    )
 
 
 def _set_aside(place: Path) -> None:
@@ -93,6 +104,15 @@ def _set_aside(place: Path) -> None:
     with suppress(FileNotFoundError):  # another gateway was faster
         place.rename(old)
         os.utime(old)
+
+
+def _make_ours(files: Path) -> None:
+    """Take every right from others: a local store's files come with the modes they had there."""
+    for folder, _, names in os.walk(files):
+        os.chmod(folder, 0o700)
+        for name in names:
+            path = Path(folder, name)
+            path.chmod(0o600 | path.stat().st_mode & 0o100)
 
 
 def _age_seconds(path: Path) -> float:

@@ -39,9 +39,17 @@ def has_its_sizes(files: Path, manifest: Manifest) -> bool:
 
 def has_its_content(files: Path, manifest: Manifest) -> bool:
     """Whether every file is there with its content; reads them all."""
-    return has_its_sizes(files, manifest) and all(
-        _digest(files / name) == digest for name, (_, digest) in manifest.items()
-    )
+    return first_difference(files, manifest) is None
+
+
+def first_difference(files: Path, manifest: Manifest) -> str | None:
+    """Name of a file that is missing or has another content; reads them all. None when there is none."""
+    if MODEL_FILE not in manifest:
+        return MODEL_FILE
+    for name, (size, digest) in manifest.items():
+        if _size(files / name) != size or _digest(files / name) != digest:
+            return name
+    return None
 
 
 def _digest(path: Path) -> str:

@@ -41,6 +41,15 @@ def place_of(cache_dir: Path, model: str, number: int, fingerprint: str) -> Path
     return place
 
 
+def wrong_with(status: os.stat_result) -> str:
+    """Why something in the cache cannot be trusted: its owner, or who may write to it. Empty when it can."""
+    if status.st_uid != os.geteuid():
+        return f"belongs to user {status.st_uid} and this is user {os.geteuid()}"
+    if status.st_mode & _WRITERS:
+        return f"has mode {stat.S_IMODE(status.st_mode):04o}: others can write to it"
+    return ""
+
+
 def _trust(directory: Path) -> None:
     status = os.lstat(directory)
     if stat.S_ISLNK(status.st_mode):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from router.agent import cache
-from router.agent.places import place_of
+from router.agent import cache, last_good
+from router.agent.places import model_directory, place_of
 from router.agent.process import ignore_stops, prepare
 from router.agent.refusal import RegistryRefused, RegistryReplaced
 from router.channel import Channel
@@ -62,7 +62,7 @@ def _send(channel: Channel, header: Mapping[str, Any]) -> bool:
 
 def _answer(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        return _locate(registry, request) if request["op"] == "locate" else _poll(registry, request)
+        return _ORDERS[request["op"]](registry, request)
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
         return {"error": _kind(error), "message": masked_line(str(error) or repr(error))}
 
@@ -83,6 +83,23 @@ def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     fingerprint = read_fingerprint(registry, model, number)
     place = place_of(Path(request["cache_dir"]), model, number, fingerprint)
     return {"directory": str(place / cache.FILES) if cache.is_complete(place) else None}
+
+
+def _recall(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    directory = model_directory(Path(request["cache_dir"]), request["model"])
+    record = last_good.read(directory, request["model"], last_good.identity_of(registry.given_uri))
+    return {"aliases": {alias: entry.version for alias, entry in record.items()}}
+
+
+def _remember(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    served = {alias: (version, files) for alias, (version, files) in request["served"].items()}
+    identity = last_good.identity_of(registry.given_uri)
+    cache_dir = Path(request["cache_dir"])
+    last_good.remember(cache_dir, request["model"], identity, served, request["pending"])
+    return {}
+
+
+_ORDERS = {"poll": _poll, "locate": _locate, "recall": _recall, "remember": _remember}
 
 
 def _wish(found: Any, names: set[str]) -> dict[str, dict[str, int]]:

@@ -62,6 +62,8 @@ class Registry:
     """The model registry, asked through MLflow's own client."""
 
     def __init__(self, registry_uri: str, tracking_uri: str) -> None:
+        self.given_uri = registry_uri
+        """As the configuration names it, not as MLflow is given it."""
         self._store = Store(registry_uri)
         self._tracking = Store(tracking_uri)
         self._client: Any = None

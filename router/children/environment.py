@@ -11,8 +11,21 @@ SINGLE_THREADED = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 # A version's code runs in these processes: what opens a registry or a store is not for it to read.
-_SECRET_PREFIXES = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "DATABRICKS_", "CANARY_ROUTER_")
+# By what they open rather than by words such as TOKEN or KEY: a version may need a service of its own, and an
+# OPENAI_API_KEY that somebody gave this process is for it. HADOOP_HOME, HF_HOME and JAVA_HOME open nothing.
+_SECRET_PREFIXES = (
+    *("MLFLOW_", "DATABRICKS_", "CANARY_ROUTER_"),
+    *("AWS_", "BOTO", "S3_", "MINIO_", "B2_", "R2_", "CLOUDFLARE_"),  # s3, b2, r2
+    *("AZURE_", "ARM_", "MSI_", "IDENTITY_"),  # wasbs, abfss; the last two are a managed identity's door
+    *("GOOGLE_", "GCLOUD_", "CLOUDSDK_", "GCS_", "GCP_"),  # gs
+    *("PG", "POSTGRES_", "MYSQL_", "MARIADB_", "MSSQL_", "ORACLE_", "SNOWFLAKE_", "DATABASE_", "DB_"),
+    *("KRB5", "SSH_", "FTP_", "SFTP_", "VAULT_"),
+)
 _NEEDED = {
+    # They say where, and not who: boto3 and Google's libraries do not start without.
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "GOOGLE_CLOUD_PROJECT",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION",
     "MLFLOW_CONFIGURE_LOGGING",
     "MLFLOW_DEFAULT_PREDICTION_DEVICE",

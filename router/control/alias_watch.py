@@ -1,18 +1,25 @@
 """Asks the registry what each alias should serve, and tells the fleet."""
 
-import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
+from router.core.cache_events import LastGoodRefused
 from router.core.events import Polled, Recorder
-from router.errors import ModelUnknown, RegistryError
+from router.errors import CacheRefused, ModelUnknown, RegistryError, RegistryUnavailable
 from router.serving.fleet import Fleet
 from router.serving.manager import ModelManager
 from router.serving.ports import Source
 
+TICK_SECONDS = 10.0
+"""What the polls of one tick take together, however many models there are."""
+_TO_BEGIN = 0.45
+"""The part of it in which polls begin: the last has over 5 s left, the agent's own limit for a silence."""
+SILENCE_SECONDS = 1.0
+"""A registry that took this long to fail is not asked again in the same tick; one that refuses at once is."""
+
 
 class AliasWatch:
-    """Polls every model of the fleet; a failed poll changes nothing."""
+    """Polls every model of the fleet; a failed poll changes nothing, but at a start without a registry."""
 
     def __init__(
         self, source: Source, fleet: Fleet, recorder: Recorder, wall_clock: Callable[[], float]
@@ -23,39 +30,81 @@ class AliasWatch:
         """Unix time in seconds of each model's last good poll."""
         self.unknown: set[str] = set()
         """Models that the registry, when it last answered, did not have."""
+        self.refused_records: dict[str, str] = {}
+        """Why what served last cannot be taken from the cache; absent where it can, or need not."""
         self._source = source
         self._fleet = fleet
         self._recorder = recorder
         self._wall_clock = wall_clock
-        # The agent answers one after the other anyway; waiting for the others is no part of a poll's time.
-        self._turn = asyncio.Lock()
+        self._last_asked = ""
 
     async def tick(self) -> None:
-        """Poll every model once."""
-        managers = list(self._fleet.managers.values())
-        for known in (self.errors, self.last_success):
+        """Poll every model once. When time is over the rest comes first in the next tick."""
+        for known in (self.errors, self.last_success, self.refused_records):
             for gone in known.keys() - self._fleet.managers.keys():
                 del known[gone]
         self.unknown &= self._fleet.managers.keys()
-        await asyncio.gather(*(self._poll(manager) for manager in managers))
+        started = perf_counter()
+        silence: RegistryError | None = None
+        for manager in self._in_turn():
+            began = perf_counter()
+            if silence is not None:
+                # One model's silence is all models' silence; asking each would take N times as long.
+                error: RegistryError | None = silence
+                self._failed(manager, silence, 0.0)
+            elif began - started < TICK_SECONDS * _TO_BEGIN:
+                self._last_asked = manager.model
+                error = await self._poll(manager, started + TICK_SECONDS - began)
+            else:
+                return
+            if isinstance(error, RegistryUnavailable):
+                if perf_counter() - began > SILENCE_SECONDS:
+                    silence = error
+                if not manager.polled:
+                    await self._recall(manager)
 
-    async def _poll(self, manager: ModelManager) -> None:
-        async with self._turn:
-            await self._poll_now(manager)
+    def _in_turn(self) -> list[ModelManager]:
+        """All managers, first the one after the last that was asked: a slow registry starves none."""
+        managers = list(self._fleet.managers.values())
+        names = list(self._fleet.managers)
+        first = names.index(self._last_asked) + 1 if self._last_asked in names else 0
+        return managers[first:] + managers[:first]
 
-    async def _poll_now(self, manager: ModelManager) -> None:
+    async def _poll(self, manager: ModelManager, deadline_seconds: float) -> RegistryError | None:
+        """Ask about one model; the error when there was no good answer."""
         model, started = manager.model, perf_counter()
         try:
-            aspired = await self._source.poll(model, manager.settings.aliases)
+            aspired = await self._source.poll(
+                model, manager.settings.aliases, deadline_seconds=deadline_seconds
+            )
         except RegistryError as error:
-            self.errors[model] = str(error)
+            self._failed(manager, error, perf_counter() - started)
             if isinstance(error, ModelUnknown):
                 self.unknown.add(model)
-            self._recorder.record(Polled(model, perf_counter() - started, str(error)))
-            return
+            return error
         self.errors.pop(model, None)
         self.unknown.discard(model)
+        self.refused_records.pop(model, None)
         self.last_success[model] = self._wall_clock()
         self._recorder.record(Polled(model, perf_counter() - started, ""))
         if self._fleet.managers.get(model) is manager:  # a reload may have removed it meanwhile
             manager.aspire(aspired)
+        return None
+
+    def _failed(self, manager: ModelManager, error: RegistryError, seconds: float) -> None:
+        self.errors[manager.model] = str(error)
+        self._recorder.record(Polled(manager.model, seconds, str(error)))
+
+    async def _recall(self, manager: ModelManager) -> None:
+        """The registry never answered about this model: take what served last, if that is recorded."""
+        model = manager.model
+        try:
+            recorded = await self._source.recall(model, manager.settings.aliases)
+        except CacheRefused as error:
+            if self.refused_records.get(model) != str(error):
+                self._recorder.record(LastGoodRefused(model, str(error)))
+            self.refused_records[model] = str(error)
+            return
+        self.refused_records.pop(model, None)
+        if self._fleet.managers.get(model) is manager:
+            manager.recall(recorded)

@@ -34,6 +34,8 @@ class Status:
     stopping: Callable[[], bool]
     traffic: Callable[[str], tuple[int, int]]
     """Requests received and those without a key, for one model."""
+    unwritten: Callable[[], Mapping[str, str]] = dict
+    """Why what serves is not recorded for a start without the registry, by model."""
 
     def document(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -43,6 +45,7 @@ class Status:
         return {
             "version": self.version,
             "ready": self.fleet.ready and not self.stopping(),
+            "serving_from_cache": any(m.from_cache and m.bound for m in self.fleet.managers.values()),
             "config": dict(self.config()),
             "registry": {
                 "reachable": bool(watch.last_success) and not watch.errors,
@@ -59,6 +62,7 @@ class Status:
         share = keyless / received if received else 0.0
         told: dict[str, Any] = {
             "ready": manager.ready,
+            "serving_from_cache": manager.from_cache and bool(manager.bound),
             "split": _percent(shares.in_force),
             "split_configured": _percent(shares.configured),
             "salt": manager.settings.salt,
@@ -79,6 +83,14 @@ class Status:
             told["warnings"].append(
                 f"the registry names no version as {name}, which is this model's production"
             )
+        if manager.from_cache:
+            told["warnings"].append("the registry has not answered since the start: what served last serves")
+        if record := self.alias_watch.refused_records.get(manager.model):
+            told["warnings"].append(
+                f"what served last can not be taken from the cache: {without_places(record)}"
+            )
+        if unwritten := self.unwritten().get(manager.model):
+            told["warnings"].append(f"what serves could not be recorded: {without_places(unwritten)}")
         if received >= KEYLESS_IS_NEWS_FROM and share > 0.5:
             told["warnings"].append("over half of the requests carry no key: their users are not sticky")
         return told

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.core.bins import ScoreSpec
+from router.core.cache_events import CacheEvent
 from router.core.ids import Alias, VersionId
 from router.core.request_events import RequestEvent
 
@@ -208,7 +209,7 @@ _OfVersions = (
 _Others = (
     Polled | ConfigApplied | ConfigRejected | ModelRemoved | ChildRestarted | ReadinessChanged | TickFailed
 )
-Event = RequestEvent | _OfAliases | _OfVersions | _Others
+Event = RequestEvent | CacheEvent | _OfAliases | _OfVersions | _Others
 
 
 class Recorder(Protocol):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from router.core.events import ModelRemoved, ReadinessChanged
+from router.core.ids import VersionId
 from router.core.routing import ModelRoutes, RoutingTable
 from router.serving.harness import Workshop
 from router.serving.manager import ModelManager, split_in_force
@@ -25,6 +26,12 @@ class Fleet:
     def ready(self) -> bool:
         """True once every model of the first configuration had production bound; then it stays true."""
         return self._was_ready
+
+    @property
+    def versions(self) -> set[VersionId]:
+        """Every version that is loading, serving or ending, also of models that left the configuration."""
+        managers = [*self.managers.values(), *self._retiring.values()]
+        return {version for manager in managers for version in manager.harnesses}
 
     def apply(self, models: Mapping[str, ModelSettings]) -> None:
         """Follow a configuration: add, change and remove models. The first one names who must be ready."""

@@ -106,6 +106,12 @@ class Harness:
         else:
             self._gone()
 
+    def retry_now(self) -> None:
+        """After a failed load, wait no longer."""
+        if self.state is State.ERROR:
+            self._cancel()
+            self.state = State.NEW
+
     def obey(self) -> None:
         """Follow changed settings: number of workers, scores."""
         self.man()

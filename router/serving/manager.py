@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from router.core.cache_events import ServingFromCache
 from router.core.events import AliasAspired, AliasBound, AliasUnbound, SplitInForce
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
@@ -31,6 +32,8 @@ class ModelManager:
         self.harnesses: dict[VersionId, Harness] = {}
         self.polled = False
         """True after the first good poll."""
+        self.from_cache = False
+        """True while what is aspired is what served last, because the registry has not answered yet."""
         self.breakers = Breakers(model, workshop.recorder, self._publish_routes)
         """Judges the canaries; what it takes out of the split is published at once."""
         self._workshop = workshop
@@ -45,7 +48,7 @@ class ModelManager:
 
     @property
     def aspired(self) -> Mapping[Alias, VersionId]:
-        """What the last good poll named."""
+        """What the last good poll named; before the first, what `recall` took from the cache's record."""
         return self._aspired
 
     @property
@@ -58,19 +61,35 @@ class ModelManager:
         """True once production is bound."""
         return PRODUCTION in self._bound
 
+    def recall(self, recorded: Mapping[Alias, VersionId]) -> None:
+        """Serve what served last, until the first good poll. Later, and for an empty record, nothing."""
+        if self.polled or not recorded or recorded == self._aspired:
+            return
+        self.from_cache = True
+        self._aspired = dict(recorded)
+        self._workshop.recorder.record(ServingFromCache(self.model, self._aspired))
+        self._publish_routes()
+        self.reconcile()
+
     def aspire(self, aspired: Mapping[Alias, VersionId]) -> None:
         """Take the complete wish of a good poll."""
+        recalled, self.from_cache = self.from_cache, False
         if not self.polled and PRODUCTION not in aspired:
             # Nothing changed, and yet it is news: without it nothing is served, and nobody would know why.
             self._record(AliasAspired(self.model, PRODUCTION, None, None))
         self.polled = True
-        if aspired != self._aspired:
-            for alias in sorted({*aspired, *self._aspired}):
-                old, new = self._aspired.get(alias), aspired.get(alias)
+        if recalled or aspired != self._aspired:
+            # The record was our own word; this is the first of the registry.
+            before = {} if recalled else self._aspired
+            for alias in sorted({*aspired, *before}):
+                old, new = before.get(alias), aspired.get(alias)
                 if old != new:
                     self._record(AliasAspired(self.model, alias, old, new))
             self._aspired = dict(aspired)
             self._publish_routes()
+        if recalled:
+            for harness in self.harnesses.values():
+                harness.retry_now()  # what the cache could not give, the registry may
         self.reconcile()
 
     def obey(self, settings: ModelSettings) -> None:

@@ -1,7 +1,7 @@
 """What serving needs from outside, as Protocols: a registry, a cache and something that loads versions."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from router.children.process import Exit
@@ -78,11 +78,32 @@ class Fetcher(Protocol):
 class Source(Protocol):
     """Says which version each alias should serve."""
 
-    async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+    async def poll(
+        self, model: str, aliases: Mapping[Alias, str], *, deadline_seconds: float | None = None
+    ) -> Mapping[Alias, VersionId]:
         """The complete wish of the registry at one instant: roles it names now, with their versions.
 
         `aliases` maps roles to the registry's names for them. Raises RegistryError.
         """
+
+    async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+        """What served last, by this machine's own record; empty when there is none. Raises CacheRefused.
+
+        Until a poll of `model` is good, these versions are fetched from the record alone.
+        """
+
+
+class Keeper(Protocol):
+    """Keeps on this machine what is good, so that a start needs no registry."""
+
+    async def remember(self, model: str, served: Mapping[str, VersionId], pending: Collection[str]) -> None:
+        """Record what serves, by the registry's names of the aliases. Raises CacheRefused.
+
+        What was recorded of the aliases in `pending` stays; of all others it goes.
+        """
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        """Nothing here uses any other version: their files may go."""
 
 
 class Limits(Protocol):

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
 
-from router.settings.fields import COLD, HOT, SECTION, STRICT, Address, Seconds, Text, is_loopback
+from router.core.artifact_source import STORES
+from router.settings.fields import COLD, HOT, SECTION, STRICT, Address, Gibibytes, Seconds, Text, is_loopback
 from router.settings.model import ModelSettings, check_model_name
+from router.settings.sources import Roots, Schemes, is_local_registry
 
 
 class TlsSettings(BaseModel):
@@ -64,6 +66,10 @@ class RegistryPlaces:
     uri: str
     tracking_uri: str
     cache_dir: Path
+    are_local: bool
+    """True where registry and tracking are both files of this machine."""
+    schemes: tuple[str, ...]
+    """Those that a version's source may have."""
 
 
 class RegistrySettings(BaseModel):
@@ -81,6 +87,12 @@ class RegistrySettings(BaseModel):
     """To bring one version's files into the cache, and as long again to load it."""
     cache_dir: Annotated[Text | None, COLD] = None
     """Directory for copies of versions; unset: $XDG_CACHE_HOME/canary-router/ and a digest of uri."""
+    cache_max_gib: Annotated[Gibibytes, COLD] = 20.0
+    """Above it, copies in the cache that no gateway uses are removed, the one used longest ago first."""
+    artifact_schemes: Annotated[Schemes | None, COLD] = None
+    """Schemes a version's source may have; unset: the stores of MLflow that name no host of their own."""
+    artifact_roots: Annotated[Roots, COLD] = Field(default=[])
+    """Directories and addresses below which a source may lie; empty: local files of a local registry only."""
 
     def places(self, environ: Mapping[str, str]) -> RegistryPlaces:
         """These settings with MLflow's own environment variables and the defaults filled in."""
@@ -91,7 +103,10 @@ class RegistrySettings(BaseModel):
         else:
             caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
             cache = caches / "canary-router" / sha256(uri.encode()).hexdigest()[:16]
-        return RegistryPlaces(uri, self.tracking_uri or tracking or uri, cache.absolute())
+        tracking_uri = self.tracking_uri or tracking or uri
+        local = is_local_registry(uri) and is_local_registry(tracking_uri)
+        schemes = STORES if self.artifact_schemes is None else tuple(self.artifact_schemes)
+        return RegistryPlaces(uri, tracking_uri, cache.absolute(), local, schemes)
 
 
 class LogSettings(BaseModel):

@@ -8,6 +8,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
 from router.core.bins import ScoreCounts, ScoreSpec, count_scores
+from router.core.cache_events import (
+    CacheEvicted,
+    CacheOverBound,
+    LastGoodNotWritten,
+    LastGoodRefused,
+    ServingFromCache,
+)
 from router.core.events import (
     AliasAspired,
     AliasBound,
@@ -131,6 +138,11 @@ def one_of_each(model: str = "m") -> list[Event]:
         ChildRestarted("agent", "exit code 1"),
         TickFailed("alias_watch", "KeyError: 'x'"),
         Polled(model, 5.0, "connection refused"),
+        ServingFromCache(model, {PRODUCTION: production}),
+        LastGoodRefused(model, "last-good.json is torn"),
+        LastGoodNotWritten(model, "No space left on device"),
+        CacheEvicted((f"{model} v3",), 19 << 30),
+        CacheOverBound(21 << 30, 20 << 30),
         ConfigRejected("3f9c", ("router.yaml:9 models.m.splt: unknown key, did you mean `split`?",)),
     ]
 

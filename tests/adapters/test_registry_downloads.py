@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from router.adapters.address import Address
+from router.adapters.cache_limits import CacheLimits
 from router.adapters.downloads import Downloads
 from router.children.child import Child
 from router.children.template import Template
 from router.core.ids import VersionId
 from router.errors import ChildLost, FetchFailed
-from tests.adapters.conftest import OpenRegistry
+from tests.adapters.conftest import Facts, OpenRegistry
 from tests.adapters.faults import (
     Answer,
     Proxy,
@@ -68,7 +69,7 @@ def proxy(server: RealRegistry) -> Iterator[Proxy]:
 @asynccontextmanager
 async def opened(launcher: CountingLauncher, uri: str, cache: Path) -> AsyncIterator[Downloads]:
     """Downloads alone, without the agent that is asked for a cached copy first."""
-    downloads = Downloads(launcher, Address(uri, uri, {}), cache)
+    downloads = Downloads(launcher, Address(uri, uri, {}), cache, CacheLimits(), Facts())
     yield downloads
     await downloads.close()
 

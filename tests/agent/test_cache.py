@@ -251,3 +251,13 @@ def test_complete_versions_are_never_leftovers(tmp_path: Path) -> None:
     remove_leftovers(tmp_path)
 
     assert is_complete(place)
+
+
+def test_a_copy_that_others_can_write_to_is_replaced_by_a_fresh_download(place: Path) -> None:
+    """Though it is the same to the last byte: a start without the registry would refuse it."""
+    bring(place, "shared")
+    (place / FILES / "data").chmod(0o777)
+
+    bring(place, "shared", fresh=True)
+
+    assert (place / FILES / "data").stat().st_mode & 0o777 == 0o700

@@ -67,7 +67,8 @@ async def test_a_worker_uses_as_many_threads_for_linear_algebra_as_it_is_told(
 async def test_a_version_sees_no_secret_in_its_environment(
     versions: Path, slack: float, monkeypatch: pytest.MonkeyPatch, notes: Any
 ) -> None:
-    for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "CANARY_ROUTER_REGISTRY__URI"):
+    names = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "CANARY_ROUTER_REGISTRY__URI", "PGPASSWORD")
+    for name in names:
         monkeypatch.setenv(name, "secret")
     template = Template(notes, preload=FEW, launch_seconds=LAUNCH_SECONDS)
     await template.start()

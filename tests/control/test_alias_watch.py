@@ -5,14 +5,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from router.control import alias_watch
 from router.control.alias_watch import AliasWatch
 from router.control.status import Status
+from router.core.cache_events import LastGoodRefused, ServingFromCache
 from router.core.events import AliasAspired, Polled
-from router.core.ids import PRODUCTION
+from router.core.ids import CANARY, PRODUCTION
+from router.core.policy import State
+from router.errors import ModelUnknown, RegistryUnavailable
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.serving.harness import Workshop
-from tests.serving.conftest import V1, V2, settings
+from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
 
@@ -136,7 +140,7 @@ async def test_an_answer_about_a_model_that_was_removed_meanwhile_is_dropped(
     manager = fleet.managers["sentiment"]
     poll = world.poll
 
-    async def slow(model: str, aliases: dict[str, str]) -> object:
+    async def slow(model: str, aliases: dict[str, str], **_: float) -> object:
         answer = await poll(model, aliases)
         fleet.apply({"other": settings()})
         return answer
@@ -154,13 +158,13 @@ async def test_models_are_polled_in_turn_so_that_a_poll_is_not_charged_with_the_
     """A registry that hangs takes each model's time; ten models are ten polls, and none of them is long."""
     poll, under_way, most = world.poll, 0, 0
 
-    async def counted(model: str, aliases: dict[str, str]) -> object:
+    async def counted(model: str, aliases: dict[str, str], *, deadline_seconds: float) -> object:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         await asyncio.sleep(0)
         under_way -= 1
-        return await poll(model, aliases)
+        return await poll(model, aliases, deadline_seconds=deadline_seconds)
 
     monkeypatch.setattr(world, "poll", counted)
     await watch.tick()
@@ -175,3 +179,160 @@ async def test_the_state_warns_when_most_requests_carry_no_key(
     model = document(fleet, watch, facts).document()["models"]["sentiment"]
     assert model["keyless_share"] == 0.75
     assert "carry no key" in model["warnings"][0]
+
+
+async def test_a_start_without_the_registry_serves_what_served_last_until_it_answers(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    world.registry_down = True
+    world.recorded = {"sentiment": {PRODUCTION: V1, CANARY: V2}}
+    manager = fleet.managers["sentiment"]
+    await watch.tick()
+    await watch.tick()
+    await until(lambda: manager.bound == {PRODUCTION: V1, CANARY: V2})
+    assert facts.of(ServingFromCache) == [ServingFromCache("sentiment", world.recorded["sentiment"])]
+    assert facts.of(AliasAspired) == []
+    state = document(fleet, watch, facts).document()
+    assert [state["serving_from_cache"], state["models"]["other"]["serving_from_cache"]] == [True, False]
+    assert "has not answered since the start" in state["models"]["sentiment"]["warnings"][0]
+
+    world.registry_down = False
+    world.aspired["sentiment"] = {PRODUCTION: V1, CANARY: V3}
+    await watch.tick()
+    await until(lambda: manager.bound == {PRODUCTION: V1, CANARY: V3})
+
+    assert world.loads == [V1, V2, V3], "an equal version was loaded again"
+    assert not document(fleet, watch, facts).document()["serving_from_cache"]
+    assert AliasAspired("sentiment", PRODUCTION, None, V1) in facts.of(AliasAspired)
+
+
+async def test_a_registry_that_went_away_later_is_no_start_from_the_cache(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld
+) -> None:
+    await watch.tick()
+    await until(lambda: fleet.managers["sentiment"].ready)
+    world.registry_down = True
+    world.recorded = {"sentiment": {PRODUCTION: V3}}
+    await watch.tick()
+
+    assert fleet.managers["sentiment"].aspired == {PRODUCTION: V1}
+
+
+async def test_a_registry_that_knows_no_such_model_has_answered(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(model: str, aliases: object, **_: float) -> object:
+        raise ModelUnknown(model)
+
+    world.recorded = {"sentiment": {PRODUCTION: V1}}
+    monkeypatch.setattr(world, "poll", unknown)
+    await watch.tick()
+
+    assert fleet.managers["sentiment"].aspired == {}
+
+
+async def test_a_model_that_was_deleted_leaves_what_serves(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(model: str, aliases: object, **_: float) -> object:
+        raise ModelUnknown(f"there is no {model}")
+
+    await watch.tick()
+    await until(lambda: fleet.managers["sentiment"].ready)
+    monkeypatch.setattr(world, "poll", unknown)
+    await watch.tick()
+
+    assert fleet.managers["sentiment"].bound == {PRODUCTION: V1}
+    assert watch.errors["sentiment"] == "there is no sentiment"
+
+
+async def test_what_the_cache_could_not_give_is_asked_of_the_registry_at_once(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld
+) -> None:
+    """Not after the pause of up to five minutes that follows failed loads."""
+    world.registry_down = True
+    world.recorded = {"sentiment": {PRODUCTION: V1}}
+    world.unfetchable = {V1}
+    manager = fleet.managers["sentiment"]
+    await watch.tick()
+    await until(lambda: manager.harnesses[V1].state is State.ERROR)
+    world.unfetchable.clear()
+    world.registry_down = False
+
+    await watch.tick()
+
+    await until(lambda: manager.bound == {PRODUCTION: V1})
+
+
+async def test_a_torn_record_is_told_once_and_shown_until_the_registry_answers(
+    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    world.registry_down = world.torn_record = True
+    await watch.tick()
+    await watch.tick()
+    assert [fact.model for fact in facts.of(LastGoodRefused)] == ["sentiment", "other"]
+    model = document(fleet, watch, facts).document()["models"]["sentiment"]
+    assert "the record is torn" in model["warnings"][0]
+
+    world.registry_down = False
+    await watch.tick()
+
+    assert watch.refused_records == {}
+
+
+class SilentRegistry(FakeWorld):
+    """Answers nothing in time, and counts who asked."""
+
+    asked: list[str]
+
+    async def poll(self, model: str, aliases: object, *, deadline_seconds: float | None = None) -> object:
+        self.asked.append(model)
+        raise RegistryUnavailable("no answer")
+
+
+async def test_after_one_silence_the_rest_of_a_tick_is_not_asked_and_comes_first_in_the_next(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", -1.0)
+    world = SilentRegistry()
+    world.asked = []
+    fleet = Fleet(Workshop(world, world, facts, lambda: 5.0))
+    fleet.apply({name: settings() for name in ("a", "b", "c")})
+    watch = AliasWatch(world, fleet, facts, lambda: 0.0)
+
+    await watch.tick()
+    assert world.asked == ["a"]
+    assert watch.errors == dict.fromkeys("abc", "no answer")
+    await watch.tick()
+    assert world.asked == ["a", "b"]
+
+    monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", 60.0)
+    await watch.tick()
+    assert world.asked == ["a", "b", "c", "a", "b"], "a registry that refuses at once is asked about all"
+    await fleet.close(0.0)
+
+
+async def test_when_a_ticks_time_is_over_the_rest_comes_first_in_the_next(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow registry that answers well is no reason to mark anybody as failed."""
+    monkeypatch.setattr(alias_watch, "TICK_SECONDS", 0.05)
+    world = FakeWorld(aspired={name: {} for name in "abc"})
+    asked: list[str] = []
+
+    async def slow(model: str, aliases: object, *, deadline_seconds: float) -> object:
+        asked.append(model)
+        assert deadline_seconds > 0.05 / 2
+        await asyncio.sleep(0.06)
+        return {}
+
+    monkeypatch.setattr(world, "poll", slow)
+    fleet = Fleet(Workshop(world, world, facts, lambda: 5.0))
+    fleet.apply({name: settings() for name in "abc"})
+    watch = AliasWatch(world, fleet, facts, lambda: 0.0)
+    for _ in range(3):
+        await watch.tick()
+
+    assert asked == ["a", "b", "c"]
+    assert watch.errors == {}
+    await fleet.close(0.0)

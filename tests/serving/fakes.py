@@ -10,7 +10,7 @@ from router.core.events import Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident
 from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, VersionInfo
-from router.errors import FetchFailed, LoadFailed, ModelUnknown, RegistryUnavailable
+from router.errors import CacheRefused, FetchFailed, LoadFailed, ModelUnknown, RegistryUnavailable
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
@@ -75,6 +75,9 @@ class FakeWorld:
 
     aspired: dict[str, dict[Alias, VersionId]] = field(default_factory=dict)
     registry_down: bool = False
+    recorded: dict[str, dict[Alias, VersionId]] = field(default_factory=dict)
+    """What served last, by the cache's record."""
+    torn_record: bool = False
     held: bool = False
     batching: Batching = MERGES
     threads: int = 1
@@ -95,12 +98,19 @@ class FakeWorld:
     loads: list[VersionId] = field(default_factory=list)
     fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
 
-    async def poll(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+    async def poll(
+        self, model: str, aliases: Mapping[Alias, str], *, deadline_seconds: float | None = None
+    ) -> Mapping[Alias, VersionId]:
         if self.registry_down:
             raise RegistryUnavailable("connection refused")
         if model not in self.aspired:
             raise ModelUnknown(f"there is no registered model {model}")
         return self.aspired[model]
+
+    async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+        if self.torn_record:
+            raise CacheRefused("the record is torn")
+        return self.recorded.get(model, {})
 
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
         self.fetches.append((version, fresh))

@@ -27,3 +27,5 @@ class Live:
     versions: Sequence[LiveVersion] = ()
     loop_lag_seconds: float = 0.0
     """How late the event loop last ran a timer."""
+    from_cache: bool = False
+    """True while some model serves what served last: the registry has not answered since the start."""

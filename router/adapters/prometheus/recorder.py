@@ -67,6 +67,7 @@ class PrometheusRecorder:
         self._config_ok_at = catalog.config_ok_at.series()
         self._loop_lag = catalog.loop_lag.series()
         self._ready = catalog.ready.series()
+        self._from_cache = catalog.from_cache.series()
         self._own_errors = catalog.own_errors.series()
         self._of_gateway: dict[type, Callable[[Any], None]] = {
             request_events.Rejected: self._rejected,
@@ -130,6 +131,7 @@ class PrometheusRecorder:
                 catalog.workers.series(*labels).value = shown.workers
                 catalog.worker_memory.series(*labels).value = shown.memory_bytes
         self._loop_lag.value = live.loop_lag_seconds
+        self._from_cache.value = int(live.from_cache)
 
     def _model(self, name: str) -> ModelSeries:
         if name not in self._models:

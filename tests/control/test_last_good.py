@@ -1,0 +1,143 @@
+"""Every change of what serves is recorded, and nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from router.control.last_good import LastGood
+from router.core.cache_events import LastGoodNotWritten
+from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.errors import CacheRefused
+from router.serving.fleet import Fleet
+from router.serving.harness import Workshop
+from tests.serving.conftest import V1, V2, V3, settings
+from tests.serving.fakes import Facts, FakeWorld, until
+
+
+@dataclass
+class Notes:
+    """A keeper that writes down what it is told."""
+
+    full: bool = False
+    written: list[tuple[Mapping[str, VersionId], Collection[str]]] = field(default_factory=list)
+    used: set[VersionId] = field(default_factory=set)
+
+    async def remember(self, model: str, served: Mapping[str, VersionId], pending: Collection[str]) -> None:
+        if self.full:
+            raise CacheRefused("No space left on device")
+        self.written.append((served, pending))
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        self.used = set(versions)
+
+
+@pytest.fixture
+def world() -> FakeWorld:
+    return FakeWorld()
+
+
+@pytest.fixture
+def facts() -> Facts:
+    return Facts()
+
+
+@pytest.fixture
+async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[Fleet]:
+    fleet = Fleet(Workshop(world, world, facts, lambda: 5.0))
+    names = {"production": "champion", "canary": "challenger"}
+    fleet.apply({"sentiment": settings(split={"production": 50, "canary": 50}, aliases=names)})
+    yield fleet
+    await fleet.close(0.0)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def last_good(notes: Notes, fleet: Fleet, facts: Facts) -> LastGood:
+    return LastGood(notes, fleet, facts)
+
+
+async def test_what_is_bound_is_recorded_once_by_the_registrys_names(
+    last_good: LastGood, notes: Notes, fleet: Fleet
+) -> None:
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    await last_good.tick()
+    assert notes.written == [], "nothing serves yet"
+    await until(lambda: len(manager.bound) == 2)
+    await last_good.tick()
+    await last_good.tick()
+
+    assert notes.written == [({"champion": V1, "challenger": V2}, set())]
+
+
+async def test_a_canary_that_does_not_serve_yet_keeps_what_is_recorded_of_it_and_one_that_is_gone_does_not(
+    last_good: LastGood, notes: Notes, fleet: Fleet, world: FakeWorld
+) -> None:
+    manager = fleet.managers["sentiment"]
+    world.unfetchable = {V2}
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: manager.ready)
+    await last_good.tick()
+    manager.aspire({PRODUCTION: V1})
+    await last_good.tick()
+
+    assert notes.written == [({"champion": V1}, {"challenger"}), ({"champion": V1}, set())]
+
+
+async def test_what_came_from_the_record_is_not_recorded_before_the_registry_confirms_it(
+    last_good: LastGood, notes: Notes, fleet: Fleet
+) -> None:
+    """Else a canary that was refused would be forgotten."""
+    manager = fleet.managers["sentiment"]
+    manager.recall({PRODUCTION: V1})
+    await until(lambda: manager.ready)
+    await last_good.tick()
+    assert notes.written == []
+
+    manager.aspire({PRODUCTION: V1})
+    await last_good.tick()
+
+    assert notes.written == [({"champion": V1}, set())]
+
+
+async def test_a_record_that_can_not_be_written_is_told_once_and_tried_again(
+    last_good: LastGood, notes: Notes, fleet: Fleet, facts: Facts
+) -> None:
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1})
+    await until(lambda: manager.ready)
+    notes.full = True
+    await last_good.tick()
+    await last_good.tick()
+    assert facts.of(LastGoodNotWritten) == [LastGoodNotWritten("sentiment", "No space left on device")]
+    assert last_good.errors == {"sentiment": "No space left on device"}
+
+    notes.full = False
+    await last_good.tick()
+
+    assert notes.written == [({"champion": V1}, set())]
+    assert last_good.errors == {}
+
+
+async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
+    last_good: LastGood, notes: Notes, fleet: Fleet, world: FakeWorld
+) -> None:
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1})
+    await until(lambda: manager.ready)
+    world.slow_loads = asyncio.Event()
+    manager.aspire({PRODUCTION: V3})
+    await last_good.tick()
+    assert notes.used == {V1, V3}
+
+    world.slow_loads.set()
+    await until(lambda: set(manager.harnesses) == {V3})
+    await last_good.tick()
+
+    assert notes.used == {V3}
