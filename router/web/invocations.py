@@ -28,10 +28,14 @@ from router.web.written import WrittenResponse, can_be_written
 _BINARY = "Inference-Header-Content-Length"
 
 
-async def invoke_first(request: web.Request) -> web.StreamResponse:
+async def invoke(gateway: Gateway, request: web.Request) -> web.StreamResponse:
     """`POST /invocations`: the first model of the configuration."""
-    gateway = request.app[GATEWAY]
     return await answer_request(gateway, request, next(iter(gateway.settings().models)), None)
+
+
+async def invoke_first(request: web.Request) -> web.StreamResponse:
+    """As `invoke`, found through the application."""
+    return await invoke(request.app[GATEWAY], request)
 
 
 async def invoke_model(request: web.Request) -> web.StreamResponse:
