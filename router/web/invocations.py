@@ -64,7 +64,8 @@ async def _answer(gateway: Gateway, request: web.Request, model: str, direct: Al
         if direct is not None:
             served = await gateway.dispatcher.serve_direct(model, direct, query)
         else:
-            key, keyed = read_key(settings.key, request, body)
+            async with gateway.turns.for_key_of(settings.key, body):
+                key, keyed = read_key(settings.key, request, body)
             gateway.received[model] = gateway.received.get(model, 0) + 1
             if not keyed:
                 gateway.keyless[model] = gateway.keyless.get(model, 0) + 1

@@ -1,6 +1,5 @@
 """The child that holds one version: first frame LoadSpec, then requests, until the gateway is gone."""
 
-import gc
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from router.core.wire import (
 )
 from router.core.work import Answer
 from router.errors import LoadFailed
+from router.garbage import freeze_what_lives
 from router.worker.load import bring_up
 from router.worker.refusals import refusal
 from router.worker.scoring import Scorer
@@ -57,8 +57,7 @@ def _hold(channel: Channel) -> None:
     threadpool_limits(spec.blas_threads)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    gc.collect()
-    gc.freeze()
+    freeze_what_lives()
     channel.send({**ready_header(loaded.info), "id": call})
     _answer_requests(channel, loaded.scorer)
 

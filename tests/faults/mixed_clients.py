@@ -71,8 +71,8 @@ class MixedClients:
         """By kind and status; 0: the connection was closed without an answer."""
         self.unexpected: list[tuple[str, bytes]] = []
         """What no kind may hear, but 503."""
-        self.refused = 0
-        """503, which those may hear whose request ran in a worker that was killed."""
+        self.refused: list[tuple[float, float]] = []
+        """When those heard 503 whose request may have run in a worker that was killed: sent, answered."""
         self.slowest = 0.0
         self._port, self._rate = port, rate
         self._dice = random.Random(seed)
@@ -123,11 +123,12 @@ class MixedClients:
     def _exchange(self, name: str, raw: bytes, status: int, until: bytes | None = None) -> None:
         began_at = time.monotonic()
         told = exchange(self._port, raw, _LONGEST_SECONDS, until)
-        self.slowest = max(self.slowest, time.monotonic() - began_at)
+        ended_at = time.monotonic()
+        self.slowest = max(self.slowest, ended_at - began_at)
         heard = told.statuses[0] if told.statuses else 0
         self.heard[name, heard] += 1
         if heard == 503:
-            self.refused += 1
+            self.refused.append((began_at, ended_at))
         elif told.statuses != [status] or told.closed != (until is None):
             self.unexpected.append((name, told.raw[:200]))
 
