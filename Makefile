@@ -57,7 +57,7 @@ bench: $(VENV)/runtime.stamp
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 faults: $(VENV)/test.stamp
-	@FAULTS=1 $(BIN)/python -m pytest -m 'slow or not slow' tests/e2e tests/children tests/demo \
+	@FAULTS=1 $(BIN)/python -m pytest -m 'slow or not slow' tests/e2e tests/faults tests/children tests/demo \
 	  tests/adapters/test_registry_faults.py tests/test_docs.py tests/test_benchmarks.py $(PYTEST_ARGS)
 
 clean:

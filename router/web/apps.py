@@ -13,6 +13,7 @@ from router.web.answers import SERVER, internal_error, plain_error
 from router.web.auth import guard
 from router.web.connections import OTHER_VERSION, Connection
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
+from router.web.unquoted import unquoted
 
 _log = logging.getLogger(__name__)
 
@@ -122,9 +123,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return await _elsewhere(request) or plain_error(404, "Not Found")
     except web.HTTPException as refused:
         return plain_error(refused.status, refused.reason)
-    except Exception:  # noqa: BLE001 - whatever it is, the caller is owed an answer
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller is owed an answer
         # The last line of defence: a bug of ours must not drop the connection.
-        _log.exception("request failed", extra={"request_id": request[REQUEST_ID]})
+        _log.error("request %s failed: %s", request[REQUEST_ID], unquoted(error))
         return internal_error(request[REQUEST_ID])
 
 
