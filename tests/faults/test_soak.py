@@ -28,8 +28,10 @@ GOOD, BROKEN, TOUCHY = (1, 2, 5), (3, 4), 7
 MODEL = "  sentiment: {{split: {{production: {}, canary: {}}}, max_rows: {}}}\n"
 NOTICED_SECONDS = 0.1
 MOST_MIB_PER_HOUR = 1.0
-MOST_MIB = 3.0
-"""Between the first minute after the warm-up and the last: a growth that a slope over minutes may miss."""
+SLOPE_SECONDS = 3600.0
+"""A shorter run can not tell 1 MiB per hour from one arena of the allocator: there the ends are compared."""
+MOST_MIB = 1.0
+"""Between the first minute after the warm-up and the last."""
 
 
 @dataclass
@@ -117,8 +119,8 @@ def test_twenty_minutes_of_everything_at_once_leave_no_trace(
     """A swap every 10 s, one in five to a broken version; a worker killed every minute; the split changed.
 
     Beside about 140 requests per second, good, bad, cut off and slow. Only what ran in a worker of
-    production that was killed may fail. Memory is flat: the slope over minute medians after the first third
-    is not above 1 MiB per hour beyond doubt, and its ends are within 3 MiB.
+    production that was killed may fail. Memory is flat after the first third: its ends are within 1 MiB, and
+    in a run of an hour (`SOAK_SECONDS=3600`) the slope is not above 1 MiB per hour beyond doubt.
     """
     (temporary := tmp_path / "temporary").mkdir()
     gateway = start(MODEL.format(75, 25, MOST_ROWS), wait=False, TMPDIR=str(temporary), **SETTINGS)
@@ -173,7 +175,8 @@ def test_twenty_minutes_of_everything_at_once_leave_no_trace(
     for name in processes:
         minutes = levels.minutes(name)
         if len(minutes) >= 4:
-            assert slope_of(minutes).least <= MOST_MIB_PER_HOUR, f"{name} grows: {slope_of(minutes)}"
+            if SECONDS >= SLOPE_SECONDS:
+                assert slope_of(minutes).least <= MOST_MIB_PER_HOUR, f"{name} grows: {slope_of(minutes)}"
             assert minutes[-1][1] - minutes[0][1] <= MOST_MIB * (1 << 20), name
 
 
