@@ -48,7 +48,9 @@ class Pulse:
 
     def _ask(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        while not self._stop.wait(PERIOD_SECONDS):
+        ended = False
+        while not ended:  # once more after the end, so that the shortest block has a sign of life, too
+            ended = self._stop.wait(PERIOD_SECONDS)
             began_at = time.monotonic()
             connection.request("GET", "/ping")
             answer = connection.getresponse()
