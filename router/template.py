@@ -11,7 +11,6 @@ descriptors, the child's socket and the read end of its lifeline. The answer is 
 
 import atexit
 import fcntl
-import gc
 import importlib
 import importlib.util
 import json
@@ -28,6 +27,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
+
+from router.garbage import freeze_what_lives
 
 ROLES = {"worker": "router.worker.main", "agent": "router.agent.poll", "fetch": "router.agent.fetch"}
 IMPORTS = (
@@ -95,8 +96,7 @@ def warm(modules: Sequence[str]) -> None:
         Path(directory, "MLmodel").write_text(_TINY)
         Path(directory, "requirements.txt").write_text("mlflow\n")
         mlflow.pyfunc.load_model(directory)
-    gc.collect()
-    gc.freeze()
+    freeze_what_lives()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(f"{threads} threads after the imports: a fork would copy the locks they hold")

@@ -136,10 +136,9 @@ class Dispatcher:
                 breaker.judge(fault=not innocent)
         if good:
             return Served(given, second, result, "fallback")
-        # Production refuses as well: the request is at fault, not the canary.
-        failed = "model_error" if reason == INVALID_OUTPUT else _outcome(first)
-        outcome = "client_error" if _outcome(result) == "client_error" else failed
-        return Served(given, second, result, outcome)
+        # Production refuses as well: the request is at fault, not the canary. The outcome is that of the
+        # answer its caller gets, so that it never contradicts the code beside it.
+        return Served(given, second, result, _outcome(result))
 
     async def _ask(
         self, manager: ModelManager, to: Assignment, query: Query, deadline: float, *, waits: bool = True

@@ -15,6 +15,7 @@ from router.web.answers import SERVER, inference_error, internal_error, plain_er
 from router.web.auth import guard
 from router.web.connections import OTHER_VERSION, Connection
 from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, Gateway
+from router.web.unquoted import unquoted
 from router.web.written import WrittenResponse
 
 _log = logging.getLogger(__name__)
@@ -157,9 +158,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return await _elsewhere(request) or error(404, "Not Found")
     except web.HTTPException as refused:
         return error(refused.status, refused.reason)
-    except Exception:  # noqa: BLE001 - whatever it is, the caller is owed an answer
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is owed an answer
         # The last line of defence: a bug of ours must not drop the connection.
-        _log.exception("request failed", extra={"request_id": request[REQUEST_ID]})
+        _log.error("request %s failed: %s", request[REQUEST_ID], unquoted(failure))
         return internal_error(request[REQUEST_ID], protocol)
 
 

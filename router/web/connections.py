@@ -2,8 +2,10 @@
 
 import asyncio
 import fcntl
+import logging
 import socket
 import struct
+import sys
 import termios
 from heapq import nsmallest
 from typing import Any
@@ -12,6 +14,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from router.web.answers import SERVER, plain_error
+from router.web.unquoted import unquoted
+
+_log = logging.getLogger(__name__)
 
 HEADER_SECONDS = 10.0
 """From a connection's first moment, or a request's first byte, to the end of the request's headers."""
@@ -103,6 +108,13 @@ class Connection(web.RequestHandler):
         response.force_close()
         self.answered()
         return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """One line in place of the library's, which quotes the bytes that it could not read."""
+        error = kw.get("exc_info")
+        if not isinstance(error, BaseException):
+            error = sys.exception()
+        _log.error("a connection failed: %s", unquoted(error))
 
     def refuse(self, answer: bytes) -> None:
         """Send `answer`, a whole HTTP message, and close."""

@@ -13,6 +13,7 @@ from router.core.events import Recorder
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.settings import Settings
+from router.web.request_key import Turns
 
 
 class RequestsUnderWay:
@@ -87,6 +88,8 @@ class Gateway:
     received: dict[str, int] = field(default_factory=dict)
     """Requests received, by model."""
     requests: RequestsUnderWay = field(default_factory=RequestsUnderWay)
+    turns: Turns = field(default_factory=Turns)
+    """Of bodies that take long to search for their key."""
 
     @property
     def ready(self) -> bool:

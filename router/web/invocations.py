@@ -97,7 +97,8 @@ async def _answer(
         elif direct is not None:
             served = await gateway.dispatcher.serve_direct(model, direct, query)
         else:
-            key, keyed = read_key(settings.key, request, body, always_json=v2)
+            async with gateway.turns.for_key_of(settings.key, body):
+                key, keyed = read_key(settings.key, request, body, always_json=v2)
             gateway.received[model] = gateway.received.get(model, 0) + 1
             if not keyed:
                 gateway.keyless[model] = gateway.keyless.get(model, 0) + 1

@@ -2,16 +2,51 @@
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from time import perf_counter
 
 from aiohttp import web
 
 from router.core.keys import KeyKind, KeySource, json_key, text_key
 from router.core.routing import MissingKey
 from router.core.split import Hashed, Key, bucket_of
-from router.errors import KeyMissing
+from router.errors import KeyMissing, Overloaded
 
 LONG_BYTES = 1 << 18
 """A longer body is hashed in a thread: 64 MiB take over 40 ms, in which nobody else would be served."""
+MANY_BYTES = 1 << 16
+"""Longer JSON bodies are searched for their key one at a time: a megabyte of it can take 50 ms."""
+_MOST_IN_LINE = 128
+"""Each holds its body, a megabyte at most."""
+_GARBAGE_BYTES = 1 << 14
+
+
+class Turns:
+    """Who holds the event loop for long takes turns, and leaves it to everybody else for as long."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._in_line = 0
+
+    def for_key_of(self, source: KeySource, body: bytes) -> AbstractAsyncContextManager[None]:
+        """What `read_key` is to be called in. Raises Overloaded where too many wait already."""
+        return self._one() if source.kind is KeyKind.JSON and len(body) > MANY_BYTES else nullcontext()
+
+    @asynccontextmanager
+    async def _one(self) -> AsyncIterator[None]:
+        if self._in_line >= _MOST_IN_LINE:
+            raise Overloaded("too many long bodies wait to be searched for their key", reason="overloaded")
+        self._in_line += 1
+        try:
+            async with self._turn:
+                began_at = perf_counter()
+                try:
+                    yield
+                finally:
+                    await asyncio.sleep(perf_counter() - began_at)
+        finally:
+            self._in_line -= 1
 
 
 async def hashed_if_long(salt: str, key: str | bytes | None) -> Key | None:
@@ -57,7 +92,7 @@ def _sent_key(source: KeySource, request: web.Request, body: bytes, *, always_js
 def _json_key(body: bytes, source: KeySource) -> str | None:
     # A hostile megabyte makes hundreds of thousands of lists; looking each time for garbage among them is
     # most of what it costs. (A thread would not help: the parser holds the interpreter's lock.)
-    pause = len(body) > LONG_BYTES and gc.isenabled()
+    pause = len(body) > _GARBAGE_BYTES and gc.isenabled()
     if pause:
         gc.disable()
     try:

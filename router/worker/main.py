@@ -1,6 +1,5 @@
 """The child that holds one version: first frame LoadSpec, then requests, until the gateway is gone."""
 
-import gc
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from router.channel import Channel
 from router.core.wire import failed_header, load_spec, ready_header
 from router.errors import LoadFailed
+from router.garbage import freeze_what_lives
 from router.worker.answering import Answering
 from router.worker.load import bring_up
 
@@ -47,8 +47,7 @@ def _hold(channel: Channel) -> None:
     threadpool_limits(spec.blas_threads)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    gc.collect()
-    gc.freeze()
+    freeze_what_lives()
     channel.send({**ready_header(loaded.info), "id": call})
     Answering(channel, loaded.scorer, loaded.info.batching, loaded.earning, spec.threads).run()
 

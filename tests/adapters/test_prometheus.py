@@ -182,6 +182,7 @@ def test_a_duration_on_an_edge_counts_as_within_it(recorder: PrometheusRecorder)
     ("outcome", "code", "labels"),
     [
         ("client_error", 415, "code=415,model=m,outcome=client_error"),
+        ("client_error", 413, "code=413,model=m,outcome=client_error"),
         ("model_error", 418, "code=__other__,model=m,outcome=model_error"),
         ("a new outcome", 200, "code=__other__,model=m,outcome=__other__"),
     ],

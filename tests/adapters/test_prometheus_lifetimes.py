@@ -212,7 +212,7 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
     outcomes = ("ok", "client_error", "model_error", "timeout", "overloaded")
     if alias == CANARY:
         outcomes = (*outcomes, "fallback")
-    codes = {"ok": (200,), "fallback": (200,)}
+    codes = {"ok": (200,), "fallback": (200,), "timeout": (504,), "overloaded": (503,)}  # ours, not a model's
     return [
         loaded(number, alias),
         bound(alias, number, scores=ScoreSpec()),
@@ -285,7 +285,7 @@ events_of_two_aliases = st.one_of(
         st.sampled_from(ALIASES),
         st.integers(1, 12),
         st.sampled_from(["ok", "fallback", "client_error", "model_error", "timeout", "overloaded"]),
-        st.sampled_from([200, 400, 415, 500, 503, 504]),
+        st.sampled_from([200, 400, 413, 415, 500, 503, 504]),
     ),
     st.builds(
         lambda alias, number: AliasUnbound("m", alias, VersionId("m", number)),

@@ -94,6 +94,16 @@ async def test_an_invalid_output_where_production_crashes_is_a_model_error(
     assert (served.result, served.outcome) == (CRASHED, "model_error")
 
 
+async def test_the_outcome_is_that_of_the_answer_which_its_caller_gets(
+    dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    """A refusal of the canary does not make a caller's fault of production's crash."""
+    world.answers = {V1: CRASHED, V2: REFUSED}
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.result, served.outcome) == (CRASHED, "model_error")
+
+
 async def test_a_canary_that_answers_nan_where_production_does_too_is_innocent(
     dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:

@@ -14,12 +14,13 @@ FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
 _CODES = {
     "ok": ("200",),
     "fallback": ("200",),
-    "client_error": ("400", "415"),
+    "client_error": ("400", "413", "415"),
     "model_error": ("400", "500", "503"),
     "timeout": ("504",),
     "overloaded": ("503",),
 }
-"""Codes that have a series of their own, by outcome. Exceptions of a model can name any status."""
+"""Codes that have a series of their own, by outcome: all that the gateway can answer with. Exceptions of a
+model can name any status; those count under `__other__`."""
 _FAILED = ("model_error", "timeout", "overloaded", OTHER)
 """Outcomes that share the duration histogram `failed`: twenty series each are more than what they tell."""
 _LONGEST_TEXT = 128

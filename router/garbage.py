@@ -1,0 +1,12 @@
+"""The garbage collector of the processes that hold versions and ask the registry."""
+
+import gc
+
+
+def freeze_what_lives() -> None:
+    """Take all that lives now out of the collector's sight, for good: looking at it takes over 100 ms."""
+    gc.collect()
+    gc.freeze()
+    # A full collection waits until a quarter of what the last one saw has come on top. With what is frozen
+    # among it, 100 000 objects of garbage would stay first: for hours it would look like a leak.
+    gc.collect()

@@ -1,0 +1,57 @@
+"""What a client sent is in no log line, also when something breaks over it."""
+
+import asyncio
+import logging
+
+import pytest
+from aiohttp import web
+from aiohttp.http_exceptions import TransferEncodingError
+
+from router.web.apps import traffic_app
+from router.web.listeners import bind, listening
+from router.web.unquoted import unquoted
+from tests.serving.fakes import until
+from tests.web.conftest import Site
+
+SECRET = "what a client sent"
+
+
+async def broken(request: web.Request) -> web.Response:
+    raise ValueError(f"this is no number: {SECRET}")
+
+
+async def torn(request: web.Request) -> web.Response:
+    """Answers without having read the body, which then turns out to be malformed."""
+    request.content.set_exception(TransferEncodingError(f"Bad chunk: {SECRET}"))
+    return web.Response(text="not read")
+
+
+@pytest.mark.parametrize(
+    ("handler", "body", "told"),
+    [
+        (broken, b"12345", "ValueError < test_unquoted.py"),
+        (torn, b"1", "a connection failed: TransferEncodingError < "),
+    ],
+    ids=["a handler", "the library"],
+)
+async def test_a_failure_is_logged_with_its_place_and_without_its_words(
+    site: Site, caplog: pytest.LogCaptureFixture, handler: object, body: bytes, told: str
+) -> None:
+    app = traffic_app(site.gateway, observable=False)
+    app.router.add_post("/broken", handler)
+    bound = bind("127.0.0.1", 0)
+    with caplog.at_level(logging.DEBUG):
+        async with listening(app, bound, limit=10):
+            reader, writer = await asyncio.open_connection(*bound.getsockname())
+            writer.write(b"POST /broken HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n" + body)
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
+            await until(lambda: told in caplog.text)
+            writer.close()
+
+    assert told in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_what_was_not_raised_has_no_place() -> None:
+    assert unquoted(KeyError(SECRET)) == "KeyError"
+    assert unquoted(None) == "no exception"
