@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from router.core.bins import ScoreCounts, ScoreSpec, count_scores
+from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.counting import count_scores
 from router.core.work import LoadSpec
 
 _LARGEST = 1e290  # of scores beyond it, a few would add up to more than a float holds

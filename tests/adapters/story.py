@@ -7,7 +7,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
-from router.core.bins import ScoreCounts, ScoreSpec, count_scores
+from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.cache_events import (
     CacheEvicted,
     CacheOverBound,
@@ -15,6 +15,7 @@ from router.core.cache_events import (
     LastGoodRefused,
     ServingFromCache,
 )
+from router.core.counting import count_scores
 from router.core.events import (
     AliasAspired,
     AliasBound,

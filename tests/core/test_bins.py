@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.core import bins
-from router.core.bins import FEW_SCORES, ScoreCounts, ScoreSpec, count_scores, no_scores
+from router.core import counting
+from router.core.bins import ScoreCounts, ScoreSpec, no_scores
+from router.core.counting import FEW_SCORES, count_scores
 
 SPECS = [
     ScoreSpec(),
@@ -65,9 +66,9 @@ def test_counts_equal_a_plain_bisect(values: list[float], spec: ScoreSpec) -> No
 def test_few_scores_and_many_are_counted_alike(values: list[float], spec: ScoreSpec) -> None:
     """Below some thirty rows numpy is the slower way; which way was taken must not show."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bins, "FEW_SCORES", -1)
+        patch.setattr(counting, "FEW_SCORES", -1)
         vectorised = count(values, spec)
-        patch.setattr(bins, "FEW_SCORES", len(values))
+        patch.setattr(counting, "FEW_SCORES", len(values))
         plain = count(values, spec)
 
     assert vectorised == plain
