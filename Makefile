@@ -1,6 +1,7 @@
 # demo and test set everything up by themselves; PYTHON=… picks the interpreter.
 VENV := .venv
 BIN := $(VENV)/bin
+TEST_PROCESSES ?= 3
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench faults clean
 
@@ -41,7 +42,7 @@ demo: $(VENV)/runtime.stamp
 	@$(BIN)/canary-router demo
 
 test: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

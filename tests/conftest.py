@@ -21,7 +21,7 @@ class Measured(NamedTuple):
     figure: str
 
 
-FIGURES: pytest.StashKey[list[Measured]] = pytest.StashKey()
+FIGURE = "figure"
 
 
 @pytest.fixture(scope="session")
@@ -40,13 +40,16 @@ def figure(request: pytest.FixtureRequest) -> Figure:
 
     def note(measured: str) -> None:
         told = Measured(row[1] if row else "", request.node.name, measured)
-        request.config.stash.setdefault(FIGURES, []).append(told)
+        request.node.user_properties.append((FIGURE, tuple(told)))  # which comes back from other processes
 
     return note
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if figures := config.stash.get(FIGURES, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    told = [report.user_properties for report in reports if getattr(report, "when", "") == "call"]
+    figures = [Measured(*figure) for properties in told for name, figure in properties if name == FIGURE]
+    if figures:
         terminalreporter.section("figures")
         for one in figures:
             terminalreporter.line(f"{one.test}: {one.figure}")
@@ -67,6 +70,8 @@ def write_figures(path: Path, figures: list[Measured]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     """Where `TESTS_MUST_RUN` is set, as in CI, a skip is a failure: a missing server must not hide."""
     report = yield
+    # What was logged travels from one process to another, where a lone surrogate does not get through.
+    report.sections = [(name, text.encode("utf-8", "replace").decode()) for name, text in report.sections]
     if report.skipped and os.environ.get("TESTS_MUST_RUN") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, although everything must run here: {report.longrepr}"
