@@ -184,7 +184,10 @@ def _key(data: Any, params: Any) -> Hashable | None:
     if not rows_of(data):
         return None  # a version may refuse it, and would not notice it among others
     if isinstance(data, pd.DataFrame):
-        return (_labels(data.columns), tuple(data.dtypes), said) if _is_plain(data) else None
+        try:
+            return (_labels(data.columns), tuple(data.dtypes), said) if _is_plain(data) else None
+        except TypeError:  # a name that has no hash: MLflow hands such tables over, too
+            return None
     if isinstance(data, np.ndarray) and data.ndim and data.dtype.kind in "biuf":
         return (data.dtype.str, data.shape[1:], said)
     return None
@@ -203,4 +206,6 @@ def _is_plain(table: pd.DataFrame) -> bool:
 
 def _labels(columns: pd.Index) -> Hashable:
     # 1, 1.0 and True are equal, and are not the same name.
-    return columns.dtype, tuple((type(label), label) for label in columns)
+    labels = tuple((type(label), label) for label in columns)
+    hash(labels)
+    return columns.dtype, labels

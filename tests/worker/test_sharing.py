@@ -28,7 +28,7 @@ from router.worker.independence import (
 )
 from router.worker.load import Loaded, bring_up
 from router.worker.preparing import Prepared
-from tests.worker.versions import json_query, predictions, spec_of, text_query
+from tests.worker.versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
 Get = Callable[[str], Loaded]
 
@@ -378,6 +378,50 @@ def test_tables_that_would_not_be_the_same_below_each_other_stand_alone(loaded: 
     assert [answer.body for answer in answers] == [
         version.scorer.answer(query).body for query in (one, other)
     ]
+
+
+def texts(*texts: str) -> dict[str, Any]:
+    return tensor("BYTES", [len(texts)], list(texts), "text")
+
+
+def test_inference_requests_share_a_predict_and_neither_ids_nor_outputs_mix(loaded: Get) -> None:
+    """Who asks for an output that is not there is refused alone."""
+    asked = [["x"], ["x" * 20, "x" * 30], ["x" * 4], ["x" * 5]]
+    queries = [inference_query(texts(*told), id=f"id-{n}") for n, told in enumerate(asked)]
+    queries[2] = inference_query(texts("x" * 4), id="id-2", outputs=[{"name": "nothing"}])
+    queries[3] = inference_query(texts("x" * 5), outputs=[{"name": "predict"}])
+    answers, predicts = together(loaded("signed"), *queries)
+
+    assert predicts == 1
+    assert [answer.status for answer in answers] == [200, 200, 400, 200]
+    told = [json.loads(answers[i].body) for i in (0, 1, 3)]
+    assert [one.get("id") for one in told] == ["id-0", "id-1", None]
+    assert [one["outputs"][0]["data"] for one in told] == [
+        pytest.approx([0.01]),
+        pytest.approx([0.2, 0.3]),
+        pytest.approx([0.05]),
+    ]
+    assert [one["outputs"][0]["shape"] for one in told] == [[1], [2], [1]]
+    assert list(json.loads(answers[2].body)) == ["error"]
+
+
+def test_in_one_frame_each_protocol_is_answered_in_its_own(loaded: Get) -> None:
+    csv = Query(b"text\nxx\n", "text/csv")
+    answers, _ = together(loaded("signed"), csv, inference_query(texts("xxx"), id="a"), text_query("x"))
+
+    assert predictions(answers[0].body) == [0.02]
+    told = json.loads(answers[1].body)
+    assert (told["id"], told["outputs"][0]["data"]) == ("a", pytest.approx([0.03]))
+    assert predictions(answers[2].body) == [0.01]
+
+
+def test_a_poisoned_inference_request_fails_alone(loaded: Get) -> None:
+    queries = [inference_query(texts("good" if n != 3 else "poison"), id=str(n)) for n in range(8)]
+    answers, _ = together(loaded("poisoned"), *queries)
+
+    assert [n for n, answer in enumerate(answers) if answer.status != 200] == [3]
+    ids = [json.loads(answer.body).get("id") for answer in answers]
+    assert ids == ["0", "1", "2", None, "4", "5", "6", "7"]
 
 
 def test_an_idle_thread_keeps_nothing_of_the_request_it_refused(loaded: Get) -> None:
