@@ -2,9 +2,10 @@
 
 import os
 import queue
+import sys
 import threading
-import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from router.channel import Channel
@@ -67,8 +68,10 @@ class Answering:
                 self._answer(self._tasks.get())
             except ConnectionError:  # the gateway went away while we answered
                 return
-            except BaseException:  # noqa: BLE001 - without this thread its request would never be answered
-                traceback.print_exc()
+            except BaseException as error:  # noqa: BLE001 - a request without a thread is never answered
+                # Its text may quote the request.
+                with suppress(Exception):
+                    print(f"a thread that answers ended: {type(error).__name__}", file=sys.stderr, flush=True)
                 os._exit(1)
 
     def _answer(self, task: _Task) -> None:

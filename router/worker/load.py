@@ -71,7 +71,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
         inputs=_told(scorer.contract.inputs),
         outputs=_told(scorer.contract.outputs),
     )
-    earning = None if batching else Earning(scorer.predictions, spec.rtol)
+    earning = None if batching else Earning(scorer.predictions, spec.rtol, scorer.preparer.table)
     return Loaded(scorer, info, earning)
 
 

@@ -142,6 +142,8 @@ SHARING = {
     "waits_per_row": "[__import__('time').sleep(0.02) or float(len(t)) for t in data['text']]",
     "not_a_number": "[float('nan') if 'nan' in t else 0.5 for t in data['text']]",
     "pops_cells": "[cell.pop('x') + 1 for cell in data['cell']]",
+    "breaks_answering": "[setattr(f.f_locals['self'], '_send', None) for f in [s.frame for s in "
+    "__import__('inspect').stack()] if f.f_code.co_name == '_answer'] and [0.5]",
     "tells_nan": "[{'nan': np.nan, 'inf': np.inf, 'ninf': -np.inf}.get(t, 0.5) for t in "
     "(data['text'] if 'text' in data else ['nan'])]",
     "tells_tables": "[repr((data.to_dict('split'), [repr(d) for d in data.dtypes], data.index))] * len(data)",

@@ -110,6 +110,19 @@ def test_the_same_request_again_and_again_shows_nothing(versions: Path) -> None:
     assert loaded.earning.verdict is None
 
 
+def test_the_same_rows_under_other_ids_show_nothing(versions: Path) -> None:
+    """A client may write an id into each body."""
+    loaded = bring_up(spec_of(versions, "centres"))
+    assert loaded.earning is not None
+    for number in range(3 * ENOUGH_TRIALS):
+        query = json_query({"id": number, "dataframe_records": [{"text": "one text"}]})
+        prepared = loaded.scorer.prepare(query)
+        assert not isinstance(prepared, Answer)
+        predicted = loaded.scorer.predict([prepared])
+        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, Effort(0.001, 0.001, 0.001)))
+    assert loaded.earning.verdict is None
+
+
 def test_switched_off_nothing_is_looked_at(versions: Path) -> None:
     loaded = bring_up(replace(spec_of(versions, "signed"), batches=False))
     assert loaded.earning is None
@@ -242,6 +255,8 @@ EXAMPLES: dict[str, tuple[Any, Any, bool | None]] = {
         pd.DataFrame({"x": [1.0, 2.0, 3.0]}),
         False,
     ),
+    "centres halves of one mean": (centred_in_place, pd.DataFrame({"x": [1.0, 4.0, 2.0, 3.0]}), False),
+    "centres halves that are equal": (centred_in_place, np.array([[1.0], [2.0], [1.0], [2.0]]), False),
     "exits": (lambda _: sys.exit(3), pd.DataFrame({"x": [1.0, 2.0]}), None),
 }
 
@@ -255,7 +270,7 @@ def test_what_a_version_does_to_its_example_does_not_hide_what_it_is(name: str) 
 
 def earning_of(predict: Any, data: list[Any]) -> Earning:
     """After requests with this data, one after the other, as a worker predicts them."""
-    earning = Earning(lambda prepared: predict(_below(prepared)), 1e-9)
+    earning = Earning(lambda prepared: predict(_below(prepared)), 1e-9, _below)
     for number, one in enumerate(data):
         prepared = Prepared(len(one), ("key",), None, one)
         with efforts() as took:
