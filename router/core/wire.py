@@ -53,6 +53,7 @@ def load_spec(header: Mapping[str, Any]) -> LoadSpec:
         batches=header["batches"],
         rtol=header["rtol"],
         threads=header["threads"],
+        nan_is_null=header["nan_is_null"],
     )
 
 

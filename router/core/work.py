@@ -84,6 +84,8 @@ class LoadSpec:
     """How far a float may be, relatively, from that of a predict of its own; 0.0 demands the same bits."""
     threads: int = 1
     """Predicts side by side while requests do not share them."""
+    nan_is_null: bool = False
+    """Whether NaN and infinities in answers are null, and not MLflow's literals, which JSON lacks."""
 
 
 @dataclass(frozen=True, slots=True)

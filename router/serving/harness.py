@@ -212,6 +212,7 @@ class Harness:
             batches=settings.batching,
             rtol=settings.batching_rtol,
             threads=threads,
+            nan_is_null=settings.nan,
         )
 
     async def _renew(self) -> None:

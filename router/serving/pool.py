@@ -43,6 +43,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._queue = TicketQueue(self._work_ended)
         self._seats: list[Seat] = []
+        self._leaving: set[Seat] = set()  # were let go, and still answer what they have
         self.crew = Crew(
             spec,
             loader,
@@ -127,11 +128,10 @@ class Pool:
         self._relieving.close()
         if self._dispatching is not None:
             self._dispatching.cancel()
-        leaving = await self._recycling.close()
+        await self._recycling.close()
         await self.crew.close(grace_seconds)
-        seats, self._seats = [*self._seats, *leaving], []
-        running = [ticket for seat in seats for ticket in seat.leave()]
-        for ticket in [*self._queue.clear(), *running]:
+        seats, self._seats = [*self._seats, *self._leaving], []
+        for ticket in [*self._queue.clear(), *(ticket for seat in seats for ticket in seat.leave())]:
             ticket.fail(
                 WorkerDied("the version was unloaded while this request was in it", reason="not_ready")
             )
@@ -143,7 +143,7 @@ class Pool:
         while len(self._seats) > self._relieving.wanted:
             surplus = min(reversed(self._seats), key=lambda seat: seat.load)
             self._seats.remove(surplus)
-            surplus.retire()
+            self._retire(surplus)
         self.crew.fill()
         self._recycling.watch()
 
@@ -159,8 +159,12 @@ class Pool:
         self._seats = [seat for seat in self._seats if seat not in old]
         self._seat(fresh)
         for seat in leaving:
-            seat.retire()
+            self._retire(seat)
         self.fill()
+
+    def _retire(self, seat: Seat) -> None:
+        self._leaving.add(seat)
+        seat.retire()
 
     def _seat(self, worker: Servable) -> None:
         seat = Seat(worker, self._loop, lambda: self._limits().predict_timeout_seconds, self._done)
@@ -220,8 +224,8 @@ class Pool:
         )
 
     def _ended(self, seat: Seat) -> None:
-        fault = seat.obituary()
-        lost, again = seat.bequest()
+        self._leaving.discard(seat)
+        fault, (lost, again) = seat.obituary(), seat.bequest()
         for ticket in lost:
             ticket.fail(fault)
             self._work_ended()

@@ -44,15 +44,14 @@ class Recycling:
         if self._looking is None and (self._limit_mib() is not None or self._leaving):
             self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
 
-    async def close(self) -> list[Seat]:
-        """Look no more; those that have not left yet are the caller's to end."""
+    async def close(self) -> None:
+        """Look no more; those that have not left yet are the pool's to end."""
         self._limit_mib = lambda: None
         if self._looking is not None:
             self._looking.cancel()
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.gather(self._replacing, return_exceptions=True)
-        return list(self._leaving)
 
     def _look(self) -> None:
         self._looking = None

@@ -25,6 +25,9 @@ class _Frame:
     started_at: float
     """The same moment by a finer clock: uvloop's own counts in milliseconds."""
 
+    alone: bool
+    """Nothing runs beside it: it may be what ended a worker."""
+
     def live(self) -> list[Ticket]:
         return [ticket for ticket in self.tickets.values() if ticket is not None]
 
@@ -62,6 +65,7 @@ class Seat:
         self._overdue: _Frame | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._retiring = False
+        self._ending = False
 
     @property
     def load(self) -> int:
@@ -70,6 +74,8 @@ class Seat:
 
     def has_room(self, *, alone: bool) -> bool:
         """Whether it can take one more frame; one that is to be `alone` needs a worker that is idle."""
+        if self._ending or any(frame.alone for frame in self._frames):
+            return False
         return not self._frames if alone else len(self._frames) < self.worker.parallel
 
     def running_seconds(self, *, alone: bool) -> float:
@@ -92,7 +98,8 @@ class Seat:
 
     def start(self, tickets: list[Ticket]) -> None:
         """Send one frame to the worker, which has room for it."""
-        frame = _Frame({**dict(enumerate(tickets))}, self._loop.time(), perf_counter())
+        alone = any(ticket.alone for ticket in tickets)
+        frame = _Frame({**dict(enumerate(tickets))}, self._loop.time(), perf_counter(), alone)
         self._frames.append(frame)
         if self._timer is None:
             self._watch()
@@ -107,6 +114,7 @@ class Seat:
     def end(self, reason: str) -> None:
         """End the worker now; the request that runs is told why."""
         self.end_reason = reason
+        self._ending = True  # it lives on for a moment, in which nothing more is for it
         self.worker.kill()
 
     def leave(self) -> list[Ticket]:

@@ -138,15 +138,15 @@ class TicketQueue:
         """
         frame: list[Ticket] = []
         size = rows = 0
+        alone = self.head_is_alone
         while len(frame) < min(share, MAX_FRAME_REQUESTS):
             self._drop_husks()
-            if not self._tickets:
+            # The worker was chosen for the first one, which may have been dropped since.
+            if not self._tickets or self._tickets[0].alone is not alone:
                 break
             ticket = self._tickets[0]
             size, rows = size + ticket.size, rows + ticket.rows
-            if frame and (
-                size > MAX_FRAME_BYTES or rows > most_rows or ticket.alone or ticket.alias != frame[0].alias
-            ):
+            if frame and (size > MAX_FRAME_BYTES or rows > most_rows or ticket.alias != frame[0].alias):
                 break
             self._tickets.popleft()
             self._left(ticket)
@@ -155,7 +155,7 @@ class TicketQueue:
                 self._on_dropped()
                 continue
             frame.append(ticket)
-            if ticket.alone:
+            if alone:
                 break
         return frame
 

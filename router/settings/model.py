@@ -47,6 +47,12 @@ def _batching(value: Any) -> bool:
     return bool(value == "auto")
 
 
+def _nan(value: Any) -> bool:
+    if value not in ("literal", "null"):
+        raise ValueError('must be `literal` or `"null"`, in quotes')
+    return bool(value == "null")
+
+
 class ModelSettings(BaseModel):
     """One registered model. The first one in the file also answers at /invocations."""
 
@@ -107,6 +113,11 @@ class ModelSettings(BaseModel):
     """Rows of one request; above it 413."""
     queue_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 10_000
     """Rows that may wait for one version, estimated from the bytes of the requests; above it 503."""
+    nan: Annotated[bool, PlainValidator(_nan), WithJsonSchema({"enum": ["literal", "null"]}), HOT] = Field(
+        default=False, json_schema_extra={"default": "literal"}
+    )
+    """literal: answers of /invocations spell NaN and Infinity, as MLflow's server, which JSON does not have.
+    "null", in quotes: they are null there. Answers of the Open Inference Protocol always say null."""
     model_error_status: Annotated[Literal[500, 400], HOT] = 500
     """HTTP status when a version raises: 500, or 400 as MLflow's own server."""
     direct_access: Annotated[bool, HOT] = False

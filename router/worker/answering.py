@@ -1,16 +1,18 @@
 """The work of a READY worker: frames of requests in, their answers out, together or side by side."""
 
+import os
 import queue
+import sys
 import threading
 from collections.abc import Sequence
-from copy import deepcopy
+from contextlib import suppress
 from dataclasses import replace
 
 from router.channel import Channel
 from router.core.exchange import Batch, answers_frame, queries_of
 from router.core.wire import MAX_ANSWER_BYTES, batching_header
 from router.core.work import Answer, Batching, Query
-from router.worker.independence import Earning, Sample, efforts
+from router.worker.independence import Earning, Sample, efforts, own_copy
 from router.worker.scoring import Scorer
 
 _Task = tuple[int, int, Query]
@@ -34,16 +36,23 @@ class Answering:
 
     def run(self) -> None:
         """Return when the gateway closed its end. Raises ConnectionError when it went away meanwhile."""
-        while (frame := self._channel.receive()) is not None:
-            sequence, queries = frame.header["seq"], queries_of(frame)
-            if self._merges:
-                for places, answers in self._scorer.together(queries):
-                    self._send(sequence, places, answers)
-            elif self._threads == 1:
-                for place, query in enumerate(queries):
-                    self._answer((sequence, place, query))
-            else:
-                self._share_out(sequence, queries)
+        while self._next_frame():
+            pass
+
+    def _next_frame(self) -> bool:
+        # A function of its own: what it holds is gone while the next frame is waited for.
+        if (frame := self._channel.receive()) is None:
+            return False
+        sequence, queries = frame.header["seq"], queries_of(frame)
+        if self._merges:
+            for places, answers in self._scorer.together(queries):
+                self._send(sequence, places, answers)
+        elif self._threads == 1:
+            for place, query in enumerate(queries):
+                self._answer((sequence, place, query))
+        else:
+            self._share_out(sequence, queries)
+        return True
 
     def _share_out(self, sequence: int, queries: Sequence[Query]) -> None:
         if not self._started:
@@ -59,6 +68,11 @@ class Answering:
                 self._answer(self._tasks.get())
             except ConnectionError:  # the gateway went away while we answered
                 return
+            except BaseException as error:  # noqa: BLE001 - a request without a thread is never answered
+                # Its text may quote the request.
+                with suppress(Exception):
+                    print(f"a thread that answers ended: {type(error).__name__}", file=sys.stderr, flush=True)
+                os._exit(1)
 
     def _answer(self, task: _Task) -> None:
         sequence, place, query = task
@@ -67,11 +81,16 @@ class Answering:
             self._send(sequence, (place,), (prepared,))
             return
         earning = self._earning
-        if earning is None or prepared.key is None:
+        if earning is None or not earning.takes(prepared, query.body):
             self._send(sequence, (place,), (self._scorer.alone(prepared),))
             return
         # A version may change the data it is given: what is predicted once more has to be as it came.
-        kept = prepared if prepared.part is not None else replace(prepared, data=deepcopy(prepared.data))
+        try:
+            data, params = own_copy((prepared.data, prepared.params))
+        except Exception:  # noqa: BLE001 - a Parquet file may bring cells that can not be copied
+            self._send(sequence, (place,), (self._scorer.alone(prepared),))
+            return
+        kept = replace(prepared, data=data, params=params)
         with efforts() as took:
             predicted = self._scorer.predict([prepared])
         self._send(sequence, (place,), (self._scorer.told(prepared, predicted),))

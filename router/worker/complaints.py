@@ -1,7 +1,9 @@
 """What the operator reads about a version that fails: one line per place in its code, no data of callers."""
 
 import sys
+import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from router.core.ids import VersionId
@@ -17,13 +19,18 @@ class Complaints:
     def __init__(self, version: VersionId) -> None:
         self._version = version
         self._said: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
 
     def note(self, what: str, error: BaseException) -> None:
         """Say `what` happened, the error's type and where, not its message: that may hold the request."""
         complaint = (type(error).__name__, _place(error))
-        if complaint not in self._said and len(self._said) < _PLACES:
+        with self._lock:
+            if complaint in self._said or len(self._said) >= _PLACES:
+                return
             self._said.add(complaint)
-            kind, place = complaint
+        kind, place = complaint
+        # The version may have closed it, and its disk may be full: the answer goes out all the same.
+        with suppress(OSError, ValueError, AttributeError):
             print(f"{self._version}: {what}: {kind} {place} (said once)", file=sys.stderr, flush=True)
 
 

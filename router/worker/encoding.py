@@ -1,5 +1,6 @@
 """Predictions as the bytes of an answer: fast where they are plain, else by MLflow's own code."""
 
+import json
 from collections.abc import Sequence
 from io import StringIO
 from itertools import accumulate, pairwise
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
-from mlflow.pyfunc.scoring_server import predictions_to_json
+from mlflow.pyfunc.scoring_server import predictions_to_json, unwrapped_predictions_to_json
 
 # What Python's encoder refuses or writes differently must not be taken by orjson's.
 _OPTIONS = (
@@ -27,25 +28,33 @@ class _NotPlain(Exception):
     """MLflow's own encoder is to write this."""
 
 
-def encode(predictions: Any, rows: slice | None = None) -> bytes:
+def encode(predictions: Any, rows: slice | None = None, *, nan_is_null: bool = False) -> bytes:
     """The answer that MLflow would give for `predictions`, or for these rows of what `split` can cut.
 
-    Python's `json` reads it as equal to MLflow's, with the same types and order. Raises what MLflow's encoder
-    raises on predictions that cannot be written.
+    Python's `json` reads it as equal to MLflow's, with the same types and order; `nan_is_null`: NaN and
+    infinities are null, so that it is JSON to everybody. Raises what MLflow's encoder raises on predictions
+    that cannot be written.
     """
     if rows is not None:
         predictions = _cut(predictions, rows)
     try:
-        return _written(_plain(predictions))
+        return _written(_plain(predictions), nan_is_null)
     except (
         _NotPlain,
         TypeError,
         RecursionError,
     ):  # TypeError: orjson's, of integers beyond 64 bits or surrogates
-        return _by_mlflow(predictions)
+        return _by_mlflow(predictions, nan_is_null)
 
 
-def encode_each(predictions: Any, lengths: Sequence[int]) -> list[bytes] | None:
+def encode_unwrapped(predictions: Any, *, nan_is_null: bool = False) -> bytes:
+    """As `encode`, but without `predictions` around it: the answer to an LLM's request."""
+    result = StringIO()
+    unwrapped_predictions_to_json(predictions, result)
+    return _strictly(result.getvalue(), nan_is_null)
+
+
+def encode_each(predictions: Any, lengths: Sequence[int], *, nan_is_null: bool = False) -> list[bytes] | None:
     """The answers of a batch's requests, of so many rows each; None where `split` says None.
 
     Raises what `encode` raises, without saying for which request.
@@ -55,21 +64,21 @@ def encode_each(predictions: Any, lengths: Sequence[int]) -> list[bytes] | None:
     try:
         native = _plain(predictions)
     except (_NotPlain, RecursionError):
-        return [encode(predictions, rows) for rows in _slices(lengths)]
+        return [encode(predictions, rows, nan_is_null=nan_is_null) for rows in _slices(lengths)]
     answers = []
     for rows in _slices(lengths):
         try:
-            answers.append(_written(native[rows]))
+            answers.append(_written(native[rows], nan_is_null))
         except (_NotPlain, TypeError):
-            answers.append(_by_mlflow(_cut(predictions, rows)))
+            answers.append(_by_mlflow(_cut(predictions, rows), nan_is_null))
     return answers
 
 
 def split(predictions: Any, lengths: Sequence[int]) -> list[Any] | None:
     """A batch's predictions as those of each of its requests, of so many rows each.
 
-    Tables whose rows are numbered from zero are so in each part. None when predictions cannot be cut, or are
-    not as many as the rows.
+    The rows of tables are numbered from zero in each part. None when predictions cannot be cut, are not as
+    many as the rows, or are tables in another order than the rows, by their labels.
     """
     if not _can_split(predictions, lengths):
         return None
@@ -85,6 +94,11 @@ def split(predictions: Any, lengths: Sequence[int]) -> list[Any] | None:
 def _can_split(predictions: Any, lengths: Sequence[int]) -> bool:
     if type(predictions) not in _CUTS or (isinstance(predictions, np.ndarray) and not predictions.ndim):
         return False
+    if isinstance(predictions, (pd.DataFrame, pd.Series)):
+        # A version that sorts its answers shows it here, and one request's would go to another's caller.
+        index = predictions.index
+        if pd.api.types.is_integer_dtype(index) and not index.equals(pd.RangeIndex(len(index))):
+            return False
     return len(predictions) == sum(lengths)
 
 
@@ -96,19 +110,24 @@ def _cut(predictions: Any, rows: slice) -> Any:
     return predictions.iloc[rows] if isinstance(predictions, (pd.DataFrame, pd.Series)) else predictions[rows]
 
 
-def _written(native: Any) -> bytes:
+def _written(native: Any, nan_is_null: bool) -> bytes:
     body = orjson.dumps({"predictions": native}, option=_OPTIONS)
-    if (
-        b"null" in body
-    ):  # orjson writes NaN and infinities so; what is null indeed, MLflow's encoder writes as well
+    # orjson writes NaN and infinities as null; what is null indeed, MLflow's encoder writes as well.
+    if not nan_is_null and b"null" in body:
         raise _NotPlain
     return body
 
 
-def _by_mlflow(predictions: Any) -> bytes:
+def _by_mlflow(predictions: Any, nan_is_null: bool) -> bytes:
     result = StringIO()
     predictions_to_json(predictions, result)
-    return result.getvalue().encode()
+    return _strictly(result.getvalue(), nan_is_null)
+
+
+def _strictly(text: str, nan_is_null: bool) -> bytes:
+    if nan_is_null and ("NaN" in text or "Infinity" in text):
+        text = json.dumps(json.loads(text, parse_constant=lambda _: None), allow_nan=False)
+    return text.encode()
 
 
 def _plain(predictions: Any) -> Any:

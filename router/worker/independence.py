@@ -5,11 +5,12 @@ Shown by its input example where that has different rows: `predict(a + b)` must 
 their callers have their answers, until enough of them were equal.
 """
 
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -24,6 +25,8 @@ ENOUGH_TRIALS = 20
 """Predicts that were equal together and alone, before requests share them."""
 EXAMPLE_ROWS = 16
 """Rows of an example that are looked at."""
+LARGEST_BODY = 1 << 20
+"""Bytes of a request that is looked at: what is looked at is kept until the next one comes."""
 MOST_SECONDS = 0.25
 """An example that takes longer is not tried before READY; its requests show what it shows."""
 WAITS_BELOW = 0.2
@@ -64,6 +67,7 @@ class Sample:
     """A request that was predicted alone."""
 
     prepared: Prepared
+    """As it was before: a version may change what it is given."""
     body: bytes
     predictions: Any
     effort: Effort
@@ -73,6 +77,8 @@ def equal(one: Any, other: Any, rtol: float) -> bool:
     """Whether two predictions are the same: types, shapes, texts and integers exactly, floats to `rtol`."""
     if type(one) is not type(other):
         return False
+    if one is other:  # pandas' NA equals nothing, and says so by an error
+        return True
     if isinstance(one, pd.DataFrame):
         return list(one.columns) == list(other.columns) and all(
             equal(one.iloc[:, i], other.iloc[:, i], rtol) for i in range(one.shape[1])
@@ -106,29 +112,40 @@ def _close(one: Any, other: Any, rtol: float) -> Any:
 def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
     """Whether the rows of an example are predicted alike together and apart; None: it can not show it."""
     rows = len(data) if isinstance(data, (pd.DataFrame, np.ndarray)) and np.ndim(data) else 0
-    if rows < 2 or not _cut(data, 0, 1) or equal(_cut(data, 0, 1)[0], _cut(data, 1, 2)[0], 0.0):
+    if rows < 2 or equal(_cut(data, 0, 1), _cut(data, 1, 2), 0.0):
         return None
     rows = min(rows, EXAMPLE_ROWS)
-    half = rows // 2
-    (a,), (b,) = _cut(data, 0, half), _cut(data, half, rows)
+    # Halves alone would not do: both may have one mean, as 1, 4 and 2, 3 have.
+    cuts = {(1, 2), (rows // 2, rows)}
     started = time.perf_counter()
     try:
-        apart = [predict(a), predict(b)]
-        if time.perf_counter() - started > MOST_SECONDS:
-            return None
-        for first, second, expected in ((a, b, apart), (b, a, apart[::-1])):
-            pieces = split(predict(_joined([first, second])), [len(first), len(second)])
-            if pieces is None or not equal(pieces, expected, rtol):
-                return False
-    except Exception:  # noqa: BLE001 - it predicted its whole example: parts of it it need not
+        for middle, end in sorted(cuts):
+            a, b = _cut(data, 0, middle), _cut(data, middle, end)
+            apart = [own_copy(predict(own_copy(part))) for part in (a, b)]
+            if time.perf_counter() - started > MOST_SECONDS:
+                return None
+            for first, second, expected in ((a, b, apart), (b, a, apart[::-1])):
+                pieces = split(
+                    predict(_joined([own_copy(first), own_copy(second)])), [len(first), len(second)]
+                )
+                if pieces is None or not equal(pieces, expected, rtol):
+                    return False
+    except BaseException:  # noqa: BLE001 - it predicted its whole example: parts of it it need not
         return None
     return True
 
 
-def _cut(data: Any, start: int, end: int) -> list[Any]:
-    if isinstance(data, pd.DataFrame):
-        return [data.iloc[start:end].reset_index(drop=True)]
-    return [data[start:end].copy()]
+def own_copy(values: Any) -> Any:
+    """A copy that shares nothing with `values`, not even the cells of a table. Raises what pickling raises.
+
+    A version may centre its input in place, or answer each time in the same array: what is compared must not
+    be what it has changed since.
+    """
+    return pickle.loads(pickle.dumps(values, pickle.HIGHEST_PROTOCOL))  # noqa: S301 - made by this process itself
+
+
+def _cut(data: Any, start: int, end: int) -> Any:
+    return data.iloc[start:end].reset_index(drop=True) if isinstance(data, pd.DataFrame) else data[start:end]
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -140,11 +157,17 @@ def _joined(parts: list[Any]) -> Any:
 class Earning:
     """Looks at requests predicted alone until it knows whether they may share predicts."""
 
-    def __init__(self, predict: Callable[[list[Prepared]], Any], rtol: float) -> None:
-        """`predict` returns the predictions of several requests together, or raises."""
+    def __init__(
+        self,
+        predict: Callable[[list[Prepared]], Any],
+        rtol: float,
+        table: Callable[[list[Prepared]], Any],
+    ) -> None:
+        """`predict` returns the predictions of several requests together, or raises; `table` their data."""
         self.verdict: Batching | None = None
         """None until it knows."""
         self._predict = predict
+        self._table = table
         self._rtol = rtol
         self._waiting: Sample | None = None
         self._trials = 0
@@ -154,19 +177,38 @@ class Earning:
 
     def note(self, sample: Sample) -> None:
         """Look at one more request; every second one costs a predict. Does nothing while it looks already."""
-        if self.verdict is not None or sample.prepared.key is None or not self._lock.acquire(blocking=False):
+        if self.verdict is not None or not self.takes(sample.prepared, sample.body):
+            return
+        if not self._lock.acquire(blocking=False):
             return
         try:
+            sample = replace(sample, predictions=own_copy(sample.predictions))
             former, self._waiting = self._waiting, sample
             if (
                 former is not None
                 and former.prepared.key == sample.prepared.key
-                and former.body != sample.body
+                and self._differ(former, sample)
             ):
                 self._waiting = None
                 self._try([former, sample])
+        except BaseException:  # noqa: BLE001 - a version may answer what can not be copied, or compared
+            self.verdict = Batching(merges=False, why="its answers can not be compared")
         finally:
+            if self.verdict is not None:
+                self._waiting = None
             self._lock.release()
+
+    @staticmethod
+    def takes(prepared: Prepared, body: bytes) -> bool:
+        """Whether a request may show something."""
+        return prepared.key is not None and len(body) <= LARGEST_BODY
+
+    def _differ(self, one: Sample, other: Sample) -> bool:
+        # Not by their bodies: the same rows, each time under another id, would show nothing.
+        if one.body == other.body:
+            return False
+        tables = [self._table([sample.prepared]) for sample in (one, other)]
+        return not equal(tables[0], tables[1], 0.0)
 
     def _try(self, samples: Sequence[Sample]) -> None:
         with efforts() as took:

@@ -42,7 +42,12 @@ def bring_up(spec: LoadSpec) -> Loaded:
     phase_seconds: dict[str, float] = {}
     with _phase("load", spec, phase_seconds):
         model = mlflow.pyfunc.load_model(spec.directory)
-        scorer = Scorer(model, Complaints(spec.version), contract_of(model.metadata, spec.version))
+        scorer = Scorer(
+            model,
+            Complaints(spec.version),
+            contract_of(model.metadata, spec.version),
+            nan_is_null=spec.nan_is_null,
+        )
     with _phase("warmup", spec, phase_seconds):
         warmth = warm_up(scorer, model, spec.directory)
     if not warmth.warm:
@@ -66,7 +71,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
         inputs=_told(scorer.contract.inputs),
         outputs=_told(scorer.contract.outputs),
     )
-    earning = None if batching else Earning(scorer.predictions, spec.rtol)
+    earning = None if batching else Earning(scorer.predictions, spec.rtol, scorer.preparer.table)
     return Loaded(scorer, info, earning)
 
 

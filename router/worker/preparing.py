@@ -7,18 +7,19 @@ handed over, without copying a line of it. This is the one module that relies on
 
 import functools
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sized
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import StringIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
-from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations, unwrapped_predictions_to_json
+from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
 
 from router.core.work import Query, ScoringProtocol
 from router.worker.decoding import Part, compile_decoder
+from router.worker.encoding import encode_unwrapped
 from router.worker.inference.contract import Contract
 from router.worker.inference.prepare import prepare as prepare_inference
 from router.worker.refusals import JSON
@@ -60,11 +61,13 @@ class Prepared:
 class Preparer:
     """Decodes requests for one loaded version."""
 
-    def __init__(self, model: PyFuncModel) -> None:
+    def __init__(self, model: PyFuncModel, *, nan_is_null: bool = False) -> None:
+        """`nan_is_null`: in answers of requests whose answers are not wrapped in `predictions`."""
         self.metadata = model.metadata
         self._model = model
         self._schema = model.metadata.get_input_schema()
         self._handed = threading.local()
+        self._unwrapped = functools.partial(encode_unwrapped, nan_is_null=nan_is_null)
         self._decoder, self.note = compile_decoder(model)
         inner = model._predict_fn  # noqa: SLF001 - the seam between the signature and the version's own code
 
@@ -93,15 +96,17 @@ class Preparer:
         self._handed.max_rows = None
         if example is None:
             raise NotEnforced
-        self.predict(example)
-        return self._take()
+        with self._forgetting():
+            self.predict(example)
+            return self._take()
 
     def infer(self, body: bytes, contract: Contract, max_rows: int | None) -> Prepared:
         """What predict gets for a request of the Open Inference Protocol. Raises InferenceRefused, too."""
         asked = prepare_inference(body, contract)
         self._handed.max_rows = max_rows
-        self.predict(asked.data, asked.params)
-        return replace(self._take(), encode=asked.encode, protocol=ScoringProtocol.V2)
+        with self._forgetting():
+            self.predict(asked.data, asked.params)
+            return replace(self._take(), encode=asked.encode, protocol=ScoringProtocol.V2)
 
     def table(self, prepared: list[Prepared]) -> Any:
         """The data of requests with equal keys, one below the other, as one request would have brought it."""
@@ -129,30 +134,34 @@ class Preparer:
 
     def _by_mlflow(self, query: Query, content_type: str) -> Prepared | InvocationsResponse:
         handed = self._handed
-        handed.over, handed.refused, handed.max_rows = None, None, query.max_rows
-        try:
-            response = invocations(query.body, content_type, self, self._schema)
-        except Exception as error:
-            if handed.refused is None:
-                raise
-            # What MLflow wraps around it quotes the request.
-            raise handed.refused from (handed.refused.__cause__ or error)
-        if handed.over is None:
-            return response
-        prepared = self._take()
+        handed.max_rows = query.max_rows
+        with self._forgetting():
+            try:
+                response = invocations(query.body, content_type, self, self._schema)
+            except Exception as error:
+                if handed.refused is None:
+                    raise
+                # What MLflow wraps around it quotes the request.
+                raise handed.refused from (handed.refused.__cause__ or error)
+            if handed.over is None:
+                return response
+            prepared = self._take()
         if response.response.startswith(f'{{"{_WRAPPED}"'):
             return prepared
-        return replace(prepared, key=None, encode=_unwrapped)  # an LLM's request, answered as it is
+        return replace(prepared, key=None, encode=self._unwrapped)  # an LLM's request, answered as it is
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        # A refused request would stay in memory, by its error's traceback, until this thread has another one.
+        self._handed.over, self._handed.refused = None, None
+        try:
+            yield
+        finally:
+            self._handed.over, self._handed.refused = None, None
 
     def _take(self) -> Prepared:
         (data, params), self._handed.over = self._handed.over, None
         return Prepared(rows_of(data), _key(data, params), None, data, params)
-
-
-def _unwrapped(predictions: Any) -> bytes:
-    written = StringIO()
-    unwrapped_predictions_to_json(predictions, written)
-    return written.getvalue().encode()
 
 
 def rows_of(data: Any) -> int:
@@ -172,8 +181,31 @@ def _bound(rows: int, most: int | None) -> None:
 def _key(data: Any, params: Any) -> Hashable | None:
     """What requests must have in common to stand in one table: columns, dtypes, parameters."""
     said = repr(params)
-    if isinstance(data, pd.DataFrame) and type(data.index) is pd.RangeIndex and data.columns.is_unique:
-        return (tuple(data.columns), tuple(map(str, data.dtypes)), said)
+    if not rows_of(data):
+        return None  # a version may refuse it, and would not notice it among others
+    if isinstance(data, pd.DataFrame):
+        try:
+            return (_labels(data.columns), tuple(data.dtypes), said) if _is_plain(data) else None
+        except TypeError:  # a name that has no hash: MLflow hands such tables over, too
+            return None
     if isinstance(data, np.ndarray) and data.ndim and data.dtype.kind in "biuf":
         return (data.dtype.str, data.shape[1:], said)
     return None
+
+
+def _is_plain(table: pd.DataFrame) -> bool:
+    """Whether nothing of the table is lost below another one: rows are counted, cells are of plain dtypes.
+
+    Categories of several tables would be counted anew.
+    """
+    index, columns = table.index, table.columns
+    counted = type(index) is pd.RangeIndex and index.start == 0 and index.step == 1 and index.name is None
+    plain = all(isinstance(dtype, (np.dtype, pd.StringDtype)) for dtype in table.dtypes)
+    return counted and plain and columns.is_unique and columns.names == [None] and not table.attrs
+
+
+def _labels(columns: pd.Index) -> Hashable:
+    # 1, 1.0 and True are equal, and are not the same name.
+    labels = tuple((type(label), label) for label in columns)
+    hash(labels)
+    return columns.dtype, labels

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -38,14 +39,19 @@ class Predicted:
 class Scorer:
     """Answers requests with one loaded version; in several threads, as far as the version can."""
 
-    def __init__(self, model: PyFuncModel, complaints: Complaints, contract: Contract) -> None:
+    def __init__(
+        self, model: PyFuncModel, complaints: Complaints, contract: Contract, *, nan_is_null: bool = False
+    ) -> None:
+        """`nan_is_null`: NaN and infinities are null in answers, which MLflow's server spells out."""
         self.contract = contract
         """What callers of the Open Inference Protocol meet."""
         self.scores: ScoreSpec | None = None
         """Which scores of an answer are counted; None: none are."""
         self.bare = predict_function(model)
         """The version's predict, as it is."""
-        self.preparer = Preparer(model)
+        self.preparer = Preparer(model, nan_is_null=nan_is_null)
+        self._encode = partial(encode, nan_is_null=nan_is_null)
+        self._encode_each = partial(encode_each, nan_is_null=nan_is_null)
         schema = model.metadata.get_input_schema()
         named = schema is not None and schema.has_input_names()
         self._failures = Failures(complaints, frozenset(schema.input_names() if named else ()))
@@ -112,9 +118,12 @@ class Scorer:
         for group in groups.values():
             if len(group) > 1 and (answers := self._by_one_predict([one for _, one in group])):
                 yield [place for place, _ in group], answers
-            else:  # one of them spoiled it for all, or there is but one
-                for place, one in group:
-                    yield (place,), (self.alone(one),)
+            elif len(group) == 1:
+                [(place, one)] = group
+                yield (place,), (self.alone(one),)
+            else:  # one of them spoiled it for all, and the version may have changed what it was given
+                for place, _ in group:
+                    yield (place,), (self.answer(queries[place]),)
 
     def _by_one_predict(self, prepared: list[Prepared]) -> list[Answer] | None:
         """Their answers; None when they have to be asked one by one, to see which of them is at fault."""
@@ -131,7 +140,7 @@ class Scorer:
             ]
         else:
             try:
-                bodies = encode_each(predictions, rows)
+                bodies = self._encode_each(predictions, rows)
             except BaseException:  # noqa: BLE001 - it runs code of what the version answered
                 return None
             if bodies is None or max(map(len, bodies)) > MAX_ANSWER_BYTES:
@@ -157,14 +166,13 @@ class Scorer:
 
     def _encoded(self, prepared: Prepared, predictions: Any, seconds: float) -> Answer:
         try:
-            body = (prepared.encode or encode)(predictions)
+            body = (prepared.encode or self._encode)(predictions)
+            answered = _answer_rows(predictions)
         except BaseException as error:  # noqa: BLE001 - it runs code of what the version answered
             return self._failures.unwritable(prepared, error, seconds)
         if len(body) > MAX_ANSWER_BYTES:
             return self._failures.too_long(prepared, seconds)
-        return Answer(
-            Verdict.OK, 200, body, JSON, prepared.rows, seconds, answer_rows=_answer_rows(predictions)
-        )
+        return Answer(Verdict.OK, 200, body, JSON, prepared.rows, seconds, answer_rows=answered)
 
 
 def _answer_rows(predictions: Any) -> int | None:

@@ -9,7 +9,7 @@ import pytest
 
 from router.children.template import Template
 from router.children.worker import Worker, WorkerLoader
-from router.core.work import Verdict
+from router.core.work import Query, Verdict
 from tests.children.conftest import ask, until
 from tests.worker.versions import command_query, predictions, spec_of, text_query
 
@@ -83,3 +83,26 @@ async def test_a_worker_that_dies_with_several_requests_answers_none_of_them(
     async with asyncio.timeout(5 * slack):
         assert str(await asyncio.shield(worker.exited)) == "exit code 3"
     assert answers == []
+
+
+async def test_an_idle_worker_keeps_nothing_of_the_last_request(
+    template: Template, versions: Path, slack: float
+) -> None:
+    """Neither its body nor what was made of it: an idle worker would be as large as its largest request."""
+    worker = await worker_of(template, versions, "signed", slack)
+    await ask(worker, text_query("x"), Query(b"{", None))
+    before = worker.resident().total
+    await ask(worker, Query(b"{" + b" " * (64 << 20), None))
+
+    await until(lambda: worker.resident().total - before < 16 << 20, 5 * slack)
+    await worker.close()
+
+
+async def test_a_thread_that_can_not_go_on_ends_the_worker_and_not_only_itself(
+    template: Template, versions: Path, slack: float
+) -> None:
+    """Else the gateway would wait for its request until predict_timeout_seconds, and then again."""
+    worker = await worker_of(template, versions, "breaks_answering", slack, threads=2)
+    worker.submit([text_query("x")], lambda *_: None)
+    async with asyncio.timeout(5 * slack):
+        assert str(await asyncio.shield(worker.exited)) == "exit code 1"

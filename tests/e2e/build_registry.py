@@ -5,7 +5,9 @@ Runs in a process of its own, so that the tests' process stays free of MLflow's 
 - `sentiment`: 1 and 2 answer their number; 3 raises in `load_context`; 4 has a corrupt file; 5 answers 5;
   6 sleeps as many seconds as the input says; 7 raises on the text `bad`, and requires a library
   that nobody has; 8 takes two seconds to load, or `TEST_LOAD_SECONDS`; 9 and 10 have a signature: the text
-  is a string to 9, and bytes in base64 to 10.
+  is a string to 9, and bytes in base64 to 10; 11 and 12 answer each text with their number before it, and
+  raise on the text `poison`: 11 has a signature and an example, which show that rows are independent, 12 has
+  none; 13 answers NaN.
 - `shadowed`: 1 and 2 ship different code under one module name; 3 ships a module named `router`.
 """
 
@@ -48,7 +50,18 @@ class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             decoded = {type(text).__name__ for text in model_input["text"]}
             if decoded != {self.fault}:
                 raise TypeError(f"this version's signature says {self.fault}, and it is given {decoded}")
-        return np.full(len(model_input), self.number / 10)
+        return np.full(len(model_input), np.nan if self.fault == "nan" else self.number / 10)
+
+
+class Telling(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
+        texts = model_input["text"].tolist()
+        if "poison" in texts:
+            raise ValueError("this text is poison")
+        return [f"{self.number} {text}" for text in texts]
 
 
 FROM_MODULE = """
@@ -100,6 +113,11 @@ def main(directory: Path) -> None:
         log(Constant(number, faults.get(number, "")), "sentiment", pip_requirements=required)
     for number, fault, kind in ((9, "str", DataType.string), (10, "bytes", DataType.binary)):
         log(Constant(number, fault), "sentiment", signature=ModelSignature(Schema([ColSpec(kind, "text")])))
+    text = Schema([ColSpec(DataType.string, "text")])
+    example = pd.DataFrame({"text": ["one", "another"]})
+    log(Telling(11), "sentiment", signature=ModelSignature(text), input_example=example)
+    log(Telling(12), "sentiment")
+    log(Constant(13, "nan"), "sentiment")
     client = mlflow.MlflowClient()
     source = client.get_model_version_download_uri("sentiment", "4")
     if source.startswith("models:/"):

@@ -213,6 +213,13 @@ async def test_more_workers_are_started_and_surplus_ones_retired(serving: Fleet,
     await until(lambda: len(world.alive(V1)) == 1)
 
 
+async def test_another_spelling_of_nan_replaces_the_workers(serving: Fleet, world: FakeWorld) -> None:
+    [old] = world.alive(V1)
+    serving.apply({"sentiment": settings(nan="null")})
+    await until(lambda: old.exited.done())
+    assert serving.managers["sentiment"].serving(V1).pool.crew.spec.nan_is_null
+
+
 async def test_changed_scores_replace_the_workers_new_one_first(
     serving: Fleet, world: FakeWorld, facts: Facts
 ) -> None:

@@ -206,6 +206,82 @@ class TestSideBySide:
         assert [(await ticket.answer).status for ticket in (*asked[1:], later)] == [200] * 3
         assert pool.leases == 0
 
+    async def test_nothing_runs_beside_one_that_may_have_ended_a_worker(
+        self, world: FakeWorld, pool: Pool
+    ) -> None:
+        """Were it to end that one too, it could not be told from its neighbour, and be asked a third time."""
+        world.held = True
+        asked = [ask(pool) for _ in range(2)]
+        await until(lambda: len(world.workers[0].frames) == 2)
+        world.workers[0].kill()
+        await until(lambda: len(world.workers) == 2 and world.workers[1].frames)
+        later = [ask(pool), ask(pool)]
+        world.workers[1].release()
+        assert (await asked[0].answer).status == 200
+        await until(lambda: len(world.workers[1].frames) == 2)
+        await asyncio.sleep(0.01)
+        assert len(world.workers[1].frames) == 2, "the second one runs, and nothing else"
+        world.workers[1].kill()
+        with pytest.raises(WorkerDied):
+            await asked[1].answer
+        world.held = False
+        await until(lambda: len(world.workers) == 3)
+        world.workers[2].release_all()
+        assert [(await ticket.answer).status for ticket in later] == [200, 200]
+        assert pool.leases == 0
+
+    async def test_one_that_is_to_be_alone_waits_also_when_those_before_it_expired(
+        self, world: FakeWorld, pool: Pool
+    ) -> None:
+        """The worker was chosen for one that may run beside others."""
+        world.held = True
+        await running(pool)
+        hopeless, alone = ask(pool, seconds=0.3), ask(pool)
+        alone.alone = True
+        pool._admission.fastest_seconds = 0.5
+        with pytest.raises(DeadlineExceeded):
+            await hopeless.answer
+        await asyncio.sleep(0)
+        assert len(world.workers[0].frames) == 1
+        world.held = False
+        world.workers[0].release()
+        await until(lambda: len(world.workers[0].frames) == 2)
+        world.workers[0].release_all()
+        assert (await alone.answer).status == 200
+
+    async def test_a_worker_that_is_being_ended_gets_nothing_more(self, world: FakeWorld, pool: Pool) -> None:
+        """It lives on for a moment."""
+        world.held = True
+        endless = await running(pool)
+        world.workers[0].kill = lambda signal=9: None  # type: ignore[method-assign]
+        await asyncio.sleep(0.15)
+        later = await running(pool)
+        assert len(world.workers[0].frames) == 1
+        FakeWorker.kill(world.workers[0])
+        with pytest.raises(DeadlineExceeded):
+            await endless.answer
+        world.held = False
+        await until(lambda: len(world.workers) == 2)
+        world.workers[1].release_all()
+        assert (await later.answer).status == 200
+
+
+async def test_a_closed_pool_ends_workers_that_were_let_go_and_tells_their_callers(
+    pool: Pool, world: FakeWorld
+) -> None:
+    """They still had a predict to answer when their settings changed."""
+    world.held = True
+    asked = await running(pool)
+    await pool.renew(LoadSpec(V1, "/cache", None, batches=False))
+    [old, _] = world.workers
+    assert not old.exited.done()
+    await pool.close(0.0)
+
+    with pytest.raises(WorkerDied):
+        await asked.answer
+    assert old.exited.done()
+    assert pool.leases == 0
+
 
 async def test_time_in_a_queue_never_ends_a_worker(pool: Pool, world: FakeWorld) -> None:
     world.held = True

@@ -141,6 +141,12 @@ SHARING = {
     "waits_once": "__import__('time').sleep(0.02) or [float(len(t)) for t in data['text']]",
     "waits_per_row": "[__import__('time').sleep(0.02) or float(len(t)) for t in data['text']]",
     "not_a_number": "[float('nan') if 'nan' in t else 0.5 for t in data['text']]",
+    "pops_cells": "[cell.pop('x') + 1 for cell in data['cell']]",
+    "breaks_answering": "[setattr(f.f_locals['self'], '_send', None) for f in [s.frame for s in "
+    "__import__('inspect').stack()] if f.f_code.co_name == '_answer'] and [0.5]",
+    "tells_nan": "[{'nan': np.nan, 'inf': np.inf, 'ninf': -np.inf}.get(t, 0.5) for t in "
+    "(data['text'] if 'text' in data else ['nan'])]",
+    "tells_tables": "[repr((data.to_dict('split'), [repr(d) for d in data.dtypes], data.index))] * len(data)",
     "poisoned": "[1 / (0 if 'poison' in t else len(t)) for t in data['text']]",
 }
 """Versions without signature and example that treat rows in one way each."""
@@ -287,6 +293,14 @@ def main() -> None:
     save("columns", Scripted(answer=echo), signature=ModelSignature(inputs=columns, params=params))
     tensor = Schema([TensorSpec(np.dtype("float32"), (-1, 2))])
     save("tensor", Scripted(answer="data.sum(axis=1)"), signature=ModelSignature(inputs=tensor))
+    in_place = "np.subtract(data, data.mean(axis=0), out=data)[:, 0].copy()"
+    save("centres_in_place", Scripted(answer=in_place), signature=ModelSignature(inputs=tensor))
+    words = ParamSchema([ParamSpec("words", DataType.string, ["a", "b"], (-1,))])
+    save(
+        "adds_to_params",
+        Scripted(answer="params['words'].append('c') or [len(params['words'])]"),
+        signature=ModelSignature(inputs=infer_signature(texts).inputs, params=words),
+    )
     save_for_inference()
     frame = pd.DataFrame({"age": [20.0, 30.0, 40.0, 50.0], "usage": [1.0, 5.0, 2.0, 8.0]})
     model = LogisticRegression().fit(frame, [0, 0, 1, 1])

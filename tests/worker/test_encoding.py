@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from mlflow.pyfunc.scoring_server import predictions_to_json
 
-from router.worker.encoding import encode, encode_each, split
+from router.worker.encoding import encode, encode_each, encode_unwrapped, split
 
 QUICK = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i1", "u1", "u8", "?", "U3", "O", "M8[ns]", "c16", "S2"]
@@ -163,6 +163,45 @@ def test_an_answer_reads_as_the_one_of_mlflow(predictions: Any) -> None:
         assert_equal(json.loads(ours), json.loads(theirs))
 
 
+def without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def no_constant(name: str) -> Any:
+    raise AssertionError(f"{name} is no JSON")
+
+
+@QUICK
+@given(answers)
+@pytest.mark.filterwarnings("ignore")
+def test_where_nan_is_null_every_answer_is_json_and_else_the_one_of_mlflow(predictions: Any) -> None:
+    """Whole, in parts, and unwrapped. What MLflow refuses to write is refused."""
+    theirs, failure = outcome(by_mlflow, predictions)
+    ours, raised = outcome(lambda found: encode(found, nan_is_null=True), predictions)
+
+    assert raised == failure
+    if failure is not None:
+        return
+    expected = without_nan(json.loads(theirs))
+    assert_equal(json.loads(ours, parse_constant=no_constant), expected)
+    bare = encode_unwrapped(predictions, nan_is_null=True)
+    assert_equal(json.loads(bare, parse_constant=no_constant), expected["predictions"])
+    rows = (
+        0 if getattr(predictions, "ndim", 1) == 0 or not hasattr(predictions, "__len__") else len(predictions)
+    )
+    for part in encode_each(predictions, [1] * rows, nan_is_null=True) or []:
+        json.loads(part, parse_constant=no_constant)
+
+
+def test_words_that_look_like_nan_stay_as_they_are() -> None:
+    words = ["NaN", "-Infinity", float("-inf"), 2**70, "null"]
+    assert json.loads(encode(words, nan_is_null=True)) == {"predictions": [*words[:2], None, *words[3:]]}
+
+
 def test_an_answer_that_holds_itself_is_refused_as_by_mlflow() -> None:
     """And does not end the worker."""
     endless: list[Any] = []
@@ -219,3 +258,12 @@ def test_each_part_of_a_table_counts_its_rows_from_zero() -> None:
     assert [part.index.tolist() for part in counted] == [[0], [0, 1]]
     assert labelled is not None
     assert [part.index.tolist() for part in labelled] == [["a"], ["b"]]
+
+
+def test_a_table_whose_rows_are_in_an_order_of_their_own_is_not_cut() -> None:
+    """A version that sorts what it answers would give one caller's answer to another."""
+    table = pd.DataFrame({"score": [0.3, 0.1, 0.2]})
+    assert split(table.sort_values("score"), [1, 2]) is None
+    assert encode_each(table.sort_values("score"), [1, 2]) is None
+    assert encode_each(table["score"].iloc[::-1], [1, 2]) is None
+    assert split(table.iloc[1:], [1, 1]) is None

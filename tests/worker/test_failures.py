@@ -1,7 +1,11 @@
 """What the caller and the operator are told when a request fails, and what neither is told."""
 
+import io
 import json
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +50,24 @@ def test_a_version_that_fails_at_one_place_is_noted_once(
     err = capfd.readouterr().err
     assert err.count("raises_often v1: ") == 1
     assert "KeyError" in err
+
+
+@pytest.mark.parametrize("stream", ["closed", "full", "gone"])
+def test_a_note_that_nobody_can_read_costs_no_answer(
+    loaded: Get, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """The version closed its standard error, or the disk behind it is full."""
+    scorer = loaded("commands").scorer
+    scorer._failures._complaints._said.clear()
+    with Path("/dev/full").open("w") as full:
+        closed = io.StringIO()
+        closed.close()
+        monkeypatch.setattr(sys, "stderr", {"closed": closed, "full": full, "gone": None}[stream])
+        answer = scorer.answer(command_query("fail:"))
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
+    assert answer.status == 500
 
 
 def test_an_mlflow_exception_of_the_version_keeps_its_code(loaded: Get) -> None:

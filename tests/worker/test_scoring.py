@@ -16,8 +16,8 @@ from mlflow.pyfunc.scoring_server import invocations
 
 from router.core.work import Query, Verdict
 from router.worker import scoring
-from router.worker.load import Loaded
-from tests.worker.versions import command_query, json_query, text_query
+from router.worker.load import Loaded, bring_up
+from tests.worker.versions import command_query, json_query, spec_of, text_query
 
 Get = Callable[[str], Loaded]
 JSON = "application/json"
@@ -237,3 +237,26 @@ def test_a_request_of_more_rows_than_allowed_is_refused_before_it_is_predicted(
         f"Invalid input: {rows} rows are more than one request may have, {rows - 1}."
     )
     assert scorer.answer(replace(query, max_rows=rows)).rows == rows
+
+
+def test_where_nan_is_null_every_answer_of_a_version_is_json(versions: Path) -> None:
+    """Alone, together, beside an infinity, and of a request whose answer is not wrapped."""
+    scorer = bring_up(replace(spec_of(versions, "tells_nan"), nan_is_null=True)).scorer
+    queries = [text_query("nan", "inf"), text_query("ninf"), text_query("nan", "x")]
+    unwrapped = json_query({"messages": [], "prompt": "nan"})
+
+    alone = [scorer.answer(query) for query in (*queries, unwrapped)]
+    together = {
+        place: answer for ps, told in scorer.together(queries) for place, answer in zip(ps, told, strict=True)
+    }
+
+    assert [json.loads(answer.body) for answer in alone] == [
+        {"predictions": [None, None]},
+        {"predictions": [None]},
+        {"predictions": [None, 0.5]},
+        [None],
+    ]
+    assert [together[place].body for place in range(3)] == [answer.body for answer in alone[:3]]
+    literal = bring_up(spec_of(versions, "tells_nan")).scorer
+    assert literal.answer(queries[0]).body == b'{"predictions": [NaN, Infinity]}'
+    assert literal.answer(unwrapped).body == b"[NaN]"

@@ -1,7 +1,9 @@
 """Requests share a predict only where that changes no answer, and each still gets its own."""
 
+import io
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.work import Answer, Query, Verdict
-from router.worker.independence import ENOUGH_TRIALS, Effort, Sample, efforts, equal
+from router.worker.independence import (
+    ENOUGH_TRIALS,
+    LARGEST_BODY,
+    Earning,
+    Effort,
+    Sample,
+    efforts,
+    equal,
+    shown_by_example,
+)
 from router.worker.load import Loaded, bring_up
-from tests.worker.versions import json_query, predictions, spec_of, text_query
+from router.worker.preparing import Prepared
+from tests.worker.versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
 Get = Callable[[str], Loaded]
 
@@ -94,6 +106,19 @@ def test_the_same_request_again_and_again_shows_nothing(versions: Path) -> None:
     assert not isinstance(prepared, Answer)
     predicted = loaded.scorer.predict([prepared])
     for _ in range(3 * ENOUGH_TRIALS):
+        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, Effort(0.001, 0.001, 0.001)))
+    assert loaded.earning.verdict is None
+
+
+def test_the_same_rows_under_other_ids_show_nothing(versions: Path) -> None:
+    """A client may write an id into each body."""
+    loaded = bring_up(spec_of(versions, "centres"))
+    assert loaded.earning is not None
+    for number in range(3 * ENOUGH_TRIALS):
+        query = json_query({"id": number, "dataframe_records": [{"text": "one text"}]})
+        prepared = loaded.scorer.prepare(query)
+        assert not isinstance(prepared, Answer)
+        predicted = loaded.scorer.predict([prepared])
         loaded.earning.note(Sample(prepared, query.body, predicted.predictions, Effort(0.001, 0.001, 0.001)))
     assert loaded.earning.verdict is None
 
@@ -199,3 +224,237 @@ def test_floats_may_differ_by_the_tolerance_and_by_none_without() -> None:
     one, other = np.array([1.0, 1e-300, math.inf]), np.array([1.0 + 1e-12, 1e-300, math.inf])
     assert equal(one, other, 1e-9)
     assert not equal(one, other, 0.0)
+
+
+def centred_in_place(table: Any) -> Any:
+    """Says something else of rows that stand among others, and leaves them as they would be alone."""
+    if isinstance(table, pd.DataFrame):
+        table["x"] = table["x"] - table["x"].mean()
+        return table["x"].to_numpy()
+    table -= table.mean(axis=0)
+    return table[:, 0].copy()
+
+
+class Counting:
+    """Counts rows, and answers each time in the same array."""
+
+    def __init__(self) -> None:
+        self.answers = np.zeros(100)
+
+    def __call__(self, table: Any) -> Any:
+        self.answers[: len(table)] = len(table)
+        return self.answers[: len(table)]
+
+
+def popped(table: Any) -> Any:
+    """Takes out of each cell what it answers."""
+    return [cell.pop("x") for cell in table["o"]]
+
+
+EXAMPLES: dict[str, tuple[Any, Any, bool | None]] = {
+    "centres a table in place": (centred_in_place, pd.DataFrame({"x": [1.0, 2.0, 5.0, 9.0]}), False),
+    "centres an array in place": (centred_in_place, np.array([[1.0], [2.0], [5.0], [9.0]]), False),
+    "counts in one array": (Counting(), pd.DataFrame({"x": [1.0, 2.0, 3.0]}), False),
+    "changes cells": (popped, pd.DataFrame({"o": [{"x": 1}, {"x": 2}]}), True),
+    "sorts": (lambda table: table.sort_values("x"), pd.DataFrame({"x": [1.0, 2.0, 0.0, 3.0]}), False),
+    "sorts an example in order": (
+        lambda table: table.sort_values("x"),
+        pd.DataFrame({"x": [1.0, 2.0, 3.0]}),
+        False,
+    ),
+    "centres halves of one mean": (centred_in_place, pd.DataFrame({"x": [1.0, 4.0, 2.0, 3.0]}), False),
+    "centres halves that are equal": (centred_in_place, np.array([[1.0], [2.0], [1.0], [2.0]]), False),
+    "exits": (lambda _: sys.exit(3), pd.DataFrame({"x": [1.0, 2.0]}), None),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_a_version_does_to_its_example_does_not_hide_what_it_is(name: str) -> None:
+    """It may change what it is given, and what it answered before."""
+    predict, example, shown = EXAMPLES[name]
+    assert shown_by_example(example, predict, 1e-9) is shown
+
+
+def earning_of(predict: Any, data: list[Any]) -> Earning:
+    """After requests with this data, one after the other, as a worker predicts them."""
+    earning = Earning(lambda prepared: predict(_below(prepared)), 1e-9, _below)
+    for number, one in enumerate(data):
+        prepared = Prepared(len(one), ("key",), None, one)
+        with efforts() as took:
+            predictions = predict(one.copy())
+        earning.note(Sample(prepared, b"%d" % number, predictions, took[0]))
+    return earning
+
+
+def _below(prepared: list[Prepared]) -> Any:
+    parts = [one.data for one in prepared]
+    return (
+        pd.concat(parts, ignore_index=True) if isinstance(parts[0], pd.DataFrame) else np.concatenate(parts)
+    )
+
+
+class Odd:
+    """Equal to nothing, and says so by an error."""
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError
+
+    __hash__ = object.__hash__
+
+
+class Locked(Odd):
+    """Can not be copied."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError
+
+
+@pytest.mark.parametrize(
+    ("predict", "merges", "why"),
+    [
+        (Counting(), False, "differently"),
+        (lambda data: [pd.NA] * len(data), True, "equalled"),
+        (lambda data: [Odd()] * len(data), False, "not be compared"),
+        (lambda data: [Locked()] * len(data), False, "not be compared"),
+    ],
+    ids=["counts in one array", "NA", "compares with an error", "can not be copied"],
+)
+def test_earning_survives_whatever_a_version_answers(predict: Any, *, merges: bool, why: str) -> None:
+    """Its thread has the next request to answer."""
+    earning = earning_of(predict, [np.array([[float(i)]]) for i in range(3 * ENOUGH_TRIALS)])
+    assert earning.verdict is not None
+    assert earning.verdict.merges is merges
+    assert why in earning.verdict.why
+
+
+def test_a_large_request_is_not_kept_to_be_looked_at() -> None:
+    """An idle worker would hold it for as long as it is idle."""
+    prepared = Prepared(1, ("key",), None, np.zeros((1, 1)))
+    assert Earning.takes(prepared, b" " * LARGEST_BODY)
+    assert not Earning.takes(prepared, b" " * (LARGEST_BODY + 1))
+
+
+def test_a_version_that_centres_tensors_in_place_does_not_earn_it(versions: Path) -> None:
+    loaded = bring_up(spec_of(versions, "centres_in_place"))
+    assert loaded.earning is not None
+    for number in range(3 * ENOUGH_TRIALS):
+        query = json_query({"inputs": [[float(number), 1.0]]})
+        prepared = loaded.scorer.prepare(query)
+        assert not isinstance(prepared, Answer)
+        with efforts() as took:
+            predicted = loaded.scorer.predict([prepared])
+        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, took[0]))
+    assert loaded.earning.verdict is not None
+    assert not loaded.earning.verdict.merges
+
+
+def test_a_healthy_request_is_answered_as_it_came_after_a_shared_predict_failed(loaded: Get) -> None:
+    """The version takes its cells apart, and its params, before it meets the poison."""
+    cells: list[Any] = [{"cell": {"x": 1}}, {"cell": {"x": 2}}, {"cell": {}}, {"cell": {"x": 4}}]
+    answers, _ = together(
+        loaded("pops_cells"), *[json_query({"dataframe_records": [cell]}) for cell in cells]
+    )
+
+    assert [answer.status for answer in answers] == [200, 200, 500, 200]
+    assert [predictions(answers[i].body) for i in (0, 1, 3)] == [[2], [3], [5]]
+
+
+def parquet(table: pd.DataFrame) -> Query:
+    """The table as a client sends it."""
+    with io.BytesIO() as file:
+        table.to_parquet(file)
+        return Query(file.getvalue(), "application/vnd.apache.parquet")
+
+
+def labelled(rows: range, name: str | None = None, **columns: Any) -> pd.DataFrame:
+    return pd.DataFrame(columns, index=pd.RangeIndex(rows.start, rows.stop, name=name))
+
+
+PAIRS: dict[str, tuple[Query, Query]] = {
+    "categories": (
+        parquet(pd.DataFrame({"c": pd.Categorical(["a"], ["a", "b"])})),
+        parquet(pd.DataFrame({"c": pd.Categorical(["b"], ["b", "a"])})),
+    ),
+    "row labels": (parquet(labelled(range(5, 6), c=[1.0])), parquet(labelled(range(7, 8), c=[1.0]))),
+    "a name of rows": (parquet(labelled(range(1), "n", c=[1.0])), parquet(labelled(range(1), "n", c=[2.0]))),
+    "nullable integers": (
+        parquet(pd.DataFrame({"c": pd.array([1], "Int64")})),
+        parquet(pd.DataFrame({"c": pd.array([None], "Int64")})),
+    ),
+    "names that are equal": (
+        json_query({"dataframe_split": {"columns": [1], "data": [[0.5]]}}),
+        json_query({"dataframe_split": {"columns": [True], "data": [[0.5]]}}),
+    ),
+    "no rows": (Query(b"c\n1.5\n", "text/csv"), Query(b"c\n", "text/csv")),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_tables_that_would_not_be_the_same_below_each_other_stand_alone(loaded: Get, name: str) -> None:
+    """The version tells all it sees of its table."""
+    one, other = PAIRS[name]
+    version = loaded("tells_tables")
+    answers, predicts = together(version, one, other)
+
+    assert predicts == 2
+    assert [answer.body for answer in answers] == [
+        version.scorer.answer(query).body for query in (one, other)
+    ]
+
+
+def texts(*texts: str) -> dict[str, Any]:
+    return tensor("BYTES", [len(texts)], list(texts), "text")
+
+
+def test_inference_requests_share_a_predict_and_neither_ids_nor_outputs_mix(loaded: Get) -> None:
+    """Who asks for an output that is not there is refused alone."""
+    asked = [["x"], ["x" * 20, "x" * 30], ["x" * 4], ["x" * 5]]
+    queries = [inference_query(texts(*told), id=f"id-{n}") for n, told in enumerate(asked)]
+    queries[2] = inference_query(texts("x" * 4), id="id-2", outputs=[{"name": "nothing"}])
+    queries[3] = inference_query(texts("x" * 5), outputs=[{"name": "predict"}])
+    answers, predicts = together(loaded("signed"), *queries)
+
+    assert predicts == 1
+    assert [answer.status for answer in answers] == [200, 200, 400, 200]
+    told = [json.loads(answers[i].body) for i in (0, 1, 3)]
+    assert [one.get("id") for one in told] == ["id-0", "id-1", None]
+    assert [one["outputs"][0]["data"] for one in told] == [
+        pytest.approx([0.01]),
+        pytest.approx([0.2, 0.3]),
+        pytest.approx([0.05]),
+    ]
+    assert [one["outputs"][0]["shape"] for one in told] == [[1], [2], [1]]
+    assert list(json.loads(answers[2].body)) == ["error"]
+
+
+def test_in_one_frame_each_protocol_is_answered_in_its_own(loaded: Get) -> None:
+    csv = Query(b"text\nxx\n", "text/csv")
+    answers, _ = together(loaded("signed"), csv, inference_query(texts("xxx"), id="a"), text_query("x"))
+
+    assert predictions(answers[0].body) == [0.02]
+    told = json.loads(answers[1].body)
+    assert (told["id"], told["outputs"][0]["data"]) == ("a", pytest.approx([0.03]))
+    assert predictions(answers[2].body) == [0.01]
+
+
+def test_a_poisoned_inference_request_fails_alone(loaded: Get) -> None:
+    queries = [inference_query(texts("good" if n != 3 else "poison"), id=str(n)) for n in range(8)]
+    answers, _ = together(loaded("poisoned"), *queries)
+
+    assert [n for n, answer in enumerate(answers) if answer.status != 200] == [3]
+    ids = [json.loads(answer.body).get("id") for answer in answers]
+    assert ids == ["0", "1", "2", None, "4", "5", "6", "7"]
+
+
+def test_an_idle_thread_keeps_nothing_of_the_request_it_refused(loaded: Get) -> None:
+    """The error that was kept held all of MLflow's frames, with the body in them."""
+    scorer = loaded("columns").scorer
+    assert isinstance(scorer.prepare(json_query({"dataframe_records": [{"l": 1, "s": "a"}]})), Answer)
+    assert vars(scorer.preparer._handed) == {"over": None, "refused": None, "max_rows": None}
+
+
+def test_params_that_a_version_changes_are_its_own(loaded: Get) -> None:
+    """Also the lists in them, which are the signature's defaults."""
+    version = loaded("adds_to_params")
+    bodies = [version.scorer.answer(text_query("a")).body for _ in range(3)]
+    assert [predictions(body) for body in bodies] == [[3]] * 3

@@ -28,9 +28,7 @@ class Arrays:
         return cls(data, lengths.pop(), key) if len(lengths) == 1 and 0 not in lengths else None
 
     def merged(self, parts: Sequence["Arrays"]) -> Any:
-        """The data of these parts, along the first dimension."""
-        if len(parts) == 1:
-            return self.data
+        """The data of these parts, along the first dimension; the caller's own, which may change it."""
         if isinstance(self.data, dict):
             # Every part has these names: they are in the key.
             return {name: np.concatenate([part.data[name] for part in parts]) for name in self.data}

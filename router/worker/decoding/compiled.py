@@ -1,6 +1,7 @@
 """A decoder compiled once per version, from its signature."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from mlflow.models.utils import _enforce_params_schema
@@ -28,8 +29,8 @@ class CompiledDecoder:
 
     @property
     def params(self) -> dict[str, Any] | None:
-        """What MLflow passes as params for a request without any; a new mapping each time, as MLflow's is."""
-        return None if self._params is None else dict(self._params)
+        """What MLflow passes as params for a request without any; new each time, lists in it too."""
+        return deepcopy(self._params)
 
     def part(self, body: bytes) -> Part | None:
         """The decoded JSON body; None for the unusual and for what MLflow would refuse. Never raises."""

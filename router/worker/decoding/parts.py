@@ -16,7 +16,7 @@ class Part(Protocol):
         """Parts of one decoder with equal keys may stand in one table: equal columns and dtypes."""
 
     def merged(self, parts: Sequence[Any]) -> Any:
-        """The data of `parts`, of which this is the first; all have its key."""
+        """The data of `parts`, of which this is the first; all have its key. New data at each call."""
 
 
 class Decoder(Protocol):

@@ -1,0 +1,171 @@
+"""Thousands of different requests at once through a real gateway: each caller gets the answer to its own."""
+
+import asyncio
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.conftest import Figure
+from tests.e2e.conftest import Registry
+from tests.e2e.gateway import GatewayProcess, gateways, wait_until
+
+MODELS = "  sentiment: {split: {production: 50, canary: 50}, fallback: none, direct_access: true}\n"
+JSON, CSV = "application/json", "text/csv"
+INVOCATIONS, INFER = "/invocations", "/v2/models/sentiment/infer"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that nobody else sends, and the texts in it."""
+
+    number: int
+
+    @property
+    def texts(self) -> list[str]:
+        return [f"caller {self.number} row {row} é" for row in range(self.number % 3 + 1)]
+
+    def sent(self) -> tuple[str, str, bytes]:
+        """Path, Content-Type and body: one of the ways in which clients ask."""
+        texts = self.texts
+        match self.number % 5:
+            case 0:
+                return INVOCATIONS, JSON, _json({"dataframe_records": [{"text": text} for text in texts]})
+            case 1:
+                return INVOCATIONS, CSV, "\n".join(["text", *texts, ""]).encode()
+            case 2:
+                tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}
+                return INFER, JSON, _json({"id": f"id {self.number}", "inputs": [tensor]})
+        split = {"columns": ["text"], "data": [[text] for text in texts]}
+        return INVOCATIONS, JSON, _json({"dataframe_split": split})
+
+    def wrong(self, status: int, version: str, body: bytes) -> str:
+        """What is wrong with the answer; empty when it is this caller's."""
+        expected = [f"{version} {text}" for text in self.texts]
+        told = json.loads(body)
+        if self.number % 5 == 2:
+            own = told.get("id") == f"id {self.number}" and told.get("model_version") == version
+            answered = told["outputs"][0]["data"] if own else None
+        else:
+            answered = told.get("predictions")
+        return "" if status == 200 and answered == expected else f"{self}: {status} {version} {body[:300]!r}"
+
+
+def _json(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+async def ask_all(url: str, asked: list[Asked], connections: int) -> Counter[str]:
+    """Ask all of them, each once, over so many connections; answers by alias, and what was wrong."""
+    seen: Counter[str] = Counter()
+    waiting = iter(asked)
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        for one in waiting:
+            path, content_type, body = one.sent()
+            headers = {"Content-Type": content_type, "X-Request-Key": f"user-{one.number}"}
+            async with session.post(path, data=body, headers=headers) as answer:
+                told = await answer.read()
+                version = answer.headers.get("X-Model-Version", "")
+                assert answer.headers["X-Model-Alias"] == answer.headers["X-Route-Alias"]
+                seen[answer.headers["X-Model-Alias"]] += 1
+                if wrong := one.wrong(answer.status, version, told):
+                    seen[wrong] += 1
+
+    connector = aiohttp.TCPConnector(limit=connections)
+    async with aiohttp.ClientSession(url, connector=connector) as session:
+        await asyncio.gather(*(client(session) for _ in range(connections)))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def gateway(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Production shares predicts from the start, the canary has to earn it under load."""
+    directory = tmp_path_factory.mktemp("sharing")
+    shutil.copy(built_registry / "mlflow.db", directory / "mlflow.db")
+    registry = Registry(directory)
+    registry.move("production", 11)
+    registry.move("canary", 12)
+    with gateways(directory, registry.uri, 5.0) as start:
+        gateway = start(MODELS)
+        gateway.wait_bound(12, "canary")
+        yield gateway
+
+
+def test_each_of_many_concurrent_callers_gets_its_own_answer(gateway: GatewayProcess) -> None:
+    check(gateway, 600, 100)
+
+
+@pytest.mark.slow
+def test_four_thousand_concurrent_requests_and_each_caller_gets_its_own_answer(
+    gateway: GatewayProcess, figure: Figure
+) -> None:
+    """Over 64 and 200 connections, in four forms and two protocols, to two versions."""
+    told = [check(gateway, 4000, connections) for connections in (64, 200)]
+    figure("; ".join(told))
+
+
+def check(gateway: GatewayProcess, number: int, connections: int) -> str:
+    started = time.monotonic()
+    seen = asyncio.run(ask_all(gateway.url, [Asked(n) for n in range(number)], connections))
+    seconds = time.monotonic() - started
+    assert seen.total() == number, seen
+    assert min(seen["production"], seen["canary"]) > number / 4
+    versions = gateway.model()["versions"]
+    assert {name: one["batching"]["on"] for name, one in versions.items()} == {"11": True, "12": True}
+    shared = gateway.metric("canary_router_batch_requests_sum") / gateway.metric(
+        "canary_router_batch_requests_count"
+    )
+    assert shared > 1.5
+    told = f"0 wrong of {number} over {connections} connections in {seconds:.1f} s"
+    return f"{told}, {shared:.1f} requests a predict so far"
+
+
+def test_a_poisoned_request_among_64_fails_alone(gateway: GatewayProcess) -> None:
+    """Whether the version shares predicts by its example, or is still asked one by one."""
+
+    async def ask(alias: str) -> list[tuple[int, Any]]:
+        path = f"/models/sentiment/aliases/{alias}/invocations"
+        async with aiohttp.ClientSession(gateway.url, connector=aiohttp.TCPConnector(limit=64)) as session:
+
+            async def one(text: str) -> tuple[int, Any]:
+                split = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
+                async with session.post(path, json=split) as answer:
+                    return answer.status, await answer.json()
+
+            return await asyncio.gather(*(one("poison" if n == 41 else f"text {n}") for n in range(64)))
+
+    for alias, version in (("production", 11), ("canary", 12)):
+        for _ in range(3):
+            answers = asyncio.run(ask(alias))
+            assert [n for n, (status, _) in enumerate(answers) if status != 200] == [41]
+            assert answers[41][0] == 500
+            assert [body["predictions"] for _, body in answers if "predictions" in body] == [
+                [f"{version} text {n}"] for n in range(64) if n != 41
+            ]
+
+
+@pytest.mark.slow
+def test_nan_is_spelled_as_the_settings_say_from_one_answer_to_the_next(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    """No request fails while the workers are renewed."""
+    registry.move("production", 13)
+    models = "  sentiment: {split: {production: 100, canary: 0}, nan: literal}\n"
+    gateway = start(models)
+    assert gateway.ask("user-1").text == '{"predictions": [NaN]}'
+    gateway.config.write_text(gateway.config.read_text().replace("nan: literal", 'nan: "null"'))
+
+    def is_null() -> bool:
+        answer = gateway.ask("user-1")
+        assert answer.status_code == 200
+        return answer.text == '{"predictions":[null]}'
+
+    wait_until(is_null, 15, gateway.story)
