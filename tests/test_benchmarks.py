@@ -15,7 +15,7 @@ import pytest
 from benchmarks.bars import BARS, judge
 from benchmarks.figures import Round, growth, percentile
 from benchmarks.open_client import Sample, Schedule
-from benchmarks.plan import Cell
+from benchmarks.plan import Cell, Load
 from benchmarks.results import CellResult, Results
 from benchmarks.servers import GATEWAY, MLFLOW
 from benchmarks.throughput import same
@@ -78,7 +78,7 @@ def left_behind(mark: str) -> list[str]:
 
 
 def a_cell(ours: list[Round], theirs: list[Round]) -> Results:
-    cell = Cell("text", 1, 64, seconds=1, rounds=len(ours))
+    cell = Cell(Load("text", 1, 64), seconds=1, rounds=len(ours))
     return Results(cells=[CellResult(cell, {GATEWAY: ours, MLFLOW: theirs})])
 
 
