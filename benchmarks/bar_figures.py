@@ -77,8 +77,8 @@ def _profile(found: CellResult, over: str) -> str:
     if not parts or not theirs:
         return ""
     ours = " + ".join(f"{role} {spent:.0f}" for role, spent in parts.items() if spent >= 1)
-    shared = "; ".join(f"version {number} {why}" for number, why in found.batching.items())
-    return f"{ours} µs a request, {theirs:.0f} there" + (f"; shared predicts of {shared}" if shared else "")
+    alone = [f"; version {number} shares no predicts: {why}" for number, why in found.alone.items()]
+    return f"{ours} µs a request, {theirs:.0f} there" + "".join(alone)
 
 
 def window_p99(results: Results) -> Figure:

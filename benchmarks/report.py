@@ -25,7 +25,7 @@ def document(about: dict[str, Any], results: Results) -> dict[str, Any]:
                     name: result.ratio("per_second", name) for name in result.rounds if name != GATEWAY
                 },
                 "processor_microseconds_per_request": result.microseconds,
-                "shared_predicts": result.batching,
+                "versions_that_shared_no_predicts": result.alone,
             }
             for result in results.cells
         ],

@@ -17,8 +17,8 @@ class CellResult:
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     microseconds: dict[str, dict[str, float]] = field(default_factory=dict)
     """Processor time per request, by server and by what the process is."""
-    batching: dict[str, str] = field(default_factory=dict)
-    """What the gateway said of each version after its rounds: whether requests share predicts, and why."""
+    alone: dict[str, str] = field(default_factory=dict)
+    """Versions whose requests shared no predicts by the end, and why."""
 
     def failed(self, *servers: str) -> int:
         """Requests without a good answer, at these servers."""

@@ -132,14 +132,11 @@ def _measure_cell(cell: Cell, servers: list[Server], loader: Loader, requests: P
         result.microseconds[name] = {
             role: 1e6 * seconds / answered for role, seconds in spent.items() if seconds > 0
         }
-    result.batching = _batching(next(server for server in servers if server.name == GATEWAY))
+    result.alone = _alone(next(server for server in servers if server.name == GATEWAY))
     return result
 
 
-def _batching(server: Server) -> dict[str, str]:
-    told = {}
-    for model in json.loads(server.get("/v1/state"))["models"].values():
-        for number, version in model["versions"].items():
-            if batching := version["batching"]:
-                told[number] = f"{'on' if batching['on'] else 'off'}: {batching['why']}"
-    return told
+def _alone(server: Server) -> dict[str, str]:
+    [model] = json.loads(server.get("/v1/state"))["models"].values()
+    told = {number: version["batching"] for number, version in model["versions"].items()}
+    return {number: batching["why"] for number, batching in told.items() if batching and not batching["on"]}
