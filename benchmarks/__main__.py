@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick]`: measure, print the tables, write the JSON."""
+"""`python -m benchmarks [--quick] [--only P1,P9]`: measure, print the tables, write the JSON."""
 
 import argparse
 import json
@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 from benchmarks import machine, report
+from benchmarks.bars import BARS
 from benchmarks.load import Loader
-from benchmarks.plan import PLANS
+from benchmarks.modes import PLANS
+from benchmarks.plan import Agenda, agenda
 from benchmarks.processes import ROOT, cores
 from benchmarks.session import Session
 from benchmarks.throughput import Unequal
@@ -33,7 +35,7 @@ def main(arguments: list[str]) -> int:
     about = machine.describe(loader, server_core)
     began = time.monotonic()
     try:
-        results = Session(PLANS[options.plan], loader, server_core, _say).measure()
+        results = Session(_agenda(options), loader, server_core, _say).measure()
     except Unequal as unequal:
         _say(f"nothing was measured: {unequal}")
         return 1
@@ -47,14 +49,30 @@ def main(arguments: list[str]) -> int:
     return 1 if results.broken else 0
 
 
+def _agenda(options: argparse.Namespace) -> Agenda:
+    plan = PLANS[options.plan]
+    wanted = options.only or plan.bars
+    return agenda(plan, [bar.need for bar in BARS if wanted is None or bar.number in wanted])
+
+
+def _numbers(text: str) -> frozenset[str]:
+    numbers, known = frozenset(text.split(",")), {bar.number for bar in BARS}
+    if unknown := numbers - known:
+        raise argparse.ArgumentTypeError(f"no bar {', '.join(sorted(unknown))}: {', '.join(sorted(known))}")
+    return numbers
+
+
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
-        "--quick", dest="plan", action="store_const", const="quick", help="two minutes, not twenty"
+        "--quick", dest="plan", action="store_const", const="quick", help="the bars P1 to P12 in short rounds"
     )
     mode.add_argument(
         "--tiny", dest="plan", action="store_const", const="tiny", help="only whether all of it works"
+    )
+    parser.add_argument(
+        "--only", type=_numbers, help="bars, as in P1,P10,P15; what they need is measured and nothing else"
     )
     parser.add_argument(
         "--client", choices=("wrk", "python"), help="who sends the load; wrk where it is installed"

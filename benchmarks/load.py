@@ -98,13 +98,10 @@ class AliasMover:
             raise Ended("the registry's client ended")
 
 
-def build_registry(directory: Path, versions: int, workloads: list[str]) -> None:
-    """Make the registry in a process that ends. Raises Ended with what MLflow said."""
-    output(
-        [sys.executable, "-m", "benchmarks.registry", "build", str(directory), str(versions), *workloads],
-        None,
-        300.0,
-    )
+def build_registry(directory: Path, models: dict[str, tuple[str, int]]) -> None:
+    """Make the registry in a process that ends: kind and number of versions by name. Raises Ended."""
+    entries = [f"{name}:{kind}:{versions}" for name, (kind, versions) in models.items()]
+    output([sys.executable, "-m", "benchmarks.registry", "build", str(directory), *entries], None, 300.0)
 
 
 @contextmanager

@@ -1,17 +1,22 @@
 """What is measured, how often and for how long."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from benchmarks.peers import FASTAPI
+from benchmarks.registry_layout import MODELS, NEXT
+from benchmarks.servers import GATEWAY, MLFLOW
+from benchmarks.workloads import WORKLOADS
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One load. Each round runs every server for `seconds`, one after the other."""
+class Load(NamedTuple):
+    """What is asked of a server at once."""
 
     workload: str
     rows: int
     connections: int
-    seconds: int
-    rounds: int
 
     def __str__(self) -> str:
         rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
@@ -20,70 +25,109 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """One load. Each round runs every server for `seconds`, one after the other."""
+
+    load: Load
+    seconds: int
+    rounds: int
+    servers: tuple[str, ...] = (MLFLOW, GATEWAY)
+
+
+LAUNCHES, SWAPS, SCALE = "start and memory", "alias moves", "more models and keys"
+"""Parts of a run besides its loads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What has to be measured for a bar."""
+
+    load: Load | None = None
+    part: str = ""
+    peer: str = ""
+    """Who takes part besides MLflow and the gateway."""
+    tail: bool = False
+    """One more cell, with rounds long enough for a p99."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One mode."""
 
     name: str
-    cells: tuple[Cell, ...]
+    seconds: int
+    """Of one round."""
+    rounds: int
+    tail_seconds: int
+    """Of a round for a p99: collections of all garbage come seconds apart. 0: none of their own."""
+    tail_rounds: int
     launches: int
     """How often every server is started alone, for its start time and its memory."""
     swaps: int
+    swap_limit_seconds: float
     swap_rate: int
     """Requests per second, sent on schedule whatever the answers do, while the alias moves."""
+    keys: int
+    """Callers with different keys, for the count of series."""
     limit_seconds: float
     """What is not begun by then is skipped, saying so."""
+    bars: frozenset[str] | None
+    """Which are measured where none are named; None: all."""
+    fastapi: bool
+    """Whether an app written by hand takes part, for the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What one run does: a plan for some bars."""
+
+    plan: Plan
+    cells: tuple[Cell, ...]
+    parts: frozenset[str]
+    peers: frozenset[str]
+    """Who is weighed alone besides MLflow and the gateway."""
 
     @property
-    def workloads(self) -> list[str]:
-        """In order, each once."""
-        return list(dict.fromkeys(cell.workload for cell in self.cells))
+    def by_model(self) -> Mapping[str, list[Cell]]:
+        """Loads that the same servers can take, in order."""
+        ordered = sorted(self.cells, key=lambda cell: list(MODELS).index(_model(cell)))
+        return {model: list(cells) for model, cells in groupby(ordered, _model)}
+
+    @property
+    def registered(self) -> dict[str, tuple[str, int]]:
+        """What the registry must hold: kind and number of versions, by name."""
+        kinds = {*self.by_model, *({"text"} if self.parts else ())}
+        moves = self.plan.swaps if SWAPS in self.parts else 0
+        found = {
+            kind: (kind, NEXT - 1 + (moves if kind == "text" else 0)) for kind in MODELS if kind in kinds
+        }
+        more = MODELS["text"] if SCALE in self.parts else ()
+        return {**found, **dict.fromkeys(more, ("text", NEXT - 1))}
 
 
-_OF_BARS = (
-    *(("text", 1, 1), ("text", 1, 16), ("text", 1, 64), ("text", 32, 16), ("text", 1000, 4)),
-    *(("linear", 1, 64), ("forest", 1, 16)),
-)
-"""Workload, rows, connections: what the bars speak of."""
-
-_ALL = (
-    *(
-        (name, rows, many)
-        for name in ("text", "linear", "forest")
-        for rows in (1, 32)
-        for many in (1, 16, 64)
-    ),
-    ("text", 1000, 4),
-)
-
-TAIL = Cell("text", 1, 16, seconds=30, rounds=2)
-"""Collections of all garbage come seconds apart; a p99 over a shorter time may not see them."""
-
-PLANS = {
-    plan.name: plan
-    for plan in (
-        Plan(
-            name="full",
-            cells=(*(Cell(*load, seconds=5, rounds=5) for load in _ALL), TAIL),
-            launches=5,
-            swaps=20,
-            swap_rate=500,
-            limit_seconds=3600,
-        ),
-        Plan(
-            name="quick",
-            cells=tuple(Cell(*load, seconds=2, rounds=2) for load in _OF_BARS),
-            launches=1,
-            swaps=5,
-            swap_rate=500,
-            limit_seconds=600,
-        ),
-        Plan(  # what the test of this package runs
-            name="tiny",
-            cells=(Cell("text", 1, 4, seconds=1, rounds=1),),
-            launches=1,
-            swaps=1,
-            swap_rate=50,
-            limit_seconds=1200,
-        ),
+def agenda(plan: Plan, needs: Collection[Need]) -> Agenda:
+    """What `plan` does for those needs; a load that several share is run once."""
+    takers: dict[Load, set[str]] = {}
+    tails = []
+    for need in needs:
+        if need.load is not None:
+            peers = takers.setdefault(need.load, set())
+            peers |= {need.peer} - {""}
+            if need.tail and plan.tail_seconds:
+                tails.append(Cell(need.load, plan.tail_seconds, plan.tail_rounds))
+            if plan.fastapi and need.load.workload == "text" and need.load.connections in (16, 64):
+                peers |= {FASTAPI} if need.load.rows == 1 else set()
+    cells = [
+        Cell(load, plan.seconds, plan.rounds, (MLFLOW, GATEWAY, *sorted(peers)))
+        for load, peers in takers.items()
+    ]
+    return Agenda(
+        plan,
+        (*cells, *tails),
+        frozenset(need.part for need in needs if need.part),
+        frozenset(need.peer for need in needs if need.peer and need.part == LAUNCHES),
     )
-}
+
+
+def _model(cell: Cell) -> str:
+    return WORKLOADS[cell.load.workload].model

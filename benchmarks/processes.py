@@ -79,9 +79,10 @@ class Tree:
     """A server and every process it starts, until `stop`."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, settings: Mapping[str, str], core: int | None
+        self, command: Sequence[str], log: Path, settings: Mapping[str, str], core: int | None, role: str
     ) -> None:
-        self.log = log
+        """`role`: what the first process is, in figures by process."""
+        self.log, self._first_role = log, role
         output: IO[bytes]
         with log.open("wb") as output:
             # A session of its own: a Ctrl-C reaches the benchmark, which ends what it started.
@@ -149,7 +150,7 @@ class Tree:
         name = process.name()
         if name.startswith("router-"):
             return name.removeprefix("router-")
-        return _NAMES.get(name, "gateway" if process == self._root else name)
+        return _NAMES.get(name, self._first_role if process == self._root else name)
 
 
 def _level(process: psutil.Process) -> Level | None:

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.bars import BARS, Outcome, judge
 from benchmarks.figures import percentile
 from benchmarks.results import CellResult, Results
-from benchmarks.servers import GATEWAY, MLFLOW
+from benchmarks.servers import GATEWAY
 
 
 def document(about: dict[str, Any], results: Results) -> dict[str, Any]:
@@ -18,15 +18,20 @@ def document(about: dict[str, Any], results: Results) -> dict[str, Any]:
         "bars": [_bar(outcome) for outcome in outcomes(results)],
         "cells": [
             {
-                **asdict(result.cell),
+                **result.cell.load._asdict(),
+                "seconds": result.cell.seconds,
                 "rounds": {name: [asdict(one) for one in rounds] for name, rounds in result.rounds.items()},
-                "ratio": result.ratio("per_second"),
+                "gateway_over": {
+                    name: result.ratio("per_second", name) for name in result.rounds if name != GATEWAY
+                },
                 "processor_microseconds_per_request": result.microseconds,
+                "versions_that_shared_no_predicts": result.alone,
             }
             for result in results.cells
         ],
         "launches": {name: [asdict(one) for one in all_] for name, all_ in results.launches.items()},
         "swaps": _swaps(results),
+        "scale": None if results.scale is None else asdict(results.scale),
         "answers_compared": results.compared,
         "skipped": results.skipped,
         "broken": results.broken,
@@ -41,12 +46,15 @@ def outcomes(results: Results) -> list[Outcome]:
 def lines(about: dict[str, Any], results: Results) -> Iterator[str]:
     """What is printed at the end."""
     yield from _head(about)
+    if results.cells:
+        yield ""
+        yield "Medians of the rounds. Gateway over: the ratio of answers per second in neighbouring rounds."
+        head = f"{'load and server':<36}{'per second':>11}{'p50 ms':>9}{'p99 ms':>9}{'gateway over':>13}"
+        yield f"{head}  µs a request"
+    for result in results.cells:
+        yield from _cell(result)
     yield ""
-    yield "Medians of the rounds; the ratio is that of neighbouring rounds; µs is processor time per request."
-    yield f"{'load':<34}{'mlflow':>9}{'p50':>9}{'p99':>9}{'gateway':>10}{'p50':>9}{'p99':>9}{'ratio':>8}  µs"
-    yield from map(_cell, results.cells)
-    yield ""
-    yield f"{'bar':<5}{'what':<56}{'bar':>9}{'measured':>13}  verdict"
+    yield f"{'bar':<5}{'what':<46}{'owed':>9}{'measured':>12}  verdict"
     yield from map(_outcome, outcomes(results))
     for reason in results.skipped:
         yield f"skipped: {reason}"
@@ -70,17 +78,17 @@ def _head(about: dict[str, Any]) -> Iterator[str]:
     yield f"load average {before:.1f} before, {after:.1f} at the end, where this run is in it"
 
 
-def _cell(result: CellResult) -> str:
-    line = f"{result.cell!s:<34}"
-    for name in (MLFLOW, GATEWAY):
+def _cell(result: CellResult) -> Iterator[str]:
+    cell = result.cell
+    yield f"{cell.load}, {cell.rounds} × {cell.seconds} s"
+    for name in result.rounds:
         speed, p50, p99 = (result.median(name, figure) for figure in ("per_second", "p50_ms", "p99_ms"))
-        line += f"{speed:>{9 if name == MLFLOW else 10}.0f}{p50:>9.2f}{p99:>9.2f}"
-    line += f"{result.ratio('per_second'):>7.2f}×  "
-    line += f"{sum(result.microseconds[MLFLOW].values()):.0f} against "
-    line += " + ".join(
-        f"{role} {spent:.0f}" for role, spent in result.microseconds[GATEWAY].items() if spent >= 1
-    )
-    return line + (f"  {result.failed()} FAILED" if result.failed() else "")
+        over = "" if name == GATEWAY else f"{result.ratio('per_second', name):.2f}×"
+        spent = " + ".join(
+            f"{role} {used:.0f}" for role, used in result.microseconds[name].items() if used >= 1
+        )
+        failed = f"  {result.failed(name)} FAILED" if result.failed(name) else ""
+        yield f"  {name:<34}{speed:>11.0f}{p50:>9.2f}{p99:>9.2f}{over:>13}  {spent}{failed}"
 
 
 def _outcome(outcome: Outcome) -> str:
@@ -88,7 +96,7 @@ def _outcome(outcome: Outcome) -> str:
     limit = f"{'≥' if bar.at_least else '≤'} {bar.limit:g}{bar.unit}"
     value = "" if outcome.value is None else f"{outcome.value:.2f}{bar.unit}"
     note = f" ({outcome.note})" if outcome.note else ""
-    return f"{bar.number:<5}{bar.what:<56}{limit:>9}{value:>13}  {outcome.verdict}{note}"
+    return f"{bar.number:<5}{bar.what:<46}{limit:>9}{value:>12}  {outcome.verdict}{note}"
 
 
 def _bar(outcome: Outcome) -> dict[str, Any]:
@@ -119,6 +127,6 @@ def _swaps(results: Results) -> dict[str, Any] | None:
         "failed": swaps.failed,
         "never_sent": swaps.never_sent,
         "milliseconds": told,
-        "window_seconds_median": median(swaps.window_seconds),
+        "window_seconds_median": median(swaps.window_seconds) if swaps.window_seconds else None,
         "levels": [asdict(level) for level in swaps.levels],
     }

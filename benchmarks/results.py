@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from benchmarks.figures import Round
-from benchmarks.plan import Cell
+from benchmarks.plan import Cell, Load
 from benchmarks.processes import Level
 from benchmarks.servers import GATEWAY, MLFLOW
 
@@ -17,10 +17,12 @@ class CellResult:
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     microseconds: dict[str, dict[str, float]] = field(default_factory=dict)
     """Processor time per request, by server and by what the process is."""
+    alone: dict[str, str] = field(default_factory=dict)
+    """Versions whose requests shared no predicts by the end, and why."""
 
-    def failed(self) -> int:
-        """Requests without a good answer, at any server."""
-        return sum(one.failed for rounds in self.rounds.values() for one in rounds)
+    def failed(self, *servers: str) -> int:
+        """Requests without a good answer, at these servers."""
+        return sum(one.failed for server in servers for one in self.rounds[server])
 
     def median(self, server: str, figure: str) -> float:
         """Median over the rounds of one of `Round`'s figures."""
@@ -59,6 +61,24 @@ class Swaps:
     """After each move, at rest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A gateway with more of everything."""
+
+    models: int
+    more_versions: int
+    """How many versions more than one model's two they have."""
+    one_mib: float
+    many_mib: float
+    """PSS of all processes."""
+    slower: list[float]
+    """Time per request with all models over that with one; neighbouring rounds."""
+    keys: int
+    series_before: int
+    series_after: int
+    """After requests with that many different keys."""
+
+
 @dataclass(slots=True)
 class Results:
     """Everything of one run."""
@@ -66,15 +86,22 @@ class Results:
     cells: list[CellResult] = field(default_factory=list)
     launches: dict[str, list[Launch]] = field(default_factory=dict)
     swaps: Swaps | None = None
+    scale: Scale | None = None
     compared: dict[str, int] = field(default_factory=dict)
     """Answers found equal, by workload."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Servers that could not be started, and why."""
     skipped: list[str] = field(default_factory=list)
     """What this machine or the time limit did not allow, and why."""
     broken: list[str] = field(default_factory=list)
     """What ended with an error: a defect, ours or theirs."""
 
-    def cell(self, workload: str, rows: int, connections: int) -> CellResult | None:
+    def cell(self, load: Load) -> CellResult | None:
+        """The measurement of this load with the shortest rounds: all servers take part in it."""
+        found = [result for result in self.cells if result.cell.load == load]
+        return min(found, key=lambda result: result.cell.seconds, default=None)
+
+    def tail(self, load: Load) -> CellResult | None:
         """The measurement of this load with the longest rounds."""
-        wanted = (workload, rows, connections)
-        found = [r for r in self.cells if (r.cell.workload, r.cell.rows, r.cell.connections) == wanted]
+        found = [result for result in self.cells if result.cell.load == load]
         return max(found, key=lambda result: result.cell.seconds, default=None)

@@ -1,23 +1,21 @@
-"""The servers that are measured: how each starts, and when it is ready.
-
-A new one is a function that yields a `Server`, and a line in `SERVERS`.
-"""
+"""The two servers that take every load: how each starts, and when it is ready. Others are `peers`."""
 
 import http.client
 import json
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from benchmarks.processes import Ended, Tree, environment
+from benchmarks.processes import Ended, Level, Tree, environment
 from benchmarks.registry_layout import CANARY, PRODUCTION, registry_uri
 
 HOST = "127.0.0.1"
-READY_SECONDS = 120.0
+READY_SECONDS = 180.0
 DEFAULT_POLL_SECONDS = 5.0
 _LOOK_SECONDS = 0.01
 
@@ -27,8 +25,7 @@ _CONFIG = """\
 server: {{listen: "{host}:{port}", admin: "{host}:{admin}"}}
 registry: {{uri: "{uri}", cache_dir: "{cache}", poll_seconds: {poll_seconds:g}}}
 log: {{format: json}}
-models:
-  {workload}: {{}}
+models: {{{models}}}
 """
 
 
@@ -46,45 +43,65 @@ class Place:
     """The processor they share, None for any."""
 
 
+class Running(Protocol):
+    """The processes of a server, as `Tree` has them."""
+
+    def alive(self) -> None: ...
+    def tail(self) -> str: ...
+    def level(self) -> Level: ...
+    def processor_seconds(self) -> dict[str, float]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server that is ready."""
 
     name: str
     port: int
-    tree: Tree
+    tree: Running
+    log: Path
+    """What it writes."""
     ready_seconds: float
     """From its start to the first prediction it could give."""
     complete_seconds: float
     """The same to all versions in service: both aliases, where it serves both."""
 
-    def ask(self, body: bytes, key: str = "") -> tuple[int, bytes, str]:
-        """Status, body and `X-Model-Version` of one prediction."""
-        headers = {"Content-Type": "application/json", "X-Request-Key": key}
-        return _fetch("POST", self.port, "/invocations", body, headers)
+    def ask(
+        self, body: bytes, key: str = "", *, content_type: str = "application/json", model: str = ""
+    ) -> tuple[int, bytes, str]:
+        """Status, body and `X-Model-Version` of one prediction; of the first model, or of `model`."""
+        path = f"/models/{model}/invocations" if model else "/invocations"
+        headers = {"Content-Type": content_type, "X-Request-Key": key}
+        return _fetch("POST", self.port, path, body, headers)
+
+    def get(self, path: str) -> bytes:
+        """The answer's body."""
+        return _fetch("GET", self.port, path)[1]
 
 
 @contextmanager
-def mlflow_serve(workload: str, place: Place) -> Iterator[Server]:
-    """`mlflow models serve` with production's version, as MLflow's documentation starts it."""
-    port = _free_port()
+def mlflow_serve(model: str, place: Place, *, version: int = PRODUCTION) -> Iterator[Server]:
+    """`mlflow models serve` with one version, as MLflow's documentation starts it."""
+    port = free_port()
     command = [
         *("mlflow", "models", "serve", "--env-manager", "local"),
-        *("-m", f"models:/{workload}/{PRODUCTION}", "-h", HOST, "-p", str(port)),
+        *("-m", f"models:/{model}/{version}", "-h", HOST, "-p", str(port)),
     ]
     settings = {"MLFLOW_TRACKING_URI": registry_uri(place.directory)}
     began = time.monotonic()
-    with _tree(command, place.directory / "mlflow.log", settings, place.core) as tree:
-        seconds = _wait(tree, lambda: _status(port, "/ping") == 200, began)
-        yield Server(MLFLOW, port, tree, seconds, seconds)
+    with tree(command, place.directory / f"mlflow-{port}.log", settings, place.core, "server") as started:
+        seconds = wait(started, lambda: status(port, "/ping") == 200, began)
+        yield Server(MLFLOW, port, started, started.log, seconds, seconds)
 
 
 @contextmanager
-def gateway(workload: str, place: Place, *, poll_seconds: float = DEFAULT_POLL_SECONDS) -> Iterator[Server]:
-    """`canary-router serve` with both aliases, an empty cache, and everything else at its default."""
-    port, admin = _free_port(), _free_port()
-    cache = place.directory / f"cache-{port}"
+def gateway(
+    model: str, place: Place, *, poll_seconds: float = DEFAULT_POLL_SECONDS, more: Sequence[str] = ()
+) -> Iterator[Server]:
+    """`canary-router serve` with both aliases of all models, an empty cache, and the rest at its default."""
+    port, admin = free_port(), free_port()
     config = place.directory / f"router-{port}.yaml"
+    models = [model, *more]
     config.write_text(
         _CONFIG.format(
             host=HOST,
@@ -92,55 +109,61 @@ def gateway(workload: str, place: Place, *, poll_seconds: float = DEFAULT_POLL_S
             admin=admin,
             uri=registry_uri(place.directory),
             poll_seconds=poll_seconds,
-            cache=cache,
-            workload=workload,
+            cache=place.directory / f"cache-{port}",
+            models=", ".join(f"{name}: {{}}" for name in models),
         )
     )
     began = time.monotonic()
     command = ["canary-router", "serve", "-c", str(config)]
-    with _tree(command, place.directory / "gateway.log", {}, place.core) as tree:
-        ready = _wait(tree, lambda: _status(port, "/readyz") == 200, began)
-        complete = _wait(tree, lambda: _bound(port, workload) == {PRODUCTION, CANARY}, began)
-        yield Server(GATEWAY, port, tree, ready, complete)
+    both = {PRODUCTION, CANARY}
+    with tree(command, place.directory / f"gateway-{port}.log", {}, place.core, "gateway") as started:
+        ready = wait(started, lambda: status(port, "/readyz") == 200, began)
+        complete = wait(started, lambda: all(bound == both for bound in _bound(port)), began)
+        yield Server(GATEWAY, port, started, started.log, ready, complete)
 
 
 SERVERS: dict[str, Callable[[str, Place], AbstractContextManager[Server]]] = {
     MLFLOW: mlflow_serve,
     GATEWAY: gateway,
 }
-"""In the order in which they take turns. What they yield is compared with `MLFLOW`."""
+"""In the order in which they take turns."""
 
 
 @contextmanager
-def _tree(command: list[str], log: Path, settings: dict[str, str], core: int | None) -> Iterator[Tree]:
+def tree(
+    command: list[str], log: Path, settings: dict[str, str], core: int | None, role: str
+) -> Iterator[Tree]:
+    """The processes of `command`, until the block ends; `role` is what the first one is."""
     if shutil.which(command[0], path=environment()["PATH"]) is None:
         raise Missing(f"the command {command[0]} is not installed")
-    tree = Tree(command, log, settings, core)
+    started = Tree(command, log, settings, core, role)
     try:
-        yield tree
+        yield started
     finally:
-        tree.stop()
+        started.stop()
 
 
-def _wait(tree: Tree, true: Callable[[], bool], began: float) -> float:
+def wait(started: Tree, true: Callable[[], bool], began: float) -> float:
+    """Seconds from `began` until `true`. Raises Ended when the server ends or takes too long."""
     while not true():
-        tree.alive()
+        started.alive()
         if time.monotonic() - began > READY_SECONDS:
-            raise Ended(f"it was not ready after {READY_SECONDS:g} s: {tree.tail()}")
+            raise Ended(f"it was not ready after {READY_SECONDS:g} s: {started.tail()}")
         time.sleep(_LOOK_SECONDS)
     return time.monotonic() - began
 
 
-def _status(port: int, path: str) -> int:
+def status(port: int, path: str) -> int:
+    """Of a GET; 0 while nobody listens."""
     try:
         return _fetch("GET", port, path)[0]
     except OSError:
         return 0
 
 
-def _bound(port: int, workload: str) -> set[int]:
-    _, body, _ = _fetch("GET", port, "/v1/state")
-    return {alias["bound"] for alias in json.loads(body)["models"][workload]["aliases"].values()}
+def _bound(port: int) -> list[set[int]]:
+    models = json.loads(_fetch("GET", port, "/v1/state")[1])["models"]
+    return [{alias["bound"] for alias in one["aliases"].values()} for one in models.values()]
 
 
 def _fetch(
@@ -155,7 +178,8 @@ def _fetch(
         connection.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as one:
         one.bind((HOST, 0))
         return int(one.getsockname()[1])

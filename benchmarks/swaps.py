@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.load import AliasMover, Loader, Sample
 from benchmarks.open_client import NEVER_SENT
+from benchmarks.plan import Plan
 from benchmarks.processes import Ended
 from benchmarks.registry_layout import NEXT, PRODUCTION
 from benchmarks.results import Results, Swaps
@@ -26,26 +27,34 @@ Window = tuple[float, float]
 """Begin and end on the monotonic clock."""
 
 
-def measure(moves: int, rate: int, place: Place, loader: Loader, results: Results) -> None:
-    """Move production to `moves` new versions, one by one, under `rate` requests per second. Raises Ended."""
+def measure(plan: Plan, place: Place, loader: Loader, results: Results) -> None:
+    """Move production to new versions, one by one, under requests on schedule. Raises Ended."""
     requests = place.directory / "swaps.requests"
     write_requests(requests, WORKLOAD, 1)
-    swaps = Swaps(rate)
+    swaps = Swaps(plan.swap_rate)
     steady: list[Window] = []
     moving: list[Window] = []
-    limit = moves * (STEADY_SECONDS + _SWAP_SECONDS)
+    limit = plan.swap_limit_seconds + 3 * (STEADY_SECONDS + _SWAP_SECONDS)
     with (
         gateway(WORKLOAD, place, poll_seconds=POLL_SECONDS) as server,
         AliasMover(place.directory, loader.core).ready() as mover,
-        loader.open_loop(server.port, requests, rate, limit) as load,
+        loader.open_loop(server.port, requests, plan.swap_rate, limit) as load,
     ):
         time.sleep(STEADY_SECONDS)
+        ends_at = time.monotonic() + plan.swap_limit_seconds
         old = PRODUCTION
-        for new in range(NEXT, NEXT + moves):
+        for new in range(NEXT, NEXT + plan.swaps):
             began = time.monotonic()
+            if began > ends_at:
+                results.skipped.append(f"alias moves from the {new - PRODUCTION - 1}th on: no time left")
+                break
             time.sleep(STEADY_SECONDS)
             steady.append((began, time.monotonic()))
-            moving.append(_move(mover, server, old, new))
+            try:
+                moving.append(_move(mover, server, old, new))
+            except Ended as ended:
+                results.broken.append(f"the move to version {new}: {ended}")
+                break
             old = new
             time.sleep(_REST_SECONDS)
             swaps.levels.append(server.tree.level())
@@ -59,11 +68,11 @@ def measure(moves: int, rate: int, place: Place, loader: Loader, results: Result
 
 
 def _move(mover: AliasMover, server: Server, old: int, new: int) -> Window:
-    known = server.tree.log.stat().st_size
+    known = server.log.stat().st_size
     mover.move(WORKLOAD, "production", new)
     ends_at = time.monotonic() + _SWAP_SECONDS
     # The log is read, not the gateway asked: questions would be part of what is measured.
-    while (window := _window(server.tree.log, known, old, new)) is None:
+    while (window := _window(server.log, known, old, new)) is None:
         server.tree.alive()
         if time.monotonic() > ends_at:
             raise Ended(f"production did not move within {_SWAP_SECONDS:g} s: {server.tree.tail()}")

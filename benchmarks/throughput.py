@@ -9,17 +9,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.load import Loader
+from benchmarks.peers import ECHO, FASTAPI, PEERS
 from benchmarks.plan import Cell
 from benchmarks.processes import Ended
 from benchmarks.results import CellResult, Results
 from benchmarks.servers import GATEWAY, MLFLOW, SERVERS, Missing, Place, Server
-from benchmarks.workloads import bodies, write_requests
+from benchmarks.workloads import WORKLOADS, bodies, write_requests
 
 COMPARED = {1: 100, 32: 8, 1000: 1}
 """Answers compared before anything is measured, by rows."""
 FLOAT_TOLERANCE = 1e-9
 """What batching may change in a float (`batching_rtol`)."""
 _WARM_SECONDS = 1
+_UNLIKE = {"csv": {ECHO, FASTAPI}}
+"""Who understands no such body; the echo's answer is no prediction, whatever it is asked."""
 
 
 class Unequal(RuntimeError):
@@ -27,41 +30,60 @@ class Unequal(RuntimeError):
 
 
 def measure(
-    workload: str,
+    model: str,
     cells: list[Cell],
     place: Place,
     loader: Loader,
     results: Results,
-    on_time: Callable[[Cell], bool],
+    on_time: Callable[[object], bool],
 ) -> Iterator[str]:
-    """Add this workload's cells to `results`; yields a line of news now and then. Raises Unequal, Ended."""
+    """Add cells that ask one model to `results`; yields news now and then. Raises Unequal, Ended."""
     with ExitStack() as stack:
-        servers = []
-        for name, start in SERVERS.items():
-            try:
-                servers.append(stack.enter_context(start(workload, place)))
-            except Missing as missing:
-                results.skipped.append(f"{name} on {workload}: {missing}")
-        if not {GATEWAY, MLFLOW} <= {server.name for server in servers}:
+        servers = _started(model, {name for cell in cells for name in cell.servers}, place, stack, results)
+        if not {GATEWAY, MLFLOW} <= servers.keys():
             return
-        results.compared[workload] = compare(servers, workload, sorted({cell.rows for cell in cells}))
+        for workload in dict.fromkeys(cell.load.workload for cell in cells):
+            rows = sorted({cell.load.rows for cell in cells if cell.load.workload == workload})
+            results.compared[workload] = compare(list(servers.values()), workload, rows)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place.directory)))
         for cell in cells:
-            if on_time(cell):
-                requests = directory / f"{cell.rows}.requests"
-                write_requests(requests, workload, cell.rows)
-                yield str(cell)
-                results.cells.append(_measure_cell(cell, servers, loader, requests))
+            if on_time(cell.load):
+                requests = directory / f"{cell.load.workload}-{cell.load.rows}.requests"
+                write_requests(requests, cell.load.workload, cell.load.rows)
+                yield f"{cell.load}, {cell.rounds} rounds of {cell.seconds} s"
+                taking_part = [servers[name] for name in cell.servers if name in servers]
+                results.cells.append(_measure_cell(cell, taking_part, loader, requests))
+
+
+def _started(
+    model: str, names: set[str], place: Place, stack: ExitStack, results: Results
+) -> dict[str, Server]:
+    """Those that can be; a peer that can not be started keeps nobody else from it."""
+    servers = {}
+    for name, start in (SERVERS | PEERS).items():
+        if name in names:
+            try:
+                servers[name] = stack.enter_context(start(model, place))
+            except Missing as missing:
+                results.missing[name] = str(missing)
+            except Ended as ended:
+                if name in SERVERS:
+                    raise
+                results.missing[name] = f"it did not start: {ended}"
+    return servers
 
 
 def compare(servers: list[Server], workload: str, rows: list[int]) -> int:
     """Ask all servers the same and return how many answers were equal; the gateway with both its versions."""
     equal, versions = 0, set()
+    content_type = WORKLOADS[workload].content_type
     for count in rows:
         for key, body in enumerate(bodies(workload, count)[: COMPARED[count]]):
             answers = {}
             for server in servers:
-                status, told, version = server.ask(body, f"user-{key}")
+                if server.name in _UNLIKE.get(workload, {ECHO}):
+                    continue
+                status, told, version = server.ask(body, f"user-{key}", content_type=content_type)
                 if status != 200:
                     raise Unequal(f"{server.name} answered {status} on {workload}: {told[:500]!r}")
                 answers[server.name] = json.loads(told)
@@ -91,16 +113,17 @@ def same(one: object, other: object) -> bool:
 
 def _measure_cell(cell: Cell, servers: list[Server], loader: Loader, requests: Path) -> CellResult:
     result = CellResult(cell, {server.name: [] for server in servers})
+    connections = cell.load.connections
     used = {server.name: defaultdict[str, float](float) for server in servers}
     for server in servers:
-        loader.closed_loop(server.port, requests, cell.connections, _WARM_SECONDS)
+        loader.closed_loop(server.port, requests, connections, _WARM_SECONDS)
     for _ in range(cell.rounds):
         for server in servers:
             before = server.tree.processor_seconds()
-            one = loader.closed_loop(server.port, requests, cell.connections, cell.seconds)
+            one = loader.closed_loop(server.port, requests, connections, cell.seconds)
             server.tree.alive()
             if not one.requests:
-                raise Ended(f"{server.name} answered nothing under {cell}: {server.tree.tail()}")
+                raise Ended(f"{server.name} answered nothing under {cell.load}: {server.tree.tail()}")
             result.rounds[server.name].append(one)
             for role, seconds in server.tree.processor_seconds().items():
                 used[server.name][role] += seconds - before.get(role, 0.0)
@@ -109,4 +132,11 @@ def _measure_cell(cell: Cell, servers: list[Server], loader: Loader, requests: P
         result.microseconds[name] = {
             role: 1e6 * seconds / answered for role, seconds in spent.items() if seconds > 0
         }
+    result.alone = _alone(next(server for server in servers if server.name == GATEWAY))
     return result
+
+
+def _alone(server: Server) -> dict[str, str]:
+    [model] = json.loads(server.get("/v1/state"))["models"].values()
+    told = {number: version["batching"] for number, version in model["versions"].items()}
+    return {number: batching["why"] for number, batching in told.items() if batching and not batching["on"]}

@@ -2,7 +2,9 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from benchmarks.registry_layout import COLUMNS
@@ -15,7 +17,7 @@ _WORDS = (
     *("kind", "thank", "you", "never", "again", "broken", "fast", "good"),
 )
 _HEAD = (
-    "POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    "POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n"
     "X-Request-Key: user-{key}\r\nContent-Length: {length}\r\n\r\n"
 )
 
@@ -28,30 +30,69 @@ def _numbers(dice: random.Random) -> list[object]:
     return [round(dice.gauss(0.0, 1.0), 6) for _ in range(COLUMNS)]
 
 
-_TABLES: dict[str, tuple[list[str], Callable[[random.Random], list[object]]]] = {
-    "text": (["text"], _text),
-    "linear": ([f"x{n}" for n in range(COLUMNS)], _numbers),
-    "forest": ([f"x{n}" for n in range(COLUMNS)], _numbers),
+def _split(columns: list[str], rows: list[list[object]]) -> bytes:
+    return json.dumps({"dataframe_split": {"columns": columns, "data": rows}}).encode()
+
+
+def _csv(columns: list[str], rows: list[list[object]]) -> bytes:
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in rows)]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What callers send to one registered model."""
+
+    model: str
+    """Its name in the registry."""
+    columns: list[str]
+    row: Callable[[random.Random], list[object]]
+    content_type: str = "application/json"
+    body: Callable[[list[str], list[list[object]]], bytes] = _split
+
+
+_TWENTY = [f"x{n}" for n in range(COLUMNS)]
+
+WORKLOADS = {
+    "text": Workload("text", ["text"], _text),
+    # No compiled decoder reads CSV: the same version, by the path of MLflow's own code.
+    "csv": Workload("text", ["text"], _text, "text/csv", _csv),
+    "linear": Workload("linear", _TWENTY, _numbers),
+    "forest": Workload("forest", _TWENTY, _numbers),
+    "sentiment": Workload("sentiment", ["text"], _text),
+    "sleep": Workload("sleep", ["text"], _text),
 }
 
 
 def bodies(workload: str, rows: int) -> list[bytes]:
-    """Different bodies in `dataframe_split`, the same in every run."""
-    columns, row = _TABLES[workload]
-    dice = random.Random(f"{workload} {rows}")  # noqa: S311 - rows of a benchmark, not a secret
-    return [
-        json.dumps(
-            {"dataframe_split": {"columns": columns, "data": [row(dice) for _ in range(rows)]}}
-        ).encode()
-        for _ in range(DIFFERENT_REQUESTS[rows])
-    ]
+    """Different bodies, the same in every run."""
+    return list(islice(_bodies(workload, rows), DIFFERENT_REQUESTS[rows]))
+
+
+def _bodies(workload: str, rows: int) -> Iterable[bytes]:
+    what = WORKLOADS[workload]
+    dice = random.Random(f"{what.model} {rows}")  # noqa: S311 - rows of a benchmark, not a secret
+    while True:
+        yield what.body(what.columns, [what.row(dice) for _ in range(rows)])
 
 
 def write_requests(path: Path, workload: str, rows: int) -> None:
     """Whole HTTP requests, each after a line with its length; the n-th has the key `user-n`."""
+    _write(path, workload, enumerate(bodies(workload, rows)))
+
+
+def write_keys(path: Path, workload: str, first: int, count: int) -> None:
+    """Like `write_requests`: `count` requests of one row, each with its own key, from `user-first` on."""
+    several = bodies(workload, 1)
+    _write(path, workload, ((key, several[key % len(several)]) for key in range(first, first + count)))
+
+
+def _write(path: Path, workload: str, keyed: Iterable[tuple[int, bytes]]) -> None:
+    content_type = WORKLOADS[workload].content_type
     with path.open("wb") as out:
-        for key, body in enumerate(bodies(workload, rows)):
-            request = _HEAD.format(key=key, length=len(body)).encode() + body
+        for key, body in keyed:
+            head = _HEAD.format(content_type=content_type, key=key, length=len(body))
+            request = head.encode() + body
             out.write(b"%d\n" % len(request) + request)
 
 

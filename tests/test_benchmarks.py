@@ -12,16 +12,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.bars import BARS, judge
+from benchmarks.bars import BARS, Bar, judge
 from benchmarks.figures import Round, growth, percentile
+from benchmarks.modes import PLANS
 from benchmarks.open_client import Sample, Schedule
-from benchmarks.plan import Cell
+from benchmarks.peers import ECHO, FASTAPI, NGINX
+from benchmarks.plan import LAUNCHES, SCALE, SWAPS, Agenda, Cell, Load, agenda
 from benchmarks.results import CellResult, Results
 from benchmarks.servers import GATEWAY, MLFLOW
 from benchmarks.throughput import same
+from benchmarks.workloads import WORKLOADS, bodies, read_requests, write_keys
 
 ROOT = Path(__file__).parents[1]
-SPEED_OF_64 = BARS[0]
+[SPEED_OF_64] = [bar for bar in BARS if bar.number == "P1"]
+[SPEED_OF_ECHO] = [bar for bar in BARS if bar.number == "P3"]
 RATE = 100
 """Requests per second."""
 
@@ -78,7 +82,7 @@ def left_behind(mark: str) -> list[str]:
 
 
 def a_cell(ours: list[Round], theirs: list[Round]) -> Results:
-    cell = Cell("text", 1, 64, seconds=1, rounds=len(ours))
+    cell = Cell(Load("text", 1, 64), seconds=1, rounds=len(ours))
     return Results(cells=[CellResult(cell, {GATEWAY: ours, MLFLOW: theirs})])
 
 
@@ -109,6 +113,86 @@ def test_a_bar_is_met_only_by_answers_that_are_good(ours: Round, verdict: str) -
 
 def test_a_bar_without_a_measurement_is_neither_met_nor_missed() -> None:
     assert {judge(bar, Results()).verdict for bar in BARS} == {"not measured"}
+
+
+def test_a_bar_whose_peer_could_not_be_started_tells_why() -> None:
+    results = a_cell([a_round(2000)], [a_round(1000)])
+    results.missing[ECHO] = "it is not installed"
+
+    outcome = judge(SPEED_OF_ECHO, results)
+
+    assert (outcome.verdict, outcome.note) == ("not measured", "it is not installed")
+    assert judge(SPEED_OF_64, results).verdict == "missed"
+
+
+def test_what_fails_at_a_peer_is_no_failure_of_other_bars() -> None:
+    results = a_cell([a_round(2000)], [a_round(1000)])
+    results.cells[0].rounds[ECHO] = [a_round(9000, failed=1)]
+
+    assert judge(SPEED_OF_ECHO, results).verdict == "not measured"
+    assert judge(SPEED_OF_64, results).verdict == "missed"
+
+
+def test_a_missed_bar_tells_where_the_time_goes_and_a_met_one_does_not() -> None:
+    results = a_cell([a_round(2000)], [a_round(1000)])
+    results.cells[0].microseconds = {GATEWAY: {"gateway": 50.0, "worker": 450.0}, MLFLOW: {"server": 1000.0}}
+
+    assert judge(SPEED_OF_64, results).note == "gateway 50 + worker 450 µs a request, 1000 there"
+    results.cells[0].rounds[GATEWAY] = [a_round(20_000)]
+    assert not judge(SPEED_OF_64, results).note
+
+
+def asked_for(*numbers: str, plan: str = "quick") -> Agenda:
+    return agenda(PLANS[plan], [bar.need for bar in BARS if bar.number in numbers])
+
+
+def test_only_what_the_named_bars_need_is_measured() -> None:
+    speed = asked_for("P1", "P3", "P8")
+    assert {cell.load: cell.servers for cell in speed.cells} == {
+        Load("text", 1, 64): (MLFLOW, GATEWAY, ECHO),
+        Load("csv", 1, 16): (MLFLOW, GATEWAY),
+    }
+    assert not speed.parts
+    assert list(speed.by_model) == ["text"], "the same servers take both"
+    assert speed.registered == {"text": ("text", 2)}
+
+    rest = asked_for("P10", "P14", "P15")
+    assert rest.parts == {LAUNCHES, SWAPS, SCALE}
+    assert rest.peers == {NGINX}
+    assert rest.registered["text"] == ("text", 2 + PLANS["quick"].swaps)
+    assert len(rest.registered) == 10
+
+
+def test_the_full_mode_measures_every_bar_that_can_be_with_its_peers_and_long_rounds() -> None:
+    everything = agenda(PLANS["full"], [bar.need for bar in BARS])
+
+    assert everything.parts == {LAUNCHES, SWAPS, SCALE}
+    assert list(everything.by_model) == ["text", "linear", "forest", "sentiment", "sleep"]
+    assert Cell(Load("text", 1, 16), 30, 3) in everything.cells
+    [crowded] = [cell for cell in everything.cells if cell.load == Load("text", 1, 64)]
+    assert set(crowded.servers) == {MLFLOW, GATEWAY, ECHO, FASTAPI, NGINX}
+
+
+@pytest.mark.parametrize("bar", BARS, ids=lambda bar: f"{bar.number} {bar.what}")
+def test_a_stretch_is_no_easier_than_the_bar(bar: Bar) -> None:
+    assert (bar.stretch >= bar.limit) if bar.at_least else (bar.stretch <= bar.limit)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_requests_differ_and_are_the_same_in_every_run(workload: str) -> None:
+    asked = bodies(workload, 1)
+
+    assert len(set(asked)) == len(asked) == 256
+    assert bodies(workload, 1) == asked
+
+
+def test_every_caller_of_many_has_a_key_of_its_own(tmp_path: Path) -> None:
+    write_keys(tmp_path / "some", "text", 0, 300)
+    write_keys(tmp_path / "more", "text", 300, 300)
+    requests = read_requests(tmp_path / "some") + read_requests(tmp_path / "more")
+
+    keys = {request.partition(b"X-Request-Key: ")[2].partition(b"\r\n")[0] for request in requests}
+    assert len(keys) == 600
 
 
 @pytest.mark.parametrize(
