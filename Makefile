@@ -20,8 +20,8 @@ help:
 	@echo "             (DEMO_SECONDS=20 make demo tells the whole story by itself and stops)"
 	@echo "make test    everything the tests need, then the tests"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
-	@echo "make bench   speed and memory beside mlflow models serve, in twenty minutes"
-	@echo "             (BENCH_ARGS=--quick make bench takes two)"
+	@echo "make bench   speed and memory beside mlflow models serve and others, in half an hour"
+	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
 	@echo "make faults  the damage tests, with the figures they measured"
 	@echo "make clean   remove the virtual environment, the demo's registry and caches"
 

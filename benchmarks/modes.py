@@ -1,4 +1,4 @@
-"""The modes: `full`, twenty minutes and more; `quick`, some two; `tiny`, whether all of it works."""
+"""The modes: `full`, half an hour; `quick`, some three minutes; `tiny`, whether all of it works."""
 
 from benchmarks.plan import Plan
 
