@@ -12,6 +12,8 @@ CALM_REQUESTS = 8
 """A queue that is over in this time, or that is no more than these requests per worker, is always good."""
 BURST_SECONDS = 0.5
 """How long after it was empty a queue takes requests beyond that: a burst comes once, overload stays."""
+SHARED_AS_ONE = 1.5
+"""A predict that took no longer than so many times the fastest one cost as much as one request."""
 FRAME_SECONDS = 0.05
 """Work that is handed to a worker at once. What is handed over can not be dropped or given to another."""
 
@@ -32,13 +34,27 @@ class Admission:
         self._rows: deque[tuple[int, int]] = deque(maxlen=LEARNED_FROM)
         self._rows_per_byte = 0.0
         self._learned = 0
+        self._merges = False
+        self._last = (0, 0.0)
+        """Requests of the last predict, and its seconds."""
         self._empty_at = 0.0
+
+    def heed(self, *, merges: bool) -> None:
+        """Requests share predicts or not; where that is new, what they cost is learned anew."""
+        if merges is self._merges:
+            return
+        self._merges = merges
+        self.typical_seconds = self.predict_seconds = self.fastest_seconds = 0.0
+        self._costs.clear()
+        self._predicts.clear()
+        self._learned, self._last = 0, (0, 0.0)
 
     def learn(self, seconds: float, rows: Sequence[int], sizes: Sequence[int]) -> None:
         """A predict of some requests took a worker `seconds`.
 
         `rows` and `sizes` in bytes per request; 0 rows: it was refused.
         """
+        self._last = len(sizes), seconds
         self._predicts.append(seconds)
         self._costs.append(seconds / len(sizes))
         if 0 not in rows and (size := sum(sizes)):
@@ -69,5 +85,14 @@ class Admission:
         return wait <= seconds_left and (wait <= calm or now - self._empty_at <= BURST_SECONDS)
 
     def requests_at_once(self) -> int:
-        """How many requests a worker is handed at once; at least 1."""
-        return max(1, int(FRAME_SECONDS / self.typical_seconds)) if self.typical_seconds else MANY
+        """How many requests a worker is handed at once; at least 1.
+
+        Twice as many as last time where those took hardly longer than one: what they cost together is only
+        known once it was tried.
+        """
+        if not self.typical_seconds:
+            return MANY
+        most = max(1, int(FRAME_SECONDS / self.typical_seconds))
+        requests, seconds = self._last
+        as_one = seconds <= max(FRAME_SECONDS, SHARED_AS_ONE * self.fastest_seconds)
+        return max(most, 2 * requests) if as_one else most

@@ -7,7 +7,6 @@ from time import perf_counter
 from router.core.admission import Admission
 from router.core.events import Recorder, WorkerEnded
 from router.core.ids import Alias
-from router.core.request_events import Predicted
 from router.core.work import LoadSpec, Query, VersionInfo
 from router.errors import NotReady, Overloaded, WorkerDied
 from router.serving.crew import Crew
@@ -177,6 +176,7 @@ class Pool:
             self._dispatching.cancel()
             self._dispatching = None
         limits = self._limits()
+        self._admission.heed(merges=any(seat.worker.batching.merges for seat in self._seats))
         worthless_before = self._loop.time() + self._admission.fastest_seconds
         while self._queue:
             alone = self._queue.head_is_alone
@@ -203,25 +203,19 @@ class Pool:
             for ticket, answer in zip(done.tickets, done.answers, strict=True):
                 ticket.resolve(answer)
                 self._work_ended()
-        self._dispatch()
+        if self._queue and self._dispatching is None:
+            # In the turn after the next, when what arrived while the worker had the processor has been read:
+            # the next frame holds that, too. Nobody else waits for so long.
+            self._dispatching = self._loop.call_soon(self._dispatch_soon)
+
+    def _dispatch_soon(self) -> None:
+        self._dispatching = self._loop.call_soon(self._dispatch)
 
     def _record(self, done: Done) -> None:
         self.crew.answered()
-        seconds, oldest = perf_counter() - done.started_at, done.tickets[0]
-        rows = [answer.rows for answer in done.answers]
-        self._admission.learn(seconds, rows, [ticket.size for ticket in done.tickets])
-        self._recorder.record(
-            Predicted(
-                self.crew.spec.version.model,
-                oldest.alias,
-                self.crew.spec.version,
-                predict_seconds=done.answers[0].predict_seconds,
-                queue_seconds=done.started_at - oldest.queued_at,
-                rows=sum(rows),
-                requests=len(done.tickets),
-                scores=next((answer.scores for answer in done.answers if answer.scores is not None), None),
-            )
-        )
+        rows, sizes = [answer.rows for answer in done.answers], [ticket.size for ticket in done.tickets]
+        self._admission.learn(perf_counter() - done.started_at, rows, sizes)
+        self._recorder.record(done.fact(self.crew.spec.version))
 
     def _ended(self, seat: Seat) -> None:
         self._leaving.discard(seat)

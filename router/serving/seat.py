@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
+from router.core.ids import VersionId
 from router.core.memory import EARLY_ANSWERS, Resident
+from router.core.request_events import Predicted
 from router.core.work import Answer
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.serving.ports import Servable
@@ -40,6 +42,20 @@ class Done:
     answers: Sequence[Answer]
     started_at: float
     """`perf_counter` when the predict began."""
+
+    def fact(self, version: VersionId) -> Predicted:
+        """What is recorded of it. The request that waited longest is the first."""
+        oldest = self.tickets[0]
+        return Predicted(
+            version.model,
+            oldest.alias,
+            version,
+            predict_seconds=self.answers[0].predict_seconds,
+            queue_seconds=self.started_at - oldest.queued_at,
+            rows=sum(answer.rows for answer in self.answers),
+            requests=len(self.tickets),
+            scores=next((answer.scores for answer in self.answers if answer.scores is not None), None),
+        )
 
 
 class Seat:

@@ -52,6 +52,8 @@ class WrittenResponse(web.StreamResponse):
         )
         end = _CLOSE if self._closes else _GO_ON
         transport.write(b"".join((start.encode(), end, self._whole_body)))
+        if self._request is not None and transport.get_write_buffer_size() > MOST_BYTES:
+            await self._request.writer.drain()  # who asks and does not read is not asked for more
 
 
 def can_be_written(request: web.BaseRequest, body: bytes) -> bool:

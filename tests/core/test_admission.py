@@ -95,3 +95,28 @@ def test_rows_are_estimated_by_bytes_and_never_less_than_one(
     rows: int, size: int, asked: int, told: int
 ) -> None:
     assert learned(0.01, rows, size).rows_in(asked) == told
+
+
+def test_a_frame_doubles_where_requests_together_take_no_longer_than_one() -> None:
+    """A predict that waits for 50 ms waits for all of them at once; what many cost is not known before."""
+    admission, frames = learned(0.05), []
+    for _ in range(7):
+        frames.append(admission.requests_at_once())
+        admission.learn(0.05, [1] * frames[-1], [100] * frames[-1])
+    assert frames == [2, 4, 8, 16, 32, 64, 128]
+
+
+def test_a_frame_stays_where_requests_together_take_as_long_as_one_after_the_other() -> None:
+    admission = learned(0.03)
+    for _ in range(20):
+        requests = admission.requests_at_once()
+        assert requests <= 2
+        admission.learn(0.03 * requests, [1] * requests, [100] * requests)
+
+
+def test_what_requests_cost_is_learned_anew_when_they_begin_to_share_predicts() -> None:
+    admission = learned(0.05)
+    assert not admits(admission, 100.0, 64, left=1.0)
+    admission.heed(merges=True)
+    assert admits(admission, 100.0, 64, left=1.0)
+    assert admission.requests_at_once() > 64
