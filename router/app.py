@@ -129,7 +129,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     worker_ends = WorkerEnds(time.time)
-    recorder = FanOut(prometheus, LogRecorder(), event_log, worker_ends)
+    recorder = FanOut(prometheus, of_news=(LogRecorder(), event_log, worker_ends))
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:

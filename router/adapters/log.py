@@ -1,12 +1,13 @@
 """Facts in, log lines out; and one recorder in front of many."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import structlog
 
 from router.adapters.log_format import configure_logging
-from router.control.event_log import News
+from router.control.event_log import PER_REQUEST, News
 from router.core import cache_events, events, request_events
 from router.core.ids import PRODUCTION, VersionId
 
@@ -39,13 +40,15 @@ class LogRecorder:
 class FanOut:
     """Implements `Recorder`: tells several recorders; one that fails does not stop the others."""
 
-    def __init__(self, *recorders: events.Recorder) -> None:
+    def __init__(self, *recorders: events.Recorder, of_news: Sequence[events.Recorder] = ()) -> None:
+        """`of_news` are those that have no use for what every request reports."""
         self._recorders = recorders
+        self._all = (*recorders, *of_news)
         self._failed: set[tuple[str, str]] = set()
 
     def record(self, event: events.Event) -> None:
         """Tell every recorder."""
-        for recorder in self._recorders:
+        for recorder in self._recorders if type(event) in PER_REQUEST else self._all:
             try:
                 recorder.record(event)
             except Exception:  # noqa: BLE001 - whatever one recorder raises, the request and the others go on

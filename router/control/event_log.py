@@ -9,7 +9,7 @@ from router.control.redaction import without_places
 from router.core import events, request_events
 from router.core.ids import Alias, VersionId
 
-_PER_REQUEST = frozenset(
+PER_REQUEST = frozenset(
     {
         request_events.Routed,
         request_events.Answered,
@@ -18,6 +18,7 @@ _PER_REQUEST = frozenset(
         request_events.FellBack,
     }
 )
+"""Facts that are no news: every request reports some of them."""
 _MOST_ITEMS = 20
 
 
@@ -38,7 +39,7 @@ class News:
 
     def is_news(self, event: events.Event) -> bool:
         """Whether `event` says something the one before it did not; remembers it."""
-        if type(event) in _PER_REQUEST:
+        if type(event) in PER_REQUEST:
             return False
         match event:
             case events.Polled():

@@ -1,9 +1,10 @@
 """The two listeners: traffic, and admin."""
 
 import logging
+import random
 import re
-import secrets
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
@@ -13,7 +14,8 @@ from router.web import admin, inference, invocations, observe
 from router.web.answers import SERVER, inference_error, internal_error, plain_error
 from router.web.auth import guard
 from router.web.connections import OTHER_VERSION, Connection
-from router.web.context import GATEWAY, REQUEST_ID, Gateway
+from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, Gateway
+from router.web.written import WrittenResponse
 
 _log = logging.getLogger(__name__)
 
@@ -33,11 +35,23 @@ def traffic_app(gateway: Gateway, *, observable: bool) -> web.Application:
     ):
         # Whoever waits for 100 Continue hears 413 or 404 before the body is sent.
         app.router.add_post(path, handler, expect_handler=invocations.expect_later)
+    app[SHORTCUT] = _shortcut
     _add_inference(app)
     _add_health(app)
     if observable:
         _add_observation(app)
     return app
+
+
+def _shortcut(gateway: Gateway, whole: Handler) -> Handler:
+    """In front of `whole`, which finds its way to every path: straight to the one that has the traffic."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.method != "POST" or request.raw_path != "/invocations" or "Expect" in request.headers:
+            return await whole(request)
+        return await _identified(gateway, request, partial(invocations.invoke, gateway))
+
+    return handle
 
 
 def admin_app(gateway: Gateway, read_token: Callable[[], bytes] | None = None) -> web.Application:
@@ -53,7 +67,6 @@ def _app(gateway: Gateway, *guards: Middleware) -> web.Application:
     # The body limit is ours (`invocations`), because it changes with a reload; aiohttp's is off.
     app = web.Application(middlewares=[_identify, *guards], client_max_size=0)
     app[GATEWAY] = gateway
-    app.on_response_prepare.append(_sign)
     return app
 
 
@@ -86,7 +99,12 @@ def _add_observation(app: web.Application) -> None:
 
 @web.middleware
 async def _identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name every request, and tell its connection when it begins and when its answer is ready."""
+    """Every request of the application."""
+    return await _identified(request.app[GATEWAY], request, handler)
+
+
+async def _identified(gateway: Gateway, request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name a request, and tell its connection when it begins and when its answer is ready."""
     connection = request.protocol if isinstance(request.protocol, Connection) else None
     if connection is not None:
         connection.began()
@@ -94,15 +112,18 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
             # The library would answer in the version that was asked for, and there is none to answer in.
             connection.refuse(OTHER_VERSION)
     sent = request.headers.get("X-Request-Id", "")
-    request_id = sent if _GOOD_REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+    request_id = sent if sent and _GOOD_REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
     request[REQUEST_ID] = request_id
     try:
         response = await _answered(request, handler)
     finally:
         if connection is not None:
             connection.answered()
-    if request.app[GATEWAY].stopping or not _may_go_on(request):
+    if gateway.stopping or not _may_go_on(request):
         response.force_close()
+    if not isinstance(response, WrittenResponse):  # which is signed as it is made
+        response.headers["Server"] = SERVER
+        response.headers["X-Request-Id"] = request_id
     return response
 
 
@@ -121,11 +142,6 @@ def _may_go_on(request: web.Request) -> bool:
     """
     leaves = request.method == "CONNECT" or "Upgrade" in request.headers
     return _well_framed(request) and not leaves and request.content.is_eof()
-
-
-async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = SERVER
-    response.headers["X-Request-Id"] = request.get(REQUEST_ID) or secrets.token_hex(8)
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from router.core.events import Recorder
 from router.serving.dispatch import Dispatcher
@@ -95,3 +96,5 @@ class Gateway:
 
 GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
 REQUEST_ID = web.RequestKey("request_id", str)
+SHORTCUT: web.AppKey[Callable[[Gateway, Handler], Handler]] = web.AppKey("shortcut")
+"""What a listener puts in front of its application; absent where every request takes the same way."""

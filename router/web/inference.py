@@ -71,7 +71,7 @@ async def model(request: web.Request) -> web.Response:
     )
 
 
-async def infer(request: web.Request) -> web.Response:
+async def infer(request: web.Request) -> web.StreamResponse:
     """`POST /v2/models/{name}[/versions/{version}]/infer`: through the split, or straight to one version."""
     number = _number(request)
     name = request.match_info["name"]

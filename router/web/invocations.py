@@ -7,10 +7,12 @@ from aiohttp import HttpVersion11, web
 from router.core.ids import Alias
 from router.core.request_events import Answered, Rejected
 from router.core.routing import Reason
-from router.core.work import Answer, Query, ScoringProtocol
+from router.core.work import Answer, Query, ScoringProtocol, Verdict
 from router.errors import ModelNotConfigured, NotReady, RequestRefused
 from router.serving.dispatch import Served
+from router.settings import ServerSettings
 from router.web.answers import (
+    SERVER,
     BinaryTensors,
     BodyTimeout,
     BodyUnreadable,
@@ -21,22 +23,27 @@ from router.web.answers import (
 )
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
 from router.web.request_key import hashed_if_long, read_key
+from router.web.written import WrittenResponse, can_be_written
 
 _BINARY = "Inference-Header-Content-Length"
 
 
-async def invoke_first(request: web.Request) -> web.Response:
+async def invoke(gateway: Gateway, request: web.Request) -> web.StreamResponse:
     """`POST /invocations`: the first model of the configuration."""
-    gateway = request.app[GATEWAY]
     return await answer_request(gateway, request, next(iter(gateway.settings().models)), None)
 
 
-async def invoke_model(request: web.Request) -> web.Response:
+async def invoke_first(request: web.Request) -> web.StreamResponse:
+    """As `invoke`, found through the application."""
+    return await invoke(request.app[GATEWAY], request)
+
+
+async def invoke_model(request: web.Request) -> web.StreamResponse:
     """`POST /models/{name}/invocations`."""
     return await answer_request(request.app[GATEWAY], request, request.match_info["name"], None)
 
 
-async def invoke_alias(request: web.Request) -> web.Response:
+async def invoke_alias(request: web.Request) -> web.StreamResponse:
     """`POST /models/{name}/aliases/{alias}/invocations`: straight to one alias, where that is allowed."""
     alias = Alias(request.match_info["alias"])
     return await answer_request(request.app[GATEWAY], request, request.match_info["name"], alias)
@@ -52,7 +59,7 @@ async def answer_request(
     model: str,
     direct: Alias | int | None,
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW,
-) -> web.Response:
+) -> web.StreamResponse:
     """Answer one prediction request. `direct`: the alias, or the number of the version, that it asks for."""
     with gateway.requests.counted():
         return await _answer(gateway, request, model, direct, protocol)
@@ -64,7 +71,7 @@ async def _answer(
     model: str,
     direct: Alias | int | None,
     protocol: ScoringProtocol,
-) -> web.Response:
+) -> web.StreamResponse:
     request_id = request[REQUEST_ID]
     try:
         settings = gateway.settings().models.get(model)
@@ -102,8 +109,9 @@ async def _answer(
         gateway.recorder.record(Rejected(known, refused.reason))
         return error_response(refused, request_id, protocol)
     seconds = perf_counter() - read_at
-    response = _response(served, request_id, settings.model_error_status, protocol)
-    _explain(response, served, seconds)
+    response = _response(
+        request, served, settings.model_error_status, protocol, _explanation(served, seconds)
+    )
     rows = served.result.rows if isinstance(served.result, Answer) else 0
     given = served.given
     gateway.recorder.record(
@@ -115,19 +123,23 @@ async def _answer(
 async def _read_body(gateway: Gateway, request: web.Request) -> bytes:
     server = gateway.settings().server
     limit = int(server.body_limit_mib * (1 << 20))
-    too_large = TooLarge(f"the body is over {server.body_limit_mib:g} MiB", reason="too_large")
     if (request.content_length or 0) > limit:
-        raise too_large  # before a byte of it is buffered
+        raise _too_large(server)  # before a byte of it is buffered
     if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     chunks: list[bytes] = []
     size = 0
     try:
+        if request.content.is_eof():  # it came with its headers, as small bodies do
+            body = request.content.read_nowait()
+            if len(body) > limit:
+                raise _too_large(server)
+            return body
         async with gateway.requests.reading(server.body_timeout_seconds):
             async for chunk in request.content.iter_any():
                 size += len(chunk)
                 if size > limit:
-                    raise too_large
+                    raise _too_large(server)
                 chunks.append(chunk)
     except TimeoutError:
         if gateway.stopping:
@@ -139,24 +151,41 @@ async def _read_body(gateway: Gateway, request: web.Request) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def _too_large(server: ServerSettings) -> TooLarge:
+    return TooLarge(f"the body is over {server.body_limit_mib:g} MiB", reason="too_large")
+
+
 def _response(
-    served: Served, request_id: str, model_error_status: int, protocol: ScoringProtocol
-) -> web.Response:
-    if isinstance(served.result, Answer):
-        return answer_response(served.result, request_id, model_error_status, protocol)
-    return error_response(served.result, request_id, protocol)
+    request: web.Request,
+    served: Served,
+    model_error_status: int,
+    protocol: ScoringProtocol,
+    explanation: dict[str, str],
+) -> web.StreamResponse:
+    answer, request_id = served.result, request[REQUEST_ID]
+    if not isinstance(answer, Answer):
+        response = error_response(answer, request_id, protocol)
+    elif answer.verdict is Verdict.OK and can_be_written(request, answer.body):
+        signed = {"Server": SERVER, "X-Request-Id": request_id, "Content-Type": answer.content_type}
+        return WrittenResponse(signed | explanation, answer.body)
+    else:
+        response = answer_response(answer, request_id, model_error_status, protocol)
+    response.headers.update(explanation)
+    return response
 
 
-def _explain(response: web.Response, served: Served, seconds: float) -> None:
-    """Say who answered, whom the key was given, and why."""
+def _explanation(served: Served, seconds: float) -> dict[str, str]:
+    """Headers that say who answered, whom the key was given, and why."""
     given, answered = served.given, served.answered
-    headers = response.headers
-    headers["X-Model-Name"] = answered.version.model
-    headers["X-Model-Version"] = str(answered.version.number)
-    headers["X-Model-Alias"] = answered.alias
-    headers["X-Route-Alias"] = given.alias
-    headers["X-Route-Reason"] = Reason.FALLBACK if answered is not given else given.reason
+    predict = served.result.predict_seconds if isinstance(served.result, Answer) else 0.0
+    headers = {
+        "X-Model-Name": answered.version.model,
+        "X-Model-Version": str(answered.version.number),
+        "X-Model-Alias": answered.alias,
+        "X-Route-Alias": given.alias,
+        "X-Route-Reason": Reason.FALLBACK if answered is not given else given.reason,
+        "Server-Timing": f"total;dur={seconds * 1e3:.2f}, predict;dur={predict * 1e3:.2f}",
+    }
     if given.bucket is not None:
         headers["X-Route-Bucket"] = str(given.bucket)
-    predict = served.result.predict_seconds if isinstance(served.result, Answer) else 0.0
-    headers["Server-Timing"] = f"total;dur={seconds * 1e3:.2f}, predict;dur={predict * 1e3:.2f}"
+    return headers

@@ -124,6 +124,7 @@ async def test_a_listing_that_leads_out_of_the_directory_is_refused(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 async def test_a_download_is_ended_at_its_deadline_and_leaves_nothing(
     proxy: Proxy, launcher: CountingLauncher, tmp_path: Path, slack: float
 ) -> None:

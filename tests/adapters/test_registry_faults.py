@@ -222,6 +222,7 @@ async def test_a_server_that_never_answers_is_told_within_ten_seconds(
     assert facts.of(ChildRestarted) == []
 
 
+@pytest.mark.slow
 async def test_an_agent_that_hangs_is_ended_at_the_deadline_and_replaced(
     sqlite: RealRegistry, open_registry: OpenRegistry, facts: Facts, slack: float
 ) -> None:
@@ -268,6 +269,7 @@ class FirstStopped:
         return self.children[0].pid
 
 
+@pytest.mark.slow
 async def test_the_imports_of_the_agent_do_not_count_as_the_registrys_time(
     sqlite: RealRegistry, open_registry: OpenRegistry, template: Template, facts: Facts, slack: float
 ) -> None:
@@ -286,6 +288,7 @@ async def test_the_imports_of_the_agent_do_not_count_as_the_registrys_time(
     assert facts.events == []
 
 
+@pytest.mark.slow
 async def test_an_agent_that_never_gets_ready_is_ended_at_its_own_deadline_and_replaced(
     sqlite: RealRegistry, open_registry: OpenRegistry, template: Template, facts: Facts, slack: float
 ) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,13 @@ class GatewayProcess:
         """Every version that became ready, as the log tells it: `version`, and `seconds` by phase."""
         return self.lines("version ready")
 
+    def hurry(self) -> None:
+        """A first signal; the one of `stop`, which follows when it was heard, cuts the drain short."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with suppress(OSError):
+                wait_until(lambda: self.get("/readyz").status_code != 200, 5)
+
     def stop(self, seconds: float = 30) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -154,6 +161,7 @@ def gateways(
         yield start
     finally:
         for gateway in started:
+            gateway.hurry()
             gateway.stop()
 
 

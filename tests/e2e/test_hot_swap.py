@@ -1,5 +1,6 @@
 """An alias moves, and nobody notices but the dashboards."""
 
+import os
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,8 @@ from tests.e2e.registry import Registry
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 GOOD_VERSIONS = (1, 2, 5)
 
+MOVES = 20 if os.environ.get("FAULTS") else 8
+
 
 def memory(gateway: GatewayProcess) -> int:
     """Proportional bytes of the gateway and its children, downloads apart: shared pages count once."""
@@ -27,7 +30,7 @@ def memory(gateway: GatewayProcess) -> int:
     return total
 
 
-def test_twenty_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version(
+def test_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version(
     start: Callable[..., GatewayProcess], registry: Registry, slack: float, figure: Figure
 ) -> None:
     """Each move is live within poll + load + 1 s; memory is flat afterwards."""
@@ -35,7 +38,7 @@ def test_twenty_alias_moves_under_load_lose_no_request_and_answer_with_no_other_
     gateway.wait_bound(2, "canary")
     moves, dice, late, levels = Moves(), random.Random(5), [], []
     with Load(gateway.url) as load:
-        for turn in range(20):
+        for turn in range(MOVES):
             alias = ("production", "canary")[turn % 2]
             version = dice.choice([v for v in GOOD_VERSIONS if v != gateway.bound(alias)])
             moves.move(registry, alias, version)
@@ -45,7 +48,7 @@ def test_twenty_alias_moves_under_load_lose_no_request_and_answer_with_no_other_
             late.append(took - POLL_SECONDS - load_seconds)
             wait_until(lambda: len(gateway.model()["versions"]) <= 2, 10 * slack, gateway.story)
             levels.append(memory(gateway))
-    assert len(load.seen) > 1000
+    assert len(load.seen) > 50 * MOVES
     assert load.failed == []
     longest_load = max(sum(ready["seconds"].values()) for ready in gateway.loads())
     assert moves.wrong(load.seen, POLL_SECONDS + longest_load + 1.0 * slack) == []

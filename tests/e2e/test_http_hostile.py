@@ -263,6 +263,7 @@ def _is_open(one: socket.socket) -> bool:
     return one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 1
 
 
+@pytest.mark.slow
 def test_five_hundred_slow_connections_slow_nobody_down_and_are_closed(
     gateway: GatewayProcess, port: int, slack: float
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_stop_under_load_is_told_at_once_and_loses_no_request(
     assert time.monotonic() - told_at < 6 * slack, "it waits for the quiet, not for the whole time to drain"
 
 
+@pytest.mark.slow
 def test_a_request_that_hangs_at_the_end_of_the_drain_is_answered_503_and_the_exit_is_in_time(
     start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:

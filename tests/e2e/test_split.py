@@ -1,6 +1,7 @@
 """One number changes in a file."""
 
 import math
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,9 @@ from tests.e2e.gateway import GatewayProcess, wait_until
 from tests.e2e.load import Load
 
 MODELS = "  sentiment:\n    split: {production: 95, canary: 5}  # the one number\n"
+
+KEYS, REQUESTS = (3000, 2500) if os.environ.get("FAULTS") else (1000, 900)
+"""Of each phase."""
 
 
 def set_canary(gateway: GatewayProcess, percent: int) -> None:
@@ -27,7 +31,7 @@ def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
     phases, took = [], []
-    with Load(gateway.url, keys=3000, rate=400) as load:
+    with Load(gateway.url, keys=KEYS, rate=400) as load:
         for percent in (5, 25, 5):
             if phases:
                 set_canary(gateway, percent)
@@ -37,7 +41,7 @@ def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
                     )
                 )
             begun = time.monotonic()
-            wait_until(lambda b=begun: sum(s.sent_at > b for s in load.seen) > 2500, 60 * slack)
+            wait_until(lambda b=begun: sum(s.sent_at > b for s in load.seen) > REQUESTS, 60 * slack)
             phases.append((percent, begun, time.monotonic()))
     figure(
         f"{load.told()}; in force {', '.join(f'{seconds:.1f} s' for seconds in took)} after the file changed"
@@ -54,7 +58,7 @@ def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
         assert abs(share - percent / 100) < 5 * math.sqrt(percent / 100 * (1 - percent / 100) / n)
     first, middle, last = canary_keys
     everywhere = set.intersection(*keys)
-    assert len(everywhere) > 1000
+    assert len(everywhere) > KEYS // 3
     assert first & everywhere <= middle
     assert first & everywhere == last & everywhere
 

@@ -152,6 +152,17 @@ SHARING = {
 """Versions without signature and example that treat rows in one way each."""
 
 
+FROM_CODE = """
+import mlflow
+
+class Lengths(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return [0.01 * len(text) for text in model_input["text"]]
+
+mlflow.models.set_model(Lengths())
+"""
+
+
 class FromCode(PythonModel):
     """Answers with what a module that the version ships says."""
 
@@ -254,6 +265,12 @@ def main() -> None:
     save("hinted", Hinted())
     for name, answer in SHARING.items():
         save(name, Scripted(answer=answer))
+    script = ROOT / "code" / "from_code.py"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(FROM_CODE)
+    mlflow.pyfunc.save_model(
+        ROOT / "from_code", python_model=str(script), pip_requirements=["mlflow"], input_example=texts
+    )
     for name in ("counts_rows", "centres"):
         save(
             f"{name}_with_example",

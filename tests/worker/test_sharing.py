@@ -139,6 +139,13 @@ def test_requests_of_one_shape_take_one_predict_and_each_gets_its_own_rows(loade
         assert (answer.rows, answer.answer_rows, answer.verdict) == (i % 3 + 1, i % 3 + 1, Verdict.OK)
 
 
+def test_a_version_logged_as_code_is_decoded_like_one_that_was_pickled(loaded: Get) -> None:
+    """MLflow loads chats and agents in the same way, whose formats are their own."""
+    prepared = loaded("from_code").scorer.prepare(text_query("good"))
+    assert not isinstance(prepared, Answer)
+    assert prepared.part is not None
+
+
 def test_a_poisoned_request_among_64_fails_alone(loaded: Get) -> None:
     queries = [text_query("good" if i != 40 else "poison") for i in range(64)]
     answers, _ = together(loaded("poisoned"), *queries)

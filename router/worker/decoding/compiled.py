@@ -6,6 +6,7 @@ from typing import Any
 
 from mlflow.models.utils import _enforce_params_schema
 from mlflow.pyfunc import PyFuncModel
+from mlflow.pyfunc.model import _PythonModelPyfuncWrapper
 
 from router.worker.decoding.columns import column_readers
 from router.worker.decoding.envelope import opened, parser_is_known
@@ -15,6 +16,8 @@ from router.worker.decoding.parts import Part, Reader
 from router.worker.decoding.tensors import tensor_readers
 
 _OWN_FORMATS = ("mlflow.pyfunc.loaders.", "mlflow.pyspark", "mlflow.spark")
+_FROM_CODE = "mlflow.pyfunc.loaders.code_model"
+"""Loads whatever a script sets as the model: chats and agents, and plain versions as well."""
 
 
 class CompiledDecoder:
@@ -48,7 +51,7 @@ def compile_decoder(model: PyFuncModel) -> tuple[CompiledDecoder | None, str]:
     metadata = model.metadata
     if metadata._is_signature_from_type_hint() or metadata._is_type_hint_from_example():  # noqa: SLF001 - MLflow asks so itself
         return None, "its input is checked against type hints"
-    if (model.loader_module or "").startswith(_OWN_FORMATS):
+    if _has_own_format(model):
         return None, "its flavor has an input format of its own"
     if not parser_is_known() or not tables_are_known():
         return None, "pandas or orjson here do not build tables in the one way that is known"
@@ -64,3 +67,9 @@ def compile_decoder(model: PyFuncModel) -> tuple[CompiledDecoder | None, str]:
     if isinstance(readers, str):
         return None, readers
     return CompiledDecoder(readers, _enforce_params_schema(None, metadata.get_params_schema())), ""
+
+
+def _has_own_format(model: PyFuncModel) -> bool:
+    if model.loader_module == _FROM_CODE:
+        return type(model._model_impl) is not _PythonModelPyfuncWrapper  # noqa: SLF001 - MLflow's stable developer API
+    return (model.loader_module or "").startswith(_OWN_FORMATS)
