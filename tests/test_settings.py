@@ -129,6 +129,8 @@ WRONG_MODEL_KEYS: list[tuple[str, Any]] = [
     ("workers", 1.0),
     ("model_error_status", 502),
     ("model_error_status", "500"),
+    ("nan", None),  # null without its quotes
+    ("nan", "NaN"),
     ("direct_access", "yes"),
     ("direct_access", 1),
     ("fallback", None),
@@ -231,6 +233,8 @@ RIGHT_MODEL_KEYS: list[tuple[str, Any, Any]] = [
     ("canary_timeout_seconds", "auto", None),
     ("canary_timeout_seconds", Decimal("0.25"), 0.25),
     ("model_error_status", 400, 400),
+    ("nan", "literal", False),
+    ("nan", "null", True),
 ]
 
 

@@ -30,7 +30,7 @@ class Layout:
 
     def __init__(self, names: Sequence[str | int], kinds: Sequence[Kind]) -> None:
         # Made as MLflow makes it, from a mapping of columns.
-        self._columns = pd.DataFrame({name: pd.Series([0.0]) for name in names}).columns
+        self._columns = pd.DataFrame(dict.fromkeys(names, 0.0), index=[0]).columns
         self.kinds = tuple(kinds)
         self._texts = [(i, np.array([i])) for i, kind in enumerate(kinds) if kind is Kind.TEXT]
         places: dict[Kind, list[int]] = {}
