@@ -83,7 +83,7 @@ def test_a_burst_after_calm_is_taken_again() -> None:
     assert not admits(admission, 51.01 + BURST_SECONDS, 500)
 
 
-@pytest.mark.parametrize(("seconds", "requests"), [(0.0001, 500), (0.009, 5), (0.3, 1)])
+@pytest.mark.parametrize(("seconds", "requests"), [(0.0001, 500), (0.009, 5), (0.3, 2)])
 def test_a_worker_is_handed_little_at_once_by_a_slow_version(seconds: float, requests: int) -> None:
     assert learned(seconds).requests_at_once() == requests
 

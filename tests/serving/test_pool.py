@@ -77,6 +77,7 @@ async def test_what_queued_up_while_the_worker_was_busy_is_the_next_frame(
     [worker] = world.workers
     assert [len(frame) for frame in worker.frames] == [1]
     worker.release()
+    await until(lambda: len(worker.frames) == 2)
     assert [len(frame) for frame in worker.frames] == [1, 4]
     worker.release_all()
     assert all([(await ticket.answer).body == b"v1" for ticket in asked])
@@ -169,7 +170,9 @@ class TestSideBySide:
         await until(lambda: worker.frames)
         assert [len(frame) for frame in worker.frames] == [1, 1, 1]
         worker.release()
+        await until(lambda: len(worker.frames) == 4)
         assert [len(frame) for frame in worker.frames] == [1] * 4
+        world.held = False
         worker.release_all()
         assert all([(await ticket.answer).status == 200 for ticket in asked])
 
