@@ -35,8 +35,9 @@ class Admission:
         self._rows_per_byte = 0.0
         self._learned = 0
         self._merges = False
-        self._last = (0, 0.0)
-        """Requests of the last predict, and its seconds."""
+        self.last_requests = 0
+        """Of the last predict."""
+        self._last_seconds = 0.0
         self._empty_at = 0.0
 
     def heed(self, *, merges: bool) -> None:
@@ -47,14 +48,14 @@ class Admission:
         self.typical_seconds = self.predict_seconds = self.fastest_seconds = 0.0
         self._costs.clear()
         self._predicts.clear()
-        self._learned, self._last = 0, (0, 0.0)
+        self._learned = self.last_requests = 0
 
     def learn(self, seconds: float, rows: Sequence[int], sizes: Sequence[int]) -> None:
         """A predict of some requests took a worker `seconds`.
 
         `rows` and `sizes` in bytes per request; 0 rows: it was refused.
         """
-        self._last = len(sizes), seconds
+        self.last_requests, self._last_seconds = len(sizes), seconds
         self._predicts.append(seconds)
         self._costs.append(seconds / len(sizes))
         if 0 not in rows and (size := sum(sizes)):
@@ -93,6 +94,5 @@ class Admission:
         if not self.typical_seconds:
             return MANY
         most = max(1, int(FRAME_SECONDS / self.typical_seconds))
-        requests, seconds = self._last
-        as_one = seconds <= max(FRAME_SECONDS, SHARED_AS_ONE * self.fastest_seconds)
-        return max(most, 2 * requests) if as_one else most
+        as_one = self._last_seconds <= max(FRAME_SECONDS, SHARED_AS_ONE * self.fastest_seconds)
+        return max(most, 2 * self.last_requests) if as_one else most
