@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from router.core.breaker import Breaker
 from router.core.events import Recorder
@@ -91,7 +91,6 @@ class Dispatcher:
     async def _serve(self, given: Assignment, query: Query, arrived: float) -> Served:
         # Nothing is awaited from here until the version is leased: the table that was read still holds.
         model = given.version.model
-        query = replace(query, max_rows=self._fleet.managers[model].settings.max_rows)
         self._recorder.record(Routed(model, given.alias, given.reason))
         manager = self._fleet.managers[model]
         deadline = arrived + manager.settings.timeout_seconds

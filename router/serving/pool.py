@@ -10,6 +10,7 @@ from router.core.ids import Alias
 from router.core.work import LoadSpec, Query, VersionInfo
 from router.errors import NotReady, Overloaded, WorkerDied
 from router.serving.crew import Crew
+from router.serving.gathering import Gathering
 from router.serving.ports import Limits, Loader, Servable
 from router.serving.recycling import Recycling
 from router.serving.relieving import Relieving
@@ -59,7 +60,7 @@ class Pool:
         self._relieving = Relieving(
             self._queue, self._admission, lambda: self._seats, lambda: self._limits().workers, self._looked
         )
-        self._dispatching: asyncio.Handle | None = None
+        self._gathering = Gathering(self._queue, self._dispatch)
         self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -104,7 +105,7 @@ class Pool:
         rows = self._admission.rows_in(len(query.body))
         ticket = Ticket(query, alias, self._loop, expires_at, rows=rows, waits=waits)
         try:
-            if self._dispatching is not None and self._queue.is_full(self._limits().queue_rows):
+            if self._gathering.under_way and self._queue.is_full(self._limits().queue_rows):
                 self._dispatch()  # what arrived in this turn of the loop does not wait for a worker yet
             self._queue.put(ticket, self._limits().queue_rows)
         except Overloaded:
@@ -112,11 +113,7 @@ class Pool:
             raise
         self._leases += 1
         self._idle.clear()
-        if self._dispatching is None:
-            # After all requests that arrived in this turn of the loop: they share a frame. Where they came
-            # together before, those that the next turn reads as well.
-            crowded = self._admission.last_requests > 1
-            self._dispatching = self._loop.call_soon(self._dispatch_soon if crowded else self._dispatch)
+        self._gathering.soon(crowded=self._admission.last_requests > 1)
         return ticket
 
     async def drained(self) -> None:
@@ -127,8 +124,7 @@ class Pool:
         """End every worker; requests still here fail with WorkerDied."""
         self._closed = True
         self._relieving.close()
-        if self._dispatching is not None:
-            self._dispatching.cancel()
+        self._gathering.end()
         await self._recycling.close()
         await self.crew.close(grace_seconds)
         seats, self._seats = [*self._seats, *self._leaving], []
@@ -174,9 +170,7 @@ class Pool:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        if self._dispatching is not None:
-            self._dispatching.cancel()
-            self._dispatching = None
+        self._gathering.end()
         limits = self._limits()
         self._admission.heed(merges=any(seat.worker.batching.merges for seat in self._seats))
         worthless_before = self._loop.time() + self._admission.fastest_seconds
@@ -205,13 +199,8 @@ class Pool:
             for ticket, answer in zip(done.tickets, done.answers, strict=True):
                 ticket.resolve(answer)
                 self._work_ended()
-        if self._queue and self._dispatching is None:
-            # In the turn after the next, when what arrived while the worker had the processor has been read:
-            # the next frame holds that, too. Nobody else waits for so long.
-            self._dispatching = self._loop.call_soon(self._dispatch_soon)
-
-    def _dispatch_soon(self) -> None:
-        self._dispatching = self._loop.call_soon(self._dispatch)
+        if self._queue:
+            self._gathering.soon(crowded=True)
 
     def _record(self, done: Done) -> None:
         self.crew.answered()

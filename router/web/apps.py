@@ -146,22 +146,27 @@ def _may_go_on(request: web.Request) -> bool:
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    protocol = _protocol_of(request)
-    error = inference_error if protocol is ScoringProtocol.V2 else plain_error
     if not _well_framed(request):
-        return error(400, "Bad Request")
+        return _error(request, 400, "Bad Request")
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as refused:
-        return error(405, "Method Not Allowed", {"Allow": refused.headers["Allow"]})
+        return _error(request, 405, "Method Not Allowed", {"Allow": refused.headers["Allow"]})
     except web.HTTPNotFound:
-        return await _elsewhere(request) or error(404, "Not Found")
+        return await _elsewhere(request) or _error(request, 404, "Not Found")
     except web.HTTPException as refused:
-        return error(refused.status, refused.reason)
+        return _error(request, refused.status, refused.reason)
     except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is owed an answer
         # The last line of defence: a bug of ours must not drop the connection.
         _log.error("request %s failed: %s", request[REQUEST_ID], unquoted(failure))
-        return internal_error(request[REQUEST_ID], protocol)
+        return internal_error(request[REQUEST_ID], _protocol_of(request))
+
+
+def _error(
+    request: web.Request, status: int, reason: str, headers: dict[str, str] | None = None
+) -> web.Response:
+    error = inference_error if _protocol_of(request) is ScoringProtocol.V2 else plain_error
+    return error(status, reason, headers)
 
 
 def _protocol_of(request: web.Request) -> ScoringProtocol:

@@ -1,8 +1,8 @@
 """What the handlers need, in one typed place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,18 +24,17 @@ class RequestsUnderWay:
         self.last_at = 0.0
         """Loop time at which the last one came or was answered."""
         self._reading: set[asyncio.Timeout] = set()
+        self._loop = asyncio.get_running_loop()
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """One request."""
-        loop = asyncio.get_running_loop()
+    def __enter__(self) -> None:
+        """One request begins."""
         self.under_way += 1
-        self.last_at = loop.time()
-        try:
-            yield
-        finally:
-            self.under_way -= 1
-            self.last_at = loop.time()
+        self.last_at = self._loop.time()
+
+    def __exit__(self, *_: object) -> None:
+        """One request is answered."""
+        self.under_way -= 1
+        self.last_at = self._loop.time()
 
     @asynccontextmanager
     async def reading(self, seconds: float) -> AsyncIterator[None]:

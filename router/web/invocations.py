@@ -61,7 +61,7 @@ async def answer_request(
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW,
 ) -> web.StreamResponse:
     """Answer one prediction request. `direct`: the alias, or the number of the version, that it asks for."""
-    with gateway.requests.counted():
+    with gateway.requests:
         return await _answer(gateway, request, model, direct, protocol)
 
 
@@ -91,7 +91,8 @@ async def _answer(
             )
         body = await _read_body(gateway, request)
         read_at = perf_counter()
-        query = Query(body, None if v2 else request.headers.get("Content-Type"), protocol=protocol)
+        media_type = None if v2 else request.headers.get("Content-Type")
+        query = Query(body, media_type, settings.max_rows, protocol)
         if isinstance(direct, int):
             served = await gateway.dispatcher.serve_version(model, direct, query)
         elif direct is not None:

@@ -277,13 +277,3 @@ def test_a_canary_has_half_the_callers_time_until_production_is_known() -> None:
     assert patience.seconds(60, None) == pytest.approx(6.0)
     assert patience.seconds(10, None) == 5.0
     assert patience.seconds(10, 0.5) == 0.5
-
-
-async def test_both_versions_are_told_how_many_rows_a_request_may_have(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
-) -> None:
-    serving.apply({"sentiment": settings(split={"production": 50, "canary": 50}, max_rows=7)})
-    world.answers[V2] = CRASHED
-    await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
-
-    assert [worker.frames[0][0].max_rows for worker in world.workers] == [7, 7]
