@@ -168,8 +168,9 @@ def _response(
     if not isinstance(answer, Answer):
         response = error_response(answer, request_id, protocol)
     elif answer.verdict is Verdict.OK and can_be_written(request, answer.body):
-        signed = {"Server": SERVER, "X-Request-Id": request_id, "Content-Type": answer.content_type}
-        return WrittenResponse(signed | explanation, answer.body)
+        signature = {"Server": SERVER, "X-Request-Id": request_id}
+        headers = {"Content-Type": answer.content_type, **explanation, **signature}
+        return WrittenResponse(headers, answer.body)
     else:
         response = answer_response(answer, request_id, model_error_status, protocol)
     response.headers.update(explanation)
@@ -186,8 +187,8 @@ def _explanation(served: Served, seconds: float) -> dict[str, str]:
         "X-Model-Alias": answered.alias,
         "X-Route-Alias": given.alias,
         "X-Route-Reason": Reason.FALLBACK if answered is not given else given.reason,
-        "Server-Timing": f"total;dur={seconds * 1e3:.2f}, predict;dur={predict * 1e3:.2f}",
     }
     if given.bucket is not None:
         headers["X-Route-Bucket"] = str(given.bucket)
+    headers["Server-Timing"] = f"total;dur={seconds * 1e3:.2f}, predict;dur={predict * 1e3:.2f}"
     return headers

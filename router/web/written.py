@@ -45,10 +45,10 @@ class WrittenResponse(web.StreamResponse):
         transport = self._request.transport if self._request is not None else None
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        head = "".join([f"{name}: {value}\r\n" for name, value in self._told.items()])
+        told = "".join([f"{name}: {value}\r\n" for name, value in self._told.items()])
         start = (
-            f"HTTP/1.1 200 OK\r\nContent-Length: {len(self._whole_body)}\r\n"
-            f"Date: {rfc822_formatted_time()}\r\n{head}"
+            f"HTTP/1.1 200 OK\r\n{told}Content-Length: {len(self._whole_body)}\r\n"
+            f"Date: {rfc822_formatted_time()}\r\n"
         )
         end = _CLOSE if self._closes else _GO_ON
         transport.write(b"".join((start.encode(), end, self._whole_body)))
