@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from router.errors import ConfigRefused
-from router.web.answers import config_refused, document
-from router.web.context import GATEWAY
+from router.errors import ConfigRefused, ModelNotConfigured
+from router.web.answers import config_refused, document, error_response
+from router.web.context import GATEWAY, REQUEST_ID
 
 
 async def reload(request: web.Request) -> web.Response:
@@ -14,3 +14,15 @@ async def reload(request: web.Request) -> web.Response:
     except ConfigRefused as refused:
         return config_refused(refused)
     return document({"digest": reloaded.digest, "changes": list(reloaded.changes)})
+
+
+async def reset_breakers(request: web.Request) -> web.Response:
+    """`POST /-/models/{name}/reset-breakers`: its canaries have their shares back, and are judged anew."""
+    name = request.match_info["name"]
+    manager = request.app[GATEWAY].fleet.managers.get(name)
+    if manager is None:
+        return error_response(
+            ModelNotConfigured("no such registered model here", reason="unknown_model"), request[REQUEST_ID]
+        )
+    manager.reset_breakers()
+    return document({"model": name})

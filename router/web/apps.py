@@ -59,6 +59,7 @@ def admin_app(gateway: Gateway, read_token: Callable[[], bytes] | None = None) -
     """The operators' listener; `read_token` as in `guard`."""
     app = _app(gateway, guard(read_token))
     app.router.add_post("/-/reload", admin.reload)
+    app.router.add_post("/-/models/{name}/reset-breakers", admin.reset_breakers)
     _add_health(app)
     _add_observation(app)
     return app

@@ -102,3 +102,18 @@ async def test_a_refused_reload_is_422_with_every_error(admin: Client, site: Sit
 
 async def test_a_verb_is_not_done_by_get(admin: Client) -> None:
     assert (await admin.get("/-/reload")).status == 405
+
+
+async def test_an_operator_resets_the_breakers_of_one_model(
+    admin: TestClient[Any, Any], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [(name, manager)] = site.gateway.fleet.managers.items()
+    resets: list[str] = []
+    monkeypatch.setattr(manager, "reset_breakers", lambda: resets.append(name))
+
+    answer = await admin.post(f"/-/models/{name}/reset-breakers")
+    assert (answer.status, await answer.json(), resets) == (200, {"model": name}, [name])
+    unknown = await admin.post("/-/models/nobody/reset-breakers")
+    assert (unknown.status, (await unknown.json())["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert (await admin.get(f"/-/models/{name}/reset-breakers")).status == 405
+    assert resets == [name]
