@@ -157,10 +157,8 @@ def test_an_artifact_store_that_crawls_or_is_cut_leaves_the_old_version_serving_
         wait_until(lambda: error_of(gateway, model, 3), 20 * slack + limit, gateway.story)
         refused = time.monotonic() - moved_at
         wait_until(lambda: parts_in(cache) == [], 5 * slack)
-        assert [place.name.partition("-")[0] for place in (cache / model).iterdir()] in (
-            ["1", "2"],
-            ["2", "1"],
-        )
+        places = {place.name.partition("-")[0] for place in (cache / model).iterdir() if place.is_dir()}
+        assert places == {"1", "2"}
         assert gateway.bound(name=model) == 1
         proxy.mend()
         mended_at = time.monotonic()
