@@ -96,7 +96,10 @@ class Held:
 
 
 def held(gateway: psutil.Process, temporary: Path, cache: Path) -> Held:
-    """What is held now. A download that runs at this moment is left out."""
+    """What is held now. A download that runs at this moment is left out.
+
+    So are the threads of workers: each has one for a start, and those it predicts in from its first request.
+    """
     descriptors: defaultdict[str, int] = defaultdict(int)
     threads: defaultdict[str, int] = defaultdict(int)
     for process in [gateway, *gateway.children(recursive=True)]:
@@ -104,7 +107,8 @@ def held(gateway: psutil.Process, temporary: Path, cache: Path) -> Held:
             name = "gateway" if process == gateway else process.name()
             if name != "router-fetch":
                 descriptors[name] += process.num_fds()
-                threads[name] += process.num_threads()
+                if name != "router-worker":
+                    threads[name] += process.num_threads()
     parts = [str(path.relative_to(cache)) for path in cache.rglob("*.part*")]
     entries = sorted([*(path.name for path in temporary.iterdir()), *parts])
     return Held(dict(descriptors), dict(threads), tuple(entries))
