@@ -1,4 +1,4 @@
-"""The garbage collector of the processes that hold versions and ask the registry."""
+"""The garbage collector of processes that live long: the gateway, the template, and who is forked from it."""
 
 import gc
 

@@ -1,7 +1,6 @@
 """`canary-router serve`: run the gateway until it is told to stop."""
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import Callable
@@ -15,10 +14,9 @@ from router.adapters.config_file import load_settings
 from router.app import Running, read_certificates, running_gateway
 from router.cli.urls import base_url
 from router.errors import ConfigRefused
+from router.garbage import freeze_what_lives
 from router.web.listeners import SlowParser, require_compiled_parser
 
-_COLLECTED_FROM = 10_000
-"""Containers made and not ended, beyond which the youngest are looked at."""
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -62,22 +60,12 @@ async def _serve(config_path: Path, flags: dict[str, str]) -> None:
         loop.add_signal_handler(signal.SIGHUP, asked.set)
         reloading = loop.create_task(_reload_when(asked, running))
         _announce(running)
-        _settle_memory()
+        freeze_what_lives()
         await stop.wait()
         running.draining.begin()
         for number in _STOPS:
             loop.add_signal_handler(number, running.draining.hurry)
         reloading.cancel()
-
-
-def _settle_memory() -> None:
-    """What is here now stays: no collection looks at it again, and garbage is looked for less often.
-
-    A request makes no cycles that its end would not break, so there is little to find.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECTED_FROM)
 
 
 async def _reload_when(asked: asyncio.Event, running: Running) -> None:
