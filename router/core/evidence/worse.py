@@ -120,7 +120,7 @@ class Fuse:
         self._last = self._last << 1 & _LAST | fault
         if self._seen < OUTAGE_REQUESTS:
             self._seen += 1
-        if fault and self._seen == OUTAGE_REQUESTS and self._last.bit_count() >= OUTAGE_FAULTS:
+        if self._seen == OUTAGE_REQUESTS and self._last.bit_count() >= OUTAGE_FAULTS:
             self.blown = True
 
 
