@@ -267,14 +267,15 @@ def late(seed: int, rise: float, base: float) -> float | None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("rise", "base"), [(0.05, 0.01), (0.999, 0.001)], ids=["+5", "breaks"])
+@pytest.mark.parametrize(
+    ("rise", "base"), [(0.05, 0.01), (0.05, 0.001), (0.999, 0.001)], ids=["+5-on-1%", "+5", "breaks"]
+)
 def test_a_canary_that_turns_bad_late_fails(rise: float, base: float, figure: Figure) -> None:
     runs = [late(seed, rise, base) for seed in range(30)]
     done = [one for one in runs if one is not None]
     median, last = np.quantile(done, [0.5, 0.95])
-    figure(
-        f"+{100 * rise:.0f} after 3.6 h: {median:.0f}/{last:.0f} s to FAIL in {len(done)} of {len(runs)} runs"
-    )
+    came = f"{len(done)} of {len(runs)} runs"
+    figure(f"base {base:.1%}, +{100 * rise:.0f} after 3.6 h: {median:.0f}/{last:.0f} s to FAIL in {came}")
 
     assert len(done) >= 28
 
