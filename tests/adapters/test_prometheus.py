@@ -105,6 +105,10 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),
         {f"model_swaps_total{{{EIGHT},result=failure}}": 1},
     ),
+    "load refused by a rule": (
+        LoadRefused(VersionId("m", 9), (CANARY,), "fetch", "its source is outside", 10.0, by_rule=True),
+        {f"model_swaps_total{{{EIGHT},result=refused}}": 1},
+    ),
     "the registry names another version": (
         AliasAspired("m", CANARY, V8, VersionId("m", 9)),
         {f"alias_pending{{{EIGHT}}}": 1},
