@@ -14,7 +14,7 @@ KEPT_SECONDS = 900.0
 """How long a retired version's series stay: the last increments must be scraped, and late answers counted."""
 KEPT_RETIRED = 2
 """Retired versions per alias that stay at most, so that many swaps in a short time cost nothing."""
-_PHASES = ("fetch", "load", "warmup")
+PHASES = ("fetch", "load", "warmup")
 DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
 """Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
 SWAPS = ("success", "failure", "refused")
@@ -48,7 +48,7 @@ class AliasSeries:
         self._pending = scope.series(catalog.pending, *self._labels)
         self._swaps = {result: scope.series(catalog.swaps, *self._labels, result) for result in SWAPS}
         self._load_seconds = {
-            phase: scope.series(catalog.load_seconds, *self._labels, phase) for phase in _PHASES
+            phase: scope.series(catalog.load_seconds, *self._labels, phase) for phase in PHASES
         }
         self._request_rows = scope.series(catalog.request_rows, *self._labels)
         self._queue_seconds = scope.series(catalog.queue_seconds, *self._labels)
