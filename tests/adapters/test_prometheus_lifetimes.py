@@ -287,6 +287,37 @@ def test_a_thousand_swaps_leave_no_more_series_than_three(recorder: PrometheusRe
     assert len(series_of(recorder)) <= BOUND_AT_MOST
 
 
+def test_a_hundred_thousand_requests_and_fifty_swaps_leave_no_more_series_than_are_allowed(
+    recorder: PrometheusRecorder, clock: Clock
+) -> None:
+    """Both aliases, with faults, traces and retired versions; 450 again when those have gone."""
+    bound_now = {PRODUCTION: 1, CANARY: 2}
+    most = 0
+    for swap in range(50):
+        alias = ALIASES[swap % 2]
+        bound_now[alias] = swap + 3
+        for event in all_that_can_happen(alias, swap + 3):
+            recorder.record(event)
+        for n in range(1000):
+            for to, number in bound_now.items():
+                for event in (
+                    Routed("m", to, Reason.HASH),
+                    predicted(to, number, ScoreCounts((1,) + (0,) * 19, 0.01)),
+                    answered(to, number, seconds=n / 500, trace_id=f"{swap * 1000 + n + 1:032x}"),
+                ):
+                    recorder.record(event)
+        show_live(recorder, *bound_now.values(), swap + 1)
+        most = max(most, len(series_of(recorder)))
+        clock.now += 5
+    assert most <= WITH_RETIRED_AT_MOST
+    assert len(recorder.render("application/openmetrics-text")[0].decode().split("trace_id")) <= 18 * 8 * 6
+    clock.now += 900
+    show_live(recorder, *bound_now.values())
+
+    assert len(series_of(recorder)) <= BOUND_AT_MOST
+    assert samples(recorder)["metrics_errors_total"] == 0
+
+
 events_of_two_aliases = st.one_of(
     st.builds(
         bound, st.sampled_from(ALIASES), st.integers(1, 12), scores=st.sampled_from([ScoreSpec(), None])
