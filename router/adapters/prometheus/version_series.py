@@ -58,12 +58,12 @@ class VersionSeries:
         self._predict_seconds = self._kept.series(catalog.predict_seconds, *self._labels)
         self._scores: ScoreSeries | None = None
         self._answer("ok", 200)
-        for outcome, code in _AT_ZERO:
-            self._requests(outcome, str(code))
         if alias != PRODUCTION:
             self._answer("fallback", 200)
             for kind in FAULT_KINDS:
                 self.fault(kind, 0)
+        for outcome, code in _AT_ZERO:
+            self._requests(outcome, str(code))
 
     def serve(self, bound: AliasBound, loaded_at: float) -> None:
         """The alias serves it now (again); `loaded_at` in seconds since 1970."""
