@@ -56,14 +56,14 @@ class Histogram:
             self.sum += value
 
     def lines(self) -> Iterator[str]:
-        """One line per bound, then the sum (when it is exported) and the count."""
+        """One line per bound, then the sum and the count, or neither: OpenMetrics has them as a pair."""
         running = 0
         for line_head, count in zip(self._bucket_heads, self.counts, strict=True):
             running += count
             yield f"{line_head} {running}\n"
         if self._sum_head is not None:
             yield f"{self._sum_head} {number(self.sum)}\n"
-        yield f"{self._count_head} {running}\n"
+            yield f"{self._count_head} {running}\n"
 
 
 class TracedHistogram(Histogram):
