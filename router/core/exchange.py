@@ -59,6 +59,7 @@ def queries_of(frame: Frame) -> list[Query]:
 def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
     """Header and bodies of an `answers` frame. All answers of a batch took the same time, its predict's."""
     answers = batch.answers
+    marks = [answer.mark for answer in answers]
     header = {
         "op": ANSWERS,
         "seq": batch.sequence,
@@ -70,6 +71,7 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "answer_rows": [answer.answer_rows for answer in answers],
         "nan_only": [answer.nan_only for answer in answers],
         "predict_seconds": answers[0].predict_seconds,
+        "marks": None if all(mark is None for mark in marks) else marks,
         # orjson writes a dataclass itself; asdict costs 20 µs
         "scores": next((answer.scores for answer in answers if answer.scores is not None), None),
     }
@@ -104,14 +106,27 @@ def batch_of(frame: Frame, bins: int | None) -> Batch:
             raise ValueError("a field out of its range")
         seconds = amount(header["predict_seconds"])
         scores = None if header["scores"] is None else _score_counts(header["scores"], bins)
+        marks = [None] * len(places) if header["marks"] is None else _marks(header["marks"], bins)
         fields = zip(
-            header["verdict"], statuses, frame.bodies, types, rows, answer_rows, nan_only, places, strict=True
+            *(header["verdict"], statuses, frame.bodies, types, rows, answer_rows, nan_only, marks, places),
+            strict=True,
         )
         answers = []
-        for verdict, status, body, content_type, count, answered, only_nan, _ in fields:
+        for verdict, status, body, kind, count, answered, only_nan, mark, _ in fields:
             answers.append(
                 Answer(
-                    _VERDICTS[verdict], status, body, content_type, count, seconds, scores, answered, only_nan
+                    *(
+                        _VERDICTS[verdict],
+                        status,
+                        body,
+                        kind,
+                        count,
+                        seconds,
+                        scores,
+                        answered,
+                        only_nan,
+                        mark,
+                    )
                 )
             )
             scores = None
@@ -122,6 +137,15 @@ def batch_of(frame: Frame, bins: int | None) -> Batch:
 
 def _is_media_type(text: Any) -> bool:
     return type(text) is str and len(text) <= NAME_CHARACTERS and text.isprintable()
+
+
+def _marks(marks: Any, bins: int | None) -> list[int | None]:
+    known = [mark for mark in marks if mark is not None]
+    if type(marks) is not list or set(map(type, known)) != _INTEGERS or bins is None:
+        raise ValueError("marks that are none")
+    if min(known) < 0 or max(known) >= bins:
+        raise ValueError("marks of other bins")
+    return marks
 
 
 def _score_counts(fields: Mapping[str, Any], bins: int | None) -> ScoreCounts:

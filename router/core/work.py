@@ -56,6 +56,9 @@ class Answer:
     """Rows the version answered; None where there are none to count: a text, a mapping, one single value."""
     nan_only: bool = False
     """True when scores were counted and all of this answer's own are NaN."""
+    mark: int | None = None
+    """Where the first row's score of the first counted output lies: the index of its bin, or of its class,
+    one past the last where it is another one. None where nothing is counted, or it is not finite."""
 
     @property
     def odd_length(self) -> bool:

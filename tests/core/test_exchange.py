@@ -51,6 +51,7 @@ def batches(draw: st.DrawFn) -> Batch:
             scores=scores if first else None,
             answer_rows=draw(st.none() | counts),
             nan_only=draw(st.booleans()),
+            mark=draw(st.none() | st.integers(0, 4)),
         )
         for first in (True, *[False] * (len(places) - 1))
     ]
@@ -120,6 +121,7 @@ ANSWERS = {
     "answer_rows": [1, None],
     "nan_only": [False, False],
     "predict_seconds": 0.5,
+    "marks": [0, None],
     "scores": SCORES,
 }
 BODIES = [b"{}", b"no"]
@@ -142,6 +144,8 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         *[("rows", [0, value]) for value in (-1, "x", 1.0, True, None)],
         *[("answer_rows", [value, None]) for value in (-1, "x", 1.0, True)],
         *[("nan_only", [value, False]) for value in (0, None, "x")],
+        *[("marks", [value, None]) for value in (-1, 2, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
+        *[("marks", value) for value in ([], [0], [0, 1, 0], [None], "01", {"0": 1, "1": 0}, 0)],
         *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],
         *[(name, [value]) for name in ("rows", "status", "answer_rows", "nan_only") for value in (0, 200)],
         ("scores", []),
