@@ -237,7 +237,7 @@ def test_nan_and_infinity_poison_no_sum(recorder: PrometheusRecorder) -> None:
         predicted(CANARY, 8, count_scores_of(nan, inf, -inf, 0.5)),
         predicted(CANARY, 8, poisoned),
         answered(CANARY, 8, seconds=nan),
-        Predicted("m", CANARY, V8, nan, inf, rows=1, requests=1, scores=None),
+        Predicted("m", CANARY, V8, nan, inf, rows=1, requests=1, scores=()),
     ):
         recorder.record(event)
 

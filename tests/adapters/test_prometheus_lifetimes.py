@@ -294,7 +294,7 @@ events_of_two_aliases = st.one_of(
     ),
     st.builds(
         lambda alias, number: Predicted(
-            "m", alias, VersionId("m", number), 0.1, 0.1, 1, 1, ScoreCounts((1,) * 20, 1.0)
+            "m", alias, VersionId("m", number), 0.1, 0.1, 1, 1, (ScoreCounts((1,) * 20, 1.0),)
         ),
         st.sampled_from(ALIASES),
         st.integers(1, 12),

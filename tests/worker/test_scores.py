@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.bins import ScoreSpec
-from router.core.ids import VersionId
-from router.core.work import LoadSpec
-from router.worker.scores import choose_scores, count, scores_of
+from router.worker.columns import column_of, numbers_of
+from router.worker.scores import count
 
 FRAME = pd.DataFrame({"label": ["a", "b"], "score": [0.25, 0.75]})
 ANSWERS = [
@@ -44,6 +43,11 @@ ANSWERS = [
     pytest.param(pd.DataFrame({7: [0.5]}), 7, [0.5], 0, id="frame with a number for a name"),
     pytest.param(FRAME["score"], 0, [0.25, 0.75], 0, id="series"),
     pytest.param(pd.Series([0.5, None], dtype="Float64"), 0, [0.5, np.nan], 0, id="nullable series"),
+    pytest.param(FRAME.set_axis(["a", "a"], axis=1), "a", [], 2, id="frame with one name twice"),
+    pytest.param(
+        [{"score": 0.5}, {"label": "a"}, [0.1], 7], "score", [0.5, 7], 2, id="rows of several kinds"
+    ),
+    pytest.param(np.array([{"score": 0.5}, None], dtype=object), "score", [0.5], 1, id="vector of records"),
     pytest.param(pd.Series(["a"], dtype="category"), 0, [], 1, id="categories"),
     pytest.param(0.5, 0, [0.5], 0, id="number"),
     pytest.param("0.5", 0, [], 1, id="string"),
@@ -58,10 +62,15 @@ ANSWERS = [
 def test_scores_are_the_numbers_of_one_column(
     answer: Any, output: int | str, scores: list[float], non_numeric: int
 ) -> None:
-    values, others = scores_of(answer, output)
+    counts = count(answer, ScoreSpec(output))
 
-    np.testing.assert_array_equal(values, np.asarray(scores, dtype=float))
-    assert others == non_numeric
+    assert counts.non_numeric == non_numeric
+    assert sum(counts.bins) + counts.nan + counts.inf == len(scores)
+    if scores:
+        values, odd = numbers_of(column_of(answer, output))
+        np.testing.assert_array_equal(
+            values if odd is None else values[~odd], np.asarray(scores, dtype=float)
+        )
 
 
 anything = st.recursive(
@@ -91,33 +100,3 @@ def test_counting_leaves_the_answer_as_it_is() -> None:
     count(answer, ScoreSpec())
 
     assert answer.tolist() == [1.7e308, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("predictions", "counted", "said"),
-    [
-        (None, True, ""),
-        (np.array([0.0, 1.0]), True, ""),
-        (np.array([0.5, np.nan]), True, ""),
-        ([], True, ""),
-        (np.array([0.5, 1.5]), False, "outside [0, 1]; `models.churn.scores`"),
-        (["spam"], False, "not numbers; `models.churn.scores`"),
-    ],
-)
-def test_without_a_choice_the_warm_up_decides_what_is_counted(
-    predictions: Any, counted: bool, said: str
-) -> None:
-    spec = LoadSpec(VersionId("churn", 1), "/nowhere", scores=None)
-
-    scores, note = choose_scores(spec, predictions)
-
-    assert scores == (ScoreSpec() if counted else None)
-    assert said in note
-
-
-def test_a_configured_choice_stands_whatever_the_warm_up_shows() -> None:
-    chosen = ScoreSpec(output="score", low=-1, high=5, bins=3)
-
-    spec = LoadSpec(VersionId("churn", 1), "/nowhere", scores=chosen)
-
-    assert choose_scores(spec, np.array([100.0])) == (chosen, "")

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from router.adapters.prometheus.series import Family, Histogram, S, Value
+from router.core import labels
 
 PREFIX = "canary_router_"
-OTHER = "__other__"
+OTHER = labels.OTHER
 """Value of a label for whatever is not on its list: no label grows with requests."""
 
 REQUEST_SECONDS = (
@@ -118,6 +119,12 @@ class Catalog:
             *_VERSION,
             "output",
             "kind",
+        )
+        self.predicted_classes = counter(
+            "predicted_classes_total",
+            "Answered labels by class; those that scores.classes does not list are __other__.",
+            *_VERSION,
+            "class",
         )
 
         self.model_info = gauge(
