@@ -19,9 +19,11 @@ from router.core.events import (
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.labels import ClassCounts, ClassSpec
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import (
+    SPEC,
     Clock,
     answered,
     bound,
@@ -90,6 +92,16 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
         for edge in ("0.25", "0.5", "0.75", "1.0")
     ]
     assert {key: now.get(key) for key in zeros} == dict.fromkeys(zeros, 0.0)
+
+
+def test_every_class_on_the_list_exists_at_zero_with_one_for_the_rest(recorder: PrometheusRecorder) -> None:
+    recorder.record(bound(CANARY, 8, scores=(SPEC, ClassSpec("label", ("ham", "spam")))))
+
+    classes = {key: value for key, value in samples(recorder).items() if key.startswith("predicted_classes")}
+    assert classes == {
+        f"predicted_classes_total{{alias=canary,class={name},model=m,version=8}}": 0.0
+        for name in ("ham", "spam", "__other__")
+    }
 
 
 def test_production_has_no_fallback_and_no_canary_faults(recorder: PrometheusRecorder) -> None:
@@ -215,7 +227,7 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
     codes = {"ok": (200,), "fallback": (200,), "timeout": (504,), "overloaded": (503,)}  # ours, not a model's
     return [
         loaded(number, alias),
-        bound(alias, number, scores=ScoreSpec()),
+        bound(alias, number, scores=(ScoreSpec(), ClassSpec("label", ("ham", "spam")))),
         *(
             answered(alias, number, outcome=outcome, code=code)
             for outcome in outcomes
@@ -230,7 +242,7 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
         *(Rejected("m", reason) for reason in ("too_large", "no_key", "something else")),
         *(WorkerEnded(version, reason, "") for reason in ("exit", "memory", "something else")),
         LoadRefused(version, (alias,), "load", "", 1.0),
-        predicted(alias, number, ScoreCounts((1,) * 20, 3.0)),
+        predicted(alias, number, ScoreCounts((1,) * 20, 3.0), ClassCounts((1, 2, 3), 1)),
         Polled("m", 0.1, ""),
         Polled("m", 0.1, "error"),
     ]
@@ -270,7 +282,10 @@ def test_a_thousand_swaps_leave_no_more_series_than_three(recorder: PrometheusRe
 
 events_of_two_aliases = st.one_of(
     st.builds(
-        bound, st.sampled_from(ALIASES), st.integers(1, 12), scores=st.sampled_from([ScoreSpec(), None])
+        bound,
+        st.sampled_from(ALIASES),
+        st.integers(1, 12),
+        scores=st.sampled_from([(ScoreSpec(), ClassSpec(1, ("ham", "spam"))), ScoreSpec(), None]),
     ),
     st.builds(
         lambda alias, number, outcome, code: Answered(
@@ -293,11 +308,12 @@ events_of_two_aliases = st.one_of(
         st.integers(1, 12),
     ),
     st.builds(
-        lambda alias, number: Predicted(
-            "m", alias, VersionId("m", number), 0.1, 0.1, 1, 1, (ScoreCounts((1,) * 20, 1.0),)
+        lambda alias, number, labels: Predicted(
+            "m", alias, VersionId("m", number), 0.1, 0.1, 1, 1, (ScoreCounts((1,) * 20, 1.0), *labels)
         ),
         st.sampled_from(ALIASES),
         st.integers(1, 12),
+        st.sampled_from([(), (ClassCounts((1, 0, 2)),), (ClassCounts((1,)),)]),
     ),
     st.builds(lambda text: Rejected(text, text), st.text(max_size=8)),
     st.builds(lambda text: FellBack("m", CANARY, PRODUCTION, text), st.text(max_size=8)),

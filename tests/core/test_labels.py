@@ -15,7 +15,9 @@ from router.core.outputs import described, told
 
 SPEC = ClassSpec(0, ("ham", "7", "true"))
 labels = st.lists(
-    st.sampled_from(["ham", "spam", "7", 7, 7.0, True, False, 0, None, math.nan, np.float32("nan"), np.int64(7)])
+    st.sampled_from(
+        ["ham", "spam", "7", 7, 7.0, True, False, 0, None, math.nan, np.float32("nan"), np.int64(7)]
+    )
     | st.floats()
     | st.text(max_size=3)
     | st.lists(st.integers(), max_size=1),

@@ -1,5 +1,6 @@
 """Which numbers of an answer are its scores."""
 
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.bins import ScoreSpec
+from router.core.labels import ClassCounts, ClassSpec
+from router.core.outputs import OutputCounts, OutputSpec
 from router.worker.columns import column_of, numbers_of
-from router.worker.scores import count
+from router.worker.encoding import split
+from router.worker.scores import Tally, count, tally
 
 FRAME = pd.DataFrame({"label": ["a", "b"], "score": [0.25, 0.75]})
 ANSWERS = [
@@ -100,3 +104,92 @@ def test_counting_leaves_the_answer_as_it_is() -> None:
     count(answer, ScoreSpec())
 
     assert answer.tolist() == [1.7e308, 0.5]
+
+
+cells = st.floats() | st.sampled_from([0.0, 0.05, 0.5, 1.0, 1e300, None, "a", "b", True, 7, math.nan])
+rows = st.lists(st.integers(0, 3), min_size=1, max_size=50)
+outputs = st.lists(
+    st.sampled_from(
+        [ScoreSpec(1), ClassSpec(0, ("a", "7", "true")), ScoreSpec(2, bins=3), ScoreSpec("gone")]
+    ),
+    min_size=1,
+    max_size=4,
+    unique=True,
+)
+shapes = st.sampled_from(["frame", "floats", "objects", "lists", "records"])
+
+
+@st.composite
+def shared_predicts(draw: st.DrawFn) -> tuple[Any, list[int]]:
+    """An answer of three columns, and how many of its rows are each request's."""
+    lengths, shape = draw(rows), draw(shapes)
+    column = st.lists(cells, min_size=sum(lengths), max_size=sum(lengths))
+    if shape == "floats":
+        column = st.lists(st.floats(), min_size=sum(lengths), max_size=sum(lengths))
+    columns = [draw(column) for _ in range(3)]
+    if shape == "frame":
+        return pd.DataFrame(dict(zip("abc", columns, strict=True))), lengths
+    table = [list(row) for row in zip(*columns, strict=True)]
+    if shape == "records":
+        return [dict(zip("abc", row, strict=True)) for row in table], lengths
+    if shape == "lists":
+        return table, lengths
+    kind = float if shape == "floats" else object
+    return np.array(table, dtype=kind).reshape(len(table), 3), lengths
+
+
+@given(shared_predicts(), outputs)
+def test_a_shared_predict_counts_as_its_requests_would_alone(
+    shared: tuple[Any, list[int]], counted: list[OutputSpec]
+) -> None:
+    """The counts are the sum, each request has its own mark, and is NaN only where it would be."""
+    answer, lengths = shared
+    together = tally(answer, counted, lengths)
+    alone = [tally(piece, counted) for piece in split(answer, lengths) or []]
+
+    assert len(alone) == len(lengths)
+    assert list(together.marks) == [one.marks[0] for one in alone]
+    assert list(together.nan_only) == [one.nan_only[0] for one in alone]
+    for place, whole in enumerate(together.counts):
+        assert numbers_in(whole) == [
+            sum(column) for column in zip(*(numbers_in(one.counts[place]) for one in alone), strict=True)
+        ]
+
+
+def numbers_in(counts: OutputCounts) -> list[int]:
+    if isinstance(counts, ClassCounts):
+        return [*counts.counts, counts.nan]
+    return [*counts.bins, counts.nan, counts.inf, counts.non_numeric, counts.out_of_range]
+
+
+@given(shared_predicts(), outputs)
+def test_a_mark_is_where_a_request_of_one_row_is_counted(
+    shared: tuple[Any, list[int]], counted: list[OutputSpec]
+) -> None:
+    answer, lengths = shared
+    found = tally(answer, counted, [1] * sum(lengths))
+
+    for mark, piece in zip(found.marks, split(answer, [1] * sum(lengths)) or [], strict=True):
+        alone = count(piece, counted[0])
+        if isinstance(alone, ClassCounts):
+            assert mark == (None if alone.nan else alone.counts.index(1))
+        else:
+            assert mark == (alone.bins.index(1) if any(alone.bins) else None)
+
+
+def test_an_answer_is_nan_only_when_every_counted_output_is() -> None:
+    """One output that works still is an answer; what is NaN in it is counted, and told."""
+    both = (ScoreSpec(0), ScoreSpec(1))
+    answer = np.array([[math.nan, 0.5], [math.nan, math.nan], [0.5, 0.5]])
+
+    assert list(tally(answer, both, [1, 1, 1]).nan_only) == [False, True, False]
+    assert list(tally(answer, both[:1], [1, 1, 1]).nan_only) == [True, True, False]
+    assert list(tally(answer[:2], both, [2]).nan_only) == [False]
+
+
+def test_an_answer_shorter_than_its_requests_has_no_marks() -> None:
+    assert list(tally(np.array([0.5]), (ScoreSpec(),), [1, 1]).marks) == [None, None]
+
+
+def test_nothing_is_counted_where_nothing_is_to_be() -> None:
+    assert tally(np.array([0.5]), (), [1]) == Tally((), [None], [False])
