@@ -44,6 +44,10 @@ class FetchFailed(RegistryError):
     retriable = True
 
 
+class FetchRefused(FetchFailed):
+    """A version's files may not be used: by where they come from, or because a copy is not what served."""
+
+
 class LoadFailed(RouterError):
     """A version did not become READY; `phase` is fetch, load or warmup."""
 

@@ -98,6 +98,8 @@ class LoadRefused:
     phase: str
     error: str
     retry_seconds: float
+    by_rule: bool = False
+    """True when it was not even tried: where its files come from, or what they are, is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)

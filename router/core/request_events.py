@@ -29,6 +29,8 @@ class Answered:
     seconds: float
     """Last byte read until the answer was ready."""
     rows: int
+    trace_id: str = ""
+    """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
 
 
 @dataclass(frozen=True, slots=True)

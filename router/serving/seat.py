@@ -26,7 +26,6 @@ class _Frame:
     """Loop time at which its predict that runs now began."""
     started_at: float
     """The same moment by a finer clock: uvloop's own counts in milliseconds."""
-
     alone: bool
     """Nothing runs beside it: it may be what ended a worker."""
 
@@ -115,7 +114,7 @@ class Seat:
     def start(self, tickets: list[Ticket]) -> None:
         """Send one frame to the worker, which has room for it."""
         alone = any(ticket.alone for ticket in tickets)
-        frame = _Frame({**dict(enumerate(tickets))}, self._loop.time(), perf_counter(), alone)
+        frame = _Frame(dict(enumerate(tickets)), self._loop.time(), perf_counter(), alone)
         self._frames.append(frame)
         if self._timer is None:
             self._watch()

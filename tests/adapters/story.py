@@ -88,8 +88,10 @@ def answered(
     code: int = 200,
     seconds: float = 0.003,
     model: str = "m",
+    trace_id: str = "",
 ) -> Answered:
-    return Answered(model, alias, VersionId(model, number), outcome, code, seconds, rows=1)
+    version = VersionId(model, number)
+    return Answered(model, alias, version, outcome, code, seconds, rows=1, trace_id=trace_id)
 
 
 def predicted(alias: Alias, number: int, *scores: OutputCounts, model: str = "m", rows: int = 1) -> Predicted:

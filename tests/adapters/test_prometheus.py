@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from router.adapters.prometheus import PrometheusRecorder
 from router.core.bins import ScoreCounts, ScoreSpec, with_edges
@@ -106,6 +107,10 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     "load refused": (
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),
         {f"model_swaps_total{{{EIGHT},result=failure}}": 1},
+    ),
+    "load refused by a rule": (
+        LoadRefused(VersionId("m", 9), (CANARY,), "fetch", "its source is outside", 10.0, by_rule=True),
+        {f"model_swaps_total{{{EIGHT},result=refused}}": 1},
     ),
     "the registry names another version": (
         AliasAspired("m", CANARY, V8, VersionId("m", 9)),
@@ -252,16 +257,19 @@ def test_nan_and_infinity_poison_no_sum(recorder: PrometheusRecorder) -> None:
 
 
 def test_a_range_with_negatives_exports_no_sum_but_its_magnitudes(clock: Clock) -> None:
-    """A sum that can fall is no counter: mean = (positive − negative) / count."""
+    """A sum that can fall is no counter: mean = (positive − negative) / count, which is the last bucket.
+
+    OpenMetrics has a sum and a count, or neither.
+    """
     recorder = recorder_at(clock)
     spec = ScoreSpec(output="margin", low=-2.0, high=2.0, bins=4)
     recorder.record(bound(PRODUCTION, 7, scores=spec))
     recorder.record(predicted(PRODUCTION, 7, count_scores_of(-1.5, -0.5, 1.0, spec=spec)))
 
     now = {key: value for key, value in samples(recorder).items() if key.startswith("score")}
-    assert not any(key.startswith("score_sum") for key in now)
-    labels = "{alias=production,model=m,output=margin,version=7}"
-    assert now[f"score_count{labels}"] == 3
+    assert not any(key.startswith(("score_sum", "score_count")) for key in now)
+    assert now["score_bucket{alias=production,le=+Inf,model=m,output=margin,version=7}"] == 3
+    assert list(parse_openmetrics(recorder.render("application/openmetrics-text")[0].decode()))
     sign = "score_magnitude_total{{alias=production,model=m,output=margin,sign={},version=7}}"
     assert now[sign.format("positive")] == 1.0
     assert now[sign.format("negative")] == 2.0

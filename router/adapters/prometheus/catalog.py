@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-from router.adapters.prometheus.series import Family, Histogram, S, Value
+from router.adapters.prometheus.series import Family, Histogram, S, TracedHistogram, Value
 from router.core import labels
 
 PREFIX = "canary_router_"
@@ -43,6 +43,7 @@ class Catalog:
     def __init__(self) -> None:
         self.families: list[Family[Any]] = []
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        traced = partial(TracedHistogram, bounds=REQUEST_SECONDS)
         self.requests = counter(
             "requests_total",
             "Answered prediction requests, under what the key was given.",
@@ -50,12 +51,15 @@ class Catalog:
             "outcome",
             "code",
         )
-        self.request_seconds = histogram(
-            "request_duration_seconds",
-            "Last byte read until answer ready; outcome failed joins model_error, timeout and overloaded.",
-            REQUEST_SECONDS,
-            *_VERSION,
-            "outcome",
+        self.request_seconds = self._add(
+            Family(
+                f"{PREFIX}request_duration_seconds",
+                "histogram",
+                "Last byte read until answer ready; failed joins model_error, timeout and overloaded.",
+                (*_VERSION, "outcome"),
+                traced,
+                REQUEST_SECONDS,
+            )
         )
         self.request_rows = histogram("request_rows", "Rows of one answered request.", REQUEST_ROWS, *_ALIAS)
         self.in_flight = gauge(
@@ -146,7 +150,10 @@ class Catalog:
             "phase",
         )
         self.swaps = counter(
-            "model_swaps_total", "Versions bound to an alias, and loads that failed.", *_ALIAS, "result"
+            "model_swaps_total",
+            "Versions bound to an alias, loads that failed, and versions that were refused.",
+            *_ALIAS,
+            "result",
         )
         self.pending = gauge(
             "alias_pending", "1 while the registry names another version than the served one.", *_ALIAS
@@ -200,7 +207,8 @@ class Catalog:
         return self._add(Family(PREFIX + name, "gauge", text, labels, Value))
 
     def _histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Family[Histogram]:
-        return self._add(Family(PREFIX + name, "histogram", text, labels, partial(Histogram, bounds=bounds)))
+        make = partial(Histogram, bounds=bounds)
+        return self._add(Family(PREFIX + name, "histogram", text, labels, make, bounds))
 
     def _add(self, family: Family[S]) -> Family[S]:
         self.families.append(family)

@@ -62,6 +62,7 @@ class PrometheusRecorder:
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
         catalog.build_info.series(version).value = 1
+        catalog.rejected.series(OTHER, "unknown_model")
         self._config_info = Scope()
         self._config_ok = catalog.config_ok.series()
         self._config_ok_at = catalog.config_ok_at.series()
@@ -111,7 +112,8 @@ class PrometheusRecorder:
             self._not_understood("Live")
         openmetrics = exposition.wants_openmetrics(accept)
         shown = chain(
-            exposition.blocks(self._catalog.families), exposition.foreign_blocks(self._process.collect())
+            exposition.blocks(self._catalog.families, openmetrics=openmetrics),
+            exposition.foreign_blocks(self._process.collect()),
         )
         body = exposition.render(shown, openmetrics=openmetrics, names=frozenset(names))
         return body, exposition.OPENMETRICS if openmetrics else exposition.TEXT
