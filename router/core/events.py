@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.core.bins import ScoreSpec
 from router.core.cache_events import CacheEvent
 from router.core.ids import Alias, VersionId
+from router.core.outputs import OutputSpec
 from router.core.request_events import RequestEvent
 
 
@@ -20,7 +20,8 @@ class AliasBound:
     new: VersionId
     run_id: str
     flavor: str
-    scores: ScoreSpec | None
+    scores: tuple[OutputSpec, ...]
+    """What is counted of its answers; empty when nothing is."""
     registry_name: str = ""
     """What the registry calls this alias, such as `champion` or `stage:Production`."""
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from router.core.bins import ScoreCounts
 from router.core.ids import Alias, VersionId
+from router.core.outputs import OutputCounts
 from router.core.routing import Reason
 
 
@@ -73,7 +73,8 @@ class Predicted:
     queue_seconds: float
     rows: int
     requests: int
-    scores: ScoreCounts | None
+    scores: tuple[OutputCounts, ...]
+    """Per counted output, in the order of `AliasBound.scores`; empty when none were counted."""
 
 
 RequestEvent = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted

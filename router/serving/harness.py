@@ -210,7 +210,7 @@ class Harness:
         return LoadSpec(
             self.version,
             directory,
-            settings.scores,
+            settings.scores.outputs,
             batches=settings.batching,
             rtol=settings.batching_rtol,
             threads=threads,

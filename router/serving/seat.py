@@ -53,7 +53,7 @@ class Done:
             queue_seconds=self.started_at - oldest.queued_at,
             rows=sum(answer.rows for answer in self.answers),
             requests=len(self.tickets),
-            scores=next((answer.scores for answer in self.answers if answer.scores is not None), None),
+            scores=next((answer.scores for answer in self.answers if answer.scores), ()),
         )
 
 

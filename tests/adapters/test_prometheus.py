@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from router.adapters.prometheus import PrometheusRecorder
-from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.bins import ScoreCounts, ScoreSpec, with_edges
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
@@ -24,6 +24,8 @@ from router.core.events import (
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.labels import ClassCounts, ClassSpec
+from router.core.outputs import OutputCounts
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import (
@@ -242,7 +244,7 @@ def test_nan_and_infinity_poison_no_sum(recorder: PrometheusRecorder) -> None:
         predicted(CANARY, 8, count_scores_of(nan, inf, -inf, 0.5)),
         predicted(CANARY, 8, poisoned),
         answered(CANARY, 8, seconds=nan),
-        Predicted("m", CANARY, V8, nan, inf, rows=1, requests=1, scores=None),
+        Predicted("m", CANARY, V8, nan, inf, rows=1, requests=1, scores=()),
     ):
         recorder.record(event)
 
@@ -307,6 +309,49 @@ def test_other_bins_start_over(recorder: PrometheusRecorder) -> None:
     bins = {k: v for k, v in samples(recorder).items() if k.startswith("score_bin_total{alias=canary")}
     assert list(bins.values()) == [0, 0]
     assert moved_by(recorder, predicted(CANARY, 8, ScoreCounts((1, 0), 0.1)))
+
+
+def test_each_output_has_its_own_scores_and_labels_are_counted_by_class(clock: Clock) -> None:
+    recorder = recorder_at(clock)
+    price = with_edges("price", 0.0, (10.0, 50.0))
+    recorder.record(bound(CANARY, 8, scores=(SPEC, price, ClassSpec("label", ("ham", "spam")))))
+    moved = moved_by(
+        recorder,
+        predicted(
+            CANARY, 8, count_scores_of(0.1), count_scores_of(7.0, 60.0, spec=price), ClassCounts((2, 0, 1))
+        ),
+    )
+
+    labels = "alias=canary,{}model=m,{}version=8"
+    assert moved[f"score_bin_total{{{labels.format('bin=0.25,', 'output=0,')}}}"] == 1
+    assert moved[f"score_bin_total{{{labels.format('bin=10.0,', 'output=price,')}}}"] == 1
+    assert moved[f"score_bin_total{{{labels.format('bin=50.0,', 'output=price,')}}}"] == 1
+    assert moved[f"score_sum{{{labels.format('', 'output=price,')}}}"] == 67
+    assert moved[f"score_invalid_total{{{labels.format('kind=out_of_range,', 'output=price,')}}}"] == 1
+    classes = {key: value for key, value in moved.items() if key.startswith("predicted_classes")}
+    assert classes == {
+        f"predicted_classes_total{{{labels.format('class=ham,', '')}}}": 2,
+        f"predicted_classes_total{{{labels.format('class=__other__,', '')}}}": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (),
+        (ClassCounts((1, 1, 1)),),
+        (ClassCounts((1, 1, 1)), ScoreCounts((1,) * 4)),
+        (ScoreCounts((1,) * 4), ClassCounts((1, 1))),
+    ],
+)
+def test_counts_of_other_outputs_are_left_out(clock: Clock, counts: tuple[OutputCounts, ...]) -> None:
+    """They were on their way when the configuration changed; what fits still counts."""
+    recorder = recorder_at(clock)
+    recorder.record(bound(CANARY, 8, scores=(SPEC, ClassSpec("label", ("ham", "spam")))))
+    moved = moved_by(recorder, predicted(CANARY, 8, *counts))
+
+    assert not any(key.startswith("predicted_classes") for key in moved)
+    assert samples(recorder)["metrics_errors_total"] == 0
 
 
 def test_without_score_bins_nothing_is_exported_about_scores(clock: Clock) -> None:

@@ -22,9 +22,11 @@ from router.core.events import (
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.labels import ClassCounts, ClassSpec
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import (
+    SPEC,
     Clock,
     answered,
     bound,
@@ -102,6 +104,16 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
         for edge in ("0.25", "0.5", "0.75", "1.0")
     ]
     assert {key: now.get(key) for key in zeros} == dict.fromkeys(zeros, 0.0)
+
+
+def test_every_class_on_the_list_exists_at_zero_with_one_for_the_rest(recorder: PrometheusRecorder) -> None:
+    recorder.record(bound(CANARY, 8, scores=(SPEC, ClassSpec("label", ("ham", "spam")))))
+
+    classes = {key: value for key, value in samples(recorder).items() if key.startswith("predicted_classes")}
+    assert classes == {
+        f"predicted_classes_total{{alias=canary,class={name},model=m,version=8}}": 0.0
+        for name in ("ham", "spam", "__other__")
+    }
 
 
 def test_reasons_that_an_alias_can_not_have_are_not_shown(recorder: PrometheusRecorder) -> None:
@@ -236,7 +248,7 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
     codes = {"ok": (200,), "fallback": (200,), "timeout": (504,), "overloaded": (503,)}  # ours, not a model's
     return [
         loaded(number, alias),
-        bound(alias, number, scores=ScoreSpec()),
+        bound(alias, number, scores=(ScoreSpec(), ClassSpec("label", ("ham", "spam")))),
         *(
             answered(alias, number, outcome=outcome, code=code)
             for outcome in outcomes
@@ -249,7 +261,7 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
         *(WorkerEnded(version, reason, "") for reason in (*ENDINGS, "out_of_memory", "invalid")),
         LoadRefused(version, (alias,), "load", "", 1.0),
         LoadRefused(version, (alias,), "fetch", "", 1.0, by_rule=True),
-        predicted(alias, number, ScoreCounts((1,) * 20, 3.0)),
+        predicted(alias, number, ScoreCounts((1,) * 20, 3.0), ClassCounts((1, 2, 3), 1)),
         Polled("m", 0.1, ""),
         Polled("m", 0.1, "error"),
     ]
@@ -302,7 +314,7 @@ def test_a_hundred_thousand_requests_and_fifty_swaps_leave_no_more_series_than_a
             for to, number in bound_now.items():
                 for event in (
                     Routed("m", to, Reason.HASH),
-                    predicted(to, number, ScoreCounts((1,) + (0,) * 19, 0.01)),
+                    predicted(to, number, ScoreCounts((1,) + (0,) * 19, 0.01), ClassCounts((1, 0, 0))),
                     answered(to, number, seconds=n / 500, trace_id=f"{swap * 1000 + n + 1:032x}"),
                 ):
                     recorder.record(event)
@@ -320,7 +332,10 @@ def test_a_hundred_thousand_requests_and_fifty_swaps_leave_no_more_series_than_a
 
 events_of_two_aliases = st.one_of(
     st.builds(
-        bound, st.sampled_from(ALIASES), st.integers(1, 12), scores=st.sampled_from([ScoreSpec(), None])
+        bound,
+        st.sampled_from(ALIASES),
+        st.integers(1, 12),
+        scores=st.sampled_from([(ScoreSpec(), ClassSpec(1, ("ham", "spam"))), ScoreSpec(), None]),
     ),
     st.builds(
         lambda alias, number, outcome, code: Answered(
@@ -343,11 +358,12 @@ events_of_two_aliases = st.one_of(
         st.integers(1, 12),
     ),
     st.builds(
-        lambda alias, number: Predicted(
-            "m", alias, VersionId("m", number), 0.1, 0.1, 1, 1, ScoreCounts((1,) * 20, 1.0)
+        lambda alias, number, labels: Predicted(
+            "m", alias, VersionId("m", number), 0.1, 0.1, 1, 1, (ScoreCounts((1,) * 20, 1.0), *labels)
         ),
         st.sampled_from(ALIASES),
         st.integers(1, 12),
+        st.sampled_from([(), (ClassCounts((1, 0, 2)),), (ClassCounts((1,)),)]),
     ),
     st.builds(lambda text: Rejected(text, text), st.text(max_size=8)),
     st.builds(lambda text: FellBack("m", CANARY, PRODUCTION, text), st.text(max_size=8)),

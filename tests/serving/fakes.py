@@ -22,7 +22,7 @@ from router.errors import (
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
-INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, None)
+INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, ())
 
 
 def ok(version: VersionId) -> Answer:

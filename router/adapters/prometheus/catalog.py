@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from router.adapters.prometheus.series import Family, Histogram, S, TracedHistogram, Value
+from router.core import labels
 from router.core.durations import REQUEST_SECONDS as REQUEST_SECONDS
 
 PREFIX = "canary_router_"
-OTHER = "__other__"
+OTHER = labels.OTHER
 """Value of a label for whatever is not on its list: no label grows with requests."""
 
 # Coarser than REQUEST_SECONDS on purpose: with every outcome seen, a model with two aliases has at most 450
@@ -119,6 +120,12 @@ class Catalog:
             *_VERSION,
             "output",
             "kind",
+        )
+        self.predicted_classes = counter(
+            "predicted_classes_total",
+            "Answered labels by class; those that scores.classes does not list are __other__.",
+            *_VERSION,
+            "class",
         )
 
         self.model_info = gauge(

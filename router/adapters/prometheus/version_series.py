@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from router.adapters.prometheus.catalog import OTHER, REQUEST_SECONDS, Catalog, bounded
-from router.adapters.prometheus.scores import ScoreSeries
+from router.adapters.prometheus.scores import OutputSeries
 from router.adapters.prometheus.series import Scope, TracedHistogram, Value
-from router.core.bins import ScoreSpec
 from router.core.events import AliasBound
 from router.core.ids import PRODUCTION
+from router.core.outputs import OutputSpec
 from router.core.request_events import Answered, Predicted
 
 FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
@@ -56,7 +56,7 @@ class VersionSeries:
         self._retired = False
         self._answers: dict[tuple[str, int], _Answers] = {}
         self._predict_seconds = self._kept.series(catalog.predict_seconds, *self._labels)
-        self._scores: ScoreSeries | None = None
+        self._scores: OutputSeries | None = None
         self._answer("ok", 200)
         if alias != PRODUCTION:
             self._answer("fallback", 200)
@@ -86,7 +86,7 @@ class VersionSeries:
         """Forget it; late answers count in vain."""
         self.retire()
         self._kept.close()
-        self._count_scores(None)
+        self._count_scores(())
 
     def answered(self, event: Answered, at: float) -> None:
         """One request was answered; `at`, seconds since 1970, counts where it has a trace."""
@@ -100,7 +100,7 @@ class VersionSeries:
     def predicted(self, event: Predicted) -> None:
         """One batch was predicted."""
         self._predict_seconds.observe(event.predict_seconds)
-        if event.scores is not None and self._scores is not None:
+        if event.scores and self._scores is not None:
             self._scores.add(event.scores)
 
     def fault(self, kind: str, count: int = 1) -> None:
@@ -127,12 +127,12 @@ class VersionSeries:
     def _requests(self, outcome: str, code: str) -> Value:
         return self._kept.series(self._catalog.requests, *self._labels, outcome, code)
 
-    def _count_scores(self, spec: ScoreSpec | None) -> None:
-        if self._scores is not None and self._scores.spec != spec:
+    def _count_scores(self, specs: tuple[OutputSpec, ...]) -> None:
+        if self._scores is not None and self._scores.specs != specs:
             self._scores.close()
             self._scores = None
-        if self._scores is None and spec is not None:
-            self._scores = ScoreSeries(self._catalog, self._labels, spec)
+        if self._scores is None and specs:
+            self._scores = OutputSeries(self._catalog, self._labels, specs)
 
 
 def _outlives(outcome: str) -> bool:
