@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,8 @@ _LEVELS = {
     "critical": logging.CRITICAL,
 }
 _MOST_ALLOWANCES = 64
+_COLOR = re.compile(r"\x1b\[[\d;]{0,20}m")
+"""MLflow colours its warnings for a terminal."""
 _FIELDS = ("level", "event", "logger", "exception")
 
 TOO_MANY = "more than 4000 characters a second"
@@ -168,10 +171,10 @@ def _read(line: bytes) -> dict[str, Any] | None:
         line = line[1:]
         try:
             told = json.loads(line)
-            read = {name: str(told[name]) for name in _FIELDS if told.get(name)}
+            read = {name: _COLOR.sub("", str(told[name])) for name in _FIELDS if told.get(name)}
             return {"level": "info", "event": "", **read}
         except (ValueError, TypeError, AttributeError):  # two threads wrote at once: shown as it came
             pass
     # A progress bar draws itself over and over on one line: its last state counts.
-    text = line.decode("utf-8", "replace").rstrip().rpartition("\r")[2]
+    text = _COLOR.sub("", line.decode("utf-8", "replace")).rstrip().rpartition("\r")[2]
     return {"level": "info", "event": text} if text else None
