@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import re
 import sys
 import threading
 import traceback
@@ -119,7 +120,11 @@ def tell_of_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
     The loop's own names the objects with their arguments, which can be the bytes of a request; an exception's
     message may quote them.
     """
-    message, error = context.get("message", "an error in the event loop"), context.get("exception")
+    # "Exception in callback" goes on with the callback and its arguments.
+    message = re.sub(
+        r"(?s)\bcallback .*", "callback", str(context.get("message", "an error in the event loop"))
+    )
+    error = context.get("exception")
     frames = traceback.format_tb(error.__traceback__) if isinstance(error, BaseException) else []
     structlog.stdlib.get_logger(__name__).error(
         message, exception="".join([*frames, type(error).__name__]) if error is not None else None
