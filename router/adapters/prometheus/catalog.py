@@ -9,15 +9,12 @@ from typing import Any
 
 from router.adapters.prometheus.series import Family, Histogram, S, TracedHistogram, Value
 from router.core import labels
+from router.core.durations import REQUEST_SECONDS as REQUEST_SECONDS
 
 PREFIX = "canary_router_"
 OTHER = labels.OTHER
 """Value of a label for whatever is not on its list: no label grows with requests."""
 
-REQUEST_SECONDS = (
-    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
-)
 # Coarser than REQUEST_SECONDS on purpose: with every outcome seen, a model with two aliases has at most 450
 # series.
 PREDICT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0)
