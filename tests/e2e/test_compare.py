@@ -87,11 +87,12 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
 
     with Load(gateway.url, rate=500, keys=5000) as load:
         wait_until(
-            lambda: check(asked(gateway), "faults")["canary"]["requests"] > 800, 20 * slack, gateway.story
+            lambda: check(asked(gateway), "faults")["canary"]["requests"] > 520, 20 * slack, gateway.story
         )
     entry = asked(gateway)
     assert load.failed == []
-    assert (check(entry, "faults")["verdict"], entry["verdict"] != "fail") == ("pass", True), entry
+    assert entry["verdict"] != "fail", entry
+    assert check(entry, "faults")["difference"] == 0.0
     scores = check(entry, "scores")
     assert (scores["judges"], scores["outputs"][0]["size"], scores["outputs"][0]["proven"]) == (
         False,
