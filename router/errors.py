@@ -79,6 +79,8 @@ class RequestRefused(RouterError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.call: int | None = None
+        """Number of the predict that held this request up and others with it; None where it was its own."""
 
 
 class ModelNotConfigured(RequestRefused):

@@ -37,6 +37,8 @@ class Status:
     """Requests received and those without a key, for one model."""
     unwritten: Callable[[], Mapping[str, str]] = dict
     """Why what serves is not recorded for a start without the registry, by model."""
+    verdicts: Callable[[str], Mapping[str, Any]] = lambda _: {}
+    """What is said of each alias beside production, for one model."""
 
     def document(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -77,6 +79,7 @@ class Status:
             "requests": received,
             "keyless_share": round(share, 4),
             "registry_error": without_places(self.alias_watch.errors.get(manager.model, "")),
+            "verdicts": dict(self.verdicts(manager.model)),
             "warnings": [],
         }
         if manager.polled and PRODUCTION not in manager.aspired:

@@ -71,6 +71,20 @@ class BreakerClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictChanged:
+    """The evidence on `version` against `production` says something else than before."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    production: VersionId
+    before: str
+    verdict: str
+    """pass, fail or not_enough_data, and so is `before`."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionLoaded:
     """A version reached READY."""
 
@@ -199,7 +213,9 @@ class TickFailed:
     error: str
 
 
-_OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed
+_OfAliases = (
+    AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged
+)
 _OfVersions = (
     VersionLoaded
     | EnvironmentDiffers

@@ -132,6 +132,12 @@ async def _answer(
             response.status,
             seconds,
             rows,
+            given.reason,
+            given.bucket,
+            served.fault,
+            served.excused,
+            served.mark,
+            served.call,
             trace_id=trace_id,
         )
     )

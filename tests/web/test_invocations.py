@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -13,7 +14,7 @@ from router.core.request_events import Answered, Rejected
 from router.core.work import Answer, Verdict
 from router.errors import RouterError
 from tests.serving.conftest import V1, V2
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.serving.fakes import Facts, FakeWorld, ok, until
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]
@@ -75,6 +76,20 @@ async def test_an_answer_is_reported_with_the_trace_that_its_request_belongs_to(
     [told] = facts.of(Answered)
     assert (answer.status, told.trace_id) == (200, trace_id)
     assert TRACE not in str(answer.headers)
+
+
+async def test_an_answer_is_reported_with_what_it_says_of_the_version_the_key_was_given(
+    traffic: Client, world: FakeWorld, facts: Facts
+) -> None:
+    raised = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+    world.answers = {V1: replace(ok(V1), mark=3), V2: raised}
+    for headers in (PRODUCTION_KEY, CANARY_KEY):
+        await traffic.post("/invocations", data=b"{}", headers=headers)
+    production, canary = facts.of(Answered)
+
+    assert (production.reason, production.bucket, production.fault, production.mark) == ("hash", 62121, "", 3)
+    assert (canary.reason, canary.bucket, canary.fault, canary.mark) == ("hash", 418, "error", None)
+    assert (canary.outcome, canary.excused, canary.call) == ("fallback", False, None)
 
 
 async def test_a_good_request_id_is_echoed_and_a_bad_one_replaced(traffic: Client) -> None:

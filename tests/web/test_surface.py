@@ -1,11 +1,13 @@
 """Health, observation and admin paths."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
 
 from router.core.ids import CANARY, PRODUCTION
+from router.web.apps import traffic_app
 from tests.serving.conftest import V1
 from tests.serving.fakes import FakeWorld
 from tests.web.conftest import Site
@@ -83,6 +85,19 @@ async def test_route_says_why_a_canary_key_goes_to_production(
 )
 async def test_route_refuses_what_it_cannot_explain(traffic: Client, query: str, status: int) -> None:
     assert (await traffic.get(f"/v1/route?{query}")).status == status
+
+
+async def test_what_is_compared_is_told_of_one_model_or_of_all(
+    traffic: Client, admin: Client, site: Site, aiohttp_client: Callable[..., Any]
+) -> None:
+    site.gateway.compare = lambda model: {"models": {model or "all": {}}}
+    for listener in (traffic, admin):
+        assert await (await listener.get("/v1/compare")).json() == {"models": {"all": {}}}
+        told = await listener.get("/v1/compare?model=sentiment")
+        assert await told.json() == {"models": {"sentiment": {}}}
+        assert (await listener.get("/v1/compare?model=nobody")).status == 404
+    hidden = await aiohttp_client(traffic_app(site.gateway, observable=False))
+    assert (await hidden.get("/v1/compare")).status == 404
 
 
 async def test_only_the_admin_listener_has_verbs(traffic: Client, admin: Client) -> None:

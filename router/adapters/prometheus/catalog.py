@@ -27,6 +27,7 @@ BATCH_REQUESTS = (1, 4, 16, 64)
 
 _ALIAS = ("model", "alias")
 _VERSION = ("model", "alias", "version")
+_OUTPUT = ("model", "output", "alias")
 
 
 def bounded(value: str, allowed: Collection[str]) -> str:
@@ -126,6 +127,17 @@ class Catalog:
             "Answered labels by class; those that scores.classes does not list are __other__.",
             *_VERSION,
             "class",
+        )
+
+        self.score_psi = gauge(
+            "score_psi",
+            "Population stability index of an alias against production, last 15 minutes; NaN below 500 rows.",
+            *_OUTPUT,
+        )
+        self.score_ks = gauge(
+            "score_ks",
+            "Largest distance of the score distributions of an alias and production; NaN below 500 rows.",
+            *_OUTPUT,
         )
 
         self.model_info = gauge(

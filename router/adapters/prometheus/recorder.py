@@ -120,7 +120,8 @@ class PrometheusRecorder:
 
     def _show(self, live: Live) -> None:
         catalog = self._catalog
-        for family in (catalog.in_flight, catalog.draining, catalog.workers, catalog.worker_memory):
+        asked_for = (catalog.in_flight, catalog.draining, catalog.workers, catalog.worker_memory)
+        for family in (*asked_for, catalog.score_psi, catalog.score_ks):
             family.clear()
         for name, model in self._models.items():
             model.forget()
@@ -132,6 +133,10 @@ class PrometheusRecorder:
                 catalog.draining.series(*labels).value = int(shown.draining)
                 catalog.workers.series(*labels).value = shown.workers
                 catalog.worker_memory.series(*labels).value = shown.memory_bytes
+        for shift in live.shifts:
+            if shift.model in self._models:
+                catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
+                catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
         self._loop_lag.value = live.loop_lag_seconds
         self._from_cache.value = int(live.from_cache)
 

@@ -58,6 +58,8 @@ _EXCEPTIONS = {
     "score_bin_total": f"{_OF_VERSION}, where scores are counted",
     "score_magnitude_total": f"{_OF_VERSION}, where scores are counted",
     "score_invalid_total": f"{_OF_VERSION}, where scores are counted",
+    "score_psi": "while two versions are compared that count the output alike",
+    "score_ks": "while two versions are compared that count the output alike",
     "predicted_classes_total": f"{_OF_VERSION}, where classes are counted",
     "model_info": _BOUND,
     "model_loaded_timestamp_seconds": _BOUND,
