@@ -113,6 +113,7 @@ def chromium() -> Iterator[Browser]:
         "--disable-gpu",
         "--disable-background-networking",
         "--no-first-run",
+        "--hide-scrollbars",  # they would be in the pictures
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(argument)

@@ -1,12 +1,14 @@
 """One browser for all tests of the live page, and a gateway that says what a test wants."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import built_registry  # noqa: F401 - a fixture, found by name
 from tests.page.browser import Browser, chromium, missing
 from tests.page.canned import Canned, canned_gateway
+
+collect_ignore = [] if "PAGE_PICTURES" in os.environ else ["test_pictures.py"]
 
 
 @pytest.fixture(scope="session")

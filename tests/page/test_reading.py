@@ -64,7 +64,7 @@ PARTS = [
 def test_what_is_still_needed_stands_beside_not_enough_data(browser: Browser, gateway: Canned) -> None:
     browser.open(gateway.url)
 
-    assert "Needs 640 canary requests, about 40 min" in shown(browser)
+    assert "Passes at about 640 canary requests, in 40 min if the canary is as good" in shown(browser)
 
 
 def no_challenger(gateway: Canned) -> str:
@@ -165,7 +165,17 @@ def registry_is_away(gateway: Canned) -> str:
     return "not the newest: router.yaml:9"
 
 
+def a_further_alias(gateway: Canned) -> str:
+    model = gateway.state["models"]["sentiment"]
+    model["split"] = model["split_configured"] = {"production": 70.0, "canary": 20.0, "beta": 10.0}
+    model["aliases"]["beta"] = documents.alias_state("beta", 3)
+    assert gateway.compare
+    gateway.compare["models"]["sentiment"]["beta"] = documents.challenger(*FAILS) | {"version": 3}
+    return "How beta v3 does beside production v1"
+
+
 SITUATIONS = [
+    a_further_alias,
     no_challenger, nothing_bound, canary_alone_is_not_ready, without_comparison, nothing_counted_yet, classes,
     hundreds_of_events, long_names, open_breaker, several_models, registry_is_away,
 ]  # fmt: skip

@@ -118,5 +118,5 @@ function chart(heading, note, plot, figures, below = "") {
 /** The legend is a table: whose, how many, and the figures that the picture marks. */
 function legend(caption, headings, arms) {
   return table(caption, ["Version", ...headings], arms.map((arm) =>
-    [[swatch(arm.role), " ", named(arm.name)], ...arm.figures]), "legend");
+    [[swatch(arm.role), " ", named(arm.role), el("span", { class: "number" }, ` ${arm.version}`)], ...arm.figures]), "legend");
 }

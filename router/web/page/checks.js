@@ -12,14 +12,14 @@ function checkOf(one, name) {
 }
 
 /** The table of `one`, the challenger `alias`; null where there are no checks. */
-function checksTable(alias, one) {
+function checksTable(alias, one, several) {
   const rows = (one.checks ?? []).flatMap((check) =>
     check.check === "scores" ? scoreRows(check) : check.check === "split" ? [splitCheckRow(check)] : [rateRow(check)]);
   if (!rows.length) return null;
   return el("section", { class: "card checks" },
-    el("h3", null, "Checks"),
+    el("h3", null, several ? ["Checks of ", named(alias)] : "Checks"),
     table(["How ", named(alias), ` ${version(one.version)} does beside production ${version(one.production_version)}`, since(one)],
-      ["Check", "Production", "Canary", "Difference", "Verdict", "Why, and what is still needed"], rows, "wide"));
+      ["Check", "Production", alias === "canary" ? "Canary" : alias, "Difference", "Verdict", "Why, and what is still needed"], rows, "wide"));
 }
 
 function since(one) {
@@ -47,7 +47,7 @@ function rateRow(check) {
 
 function rate(arm, excused = 0) {
   if (!arm) return DASH;
-  const asides = [`${count(arm.events)} of ${count(arm.requests)}`, isNumber(arm.keys) && `${count(arm.keys)} keys`,
+  const asides = [[count(arm.events), "of", count(arm.requests)].join(GAP), isNumber(arm.keys) && `${count(arm.keys)} keys`,
     excused > 0 && `${count(excused)} the input's fault`];
   return titled(percent(arm.rate), ...asides);
 }
@@ -70,10 +70,11 @@ function reason(check) {
 
 /** What the check still waits for. */
 function needed(check) {
+  if (check.needed !== undefined) return check.needed;
   if (check.verdict !== "not_enough_data") return null;
   const parts = [isNumber(check.requests_needed) && `${count(check.requests_needed)} canary requests`,
-    isNumber(check.seconds_needed) && `about ${span(check.seconds_needed)}`].filter(Boolean);
-  return parts.length ? `Needs ${parts.join(", ")}` : null;
+    isNumber(check.seconds_needed) && span(check.seconds_needed)].filter(Boolean);
+  return parts.length ? `Passes at about ${parts.join(", in ")} if the canary is as good` : null;
 }
 
 function scoreRows(check) {
@@ -94,7 +95,7 @@ function scoreRows(check) {
 function scoreArm(arm) {
   if (!arm) return DASH;
   const middle = isNumber(arm.mean) ? `mean ${digits(arm.mean)}` : `${count(arm.scores)} scores`;
-  return titled(middle, isNumber(arm.mean) && `${count(arm.scores)} scores`, isNumber(arm.keys) && `${count(arm.keys)} keys`,
+  return titled(middle, isNumber(arm.mean) && count(arm.scores) + GAP + "scores", isNumber(arm.keys) && `${count(arm.keys)} keys`,
     arm.invalid > 0 && `${count(arm.invalid)} invalid`);
 }
 

@@ -25,7 +25,7 @@ function latencyChart(id, alias, one, width) {
     const values = QUANTILES.map((name, index) =>
       own(quantiles?.[key], name) ?? quantileOf(counts[key], edges, [0.5, 0.95, 0.99][index]));
     const marked = values.slice(0, 2).map((value, index) => ({ at: at(value ?? 0), label: QUANTILES[index], value }));
-    return { role, name: `${role} ${version(number)}`, counts: counts[key].slice(first, last + 1),
+    return { role, version: version(number), name: `${role} ${version(number)}`, counts: counts[key].slice(first, last + 1),
       marks: marked.filter((one) => isNumber(one.value)), figures: [count(sharesOf(counts[key]).all), ...values.map(duration)] };
   });
   const ticks = edges.slice(1, -1).filter((edge) => /^[1]0*$/.test(String(Math.round(edge * 1e6))) || edge === 0.0005 && width > 500)

@@ -26,8 +26,8 @@ function parts(id, model, told, { compared, events, now, width }) {
     banners(told, compared),
     warnings(told),
     el("div", { class: "pair" }, splitBars(told, compared), versionsTable(told, compared, mine, now)),
-    challengers.map(([alias, one], index) => [
-      checksTable(alias, one),
+    challengers.filter(([, one]) => one.checks?.length).map(([alias, one], index) => [
+      checksTable(alias, one, challengers.length > 1),
       el("div", { class: "pair" },
         latencyChart(`${id}-latency-${index}`, alias, one, width),
         scoreCharts(`${id}-scores-${index}`, alias, one, width)),

@@ -22,19 +22,31 @@ async function ask(path) {
 }
 
 async function look() {
-  clearTimeout(timer);
+  let answers = null;
   try {
     const [state, compare] = await Promise.all([ask("v1/state"), ask("v1/compare").catch((error) => ({ models: {}, error: String(error) }))]);
-    known = { state, compare };
-    answeredAt = Date.now() / 1000;
-    speak(false);
-    notice(compare.error ? `No comparison: ${compare.error}` : "");
-    noteVerdicts();
-    show();
+    answers = { state, compare };
   } catch {
     speak(true);
   }
+  if (answers) take(answers);
+  clearTimeout(timer); // of a look that was under way beside this one
   if (!document.hidden) timer = setTimeout(look, EVERY_MS);
+}
+
+function take(answers) {
+  const first = known === null;
+  known = answers;
+  answeredAt = Date.now() / 1000;
+  speak(false);
+  notice(known.compare.error ? `No comparison: ${known.compare.error}` : "");
+  try {
+    noteVerdicts();
+    show();
+  } catch (error) {
+    notice(`This page could not draw what the gateway says (${error}). It is in /v1/state and /v1/compare.`);
+  }
+  if (first && location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 
 /** Say once that the gateway is silent, and once that it answers again. */

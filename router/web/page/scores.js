@@ -19,7 +19,7 @@ function outputOf(one, told) {
 function armsOf({ alias, one, told }, more) {
   return [["production", "production", one.production_version], ["canary", alias, one.version]].map(([key, role, number]) => {
     const counts = told[key] ?? [];
-    return { role, name: `${role} ${version(number)}`, counts, ...more(key, counts) };
+    return { role, version: version(number), name: `${role} ${version(number)}`, counts, ...more(key, counts) };
   });
 }
 

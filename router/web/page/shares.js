@@ -40,12 +40,13 @@ function splitRow(label, shares, unit) {
   const pieces = parts.map(([role, share]) => {
     const x = start;
     start += share * 100;
-    return share > 0 && svg("rect", { class: `arm ${tone(role)}`, x, y: 0, width: share * 100, height: 10 });
+    // The outline lies half outside of a shape: inset, so that the end of the bar does not cut it.
+    const inset = tone(role) === "production" ? 0 : 1;
+    return share > 0 && svg("rect", { class: `arm ${tone(role)}`, x: `${x}%`, y: inset, width: `${share * 100}%`, height: 18 - 2 * inset });
   });
   return el("div", { class: "bar-row" },
     el("span", { class: "bar-label" }, label),
-    svg("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img",
-      "aria-label": `Split ${label}: ${words} ${unit}` }, pieces),
+    svg("svg", { class: "bar", height: 18, role: "img", "aria-label": `Split ${label}: ${words} ${unit}` }, pieces),
     el("span", { class: "bar-figures" }, parts.map(([role, share], index) =>
       el("span", null, index ? " · " : "", percent(share, 3)))));
 }
@@ -62,8 +63,7 @@ function tone(role) {
 
 function swatch(role) {
   return svg("svg", { class: "swatch", width: 18, height: 12, viewBox: "0 0 18 12", "aria-hidden": "true" },
-    svg("rect", { class: `arm ${tone(role)}`, x: 1, y: 1, width: 16, height: 10 }),
-    role !== "production" && svg("rect", { class: "hatched", x: 1, y: 1, width: 16, height: 10 }));
+    svg("rect", { class: `arm ${tone(role)}`, x: 1, y: 1, width: 16, height: 10 }));
 }
 
 /** Aliases and the versions behind them, and versions that are on their way in or out. */

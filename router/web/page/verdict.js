@@ -5,6 +5,7 @@ const VERDICTS = {
   fail: { word: "FAIL", sign: "✕" },
   not_enough_data: { word: "NOT ENOUGH DATA", sign: "…" },
 };
+const WORST_FIRST = ["fail", "not_enough_data", "pass"];
 const UNKNOWN = { word: "NO VERDICT", sign: DASH };
 
 /** The word and its sign. */
@@ -19,6 +20,7 @@ function badge(verdict, small = false) {
 function banners(told, compared) {
   const challengers = Object.entries(compared ?? {});
   if (!challengers.length) return [banner("none", withoutChallenger(told))];
+  challengers.sort(([, one], [, other]) => WORST_FIRST.indexOf(one.verdict) - WORST_FIRST.indexOf(other.verdict));
   return challengers.map(([alias, one]) =>
     banner(one.verdict, one.why || "The gateway gave no reason.",
       challengers.length > 1 ? alias : null, notComparable(one)));
@@ -33,7 +35,7 @@ function banner(verdict, why, alias = null, remark = "") {
 }
 
 function notComparable(one) {
-  if (one.comparable !== false) return "";
+  if (one.comparable !== false || one.why?.includes(one.not_comparable_because)) return "";
   return `Not compared now: ${one.not_comparable_because || "the gateway does not say why"}.`;
 }
 
@@ -54,5 +56,5 @@ function withoutChallenger(told) {
 /** The worst verdict of a model's challengers, or null where there is none. */
 function worst(compared) {
   const verdicts = Object.values(compared ?? {}).map((one) => one.verdict);
-  return ["fail", "not_enough_data", "pass"].find((verdict) => verdicts.includes(verdict)) ?? null;
+  return WORST_FIRST.find((verdict) => verdicts.includes(verdict)) ?? null;
 }
