@@ -83,14 +83,15 @@ class Browser:
         """What the console said since the last look: errors, warnings, refusals of the policy."""
         return [line["message"] for line in self.driver.get_log("browser")]
 
-    def picture(self, path: Path, *, width: int, quality_scale: float = 1.0) -> None:
-        """The whole document, `width` pixels wide, as PNG."""
-        height = self.run("return document.documentElement.scrollHeight")
+    def picture(self, path: Path, *, width: int, until: str = "body") -> None:
+        """The document from its top to the end of the last `until`, `width` pixels wide, as PNG."""
+        script = "return [...document.querySelectorAll(arguments[0])].at(-1).getBoundingClientRect().bottom"
+        height = round(self.run(script, until)) + 16
         self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
-            deviceScaleFactor=quality_scale,
+            deviceScaleFactor=1,
             mobile=False,
         )
         self.driver.get_screenshot_as_file(str(path))

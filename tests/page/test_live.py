@@ -50,7 +50,7 @@ def test_under_traffic_the_page_says_what_the_gateway_says_and_asks_nobody_else(
     page.wait(one_story, 20 * slack)
     page.wait(lambda: len(page.texts(".checks tbody tr")) >= 3, 20 * slack)
     page.wait(lambda: page.run("return document.querySelectorAll('.steps').length") >= 2, 20 * slack)
-    assert page.texts(".versions tbody th")[0].startswith("production")
+    assert page.texts(".versions tbody th")[0].strip().startswith("production")
     asked = set(
         page.run(
             "return performance.getEntries().map((one) => one.name).filter((name) => name.includes(':'))"

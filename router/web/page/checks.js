@@ -25,7 +25,7 @@ function checksTable(alias, one, several) {
 function since(one) {
   if (!isNumber(one.seconds)) return "";
   const share = isNumber(one.share) ? `, with a share of ${percent(one.share, 3)}` : "";
-  return `: since ${span(one.seconds)}${share}`;
+  return `: for ${span(one.seconds)}${share}`;
 }
 
 function titled(name, ...asides) {
@@ -36,11 +36,11 @@ function rateRow(check) {
   const limit = isNumber(check.limit) && `fails above ${points(check.limit)} points`;
   const edge = isNumber(check.edge_seconds) && `slower than ${duration(check.edge_seconds)}`;
   return [
-    titled(own(CHECKS, check.check) ?? String(check.check), edge, limit, judging(check)),
+    titled(own(CHECKS, check.check) ?? String(check.check), edge, limit),
     rate(check.production),
     rate(check.canary, check.excused),
     difference(check.difference, check.interval),
-    badge(check.verdict, true),
+    verdictOf(check),
     reason(check),
   ];
 }
@@ -59,8 +59,10 @@ function difference(value, interval, unit = "points", shown = points) {
     isNumber(low) && isNumber(high) && `${shown(low)} to ${shown(high)}`);
 }
 
-function judging(check) {
-  return check.judges === false && "does not judge";
+/** What only reports never looks like a reason to act. */
+function verdictOf(check) {
+  if (check.judges !== false) return badge(check.verdict, true);
+  return [badge(check.verdict, true, check.verdict === "fail"), el("span", { class: "aside line" }, "reported only")];
 }
 
 function reason(check) {
@@ -70,6 +72,7 @@ function reason(check) {
 
 /** What the check still waits for. */
 function needed(check) {
+  if (check.verdict === "fail") return null;
   if (check.needed !== undefined) return check.needed;
   if (check.verdict !== "not_enough_data") return null;
   const parts = [isNumber(check.requests_needed) && `${count(check.requests_needed)} canary requests`,
@@ -80,14 +83,14 @@ function needed(check) {
 function scoreRows(check) {
   const outputs = check.outputs ?? [];
   if (!outputs.length) {
-    return [[titled("Scores", judging(check)), DASH, DASH, DASH, badge(check.verdict, true), reason(check)]];
+    return [["Scores", DASH, DASH, DASH, verdictOf(check), reason(check)]];
   }
   return outputs.map((output, index) => [
-    titled(outputs.length > 1 ? ["Scores, output ", named(output.output)] : "Scores", judging(check)),
+    titled(outputs.length > 1 ? ["Scores, output ", named(output.output)] : "Scores"),
     scoreArm(output.production),
     scoreArm(output.canary),
     shift(output),
-    index ? "" : badge(check.verdict, true),
+    index ? "" : verdictOf(check),
     index ? DASH : reason(check),
   ]);
 }
@@ -115,11 +118,11 @@ function shift(output) {
 
 function splitCheckRow(check) {
   return [
-    titled("Split", "self-check", judging(check)),
+    titled("Split", "self-check"),
     DASH,
     titled(percent(check.observed_share), "of the keys seen"),
     isNumber(check.expected_share) ? `expected ${percent(check.expected_share, 3)}` : DASH,
-    badge(check.verdict, true),
+    verdictOf(check),
     reason(check),
   ];
 }

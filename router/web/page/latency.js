@@ -28,8 +28,9 @@ function latencyChart(id, alias, one, width) {
     return { role, version: version(number), name: `${role} ${version(number)}`, counts: counts[key].slice(first, last + 1),
       marks: marked.filter((one) => isNumber(one.value)), figures: [count(sharesOf(counts[key]).all), ...values.map(duration)] };
   });
-  const ticks = edges.slice(1, -1).filter((edge) => /^[1]0*$/.test(String(Math.round(edge * 1e6))) || edge === 0.0005 && width > 500)
-    .filter((edge) => at(edge) >= -0.001 && at(edge) <= 1.001).map((edge) => ({ at: at(edge), label: duration(edge) }));
+  const inside = edges.slice(1, -1).filter((edge) => at(edge) >= -0.001 && at(edge) <= 1.001);
+  const decades = inside.filter((edge) => /^10*$/.test(String(Math.round(edge * 1e6))));
+  const ticks = (decades.length > 1 ? decades : [inside[0], inside.at(-1)]).map((edge) => ({ at: at(edge), label: duration(edge) }));
   const plot = { id, width, bins, ticks, arms, title: `Latency of production and ${alias}`, words: latencyWords(arms) };
   return chart("Latency", `Share of the answers in each bin, ${windowWords(one)}; logarithmic axis.`, plot,
     legend("Answers and quantiles", ["Answers", ...QUANTILES], arms));

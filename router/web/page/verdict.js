@@ -8,11 +8,11 @@ const VERDICTS = {
 const WORST_FIRST = ["fail", "not_enough_data", "pass"];
 const UNKNOWN = { word: "NO VERDICT", sign: DASH };
 
-/** The word and its sign. */
-function badge(verdict, small = false) {
+/** The word and its sign. `remark`: it is worth a look, and no more. */
+function badge(verdict, small = false, remark = false) {
   const { word, sign } = own(VERDICTS, verdict) ?? UNKNOWN;
   const kind = own(VERDICTS, verdict) ? verdict : "none";
-  return el("span", { class: `badge ${kind}${small ? " small" : ""}` },
+  return el("span", { class: `badge ${remark ? "remarkable" : kind}${small ? " small" : ""}` },
     el("span", { class: "sign", "aria-hidden": "true" }, sign), ` ${word}`);
 }
 
