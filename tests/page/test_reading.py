@@ -162,7 +162,7 @@ def registry_is_away(gateway: Canned) -> str:
     gateway.state["registry"] |= {"reachable": False, "error": "ConnectionError: …"}
     gateway.state["serving_from_cache"] = True
     gateway.state["config"]["error"] = ["router.yaml:9 models.sentiment.split.canray: unknown key"]
-    return "not the newest: router.yaml:9"
+    return "The configuration in force is not the newest: router.yaml:9"
 
 
 def a_further_alias(gateway: Canned) -> str:

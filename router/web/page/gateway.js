@@ -5,10 +5,9 @@ function gatewayLine(state, now) {
   const items = [
     ["Gateway", ["canary-router ", String(state.version ?? DASH), state.ready ? ", ready" : [", ", mark("not ready")]]],
     ["Configuration", [el("code", { title: config.digest ?? "" }, String(config.digest ?? DASH).slice(0, 12)),
-      config.error && [" ", mark(`not the newest: ${listed(config.error)}`)]]],
+      config.error && [" ", mark("not the newest")]]],
     ["Registry", registry.reachable ? ["answers, last ", moment(registry.last_success_timestamp, now)]
-      : [mark("does not answer"), registry.last_success_timestamp ? [", last ", moment(registry.last_success_timestamp, now)] : "",
-        registry.error && `: ${registry.error}`]],
+      : [mark("does not answer"), registry.last_success_timestamp ? [", last ", moment(registry.last_success_timestamp, now)] : ""]],
     ["Serving from the cache", state.serving_from_cache ? mark("yes: the registry has not answered since the start") : "no"],
   ];
   return [el("h2", null, "Gateway"),

@@ -107,7 +107,7 @@ function show() {
   const extra = told.some((event) => event.event === "VerdictChanged") ? [] : noticed;
   const events = [...told, ...extra].sort((one, other) => one.timestamp - other.timestamp);
   const seen = { state, events, now: Date.now() / 1000 + skew, width: chartWidth() };
-  renew(at("main"), el("div", null, models.length
+  renew(at("main"), el("div", null, gatewayWarnings(state), models.length
     ? models.map((model) => modelSection(model, { ...seen, compared: own(compare.models, model) }))
     : el("p", { class: "note" }, "No registered model is configured.")));
   at("models").hidden = models.length < 2;

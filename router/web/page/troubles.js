@@ -12,10 +12,25 @@ function warnings(told) {
     if (one.breaker?.state === "open") lines.push(`The breaker of ${one.breaker.alias} v${number} is open, production has its share: ${one.breaker.why}`);
     if (one.mismatches?.length) lines.push(`Version ${number} was logged in another environment: ${one.mismatches.join("; ")}`);
   }
+  return warningBox("h3", "Warnings", lines);
+}
+
+/** The same for the gateway as a whole. */
+function gatewayWarnings({ ready, config = {}, registry = {}, models = {} }) {
+  const lines = [];
+  if (!ready) lines.push("The gateway is not ready: /readyz answers 503.");
+  if (config.error) lines.push(`The configuration in force is not the newest: ${listed(config.error)}`);
+  // Where a model tells it, it says there which one.
+  const told = Object.values(models).some((model) => model.registry_error);
+  if (!registry.reachable && !told) lines.push(`The registry does not answer; what serves goes on. ${registry.error ?? ""}`);
+  return warningBox("h2", "Warnings of the gateway", lines);
+}
+
+function warningBox(heading, title, lines) {
   const unique = [...new Set(lines)];
   if (!unique.length) return null;
   return el("section", { class: "card warnings" },
-    el("h3", null, "Warnings"),
+    el(heading, null, title),
     el("ul", null, unique.map((line) => el("li", null, line))));
 }
 
