@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.figures import growth, percentile
+from benchmarks.peers import SILENT
 from benchmarks.plan import Load
 from benchmarks.results import CellResult, Launch, Results, Swaps
 from benchmarks.servers import GATEWAY, MLFLOW
@@ -56,6 +57,19 @@ def tail(load: Load) -> Measured:
         if seconds < TAIL_SECONDS:
             note += f"; rounds of {seconds} s, not {TAIL_SECONDS} s"
         return Figure(found.ratio("p99_ms"), note, _profile(found, MLFLOW))
+
+    return measured
+
+
+def on_over_off(load: Load) -> Measured:
+    """The gateway's speed over that of itself without metrics and scores."""
+
+    def measured(results: Results) -> Figure:
+        found = _good(results, results.cell(load), SILENT)
+        pairs = zip(found.rounds[GATEWAY], found.rounds[SILENT], strict=True)
+        each = sorted(on.per_second / off.per_second for on, off in pairs)
+        note = f"rounds {each[0]:.2f} to {each[-1]:.2f}; {_profile(found, SILENT)}"
+        return Figure(found.ratio("per_second", SILENT), note)
 
     return measured
 
@@ -182,12 +196,3 @@ def series_over_keys(results: Results) -> Figure:
     note = f"{scale.series_before} before, {scale.series_after} after {scale.keys} keys"
     short = f", not {KEYS}" if scale.keys < KEYS else ""
     return Figure(scale.series_after / scale.series_before, note + short)
-
-
-def unmeasurable(reason: str) -> Measured:
-    """A bar that no run can hold yet."""
-
-    def measured(_: Results) -> Figure:
-        raise NotMeasured(reason)
-
-    return measured

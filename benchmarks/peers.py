@@ -1,5 +1,6 @@
 """Other servers that a team could run instead, started by the run; skipped where they are not installed."""
 
+import json
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.processes import ROOT, Level
+from benchmarks.processes import ROOT, Ended, Level
 from benchmarks.registry_layout import CANARY, PRODUCTION, registry_uri
 from benchmarks.servers import (
     HOST,
@@ -18,6 +19,7 @@ from benchmarks.servers import (
     Running,
     Server,
     free_port,
+    gateway_by,
     mlflow_serve,
     status,
     tree,
@@ -25,6 +27,7 @@ from benchmarks.servers import (
 )
 
 ECHO, FASTAPI, NGINX = "aiohttp echo", "FastAPI", "nginx split"
+SILENT = "gateway, counting nothing"
 
 _NGINX = """\
 daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr; {user}
@@ -43,6 +46,10 @@ http {{
   }}
 }}
 """
+
+
+NO_SCORES = "no scores are counted, for comparison"
+"""What the state of the silent gateway says of its versions."""
 
 
 class Trees:
@@ -107,6 +114,21 @@ def _python(name: str, module: str, place: Place, *more: str) -> Iterator[Server
 
 
 @contextmanager
+def silent(workload: str, place: Place) -> Iterator[Server]:
+    """The gateway without metrics and scores: `silent_gateway`."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "benchmarks.silent_gateway"]
+    with gateway_by(command, SILENT, [workload], place, PYTHONPATH=os.pathsep.join(paths)) as server:
+        [model] = json.loads(server.get("/v1/state"))["models"].values()
+        counted = [
+            number for number, version in model["versions"].items() if NO_SCORES not in version["note"]
+        ]
+        if counted or server.get("/metrics"):
+            raise Ended(f"it counts, and should not: metrics, or scores of versions {counted}")
+        yield server
+
+
+@contextmanager
 def nginx_split(workload: str, place: Place) -> Iterator[Server]:
     """`split_clients` by the request key before two `mlflow models serve`, one per alias."""
     program = _nginx()
@@ -137,5 +159,5 @@ def _nginx() -> str:
     raise Missing("nginx is not installed")
 
 
-PEERS = {ECHO: echo, FASTAPI: fastapi, NGINX: nginx_split}
+PEERS = {ECHO: echo, FASTAPI: fastapi, NGINX: nginx_split, SILENT: silent}
 """By name; what they yield takes part where a bar asks for it."""

@@ -99,9 +99,23 @@ def gateway(
     model: str, place: Place, *, poll_seconds: float = DEFAULT_POLL_SECONDS, more: Sequence[str] = ()
 ) -> Iterator[Server]:
     """`canary-router serve` with both aliases of all models, an empty cache, and the rest at its default."""
+    with gateway_by(["canary-router"], GATEWAY, [model, *more], place, poll_seconds=poll_seconds) as server:
+        yield server
+
+
+@contextmanager
+def gateway_by(
+    command: Sequence[str],
+    name: str,
+    models: Sequence[str],
+    place: Place,
+    *,
+    poll_seconds: float = DEFAULT_POLL_SECONDS,
+    **settings: str,
+) -> Iterator[Server]:
+    """As `gateway`, started by another command and with these variables in its environment."""
     port, admin = free_port(), free_port()
     config = place.directory / f"router-{port}.yaml"
-    models = [model, *more]
     config.write_text(
         _CONFIG.format(
             host=HOST,
@@ -110,16 +124,16 @@ def gateway(
             uri=registry_uri(place.directory),
             poll_seconds=poll_seconds,
             cache=place.directory / f"cache-{port}",
-            models=", ".join(f"{name}: {{}}" for name in models),
+            models=", ".join(f"{model}: {{}}" for model in models),
         )
     )
     began = time.monotonic()
-    command = ["canary-router", "serve", "-c", str(config)]
+    serve = [*command, "serve", "-c", str(config)]
     both = {PRODUCTION, CANARY}
-    with tree(command, place.directory / f"gateway-{port}.log", {}, place.core, "gateway") as started:
+    with tree(serve, place.directory / f"gateway-{port}.log", settings, place.core, "gateway") as started:
         ready = wait(started, lambda: status(port, "/readyz") == 200, began)
         complete = wait(started, lambda: all(bound == both for bound in _bound(port)), began)
-        yield Server(GATEWAY, port, started, started.log, ready, complete)
+        yield Server(name, port, started, started.log, ready, complete)
 
 
 SERVERS: dict[str, Callable[[str, Place], AbstractContextManager[Server]]] = {

@@ -24,8 +24,10 @@ from router.children.orphans import Orphans
 from router.children.spawn import SpawnLauncher
 from router.children.template import Template
 from router.children.worker import WorkerLoader
+from router.control import compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
+from router.control.comparison import LOOK_SECONDS, Comparison
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.event_log import EventLog
 from router.control.last_good import LastGood
@@ -130,8 +132,11 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     worker_ends = WorkerEnds(time.time)
+    comparison = Comparison(
+        lambda: fleet, lambda event: recorder.record(event), wall=time.time, monotonic=time.monotonic
+    )
     bound_since = BoundSince(time.time)
-    recorder = FanOut(prometheus, of_news=(LogRecorder(), event_log, worker_ends, bound_since))
+    recorder = FanOut(prometheus, comparison, of_news=(LogRecorder(), event_log, worker_ends, bound_since))
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
@@ -159,7 +164,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         dispatcher = Dispatcher(fleet, recorder)
         alias_watch = AliasWatch(world.source, fleet, recorder, time.time)
         last_good = LastGood(world.keeper, fleet, recorder)
-        gauges = Gauges(fleet, dispatcher)
+        gauges = Gauges(fleet, dispatcher, comparison)
         prometheus.watch(gauges.live)
 
         async def reload() -> Reloaded:
@@ -175,6 +180,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             recorder=recorder,
             settings=lambda: config.settings,
             state=lambda: status.document(),
+            compare=lambda model: compare.document(comparison, model),
             metrics=prometheus.render,
             reload=reload,
             mlflow_version=version("mlflow"),
@@ -191,6 +197,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             stopping=lambda: gateway.stopping,
             traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
             unwritten=lambda: last_good.errors,
+            verdicts=lambda model: compare.verdicts(comparison, model),
         )
         alias_loop = Ticking(
             "aliases", alias_watch.tick, lambda: config.settings.registry.poll_seconds, recorder
@@ -198,9 +205,10 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         config_loop = Ticking("config", config.tick, lambda: CONFIG_LOOK_SECONDS, recorder)
         record_loop = Ticking("last good", last_good.tick, lambda: LAST_GOOD_LOOK_SECONDS, recorder)
         lag_loop = Ticking("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
+        compare_loop = Ticking("comparison", comparison.tick, lambda: LOOK_SECONDS, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
-        loops = [alias_loop, config_loop, record_loop, lag_loop]
+        loops = [alias_loop, config_loop, record_loop, lag_loop, compare_loop]
         if sys.platform == "linux":  # elsewhere orphans are not left to this process
             loops.append(Ticking("orphans", Orphans().tick, lambda: ORPHANS_LOOK_SECONDS, recorder))
         for loop in loops:

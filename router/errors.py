@@ -44,6 +44,10 @@ class FetchFailed(RegistryError):
     retriable = True
 
 
+class FetchRefused(FetchFailed):
+    """A version's files may not be used: by where they come from, or because a copy is not what served."""
+
+
 class LoadFailed(RouterError):
     """A version did not become READY; `phase` is fetch, load or warmup."""
 
@@ -75,6 +79,8 @@ class RequestRefused(RouterError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.call: int | None = None
+        """Number of the predict that held this request up and others with it; None where it was its own."""
 
 
 class ModelNotConfigured(RequestRefused):

@@ -5,7 +5,8 @@ from time import perf_counter
 
 import psutil
 
-from router.adapters.prometheus import Live, LiveVersion
+from router.adapters.prometheus import Live, LiveShift, LiveVersion
+from router.control.comparison import Comparison
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
@@ -18,9 +19,10 @@ class Gauges:
     period_seconds = 0.5
     """Between two measurements of the event loop's lag."""
 
-    def __init__(self, fleet: Fleet, dispatcher: Dispatcher) -> None:
+    def __init__(self, fleet: Fleet, dispatcher: Dispatcher, comparison: Comparison) -> None:
         self._fleet = fleet
         self._dispatcher = dispatcher
+        self._comparison = comparison
         self._lag_seconds = 0.0
 
     async def tick(self) -> None:
@@ -36,6 +38,11 @@ class Gauges:
         return Live(
             in_flight=self._dispatcher.in_flight,
             versions=[_live(harness) for harness in harnesses if harness.loaded],
+            shifts=[
+                LiveShift(model, shift.output, alias, shift.psi, shift.ks)
+                for model, alias, rollout in self._comparison.rollouts()
+                for shift in rollout.shifts()
+            ],
             loop_lag_seconds=self._lag_seconds,
             from_cache=any(m.from_cache and m.bound for m in self._fleet.managers.values()),
         )

@@ -16,7 +16,7 @@ from benchmarks.bars import BARS, Bar, judge
 from benchmarks.figures import Round, growth, percentile
 from benchmarks.modes import PLANS
 from benchmarks.open_client import Sample, Schedule
-from benchmarks.peers import ECHO, FASTAPI, NGINX
+from benchmarks.peers import ECHO, FASTAPI, NGINX, SILENT
 from benchmarks.plan import LAUNCHES, SCALE, SWAPS, Agenda, Cell, Load, agenda
 from benchmarks.results import CellResult, Results
 from benchmarks.servers import GATEWAY, MLFLOW
@@ -26,6 +26,7 @@ from benchmarks.workloads import WORKLOADS, bodies, read_requests, write_keys
 ROOT = Path(__file__).parents[1]
 [SPEED_OF_64] = [bar for bar in BARS if bar.number == "P1"]
 [SPEED_OF_ECHO] = [bar for bar in BARS if bar.number == "P3"]
+[ON_OVER_OFF] = [bar for bar in BARS if bar.number == "P13"]
 RATE = 100
 """Requests per second."""
 
@@ -67,6 +68,39 @@ def test_a_run_measures_everything_it_names_and_leaves_no_process_behind(
     for bar in result["bars"]:
         assert f"{bar['number']:<5}{bar['what']}" in done.stdout
     assert left_behind(str(tmp_path)) == []
+
+
+@pytest.mark.timeout(700)
+@pytest.mark.slow
+def test_the_gateway_that_counts_nothing_answers_alike_and_counts_nothing(
+    tmp_path: Path, slack: float
+) -> None:
+    """P13 on real servers; the run itself refuses a gateway that counts after all. No speed."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "--tiny",
+        "--only",
+        "P13",
+        "--client",
+        "python",
+        "--no-pin",
+    ]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "result.json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200 * slack,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["skipped"], result["broken"]) == ([], [])
+    [bar] = [bar for bar in result["bars"] if bar["number"] == "P13"]
+    assert bar["verdict"] in ("met", "missed")
+    assert bar["value"] > 0.3
 
 
 def left_behind(mark: str) -> list[str]:
@@ -125,6 +159,17 @@ def test_a_bar_whose_peer_could_not_be_started_tells_why() -> None:
     assert judge(SPEED_OF_64, results).verdict == "missed"
 
 
+def test_what_metrics_cost_is_told_with_the_spread_of_the_rounds() -> None:
+    results = a_cell([a_round(900), a_round(950), a_round(990)], [a_round(100)] * 3)
+    results.cells[0].rounds[SILENT] = [a_round(1000)] * 3
+    results.cells[0].microseconds = {GATEWAY: {"gateway": 74.0, "worker": 34.0}, SILENT: {"gateway": 100.0}}
+
+    outcome = judge(ON_OVER_OFF, results)
+
+    assert (outcome.verdict, outcome.value) == ("met", 0.95)
+    assert outcome.note == "rounds 0.90 to 0.99; gateway 74 + worker 34 µs a request, 100 there"
+
+
 def test_what_fails_at_a_peer_is_no_failure_of_other_bars() -> None:
     results = a_cell([a_round(2000)], [a_round(1000)])
     results.cells[0].rounds[ECHO] = [a_round(9000, failed=1)]
@@ -170,7 +215,7 @@ def test_the_full_mode_measures_every_bar_that_can_be_with_its_peers_and_long_ro
     assert list(everything.by_model) == ["text", "linear", "forest", "sentiment", "sleep"]
     assert Cell(Load("text", 1, 16), 30, 3) in everything.cells
     [crowded] = [cell for cell in everything.cells if cell.load == Load("text", 1, 64)]
-    assert set(crowded.servers) == {MLFLOW, GATEWAY, ECHO, FASTAPI, NGINX}
+    assert set(crowded.servers) == {MLFLOW, GATEWAY, ECHO, FASTAPI, NGINX, SILENT}
 
 
 @pytest.mark.parametrize("bar", BARS, ids=lambda bar: f"{bar.number} {bar.what}")

@@ -309,7 +309,7 @@ def test_every_reason_is_explained() -> None:
 
 
 def test_every_outcome_is_explained() -> None:
-    assert sorted(first_cells(OPERATING, "Outcomes")) == sorted(version_series._CODES)
+    assert sorted(first_cells(OPERATING, "Outcomes")) == sorted(version_series.CODES)
 
 
 def test_every_metric_is_explained() -> None:

@@ -16,11 +16,13 @@ from pydantic import BaseModel, ValidationError
 from router.core.bins import ScoreSpec
 from router.core.ids import CANARY, PRODUCTION
 from router.core.keys import KeyKind, KeySource
+from router.core.labels import ClassSpec
 from router.core.routing import MissingKey
 from router.core.split import Split
 from router.settings import ModelSettings, Reload, Settings, changes, schema_json
 from router.settings.fields import reload_of
-from router.settings.mappings import WrittenKey, WrittenScores
+from router.settings.mappings import WrittenKey
+from router.settings.scores import ScoreSettings, WrittenScores
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -55,7 +57,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert model.key == KeySource(KeyKind.HEADER, "X-Request-Key", MissingKey.BODY)
     assert model.salt == "sentiment"
     assert model.aliases == {"production": "production", "canary": "canary"}
-    assert (model.scores, model.fallback, model.workers) == (None, True, 1)
+    assert (model.scores, model.fallback, model.workers) == (ScoreSettings(), True, 1)
     assert (model.timeout_seconds, model.predict_timeout_seconds) == (60, 60)
     assert model.canary_timeout_seconds is None
     assert (model.model_error_status, model.direct_access) == (500, False)
@@ -148,6 +150,16 @@ WRONG_MODEL_KEYS: list[tuple[str, Any]] = [
     ("scores", {"range": [1, 0]}),
     ("scores", {"range": [0, 0]}),
     ("scores", {"range": [-1e308, 1e308]}),
+    ("scores", {"bins": [0, 1]}),
+    ("scores", {"bins": [0.5, 1], "range": [0, 2]}),
+    ("scores", {"bins": [0.5, 1], "range": [0.5, 1]}),
+    ("scores", {"classes": ["a"], "bins": 2}),
+    ("scores", {"classes": ["a"], "range": [0, 1]}),
+    ("scores", [{"output": 1}, {"output": "1"}]),
+    ("scores", [{"classes": ["a"]}, {"output": 1, "classes": ["a"]}]),
+    ("scores", [{"output": 0}, {"output": 1, "on_shift": "fail"}]),
+    ("scores", []),
+    ("scores", [{"output": i} for i in range(5)]),
     ("scores", 0),
     ("aliases", {"shadow": "shadow"}),
     ("aliases", None),
@@ -202,6 +214,26 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
     ("scores", {"bins": 0}, "bins"),
     ("scores", {"bins": 201}, "bins"),
     ("scores", {"bin": 20}, "bin"),
+    ("scores", {"bins": []}, "bins"),
+    ("scores", {"bins": [1, 1]}, "bins"),
+    ("scores", {"bins": [i + 1 for i in range(201)]}, "bins"),
+    ("scores", {"bins": [0.5, float("inf")]}, "bins.1"),
+    ("scores", {"bins": [0.5, "1"]}, "bins.1"),
+    ("scores", {"bins": 2.5}, "bins"),
+    ("scores", {"bins": True}, "bins"),
+    ("scores", {"classes": []}, "classes"),
+    ("scores", {"classes": "spam"}, "classes"),
+    ("scores", {"classes": ["a", "a"]}, "classes"),
+    ("scores", {"classes": [1, True]}, "classes"),
+    ("scores", {"classes": [None]}, "classes"),
+    ("scores", {"classes": [Decimal("0.5")]}, "classes"),
+    ("scores", {"classes": ["__other__"]}, "classes"),
+    ("scores", {"classes": ["x" * 129]}, "classes"),
+    ("scores", {"classes": ["a\nb"]}, "classes"),
+    ("scores", {"classes": [str(i) for i in range(21)]}, "classes"),
+    ("scores", {"on_shift": "shout"}, "on_shift"),
+    ("scores", [{"output": 1}, {"bin": 20}], "1.bin"),
+    ("scores", [{"output": 1}, 7], "1"),
 ]
 
 
@@ -223,11 +255,30 @@ RIGHT_MODEL_KEYS: list[tuple[str, Any, Any]] = [
     ("salt", "two words", "two words"),
     ("aliases", {"canary": "challenger"}, {"production": "production", "canary": "challenger"}),
     ("aliases", {"production": "stage:production"}, {"production": "stage:production", "canary": "canary"}),
-    ("scores", {}, ScoreSpec()),
+    ("scores", {}, ScoreSettings()),
+    ("scores", None, ScoreSettings()),
+    ("scores", {"on_shift": "fail"}, ScoreSettings(None, "fail")),
+    ("scores", {"output": 0}, ScoreSettings((ScoreSpec(),))),
     (
         "scores",
         {"output": "price", "range": [-5, Decimal("5.5")], "bins": 200},
-        ScoreSpec("price", -5, 5.5, 200),
+        ScoreSettings((ScoreSpec("price", -5, 5.5, 200),)),
+    ),
+    ("scores", {"bins": [Decimal("0.1"), 1]}, ScoreSettings((ScoreSpec(0, 0, 1, 2, (0.1, 1.0)),))),
+    (
+        "scores",
+        {"bins": [-1, 5], "range": [-5, 5]},
+        ScoreSettings((ScoreSpec(0, -5, 5, 2, (-1.0, 5.0)),)),
+    ),
+    (
+        "scores",
+        {"output": "label", "classes": ["spam", 3, True]},
+        ScoreSettings((ClassSpec("label", ("spam", "3", "true")),)),
+    ),
+    (
+        "scores",
+        [{"output": "label", "classes": ["a"], "on_shift": "fail"}, {"output": 1}],
+        ScoreSettings((ClassSpec("label", ("a",)), ScoreSpec(1)), "fail"),
     ),
     ("fallback", "none", False),
     ("canary_timeout_seconds", "auto", None),

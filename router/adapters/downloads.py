@@ -13,7 +13,7 @@ from router.children.launcher import Launcher
 from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Recorder
 from router.core.ids import VersionId
-from router.errors import ChildLost, ChildTimeout, FetchFailed
+from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 
 ROLE = "fetch"
 AT_ONCE = 2
@@ -54,11 +54,12 @@ class Downloads:
     async def fetch(
         self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, recorded: bool = False
     ) -> str:
-        """Absolute path of the version's files, never a copy from before when `fresh`. Raises FetchFailed.
+        """Absolute path of the version's files, never a copy from before when `fresh`.
 
-        `recorded`: the registry is not asked; the copy that is recorded as last good is verified instead.
-        The deadline runs from the download's turn. Who asks for a version that is under way gets the same
-        answer at the same time; when all have been cancelled the download ends and leaves nothing.
+        Raises FetchFailed, of which FetchRefused where a rule forbids it. `recorded`: the registry is not
+        asked; the copy that is recorded as last good is verified instead. The deadline runs from the
+        download's turn. Who asks for a version that is under way gets the same answer at the same time; when
+        all have been cancelled the download ends and leaves nothing.
         """
         wanted = _Wanted(version, fresh, recorded)
         shared = self._shared.get(wanted)
@@ -134,7 +135,8 @@ class Downloads:
         except ChildLost:
             raise FetchFailed(f"the download of {version} ended with {await child.close(0)}") from None
         if answer["op"] != "fetched":
-            raise FetchFailed(f"{version}: {answer['error']}")
+            refused = FetchRefused if answer.get("refused") else FetchFailed
+            raise refused(f"{version}: {answer['error']}")
         if "cache_bytes" in answer:
             self._tell(answer["cache_bytes"], tuple(answer["removed"]))
         return str(answer["directory"])

@@ -86,6 +86,10 @@ def line_of(event: events.Event) -> Line | None:
         case events.BreakerClosed(model, alias, version, why):
             values = {"model": model, "alias": alias, "version": version.number, "why": why}
             return Line(logging.INFO, "breaker reset", values)
+        case events.VerdictChanged(model, alias, version, production, before, verdict, why):
+            values = {"model": model, "alias": alias, "version": version.number}
+            values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}
+            return Line(logging.WARNING if verdict == "fail" else logging.INFO, "verdict changed", values)
         case request_events.CanaryFaulted(model, alias, version, kind):
             values = {"model": model, "alias": alias, "version": version.number, "kind": kind}
             return Line(

@@ -17,8 +17,6 @@ from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryUnava
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""
-
-
 _HOLD_TRIES = 3
 
 

@@ -63,7 +63,7 @@ def publish(part: Path, place: Path, *, fresh: bool = False) -> None:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         else:
-            _sync_one(place.parent)
+            sync_one(place.parent)
             return
         if _is_same(place, manifest) if fresh else is_complete(place):
             return
@@ -100,10 +100,14 @@ def _is_ours(place: Path) -> bool:
 
 def _set_aside(place: Path) -> None:
     """Make room. Removed later: another gateway may be loading from it, which then fails or ends well."""
-    old = place.with_name(f"{OLD}{place.name}-{secrets.token_hex(4)}")
     with suppress(FileNotFoundError):  # another gateway was faster
-        place.rename(old)
-        os.utime(old)
+        os.utime(renamed_aside(place))
+
+
+def renamed_aside(place: Path) -> Path:
+    """Where the copy is now, which was at `place`. Raises OSError."""
+    old = place.with_name(f"{OLD}{place.name}-{secrets.token_hex(4)}")
+    return place.rename(old)
 
 
 def _make_ours(files: Path) -> None:
@@ -131,11 +135,12 @@ def _place() -> str:
 def _sync(directory: Path) -> None:
     for folder, _, names in os.walk(directory):
         for name in names:
-            _sync_one(Path(folder, name))
-        _sync_one(Path(folder))
+            sync_one(Path(folder, name))
+        sync_one(Path(folder))
 
 
-def _sync_one(path: Path) -> None:
+def sync_one(path: Path) -> None:
+    """A file, or the names in a directory, safe on disk when this returns. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

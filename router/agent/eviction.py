@@ -7,7 +7,6 @@ process back. Who removes one needs the lock alone, and renames the directory be
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from router.agent import manifest as manifests
-from router.agent.cache import MANIFEST, OLD
+from router.agent.cache import MANIFEST, renamed_aside
 from router.agent.last_good import places_named
 
 _PLACE = re.compile(r"[0-9]+-[0-9a-f]{12}")
@@ -72,9 +71,8 @@ def _remove(place: Path) -> bool:
         # Looked up under the lock: who recorded it holds it, or has let go after the record was written.
         if not ours or place.name in places_named(place.parent):
             return False
-        old = place.with_name(f"{OLD}{place.name}-{secrets.token_hex(4)}")
         try:
-            place.rename(old)
+            old = renamed_aside(place)
         except OSError:
             return False
     shutil.rmtree(old, ignore_errors=True)

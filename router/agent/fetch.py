@@ -11,6 +11,7 @@ from router.agent import cache, last_good
 from router.agent.eviction import evict
 from router.agent.places import model_directory, place_of
 from router.agent.process import ignore_stops, prepare
+from router.agent.source import VersionRefused
 from router.agent.trusted_copy import CopyRefused, verified
 from router.channel import Channel
 from router.core.artifact_source import AllowedSources
@@ -26,7 +27,8 @@ def main(sock: socket.socket) -> None:
     copy is to be verified and the registry left alone, `allowed`, the fields of an AllowedSources, and
     `cache_max_bytes`.
     Answers `{"op": "fetched", "directory"}`, after a download with `cache_bytes` and `removed`, the names of
-    versions that left the cache; or `{"op": "failed", "error"}`; with the order's `id`.
+    versions that left the cache; or `{"op": "failed", "error", "refused"}`, `refused` being true where a rule
+    forbids to take it; with the order's `id`.
     """
     ignore_stops()
     channel = Channel(sock)
@@ -37,7 +39,8 @@ def main(sock: socket.socket) -> None:
         found = _recorded(order.header) if order.header["recorded"] else _fetch(order.header)
         answer = {"op": "fetched", **found}
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a store's library raises is an answer
-        answer = {"op": "failed", "error": masked_line(str(error) or repr(error))}
+        refused = isinstance(error, VersionRefused | CopyRefused)
+        answer = {"op": "failed", "error": masked_line(str(error) or repr(error)), "refused": refused}
     with suppress(OSError):  # the gateway is gone
         channel.send({"id": order.header.get("id"), **answer})
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.agent import sqlite_file
+from router.agent.cache import sync_one
 from router.agent.places import model_directory, wrong_with
 from router.agent.trusted_copy import CopyRefused, digest_of_manifest
 from router.core.masking import masked
@@ -97,11 +98,7 @@ def write(directory: Path, model: str, registry: str, record: Record) -> None:
         with suppress(OSError):
             beside.unlink()
         raise
-    folder = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_one(directory)
 
 
 def remember(

@@ -34,7 +34,6 @@ class Worker:
         self._threads = threads
         self._child = child
         self.ready = self.resident()
-        self._bins = info.scores.bins if info.scores is not None else None
         self._sequence = 0
         self._frames: dict[int, _Outstanding] = {}
         """Frames that are not fully answered, by their sequence."""
@@ -99,7 +98,7 @@ class Worker:
             return
         if not self._frames:
             _refuse(frame)
-        batch = exchange.batch_of(frame, self._bins)
+        batch = exchange.batch_of(frame, self.info.scores)
         outstanding = self._frames.get(batch.sequence)
         if outstanding is None or not outstanding.places.issuperset(batch.places):
             raise WireRefused("an answer out of turn")

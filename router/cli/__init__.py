@@ -82,6 +82,18 @@ def status(config_path: Path, url: str | None, *, watch: bool, output: str) -> N
 
 @root.command()
 @config_option
+@click.option("--url", help="The gateway; default: the admin address of the configuration.")
+@click.argument("model", required=False)
+@output_option
+def compare(config_path: Path, url: str | None, model: str | None, output: str) -> None:
+    """Show how each canary, or MODEL's, does against production, and whether that is enough to judge it."""
+    from router.cli.compare import show_comparison
+
+    sys.exit(show_comparison(config_path, url, model, output))
+
+
+@root.command()
+@config_option
 @click.argument("model")
 @click.argument("percent", type=str)
 def split(config_path: Path, model: str, percent: str) -> None:

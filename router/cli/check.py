@@ -11,6 +11,7 @@ import orjson
 from router.adapters.config_file import load_settings
 from router.app import outside_world
 from router.cli.route import find_model
+from router.core import outputs
 from router.core.ids import Alias, VersionId
 from router.core.work import LoadSpec
 from router.errors import RegistryError, RouterError
@@ -67,7 +68,9 @@ async def _bring_up(
     row: dict[str, Any] = {"alias": alias, "version": version.number}
     try:
         directory = await fetcher.fetch(version, deadline_seconds=limit)
-        worker = await loader.load(LoadSpec(version, directory, wanted.scores), deadline_seconds=limit)
+        worker = await loader.load(
+            LoadSpec(version, directory, wanted.scores.outputs), deadline_seconds=limit
+        )
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}
     info = worker.info
@@ -76,8 +79,11 @@ async def _bring_up(
     signature = "signature" if info.has_signature else "no signature"
     example = "input example" if info.has_example else "no input example, so no warm-up"
     told = f"flavor {info.flavor}; {phases}; {signature}; {example}"
+    if info.scores:
+        told = f"{told}; counts {' and '.join(map(outputs.described, info.scores))}"
     told = f"{told}; {info.note}" if info.note else told
-    return {**row, "ok": True, "told": told, "mismatches": list(info.mismatches)}
+    scores = [outputs.told(spec) for spec in info.scores]
+    return {**row, "ok": True, "told": told, "mismatches": list(info.mismatches), "scores": scores}
 
 
 class _Silent:

@@ -1,27 +1,20 @@
 """`canary-router status`: what a running gateway serves; works without importing mlflow."""
 
-import os
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import click
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from router.adapters.config_file import load_settings
-from router.cli.urls import base_url
-from router.errors import ConfigRefused
-
-TIMEOUT_SECONDS = 5.0
+from router.cli.asking import Unreachable, ask, gateway_address, said
 
 
 def show_status(config_path: Path, url: str | None, *, watch: bool, output: str) -> int:
     """Print the state; returns 0 when healthy, 1 when not, 3 when nobody answers."""
-    base = url or _admin_url(config_path)
+    base = gateway_address(config_path, url)
     console = Console()
     try:
         while True:
@@ -35,9 +28,9 @@ def show_status(config_path: Path, url: str | None, *, watch: bool, output: str)
 
 def _show_once(base: str, console: Console, output: str, *, clear: bool) -> int:
     try:
-        state = _fetch(base)
-    except (URLError, OSError, ValueError) as error:
-        click.echo(f"no gateway answers at {base}: {getattr(error, 'reason', error)}", err=True)
+        state = ask(base, "/v1/state", "config")
+    except Unreachable as error:
+        click.echo(str(error), err=True)
         return 3
     if clear:
         console.clear()
@@ -46,26 +39,6 @@ def _show_once(base: str, console: Console, output: str, *, clear: bool) -> int:
     else:
         _print(state, console)
     return 0 if _healthy(state) else 1
-
-
-def _fetch(base: str) -> dict[str, Any]:
-    if not base.startswith(("http://", "https://")):
-        raise click.UsageError("--url must begin with http:// or https://")
-    url = base.rstrip("/") + "/v1/state"
-    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - the scheme was checked
-        told = orjson.loads(answer.read())
-    if not isinstance(told, dict) or "models" not in told:
-        raise ValueError("what answers there is no canary-router")
-    return told
-
-
-def _admin_url(config_path: Path) -> str:
-    try:
-        server = load_settings(config_path, os.environ, {}).settings.server
-    except ConfigRefused as refused:
-        hint = "status reads the gateway's address in that file; with --url http://HOST:PORT it needs no file"
-        raise ConfigRefused([*refused.problems, hint]) from None
-    return base_url(*server.admin, encrypted=server.admin_tls is not None)
 
 
 def _healthy(state: dict[str, Any]) -> bool:
@@ -96,8 +69,17 @@ def _print(state: dict[str, Any], console: Console) -> None:
                 str(version.get("in_flight", "–")),
             )
     console.print(table)
-    for line in _troubles(state):
+    for line in [*_verdicts(state), *_troubles(state)]:
         console.print(line, markup=False, highlight=False)
+
+
+def _verdicts(state: dict[str, Any]) -> list[str]:
+    told = [(name, model.get("verdicts", {})) for name, model in state["models"].items()]
+    return [
+        f"{name} {alias} {said(one['verdict'], one['why'])}"
+        for name, verdicts in told
+        for alias, one in verdicts.items()
+    ]
 
 
 def _failure(told: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from router.control.alias_watch import AliasWatch
 from router.control.redaction import without_places
+from router.core import outputs
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
@@ -38,6 +39,8 @@ class Status:
     """When an alias of a model began to serve its version, in seconds since 1970."""
     unwritten: Callable[[], Mapping[str, str]] = dict
     """Why what serves is not recorded for a start without the registry, by model."""
+    verdicts: Callable[[str], Mapping[str, Any]] = lambda _: {}
+    """What is said of each alias beside production, for one model."""
 
     def document(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -78,6 +81,7 @@ class Status:
             "requests": received,
             "keyless_share": round(share, 4),
             "registry_error": without_places(self.alias_watch.errors.get(manager.model, "")),
+            "verdicts": dict(self.verdicts(manager.model)),
             "warnings": [],
         }
         if manager.polled and PRODUCTION not in manager.aspired:
@@ -126,6 +130,7 @@ class Status:
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
+            "scores": [outputs.told(spec) for spec in info.scores] if info else [],
             "batching": _batching(pool.workers) if pool else None,
             "mismatches": [without_places(line) for line in info.mismatches] if info else [],
             "worker_ends": self.worker_ends(harness.version),

@@ -1,6 +1,7 @@
 """Score bins, and counts that add up. Without numpy, which only who counts has to have."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -8,7 +9,7 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:
-    """Which part of an answer is the score, and the equal-width bins it is counted in.
+    """Which part of an answer is the score, and the bins it is counted in, of equal width or as `upper` says.
 
     Raises ValueError unless there is a bin, and `low` < `high` are finite and so far apart that the edges
     between them differ in twelve digits.
@@ -19,17 +20,26 @@ class ScoreSpec:
     low: float = 0.0
     high: float = 1.0
     bins: int = 20
+    upper: tuple[float, ...] = ()
+    """Upper edges of the bins where they are not of equal width; `bins` of them, the last equals `high`."""
 
     def __post_init__(self) -> None:
         if self.bins < 1:
             raise ValueError("bins must be at least 1")
+        if self.upper and (len(self.upper) != self.bins or self.upper[-1] != self.high):
+            raise ValueError("bins must be as many as their edges, and end with the range")
         edges = (self.low, *self.edges())
         if not all(map(math.isfinite, edges)) or any(upper <= lower for lower, upper in pairwise(edges)):
             raise ValueError("a range is two finite numbers, the lower one first, wide enough for its bins")
 
     def edges(self) -> tuple[float, ...]:
         """Upper edges of the bins, ascending; `bins` of them, the last equals `high`."""
-        return _edges(self.low, self.high, self.bins)
+        return self.upper or _edges(self.low, self.high, self.bins)
+
+    @property
+    def marks(self) -> int:
+        """How many marks there are: one per bin."""
+        return self.bins
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,11 @@ class ScoreCounts:
             self.non_numeric + other.non_numeric,
             self.out_of_range + other.out_of_range,
         )
+
+
+def with_edges(output: int | str, low: float, upper: Sequence[float]) -> ScoreSpec:
+    """Bins that end at the edges `upper`, ascending, of which the first begins at `low`."""
+    return ScoreSpec(output, low, upper[-1], len(upper), tuple(upper))
 
 
 def no_scores(spec: ScoreSpec) -> ScoreCounts:

@@ -1,8 +1,10 @@
-"""Counts a batch of scores into bins, in one pass."""
+"""Counts a batch of scores into bins, in one pass, and finds the bins of its requests."""
 
 import math
 import sys
 from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -10,47 +12,99 @@ import numpy.typing as npt
 from router.core.bins import ScoreCounts, ScoreSpec
 
 FEW_SCORES = 32
-"""Up to here a plain bisect is cheaper than numpy's fixed cost of 15 µs."""
+"""Up to here a plain bisect is cheaper than numpy's fixed cost."""
+Floats = npt.NDArray[np.float64]
 
 
-def count_scores(values: npt.NDArray[np.float64], spec: ScoreSpec, *, non_numeric: int = 0) -> ScoreCounts:
+def count_scores(values: Floats, spec: ScoreSpec, *, non_numeric: int = 0) -> ScoreCounts:
     """Count one batch of scores, shape (n,).
 
     A score on an edge counts in the bin whose upper edge it is, as Prometheus' `le` does; the lowest
     bin also takes `low` itself. A sum beyond the largest float stays at the largest float.
     """
+    return count_and_mark(values, spec, (), non_numeric=non_numeric)[0]
+
+
+def count_and_mark(
+    values: Floats, spec: ScoreSpec, firsts: Sequence[int], *, non_numeric: int = 0
+) -> tuple[ScoreCounts, list[int | None]]:
+    """As `count_scores`, and the indexes of the bins of the scores at the places `firsts`.
+
+    What is not finite has no bin: None.
+    """
     if len(values) <= FEW_SCORES:
-        return _count_few(values.tolist(), spec, non_numeric)
-    finite = values[np.isfinite(values)]
-    edges = np.asarray(spec.edges())
-    index = np.minimum(np.searchsorted(edges, finite, side="left"), spec.bins - 1)
+        return _few(values.tolist(), spec, firsts, non_numeric)
+    edges = _edges(spec)
+    places = edges.searchsorted(values, side="left")
+    *bins, beyond = np.bincount(places, minlength=spec.bins + 1).tolist()
+    # Nothing odd among them: no need to look at them once more.
+    if not beyond and values.min(initial=math.inf) >= max(spec.low, 0.0):
+        counts = ScoreCounts(tuple(bins), _sum(values.tolist()), non_numeric=non_numeric)
+        return counts, places[firsts].tolist() if len(firsts) else []
+    finite = np.isfinite(values)
+    counts = _all_kinds(values, finite, places, spec, non_numeric)
+    if not len(firsts):
+        return counts, []
+    found, sound = np.minimum(places[firsts], spec.bins - 1).tolist(), finite[firsts].tolist()
+    return counts, [place if good else None for place, good in zip(found, sound, strict=True)]
+
+
+def _all_kinds(
+    values: Floats,
+    finite: npt.NDArray[np.bool_],
+    places: npt.NDArray[np.intp],
+    spec: ScoreSpec,
+    non_numeric: int,
+) -> ScoreCounts:
+    numbers = values[finite]
+    index = np.minimum(places[finite], spec.bins - 1)
+    nan = int(np.count_nonzero(np.isnan(values)))
     return ScoreCounts(
         bins=tuple(np.bincount(index, minlength=spec.bins).tolist()),
-        positive_sum=_sum(finite[finite > 0].tolist()),
-        negative_sum=_sum((-finite[finite < 0]).tolist()),
-        nan=int(np.count_nonzero(np.isnan(values))),
-        inf=int(np.count_nonzero(np.isinf(values))),
-        non_numeric=non_numeric,
-        out_of_range=int(np.count_nonzero((finite < spec.low) | (finite > spec.high))),
-    )
-
-
-def _count_few(values: list[float], spec: ScoreSpec, non_numeric: int) -> ScoreCounts:
-    finite = [value for value in values if math.isfinite(value)]
-    nan = sum(map(math.isnan, values))
-    edges, last = spec.edges(), spec.bins - 1
-    bins = [0] * spec.bins
-    for value in finite:
-        bins[min(bisect_left(edges, value), last)] += 1
-    return ScoreCounts(
-        bins=tuple(bins),
-        positive_sum=_sum([value for value in finite if value > 0]),
-        negative_sum=_sum([-value for value in finite if value < 0]),
+        positive_sum=_sum(numbers[numbers > 0].tolist()),
+        negative_sum=_sum((-numbers[numbers < 0]).tolist()),
         nan=nan,
-        inf=len(values) - len(finite) - nan,
+        inf=len(values) - len(numbers) - nan,
         non_numeric=non_numeric,
-        out_of_range=sum(not spec.low <= value <= spec.high for value in finite),
+        out_of_range=int(np.count_nonzero((numbers < spec.low) | (numbers > spec.high))),
     )
+
+
+def _few(
+    values: list[float], spec: ScoreSpec, firsts: Sequence[int], non_numeric: int
+) -> tuple[ScoreCounts, list[int | None]]:
+    edges, low, high, last = spec.edges(), spec.low, spec.high, spec.bins - 1
+    bins = [0] * spec.bins
+    places: list[int | None] = []
+    positive: list[float] = []
+    negative: list[float] = []
+    nan = inf = out_of_range = 0
+    for value in values:
+        if low <= value <= high:
+            place = bisect_left(edges, value)
+        elif math.isfinite(value):
+            out_of_range += 1
+            place = last if value > high else 0
+        else:
+            if math.isnan(value):
+                nan += 1
+            else:
+                inf += 1
+            places.append(None)
+            continue
+        bins[place] += 1
+        places.append(place)
+        if value > 0:
+            positive.append(value)
+        elif value < 0:
+            negative.append(-value)
+    counts = ScoreCounts(tuple(bins), _sum(positive), _sum(negative), nan, inf, non_numeric, out_of_range)
+    return counts, [places[first] for first in firsts]
+
+
+@lru_cache(maxsize=64)
+def _edges(spec: ScoreSpec) -> Floats:
+    return np.asarray(spec.edges())
 
 
 def _sum(magnitudes: list[float]) -> float:

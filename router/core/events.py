@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.core.bins import ScoreSpec
 from router.core.cache_events import CacheEvent
 from router.core.ids import Alias, VersionId
+from router.core.outputs import OutputSpec
 from router.core.request_events import RequestEvent
 
 
@@ -20,7 +20,8 @@ class AliasBound:
     new: VersionId
     run_id: str
     flavor: str
-    scores: ScoreSpec | None
+    scores: tuple[OutputSpec, ...]
+    """What is counted of its answers; empty when nothing is."""
     registry_name: str = ""
     """What the registry calls this alias, such as `champion` or `stage:Production`."""
 
@@ -70,6 +71,20 @@ class BreakerClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictChanged:
+    """The evidence on `version` against `production` says something else than before."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    production: VersionId
+    before: str
+    verdict: str
+    """pass, fail or not_enough_data, and so is `before`."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionLoaded:
     """A version reached READY."""
 
@@ -97,6 +112,8 @@ class LoadRefused:
     phase: str
     error: str
     retry_seconds: float
+    by_rule: bool = False
+    """True when it was not even tried: where its files come from, or what they are, is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +213,9 @@ class TickFailed:
     error: str
 
 
-_OfAliases = AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed
+_OfAliases = (
+    AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged
+)
 _OfVersions = (
     VersionLoaded
     | EnvironmentDiffers

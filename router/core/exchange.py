@@ -6,14 +6,14 @@ each answer names the sequence of its own. A version's code runs where answers a
 with suspicion: only the exact types and ranges that a worker of ours writes get through.
 """
 
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.core.bins import ScoreCounts
 from router.core.exact import NAME_CHARACTERS, amount
 from router.core.frames import Frame
+from router.core.outputs import OutputSpec
+from router.core.score_fields import counts_of, marks_of
 from router.core.wire import NOT_OURS, WireRefused
 from router.core.work import Answer, Query, ScoringProtocol, Verdict
 
@@ -59,6 +59,7 @@ def queries_of(frame: Frame) -> list[Query]:
 def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
     """Header and bodies of an `answers` frame. All answers of a batch took the same time, its predict's."""
     answers = batch.answers
+    marks = [answer.mark for answer in answers]
     header = {
         "op": ANSWERS,
         "seq": batch.sequence,
@@ -70,16 +71,17 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "answer_rows": [answer.answer_rows for answer in answers],
         "nan_only": [answer.nan_only for answer in answers],
         "predict_seconds": answers[0].predict_seconds,
+        "marks": None if all(mark is None for mark in marks) else marks,
         # orjson writes a dataclass itself; asdict costs 20 µs
-        "scores": next((answer.scores for answer in answers if answer.scores is not None), None),
+        "scores": next((answer.scores for answer in answers if answer.scores), ()),
     }
     return header, [answer.body for answer in answers]
 
 
-def batch_of(frame: Frame, bins: int | None) -> Batch:
+def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
     """The batch in an `answers` frame. Raises WireRefused.
 
-    `bins`: into how many bins the version's scores are counted; None when they are not. Sequence and places
+    `counted`: what is counted of the version's answers, empty when nothing is. Sequence and places
     are integers, no place twice; whether they were asked for is for the caller to say.
     """
     header = frame.header
@@ -103,18 +105,17 @@ def batch_of(frame: Frame, bins: int | None) -> Batch:
         ):
             raise ValueError("a field out of its range")
         seconds = amount(header["predict_seconds"])
-        scores = None if header["scores"] is None else _score_counts(header["scores"], bins)
+        scores = counts_of(header["scores"], counted)
+        marks = marks_of(header["marks"], counted, len(places))
         fields = zip(
-            header["verdict"], statuses, frame.bodies, types, rows, answer_rows, nan_only, places, strict=True
+            *(header["verdict"], statuses, frame.bodies, types, rows, answer_rows, nan_only, marks, places),
+            strict=True,
         )
         answers = []
-        for verdict, status, body, content_type, count, answered, only_nan, _ in fields:
-            answers.append(
-                Answer(
-                    _VERDICTS[verdict], status, body, content_type, count, seconds, scores, answered, only_nan
-                )
-            )
-            scores = None
+        for verdict, status, body, kind, count, answered, only_nan, mark, _ in fields:
+            head = (_VERDICTS[verdict], status, body, kind, count, seconds)
+            answers.append(Answer(*head, scores, answered, only_nan, mark))
+            scores = ()
         return Batch(header["seq"], tuple(places), tuple(answers))
     except NOT_OURS as error:
         raise WireRefused("an answer that is none") from error
@@ -122,19 +123,6 @@ def batch_of(frame: Frame, bins: int | None) -> Batch:
 
 def _is_media_type(text: Any) -> bool:
     return type(text) is str and len(text) <= NAME_CHARACTERS and text.isprintable()
-
-
-def _score_counts(fields: Mapping[str, Any], bins: int | None) -> ScoreCounts:
-    rest = (fields["nan"], fields["inf"], fields["non_numeric"], fields["out_of_range"])
-    # The array refuses negative numbers and what is no integer, and makes one of true, all in C: there may be
-    # two hundred bins, for every batch.
-    counts = tuple(array("Q", fields["bins"]))
-    for count in rest:
-        if type(count) is not int or count < 0:
-            raise ValueError("a count that is none")
-    if len(counts) != bins:
-        raise ValueError("counts of other bins")
-    return ScoreCounts(counts, amount(fields["positive_sum"]), amount(fields["negative_sum"]), *rest)
 
 
 def _sendable(text: str) -> str:

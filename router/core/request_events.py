@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from router.core.bins import ScoreCounts
 from router.core.ids import Alias, VersionId
+from router.core.outputs import OutputCounts
 from router.core.routing import Reason
 
 
@@ -16,9 +16,12 @@ class Routed:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answered:
-    """A prediction request was answered; once per request, under what its key was given."""
+    """A prediction request was answered; once per request, under what its key was given.
+
+    Nobody changes one. It is not frozen because every request makes one, and freezing costs a microsecond.
+    """
 
     model: str
     alias: Alias
@@ -29,6 +32,22 @@ class Answered:
     seconds: float
     """Last byte read until the answer was ready."""
     rows: int
+    reason: Reason = Reason.HASH
+    """Why it was given to `alias`; also of what production answered in its place."""
+    bucket: int | None = None
+    """None when no key was hashed."""
+    fault: str = ""
+    """What went wrong with the version its key was given: error, timeout, crash or invalid_output; empty when
+    nothing did, and when it was never asked. Production is measured by what is asked of a canary: an answer
+    that came after the time a canary has is a timeout, too."""
+    excused: bool = False
+    """True when a canary's fault is the input's: production failed on the same bytes, or did as oddly."""
+    mark: int | None = None
+    """Bin, or class, of the first score that the version it was given answered; see `Answer.mark`."""
+    call: int | None = None
+    """Number of the predict that failed it where others shared that predict, or waited for it."""
+    trace_id: str = ""
+    """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +90,8 @@ class Predicted:
     queue_seconds: float
     rows: int
     requests: int
-    scores: ScoreCounts | None
+    scores: tuple[OutputCounts, ...]
+    """Per counted output, in the order of `AliasBound.scores`; empty when none were counted."""
 
 
 RequestEvent = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted

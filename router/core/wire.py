@@ -7,14 +7,15 @@ A version's code runs where these frames are written, so what a worker sends is 
 exact types and ranges that a worker of ours writes get through. Everything else raises WireRefused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router.core.bins import ScoreSpec
-from router.core.exact import amount, exactly, line, name, number
+from router.core.exact import amount, exactly, line, name
 from router.core.frames import FrameLimits
 from router.core.ids import VersionId
+from router.core.outputs import OutputSpec
+from router.core.score_fields import outputs_of, told_outputs
 from router.core.tensors import MAX_DESCRIPTION_BYTES, told_tensors
 from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
@@ -24,11 +25,8 @@ MAX_ANSWER_BYTES = 256 << 20
 """The longest body of one answer; a worker refuses to send a longer one, the gateway to read it."""
 WORKER_LIMITS = FrameLimits(header_bytes=4 * MAX_DESCRIPTION_BYTES, body_bytes=MAX_ANSWER_BYTES)
 """What a worker may send."""
-MAX_BINS = 200
 MOST_MISMATCHES = 20
 MISMATCH_CHARACTERS = 200
-_OUTPUT_CHARACTERS = 128
-_OUTPUTS = 1_000_000
 _PHASES = ("load", "warmup")
 NOT_OURS = (KeyError, IndexError, TypeError, ValueError, OverflowError)
 """What reading a frame of another shape raises."""
@@ -48,7 +46,7 @@ def load_spec(header: Mapping[str, Any]) -> LoadSpec:
     return LoadSpec(
         version=VersionId(**header["version"]),
         directory=header["directory"],
-        scores=_score_spec(header["scores"]),
+        scores=outputs_of(header["scores"]),
         blas_threads=header["blas_threads"],
         batches=header["batches"],
         rtol=header["rtol"],
@@ -62,8 +60,8 @@ def ready_header(info: VersionInfo) -> dict[str, Any]:
     return {"op": READY, "info": {**asdict(info), "phase_seconds": dict(info.phase_seconds)}}
 
 
-def version_info(header: Mapping[str, Any], asked: ScoreSpec | None = None) -> VersionInfo:
-    """The `VersionInfo` in a `ready` frame's header; `asked`: the scores of the load. Raises WireRefused."""
+def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None = None) -> VersionInfo:
+    """The `VersionInfo` in a `ready` frame's header; `asked`: `scores` of the load. Raises WireRefused."""
     try:
         info = header["info"]
         return VersionInfo(
@@ -72,7 +70,7 @@ def version_info(header: Mapping[str, Any], asked: ScoreSpec | None = None) -> V
             has_signature=exactly(bool, info["has_signature"]),
             has_example=exactly(bool, info["has_example"]),
             phase_seconds=_phase_seconds(info["phase_seconds"]),
-            scores=_told_scores(info["scores"], asked),
+            scores=told_outputs(info["scores"], asked),
             note=line(info["note"]),
             batching=batching_of(info["batching"]),
             mismatches=_mismatches(info["mismatches"]),
@@ -109,26 +107,6 @@ def failure(header: Mapping[str, Any]) -> LoadFailed:
         return LoadFailed(line(header["error"]), phase=header["phase"])
     except NOT_OURS as error:
         raise WireRefused("a failure that is none") from error
-
-
-def _score_spec(fields: Mapping[str, Any] | None) -> ScoreSpec | None:
-    return None if fields is None else ScoreSpec(**fields)
-
-
-def _told_scores(fields: Any, asked: ScoreSpec | None) -> ScoreSpec | None:
-    if fields is None:
-        return None
-    if asked is not None:  # the operator chose them: nothing else can be counted
-        if fields != asdict(asked):
-            raise ValueError("other scores than were asked for")
-        return asked
-    output, low, high = fields["output"], number(fields["low"]), number(fields["high"])
-    named = type(output) is str
-    good = len(output) <= _OUTPUT_CHARACTERS if named else 0 <= exactly(int, output) < _OUTPUTS
-    # Checked before a ScoreSpec is made, which computes every edge.
-    if not (good and 1 <= exactly(int, fields["bins"]) <= MAX_BINS and low < high):
-        raise ValueError("scores that nobody can count")
-    return ScoreSpec(output, low, high, fields["bins"])
 
 
 def _phase_seconds(fields: Any) -> dict[str, float]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.ids import VersionId
+from router.core.outputs import OutputCounts, OutputSpec, all_nan
 from router.core.tensors import TensorInfo
 
 
@@ -49,13 +49,16 @@ class Answer:
     """Rows of the request that were predicted; 0 when it was refused."""
     predict_seconds: float
     """Time inside the version's predict, which it may share with others; 0.0 when it was not reached."""
-    scores: ScoreCounts | None = None
-    """Counts of the predict's scores by bin, on one answer of those that share it; None on the others, and
-    when none were counted."""
+    scores: tuple[OutputCounts, ...] = ()
+    """Counts of the predict's scores per counted output, on one answer of those that share it; empty on the
+    others, and when none were counted."""
     answer_rows: int | None = None
     """Rows the version answered; None where there are none to count: a text, a mapping, one single value."""
     nan_only: bool = False
-    """True when scores were counted and all of this answer's own are NaN."""
+    """True when scores were counted and all of this answer's own are NaN, in every output."""
+    mark: int | None = None
+    """Where the first row's score of the first counted output lies: the index of its bin, or of its class,
+    one past the last where it is another one. None where nothing is counted, or it is not finite."""
 
     @property
     def odd_length(self) -> bool:
@@ -64,8 +67,8 @@ class Answer:
 
     @property
     def all_nan(self) -> bool:
-        """True when scores were counted and every one of them is NaN."""
-        return self.nan_only or (self.scores is not None and self.scores.all_nan)
+        """True when scores were counted and every one of them is NaN, in every output."""
+        return self.nan_only or all_nan(self.scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,8 @@ class LoadSpec:
     version: VersionId
     directory: str
     """Absolute path of a complete local copy of the version's files, owned by us."""
-    scores: ScoreSpec | None
-    """Which output to count and how; None: 20 bins on [0, 1] if warm-up answers lie there."""
+    scores: tuple[OutputSpec, ...] | None
+    """Which outputs to count and how; None: what the warm-up's answers suggest."""
     blas_threads: int = 1
     batches: bool = True
     """Whether requests may share one predict, where the version is seen to treat rows independently."""
@@ -109,8 +112,8 @@ class VersionInfo:
     has_example: bool
     phase_seconds: Mapping[str, float]
     """Seconds spent in `load` and `warmup`; `fetch` is added by the parent."""
-    scores: ScoreSpec | None
-    """The scores being counted; None when nothing is."""
+    scores: tuple[OutputSpec, ...]
+    """What is counted of its answers; empty when nothing is."""
     note: str = ""
     """One sentence for the operator, such as which key to set; empty when there is nothing to say."""
     batching: Batching = Batching(merges=False, why="not looked at yet")

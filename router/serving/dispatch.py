@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.core.breaker import Breaker
 from router.core.events import Recorder
-from router.core.ids import PRODUCTION, Alias
+from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.request_events import CanaryFaulted, FellBack, Routed
 from router.core.routing import (
     Assignment,
@@ -20,22 +20,26 @@ from router.core.routing import (
 )
 from router.core.split import Key
 from router.core.work import Answer, Query, Verdict
-from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
+from router.errors import ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
 from router.serving.fleet import Fleet
 from router.serving.manager import ModelManager
+from router.serving.outcomes import (
+    FAULT_KINDS,
+    INVALID_OUTPUT,
+    NEVER_ASKED,
+    Result,
+    equally_odd,
+    fault_of,
+    is_good,
+    outcome_of,
+    reason_of,
+    was_asked,
+)
 from router.serving.patience import Patience
-
-Result = Answer | RequestRefused
-
-INVALID_OUTPUT = "invalid_output"
-FAULT_KINDS = {"timeout": "timeout", "crash": "crash", INVALID_OUTPUT: INVALID_OUTPUT}
-"""Kinds of `canary_faults_total` by how the canary's answer failed to come; all else is an error."""
-NEVER_ASKED = ("overloaded", "not_ready")
-"""Reasons of a fallback that say nothing about the canary, neither good nor bad: it never saw the request."""
+from router.serving.tickets import Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """How one request ended, after an alias was chosen for it."""
 
     given: Assignment
@@ -45,6 +49,11 @@ class Served:
     result: Result
     outcome: str
     """`outcome` label of `requests_total`: ok, fallback, client_error, model_error, timeout, overloaded."""
+    fault: str = ""
+    """As `Answered.fault`; so are the rest."""
+    excused: bool = False
+    mark: int | None = None
+    call: int | None = None
 
 
 class Dispatcher:
@@ -98,20 +107,43 @@ class Dispatcher:
         self.in_flight[lane] += 1
         try:
             if not self._may_fall_back(given, manager):
-                result = await self._ask(manager, given, query, deadline)
-                if given.alias == PRODUCTION:
-                    self._patience_of(model).note(self._loop.time() - arrived)
-                return Served(given, given, result, _outcome(result))
+                answered_oddly = self._any_length(manager, given.version)
+                result, ticket = await self._ask(manager, given, query, deadline)
+                took = self._loop.time() - arrived
+                return self._of_one(manager, given, result, ticket, took, answered_oddly=answered_oddly)
             patience = min(deadline, arrived + self.canary_patience(model))
             breaker = manager.breakers.of(given.alias, given.version)
-            first = await self._ask(manager, given, query, patience, waits=False)
-            if not _is_good(first) or self._invalid(manager, first):
+            first, _ = await self._ask(manager, given, query, patience, waits=False)
+            if not is_good(first) or self._invalid(manager, first):
                 return await self._fall_back(given, first, query, deadline, breaker)
             if breaker is not None:
                 breaker.judge(fault=False)
-            return Served(given, given, first, "ok")
+            return Served(given, given, first, "ok", mark=first.mark if isinstance(first, Answer) else None)
         finally:
             self.in_flight[lane] -= 1
+
+    def _of_one(
+        self,
+        manager: ModelManager,
+        given: Assignment,
+        result: Result,
+        ticket: Ticket | None,
+        took: float,
+        *,
+        answered_oddly: bool,
+    ) -> Served:
+        """The answer of production, or of another one that nobody stands in for, after `took` seconds."""
+        fault, call = fault_of(result, odd=not answered_oddly), None
+        if given.alias == PRODUCTION:
+            patience, settings = self._patience_of(manager.model), manager.settings
+            # Measured as a canary is, or the two could not be compared: production's may have come later.
+            allowed = patience.seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
+            if took > allowed and settings.fallback and was_asked(result):
+                fault, call = "timeout", ticket.held_up_by() if ticket is not None else None
+            patience.note(took)
+        if isinstance(result, Answer):
+            return Served(given, given, result, outcome_of(result), fault, mark=result.mark, call=call)
+        return Served(given, given, result, outcome_of(result), fault, call=result.call or call)
 
     async def _fall_back(
         self, given: Assignment, first: Result, query: Query, deadline: float, breaker: Breaker | None
@@ -119,40 +151,47 @@ class Dispatcher:
         model = given.version.model
         routes = self._fleet.table.models.get(model)
         second = assign_fallback(routes, given) if routes else None
+        fault, call = fault_of(first, odd=True), first.call if isinstance(first, RequestRefused) else None
         if second is None:
-            return Served(given, given, first, _outcome(first))
-        reason = _reason(first)
+            return Served(given, given, first, outcome_of(first), fault, call=call)
+        reason = reason_of(first)
         self._recorder.record(FellBack(model, given.alias, second.alias, reason))
-        result = await self._ask(self._fleet.managers[model], second, query, deadline)
-        good = _is_good(result)
+        asked_at, patience = self._loop.time(), self.canary_patience(model)
+        result, _ = await self._ask(self._fleet.managers[model], second, query, deadline)
+        good = is_good(result)
         # What production answers in the same odd way is how this model answers, and no fault.
-        innocent = not good or (reason == INVALID_OUTPUT and _equally_odd(first, result))
+        innocent = not good or (reason == INVALID_OUTPUT and equally_odd(first, result))
         if reason not in NEVER_ASKED:
             if not innocent:
                 kind = FAULT_KINDS.get(reason, "error")
                 self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind))
             if breaker is not None:
                 breaker.judge(fault=not innocent)
+        if reason == Verdict.CLIENT_ERROR:
+            # It refused what it was sent, which is no fault unless production could answer it.
+            fault = "error" if good else ""
+        excused = bool(fault) and (innocent or self._loop.time() - asked_at > patience)
         if good:
-            return Served(given, second, result, "fallback")
+            return Served(given, second, result, "fallback", fault, excused, None, call)
         # Production refuses as well: the request is at fault, not the canary. The outcome is that of the
         # answer its caller gets, so that it never contradicts the code beside it.
-        return Served(given, second, result, _outcome(result))
+        return Served(given, second, result, outcome_of(result), fault, excused, None, call)
 
     async def _ask(
         self, manager: ModelManager, to: Assignment, query: Query, deadline: float, *, waits: bool = True
-    ) -> Result:
+    ) -> tuple[Result, Ticket | None]:
+        """How `to` answered; the ticket of what it was asked, None when it could not be."""
         try:
             harness = manager.serving(to.version)
             ticket = harness.submit(query, to.alias, deadline, waits=waits)
         except RequestRefused as refused:
-            return refused
+            return refused, None
         try:
             answer = await ticket.answer
             harness.any_length |= answer.odd_length
-            return answer
+            return answer, ticket
         except RequestRefused as refused:
-            return refused
+            return refused, ticket
         finally:
             ticket.forget()
 
@@ -160,8 +199,11 @@ class Dispatcher:
         """Whether a canary's good answer can not be one: all NaN, or of a length it should not have."""
         if not isinstance(first, Answer) or not (first.all_nan or first.odd_length):
             return False
-        production = manager.harnesses.get(manager.bound[PRODUCTION])
-        return first.all_nan or production is None or not production.any_length
+        return first.all_nan or not self._any_length(manager, manager.bound[PRODUCTION])
+
+    def _any_length(self, manager: ModelManager, version: VersionId) -> bool:
+        harness = manager.harnesses.get(version)
+        return harness is not None and harness.any_length
 
     def _may_fall_back(self, given: Assignment, manager: ModelManager) -> bool:
         return (
@@ -180,28 +222,3 @@ class Dispatcher:
         if (patience := self._patience.get(model)) is None:
             patience = self._patience[model] = Patience()
         return patience
-
-
-def _is_good(result: Result) -> bool:
-    return isinstance(result, Answer) and result.verdict is Verdict.OK
-
-
-def _equally_odd(first: Result, second: Result) -> bool:
-    if not isinstance(first, Answer) or not isinstance(second, Answer):
-        return False
-    return (second.all_nan or not first.all_nan) and (second.odd_length or not first.odd_length)
-
-
-def _reason(first: Result) -> str:
-    """Why production is asked: values of `fallbacks_total`'s label."""
-    if not isinstance(first, Answer):
-        return first.reason
-    return INVALID_OUTPUT if first.verdict is Verdict.OK else first.verdict.value
-
-
-def _outcome(result: Result) -> str:
-    if isinstance(result, Answer):
-        return result.verdict.value
-    if isinstance(result, DeadlineExceeded):
-        return "timeout"
-    return "overloaded" if result.reason == "overloaded" else "model_error"

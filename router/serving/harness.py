@@ -16,7 +16,7 @@ from router.core.events import (
 from router.core.ids import Alias, VersionId
 from router.core.policy import State
 from router.core.work import LoadSpec, Query, VersionInfo
-from router.errors import LoadFailed, NotReady
+from router.errors import FetchRefused, LoadFailed, NotReady
 from router.serving.pool import Pool
 from router.serving.ports import Fetcher, Loader
 from router.serving.tickets import Ticket
@@ -170,7 +170,9 @@ class Harness:
         self._distrusts_copy = phase == "load"
         self.state = State.ERROR
         self._workshop.recorder.record(
-            LoadRefused(self.version, aliases, phase, str(error), self.retry_seconds)
+            LoadRefused(
+                self.version, aliases, phase, str(error), self.retry_seconds, isinstance(error, FetchRefused)
+            )
         )
         self._start(self._retry())
         self._on_change()
@@ -208,7 +210,7 @@ class Harness:
         return LoadSpec(
             self.version,
             directory,
-            settings.scores,
+            settings.scores.outputs,
             batches=settings.batching,
             rtol=settings.batching_rtol,
             threads=threads,

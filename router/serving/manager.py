@@ -16,6 +16,9 @@ from router.serving.breakers import Breakers
 from router.serving.harness import Harness, Workshop
 from router.settings import ModelSettings
 
+OPERATOR_RESET = "an operator reset it"
+"""Why a breaker was closed when it was for none of the reasons that close it by itself."""
+
 
 class ModelManager:
     """One registered model: its aspired and bound versions, and a harness for each version."""
@@ -103,7 +106,7 @@ class ModelManager:
 
     def reset_breakers(self) -> None:
         """An operator says that the canaries shall have their shares back."""
-        self.breakers.reset(self._bound, "an operator reset it")
+        self.breakers.reset(self._bound, OPERATOR_RESET)
         self._publish_routes()
 
     def reconcile(self) -> None:

@@ -178,6 +178,7 @@ class Pool:
             alone = self._queue.head_is_alone
             free = [seat for seat in self._seats if seat.has_room(alone=alone)]
             if not free:
+                self._queue.ahead = min((seat.oldest for seat in self._seats if seat.oldest), default=None)
                 break
             seat = min(free, key=lambda seat: seat.load)
             # An even share per free worker: one worker must not take what another could start now.

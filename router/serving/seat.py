@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from time import perf_counter
 
 from router.core.ids import VersionId
@@ -12,10 +13,12 @@ from router.core.request_events import Predicted
 from router.core.work import Answer
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.serving.ports import Servable
+from router.serving.silence import Silence
 from router.serving.tickets import Ticket
 
 CRASHES = ("exit", "signal", "out_of_memory", "invalid")
 """Reasons of a worker's end that are its version's doing."""
+_numbers = count(1)
 
 
 @dataclass(slots=True, eq=False)
@@ -26,9 +29,10 @@ class _Frame:
     """Loop time at which its predict that runs now began."""
     started_at: float
     """The same moment by a finer clock: uvloop's own counts in milliseconds."""
-
     alone: bool
     """Nothing runs beside it: it may be what ended a worker."""
+    number: int
+    """Of its predict, in this gateway."""
 
     def live(self) -> list[Ticket]:
         return [ticket for ticket in self.tickets.values() if ticket is not None]
@@ -54,7 +58,7 @@ class Done:
             queue_seconds=self.started_at - oldest.queued_at,
             rows=sum(answer.rows for answer in self.answers),
             requests=len(self.tickets),
-            scores=next((answer.scores for answer in self.answers if answer.scores is not None), None),
+            scores=next((answer.scores for answer in self.answers if answer.scores), ()),
         )
 
 
@@ -78,6 +82,7 @@ class Seat:
         self._predict_timeout_seconds = predict_timeout_seconds
         self._on_done = on_done
         self._frames: list[_Frame] = []
+        self._silence = Silence(next(_numbers))
         self._overdue: _Frame | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._retiring = False
@@ -87,6 +92,11 @@ class Seat:
     def load(self) -> int:
         """Frames that are not fully answered."""
         return len(self._frames)
+
+    @property
+    def oldest(self) -> int | None:
+        """Number of the frame that is here longest."""
+        return self._frames[0].number if self._frames else None
 
     def has_room(self, *, alone: bool) -> bool:
         """Whether it can take one more frame; one that is to be `alone` needs a worker that is idle."""
@@ -115,7 +125,14 @@ class Seat:
     def start(self, tickets: list[Ticket]) -> None:
         """Send one frame to the worker, which has room for it."""
         alone = any(ticket.alone for ticket in tickets)
-        frame = _Frame({**dict(enumerate(tickets))}, self._loop.time(), perf_counter(), alone)
+        started_at, number = perf_counter(), next(_numbers)
+        frame = _Frame(dict(enumerate(tickets)), self._loop.time(), started_at, alone, number)
+        call = number if len(tickets) > 1 else None
+        beside = self._silence if self._frames else None
+        if beside is None:
+            self._silence.begin(started_at)
+        for ticket in tickets:
+            ticket.started_at, ticket.call, ticket.silence = started_at, call, beside
         self._frames.append(frame)
         if self._timer is None:
             self._watch()
@@ -172,14 +189,15 @@ class Seat:
     def _take(self, frame: _Frame, places: Sequence[int], answers: Sequence[Answer]) -> None:
         if frame not in self._frames:
             return  # it was given up
-        started_at = frame.started_at
+        started_at, now = frame.started_at, perf_counter()
+        self._silence.end(frame.number, now)
         pairs = [(frame.tickets.pop(place), answer) for place, answer in zip(places, answers, strict=True)]
         early = self.answered < EARLY_ANSWERS
         self.answered += len(pairs)
         if early and self.answered >= EARLY_ANSWERS:
             self.early = self.worker.resident()
         if frame.tickets:
-            frame.running_since, frame.started_at = self._loop.time(), perf_counter()
+            frame.running_since, frame.started_at = self._loop.time(), now
         else:
             self._frames.remove(frame)
             if self._retiring and not self._frames:

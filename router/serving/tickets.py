@@ -8,6 +8,7 @@ from time import perf_counter
 from router.core.ids import Alias
 from router.core.work import Answer, Query
 from router.errors import DeadlineExceeded, Overloaded, RouterError
+from router.serving.silence import Silence
 
 MAX_QUEUED_BYTES = 128 << 20
 """Of the bodies that wait for one version; the last one may stand over it."""
@@ -25,12 +26,16 @@ class Ticket:
         "alias",
         "alone",
         "answer",
+        "behind",
+        "call",
         "expires_at",
-        "on_abandoned",
         "query",
+        "queue",
         "queued_at",
         "rows",
+        "silence",
         "size",
+        "started_at",
         "waits",
     )
 
@@ -54,8 +59,16 @@ class Ticket:
         self.waits = waits
         self.alone = False
         """True when it may be what ended a worker: then it runs in one that does nothing else."""
-        self.on_abandoned: Callable[[Ticket], None] | None = None
-        """Called once when nobody waits for it any more, while it is in a queue."""
+        self.queue: TicketQueue | None = None
+        """Where it waits; None once it was handed to a worker, or nobody waits for it any more."""
+        self.behind: int | None = None
+        """Number of the predict that kept the workers busy while it waited."""
+        self.started_at = self.queued_at
+        """When it was handed to a worker."""
+        self.call: int | None = None
+        """Number of the predict it is in, where others share that; else None."""
+        self.silence: Silence | None = None
+        """Of the worker it runs in, when others ran beside it there; else None."""
         self.answer: asyncio.Future[Answer] = loop.create_future()
         self._timer = loop.call_at(expires_at, self._expire)
 
@@ -82,13 +95,30 @@ class Ticket:
         self.answer.cancel()
         self._leave()
 
+    def held_up_by(self) -> int | None:
+        """Number of the predict that took its time so far, if others had to do with that predict.
+
+        What hits many keys at once says as much about a version as what hits one, and no more. So whoever
+        counts faults has to know which of them are one.
+        """
+        if self.queue is not None:
+            return self.queue.ahead
+        now = perf_counter()
+        if self.started_at - self.queued_at > now - self.started_at:
+            return self.behind
+        if self.call is None and self.silence is not None:
+            return self.silence.since(self.started_at, now)
+        return self.call
+
     def _expire(self) -> None:
-        self.fail(DeadlineExceeded("no answer within the time this request had", reason="timeout"))
+        error = DeadlineExceeded("no answer within the time this request had", reason="timeout")
+        error.call = self.held_up_by()
+        self.fail(error)
         self._leave()
 
     def _leave(self) -> None:
-        if self.on_abandoned is not None:
-            self.on_abandoned(self)
+        if self.queue is not None:
+            self.queue.abandoned(self)
 
 
 class TicketQueue:
@@ -96,6 +126,8 @@ class TicketQueue:
 
     def __init__(self, on_dropped: Callable[[], None]) -> None:
         """`on_dropped` is called for each ticket that leaves without having been taken."""
+        self.ahead: int | None = None
+        """Number of the predict that keeps the workers busy, or did when it last had to wait."""
         self._tickets: deque[Ticket] = deque()
         self._husks = 0
         """Abandoned tickets that still are in the deque; they hold no body and no lease."""
@@ -151,7 +183,9 @@ class TicketQueue:
             self._tickets.popleft()
             self._left(ticket)
             if ticket.expires_at < expires_after:
-                ticket.fail(DeadlineExceeded("its time would be over before its answer", reason="timeout"))
+                late = DeadlineExceeded("its time would be over before its answer", reason="timeout")
+                late.call = self.ahead
+                ticket.fail(late)
                 self._on_dropped()
                 continue
             frame.append(ticket)
@@ -178,26 +212,27 @@ class TicketQueue:
         return tickets
 
     def _drop_husks(self) -> None:
-        while self._tickets and self._tickets[0].on_abandoned is None:
+        while self._tickets and self._tickets[0].queue is None:
             self._tickets.popleft()
             self._husks -= 1
 
     def _entered(self, ticket: Ticket) -> Ticket:
-        ticket.on_abandoned = self._abandoned
+        ticket.queue = self
         self._rows += ticket.rows
         self._bytes += ticket.size
         return ticket
 
     def _left(self, ticket: Ticket) -> None:
-        ticket.on_abandoned = None
+        ticket.queue, ticket.behind = None, self.ahead
         self._rows -= ticket.rows
         self._bytes -= ticket.size
 
-    def _abandoned(self, ticket: Ticket) -> None:
+    def abandoned(self, ticket: Ticket) -> None:
+        """Nobody waits for this one any more."""
         self._left(ticket)
         ticket.query = _NOTHING
         self._husks += 1
         if self._husks > max(_FEW_HUSKS, len(self._tickets) // 2):  # amortised: a constant time per ticket
-            self._tickets = deque(t for t in self._tickets if t.on_abandoned is not None)
+            self._tickets = deque(t for t in self._tickets if t.queue is not None)
             self._husks = 0
         self._on_dropped()

@@ -1,4 +1,4 @@
-"""The keys of a registered model that are mappings themselves: split, key, aliases, scores."""
+"""The keys of a registered model that are mappings themselves: split, key, aliases."""
 
 import re
 from collections.abc import Mapping
@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from router.core.bins import ScoreSpec
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.keys import KeyKind, KeySource, parse_json_path
 from router.core.routing import MissingKey
 from router.core.split import Split
-from router.settings.fields import STRICT, Finite, Text, did_you_mean, made_from
+from router.settings.fields import STRICT, Text, did_you_mean, made_from
 
 _STAGES = ("None", "Staging", "Production", "Archived")
 
@@ -141,32 +140,3 @@ def complete_aliases(written: Mapping[Alias, str], split: Split) -> dict[Alias, 
         if role not in roles:
             raise ValueError(f"{role} is not in the split; name it there too, with 0 percent if it waits")
     return {role: _registry_name(written.get(role, role)) for role in roles}
-
-
-def _output(value: Any) -> int | str:
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise ValueError("must be a column's index, counted from 0, or its name")
-    if isinstance(value, int) and not 0 <= value < 1_000_000:
-        raise ValueError("must be a column's index, counted from 0")
-    return value
-
-
-class WrittenScores(BaseModel):
-    """Which output is the score, and the bins it is counted in."""
-
-    model_config = STRICT
-
-    output: Annotated[int | str, PlainValidator(_output), WithJsonSchema({"type": ["integer", "string"]})] = 0
-    """Which output is the score: a column's index, counted from 0, or its name."""
-    range: Annotated[list[Finite], Field(min_length=2, max_length=2)] = Field(default=[0.0, 1.0])
-    """Lowest and highest score of the bins; scores outside count in the end bins and as out of range."""
-    bins: Annotated[int, Field(ge=1, le=200)] = 20
-    """Number of bins of equal width."""
-
-
-def _scores(written: WrittenScores) -> ScoreSpec:
-    low, high = written.range
-    return ScoreSpec(written.output, low, high, written.bins)
-
-
-ScoresField = Annotated[ScoreSpec, made_from(WrittenScores, _scores)]

@@ -17,7 +17,8 @@ from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.keys import KeyKind, KeySource
 from router.core.split import Split
 from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, Text
-from router.settings.mappings import AliasesField, KeyField, ScoresField, SplitField, complete_aliases
+from router.settings.mappings import AliasesField, KeyField, SplitField, complete_aliases
+from router.settings.scores import ScoreSettings, ScoresField
 
 
 def check_model_name(name: Any) -> str:
@@ -75,8 +76,9 @@ class ModelSettings(BaseModel):
     aliases: Annotated[AliasesField, COLD] = Field(default={}, validate_default=True)
     """What the registry calls each role: an alias, or stage: and the name of a stage. A role that is not
     listed has its own name there."""
-    scores: Annotated[ScoresField | None, HOT] = None
-    """Which output is counted in bins. Unset: output 0, in 20 bins on [0, 1] if warm-up answers lie there."""
+    scores: Annotated[ScoresField, HOT] = Field(default=ScoreSettings(), json_schema_extra={"default": None})
+    """Which outputs are counted, and how: one mapping, or a list of up to four. Unset: what the answer to the
+    input example suggests; 20 bins on [0, 1] where there is none."""
     fallback: Annotated[
         bool, PlainValidator(_fallback), WithJsonSchema({"enum": ["production", "none"]}), HOT
     ] = Field(default=True, json_schema_extra={"default": "production"})

@@ -98,6 +98,7 @@ def _add_observation(app: web.Application) -> None:
     app.router.add_get("/", live_page.show)
     app.router.add_get("/metrics", observe.metrics)
     app.router.add_get("/v1/state", observe.state)
+    app.router.add_get("/v1/compare", observe.compare)
     app.router.add_get("/v1/route", observe.route)
 
 

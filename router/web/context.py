@@ -80,6 +80,8 @@ class Gateway:
     reload: Callable[[], Awaitable[Reloaded]]
     """Re-read the configuration now. Raises ConfigRefused."""
     mlflow_version: str
+    compare: Callable[[str | None], dict[str, Any]] = lambda _: {"models": {}}
+    """The document of `/v1/compare`, of one model or of all."""
     stopping: bool = False
     """True from the first signal to stop."""
     keyless: dict[str, int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from aiohttp import HttpVersion11, web
 from router.core.ids import Alias
 from router.core.request_events import Answered, Rejected
 from router.core.routing import Reason
+from router.core.traceparent import HEADER, trace_id_of
 from router.core.work import Answer, Query, ScoringProtocol, Verdict
 from router.errors import ModelNotConfigured, NotReady, RequestRefused
 from router.serving.dispatch import Served
@@ -116,10 +117,31 @@ async def _answer(
     )
     rows = served.result.rows if isinstance(served.result, Answer) else 0
     given = served.given
+    trace_id = _trace_id(request) if HEADER in request.headers else ""
     gateway.recorder.record(
-        Answered(model, given.alias, given.version, served.outcome, response.status, seconds, rows)
+        Answered(
+            model,
+            given.alias,
+            given.version,
+            served.outcome,
+            response.status,
+            seconds,
+            rows,
+            given.reason,
+            given.bucket,
+            served.fault,
+            served.excused,
+            served.mark,
+            served.call,
+            trace_id=trace_id,
+        )
     )
     return response
+
+
+def _trace_id(request: web.Request) -> str:
+    sent = request.headers.getall(HEADER)
+    return trace_id_of(sent[0]) if len(sent) == 1 else ""  # of two, one may be a stranger's
 
 
 async def _read_body(gateway: Gateway, request: web.Request) -> bytes:

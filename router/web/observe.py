@@ -46,6 +46,14 @@ async def state(request: web.Request) -> web.Response:
     return document(request.app[GATEWAY].state())
 
 
+async def compare(request: web.Request) -> web.Response:
+    """`GET /v1/compare[?model=]`: how each further alias stands against production, and how sure that is."""
+    gateway, model = request.app[GATEWAY], request.query.get("model")
+    if model is not None and model not in gateway.fleet.managers:
+        return plain_error(404, "no such registered model here")
+    return document(gateway.compare(model))
+
+
 async def route(request: web.Request) -> web.Response:
     """`GET /v1/route?model=&key=`: which alias a key gets now, and why."""
     gateway = request.app[GATEWAY]

@@ -19,7 +19,7 @@ import pandas as pd
 
 from router.core.work import Batching
 from router.worker.encoding import split
-from router.worker.preparing import Prepared
+from router.worker.preparing import Prepared, joined
 
 ENOUGH_TRIALS = 20
 """Predicts that were equal together and alone, before requests share them."""
@@ -126,7 +126,7 @@ def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
                 return None
             for first, second, expected in ((a, b, apart), (b, a, apart[::-1])):
                 pieces = split(
-                    predict(_joined([own_copy(first), own_copy(second)])), [len(first), len(second)]
+                    predict(joined([own_copy(first), own_copy(second)])), [len(first), len(second)]
                 )
                 if pieces is None or not equal(pieces, expected, rtol):
                     return False
@@ -146,12 +146,6 @@ def own_copy(values: Any) -> Any:
 
 def _cut(data: Any, start: int, end: int) -> Any:
     return data.iloc[start:end].reset_index(drop=True) if isinstance(data, pd.DataFrame) else data[start:end]
-
-
-def _joined(parts: list[Any]) -> Any:
-    if isinstance(parts[0], pd.DataFrame):
-        return pd.concat(parts, ignore_index=True)
-    return np.concatenate(parts)
 
 
 class Earning:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import mlflow.pyfunc
@@ -12,13 +13,13 @@ from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SE
 from router.core.tensors import TensorInfo, tellable
 from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
+from router.worker.choosing import choose_outputs, known_classes
 from router.worker.complaints import Complaints
 from router.worker.independence import Earning, shown_by_example
 from router.worker.inference.contract import contract_of, with_outputs
 from router.worker.inference.prepare import warm_outputs
 from router.worker.mismatches import mismatches
 from router.worker.preparing import Prepared
-from router.worker.scores import choose_scores
 from router.worker.scoring import Scorer
 from router.worker.warm_up import warm_up
 
@@ -54,7 +55,8 @@ def bring_up(spec: LoadSpec) -> Loaded:
         del phase_seconds["warmup"]
     if warmth.warm:
         scorer.contract = with_outputs(scorer.contract, warm_outputs(warmth.predictions))
-    scorer.scores, scores_note = choose_scores(spec, warmth.predictions if warmth.warm else None)
+    answers = warmth.predictions if warmth.warm else None
+    scorer.scores, scores_note = choose_outputs(spec, answers, partial(known_classes, model))
     batching = _batching(spec, scorer, warmth.prepared)
     metadata = model.metadata
     logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")

@@ -115,10 +115,7 @@ class Preparer:
             return self._decoder.table([one.part for one in prepared if one.part is not None])
         if len(prepared) == 1:
             return first.data
-        parts = [one.data for one in prepared]
-        if isinstance(first.data, pd.DataFrame):
-            return pd.concat(parts, ignore_index=True)
-        return np.concatenate(parts)
+        return joined([one.data for one in prepared])
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """MLflow calls this with what it decoded; it takes this object for the model."""
@@ -162,6 +159,13 @@ class Preparer:
     def _take(self) -> Prepared:
         (data, params), self._handed.over = self._handed.over, None
         return Prepared(rows_of(data), _key(data, params), None, data, params)
+
+
+def joined(parts: list[Any]) -> Any:
+    """Tables of the same columns, or arrays, one below the other."""
+    if isinstance(parts[0], pd.DataFrame):
+        return pd.concat(parts, ignore_index=True)
+    return np.concatenate(parts)
 
 
 def rows_of(data: Any) -> int:

@@ -1,117 +1,125 @@
-"""Which numbers of an answer are its scores. Never raises: what is not a number is counted as such."""
+"""What an answer counts for. Never raises: what is not a number is counted as such."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.counting import count_scores
-from router.core.work import LoadSpec
+from router.core.counting import Floats, count_and_mark
+from router.core.labels import ClassCounts, ClassSpec, count_labels, is_nan
+from router.core.outputs import OutputCounts, OutputSpec, all_nan
+from router.worker.columns import Mask, column_of, labels_of, length_of, numbers_of
 
 _LARGEST = 1e290  # of scores beyond it, a few would add up to more than a float holds
-Floats = npt.NDArray[np.float64]
+_Marks = list[int | None]
 
 
-def scores_of(predictions: Any, output: int | str) -> tuple[Floats, int]:
-    """The numeric scores, shape (n,), and how many scores were not numbers.
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What the answers that came out of one predict count for."""
 
-    `output` picks the column of a table, of a list of rows or of a mapping of columns, by position or by
-    name. A one-dimensional answer is its own column; a single value is one score. None is not a number.
-    """
+    counts: tuple[OutputCounts, ...]
+    """Per counted output, of all of them."""
+    marks: Sequence[int | None]
+    """Per answer, as `Answer.mark`."""
+    nan_only: Sequence[bool]
+    """Per answer, as `Answer.nan_only`."""
+
+
+def tally(predictions: Any, outputs: Sequence[OutputSpec], rows: Sequence[int] | None = None) -> Tally:
+    """One pass over `predictions` per output; `rows` of each answer, None for one answer of all of them."""
+    answers = 1 if rows is None else len(rows)
+    if not outputs:
+        return Tally((), [None] * answers, [False] * answers)
+    firsts = [0] if rows is None else _firsts(rows)
+    first, marks = _count(predictions, outputs[0], firsts)
+    counts = (first, *(_count(predictions, spec, ())[0] for spec in outputs[1:]))
+    if rows is not None and marks and len(firsts) < answers:
+        marks = _spread(marks, rows)
+    if rows is None:
+        nan_only = [all_nan(counts)]
+    elif all(one.nan for one in counts):
+        nan_only = _nan_only(predictions, outputs, rows)
+    else:
+        nan_only = [False] * answers
+    return Tally(counts, marks or [None] * answers, nan_only)
+
+
+def count(predictions: Any, spec: OutputSpec) -> OutputCounts:
+    """Counts of one output of one answer."""
+    return _count(predictions, spec, ())[0]
+
+
+def _firsts(rows: Sequence[int]) -> list[int]:
+    """Places of the first rows of the answers that have any."""
+    starts = list(accumulate(rows, initial=0))
+    starts.pop()
+    return [start for start, length in zip(starts, rows, strict=True) if length] if 0 in rows else starts
+
+
+def _spread(marks: _Marks, rows: Sequence[int]) -> _Marks:
+    """Per answer, where those without rows were left out."""
+    found = iter(marks)
+    return [next(found) if length else None for length in rows]
+
+
+def _count(predictions: Any, spec: OutputSpec, firsts: Sequence[int]) -> tuple[OutputCounts, _Marks]:
     try:
-        return _numbers(_column(predictions, output))
+        column = column_of(predictions, spec.output)
+        if isinstance(spec, ClassSpec):
+            labels = labels_of(column)
+            return count_labels(labels, spec, firsts if firsts and firsts[-1] < len(labels) else ())
+        values, odd = numbers_of(column)
+        if firsts and firsts[-1] >= len(values):  # an answer of fewer rows than it was asked for
+            firsts = ()
+        if odd is None:
+            return _sensible(values, spec, firsts, 0)
+        numbers, odd_numbers = values[~odd], int(odd.sum())
+        _, marks = count_and_mark(values[list(firsts)], spec, range(len(firsts)))
+        return _sensible(numbers, spec, (), odd_numbers)[0], marks
     except Exception:  # noqa: BLE001 - a version may answer anything at all; its answer still goes out
-        return np.empty(0), _length(predictions)
+        return _nothing_in(predictions, spec), []
 
 
-def count(predictions: Any, spec: ScoreSpec) -> ScoreCounts:
-    """Counts of one answer's scores."""
-    values, non_numeric = scores_of(predictions, spec.output)
-    finite = np.isfinite(values)
-    values[finite] = np.clip(values[finite], -_LARGEST, _LARGEST)
-    return count_scores(values, spec, non_numeric=non_numeric)
+def _sensible(values: Floats, spec: ScoreSpec, firsts: Sequence[int], odd: int) -> tuple[ScoreCounts, _Marks]:
+    counts, marks = count_and_mark(values, spec, firsts, non_numeric=odd)
+    if max(counts.positive_sum, counts.negative_sum) > _LARGEST:
+        clipped = np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), values)
+        counts, _ = count_and_mark(clipped, spec, (), non_numeric=odd)
+    return counts, marks
 
 
-def choose_scores(spec: LoadSpec, warm_up_predictions: Any) -> tuple[ScoreSpec | None, str]:
-    """What to count, and a sentence for the operator when the answer is nothing.
-
-    A configured choice stands. Else it is 20 bins on [0, 1], unless the warm-up shows that they do not fit;
-    `warm_up_predictions` is None when there was no warm-up.
-    """
-    default = ScoreSpec()
-    if spec.scores is not None or warm_up_predictions is None:
-        return spec.scores or default, ""
-    values, non_numeric = scores_of(warm_up_predictions, default.output)
-    finite = values[np.isfinite(values)]
-    key = f"`models.{spec.version.model}.scores`"
-    if non_numeric and not finite.size:
-        return None, f"No scores are counted: its answers are not numbers; {key} can name a column that is."
-    if np.any((finite < default.low) | (finite > default.high)):
-        return None, f"No scores are counted: its answers lie outside [0, 1]; {key} sets another range."
-    return default, ""
+def _nothing_in(predictions: Any, spec: OutputSpec) -> OutputCounts:
+    """Counts of an answer without the output: each row lacks it."""
+    try:
+        rows = length_of(predictions)
+    except Exception:  # noqa: BLE001 - it runs code of what the version answered
+        rows = 1
+    if isinstance(spec, ClassSpec):
+        return ClassCounts((*(0,) * len(spec.classes), rows))
+    return ScoreCounts((0,) * spec.bins, non_numeric=rows)
 
 
-def _column(answer: Any, output: int | str) -> Any:
-    if isinstance(answer, pd.DataFrame):
-        if isinstance(output, str) or output in answer.columns:
-            return answer[output]
-        return answer.iloc[:, output]
-    if isinstance(answer, np.ndarray) and answer.ndim >= 2:
-        if answer.ndim > 2:
-            raise TypeError("an array of more dimensions has no columns")
-        return answer[:, _position(output)]
-    if isinstance(answer, Mapping):
-        return _cell(answer, output)
-    if (
-        isinstance(answer, (list, tuple))
-        and answer
-        and isinstance(answer[0], (list, tuple, Mapping, np.ndarray))
-    ):
-        return [_cell(row, output) for row in answer]
-    return answer
+def _nan_only(predictions: Any, outputs: Sequence[OutputSpec], rows: Sequence[int]) -> list[bool]:
+    """Which answers are NaN in each of their rows and outputs."""
+    try:
+        nan = np.logical_and.reduce([_nan_rows(predictions, spec) for spec in outputs])
+        lengths = np.asarray(rows)
+        starts = np.cumsum(lengths) - lengths
+        some = lengths > 0
+        found = np.zeros(len(rows), dtype=bool)
+        found[some] = np.logical_and.reduceat(nan, starts[some])
+        return list(map(bool, found.tolist()))
+    except Exception:  # noqa: BLE001 - as above
+        return [False] * len(rows)
 
 
-def _cell(row: Any, output: int | str) -> Any:
-    if isinstance(row, Mapping):
-        return row[output] if isinstance(output, str) else list(row.values())[output]
-    return row[_position(output)]
-
-
-def _position(output: int | str) -> int:
-    if isinstance(output, str):
-        raise TypeError("columns without names cannot be picked by one")
-    return output
-
-
-def _numbers(column: Any) -> tuple[Floats, int]:
-    if isinstance(column, pd.Series):
-        column = column.to_numpy(dtype=object) if column.dtype.kind not in "biuf" else _floats(column)
-    if isinstance(column, np.ndarray) and column.dtype.kind in "biuf":
-        return np.atleast_1d(column).ravel().astype(np.float64), 0
-    if np.isscalar(column) or column is None:
-        column = [column]
-    values = [_number(value) for value in column]
-    numbers = [value for value in values if value is not None]
-    return np.asarray(numbers, dtype=np.float64), len(values) - len(numbers)
-
-
-def _floats(column: "pd.Series[Any]") -> Any:
-    # A nullable column has pd.NA where a plain one has NaN; both are an answer that is not a score.
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
-        try:
-            return float(value)
-        except OverflowError:  # an integer beyond any float
-            return math.inf if value > 0 else -math.inf
-    return None
-
-
-def _length(predictions: Any) -> int:
-    return len(predictions) if isinstance(predictions, (Sequence, np.ndarray, pd.DataFrame, pd.Series)) else 1
+def _nan_rows(predictions: Any, spec: OutputSpec) -> Mask:
+    column = column_of(predictions, spec.output)
+    if isinstance(spec, ClassSpec):
+        return np.asarray([is_nan(label) for label in labels_of(column)], dtype=bool)
+    values, odd = numbers_of(column)
+    return np.isnan(values) if odd is None else np.isnan(values) & ~odd

@@ -1,7 +1,7 @@
 """One request, or many that share a predict, from bytes to answers, whatever the version does."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import InvocationsResponse
 
-from router.core.bins import ScoreSpec
+from router.core.outputs import OutputSpec
 from router.core.wire import MAX_ANSWER_BYTES
 from router.core.work import Answer, Query, ScoringProtocol, Verdict
 from router.worker.complaints import Complaints
@@ -21,10 +21,12 @@ from router.worker.inference.contract import Contract
 from router.worker.predicting import predict_function
 from router.worker.preparing import Prepared, Preparer
 from router.worker.refusals import JSON, MESSAGE_CHARACTERS
-from router.worker.scores import count
+from router.worker.scores import Tally, tally
 
 Placed = tuple[Sequence[int], Sequence[Answer]]
 """Places of requests among those asked together, and the answers that came out of one predict."""
+_Written = tuple[bytes, int | None]
+"""Body of a good answer, and how many rows it has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +47,8 @@ class Scorer:
         """`nan_is_null`: NaN and infinities are null in answers, which MLflow's server spells out."""
         self.contract = contract
         """What callers of the Open Inference Protocol meet."""
-        self.scores: ScoreSpec | None = None
-        """Which scores of an answer are counted; None: none are."""
+        self.scores: tuple[OutputSpec, ...] = ()
+        """Which outputs of an answer are counted; empty: none are."""
         self.bare = predict_function(model)
         """The version's predict, as it is."""
         self.preparer = Preparer(model, nan_is_null=nan_is_null)
@@ -100,10 +102,11 @@ class Scorer:
         """The answer to a request that had a predict of its own."""
         if predicted.failure is not None:
             return self._failures.raised(prepared, predicted.failure, predicted.seconds)
-        answer = self._encoded(prepared, predicted.predictions, predicted.seconds)
-        if self.scores is None or answer.verdict is not Verdict.OK:
-            return answer
-        return replace(answer, scores=count(predicted.predictions, self.scores))
+        written = self._written(prepared, predicted.predictions, predicted.seconds)
+        if isinstance(written, Answer):
+            return written
+        counted = tally(predicted.predictions, self.scores)
+        return _good(written, prepared.rows, predicted.seconds, counted)
 
     def together(self, queries: Sequence[Query]) -> Iterator[Placed]:
         """Answers to all of them, in as few predicts as their shapes allow, each as soon as it is there."""
@@ -131,13 +134,12 @@ class Scorer:
         if predicted.failure is not None:
             return None
         predictions, rows = predicted.predictions, [one.rows for one in prepared]
+        written: Sequence[_Written | Answer]
         if any(one.encode for one in prepared):
             if (pieces := split(predictions, rows)) is None:
                 return None
-            answers = [
-                self._encoded(one, piece, predicted.seconds)
-                for one, piece in zip(prepared, pieces, strict=True)
-            ]
+            pairs = zip(prepared, pieces, strict=True)
+            written = [self._written(one, piece, predicted.seconds) for one, piece in pairs]
         else:
             try:
                 bodies = self._encode_each(predictions, rows)
@@ -145,34 +147,35 @@ class Scorer:
                 return None
             if bodies is None or max(map(len, bodies)) > MAX_ANSWER_BYTES:
                 return None
-            answers = [
-                Answer(Verdict.OK, 200, body, JSON, asked, predicted.seconds, answer_rows=asked)
-                for body, asked in zip(bodies, rows, strict=True)
-            ]
-        return self._counted(answers, predictions, rows)
-
-    def _counted(self, answers: list[Answer], predictions: Any, rows: list[int]) -> list[Answer]:
-        if self.scores is None:
-            return answers
-        counts = count(predictions, self.scores)
-        if counts.nan:
-            pieces = split(predictions, rows) or []
-            answers = [
-                replace(answer, nan_only=count(piece, self.scores).all_nan)
-                for answer, piece in zip(answers, pieces, strict=True)
-            ]
-        answers[0] = replace(answers[0], scores=counts)
+            written = list(zip(bodies, rows, strict=True))
+        counted, counts, answers = tally(predictions, self.scores, rows), True, []
+        for place, one in enumerate(written):
+            if isinstance(one, Answer):
+                answers.append(one)
+            else:
+                answers.append(_good(one, rows[place], predicted.seconds, counted, place, counts=counts))
+                counts = False
         return answers
 
-    def _encoded(self, prepared: Prepared, predictions: Any, seconds: float) -> Answer:
+    def _written(self, prepared: Prepared, predictions: Any, seconds: float) -> _Written | Answer:
+        """A good answer's body and length, or the answer where there is none."""
         try:
             body = (prepared.encode or self._encode)(predictions)
-            answered = _answer_rows(predictions)
+            length = _answer_rows(predictions)
         except BaseException as error:  # noqa: BLE001 - it runs code of what the version answered
             return self._failures.unwritable(prepared, error, seconds)
-        if len(body) > MAX_ANSWER_BYTES:
-            return self._failures.too_long(prepared, seconds)
-        return Answer(Verdict.OK, 200, body, JSON, prepared.rows, seconds, answer_rows=answered)
+        return (body, length) if len(body) <= MAX_ANSWER_BYTES else self._failures.too_long(prepared, seconds)
+
+
+def _good(
+    written: _Written, rows: int, seconds: float, counted: Tally, place: int = 0, *, counts: bool = True
+) -> Answer:
+    """The answer at `place` of a shared predict; `counts`: it carries what all of them count for."""
+    body, length = written
+    head = (Verdict.OK, 200, body, JSON, rows, seconds)  # replace() costs more than counting does
+    return Answer(
+        *head, counted.counts if counts else (), length, counted.nan_only[place], counted.marks[place]
+    )
 
 
 def _answer_rows(predictions: Any) -> int | None:

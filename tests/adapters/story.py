@@ -39,6 +39,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.outputs import OutputCounts, OutputSpec
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 
@@ -70,11 +71,13 @@ def bound(
     *,
     old: int | None = None,
     model: str = "m",
-    scores: ScoreSpec | None = SPEC,
+    scores: OutputSpec | tuple[OutputSpec, ...] | None = SPEC,
 ) -> AliasBound:
+    """`scores`: one output or several; None: nothing is counted."""
+    counted = scores if isinstance(scores, tuple) else () if scores is None else (scores,)
     before = None if old is None else VersionId(model, old)
     new = VersionId(model, number)
-    return AliasBound(model, alias, before, new, f"run{number}", "sklearn", scores, registry_name=alias)
+    return AliasBound(model, alias, before, new, f"run{number}", "sklearn", counted, registry_name=alias)
 
 
 def answered(
@@ -85,13 +88,13 @@ def answered(
     code: int = 200,
     seconds: float = 0.003,
     model: str = "m",
+    trace_id: str = "",
 ) -> Answered:
-    return Answered(model, alias, VersionId(model, number), outcome, code, seconds, rows=1)
+    version = VersionId(model, number)
+    return Answered(model, alias, version, outcome, code, seconds, rows=1, trace_id=trace_id)
 
 
-def predicted(
-    alias: Alias, number: int, scores: ScoreCounts | None = None, *, model: str = "m", rows: int = 1
-) -> Predicted:
+def predicted(alias: Alias, number: int, *scores: OutputCounts, model: str = "m", rows: int = 1) -> Predicted:
     version = VersionId(model, number)
     return Predicted(model, alias, version, 0.002, 0.0005, rows=rows, requests=1, scores=scores)
 

@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 from router.adapters.config_file import load_settings
 from router.settings import ModelSettings, Settings
-from router.settings.mappings import WrittenKey, WrittenScores
+from router.settings.mappings import WrittenKey
+from router.settings.scores import WrittenScores
 
 CONFIG = Path(__file__).parents[2] / "config"
 FILES = sorted(CONFIG.rglob("*.yaml"))

@@ -5,9 +5,10 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from router.adapters.prometheus import PrometheusRecorder
-from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.bins import ScoreCounts, ScoreSpec, with_edges
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
@@ -23,6 +24,8 @@ from router.core.events import (
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.labels import ClassCounts, ClassSpec
+from router.core.outputs import OutputCounts
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import (
@@ -104,6 +107,10 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     "load refused": (
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),
         {f"model_swaps_total{{{EIGHT},result=failure}}": 1},
+    ),
+    "load refused by a rule": (
+        LoadRefused(VersionId("m", 9), (CANARY,), "fetch", "its source is outside", 10.0, by_rule=True),
+        {f"model_swaps_total{{{EIGHT},result=refused}}": 1},
     ),
     "the registry names another version": (
         AliasAspired("m", CANARY, V8, VersionId("m", 9)),
@@ -237,7 +244,7 @@ def test_nan_and_infinity_poison_no_sum(recorder: PrometheusRecorder) -> None:
         predicted(CANARY, 8, count_scores_of(nan, inf, -inf, 0.5)),
         predicted(CANARY, 8, poisoned),
         answered(CANARY, 8, seconds=nan),
-        Predicted("m", CANARY, V8, nan, inf, rows=1, requests=1, scores=None),
+        Predicted("m", CANARY, V8, nan, inf, rows=1, requests=1, scores=()),
     ):
         recorder.record(event)
 
@@ -250,16 +257,19 @@ def test_nan_and_infinity_poison_no_sum(recorder: PrometheusRecorder) -> None:
 
 
 def test_a_range_with_negatives_exports_no_sum_but_its_magnitudes(clock: Clock) -> None:
-    """A sum that can fall is no counter: mean = (positive − negative) / count."""
+    """A sum that can fall is no counter: mean = (positive − negative) / count, which is the last bucket.
+
+    OpenMetrics has a sum and a count, or neither.
+    """
     recorder = recorder_at(clock)
     spec = ScoreSpec(output="margin", low=-2.0, high=2.0, bins=4)
     recorder.record(bound(PRODUCTION, 7, scores=spec))
     recorder.record(predicted(PRODUCTION, 7, count_scores_of(-1.5, -0.5, 1.0, spec=spec)))
 
     now = {key: value for key, value in samples(recorder).items() if key.startswith("score")}
-    assert not any(key.startswith("score_sum") for key in now)
-    labels = "{alias=production,model=m,output=margin,version=7}"
-    assert now[f"score_count{labels}"] == 3
+    assert not any(key.startswith(("score_sum", "score_count")) for key in now)
+    assert now["score_bucket{alias=production,le=+Inf,model=m,output=margin,version=7}"] == 3
+    assert list(parse_openmetrics(recorder.render("application/openmetrics-text")[0].decode()))
     sign = "score_magnitude_total{{alias=production,model=m,output=margin,sign={},version=7}}"
     assert now[sign.format("positive")] == 1.0
     assert now[sign.format("negative")] == 2.0
@@ -299,6 +309,49 @@ def test_other_bins_start_over(recorder: PrometheusRecorder) -> None:
     bins = {k: v for k, v in samples(recorder).items() if k.startswith("score_bin_total{alias=canary")}
     assert list(bins.values()) == [0, 0]
     assert moved_by(recorder, predicted(CANARY, 8, ScoreCounts((1, 0), 0.1)))
+
+
+def test_each_output_has_its_own_scores_and_labels_are_counted_by_class(clock: Clock) -> None:
+    recorder = recorder_at(clock)
+    price = with_edges("price", 0.0, (10.0, 50.0))
+    recorder.record(bound(CANARY, 8, scores=(SPEC, price, ClassSpec("label", ("ham", "spam")))))
+    moved = moved_by(
+        recorder,
+        predicted(
+            CANARY, 8, count_scores_of(0.1), count_scores_of(7.0, 60.0, spec=price), ClassCounts((2, 0, 1))
+        ),
+    )
+
+    labels = "alias=canary,{}model=m,{}version=8"
+    assert moved[f"score_bin_total{{{labels.format('bin=0.25,', 'output=0,')}}}"] == 1
+    assert moved[f"score_bin_total{{{labels.format('bin=10.0,', 'output=price,')}}}"] == 1
+    assert moved[f"score_bin_total{{{labels.format('bin=50.0,', 'output=price,')}}}"] == 1
+    assert moved[f"score_sum{{{labels.format('', 'output=price,')}}}"] == 67
+    assert moved[f"score_invalid_total{{{labels.format('kind=out_of_range,', 'output=price,')}}}"] == 1
+    classes = {key: value for key, value in moved.items() if key.startswith("predicted_classes")}
+    assert classes == {
+        f"predicted_classes_total{{{labels.format('class=ham,', '')}}}": 2,
+        f"predicted_classes_total{{{labels.format('class=__other__,', '')}}}": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (),
+        (ClassCounts((1, 1, 1)),),
+        (ClassCounts((1, 1, 1)), ScoreCounts((1,) * 4)),
+        (ScoreCounts((1,) * 4), ClassCounts((1, 1))),
+    ],
+)
+def test_counts_of_other_outputs_are_left_out(clock: Clock, counts: tuple[OutputCounts, ...]) -> None:
+    """They were on their way when the configuration changed; what fits still counts."""
+    recorder = recorder_at(clock)
+    recorder.record(bound(CANARY, 8, scores=(SPEC, ClassSpec("label", ("ham", "spam")))))
+    moved = moved_by(recorder, predicted(CANARY, 8, *counts))
+
+    assert not any(key.startswith("predicted_classes") for key in moved)
+    assert samples(recorder)["metrics_errors_total"] == 0
 
 
 def test_without_score_bins_nothing_is_exported_about_scores(clock: Clock) -> None:

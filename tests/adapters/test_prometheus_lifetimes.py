@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
+from router.adapters.prometheus.alias_series import reasons_of
+from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, REJECTIONS
+from router.adapters.prometheus.version_series import FAULT_KINDS
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.events import (
     AliasUnbound,
@@ -19,9 +22,11 @@ from router.core.events import (
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.labels import ClassCounts, ClassSpec
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import (
+    SPEC,
     Clock,
     answered,
     bound,
@@ -72,13 +77,22 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
         "requests_total{alias=canary,code=200,model=m,outcome=ok,version=8}",
         "requests_total{alias=canary,code=200,model=m,outcome=fallback,version=8}",
         "request_duration_seconds_count{alias=canary,model=m,outcome=ok,version=8}",
-        "fallbacks_total{from_alias=canary,model=m,reason=timeout,to_alias=production}",
+        "requests_total{alias=production,code=500,model=m,outcome=model_error,version=7}",
+        "requests_total{alias=production,code=504,model=m,outcome=timeout,version=7}",
+        "requests_total{alias=production,code=503,model=m,outcome=overloaded,version=7}",
         "routing_decisions_total{alias=canary,model=m,reason=hash}",
-        "requests_rejected_total{model=m,reason=overloaded}",
+        "routing_decisions_total{alias=production,model=m,reason=breaker_open}",
+        "requests_rejected_total{model=__other__,reason=unknown_model}",
         "worker_restarts_total{model=m,reason=signal,version=8}",
         "model_swaps_total{alias=canary,model=m,result=failure}",
+        "model_swaps_total{alias=canary,model=m,result=refused}",
         "registry_polls_total{model=m,result=failure}",
         "registry_last_success_timestamp_seconds{model=m}",
+    ]
+    zeros += [f"requests_rejected_total{{model=m,reason={reason}}}" for reason in REJECTIONS]
+    zeros += [
+        f"fallbacks_total{{from_alias=canary,model=m,reason={reason},to_alias=production}}"
+        for reason in FALLBACKS
     ]
     zeros += [
         f"canary_faults_total{{alias=canary,kind={kind},model=m,version=8}}"
@@ -90,6 +104,25 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
         for edge in ("0.25", "0.5", "0.75", "1.0")
     ]
     assert {key: now.get(key) for key in zeros} == dict.fromkeys(zeros, 0.0)
+
+
+def test_every_class_on_the_list_exists_at_zero_with_one_for_the_rest(recorder: PrometheusRecorder) -> None:
+    recorder.record(bound(CANARY, 8, scores=(SPEC, ClassSpec("label", ("ham", "spam")))))
+
+    classes = {key: value for key, value in samples(recorder).items() if key.startswith("predicted_classes")}
+    assert classes == {
+        f"predicted_classes_total{{alias=canary,class={name},model=m,version=8}}": 0.0
+        for name in ("ham", "spam", "__other__")
+    }
+
+
+def test_reasons_that_an_alias_can_not_have_are_not_shown(recorder: PrometheusRecorder) -> None:
+    """A canary is never given what is nobody's else, and production never shares a version with itself."""
+    shown = {key for key in samples(recorder) if key.startswith("routing_decisions_total")}
+
+    assert not any("alias=canary" in key and "absent" in key for key in shown)
+    assert not any("alias=production" in key and "same_version" in key for key in shown)
+    assert not any("reason=fallback" in key for key in shown)
 
 
 def test_production_has_no_fallback_and_no_canary_faults(recorder: PrometheusRecorder) -> None:
@@ -207,7 +240,7 @@ def test_an_alias_that_left_the_split_has_no_share(recorder: PrometheusRecorder)
 
 
 def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
-    """Every outcome, code, reason and kind, also such as no gateway reports."""
+    """Every outcome, code, reason and kind that a gateway reports of this alias."""
     version = VersionId("m", number)
     outcomes = ("ok", "client_error", "model_error", "timeout", "overloaded")
     if alias == CANARY:
@@ -215,22 +248,20 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
     codes = {"ok": (200,), "fallback": (200,), "timeout": (504,), "overloaded": (503,)}  # ours, not a model's
     return [
         loaded(number, alias),
-        bound(alias, number, scores=ScoreSpec()),
+        bound(alias, number, scores=(ScoreSpec(), ClassSpec("label", ("ham", "spam")))),
         *(
             answered(alias, number, outcome=outcome, code=code)
             for outcome in outcomes
             for code in codes.get(outcome, (400, 404, 413, 415, 429, 500, 501, 503, 504))
         ),
-        *(Routed("m", alias, reason) for reason in Reason),
-        *(CanaryFaulted("m", CANARY, version, kind) for kind in ("error", "crash", "something else")),
-        *(
-            FellBack("m", CANARY, PRODUCTION, reason)
-            for reason in ("model_error", "not_ready", "invalid_output", "something else")
-        ),
-        *(Rejected("m", reason) for reason in ("too_large", "no_key", "something else")),
-        *(WorkerEnded(version, reason, "") for reason in ("exit", "memory", "something else")),
+        *(Routed("m", alias, Reason(reason)) for reason in reasons_of(alias)),
+        *(CanaryFaulted("m", CANARY, version, kind) for kind in FAULT_KINDS),
+        *(FellBack("m", CANARY, PRODUCTION, reason) for reason in FALLBACKS),
+        *(Rejected("m", reason) for reason in REJECTIONS),
+        *(WorkerEnded(version, reason, "") for reason in (*ENDINGS, "out_of_memory", "invalid")),
         LoadRefused(version, (alias,), "load", "", 1.0),
-        predicted(alias, number, ScoreCounts((1,) * 20, 3.0)),
+        LoadRefused(version, (alias,), "fetch", "", 1.0, by_rule=True),
+        predicted(alias, number, ScoreCounts((1,) * 20, 3.0), ClassCounts((1, 2, 3), 1)),
         Polled("m", 0.1, ""),
         Polled("m", 0.1, "error"),
     ]
@@ -268,9 +299,43 @@ def test_a_thousand_swaps_leave_no_more_series_than_three(recorder: PrometheusRe
     assert len(series_of(recorder)) <= BOUND_AT_MOST
 
 
+def test_a_hundred_thousand_requests_and_fifty_swaps_leave_no_more_series_than_are_allowed(
+    recorder: PrometheusRecorder, clock: Clock
+) -> None:
+    """Both aliases, with faults, traces and retired versions; 450 again when those have gone."""
+    bound_now = {PRODUCTION: 1, CANARY: 2}
+    most = 0
+    for swap in range(50):
+        alias = ALIASES[swap % 2]
+        bound_now[alias] = swap + 3
+        for event in all_that_can_happen(alias, swap + 3):
+            recorder.record(event)
+        for n in range(1000):
+            for to, number in bound_now.items():
+                for event in (
+                    Routed("m", to, Reason.HASH),
+                    predicted(to, number, ScoreCounts((1,) + (0,) * 19, 0.01), ClassCounts((1, 0, 0))),
+                    answered(to, number, seconds=n / 500, trace_id=f"{swap * 1000 + n + 1:032x}"),
+                ):
+                    recorder.record(event)
+        show_live(recorder, *bound_now.values(), swap + 1)
+        most = max(most, len(series_of(recorder)))
+        clock.now += 5
+    assert most <= WITH_RETIRED_AT_MOST
+    assert len(recorder.render("application/openmetrics-text")[0].decode().split("trace_id")) <= 18 * 8 * 6
+    clock.now += 900
+    show_live(recorder, *bound_now.values())
+
+    assert len(series_of(recorder)) <= BOUND_AT_MOST
+    assert samples(recorder)["metrics_errors_total"] == 0
+
+
 events_of_two_aliases = st.one_of(
     st.builds(
-        bound, st.sampled_from(ALIASES), st.integers(1, 12), scores=st.sampled_from([ScoreSpec(), None])
+        bound,
+        st.sampled_from(ALIASES),
+        st.integers(1, 12),
+        scores=st.sampled_from([(ScoreSpec(), ClassSpec(1, ("ham", "spam"))), ScoreSpec(), None]),
     ),
     st.builds(
         lambda alias, number, outcome, code: Answered(
@@ -293,11 +358,12 @@ events_of_two_aliases = st.one_of(
         st.integers(1, 12),
     ),
     st.builds(
-        lambda alias, number: Predicted(
-            "m", alias, VersionId("m", number), 0.1, 0.1, 1, 1, ScoreCounts((1,) * 20, 1.0)
+        lambda alias, number, labels: Predicted(
+            "m", alias, VersionId("m", number), 0.1, 0.1, 1, 1, (ScoreCounts((1,) * 20, 1.0), *labels)
         ),
         st.sampled_from(ALIASES),
         st.integers(1, 12),
+        st.sampled_from([(), (ClassCounts((1, 0, 2)),), (ClassCounts((1,)),)]),
     ),
     st.builds(lambda text: Rejected(text, text), st.text(max_size=8)),
     st.builds(lambda text: FellBack("m", CANARY, PRODUCTION, text), st.text(max_size=8)),

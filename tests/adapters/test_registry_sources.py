@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from router.adapters.cache_limits import CacheLimits
 from router.core.ids import VersionId
-from router.errors import FetchFailed
+from router.errors import FetchFailed, FetchRefused
 from tests.adapters.conftest import OpenRegistry
 from tests.adapters.faults import Proxy, proxy_to
 from tests.adapters.registries import RealRegistry
@@ -55,7 +55,7 @@ async def test_a_source_outside_of_the_allow_list_is_refused_by_name(
     version = put(server, source)
     listener.paths.clear()
 
-    with pytest.raises(FetchFailed) as refused:
+    with pytest.raises(FetchRefused) as refused:
         await open_registry(listener.uri, limits=limits).fetch(version, deadline_seconds=PATIENCE_SECONDS)
 
     assert f"its source {source!r}" in str(refused.value)

@@ -24,7 +24,7 @@ from router.errors import ChildLost, LoadFailed
 from tests.children.conftest import until
 
 SPEC = LoadSpec(VersionId("churn", 1), "/cache/churn/1", None)
-INFO = VersionInfo("r1", "sklearn", True, False, {"load": 0.5}, None)
+INFO = VersionInfo("r1", "sklearn", True, False, {"load": 0.5}, ())
 GOOD = Answer(Verdict.OK, 200, b"{}", "application/json", 1, 0.1)
 
 
@@ -88,7 +88,7 @@ async def ready(puppet: Puppet, slack: float) -> Worker:
     [
         {"run_id": None},
         {"phase_seconds": 5},
-        {"scores": {"output": 0, "low": 0.0, "high": 1.0, "bins": 3_000_000}},
+        {"scores": [{"output": 0, "low": 0.0, "high": 1.0, "bins": 3_000_000, "upper": []}]},
     ],
 )
 async def test_an_odd_description_is_a_failed_load_and_ends_the_worker(
@@ -216,7 +216,7 @@ async def test_a_late_answer_is_not_given_to_the_next_caller(puppet: Puppet, sla
         Answer(Verdict.OK, 99999, b"{}", "application/json", 1, 0.1),
         Answer(Verdict.OK, 200, b"{}", "application/json", -1, 0.1),
         Answer(Verdict.OK, 200, b"{}", "application/json", 1, -1e300),
-        Answer(Verdict.OK, 200, b"{}", "application/json", 1, 0.1, ScoreCounts((1,))),
+        Answer(Verdict.OK, 200, b"{}", "application/json", 1, 0.1, (ScoreCounts((1,)),)),
     ],
 )
 async def test_an_odd_answer_ends_the_worker(puppet: Puppet, slack: float, answer: Answer) -> None:

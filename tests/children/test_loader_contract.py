@@ -13,7 +13,7 @@ import pytest_asyncio
 from router.children.spawn import SpawnLauncher
 from router.children.template import Template
 from router.children.worker import WorkerLoader
-from router.core.bins import ScoreSpec
+from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.tensors import TensorInfo
 from router.core.work import Query, Verdict
 from router.errors import ChildTimeout, LoadFailed
@@ -126,7 +126,7 @@ async def test_what_it_tells_about_itself_arrives(workers: Any) -> None:
     assert (info.has_signature, info.has_example) == (True, True)
     assert set(info.phase_seconds) == {"load", "warmup"}
     assert all(seconds >= 0 for seconds in info.phase_seconds.values())
-    assert info.scores == ScoreSpec()
+    assert info.scores == (ScoreSpec(1),)
 
 
 async def test_it_speaks_both_protocols_in_one_frame(workers: Any) -> None:
@@ -148,19 +148,21 @@ async def test_it_speaks_both_protocols_in_one_frame(workers: Any) -> None:
 
 
 async def test_scores_are_counted_as_the_configuration_says(workers: Any) -> None:
-    worker = await workers("churn", scores=ScoreSpec(output=1, bins=2))
+    worker = await workers("churn", scores=(ScoreSpec(output=1, bins=2),))
 
     [answer] = await ask(worker, json_query({"dataframe_records": [{"age": 20, "usage": 1}] * 3}))
 
-    assert answer.scores is not None
-    assert sum(answer.scores.bins) == 3
-    assert len(answer.scores.bins) == 2
+    [counts] = answer.scores
+    assert isinstance(counts, ScoreCounts)
+    assert (sum(counts.bins), len(counts.bins)) == (3, 2)
+    assert answer.mark is not None
+    assert counts.bins[answer.mark] == 3
 
 
 async def test_a_note_for_the_operator_arrives(workers: Any) -> None:
     info = (await workers("far")).info
 
-    assert info.scores is None
+    assert info.scores == ()
     assert "models.far.scores" in info.note
 
 

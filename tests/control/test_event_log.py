@@ -30,7 +30,7 @@ def test_a_fact_is_kept_as_plain_values_with_its_time() -> None:
             "new": 8,
             "run_id": "run8",
             "flavor": "sklearn",
-            "scores": None,
+            "scores": [],
             "registry_name": "canary",
         }
     ]
@@ -40,7 +40,7 @@ def test_what_a_score_is_stands_as_values_too() -> None:
     log = EventLog(Clock())
     log.record(bound(CANARY, 8, old=7, scores=ScoreSpec(output="p", low=-1.0, high=1.0, bins=4)))
 
-    assert log.events()[0]["scores"] == {"output": "p", "low": -1.0, "high": 1.0, "bins": 4}
+    assert log.events()[0]["scores"] == [{"output": "p", "low": -1.0, "high": 1.0, "bins": 4, "upper": []}]
 
 
 def test_every_fact_can_be_written_as_json() -> None:

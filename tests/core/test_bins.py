@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.core import counting
-from router.core.bins import ScoreCounts, ScoreSpec, no_scores
+from router.core.bins import ScoreCounts, ScoreSpec, no_scores, with_edges
 from router.core.counting import FEW_SCORES, count_scores
 
 SPECS = [
@@ -22,6 +22,7 @@ SPECS = [
     ScoreSpec(low=0.0, high=0.7, bins=7),
     ScoreSpec(low=-3.5, high=-0.25, bins=3),
     ScoreSpec(low=1e5, high=1e6, bins=1),
+    with_edges(0, -2.0, (-1.5, 0.0, 0.1, 1.0)),
 ]
 specs = st.sampled_from(SPECS)
 ordinary = st.floats(-2, 2) | st.sampled_from([edge for spec in SPECS for edge in (spec.low, *spec.edges())])
@@ -67,11 +68,24 @@ def test_few_scores_and_many_are_counted_alike(values: list[float], spec: ScoreS
     """Below some thirty rows numpy is the slower way; which way was taken must not show."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting, "FEW_SCORES", -1)
-        vectorised = count(values, spec)
+        vectorised = counting.count_and_mark(np.array(values, dtype=np.float64), spec, range(len(values)))
         patch.setattr(counting, "FEW_SCORES", len(values))
-        plain = count(values, spec)
+        plain = counting.count_and_mark(np.array(values, dtype=np.float64), spec, range(len(values)))
 
     assert vectorised == plain
+
+
+@given(scores, specs, st.data())
+def test_marks_are_the_bins_of_the_scores_they_are_asked_of(
+    values: list[float], spec: ScoreSpec, data: st.DataObject
+) -> None:
+    firsts = (
+        data.draw(st.lists(st.sampled_from(range(len(values))), unique=True).map(sorted)) if values else []
+    )
+    _, marks = counting.count_and_mark(np.array(values, dtype=np.float64), spec, firsts)
+
+    alone = [count_by_hand([values[first]], spec).bins for first in firsts]
+    assert marks == [bins.index(1) if any(bins) else None for bins in alone]
 
 
 @given(scores, specs)
@@ -199,6 +213,11 @@ def test_edges_rise_and_end_at_high_or_the_range_is_refused(low: float, width: f
         lambda: ScoreSpec(low=-math.inf),
         lambda: ScoreSpec(low=-1.7e308, high=1.7e308),
         lambda: ScoreSpec(low=1e15, high=1e15 + 1),
+        lambda: with_edges(0, 0.0, (0.0, 1.0)),
+        lambda: with_edges(0, 0.0, (0.5, 0.5)),
+        lambda: with_edges(0, 0.0, (0.5, math.inf)),
+        lambda: ScoreSpec(bins=2, upper=(1.0,)),
+        lambda: ScoreSpec(bins=2, upper=(0.5, 2.0)),
     ],
 )
 def test_a_range_without_distinct_bins_is_refused(build: Callable[[], ScoreSpec]) -> None:

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core import exchange
-from router.core.bins import ScoreCounts
+from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.exchange import Batch
 from router.core.frames import Frame, FrameDecoder, encode_frame
+from router.core.labels import ClassCounts, ClassSpec
+from router.core.outputs import OutputSpec
 from router.core.wire import WireRefused
 from router.core.work import Answer, Query, ScoringProtocol, Verdict
 
@@ -27,6 +29,7 @@ def sent(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> Frame:
     return frame
 
 
+COUNTED = (ScoreSpec(bins=5), ClassSpec("label", ("ham", "spam")))
 score_counts = st.builds(
     ScoreCounts,
     st.lists(counts, min_size=5, max_size=5).map(tuple),
@@ -34,12 +37,15 @@ score_counts = st.builds(
     st.floats(0, allow_infinity=False),
     *[counts] * 4,
 )
+class_counts = st.lists(counts, min_size=3, max_size=3).map(
+    lambda drawn: ClassCounts(tuple(drawn), drawn[2] // 2)
+)
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     places = draw(st.lists(st.integers(0, 1000), min_size=1, max_size=5, unique=True))
-    seconds, scores = draw(st.floats(0, 1e6)), draw(st.none() | score_counts)
+    seconds, scores = draw(st.floats(0, 1e6)), draw(st.just(()) | st.tuples(score_counts, class_counts))
     answers = [
         Answer(
             verdict=draw(st.sampled_from(Verdict)),
@@ -48,9 +54,10 @@ def batches(draw: st.DrawFn) -> Batch:
             content_type=draw(names),
             rows=draw(counts),
             predict_seconds=seconds,
-            scores=scores if first else None,
+            scores=scores if first else (),
             answer_rows=draw(st.none() | counts),
             nan_only=draw(st.booleans()),
+            mark=draw(st.none() | st.integers(0, 4)),
         )
         for first in (True, *[False] * (len(places) - 1))
     ]
@@ -59,7 +66,7 @@ def batches(draw: st.DrawFn) -> Batch:
 
 @given(batches())
 def test_answers_arrive_as_they_were_sent(batch: Batch) -> None:
-    assert exchange.batch_of(sent(*exchange.answers_frame(batch)), bins=5) == batch
+    assert exchange.batch_of(sent(*exchange.answers_frame(batch)), COUNTED) == batch
 
 
 @given(
@@ -92,12 +99,12 @@ def test_header_bytes_that_are_not_utf_8_become_question_marks() -> None:
 @pytest.mark.parametrize("sum_", [math.inf, math.nan])
 def test_why_a_sum_of_scores_must_be_finite(sum_: float) -> None:
     """It would arrive as None, and the worker would be ended for it: bins keeps it finite."""
-    scores = ScoreCounts((1,), positive_sum=sum_)
+    scores = (ScoreCounts((1,), positive_sum=sum_),)
     answer = Answer(Verdict.OK, 200, b"", "application/json", 1, 0.0, scores)
     frame = sent(*exchange.answers_frame(Batch(1, (0,), (answer,))))
 
     with pytest.raises(WireRefused):
-        exchange.batch_of(frame, bins=1)
+        exchange.batch_of(frame, (ScoreSpec(bins=1),))
 
 
 SCORES = {
@@ -109,6 +116,8 @@ SCORES = {
     "non_numeric": 0,
     "out_of_range": 0,
 }
+CLASSES = {"counts": [1, 0, 3], "nan": 2}
+TWO = (ScoreSpec(bins=2), ClassSpec("label", ("ham", "spam")))
 ANSWERS = {
     "op": "answers",
     "seq": 1,
@@ -120,7 +129,8 @@ ANSWERS = {
     "answer_rows": [1, None],
     "nan_only": [False, False],
     "predict_seconds": 0.5,
-    "scores": SCORES,
+    "marks": [0, None],
+    "scores": [SCORES, CLASSES],
 }
 BODIES = [b"{}", b"no"]
 ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
@@ -142,17 +152,31 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         *[("rows", [0, value]) for value in (-1, "x", 1.0, True, None)],
         *[("answer_rows", [value, None]) for value in (-1, "x", 1.0, True)],
         *[("nan_only", [value, False]) for value in (0, None, "x")],
+        *[("marks", [value, None]) for value in (-1, 2, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
+        *[("marks", value) for value in ([], [0], [0, 1, 0], [None], "01", {"0": 1, "1": 0}, 0)],
         *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],
         *[(name, [value]) for name in ("rows", "status", "answer_rows", "nan_only") for value in (0, 200)],
-        ("scores", []),
-        ("scores", {}),
+        *[
+            ("scores", value)
+            for value in (
+                {},
+                None,
+                SCORES,
+                [SCORES],
+                [CLASSES, SCORES],
+                [SCORES, CLASSES, SCORES],
+                [{}, {}],
+                "ab",
+                7,
+            )
+        ],
     ],
 )
 def test_answers_with_an_odd_field_are_refused(field: str, value: Any) -> None:
-    exchange.batch_of(sent(ANSWERS, BODIES), bins=2)
+    exchange.batch_of(sent(ANSWERS, BODIES), TWO)
 
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent({**ANSWERS, field: value}, BODIES), bins=2)
+        exchange.batch_of(sent({**ANSWERS, field: value}, BODIES), TWO)
 
 
 @pytest.mark.parametrize(
@@ -169,18 +193,49 @@ def test_answers_with_an_odd_field_are_refused(field: str, value: Any) -> None:
 )
 def test_answers_with_odd_counts_of_scores_are_refused(field: str, value: Any) -> None:
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent({**ANSWERS, "scores": {**SCORES, field: value}}, BODIES), bins=2)
+        exchange.batch_of(sent({**ANSWERS, "scores": [{**SCORES, field: value}, CLASSES]}, BODIES), TWO)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("counts", value) for value in ([1, 2], [0, 1, 2, 3], [-1, 0, 3], [0.5, 0, 3], "123", None, {})],
+        *[("nan", value) for value in (-1, 4, None, 0.5, True, "1")],
+    ],
+)
+def test_answers_with_odd_counts_of_labels_are_refused(field: str, value: Any) -> None:
+    """More labels that are NaN than labels that are on no list there can not be."""
+    with pytest.raises(WireRefused):
+        exchange.batch_of(sent({**ANSWERS, "scores": [SCORES, {**CLASSES, field: value}]}, BODIES), TWO)
+
+
+def test_answers_without_scores_may_have_been_counted_or_not() -> None:
+    """A refused request counts for nothing; of several answers one carries the counts of all."""
+    plain = {**ANSWERS, "scores": [], "marks": None}
+
+    assert [one.scores for one in exchange.batch_of(sent(plain, BODIES), TWO).answers] == [(), ()]
+    assert [one.mark for one in exchange.batch_of(sent(plain, BODIES), ()).answers] == [None, None]
+
+
+def test_marks_are_places_among_the_classes_where_those_come_first() -> None:
+    told = {**ANSWERS, "scores": [], "marks": [2, 0]}
+
+    assert [one.mark for one in exchange.batch_of(sent(told, BODIES), TWO[::-1]).answers] == [2, 0]
+    with pytest.raises(WireRefused):
+        exchange.batch_of(sent(told, BODIES), TWO)
 
 
 def test_scores_that_nobody_counts_are_refused() -> None:
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent(ANSWERS, BODIES), bins=None)
+        exchange.batch_of(sent({**ANSWERS, "marks": None}, BODIES), ())
+    with pytest.raises(WireRefused):
+        exchange.batch_of(sent({**ANSWERS, "scores": []}, BODIES), ())
 
 
 @pytest.mark.parametrize("bodies", [[], [b"{}"], [b"{}"] * 3])
 def test_each_answer_has_one_body(bodies: list[bytes]) -> None:
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent(ANSWERS, bodies), bins=2)
+        exchange.batch_of(sent(ANSWERS, bodies), TWO)
 
 
 json_values = st.recursive(
@@ -190,8 +245,10 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(ANSWERS)), json_values, st.sampled_from([None, 2]))
-def test_answers_are_read_or_refused_and_nothing_else(field: str, value: Any, bins: int | None) -> None:
+@given(st.sampled_from(sorted(ANSWERS)), json_values, st.sampled_from([(), TWO]))
+def test_answers_are_read_or_refused_and_nothing_else(
+    field: str, value: Any, counted: tuple[OutputSpec, ...]
+) -> None:
     with suppress(WireRefused):
-        batch = exchange.batch_of(Frame({**ANSWERS, field: value}, (b"{}", b"no")), bins)
+        batch = exchange.batch_of(Frame({**ANSWERS, field: value}, (b"{}", b"no")), counted)
         assert all(answer.rows >= 0 and answer.predict_seconds >= 0 for answer in batch.answers)

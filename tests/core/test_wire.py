@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core import wire
-from router.core.bins import ScoreSpec
+from router.core.bins import ScoreSpec, with_edges
 from router.core.frames import Frame, FrameDecoder, encode_frame
 from router.core.ids import VersionId
+from router.core.labels import ClassSpec
+from router.core.outputs import shown_name
 from router.core.tensors import CONTENT_TYPES, DATATYPES, TensorInfo
 from router.core.work import Batching, LoadSpec, VersionInfo
 
@@ -30,7 +32,14 @@ tensors = st.lists(
     ),
     max_size=3,
 ).map(tuple)
-specs = st.builds(ScoreSpec, st.integers(0, 9) | text.map(lambda name: name[:128]), bins=st.integers(1, 40))
+output_names = st.integers(0, 9) | text.map(lambda name: name[:128])
+specs = st.builds(ScoreSpec, output_names, bins=st.integers(1, 40))
+class_specs = st.builds(ClassSpec, output_names, st.sampled_from([("a",), ("true", "7", "é")]))
+outputs = st.builds(
+    lambda scores, labels: tuple({shown_name(spec): spec for spec in [*scores, *labels]}.values()),
+    st.lists(specs, max_size=3),
+    st.lists(class_specs, max_size=1),
+)
 
 
 def sent(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> Frame:
@@ -44,7 +53,7 @@ def sent(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> Frame:
         LoadSpec,
         st.builds(VersionId, text, st.integers(1, 2**40)),
         text,
-        st.none() | specs,
+        st.none() | outputs,
         st.integers(1, 64),
         st.booleans(),
         st.floats(0, 1),
@@ -63,7 +72,7 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         has_signature=st.booleans(),
         has_example=st.booleans(),
         phase_seconds=st.dictionaries(st.sampled_from(["load", "warmup"]), seconds),
-        scores=st.none() | specs,
+        scores=outputs,
         note=names,
         batching=st.builds(Batching, st.booleans(), names),
         mismatches=st.lists(names.map(lambda name: name[:200]), max_size=20).map(tuple),
@@ -75,6 +84,8 @@ def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionI
     assert wire.version_info(sent(wire.ready_header(info)).header) == info
 
 
+SCORES = {"output": 0, "low": 0, "high": 1.0, "bins": 20, "upper": []}
+CLASSES = {"output": 0, "classes": ["spam", "7", "true"]}
 TENSOR = {"name": "text", "datatype": "BYTES", "shape": [-1], "content_type": ""}
 INFO = {
     "run_id": "r",
@@ -82,7 +93,7 @@ INFO = {
     "has_signature": True,
     "has_example": False,
     "phase_seconds": {"load": 0.5},
-    "scores": {"output": 0, "low": 0, "high": 1.0, "bins": 20},
+    "scores": [{"output": 0, "low": 0, "high": 1.0, "bins": 20, "upper": []}],
     "note": "",
     "batching": {"merges": True, "why": "its rows are predicted alike"},
     "mismatches": ["numpy==1.0 is required and not installed"],
@@ -106,7 +117,7 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
             for value in (5, None, [], {"load": -1}, {"load": "1"}, {"load": None}, {"sleep": 1.0})
         ],
         *[
-            ("scores", {**INFO["scores"], **odd})  # type: ignore[dict-item]
+            ("scores", [{**SCORES, **odd}])
             for odd in (
                 {"bins": 3_000_000},
                 {"bins": 0},
@@ -123,10 +134,29 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
                 {"output": True},
                 {"output": 0.5},
                 {"output": "a" * 129},
+                {"upper": [1.0], "bins": 1},
+                {"upper": None},
             )
         ],
-        ("scores", [1]),
-        ("scores", {}),
+        *[
+            ("scores", [{**CLASSES, **odd}])
+            for odd in (
+                {"classes": []},
+                {"classes": ["a"] * 2},
+                {"classes": [str(i) for i in range(21)]},
+                {"classes": "ab"},
+                {"classes": [1]},
+                {"classes": ["a\nb"]},
+                {"classes": ["__other__"]},
+                {"classes": ["x" * 129]},
+                {"output": -1},
+                {"output": "a" * 129},
+            )
+        ],
+        ("scores", [CLASSES, {**CLASSES, "output": 1}]),
+        ("scores", [SCORES, SCORES]),
+        ("scores", [{**SCORES, "output": i} for i in range(5)]),
+        *[("scores", value) for value in ([1], [[]], [{}], {}, None, 7, "x", SCORES)],
         *[("batching", value) for value in (None, {}, {"merges": 1, "why": ""}, {"merges": True, "why": 7})],
         *[
             (side, value)
@@ -145,7 +175,7 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
     ],
 )
 def test_an_odd_description_of_a_version_is_refused(field: str, value: Any) -> None:
-    assert wire.version_info({"info": INFO}).scores == ScoreSpec()
+    assert wire.version_info({"info": INFO}).scores == (ScoreSpec(),)
 
     with pytest.raises(wire.WireRefused):
         wire.version_info({"info": {**INFO, field: value}})
@@ -159,10 +189,14 @@ def test_no_description_of_a_version_is_refused(header: dict[str, Any]) -> None:
 
 def test_a_version_counts_the_scores_that_were_asked_for_or_none() -> None:
     """A name that the operator chose may be longer than one that a version brings."""
-    asked = ScoreSpec("a" * 500, 0, 2.0, 3)
+    asked = (ScoreSpec("a" * 500, 0, 2.0, 3), with_edges(1, -1.0, (0.0, 7.0)), ClassSpec("l", ("a", "1")))
+    told = sent({"scores": [asdict(spec) for spec in asked]}).header["scores"]
 
-    assert wire.version_info({"info": {**INFO, "scores": asdict(asked)}}, asked).scores == asked
-    assert wire.version_info({"info": {**INFO, "scores": None}}, asked).scores is None
+    assert wire.version_info({"info": {**INFO, "scores": told}}, asked).scores == asked
+    assert wire.version_info({"info": {**INFO, "scores": []}}, asked).scores == ()
+    for other in (told[:1], told[::-1], [*told, SCORES]):
+        with pytest.raises(wire.WireRefused):
+            wire.version_info({"info": {**INFO, "scores": other}}, asked)
     with pytest.raises(wire.WireRefused):
         wire.version_info({"info": INFO}, asked)
 

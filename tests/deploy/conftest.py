@@ -71,7 +71,7 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(config: Path, storage: Path, slack: float) -> Iterator[Prometheus]:
+def running_prometheus(config: Path, storage: Path, slack: float, *flags: str) -> Iterator[Prometheus]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -83,6 +83,7 @@ def running_prometheus(config: Path, storage: Path, slack: float) -> Iterator[Pr
                 f"--config.file={config}",
                 f"--storage.tsdb.path={storage}",
                 f"--web.listen-address={address}",
+                *flags,
             ],
             stdout=output,
             stderr=subprocess.STDOUT,

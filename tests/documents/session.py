@@ -16,7 +16,7 @@ from tests.documents.markdown import Block, Step, shows, steps
 
 STAYS = re.compile(r"(?:\w+=\S+ )*(?:canary-router serve(?! --check)|mlflow models serve) ")
 """Commands that a reader leaves running in a terminal of their own."""
-LOOKS = ("curl ", "canary-router status", "canary-router route")
+LOOKS = ("curl ", "canary-router status", "canary-router compare", "canary-router route")
 """Commands that change nothing: a reader whose change is not live yet types them again."""
 PORTS = (8080, 8081, 5000)
 STAYS_SECONDS = 60.0

@@ -9,6 +9,8 @@ Runs in a process of its own, so that the tests' process stays free of MLflow's 
   raise on the text `poison`: 11 has a signature and an example, which show that rows are independent, 12 has
   none; 13 answers NaN.
 - `shadowed`: 1 and 2 ship different code under one module name; 3 ships a module named `router`.
+- `risk` and `mail`: 1 and 2 are classifiers with an example of one row: the one answers two probabilities,
+  the other the label `ham` or `spam`.
 """
 
 import os
@@ -103,6 +105,26 @@ def log_with_module(directory: Path, module: str, number: int) -> None:
         sys.modules.pop(module, None)
 
 
+def log_classifiers() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    table = pd.DataFrame({"links": [0.0, 1.0, 2.0, 3.0], "words": [9.0, 5.0, 4.0, 1.0]})
+    for registered, answers in (("risk", "predict_proba"), ("mail", "predict")):
+        for strength in (1.0, 0.1):
+            labels = [0, 0, 1, 1] if registered == "risk" else ["ham", "ham", "spam", "spam"]
+            model = LogisticRegression(C=strength).fit(table, labels)
+            with mlflow.start_run():
+                mlflow.sklearn.log_model(
+                    model,
+                    name="model",
+                    registered_model_name=registered,
+                    input_example=table.head(1),
+                    pyfunc_predict_fn=answers,
+                    pip_requirements=["mlflow", "scikit-learn"],
+                    serialization_format="cloudpickle",
+                )
+
+
 def main(directory: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
     mlflow.create_experiment("e2e", artifact_location=str(directory / "artifacts"))
@@ -126,7 +148,8 @@ def main(directory: Path) -> None:
     log_with_module(directory, "feature_maker", 1)
     log_with_module(directory, "feature_maker", 2)
     log_with_module(directory, "router", 3)
-    for name in ("sentiment", "shadowed"):
+    log_classifiers()
+    for name in ("sentiment", "shadowed", "risk", "mail"):
         client.set_registered_model_alias(name, "production", "1")
         client.set_registered_model_alias(name, "canary", "2")
 

@@ -1,12 +1,12 @@
 """A client beside the damage that asks the gateway for signs of life all the time, and what it heard."""
 
 import http.client
-import threading
 import time
-from types import TracebackType
 from typing import NamedTuple
 
 import psutil
+
+from tests.faults.alongside import Alongside
 
 PERIOD_SECONDS = 0.02
 
@@ -18,24 +18,13 @@ class Sign(NamedTuple):
     status: int
 
 
-class Pulse:
+class Pulse(Alongside):
     """`with Pulse(port) as pulse:` — asks `/ping` fifty times a second on one connection."""
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self.signs: list[Sign] = []
         self._port = port
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-
-    def __enter__(self) -> "Pulse":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join(60)
 
     @property
     def slowest(self) -> float:
@@ -46,11 +35,11 @@ class Pulse:
     def statuses(self) -> set[int]:
         return {sign.status for sign in self.signs}
 
-    def _ask(self) -> None:
+    def work(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         ended = False
         while not ended:  # once more after the end, so that the shortest block has a sign of life, too
-            ended = self._stop.wait(PERIOD_SECONDS)
+            ended = self.stop.wait(PERIOD_SECONDS)
             began_at = time.monotonic()
             connection.request("GET", "/ping")
             answer = connection.getresponse()

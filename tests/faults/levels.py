@@ -1,16 +1,16 @@
 """What processes hold over time, and how fast it grows: medians per minute, and a slope with its doubt."""
 
 import statistics
-import threading
 import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from types import TracebackType
 
 import psutil
+
+from tests.faults.alongside import Alongside
 
 LOOK_SECONDS = 2.0
 ONE_SIDED_95 = 1.645
@@ -39,26 +39,15 @@ def slope_of(points: list[tuple[float, float]]) -> Slope:
     return Slope(statistics.median(slopes), slopes[low], slopes[-1 - low])
 
 
-class Levels:
+class Levels(Alongside):
     """Looks at some processes, by name, every two seconds until the block's end."""
 
     def __init__(self, processes: dict[str, psutil.Process]) -> None:
+        super().__init__()
         self.processes = processes
         self.resident: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
         self.lost: set[str] = set()
         """Processes that ended while they were looked at."""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> "Levels":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def minutes(self, name: str, minute_seconds: float = 60.0) -> list[tuple[float, float]]:
         """`(seconds, median resident bytes)` of each whole minute after the first third, the warm-up."""
@@ -75,8 +64,8 @@ class Levels:
             for held in whole
         ]
 
-    def _look(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
+    def work(self) -> None:
+        while not self.stop.wait(LOOK_SECONDS):
             for name, process in self.processes.items():
                 try:
                     self.resident[name].append((time.monotonic(), process.memory_info().rss))

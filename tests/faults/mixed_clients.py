@@ -4,7 +4,6 @@ import json
 import random
 import socket
 import struct
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from types import TracebackType
 
 from tests.e2e.test_http_hostile import AMBIGUOUS, MALFORMED
 from tests.e2e.wire import exchange, get, post
+from tests.faults.alongside import Alongside
 
 MOST_ROWS = 1000
 BODY_LIMIT_MIB = 1
@@ -63,10 +63,11 @@ TOO_LONG = post(b"Content-Length: %d\r\n" % ((BODY_LIMIT_MIB << 20) + 1))
 NO_HTTP = [*AMBIGUOUS.values(), *MALFORMED.values()]
 
 
-class MixedClients:
+class MixedClients(Alongside):
     """`with MixedClients(port):` — about `rate` of them per second, at random, to the block's end."""
 
     def __init__(self, port: int, rate: float = 40.0, seed: int = 7) -> None:
+        super().__init__()
         self.heard: Counter[tuple[str, int]] = Counter()
         """By kind and status; 0: the connection was closed without an answer."""
         self.unexpected: list[tuple[str, bytes]] = []
@@ -77,8 +78,6 @@ class MixedClients:
         self._port, self._rate = port, rate
         self._dice = random.Random(seed)
         self._slow: list[tuple[float, socket.socket]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
         self._kinds: list[tuple[int, Callable[[], None]]] = [
             (40, self._right),
             (30, self._wrong),
@@ -88,21 +87,16 @@ class MixedClients:
             (10, self._dawdling),
         ]
 
-    def __enter__(self) -> "MixedClients":
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join(60)
+        super().__exit__(kind, error, trace)
         for _, connection in self._slow:
             connection.close()
 
-    def _ask(self) -> None:
+    def work(self) -> None:
         weights = [weight for weight, _ in self._kinds]
-        while not self._stop.wait(self._dice.expovariate(self._rate)):
+        while not self.stop.wait(self._dice.expovariate(self._rate)):
             [(_, one)] = self._dice.choices(self._kinds, weights)
             one()
 

@@ -1,5 +1,6 @@
 """Row 25 of the promises: what clients invent makes no series, and is written nowhere."""
 
+import random
 import socket
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -16,8 +17,11 @@ from tests.e2e.wire import get
 
 built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 
-MOST_SERIES = 450
+MOST_SERIES, MOST_WITH_RETIRED = 450, 900
 """Of one model with two aliases, as `docs/operating.md` says."""
+SWAPS, KEYS_BETWEEN = 50, 2000
+GOOD_VERSIONS, TOUCHY, NAN = (1, 2, 5), 7, 13
+"""Versions that answer, one that raises at the text `bad`, and one that answers NaN."""
 AT_ONCE = 500
 MARK = "never-to-be-seen"
 """Part of every key, path, name and method that these clients invent."""
@@ -125,6 +129,32 @@ def test_keys_paths_names_and_methods_of_clients_make_no_series_and_are_told_now
     assert len(of_model) <= MOST_SERIES
     assert told_anywhere(gateway, MARK) == []
     assert gateway.metric("canary_router_requests_in_flight") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fifty_moves_and_100_000_keys_leave_no_more_series_than_are_allowed(
+    gateway: GatewayProcess, registry: Registry, figure: Figure
+) -> None:
+    """Row 25, while aliases move: both of them, with faults, to versions that retire and come back."""
+    dice, most, named = random.Random(25), 0, {"production": 1, "canary": 2}
+    for turn in range(SWAPS):
+        alias = ("production", "canary")[turn % 2]
+        versions = GOOD_VERSIONS if alias == "production" else (*GOOD_VERSIONS, TOUCHY, NAN)
+        named[alias] = dice.choice([version for version in versions if version not in named.values()])
+        registry.move(alias, named[alias])
+        gateway.wait_bound(named[alias], alias)
+        keys = range(turn * KEYS_BETWEEN, (turn + 1) * KEYS_BETWEEN)
+        heard = pipelined(gateway, (posted("/invocations", f"{MARK}-{n}") for n in keys))
+        assert heard == {200: KEYS_BETWEEN}
+        assert gateway.ask(CANARY_KEY, "bad").status_code == 200
+        every_kind_of_answer(gateway)
+        most = max(most, sum('model="sentiment"' in one for one in series(gateway)))
+    figure(f"at most {most} series of the model in {SWAPS} moves and {SWAPS * KEYS_BETWEEN} keys")
+    assert most <= MOST_WITH_RETIRED
+    assert gateway.metric("canary_router_canary_faults_total") > 0
+    assert told_anywhere(gateway, MARK) == []
+    assert gateway.metric("canary_router_metrics_errors_total") == 0
 
 
 def test_every_code_the_gateway_answers_with_has_a_series_of_its_own(

@@ -1,23 +1,25 @@
 """What nobody may notice while something is broken: watched from outside, several times a second."""
 
 import re
-import threading
 from contextlib import suppress
 from types import TracebackType
+from typing import Self
 
 import psutil
 import requests
 
 from tests.e2e.gateway import GatewayProcess
+from tests.faults.alongside import Alongside
 
 PERIOD_SECONDS = 0.2
 POLL = re.compile(r"^canary_router_registry_poll_duration_seconds_sum\{.*\} (\S+)$", re.MULTILINE)
 
 
-class Watch:
+class Watch(Alongside):
     """`with Watch(gateway) as watch:` — readiness, threads and polls of a gateway, until the block's end."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
+        super().__init__()
         self.readiness: set[int] = set()
         """Every status that `/readyz` gave."""
         self.threads: list[int] = []
@@ -29,20 +31,16 @@ class Watch:
         """Seconds; of polls that ended between two looks, all of them together."""
         self._gateway = gateway
         self._polled = 0.0
-        self._stop = threading.Event()
         self._session = requests.Session()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
         self._polled = self._poll_seconds()
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join(60)
+        super().__exit__(kind, error, trace)
         self._session.close()
 
     def told(self) -> str:
@@ -53,8 +51,8 @@ class Watch:
             f" agent {agent} and at most {self.agent_bytes >> 20} MiB"
         )
 
-    def _watch(self) -> None:
-        while not self._stop.wait(PERIOD_SECONDS):
+    def work(self) -> None:
+        while not self.stop.wait(PERIOD_SECONDS):
             ready = self._session.get(f"{self._gateway.url}/readyz", timeout=10)
             self.readiness.add(ready.status_code)
             self.threads.append(psutil.Process(self._gateway.pid).num_threads())

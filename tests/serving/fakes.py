@@ -10,12 +10,19 @@ from router.core.events import Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident
 from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, VersionInfo
-from router.errors import CacheRefused, FetchFailed, LoadFailed, ModelUnknown, RegistryUnavailable
+from router.errors import (
+    CacheRefused,
+    FetchFailed,
+    FetchRefused,
+    LoadFailed,
+    ModelUnknown,
+    RegistryUnavailable,
+)
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
-INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, None)
+INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmup": 0.0}, ())
 
 
 def ok(version: VersionId) -> Answer:
@@ -93,6 +100,7 @@ class FakeWorld:
     """Bytes that a worker grows by at each answer."""
     broken: set[VersionId] = field(default_factory=set)
     unfetchable: set[VersionId] = field(default_factory=set)
+    forbidden: set[VersionId] = field(default_factory=set)
     workers: list[FakeWorker] = field(default_factory=list)
     answers: dict[VersionId, Answer] = field(default_factory=dict)
     loads: list[VersionId] = field(default_factory=list)
@@ -116,6 +124,8 @@ class FakeWorld:
         self.fetches.append((version, fresh))
         if version in self.unfetchable:
             raise FetchFailed("no space left on device")
+        if version in self.forbidden:
+            raise FetchRefused("its source is not below any of registry.artifact_roots")
         return f"/cache/{version}"
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> FakeWorker:

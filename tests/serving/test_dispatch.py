@@ -19,7 +19,7 @@ from tests.serving.fakes import Facts, FakeWorld, until
 QUERY = Query(b"{}", None)
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under the salt `sentiment`
 CRASHED = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
-NAN_SCORE = ScoreCounts((0,) * 20, nan=1)
+NAN_SCORE = (ScoreCounts((0,) * 20, nan=1),)
 ALL_NAN = Answer(Verdict.OK, 200, b"[NaN]", "application/json", 1, 0.0, NAN_SCORE, 1)
 SHORT = Answer(Verdict.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
 REFUSED = Answer(Verdict.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)

@@ -114,7 +114,7 @@ async def test_scores_that_change_while_a_version_loads_are_counted_once_it_serv
     world.slow_loads.set()
 
     await until(lambda: manager.bound == {PRODUCTION: V1})
-    await until(lambda: manager.serving(V1).pool.crew.spec.scores == manager.settings.scores)
+    await until(lambda: manager.serving(V1).pool.crew.spec.scores == manager.settings.scores.outputs)
 
 
 async def test_of_two_changes_of_scores_the_last_one_holds(serving: Fleet, world: FakeWorld) -> None:
@@ -124,7 +124,7 @@ async def test_of_two_changes_of_scores_the_last_one_holds(serving: Fleet, world
     serving.apply({"sentiment": settings(split=HALF, scores={"range": [0, 20]})})
     world.slow_loads.set()
 
-    await until(lambda: manager.serving(V1).pool.crew.spec.scores == manager.settings.scores)
+    await until(lambda: manager.serving(V1).pool.crew.spec.scores == manager.settings.scores.outputs)
     await until(lambda: len(world.alive(V1)) == 1)
 
 

@@ -122,6 +122,18 @@ async def test_a_version_that_does_not_load_is_told_and_the_last_good_one_serves
     assert manager.bound[PRODUCTION] == V1
     assert manager.harnesses[V3].state is State.ERROR
     assert "broken on purpose" in manager.harnesses[V3].error
+    assert not refused.by_rule
+
+
+async def test_a_version_that_a_rule_forbids_is_told_apart_from_one_that_does_not_load(
+    serving: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    world.forbidden.add(V3)
+    manager_of(serving).aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: facts.of(LoadRefused))
+
+    refused = facts.of(LoadRefused)[0]
+    assert (refused.version, refused.phase, refused.by_rule) == (V3, "fetch", True)
 
 
 async def test_a_failed_load_is_tried_again_after_its_back_off(

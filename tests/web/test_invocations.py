@@ -52,6 +52,31 @@ async def test_a_fallback_says_that_production_answered_for_the_canary(
     assert (told.alias, told.version, told.outcome, told.code) == (CANARY, V2, "fallback", 200)
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACED = ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01")
+
+
+@pytest.mark.parametrize(
+    ("headers", "trace_id"),
+    [
+        pytest.param([], "", id="without a header"),
+        pytest.param([TRACED], TRACE, id="with one"),
+        pytest.param([("Traceparent", TRACED[1])], TRACE, id="in other letters"),
+        pytest.param([TRACED, TRACED], "", id="with two, of which one may be a stranger's"),
+        pytest.param([("traceparent", "00-me-01")], "", id="with a malformed one"),
+        pytest.param([("tracestate", "a=b")], "", id="with its companion alone"),
+    ],
+)
+async def test_an_answer_is_reported_with_the_trace_that_its_request_belongs_to(
+    traffic: Client, facts: Facts, headers: list[tuple[str, str]], trace_id: str
+) -> None:
+    answer = await traffic.post("/invocations", data=b"{}", headers=headers)
+
+    [told] = facts.of(Answered)
+    assert (answer.status, told.trace_id) == (200, trace_id)
+    assert TRACE not in str(answer.headers)
+
+
 async def test_a_good_request_id_is_echoed_and_a_bad_one_replaced(traffic: Client) -> None:
     good = await traffic.post("/invocations", data=b"{}", headers={"X-Request-Id": "a.b:c-1"})
     bad = await traffic.post("/invocations", data=b"{}", headers={"X-Request-Id": "a b"})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from router.core.bins import ScoreCounts
 from router.core.work import Answer, Query, ScoringProtocol, Verdict
 from router.worker.load import Loaded
 from tests.worker.versions import inference_query, tensor
@@ -319,7 +320,8 @@ def test_scores_are_counted_as_for_any_answer(loaded: Get) -> None:
     inputs = [tensor("FP64", [2], [20, 50], "age"), tensor("FP64", [2], [1, 8], "usage")]
     answer = loaded("churn").scorer.answer(inference_query(*inputs))
 
-    assert answer.scores is not None
-    assert sum(answer.scores.bins) == 2
+    [counts] = answer.scores
+    assert isinstance(counts, ScoreCounts)
+    assert sum(counts.bins) == 2
     assert answer.predict_seconds > 0
-    assert not math.isnan(answer.scores.positive_sum)
+    assert not math.isnan(counts.positive_sum)

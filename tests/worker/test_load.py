@@ -19,7 +19,7 @@ def test_a_version_with_an_example_is_warm_when_it_is_ready(loaded: Get) -> None
 
     assert set(info.phase_seconds) == {"load", "warmup"}
     assert (info.has_signature, info.has_example, info.flavor) == (True, True, "python_function")
-    assert (info.scores, info.note) == (ScoreSpec(), "")
+    assert (info.scores, info.note) == ((ScoreSpec(),), "")
 
 
 def test_a_version_without_an_example_is_ready_without_a_warm_up(loaded: Get) -> None:
@@ -27,7 +27,7 @@ def test_a_version_without_an_example_is_ready_without_a_warm_up(loaded: Get) ->
 
     assert set(info.phase_seconds) == {"load"}
     assert (info.has_signature, info.has_example) == (False, False)
-    assert info.scores == ScoreSpec()
+    assert info.scores == (ScoreSpec(),)
 
 
 def test_the_flavor_is_that_of_the_library(loaded: Get) -> None:
@@ -37,7 +37,7 @@ def test_the_flavor_is_that_of_the_library(loaded: Get) -> None:
 def test_answers_far_from_the_default_bins_are_not_counted_and_it_says_what_to_set(loaded: Get) -> None:
     info = loaded("far").info
 
-    assert info.scores is None
+    assert info.scores == ()
     assert "`models.far.scores`" in info.note
 
 

@@ -1,5 +1,6 @@
 """Which numbers of an answer are its scores."""
 
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.bins import ScoreSpec
-from router.core.ids import VersionId
-from router.core.work import LoadSpec
-from router.worker.scores import choose_scores, count, scores_of
+from router.core.labels import ClassCounts, ClassSpec
+from router.core.outputs import OutputCounts, OutputSpec
+from router.worker.columns import column_of, numbers_of
+from router.worker.encoding import split
+from router.worker.scores import Tally, count, tally
 
 FRAME = pd.DataFrame({"label": ["a", "b"], "score": [0.25, 0.75]})
 ANSWERS = [
@@ -44,6 +47,11 @@ ANSWERS = [
     pytest.param(pd.DataFrame({7: [0.5]}), 7, [0.5], 0, id="frame with a number for a name"),
     pytest.param(FRAME["score"], 0, [0.25, 0.75], 0, id="series"),
     pytest.param(pd.Series([0.5, None], dtype="Float64"), 0, [0.5, np.nan], 0, id="nullable series"),
+    pytest.param(FRAME.set_axis(["a", "a"], axis=1), "a", [], 2, id="frame with one name twice"),
+    pytest.param(
+        [{"score": 0.5}, {"label": "a"}, [0.1], 7], "score", [0.5, 7], 2, id="rows of several kinds"
+    ),
+    pytest.param(np.array([{"score": 0.5}, None], dtype=object), "score", [0.5], 1, id="vector of records"),
     pytest.param(pd.Series(["a"], dtype="category"), 0, [], 1, id="categories"),
     pytest.param(0.5, 0, [0.5], 0, id="number"),
     pytest.param("0.5", 0, [], 1, id="string"),
@@ -58,10 +66,15 @@ ANSWERS = [
 def test_scores_are_the_numbers_of_one_column(
     answer: Any, output: int | str, scores: list[float], non_numeric: int
 ) -> None:
-    values, others = scores_of(answer, output)
+    counts = count(answer, ScoreSpec(output))
 
-    np.testing.assert_array_equal(values, np.asarray(scores, dtype=float))
-    assert others == non_numeric
+    assert counts.non_numeric == non_numeric
+    assert sum(counts.bins) + counts.nan + counts.inf == len(scores)
+    if scores:
+        values, odd = numbers_of(column_of(answer, output))
+        np.testing.assert_array_equal(
+            values if odd is None else values[~odd], np.asarray(scores, dtype=float)
+        )
 
 
 anything = st.recursive(
@@ -93,31 +106,90 @@ def test_counting_leaves_the_answer_as_it_is() -> None:
     assert answer.tolist() == [1.7e308, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("predictions", "counted", "said"),
-    [
-        (None, True, ""),
-        (np.array([0.0, 1.0]), True, ""),
-        (np.array([0.5, np.nan]), True, ""),
-        ([], True, ""),
-        (np.array([0.5, 1.5]), False, "outside [0, 1]; `models.churn.scores`"),
-        (["spam"], False, "not numbers; `models.churn.scores`"),
-    ],
+cells = st.floats() | st.sampled_from([0.0, 0.05, 0.5, 1.0, 1e300, None, "a", "b", True, 7, math.nan])
+rows = st.lists(st.integers(0, 3), min_size=1, max_size=50)
+outputs = st.lists(
+    st.sampled_from(
+        [ScoreSpec(1), ClassSpec(0, ("a", "7", "true")), ScoreSpec(2, bins=3), ScoreSpec("gone")]
+    ),
+    min_size=1,
+    max_size=4,
+    unique=True,
 )
-def test_without_a_choice_the_warm_up_decides_what_is_counted(
-    predictions: Any, counted: bool, said: str
+shapes = st.sampled_from(["frame", "floats", "objects", "lists", "records"])
+
+
+@st.composite
+def shared_predicts(draw: st.DrawFn) -> tuple[Any, list[int]]:
+    """An answer of three columns, and how many of its rows are each request's."""
+    lengths, shape = draw(rows), draw(shapes)
+    column = st.lists(cells, min_size=sum(lengths), max_size=sum(lengths))
+    if shape == "floats":
+        column = st.lists(st.floats(), min_size=sum(lengths), max_size=sum(lengths))
+    columns = [draw(column) for _ in range(3)]
+    if shape == "frame":
+        return pd.DataFrame(dict(zip("abc", columns, strict=True))), lengths
+    table = [list(row) for row in zip(*columns, strict=True)]
+    if shape == "records":
+        return [dict(zip("abc", row, strict=True)) for row in table], lengths
+    if shape == "lists":
+        return table, lengths
+    kind = float if shape == "floats" else object
+    return np.array(table, dtype=kind).reshape(len(table), 3), lengths
+
+
+@given(shared_predicts(), outputs)
+def test_a_shared_predict_counts_as_its_requests_would_alone(
+    shared: tuple[Any, list[int]], counted: list[OutputSpec]
 ) -> None:
-    spec = LoadSpec(VersionId("churn", 1), "/nowhere", scores=None)
+    """The counts are the sum, each request has its own mark, and is NaN only where it would be."""
+    answer, lengths = shared
+    together = tally(answer, counted, lengths)
+    alone = [tally(piece, counted) for piece in split(answer, lengths) or []]
 
-    scores, note = choose_scores(spec, predictions)
+    assert len(alone) == len(lengths)
+    assert list(together.marks) == [one.marks[0] for one in alone]
+    assert list(together.nan_only) == [one.nan_only[0] for one in alone]
+    for place, whole in enumerate(together.counts):
+        assert numbers_in(whole) == [
+            sum(column) for column in zip(*(numbers_in(one.counts[place]) for one in alone), strict=True)
+        ]
 
-    assert scores == (ScoreSpec() if counted else None)
-    assert said in note
+
+def numbers_in(counts: OutputCounts) -> list[int]:
+    if isinstance(counts, ClassCounts):
+        return [*counts.counts, counts.nan]
+    return [*counts.bins, counts.nan, counts.inf, counts.non_numeric, counts.out_of_range]
 
 
-def test_a_configured_choice_stands_whatever_the_warm_up_shows() -> None:
-    chosen = ScoreSpec(output="score", low=-1, high=5, bins=3)
+@given(shared_predicts(), outputs)
+def test_a_mark_is_where_a_request_of_one_row_is_counted(
+    shared: tuple[Any, list[int]], counted: list[OutputSpec]
+) -> None:
+    answer, lengths = shared
+    found = tally(answer, counted, [1] * sum(lengths))
 
-    spec = LoadSpec(VersionId("churn", 1), "/nowhere", scores=chosen)
+    for mark, piece in zip(found.marks, split(answer, [1] * sum(lengths)) or [], strict=True):
+        alone = count(piece, counted[0])
+        if isinstance(alone, ClassCounts):
+            assert mark == (None if alone.nan else alone.counts.index(1))
+        else:
+            assert mark == (alone.bins.index(1) if any(alone.bins) else None)
 
-    assert choose_scores(spec, np.array([100.0])) == (chosen, "")
+
+def test_an_answer_is_nan_only_when_every_counted_output_is() -> None:
+    """One output that works still is an answer; what is NaN in it is counted, and told."""
+    both = (ScoreSpec(0), ScoreSpec(1))
+    answer = np.array([[math.nan, 0.5], [math.nan, math.nan], [0.5, 0.5]])
+
+    assert list(tally(answer, both, [1, 1, 1]).nan_only) == [False, True, False]
+    assert list(tally(answer, both[:1], [1, 1, 1]).nan_only) == [True, True, False]
+    assert list(tally(answer[:2], both, [2]).nan_only) == [False]
+
+
+def test_an_answer_shorter_than_its_requests_has_no_marks() -> None:
+    assert list(tally(np.array([0.5]), (ScoreSpec(),), [1, 1]).marks) == [None, None]
+
+
+def test_nothing_is_counted_where_nothing_is_to_be() -> None:
+    assert tally(np.array([0.5]), (), [1]) == Tally((), [None], [False])

@@ -14,6 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import invocations
 
+from router.core.bins import ScoreCounts
 from router.core.work import Query, Verdict
 from router.worker import scoring
 from router.worker.load import Loaded, bring_up
@@ -184,8 +185,10 @@ def test_an_answer_tells_its_rows_time_and_scores(loaded: Get) -> None:
 
     assert answer.rows == 3
     assert 0 < answer.predict_seconds < 60
-    assert answer.scores is not None
-    assert answer.scores.bins[1] == answer.scores.bins[11] == answer.scores.bins[19] == 1
+    [counts] = answer.scores
+    assert isinstance(counts, ScoreCounts)
+    assert counts.bins[1] == counts.bins[11] == counts.bins[19] == 1
+    assert answer.mark == 1
 
 
 def test_a_failure_tells_the_time_it_took(loaded: Get) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.core.bins import ScoreCounts
 from router.core.work import Answer, Query, Verdict
 from router.worker.independence import (
     ENOUGH_TRIALS,
@@ -185,9 +186,11 @@ def test_scores_of_a_shared_predict_are_counted_once_and_nan_where_it_is(loaded:
     answers, predicts = together(loaded("not_a_number"), *queries)
 
     assert predicts == 1
-    [counts] = [answer.scores for answer in answers if answer.scores is not None]
+    [[counts]] = [answer.scores for answer in answers if answer.scores]
+    assert isinstance(counts, ScoreCounts)
     assert (sum(counts.bins), counts.nan) == (2, 2)
     assert [answer.all_nan for answer in answers] == [False, True, False]
+    assert [answer.mark is None for answer in answers] == [False, True, True]
 
 
 numbers = st.floats() | st.integers(-(2**60), 2**60) | st.text(max_size=3) | st.booleans() | st.none()

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from router.core.bins import ScoreSpec
 from router.core.ids import VersionId
+from router.core.outputs import OutputSpec
 from router.core.work import LoadSpec, Query, ScoringProtocol
 
 
@@ -22,7 +22,7 @@ def saved_versions(base: Path) -> Path:
     return root
 
 
-def spec_of(root: Path, name: str, scores: ScoreSpec | None = None) -> LoadSpec:
+def spec_of(root: Path, name: str, scores: tuple[OutputSpec, ...] | None = None) -> LoadSpec:
     """What a worker needs to load the version saved as `name`."""
     return LoadSpec(VersionId(name, 1), str(root / name), scores)
 

@@ -9,7 +9,7 @@ what.
 Everything runs on the event loop; nothing here is safe to call from another thread.
 """
 
-from router.adapters.prometheus.live import Live, LiveVersion
+from router.adapters.prometheus.live import Live, LiveShift, LiveVersion
 from router.adapters.prometheus.recorder import PrometheusRecorder
 
-__all__ = ["Live", "LiveVersion", "PrometheusRecorder"]
+__all__ = ["Live", "LiveShift", "LiveVersion", "PrometheusRecorder"]

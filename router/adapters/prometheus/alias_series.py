@@ -6,7 +6,7 @@ from router.adapters.prometheus.catalog import Catalog, bounded
 from router.adapters.prometheus.series import Scope, Value
 from router.adapters.prometheus.version_series import VersionSeries
 from router.core.events import AliasBound, VersionLoaded
-from router.core.ids import Alias, VersionId
+from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.request_events import Answered, CanaryFaulted, Predicted
 from router.core.routing import Reason
 
@@ -14,8 +14,18 @@ KEPT_SECONDS = 900.0
 """How long a retired version's series stay: the last increments must be scraped, and late answers counted."""
 KEPT_RETIRED = 2
 """Retired versions per alias that stay at most, so that many swaps in a short time cost nothing."""
-_PHASES = ("fetch", "load", "warmup")
-_REASONS = tuple(str(reason) for reason in Reason)
+PHASES = ("fetch", "load", "warmup")
+DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
+"""Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
+SWAPS = ("success", "failure", "refused")
+_OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN)
+"""Why production gets what is another alias's share."""
+
+
+def reasons_of(alias: Alias) -> tuple[str, ...]:
+    """Those of `DECISIONS` for which a request is given to `alias`."""
+    never = (Reason.SAME_VERSION,) if alias == PRODUCTION else _OF_PRODUCTION
+    return tuple(reason for reason in DECISIONS if reason not in never)
 
 
 class AliasSeries:
@@ -33,12 +43,12 @@ class AliasSeries:
         """When each retired version was, oldest first; seconds of the monotonic clock."""
         self._versions: dict[int, VersionSeries] = {}
         self._decisions: dict[str, Value] = {}
-        self.decided(Reason.HASH, 0)
+        for reason in reasons_of(alias):
+            self.decided(reason, 0)
         self._pending = scope.series(catalog.pending, *self._labels)
-        self._successes = scope.series(catalog.swaps, *self._labels, "success")
-        self._failures = scope.series(catalog.swaps, *self._labels, "failure")
+        self._swaps = {result: scope.series(catalog.swaps, *self._labels, result) for result in SWAPS}
         self._load_seconds = {
-            phase: scope.series(catalog.load_seconds, *self._labels, phase) for phase in _PHASES
+            phase: scope.series(catalog.load_seconds, *self._labels, phase) for phase in PHASES
         }
         self._request_rows = scope.series(catalog.request_rows, *self._labels)
         self._queue_seconds = scope.series(catalog.queue_seconds, *self._labels)
@@ -49,16 +59,16 @@ class AliasSeries:
         """A request was given to this alias."""
         found = self._decisions.get(reason)
         if found is None:
-            text = bounded(reason, _REASONS)
+            text = bounded(reason, DECISIONS)
             found = self._decisions[text] = self._scope.series(self._catalog.decisions, *self._labels, text)
         found.value += count
 
-    def answered(self, event: Answered) -> None:
-        """One request was answered, by this alias or by production in its place."""
+    def answered(self, event: Answered, at: float) -> None:
+        """One request was answered, by this alias or by production in its place; `at` as in `exemplify`."""
         if event.rows:
             self._request_rows.observe(event.rows)
         if (version := self._versions.get(event.version.number)) is not None:
-            version.answered(event.outcome, event.code, event.seconds)
+            version.answered(event, at)
 
     def faulted(self, event: CanaryFaulted) -> None:
         """One request found this alias at fault."""
@@ -83,9 +93,9 @@ class AliasSeries:
         """Versions that have series here."""
         return self._versions.keys()
 
-    def refused(self) -> None:
-        """A version for this alias did not become ready."""
-        self._failures.value += 1
+    def refused(self, result: str) -> None:
+        """A version for this alias did not become ready; `result` is failure or refused."""
+        self._swaps[result].value += 1
 
     def bind(self, event: AliasBound, loaded_at: float, now: float) -> None:
         """The alias serves `event.new` from now on. `loaded_at` is wall time, `now` monotonic."""
@@ -94,7 +104,7 @@ class AliasSeries:
         self._retired.pop(number, None)
         if number != self._bound:
             self.unbind(now)
-            self._successes.value += 1
+            self._swaps["success"].value += 1
         if number not in self._versions:
             self._versions[number] = VersionSeries(self._catalog, *self._labels, number)
         self._versions[number].serve(event, loaded_at)

@@ -7,16 +7,14 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-from router.adapters.prometheus.series import Family, Histogram, S, Value
+from router.adapters.prometheus.series import Family, Histogram, S, TracedHistogram, Value
+from router.core import labels
+from router.core.durations import REQUEST_SECONDS as REQUEST_SECONDS
 
 PREFIX = "canary_router_"
-OTHER = "__other__"
+OTHER = labels.OTHER
 """Value of a label for whatever is not on its list: no label grows with requests."""
 
-REQUEST_SECONDS = (
-    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
-)
 # Coarser than REQUEST_SECONDS on purpose: with every outcome seen, a model with two aliases has at most 450
 # series.
 PREDICT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0)
@@ -29,6 +27,7 @@ BATCH_REQUESTS = (1, 4, 16, 64)
 
 _ALIAS = ("model", "alias")
 _VERSION = ("model", "alias", "version")
+_OUTPUT = ("model", "output", "alias")
 
 
 def bounded(value: str, allowed: Collection[str]) -> str:
@@ -42,6 +41,7 @@ class Catalog:
     def __init__(self) -> None:
         self.families: list[Family[Any]] = []
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        traced = partial(TracedHistogram, bounds=REQUEST_SECONDS)
         self.requests = counter(
             "requests_total",
             "Answered prediction requests, under what the key was given.",
@@ -49,12 +49,15 @@ class Catalog:
             "outcome",
             "code",
         )
-        self.request_seconds = histogram(
-            "request_duration_seconds",
-            "Last byte read until answer ready; outcome failed joins model_error, timeout and overloaded.",
-            REQUEST_SECONDS,
-            *_VERSION,
-            "outcome",
+        self.request_seconds = self._add(
+            Family(
+                f"{PREFIX}request_duration_seconds",
+                "histogram",
+                "Last byte read until answer ready; failed joins model_error, timeout and overloaded.",
+                (*_VERSION, "outcome"),
+                traced,
+                REQUEST_SECONDS,
+            )
         )
         self.request_rows = histogram("request_rows", "Rows of one answered request.", REQUEST_ROWS, *_ALIAS)
         self.in_flight = gauge(
@@ -119,6 +122,23 @@ class Catalog:
             "output",
             "kind",
         )
+        self.predicted_classes = counter(
+            "predicted_classes_total",
+            "Answered labels by class; those that scores.classes does not list are __other__.",
+            *_VERSION,
+            "class",
+        )
+
+        self.score_psi = gauge(
+            "score_psi",
+            "Population stability index of an alias against production, last 15 minutes; NaN below 500 rows.",
+            *_OUTPUT,
+        )
+        self.score_ks = gauge(
+            "score_ks",
+            "Largest distance of the score distributions of an alias and production; NaN below 500 rows.",
+            *_OUTPUT,
+        )
 
         self.model_info = gauge(
             "model_info",
@@ -139,7 +159,10 @@ class Catalog:
             "phase",
         )
         self.swaps = counter(
-            "model_swaps_total", "Versions bound to an alias, and loads that failed.", *_ALIAS, "result"
+            "model_swaps_total",
+            "Versions bound to an alias, loads that failed, and versions that were refused.",
+            *_ALIAS,
+            "result",
         )
         self.pending = gauge(
             "alias_pending", "1 while the registry names another version than the served one.", *_ALIAS
@@ -193,7 +216,8 @@ class Catalog:
         return self._add(Family(PREFIX + name, "gauge", text, labels, Value))
 
     def _histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Family[Histogram]:
-        return self._add(Family(PREFIX + name, "histogram", text, labels, partial(Histogram, bounds=bounds)))
+        make = partial(Histogram, bounds=bounds)
+        return self._add(Family(PREFIX + name, "histogram", text, labels, make, bounds))
 
     def _add(self, family: Family[S]) -> Family[S]:
         self.families.append(family)

@@ -22,10 +22,10 @@ class Block:
     lines: Iterable[str]
 
 
-def blocks(families: Iterable[Family[Series]]) -> Iterator[Block]:
-    """Our own families."""
+def blocks(families: Iterable[Family[Series]], *, openmetrics: bool) -> Iterator[Block]:
+    """Our own families; only OpenMetrics has exemplars."""
     for family in families:
-        yield Block(family.name, family.kind, family.text, family.lines())
+        yield Block(family.name, family.kind, family.text, family.lines(exemplars=openmetrics))
 
 
 def foreign_blocks(metrics: Iterable[Metric]) -> Iterator[Block]:

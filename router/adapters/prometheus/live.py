@@ -19,12 +19,26 @@ class LiveVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveShift:
+    """How far the scores of one alias are from production's, in the comparison's sliding window."""
+
+    model: str
+    output: str
+    alias: Alias
+    psi: float
+    """Population stability index; NaN while either side has too few scores."""
+    ks: float
+    """Kolmogorov-Smirnov distance at the bin edges, or total variation of classes, 0 to 1; NaN likewise."""
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """The gateway at this instant."""
 
     in_flight: Mapping[tuple[str, Alias], int] = field(default_factory=dict)
     """HTTP requests being answered, by registered model and the alias they were given; 0 where missing."""
     versions: Sequence[LiveVersion] = ()
+    shifts: Sequence[LiveShift] = ()
     loop_lag_seconds: float = 0.0
     """How late the event loop last ran a timer."""
     from_cache: bool = False

@@ -20,11 +20,10 @@ from router.core.events import (
 from router.core.ids import PRODUCTION, Alias
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Routed
 
-_REJECTIONS_AT_ZERO = ("invalid_body", "unknown_model", "too_large", "overloaded", "not_ready")
-REJECTIONS = (*_REJECTIONS_AT_ZERO, "no_key")
-_FALLBACKS_AT_ZERO = ("model_error", "client_error", "timeout", "crash", "overloaded")
-_FALLBACKS = (*_FALLBACKS_AT_ZERO, "not_ready", "invalid_output")
-_ENDINGS = ("exit", "signal", "predict_timeout", "memory")
+REJECTIONS = ("invalid_body", "unknown_model", "too_large", "overloaded", "not_ready", "no_key")
+FALLBACKS = ("model_error", "client_error", "timeout", "crash", "overloaded", "not_ready", "invalid_output")
+ENDINGS = ("exit", "signal", "predict_timeout", "memory")
+POLLS = ("success", "failure")
 _BY_SIGNAL = ("out_of_memory", "invalid")
 """Kinds of SIGKILL that the log and `/v1/state` tell apart; series of their own are more than they tell."""
 
@@ -51,9 +50,9 @@ class ModelSeries:
         """Wall time at which each version now in memory became ready."""
         self._restarts: dict[int, Scope] = {}
         """By number, of versions that some alias serves or served lately."""
-        for reason in _REJECTIONS_AT_ZERO:
+        for reason in REJECTIONS:
             self.rejected(reason, 0)
-        self._polls = [self._scope.series(catalog.polls, model, result) for result in ("success", "failure")]
+        self._polls = [self._scope.series(catalog.polls, model, result) for result in POLLS]
         self._poll_seconds = self._scope.series(catalog.poll_seconds, model)
         self._poll_success_at = self._scope.series(catalog.poll_success_at, model)
 
@@ -74,7 +73,7 @@ class ModelSeries:
         if found is None:
             found = self.aliases[alias] = AliasSeries(self._catalog, self._scope, self._model, alias)
             if alias != PRODUCTION:
-                for reason in _FALLBACKS_AT_ZERO:
+                for reason in FALLBACKS:
                     self.fell_back(FellBack(self._model, alias, PRODUCTION, reason), 0)
         return found
 
@@ -86,7 +85,7 @@ class ModelSeries:
     def answered(self, event: Answered) -> None:
         """A request was answered."""
         if (alias := self.aliases.get(event.alias)) is not None:
-            alias.answered(event)
+            alias.answered(event, self._clocks.wall() if event.trace_id else 0.0)
 
     def predicted(self, event: Predicted) -> None:
         """A batch was predicted."""
@@ -106,7 +105,7 @@ class ModelSeries:
     def fell_back(self, event: FellBack, count: int = 1) -> None:
         """A request was handed on."""
         if event.from_alias in self.aliases and event.to_alias in (PRODUCTION, *self.aliases):
-            labels = (self._model, event.from_alias, event.to_alias, bounded(event.reason, _FALLBACKS))
+            labels = (self._model, event.from_alias, event.to_alias, bounded(event.reason, FALLBACKS))
             self._scope.series(self._catalog.fallbacks, *labels).value += count
 
     def bind(self, event: AliasBound) -> None:
@@ -116,7 +115,7 @@ class ModelSeries:
         self._alias(event.alias).bind(event, loaded_at, self._clocks.monotonic())
         if number not in self._restarts:
             self._restarts[number] = Scope()
-            for reason in _ENDINGS:
+            for reason in ENDINGS:
                 self._ended(number, reason, 0)
         self.forget()
 
@@ -146,7 +145,7 @@ class ModelSeries:
 
     def _ended(self, number: int, reason: str, count: int) -> None:
         if (scope := self._restarts.get(number)) is not None:
-            labels = (self._model, str(number), bounded(reason, _ENDINGS))
+            labels = (self._model, str(number), bounded(reason, ENDINGS))
             scope.series(self._catalog.restarts, *labels).value += count
 
     def polled(self, event: Polled) -> None:
@@ -159,7 +158,7 @@ class ModelSeries:
     def refused(self, event: LoadRefused) -> None:
         """A version did not become ready."""
         for alias in event.aliases:
-            self._alias(alias).refused()
+            self._alias(alias).refused("refused" if event.by_rule else "failure")
 
     def forget(self) -> None:
         """Drop the series of versions whose time is over."""

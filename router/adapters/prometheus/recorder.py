@@ -62,6 +62,7 @@ class PrometheusRecorder:
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
         catalog.build_info.series(version).value = 1
+        catalog.rejected.series(OTHER, "unknown_model")
         self._config_info = Scope()
         self._config_ok = catalog.config_ok.series()
         self._config_ok_at = catalog.config_ok_at.series()
@@ -111,14 +112,16 @@ class PrometheusRecorder:
             self._not_understood("Live")
         openmetrics = exposition.wants_openmetrics(accept)
         shown = chain(
-            exposition.blocks(self._catalog.families), exposition.foreign_blocks(self._process.collect())
+            exposition.blocks(self._catalog.families, openmetrics=openmetrics),
+            exposition.foreign_blocks(self._process.collect()),
         )
         body = exposition.render(shown, openmetrics=openmetrics, names=frozenset(names))
         return body, exposition.OPENMETRICS if openmetrics else exposition.TEXT
 
     def _show(self, live: Live) -> None:
         catalog = self._catalog
-        for family in (catalog.in_flight, catalog.draining, catalog.workers, catalog.worker_memory):
+        asked_for = (catalog.in_flight, catalog.draining, catalog.workers, catalog.worker_memory)
+        for family in (*asked_for, catalog.score_psi, catalog.score_ks):
             family.clear()
         for name, model in self._models.items():
             model.forget()
@@ -130,6 +133,10 @@ class PrometheusRecorder:
                 catalog.draining.series(*labels).value = int(shown.draining)
                 catalog.workers.series(*labels).value = shown.workers
                 catalog.worker_memory.series(*labels).value = shown.memory_bytes
+        for shift in live.shifts:
+            if shift.model in self._models:
+                catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
+                catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
         self._loop_lag.value = live.loop_lag_seconds
         self._from_cache.value = int(live.from_cache)
 

@@ -1,4 +1,4 @@
-"""Scores of one version under one alias: counts come in per batch, the totals are held here.
+"""Scores and classes of one version under one alias: counts come in per batch, the totals are held here.
 
 A worker that restarts therefore never lowers them.
 """
@@ -8,18 +8,69 @@ from math import inf
 from router.adapters.prometheus.catalog import Catalog
 from router.adapters.prometheus.series import Histogram, Scope, Value, number
 from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.labels import OTHER, ClassCounts, ClassSpec
+from router.core.outputs import OutputCounts, OutputSpec, shown_name
 
-_LONGEST_OUTPUT = 128
+_Labels = tuple[str, str, str]
+
+
+class OutputSeries:
+    """Everything that is counted of one version's answers under one alias."""
+
+    def __init__(self, catalog: Catalog, labels: _Labels, specs: tuple[OutputSpec, ...]) -> None:
+        self.specs = specs
+        self._outputs: list[ScoreSeries | ClassSeries] = [
+            ClassSeries(catalog, labels, spec)
+            if isinstance(spec, ClassSpec)
+            else ScoreSeries(catalog, labels, spec)
+            for spec in specs
+        ]
+
+    def add(self, counts: tuple[OutputCounts, ...]) -> None:
+        """Add one batch. Counts of other outputs, sent before the configuration changed, are left out."""
+        if len(counts) != len(self._outputs):
+            return
+        for series, counted in zip(self._outputs, counts, strict=True):
+            if isinstance(series, ScoreSeries):
+                if isinstance(counted, ScoreCounts):
+                    series.add(counted)
+            elif isinstance(counted, ClassCounts):
+                series.add(counted)
+
+    def close(self) -> None:
+        """Export them no longer."""
+        for series in self._outputs:
+            series.close()
+
+
+class ClassSeries:
+    """The classes of the one output that has them; each is there at 0 from the start."""
+
+    def __init__(self, catalog: Catalog, labels: _Labels, spec: ClassSpec) -> None:
+        self._scope = Scope()
+        family = catalog.predicted_classes
+        self._classes = [self._scope.series(family, *labels, label) for label in (*spec.classes, OTHER)]
+
+    def add(self, labels: ClassCounts) -> None:
+        """Add one batch. Counts of other classes are left out."""
+        if len(labels.counts) != len(self._classes):
+            return
+        for series, count in zip(self._classes, labels.counts, strict=True):
+            series.value += count
+
+    def close(self) -> None:
+        """Export them no longer."""
+        self._scope.close()
 
 
 class ScoreSeries:
     """The `score…` families of one output of one version under one alias."""
 
-    def __init__(self, catalog: Catalog, labels: tuple[str, str, str], spec: ScoreSpec) -> None:
+    def __init__(self, catalog: Catalog, labels: _Labels, spec: ScoreSpec) -> None:
         self.spec = spec
         self._scope = Scope()
         edges = neat_edges(spec)
-        names = (*labels, str(spec.output)[:_LONGEST_OUTPUT])
+        names = (*labels, shown_name(spec))
         family = catalog.score
         # A sum that can fall is no counter; score_magnitude_total gives the mean of a range with negatives.
         self._histogram = self._scope.attach(

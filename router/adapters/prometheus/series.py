@@ -56,21 +56,50 @@ class Histogram:
             self.sum += value
 
     def lines(self) -> Iterator[str]:
-        """One line per bound, then the sum (when it is exported) and the count."""
+        """One line per bound, then the sum and the count, or neither: OpenMetrics has them as a pair."""
         running = 0
         for line_head, count in zip(self._bucket_heads, self.counts, strict=True):
             running += count
             yield f"{line_head} {running}\n"
         if self._sum_head is not None:
             yield f"{self._sum_head} {number(self.sum)}\n"
-        yield f"{self._count_head} {running}\n"
+            yield f"{self._count_head} {running}\n"
+
+
+class TracedHistogram(Histogram):
+    """A histogram that remembers the last traced request of each bucket: an exemplar, in OpenMetrics only."""
+
+    __slots__ = ("_exemplars",)
+
+    def __init__(self, name: str, labels: str, bounds: Sequence[float]) -> None:
+        super().__init__(name, labels, bounds)
+        self._exemplars: dict[int, str] = {}
+        """By bucket, so there are never more than buckets."""
+
+    def exemplify(self, value: float, trace_id: str, at: float) -> None:
+        """Name the trace of `value`, observed `at` seconds since 1970. `trace_id` must need no escape."""
+        if 0 <= value < inf:
+            told = f' # {{trace_id="{trace_id}"}} {number(value)} {at:.3f}\n'
+            self._exemplars[bisect_left(self._bounds, value)] = told
+
+    def lines_with_exemplars(self) -> Iterator[str]:
+        """As `lines`, for OpenMetrics."""
+        for i, line in enumerate(self.lines()):
+            told = self._exemplars.get(i)
+            yield line if told is None else line[:-1] + told
 
 
 class Family(Generic[S]):
     """All series of one name."""
 
     def __init__(
-        self, name: str, kind: str, text: str, labels: Sequence[str], make: Callable[[str, str], S]
+        self,
+        name: str,
+        kind: str,
+        text: str,
+        labels: Sequence[str],
+        make: Callable[[str, str], S],
+        bounds: Sequence[float] = (),
     ) -> None:
         self.name = name
         """As exported; a counter's ends in `_total`."""
@@ -78,7 +107,9 @@ class Family(Generic[S]):
         """counter, gauge or histogram."""
         self.text = text
         """For `# HELP`: one line without quotes or backslashes."""
-        self._labels = tuple(labels)
+        self.labels = tuple(labels)
+        self.bounds = tuple(bounds)
+        """Upper edges that all its histograms share; none where each has its own."""
         self._make = make
         self._series: dict[tuple[str, ...], S] = {}
 
@@ -91,7 +122,7 @@ class Family(Generic[S]):
 
     def label_text(self, values: Sequence[str]) -> str:
         """`model="m",alias="a"`, escaped; a label without a value is left out."""
-        pairs = zip(self._labels, values, strict=True)
+        pairs = zip(self.labels, values, strict=True)
         return ",".join(f'{label}="{escaped(value)}"' for label, value in pairs if value)
 
     def attach(self, values: tuple[str, ...], series: S) -> S:
@@ -107,10 +138,13 @@ class Family(Generic[S]):
         """Export none."""
         self._series.clear()
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, *, exemplars: bool = False) -> Iterator[str]:
         """The lines of all series, in the order in which they were made."""
         for series in self._series.values():
-            yield from series.lines()
+            if exemplars and isinstance(series, TracedHistogram):
+                yield from series.lines_with_exemplars()
+            else:
+                yield from series.lines()
 
 
 class Scope:

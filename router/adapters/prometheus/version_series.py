@@ -3,15 +3,15 @@
 from typing import NamedTuple
 
 from router.adapters.prometheus.catalog import OTHER, REQUEST_SECONDS, Catalog, bounded
-from router.adapters.prometheus.scores import ScoreSeries
-from router.adapters.prometheus.series import Histogram, Scope, Value
-from router.core.bins import ScoreSpec
+from router.adapters.prometheus.scores import OutputSeries
+from router.adapters.prometheus.series import Scope, TracedHistogram, Value
 from router.core.events import AliasBound
 from router.core.ids import PRODUCTION
-from router.core.request_events import Predicted
+from router.core.outputs import OutputSpec
+from router.core.request_events import Answered, Predicted
 
 FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
-_CODES = {
+CODES = {
     "ok": ("200",),
     "fallback": ("200",),
     "client_error": ("400", "413", "415"),
@@ -21,6 +21,15 @@ _CODES = {
 }
 """Codes that have a series of their own, by outcome: all that the gateway can answer with. Exceptions of a
 model can name any status; those count under `__other__`."""
+_AT_ZERO = (
+    ("client_error", 400),
+    ("model_error", 500),
+    ("model_error", 503),
+    ("timeout", 504),
+    ("overloaded", 503),
+)
+"""Counted from 0 on: `increase()` does not see the first event of a series that was not there before."""
+FAILED = "failed"
 _FAILED = ("model_error", "timeout", "overloaded", OTHER)
 """Outcomes that share the duration histogram `failed`: twenty series each are more than what they tell."""
 _LONGEST_TEXT = 128
@@ -29,7 +38,7 @@ _LONGEST_TEXT = 128
 
 class _Answers(NamedTuple):
     requests: Value
-    seconds: Histogram
+    seconds: TracedHistogram
 
 
 class VersionSeries:
@@ -47,12 +56,14 @@ class VersionSeries:
         self._retired = False
         self._answers: dict[tuple[str, int], _Answers] = {}
         self._predict_seconds = self._kept.series(catalog.predict_seconds, *self._labels)
-        self._scores: ScoreSeries | None = None
+        self._scores: OutputSeries | None = None
         self._answer("ok", 200)
         if alias != PRODUCTION:
             self._answer("fallback", 200)
             for kind in FAULT_KINDS:
                 self.fault(kind, 0)
+        for outcome, code in _AT_ZERO:
+            self._requests(outcome, str(code))
 
     def serve(self, bound: AliasBound, loaded_at: float) -> None:
         """The alias serves it now (again); `loaded_at` in seconds since 1970."""
@@ -75,18 +86,21 @@ class VersionSeries:
         """Forget it; late answers count in vain."""
         self.retire()
         self._kept.close()
-        self._count_scores(None)
+        self._count_scores(())
 
-    def answered(self, outcome: str, code: int, seconds: float) -> None:
-        """One request was answered."""
+    def answered(self, event: Answered, at: float) -> None:
+        """One request was answered; `at`, seconds since 1970, counts where it has a trace."""
+        outcome, code, seconds = event.outcome, event.code, event.seconds
         answers = self._answers.get((outcome, code)) or self._answer(outcome, code)
         answers.requests.value += 1
         answers.seconds.observe(seconds)
+        if event.trace_id:
+            answers.seconds.exemplify(seconds, event.trace_id, at)
 
     def predicted(self, event: Predicted) -> None:
         """One batch was predicted."""
         self._predict_seconds.observe(event.predict_seconds)
-        if event.scores is not None and self._scores is not None:
+        if event.scores and self._scores is not None:
             self._scores.add(event.scores)
 
     def fault(self, kind: str, count: int = 1) -> None:
@@ -95,28 +109,30 @@ class VersionSeries:
         self._kept.series(self._catalog.faults, *self._labels, text).value += count
 
     def _answer(self, outcome: str, code: int) -> _Answers:
-        shown = bounded(outcome, _CODES)
-        code_text = bounded(str(code), _CODES.get(shown, ()))
-        requests = self._kept.series(self._catalog.requests, *self._labels, shown, code_text)
+        shown = bounded(outcome, CODES)
+        requests = self._requests(shown, bounded(str(code), CODES.get(shown, ())))
         family = self._catalog.request_seconds
         if _outlives(shown):
             seconds = self._kept.series(family, *self._labels, shown)
         elif self._retired:
             # Counted in vain: its peers went when the version was retired.
-            seconds = Histogram(family.name, "", REQUEST_SECONDS)
+            seconds = TracedHistogram(family.name, "", REQUEST_SECONDS)
         else:
-            seconds = self._failures.series(family, *self._labels, "failed" if shown in _FAILED else shown)
+            seconds = self._failures.series(family, *self._labels, FAILED if shown in _FAILED else shown)
         answers = _Answers(requests, seconds)
         if len(self._answers) < 64:  # a model can name any status, and each would be remembered
             self._answers[outcome, code] = answers
         return answers
 
-    def _count_scores(self, spec: ScoreSpec | None) -> None:
-        if self._scores is not None and self._scores.spec != spec:
+    def _requests(self, outcome: str, code: str) -> Value:
+        return self._kept.series(self._catalog.requests, *self._labels, outcome, code)
+
+    def _count_scores(self, specs: tuple[OutputSpec, ...]) -> None:
+        if self._scores is not None and self._scores.specs != specs:
             self._scores.close()
             self._scores = None
-        if self._scores is None and spec is not None:
-            self._scores = ScoreSeries(self._catalog, self._labels, spec)
+        if self._scores is None and specs:
+            self._scores = OutputSeries(self._catalog, self._labels, specs)
 
 
 def _outlives(outcome: str) -> bool:

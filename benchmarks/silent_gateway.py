@@ -1,0 +1,48 @@
+"""The gateway without metrics and scores, to see what they cost: `python -m benchmarks.silent_gateway serve`.
+
+Nothing in the product switches them off. Facts are made here, too, for the log; nobody counts them.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from router import app
+from router.adapters.log import FanOut
+from router.children.template import PRELOAD, Template
+from router.cli import main
+from router.core.events import Event, Recorder
+
+
+class NoMetrics:
+    """In the place of what counts."""
+
+    def __init__(self, **_: object) -> None:
+        """Whatever the real one is made of."""
+
+    def watch(self, live: object) -> None:
+        """Nobody scrapes."""
+
+    def record(self, event: Event) -> None:
+        """Forget it."""
+
+    def render(self, accept: str = "", names: Sequence[str] = ()) -> tuple[bytes, str]:
+        """An empty exposition."""
+        return b"", "text/plain"
+
+
+def without_metrics(*recorders: Recorder, of_news: Sequence[Recorder] = ()) -> FanOut:
+    """Tells all but `NoMetrics`."""
+    return FanOut(*(one for one in recorders if not isinstance(one, NoMetrics)), of_news=of_news)
+
+
+if __name__ == "__main__":
+    for name, replacement in (
+        ("PrometheusRecorder", NoMetrics),
+        ("FanOut", without_metrics),
+        ("Template", partial(Template, preload=(*PRELOAD, "benchmarks.no_scores"))),
+    ):
+        if not hasattr(app, name):
+            raise SystemExit(f"the gateway has no {name} any more: this benchmark is out of date")
+        setattr(app, name, replacement)
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Verdicts in plain words. Pure: a report in, sentences out; page, terminal and log say the same ones."""
+
+from router.core.evidence import Report, Verdict
+from router.core.evidence.report import LatencyCheck, OutputShift, RateCheck, ScoreCheck, SplitCheck
+
+Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+NO_SCORES = "No scores are compared: there is no output that both versions count alike."
+
+
+def whole(report: Report | None, obstacle: str) -> str:
+    """The verdict of a rollout. `obstacle`: why nothing is compared at this moment; empty when it is."""
+    if report is None:
+        return f"Not compared: {obstacle}."
+    told = _whole(report)
+    return f"{told} Not compared now: {obstacle}." if obstacle else told
+
+
+def check(one: Check) -> str:
+    """The verdict of one check."""
+    if isinstance(one, SplitCheck):
+        return _split(one)
+    if isinstance(one, ScoreCheck):
+        return _scores(one.outputs[0])
+    return _rate(one)
+
+
+def point(one: RateCheck) -> str:
+    """When a difference worth knowing would be seen, were it there; empty while that can not be told."""
+    if one.seconds_to_show_point is None:
+        return ""
+    seconds = duration(one.seconds_to_show_point)
+    if one.check == "faults":
+        return f"A 1-point error difference shows in about {seconds} at this rate."
+    return f"A 5-point difference in slow answers shows in about {seconds} at this rate."
+
+
+def duration(seconds: float) -> str:
+    """`40 min` and the like; whole numbers, and no unit smaller than a second."""
+    for unit, size, most in (("s", 1.0, 90.0), ("min", _MINUTE, 90 * _MINUTE), ("h", _HOUR, 36 * _HOUR)):
+        if seconds < most:
+            return f"{max(1, round(seconds / size))} {unit}"
+    return f"{round(seconds / _DAY)} days" if seconds < 1000 * _DAY else "years"
+
+
+def percent(ratio: float) -> str:
+    """`3.3 %`: two digits that matter."""
+    return f"{_digits(ratio * 100)} %"
+
+
+def _digits(value: float) -> str:
+    size = abs(value)
+    if not size:
+        return "0"
+    return f"{value:.0f}" if size >= 9.95 else f"{value:.1f}" if size >= 0.095 else f"{value:.2g}"
+
+
+def _whole(report: Report) -> str:
+    judging = [one for one in report.checks if one.judges]
+    if report.verdict is Verdict.FAIL:
+        return " ".join(check(one) for one in judging if one.verdict is Verdict.FAIL)
+    if report.verdict is Verdict.PASS:
+        return f"The canary is no worse than production, as far as it is judged. {check(report.faults)}"
+    waiting = [one for one in judging if one.verdict is Verdict.NOT_ENOUGH_DATA]
+    # What needs the most requests comes last, so that one tells how long all of it takes.
+    return check(max(waiting, key=_needed))
+
+
+def _needed(one: Check) -> tuple[bool, bool, float]:
+    if not isinstance(one, RateCheck):
+        return False, False, 0.0
+    return one.production_failing, one.will_not_pass, float(one.requests_needed or 0)
+
+
+def _rate(one: RateCheck) -> str:
+    production, canary = one.production, one.canary
+    if one.verdict is Verdict.FAIL and one.failed_by == "outage":
+        return "The canary failed at least 25 of 50 requests in a row that production answered."
+    if not canary.requests or one.difference is None or canary.rate is None or production.rate is None:
+        return _without_traffic(one)
+    rates = f"{percent(canary.rate)} against {percent(production.rate)}"
+    more = f"{_digits(abs(one.difference) * 100)} points {'more' if one.difference >= 0 else 'less'}"
+    worse = f"The canary {_does(one, more)} than production ({rates})"
+    if one.verdict is Verdict.FAIL:
+        return f"{worse}: proven."
+    if one.verdict is Verdict.PASS:
+        most = _does(one, f"at most {_digits(one.margin * 100)} points more")
+        return f"The canary {most} than production ({rates}, {canary.requests} canary requests)."
+    if one.production_failing:
+        return f"Production itself {_does(one, percent(production.rate))}: no pass."
+    if one.will_not_pass:
+        return f"{worse}: not proven so far, and at these rates it does not pass.{_until_fail(one)}"
+    return f"Not enough data: {_requests(one)}{_keys(one)}.{_until_fail(one)}"
+
+
+def _does(one: RateCheck, amount: str) -> str:
+    if isinstance(one, LatencyCheck) and one.edge_seconds is not None:
+        return f"answers {amount} of its requests in over {one.edge_seconds * 1e3:g} ms"
+    return f"fails {amount} of its requests"
+
+
+def _without_traffic(one: RateCheck) -> str:
+    if isinstance(one, LatencyCheck) and one.edge_seconds is None:
+        return "Not enough data: what is slow is not known before production's first 200 requests."
+    silent = "production" if one.canary.requests else "the canary"
+    return f"Not enough data: no requests of {silent} yet."
+
+
+def _requests(one: RateCheck) -> str:
+    requests, needed = one.canary.requests, _two_digits(one.requests_needed or 0)
+    if requests >= needed:
+        return f"{requests} canary requests"
+    told = f"{requests} of about {needed} canary requests"
+    return (
+        told if one.seconds_needed is None else f"{told}; about {duration(one.seconds_needed)} at this rate"
+    )
+
+
+def _two_digits(number: int) -> int:
+    """An estimate is not told to the last request."""
+    least: int = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // least) * least
+
+
+def _keys(one: RateCheck) -> str:
+    if one.keys_enough or not one.requests_enough:
+        return ""
+    keys = one.canary.keys
+    if keys < 20:
+        return f", of {keys} {'key' if keys == 1 else 'keys'}; 20 are needed"
+    return f", of {keys} keys, but a few of them ask for nearly all"
+
+
+def _until_fail(one: RateCheck) -> str:
+    if not one.fail_seconds or one.difference is None or one.difference <= 0.0:
+        return ""
+    return f" If it goes on like this, it fails in about {duration(one.fail_seconds)}."
+
+
+def _scores(output: OutputShift) -> str:
+    if output.psi is None or output.noise is None:
+        keys = f"{output.canary.keys} canary keys and {output.production.keys} of production"
+        return f"Not enough data: {keys} have a score; 50 of each are needed."
+    measured = f"PSI {output.psi:.2f} (noise {output.noise:.2f})"
+    proven = ", proven" if output.proven else ""
+    what = "classes" if output.kind == "class" else "scores"
+    if output.size == "none":
+        return f"The {what} moved by no more than noise: {measured}{proven}."
+    return f"A {output.size} shift of the {what}: {measured}{proven}."
+
+
+def _split(one: SplitCheck) -> str:
+    if one.observed_share is None:
+        return "Not enough data: no keys yet."
+    due = percent(one.expected_share)
+    keys = f"the canary has {percent(one.observed_share)} of the keys seen, {due} are due"
+    if one.verdict is Verdict.FAIL:
+        return f"Split skew: {keys}. What is compared here may be wrong."
+    if one.verdict is Verdict.PASS:
+        return f"{keys[0].upper()}{keys[1:]}."
+    return f"Not enough data: {keys}."

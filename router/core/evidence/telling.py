@@ -1,0 +1,190 @@
+"""From the state of a check to what is told of it: verdict, counts, interval, and how much longer."""
+
+from typing import TypedDict
+
+from router.core.durations import REQUEST_SECONDS
+from router.core.evidence import forecast
+from router.core.evidence.interval import Interval, of_rates
+from router.core.evidence.no_worse import design_effects, effective_keys
+from router.core.evidence.rate import Rate
+from router.core.evidence.report import (
+    ArmRate,
+    LatencyCheck,
+    Proof,
+    Quantiles,
+    QuantilesOfArms,
+    RateCheck,
+    Verdict,
+)
+from router.core.evidence.skew import Skew
+from router.core.evidence.slow import quantile
+from router.core.evidence.worse import cumulative_level, keys_to_prove
+
+POINT = 0.01
+"""A rise of one percentage point."""
+
+
+class _Told(TypedDict):
+    verdict: Verdict
+    limit: float
+    margin: float
+    production: ArmRate
+    canary: ArmRate
+    difference: float | None
+    interval: Interval | None
+    cumulative: Proof
+    epoch: Proof
+    epoch_number: int
+    failed_at: float | None
+    failed_by: str
+    ln_l: float
+    ln_pass: float
+    effect: float
+    requests_enough: bool
+    keys_enough: bool
+    production_failing: bool
+    will_not_pass: bool
+    hit_keys_needed: int
+    requests_needed: int | None
+    seconds_needed: float | None
+    fail_seconds: float | None
+    requests_to_show_point: float | None
+    seconds_to_show_point: float | None
+
+
+def faults(rate: Rate, now: float, seen: Skew, excused: int) -> RateCheck:
+    """The fault check."""
+    total = rate.total
+    failing = (
+        total.production_requests > 0
+        and total.production_events / total.production_requests >= rate.limits.most_production_faults
+    )
+    told = _told(rate, now, seen, POINT, production_failing=failing)
+    return RateCheck(check="faults", judges=True, excused=excused, **told)
+
+
+def latency(
+    rate: Rate, now: float, seen: Skew, edge: float | None, durations: tuple[list[int], list[int]]
+) -> LatencyCheck:
+    """The latency check. A slow production does not keep an equally slow canary from passing."""
+    told = _told(rate, now, seen, 5 * POINT, production_failing=False)
+    quantiles = QuantilesOfArms(*map(_quantiles, durations))
+    return LatencyCheck(
+        check="latency", judges=True, excused=0, edge_seconds=edge, quantiles_seconds=quantiles, **told
+    )
+
+
+def _quantiles(counts: list[int]) -> Quantiles:
+    edges = (0.0, *REQUEST_SECONDS)
+    return Quantiles(*(quantile(edges, counts, share) for share in (0.5, 0.95, 0.99)))
+
+
+def _told(rate: Rate, now: float, seen: Skew, rise: float, *, production_failing: bool) -> _Told:
+    total, limits = rate.total, rate.limits
+    effects = design_effects(rate.counts)
+    effect = max(effects)
+    arms = _arms(rate, seen)
+    keys_enough = arms[1].effective_keys >= limits.min_keys
+    requests_enough = total.canary_requests >= limits.min_requests
+    passes = (
+        rate.no_worse.ln_l >= effect * limits.ln_pass
+        and requests_enough
+        and keys_enough
+        and not production_failing
+    )
+    failed = bool(rate.failed_by)
+    still = 0.0 if passes else _still_needed(rate, effect, seen.share_of_buckets)
+    # Where only more requests do not help, no number of them is told.
+    told = still if passes or (still and not failed) else None
+    counted = rate.recent.tally(total).canary_requests
+    seconds = rate.recent.seconds(now)
+    per_second = counted / seconds if seconds > 0.0 else 0.0
+    share = rate.cumulative.share
+    base = total.production_events / total.production_requests if total.production_requests else 0.0
+    level = cumulative_level(rate.alpha)
+    show = forecast.requests_to_show(rise, base, share, level)
+    return _Told(
+        verdict=Verdict.FAIL if failed else Verdict.PASS if passes else Verdict.NOT_ENOUGH_DATA,
+        limit=rate.limit,
+        margin=rate.no_worse.margin,
+        production=arms[0],
+        canary=arms[1],
+        difference=total.difference,
+        interval=of_rates(total[:2], total[2:], effects),
+        cumulative=rate.cumulative_proof,
+        epoch=rate.epoch_proof,
+        epoch_number=rate.epoch_number,
+        failed_at=rate.failed_at,
+        failed_by=rate.failed_by,
+        ln_l=rate.no_worse.ln_l,
+        ln_pass=limits.ln_pass,
+        effect=effect,
+        requests_enough=requests_enough,
+        keys_enough=keys_enough,
+        production_failing=production_failing,
+        will_not_pass=not failed and still is None and total.canary_requests > 0,
+        hit_keys_needed=max(limits.min_hit_keys, keys_to_prove(share, level)) if 0.0 < share < 1.0 else 0,
+        requests_needed=None if told is None else total.canary_requests + round(told),
+        seconds_needed=_seconds(told, per_second),
+        fail_seconds=None if failed else _until_fail(rate, per_second),
+        requests_to_show_point=show,
+        seconds_to_show_point=_seconds(show, per_second),
+    )
+
+
+def _seconds(requests: float | None, per_second: float) -> float | None:
+    if requests == 0.0:
+        return 0.0
+    return None if requests is None or per_second <= 0.0 else requests / per_second
+
+
+def _still_needed(rate: Rate, effect: float, share: float) -> float | None:
+    """Canary requests until PASS; None if at the rates seen it moves away, or an arm owns no bucket."""
+    total, guess, margin = rate.total, rate.no_worse.rate, rate.no_worse.margin
+    if not 0.0 < share < 1.0:
+        return None
+    weight = (1.0 - share) / share
+    if total.production_requests and total.canary_requests >= rate.limits.min_requests:
+        weight = total.production_requests / total.canary_requests
+        observed = forecast.observed_gain(
+            guess,
+            margin,
+            weight,
+            total.production_events / total.production_requests,
+            total.canary_events / total.canary_requests,
+        )
+        if observed <= 0.0:
+            return None
+    needed = forecast.requests_to_pass(rate.no_worse.ln_l, effect, guess, margin, weight, rate.limits.ln_pass)
+    return max(needed, float(rate.limits.min_requests - total.canary_requests))
+
+
+def _until_fail(rate: Rate, per_second: float) -> float | None:
+    hits, requests = rate.cumulative, rate.total.canary_requests
+    events = forecast.events_to_fail(
+        hits.ln_e, rate.cumulative_proof.level, hits.share, hits.hits, hits.canary_hits
+    )
+    if events is None or not requests or per_second <= 0.0 or not rate.total.events:
+        return None
+    # Newly hit keys come with the canary's requests, as they did so far in this step.
+    return events / (rate.total.events / requests * per_second)
+
+
+def _arms(rate: Rate, seen: Skew) -> tuple[ArmRate, ArmRate]:
+    total, hits = rate.total, rate.cumulative
+    return (
+        _arm(total[:2], seen.hits - seen.canary_hits, rate.counts.requests[0], hits.hits - hits.canary_hits),
+        _arm(total[2:], seen.canary_hits, rate.counts.requests[1], hits.canary_hits),
+    )
+
+
+def _arm(counted: tuple[int, int], keys: int, groups: list[int], hit_keys: int) -> ArmRate:
+    requests, events = counted
+    return ArmRate(
+        requests=requests,
+        events=events,
+        rate=events / requests if requests else None,
+        keys=keys,
+        effective_keys=effective_keys(groups),
+        hit_keys=hit_keys,
+    )

@@ -1,0 +1,57 @@
+"""What a version's answer is called: outcome, reason of a fallback, and fault."""
+
+from router.core.work import Answer, Verdict
+from router.errors import DeadlineExceeded, RequestRefused
+
+Result = Answer | RequestRefused
+
+INVALID_OUTPUT = "invalid_output"
+FAULT_KINDS = {"timeout": "timeout", "crash": "crash", INVALID_OUTPUT: INVALID_OUTPUT}
+"""Kinds of `canary_faults_total` by how the canary's answer failed to come; all else is an error."""
+NEVER_ASKED = ("overloaded", "not_ready")
+"""Reasons of a fallback that say nothing about the canary, neither good nor bad: it never saw the request."""
+
+
+def is_good(result: Result) -> bool:
+    """Whether a version answered, and found nothing wrong itself."""
+    return isinstance(result, Answer) and result.verdict is Verdict.OK
+
+
+def was_asked(result: Result) -> bool:
+    """Whether a version saw the request at all."""
+    return isinstance(result, Answer) or result.reason not in NEVER_ASKED
+
+
+def fault_of(result: Result, *, odd: bool) -> str:
+    """What is wrong with an answer, whoever gave it: a kind of `canary_faults_total`, or nothing.
+
+    `odd`: an odd length is wrong. A refusal is not.
+    """
+    if not isinstance(result, Answer):
+        return FAULT_KINDS.get(result.reason, "error") if was_asked(result) else ""
+    if result.verdict is Verdict.OK:
+        return INVALID_OUTPUT if result.all_nan or (odd and result.odd_length) else ""
+    return "error" if result.verdict is Verdict.MODEL_ERROR else ""
+
+
+def equally_odd(first: Result, second: Result) -> bool:
+    """Whether production's answer, the `second`, is no less odd than the canary's."""
+    if not isinstance(first, Answer) or not isinstance(second, Answer):
+        return False
+    return (second.all_nan or not first.all_nan) and (second.odd_length or not first.odd_length)
+
+
+def reason_of(first: Result) -> str:
+    """Why production is asked: values of `fallbacks_total`'s label."""
+    if not isinstance(first, Answer):
+        return first.reason
+    return INVALID_OUTPUT if first.verdict is Verdict.OK else first.verdict.value
+
+
+def outcome_of(result: Result) -> str:
+    """`outcome` label of `requests_total` for what its caller gets."""
+    if isinstance(result, Answer):
+        return result.verdict.value
+    if isinstance(result, DeadlineExceeded):
+        return "timeout"
+    return "overloaded" if result.reason == "overloaded" else "model_error"

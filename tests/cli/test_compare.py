@@ -1,0 +1,199 @@
+"""What a terminal shows of a comparison, and the exit code a script reads."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from router.cli import root
+
+
+@contextmanager
+def answering(documents: dict[str, Any]) -> Iterator[str]:
+    """A server that has these documents by path, and nothing else; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = documents.get(self.path)
+            self.send_response(404 if found is None else 200)
+            self.end_headers()
+            self.wfile.write(b"" if found is None else json.dumps(found).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def arm(requests: int, events: int) -> dict[str, Any]:
+    return {
+        "requests": requests,
+        "events": events,
+        "rate": events / requests if requests else None,
+        "keys": 9,
+    }
+
+
+def rate(check: str, verdict: str, canary: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "check": check,
+        "verdict": verdict,
+        "judges": True,
+        "why": f"{check} in words.",
+        "production": arm(1000, 1),
+        "canary": canary,
+        "difference": None if canary["rate"] is None else canary["rate"] - 0.001,
+        "interval": None if canary["rate"] is None else [0.012, 0.055],
+        "needed": "A 1-point error difference shows in about 40 min at this rate.",
+        **more,
+    }
+
+
+def entry(verdict: str, why: str, **more: Any) -> dict[str, Any]:
+    scores = {"scores": 800, "keys": 700, "mean": 0.51, "p50": 0.5, "p95": 0.9, "invalid": 0}
+    shift = {"output": "0", "kind": "score", "psi": 0.13, "noise": 0.05, "line": 0.1, "size": "moderate"}
+    shift |= {"production": scores, "canary": scores, "mean_difference": 0.0, "mean_interval": [-0.02, 0.01]}
+    return {
+        "verdict": verdict,
+        "why": why,
+        "production_version": 1,
+        "version": 2,
+        "share": 0.05,
+        "checks": [
+            rate("faults", verdict, arm(60, 2)),
+            rate("latency", "not_enough_data", arm(0, 0), edge_seconds=0.025),
+            {"check": "scores", "verdict": "fail", "judges": False, "why": "s", "outputs": [shift]},
+            {
+                "check": "split",
+                "verdict": "pass",
+                "judges": False,
+                "why": "s",
+                "expected_share": 0.05,
+                "observed_share": 0.049,
+            },
+        ],
+        **more,
+    }
+
+
+FAILS = entry("fail", "The canary fails 3.2 points more of its requests than production.")
+WAITS = entry("not_enough_data", "Not enough data: 31 of about 640 canary requests.")
+PASSES = entry("pass", "The canary is no worse than production.")
+RESTS = entry(
+    "not_enough_data", "Not compared: the registry names no canary.", version=None, share=0.0, checks=[]
+)
+
+
+Ask = Callable[..., Result]
+
+
+@pytest.fixture
+def ask() -> Ask:
+    def ask(models: dict[str, Any], *arguments: str) -> Result:
+        with answering({"/v1/compare": {"models": models}}) as url:
+            return CliRunner(env={"COLUMNS": "120"}).invoke(root, ["compare", "--url", url, *arguments])
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        (FAILS, 1),
+        (WAITS, 0),
+        (PASSES, 0),
+        (RESTS, 0),
+    ],
+    ids=["fail", "not enough data", "pass", "not compared"],
+)
+def test_only_a_canary_that_fails_is_an_error(ask: Ask, told: dict[str, Any], code: int) -> None:
+    for output in ("table", "json"):
+        assert ask({"m": {"canary": told}}, "-o", output).exit_code == code
+
+
+def test_the_table_says_it_in_words_and_signs_and_never_by_colour_alone(ask: Ask) -> None:
+    shown = ask({"m": {"canary": FAILS}}).output
+
+    assert "m canary: v2 against production v1, 5 % of the keys" in shown
+    assert "✘ FAIL: The canary fails 3.2 points more of its requests than production." in shown
+    assert "│ ✘ FAIL " in shown
+    assert "0.1 % of 1000 │" in shown
+    assert "3.33 % of 60 │" in shown
+    assert "+3.23 │" in shown
+    assert "+1.2 to +5.5" in shown
+    assert "over 25 ms" in shown
+    assert "moderate shift" in shown, "scores that are only told about neither pass nor fail"
+    assert "faults: faults in words." in shown
+    assert "A 1-point error difference shows in about 40 min at this rate." in shown
+    assert "\x1b" not in shown, "a terminal has colours, a pipe has none"
+
+
+def test_too_little_is_said_once(ask: Ask) -> None:
+    shown = ask({"m": {"canary": WAITS}}).output
+    assert "…: Not enough data: 31 of about 640 canary requests." in shown
+
+
+def test_what_is_not_compared_is_told_without_a_table(ask: Ask) -> None:
+    shown = ask({"m": {"canary": RESTS}}).output
+    assert "m canary: not compared, 0 % of the keys" in shown
+    assert "…: Not compared: the registry names no canary." in shown
+    assert "━" not in shown
+
+
+def test_one_model_can_be_asked_for(ask: Ask) -> None:
+    models = {"m": {"canary": FAILS}, "n": {"canary": PASSES}}
+    assert ask(models).exit_code == 1
+    assert ask(models, "n").exit_code == 0
+    assert json.loads(ask(models, "n", "-o", "json").output) == {"models": {"n": {"canary": PASSES}}}
+    refused = ask(models, "o")
+    assert (refused.exit_code, "it serves: m, n" in refused.output) == (2, True)
+
+
+def test_an_older_gateway_without_comparisons_is_out_of_reach() -> None:
+    with answering({"/v1/state": {"models": {}, "config": {}}}) as url:
+        told = CliRunner().invoke(root, ["compare", "--url", url])
+    assert (told.exit_code, "404" in told.output) == (3, True)
+
+
+def test_the_address_comes_from_the_configuration(tmp_path: Path) -> None:
+    with answering({"/v1/compare": {"models": {"m": {"canary": PASSES}}}}) as url:
+        path = tmp_path / "router.yaml"
+        path.write_text(f"server: {{admin: '{url.removeprefix('http://')}'}}\nmodels: {{m: {{}}}}\n")
+        assert CliRunner().invoke(root, ["compare", "-c", str(path)]).exit_code == 0
+    path.write_text("models: [")
+    told = CliRunner().invoke(root, ["compare", "-c", str(path)])
+    assert "with --url http://HOST:PORT none is needed" in str(told.exception)
+
+
+def test_status_has_a_line_per_canary(ask: Ask) -> None:
+    state = {
+        "version": "0.1.0",
+        "ready": True,
+        "config": {},
+        "registry": {"error": ""},
+        "models": {
+            "m": {
+                "aliases": {},
+                "versions": {},
+                "warnings": [],
+                "verdicts": {"canary": {"verdict": "fail", "why": "It is bad."}},
+            }
+        },
+    }
+    with answering({"/v1/state": state}) as url:
+        told = CliRunner().invoke(root, ["status", "--url", url])
+    assert (told.exit_code, "m canary ✘ FAIL: It is bad." in told.output) == (0, True)

@@ -1,0 +1,352 @@
+"""What is compared with what, from when on, and what is told about it. Clocks are passed in."""
+
+import json
+import math
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from router.control import compare, words
+from router.control.comparison import Comparison
+from router.control.windows import FAULT_KINDS
+from router.core.durations import REQUEST_SECONDS
+from router.core.events import VerdictChanged
+from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.request_events import Answered
+from router.core.routing import Reason
+from router.serving.fleet import Fleet
+from router.serving.harness import Workshop
+from tests.serving.conftest import V1, V2, V3, settings
+from tests.serving.fakes import Facts, FakeWorld, until
+
+HALF = {"production": 50, "canary": 50}
+
+
+class Told(Facts):
+    """A recorder in front of the comparison, as the gateway has one."""
+
+    comparison: Comparison
+
+    def record(self, event: Any) -> None:
+        super().record(event)
+        self.comparison.record(event)
+
+
+class Gateway:
+    """A fleet of fakes, its comparison, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
+        self.facts = Told()
+        self.fleet = Fleet(Workshop(self.world, self.world, self.facts, lambda: 5.0))
+        self.comparison = self.facts.comparison = Comparison(
+            lambda: self.fleet, self.facts.record, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
+        )
+
+    async def serve(self, aspired: dict[Alias, VersionId], **keys: Any) -> None:
+        self.fleet.apply({"sentiment": settings(**{"split": HALF, **keys})})
+        manager = self.fleet.managers["sentiment"]
+        manager.aspire(aspired)
+        await until(lambda: manager.bound == aspired)
+        self.comparison.look()
+
+    def answer(self, number: int, alias: Alias, version: VersionId, **keys: Any) -> None:
+        """`number` requests of different keys of the alias, of half of the buckets each."""
+        for i in range(number):
+            bucket = i * 37 % 50_000 + (0 if alias == CANARY else 50_000)
+            given = {"reason": Reason.HASH, "bucket": bucket, **keys}
+            self.comparison.record(Answered("sentiment", alias, version, "ok", 200, 0.003, 1, **given))
+
+    def look(self, seconds: float = 5.0) -> None:
+        self.now += seconds
+        self.comparison.look()
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        document = compare.document(self.comparison)
+        told: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))["models"]["sentiment"][
+            "canary"
+        ]
+        return told
+
+    def check(self, name: str) -> dict[str, Any]:
+        return next(check for check in self.entry["checks"] if check["check"] == name)
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    gateway = Gateway()
+    yield gateway
+    await gateway.fleet.close(0.0)
+
+
+async def test_a_canary_that_fails_more_fails_and_that_is_told_once(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(400, PRODUCTION, V1)
+    for turn in range(40):
+        gateway.answer(9, CANARY, V2)
+        gateway.answer(1, CANARY, V2, fault="error", bucket=turn)
+    for _ in range(3):
+        gateway.look()
+
+    assert (gateway.entry["verdict"], gateway.check("faults")["verdict"]) == ("fail", "fail")
+    assert gateway.entry["why"].startswith("The canary fails 10 points more of its requests than production")
+    [told] = gateway.facts.of(VerdictChanged)
+    assert (told.before, told.verdict, told.why) == ("not_enough_data", "fail", gateway.entry["why"])
+
+
+async def test_versions_that_behave_alike_pass_or_wait_and_never_fail(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(200, PRODUCTION, V1)  # which teach what is slow
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        gateway.answer(100, CANARY, V2)
+        gateway.look()
+        assert gateway.entry["verdict"] != "fail"
+
+    assert gateway.entry["verdict"] == "pass"
+    assert [told.verdict for told in gateway.facts.of(VerdictChanged)] == ["pass"]
+
+
+async def test_without_traffic_nothing_passes_and_nothing_fails(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(5000, PRODUCTION, V1)
+    gateway.look(3600)
+
+    assert gateway.entry["verdict"] == "not_enough_data"
+    assert gateway.entry["why"] == "Not enough data: no requests of the canary yet."
+
+
+NOT_EVIDENCE = {
+    "routed without a key": {"reason": Reason.NO_KEY},
+    "asked directly": {"reason": Reason.DIRECT, "bucket": None},
+    "never asked": {"outcome": "fallback"},
+    "refused by both": {"outcome": "client_error"},
+    "of the version before": {"version": V3},
+}
+
+
+@pytest.mark.parametrize("keys", NOT_EVIDENCE.values(), ids=NOT_EVIDENCE)
+async def test_what_says_nothing_about_a_version_is_left_out(gateway: Gateway, keys: dict[str, Any]) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    fact = {"version": V2, "outcome": "ok", "reason": Reason.HASH, "bucket": 7, **keys}
+    version, outcome = fact.pop("version"), fact.pop("outcome")
+    for _ in range(60):
+        gateway.comparison.record(Answered("sentiment", CANARY, version, outcome, 200, 0.003, 1, **fact))
+    gateway.look()
+
+    assert gateway.check("faults")["canary"]["requests"] == 0
+
+
+NOT_COMPARABLE = {
+    "no canary": ({PRODUCTION: V1}, {}, "the registry names no canary"),
+    "one version": ({PRODUCTION: V1, CANARY: V1}, {}, "both serve v1"),
+    "no share": (
+        {PRODUCTION: V1, CANARY: V2},
+        {"split": {"production": 100, "canary": 0}},
+        "its share is 0 %",
+    ),
+    "all of it": (
+        {PRODUCTION: V1, CANARY: V2},
+        {"split": {"production": 0, "canary": 100}},
+        "production's share is 0 %",
+    ),
+}
+
+
+@pytest.mark.parametrize(("aspired", "keys", "why"), NOT_COMPARABLE.values(), ids=NOT_COMPARABLE)
+async def test_what_can_not_be_compared_says_why(
+    gateway: Gateway, aspired: dict[Alias, VersionId], keys: dict[str, Any], why: str
+) -> None:
+    await gateway.serve(aspired, **keys)
+    gateway.answer(100, PRODUCTION, V1)
+    gateway.look()
+
+    entry = gateway.entry
+    assert (entry["comparable"], entry["not_comparable_because"]) == (False, why)
+    assert (entry["verdict"], entry["why"]) == ("not_enough_data", f"Not compared: {why}.")
+    assert entry["checks"] == []
+
+
+async def test_a_canary_that_loads_is_not_compared_yet(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1})
+    gateway.world.broken = {V2}
+    gateway.fleet.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V2})
+    gateway.look()
+
+    assert gateway.entry["not_comparable_because"] == "v2 is not READY yet"
+
+
+async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.answer(50, CANARY, V2, fault="error")
+    for _ in range(50):
+        breaker.judge(fault=True)
+    gateway.answer(500, PRODUCTION, V1)
+
+    entry = gateway.entry
+    assert (entry["verdict"], entry["comparable"], entry["share"]) == ("fail", False, 0.0)
+    assert entry["why"].endswith("Not compared now: its breaker is open, and production has its share.")
+    gateway.look()
+    assert gateway.check("faults")["production"]["requests"] == 300, "no canary was there to compare with"
+
+    gateway.fleet.managers["sentiment"].reset_breakers()
+    assert gateway.entry["verdict"] == "not_enough_data", "an operator says that what was wrong is mended"
+    assert gateway.entry["comparable"]
+
+
+async def test_a_new_version_on_either_alias_starts_anew(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    for aspired in ({PRODUCTION: V1, CANARY: V3}, {PRODUCTION: V2, CANARY: V3}):
+        gateway.answer(100, CANARY, gateway.fleet.managers["sentiment"].bound[CANARY], fault="error")
+        gateway.answer(100, PRODUCTION, gateway.fleet.managers["sentiment"].bound[PRODUCTION])
+        gateway.look()
+        assert gateway.entry["verdict"] == "fail"
+        await gateway.serve(aspired)
+
+        entry = gateway.entry
+        assert (entry["verdict"], entry["checks"][0]["canary"]["requests"]) == ("not_enough_data", 0)
+        assert entry["since_timestamp"] == 5e8 + gateway.now
+
+
+async def test_a_new_salt_starts_anew_and_a_new_share_does_not(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    began = gateway.entry["since_timestamp"]
+    gateway.look(60)
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 75, "canary": 25})
+    assert (gateway.entry["since_timestamp"], gateway.entry["share"]) == (began, 0.25)
+
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, salt="another")
+    assert gateway.entry["since_timestamp"] == began + 60
+
+
+async def test_the_same_two_versions_that_meet_again_go_on(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(100, PRODUCTION, V1)
+    gateway.answer(100, CANARY, V2)
+    gateway.look()
+    await gateway.serve({PRODUCTION: V1})
+    assert gateway.entry["checks"] == []
+    gateway.answer(100, PRODUCTION, V1)
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(10, CANARY, V2)
+    gateway.look()
+
+    check = gateway.check("faults")
+    assert (check["production"]["requests"], check["canary"]["requests"]) == (100, 110)
+
+
+async def test_the_window_slides_over_15_minutes(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(50, PRODUCTION, V1)
+    gateway.answer(9, CANARY, V2, fault="timeout")
+    gateway.look(20)
+    assert gateway.entry["window_seconds"] == 20
+    rates = gateway.entry["rates"]
+    assert rates["production"]["requests_per_second"] == 2.5
+    assert rates["canary"]["faults_by_kind"]["timeout"] == rates["canary"]["faults"] == 9
+    assert sum(gateway.entry["latency"]["production"]) == 50
+    assert sum(gateway.entry["latency"]["canary"]) == 0, "how long a fault took is no latency"
+    for _ in range(100):
+        gateway.look(10)
+
+    assert gateway.entry["window_seconds"] == 900
+    assert gateway.entry["rates"]["production"]["requests"] == 0
+    assert gateway.entry["rates"]["canary"]["faults"] == 0
+
+
+async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.fleet.apply({})
+    gateway.look()
+
+    assert compare.document(gateway.comparison) == {"models": {}}
+    assert compare.document(gateway.comparison, "sentiment") == {"models": {"sentiment": {}}}
+
+
+RATE = {
+    "check",
+    "verdict",
+    "judges",
+    "why",
+    "limit",
+    "margin",
+    "production",
+    "canary",
+    "difference",
+    "interval",
+    "excused",
+    "seconds_needed",
+    "requests_needed",
+    "seconds_until_fail",
+    "seconds_to_show_point",
+    "needed",
+}
+
+
+async def test_the_document_has_these_names(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.answer(300, CANARY, V2)
+    gateway.look()
+    entry = gateway.entry
+
+    assert set(entry) == {
+        *("verdict", "why", "production_version", "version", "share", "since_timestamp", "seconds"),
+        *("comparable", "not_comparable_because", "checks"),
+        *("window_seconds", "latency", "scores", "rates"),
+    }
+    faults, latency, scores, split = entry["checks"]
+    assert (scores["check"], scores["outputs"]) == ("scores", [])
+    assert set(faults) == RATE
+    assert set(faults["canary"]) == {"requests", "events", "rate", "keys"}
+    assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds"}
+    assert set(latency["quantiles_seconds"]["canary"]) == {"p50", "p95", "p99"}
+    assert set(split) == {"check", "verdict", "judges", "why", "expected_share", "observed_share"}
+    assert len(entry["latency"]["canary"]) == len(entry["latency"]["edges_seconds"]) + 1
+    assert entry["latency"]["edges_seconds"] == list(REQUEST_SECONDS)
+    assert set(entry["rates"]["canary"]["faults_by_kind"]) == set(FAULT_KINDS)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, float):
+        yield value
+
+
+async def test_no_number_of_the_document_is_infinite_or_none(gateway: Gateway) -> None:
+    """Also while there is nothing, little, or only production."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    for act in (
+        lambda: None,
+        lambda: gateway.answer(1, PRODUCTION, V1),
+        lambda: gateway.answer(1, CANARY, V2, fault="error"),
+        lambda: gateway.answer(500, CANARY, V2),
+    ):
+        act()
+        gateway.look()
+        assert all(map(math.isfinite, numbers(gateway.entry)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.2, "1 s"), (42.0, "42 s"), (2400.0, "40 min"), (9000.0, "2 h"), (2e5, "2 days"), (1e9, "years")],
+)
+def test_times_are_told_as_people_say_them(seconds: float, told: str) -> None:
+    assert words.duration(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"), [(0.0, "0 %"), (0.033, "3.3 %"), (0.12, "12 %"), (0.0004, "0.04 %"), (1.0, "100 %")]
+)
+def test_shares_are_told_with_the_digits_that_matter(ratio: float, told: str) -> None:
+    assert words.percent(ratio) == told

@@ -1,0 +1,500 @@
+"""What an operator relies on, from requests to verdicts."""
+
+import random
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from router.core.evidence import Evidence, Limits, Observation, Report, Verdict
+from router.core.evidence.report import RateCheck
+
+PRODUCTION_BUCKETS = range(5_000, 100_000)
+
+
+def request(bucket: int, *, share: float = 0.05, **said: Any) -> Observation:
+    facts: dict[str, Any] = {
+        "bucket": bucket,
+        "canary": bucket < round(share * 100_000),
+        "fault": False,
+        "seconds": 0.004,
+        "mark": None,
+        "call": None,
+        "excused": False,
+    }
+    facts.update(said)
+    if facts["fault"]:
+        facts["seconds"] = None
+    return Observation(**facts)
+
+
+def evidence(share: float = 0.05, **said: Any) -> Evidence:
+    facts: dict[str, Any] = {"marks": None, "slow_edge_seconds": 0.025, "started_at": 0.0}
+    return Evidence(canary_share=share, **(facts | said))
+
+
+def buckets(count: int, seed: int = 1) -> list[int]:
+    return random.Random(seed).sample(range(100_000), count)
+
+
+def told_after(seen: Evidence, requests: list[Observation], now: float) -> Report:
+    """Looked at after every 500 requests, by `now` in all."""
+    for index, one in enumerate(requests):
+        if index and not index % 500:
+            seen.look(now * index / len(requests))
+        seen.observe(one)
+    seen.look(now)
+    return seen.report(now)
+
+
+def healthy(count: int, share: float = 0.05, **said: Any) -> list[Observation]:
+    return [request(bucket, share=share, **said) for bucket in buckets(count)]
+
+
+def faulty_canary(count: int, share: float = 0.05) -> list[Observation]:
+    """`count` requests of different buckets; every canary request fails."""
+    edge = round(share * 100_000)
+    return [request(bucket, share=share, fault=bucket < edge) for bucket in buckets(count)]
+
+
+def test_nothing_seen_is_not_enough_data() -> None:
+    told = evidence().report(10.0)
+
+    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+    assert {check.verdict for check in told.checks} == {Verdict.NOT_ENOUGH_DATA}
+
+
+def test_without_canary_traffic_there_is_neither_fail_nor_pass() -> None:
+    seen = evidence()
+    told = told_after(seen, [request(bucket) for bucket in PRODUCTION_BUCKETS[:3000]], 60.0)
+
+    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+    assert told.faults.canary.requests == 0
+    assert told.faults.interval is None
+    assert told.faults.seconds_needed is None
+
+
+def test_a_canary_that_fails_everybody_fails() -> None:
+    told = told_after(evidence(), faulty_canary(2000), 60.0)
+
+    assert told.verdict is Verdict.FAIL
+    assert told.faults.failed_by == "outage"
+    assert told.faults.failed_at == 30.0, "at the first look after fifty canary requests"
+    assert told.faults.cumulative.proven
+    assert told.faults.requests_needed is None
+
+
+def test_a_rise_of_five_points_is_proven_and_large() -> None:
+    drawn = random.Random(3)
+    requests = [
+        request(bucket, fault=drawn.random() < (0.06 if bucket < 5_000 else 0.01))
+        for bucket in buckets(20_000)
+    ]
+
+    told = told_after(evidence(), requests, 60.0)
+
+    assert told.faults.verdict is Verdict.FAIL
+    assert told.faults.failed_by == "cumulative"
+    assert told.faults.interval
+    assert told.faults.interval[0] > 0.0
+    assert told.latency.verdict is Verdict.PASS
+
+
+def test_a_proven_rise_below_the_limit_does_not_fail() -> None:
+    limits = Limits(max_increase=0.5)
+    drawn = random.Random(3)
+    requests = [
+        request(bucket, fault=drawn.random() < (0.06 if bucket < 5_000 else 0.01))
+        for bucket in buckets(20_000)
+    ]
+
+    told = told_after(evidence(limits=limits), requests, 60.0)
+
+    assert told.faults.cumulative.proven
+    assert not told.faults.cumulative.large
+    assert told.faults.verdict is not Verdict.FAIL
+
+
+def test_fewer_than_fifty_canary_requests_never_fail() -> None:
+    requests = [request(bucket, fault=True) for bucket in range(49)]
+    requests += [request(bucket) for bucket in PRODUCTION_BUCKETS[:1000]]
+
+    told = told_after(evidence(), requests, 60.0)
+
+    assert told.faults.cumulative.proven
+    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+
+
+def test_one_key_that_fails_a_thousand_times_is_one_event() -> None:
+    """A user who fails is no proof against the version; only the outage rule sees one single heavy key."""
+    seen = evidence()
+    often = [request(7, fault=index % 3 == 0) for index in range(1000)]
+
+    told = told_after(seen, often + [request(bucket) for bucket in PRODUCTION_BUCKETS[:5000]], 60.0)
+
+    assert told.faults.canary.events == 334
+    assert told.faults.canary.hit_keys == 1
+    assert not told.faults.cumulative.proven
+    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+
+
+def test_one_heavy_key_whose_every_request_fails_blows_the_fuse() -> None:
+    told = told_after(evidence(), [request(7, fault=True) for _ in range(50)], 60.0)
+
+    assert told.faults.failed_by == "outage"
+
+
+def test_requests_that_production_fails_as_well_do_not_blow_the_fuse() -> None:
+    told = told_after(evidence(), [request(7, fault=True, excused=True) for _ in range(500)], 60.0)
+
+    assert told.faults.excused == 500
+    assert told.faults.failed_by == ""
+
+
+def test_a_healthy_canary_passes_once_there_is_enough() -> None:
+    told = told_after(evidence(), healthy(20_000), 60.0)
+
+    assert told.verdict is Verdict.PASS
+    assert told.faults.seconds_needed == 0.0
+    assert told.faults.requests_needed == told.faults.canary.requests
+
+
+def test_a_few_keys_never_pass() -> None:
+    """Nineteen users cannot speak for all, however often they ask."""
+    requests = [request(bucket) for _ in range(500) for bucket in range(19)]
+    requests += [request(bucket) for bucket in PRODUCTION_BUCKETS[:10_000]]
+
+    told = told_after(evidence(), requests, 60.0)
+
+    assert told.faults.canary.keys == 19
+    assert not told.faults.keys_enough
+    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+
+
+def test_nothing_passes_while_production_itself_fails() -> None:
+    drawn = random.Random(5)
+    requests = [request(bucket, fault=drawn.random() < 0.2) for bucket in buckets(50_000)]
+
+    told = told_after(evidence(limits=Limits(max_increase=0.2)), requests, 60.0)
+
+    assert told.faults.production_failing
+    assert told.faults.verdict is Verdict.NOT_ENOUGH_DATA
+    assert told.faults.requests_needed is None
+
+
+def test_it_says_how_much_longer() -> None:
+    told = told_after(evidence(), healthy(620), 60.0)
+    faults = told.faults
+
+    assert faults.verdict is Verdict.NOT_ENOUGH_DATA
+    assert faults.requests_needed
+    assert faults.seconds_needed
+    missing = faults.requests_needed - faults.canary.requests
+    assert faults.seconds_needed == pytest.approx(missing / (faults.canary.requests / 60.0), rel=0.02)
+    assert 500 < faults.requests_needed < 1500
+    assert faults.hit_keys_needed == 3
+    assert faults.seconds_to_show_point
+
+
+def test_a_canary_a_little_worse_is_told_it_will_not_pass() -> None:
+    drawn = random.Random(3)
+    requests = [
+        request(bucket, fault=drawn.random() < (0.025 if bucket < 5_000 else 0.01))
+        for bucket in buckets(6_000)
+    ]
+
+    told = told_after(evidence(), requests, 60.0)
+
+    assert told.faults.will_not_pass
+    assert told.faults.requests_needed is None
+    assert told.faults.verdict is not Verdict.PASS
+
+
+def test_a_crash_that_many_requests_shared_is_one_event() -> None:
+    seen = evidence()
+    crash = [request(bucket, fault=True, call=12) for bucket in range(64)]
+    requests = crash + [request(bucket) for bucket in buckets(5000)]
+
+    told = told_after(seen, requests, 60.0)
+
+    assert told.faults.canary.events == 64
+    assert told.faults.canary.hit_keys == 1
+    assert not told.faults.cumulative.proven
+
+
+def test_crashes_are_tossed_between_workers_not_between_keys() -> None:
+    """With one worker each, five crashes are no proof where five faulty keys at 5 % are."""
+    crashed, failed = evidence(), evidence()
+    clean = [request(bucket) for bucket in PRODUCTION_BUCKETS[:5000]]
+    crashes = [request(bucket, fault=True, call=bucket) for bucket in range(5)]
+    faults = [request(bucket, fault=True) for bucket in range(5)]
+
+    assert not told_after(crashed, clean + crashes, 60.0).faults.cumulative.proven
+    assert told_after(failed, clean + faults, 60.0).faults.cumulative.proven
+
+
+def test_a_new_share_restarts_counts_and_passes_but_keeps_the_proof() -> None:
+    seen = evidence()
+    before = told_after(seen, faulty_canary(2000), 60.0)
+
+    seen.change_share(0.25, 70.0)
+    after = seen.report(70.0)
+
+    assert after.verdict is Verdict.NOT_ENOUGH_DATA
+    assert after.faults.canary.requests == 0
+    assert after.faults.cumulative.ln_e == before.faults.cumulative.ln_e
+    assert after.share == 0.25
+    assert (after.seconds, after.step_seconds) == (70.0, 0.0)
+
+
+def test_requests_from_before_the_new_share_are_left_out() -> None:
+    """A key that moved to the canary while its request was under way belongs to neither arm."""
+    seen = evidence()
+    under_way = request(6_000)
+    seen.change_share(0.25, 70.0)
+
+    told = told_after(seen, [under_way], 80.0)
+
+    assert told.left_out == 1
+    assert told.faults.production.requests == 0
+
+
+def test_a_raised_share_takes_faulty_buckets_with_it() -> None:
+    """A bucket that was faulty under production stays used up when the canary gets it."""
+    seen = evidence()
+    told_after(seen, [request(6_000, fault=True)], 60.0)
+    seen.change_share(0.25, 70.0)
+
+    told = told_after(seen, [request(6_000, share=0.25, fault=True)], 80.0)
+
+    assert told.faults.canary.events == 1
+    assert told.faults.canary.hit_keys == 0
+
+
+def test_the_order_of_requests_within_a_look_does_not_matter() -> None:
+    drawn = random.Random(9)
+    requests = [
+        request(
+            drawn.randrange(100_000),
+            fault=drawn.random() < 0.05,
+            seconds=drawn.expovariate(60),
+        )
+        for _ in range(20_000)
+    ]
+    shuffled = requests.copy()
+    drawn.shuffle(shuffled)
+
+    told = []
+    for ordered in (requests, shuffled):
+        seen = evidence()
+        for one in ordered:
+            seen.observe(one)
+        seen.look(60.0)
+        told.append(seen.report(60.0))
+    assert told[0] == told[1]
+
+
+def test_a_slow_canary_fails_when_both_proofs_agree() -> None:
+    seen = evidence()
+    told = None
+    for look in range(1, 40):
+        for bucket in buckets(1000, seed=look):
+            slow = bucket < 5_000 and bucket % 2 == 0
+            seen.observe(request(bucket, seconds=0.2 if slow else 0.004))
+        seen.look(look * 15.0)
+        told = seen.report(look * 15.0)
+        if look == 1:
+            assert told.latency.cumulative.ln_e > told.latency.cumulative.level
+            assert not told.latency.cumulative.proven, "one proof is not enough"
+
+    assert told
+    assert told.latency.verdict is Verdict.FAIL
+    assert told.latency.edge_seconds == 0.025
+    assert told.latency.quantiles_seconds.canary.p95 == pytest.approx(0.25, abs=0.06)
+
+
+def test_the_edge_is_learned_from_productions_first_answers() -> None:
+    seen = evidence(slow_edge_seconds=None)
+    told = told_after(
+        seen,
+        [request(bucket, seconds=0.02 if bucket % 100 < 92 else 0.07) for bucket in range(5_000, 5_199)],
+        10.0,
+    )
+    assert told.latency.edge_seconds is None
+
+    told = told_after(seen, [request(5_300), request(1)], 20.0)
+
+    assert told.latency.edge_seconds == 0.1
+    assert told.latency.production.requests == 0, "what it was learned from is not judged"
+    assert told.latency.canary.requests == 1
+
+
+def test_an_epoch_ends_once_its_canary_had_five_hundred_requests() -> None:
+    seen = evidence()
+    for bucket in buckets(2000):
+        seen.observe(request(bucket))
+    seen.look(901.0)
+    assert seen.report(901.0).faults.epoch_number == 1
+
+    for bucket in range(500):
+        seen.observe(request(bucket))
+    seen.look(950.0)
+    assert seen.report(950.0).faults.epoch_number == 2
+    assert seen.report(950.0).latency.epoch_number == 1
+
+
+def test_an_epoch_finds_what_begins_late() -> None:
+    """A day of healthy keys hides a late rise from the process that counts from the start."""
+    seen, now, drawn = evidence(), 0.0, random.Random(4)
+    for epoch in range(6):
+        worse = 0.05 if epoch == 5 else 0.0
+        for _ in range(90):
+            now += 10.0
+            for _ in range(300):
+                bucket = drawn.randrange(100_000)
+                bad = drawn.random() < 0.01 + (worse if bucket < 5_000 else 0.0)
+                seen.observe(request(bucket, fault=bad))
+            seen.look(now)
+
+    told = seen.report(now)
+    assert told.faults.verdict is Verdict.FAIL
+    assert told.faults.failed_at
+    assert told.faults.failed_at > 4500.0
+    assert told.faults.failed_by == "epoch"
+
+
+def test_scores_that_moved_are_reported_and_do_not_judge() -> None:
+    edges = [index / 10 for index in range(11)]
+    seen = evidence(marks=10, mark_edges=edges)
+    drawn = random.Random(2)
+    scored = [
+        request(bucket, mark=int(10 * drawn.betavariate(5 if bucket < 5_000 else 2, 2)))
+        for bucket in buckets(20_000)
+    ]
+
+    told = told_after(seen, scored, 30.0)
+
+    assert told.scores
+    assert told.scores.verdict is Verdict.FAIL
+    assert not told.scores.judges
+    assert told.verdict is Verdict.PASS
+    output = told.scores.outputs[0]
+    assert output.proven
+    assert output.size == "large"
+    assert output.mean_difference == pytest.approx(5 / 7 - 0.5, abs=0.02)
+    assert output.mean_interval
+    assert output.mean_interval[0] < output.mean_difference < output.mean_interval[1]
+
+
+def test_scores_judge_where_the_operator_said_so() -> None:
+    seen = evidence(marks=2, classes=True, limits=Limits(on_shift="fail"))
+    told = told_after(seen, [request(bucket, mark=int(bucket < 5_000)) for bucket in buckets(20_000)], 60.0)
+
+    assert told.scores
+    assert told.scores.judges
+    assert told.scores.outputs[0].kind == "class"
+    assert told.verdict is Verdict.FAIL
+
+
+def test_scores_that_stay_pass_where_they_judge() -> None:
+    seen = evidence(0.5, marks=2, classes=True, limits=Limits(on_shift="fail"))
+    told = told_after(seen, [request(bucket, share=0.5, mark=bucket % 2) for bucket in buckets(20_000)], 60.0)
+
+    assert told.scores
+    assert told.scores.verdict is Verdict.PASS
+
+
+def test_a_bucket_scores_once() -> None:
+    seen = evidence(marks=3)
+    told = told_after(seen, [request(8, mark=mark) for mark in (1, 2, 2, 2)], 60.0)
+
+    assert told.scores
+    canary = told.scores.outputs[0].canary
+    assert (canary.scores, canary.keys, canary.counts) == (4, 1, (0, 1, 0))
+
+
+@pytest.mark.parametrize("mark", [None, -1, 3], ids=["none", "below", "beyond"])
+def test_a_score_that_is_not_on_the_list_is_invalid(mark: int | None) -> None:
+    told = told_after(evidence(marks=3), [request(8, mark=mark)], 60.0)
+
+    assert told.scores
+    assert (told.scores.outputs[0].canary.invalid, told.scores.outputs[0].canary.scores) == (1, 0)
+
+
+def test_a_canary_that_gets_half_its_keys_is_called_skewed() -> None:
+    requests = [request(bucket) for bucket in buckets(40_000) if bucket >= 5_000 or bucket % 2]
+
+    told = told_after(evidence(), requests, 60.0)
+
+    assert told.split.verdict is Verdict.FAIL
+    assert told.split.observed_share == pytest.approx(0.0256, abs=0.002)
+    assert not told.split.judges
+    assert told.verdict is Verdict.PASS
+
+
+def test_a_further_alias_owns_the_top_and_production_what_is_left() -> None:
+    """With 10 % for one challenger and 5 % for another, π is its part of the buckets of both arms."""
+    seen = evidence(0.05, production_share=0.85, from_top=True)
+    told = told_after(
+        seen,
+        [
+            request(99_999, canary=True),
+            request(50_000, canary=False),
+            request(3, canary=True),
+            request(3, canary=False),
+        ],
+        60.0,
+    )
+
+    assert told.left_out == 2
+    assert told.split.expected_share == pytest.approx(5 / 90)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_an_arm_without_buckets_is_never_judged(share: float) -> None:
+    seen = evidence(share)
+    told = told_after(
+        seen, [request(bucket, share=share, fault=bucket % 7 == 0) for bucket in buckets(5000)], 60.0
+    )
+
+    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+    assert told.faults.cumulative.ln_e == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_lies_between_0_and_1(share: float) -> None:
+    with pytest.raises(ValueError, match="shares"):
+        evidence(share)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": 0.0},
+        {"max_increase": 1.0},
+        {"next_share": 0.0},
+        {"on_shift": "shrug"},
+        {"min_requests": 0},
+        {"canary_workers": 2.0},
+    ],
+    ids=str,
+)
+def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"lie|is|are"):
+        Limits(**wrong)
+
+
+def test_the_margin_shrinks_with_what_is_at_stake() -> None:
+    """1 → 5 %: 5 points; 5 → 25 %: 1; 25 → 50 and 50 → 100: half a point."""
+    margins = [Limits().margin(share) for share in (0.05, 0.25, 0.5, 1.0, None)]
+
+    assert margins == pytest.approx([0.05, 0.01, 0.005, 0.005, 0.005])
+
+
+def test_the_names_are_those_of_the_comparison() -> None:
+    names = {field.name for field in fields(RateCheck)}
+
+    assert names >= {
+        *("check", "verdict", "judges", "limit", "production", "canary", "difference", "interval"),
+        *("excused", "seconds_needed", "requests_needed"),
+    }

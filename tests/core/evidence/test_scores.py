@@ -1,0 +1,230 @@
+"""Scores, blocks of time and the edge of slowness: the pieces, against scipy and by their properties."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from router.core.durations import REQUEST_SECONDS
+from router.core.evidence.counts import RECENT_SECONDS, Recent, Tally
+from router.core.evidence.limits import Limits
+from router.core.evidence.scores import Scores
+from router.core.evidence.shift import (
+    Shift,
+    classes_bound,
+    ks_bound,
+    ks_distance,
+    psi,
+    psi_line,
+    psi_noise,
+    size_of,
+    total_variation,
+)
+from router.core.evidence.slow import Bet, Blocks, Edge, edge_at, quantile
+
+HISTOGRAMS = st.integers(2, 12).flatmap(
+    lambda bins: st.tuples(
+        *(st.lists(st.integers(0, 60), min_size=bins, max_size=bins).filter(any) for _ in range(2))
+    )
+)
+
+
+@given(HISTOGRAMS)
+def test_the_distance_is_scipys(pair: tuple[list[int], list[int]]) -> None:
+    production, canary = pair
+    samples = [np.repeat(np.arange(len(counts)), counts) for counts in pair]
+
+    assert ks_distance(production, canary) == pytest.approx(
+        stats.ks_2samp(*samples, method="asymp").statistic
+    )
+    assert ks_distance(production, canary) <= total_variation(production, canary) + 1e-12
+
+
+@given(HISTOGRAMS)
+def test_psi_is_symmetric_and_nothing_for_equal_shares(pair: tuple[list[int], list[int]]) -> None:
+    production, canary = pair
+
+    assert psi(production, canary) == pytest.approx(psi(canary, production))
+    assert psi(production, canary) >= 0.0
+    assert psi(production, production) == 0.0
+
+
+@pytest.mark.parametrize("bins", [2, 3, 5, 10, 20, 40])
+def test_the_line_is_scipys_chi_square(bins: int) -> None:
+    """Wilson and Hilferty are off by 8 % with one degree of freedom, by 0.3 % with nineteen."""
+    exact = stats.chi2.ppf(0.999, bins - 1)
+
+    assert psi_line(bins, 1000, 100) / 0.011 == pytest.approx(exact, rel=0.09 if bins < 4 else 0.02)
+
+
+def test_twenty_bins_have_the_line_of_the_specification() -> None:
+    assert psi_line(20, 2, 2) == pytest.approx(43.95, abs=0.005)
+
+
+def test_the_noise_floor_is_what_equal_versions_show() -> None:
+    """Within 6 % from 200 + 200 keys on."""
+    drawn = np.random.default_rng(3)
+    shares = drawn.dirichlet(np.full(20, 5.0))
+    measured = np.mean(
+        [
+            psi(drawn.multinomial(4000, shares).tolist(), drawn.multinomial(200, shares).tolist())
+            for _ in range(2000)
+        ]
+    )
+
+    assert measured == pytest.approx(psi_noise(20, 4000, 200), rel=0.06)
+
+
+def test_the_bound_of_the_distance_holds() -> None:
+    """Equal versions in 20 equal bins exceed it with less than α."""
+    drawn = np.random.default_rng(6)
+    alpha, days, shares = 0.05, 2000, np.full(20, 0.05)
+    beyond = sum(
+        ks_distance(drawn.multinomial(2000, shares).tolist(), drawn.multinomial(100, shares).tolist())
+        > ks_bound(2000, 100, alpha)
+        for _ in range(days)
+    )
+
+    assert beyond / days <= alpha
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_the_bound_of_total_variation_holds(classes: int) -> None:
+    drawn = np.random.default_rng(7)
+    shares = np.full(classes, 1 / classes)
+    alpha, days = 0.05, 2000
+    beyond = sum(
+        total_variation(drawn.multinomial(2000, shares).tolist(), drawn.multinomial(100, shares).tolist())
+        > classes_bound(classes, 2000, 100, alpha)
+        for _ in range(days)
+    )
+
+    assert beyond / days <= alpha
+    assert classes_bound(2, 2000, 100, alpha) == pytest.approx(ks_bound(2000, 100, alpha))
+
+
+@pytest.mark.parametrize(
+    ("index", "size"), [(0.04, "none"), (0.06, "small"), (0.16, "moderate"), (0.31, "large")]
+)
+def test_words_for_sizes(index: float, size: str) -> None:
+    assert size_of(index, 0.03, 0.05) == size
+
+
+def test_looks_are_few_and_go_on_through_steps() -> None:
+    shift = Shift(0.0025, classes=False)
+    for keys in range(1, 64):
+        shift.look([1000, 1000], [keys, 0])
+    assert (shift.looks, shift.in_step, shift.proven) == (2, 3, True)
+    assert shift.bound == ks_bound(2000, 63, 0.0025 / 6)
+
+    shift.restart()
+    assert (shift.distance, shift.in_step, shift.proven) == (None, 1, True)
+    shift.look([1000, 1000], [100, 100])
+
+    assert (shift.looks, shift.in_step) == (3, 8)
+    assert shift.bound == ks_bound(2000, 200, 0.0025 / 12)
+
+
+def test_no_look_is_spent_while_production_has_few_keys() -> None:
+    shift = Shift(0.0025, classes=False)
+    shift.look([25, 24], [400, 400])
+
+    assert shift.looks == 0
+
+
+def test_nothing_is_said_of_fewer_than_fifty_keys() -> None:
+    scores = Scores(2, Limits(), classes=False, edges=(0.0, 0.5, 1.0))
+    for key in range(49):
+        scores.add(1, key, first=True, canary=True)
+        scores.add(0, key, first=True, canary=False)
+    output = scores.report().outputs[0]
+
+    assert (output.psi, output.noise, output.size, output.ks) == (None, None, None, None)
+    assert output.canary.mean == 0.75
+    assert output.canary.p50 == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("marks", "edges"), [(0, None), (3, (0.0, 1.0))], ids=["none", "too-few-edges"])
+def test_marks_have_their_edges(marks: int, edges: tuple[float, ...] | None) -> None:
+    with pytest.raises(ValueError, match="marks"):
+        Scores(marks, Limits(), classes=False, edges=edges)
+
+
+# Blocks of time
+
+
+@pytest.mark.parametrize("high", [0.05, 0.25, 1.0])
+def test_a_bet_is_not_expected_to_gain(high: float) -> None:
+    """Exactly, for differences of two values whose mean is 0 within the clip; clipping only takes gains."""
+    low = -0.2
+    chance = -low / (high - low)
+    gains = []
+    for difference in (high, low):
+        bet = Bet()
+        bet.add(difference)
+        gains.append(math.exp(bet.ln_e))
+
+    assert chance * gains[0] + (1 - chance) * gains[1] <= 1 + 1e-12
+
+
+def test_blocks_last_half_a_minute_and_twenty_canary_requests() -> None:
+    blocks = Blocks(0.0)
+
+    assert blocks.close(29.0, Tally(100, 0, 40, 4)) is None
+    assert blocks.close(31.0, Tally(100, 0, 40, 4)) == pytest.approx(0.1)
+    assert blocks.close(62.0, Tally(300, 0, 59, 9)) is None
+    assert blocks.close(63.0, Tally(300, 20, 60, 10)) == pytest.approx(0.3 - 0.1)
+    assert blocks.close(99.0, Tally(300, 20, 90, 10)) is None, "production had no request"
+
+
+def test_the_edge_is_at_or_above_the_p95() -> None:
+    edge = Edge()
+    for index in range(200):
+        assert edge.seconds is None
+        edge.learn(0.004 if index < 190 else 0.3)
+
+    assert edge.seconds == 0.005
+    edge_of_slow = edge_at([0] * len(REQUEST_SECONDS) + [10], 0.95)
+    assert edge_of_slow == REQUEST_SECONDS[-1]
+
+
+@given(st.lists(st.floats(0.0001, 59.0), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]))
+def test_a_quantile_is_within_the_bin_of_the_exact_one(seconds: list[float], share: float) -> None:
+    counts = np.histogram(seconds, bins=[0.0, *np.nextafter(REQUEST_SECONDS, 1e9)])[0].tolist()
+    exact = float(np.quantile(seconds, share, method="inverted_cdf"))
+    bin_of = int(np.searchsorted(REQUEST_SECONDS, exact))
+    low = 0.0 if bin_of == 0 else REQUEST_SECONDS[bin_of - 1]
+
+    told = quantile((0.0, *REQUEST_SECONDS), counts, share)
+
+    assert told is not None
+    assert low <= told <= REQUEST_SECONDS[bin_of]
+
+
+def test_a_quantile_of_nothing_is_unknown_and_beyond_the_edges_it_is_the_last() -> None:
+    assert quantile((0.0, 1.0), [0, 0], 0.5) is None
+    assert quantile((0.0, 1.0), [0, 3], 0.5) == 1.0
+
+
+# The last five minutes
+
+
+def test_recent_counts_are_of_five_minutes_and_bounded() -> None:
+    recent, drawn, now = Recent(0.0), random.Random(1), 0.0
+    total = Tally()
+    history = [(0.0, total)]
+    for _ in range(3000):
+        now += drawn.random()
+        total = Tally(total.production_requests + 9, 0, total.canary_requests + 1, 0)
+        recent.mark(now, total)
+        history.append((now, total))
+
+    counted = recent.tally(total).canary_requests
+    assert RECENT_SECONDS - 6.0 <= recent.seconds(now) <= RECENT_SECONDS
+    exact = sum(1 for at, _ in history if at > now - recent.seconds(now) + 1e-9)
+    assert abs(counted - exact) <= 1
+    assert len(recent._marks) <= 62

@@ -1,0 +1,116 @@
+"""Is the canary good? Real traffic, real versions, and what `/v1/compare`, `compare` and `status` say."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tests.conftest import Figure
+from tests.e2e import faulty
+from tests.e2e.faulty import body_of
+from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.e2e.load import Load
+
+built_faults, registry = faulty.built_faults, faulty.registry
+
+MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
+PLACES = re.compile(r"https?://|mlflow\.db|/tmp|/home|/root|/v\d+/|user-\d|127\.0\.0\.1|Traceback")
+
+
+def asked(gateway: GatewayProcess) -> dict[str, Any]:
+    text = gateway.get("/v1/compare").text
+    told = json.loads(text, parse_constant=lambda name: 1 / 0)  # NaN and Infinity are no JSON
+    assert not PLACES.search(text), text
+    entry: dict[str, Any] = told["models"]["sentiment"]["canary"]
+    return entry
+
+
+def check(entry: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in entry["checks"] if one["check"] == name)
+
+
+def command(gateway: GatewayProcess, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "router", *arguments, "--url", gateway.admin],
+        capture_output=True,
+        text=True,
+        env={"COLUMNS": "110", "PATH": ""},
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_a_canary_that_raises_on_a_fifth_of_its_requests_fails_and_everyone_says_so(
+    start: Callable[..., GatewayProcess], slack: float, figure: Figure
+) -> None:
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    with (
+        Load(gateway.url, clients=16, rate=160, keys=2000) as good,
+        Load(gateway.url, clients=8, rate=40, keys=2000, body=body_of("raise")) as bad,
+    ):
+        took = wait_until(lambda: asked(gateway)["verdict"] == "fail", 20 * slack, gateway.story)
+        wait_until(lambda: gateway.lines("verdict changed"), 10 * slack, gateway.story)
+        entry = asked(gateway)
+    faults = check(entry, "faults")
+    figure(f"{took:.1f} s and {faults['canary']['requests']} canary requests until FAIL at 20 % faults")
+    assert good.failed == bad.failed == [], "production answers what a canary fails"
+    assert (faults["verdict"], faults["production"]["events"]) == ("fail", 0)
+    assert 0.1 < faults["canary"]["rate"] < 0.3
+    assert entry["rates"]["canary"]["faults_by_kind"]["error"] > 20
+    assert entry["why"].startswith("The canary fails ")
+
+    [line] = gateway.lines("verdict changed")
+    assert (line["verdict"], line["version"], line["against"]) == ("fail", 2, 1)
+    assert [e["verdict"] for e in gateway.state()["events"] if e["event"] == "VerdictChanged"] == ["fail"]
+    assert gateway.model()["verdicts"]["canary"]["verdict"] == "fail"
+    code, table = command(gateway, "compare", "sentiment")
+    assert (code, "✘ FAIL" in table) == (1, True), table
+    code, told = command(gateway, "compare", "-o", "json")
+    assert (code, json.loads(told)["models"]["sentiment"]["canary"]["verdict"]) == (1, "fail")
+    assert "✘ FAIL sentiment canary: The canary fails " in command(gateway, "status")[1]
+
+
+def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail(
+    start: Callable[..., GatewayProcess], slack: float, figure: Figure
+) -> None:
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    for _ in range(30):
+        gateway.ask(faulty.PRODUCTION_KEY)
+    entry = asked(gateway)
+    assert check(entry, "faults")["production"]["requests"] == 30
+    assert check(entry, "faults")["canary"]["requests"] == 0
+    code, table = command(gateway, "compare")
+    assert (code, "… not enough data Not enough data: no requests of the canary yet." in table) == (0, True)
+
+    with Load(gateway.url, rate=500, keys=5000) as load:
+        wait_until(
+            lambda: check(asked(gateway), "faults")["canary"]["requests"] > 800, 20 * slack, gateway.story
+        )
+    entry = asked(gateway)
+    assert load.failed == []
+    assert (check(entry, "faults")["verdict"], entry["verdict"] != "fail") == ("pass", True), entry
+    scores = check(entry, "scores")
+    assert (scores["judges"], scores["outputs"][0]["size"], scores["outputs"][0]["proven"]) == (
+        False,
+        "large",
+        True,
+    ), "it answers 0.2 where production answers 0.1, which is told and fails nobody"
+    assert gateway.metric("canary_router_score_psi", alias="canary", output="0") > 0.25
+    assert gateway.metric("canary_router_score_ks", alias="canary", output="0") == 1.0
+    figure(f"{entry['why']} {scores['why']}")
+    code, table = command(gateway, "compare")
+    assert (code, "A 1-point error difference shows in about" in table) == (0, True), table
+
+
+def test_nobody_there_is_told_by_the_exit_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "router", "compare", "--url", "http://127.0.0.1:9"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("no gateway answers at http://127.0.0.1:9")

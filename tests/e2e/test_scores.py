@@ -1,0 +1,120 @@
+"""What real classifiers answer is what `/metrics` counts, by default and as the configuration says."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.gateway import GatewayProcess, wait_until
+
+HALF = "split: {production: 50, canary: 50}"
+BY_DEFAULT = f"  risk: {{{HALF}}}\n  mail: {{{HALF}}}\n"
+AS_WRITTEN = f"""\
+  risk:
+    {HALF}
+    scores:
+      - {{output: 1, bins: [0.25, 0.5, 1]}}
+      - {{output: 0}}
+  mail: {{{HALF}, scores: {{output: 0, classes: [spam, eggs]}}}}
+"""
+ROWS = [[0, 9], [1, 5], [2, 4], [3, 1]]
+VERSIONS = {"production": "1", "canary": "2"}
+
+
+class Heard:
+    """What the versions answered, by alias."""
+
+    def __init__(self, gateway: GatewayProcess, model: str) -> None:
+        self.gateway, self.model = gateway, model
+        self.answers: dict[str, list[Any]] = {alias: [] for alias in VERSIONS}
+
+    def ask(self, requests: int) -> None:
+        for number in range(requests):
+            rows = ROWS[number % 4 :]
+            answer = self.gateway.session.post(
+                f"{self.gateway.url}/models/{self.model}/invocations",
+                json={"dataframe_split": {"columns": ["links", "words"], "data": rows}},
+                headers={"X-Request-Key": f"user-{number}"},
+                timeout=30,
+            )
+            assert answer.status_code == 200, answer.text
+            told = answer.json()["predictions"]
+            assert len(told) == len(rows)
+            self.answers[answer.headers["X-Model-Alias"]] += told
+
+    def metric(self, name: str, alias: str, **labels: str) -> float:
+        """Of the version of `alias`, under that alias alone."""
+        place = {"model": self.model, "alias": alias, "version": VERSIONS[alias]}
+        return self.gateway.metric(f"canary_router_{name}", **place, **labels)
+
+
+@pytest.fixture
+def gateway(start: Callable[..., GatewayProcess]) -> GatewayProcess:
+    gateway = start(BY_DEFAULT)
+    for model in ("risk", "mail"):
+        gateway.wait_bound(2, "canary", name=model)
+    return gateway
+
+
+def counted(gateway: GatewayProcess, model: str) -> list[dict[str, Any]]:
+    """What `/v1/state` says is counted, which is the same of both versions."""
+    one, other = gateway.model(model)["versions"].values()
+    assert (one["scores"], one["note"]) == (other["scores"], other["note"])
+    assert one["note"] == ""
+    found: list[dict[str, Any]] = one["scores"]
+    return found
+
+
+def test_classifiers_are_counted_as_they_answer_and_then_as_the_configuration_says(
+    gateway: GatewayProcess,
+) -> None:
+    """The positive class, and the labels both versions have learned; their examples have one row."""
+    assert [spec["output"] for spec in counted(gateway, "risk")] == ["1"]
+    labels = {"output": "0", "kind": "class", "classes": ["ham", "spam", "__other__"]}
+    assert counted(gateway, "mail") == [labels]
+    assert gateway.metric("canary_router_predicted_classes_total") == 0
+    risk, mail = Heard(gateway, "risk"), Heard(gateway, "mail")
+    risk.ask(20)
+    mail.ask(20)
+
+    for alias in VERSIONS:
+        positive = [row[1] for row in risk.answers[alias]]
+        assert len(positive) > 4
+        assert risk.metric("score_count", alias, output="1") == len(positive)
+        assert risk.metric("score_sum", alias) == pytest.approx(sum(positive))
+        assert risk.metric("score_bucket", alias, le="0.5") == sum(score <= 0.5 for score in positive)
+        assert risk.metric("score_bin_total", alias) == len(positive)
+        assert risk.metric("score_invalid_total", alias) == 0
+        classes = Counter(mail.answers[alias])
+        assert classes.keys() == {"ham", "spam"}
+        for name in ("ham", "spam", "__other__"):
+            assert mail.metric("predicted_classes_total", alias, **{"class": name}) == classes[name]
+    assert mail.metric("score_count", "canary") == 0
+
+    gateway.config.write_text(gateway.config.read_text().replace(BY_DEFAULT, AS_WRITTEN))
+    eggs = 'class="eggs"'
+    wait_until(
+        lambda: (text := gateway.get("/metrics").text).count(eggs) == 2 and text.count('le="0.25"') >= 4,
+        30,
+        gateway.story,
+    )
+    wait_until(lambda: len(counted(gateway, "risk")) == 2, 30, gateway.story)
+    risk, mail = Heard(gateway, "risk"), Heard(gateway, "mail")
+    risk.ask(20)
+    mail.ask(20)
+
+    for alias in VERSIONS:
+        for output, edges in ((1, ["0.25", "0.5", "1.0"]), (0, ["0.05", "0.5", "1.0"])):
+            scores = [row[output] for row in risk.answers[alias]]
+            for edge in edges:
+                below = sum(score <= float(edge) for score in scores)
+                assert risk.metric("score_bucket", alias, output=str(output), le=edge) == below
+        classes = Counter(mail.answers[alias])
+        told = {
+            name: mail.metric("predicted_classes_total", alias, **{"class": name})
+            for name in ("spam", "eggs", "__other__", "ham")
+        }
+        assert told == {"spam": classes["spam"], "eggs": 0, "__other__": classes["ham"], "ham": 0}
+    assert gateway.metric("canary_router_metrics_errors_total") == 0
+    assert gateway.metric("canary_router_worker_restarts_total") == 0
