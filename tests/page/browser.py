@@ -86,7 +86,7 @@ class Browser:
     def picture(self, path: Path, *, width: int, until: str = "body") -> None:
         """The document from its top to the end of the last `until`, `width` pixels wide, as PNG."""
         script = "return [...document.querySelectorAll(arguments[0])].at(-1).getBoundingClientRect().bottom"
-        height = round(self.run(script, until)) + 16
+        height = round(self.run(script, until)) + 6
         self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width,

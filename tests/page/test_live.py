@@ -86,6 +86,21 @@ def test_a_moved_alias_is_an_event_and_so_is_the_version_that_serves(
         served.gateway.wait_bound(2, "canary", 15 * slack)
 
 
+def test_a_canary_that_the_registry_no_longer_names_leaves_production_on_the_page(
+    page: Browser, served: Rollout, slack: float
+) -> None:
+    served.registry.client.delete_registered_model_alias("sentiment", "canary")
+    try:
+        page.wait(lambda: "canary no longer serves v2; production has its share" in words(page), 15 * slack)
+        told = served.gateway.get("/v1/compare").json()["models"]["sentiment"].get("canary", {})
+        page.wait(lambda: not told or page.texts(".sentence") == [told["why"]], 10 * slack)
+        assert plain(page, ".bar-figures")[1] == "100 % · 0 %"
+        assert plain(page, ".versions tbody tr:nth-child(2) td")[:2] == ["none", "nothing"]
+    finally:
+        served.registry.move("canary", 2)
+        served.gateway.wait_bound(2, "canary", 15 * slack)
+
+
 def test_a_swap_that_failed_is_told_with_its_error(page: Browser, served: Rollout, slack: float) -> None:
     served.registry.move("canary", 3)
     try:

@@ -11,7 +11,7 @@ const TELLINGS = {
   AliasAspired: (e) => [CHANGE, e.new === null ? ["The registry names no ", named(e.alias), " any more"]
     : ["Alias moved: the registry names ", version(e.new), " as ", named(e.alias), e.old === null ? "" : `, before ${version(e.old)}`]],
   AliasBound: (e) => [CHANGE, [named(e.alias), ` serves ${version(e.new)}`, e.old === null ? "" : `, before ${version(e.old)}`]],
-  AliasUnbound: (e) => [CHANGE, [named(e.alias), ` ${version(e.old)} serves no more; production has its share`]],
+  AliasUnbound: (e) => [CHANGE, [named(e.alias), ` no longer serves ${version(e.old)}; production has its share`]],
   BreakerOpened: (e) => [TROUBLE, ["Breaker open: production has the share of ", named(e.alias), ` ${version(e.version)}; ${e.why}`]],
   BreakerClosed: (e) => [GOOD, ["Breaker reset: ", named(e.alias), ` ${version(e.version)}; ${e.why}`]],
   VersionLoaded: (e) => [QUIET, [`${version(e.version)} is loaded`, secondsIn(e), e.note ? `: ${e.note}` : ""]],
