@@ -5,11 +5,11 @@ Nothing in the product switches them off. Facts are made here, too, for the log;
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from router import app
 from router.adapters.log import FanOut
-from router.children.template import PRELOAD, Template
+from router.children.child import Child
+from router.children.template import Template
 from router.cli import main
 from router.core.events import Event, Recorder
 
@@ -31,6 +31,14 @@ class NoMetrics:
         return b"", "text/plain"
 
 
+class Scoreless(Template):
+    """Its workers have imported `no_scores`."""
+
+    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+        """As a template does."""
+        return await super().launch(role, (*modules, "benchmarks.no_scores"))
+
+
 def without_metrics(*recorders: Recorder, of_news: Sequence[Recorder] = ()) -> FanOut:
     """Tells all but `NoMetrics`."""
     return FanOut(*(one for one in recorders if not isinstance(one, NoMetrics)), of_news=of_news)
@@ -40,7 +48,7 @@ if __name__ == "__main__":
     for name, replacement in (
         ("PrometheusRecorder", NoMetrics),
         ("FanOut", without_metrics),
-        ("Template", partial(Template, preload=(*PRELOAD, "benchmarks.no_scores"))),
+        ("Template", Scoreless),
     ):
         if not hasattr(app, name):
             raise SystemExit(f"the gateway has no {name} any more: this benchmark is out of date")

@@ -1,10 +1,10 @@
 """The process that forks all others: imports once, one thread, forks on request.
 
 The gateway starts it as `python -m router.template CONTROL LIFELINE [MODULE …]`: two descriptors, and modules
-to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, a request is `{"id": …, "role": …}` with two
-descriptors, the child's socket and the read end of its lifeline. The answer is `{"id": …, "pid": …,
-"between": …}`, the numbers of the child and of its first parent, with the child's pidfd; or `{"id": …,
-"error": …}`. A child runs `main(socket)` of its role's module.
+to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, a request is `{"id": …, "role": …, "modules":
+[…]}`, the modules to be imported before the fork, with two descriptors, the child's socket and the read end
+of its lifeline. The answer is `{"id": …, "pid": …, "between": …}`, the numbers of the child and of its first
+parent, with the child's pidfd; or `{"id": …, "error": …}`. A child runs `main(socket)` of its role's module.
 
 `python -m router.template child ROLE SOCKET LIFELINE` is one such child by itself, without a template.
 """
@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from router.garbage import freeze_what_lives
 
@@ -80,10 +80,10 @@ def ignore_stop_signals() -> None:
 
 def warm(modules: Sequence[str]) -> None:
     """Import what children need, and fill what MLflow fills on its first load. Starts no thread."""
-    for name in (*IMPORTS, *ROLES.values(), *modules):
-        # A library that is not installed is no loss: then no version can need it.
+    for name in (*IMPORTS, *ROLES.values()):
         if _is_installed(name):
             importlib.import_module(name)
+    _share(modules)
     import mlflow.pyfunc
     import threadpoolctl
 
@@ -96,6 +96,21 @@ def warm(modules: Sequence[str]) -> None:
         Path(directory, "MLmodel").write_text(_TINY)
         Path(directory, "requirements.txt").write_text("mlflow\n")
         mlflow.pyfunc.load_model(directory)
+    _settle()
+
+
+def _share(modules: Sequence[str]) -> None:
+    for name in modules:
+        # A library that is not installed, or is broken, is no loss here: its versions will say so.
+        try:
+            if _is_installed(name):
+                importlib.import_module(name)
+        except Exception:  # noqa: BLE001 - an import runs whatever the library does
+            traceback.print_exc()
+
+
+def _settle() -> None:
+    """Share what is here with all that is forked. Raises RuntimeError where that is not possible."""
     freeze_what_lives()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
@@ -109,8 +124,9 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def serve(control: socket.socket) -> None:
-    """Fork one child per request, until the other side of `control` is gone."""
+def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
+    """Fork one child per request, until the other side of `control` is gone. `modules` are imported."""
+    shared = set(modules)
     control.send(json.dumps({"ready": True}).encode())
     while True:
         try:
@@ -120,6 +136,10 @@ def serve(control: socket.socket) -> None:
         if not message:
             return
         request = json.loads(message)
+        if not shared.issuperset(request["modules"]):
+            shared.update(request["modules"])
+            _share(request["modules"])
+            _settle()
         try:
             _fork(control, request, fds)
         except OSError as error:  # no memory or no process slot now; the gateway tries again later
@@ -129,7 +149,7 @@ def serve(control: socket.socket) -> None:
                 os.close(fd)
 
 
-def _fork(control: socket.socket, request: dict[str, str], fds: Sequence[int]) -> None:
+def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int]) -> None:
     # Twice, so that the child's parent becomes the gateway (a child subreaper): it alone reads exit statuses,
     # whatever happens to this process.
     between = os.fork()
@@ -189,7 +209,7 @@ def main(arguments: Sequence[str]) -> None:
     control = socket.socket(fileno=int(arguments[0]))
     follow(int(arguments[1]), group=False)  # a child that was just forked is still of its group
     warm(arguments[2:])
-    serve(control)
+    serve(control, arguments[2:])
 
 
 if __name__ == "__main__":

@@ -19,20 +19,24 @@ from router.errors import ChildLost
 
 _MESSAGE_BYTES = 4096
 _REPLY_SECONDS = 10.0
+_IMPORT_SECONDS = 60.0
 _CONTROL, _LIFELINE = 3, 4  # the descriptors' numbers in the template
 
 
 class ForkServer:
     """A started template: fork requests out, pidfds in. It is not restarted; `Template` starts another."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
-        """Start the process; its imports go on beside us for two seconds or more."""
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        """Start the process; its imports, `modules` too, go on beside us for two seconds or more."""
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done when it can fork; ChildLost when it ended before."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
         """Done when its socket is closed and every launch it still owed has been heard of, or given up."""
         self._requests: dict[int, asyncio.Future[Process]] = {}
+        self._imported = set(modules)
+        self._importing = 0
+        """Requests that modules are imported for: all others wait behind them."""
         self._ids = itertools.count(1)
         self._killed = False
         self._between = 0
@@ -45,7 +49,7 @@ class ForkServer:
             theirs.close()
             raise
         try:
-            self._process = _spawn(theirs.fileno(), read_end, preload)
+            self._process = _spawn(theirs.fileno(), read_end, modules)
         except OSError:
             self._control.close()
             os.close(self._lifeline)
@@ -62,10 +66,13 @@ class ForkServer:
         """False once it has ended, or is about to."""
         return not self.lost.done() and not self._killed
 
-    async def fork(self, role: str) -> Child:
-        """A new child. Raises ChildLost; what is forked after we gave up ends with its lifeline."""
+    async def fork(self, role: str, modules: Sequence[str]) -> Child:
+        """A new child, of a template that has imported `modules`.
+
+        Raises ChildLost; what is forked after we gave up ends with its lifeline.
+        """
         await asyncio.shield(self.ready)
-        return await bring_up(role, lambda theirs: self._ask(role, theirs))
+        return await bring_up(role, lambda theirs: self._ask(role, modules, theirs))
 
     def kill(self) -> None:
         """End the template; its children live on."""
@@ -84,23 +91,30 @@ class ForkServer:
             with suppress(OSError):
                 Process(self._between, os.pidfd_open(self._between))
 
-    async def _ask(self, role: str, fds: tuple[int, int]) -> Process:
+    async def _ask(self, role: str, modules: Sequence[str], fds: tuple[int, int]) -> Process:
         number = next(self._ids)
         reply: asyncio.Future[Process] = self._loop.create_future()
         self._requests[number] = reply
         try:
-            socket.send_fds(self._control, [json.dumps({"id": number, "role": role}).encode()], fds)
+            told = {"id": number, "role": role, "modules": modules}
+            socket.send_fds(self._control, [json.dumps(told).encode()], fds)
         except ConnectionError as error:
             self.kill()  # it has ended, though we have not heard of it yet
             raise ChildLost("the template ended") from error
         except OSError as error:
             raise ChildLost(f"the template cannot be asked: {error.strerror}") from error
+        imports = not self._imported.issuperset(modules)
+        self._importing += imports
+        seconds = _IMPORT_SECONDS if self._importing else _REPLY_SECONDS
         try:
-            async with asyncio.timeout(_REPLY_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await reply
         except TimeoutError:
             self.kill()  # stopped, or stuck: another one will do
-            raise ChildLost(f"the template did not fork within {_REPLY_SECONDS:g} s") from None
+            raise ChildLost(f"the template did not fork within {seconds:g} s") from None
+        finally:
+            self._importing -= imports
+            self._imported.update(modules)
 
     def _read(self) -> None:
         try:
@@ -140,10 +154,10 @@ class ForkServer:
                 future.exception()  # seen: perhaps nobody waits for it
 
 
-def _spawn(control: int, lifeline: int, preload: Sequence[str]) -> Process:
+def _spawn(control: int, lifeline: int, modules: Sequence[str]) -> Process:
     # posix_spawn, because it takes a millisecond and no thread; a process group of its own, so that a Ctrl-C
     # is ours alone; -P, because a directory `router` where the operator stands is not this package.
-    arguments = [sys.executable, "-P", "-m", "router.template", str(_CONTROL), str(_LIFELINE), *preload]
+    arguments = [sys.executable, "-P", "-m", "router.template", str(_CONTROL), str(_LIFELINE), *modules]
     # Copies beyond those numbers first: one descriptor may have the number that the other is to get.
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LIFELINE + 1) for fd in (control, lifeline)]
     try:

@@ -1,5 +1,6 @@
 """What starts children."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from router.children.child import Child
@@ -8,9 +9,10 @@ from router.children.child import Child
 class Launcher(Protocol):
     """Starts one child per call; the children end with this process."""
 
-    async def launch(self, role: str) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
         """A child in `role` (worker, agent or fetch) that waits for its first frame.
 
+        `modules` are worth importing once for all children, where they can share them.
         Raises ChildLost when it cannot be started, ChildTimeout when that takes too long.
         """
 

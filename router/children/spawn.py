@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 
 from router.children.child import Child, Held, bring_up
@@ -19,8 +20,8 @@ class SpawnLauncher:
     def __init__(self) -> None:
         self._open = True
 
-    async def launch(self, role: str) -> Child:
-        """A child in `role`, which waits for its first frame. Raises ChildLost."""
+    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+        """A child in `role`, which waits for its first frame and imports by itself. Raises ChildLost."""
         if not self._open:
             raise ChildLost(f"no {role} can be started: the launcher is closed")
 

@@ -9,14 +9,6 @@ from router.children.process import become_subreaper
 from router.core.events import ChildRestarted, Recorder
 from router.errors import ChildLost, ChildTimeout
 
-# 0.7 s and 80 MB of mostly shared memory, and scikit-learn's versions load ten times faster.
-PRELOAD = (
-    "mlflow.sklearn",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-    "sklearn.pipeline",
-    "sklearn.compose",
-)
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 10.0
 _READY_SECONDS = 120.0
@@ -27,12 +19,11 @@ _LAST_REPLY_SECONDS = 1.0
 class Template:
     """Launches children; when the template dies, its children live on and another one is started."""
 
-    def __init__(
-        self, recorder: Recorder, *, preload: Sequence[str] = PRELOAD, launch_seconds: float = 30.0
-    ) -> None:
+    def __init__(self, recorder: Recorder, *, launch_seconds: float = 30.0) -> None:
         """`launch_seconds`: the longest a launch may take, restarts of the template included."""
         self._recorder = recorder
-        self._preload = tuple(preload)
+        self._modules: dict[str, None] = {}
+        """Asked for so far, in that order: the next template imports them at its start."""
         self._launch_seconds = launch_seconds
         self._server: ForkServer | None = None
         self._changed = asyncio.Event()
@@ -46,11 +37,15 @@ class Template:
     async def start(self) -> None:
         """Start the template and return; launches wait for its imports. Raises SubreaperRefused."""
         become_subreaper()
-        self._server = ForkServer(self._preload)
+        self._server = ForkServer()
         self._keeper = asyncio.create_task(self._keep(), name="keep template")
 
-    async def launch(self, role: str) -> Child:
-        """A child in `role`, which waits for its first frame. Raises ChildLost, ChildTimeout."""
+    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+        """A child in `role`, which waits for its first frame. Raises ChildLost, ChildTimeout.
+
+        The first that asks for `modules` waits for their import, and so does who asks meanwhile.
+        """
+        self._modules |= dict.fromkeys(modules)
         trouble = ""
         try:
             async with asyncio.timeout(self._launch_seconds):
@@ -58,7 +53,7 @@ class Template:
                     server = self._server
                     if server is not None and server.usable:
                         try:
-                            return await server.fork(role)
+                            return await server.fork(role, modules)
                         except ChildLost as error:
                             if server.usable:
                                 raise
@@ -91,7 +86,7 @@ class Template:
             delay = 0.0 if was_ready else min(max(2 * delay, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
             await asyncio.sleep(delay)
             try:
-                self._replace(ForkServer(self._preload))
+                self._replace(ForkServer(tuple(self._modules)))
             except OSError as error:  # no memory, no process slot, no descriptor: later perhaps
                 reason = f"{reason}; {error.strerror}"
             self._recorder.record(ChildRestarted("template", reason))

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from router.children.child import Child
 from router.children.launcher import Launcher
+from router.children.libraries import modules_for
 from router.children.memory import resident
 from router.children.process import MEMORY, Exit
 from router.core import exchange, wire
@@ -52,7 +54,8 @@ class Worker:
         ends_at = loop.time() + deadline_seconds
         try:
             async with asyncio.timeout_at(ends_at):
-                child = await launcher.launch(_ROLE)
+                modules = await asyncio.to_thread(modules_for, Path(spec.directory))
+                child = await launcher.launch(_ROLE, modules)
         except TimeoutError:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
         try:

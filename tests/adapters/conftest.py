@@ -47,7 +47,7 @@ def real(request: pytest.FixtureRequest) -> RealRegistry:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def template() -> AsyncIterator[Template]:
-    template = Template(Facts(), preload=())
+    template = Template(Facts())
     await template.start()
     yield template
     await template.close()

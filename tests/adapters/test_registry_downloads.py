@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class CountingLauncher:
         self.launched: list[Child] = []
         self.most_at_once = 0
 
-    async def launch(self, role: str) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
         child = await self._template.launch(role)
         self.launched.append(child)
         alive = [each for each in self.launched if not each.exited.done()]
@@ -288,7 +288,7 @@ async def test_a_download_that_cannot_be_started_is_a_failed_fetch(
     sqlite: RealRegistry, tmp_path: Path
 ) -> None:
     class NoLauncher(CountingLauncher):
-        async def launch(self, role: str) -> Child:
+        async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
             raise ChildLost("no process slot")
 
     async with opened(NoLauncher(None), sqlite.uri, tmp_path) as downloads:

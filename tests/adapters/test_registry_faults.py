@@ -7,7 +7,7 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -251,7 +251,7 @@ class FirstStopped:
         self._template = template
         self.children: list[Child] = []
 
-    async def launch(self, role: str) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
         child = await self._template.launch(role)
         if not self.children:
             os.kill(child.pid, signal.SIGSTOP)

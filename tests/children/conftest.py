@@ -16,8 +16,6 @@ from router.core.events import Event
 from router.core.work import Answer, Query
 from tests.worker.versions import saved_versions, spec_of
 
-FEW = ("threadpoolctl",)
-"""What a template preloads in tests: nothing that takes time."""
 LAUNCH_SECONDS = 60.0 * float(os.environ.get("CI_SLACK", "1"))
 """How long a launch may take on a machine that does much else; the imports come first."""
 
@@ -86,7 +84,7 @@ def notes() -> Notes:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def template() -> AsyncIterator[Template]:
     """A template for all tests of a module, which leave it alive."""
-    template = Template(Notes(), preload=FEW, launch_seconds=LAUNCH_SECONDS)
+    template = Template(Notes(), launch_seconds=LAUNCH_SECONDS)
     await template.start()
     yield template
     await template.close()
@@ -95,7 +93,7 @@ async def template() -> AsyncIterator[Template]:
 @pytest_asyncio.fixture
 async def own_template(notes: Notes) -> AsyncIterator[Template]:
     """A template that a test may kill."""
-    template = Template(notes, preload=FEW, launch_seconds=LAUNCH_SECONDS)
+    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     yield template
     await template.close()

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from router.children.template import Template
 from router.children.worker import WorkerLoader
-from tests.children.conftest import FEW, LAUNCH_SECONDS, Notes, ask
+from tests.children.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.worker.versions import command_query, predictions, spec_of
 
 
 async def main(versions: Path, busy: str) -> None:
-    template = Template(Notes(), preload=FEW, launch_seconds=LAUNCH_SECONDS)
+    template = Template(Notes(), launch_seconds=LAUNCH_SECONDS)
     await template.start()
     pids = [template.pid]
     if busy != "at once":

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -42,7 +42,7 @@ class Puppet:
             self.exited.set_result(Exit(signal=signal.SIGKILL))
             self.sock.close()
 
-    async def launch(self, role: str) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
         ends = Ends()
         await ends.connect()
         self.sock = socket.socket(fileno=os.dup(ends.theirs()[0]))

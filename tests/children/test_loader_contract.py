@@ -18,7 +18,7 @@ from router.core.tensors import TensorInfo
 from router.core.work import Query, Verdict
 from router.errors import ChildTimeout, LoadFailed
 from router.in_process import InProcessLoader
-from tests.children.conftest import FEW, LAUNCH_SECONDS, Notes, ask
+from tests.children.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.worker.versions import (
     command_query,
     inference_query,
@@ -41,7 +41,7 @@ async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "spawn":
         launcher: Any = SpawnLauncher()
     else:
-        launcher = Template(Notes(), preload=FEW, launch_seconds=LAUNCH_SECONDS)
+        launcher = Template(Notes(), launch_seconds=LAUNCH_SECONDS)
         await launcher.start()
     yield WorkerLoader(launcher)
     await launcher.close()

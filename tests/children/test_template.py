@@ -11,18 +11,19 @@ import pytest
 import uvloop
 
 from router.children import process
+from router.children.libraries import modules_for
 from router.children.template import Template
 from router.children.worker import Worker, WorkerLoader
 from router.core.work import Verdict
 from router.errors import ChildLost, ChildTimeout
-from tests.children.conftest import FEW, LAUNCH_SECONDS, Notes, ask, child_pids
+from tests.children.conftest import LAUNCH_SECONDS, Notes, ask, child_pids
 from tests.worker.versions import command_query, spec_of
 
 READY_SECONDS = 30.0
 
 
 async def test_a_launch_that_takes_too_long_is_given_up(notes: Notes) -> None:
-    template = Template(notes, preload=FEW, launch_seconds=0.05)
+    template = Template(notes, launch_seconds=0.05)
     await template.start()
 
     with pytest.raises(ChildTimeout, match=r"within 0\.05 s"):
@@ -33,7 +34,7 @@ async def test_a_launch_that_takes_too_long_is_given_up(notes: Notes) -> None:
 
 async def test_a_closed_template_launches_nothing(notes: Notes) -> None:
     others = child_pids()
-    template = Template(notes, preload=FEW, launch_seconds=LAUNCH_SECONDS)
+    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     waiting = asyncio.create_task(template.launch("worker"))
     await asyncio.sleep(0)
@@ -72,7 +73,7 @@ async def test_starting_and_loading_never_hold_up_the_loop(
             longest = max(longest, loop.time() - before)
 
     watching = asyncio.create_task(watch())
-    template = Template(notes, preload=FEW, launch_seconds=LAUNCH_SECONDS)
+    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     worker = await Worker.start(template, spec_of(versions, "signed"), deadline_seconds=30 * slack)
     await worker.close()
@@ -101,6 +102,56 @@ async def test_the_template_has_one_thread_and_loads_no_version_itself(
     assert psutil.Process(own_template.pid).num_threads() == 1
 
 
+async def test_a_library_is_imported_once_before_the_first_worker_that_needs_it(
+    own_template: Template, own_load: Any
+) -> None:
+    """A template without versions of scikit-learn saves its 40 MB; with them, all workers share these."""
+    files = Path(f"/proc/{own_template.pid}/maps")
+
+    await own_load("plain")
+    before = files.read_text()
+    workers = await asyncio.gather(own_load("churn"), own_load("churn"))
+    await own_load("plain")
+
+    assert "/sklearn/" not in before
+    assert "/sklearn/" in files.read_text()
+    assert {worker.info.flavor for worker in workers} == {"sklearn"}
+
+
+async def test_a_template_that_is_started_anew_has_what_was_needed_before(
+    own_template: Template, own_load: Any
+) -> None:
+    """A worker of production that ends just then is not to wait for the import."""
+    await own_load("churn")
+    os.kill(own_template.pid, signal.SIGKILL)
+
+    await own_load("plain")
+
+    assert "/sklearn/" in Path(f"/proc/{own_template.pid}/maps").read_text()
+
+
+@pytest.mark.parametrize(
+    ("requirements", "needs"),
+    [
+        ("mlflow==3.17.2\nscikit-learn==1.9.1\n", True),
+        ("scikit_learn>=1", True),
+        ("  Scikit.Learn[extra] ; python_version > '3'", True),
+        ("scikit-learn-extra==0.3\n# scikit-learn\nnumpy\n", False),
+        ("", False),
+        ("\xff\xfe\n" + "x" * 70_000 + "\nscikit-learn", False),
+        (None, False),
+    ],
+    ids=["pinned", "underscore", "dots and extras", "another", "empty", "far behind", "no file"],
+)
+def test_what_a_version_needs_is_read_from_its_requirements(
+    requirements: str | None, needs: bool, tmp_path: Path
+) -> None:
+    if requirements is not None:
+        (tmp_path / "requirements.txt").write_bytes(requirements.encode("latin-1"))
+
+    assert ("mlflow.sklearn" in modules_for(tmp_path)) is needs
+
+
 async def test_without_the_right_to_wait_for_grandchildren_it_says_what_to_allow(
     monkeypatch: pytest.MonkeyPatch, notes: Notes
 ) -> None:
@@ -117,7 +168,7 @@ async def test_without_the_right_to_wait_for_grandchildren_it_says_what_to_allow
 def test_it_runs_under_uvloop_as_well(versions: Path, slack: float) -> None:
     async def story() -> None:
         notes = Notes()
-        template = Template(notes, preload=FEW, launch_seconds=LAUNCH_SECONDS)
+        template = Template(notes, launch_seconds=LAUNCH_SECONDS)
         await template.start()
         loader = WorkerLoader(template)
         worker = await loader.load(spec_of(versions, "commands"), deadline_seconds=READY_SECONDS * slack)

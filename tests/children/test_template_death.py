@@ -115,9 +115,9 @@ async def test_a_stopped_template_is_replaced(
 async def test_a_template_that_cannot_start_is_tried_again_with_patience(
     notes: Notes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slack: float
 ) -> None:
-    (tmp_path / "broken.py").write_text("raise SystemExit(5)\n")
+    (tmp_path / "threadpoolctl.py").write_text("raise SystemExit(5)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    template = Template(notes, preload=("broken",), launch_seconds=120.0 * slack)
+    template = Template(notes, launch_seconds=120.0 * slack)
     await template.start()
     loop = asyncio.get_running_loop()
     started = loop.time()

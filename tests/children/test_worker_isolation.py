@@ -9,7 +9,7 @@ import pytest
 from router.children.template import Template
 from router.children.worker import Worker
 from router.core.work import LoadSpec
-from tests.children.conftest import FEW, LAUNCH_SECONDS, ask
+from tests.children.conftest import LAUNCH_SECONDS, ask
 from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -70,7 +70,7 @@ async def test_a_version_sees_no_secret_in_its_environment(
     names = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "CANARY_ROUTER_REGISTRY__URI", "PGPASSWORD")
     for name in names:
         monkeypatch.setenv(name, "secret")
-    template = Template(notes, preload=FEW, launch_seconds=LAUNCH_SECONDS)
+    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=30 * slack)
 
