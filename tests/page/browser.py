@@ -1,5 +1,6 @@
 """A real Chromium, driven through Debian's own driver; nothing is downloaded for it."""
 
+import os
 import re
 import shutil
 import time
@@ -14,6 +15,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 PROGRAMS = ("chromium", "chromedriver")
+SLACK = float(os.environ.get("CI_SLACK", "1"))
 
 
 class Browser:
@@ -61,8 +63,8 @@ class Browser:
         return [re.sub(r"\n+", "\n", text) for text in found]
 
     def wait(self, true: Callable[[], Any], seconds: float = 10.0) -> Any:
-        """Look until it is true; shows the page's text when it never is."""
-        ends = time.monotonic() + seconds
+        """Look until it is true; shows the page's text when it never is. `CI_SLACK` multiplies `seconds`."""
+        ends = time.monotonic() + seconds * SLACK
         while not (found := true()):
             assert time.monotonic() < ends, f"not within {seconds} s:\n{self.text()}\n{self.log()}"
             time.sleep(0.05)
