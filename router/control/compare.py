@@ -16,13 +16,11 @@ from router.core.evidence.report import ArmRate, LatencyCheck, RateCheck, ScoreC
 from router.core.ids import Alias
 from router.core.outputs import shown_name, told
 
-FRESH_SECONDS = 1.0
 _NOTHING = Counts(0, 0, (0,) * len(FAULT_KINDS), (0,) * (len(REQUEST_SECONDS) + 1), ())
 
 
 def document(comparison: Comparison, model: str | None = None) -> dict[str, Any]:
-    """JSON-ready, and at most a second old; of one registered model, or of all."""
-    comparison.look(older_than=FRESH_SECONDS)
+    """JSON-ready, as of the last look; of one registered model, or of all."""
     chosen = comparison.models if model is None else {model: comparison.models.get(model, {})}
     return {"models": {name: _aliases(comparison, aliases) for name, aliases in chosen.items()}}
 

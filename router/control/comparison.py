@@ -1,8 +1,8 @@
 """Compares every further alias with production: facts in, one verdict each, judged anew every few seconds."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
-from math import inf
 from typing import Any
 
 from router.control import words
@@ -18,7 +18,7 @@ from router.core.split import BUCKETS
 from router.serving.fleet import Fleet
 from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 """Between two looks; the evidence allows any number of them."""
 _CHANGES = (events.AliasAspired, events.AliasBound, events.AliasUnbound, events.SplitInForce)
 _HASH = Reason.HASH
@@ -43,7 +43,6 @@ class Comparison:
         self._tell = tell
         self._wall = wall
         self._monotonic = monotonic
-        self._looked_at = -inf
         self._lanes: dict[tuple[str, Alias], Lane] = {}
         self._rollouts: dict[tuple[str, Alias], Rollout] = {}
         """The newest of each alias, also while it rests: the same two versions may meet again."""
@@ -60,21 +59,17 @@ class Comparison:
             take(event)
 
     async def tick(self) -> None:
-        """As `look`, for a loop."""
-        self.look()
+        """As `look`, and others have their turn between two rollouts: each takes about a millisecond."""
+        self._follow_all()
+        for model, alias, rollout in list(self.rollouts()):
+            self._judge(model, alias, rollout)
+            await asyncio.sleep(0)
 
-    def look(self, *, older_than: float = 0.0) -> None:
-        """Judge every rollout, and tell which verdicts changed; if the last look is that many seconds ago."""
-        if self._monotonic() - self._looked_at < older_than:
-            return
-        self._looked_at = self._monotonic()
-        for model in {*self._fleet().managers, *self.models}:
-            self._follow(model)
-        now = self._monotonic()
-        for lane in self._lanes.values():
-            lane.tally.tick(now)
-        for model, alias, rollout in self.rollouts():
-            self._judge(model, alias, rollout, now)
+    def look(self) -> None:
+        """Judge every rollout, and tell which verdicts changed."""
+        self._follow_all()
+        for model, alias, rollout in list(self.rollouts()):
+            self._judge(model, alias, rollout)
 
     def rollouts(self) -> Iterator[tuple[str, Alias, Rollout]]:
         """Those of the versions that serve now, also while they rest."""
@@ -87,9 +82,16 @@ class Comparison:
         """How much time its sliding window covers."""
         return rollout.window.seconds(self._monotonic())
 
-    def _judge(self, model: str, alias: Alias, rollout: Rollout, now: float) -> None:
+    def _follow_all(self) -> None:
+        for model in {*self._fleet().managers, *self.models}:
+            self._follow(model)
+        now = self._monotonic()
+        for lane in self._lanes.values():
+            lane.tally.tick(now)
+
+    def _judge(self, model: str, alias: Alias, rollout: Rollout) -> None:
         before = rollout.report.verdict
-        rollout.look(now)
+        rollout.look(self._monotonic())
         if (verdict := rollout.report.verdict) != before:
             pair, why = rollout.pair, words.whole(rollout.report, "")
             self._tell(
@@ -149,7 +151,7 @@ class Comparison:
         for alias, compared in self.models[model].items():
             if compared.obstacle and compared.rollout in resting.get(alias, ()):
                 # It rests from now on, and what stopped it may be what it did.
-                self._judge(model, alias, compared.rollout, self._monotonic())
+                self._judge(model, alias, compared.rollout)
 
     def _serve(self, manager: ModelManager, alias: Alias, version: VersionId) -> None:
         harness = manager.harnesses.get(version)
@@ -182,7 +184,7 @@ class Comparison:
             production.version, canary.version, routes.salt, outputs, manager.settings.scores.on_shift
         )
         buckets = routes.split.shares()
-        shares = Shares(buckets[PRODUCTION] / BUCKETS, buckets[alias] / BUCKETS)
+        shares = Shares(buckets[PRODUCTION] / BUCKETS, buckets.get(alias, 0) / BUCKETS)
         rollout = self._rollouts.get((model, alias))
         if rollout is not None and rollout.pair != pair:
             rollout = None

@@ -1,9 +1,10 @@
 """Verdicts in plain words. Pure: a report in, sentences out; page, terminal and log say the same ones."""
 
-from router.core.evidence import Report, Verdict
+from router.core.evidence import Limits, Report, Verdict
 from router.core.evidence.report import LatencyCheck, OutputShift, RateCheck, ScoreCheck, SplitCheck
 
 Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck
+MIN_KEYS = round(Limits().min_keys)
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 NO_SCORES = "No scores are compared: there is no output that both versions count alike."
 
@@ -52,7 +53,7 @@ def _digits(value: float) -> str:
     size = abs(value)
     if not size:
         return "0"
-    return f"{value:.0f}" if size >= 9.95 else f"{value:.1f}" if size >= 0.095 else f"{value:.2g}"
+    return f"{value:.0f}" if size >= 9.95 else f"{round(value, 1):g}" if size >= 0.095 else f"{value:.2g}"
 
 
 def _whole(report: Report) -> str:
@@ -90,7 +91,7 @@ def _rate(one: RateCheck) -> str:
         return f"Production itself {_does(one, percent(production.rate))}: no pass."
     if one.will_not_pass:
         return f"{worse}: not proven so far, and at these rates it does not pass.{_until_fail(one)}"
-    return f"Not enough data: {_requests(one)}{_keys(one)}.{_until_fail(one)}"
+    return f"Not enough data: {_missing(one)}.{_until_fail(one)}"
 
 
 def _does(one: RateCheck, amount: str) -> str:
@@ -106,8 +107,13 @@ def _without_traffic(one: RateCheck) -> str:
     return f"Not enough data: no requests of {silent} yet."
 
 
-def _requests(one: RateCheck) -> str:
-    requests, needed = one.canary.requests, _two_digits(one.requests_needed or 0)
+def _missing(one: RateCheck) -> str:
+    requests, keys, needed = one.canary.requests, one.canary.keys, _two_digits(one.requests_needed or 0)
+    if one.requests_enough and not one.keys_enough:
+        if keys < MIN_KEYS:
+            few = "1 key" if keys == 1 else f"{keys} keys"
+            return f"{requests} canary requests of {few}; {MIN_KEYS} are needed"
+        return f"{requests} canary requests of {keys} keys, but a few of them ask for nearly all"
     if requests >= needed:
         return f"{requests} canary requests"
     told = f"{requests} of about {needed} canary requests"
@@ -120,15 +126,6 @@ def _two_digits(number: int) -> int:
     """An estimate is not told to the last request."""
     least: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // least) * least
-
-
-def _keys(one: RateCheck) -> str:
-    if one.keys_enough or not one.requests_enough:
-        return ""
-    keys = one.canary.keys
-    if keys < 20:
-        return f", of {keys} {'key' if keys == 1 else 'keys'}; 20 are needed"
-    return f", of {keys} keys, but a few of them ask for nearly all"
 
 
 def _until_fail(one: RateCheck) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from router.adapters.prometheus import PrometheusRecorder
+from router.adapters.prometheus import Live, LiveShift, PrometheusRecorder
 from router.core.bins import ScoreCounts, ScoreSpec, with_edges
 from router.core.events import (
     AliasAspired,
@@ -431,6 +431,20 @@ def test_gauges_of_the_instant_are_asked_for_at_every_scrape(recorder: Prometheu
 
     recorder.watch(lambda: live_of(7))
     assert "workers{model=m,version=8}" not in samples(recorder)
+
+
+def test_how_far_scores_moved_is_asked_for_too_and_goes_with_the_comparison(
+    recorder: PrometheusRecorder,
+) -> None:
+    shifts = [LiveShift("m", "0", CANARY, 0.25, 0.5), LiveShift("m", "p", CANARY, math.nan, math.nan)]
+    recorder.watch(lambda: Live(shifts=shifts))
+    now = samples(recorder)
+    assert now["score_psi{alias=canary,model=m,output=0}"] == 0.25
+    assert now["score_ks{alias=canary,model=m,output=0}"] == 0.5
+    assert math.isnan(now["score_psi{alias=canary,model=m,output=p}"]), "fewer than 500 scores say nothing"
+
+    recorder.watch(Live)
+    assert not [name for name in samples(recorder) if name.startswith("score_psi")]
 
 
 def test_the_process_is_measured_too(recorder: PrometheusRecorder) -> None:

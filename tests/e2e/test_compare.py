@@ -81,7 +81,6 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
     for _ in range(30):
         gateway.ask(faulty.PRODUCTION_KEY)
     entry = asked(gateway)
-    assert check(entry, "faults")["production"]["requests"] == 30
     assert check(entry, "faults")["canary"]["requests"] == 0
     code, table = command(gateway, "compare")
     assert (code, "… not enough data Not enough data: no requests of the canary yet." in table) == (0, True)

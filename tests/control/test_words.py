@@ -1,0 +1,179 @@
+"""What is said of a verdict, in every situation that has words of its own."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from router.control import words
+from router.core.evidence import Evidence, Report, Verdict
+from router.core.evidence.report import LatencyCheck, RateCheck, ScoreCheck, SplitCheck
+
+PASS, FAIL, WAITS = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA
+
+
+def report() -> Report:
+    return Evidence(canary_share=0.05, started_at=0.0, marks=20).report(60.0)
+
+
+def rate(check: RateCheck, canary: tuple[int, int], production: tuple[int, int], **changes: Any) -> RateCheck:
+    """Requests and events of both arms."""
+    arms = [
+        replace(arm, requests=n, events=x, rate=x / n if n else None, keys=n)
+        for arm, (n, x) in zip((check.canary, check.production), (canary, production), strict=True)
+    ]
+    known = arms[0].rate is not None and arms[1].rate is not None
+    difference = arms[0].rate - arms[1].rate if known else None  # type: ignore[operator]
+    given = {"keys_enough": True, "requests_enough": True, "will_not_pass": False, **changes}
+    return replace(check, canary=arms[0], production=arms[1], difference=difference, **given)
+
+
+def faults(canary: tuple[int, int], production: tuple[int, int] = (10_000, 10), **changes: Any) -> RateCheck:
+    return rate(report().faults, canary, production, **changes)
+
+
+def latency(canary: tuple[int, int], **changes: Any) -> RateCheck:
+    return rate(replace(report().latency, edge_seconds=0.025), canary, (10_000, 500), **changes)
+
+
+FAULTS = {
+    "no traffic": (faults((0, 0)), "Not enough data: no requests of the canary yet."),
+    "no production": (faults((10, 0), (0, 0)), "Not enough data: no requests of production yet."),
+    "too few": (
+        faults((31, 0), requests_needed=640, seconds_needed=2400.0, requests_enough=False),
+        "Not enough data: 31 of about 640 canary requests; about 40 min at this rate.",
+    ),
+    "one key": (
+        replace(faults((700, 0), keys_enough=False), canary=replace(faults((700, 0)).canary, keys=1)),
+        "Not enough data: 700 canary requests of 1 key; 20 are needed.",
+    ),
+    "heavy keys": (
+        faults((700, 0), keys_enough=False),
+        "Not enough data: 700 canary requests of 700 keys, but a few of them ask for nearly all.",
+    ),
+    "on its way to fail": (
+        faults((200, 2), requests_needed=1000, fail_seconds=720.0),
+        (
+            "Not enough data: 200 of about 1000 canary requests. "
+            "If it goes on like this, it fails in about 12 min."
+        ),
+    ),
+    "fails": (
+        faults((1000, 33), verdict=FAIL, failed_by="cumulative"),
+        "The canary fails 3.2 points more of its requests than production (3.3 % against 0.1 %): proven.",
+    ),
+    "an outage": (
+        faults((50, 50), verdict=FAIL, failed_by="outage"),
+        "The canary failed at least 25 of 50 requests in a row that production answered.",
+    ),
+    "passes": (
+        faults((5000, 6), verdict=PASS, margin=0.005),
+        (
+            "The canary fails at most 0.5 points more of its requests than production (0.1 % against 0.1 %, "
+            "5000 canary requests)."
+        ),
+    ),
+    "production fails": (
+        faults((1000, 120), (10_000, 1200), production_failing=True),
+        "Production itself fails 12 % of its requests: no pass.",
+    ),
+    "between": (
+        faults((5000, 25), will_not_pass=True, requests_needed=None),
+        (
+            "The canary fails 0.4 points more of its requests than production (0.5 % against 0.1 %): "
+            "not proven so far, and at these rates it does not pass."
+        ),
+    ),
+    "slow": (
+        latency((1000, 150), verdict=FAIL, failed_by="epoch"),
+        (
+            "The canary answers 10 points more of its requests in over 25 ms than production (15 % "
+            "against 5 %): proven."
+        ),
+    ),
+    "what is slow is not known": (
+        replace(latency((0, 0)), edge_seconds=None),
+        "Not enough data: what is slow is not known before production's first 200 requests.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("check", "said"), FAULTS.values(), ids=FAULTS)
+def test_a_check_of_rates_is_told_in_one_sentence_or_two(check: RateCheck, said: str) -> None:
+    assert words.check(check) == said
+
+
+def scores(**changes: Any) -> ScoreCheck:
+    check = report().scores
+    assert check is not None
+    return replace(check, outputs=(replace(check.outputs[0], **changes),))
+
+
+def split(verdict: Verdict, observed: float | None) -> SplitCheck:
+    return replace(report().split, verdict=verdict, observed_share=observed)
+
+
+OTHERS = {
+    "no scores": (
+        scores(),
+        "Not enough data: 0 canary keys and 0 of production have a score; 50 of each are needed.",
+    ),
+    "no shift": (
+        scores(psi=0.03, noise=0.05, size="none"),
+        "The scores moved by no more than noise: PSI 0.03 (noise 0.05).",
+    ),
+    "a shift": (
+        scores(psi=0.23, noise=0.05, size="moderate", proven=True),
+        "A moderate shift of the scores: PSI 0.23 (noise 0.05), proven.",
+    ),
+    "of classes": (
+        scores(psi=0.43, noise=0.05, size="large", kind="class"),
+        "A large shift of the classes: PSI 0.43 (noise 0.05).",
+    ),
+    "no keys": (split(WAITS, None), "Not enough data: no keys yet."),
+    "few keys": (
+        split(WAITS, 0.1),
+        "Not enough data: the canary has 10 % of the keys seen, 5 % are due.",
+    ),
+    "as due": (split(PASS, 0.049), "The canary has 4.9 % of the keys seen, 5 % are due."),
+    "skew": (
+        split(FAIL, 0.031),
+        "Split skew: the canary has 3.1 % of the keys seen, 5 % are due. What is compared here may be wrong.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("check", "said"), OTHERS.values(), ids=OTHERS)
+def test_what_is_only_told_has_its_words_too(check: ScoreCheck | SplitCheck, said: str) -> None:
+    assert words.check(check) == said
+
+
+def whole(verdict: Verdict, faults: RateCheck, latency: RateCheck) -> str:
+    assert isinstance(latency, LatencyCheck)
+    return words.whole(replace(report(), verdict=verdict, faults=faults, latency=latency), "")
+
+
+def test_the_whole_is_told_by_what_decides_it() -> None:
+    fails = faults((1000, 33), verdict=FAIL, failed_by="cumulative")
+    good = latency((1000, 50), verdict=PASS)
+    assert whole(FAIL, fails, good) == words.check(fails)
+
+    soon = faults((31, 0), requests_needed=640)
+    later = latency((31, 0), requests_needed=2000)
+    assert whole(WAITS, soon, later) == words.check(later), "then all is known"
+    broken = faults((31, 4), (1000, 120), production_failing=True)
+    assert whole(WAITS, broken, later) == words.check(broken), "no number of requests would help"
+    passes = faults((5000, 6), verdict=PASS)
+    assert whole(PASS, passes, good).startswith("The canary is no worse than production")
+
+
+def test_what_rests_says_why_beside_what_is_known() -> None:
+    assert words.whole(None, "both serve v1") == "Not compared: both serve v1."
+    assert words.whole(report(), "its share is 0 %").endswith(" Not compared now: its share is 0 %.")
+
+
+def test_when_a_point_would_show_is_told_where_it_is_known() -> None:
+    assert words.point(faults((31, 0), seconds_to_show_point=2400.0)) == (
+        "A 1-point error difference shows in about 40 min at this rate."
+    )
+    assert words.point(faults((0, 0))) == ""
