@@ -50,7 +50,7 @@ def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
         "95 % · 5 %", "95.1 % · 4.93 %",  # configured and in force; observed
         "registry: champion", "1 in flight", "14 min ago",
         "21 of 640", "+3 points", "+1.8 to +4.4", "slower than 25 ms", "expected 5 %",
-        "12.7 ms", "PSI 0.02 (noise 0.031)", "error 20, timeout 1", "1 of its last 50 requests were faults",
+        "12.7 ms", "PSI 0.02 (noise 0.03)", "error 20, timeout 1", "1 of its last 50 requests were faults",
         "canary serves v2", "0.1.0, ready", "3f9c3f9c3f9c",
     ):  # fmt: skip
         assert told in text, told

@@ -109,9 +109,9 @@ function signed(value) {
 function shift(output) {
   const size = own({ none: "no shift seen", small: "small", moderate: "moderate", large: "large" }, output.size);
   const psi = isNumber(output.psi)
-    && `PSI ${digits(output.psi)} (noise ${digits(output.noise)})${size ? `: ${size}` : ""}`;
+    && `PSI ${digits(output.psi, 2)} (noise ${digits(output.noise, 2)})${size ? `: ${size}` : ""}`;
   const ks = isNumber(output.ks)
-    && `K-S ${digits(output.ks)}${isNumber(output.ks_bound) ? ` (bound ${digits(output.ks_bound)})` : ""}${output.proven ? ": shift proven" : ""}`;
+    && `K-S ${digits(output.ks, 2)}${isNumber(output.ks_bound) ? ` (bound ${digits(output.ks_bound, 2)})` : ""}${output.proven ? ": shift proven" : ""}`;
   const mean = difference(output.mean_difference, output.mean_interval, "", signed);
   return mean === DASH ? (psi || ks ? titled("", psi, ks) : DASH) : [mean, titled("", psi, ks)];
 }

@@ -45,7 +45,7 @@ function scoreChart(given) {
 function shiftWords(shift) {
   if (!isNumber(shift?.psi)) return "";
   const size = own({ none: "no shift seen", small: "a small shift", moderate: "a moderate shift", large: "a large shift" }, shift.size);
-  return `PSI ${digits(shift.psi)} (noise ${digits(shift.noise)})${size ? `: ${size}` : ""}.`;
+  return `PSI ${digits(shift.psi, 2)} (noise ${digits(shift.noise, 2)})${size ? `: ${size}` : ""}.`;
 }
 
 /** Classes have no order: two bars for each, with their names. */
