@@ -234,6 +234,7 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
     ("scores", {"on_shift": "shout"}, "on_shift"),
     ("scores", [{"output": 1}, {"bin": 20}], "1.bin"),
     ("scores", [{"output": 1}, 7], "1"),
+    ("scores", [{"output": 1}, {"bins": [0.5, 1], "range": [0, 2]}], "1"),
 ]
 
 

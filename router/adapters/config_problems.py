@@ -87,6 +87,8 @@ def _place(path: Path) -> dict[str, Any]:
     root = _schema()
     place = root
     for step in path:
+        if isinstance(step, int):  # an item of a list has the keys of the one that may stand alone
+            continue
         inside = place.get("properties", {}).get(step, place.get("additionalProperties"))
         place = _resolved(inside, root) if isinstance(inside, dict) else {}
     return place

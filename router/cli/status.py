@@ -70,7 +70,7 @@ def _print(state: dict[str, Any], console: Console) -> None:
             )
     console.print(table)
     for line in [*_verdicts(state), *_troubles(state)]:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _verdicts(state: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from router.core.bins import ScoreCounts, ScoreSpec
 
 FEW_SCORES = 32
 """Up to here a plain bisect is cheaper than numpy's fixed cost."""
+T = TypeVar("T", bound=np.generic)
 Floats = npt.NDArray[np.float64]
 
 
@@ -40,13 +42,20 @@ def count_and_mark(
     # Nothing odd among them: no need to look at them once more.
     if not beyond and values.min(initial=math.inf) >= max(spec.low, 0.0):
         counts = ScoreCounts(tuple(bins), _sum(values.tolist()), non_numeric=non_numeric)
-        return counts, places[firsts].tolist() if len(firsts) else []
+        return counts, _at(places, firsts).tolist() if len(firsts) else []
     finite = np.isfinite(values)
     counts = _all_kinds(values, finite, places, spec, non_numeric)
     if not len(firsts):
         return counts, []
-    found, sound = np.minimum(places[firsts], spec.bins - 1).tolist(), finite[firsts].tolist()
+    found, sound = np.minimum(_at(places, firsts), spec.bins - 1).tolist(), _at(finite, firsts).tolist()
     return counts, [place if good else None for place, good in zip(found, sound, strict=True)]
+
+
+def _at(values: npt.NDArray[T], places: Sequence[int]) -> npt.NDArray[T]:
+    # The usual ones, of requests of one row each: a view, where a list costs as much as all the counting.
+    if type(places) is range and places.step == 1:
+        return values[places.start : places.stop]
+    return values[np.asarray(places, dtype=np.intp)]
 
 
 def _all_kinds(

@@ -113,8 +113,8 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
         )
         answers = []
         for verdict, status, body, kind, count, answered, only_nan, mark, _ in fields:
-            head = (_VERDICTS[verdict], status, body, kind, count, seconds)
-            answers.append(Answer(*head, scores, answered, only_nan, mark))
+            said = _VERDICTS[verdict]
+            answers.append(Answer(said, status, body, kind, count, seconds, scores, answered, only_nan, mark))
             scores = ()
         return Batch(header["seq"], tuple(places), tuple(answers))
     except NOT_OURS as error:

@@ -5,7 +5,7 @@ does not write raises one of `wire.NOT_OURS`.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -45,10 +45,9 @@ def counts_of(fields: Any, counted: Sequence[OutputSpec]) -> tuple[OutputCounts,
     told = exactly(list, fields)
     if not told:
         return ()
-    return tuple(
-        _class_counts(one, spec) if isinstance(spec, ClassSpec) else _score_counts(one, spec)
-        for one, spec in zip(told, counted, strict=True)
-    )
+    if len(told) != len(counted):
+        raise ValueError("counts of other outputs")
+    return tuple([_READERS[type(spec)](one, spec) for one, spec in zip(told, counted, strict=True)])
 
 
 def marks_of(fields: Any, counted: Sequence[OutputSpec], answers: int) -> Sequence[int | None]:
@@ -101,6 +100,12 @@ def _class_counts(fields: Mapping[str, Any], spec: ClassSpec) -> ClassCounts:
     if not 0 <= nan <= counts[-1]:
         raise ValueError("more that are NaN than are on no list")
     return ClassCounts(counts, nan)
+
+
+_READERS: Mapping[type, Callable[[Any, Any], OutputCounts]] = {
+    ScoreSpec: _score_counts,
+    ClassSpec: _class_counts,
+}
 
 
 def _counts(fields: Any, number_of_marks: int) -> tuple[int, ...]:

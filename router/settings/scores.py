@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -13,6 +13,7 @@ from pydantic import (
     PlainValidator,
     TypeAdapter,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -92,6 +93,11 @@ class WrittenScores(BaseModel):
     """For answers that are labels: those to count by name. All others are counted together."""
     on_shift: Literal["report", "fail"] = "report"
     """report: a shift of the scores is told. fail: a large one, proven, fails the canary."""
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> Self:
+        _spec(self)
+        return self
 
 
 _ONE: TypeAdapter[WrittenScores] = TypeAdapter(WrittenScores)

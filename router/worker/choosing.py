@@ -1,6 +1,7 @@
 """What to count of a version's answers when the configuration leaves it open."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ Chosen = tuple[tuple[OutputSpec, ...], str]
 
 
 def choose_outputs(
-    spec: LoadSpec, warm_up_predictions: Any, known_classes: Callable[[], Sequence[Any]] = tuple
+    spec: LoadSpec, warm_up_predictions: Any, known: Callable[[], Sequence[Any]] = tuple
 ) -> Chosen:
     """What is counted of this version's answers.
 
     A configured choice stands. Else the warm-up's answers decide; `warm_up_predictions` is None when there
-    was no warm-up. `known_classes` are the labels the version itself says it can answer; it must not raise.
+    was no warm-up. `known` gives the labels that the version itself says it can answer, and does not raise.
     """
     key = f"`models.{spec.version.model}.scores`"
     if spec.scores is not None:
@@ -33,7 +34,7 @@ def choose_outputs(
     if warm_up_predictions is None:
         return (ScoreSpec(),), ""
     try:
-        outputs, note = _suggested(warm_up_predictions, known_classes)
+        outputs, note = _suggested(warm_up_predictions, known)
     except Exception:  # noqa: BLE001 - a version may answer anything at all
         outputs, note = (), "its answers have no columns; {key} can name an output that is a number"
     return outputs, note and f"No scores are counted: {note.format(key=key)}."
@@ -88,9 +89,11 @@ def _classes(known: Sequence[Any], labels: Sequence[Any]) -> Chosen:
     if len(known) > MOST_CLASSES:
         most = f"`classes` names up to {MOST_CLASSES}"
         return (), f"its answers are labels of {len(known)} classes; {{key}} with {most}"
-    if not known or not set(known).issuperset(label for label in labels if label == label):
-        return (), "its answers are labels; {key} with `classes` lists those to count"
-    return (ClassSpec(0, tuple(str(label_text(label)) for label in known)),), ""
+    found = {label for label in labels if label == label}
+    with suppress(ValueError):  # labels that no metric can have, such as an empty one
+        if set(known) >= found:
+            return (ClassSpec(0, tuple(str(label_text(label)) for label in known)),), ""
+    return (), "its answers are labels; {key} with `classes` lists those to count"
 
 
 def _missing(scores: Sequence[OutputSpec], answer: Any, key: str) -> str:

@@ -34,7 +34,7 @@ def tally(predictions: Any, outputs: Sequence[OutputSpec], rows: Sequence[int] |
     answers = 1 if rows is None else len(rows)
     if not outputs:
         return Tally((), [None] * answers, [False] * answers)
-    firsts = [0] if rows is None else _firsts(rows)
+    firsts = range(1) if rows is None else _firsts(rows)
     first, marks = _count(predictions, outputs[0], firsts)
     counts = (first, *(_count(predictions, spec, ())[0] for spec in outputs[1:]))
     if rows is not None and marks and len(firsts) < answers:
@@ -53,8 +53,10 @@ def count(predictions: Any, spec: OutputSpec) -> OutputCounts:
     return _count(predictions, spec, ())[0]
 
 
-def _firsts(rows: Sequence[int]) -> list[int]:
+def _firsts(rows: Sequence[int]) -> Sequence[int]:
     """Places of the first rows of the answers that have any."""
+    if rows and min(rows) == max(rows) == 1:
+        return range(len(rows))
     starts = list(accumulate(rows, initial=0))
     starts.pop()
     return [start for start, length in zip(starts, rows, strict=True) if length] if 0 in rows else starts

@@ -98,6 +98,43 @@ def test_all_problems_are_told_at_once_with_file_line_and_path(path: Path) -> No
     ]
 
 
+SCORES_WRONG = """\
+models:
+  sentiment:
+    scores:
+      - output: 1
+        bins: [0.1, 0.05]
+      - output: label
+        clases: [ham, spam]
+      - {output: price, range: [0, 9], bins: [1, 5]}
+      - {output: 3, on_shift: fial}
+  churn: {scores: [{output: 1}, {output: "1"}]}
+  mail: {scores: {classes: [1, true]}}
+  risk: {scores: {bins: [-1, 0]}}
+"""
+
+
+def test_problems_of_what_is_counted_are_told_with_the_line_of_the_output(path: Path) -> None:
+    assert problems(path, SCORES_WRONG) == [
+        (
+            "router.yaml:5 models.sentiment.scores.0.bins: "
+            "must be 1 to 200 upper edges, each above the one before it"
+        ),
+        "router.yaml:7 models.sentiment.scores.1.clases: unknown key, did you mean `classes`?",
+        "router.yaml:8 models.sentiment.scores.2: the range must end at the last of the bins, 5, not at 9",
+        (
+            "router.yaml:9 models.sentiment.scores.3.on_shift: "
+            'must be one of report, fail, not the text "fial", did you mean `fail`?'
+        ),
+        "router.yaml:10 models.churn.scores: an output is named twice",
+        (
+            "router.yaml:11 models.mail.scores.classes: "
+            "a label is listed twice; true and 1 are one label, and so are false and 0"
+        ),
+        "router.yaml:12 models.risk.scores: must say where the first bin begins, such as range: [-2, 0]",
+    ]
+
+
 SPLITS_REFUSED = {
     "a total of 110": "{production: 100, canary: 10}",
     "a total of 99.999": "{production: 94.999, canary: 5}",

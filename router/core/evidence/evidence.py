@@ -47,7 +47,7 @@ class Observation(NamedTuple):
 class Evidence:
     """Counts per request, judges per look. One rollout: a new version on either alias needs a new one.
 
-    Memory is about 600 KB, whatever the traffic. Not safe for threads.
+    Memory is about 300 KB, whatever the traffic. Not safe for threads.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Evidence:
         self._slow_requests = self._latency.counts.requests
 
     def observe(self, seen: Observation) -> None:
-        """Count one request: 1 to 2 µs, and nothing that grows with traffic."""
+        """Count one request: about 1 µs, and nothing that grows with traffic."""
         bucket, canary, fault, seconds, mark, _, _ = seen
         flags = self._flags[bucket]
         if flags >> OWNER != canary:

@@ -123,7 +123,9 @@ def _told(rate: Rate, now: float, seen: Skew, rise: float, *, production_failing
         keys_enough=keys_enough,
         production_failing=production_failing,
         will_not_pass=not failed and still is None and total.canary_requests > 0,
-        hit_keys_needed=max(limits.min_hit_keys, keys_to_prove(share, level)) if 0.0 < share < 1.0 else 0,
+        hit_keys_needed=max(limits.min_hit_keys, keys_to_prove(round(share, 4), level))
+        if 0.0 < share < 1.0
+        else 0,
         requests_needed=None if told is None else total.canary_requests + round(told),
         seconds_needed=_seconds(told, per_second),
         fail_seconds=None if failed else _until_fail(rate, per_second),

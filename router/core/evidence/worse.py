@@ -13,6 +13,7 @@ Lindon, Sanden & Shirikian, KDD 2022.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from router.core.evidence.bitmap import Buckets
 
@@ -134,6 +135,7 @@ def epoch_level(alpha: float, number: int) -> float:
     return math.log(2.0 * number * (number + 1) / alpha)
 
 
+@lru_cache(maxsize=64)
 def keys_to_prove(share: float, level: float) -> int:
     """Hit canary keys in a row that prove it while production has none.
 

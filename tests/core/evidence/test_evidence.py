@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from router.core.evidence import Evidence, Limits, Observation, Report, Verdict
-from router.core.evidence.report import RateCheck
+from router.core.evidence.report import (
+    ArmRate,
+    ArmScores,
+    LatencyCheck,
+    OutputShift,
+    RateCheck,
+    ScoreCheck,
+    SplitCheck,
+)
 
 PRODUCTION_BUCKETS = range(5_000, 100_000)
 
@@ -492,9 +500,20 @@ def test_the_margin_shrinks_with_what_is_at_stake() -> None:
 
 
 def test_the_names_are_those_of_the_comparison() -> None:
-    names = {field.name for field in fields(RateCheck)}
-
-    assert names >= {
+    assert names(RateCheck) >= {
         *("check", "verdict", "judges", "limit", "production", "canary", "difference", "interval"),
         *("excused", "seconds_needed", "requests_needed"),
     }
+    assert names(LatencyCheck) >= {*names(RateCheck), "edge_seconds", "quantiles_seconds"}
+    assert names(ArmRate) >= {"requests", "events", "rate", "keys"}
+    assert names(ScoreCheck) == {"check", "verdict", "judges", "outputs"}
+    assert names(OutputShift) >= {
+        *("kind", "psi", "noise", "line", "size", "ks", "ks_bound", "proven", "production", "canary"),
+        *("mean_difference", "mean_interval"),
+    }
+    assert names(ArmScores) >= {"scores", "keys", "mean", "p50", "p95", "invalid"}
+    assert names(SplitCheck) >= {"check", "verdict", "judges", "expected_share", "observed_share"}
+
+
+def names(told: type[Any]) -> set[str]:
+    return {field.name for field in fields(told)}

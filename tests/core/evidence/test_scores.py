@@ -92,6 +92,15 @@ def test_the_bound_of_the_distance_holds() -> None:
     assert beyond / days <= alpha
 
 
+@pytest.mark.parametrize("alpha", [0.00125, 1e-4, 1e-6])
+def test_the_bound_of_the_distance_is_scipys(alpha: float) -> None:
+    """Kolmogorov's limit, of which the bound is the first term."""
+    exact = stats.kstwobign.isf(alpha) * math.sqrt(1 / 950 + 1 / 50)
+
+    assert ks_bound(950, 50, alpha) == pytest.approx(exact, rel=1e-6)
+    assert ks_bound(950, 50, alpha) >= exact - 1e-12
+
+
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_the_bound_of_total_variation_holds(classes: int) -> None:
     drawn = np.random.default_rng(7)

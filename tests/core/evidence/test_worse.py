@@ -5,7 +5,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -141,7 +141,8 @@ def test_the_fuse_counts_the_last_fifty(faults: int, *, blown: bool) -> None:
     assert fuse.blown is blown
 
 
-@given(st.lists(st.booleans(), min_size=50, max_size=300))
+@settings(max_examples=40)
+@given(st.lists(st.booleans(), min_size=50, max_size=200))
 def test_the_fuse_is_a_plain_window(faults: list[bool]) -> None:
     fuse = Fuse()
     for fault in faults:
