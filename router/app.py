@@ -28,6 +28,7 @@ from router.children.template import Template
 from router.children.worker import WorkerLoader
 from router.control import compare
 from router.control.alias_watch import AliasWatch
+from router.control.bound_since import BoundSince
 from router.control.comparison import LOOK_SECONDS, Comparison
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.event_log import EventLog
@@ -141,7 +142,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     comparison = Comparison(
         lambda: fleet, lambda event: recorder.record(event), wall=time.time, monotonic=time.monotonic
     )
-    recorder = FanOut(prometheus, comparison, of_news=(LogRecorder(), event_log, worker_ends))
+    bound_since = BoundSince(time.time)
+    recorder = FanOut(prometheus, comparison, of_news=(LogRecorder(), event_log, worker_ends, bound_since))
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
@@ -203,6 +205,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             config=lambda: {"digest": config.digest, "error": config.error},
             events=event_log.events,
             worker_ends=worker_ends.of,
+            bound_since=bound_since.of,
             stopping=lambda: gateway.stopping,
             traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
             unwritten=lambda: last_good.errors,
