@@ -1,0 +1,171 @@
+"""Real Prometheus, real gateway, real bad canary: every question is answered, and the real alert fires."""
+
+import time
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from router.adapters.prometheus.catalog import PREFIX, Catalog
+from tests.conftest import Figure
+from tests.deploy.conftest import BAD_CANARY, Prometheus, Target
+from tests.deploy.dashboard import ANNOTATIONS, VARIABLES, filled_in, questions
+from tests.deploy.promtool import all_rules, run_on
+
+ALERT = "CanaryRouterCanaryFailsMore"
+OF_CLASSIFIERS = ("Classes by alias A",)
+"""No version here answers with classes."""
+FROM_500_SCORES = ("PSI and K-S as the gateways report them A", "PSI and K-S as the gateways report them B")
+"""The gateway tells these from 500 scores on either side; here they come with the first minute."""
+CANARY_ONLY = (
+    "minus production",
+    "canary to production",
+    "(PSI)",
+    "(K-S)",
+    "faults",
+    "in its place",
+    "reasons",
+)
+BOTH = {"production", "canary"}
+
+
+def wait_for(lacking: Callable[[], object], seconds: float) -> float:
+    """Poll until nothing lacks any more; the seconds that took."""
+    started = time.monotonic()
+    while missing := lacking():
+        assert time.monotonic() - started < seconds, missing
+        time.sleep(0.3)
+    return time.monotonic() - started
+
+
+def lack(prometheus: Prometheus, query: str, aliases: set[str] | None = None) -> str:
+    """Why this query is not answered yet; empty when it is. A warning is a failure."""
+    answer = prometheus.query(query)
+    assert answer["status"] == "success", answer
+    assert not answer.get("warnings"), answer
+    assert not answer.get("infos"), answer
+    series = answer["data"]["result"]
+    if not series:
+        return "no data"
+    if any(one["value"][1] == "NaN" for one in series):
+        return "a value is NaN"
+    shown = {one["metric"].get("alias") for one in series} - {None}
+    return "" if aliases is None or shown == aliases else f"aliases {shown}"
+
+
+def not_firing(prometheus: Prometheus) -> str:
+    """Why the alert does not fire yet; empty when it does."""
+    states = {one["labels"]["alertname"]: one["state"] for one in prometheus.alerts()}
+    return "" if states.get(ALERT) == "firing" else f"{states}"
+
+
+def test_promtool_has_no_remark_about_what_a_gateway_under_traffic_exports(target: Target) -> None:
+    with urllib.request.urlopen(f"http://{target.address}/metrics", timeout=10) as answer:
+        exported = answer.read()
+
+    checked = run_on(exported, "check", "metrics")
+
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_a_bad_canary_makes_the_real_alert_fire(prometheus: Prometheus, slack: float, figure: Figure) -> None:
+    """It raises on an eighth of its requests; the rules' own windows and `for`."""
+    seconds = wait_for(lambda: not_firing(prometheus), 60 * slack)
+    [alert] = (one for one in prometheus.alerts() if one["labels"]["alertname"] == ALERT)
+    assert alert["labels"]["version"] == str(BAD_CANARY)
+    assert alert["labels"]["production_version"] == "1"
+    assert alert["labels"]["severity"] == "warning"
+    assert alert["annotations"]["summary"].startswith(f"sentiment@canary v{BAD_CANARY} fails ")
+    assert alert["annotations"]["runbook_url"].endswith(f"{ALERT}.md")
+    figure(f"{ALERT} fired {seconds:.0f} s after Prometheus began to scrape")
+
+
+def test_every_rule_is_evaluated_without_an_error(prometheus: Prometheus, slack: float) -> None:
+    assert len(prometheus.rules()) == len(all_rules())
+
+    def unwell() -> list[tuple[str, str, str]]:
+        told = ((rule["name"], rule["health"], rule.get("lastError", "")) for rule in prometheus.rules())
+        return [rule for rule in told if rule[1] != "ok"]
+
+    wait_for(unwell, 10 * slack)
+
+
+def test_every_recorded_series_has_data(prometheus: Prometheus, slack: float) -> None:
+    names = [rule["record"] for rule in all_rules() if "record" in rule]
+
+    wait_for(lambda: {name: why for name in names if (why := lack(prometheus, name))}, 30 * slack)
+
+
+def test_every_panel_has_an_answer(prometheus: Prometheus, slack: float) -> None:
+    """For both aliases, where it tells them apart."""
+    known = {family.name for family in Catalog().families}
+    asked = dict(questions())
+    for name in (*OF_CLASSIFIERS, *FROM_500_SCORES):
+        if name in OF_CLASSIFIERS or not any(f"{PREFIX}score_{one}" in known for one in ("psi", "ks")):
+            query = asked.pop(name)
+            assert prometheus.query(query)["status"] == "success"
+    assert len(asked) > 50
+
+    def lacking() -> dict[str, str]:
+        return {
+            name: why for name, query in asked.items() if (why := lack(prometheus, query, of(name, query)))
+        }
+
+    wait_for(lacking, 60 * slack)
+
+
+def of(name: str, query: str) -> set[str] | None:
+    """The aliases that a panel must show; None where it need not tell them apart."""
+    if "by (alias" not in query and ":canary_router" not in query:
+        return None
+    return {"canary"} if any(word in name for word in CANARY_ONLY) else BOTH
+
+
+def test_the_score_panel_shows_shares_of_one(prometheus: Prometheus, slack: float) -> None:
+    query = f"sum by (alias) ({dict(questions())['Scores by alias A']})"
+    wait_for(lambda: lack(prometheus, query, BOTH), 30 * slack)
+
+    sums = [float(one["value"][1]) for one in prometheus.query(query)["data"]["result"]]
+
+    assert sums == [pytest.approx(1.0), pytest.approx(1.0)]
+
+
+@pytest.mark.parametrize(
+    ("variable", "label", "values"),
+    [("job", "job", {"canary-router"}), ("model", "model", {"sentiment"}), ("instance", "instance", None)],
+)
+def test_the_variables_find_what_there_is(
+    variable: str,
+    label: str,
+    values: set[str] | None,
+    prometheus: Prometheus,
+    target: Target,
+    slack: float,
+) -> None:
+    asked = VARIABLES[variable]["query"]["query"]
+    selector, _, named = asked.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+    assert named == label
+    query = f"count by ({label}) ({filled_in(selector)})"
+    wait_for(lambda: lack(prometheus, query), 30 * slack)
+
+    found = prometheus.query(query)["data"]["result"]
+    assert {one["metric"][label] for one in found} == (values or {target.address})
+
+
+def test_the_annotation_of_a_firing_alert_is_answered(prometheus: Prometheus, slack: float) -> None:
+    [query] = (filled_in(one["expr"]) for one in ANNOTATIONS if one["name"] == "Alert firing")
+
+    wait_for(lambda: lack(prometheus, query), 60 * slack)
+
+
+@pytest.mark.slow  # after the alert fired, its `for` of 30 s passes once more
+def test_a_restart_of_prometheus_does_not_lose_the_alert(
+    prometheus: Prometheus, slack: float, figure: Figure
+) -> None:
+    """Killed: what it stored is enough to fire again. Alertmanager goes on meanwhile: it heard of no end."""
+    wait_for(lambda: not_firing(prometheus), 60 * slack)
+    prometheus.kill()
+    prometheus.start()
+
+    seconds = wait_for(lambda: not_firing(prometheus), 60 * slack)
+    figure(f"{ALERT} fired again {seconds:.0f} s after Prometheus was killed")

@@ -1,0 +1,220 @@
+"""The rules in promtool's hands: valid, worth what they should be, firing when they should and only then."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.alert_cases import (
+    AGAINST,
+    CASES,
+    FIRES,
+    LITTLE,
+    OF_TRAFFIC,
+    PRODUCTION,
+    SILENT,
+    info,
+    requests,
+    scores,
+    two_scores,
+)
+from tests.deploy.promtool import RULES, Case, Worth, alerts, all_rules, run, unit_test
+
+ROOT = Path(__file__).parents[2]
+RUNBOOKS = ROOT / "docs" / "runbooks"
+SCRAPE_SECONDS = 15
+LISTED = """error rate, against production, latency regression, score drift, K-S significant, invalid scores,
+canary receives no traffic, fallback in use, swap failed, alias pending, registry unreachable, replica version
+skew, replica config skew, config reload failed, not ready, down, loop lag, sample-ratio mismatch"""
+
+
+def test_promtool_accepts_the_rules() -> None:
+    checked = run("check", "rules", "--lint=all", "--lint-fatal", *map(str, sorted(RULES.glob("*.yml"))))
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("alert", alerts())
+def test_each_alert_does_what_its_cases_say(alert: str, tmp_path: Path) -> None:
+    """It fires, not before its time; it stays silent, and also on figures as bad from too little traffic."""
+    told = unit_test(tmp_path, *(case for case in CASES if case.alert == alert))
+
+    assert not told, told
+
+
+def test_a_case_that_expects_the_wrong_thing_is_noticed(tmp_path: Path) -> None:
+    """Else all the others would prove nothing."""
+    [fires] = (case for case in CASES if (case.alert, case.name) == ("CanaryRouterNotReady", FIRES))
+
+    assert "got" in unit_test(tmp_path, Case(fires.alert, SILENT, fires.series, fires.at))
+
+
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    kinds = {(case.alert, case.name) for case in CASES}
+    of_traffic = {case.alert for case in OF_TRAFFIC}
+    assert len(alerts()) == len(LISTED.split(","))
+
+    for alert in alerts():
+        assert (alert, FIRES) in kinds
+        assert (alert, SILENT) in kinds
+        assert (alert, LITTLE) in kinds or alert not in of_traffic, f"{alert} fires on a handful of requests"
+    for case in CASES:
+        assert bool(case.not_yet) == bool(case.summary) == (case.fires is not None), case.name
+
+
+@pytest.mark.parametrize("alert", alerts())
+def test_every_alert_waits_for_two_scrapes_and_says_what_to_do(alert: str) -> None:
+    rule = alerts()[alert]
+    count, unit = re.fullmatch(r"(\d+)([sm])", rule["for"]).groups()
+    assert int(count) * {"s": 1, "m": 60}[unit] >= 2 * SCRAPE_SECONDS
+    assert rule["labels"]["severity"] in ("critical", "warning", "info")
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    page = ROOT / rule["annotations"]["runbook_url"]
+    assert page == RUNBOOKS / f"{alert}.md"
+    assert page.read_text().startswith(f"# {alert}\n")
+
+
+SECTIONS = ["What it means", "Is a user hurt?", "Look", "Do", "Roll back", "Over when"]
+
+
+@pytest.mark.parametrize("alert", alerts())
+def test_every_runbook_answers_the_same_six_questions(alert: str) -> None:
+    page = (RUNBOOKS / f"{alert}.md").read_text()
+
+    assert re.findall(r"(?m)^## (.+)$", page) == SECTIONS
+    for section in page.split("\n## ")[1:]:
+        assert len(section.split()) > 3, section
+    assert "```promql\n" in page
+    assert "$ canary-router " in page
+
+
+def test_the_index_of_the_runbooks_names_every_alert_and_its_severity() -> None:
+    rows = re.findall(r"\| \[`(\w+)`\]\((\w+)\.md\) \| (\w+) \|", (RUNBOOKS / "README.md").read_text())
+
+    assert rows == [(name, name, rule["labels"]["severity"]) for name, rule in alerts().items()]
+
+
+def test_no_runbook_is_left_without_its_alert() -> None:
+    pages = {path.stem for path in RUNBOOKS.glob("*.md")}
+
+    assert pages - {"README"} == set(alerts())
+
+
+def test_every_recorded_series_is_named_after_its_level_metric_and_operation() -> None:
+    names = [rule["record"] for rule in all_rules() if "record" in rule]
+    assert len(set(names)) == len(names) >= 30
+    for name in names:
+        level, metric, operation = name.split(":")
+        assert level in ("version", "version_le", "version_bin", "alias")
+        assert metric.startswith("canary_router_")
+        assert operation
+
+
+# What the rules are worth
+
+OF = ", ".join(f'{name}="{value}"' for name, value in sorted({**AGAINST, "output": "0"}.items()))
+OF_ALIAS = ", ".join(
+    f'{name}="{value}"' for name, value in {**AGAINST, "output": "0"}.items() if "production" not in name
+)
+QUARTERS = two_scores(production=(100, 200, 300, 400), canary=(25, 25, 25, 25))
+HALVES = two_scores(production=(250, 250, 250, 250), canary=(0, 0, 50, 50))
+PSI = "version:canary_router_score_bin_total:psi15m"
+NOISE = "version:canary_router_score_bin_total:psi_noise15m"
+LINE = "version:canary_router_score_bin_total:psi_line15m"
+KS = "version:canary_router_score:ks15m"
+
+
+def millionths(name: str, series: dict[str, str], record: str, labels: str, value: float) -> Worth:
+    """`value` to six places; promtool compares to the last bit."""
+    return Worth(name, series, f"round({record} * 1000000)", "16m", {f"{{{labels}}}": round(value * 1e6)})
+
+
+def test_psi_and_ks_are_the_golden_numbers(tmp_path: Path) -> None:
+    """Counts [25, 25, 25, 25] against [100, 200, 300, 400], and [0, 0, 50, 50] against [250] × 4.
+
+    PSI, its mean and its line when nothing differs, and K-S: computed twice by unrelated code.
+    """
+    told = unit_test(
+        tmp_path,
+        millionths("PSI of quarters", QUARTERS, PSI, OF, 0.227161),
+        millionths("noise of quarters", QUARTERS, NOISE, OF_ALIAS, 0.033),
+        millionths("line of quarters", QUARTERS, LINE, OF_ALIAS, 0.182058),
+        millionths("K-S of quarters", QUARTERS, KS, OF, 0.2),
+        millionths("PSI of halves", HALVES, PSI, OF, 2.262314),
+        millionths("line of halves", HALVES, LINE, OF_ALIAS, 0.182058),
+        millionths("K-S of halves", HALVES, KS, OF, 0.5),
+        millionths("PSI of equals", two_scores((50,) * 4, (50,) * 4), PSI, OF, 0.0),
+    )
+
+    assert not told, told
+
+
+def test_replicas_count_together(tmp_path: Path) -> None:
+    """Half of the scores on each: the same PSI."""
+    halves = {
+        name.replace("a:8080", instance): re.sub(r" (\d+)\+", lambda found: f" {int(found[1]) // 2}+", values)
+        for instance in ("a:8080", "b:8080")
+        for name, values in two_scores((100, 200, 300, 400), (26, 26, 24, 24)).items()
+    }
+    whole = two_scores((100, 200, 300, 400), (26, 26, 24, 24))
+    expected = 0.261884  # from 26.5, 26.5, 24.5, 24.5 of 102 and 100.5, 200.5, 300.5, 400.5 of 1002
+
+    told = unit_test(
+        tmp_path,
+        millionths("whole", whole, PSI, OF, expected),
+        millionths("halves", halves, PSI, OF, expected),
+    )
+
+    assert not told, told
+
+
+def test_when_production_moves_its_former_versions_scores_are_in_no_window(tmp_path: Path) -> None:
+    """Version 1 scored otherwise until minute 20, then version 3 came and scored as the canary does."""
+    moved = 'model="m",alias="production",version="3"'
+    new = {
+        name: values.replace("0+0x15", "_x20 0+0x2")
+        for name, values in scores(moved, (50, 50, 50, 50)).items()
+    }
+    steady = {
+        name: values.replace("0+0x15", "0+0x22")
+        for name, values in two_scores((900, 50, 25, 25), (50, 50, 50, 50)).items()
+    }
+    series = {
+        **steady,
+        **scores(PRODUCTION, (900, 50, 25, 25)),
+        **info(PRODUCTION, "1+0x20 stale"),
+        **info(moved, "_x20 1+0x60"),
+        **new,
+    }
+    labels = OF.replace('production_version="1"', 'production_version="3"')
+
+    told = unit_test(tmp_path, Worth("moved", series, f"round({PSI} * 1000)", "25m", {f"{{{labels}}}": 0}))
+
+    assert not told, told
+
+
+def test_an_outcome_that_never_came_is_a_rate_of_nought(tmp_path: Path) -> None:
+    """Its series is absent, and the panel and the comparison need a number."""
+    record = "version:canary_router_requests_total:failed_ratio5m"
+    series = {**info(PRODUCTION), **requests(PRODUCTION, "ok", "0+10x20")}
+    labels = f'{record}{{job="gateways", {PRODUCTION.replace(",", ", ")}}}'
+
+    told = unit_test(tmp_path, Worth("nought", series, record, "10m", {labels: 0}))
+
+    assert not told, told
+
+
+def test_a_rule_that_meets_half_swapped_replicas_takes_the_version_that_most_serve(tmp_path: Path) -> None:
+    """Two versions of one alias would make the comparison fail as a whole, and its alerts with it."""
+    new = 'model="m",alias="production",version="2"'
+    series = {
+        **info(PRODUCTION),
+        **info(new, instance='job="gateways",instance="b:8080"'),
+        **info(new, instance='job="gateways",instance="c:8080"'),
+    }
+    record = "version:canary_router_model_info:serving"
+    labels = f'{record}{{job="gateways", {new.replace(",", ", ")}}}'
+
+    told = unit_test(tmp_path, Worth("skew", series, record, "5m", {labels: 2}))
+
+    assert not told, told
