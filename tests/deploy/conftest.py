@@ -21,6 +21,7 @@ from tests.e2e.load import BODY, Load
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MODEL = "sentiment"
+NOBODY = "127.0.0.1:1"
 BAD_CANARY = 7
 BAD_BODY = BODY.replace(b"good", b"bad")
 
@@ -68,18 +69,23 @@ def target(
         gateway.stop()
 
 
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
 class Prometheus:
     """A Prometheus that can be killed and started again on what it stored; asked over its HTTP interface."""
 
-    def __init__(self, config: Path, storage: Path, slack: float) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+    def __init__(self, config: Path, storage: Path, slack: float, *flags: str) -> None:
+        self.address = free_address()
         self._command = [
             "prometheus",
             f"--config.file={config}",
             f"--storage.tsdb.path={storage}",
             f"--web.listen-address={self.address}",
+            *flags,
         ]
         self._log = storage.with_suffix(".log")
         self._slack = slack
@@ -128,16 +134,16 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(config: Path, storage: Path, slack: float) -> Iterator[Prometheus]:
-    running = Prometheus(config, storage, slack)
+def running_prometheus(config: Path, storage: Path, slack: float, *flags: str) -> Iterator[Prometheus]:
+    running = Prometheus(config, storage, slack, *flags)
     try:
         yield running
     finally:
         running.kill()
 
 
-def hurried(address: str, alertmanager: str = "127.0.0.1:1") -> str:
-    """deploy/prometheus.yml for a gateway at `address`: it scrapes and evaluates every second.
+def hurried(address: str, alertmanager: str) -> str:
+    """deploy/prometheus.yml for these two addresses: it scrapes and evaluates every second.
 
     The rules are the shipped ones, with their own windows and `for`.
     """
@@ -156,14 +162,39 @@ def hurried(address: str, alertmanager: str = "127.0.0.1:1") -> str:
 
 
 @pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an Alertmanager with the shipped configuration; of nobody where there is none to start."""
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if program is None:
+        yield NOBODY
+        return
+    directory = tmp_path_factory.mktemp("alertmanager")
+    address = free_address()
+    command = [
+        program,
+        f"--config.file={DEPLOY / 'alertmanager.yml'}",
+        f"--storage.path={directory}",
+        f"--web.listen-address={address}",
+        "--cluster.listen-address=",  # alone
+    ]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
 def prometheus(
-    target: Target, tmp_path_factory: pytest.TempPathFactory, slack: float
+    target: Target, alertmanager: str, tmp_path_factory: pytest.TempPathFactory, slack: float
 ) -> Iterator[Prometheus]:
     """Scrapes `target` every second, with deploy/prometheus.yml otherwise as it is."""
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is missing; install the Debian package `prometheus`")
     directory = tmp_path_factory.mktemp("prometheus")
     config = directory / "prometheus.yml"
-    config.write_text(hurried(target.address))
+    config.write_text(hurried(target.address, alertmanager))
     with running_prometheus(config, directory / "data", slack) as running:
         yield running

@@ -1,5 +1,6 @@
 """Real Prometheus, real gateway, real bad canary: every question is answered, and the real alert fires."""
 
+import json
 import time
 import urllib.request
 from collections.abc import Callable
@@ -8,7 +9,7 @@ import pytest
 
 from router.adapters.prometheus.catalog import PREFIX, Catalog
 from tests.conftest import Figure
-from tests.deploy.conftest import BAD_CANARY, Prometheus, Target
+from tests.deploy.conftest import BAD_CANARY, NOBODY, Prometheus, Target
 from tests.deploy.dashboard import ANNOTATIONS, VARIABLES, filled_in, questions
 from tests.deploy.promtool import all_rules, run_on
 
@@ -78,6 +79,32 @@ def test_a_bad_canary_makes_the_real_alert_fire(prometheus: Prometheus, slack: f
     assert alert["annotations"]["summary"].startswith(f"sentiment@canary v{BAD_CANARY} fails ")
     assert alert["annotations"]["runbook_url"].endswith(f"{ALERT}.md")
     figure(f"{ALERT} fired {seconds:.0f} s after Prometheus began to scrape")
+
+
+def test_nothing_fires_but_what_is_wrong(prometheus: Prometheus, slack: float) -> None:
+    """The version that did not load is asked for no more, and production is well."""
+    wait_for(lambda: not_firing(prometheus), 60 * slack)
+
+    firing = {one["labels"]["alertname"] for one in prometheus.alerts() if one["state"] == "firing"}
+
+    assert firing <= {ALERT, "CanaryRouterFallbackInUse"}
+
+
+def test_alertmanager_hears_of_it_and_tells_the_team(
+    prometheus: Prometheus, alertmanager: str, slack: float
+) -> None:
+    if alertmanager == NOBODY:
+        pytest.skip("Alertmanager is missing; install the Debian package `prometheus-alertmanager`")
+    wait_for(lambda: not_firing(prometheus), 60 * slack)
+
+    def unheard() -> str:
+        with urllib.request.urlopen(f"http://{alertmanager}/api/v2/alerts", timeout=10) as answer:
+            told = {one["labels"]["alertname"]: one for one in json.load(answer)}
+        if ALERT not in told:
+            return f"only {sorted(told)}"
+        return "" if told[ALERT]["receivers"] == [{"name": "team"}] else f"{told[ALERT]}"
+
+    wait_for(unheard, 30 * slack)
 
 
 def test_every_rule_is_evaluated_without_an_error(prometheus: Prometheus, slack: float) -> None:

@@ -7,12 +7,17 @@ import pytest
 
 from tests.deploy.alert_cases import (
     AGAINST,
+    CANARY,
     CASES,
     FIRES,
     LITTLE,
     OF_TRAFFIC,
     PRODUCTION,
     SILENT,
+    A,
+    B,
+    C,
+    durations,
     info,
     requests,
     scores,
@@ -204,17 +209,52 @@ def test_an_outcome_that_never_came_is_a_rate_of_nought(tmp_path: Path) -> None:
     assert not told, told
 
 
-def test_a_rule_that_meets_half_swapped_replicas_takes_the_version_that_most_serve(tmp_path: Path) -> None:
-    """Two versions of one alias would make the comparison fail as a whole, and its alerts with it."""
-    new = 'model="m",alias="production",version="2"'
-    series = {
-        **info(PRODUCTION),
-        **info(new, instance='job="gateways",instance="b:8080"'),
-        **info(new, instance='job="gateways",instance="c:8080"'),
+def everything(labels: str, instance: str, counts: tuple[int, ...]) -> dict[str, str]:
+    """What a version that serves makes: requests, durations and scores, all of which begin at minute 16."""
+    told = {
+        **info(labels),
+        **requests(labels, "ok", "0+0x15 100+0x30"),
+        **durations(labels, "0+0x15 100+0x30", "0+0x15 100+0x30", "0+0x15 0.5+0x30"),
+        **scores(labels, counts),
     }
-    record = "version:canary_router_model_info:serving"
-    labels = f'{record}{{job="gateways", {new.replace(",", ", ")}}}'
+    return {name.replace(A, instance): values for name, values in told.items()}
 
-    told = unit_test(tmp_path, Worth("skew", series, record, "5m", {labels: 2}))
+
+def test_a_rule_that_meets_half_swapped_replicas_takes_the_version_that_most_serve(tmp_path: Path) -> None:
+    """Two versions of one alias would make each comparison fail as a whole, and its alerts with it."""
+    new = 'model="m",alias="production",version="3"'
+    series = {
+        **everything(PRODUCTION, A, (900, 50, 25, 25)),
+        **everything(new, B, (50, 100, 150, 200)),
+        **everything(new, C, (50, 100, 150, 200)),
+        **everything(CANARY, A, (25, 25, 25, 25)),
+    }
+    labels = OF.replace('production_version="1"', 'production_version="3"')
+
+    told = unit_test(tmp_path, millionths("skew", series, PSI, labels, 0.227161))
+
+    assert not told, told
+
+
+def test_jobs_models_and_further_aliases_are_compared_each_by_itself(tmp_path: Path) -> None:
+    series = {}
+    for job in ("gateways", "others"):
+        for model in ("m", "n"):
+            for labels, counts in (
+                (PRODUCTION, (100, 200, 300, 400)),
+                (CANARY, (25, 25, 25, 25)),
+                (CANARY.replace("canary", "third"), (100, 200, 300, 400)),
+            ):
+                series |= everything(labels.replace('"m"', f'"{model}"'), A.replace("gateways", job), counts)
+    expected = {
+        OF.replace("gateways", job).replace('"m"', f'"{model}"').replace("canary", alias): psi
+        for job in ("gateways", "others")
+        for model in ("m", "n")
+        for alias, psi in (("canary", 227161), ("third", 0))
+    }
+
+    by_labels = {f"{{{labels}}}": float(psi) for labels, psi in expected.items()}
+
+    told = unit_test(tmp_path, Worth("each by itself", series, f"round({PSI} * 1000000)", "16m", by_labels))
 
     assert not told, told
