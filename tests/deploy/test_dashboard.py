@@ -9,10 +9,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from router.adapters.prometheus.catalog import PREFIX, Catalog
-from tests.deploy.alert_cases import A, info
 from tests.deploy.conftest import DEPLOY
 from tests.deploy.dashboard import ANNOTATIONS, DASHBOARD, PANELS, ROWS, VARIABLES, filled_in, questions
 from tests.deploy.promtool import Worth, alerts, all_rules, run, unit_test
+from tests.deploy.samples import A, info
 
 RUNBOOKS = DEPLOY.parent / "docs" / "runbooks"
 COLORS = {"production": "blue", "canary": "orange"}
