@@ -80,6 +80,7 @@ class Prometheus:
 
     def __init__(self, config: Path, storage: Path, slack: float, *flags: str) -> None:
         self.address = free_address()
+        self._base = f"http://{self.address}"
         self._command = [
             "prometheus",
             f"--config.file={config}",
@@ -108,7 +109,7 @@ class Prometheus:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=2) as answer:
+            with urllib.request.urlopen(f"{self._base}/-/ready", timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -128,7 +129,7 @@ class Prometheus:
         return [rule for group in groups for rule in group["rules"]]
 
     def _get(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self._base}/api/v1/{path}", timeout=10) as answer:
             parsed: dict[str, Any] = json.load(answer)
             return parsed
 
