@@ -121,6 +121,16 @@ def everything(labels: str, instance: str, counts: tuple[int, ...]) -> dict[str,
     return {name.replace(A, instance): values for name, values in told.items()}
 
 
+def test_a_version_without_requests_has_no_quantile(tmp_path: Path) -> None:
+    """NaN would be drawn as a gap in the best case, and compared with in the worst."""
+    idle = durations(PRODUCTION, {"0.01": "0+0x30"}, "0+0x30", "0+0x30")
+    quantile = "version:canary_router_request_duration_seconds:p95_10m"
+
+    told = unit_test(tmp_path, Worth("idle", {**info(PRODUCTION), **idle}, quantile, "16m", {}))
+
+    assert not told, told
+
+
 def test_a_rule_that_meets_half_swapped_replicas_takes_the_version_that_most_serve(tmp_path: Path) -> None:
     """Two versions of one alias would make each comparison fail as a whole, and its alerts with it."""
     new = 'model="m",alias="production",version="3"'
