@@ -21,6 +21,7 @@ from tests.e2e.load import BODY, Load
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MODEL = "sentiment"
+CLASSIFIER = "mail"
 NOBODY = "127.0.0.1:1"
 BAD_CANARY = 7
 BAD_BODY = BODY.replace(b"good", b"bad")
@@ -50,11 +51,13 @@ def target(
     registry = Registry(directory)
     config = directory / "router.yaml"
     head = CONFIG.format(uri=registry.uri, poll_seconds=1, cache=directory / "cache")
-    config.write_text(f"{head}  {MODEL}: {{split: {{production: 50, canary: 50}}}}\n")
+    half = "{split: {production: 50, canary: 50}}"
+    config.write_text(f"{head}  {MODEL}: {half}\n  {CLASSIFIER}: {half}\n")
     gateway = GatewayProcess(directory, config)
     try:
         gateway.wait_ready(60 * slack)
         gateway.wait_bound(2, "canary", 60 * slack)
+        gateway.wait_bound(2, "canary", 60 * slack, CLASSIFIER)
         registry.move("canary", 3)
         assert gateway.ask("user-1", model="nobody").status_code == 404
         assert gateway.session.post(f"{gateway.url}/invocations", data=b"{").status_code >= 400

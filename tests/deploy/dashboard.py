@@ -27,8 +27,8 @@ def filled_in(expression: str, model: str = "sentiment") -> str:
     return expression
 
 
-def questions() -> Iterator[tuple[str, str]]:
+def questions(model: str = "sentiment") -> Iterator[tuple[str, str]]:
     """Every query of every panel, with what it is called."""
     for panel in PANELS:
         for target in panel["targets"]:
-            yield f"{panel['title']} {target['refId']}", filled_in(target["expr"])
+            yield f"{panel['title']} {target['refId']}", filled_in(target["expr"], model)

@@ -16,7 +16,7 @@ from tests.deploy.samples import A, info
 
 RUNBOOKS = DEPLOY.parent / "docs" / "runbooks"
 COLORS = {"production": "blue", "canary": "orange"}
-PROMISED = {"predicted_classes_total", "score_psi", "score_ks"}
+PROMISED = {"score_psi", "score_ks"}
 """Metrics that a dashboard may name before the gateway has them."""
 UNITS = {"short", "none", "percentunit", "reqps", "cps", "s", "bytes"}
 """Of Grafana's, those that fit: shares as 0 to 1, seconds, bytes with binary prefixes, per second."""
