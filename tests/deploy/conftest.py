@@ -79,36 +79,10 @@ def free_address() -> str:
 
 
 class Prometheus:
-    """A Prometheus that can be killed and started again on what it stored; asked over its HTTP interface."""
+    """Asks a running Prometheus over its HTTP interface."""
 
-    def __init__(self, config: Path, storage: Path, slack: float, *flags: str) -> None:
-        self.address = free_address()
-        self._base = f"http://{self.address}"
-        self._command = [
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={storage}",
-            f"--web.listen-address={self.address}",
-            *flags,
-        ]
-        self._log = storage.with_suffix(".log")
-        self._slack = slack
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)
-        give_up = time.monotonic() + 30 * self._slack
-        while not self.ready():
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < give_up, self._log.read_text()
-            time.sleep(0.1)
-
-    def kill(self) -> None:
-        """End it without a word."""
-        self._process.kill()
-        self._process.wait()
+    def __init__(self, address: str) -> None:
+        self._base = f"http://{address}"
 
     def ready(self) -> bool:
         try:
@@ -137,9 +111,42 @@ class Prometheus:
             return parsed
 
 
+class OwnPrometheus(Prometheus):
+    """One that was started here, and can be killed and started again on what it stored."""
+
+    def __init__(self, config: Path, storage: Path, slack: float, *flags: str) -> None:
+        address = free_address()
+        super().__init__(address)
+        self._command = [
+            "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={storage}",
+            f"--web.listen-address={address}",
+            *flags,
+        ]
+        self._log = storage.with_suffix(".log")
+        self._slack = slack
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT)
+        give_up = time.monotonic() + 30 * self._slack
+        while not self.ready():
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < give_up, self._log.read_text()
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._process.kill()
+        self._process.wait()
+
+
 @contextmanager
-def running_prometheus(config: Path, storage: Path, slack: float, *flags: str) -> Iterator[Prometheus]:
-    running = Prometheus(config, storage, slack, *flags)
+def running_prometheus(config: Path, storage: Path, slack: float, *flags: str) -> Iterator[OwnPrometheus]:
+    running = OwnPrometheus(config, storage, slack, *flags)
     try:
         yield running
     finally:
@@ -193,7 +200,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def prometheus(
     target: Target, alertmanager: str, tmp_path_factory: pytest.TempPathFactory, slack: float
-) -> Iterator[Prometheus]:
+) -> Iterator[OwnPrometheus]:
     """Scrapes `target` every second, with deploy/prometheus.yml otherwise as it is."""
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is missing; install the Debian package `prometheus`")

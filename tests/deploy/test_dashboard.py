@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from router.adapters.prometheus.catalog import PREFIX, Catalog
+from router.adapters.prometheus.catalog import Catalog
 from tests.deploy.conftest import DEPLOY
 from tests.deploy.dashboard import ANNOTATIONS, DASHBOARD, PANELS, ROWS, VARIABLES, filled_in, questions
 from tests.deploy.promtool import Worth, alerts, all_rules, run, unit_test
@@ -16,8 +16,6 @@ from tests.deploy.samples import A, info
 
 RUNBOOKS = DEPLOY.parent / "docs" / "runbooks"
 COLORS = {"production": "blue", "canary": "orange"}
-PROMISED = {"score_psi", "score_ks"}
-"""Metrics that a dashboard may name before the gateway has them."""
 UNITS = {"short", "none", "percentunit", "reqps", "cps", "s", "bytes"}
 """Of Grafana's, those that fit: shares as 0 to 1, seconds, bytes with binary prefixes, per second."""
 OF_GRAFANA_9 = {"timeseries", "table", "barchart", "state-timeline", "row"}
@@ -141,7 +139,7 @@ def test_every_query_is_one_to_prometheus(tmp_path: Path) -> None:
 
 
 def test_every_query_asks_for_what_there_is_in_this_job_only() -> None:
-    families = {family.name for family in Catalog().families} | {PREFIX + name for name in PROMISED}
+    families = {family.name for family in Catalog().families}
     samples = {f"{name}_{part}" for name in families for part in ("bucket", "count", "sum")}
     recorded = {rule["record"] for rule in all_rules() if "record" in rule}
     for name, query in questions():

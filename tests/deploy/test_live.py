@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from router.adapters.prometheus.catalog import PREFIX, Catalog
 from tests.conftest import Figure
-from tests.deploy.conftest import BAD_CANARY, CLASSIFIER, NOBODY, Prometheus, Target
+from tests.deploy.conftest import BAD_CANARY, CLASSIFIER, NOBODY, OwnPrometheus, Prometheus, Target
 from tests.deploy.dashboard import ANNOTATIONS, VARIABLES, filled_in, questions
 from tests.deploy.promtool import all_rules, run_on
 
@@ -17,8 +16,6 @@ ALERT = "CanaryRouterCanaryFailsMore"
 OF_CLASSIFIERS = ("Classes by alias A",)
 """The versions of `sentiment` answer with scores."""
 A_MAIL = b'{"dataframe_split": {"columns": ["links", "words"], "data": [[0, 9], [3, 1]]}}'
-FROM_500_SCORES = ("PSI and K-S as the gateways report them A", "PSI and K-S as the gateways report them B")
-"""The gateway tells these from 500 scores on either side; here they come with the first minute."""
 CANARY_ONLY = ("minus production", "canary to", "(PSI)", "(K-S)", "as the gateways", "faults", "in its place")
 BOTH = {"production", "canary"}
 
@@ -118,9 +115,7 @@ def test_every_recorded_series_has_data(prometheus: Prometheus, slack: float) ->
 
 def test_every_panel_has_an_answer(prometheus: Prometheus, slack: float) -> None:
     """For both aliases, where it tells them apart."""
-    known = {family.name for family in Catalog().families}
-    left_out = OF_CLASSIFIERS if f"{PREFIX}score_psi" in known else (*OF_CLASSIFIERS, *FROM_500_SCORES)
-    asked = {name: query for name, query in questions() if name not in left_out}
+    asked = {name: query for name, query in questions() if name not in OF_CLASSIFIERS}
     assert len(asked) > 50
 
     def lacking() -> dict[str, str]:
@@ -198,7 +193,7 @@ def test_the_annotation_of_a_firing_alert_is_answered(prometheus: Prometheus, sl
 
 @pytest.mark.slow  # after the alert fired, its `for` of 30 s passes once more
 def test_a_restart_of_prometheus_does_not_lose_the_alert(
-    prometheus: Prometheus, slack: float, figure: Figure
+    prometheus: OwnPrometheus, slack: float, figure: Figure
 ) -> None:
     """Killed: what it stored is enough to fire again. Alertmanager goes on meanwhile: it heard of no end."""
     wait_for(lambda: not_firing(prometheus), 60 * slack)
