@@ -14,18 +14,21 @@ from pathlib import Path
 from router import __version__
 from router.adapters.admin_token import admin_token
 from router.adapters.cache_limits import GIB, CacheLimits
+from router.adapters.child_lines import ChildLines
 from router.adapters.config_file import ConfigFile
-from router.adapters.log import FanOut, LogRecorder
+from router.adapters.log import FanOut, LogRecorder, log_sampled
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
 from router.adapters.registry import AgentRegistry
 from router.children.launcher import Launcher
 from router.children.orphans import Orphans
+from router.children.output import Listener
 from router.children.spawn import SpawnLauncher
 from router.children.template import Template
 from router.children.worker import WorkerLoader
 from router.control import compare
 from router.control.alias_watch import AliasWatch
+from router.control.bound_since import BoundSince
 from router.control.comparison import LOOK_SECONDS, Comparison
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.event_log import EventLog
@@ -65,10 +68,15 @@ class World:
 
 
 @asynccontextmanager
-async def outside_world(settings: Settings, recorder: Recorder) -> AsyncIterator[World]:
-    """The real one: a template that forks workers, an agent that polls, fetches into an owned cache."""
+async def outside_world(
+    settings: Settings, recorder: Recorder, listener: Listener | None = None
+) -> AsyncIterator[World]:
+    """The real one: a template that forks workers, an agent that polls, fetches into an owned cache.
+
+    Without a `listener` all of them print where this process does.
+    """
     places = settings.registry.places(os.environ)
-    launcher = await _launcher(recorder)
+    launcher = await _launcher(recorder, listener)
     registry = AgentRegistry(
         launcher,
         registry_uri=places.uri,
@@ -90,10 +98,10 @@ async def outside_world(settings: Settings, recorder: Recorder) -> AsyncIterator
         await launcher.close()
 
 
-async def _launcher(recorder: Recorder) -> Launcher:
+async def _launcher(recorder: Recorder, listener: Listener | None) -> Launcher:
     if sys.platform != "linux":  # no pidfds: children start slower and share no memory
-        return SpawnLauncher()
-    template = Template(recorder)
+        return SpawnLauncher(listener)
+    template = Template(recorder, listener=listener)
     await template.start()
     return template
 
@@ -134,7 +142,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     comparison = Comparison(
         lambda: fleet, lambda event: recorder.record(event), wall=time.time, monotonic=time.monotonic
     )
-    recorder = FanOut(prometheus, comparison, of_news=(LogRecorder(), event_log, worker_ends))
+    bound_since = BoundSince(time.time)
+    recorder = FanOut(prometheus, comparison, of_news=(LogRecorder(), event_log, worker_ends, bound_since))
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
@@ -142,7 +151,9 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         sockets = [bind(*settings.server.listen), bind(*settings.server.admin)]
         for bound in sockets:
             stack.callback(bound.close)
-        world = await stack.enter_async_context(outside_world(settings, recorder))
+        child_lines = ChildLines()
+        child_lines.shown = settings.log.model_output  # the template starts before all else is put together
+        world = await stack.enter_async_context(outside_world(settings, recorder, child_lines))
         fleet = Fleet(
             Workshop(
                 world.fetcher,
@@ -155,6 +166,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
 
         def apply(new: Settings) -> None:
             configure_logging(new.log.level, new.log.format)
+            child_lines.shown = new.log.model_output
+            gateway.sample_share = new.log.sample_requests
             fleet.apply(new.models)
             alias_loop.poke()
 
@@ -182,6 +195,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             metrics=prometheus.render,
             reload=reload,
             mlflow_version=version("mlflow"),
+            tell_sampled=log_sampled,
         )
         status = Status(
             version=__version__,
@@ -191,6 +205,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             config=lambda: {"digest": config.digest, "error": config.error},
             events=event_log.events,
             worker_ends=worker_ends.of,
+            bound_since=bound_since.of,
             stopping=lambda: gateway.stopping,
             traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
             unwritten=lambda: last_good.errors,

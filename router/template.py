@@ -3,10 +3,12 @@
 The gateway starts it as `python -m router.template CONTROL LIFELINE [MODULE …]`: two descriptors, and modules
 to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, a request is `{"id": …, "role": …, "modules":
 […]}`, the modules to be imported before the fork, with two descriptors, the child's socket and the read end
-of its lifeline. The answer is `{"id": …, "pid": …, "between": …}`, the numbers of the child and of its first
-parent, with the child's pidfd; or `{"id": …, "error": …}`. A child runs `main(socket)` of its role's module.
+of its lifeline, and a third where the gateway hears what it prints. The answer is `{"id": …, "pid": …,
+"between": …}`, the numbers of the child and of its first parent, with the child's pidfd; or `{"id": …,
+"error": …}`. A child runs `main(socket)` of its role's module.
 
-`python -m router.template child ROLE SOCKET LIFELINE` is one such child by itself, without a template.
+`python -m router.template child ROLE SOCKET LIFELINE [OUTPUT]` is one such child by itself, without a
+template.
 """
 
 import atexit
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from router.garbage import freeze_what_lives
+from router.speech import speak_through
 
 ROLES = {"worker": "router.worker.main", "agent": "router.agent.poll", "fetch": "router.agent.fetch"}
 IMPORTS = (
@@ -130,7 +133,7 @@ def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
     control.send(json.dumps({"ready": True}).encode())
     while True:
         try:
-            message, fds, _, _ = socket.recv_fds(control, 4096, 2, socket.MSG_CMSG_CLOEXEC)
+            message, fds, _, _ = socket.recv_fds(control, 4096, 3, socket.MSG_CMSG_CLOEXEC)
         except ConnectionError:
             return
         if not message:
@@ -173,10 +176,12 @@ def _say(control: socket.socket, message: dict[str, object], fds: Sequence[int] 
         socket.send_fds(control, [json.dumps(message).encode()], fds)
 
 
-def become(role: str, sock: int, lifeline: int) -> NoReturn:
-    """Be one child, until its work is done."""
+def become(role: str, sock: int, lifeline: int, output: int | None = None) -> NoReturn:
+    """Be one child, until its work is done; what it prints goes to `output`."""
     code = 1
     try:
+        if output is not None:
+            speak_through(output)
         # A group of its own: a Ctrl-C of the terminal does not reach what a version starts, and the gateway
         # ends the whole group. When started by `spawn` it leads one already.
         os.setpgid(0, 0)
@@ -204,7 +209,7 @@ def main(arguments: Sequence[str]) -> None:
     """Be the template, or one child by itself."""
     ignore_stop_signals()
     if arguments[0] == "child":
-        become(arguments[1], int(arguments[2]), int(arguments[3]))
+        become(arguments[1], *map(int, arguments[2:]))
     name_process("router-template")
     control = socket.socket(fileno=int(arguments[0]))
     follow(int(arguments[1]), group=False)  # a child that was just forked is still of its group

@@ -103,7 +103,7 @@ class Downloads:
     async def _download(self, wanted: _Wanted, deadline_seconds: float) -> str:
         async with self._turns:
             try:
-                child = await self._launcher.launch(ROLE)
+                child = await self._launcher.launch(ROLE, version=wanted.version)
             except (ChildLost, ChildTimeout) as error:
                 raise FetchFailed(f"the download could not be started: {error}") from error
             token = secrets.token_hex(8)

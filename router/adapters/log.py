@@ -37,6 +37,23 @@ class LogRecorder:
             self._logger.log(line.level, line.message, **line.values)
 
 
+def log_sampled(request: request_events.Sampled) -> None:
+    """The line of one request. It holds neither its key nor anything of its body."""
+    structlog.stdlib.get_logger("router").info(
+        "request",
+        request_id=request.request_id,
+        model=request.model,
+        given=request.given,
+        answered=request.answered,
+        version=_number(request.version),
+        reason=request.reason,
+        outcome=request.outcome,
+        code=request.code,
+        milliseconds=None if request.seconds is None else round(request.seconds * 1e3, 2),
+        rows=request.rows,
+    )
+
+
 class FanOut:
     """Implements `Recorder`: tells several recorders; one that fails does not stop the others."""
 

@@ -1,8 +1,14 @@
 """How a log line is written: console or JSON, escaped, without credentials."""
 
+import asyncio
 import logging
+import math
+import re
 import sys
+import threading
+import traceback
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
@@ -23,6 +29,7 @@ _UNPRINTABLE = {code: f"\\x{code:02x}" for code in _CONTROL} | {
 }
 _UNPRINTABLE_IN_LINES = {code: text for code, text in _UNPRINTABLE.items() if code not in (0x09, 0x0A)}
 
+_log = logging.getLogger(__name__)
 _installed: list[logging.Handler] = []
 """The handler on the root logger that is ours; logging itself belongs to the process."""
 
@@ -79,6 +86,51 @@ def configure_logging(level: str, line_format: str, *, stream: TextIO | None = N
     root.setLevel(level.upper())
 
 
+def take_over_complaints() -> None:
+    """Have what Python prints by itself written as lines: warnings, and exceptions that nobody catches.
+
+    For the life of the process. Their tracebacks go without the values of locals.
+    """
+    logging.captureWarnings(capture=True)
+
+    def crashed(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, at)
+        else:
+            _log.critical("the gateway ends by an error", exc_info=(kind, error, at))
+
+    def thread_crashed(crash: threading.ExceptHookArgs) -> None:
+        if crash.exc_value is not None:
+            name = crash.thread.name if crash.thread is not None else "unnamed"
+            _log.error(
+                "thread %s ended", name, exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback)
+            )
+
+    def ignored(complaint: "sys.UnraisableHookArgs") -> None:
+        if complaint.exc_value is not None:
+            exception = (complaint.exc_type, complaint.exc_value, complaint.exc_traceback)
+            _log.error("an exception that nobody can catch", exc_info=exception)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = crashed, thread_crashed, ignored
+
+
+def tell_of_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An event loop's exception handler: what happened and where, without words and objects.
+
+    The loop's own names the objects with their arguments, which can be the bytes of a request; an exception's
+    message may quote them.
+    """
+    # "Exception in callback" goes on with the callback and its arguments.
+    message = re.sub(
+        r"(?s)\bcallback .*", "callback", str(context.get("message", "an error in the event loop"))
+    )
+    error = context.get("exception")
+    frames = traceback.format_tb(error.__traceback__) if isinstance(error, BaseException) else []
+    structlog.stdlib.get_logger(__name__).error(
+        message, exception="".join([*frames, type(error).__name__]) if error is not None else None
+    )
+
+
 def _fit_to_be_read(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
     shown = {key: line.pop(key) for key in ("timestamp", "level", "event")}
     exception = line.pop("exception", None)
@@ -92,6 +144,8 @@ def _fit_to_be_read(logger: WrappedLogger, name: str, line: EventDict) -> EventD
 
 def _printable(value: Any) -> Any:
     match value:
+        case float() if not math.isfinite(value):
+            return str(value)  # JSON has no word for it
         case None | bool() | int() | float():
             return value
         case Mapping():

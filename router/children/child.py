@@ -1,4 +1,4 @@
-"""A launched child: its process, its socket and its lifeline, which end together."""
+"""A launched child: its process, its socket, its lifeline and what it prints, which end together."""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from router.children.connection import Connection
+from router.children.output import Ear, Output
 from router.children.process import Exit
 from router.errors import ChildLost
 
@@ -47,6 +48,11 @@ class Child:
         """SIGKILL through its pidfd: never another process, nothing when it has ended."""
         self._process.kill()
 
+    def requests_come(self) -> None:
+        """What it prints from now on may hold what callers sent."""
+        if self._ends.output is not None:
+            self._ends.output.requests_come()
+
     async def close(self, grace_seconds: float) -> Exit:
         """Close its socket, which ends an idle child, and end it when it outlives the grace."""
         self.connection.abort()
@@ -67,16 +73,18 @@ class Child:
 
     def _settle(self, impatient: asyncio.TimerHandle) -> None:
         impatient.cancel()
+        self._ends.close_output()  # its last words, before anybody is told that it ended
         if not self.exited.done():
             self.exited.set_result(replace(self._process.exited.result(), reason=self.connection.refused))
 
 
 class Ends:
-    """The four ends of what connects us with a child: two of its socket, two of its lifeline."""
+    """The ends of what connects us with a child: of its socket, of its lifeline, of its output."""
 
-    def __init__(self) -> None:
-        """Raises OSError when no descriptor is left."""
+    def __init__(self, ear: Ear | None = None) -> None:
+        """Without an `ear` a child prints where we do. Raises OSError when no descriptor is left."""
         self.connection = Connection()
+        self.output: Output | None = None
         self._read_end, self._write_end = os.pipe()
         try:
             self._ours, self._theirs = socket.socketpair()
@@ -84,19 +92,30 @@ class Ends:
             os.close(self._read_end)
             os.close(self._write_end)
             raise
+        if ear is not None:
+            try:
+                self.output = Output(ear)
+            except OSError:
+                self._ours.close()
+                self.close_theirs()
+                self.close_lifeline()
+                raise
 
     async def connect(self) -> None:
         """Start to read our end of the socket."""
         self._ours.settimeout(0)
         await asyncio.get_running_loop().create_unix_connection(lambda: self.connection, sock=self._ours)
 
-    def theirs(self) -> tuple[int, int]:
-        """The child's descriptors: socket, read end of the lifeline."""
-        return self._theirs.fileno(), self._read_end
+    def theirs(self) -> tuple[int, ...]:
+        """The child's descriptors: socket, read end of the lifeline and, where it is heard, its output."""
+        heard = () if self.output is None else (self.output.theirs,)
+        return self._theirs.fileno(), self._read_end, *heard
 
     def close_theirs(self) -> None:
         """Close our copies of the child's ends, without which no end of file reaches us."""
         self._theirs.close()
+        if self.output is not None:
+            self.output.close_theirs()
         if self._read_end >= 0:
             os.close(self._read_end)
             self._read_end = -1
@@ -107,23 +126,31 @@ class Ends:
             os.close(self._write_end)
             self._write_end = -1
 
+    def close_output(self) -> None:
+        """Hear what the child printed, and no more."""
+        if self.output is not None:
+            self.output.close()
+
     def close(self) -> None:
-        """Close all four."""
+        """Close all of them."""
         self.close_theirs()
         self.close_lifeline()
+        self.close_output()
         if self.connection.connected:
             self.connection.abort()  # closes the socket with its transport
         else:
             self._ours.close()
 
 
-async def bring_up(role: str, start: Callable[[tuple[int, int]], Awaitable[Held]]) -> Child:
+async def bring_up(
+    role: str, start: Callable[[tuple[int, ...]], Awaitable[Held]], ear: Ear | None = None
+) -> Child:
     """A child whose process `start` made of the descriptors it is given. Raises ChildLost.
 
     Whatever goes wrong on the way, no descriptor stays open.
     """
     try:
-        ends = Ends()
+        ends = Ends(ear)
     except OSError as error:  # no descriptor left
         raise ChildLost(f"no {role} can be started: {error.strerror}") from error
     try:

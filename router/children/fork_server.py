@@ -14,7 +14,9 @@ from typing import Any
 
 from router.children.child import Child, bring_up
 from router.children.environment import child_environment
+from router.children.output import Listener, Output
 from router.children.process import Exit, Process
+from router.core.ids import VersionId
 from router.errors import ChildLost
 
 _MESSAGE_BYTES = 4096
@@ -26,8 +28,9 @@ _CONTROL, _LIFELINE = 3, 4  # the descriptors' numbers in the template
 class ForkServer:
     """A started template: fork requests out, pidfds in. It is not restarted; `Template` starts another."""
 
-    def __init__(self, modules: Sequence[str] = ()) -> None:
+    def __init__(self, modules: Sequence[str] = (), listener: Listener | None = None) -> None:
         """Start the process; its imports, `modules` too, go on beside us for two seconds or more."""
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done when it can fork; ChildLost when it ended before."""
@@ -49,7 +52,13 @@ class ForkServer:
             theirs.close()
             raise
         try:
-            self._process = _spawn(theirs.fileno(), read_end, modules)
+            output = None if listener is None else Output(listener.ear_for("template", None))
+            try:
+                self._process = _spawn(theirs.fileno(), read_end, output, modules)
+            except OSError:
+                if output is not None:
+                    output.close()
+                raise
         except OSError:
             self._control.close()
             os.close(self._lifeline)
@@ -59,6 +68,9 @@ class ForkServer:
             os.close(read_end)
         self.pid = self._process.pid
         self.exited: asyncio.Future[Exit] = self._process.exited
+        if output is not None:
+            output.close_theirs()
+            self.exited.add_done_callback(lambda _exited: output.close())
         self._loop.add_reader(self._control.fileno(), self._read)
 
     @property
@@ -66,13 +78,14 @@ class ForkServer:
         """False once it has ended, or is about to."""
         return not self.lost.done() and not self._killed
 
-    async def fork(self, role: str, modules: Sequence[str]) -> Child:
+    async def fork(self, role: str, modules: Sequence[str], version: VersionId | None = None) -> Child:
         """A new child, of a template that has imported `modules`.
 
         Raises ChildLost; what is forked after we gave up ends with its lifeline.
         """
         await asyncio.shield(self.ready)
-        return await bring_up(role, lambda theirs: self._ask(role, modules, theirs))
+        ear = self._listener.ear_for(role, version) if self._listener is not None else None
+        return await bring_up(role, lambda theirs: self._ask(role, modules, theirs), ear)
 
     def kill(self) -> None:
         """End the template; its children live on."""
@@ -91,7 +104,7 @@ class ForkServer:
             with suppress(OSError):
                 Process(self._between, os.pidfd_open(self._between))
 
-    async def _ask(self, role: str, modules: Sequence[str], fds: tuple[int, int]) -> Process:
+    async def _ask(self, role: str, modules: Sequence[str], fds: tuple[int, ...]) -> Process:
         number = next(self._ids)
         reply: asyncio.Future[Process] = self._loop.create_future()
         self._requests[number] = reply
@@ -154,12 +167,14 @@ class ForkServer:
                 future.exception()  # seen: perhaps nobody waits for it
 
 
-def _spawn(control: int, lifeline: int, modules: Sequence[str]) -> Process:
+def _spawn(control: int, lifeline: int, output: Output | None, modules: Sequence[str]) -> Process:
     # posix_spawn, because it takes a millisecond and no thread; a process group of its own, so that a Ctrl-C
     # is ours alone; -P, because a directory `router` where the operator stands is not this package.
     arguments = [sys.executable, "-P", "-m", "router.template", str(_CONTROL), str(_LIFELINE), *modules]
     # Copies beyond those numbers first: one descriptor may have the number that the other is to get.
-    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LIFELINE + 1) for fd in (control, lifeline)]
+    given = (control, lifeline) if output is None else (control, lifeline, output.theirs)
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LIFELINE + 1) for fd in given]
+    printed = [(os.POSIX_SPAWN_DUP2, copies[2], number) for number in (1, 2)] if output is not None else []
     try:
         pid = os.posix_spawn(
             sys.executable,
@@ -169,6 +184,7 @@ def _spawn(control: int, lifeline: int, modules: Sequence[str]) -> Process:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, copies[0], _CONTROL),
                 (os.POSIX_SPAWN_DUP2, copies[1], _LIFELINE),
+                *printed,
             ],
             setpgroup=0,
         )

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from router.children.child import Child
+from router.core.ids import VersionId
 
 
 class Launcher(Protocol):
     """Starts one child per call; the children end with this process."""
 
-    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
         """A child in `role` (worker, agent or fetch) that waits for its first frame.
 
-        `modules` are worth importing once for all children, where they can share them.
+        `modules` are worth importing once for all children, where they can share them; `version`, where it is
+        about one, is told beside what it prints.
         Raises ChildLost when it cannot be started, ChildTimeout when that takes too long.
         """
 

@@ -10,25 +10,30 @@ from contextlib import suppress
 
 from router.children.child import Child, Held, bring_up
 from router.children.environment import child_environment
+from router.children.output import Listener
 from router.children.process import Exit, kill_group
+from router.core.ids import VersionId
 from router.errors import ChildLost
 
 
 class SpawnLauncher:
     """Starts each child by itself: READY seconds later than from a template, and no memory is shared."""
 
-    def __init__(self) -> None:
+    def __init__(self, listener: Listener | None = None) -> None:
+        """Without a `listener` children print where this process does."""
+        self._listener = listener
         self._open = True
 
-    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
         """A child in `role`, which waits for its first frame and imports by itself. Raises ChildLost."""
         if not self._open:
             raise ChildLost(f"no {role} can be started: the launcher is closed")
 
-        async def spawned(theirs: tuple[int, int]) -> Held:
-            return _Spawned(role, *theirs)
+        async def spawned(theirs: tuple[int, ...]) -> Held:
+            return _Spawned(role, theirs)
 
-        return await bring_up(role, spawned)
+        ear = self._listener.ear_for(role, version) if self._listener is not None else None
+        return await bring_up(role, spawned, ear)
 
     async def close(self) -> None:
         """Start no more."""
@@ -38,12 +43,12 @@ class SpawnLauncher:
 class _Spawned:
     """A direct child, waited for in a thread."""
 
-    def __init__(self, role: str, sock: int, lifeline: int) -> None:
+    def __init__(self, role: str, theirs: tuple[int, ...]) -> None:
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
         self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-P", "-m", "router.template", "child", role, str(sock), str(lifeline)],
-            pass_fds=(sock, lifeline),
+            [sys.executable, "-P", "-m", "router.template", "child", role, *map(str, theirs)],
+            pass_fds=theirs,
             stdin=subprocess.DEVNULL,
             env=child_environment(os.environ),
             process_group=0,

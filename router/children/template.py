@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from router.children.child import Child
 from router.children.fork_server import ForkServer
+from router.children.output import Listener
 from router.children.process import become_subreaper
 from router.core.events import ChildRestarted, Recorder
+from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout
 
 _FIRST_DELAY_SECONDS = 0.5
@@ -19,9 +21,15 @@ _LAST_REPLY_SECONDS = 1.0
 class Template:
     """Launches children; when the template dies, its children live on and another one is started."""
 
-    def __init__(self, recorder: Recorder, *, launch_seconds: float = 30.0) -> None:
-        """`launch_seconds`: the longest a launch may take, restarts of the template included."""
+    def __init__(
+        self, recorder: Recorder, *, listener: Listener | None = None, launch_seconds: float = 30.0
+    ) -> None:
+        """`launch_seconds`: the longest a launch may take, restarts of the template included.
+
+        Without a `listener` all of them print where this process does.
+        """
         self._recorder = recorder
+        self._listener = listener
         self._modules: dict[str, None] = {}
         """Asked for so far, in that order: the next template imports them at its start."""
         self._launch_seconds = launch_seconds
@@ -37,10 +45,10 @@ class Template:
     async def start(self) -> None:
         """Start the template and return; launches wait for its imports. Raises SubreaperRefused."""
         become_subreaper()
-        self._server = ForkServer()
+        self._server = ForkServer(listener=self._listener)
         self._keeper = asyncio.create_task(self._keep(), name="keep template")
 
-    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
         """A child in `role`, which waits for its first frame. Raises ChildLost, ChildTimeout.
 
         The first that asks for `modules` waits for their import, and so does who asks meanwhile.
@@ -53,7 +61,7 @@ class Template:
                     server = self._server
                     if server is not None and server.usable:
                         try:
-                            return await server.fork(role, modules)
+                            return await server.fork(role, modules, version)
                         except ChildLost as error:
                             if server.usable:
                                 raise
@@ -86,7 +94,7 @@ class Template:
             delay = 0.0 if was_ready else min(max(2 * delay, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
             await asyncio.sleep(delay)
             try:
-                self._replace(ForkServer(tuple(self._modules)))
+                self._replace(ForkServer(tuple(self._modules), self._listener))
             except OSError as error:  # no memory, no process slot, no descriptor: later perhaps
                 reason = f"{reason}; {error.strerror}"
             self._recorder.record(ChildRestarted("template", reason))

@@ -39,6 +39,7 @@ class Worker:
         self._sequence = 0
         self._frames: dict[int, _Outstanding] = {}
         """Frames that are not fully answered, by their sequence."""
+        child.requests_come()
         child.connection.on_frame = self._take
         child.connection.on_lost = child.kill  # one that lives on without its socket is of no use
         if child.connection.lost.done():  # it said more after it was READY, before we were told
@@ -55,7 +56,7 @@ class Worker:
         try:
             async with asyncio.timeout_at(ends_at):
                 modules = await asyncio.to_thread(modules_for, Path(spec.directory))
-                child = await launcher.launch(_ROLE, modules)
+                child = await launcher.launch(_ROLE, modules, spec.version)
         except TimeoutError:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
         try:

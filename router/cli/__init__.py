@@ -61,11 +61,19 @@ def serve(config_path: Path, *, check: bool, listen: str | None, admin: str | No
     envvar="DEMO_SECONDS",
     help="Tell the whole story in about this long, then stop.",
 )
-def demo(directory: Path, seconds: float | None) -> None:
+@click.option(
+    "--against",
+    metavar="URL",
+    help="Only send traffic, to a gateway that runs; its models are registered first where they are missing.",
+)
+@click.option("--registry", metavar="URI", help="With --against: the registry; default MLFLOW_TRACKING_URI.")
+def demo(directory: Path, seconds: float | None, against: str | None, registry: str | None) -> None:
     """Train models, register them, and watch a canary under real traffic."""
-    from router.demo import run
+    from router.demo import run, send
 
-    sys.exit(run(directory, seconds))
+    if registry and not against:
+        raise click.UsageError("--registry goes with --against")
+    sys.exit(send(against, registry, seconds) if against else run(directory, seconds))
 
 
 @root.command()

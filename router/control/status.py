@@ -35,6 +35,8 @@ class Status:
     stopping: Callable[[], bool]
     traffic: Callable[[str], tuple[int, int]]
     """Requests received and those without a key, for one model."""
+    bound_since: Callable[[str, Alias], float | None]
+    """When an alias of a model began to serve its version, in seconds since 1970."""
     unwritten: Callable[[], Mapping[str, str]] = dict
     """Why what serves is not recorded for a start without the registry, by model."""
     verdicts: Callable[[str], Mapping[str, Any]] = lambda _: {}
@@ -106,6 +108,7 @@ class Status:
             "name": name,
             "aspired": aspired.number if aspired else None,
             "bound": bound.number if bound else None,
+            "bound_timestamp": self.bound_since(manager.model, alias),
             "pending": aspired != bound,
             # Only production outlives the registry's word for it; a canary is unbound instead.
             "stale": alias == PRODUCTION and bound is not None and manager.polled and unnamed,

@@ -94,4 +94,25 @@ class Predicted:
     """Per counted output, in the order of `AliasBound.scores`; empty when none were counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One request as the log tells it, where it was drawn to be told: for people, so nothing counts it."""
+
+    request_id: str
+    model: str
+    given: Alias | None
+    """Whom its key was given; None where it was refused before that, as for the next two."""
+    answered: Alias | None
+    version: VersionId | None
+    """The one that answered."""
+    reason: str
+    """Of the routing, or of the refusal."""
+    outcome: str
+    """As in `Answered`, or rejected."""
+    code: int
+    seconds: float | None
+    """Last byte read until the answer was ready; None where it was refused before."""
+    rows: int
+
+
 RequestEvent = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted

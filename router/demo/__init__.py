@@ -13,3 +13,14 @@ def run(directory: Path, seconds: float | None) -> int:
     from router.demo.show import run as show
 
     return show(directory, seconds)
+
+
+def send(url: str, registry_uri: str | None, seconds: float | None) -> int:
+    """Send the demo's traffic to the gateway at `url` until told to stop, or for `seconds`.
+
+    The demo's models are trained and registered first, where the registry has none of that name. Returns the
+    exit code: 0 when every request was answered well.
+    """
+    from router.demo.against import send as send_against
+
+    return send_against(url, registry_uri, seconds)

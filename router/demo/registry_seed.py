@@ -106,6 +106,7 @@ def _recipe(place: Workspace) -> str:
         "train_*.py",
         "dataset.py",
         "customers.py",
+        "rows.py",
         "material.py",
         "*/*_model.py",
         "data/*.jsonl",

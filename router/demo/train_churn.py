@@ -13,13 +13,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from router.demo.customers import BASIC, FULL, customers
 from router.demo.material import Material, TrainedVersion
+from router.demo.rows import SENT, churn_holdout, churn_rows
 
 MODEL = "churn_predictor"
 FOREST = {"n_estimators": 200, "max_depth": 8, "min_samples_leaf": 10, "random_state": 7}
 TRUSTED = ["sklearn.tree._tree.Tree"]
 """MLflow stores forests with skops, which loads only the types named here."""
-HOLDOUT, SENT = 1500, 150
-"""Customers a version is measured on, and how many of them traffic asks about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,9 @@ RECIPES = {
 
 def seed_churn() -> Material:
     """Train, log and register every version. Needs a tracking URI."""
-    holdout = customers(HOLDOUT, seed=3)
+    holdout = churn_holdout()
     versions = {number: _train(number, recipe, holdout) for number, recipe in RECIPES.items()}
-    # Callers send all columns; a version takes those of its own signature.
-    rows = holdout[list(FULL)].head(SENT).to_dict(orient="records")
-    return Material(MODEL, [{str(name): value for name, value in row.items()} for row in rows], versions)
+    return Material(MODEL, churn_rows(), versions)
 
 
 def _train(number: int, recipe: Recipe, holdout: pd.DataFrame) -> TrainedVersion:

@@ -13,6 +13,7 @@ import numpy as np
 
 from router.demo.dataset import sentences
 from router.demo.material import Material, TrainedVersion
+from router.demo.rows import sentiment_rows
 
 MODEL = "sentiment"
 MODULE = "sentiment_model"
@@ -33,9 +34,8 @@ RECIPES = {1: Recipe(training_sentences=300, epochs=200), 2: Recipe(training_sen
 
 def seed_sentiment(scratch: Path) -> Material:
     """Train, log and register every version; MLflow copies what lies in `scratch`. Needs a tracking URI."""
-    rows = [{"text": one.text} for one in sentences("holdout")]
     versions = {number: _train(number, recipe, scratch) for number, recipe in RECIPES.items()}
-    return Material(MODEL, rows, versions)
+    return Material(MODEL, sentiment_rows(), versions)
 
 
 def _train(number: int, recipe: Recipe, scratch: Path) -> TrainedVersion:

@@ -7,6 +7,7 @@ from router.settings.changes import Change, changes
 from router.settings.fields import Reload, is_loopback
 from router.settings.gateway import (
     LogSettings,
+    ModelOutput,
     RegistryPlaces,
     RegistrySettings,
     ServerSettings,
@@ -19,6 +20,7 @@ from router.settings.schema import schema_json
 __all__ = [
     "Change",
     "LogSettings",
+    "ModelOutput",
     "ModelSettings",
     "RegistryPlaces",
     "RegistrySettings",

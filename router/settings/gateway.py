@@ -9,7 +9,18 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
 
 from router.core.artifact_source import STORES
-from router.settings.fields import COLD, HOT, SECTION, STRICT, Address, Gibibytes, Seconds, Text, is_loopback
+from router.settings.fields import (
+    COLD,
+    HOT,
+    SECTION,
+    STRICT,
+    Address,
+    Gibibytes,
+    Seconds,
+    Share,
+    Text,
+    is_loopback,
+)
 from router.settings.model import ModelSettings, check_model_name
 from router.settings.sources import Roots, Schemes, is_local_registry
 
@@ -109,6 +120,9 @@ class RegistrySettings(BaseModel):
         return RegistryPlaces(uri, tracking_uri, cache.absolute(), local, schemes)
 
 
+ModelOutput = Literal["until_ready", "always", "never"]
+
+
 class LogSettings(BaseModel):
     """What is written to standard error."""
 
@@ -118,6 +132,10 @@ class LogSettings(BaseModel):
     """Least severe line that is written."""
     format: Annotated[Literal["auto", "console", "json"], HOT] = "auto"
     """console for people, json for collectors; auto: console on a terminal, else json."""
+    model_output: Annotated[ModelOutput, HOT] = "until_ready"
+    """What is written of what versions print; once one is READY, that may hold what callers sent."""
+    sample_requests: Annotated[Share, HOT] = 0.0
+    """Share of the prediction requests that get a line each, from 0 to 1: never with key or payload."""
 
 
 _ModelName = Annotated[str, PlainValidator(check_model_name), WithJsonSchema({"type": "string"})]

@@ -10,7 +10,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
 from router.core.work import ScoringProtocol
-from router.web import admin, inference, invocations, observe
+from router.web import admin, inference, invocations, live_page, observe
 from router.web.answers import SERVER, inference_error, internal_error, plain_error
 from router.web.auth import guard
 from router.web.connections import OTHER_VERSION, Connection
@@ -94,6 +94,8 @@ def _add_health(app: web.Application) -> None:
 
 
 def _add_observation(app: web.Application) -> None:
+    live_page.live_page()  # now, and not in the first request: what can not be joined is told at start
+    app.router.add_get("/", live_page.show)
     app.router.add_get("/metrics", observe.metrics)
     app.router.add_get("/v1/state", observe.state)
     app.router.add_get("/v1/compare", observe.compare)

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from router.core.events import Recorder
+from router.core.request_events import Sampled
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.settings import Settings
@@ -64,6 +65,10 @@ class Reloaded(Protocol):
         """Dotted paths that changed."""
 
 
+def _ignore(_sampled: Sampled) -> None:
+    """Nobody wants to hear of single requests."""
+
+
 @dataclass(slots=True)
 class Gateway:
     """One gateway as HTTP sees it."""
@@ -89,6 +94,9 @@ class Gateway:
     received: dict[str, int] = field(default_factory=dict)
     """Requests received, by model."""
     requests: RequestsUnderWay = field(default_factory=RequestsUnderWay)
+    sample_share: float = 0.0
+    """Of the prediction requests, this part is told to `tell_sampled`."""
+    tell_sampled: Callable[[Sampled], None] = _ignore
     turns: Turns = field(default_factory=Turns)
     """Of bodies that take long to search for their key."""
 

@@ -1,11 +1,12 @@
 """`/invocations`: MLflow's scoring protocol in front of the split."""
 
+import random
 from time import perf_counter
 
 from aiohttp import HttpVersion11, web
 
 from router.core.ids import Alias
-from router.core.request_events import Answered, Rejected
+from router.core.request_events import Answered, Rejected, Sampled
 from router.core.routing import Reason
 from router.core.traceparent import HEADER, trace_id_of
 from router.core.work import Answer, Query, ScoringProtocol, Verdict
@@ -110,7 +111,11 @@ async def _answer(
         # Only names of the configuration may become label values.
         known = model if model in gateway.settings().models else "__other__"
         gateway.recorder.record(Rejected(known, refused.reason))
-        return error_response(refused, request_id, protocol)
+        refusal = error_response(refused, request_id, protocol)
+        if _is_drawn(gateway):
+            why, code = refused.reason, refusal.status
+            gateway.tell_sampled(Sampled(request_id, known, None, None, None, why, "rejected", code, None, 0))
+        return refusal
     seconds = perf_counter() - read_at
     response = _response(
         request, served, settings.model_error_status, protocol, _explanation(served, seconds)
@@ -136,12 +141,25 @@ async def _answer(
             trace_id=trace_id,
         )
     )
+    if _is_drawn(gateway):
+        by, why = served.answered, _reason(served)
+        names = (request_id, model, given.alias, by.alias, by.version)
+        gateway.tell_sampled(Sampled(*names, why, served.outcome, response.status, seconds, rows))
     return response
 
 
 def _trace_id(request: web.Request) -> str:
     sent = request.headers.getall(HEADER)
     return trace_id_of(sent[0]) if len(sent) == 1 else ""  # of two, one may be a stranger's
+
+
+def _is_drawn(gateway: Gateway) -> bool:
+    # Drawn, not computed from the request's id: its sender must not be able to choose what is logged.
+    return bool(gateway.sample_share) and random.random() < gateway.sample_share  # noqa: S311
+
+
+def _reason(served: Served) -> Reason:
+    return Reason.FALLBACK if served.answered is not served.given else served.given.reason
 
 
 async def _read_body(gateway: Gateway, request: web.Request) -> bytes:
@@ -208,7 +226,7 @@ def _explanation(served: Served, seconds: float) -> dict[str, str]:
         "X-Model-Version": str(answered.version.number),
         "X-Model-Alias": answered.alias,
         "X-Route-Alias": given.alias,
-        "X-Route-Reason": Reason.FALLBACK if answered is not given else given.reason,
+        "X-Route-Reason": _reason(served),
     }
     if given.bucket is not None:
         headers["X-Route-Bucket"] = str(given.bucket)

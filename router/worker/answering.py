@@ -2,16 +2,15 @@
 
 import os
 import queue
-import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from router.channel import Channel
 from router.core.exchange import Batch, answers_frame, queries_of
 from router.core.wire import MAX_ANSWER_BYTES, batching_header
 from router.core.work import Answer, Batching, Query
+from router.speech import say
 from router.worker.independence import Earning, Sample, efforts, own_copy
 from router.worker.scoring import Scorer
 
@@ -70,8 +69,7 @@ class Answering:
                 return
             except BaseException as error:  # noqa: BLE001 - a request without a thread is never answered
                 # Its text may quote the request.
-                with suppress(Exception):
-                    print(f"a thread that answers ended: {type(error).__name__}", file=sys.stderr, flush=True)
+                say(f"a thread that answers ended: {type(error).__name__}", level="error")
                 os._exit(1)
 
     def _answer(self, task: _Task) -> None:

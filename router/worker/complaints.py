@@ -1,12 +1,11 @@
 """What the operator reads about a version that fails: one line per place in its code, no data of callers."""
 
-import sys
 import threading
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 from router.core.ids import VersionId
+from router.speech import say
 
 _PLACES = 50  # a version that fails in more places than this has said enough
 _OURS = str(Path(__file__).parent)
@@ -29,9 +28,7 @@ class Complaints:
                 return
             self._said.add(complaint)
         kind, place = complaint
-        # The version may have closed it, and its disk may be full: the answer goes out all the same.
-        with suppress(OSError, ValueError, AttributeError):
-            print(f"{self._version}: {what}: {kind} {place} (said once)", file=sys.stderr, flush=True)
+        say(f"{self._version}: {what}: {kind} {place} (said once)")
 
 
 def _place(error: BaseException) -> str:

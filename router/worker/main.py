@@ -14,9 +14,11 @@ from router.channel import Channel
 from router.core.wire import failed_header, load_spec, ready_header
 from router.errors import LoadFailed
 from router.garbage import freeze_what_lives
+from router.speech import flush, say
 from router.worker.answering import Answering
 from router.worker.load import bring_up
 
+_DOING = {"load": "load", "warmup": "warm up"}
 _hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share
 
 
@@ -42,12 +44,14 @@ def _hold(channel: Channel) -> None:
     try:
         loaded = bring_up(spec)
     except LoadFailed as failure:
+        say(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})
         return
     threadpool_limits(spec.blas_threads)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     freeze_what_lives()
+    flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
     Answering(channel, loaded.scorer, loaded.info.batching, loaded.earning, spec.threads).run()
 

@@ -1,14 +1,18 @@
 """Facts in, lines out: which, how often, and what must never be in one."""
 
+import asyncio
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from router.adapters.log import FanOut, LogRecorder, configure_logging
+from router.adapters.log_format import tell_of_loop
 from router.core.events import (
     AliasAspired,
     ConfigApplied,
@@ -301,3 +305,65 @@ def test_one_recorder_that_fails_does_not_stop_the_others(caplog: pytest.LogCapt
     assert first.events == last.events == [fact] * 3
     assert len(caplog.records) == 1
     assert "Broken can not take ReadinessChanged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "told"),
+    [
+        ("import warnings; warnings.warn('mind the gap')", "warning", "mind the gap"),
+        ("raise ValueError('gone')", "critical", "ValueError: gone"),
+        (
+            "import threading\nt = threading.Thread(target=lambda: 1 / 0, name='t1'); t.start(); t.join()",
+            "error",
+            "ZeroDivisionError: division by zero",
+        ),
+        (
+            "class Bad:\n def __del__(self): raise KeyError('k')\nBad(); import gc; gc.collect()",
+            "error",
+            "KeyError: 'k'",
+        ),
+    ],
+    ids=["a warning", "a crash", "a thread's crash", "an exception in a destructor"],
+)
+def test_what_python_prints_by_itself_is_a_line_without_values(code: str, level: str, told: str) -> None:
+    script = (
+        "from router.adapters.log_format import configure_logging, take_over_complaints\n"
+        "configure_logging('info', 'json'); take_over_complaints()\n"
+        "secret = 'the ' + 'payload'\n" + code
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+    (line,) = [json.loads(text) for text in done.stderr.splitlines()]
+    assert line["level"] == level
+    assert told in line["event"] + line.get("exception", "")
+    assert "the payload" not in done.stderr
+    assert done.stdout == ""
+
+
+async def test_an_error_in_the_event_loop_is_told_without_its_words_and_its_objects() -> None:
+    """Asyncio's own handler names the callback with its arguments: bytes of a request, where they arrive."""
+    stream = io.StringIO()
+    configure_logging("info", "json", stream=stream)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(tell_of_loop)
+
+    def arrived(data: bytes) -> None:
+        raise ValueError(f"can not read {data!r}")
+
+    loop.call_soon(arrived, b"the payload")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    (line,) = (json.loads(text) for text in stream.getvalue().splitlines())
+    assert line["level"] == "error"
+    assert "in arrived" in line["exception"]
+    assert line["exception"].endswith("ValueError")
+    assert "payload" not in stream.getvalue()
+
+
+def test_what_is_no_number_in_json_is_text() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream=stream)
+    LogRecorder().record(TickFailed("aliases", float("nan")))  # type: ignore[arg-type]  # whatever it is
+
+    assert json.loads(stream.getvalue(), parse_constant=pytest.fail)["error"] == "nan"

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import mlflow.pyfunc
 import pandas as pd
@@ -179,9 +180,9 @@ async def test_a_version_in_the_cache_is_found_without_a_process_of_its_own(
     launched: list[str] = []
     launch = template.launch
 
-    async def watched(role: str) -> Child:
+    async def watched(role: str, **more: Any) -> Child:
         launched.append(role)
-        return await launch(role)
+        return await launch(role, **more)
 
     monkeypatch.setattr(template, "launch", watched)
     assert await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS) == first

@@ -44,8 +44,8 @@ class CountingLauncher:
         self.launched: list[Child] = []
         self.most_at_once = 0
 
-    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
-        child = await self._template.launch(role)
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
+        child = await self._template.launch(role, modules, version)
         self.launched.append(child)
         alive = [each for each in self.launched if not each.exited.done()]
         self.most_at_once = max(self.most_at_once, len(alive))
@@ -288,7 +288,9 @@ async def test_a_download_that_cannot_be_started_is_a_failed_fetch(
     sqlite: RealRegistry, tmp_path: Path
 ) -> None:
     class NoLauncher(CountingLauncher):
-        async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+        async def launch(
+            self, role: str, modules: Sequence[str] = (), version: VersionId | None = None
+        ) -> Child:
             raise ChildLost("no process slot")
 
     async with opened(NoLauncher(None), sqlite.uri, tmp_path) as downloads:

@@ -251,8 +251,8 @@ class FirstStopped:
         self._template = template
         self.children: list[Child] = []
 
-    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
-        child = await self._template.launch(role)
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
+        child = await self._template.launch(role, modules, version)
         if not self.children:
             os.kill(child.pid, signal.SIGSTOP)
         self.children.append(child)

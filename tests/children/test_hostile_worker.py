@@ -42,7 +42,7 @@ class Puppet:
             self.exited.set_result(Exit(signal=signal.SIGKILL))
             self.sock.close()
 
-    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
         ends = Ends()
         await ends.connect()
         self.sock = socket.socket(fileno=os.dup(ends.theirs()[0]))

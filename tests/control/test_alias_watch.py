@@ -46,6 +46,7 @@ def watch(world: FakeWorld, fleet: Fleet, facts: Facts) -> AliasWatch:
 def document(fleet: Fleet, watch: AliasWatch, facts: Facts) -> Status:
     return Status(
         worker_ends=lambda _: {},
+        bound_since=lambda _model, _alias: 5.0,
         version="0",
         fleet=fleet,
         dispatcher=Dispatcher(fleet, facts),
@@ -107,7 +108,14 @@ async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pendi
     await watch.tick()
 
     alias = document(fleet, watch, facts).document()["models"]["sentiment"]["aliases"]["production"]
-    assert alias == {"name": "production", "aspired": None, "bound": 1, "pending": True, "stale": True}
+    assert alias == {
+        "name": "production",
+        "aspired": None,
+        "bound": 1,
+        "bound_timestamp": 5.0,
+        "pending": True,
+        "stale": True,
+    }
 
 
 async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_until_it_has_it_again(

@@ -100,7 +100,7 @@ class RateCheck:
     requests_needed: int | None
     """Canary requests of this step, those seen included, at which PASS is due if the canary is as good.
 
-    None when it has failed, will not pass, or when what is missing are keys or a sound production.
+    None when it has failed or will not pass, or when it is keys or a sound production that are missing.
     """
     seconds_needed: float | None
     """Until then at the present rate; None while the canary has no traffic, 0 when passed."""

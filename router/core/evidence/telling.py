@@ -95,7 +95,7 @@ def _told(rate: Rate, now: float, seen: Skew, rise: float, *, production_failing
     failed = bool(rate.failed_by)
     still = 0.0 if passes else _still_needed(rate, effect, seen.share_of_buckets)
     # Where only more requests do not help, no number of them is told.
-    told = still if passes or (still and not failed) else None
+    told = still if passes or (still and not failed and not production_failing) else None
     counted = rate.recent.tally(total).canary_requests
     seconds = rate.recent.seconds(now)
     per_second = counted / seconds if seconds > 0.0 else 0.0
@@ -122,7 +122,7 @@ def _told(rate: Rate, now: float, seen: Skew, rise: float, *, production_failing
         requests_enough=requests_enough,
         keys_enough=keys_enough,
         production_failing=production_failing,
-        will_not_pass=not failed and still is None and total.canary_requests > 0,
+        will_not_pass=not failed and still is None and total.difference is not None,
         hit_keys_needed=max(limits.min_hit_keys, keys_to_prove(round(share, 4), level))
         if 0.0 < share < 1.0
         else 0,

@@ -1,10 +1,13 @@
 """What an operator relies on, from requests to verdicts."""
 
+import math
 import random
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from router.core.evidence import Evidence, Limits, Observation, Report, Verdict
 from router.core.evidence.report import (
@@ -490,6 +493,49 @@ def test_a_share_lies_between_0_and_1(share: float) -> None:
 def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"lie|is|are"):
         Limits(**wrong)
+
+
+STEP = st.tuples(
+    st.sampled_from([0.0, 0.00001, 0.01, 0.05, 0.5, 0.99, 1.0]),
+    st.integers(0, 120),
+    st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(1, 100_000),
+)
+
+
+@settings(max_examples=60)
+@given(steps=st.lists(STEP, max_size=5), classes=st.booleans(), seed=st.integers(0, 1000))
+def test_whatever_comes_every_number_is_finite_or_unknown(
+    steps: list[tuple[float, int, float, float, int]], classes: bool, seed: int
+) -> None:
+    """No arm, no traffic, nothing but faults, one bucket: a report is always told."""
+    drawn, now = random.Random(seed), 0.0
+    edges = None if classes else (0.0, 0.1, 0.5, 2.0)
+    seen = evidence(marks=3, classes=classes, mark_edges=edges, slow_edge_seconds=None if seed % 2 else 0.025)
+    for share, count, faults, slow, below in steps:
+        seen.change_share(share, now, next_share=0.5 if seed % 3 else None)
+        for _ in range(count):
+            seen.observe(
+                request(
+                    drawn.randrange(below),
+                    share=share,
+                    fault=drawn.random() < faults,
+                    seconds=90.0 if drawn.random() < slow else 0.0,
+                    mark=drawn.choice([None, 0, 1, 2]),
+                    call=drawn.choice([None, drawn.randrange(3)]),
+                )
+            )
+        now += drawn.choice([0.0, 10.0, 2000.0])
+        seen.look(now)
+        unknown_or_finite(asdict(seen.report(now)))
+
+
+def unknown_or_finite(told: object) -> None:
+    for value in told.values() if isinstance(told, dict) else told if isinstance(told, tuple) else ():
+        unknown_or_finite(value)
+    if isinstance(told, float):
+        assert math.isfinite(told)
 
 
 def test_the_margin_shrinks_with_what_is_at_stake() -> None:

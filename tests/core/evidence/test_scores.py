@@ -63,6 +63,7 @@ def test_the_line_is_scipys_chi_square(bins: int) -> None:
 
 def test_twenty_bins_have_the_line_of_the_specification() -> None:
     assert psi_line(20, 2, 2) == pytest.approx(43.95, abs=0.005)
+    assert psi_line(1, 2, 2) == 0.0
 
 
 def test_the_noise_floor_is_what_equal_versions_show() -> None:

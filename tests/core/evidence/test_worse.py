@@ -121,6 +121,7 @@ def test_fewer_keys_prove_it_at_a_smaller_share() -> None:
     keys = [keys_to_prove(share / 100, math.log(400)) for share in range(1, 100)]
 
     assert keys == sorted(keys)
+    assert keys_to_prove(0.9999, math.log(400)) == 1000, "as many as are tried"
 
 
 def test_the_fuse_is_innocent_at_ordinary_fault_rates() -> None:

@@ -1,0 +1,128 @@
+// The checks of one challenger against production, a row each.
+
+const CHECKS = {
+  faults: "Faults",
+  latency: "Slow answers",
+  scores: "Scores",
+  split: "Split",
+};
+
+function checkOf(one, name) {
+  return (one.checks ?? []).find((check) => check.check === name);
+}
+
+/** The table of `one`, the challenger `alias`; null where there are no checks. */
+function checksTable(alias, one, several) {
+  const rows = (one.checks ?? []).flatMap((check) =>
+    check.check === "scores" ? scoreRows(check) : check.check === "split" ? [splitCheckRow(check)] : [rateRow(check)]);
+  if (!rows.length) return null;
+  return el("section", { class: "card checks" },
+    el("h3", null, several ? ["Checks of ", named(alias)] : "Checks"),
+    table(["How ", named(alias), ` ${version(one.version)} does beside production ${version(one.production_version)}`, since(one)],
+      ["Check", "Production", alias === "canary" ? "Canary" : alias, "Difference", "Verdict", "Why, and what is still needed"], rows, "wide"));
+}
+
+function since(one) {
+  if (!isNumber(one.seconds)) return "";
+  const share = isNumber(one.share) ? `, with a share of ${percent(one.share, 3)}` : "";
+  return `: for ${span(one.seconds)}${share}`;
+}
+
+function titled(name, ...asides) {
+  return [name, asides.filter(Boolean).map((aside) => el("span", { class: "aside line" }, aside))];
+}
+
+function rateRow(check) {
+  const limit = isNumber(check.limit) && `fails above ${points(check.limit)} points`;
+  const edge = isNumber(check.edge_seconds) && `slower than ${duration(check.edge_seconds)}`;
+  return [
+    titled(own(CHECKS, check.check) ?? String(check.check), edge, limit),
+    rate(check.production),
+    rate(check.canary, check.excused),
+    difference(check.difference, check.interval),
+    verdictOf(check),
+    reason(check),
+  ];
+}
+
+function rate(arm, excused = 0) {
+  if (!arm) return DASH;
+  const asides = [[count(arm.events), "of", count(arm.requests)].join(GAP), isNumber(arm.keys) && `${count(arm.keys)} keys`,
+    excused > 0 && `${count(excused)} the input's fault`];
+  return titled(percent(arm.rate), ...asides);
+}
+
+function difference(value, interval, unit = "points", shown = points) {
+  if (!isNumber(value)) return DASH;
+  const [low, high] = interval ?? [];
+  return titled(`${shown(value)} ${unit}`.trim(),
+    isNumber(low) && isNumber(high) && `${shown(low)} to ${shown(high)}`);
+}
+
+/** What only reports never looks like a reason to act. */
+function verdictOf(check) {
+  if (check.judges !== false) return badge(check.verdict, true);
+  return [badge(check.verdict, true, check.verdict === "fail"), el("span", { class: "aside line" }, "reported only")];
+}
+
+function reason(check) {
+  const asides = [needed(check)];
+  return titled(check.why || DASH, ...asides);
+}
+
+/** What the check still waits for. */
+function needed(check) {
+  if (check.verdict === "fail") return null;
+  if (check.needed !== undefined) return check.needed;
+  if (check.verdict !== "not_enough_data") return null;
+  const parts = [isNumber(check.requests_needed) && `${count(check.requests_needed)} canary requests`,
+    isNumber(check.seconds_needed) && span(check.seconds_needed)].filter(Boolean);
+  return parts.length ? `Passes at about ${parts.join(", in ")} if the canary is as good` : null;
+}
+
+function scoreRows(check) {
+  const outputs = check.outputs ?? [];
+  if (!outputs.length) {
+    return [["Scores", DASH, DASH, DASH, verdictOf(check), reason(check)]];
+  }
+  return outputs.map((output, index) => [
+    titled(outputs.length > 1 ? ["Scores, output ", named(output.output)] : "Scores"),
+    scoreArm(output.production),
+    scoreArm(output.canary),
+    shift(output),
+    index ? "" : verdictOf(check),
+    index ? DASH : reason(check),
+  ]);
+}
+
+function scoreArm(arm) {
+  if (!arm) return DASH;
+  const middle = isNumber(arm.mean) ? `mean ${digits(arm.mean)}` : `${count(arm.scores)} scores`;
+  return titled(middle, isNumber(arm.mean) && count(arm.scores) + GAP + "scores", isNumber(arm.keys) && `${count(arm.keys)} keys`,
+    arm.invalid > 0 && `${count(arm.invalid)} invalid`);
+}
+
+function signed(value) {
+  return (value > 0 ? "+" : "") + digits(value);
+}
+
+function shift(output) {
+  const size = own({ none: "no shift seen", small: "small", moderate: "moderate", large: "large" }, output.size);
+  const psi = isNumber(output.psi)
+    && `PSI ${digits(output.psi, 2)} (noise ${digits(output.noise, 2)})${size ? `: ${size}` : ""}`;
+  const ks = isNumber(output.ks)
+    && `K-S ${digits(output.ks, 2)}${isNumber(output.ks_bound) ? ` (bound ${digits(output.ks_bound, 2)})` : ""}${output.proven ? ": shift proven" : ""}`;
+  const mean = difference(output.mean_difference, output.mean_interval, "", signed);
+  return mean === DASH ? (psi || ks ? titled("", psi, ks) : DASH) : [mean, titled("", psi, ks)];
+}
+
+function splitCheckRow(check) {
+  return [
+    titled("Split", "self-check"),
+    DASH,
+    titled(percent(check.observed_share), "of the keys seen"),
+    isNumber(check.expected_share) ? `expected ${percent(check.expected_share, 3)}` : DASH,
+    verdictOf(check),
+    reason(check),
+  ];
+}

@@ -1,0 +1,87 @@
+// What happened, newest first, in words. Facts that this page does not know are shown as they are.
+
+const SHOWN = 12;
+const MOST = 200;
+
+const CHANGE = "change", TROUBLE = "trouble", GOOD = "good", QUIET = "quiet";
+const SIGNS = { [CHANGE]: "●", [TROUBLE]: "▲", [GOOD]: "✓", [QUIET]: "·" };
+
+/** Each fact: how it is marked, and its words. */
+const TELLINGS = {
+  AliasAspired: (e) => [CHANGE, e.new === null ? ["The registry names no ", named(e.alias), " any more"]
+    : ["Alias moved: the registry names ", version(e.new), " as ", named(e.alias), e.old === null ? "" : `, before ${version(e.old)}`]],
+  AliasBound: (e) => [CHANGE, [named(e.alias), ` serves ${version(e.new)}`, e.old === null ? "" : `, before ${version(e.old)}`]],
+  AliasUnbound: (e) => [CHANGE, [named(e.alias), ` no longer serves ${version(e.old)}; production has its share`]],
+  BreakerOpened: (e) => [TROUBLE, ["Breaker open: production has the share of ", named(e.alias), ` ${version(e.version)}; ${e.why}`]],
+  BreakerClosed: (e) => [GOOD, ["Breaker reset: ", named(e.alias), ` ${version(e.version)}; ${e.why}`]],
+  VersionLoaded: (e) => [QUIET, [`${version(e.version)} is loaded`, secondsIn(e), e.note ? `: ${e.note}` : ""]],
+  EnvironmentDiffers: (e) => [TROUBLE, `${version(e.version)} was logged in another environment`],
+  LoadRefused: (e) => [TROUBLE, `Swap failed: ${version(e.version)} did not load (${e.phase}); next try in ${span(e.retry_seconds)}. ${e.error}`],
+  VersionDraining: (e) => [QUIET, `${version(e.version)} finishes its last requests (${count(e.requests)})`],
+  VersionGone: (e) => [QUIET, `${version(e.version)} is gone`],
+  WorkerEnded: (e) => [TROUBLE, `A worker of ${version(e.version)} ended: ${String(e.reason).replaceAll("_", " ")}${e.detail ? `, ${e.detail}` : ""}`],
+  WorkerReplaced: (e) => [GOOD, `${version(e.version)} has all its workers again, after ${duration(e.seconds)}`],
+  CanaryFaulted: (e) => [TROUBLE, ["First fault of its kind: ", named(e.alias), ` ${version(e.version)}, ${String(e.kind).replaceAll("_", " ")}`]],
+  Polled: (e) => (e.error ? [TROUBLE, `The registry does not answer: ${e.error}`] : [GOOD, "The registry answers again"]),
+  SplitInForce: (e) => [CHANGE, ["Split in force: ", splitWords(e.in_force), splitWords(e.in_force) === splitWords(e.configured) ? "" : ` (configured ${splitWords(e.configured)})`]],
+  ConfigApplied: (e) => [CHANGE, e.changes?.length ? `Configuration in force: ${e.changes.join(", ")} changed` : "Configuration in force"],
+  ConfigRejected: (e) => [TROUBLE, `Configuration refused, the former one stays: ${(e.problems ?? []).join("; ")}`],
+  ReadinessChanged: (e) => (e.ready ? [GOOD, "The gateway is ready"] : [TROUBLE, "The gateway is not ready"]),
+  ChildRestarted: (e) => [TROUBLE, `The ${e.child} was started again: ${e.reason}`],
+  TickFailed: (e) => [TROUBLE, `The loop ${e.loop} failed once: ${e.error}`],
+  ModelRemoved: () => [CHANGE, "It left the configuration"],
+  ServingFromCache: () => [TROUBLE, "The registry was never reached: what served last is loaded from the cache"],
+  LastGoodRefused: (e) => [TROUBLE, `What served last can not be taken from the cache: ${e.error}`],
+  LastGoodNotWritten: (e) => [TROUBLE, `What serves could not be recorded: ${e.error}`],
+  VerdictChanged: (e) => [own(VERDICTS, e.verdict ?? e.new) === VERDICTS.fail ? TROUBLE : CHANGE,
+    ["Verdict of ", named(e.alias ?? "canary"), isNumber(e.version) ? ` ${version(e.version)}` : "", ": ", verdictWord(e.verdict ?? e.new), e.old ? `, before ${verdictWord(e.old)}` : "", e.why ? `. ${e.why}` : ""]],
+};
+
+function verdictWord(verdict) {
+  return (own(VERDICTS, verdict) ?? UNKNOWN).word;
+}
+
+function splitWords(shares) {
+  return Object.entries(shares ?? {}).map(([role, share]) => `${role} ${percent(share, 3)}`).join(", ");
+}
+
+function secondsIn(event) {
+  const phases = Object.values(event.phase_seconds ?? {}).filter(isNumber);
+  return phases.length ? ` in ${duration(phases.reduce((sum, one) => sum + one, 0))}` : "";
+}
+
+/** Those of one model and of the gateway as a whole. */
+function eventsOf(events, model) {
+  return events.filter((event) => event.model === undefined || event.model === model);
+}
+
+function timeline(events, now) {
+  const newest = events.slice(-MOST).reverse();
+  const items = newest.map((event) => el("li", null, eventLine(event, now)));
+  return el("section", { class: "card timeline" },
+    el("h3", null, "What happened"),
+    items.length ? el("ol", { class: "events" }, items.slice(0, SHOWN)) : el("p", { class: "note" }, "Nothing since the start."),
+    items.length > SHOWN && el("details", { class: "older" },
+      el("summary", null, `${items.length - SHOWN} before that`),
+      el("ol", { class: "events" }, items.slice(SHOWN))));
+}
+
+function eventLine(event, now) {
+  const [kind, words] = telling(event);
+  return [
+    el("span", { class: `sign ${kind}`, "aria-hidden": "true" }, SIGNS[kind]),
+    el("span", { class: "words" }, words),
+    moment(event.timestamp, now),
+  ];
+}
+
+function telling(event) {
+  try {
+    const known = own(TELLINGS, event.event);
+    if (known) return known(event);
+  } catch {
+    // A fact of another shape than ours is told as it is.
+  }
+  const { event: name, timestamp, ...rest } = event;
+  return [QUIET, `${name ?? "something"}: ${JSON.stringify(rest)}`];
+}

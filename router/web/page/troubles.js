@@ -1,0 +1,65 @@
+// What goes wrong: warnings, faults by kind, fallbacks, breakers, versions that do not load.
+
+const KINDS = ["error", "timeout", "crash", "invalid_output"];
+
+/** Everything that a person should know before anything else, as a list; null when there is nothing. */
+function warnings(told) {
+  const lines = [...(told.warnings ?? [])];
+  if (told.registry_error) lines.push(`The registry does not answer for this model: ${told.registry_error}`);
+  if (told.serving_from_cache) lines.push("It serves what served last, from the cache.");
+  for (const [number, one] of Object.entries(told.versions ?? {})) {
+    if (one.error) lines.push(`Version ${number} (${one.state}): ${one.error}`);
+    if (one.breaker?.state === "open") lines.push(`The breaker of ${one.breaker.alias} v${number} is open, production has its share: ${one.breaker.why}`);
+    if (one.mismatches?.length) lines.push(`Version ${number} was logged in another environment: ${one.mismatches.join("; ")}`);
+  }
+  return warningBox("h3", "Warnings", lines);
+}
+
+/** The same for the gateway as a whole. */
+function gatewayWarnings({ ready, config = {}, registry = {}, models = {} }) {
+  const lines = [];
+  if (!ready) lines.push("The gateway is not ready: /readyz answers 503.");
+  if (config.error) lines.push(`The configuration in force is not the newest: ${listed(config.error)}`);
+  // Where a model tells it, it says there which one.
+  const told = Object.values(models).some((model) => model.registry_error);
+  if (!registry.reachable && !told) lines.push(`The registry does not answer; what serves goes on. ${registry.error ?? ""}`);
+  return warningBox("h2", "Warnings of the gateway", lines);
+}
+
+function warningBox(heading, title, lines) {
+  const unique = [...new Set(lines)];
+  if (!unique.length) return null;
+  return el("section", { class: "card warnings" },
+    el(heading, null, title),
+    el("ul", null, unique.map((line) => el("li", null, line))));
+}
+
+/** Rates, faults and fallbacks of both versions, and how its breaker stands. */
+function faultsTable(alias, one, told) {
+  const rates = one.rates ?? {};
+  const rows = [["production", "production", one.production_version], ["canary", alias, one.version]]
+    .filter(([key]) => own(rates, key))
+    .map(([key, role, number]) => {
+      const arm = rates[key];
+      return [[swatch(role), " ", named(role), ` ${version(number)}`], perSecond(arm.requests_per_second), count(arm.faults),
+        count(arm.fallbacks), kindWords(arm), breakerWords(own(told.versions, String(number))?.breaker)];
+    });
+  if (!rows.length) return null;
+  return el("section", { class: "card faults" },
+    el("h3", null, "Faults and fallbacks"),
+    table(windowWords(one), ["Version", "Requests", "Faults", "Fallbacks", "Faults by kind", "Breaker"], rows));
+}
+
+function kindWords(arm) {
+  const kinds = Object.entries(arm.faults_by_kind ?? {}).filter(([, faults]) => faults > 0)
+    .sort(([one], [other]) => KINDS.indexOf(one) - KINDS.indexOf(other));
+  if (!kinds.length) return arm.faults ? DASH : "none";
+  return kinds.map(([kind, faults]) => `${kind.replaceAll("_", " ")} ${count(faults)}`).join(", ");
+}
+
+function breakerWords(breaker) {
+  if (!breaker) return DASH;
+  const faults = `${count(breaker.faults_of_last_50)} of its last ${Math.min(50, breaker.requests ?? 50)} requests were faults`;
+  if (breaker.state !== "open") return titled("closed", breaker.requests ? faults : "nothing judged yet");
+  return titled(mark("open"), breaker.why, isNumber(breaker.since) && `since ${clock(breaker.since)}`);
+}

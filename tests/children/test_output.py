@@ -1,0 +1,212 @@
+"""A child's pipe: lines out, nobody waits, nothing grows."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from router.children.output import LONGEST_LINE_BYTES, Output
+from router.children.template import Template
+from router.children.worker import Worker
+from router.core.ids import VersionId
+from tests.children.conftest import LAUNCH_SECONDS, Notes, ask, until
+from tests.worker.versions import command_query, spec_of
+
+
+class Listening:
+    """An ear, and one for everybody, that keeps what it hears; `deaf` leaves out what is not our own.
+
+    Of that it takes a thousand lines.
+    """
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.lines: list[bytes] = []
+        self.skipped = 0
+        self.deaf = deaf
+        self.ended = False
+        self.told: list[tuple[str, VersionId | None]] = []
+        self.before_requests: list[bytes] | None = None
+
+    def ear_for(self, role: str, version: VersionId | None) -> "Listening":
+        self.told.append((role, version))
+        return self
+
+    def hear(self, line: bytes) -> bool:
+        if self.deaf and (not line.startswith(b"\x1f") or len(self.lines) == 1000):
+            self.skipped += 1
+            return False
+        self.lines.append(line)
+        return True
+
+    def skip(self, lines: int) -> None:
+        self.skipped += lines
+
+    def requests_come(self) -> None:
+        self.before_requests = list(self.lines)
+
+    def end(self) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+async def pipe() -> AsyncIterator[Callable[[Listening], Output]]:
+    made: list[Output] = []
+
+    def make(ear: Listening) -> Output:
+        made.append(Output(ear))
+        return made[-1]
+
+    yield make
+    for output in made:
+        output.close()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """From a thread, as a child would: waits where the pipe is full."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def print_on(fd: int, data: bytes, enough: threading.Event) -> None:
+    """As fast as the pipe takes it."""
+    while not enough.is_set():
+        os.write(fd, data)
+
+
+async def test_lines_come_whole_however_they_were_written(pipe: Callable[[Listening], Output]) -> None:
+    ear = Listening()
+    output = pipe(ear)
+    for part in (b"on", b"e\ntw", b"o\n\nthree\nfour, unfinished"):
+        os.write(output.theirs, part)
+        await asyncio.sleep(0.02)
+    assert ear.lines == [b"one", b"two", b"", b"three"]
+
+    output.close()
+
+    assert ear.lines[-1] == b"four, unfinished"
+    assert ear.ended
+
+
+async def test_a_line_without_an_end_does_not_grow(pipe: Callable[[Listening], Output]) -> None:
+    ear = Listening()
+    output = pipe(ear)
+
+    await asyncio.to_thread(write_all, output.theirs, b"x" * (8 << 20) + b"\nnext\n")
+
+    await until(lambda: len(ear.lines) == 2, 5)
+    assert [len(line) for line in ear.lines] == [LONGEST_LINE_BYTES, 4]
+
+
+async def test_what_is_left_out_is_counted_to_the_line(pipe: Callable[[Listening], Output]) -> None:
+    ear = Listening(deaf=True)
+    output = pipe(ear)
+
+    await asyncio.to_thread(write_all, output.theirs, b"noise\n" * 100_000 + b"rest")
+    output.close()
+
+    assert ear.skipped == 100_001
+    assert ear.lines == []
+
+
+async def test_what_we_say_ourselves_is_found_among_noise(pipe: Callable[[Listening], Output]) -> None:
+    ear = Listening(deaf=True)
+    output = pipe(ear)
+
+    os.write(output.theirs, b"noise\n" * 50 + b"\x1f{}\n" + b"noise\n" * 7 + b"\x1f[]\nnoise\n")
+    output.close()
+
+    assert ear.lines == [b"\x1f{}", b"\x1f[]"]
+    assert ear.skipped == 58
+
+
+async def test_a_megabyte_is_printed_without_waiting_for_us(pipe: Callable[[Listening], Output]) -> None:
+    """The loop does not turn here at all."""
+    output = pipe(Listening())
+    os.set_blocking(output.theirs, False)
+
+    written = 0
+    with suppress(BlockingIOError):
+        while written < 1 << 20:
+            written += os.write(output.theirs, b"x" * 4096)
+
+    assert written == 1 << 20
+
+
+async def test_endless_printing_leaves_the_loop_to_others(
+    pipe: Callable[[Listening], Output], figure: Callable[[str], None]
+) -> None:
+    """A child prints as fast as it can, in the shortest of lines, and in our own form: the worst there is."""
+    for name, line in (("short lines", b"\n"), ("forged lines", b"\x1f\n"), ("no lines", b"x")):
+        ear = Listening(deaf=True)
+        output = pipe(ear)
+        enough = threading.Event()
+        printing = asyncio.create_task(
+            asyncio.to_thread(print_on, output.theirs, line * (65_536 // len(line)), enough)
+        )
+        began, used = time.monotonic(), time.thread_time()
+        while time.monotonic() - began < 0.5:
+            await asyncio.sleep(0.01)
+        busy = (time.thread_time() - used) / (time.monotonic() - began)
+        enough.set()
+        await until(printing.done, 5)
+        figure(f"a child that prints {name} without end takes {busy:.1%} of a processor here")
+        assert busy < 0.5
+        output.close()
+
+
+async def test_the_pipe_closes_with_the_child_though_others_hold_it(
+    pipe: Callable[[Listening], Output],
+) -> None:
+    """What a version started may outlive it, and would keep a descriptor of ours for ever."""
+    ear = Listening()
+    before = psutil.Process().num_fds()
+    output = pipe(ear)
+    kept = os.dup(output.theirs)
+    os.write(kept, b"last words")
+
+    output.close()
+
+    assert (ear.lines, ear.ended) == ([b"last words"], True)
+    assert psutil.Process().num_fds() == before + 1
+    os.close(kept)
+
+
+async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: Path, slack: float) -> None:
+    listener = Listening()
+    template = Template(Notes(), listener=listener, launch_seconds=LAUNCH_SECONDS)
+    await template.start()
+    try:
+        worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
+        assert listener.before_requests is not None
+        await ask(worker, command_query("write:"))
+        await until(lambda: listener.lines.count(b"raw noise") == 1001, 10 * slack)
+        await worker.close()
+    finally:
+        await template.close()
+
+    assert listener.told == [("template", None), ("worker", VersionId("commands", 1))]
+    assert b"noise" not in listener.before_requests
+    assert listener.lines.count(b"noise") == 1000
+    assert listener.ended
+
+
+async def test_the_last_words_of_a_worker_come_before_its_end(versions: Path, slack: float) -> None:
+    listener = Listening()
+    template = Template(Notes(), listener=listener, launch_seconds=LAUNCH_SECONDS)
+    await template.start()
+    try:
+        worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
+        worker.submit([command_query("write:"), command_query("die:3")], lambda _places, _answers: None)
+        ended = await asyncio.wait_for(asyncio.shield(worker.exited), 30 * slack)
+        assert ended.code == 3
+        assert b"raw noise" in listener.lines
+        await worker.close()
+    finally:
+        await template.close()

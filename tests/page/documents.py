@@ -1,0 +1,282 @@
+"""Documents of `/v1/state` and `/v1/compare` for situations that a real gateway comes into only in time."""
+
+import math
+import time
+from typing import Any
+
+Document = dict[str, Any]
+
+EDGES = [
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+]
+SCORE_EDGES = [round((n + 1) / 20, 2) for n in range(20)]
+
+
+def state(model: str = "sentiment", *, now: float | None = None) -> Document:
+    """Production v1 and canary v2, 95 to 5, all well."""
+    now = time.time() if now is None else now
+    return {
+        "version": "0.1.0",
+        "ready": True,
+        "serving_from_cache": False,
+        "config": {"digest": "3f9c" * 16, "error": None},
+        "registry": {"reachable": True, "last_success_timestamp": now - 2, "error": ""},
+        "models": {model: model_state()},
+        "events": [
+            {"timestamp": now - 900, "event": "ConfigApplied", "digest": "3f9c", "changes": []},
+            {
+                "timestamp": now - 899,
+                "event": "AliasAspired",
+                "model": model,
+                "alias": "canary",
+                "old": None,
+                "new": 2,
+            },
+            {
+                "timestamp": now - 895,
+                "event": "VersionLoaded",
+                "model": model,
+                "version": 2,
+                "aliases": ["canary"],
+                "phase_seconds": {"fetch": 0.4, "load": 1.2, "warmup": 0.1},
+                "note": "",
+            },
+            {
+                "timestamp": now - 894,
+                "event": "AliasBound",
+                "model": model,
+                "alias": "production",
+                "old": None,
+                "new": 1,
+            },
+            {
+                "timestamp": now - 893,
+                "event": "AliasBound",
+                "model": model,
+                "alias": "canary",
+                "old": None,
+                "new": 2,
+            },
+            {
+                "timestamp": now - 60,
+                "event": "SplitInForce",
+                "model": model,
+                "in_force": {"production": 0.95, "canary": 0.05},
+                "configured": {"production": 0.95, "canary": 0.05},
+            },
+        ],
+    }
+
+
+def model_state() -> Document:
+    """One model's part of it."""
+    return {
+        "ready": True,
+        "serving_from_cache": False,
+        "split": {"production": 95.0, "canary": 5.0},
+        "split_configured": {"production": 95.0, "canary": 5.0},
+        "salt": "sentiment",
+        "aliases": {"production": alias_state("champion", 1), "canary": alias_state("challenger", 2)},
+        "versions": {"1": version_state("production"), "2": version_state("canary", breaker=True)},
+        "canary_timeout_seconds": 1.0,
+        "requests": 13071,
+        "keyless_share": 0.0,
+        "registry_error": "",
+        "warnings": [],
+    }
+
+
+def alias_state(name: str, number: int | None) -> Document:
+    """An alias whose version serves."""
+    since = None if number is None else time.time() - 812
+    told = {"name": name, "aspired": number, "bound": number, "bound_timestamp": since}
+    return told | {"pending": False, "stale": False}
+
+
+def version_state(alias: str, *, breaker: bool = False) -> Document:
+    """A version that is ready."""
+    closed = {
+        "alias": alias,
+        "state": "closed",
+        "since": None,
+        "why": "",
+        "requests": 640,
+        "faults_of_last_50": 1,
+        "crashes": 0,
+    }
+    return {
+        "state": "ready",
+        "aliases": [alias],
+        "in_flight": 1,
+        "queued": 0,
+        "workers": [4711],
+        "spare": None,
+        "no_spare": "",
+        "error": "",
+        "retry_seconds": None,
+        "flavor": "python_function",
+        "run_id": "r",
+        "note": "",
+        "batching": {"on": True, "why": "the example shows it"},
+        "mismatches": [],
+        "worker_ends": {"counts": {}, "last": None},
+        "breaker": closed if breaker else None,
+    }
+
+
+def compare(*told: Any, model: str = "sentiment", **changes: Any) -> Document:
+    """Contract of `/v1/compare` with one challenger, as `challenger` tells it."""
+    return {"models": {model: {"canary": challenger(*told, **changes)}}}
+
+
+def challenger(
+    verdict: str = "not_enough_data",
+    why: str = "Not enough data: 320 of about 640 canary requests; about 40 min at this rate.",
+    *,
+    fault_rate: float = 0.004,
+    slower: float = 1.1,
+    shifted: float = 0.0,
+) -> Document:
+    """A canary with 640 requests beside production's 12 431."""
+    n, m = 12431, 640
+    latency = {"production": bell(n, math.log(0.004), 0.7), "canary": bell(m, math.log(0.004 * slower), 0.7)}
+    faults = round(m * fault_rate)
+    limits = {"faults": 0.005, "latency": 0.05}
+    rate = {"faults": fault_rate, "latency": 0.05 * slower}
+    base = {"faults": 0.003, "latency": 0.05}
+
+    def arm(requests: int, part: float) -> Document:
+        events = round(requests * part)
+        return {"requests": requests, "events": events, "rate": events / requests, "keys": requests // 12}
+
+    def check(name: str) -> Document:
+        gap = rate[name] - base[name]
+        return {
+            "check": name,
+            "verdict": verdict,
+            "judges": True,
+            "why": f"{name}: as the sentence says.",
+            "limit": limits[name],
+            "production": arm(n, base[name]),
+            "canary": arm(m, rate[name]),
+            "difference": gap,
+            "interval": [gap - 0.012, gap + 0.014],
+            "excused": 0,
+            "seconds_needed": 2400.0,
+            "requests_needed": 640,
+        }
+
+    quantiles = {"p50": 0.004, "p95": 0.0127, "p99": 0.0204}
+    scores = {
+        "output": "0",
+        "kind": "score",
+        "psi": 0.02 + shifted,
+        "noise": 0.031,
+        "line": 0.07,
+        "size": "large" if shifted else "none",
+        "ks": 0.04 + shifted / 2,
+        "ks_bound": 0.09,
+        "proven": bool(shifted),
+        "production": {"scores": n, "keys": 1030, "mean": 0.52, "p50": 0.5, "p95": 0.88, "invalid": 0},
+        "canary": {
+            "scores": m,
+            "keys": 52,
+            "mean": 0.52 + shifted / 4,
+            "p50": 0.51,
+            "p95": 0.9,
+            "invalid": 2,
+        },
+        "mean_difference": shifted / 4,
+        "mean_interval": [-0.01, 0.03 + shifted / 4],
+    }
+    return {
+        "verdict": verdict,
+        "why": why,
+        "production_version": 1,
+        "version": 2,
+        "share": 0.05,
+        "since_timestamp": time.time() - 812,
+        "seconds": 812.0,
+        "comparable": True,
+        "not_comparable_because": "",
+        "checks": [
+            check("faults"),
+            check("latency")
+            | {
+                "edge_seconds": 0.025,
+                "quantiles_seconds": {
+                    "production": quantiles,
+                    "canary": {name: value * slower for name, value in quantiles.items()},
+                },
+            },
+            {
+                "check": "scores",
+                "judges": False,
+                "verdict": "pass",
+                "why": "No shift seen.",
+                "outputs": [scores],
+            },
+            {
+                "check": "split",
+                "judges": False,
+                "verdict": "pass",
+                "why": "The split is as configured.",
+                "expected_share": 0.05,
+                "observed_share": 0.0493,
+            },
+        ],
+        "window_seconds": 900,
+        "latency": {"edges_seconds": EDGES, **latency},
+        "scores": [
+            {
+                "output": "0",
+                "kind": "score",
+                "low": 0.0,
+                "edges": SCORE_EDGES,
+                "production": two_hills(n, 0.0),
+                "canary": two_hills(m, shifted / 4),
+            },
+        ],
+        "rates": {
+            "production": {"requests_per_second": 13.8, "faults": 37, "fallbacks": 0},
+            "canary": {
+                "requests_per_second": 0.71,
+                "faults": faults,
+                "fallbacks": faults,
+                "faults_by_kind": {"error": faults - 1, "timeout": 1},
+            },
+        },
+    }
+
+
+def bell(total: int, middle: float, width: float) -> list[int]:
+    """`total` answers with logarithms around `middle`, in the bins of `EDGES` and one beyond."""
+    below = [0.5 * (1 + math.erf((math.log(edge) - middle) / width / math.sqrt(2))) for edge in EDGES]
+    return [round(total * (b - a)) for a, b in zip([0.0, *below], [*below, 1.0], strict=True)]
+
+
+def two_hills(total: int, moved: float) -> list[int]:
+    """`total` scores of a classifier that is mostly sure, in the bins of `SCORE_EDGES`."""
+    heights = [
+        math.exp(-(((edge - 0.14 - moved) / 0.12) ** 2))
+        + 0.8 * math.exp(-(((edge - 0.9 - moved / 3) / 0.1) ** 2))
+        + 0.05
+        for edge in SCORE_EDGES
+    ]
+    return [round(total * height / sum(heights)) for height in heights]

@@ -1,0 +1,432 @@
+"""What is on the page in every situation, for every reader. The gateway's documents are written by hand."""
+
+import re
+import time
+
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.page import documents
+from tests.page.browser import Browser
+from tests.page.canned import Canned
+from tests.page.reading import beyond_the_edge, drawn_too_faintly, nameless, spoken, too_faint
+
+HOSTILE = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>\u202e"
+LONG = "a-model-with-a-name-that-nobody-would-type-" * 5
+FAILS = ("fail", "Canary v2 fails 3 points more of its requests than production: proven.")
+
+
+def shown(browser: Browser) -> str:
+    """The page's text once the gateway has answered, with plain spaces."""
+    browser.wait(lambda: browser.texts(".gateway dd") and browser.texts("main .model, main .note"))
+    return re.sub(r"[\u00a0\u202f]", " ", browser.text())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"), [("pass", "✓ PASS"), ("fail", "✕ FAIL"), ("not_enough_data", "… NOT ENOUGH DATA")]
+)
+def test_the_first_thing_is_the_verdict_in_a_word_a_sign_and_the_gateways_own_sentence(
+    browser: Browser, gateway: Canned, verdict: str, word: str
+) -> None:
+    gateway.compare = documents.compare(verdict, "Because of this and that.")
+    browser.open(gateway.url)
+
+    shown(browser)
+    assert browser.texts(".banner") == [f"{word}\nBecause of this and that."]
+    assert word.partition(" ")[2] in browser.driver.title
+
+
+def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
+    browser: Browser, gateway: Canned
+) -> None:
+    gateway.compare = documents.compare(*FAILS, fault_rate=0.033)
+    browser.open(gateway.url)
+    text = shown(browser)
+
+    assert browser.texts("h3, footer h2") == PARTS
+    for told in (
+        "95 % · 5 %", "95.1 % · 4.93 %",  # configured and in force; observed
+        "registry: champion", "1 in flight", "14 min ago",
+        "21 of 640", "+3 points", "+1.8 to +4.4", "slower than 25 ms", "expected 5 %",
+        "12.7 ms", "PSI 0.02 (noise 0.03)", "error 20, timeout 1", "1 of its last 50 requests were faults",
+        "canary serves v2", "0.1.0, ready", "3f9c3f9c3f9c",
+    ):  # fmt: skip
+        assert told in text, told
+
+
+PARTS = [
+    "Split", "Versions", "Checks", "Latency", "Scores", "Faults and fallbacks", "What happened", "Gateway"
+]  # fmt: skip
+
+
+def test_what_is_still_needed_stands_beside_not_enough_data(browser: Browser, gateway: Canned) -> None:
+    browser.open(gateway.url)
+
+    assert "Passes at about 640 canary requests, in 40 min if the canary is as good" in shown(browser)
+
+
+def no_challenger(gateway: Canned) -> str:
+    gateway.compare = {"models": {"sentiment": {}}}
+    gateway.state["models"]["sentiment"]["aliases"]["canary"] = documents.alias_state("challenger", None)
+    return "Production v1 answers everybody; the registry names no canary."
+
+
+def nothing_bound(gateway: Canned) -> str:
+    gateway.compare = {"models": {"sentiment": {}}}
+    model = gateway.state["models"]["sentiment"]
+    model["aliases"] = {name: documents.alias_state(name, None) for name in ("production", "canary")}
+    model["versions"] = {}
+    model["warnings"] = ["the registry names no version as champion, which is this model's production"]
+    return "Nothing is served: production has no version that is ready."
+
+
+def canary_alone_is_not_ready(gateway: Canned) -> str:
+    gateway.compare = {"models": {"sentiment": {}}}
+    model = gateway.state["models"]["sentiment"]
+    model["aliases"]["canary"] |= {"bound": None, "aspired": 3, "pending": True}
+    model["versions"]["3"] = documents.version_state("canary") | {
+        "state": "error", "workers": [], "error": "ImportError: no module named x", "retry_seconds": 20.0
+    }  # fmt: skip
+    return "Version 3 (error): ImportError: no module named x"
+
+
+def without_comparison(gateway: Canned) -> str:
+    gateway.compare = None
+    return "No comparison: Error: v1/compare answers 404"
+
+
+def nothing_counted_yet(gateway: Canned) -> str:
+    gateway.compare = documents.compare()
+    one = gateway.compare["models"]["sentiment"]["canary"]
+    for name in ("production", "canary"):
+        one["latency"][name] = [0] * 18
+        one["scores"][0][name] = [0] * 20
+        one["rates"][name] = {"requests_per_second": 0.0, "faults": 0, "fallbacks": 0}
+    for check in one["checks"][:2]:
+        for name in ("rate", "difference", "interval", "seconds_needed"):
+            check[name] = None
+        check["production"] = check["canary"] = {"requests": 0, "events": 0, "rate": None, "keys": 0}
+        check.pop("quantiles_seconds", None)
+    one["checks"][2]["outputs"] = []
+    return "Nothing was counted in the last 15 min."
+
+
+def hundreds_of_events(gateway: Canned) -> str:
+    one = gateway.state["events"][1]
+    gateway.state["events"] = [one | {"timestamp": one["timestamp"] + n, "new": n} for n in range(500)]
+    gateway.state["events"].append(
+        {"timestamp": time.time(), "event": "SomethingNew", "of": ["a", "later", "gateway"]}
+    )
+    return 'SomethingNew: {"of":["a","later","gateway"]}'
+
+
+def long_names(gateway: Canned) -> str:
+    gateway.state = documents.state(LONG)
+    gateway.compare = documents.compare(model=LONG)
+    for alias in gateway.state["models"][LONG]["aliases"].values():
+        alias["name"] = f"stage:{LONG}"
+    gateway.state["models"][LONG]["warnings"] = [LONG]
+    return LONG
+
+
+def open_breaker(gateway: Canned) -> str:
+    breaker = gateway.state["models"]["sentiment"]["versions"]["2"]["breaker"]
+    breaker |= {"state": "open", "why": "25 of its last 50 requests were faults", "since": time.time()}
+    gateway.state["models"]["sentiment"]["split"] = {"production": 100.0, "canary": 0.0}
+    return (
+        "The breaker of canary v2 is open, production has its share: 25 of its last 50 requests were faults"
+    )
+
+
+def classes(gateway: Canned) -> str:
+    gateway.compare = documents.compare()
+    gateway.compare["models"]["sentiment"]["canary"]["scores"] = [
+        {"output": "label", "kind": "class", "classes": ["bad", "good", "__other__"],
+         "production": [5000, 7000, 431], "canary": [300, 330, 10]},
+    ]  # fmt: skip
+    return "any other"
+
+
+def several_models(gateway: Canned) -> str:
+    other = documents.state("churn")
+    gateway.state["models"] |= other["models"]
+    gateway.state["models"]["__proto__"] = gateway.state["models"]["constructor"] = documents.model_state()
+    assert gateway.compare
+    gateway.compare["models"] |= documents.compare(*FAILS, model="churn")["models"]
+    return "churn"
+
+
+def registry_is_away(gateway: Canned) -> str:
+    gateway.state["registry"] |= {"reachable": False, "error": "ConnectionError: …"}
+    gateway.state["serving_from_cache"] = True
+    gateway.state["config"]["error"] = ["router.yaml:9 models.sentiment.split.canray: unknown key"]
+    return "The configuration in force is not the newest: router.yaml:9"
+
+
+def a_further_alias(gateway: Canned) -> str:
+    model = gateway.state["models"]["sentiment"]
+    model["split"] = model["split_configured"] = {"production": 70.0, "canary": 20.0, "beta": 10.0}
+    model["aliases"]["beta"] = documents.alias_state("beta", 3)
+    assert gateway.compare
+    gateway.compare["models"]["sentiment"]["beta"] = documents.challenger(*FAILS) | {"version": 3}
+    return "How beta v3 does beside production v1"
+
+
+SITUATIONS = [
+    a_further_alias,
+    no_challenger, nothing_bound, canary_alone_is_not_ready, without_comparison, nothing_counted_yet, classes,
+    hundreds_of_events, long_names, open_breaker, several_models, registry_is_away,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda one: one.__name__)
+def test_every_situation_is_told_and_fits_into_a_narrow_window(
+    browser: Browser, gateway: Canned, situation: object
+) -> None:
+    told = situation(gateway)  # type: ignore[operator]
+    browser.open(gateway.url, width=400)
+
+    text = shown(browser)
+    assert told in text
+    assert "could not draw" not in text
+    assert beyond_the_edge(browser) == []
+    assert nameless(spoken(browser)) == []
+    expected = ["v1/compare - Failed to load resource"] if situation is without_comparison else []
+    assert [line for line in browser.log() if not any(one in line for one in expected)] == []
+
+
+def test_names_and_errors_of_others_are_shown_as_text_and_nothing_else(
+    browser: Browser, gateway: Canned
+) -> None:
+    """They come from whoever may write the registry."""
+    gateway.state = documents.state(HOSTILE)
+    gateway.compare = documents.compare("fail", f"Why: {HOSTILE}", model=HOSTILE)
+    model = gateway.state["models"][HOSTILE]
+    model["aliases"]["canary"]["name"] = model["warnings"] = HOSTILE
+    model["warnings"] = [HOSTILE]
+    model["versions"]["2"] |= {"error": HOSTILE, "mismatches": [HOSTILE], "state": HOSTILE}
+    one = gateway.compare["models"][HOSTILE]["canary"]
+    one["scores"].append(
+        {"output": HOSTILE, "kind": "class", "classes": [HOSTILE], "production": [5], "canary": [5]}
+    )
+    one["rates"]["canary"]["faults_by_kind"] = {HOSTILE: 3}
+    gateway.state["events"] += [
+        {
+            "timestamp": time.time(),
+            "event": "LoadRefused",
+            "version": 3,
+            "phase": HOSTILE,
+            "error": HOSTILE,
+            "retry_seconds": 1,
+        },
+        {"timestamp": time.time(), "event": HOSTILE, "what": HOSTILE},
+    ]
+    gateway.state["registry"]["error"] = gateway.state["version"] = gateway.state["config"]["digest"] = (
+        HOSTILE
+    )
+    gateway.state["registry"]["reachable"] = False
+    browser.open(gateway.url)
+
+    assert shown(browser).count("<img src=x onerror=window.hurt=1>") >= 12
+    assert browser.run(
+        "return [window.hurt === undefined, document.querySelectorAll('img, main script').length]"
+    ) == [True, 0]
+    assert browser.log() == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("verdict", ["pass", "fail", "not_enough_data"])
+def test_every_text_can_be_read_in_light_and_in_the_dark(
+    browser: Browser, gateway: Canned, verdict: str, *, dark: bool
+) -> None:
+    gateway.compare = documents.compare(verdict, "Why so.")
+    open_breaker(gateway)
+    registry_is_away(gateway)
+    browser.open(gateway.url, dark=dark)
+    shown(browser)
+
+    assert too_faint(browser) == []
+    assert drawn_too_faintly(browser) == []
+    ground = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(15, 20, 27)") is dark
+
+
+def test_no_arm_is_told_by_its_colour_alone(browser: Browser, gateway: Canned) -> None:
+    """Production is filled; the canary is hatched, has an outline, and its marks are dashed."""
+    browser.open(gateway.url)
+    shown(browser)
+
+    def style(selector: str, name: str) -> str:
+        told: str = browser.run(
+            "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]", selector, name
+        )
+        return told
+
+    assert style(".bar .arm.production", "fill").startswith("rgb(")
+    assert "#hatch" in style(".bar .arm.canary", "fill")
+    assert "#hatch" in style(".steps.canary .hatched", "fill")
+    assert style(".marks.canary .range", "strokeDasharray") != style(
+        ".marks.production .range", "strokeDasharray"
+    )
+
+
+def test_a_screen_reader_finds_landmarks_headings_tables_and_the_figures_of_each_picture(
+    browser: Browser, gateway: Canned
+) -> None:
+    several_models(gateway)
+    browser.open(gateway.url)
+    shown(browser)
+    tree = spoken(browser)
+    roles = [role for role, _ in tree]
+
+    assert {"banner", "main", "contentinfo", "navigation"} <= set(roles)
+    assert ("region", "churn") in tree
+    assert nameless(tree) == []
+    described = browser.run("return [...document.querySelectorAll('desc')].map((one) => one.textContent)")
+    words = next(one for one in described if "p99" in one)
+    assert words == (
+        "production v1: 12 431 answers, p50 4 ms, p95 12.7 ms, p99 20.4 ms. "
+        "canary v2: 640 answers, p50 4.4 ms, p95 14 ms, p99 22.4 ms."
+    ).replace(" ms", "\u00a0ms").replace("12 431", "12\u202f431")
+    assert any(
+        role in ("image", "img") and name.startswith("Latency of production and canary")
+        for role, name in tree
+    )
+    live = browser.run("return [...document.querySelectorAll('[aria-live]')].map((one) => one.id)")
+    assert live == ["announcer"]
+
+
+LISTEN = """
+const announcer = document.getElementById("announcer");
+window.said = [];
+new MutationObserver(() => announcer.textContent && window.said.push(announcer.textContent))
+  .observe(announcer, { childList: true, characterData: true, subtree: true });
+"""
+
+
+def test_a_changed_verdict_is_announced_once_and_is_an_event(browser: Browser, gateway: Canned) -> None:
+    """Figures that grow with every request are no news to a screen reader."""
+    browser.open(gateway.url)
+    shown(browser)
+    browser.run(LISTEN)
+    gateway.compare = documents.compare(
+        "not_enough_data", "Not enough data: 321 of about 640 canary requests."
+    )
+    browser.look_again()
+    browser.wait(lambda: "321" in browser.text(".sentence"))
+    assert browser.run("return window.said") == []
+
+    gateway.compare = documents.compare(*FAILS)
+    browser.look_again()
+    browser.wait(lambda: browser.run("return window.said.length"))
+    assert browser.run("return window.said") == [f"sentiment: FAIL. {FAILS[1]}"]
+    assert browser.texts(".events .words")[0] == "Verdict of canary v2: FAIL, before NOT ENOUGH DATA"
+
+
+def test_it_is_used_with_the_keyboard_in_the_order_in_which_it_is_read(
+    browser: Browser, gateway: Canned
+) -> None:
+    several_models(gateway)
+    browser.open(gateway.url)
+    shown(browser)
+    visited = []
+    for _ in range(8):
+        ActionChains(browser.driver).send_keys(Keys.TAB).perform()
+        visited.append(browser.run("return document.activeElement.textContent.trim()"))
+
+    assert visited[0] == "Skip to the models"
+    assert [one.split()[0] for one in visited[1:5]] == ["sentiment", "churn", "__proto__", "constructor"]
+    assert visited[5:7] == ["Figures of every bin"] * 2
+    outline = browser.run("return getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+
+
+def test_what_a_reader_opened_focused_or_selected_stays_when_the_page_renews_itself(
+    browser: Browser, gateway: Canned
+) -> None:
+    browser.open(gateway.url)
+    shown(browser)
+    summary = browser.driver.find_element(By.CSS_SELECTOR, ".figures summary")
+    summary.send_keys(Keys.ENTER)
+    browser.run("getSelection().selectAllChildren(document.querySelector('.sentence'))")
+    gateway.compare = documents.compare("not_enough_data", "Other figures.", slower=3.0)
+    browser.look_again()
+    browser.wait(lambda: browser.text(".sentence") == "Other figures.")
+
+    assert browser.run("return document.querySelector('.figures').open")
+    assert browser.run("return document.activeElement === arguments[0]", summary)
+    assert browser.run("return String(getSelection())") == "Other figures."
+
+
+def test_a_link_leads_to_the_model_that_it_names(browser: Browser, gateway: Canned) -> None:
+    several_models(gateway)
+    browser.open(gateway.url)
+    shown(browser)
+    browser.driver.find_elements(By.CSS_SELECTOR, ".model-link")[1].click()
+
+    assert browser.driver.current_url.endswith("#model-churn")
+    browser.wait(
+        lambda: (
+            abs(browser.run("return document.getElementById('model-churn').getBoundingClientRect().top")) < 5
+        )
+    )
+
+
+def test_a_page_that_nobody_looks_at_asks_nothing_and_asks_at_once_when_it_is_looked_at(
+    browser: Browser, gateway: Canned
+) -> None:
+    browser.open(gateway.url)
+    shown(browser)
+    ours = browser.driver.current_window_handle
+    browser.driver.switch_to.new_window("tab")
+    browser.driver.get("about:blank")
+    time.sleep(0.5)  # what was under way when it was hidden
+    asked = len(gateway.asked)
+    time.sleep(2.5)  # longer than its period
+    quiet = len(gateway.asked) - asked
+    browser.driver.close()
+    browser.driver.switch_to.window(ours)
+
+    assert quiet == 0
+    browser.wait(lambda: len(gateway.asked) > asked, 1.5)
+
+
+def test_without_javascript_it_says_where_the_facts_are(browser: Browser, gateway: Canned) -> None:
+    browser.command("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.driver.get(gateway.url)
+        assert "/v1/state and" in browser.driver.find_element(By.CSS_SELECTOR, "noscript").text
+    finally:
+        browser.command("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_who_wants_less_motion_gets_none(browser: Browser, gateway: Canned) -> None:
+    browser.open(gateway.url)  # which asks for it
+    shown(browser)
+
+    assert (
+        browser.run("return getComputedStyle(document.querySelector('.banner')).transitionDuration") == "0s"
+    )
+    assert browser.run("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+
+
+def test_silence_is_told_with_its_time_and_ends_by_itself(browser: Browser, gateway: Canned) -> None:
+    """Also when the page was opened before the gateway said a word."""
+    gateway.silent = True
+    browser.open(gateway.url)
+    browser.wait(lambda: "No answer from the gateway yet" in browser.text("#notice"))
+    gateway.silent = False
+    shown(browser)
+    assert not browser.texts("#notice")[0]
+
+    before = browser.text(".sentence")
+    gateway.silent = True
+    browser.look_again()
+    browser.wait(lambda: browser.run("return document.body.classList.contains('silent')"))
+    assert browser.text("#notice").startswith("No answer since ")
+    assert browser.text(".sentence") == before
+    gateway.silent = False
+    browser.wait(lambda: not browser.run("return document.body.classList.contains('silent')"))
+    browser.log()  # the refused requests
