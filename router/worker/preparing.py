@@ -56,6 +56,8 @@ class Prepared:
     encode: Callable[[Any], bytes] | None = None
     """Writes the answer; None: it is written as MLflow's server does, under `predictions`."""
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW
+    stacked: bool = False
+    """`data` is one table of all that were read with it; they are predicted together, in its order, first."""
 
 
 class Preparer:
@@ -113,9 +115,9 @@ class Preparer:
         first = prepared[0]
         if first.part is not None and self._decoder is not None:
             return self._decoder.table([one.part for one in prepared if one.part is not None])
-        if len(prepared) == 1:
-            return first.data
-        return joined([one.data for one in prepared])
+        stacks = {id(one.data): one.data for one in prepared if one.stacked}
+        tables = [*stacks.values(), *(one.data for one in prepared if not one.stacked)]
+        return joined(tables) if len(tables) > 1 else tables[0]
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """MLflow calls this with what it decoded; it takes this object for the model."""
