@@ -191,27 +191,29 @@ def _key(data: Any, params: Any) -> Hashable | None:
         return None  # a version may refuse it, and would not notice it among others
     if isinstance(data, pd.DataFrame):
         try:
-            return (_labels(data.columns), tuple(data.dtypes), said) if _is_plain(data) else None
+            table = _table_key(data)
         except TypeError:  # a name that has no hash: MLflow hands such tables over, too
             return None
+        return None if table is None else (*table, said)
     if isinstance(data, np.ndarray) and data.ndim and data.dtype.kind in "biuf":
         return (data.dtype.str, data.shape[1:], said)
     return None
 
 
-def _is_plain(table: pd.DataFrame) -> bool:
-    """Whether nothing of the table is lost below another one: rows are counted, cells are of plain dtypes.
+def _table_key(table: pd.DataFrame) -> tuple[Hashable, ...] | None:
+    """Names and dtypes; None unless nothing of the table is lost below another one.
 
-    Categories of several tables would be counted anew.
+    Its rows are counted, its cells of plain dtypes: categories of several tables would be counted anew.
     """
     index, columns = table.index, table.columns
     counted = type(index) is pd.RangeIndex and index.start == 0 and index.step == 1 and index.name is None
-    plain = all(isinstance(dtype, (np.dtype, pd.StringDtype)) for dtype in table.dtypes)
-    return counted and plain and columns.is_unique and columns.names == [None] and not table.attrs
-
-
-def _labels(columns: pd.Index) -> Hashable:
+    if not counted or columns.names != [None] or table.attrs:
+        return None
     # 1, 1.0 and True are equal, and are not the same name.
     labels = tuple((type(label), label) for label in columns)
-    hash(labels)
-    return columns.dtype, labels
+    names = set(labels)
+    # To ask the index takes long, and says the same of texts.
+    unique = len(names) == len(labels) if {kind for kind, _ in names} == {str} else columns.is_unique
+    dtypes = tuple(table.dtypes)
+    plain = all(isinstance(dtype, (np.dtype, pd.StringDtype)) for dtype in dtypes)
+    return (columns.dtype, labels, dtypes) if unique and plain else None
