@@ -1,7 +1,6 @@
 """CSV requests that came together, read at once: pandas takes as long for one line as for a hundred."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from router.core.work import Query, ScoringProtocol
 from router.worker.decoding.csv_lines import LARGEST_BODY, CsvLines, PlainCsv, stacked
@@ -64,7 +63,10 @@ class Stacking:
             return {}
         if whole.rows != sum(lines.rows for _, lines in stack):
             return {}
-        return {place: replace(whole, rows=lines.rows, stacked=True) for place, lines in stack}
+        data, params = whole.data, whole.params
+        return {
+            place: Prepared(lines.rows, whole.key, None, data, params, stacked=True) for place, lines in stack
+        }
 
 
 def _csv_type(query: Query) -> str | None:
