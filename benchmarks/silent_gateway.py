@@ -1,6 +1,7 @@
 """The gateway without metrics, scores and comparison: `python -m benchmarks.silent_gateway serve`.
 
-To see what they cost: nothing in the product switches them off. Facts are made here, too, for the log; nobody counts them.
+To see what they cost: nothing in the product switches them off. Facts are made here, too, for the log; nobody
+counts them.
 """
 
 import sys
