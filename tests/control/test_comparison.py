@@ -260,6 +260,34 @@ async def test_the_window_slides_over_15_minutes(gateway: Gateway) -> None:
     assert gateway.entry["rates"]["canary"]["faults"] == 0
 
 
+async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Gateway) -> None:
+    """It owns the highest buckets, and production's requests are evidence in both comparisons."""
+    third = Alias("challenger")
+    split = {"production": 50, "canary": 25, "challenger": 25}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2, third: V3}, split=split)
+    for i in range(400):
+        fault = "error" if i % 2 else ""
+        for alias, version, bucket, how in (
+            (PRODUCTION, V1, 25_000 + i, ""),
+            (CANARY, V2, i, ""),
+            (third, V3, 75_000 + i, fault),
+        ):
+            gateway.comparison.record(
+                Answered("sentiment", alias, version, "ok", 200, 0.003, 1, Reason.HASH, bucket, fault=how)
+            )
+    gateway.look()
+    told = compare.document(gateway.comparison)["models"]["sentiment"]
+
+    assert {alias: entry["verdict"] for alias, entry in told.items()} == {
+        "canary": "not_enough_data",
+        "challenger": "fail",
+    }
+    for entry in told.values():
+        faults, *_, split_check = entry["checks"]
+        assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
+        assert split_check["expected_share"] == pytest.approx(1 / 3)
+
+
 async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.fleet.apply({})
