@@ -149,6 +149,26 @@ def of_board(board: Board, told: Told, stage: Stage) -> list[str]:
     ]
 
 
+def in_a_line(told: Told, board: Board) -> str:
+    """For the figures: what page, terminal and comparison say alike, and beside it what Prometheus says."""
+    panels = {
+        "failures": "Failed requests, canary minus production",
+        "p95 ratio": "p95, canary to production",
+        "PSI": "Score shift (PSI)",
+    }
+    shown = ", ".join(f"{name} {board.shown(panel)['canary']:.3f}" for name, panel in panels.items())
+    alerts = [
+        f"{name.removeprefix('CanaryRouter')} {state}"
+        for name, state in board.alerts(told.versions[1]).items()
+    ]
+    ours = (
+        f"{told.verdict}; faults {told.faults.verdict} {told.faults.points:+.2f} points, slow answers"
+        f" {told.latency.verdict} {told.latency.points:+.1f} points,"
+        f" {told.scores.size}, PSI {told.scores.psi:.2f}"
+    )
+    return f"{ours}. Prometheus: {shown}; alerts: {', '.join(sorted(alerts)) or 'none'}"
+
+
 def enough_scores(entry: dict[str, Any]) -> bool:
     """Whether everybody has as many scores as it takes to speak of them."""
     outputs = check(entry, "scores")["outputs"]
@@ -187,6 +207,7 @@ def test_a_healthy_canary_passes_and_nobody_complains(stage: Stage, tell: Tell, 
 
     told, board = tell()
 
+    figure(in_a_line(told, board))
     figure(f"PASS after {stage.seconds:.0f} s and {told.faults.canary_requests} canary requests")
     assert (told.verdict, told.versions, told.share) == ("pass", (PRODUCTION, HEALTHY), CANARY_PERCENT)
     assert (told.faults.verdict, told.latency.verdict, told.scores.size) == ("pass", "pass", "no shift")
@@ -209,11 +230,13 @@ def test_a_slow_canary_fails_for_its_slowness_alone(stage: Stage, tell: Tell, fi
     assert "not proven so far" in told.why
     assert "If it goes on like this, it fails in about " in told.why
     assert 120 < due < 400
+    figure(in_a_line(told, board))
     figure(f"after {first:.0f} s: {told.why}")
 
     stage.play(SLOW, 50.0, judged(("latency", "fail")), due + 60)
 
     told, board = tell()
+    figure(in_a_line(told, board))
     figure(f"FAIL after {stage.seconds:.0f} s; {due:.0f} s were said to be left after {first:.0f} s")
     assert (told.verdict, told.versions) == ("fail", (PRODUCTION, SLOW))
     assert (told.faults.verdict, told.latency.verdict, told.scores.size) == ("pass", "fail", "no shift")
@@ -235,6 +258,7 @@ def test_a_canary_that_scores_higher_and_fails_three_in_a_hundred_fails_for_its_
 
     told, board = tell()
 
+    figure(in_a_line(told, board))
     figure(f"FAIL after {stage.seconds:.0f} s and {told.faults.canary_requests} canary requests: {told.why}")
     assert (told.verdict, told.versions, told.share) == ("fail", (PRODUCTION, SHIFTED), CANARY_PERCENT)
     assert (told.faults.verdict, told.scores.size) == ("fail", "large shift")
