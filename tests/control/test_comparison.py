@@ -9,11 +9,10 @@ import pytest
 
 from router.control import compare, words
 from router.control.comparison import Comparison
-from router.control.windows import FAULT_KINDS
 from router.core.durations import REQUEST_SECONDS
 from router.core.events import VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.request_events import Answered
+from router.core.request_events import FAULT_KINDS, Answered
 from router.core.routing import Reason
 from router.serving.fleet import Fleet
 from router.serving.harness import Workshop
