@@ -100,7 +100,12 @@ class Comparison:
         lane.tally.answered(event)
         fault, bucket = event.fault, event.bucket
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
-        if event.reason is _HASH and bucket is not None and (fault or event.outcome == "ok"):
+        if (
+            lane.rollouts
+            and event.reason is _HASH
+            and bucket is not None
+            and (fault or event.outcome == "ok")
+        ):
             seconds = None if fault else event.seconds
             seen = Observation(
                 bucket, lane.canary, bool(fault), seconds, event.mark, event.call, event.excused
