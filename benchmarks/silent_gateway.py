@@ -7,7 +7,7 @@ counts them.
 import sys
 from collections.abc import Sequence
 
-from router import app
+from router import app, world
 from router.adapters.log import FanOut
 from router.children.child import Child
 from router.children.template import Template
@@ -49,12 +49,12 @@ def without_metrics(*recorders: Recorder, of_news: Sequence[Recorder] = ()) -> F
 
 
 if __name__ == "__main__":
-    for name, replacement in (
-        ("PrometheusRecorder", NoMetrics),
-        ("FanOut", without_metrics),
-        ("Template", Scoreless),
+    for module, name, replacement in (
+        (app, "PrometheusRecorder", NoMetrics),
+        (app, "FanOut", without_metrics),
+        (world, "Template", Scoreless),
     ):
-        if not hasattr(app, name):
-            raise SystemExit(f"the gateway has no {name} any more: this benchmark is out of date")
-        setattr(app, name, replacement)
+        if not hasattr(module, name):
+            raise SystemExit(f"{module.__name__} has no {name} any more: this benchmark is out of date")
+        setattr(module, name, replacement)
     sys.exit(main())

@@ -13,19 +13,12 @@ from pathlib import Path
 
 from router import __version__
 from router.adapters.admin_token import admin_token
-from router.adapters.cache_limits import GIB, CacheLimits
 from router.adapters.child_lines import ChildLines
 from router.adapters.config_file import ConfigFile
 from router.adapters.log import FanOut, LogRecorder, log_sampled
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
-from router.adapters.registry import AgentRegistry
-from router.children.launcher import Launcher
 from router.children.orphans import Orphans
-from router.children.output import Listener
-from router.children.spawn import SpawnLauncher
-from router.children.template import Template
-from router.children.worker import WorkerLoader
 from router.control import compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
@@ -36,18 +29,18 @@ from router.control.last_good import LastGood
 from router.control.status import Status
 from router.control.ticking import Ticking
 from router.control.worker_ends import WorkerEnds
-from router.core.events import ConfigApplied, Recorder
+from router.core.events import ConfigApplied
 from router.gauges import Gauges
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.serving.harness import Workshop
-from router.serving.ports import Fetcher, Keeper, Loader, Source
 from router.settings import ServerSettings, Settings
 from router.web.apps import admin_app, traffic_app
 from router.web.context import Gateway
 from router.web.draining import Draining
 from router.web.listeners import bind, connection_limit, listening, raise_descriptor_limit
 from router.web.tls import Certificate
+from router.world import outside_world
 
 CONFIG_LOOK_SECONDS = 2.0
 LAST_GOOD_LOOK_SECONDS = 1.0
@@ -55,55 +48,6 @@ ORPHANS_LOOK_SECONDS = 1.0
 ADMIN_CONNECTIONS = 128
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What is outside the gateway process: the registry, the cache, and the processes that hold versions."""
-
-    source: Source
-    fetcher: Fetcher
-    loader: Loader
-    keeper: Keeper
-
-
-@asynccontextmanager
-async def outside_world(
-    settings: Settings, recorder: Recorder, listener: Listener | None = None
-) -> AsyncIterator[World]:
-    """The real one: a template that forks workers, an agent that polls, fetches into an owned cache.
-
-    Without a `listener` all of them print where this process does.
-    """
-    places = settings.registry.places(os.environ)
-    launcher = await _launcher(recorder, listener)
-    registry = AgentRegistry(
-        launcher,
-        registry_uri=places.uri,
-        tracking_uri=places.tracking_uri,
-        cache_dir=places.cache_dir,
-        recorder=recorder,
-        limits=CacheLimits(
-            int(settings.registry.cache_max_gib * GIB),
-            places.schemes,
-            settings.registry.artifact_roots,
-            places.are_local,
-            places.tracking_uri,
-        ),
-    )
-    try:
-        yield World(registry, registry, WorkerLoader(launcher), registry)
-    finally:
-        await registry.close()
-        await launcher.close()
-
-
-async def _launcher(recorder: Recorder, listener: Listener | None) -> Launcher:
-    if sys.platform != "linux":  # no pidfds: children start slower and share no memory
-        return SpawnLauncher(listener)
-    template = Template(recorder, listener=listener)
-    await template.start()
-    return template
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,8 @@ import traceback
 from contextlib import suppress
 from types import TracebackType
 
-RECORD = "\x1e"
-"""Begins a line that is a JSON object: `level`, `event` and, where known, `logger` and `exception`."""
-OWN = "\x1f"
-"""Begins such a line from this package, which never holds what a caller sent."""
+from router.core.spoken import OWN, RECORD
+
 _TEXT_CHARACTERS = 4000
 _EXCEPTION_CHARACTERS = 16_000  # in JSON at most six times as many bytes, mostly as many
 _LINE_BUFFERED = 1  # _IOLBF

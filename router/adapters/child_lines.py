@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 
 from router.core.ids import VersionId
+from router.core.spoken import OWN, RECORD
 from router.settings import ModelOutput
-from router.speech import OWN, RECORD
 
 BURST = 100_000
 """Characters that the children of one version and role may print at once; a line costs 100 more."""
@@ -32,7 +32,7 @@ _COLOR = re.compile(r"\x1b\[[\d;]{0,20}m")
 """MLflow colours its warnings for a terminal."""
 _FIELDS = ("level", "event", "logger", "exception")
 
-TOO_MANY = "more than 4000 characters a second"
+TOO_MANY = f"more than {PER_SECOND} characters a second"
 WITHHELD = "what a version prints once it is READY may hold requests; log.model_output: always shows it"
 HIDDEN = "log.model_output is never"
 
@@ -173,7 +173,8 @@ def _read(line: bytes) -> dict[str, Any] | None:
             told = json.loads(line)
             read = {name: _COLOR.sub("", str(told[name])) for name in _FIELDS if told.get(name)}
             return {"level": "info", "event": "", **read}
-        except (ValueError, TypeError, AttributeError):  # two threads wrote at once: shown as it came
+        # Two threads wrote at once, or a version nests deeper than it can be read: shown as it came.
+        except (ValueError, TypeError, AttributeError, RecursionError):
             pass
     # A progress bar draws itself over and over on one line: its last state counts.
     text = _COLOR.sub("", line.decode("utf-8", "replace")).rstrip().rpartition("\r")[2]

@@ -6,12 +6,9 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from router.adapters.log_format import configure_logging
 from router.control.event_log import PER_REQUEST, News
 from router.core import cache_events, events, request_events
 from router.core.ids import PRODUCTION, VersionId
-
-__all__ = ["FanOut", "LogRecorder", "configure_logging"]
 
 _log = logging.getLogger(__name__)
 

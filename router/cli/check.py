@@ -9,7 +9,6 @@ import click
 import orjson
 
 from router.adapters.config_file import load_settings
-from router.app import outside_world
 from router.cli.route import find_model
 from router.core import outputs
 from router.core.ids import Alias, VersionId
@@ -17,6 +16,7 @@ from router.core.work import LoadSpec
 from router.errors import RegistryError, RouterError
 from router.serving.ports import Fetcher, Loader
 from router.settings import ModelSettings, Settings
+from router.world import outside_world
 
 
 def check_model(config_path: Path, model: str, output: str) -> int:

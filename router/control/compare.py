@@ -9,12 +9,13 @@ from router.control import words
 from router.control.compared import Compared
 from router.control.comparison import Comparison
 from router.control.rollout import Rollout
-from router.control.windows import FAULT_KINDS, WINDOW_SECONDS, Counts
+from router.control.windows import WINDOW_SECONDS, Counts
 from router.core.durations import REQUEST_SECONDS
 from router.core.evidence import Verdict
 from router.core.evidence.report import ArmRate, LatencyCheck, RateCheck, ScoreCheck, SplitCheck
 from router.core.ids import Alias
 from router.core.outputs import shown_name, told
+from router.core.request_events import FAULT_KINDS
 
 _NOTHING = Counts(0, 0, (0,) * len(FAULT_KINDS), (0,) * (len(REQUEST_SECONDS) + 1), ())
 
@@ -108,11 +109,7 @@ def _shifts(check: ScoreCheck, rollout: Rollout) -> list[dict[str, Any]]:
     names = map(shown_name, rollout.pair.outputs)
     shown = []
     for name, output in zip(names, check.outputs, strict=False):
-        entry = {"output": name, **asdict(output)}
-        for arm in ("production", "canary"):
-            del entry[arm]["counts"]
-        del entry["looks"], entry["next_look_keys"]
-        shown.append(entry)
+        shown.append({"output": name, **asdict(output)})
     return shown
 
 

@@ -59,17 +59,19 @@ class Comparison:
             take(event)
 
     async def tick(self) -> None:
-        """As `look`, and others have their turn between two rollouts: each takes about a millisecond."""
-        self._follow_all()
-        for model, alias, rollout in list(self.rollouts()):
-            self._judge(model, alias, rollout)
-            await asyncio.sleep(0)
+        """Judge every rollout, and tell which verdicts changed.
 
-    def look(self) -> None:
-        """Judge every rollout, and tell which verdicts changed."""
-        self._follow_all()
+        Others have their turn between two of them: each takes about a millisecond.
+        """
+        for model in {*self._fleet().managers, *self.models}:
+            self._follow(model)
+        now = self._monotonic()
+        for lane in self._lanes.values():
+            lane.tally.tick(now)
         for model, alias, rollout in list(self.rollouts()):
-            self._judge(model, alias, rollout)
+            if self._rollouts.get((model, alias)) is rollout:  # else it ended while others had their turn
+                self._judge(model, alias, rollout)
+            await asyncio.sleep(0)
 
     def rollouts(self) -> Iterator[tuple[str, Alias, Rollout]]:
         """Those of the versions that serve now, also while they rest."""
@@ -81,13 +83,6 @@ class Comparison:
     def window_seconds(self, rollout: Rollout) -> float:
         """How much time its sliding window covers."""
         return rollout.window.seconds(self._monotonic())
-
-    def _follow_all(self) -> None:
-        for model in {*self._fleet().managers, *self.models}:
-            self._follow(model)
-        now = self._monotonic()
-        for lane in self._lanes.values():
-            lane.tally.tick(now)
 
     def _judge(self, model: str, alias: Alias, rollout: Rollout) -> None:
         before = rollout.report.verdict
@@ -105,13 +100,21 @@ class Comparison:
         lane.tally.answered(event)
         fault, bucket = event.fault, event.bucket
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
-        if event.reason is _HASH and bucket is not None and (fault or event.outcome == "ok"):
+        if (
+            lane.rollouts
+            and event.reason is _HASH
+            and bucket is not None
+            and (fault or event.outcome == "ok")
+        ):
             seconds = None if fault else event.seconds
             seen = Observation(
                 bucket, lane.canary, bool(fault), seconds, event.mark, event.call, event.excused
             )
             for rollout in lane.rollouts:
                 rollout.observe(seen)
+            if lane.left and self._monotonic() - event.seconds <= lane.left_at:
+                for rollout in lane.left:
+                    rollout.observe(seen)
 
     def _predicted(self, event: Predicted) -> None:
         if not event.scores:
@@ -152,6 +155,16 @@ class Comparison:
             if compared.obstacle and compared.rollout in resting.get(alias, ()):
                 # It rests from now on, and what stopped it may be what it did.
                 self._judge(model, alias, compared.rollout)
+        current = [compared.rollout for compared in self.models[model].values()]
+        for alias, before in resting.items():
+            lane = self._lanes[model, alias]
+            if any(rollout not in lane.rollouts for rollout in before):
+                lane.left_at = self._monotonic()
+            lane.left = tuple(
+                rollout
+                for rollout in dict.fromkeys((*lane.left, *before))
+                if rollout in current and rollout not in lane.rollouts
+            )
 
     def _serve(self, manager: ModelManager, alias: Alias, version: VersionId) -> None:
         harness = manager.harnesses.get(version)

@@ -9,13 +9,12 @@ from math import inf
 from router.core.bins import ScoreCounts
 from router.core.durations import REQUEST_SECONDS
 from router.core.outputs import OutputCounts
-from router.core.request_events import Answered
+from router.core.request_events import FAULT_KINDS, Answered
 
 WINDOW_SECONDS = 900.0
 SLICE_SECONDS = 15.0
 """Between two snapshots: a window is up to so much longer than it says."""
 MINUTE = 60.0
-FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
 
 
 @dataclass(frozen=True, slots=True)

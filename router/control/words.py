@@ -2,6 +2,9 @@
 
 from router.core.evidence import Limits, Report, Verdict
 from router.core.evidence.report import LatencyCheck, OutputShift, RateCheck, ScoreCheck, SplitCheck
+from router.core.evidence.shift import MIN_KEYS as SCORED_KEYS
+from router.core.evidence.slow import FIRST_REQUESTS
+from router.core.evidence.worse import OUTAGE_FAULTS, OUTAGE_REQUESTS
 
 Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck
 MIN_KEYS = round(Limits().min_keys)
@@ -76,7 +79,8 @@ def _needed(one: Check) -> tuple[bool, bool, float]:
 def _rate(one: RateCheck) -> str:
     production, canary = one.production, one.canary
     if one.verdict is Verdict.FAIL and one.failed_by == "outage":
-        return "The canary failed at least 25 of 50 requests in a row that production answered."
+        failed = f"{OUTAGE_FAULTS} of {OUTAGE_REQUESTS} requests in a row"
+        return f"The canary failed at least {failed} that production answered."
     if not canary.requests or one.difference is None or canary.rate is None or production.rate is None:
         return _without_traffic(one)
     rates = f"{percent(canary.rate)} against {percent(production.rate)}"
@@ -102,7 +106,8 @@ def _does(one: RateCheck, amount: str) -> str:
 
 def _without_traffic(one: RateCheck) -> str:
     if isinstance(one, LatencyCheck) and one.edge_seconds is None:
-        return "Not enough data: what is slow is not known before production's first 200 requests."
+        known = f"production's first {FIRST_REQUESTS} requests"
+        return f"Not enough data: what is slow is not known before {known}."
     silent = "production" if one.canary.requests else "the canary"
     return f"Not enough data: no requests of {silent} yet."
 
@@ -137,7 +142,7 @@ def _until_fail(one: RateCheck) -> str:
 def _scores(output: OutputShift) -> str:
     if output.psi is None or output.noise is None:
         keys = f"{output.canary.keys} canary keys and {output.production.keys} of production"
-        return f"Not enough data: {keys} have a score; 50 of each are needed."
+        return f"Not enough data: {keys} have a score; {SCORED_KEYS} of each are needed."
     measured = f"PSI {output.psi:.2f} (noise {output.noise:.2f})"
     proven = ", proven" if output.proven else ""
     what = "classes" if output.kind == "class" else "scores"

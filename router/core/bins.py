@@ -80,11 +80,6 @@ def with_edges(output: int | str, low: float, upper: Sequence[float]) -> ScoreSp
     return ScoreSpec(output, low, upper[-1], len(upper), tuple(upper))
 
 
-def no_scores(spec: ScoreSpec) -> ScoreCounts:
-    """The zero of addition for `spec`."""
-    return ScoreCounts((0,) * spec.bins)
-
-
 @lru_cache(maxsize=256)
 def _edges(low: float, high: float, bins: int) -> tuple[float, ...]:
     # Twelve digits are plenty to tell bins apart and keep labels such as 0.15000000000000002 out of metrics.

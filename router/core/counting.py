@@ -18,21 +18,14 @@ T = TypeVar("T", bound=np.generic)
 Floats = npt.NDArray[np.float64]
 
 
-def count_scores(values: Floats, spec: ScoreSpec, *, non_numeric: int = 0) -> ScoreCounts:
-    """Count one batch of scores, shape (n,).
-
-    A score on an edge counts in the bin whose upper edge it is, as Prometheus' `le` does; the lowest
-    bin also takes `low` itself. A sum beyond the largest float stays at the largest float.
-    """
-    return count_and_mark(values, spec, (), non_numeric=non_numeric)[0]
-
-
 def count_and_mark(
     values: Floats, spec: ScoreSpec, firsts: Sequence[int], *, non_numeric: int = 0
 ) -> tuple[ScoreCounts, list[int | None]]:
-    """As `count_scores`, and the indexes of the bins of the scores at the places `firsts`.
+    """Counts of one batch of scores, shape (n,), and the indexes of the bins of those at the places `firsts`.
 
-    What is not finite has no bin: None.
+    A score on an edge counts in the bin whose upper edge it is, as Prometheus' `le` does; the lowest
+    bin also takes `low` itself. What is not finite has no bin: None. A sum beyond the largest float stays at
+    the largest float.
     """
     if len(values) <= FEW_SCORES:
         return _few(values.tolist(), spec, firsts, non_numeric)

@@ -64,11 +64,6 @@ class ClassCounts:
         return ClassCounts(tuple(a + b for a, b in pairs), self.nan + other.nan)
 
 
-def no_labels(spec: ClassSpec) -> ClassCounts:
-    """The zero of addition for `spec`."""
-    return ClassCounts((0,) * spec.marks)
-
-
 def count_labels(
     labels: Sequence[Any], spec: ClassSpec, firsts: Sequence[int] = ()
 ) -> tuple[ClassCounts, list[int | None]]:

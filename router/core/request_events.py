@@ -6,6 +6,9 @@ from router.core.ids import Alias, VersionId
 from router.core.outputs import OutputCounts
 from router.core.routing import Reason
 
+FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
+"""What can be wrong with a version's answer, or with its coming."""
+
 
 @dataclass(frozen=True, slots=True)
 class Routed:

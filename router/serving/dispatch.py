@@ -24,13 +24,13 @@ from router.errors import ModelNotConfigured, NotReady, RequestRefused, VersionN
 from router.serving.fleet import Fleet
 from router.serving.manager import ModelManager
 from router.serving.outcomes import (
-    FAULT_KINDS,
     INVALID_OUTPUT,
     NEVER_ASKED,
     Result,
     equally_odd,
     fault_of,
     is_good,
+    kind_of,
     outcome_of,
     reason_of,
     was_asked,
@@ -163,8 +163,7 @@ class Dispatcher:
         innocent = not good or (reason == INVALID_OUTPUT and equally_odd(first, result))
         if reason not in NEVER_ASKED:
             if not innocent:
-                kind = FAULT_KINDS.get(reason, "error")
-                self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind))
+                self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind_of(reason)))
             if breaker is not None:
                 breaker.judge(fault=not innocent)
         if reason == Verdict.CLIENT_ERROR:

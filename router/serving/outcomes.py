@@ -1,13 +1,12 @@
 """What a version's answer is called: outcome, reason of a fallback, and fault."""
 
+from router.core.request_events import FAULT_KINDS
 from router.core.work import Answer, Verdict
 from router.errors import DeadlineExceeded, RequestRefused
 
 Result = Answer | RequestRefused
 
 INVALID_OUTPUT = "invalid_output"
-FAULT_KINDS = {"timeout": "timeout", "crash": "crash", INVALID_OUTPUT: INVALID_OUTPUT}
-"""Kinds of `canary_faults_total` by how the canary's answer failed to come; all else is an error."""
 NEVER_ASKED = ("overloaded", "not_ready")
 """Reasons of a fallback that say nothing about the canary, neither good nor bad: it never saw the request."""
 
@@ -22,13 +21,18 @@ def was_asked(result: Result) -> bool:
     return isinstance(result, Answer) or result.reason not in NEVER_ASKED
 
 
+def kind_of(reason: str) -> str:
+    """Which of `FAULT_KINDS` it is that a version's answer failed to come, or to be one, by `reason`."""
+    return reason if reason in FAULT_KINDS else "error"
+
+
 def fault_of(result: Result, *, odd: bool) -> str:
     """What is wrong with an answer, whoever gave it: a kind of `canary_faults_total`, or nothing.
 
     `odd`: an odd length is wrong. A refusal is not.
     """
     if not isinstance(result, Answer):
-        return FAULT_KINDS.get(result.reason, "error") if was_asked(result) else ""
+        return kind_of(result.reason) if was_asked(result) else ""
     if result.verdict is Verdict.OK:
         return INVALID_OUTPUT if result.all_nan or (odd and result.odd_length) else ""
     return "error" if result.verdict is Verdict.MODEL_ERROR else ""

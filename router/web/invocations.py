@@ -6,6 +6,7 @@ from time import perf_counter
 from aiohttp import HttpVersion11, web
 
 from router.core.ids import Alias
+from router.core.labels import OTHER
 from router.core.request_events import Answered, Rejected, Sampled
 from router.core.routing import Reason
 from router.core.traceparent import HEADER, trace_id_of
@@ -109,7 +110,7 @@ async def _answer(
             served = await gateway.dispatcher.serve(model, routed_by, query, keyed=keyed)
     except RequestRefused as refused:
         # Only names of the configuration may become label values.
-        known = model if model in gateway.settings().models else "__other__"
+        known = model if model in gateway.settings().models else OTHER
         gateway.recorder.record(Rejected(known, refused.reason))
         refusal = error_response(refused, request_id, protocol)
         if _is_drawn(gateway):

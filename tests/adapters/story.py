@@ -15,7 +15,7 @@ from router.core.cache_events import (
     LastGoodRefused,
     ServingFromCache,
 )
-from router.core.counting import count_scores
+from router.core.counting import count_and_mark
 from router.core.events import (
     AliasAspired,
     AliasBound,
@@ -156,7 +156,7 @@ def goodbye(model: str = "m") -> list[Event]:
 
 
 def count_scores_of(*values: float, spec: ScoreSpec = SPEC) -> ScoreCounts:
-    return count_scores(np.array(values, dtype=np.float64), spec)
+    return count_and_mark(np.array(values, dtype=np.float64), spec, ())[0]
 
 
 def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Live:

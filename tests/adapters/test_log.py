@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from router.adapters.log import FanOut, LogRecorder, configure_logging
-from router.adapters.log_format import tell_of_loop
+from router.adapters.log import FanOut, LogRecorder
+from router.adapters.log_format import configure_logging, tell_of_loop
 from router.core.events import (
     AliasAspired,
     ConfigApplied,

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
 from router.adapters.prometheus.alias_series import reasons_of
 from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, REJECTIONS
-from router.adapters.prometheus.version_series import FAULT_KINDS
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.events import (
     AliasUnbound,
@@ -23,7 +22,15 @@ from router.core.events import (
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.labels import ClassCounts, ClassSpec
-from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
+from router.core.request_events import (
+    FAULT_KINDS,
+    Answered,
+    CanaryFaulted,
+    FellBack,
+    Predicted,
+    Rejected,
+    Routed,
+)
 from router.core.routing import Reason
 from tests.adapters.story import (
     SPEC,

@@ -3,20 +3,21 @@
 import json
 import math
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from router.control import compare, words
 from router.control.comparison import Comparison
-from router.control.windows import FAULT_KINDS
 from router.core.durations import REQUEST_SECONDS
-from router.core.events import VerdictChanged
+from router.core.events import BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.request_events import Answered
+from router.core.request_events import FAULT_KINDS, Answered
 from router.core.routing import Reason
 from router.serving.fleet import Fleet
 from router.serving.harness import Workshop
+from router.serving.manager import OPERATOR_RESET
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
@@ -50,7 +51,7 @@ class Gateway:
         manager = self.fleet.managers["sentiment"]
         manager.aspire(aspired)
         await until(lambda: manager.bound == aspired)
-        self.comparison.look()
+        self.look(0.0)
 
     def answer(self, number: int, alias: Alias, version: VersionId, **keys: Any) -> None:
         """`number` requests of different keys of the alias, of half of the buckets each."""
@@ -61,7 +62,10 @@ class Gateway:
 
     def look(self, seconds: float = 5.0) -> None:
         self.now += seconds
-        self.comparison.look()
+        tick = self.comparison.tick()
+        with suppress(StopIteration):
+            while True:
+                tick.send(None)  # it lets others have their turn, and waits for nothing
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -187,6 +191,7 @@ async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway:
     gateway.answer(50, CANARY, V2, fault="error")
     for _ in range(50):
         breaker.judge(fault=True)
+    gateway.now += 1
     gateway.answer(500, PRODUCTION, V1)
 
     entry = gateway.entry
@@ -198,6 +203,55 @@ async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway:
     gateway.fleet.managers["sentiment"].reset_breakers()
     assert gateway.entry["verdict"] == "not_enough_data", "an operator says that what was wrong is mended"
     assert gateway.entry["comparable"]
+
+
+async def test_what_an_operator_mends_while_others_are_judged_is_judged_no_more(gateway: Gateway) -> None:
+    """A look lets others have their turn between two rollouts."""
+    third = Alias("challenger")
+    split = {"production": 50, "canary": 25, "challenger": 25}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2, third: V3}, split=split)
+    for i in range(200):
+        for alias, version, bucket in (
+            (PRODUCTION, V1, 25_000 + i),
+            (CANARY, V2, i),
+            (third, V3, 75_000 + i),
+        ):
+            fault = "" if alias == PRODUCTION else "error"
+            gateway.comparison.record(
+                Answered("sentiment", alias, version, "ok", 200, 0.003, 1, bucket=bucket, fault=fault)
+            )
+    gateway.now += 5.0
+    tick = gateway.comparison.tick()
+    tick.send(None)
+    [first] = gateway.facts.of(VerdictChanged)
+    [other] = {CANARY, third} - {first.alias}
+    gateway.facts.record(BreakerClosed("sentiment", other, V2 if other == CANARY else V3, OPERATOR_RESET))
+    with suppress(StopIteration):
+        while True:
+            tick.send(None)
+
+    assert gateway.facts.of(VerdictChanged) == [first]
+
+
+async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_before_its_50th_answer_is_told(
+    gateway: Gateway,
+) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(50, PRODUCTION, V1)
+    for _ in range(50):  # the dispatcher judges a request before its answer is told
+        breaker.judge(fault=True)
+        gateway.answer(1, CANARY, V2, fault="error")
+    gateway.now += 0.002
+    gateway.answer(2, PRODUCTION, V1)  # after 0.003 s: under way when it opened
+    gateway.now += 60.0
+    gateway.answer(9, PRODUCTION, V1)
+    gateway.look()
+
+    faults = gateway.check("faults")
+    assert (gateway.entry["verdict"], faults["verdict"]) == ("fail", "fail")
+    assert (faults["canary"]["requests"], faults["production"]["requests"]) == (50, 52)
 
 
 async def test_a_new_version_on_either_alias_starts_anew(gateway: Gateway) -> None:

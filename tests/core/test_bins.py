@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.core import counting
-from router.core.bins import ScoreCounts, ScoreSpec, no_scores, with_edges
-from router.core.counting import FEW_SCORES, count_scores
+from router.core.bins import ScoreCounts, ScoreSpec, with_edges
+from router.core.counting import FEW_SCORES, count_and_mark
 
 SPECS = [
     ScoreSpec(),
@@ -29,8 +29,8 @@ ordinary = st.floats(-2, 2) | st.sampled_from([edge for spec in SPECS for edge i
 scores = st.lists(ordinary | st.floats(), max_size=3 * FEW_SCORES)
 
 
-def count(values: list[float], spec: ScoreSpec) -> ScoreCounts:
-    return count_scores(np.array(values, dtype=np.float64), spec)
+def count(values: list[float], spec: ScoreSpec, non_numeric: int = 0) -> ScoreCounts:
+    return count_and_mark(np.array(values, dtype=np.float64), spec, (), non_numeric=non_numeric)[0]
 
 
 def count_by_hand(values: list[float], spec: ScoreSpec) -> ScoreCounts:
@@ -127,16 +127,16 @@ def test_counting_two_batches_and_adding_is_counting_both(
 
 @given(scores, specs, st.integers(0, 5))
 def test_no_scores_is_the_zero_of_addition(values: list[float], spec: ScoreSpec, non_numeric: int) -> None:
-    counts = count_scores(np.array(values), spec, non_numeric=non_numeric)
+    counts, nothing = count(values, spec, non_numeric), ScoreCounts((0,) * spec.bins)
 
-    assert counts + no_scores(spec) == no_scores(spec) + counts == counts
+    assert counts + nothing == nothing + counts == counts
     assert counts.non_numeric == non_numeric
-    assert count([], spec) == no_scores(spec)
+    assert count([], spec) == nothing
 
 
 def test_counts_of_different_bins_do_not_add() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        no_scores(ScoreSpec(bins=20)) + no_scores(ScoreSpec(bins=10))
+        ScoreCounts((0,) * 20) + ScoreCounts((0,) * 10)
 
 
 @pytest.mark.parametrize("repeat", [1, FEW_SCORES], ids=["few", "many"])
@@ -241,4 +241,4 @@ def test_a_range_without_distinct_bins_is_refused(build: Callable[[], ScoreSpec]
 def test_scores_are_all_nan_when_there_are_some_and_each_is(
     values: list[float], non_numeric: int, all_nan: bool
 ) -> None:
-    assert count_scores(np.array(values), ScoreSpec(), non_numeric=non_numeric).all_nan is all_nan
+    assert count(values, ScoreSpec(), non_numeric).all_nan is all_nan

@@ -1,13 +1,11 @@
 """A registry whose versions do damage, and answers to compare them by."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Registry
+from tests.e2e.registry import Registry, built_once
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 """Buckets 418 and 62121 under the salt `sentiment`."""
@@ -21,12 +19,8 @@ def body_of(text: str, rows: int = 1) -> bytes:
 
 @pytest.fixture(scope="session")
 def built_faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built once; its artifacts are shared and only read."""
-    directory = tmp_path_factory.mktemp("faults")
-    script = Path(__file__).with_name("build_faults.py")
-    done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return directory
+    """Built once in a run, whoever imports this fixture; its artifacts are shared and only read."""
+    return built_once(Path(__file__).with_name("build_faults.py"), tmp_path_factory)
 
 
 @pytest.fixture

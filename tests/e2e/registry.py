@@ -1,10 +1,14 @@
 """A real registry, built by really logging versions, and moved as an operator moves it."""
 
+import fcntl
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 
@@ -30,9 +34,30 @@ class Registry:
         self.client.set_registered_model_alias(model, alias, str(version))
 
 
-def build_registry(directory: Path) -> Registry:
-    """Log every version that `build_registry.py` knows into `directory`."""
-    script = Path(__file__).with_name("build_registry.py")
+def build(script: Path, directory: Path) -> Registry:
+    """Have `script` log its versions into `directory`."""
     done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return Registry(directory)
+
+
+def build_registry(directory: Path) -> Registry:
+    """Log every version that `build_registry.py` knows into `directory`."""
+    return build(Path(__file__).with_name("build_registry.py"), directory)
+
+
+def built_once(script: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `script` logged its versions: once in a run, whichever of its processes asks. It is only read."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # that of the run, where each process has one of its own
+    directory = base / f"built-{script.stem}"
+    whole = directory / "whole"
+    with directory.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            build(script, directory)
+            whole.touch()
+    return directory

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from tests.e2e.gateway import ANNOUNCED, wait_until
-from tests.e2e.registry import Registry
+from tests.e2e.registry import Registry, build
 
 SECRET = "the-callers-own-words"
 KEY = "a-key-of-a-user"
@@ -96,10 +96,7 @@ class Collected:
 @pytest.fixture(scope="module")
 def talkers(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     directory = tmp_path_factory.mktemp("talkers")
-    script = Path(__file__).with_name("build_talkers.py")
-    done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return Registry(directory)
+    return build(Path(__file__).with_name("build_talkers.py"), directory)
 
 
 @pytest.fixture(scope="module")

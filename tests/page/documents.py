@@ -4,27 +4,13 @@ import math
 import time
 from typing import Any
 
+from router.core.durations import REQUEST_SECONDS
+
 Document = dict[str, Any]
 
-EDGES = [
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-]
+EDGES = list(REQUEST_SECONDS)
+WAITS = "Not enough data: 320 of about 640 canary requests; about 40 min at this rate."
+NEEDED = "A 1-point error difference shows in about 50 min at this rate."
 SCORE_EDGES = [round((n + 1) / 20, 2) for n in range(20)]
 
 
@@ -98,6 +84,7 @@ def model_state() -> Document:
         "requests": 13071,
         "keyless_share": 0.0,
         "registry_error": "",
+        "verdicts": {"canary": {"verdict": "not_enough_data", "why": WAITS}},
         "warnings": [],
     }
 
@@ -133,6 +120,7 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
         "flavor": "python_function",
         "run_id": "r",
         "note": "",
+        "scores": [{"output": "0", "kind": "score", "low": 0.0, "edges": SCORE_EDGES}],
         "batching": {"on": True, "why": "the example shows it"},
         "mismatches": [],
         "worker_ends": {"counts": {}, "last": None},
@@ -147,7 +135,7 @@ def compare(*told: Any, model: str = "sentiment", **changes: Any) -> Document:
 
 def challenger(
     verdict: str = "not_enough_data",
-    why: str = "Not enough data: 320 of about 640 canary requests; about 40 min at this rate.",
+    why: str = WAITS,
     *,
     fault_rate: float = 0.004,
     slower: float = 1.1,
@@ -173,6 +161,7 @@ def challenger(
             "judges": True,
             "why": f"{name}: as the sentence says.",
             "limit": limits[name],
+            "margin": limits[name],
             "production": arm(n, base[name]),
             "canary": arm(m, rate[name]),
             "difference": gap,
@@ -180,6 +169,9 @@ def challenger(
             "excused": 0,
             "seconds_needed": 2400.0,
             "requests_needed": 640,
+            "seconds_until_fail": None,
+            "seconds_to_show_point": 3000.0,
+            "needed": NEEDED,
         }
 
     quantiles = {"p50": 0.004, "p95": 0.0127, "p99": 0.0204}
@@ -254,15 +246,17 @@ def challenger(
             },
         ],
         "rates": {
-            "production": {"requests_per_second": 13.8, "faults": 37, "fallbacks": 0},
-            "canary": {
-                "requests_per_second": 0.71,
-                "faults": faults,
-                "fallbacks": faults,
-                "faults_by_kind": {"error": faults - 1, "timeout": 1},
-            },
+            "production": rates(13.8, n, 37, 0),
+            "canary": rates(0.71, m, faults, faults),
         },
     }
+
+
+def rates(per_second: float, requests: int, faults: int, fallbacks: int) -> Document:
+    """What an arm did in the window; one fault was a timeout."""
+    kinds = {"error": max(0, faults - 1), "timeout": min(1, faults), "crash": 0, "invalid_output": 0}
+    counts = {"requests": requests, "faults": faults, "fallbacks": fallbacks, "faults_by_kind": kinds}
+    return {"requests_per_second": per_second, **counts}
 
 
 def bell(total: int, middle: float, width: float) -> list[int]:

@@ -2,8 +2,6 @@
 
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.e2e import registry
 from tests.e2e.gateway import GatewayProcess, gateways
 from tests.e2e.load import Load, Seen
 from tests.e2e.registry import Registry
@@ -29,9 +28,7 @@ MODELS = """\
 
 def build(directory: Path) -> None:
     """Log the versions that `build_rollout.py` tells of into `directory`."""
-    script = Path(__file__).with_name("build_rollout.py")
-    done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    registry.build(Path(__file__).with_name("build_rollout.py"), directory)
 
 
 @dataclass

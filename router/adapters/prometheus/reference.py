@@ -10,8 +10,10 @@ from typing import Any
 from router.adapters.prometheus.alias_series import DECISIONS, KEPT_RETIRED, KEPT_SECONDS, PHASES, SWAPS
 from router.adapters.prometheus.catalog import OTHER, PREFIX, Catalog
 from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, POLLS, REJECTIONS
+from router.adapters.prometheus.scores import INVALID, SIGNS
 from router.adapters.prometheus.series import Family, number
-from router.adapters.prometheus.version_series import CODES, FAILED, FAULT_KINDS
+from router.adapters.prometheus.version_series import CODES, FAILED
+from router.core.request_events import FAULT_KINDS
 
 _HEAD = f"""\
 # Metrics
@@ -80,8 +82,8 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("reason", "fallbacks_total"): FALLBACKS,
     ("reason", "worker_restarts_total"): ENDINGS,
     ("kind", "canary_faults_total"): FAULT_KINDS,
-    ("kind", "score_invalid_total"): ("nan", "inf", "non_numeric", "out_of_range"),
-    ("sign", "score_magnitude_total"): ("positive", "negative"),
+    ("kind", "score_invalid_total"): INVALID,
+    ("sign", "score_magnitude_total"): SIGNS,
     ("phase", "model_load_duration_seconds"): PHASES,
     ("result", "model_swaps_total"): SWAPS,
     ("result", "registry_polls_total"): POLLS,

@@ -11,6 +11,8 @@ from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.labels import OTHER, ClassCounts, ClassSpec
 from router.core.outputs import OutputCounts, OutputSpec, shown_name
 
+SIGNS = ("positive", "negative")
+INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 _Labels = tuple[str, str, str]
 
 
@@ -69,7 +71,7 @@ class ScoreSeries:
     def __init__(self, catalog: Catalog, labels: _Labels, spec: ScoreSpec) -> None:
         self.spec = spec
         self._scope = Scope()
-        edges = neat_edges(spec)
+        edges = spec.edges()
         names = (*labels, shown_name(spec))
         family = catalog.score
         # A sum that can fall is no counter; score_magnitude_total gives the mean of a range with negatives.
@@ -77,11 +79,11 @@ class ScoreSeries:
             family, names, Histogram(family.name, family.label_text(names), edges, summed=spec.low >= 0)
         )
         self._bins = [self._scope.series(catalog.score_bins, *names, number(edge)) for edge in edges]
-        self._positive = self._scope.series(catalog.score_magnitude, *names, "positive")
-        self._negative = self._scope.series(catalog.score_magnitude, *names, "negative")
+        self._positive, self._negative = (
+            self._scope.series(catalog.score_magnitude, *names, sign) for sign in SIGNS
+        )
         self._nan, self._inf, self._non_numeric, self._out_of_range = (
-            self._scope.series(catalog.score_invalid, *names, kind)
-            for kind in ("nan", "inf", "non_numeric", "out_of_range")
+            self._scope.series(catalog.score_invalid, *names, kind) for kind in INVALID
         )
 
     def add(self, scores: ScoreCounts) -> None:
@@ -104,13 +106,6 @@ class ScoreSeries:
     def close(self) -> None:
         """Export them no longer."""
         self._scope.close()
-
-
-def neat_edges(spec: ScoreSpec) -> tuple[float, ...]:
-    """Upper edges as label values: 0.15 rather than 0.15000000000000002, where that keeps them apart."""
-    exact = spec.edges()
-    neat = tuple(float(f"{edge:.12g}") for edge in exact)
-    return neat if len(set(neat)) == len(exact) else exact
 
 
 def _add_finite(total: Value, amount: float) -> None:

@@ -2,15 +2,15 @@
 
 from typing import NamedTuple
 
-from router.adapters.prometheus.catalog import OTHER, REQUEST_SECONDS, Catalog, bounded
+from router.adapters.prometheus.catalog import OTHER, Catalog, bounded
 from router.adapters.prometheus.scores import OutputSeries
 from router.adapters.prometheus.series import Scope, TracedHistogram, Value
+from router.core.durations import REQUEST_SECONDS
 from router.core.events import AliasBound
 from router.core.ids import PRODUCTION
 from router.core.outputs import OutputSpec
-from router.core.request_events import Answered, Predicted
+from router.core.request_events import FAULT_KINDS, Answered, Predicted
 
-FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
 CODES = {
     "ok": ("200",),
     "fallback": ("200",),

@@ -151,8 +151,6 @@ class ArmScores:
     p95: float | None
     invalid: int
     """Answers without fault whose score is no finite number or not on the list."""
-    counts: tuple[int, ...]
-    """First scores of buckets by mark: a bin, or a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +168,6 @@ class OutputShift:
     """Distance at the last look of this step (total variation for classes)."""
     ks_bound: float | None
     proven: bool
-    looks: int
-    next_look_keys: int
-    """Canary keys at which it is looked at next."""
     production: ArmScores
     canary: ArmScores
     mean_difference: float | None

@@ -11,7 +11,6 @@ from router.core.evidence.shift import (
     MIN_KEYS,
     MODERATE,
     Shift,
-    look_keys,
     psi,
     psi_line,
     psi_noise,
@@ -91,8 +90,6 @@ class Scores:
             ks=shift.distance,
             ks_bound=shift.bound,
             proven=shift.proven,
-            looks=shift.looks,
-            next_look_keys=look_keys(shift.in_step),
             production=self._arm(0),
             canary=self._arm(1),
             mean_difference=difference,
@@ -124,5 +121,4 @@ class Scores:
             p50=quantile(self._edges, every, 0.5) if self._edges else None,
             p95=quantile(self._edges, every, 0.95) if self._edges else None,
             invalid=self.invalid[arm],
-            counts=tuple(self.first[arm]),
         )

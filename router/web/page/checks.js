@@ -74,18 +74,12 @@ function verdictOf(check) {
 }
 
 function reason(check) {
-  const asides = [needed(check)];
-  return titled(check.why || DASH, ...asides);
+  return titled(check.why || DASH, needed(check));
 }
 
-/** What the check still waits for. */
+/** When a difference would be seen; of no use once one was. */
 function needed(check) {
-  if (check.verdict === "fail") return null;
-  if (check.needed !== undefined) return check.needed;
-  if (check.verdict !== "not_enough_data") return null;
-  const parts = [isNumber(check.requests_needed) && `${count(check.requests_needed)} canary requests`,
-    isNumber(check.seconds_needed) && span(check.seconds_needed)].filter(Boolean);
-  return parts.length ? `Passes at about ${parts.join(", in ")} if the canary is as good` : null;
+  return check.verdict === "fail" ? null : check.needed;
 }
 
 function scoreRows(check) {

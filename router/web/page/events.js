@@ -33,8 +33,8 @@ const TELLINGS = {
   ServingFromCache: () => [TROUBLE, "The registry was never reached: what served last is loaded from the cache"],
   LastGoodRefused: (e) => [TROUBLE, `What served last can not be taken from the cache: ${e.error}`],
   LastGoodNotWritten: (e) => [TROUBLE, `What serves could not be recorded: ${e.error}`],
-  VerdictChanged: (e) => [own(VERDICTS, e.verdict ?? e.new) === VERDICTS.fail ? TROUBLE : CHANGE,
-    ["Verdict of ", named(e.alias ?? "canary"), isNumber(e.version) ? ` ${version(e.version)}` : "", ": ", verdictWord(e.verdict ?? e.new), e.old ? `, before ${verdictWord(e.old)}` : "", e.why ? `. ${e.why}` : ""]],
+  VerdictChanged: (e) => [own(VERDICTS, e.verdict) === VERDICTS.fail ? TROUBLE : CHANGE,
+    ["Verdict of ", named(e.alias), ` ${version(e.version)}: ${verdictWord(e.verdict)}, before ${verdictWord(e.before)}. ${e.why}`]],
 };
 
 function verdictWord(verdict) {

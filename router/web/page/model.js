@@ -25,7 +25,7 @@ function parts(id, model, told, { compared, events, now, width }) {
   return [
     banners(told, compared),
     warnings(told),
-    el("div", { class: "pair" }, splitBars(told, compared), versionsTable(told, compared, mine, now)),
+    el("div", { class: "pair" }, splitBars(told, compared), versionsTable(told, now)),
     challengers.filter(([, one]) => one.checks?.length).map(([alias, one], index) => [
       checksTable(alias, one, challengers.length > 1),
       el("div", { class: "pair" },

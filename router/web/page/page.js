@@ -10,7 +10,6 @@ let skew = 0; // the gateway's clock minus the reader's, in seconds
 let silent = false;
 let timer = null;
 let spoken = null; // verdicts when last looked at, by model, alias and version
-const noticed = []; // changes of verdict that this page saw
 
 async function ask(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store", credentials: "same-origin" });
@@ -87,25 +86,17 @@ function noteVerdicts() {
     for (const [alias, one] of Object.entries(challengers)) {
       const id = JSON.stringify([model, alias, one.version]);
       now.set(id, one.verdict);
-      const before = spoken?.get(id);
-      if (spoken === null || before === one.verdict) continue;
+      if (spoken === null || spoken.get(id) === one.verdict) continue;
       announce(`${model}: ${verdictWord(one.verdict)}. ${one.why ?? ""}`);
-      if (before) {
-        noticed.push({ event: "VerdictChanged", timestamp: Date.now() / 1000 + skew, model, alias, version: one.version, verdict: one.verdict, old: before });
-      }
     }
   }
   spoken = now;
-  noticed.splice(0, noticed.length - 50);
 }
 
 function show() {
   const { state, compare } = known;
   const models = Object.keys(state.models ?? {});
-  const told = state.events ?? [];
-  // Where the gateway itself tells of verdicts, what this page noticed is the same news again.
-  const extra = told.some((event) => event.event === "VerdictChanged") ? [] : noticed;
-  const events = [...told, ...extra].sort((one, other) => one.timestamp - other.timestamp);
+  const events = state.events ?? [];
   const seen = { state, events, now: Date.now() / 1000 + skew, width: chartWidth() };
   renew(at("main"), el("div", null, gatewayWarnings(state), models.length
     ? models.map((model) => modelSection(model, { ...seen, compared: own(compare.models, model) }))

@@ -67,8 +67,8 @@ function swatch(role) {
 }
 
 /** Aliases and the versions behind them, and versions that are on their way in or out. */
-function versionsTable(told, compared, events, now) {
-  const rows = Object.entries(told.aliases ?? {}).map(([role, alias]) => aliasRow(role, alias, told, compared, events, now));
+function versionsTable(told, now) {
+  const rows = Object.entries(told.aliases ?? {}).map(([role, alias]) => aliasRow(role, alias, told, now));
   const bound = Object.values(told.aliases ?? {}).map((alias) => alias.bound);
   const others = Object.entries(told.versions ?? {}).filter(([number]) => !bound.includes(Number(number)));
   const more = others.map(([number, one]) =>
@@ -79,7 +79,7 @@ function versionsTable(told, compared, events, now) {
       [...rows, ...more], "versions-table"));
 }
 
-function aliasRow(role, alias, told, compared, events, now) {
+function aliasRow(role, alias, told, now) {
   const one = own(told.versions, String(alias.bound));
   const called = alias.name && alias.name !== role ? [" ", el("span", { class: "aside line" }, "registry: ", named(alias.name))] : null;
   return [
@@ -89,7 +89,7 @@ function aliasRow(role, alias, told, compared, events, now) {
     alias.stale ? mark("stale: the registry no longer names it")
       : alias.pending ? [mark("pending"), one && `, ${stateWords(one)}`] : stateWords(one),
     workerWords(one),
-    moment(servesSince(role, alias, told, compared, events), now),
+    moment(alias.bound_timestamp, now),
   ];
 }
 
@@ -105,12 +105,4 @@ function workerWords(one) {
 
 function mark(words) {
   return el("span", { class: "mark" }, `▲ ${words}`);
-}
-
-/** When this alias began to serve its version, if the last events still tell. */
-function servesSince(role, alias, told, compared, events) {
-  if (isNumber(alias.bound_timestamp)) return alias.bound_timestamp;
-  const bound = events.findLast((event) => event.event === "AliasBound" && event.alias === role);
-  if (bound && bound.new === alias.bound) return bound.timestamp;
-  return null;
 }

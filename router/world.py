@@ -1,0 +1,67 @@
+"""What is outside the gateway process: the registry, the cache, and the processes that hold versions."""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from router.adapters.cache_limits import GIB, CacheLimits
+from router.adapters.registry import AgentRegistry
+from router.children.launcher import Launcher
+from router.children.output import Listener
+from router.children.spawn import SpawnLauncher
+from router.children.template import Template
+from router.children.worker import WorkerLoader
+from router.core.events import Recorder
+from router.serving.ports import Fetcher, Keeper, Loader, Source
+from router.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The ports that lead out of the gateway process."""
+
+    source: Source
+    fetcher: Fetcher
+    loader: Loader
+    keeper: Keeper
+
+
+@asynccontextmanager
+async def outside_world(
+    settings: Settings, recorder: Recorder, listener: Listener | None = None
+) -> AsyncIterator[World]:
+    """The real one: a template that forks workers, an agent that polls, fetches into an owned cache.
+
+    Without a `listener` all of them print where this process does.
+    """
+    places = settings.registry.places(os.environ)
+    launcher = await _launcher(recorder, listener)
+    registry = AgentRegistry(
+        launcher,
+        registry_uri=places.uri,
+        tracking_uri=places.tracking_uri,
+        cache_dir=places.cache_dir,
+        recorder=recorder,
+        limits=CacheLimits(
+            int(settings.registry.cache_max_gib * GIB),
+            places.schemes,
+            settings.registry.artifact_roots,
+            places.are_local,
+            places.tracking_uri,
+        ),
+    )
+    try:
+        yield World(registry, registry, WorkerLoader(launcher), registry)
+    finally:
+        await registry.close()
+        await launcher.close()
+
+
+async def _launcher(recorder: Recorder, listener: Listener | None) -> Launcher:
+    if sys.platform != "linux":  # no pidfds: children start slower and share no memory
+        return SpawnLauncher(listener)
+    template = Template(recorder, listener=listener)
+    await template.start()
+    return template

@@ -1,0 +1,65 @@
+"""The documents that other tests of the page write by hand have the shape of the gateway's own."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from router.control import compare
+from router.control.alias_watch import AliasWatch
+from router.control.bound_since import BoundSince
+from router.control.status import Status
+from router.core.bins import ScoreSpec
+from router.core.ids import CANARY, PRODUCTION
+from router.serving.dispatch import Dispatcher
+from tests.control.test_comparison import Gateway
+from tests.page import documents
+from tests.serving import fakes
+from tests.serving.conftest import V1, V2
+
+
+@pytest.fixture
+async def gateway(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A canary beside production, which both count their scores."""
+    monkeypatch.setattr(fakes, "INFO", replace(fakes.INFO, scores=(ScoreSpec(),)))
+    gateway = Gateway()
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(600, PRODUCTION, V1, mark=3)
+    gateway.answer(600, CANARY, V2, mark=4)
+    gateway.look()
+    yield gateway
+    await gateway.fleet.close(0.0)
+
+
+def names(value: Any, place: str = "") -> Iterator[str]:
+    """Dotted places of all that has a name; an item of a list has its number."""
+    if isinstance(value, list):
+        value = {str(number): item for number, item in enumerate(value) if isinstance(item, dict)}
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield f"{place}.{name}"
+            yield from names(item, f"{place}.{name}")
+
+
+async def test_what_is_written_by_hand_of_a_comparison_has_the_gateways_names(gateway: Gateway) -> None:
+    assert set(names(documents.compare())) == set(names(compare.document(gateway.comparison)))
+
+
+async def test_what_is_written_by_hand_of_the_state_has_the_gateways_names(gateway: Gateway) -> None:
+    """But for counts of what happened by name, and events, of which each has names of its own."""
+    status = Status(
+        version="0.1.0",
+        fleet=gateway.fleet,
+        dispatcher=Dispatcher(gateway.fleet, gateway.facts),
+        alias_watch=AliasWatch(gateway.world, gateway.fleet, gateway.facts, lambda: 1e9),
+        config=lambda: {"digest": "3f9c", "error": None},
+        events=list,
+        worker_ends=lambda _: {"counts": {}, "last": None},
+        stopping=lambda: False,
+        traffic=lambda _: (13071, 0),
+        bound_since=BoundSince(lambda: 1e9).of,
+        verdicts=lambda model: compare.verdicts(gateway.comparison, model),
+    )
+
+    assert set(names({**documents.state(), "events": []})) == set(names(status.document()))
