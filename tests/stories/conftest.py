@@ -1,8 +1,6 @@
 """One gateway, one Prometheus and one browser for all situations, side by side as an operator has them."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 
 from tests.deploy.conftest import NOBODY, Prometheus, hurried, running_prometheus
 from tests.e2e.gateway import gateways
-from tests.e2e.registry import Registry
+from tests.e2e.registry import Registry, build
 from tests.page.browser import Browser
 from tests.page.conftest import window  # noqa: F401 - a fixture, found by name
 from tests.stories.situation import MODELS, Readers, Stage
@@ -22,9 +20,7 @@ POLL_SECONDS = 0.5
 def stage(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[Stage]:
     """Production serves, and the registry names no canary yet."""
     built, served = tmp_path_factory.mktemp("versions"), tmp_path_factory.mktemp("stage")
-    script = Path(__file__).with_name("build_stories.py")
-    done = subprocess.run([sys.executable, str(script), str(built)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    build(Path(__file__).with_name("build_stories.py"), built)
     shutil.copy(built / "mlflow.db", served / "mlflow.db")
     registry = Registry(served)
     with gateways(served, registry.uri, POLL_SECONDS) as start:

@@ -1,5 +1,6 @@
 """What the dashboard's panels and the alerts say, asked of the Prometheus that a Grafana would ask."""
 
+import time
 from dataclasses import dataclass
 
 from tests.deploy.conftest import Prometheus
@@ -11,14 +12,14 @@ class Board:
     """The shipped dashboard."""
 
     prometheus: Prometheus
-    seconds: int = 60
-    """How far its rates look back."""
+    since: float
+    """From when on its rates look, by the monotonic clock: a person chooses that range by hand."""
 
     def shown(self, panel: str, letter: str = "A", by: str = "alias") -> dict[str, float]:
         """The values of one query of a panel, by one of their labels."""
         [found] = (one for one in PANELS if one["title"] == panel)
         [query] = (target["expr"] for target in found["targets"] if target["refId"] == letter)
-        query = query.replace("$__rate_interval", f"{self.seconds}s")
+        query = query.replace("$__rate_interval", f"{int(time.monotonic() - self.since)}s")
         answer = self.prometheus.query(filled_in(query))
         assert answer["status"] == "success", answer
         return {one["metric"][by]: float(one["value"][1]) for one in answer["data"]["result"]}

@@ -2,13 +2,15 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 
+from router.core.split import bucket_of
 from tests.e2e.gateway import GatewayProcess, wait_until
 from tests.e2e.load import Load, Seen
 from tests.e2e.registry import Registry
@@ -18,6 +20,8 @@ PRODUCTION, HEALTHY, SLOW, SHIFTED = 1, 2, 3, 4
 CANARY_PERCENT = 40
 """Not a half, so that sources which mix up the two sides contradict each other."""
 READERS = 20_000
+HARD_EVERY = 33
+"""One of so many texts is hard, of either side's readers: exactly, so that 3 % are no matter of luck."""
 MODELS = f"""\
   sentiment:
     split: {{production: {100 - CANARY_PERCENT}, canary: {CANARY_PERCENT}}}
@@ -32,11 +36,15 @@ class Readers(Load):
     """Each of 20 000 readers sends a text of their own, so a key says all there is to know of a request."""
 
     _numbers = count()
+    _asked: ClassVar[Counter[bool]] = Counter()
 
     async def _ask(self, session: aiohttp.ClientSession, key: str) -> Seen:
         number = next(self._numbers) % READERS
-        body = {"dataframe_split": {"columns": ["text"], "data": [[f"text {number}"]]}}
         headers = {"X-Request-Key": f"reader-{number}"}
+        of_canary = bucket_of("sentiment", headers["X-Request-Key"]) < CANARY_PERCENT * 1000
+        self._asked[of_canary] += 1
+        kind = "easy" if self._asked[of_canary] % HARD_EVERY else "hard"
+        body = {"dataframe_split": {"columns": ["text"], "data": [[f"{kind} text {number}"]]}}
         sent_at = time.monotonic()
         try:
             async with session.post("/invocations", json=body, headers=headers) as answer:

@@ -4,7 +4,6 @@ The canary alias is really moved under traffic. Then the readers rest, so that a
 final: what one source says is laid beside what the others say, to the last digit that each of them shows.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any
@@ -16,7 +15,16 @@ from tests.deploy.conftest import Prometheus
 from tests.e2e.gateway import wait_until
 from tests.page.browser import Browser
 from tests.stories.panels import Board
-from tests.stories.situation import CANARY_PERCENT, HEALTHY, PRODUCTION, SHIFTED, SLOW, Stage, check
+from tests.stories.situation import (
+    CANARY_PERCENT,
+    HARD_EVERY,
+    HEALTHY,
+    PRODUCTION,
+    SHIFTED,
+    SLOW,
+    Stage,
+    check,
+)
 from tests.stories.told import Rates, Scores, Told, by_interface, by_page, by_terminal, command
 
 FAILS_MORE, REGRESSION, DRIFT = (
@@ -36,7 +44,7 @@ def tell(stage: Stage, prometheus: Prometheus, page: Browser) -> Tell:
     """Asks everybody, and lays what they say side by side."""
 
     def tell() -> tuple[Told, Board]:
-        board = Board(prometheus, round(time.monotonic() - stage.began) + 1)
+        board = Board(prometheus, stage.began)
         page.look_again()
         # What is still needed is told in minutes, which go by: each is held against the comparison of then.
         none_left(lambda: of_compare(stage, by_interface(stage.compared())), 15 * stage.slack)
@@ -263,7 +271,7 @@ def test_a_canary_that_scores_higher_and_fails_three_in_a_hundred_fails_for_its_
     assert (told.verdict, told.versions, told.share) == ("fail", (PRODUCTION, SHIFTED), CANARY_PERCENT)
     assert (told.faults.verdict, told.scores.size) == ("fail", "large shift")
     assert told.latency.verdict != "fail"
-    assert 0.5 < told.faults.points < 6
+    assert told.faults.points == pytest.approx(100 / HARD_EVERY, abs=0.3)
     assert told.why.startswith("The canary fails ")
     scores = check(stage.compared(), "scores")
     assert (scores["judges"], scores["outputs"][0]["proven"]) == (False, True)
