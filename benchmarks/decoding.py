@@ -12,15 +12,19 @@ import numpy as np
 from mlflow.models import Model, ModelSignature
 from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import PyFuncModel
-from mlflow.pyfunc.scoring_server import _parse_json_data, predictions_to_json
+from mlflow.pyfunc.scoring_server import _parse_json_data, parse_csv_input, predictions_to_json
 from mlflow.types import ColSpec, Schema
 
+from router.core.work import Query
 from router.worker.decoding import CompiledDecoder, compile_decoder
 from router.worker.encoding import encode
+from router.worker.preparing import Preparer
+from router.worker.stacking import Stacking
 
 TEXT = Schema([ColSpec("string", "text")])
 LINEAR = Schema([ColSpec("double", f"feature_{i}") for i in range(20)])
 PARTS = 64
+FRAME = 16
 _SECONDS = 0.5
 """Spent on each figure."""
 _SAMPLE_SECONDS = 0.0005
@@ -50,6 +54,9 @@ def main() -> None:
             )
         parts = [decoder.part(_body(schema or TEXT, 1)) for _ in range(PARTS)]
         _line(f"one table of {PARTS} parts, {name}", partial(decoder.table, parts), None)
+        if schema is not None:
+            csv = [_csv(schema, number) for number in range(FRAME)]
+            _line(f"{FRAME} CSV requests, {name}", _at_once(model, csv), partial(_each, schema, csv))
     for name, answer in (
         ("1 float", np.random.rand(1)),
         ("32 floats", np.random.rand(32)),
@@ -81,6 +88,23 @@ def _theirs(model: PyFuncModel, body: bytes) -> Any:
     schema = model.metadata.get_input_schema()
     data = _parse_json_data(body, model.metadata, schema).data
     return data if schema is None else _enforce_schema(data, schema)
+
+
+def _at_once(model: PyFuncModel, bodies: list[bytes]) -> Callable[[], Any]:
+    stacking = Stacking(Preparer(model))
+    queries = [Query(body, "text/csv") for body in bodies]
+    if len(stacking.prepare(queries)) != len(queries):
+        raise SystemExit("plain CSV requests were read one by one")
+    return partial(stacking.prepare, queries)
+
+
+def _each(schema: Schema, bodies: list[bytes]) -> list[Any]:
+    return [_enforce_schema(parse_csv_input(StringIO(body.decode()), schema), schema) for body in bodies]
+
+
+def _csv(schema: Schema, number: int) -> bytes:
+    cells = [f"the parcel came on day {number}"] if schema is TEXT else map(str, np.random.rand(20))
+    return f"{','.join(schema.input_names())}\n{','.join(cells)}\n".encode()
 
 
 def _body(schema: Schema, rows: int) -> bytes:

@@ -1,6 +1,7 @@
-"""The gateway without metrics and scores, to see what they cost: `python -m benchmarks.silent_gateway serve`.
+"""The gateway without metrics, scores and comparison: `python -m benchmarks.silent_gateway serve`.
 
-Nothing in the product switches them off. Facts are made here, too, for the log; nobody counts them.
+To see what they cost: nothing in the product switches them off. Facts are made here, too, for the log; nobody
+counts them.
 """
 
 import sys
@@ -11,7 +12,9 @@ from router.adapters.log import FanOut
 from router.children.child import Child
 from router.children.template import Template
 from router.cli import main
+from router.control.comparison import Comparison
 from router.core.events import Event, Recorder
+from router.core.ids import VersionId
 
 
 class NoMetrics:
@@ -34,14 +37,15 @@ class NoMetrics:
 class Scoreless(Template):
     """Its workers have imported `no_scores`."""
 
-    async def launch(self, role: str, modules: Sequence[str] = ()) -> Child:
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
         """As a template does."""
-        return await super().launch(role, (*modules, "benchmarks.no_scores"))
+        return await super().launch(role, (*modules, "benchmarks.no_scores"), version)
 
 
 def without_metrics(*recorders: Recorder, of_news: Sequence[Recorder] = ()) -> FanOut:
-    """Tells all but `NoMetrics`."""
-    return FanOut(*(one for one in recorders if not isinstance(one, NoMetrics)), of_news=of_news)
+    """Tells all but `NoMetrics`, and nobody who compares."""
+    silent = (NoMetrics, Comparison)
+    return FanOut(*(one for one in recorders if not isinstance(one, silent)), of_news=of_news)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ README = ROOT / "README.md"
 OPERATING = ROOT / "docs" / "operating.md"
 MIGRATING = ROOT / "docs" / "migrating.md"
 PLAYED = (README, OPERATING, MIGRATING)
+RUNBOOKS = tuple(sorted((ROOT / "docs" / "runbooks").glob("*.md")))
 
 RUN_BY_A_TEST = ("console", "yaml", "python", "sql", "promql")
 ONLY_TO_LOOK_AT = {"text": "pictures, which hold nothing to run"}
@@ -62,7 +63,7 @@ def test_every_block_is_run_or_on_a_list_with_its_reason(document: Path) -> None
         if block.language in ONLY_TO_LOOK_AT:
             assert not re.search(r"(?m)^\$ ", block.text), f"{block} holds a command that nobody runs"
         elif block.language in ("console", "python") and not is_of_make(block):
-            assert document in PLAYED, f"{block}: nobody plays this document"
+            assert document in (*PLAYED, *RUNBOOKS), f"{block}: nobody plays this document"
 
 
 @pytest.mark.parametrize("document", PLAYED, ids=lambda path: path.name)
@@ -81,6 +82,33 @@ def test_what_is_typed_does_what_is_shown(
         for block in blocks(document):
             if not is_of_make(block):
                 session.play(block)
+
+
+@pytest.mark.slow  # some twenty commands, of which one loads both versions
+def test_what_runbooks_tell_to_type_can_be_typed(
+    registry: Registry,  # noqa: F811 - the fixture, by its name
+    slack: float,
+) -> None:
+    """Each command once, in the order of the pages, beside one gateway; none of them fails."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is missing; install the Debian package `curl`")
+    typed = {
+        (block.language, command): Block(block.document, block.line, block.language, command)
+        for document in RUNBOOKS
+        for block in blocks(document)
+        for command in commands_of(block)
+    }
+    assert len(typed) > 10
+    with Session(registry.directory, slack) as session:
+        for block in (*the_gateway_of_the_readme(), *typed.values()):
+            session.play(block)
+
+
+def commands_of(block: Block) -> list[str]:
+    """A Python block whole; a console block by its commands."""
+    if block.language == "console":
+        return [f"$ {step.command}\n" for step in steps(block)]
+    return [block.text] if block.language == "python" else []
 
 
 def the_gateway_of_the_readme() -> Iterator[Block]:

@@ -173,7 +173,8 @@ def _read(line: bytes) -> dict[str, Any] | None:
             told = json.loads(line)
             read = {name: _COLOR.sub("", str(told[name])) for name in _FIELDS if told.get(name)}
             return {"level": "info", "event": "", **read}
-        except (ValueError, TypeError, AttributeError):  # two threads wrote at once: shown as it came
+        # Two threads wrote at once, or a version nests deeper than it can be read: shown as it came.
+        except (ValueError, TypeError, AttributeError, RecursionError):
             pass
     # A progress bar draws itself over and over on one line: its last state counts.
     text = _COLOR.sub("", line.decode("utf-8", "replace")).rstrip().rpartition("\r")[2]

@@ -32,6 +32,8 @@ class Template:
         self._listener = listener
         self._modules: dict[str, None] = {}
         """Asked for so far, in that order: the next template imports them at its start."""
+        self._harmful: set[str] = set()
+        """A template that imported these did not get as far as forking: whoever needs them imports them."""
         self._launch_seconds = launch_seconds
         self._server: ForkServer | None = None
         self._changed = asyncio.Event()
@@ -53,15 +55,16 @@ class Template:
 
         The first that asks for `modules` waits for their import, and so does who asks meanwhile.
         """
-        self._modules |= dict.fromkeys(modules)
         trouble = ""
         try:
             async with asyncio.timeout(self._launch_seconds):
                 while True:
                     server = self._server
+                    shared = [module for module in modules if module not in self._harmful]
+                    self._modules |= dict.fromkeys(shared)
                     if server is not None and server.usable:
                         try:
-                            return await server.fork(role, modules, version)
+                            return await server.fork(role, shared, version)
                         except ChildLost as error:
                             if server.usable:
                                 raise
@@ -91,6 +94,10 @@ class Template:
         while True:
             reason, was_ready = await self._end_of(self._server)
             self._replace(None)
+            if not was_ready:
+                # Perhaps by an import, and without a template nothing at all can be started.
+                self._harmful.update(self._modules)
+                self._modules.clear()
             delay = 0.0 if was_ready else min(max(2 * delay, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
             await asyncio.sleep(delay)
             try:

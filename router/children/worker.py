@@ -61,11 +61,11 @@ class Worker:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
         try:
             info = await _load(child, spec, timeout_seconds=max(ends_at - loop.time(), 0.0))
+            return cls(child, info, spec.threads)
         except BaseException:
             child.kill()
             await child.close(0.0)
             raise
-        return cls(child, info, spec.threads)
 
     @property
     def parallel(self) -> int:

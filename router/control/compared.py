@@ -22,6 +22,11 @@ class Lane:
     canary: bool
     rollouts: tuple[Rollout, ...] = field(default=())
     """Those that its requests are evidence in, at this moment."""
+    left: tuple[Rollout, ...] = field(default=())
+    """Those that rest since `left_at`: what was under way then is evidence still, as that which opened a
+    breaker."""
+    left_at: float = 0.0
+    """On a monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Comparison:
         fault, bucket = event.fault, event.bucket
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
         if (
-            lane.rollouts
+            (lane.rollouts or lane.left)
             and event.reason is _HASH
             and bucket is not None
             and (fault or event.outcome == "ok")
@@ -112,6 +112,9 @@ class Comparison:
             )
             for rollout in lane.rollouts:
                 rollout.observe(seen)
+            if lane.left and self._monotonic() - event.seconds <= lane.left_at:
+                for rollout in lane.left:
+                    rollout.observe(seen)
 
     def _predicted(self, event: Predicted) -> None:
         if not event.scores:
@@ -152,6 +155,16 @@ class Comparison:
             if compared.obstacle and compared.rollout in resting.get(alias, ()):
                 # It rests from now on, and what stopped it may be what it did.
                 self._judge(model, alias, compared.rollout)
+        current = [compared.rollout for compared in self.models[model].values()]
+        for alias, before in resting.items():
+            lane = self._lanes[model, alias]
+            if any(rollout not in lane.rollouts for rollout in before):
+                lane.left_at = self._monotonic()
+            lane.left = tuple(
+                rollout
+                for rollout in dict.fromkeys((*lane.left, *before))
+                if rollout in current and rollout not in lane.rollouts
+            )
 
     def _serve(self, manager: ModelManager, alias: Alias, version: VersionId) -> None:
         harness = manager.harnesses.get(version)

@@ -64,6 +64,7 @@ def commands_to_try(place: Workspace, url: str) -> Sequence[tuple[str, str]]:
         ("ask as user-2, and see who answers", f"curl -si {url}/invocations {invoke}"),
         ("why user-2 gets that answer", f"curl -s '{url}/v1/route?model=sentiment&key=user-2'"),
         ("what is served", f"{ours} status -c {config}"),
+        ("whether the canary is good", f"{ours} compare sentiment -c {config}"),
         ("the metrics", f"curl -s {url}/metrics | grep canary_router_score_bin_total"),
         ("MLflow's own pages", f"{_program('mlflow')} ui --backend-store-uri {shlex.quote(uri)} --port 5000"),
     )

@@ -52,6 +52,7 @@ async def _show(place: Workspace, seconds: float | None) -> int:
             screen.say(
                 f"gateway ready at {url} after {time.monotonic() - began:.1f} s; its log: {place.gateway_log}"
             )
+            screen.say(f"the live page of this rollout: {url}/")
             scene = Scene(materials)
             async with live(place, url, registry, process, scene, screen, stop):
                 screen.say(f"traffic: {len(KEYS)} users, about {REQUESTS_PER_SECOND:g} requests per second")

@@ -56,6 +56,8 @@ class Prepared:
     encode: Callable[[Any], bytes] | None = None
     """Writes the answer; None: it is written as MLflow's server does, under `predictions`."""
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW
+    stacked: bool = False
+    """`data` is one table of all that were read with it; they are predicted together, in its order, first."""
 
 
 class Preparer:
@@ -113,9 +115,9 @@ class Preparer:
         first = prepared[0]
         if first.part is not None and self._decoder is not None:
             return self._decoder.table([one.part for one in prepared if one.part is not None])
-        if len(prepared) == 1:
-            return first.data
-        return joined([one.data for one in prepared])
+        stacks = {id(one.data): one.data for one in prepared if one.stacked}
+        tables = [*stacks.values(), *(one.data for one in prepared if not one.stacked)]
+        return joined(tables) if len(tables) > 1 else tables[0]
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """MLflow calls this with what it decoded; it takes this object for the model."""
@@ -189,27 +191,29 @@ def _key(data: Any, params: Any) -> Hashable | None:
         return None  # a version may refuse it, and would not notice it among others
     if isinstance(data, pd.DataFrame):
         try:
-            return (_labels(data.columns), tuple(data.dtypes), said) if _is_plain(data) else None
+            table = _table_key(data)
         except TypeError:  # a name that has no hash: MLflow hands such tables over, too
             return None
+        return None if table is None else (*table, said)
     if isinstance(data, np.ndarray) and data.ndim and data.dtype.kind in "biuf":
         return (data.dtype.str, data.shape[1:], said)
     return None
 
 
-def _is_plain(table: pd.DataFrame) -> bool:
-    """Whether nothing of the table is lost below another one: rows are counted, cells are of plain dtypes.
+def _table_key(table: pd.DataFrame) -> tuple[Hashable, ...] | None:
+    """Names and dtypes; None unless nothing of the table is lost below another one.
 
-    Categories of several tables would be counted anew.
+    Its rows are counted, its cells of plain dtypes: categories of several tables would be counted anew.
     """
     index, columns = table.index, table.columns
     counted = type(index) is pd.RangeIndex and index.start == 0 and index.step == 1 and index.name is None
-    plain = all(isinstance(dtype, (np.dtype, pd.StringDtype)) for dtype in table.dtypes)
-    return counted and plain and columns.is_unique and columns.names == [None] and not table.attrs
-
-
-def _labels(columns: pd.Index) -> Hashable:
+    if not counted or columns.names != [None] or table.attrs:
+        return None
     # 1, 1.0 and True are equal, and are not the same name.
     labels = tuple((type(label), label) for label in columns)
-    hash(labels)
-    return columns.dtype, labels
+    names = set(labels)
+    # To ask the index takes long, and says the same of texts.
+    unique = len(names) == len(labels) if {kind for kind, _ in names} == {str} else columns.is_unique
+    dtypes = tuple(table.dtypes)
+    plain = all(isinstance(dtype, (np.dtype, pd.StringDtype)) for dtype in dtypes)
+    return (columns.dtype, labels, dtypes) if unique and plain else None

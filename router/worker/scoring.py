@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -22,6 +23,7 @@ from router.worker.predicting import predict_function
 from router.worker.preparing import Prepared, Preparer
 from router.worker.refusals import JSON, MESSAGE_CHARACTERS
 from router.worker.scores import Tally, tally
+from router.worker.stacking import Stacking
 
 Placed = tuple[Sequence[int], Sequence[Answer]]
 """Places of requests among those asked together, and the answers that came out of one predict."""
@@ -52,6 +54,7 @@ class Scorer:
         self.bare = predict_function(model)
         """The version's predict, as it is."""
         self.preparer = Preparer(model, nan_is_null=nan_is_null)
+        self._stacking = Stacking(self.preparer)
         self._encode = partial(encode, nan_is_null=nan_is_null)
         self._encode_each = partial(encode_each, nan_is_null=nan_is_null)
         schema = model.metadata.get_input_schema()
@@ -111,8 +114,9 @@ class Scorer:
     def together(self, queries: Sequence[Query]) -> Iterator[Placed]:
         """Answers to all of them, in as few predicts as their shapes allow, each as soon as it is there."""
         groups: dict[Hashable, list[tuple[int, Prepared]]] = {}
-        for place, query in enumerate(queries):
-            prepared = self.prepare(query)
+        stacked = self._stacking.prepare(queries)
+        alone = ((place, self.prepare(query)) for place, query in enumerate(queries) if place not in stacked)
+        for place, prepared in chain(stacked.items(), alone):
             if isinstance(prepared, Answer):
                 yield (place,), (prepared,)
             else:

@@ -90,7 +90,12 @@ class Server:
         command += ["--artifacts-destination", str(directory / "artifacts"), "--workers", "1"]
         with open(directory / "log", "ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=directory, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=directory,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # seven more processes
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + seconds
         while not _answers(f"{self.uri}/health"):

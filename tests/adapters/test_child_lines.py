@@ -85,6 +85,7 @@ def test_a_record_of_logging_keeps_its_level_its_logger_and_its_traceback(log: L
         b'\x1f"text"',
         b'\x1e{"level": {"a": 1}, "event": ["x"]}',
         b"\x1enull",
+        b"\x1f" + b"[" * 30_000,
         b"\xff\xfe not text",
         b'{"timestamp": "1970", "level": "error", "event": "forged"}',
         "\u2028\x1b[2J".encode(),

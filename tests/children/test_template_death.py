@@ -130,3 +130,32 @@ async def test_a_template_that_cannot_start_is_tried_again_with_patience(
     assert set(notes.events) == {ChildRestarted("template", "exit code 5")}
     with pytest.raises(ChildLost):
         await waiting
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "import os; os.abort()",
+        "import threading, time; threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+    ],
+    ids=["dies", "starts a thread"],
+)
+async def test_a_library_that_a_template_does_not_survive_is_left_to_those_who_need_it(
+    harm: str, notes: Notes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slack: float
+) -> None:
+    """Else nothing at all would be started any more, not even production's next worker."""
+    (tmp_path / "harmful.py").write_text(harm)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    template = Template(notes, launch_seconds=60.0 * slack)
+    await template.start()
+    try:
+        asking, plain = await asyncio.gather(
+            template.launch("worker", ("harmful",)), template.launch("worker")
+        )
+        for child in (asking, plain):
+            child.kill()
+            await child.close(0.0)
+    finally:
+        await template.close()
+
+    assert len(notes.events) == 2, "one that imported it, and one that had to at its start"

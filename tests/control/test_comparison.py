@@ -191,6 +191,7 @@ async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway:
     gateway.answer(50, CANARY, V2, fault="error")
     for _ in range(50):
         breaker.judge(fault=True)
+    gateway.now += 1
     gateway.answer(500, PRODUCTION, V1)
 
     entry = gateway.entry
@@ -230,6 +231,27 @@ async def test_what_an_operator_mends_while_others_are_judged_is_judged_no_more(
             tick.send(None)
 
     assert gateway.facts.of(VerdictChanged) == [first]
+
+
+async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_before_its_50th_answer_is_told(
+    gateway: Gateway,
+) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(50, PRODUCTION, V1)
+    for _ in range(50):  # the dispatcher judges a request before its answer is told
+        breaker.judge(fault=True)
+        gateway.answer(1, CANARY, V2, fault="error")
+    gateway.now += 0.002
+    gateway.answer(2, PRODUCTION, V1)  # after 0.003 s: under way when it opened
+    gateway.now += 60.0
+    gateway.answer(9, PRODUCTION, V1)
+    gateway.look()
+
+    faults = gateway.check("faults")
+    assert (gateway.entry["verdict"], faults["verdict"]) == ("fail", "fail")
+    assert (faults["canary"]["requests"], faults["production"]["requests"]) == (50, 52)
 
 
 async def test_a_new_version_on_either_alias_starts_anew(gateway: Gateway) -> None:
@@ -290,6 +312,34 @@ async def test_the_window_slides_over_15_minutes(gateway: Gateway) -> None:
     assert gateway.entry["window_seconds"] == 900
     assert gateway.entry["rates"]["production"]["requests"] == 0
     assert gateway.entry["rates"]["canary"]["faults"] == 0
+
+
+async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Gateway) -> None:
+    """It owns the highest buckets, and production's requests are evidence in both comparisons."""
+    third = Alias("challenger")
+    split = {"production": 50, "canary": 25, "challenger": 25}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2, third: V3}, split=split)
+    for i in range(400):
+        fault = "error" if i % 2 else ""
+        for alias, version, bucket, how in (
+            (PRODUCTION, V1, 25_000 + i, ""),
+            (CANARY, V2, i, ""),
+            (third, V3, 75_000 + i, fault),
+        ):
+            gateway.comparison.record(
+                Answered("sentiment", alias, version, "ok", 200, 0.003, 1, Reason.HASH, bucket, fault=how)
+            )
+    gateway.look()
+    told = compare.document(gateway.comparison)["models"]["sentiment"]
+
+    assert {alias: entry["verdict"] for alias, entry in told.items()} == {
+        "canary": "not_enough_data",
+        "challenger": "fail",
+    }
+    for entry in told.values():
+        faults, *_, split_check = entry["checks"]
+        assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
+        assert split_check["expected_share"] == pytest.approx(1 / 3)
 
 
 async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:

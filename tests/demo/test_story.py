@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -106,6 +107,12 @@ def test_one_wrong_prediction_makes_the_exit_code_1(seeded_place: Workspace, sla
     assert "offline it says" in told
 
 
+def address_of_the_page(printed: list[str]) -> str:
+    """Printed as soon as there is a page."""
+    [line] = (line for line in printed if line.startswith("the live page of this rollout: "))
+    return line.rpartition(" ")[2]
+
+
 def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
     seeded_place: Workspace, slack: float
 ) -> None:
@@ -113,6 +120,8 @@ def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
         printed = _lines_until(demo, "Ctrl-C ends everything")
         commands = [line for before, line in pairwise(printed) if before.startswith("# ")]
         assert len(commands) == len(commands_to_try(seeded_place, "http://127.0.0.1:1"))
+        with urllib.request.urlopen(address_of_the_page(printed), timeout=10 * slack) as answer:
+            assert answer.headers["Content-Type"].startswith("text/html")
         for command in commands:
             if " ui " in command or ("curl" in command and not shutil.which("curl")):
                 continue  # a server that stays, or a program that a bare machine lacks

@@ -1,122 +1,189 @@
-"""The dashboard and the scrape configuration, asked of a real Prometheus."""
+"""The dashboard as far as it can be judged without Grafana: whole, readable, parsed by Prometheus."""
 
-import json
-import shutil
-import subprocess
-import time
-import urllib.request
+import re
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-from tests.deploy.conftest import DEPLOY, Prometheus, Target
+from router.adapters.prometheus.catalog import Catalog
+from tests.deploy.conftest import DEPLOY
+from tests.deploy.dashboard import ANNOTATIONS, DASHBOARD, PANELS, ROWS, VARIABLES, filled_in, questions
+from tests.deploy.promtool import Worth, alerts, all_rules, run, unit_test
+from tests.deploy.samples import A, info
 
-DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
-PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
+RUNBOOKS = DEPLOY.parent / "docs" / "runbooks"
 COLORS = {"production": "blue", "canary": "orange"}
+UNITS = {"short", "none", "percentunit", "reqps", "cps", "s", "bytes"}
+"""Of Grafana's, those that fit: shares as 0 to 1, seconds, bytes with binary prefixes, per second."""
+OF_GRAFANA_9 = {"timeseries", "table", "barchart", "state-timeline", "row"}
+
+every_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 
 
-def filled_in(expression: str, model: str) -> str:
-    """The query as Grafana sends it."""
-    for variable, value in (("$model", model), ("$__rate_interval", "1m"), ("$__range", "1m")):
-        expression = expression.replace(variable, value)
-    assert "$" not in expression
-    return expression
+def test_five_rows_in_their_order() -> None:
+    assert [row["title"] for row in ROWS] == [
+        "Is it going well?",
+        "Rate, errors, duration",
+        "Scores",
+        "Registry and swaps",
+        "Process",
+    ]
+    assert {panel["type"] for panel in DASHBOARD["panels"]} <= OF_GRAFANA_9
+    assert DASHBOARD["schemaVersion"] == 37  # Grafana 9.0; later ones migrate it by themselves
+    assert "id" not in DASHBOARD, "a number of one Grafana's own"
 
 
-def test_every_panel_has_an_answer_for_both_aliases(
-    prometheus: Prometheus, target: Target, slack: float
-) -> None:
-    """Asked of a Prometheus that scrapes; a warning or an empty panel is a failure."""
-    queries = {
-        panel["title"]: filled_in(question["expr"], target.model)
-        for panel in PANELS
-        for question in panel["targets"]
-    }
-    assert len(queries) == len(PANELS)
-    give_up = time.monotonic() + 30 * slack
-    while missing := {title: why for title, query in queries.items() if (why := lacking(prometheus, query))}:
-        assert time.monotonic() < give_up, missing
-        time.sleep(0.2)
+def test_ids_and_titles_are_unique() -> None:
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    titles = [panel["title"] for panel in DASHBOARD["panels"]]
+
+    assert len(set(ids)) == len(ids)
+    assert len(set(titles)) == len(titles)
 
 
-def lacking(prometheus: Prometheus, query: str) -> str:
-    """Why this query does not fill its panel yet; empty when it does."""
-    answer = prometheus.query(query)
-    assert answer["status"] == "success", answer
-    assert not answer.get("warnings"), answer
-    assert not answer.get("infos"), answer
-    series = answer["data"]["result"]
-    if any(one["value"][1] == "NaN" for one in series):
-        return "a value is NaN"
-    aliases = {one["metric"].get("alias") for one in series}
-    return "" if aliases == set(COLORS) else f"aliases {aliases}"
+def test_panels_fill_the_grid_and_none_lies_on_another() -> None:
+    boxes = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    for box in boxes:
+        assert box["w"] > 0
+        assert box["h"] > 0
+        assert 0 <= box["x"] <= 24 - box["w"]
+    for one, other in combinations(boxes, 2):
+        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert beside or above, (one, other)
+    covered = sum(box["w"] * box["h"] for box in boxes)
+    assert covered == 24 * max(box["y"] + box["h"] for box in boxes), "there are holes"
 
 
-def test_the_score_panel_shows_shares_of_one(prometheus: Prometheus, target: Target, slack: float) -> None:
-    (panel,) = (panel for panel in PANELS if panel["title"] == "Score bins by alias")
-    query = f"sum by (alias) ({filled_in(panel['targets'][0]['expr'], target.model)})"
-    give_up = time.monotonic() + 30 * slack
-    while lacking(prometheus, query):
-        assert time.monotonic() < give_up
-        time.sleep(0.2)
-
-    sums = [float(one["value"][1]) for one in prometheus.query(query)["data"]["result"]]
-    assert sums == [pytest.approx(1.0), pytest.approx(1.0)]
-
-
-def test_the_model_variable_finds_the_model(prometheus: Prometheus, target: Target, slack: float) -> None:
-    (variable,) = (v for v in DASHBOARD["templating"]["list"] if v["name"] == "model")
-    metric = variable["query"]["query"].removeprefix("label_values(").partition(",")[0]
-    give_up = time.monotonic() + 30 * slack
-    while not (found := prometheus.query(f"count by (model) ({metric})")["data"]["result"]):
-        assert time.monotonic() < give_up
-        time.sleep(0.2)
-
-    assert [one["metric"]["model"] for one in found] == [target.model]
+@every_panel
+def test_a_panel_says_what_it_shows_and_leads_to_a_runbook(panel: dict[str, Any]) -> None:
+    assert len(panel["description"]) > 30
+    assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
+    assert panel["links"], "what is to be done is on a page"
+    for link in panel["links"]:
+        page = re.fullmatch(r"\$\{runbooks\}/(\w+)\.md", link["url"])
+        assert page, link
+        assert (RUNBOOKS / f"{page[1]}.md").exists(), link
 
 
-def test_production_is_blue_and_the_canary_orange_in_every_panel() -> None:
-    for panel in PANELS:
-        shown = {
-            alias: override["properties"][0]["value"]["fixedColor"]
-            for override in panel["fieldConfig"]["overrides"]
-            for alias in COLORS
-            if alias in override["matcher"]["options"]
-        }
-        assert shown == COLORS, panel["title"]
+def test_every_alert_is_led_to_from_some_panel() -> None:
+    linked = {link["title"] for panel in PANELS for link in panel["links"]}
+
+    assert set(alerts()) <= linked
 
 
-def test_the_dashboard_names_no_data_source_of_its_own() -> None:
+@every_panel
+def test_production_is_blue_and_the_canary_orange(panel: dict[str, Any]) -> None:
+    """By series name, or by the text of a cell; and whoever can not tell them apart reads their names."""
+    of_aliases = any("alias" in target["expr"] or ":" in target["expr"] for target in panel["targets"])
+    shown = colors(panel)
+    if panel["type"] == "table":
+        assert not of_aliases or shown == COLORS
+    elif any(re.search(r"\{\{(from_)?alias\}\}", target["legendFormat"]) for target in panel["targets"]):
+        assert shown == COLORS
+        for target in panel["targets"]:
+            starts = re.match(r"\{\{(from_)?alias\}\}|by chance, \{\{alias\}\}", target["legendFormat"])
+            assert starts, "its color is found by how the name begins"
+    else:
+        assert shown == {}
+        assert not of_aliases
+
+
+def colors(panel: dict[str, Any]) -> dict[str, str]:
+    """Alias to color, as the overrides of a panel say."""
+    found: dict[str, str] = {}
+    for override in panel["fieldConfig"]["overrides"]:
+        for one in override["properties"]:
+            if one["id"] == "mappings":
+                options = one["value"][0]["options"]
+                found |= {alias: options[alias]["color"] for alias in COLORS if alias in options}
+            elif one["id"] == "color":
+                pattern = re.compile(override["matcher"]["options"].strip("/"))
+                assert override["matcher"]["id"] == "byRegexp"
+                told = {
+                    alias: one["value"]["fixedColor"] for alias in COLORS if pattern.search(f"{alias} v1")
+                }
+                found |= told
+    return found
+
+
+def test_nothing_names_a_data_source_of_its_own() -> None:
     """It must open in a Grafana that never saw it: everything goes through the template variable."""
-    variables = {variable["name"]: variable["type"] for variable in DASHBOARD["templating"]["list"]}
-    assert variables == {"datasource": "datasource", "model": "query"}
-    used = {panel["datasource"]["uid"] for panel in PANELS}
-    used |= {question["datasource"]["uid"] for panel in PANELS for question in panel["targets"]}
-    assert used == {"${datasource}"}
-    assert len({panel["id"] for panel in PANELS}) == len(PANELS) == 4
+    assert {name: one["type"] for name, one in VARIABLES.items()} == {
+        "datasource": "datasource",
+        "job": "query",
+        "model": "query",
+        "instance": "query",
+        "runbooks": "textbox",
+    }
+    of_prometheus = [*PANELS, *ANNOTATIONS, *(one for one in VARIABLES.values() if one["type"] == "query")]
+    used = [one["datasource"] for one in of_prometheus]
+    used += [target["datasource"] for panel in PANELS for target in panel["targets"]]
+    assert all(one == {"type": "prometheus", "uid": "${datasource}"} for one in used)
 
 
-def test_promtool_accepts_the_scrape_configuration() -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is missing; the Debian package `prometheus` has it")
-    checked = subprocess.run(
-        ["promtool", "check", "config", "--lint-fatal", str(DEPLOY / "prometheus.yml")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_every_query_is_one_to_prometheus(tmp_path: Path) -> None:
+    expressions = dict(questions())
+    expressions |= {one["name"]: filled_in(one["expr"]) for one in ANNOTATIONS}
+    rules = [{"record": f"q{n}", "expr": expression} for n, expression in enumerate(expressions.values())]
+    path = tmp_path / "questions.yml"
+    with path.open("w") as file:
+        YAML().dump({"groups": [{"name": "questions", "rules": rules}]}, file)
+
+    checked = run("check", "rules", str(path))
+
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "warning" not in (checked.stdout + checked.stderr).lower()
 
 
-def test_promtool_has_no_remark_about_what_a_gateway_under_traffic_exports(target: Target) -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is missing; the Debian package `prometheus` has it")
-    with urllib.request.urlopen(f"http://{target.address}/metrics", timeout=10) as answer:
-        exported = answer.read()
-    checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=exported, capture_output=True, timeout=60
+def test_every_query_asks_for_what_there_is_in_this_job_only() -> None:
+    families = {family.name for family in Catalog().families}
+    samples = {f"{name}_{part}" for name in families for part in ("bucket", "count", "sum")}
+    recorded = {rule["record"] for rule in all_rules() if "record" in rule}
+    for name, query in questions():
+        selected = re.findall(r"([\w:]+)\{([^}]*)\}", query)
+        assert selected, name
+        for metric, matchers in selected:
+            assert 'job="canary-router"' in matchers, name
+            if metric.startswith("process_") or metric == "ALERTS":
+                continue
+            assert metric in (recorded if ":" in metric else families | samples), f"{name}: {metric}"
+
+
+def test_every_series_of_one_panel_has_a_name_of_its_own() -> None:
+    for panel in PANELS:
+        names = [target["legendFormat"] for target in panel["targets"]]
+        refs = [target["refId"] for target in panel["targets"]]
+        assert len(set(names)) == len(names), panel["title"]
+        assert len(set(refs)) == len(refs), panel["title"]
+
+
+def test_the_annotations_tell_of_aliases_splits_and_alerts(tmp_path: Path) -> None:
+    """Production moves at minute 5, the share at minute 10; each is told for a minute and no longer."""
+    told = {one["name"]: filled_in(one["expr"], "m") for one in ANNOTATIONS}
+    assert set(told) == {"Alias moved", "Split changed", "Alert firing"}
+    where = A.replace("gateways", "canary-router")
+    moved = 'model="m",alias="production",version="2"'
+    series = {
+        **info('model="m",alias="production",version="1"', "1+0x9 stale", where),
+        **info(moved, "_x10 1+0x60", where),
+        f'canary_router_split_ratio{{{where},model="m",alias="canary"}}': "0.05+0x19 0.25+0x60",
+        f'ALERTS{{{where},alertname="CanaryRouterNotReady",alertstate="firing"}}': "_x30 1+0x9 stale",
+    }
+    of_move = {'{alias="production", version="2"}': 1.0}
+    alert = f'ALERTS{{{where.replace(",", ", ")}, alertname="CanaryRouterNotReady", alertstate="firing"}}'
+
+    wrong = unit_test(
+        tmp_path,
+        Worth("before", series, told["Alias moved"], "4m30s", {}, "30s"),
+        Worth("moved", series, told["Alias moved"], "5m30s", of_move, "30s"),
+        Worth("after", series, told["Alias moved"], "7m", {}, "30s"),
+        Worth("split before", series, told["Split changed"], "9m", {}, "30s"),
+        Worth("split", series, told["Split changed"], "10m30s", {'{alias="canary"}': 1.0}, "30s"),
+        Worth("split after", series, told["Split changed"], "12m", {}, "30s"),
+        Worth("fires", series, told["Alert firing"], "16m", {alert: 1.0}, "30s"),
     )
-    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+    assert not wrong, wrong

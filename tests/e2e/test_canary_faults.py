@@ -70,6 +70,7 @@ def test_a_canary_that_always_raises_hurts_nobody_and_loses_its_share_at_its_50t
         "crashes": 0,
     }
     assert "breaker open" in served.log.read_text()
+    wait_until(lambda: served.model()["verdicts"]["canary"]["verdict"] == "fail", 10, served.story)
 
 
 @pytest.mark.slow

@@ -41,6 +41,30 @@ def test_the_first_thing_is_the_verdict_in_a_word_a_sign_and_the_gateways_own_se
     assert word.partition(" ")[2] in browser.driver.title
 
 
+@pytest.mark.parametrize(
+    ("size", "split", "words"),
+    [
+        ("none", "pass", ["≈ no shift", "≈ as due"]),
+        ("large", "fail", ["▲ large shift", "▲ split skew"]),
+        (None, "not_enough_data", ["… NOT ENOUGH DATA"] * 2),
+    ],
+)
+@pytest.mark.parametrize("verdict", ["fail", "not_enough_data", "pass"])
+def test_what_is_only_reported_has_the_words_of_the_terminal_and_never_those_of_a_verdict(
+    browser: Browser, gateway: Canned, verdict: str, size: str | None, split: str, words: list[str]
+) -> None:
+    """The gateway gives it a verdict all the same, as if it judged."""
+    checks = gateway.compare["models"]["sentiment"]["canary"]["checks"] if gateway.compare else []
+    by_name = {check["check"]: check for check in checks}
+    by_name["scores"]["verdict"], by_name["split"]["verdict"] = verdict, split
+    by_name["scores"]["outputs"][0]["size"] = size
+    browser.open(gateway.url)
+    shown(browser)
+
+    cells = browser.texts(".checks tbody tr:nth-child(n+3) td:nth-child(5)")
+    assert cells == [f"{word}\nreported only" for word in words]
+
+
 def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
     browser: Browser, gateway: Canned
 ) -> None:

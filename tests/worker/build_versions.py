@@ -278,6 +278,12 @@ def main() -> None:
             signature=infer_signature(texts, np.array([0.1])),
             input_example=texts,
         )
+    save(
+        "signed_poisoned",
+        Scripted(answer=SHARING["poisoned"].replace("data['text']", "data.pop('text')")),
+        signature=infer_signature(texts, np.array([0.1])),
+        input_example=texts,
+    )
     columns = Schema(
         [
             ColSpec(DataType.double, "d"),

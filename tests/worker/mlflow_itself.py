@@ -34,12 +34,14 @@ def version_with(schema: Schema | None, params: ParamSchema | None = None) -> tu
     return PyFuncModel(metadata, version), version
 
 
-def given(model: PyFuncModel, version: Version, body: bytes) -> tuple[Any, Any]:
-    """Data and params that MLflow hands to the version for a JSON request; NOTHING where it refuses."""
+def given(
+    model: PyFuncModel, version: Version, body: bytes, content_type: str = "application/json"
+) -> tuple[Any, Any]:
+    """Data and params that MLflow hands to the version for a request; NOTHING where it refuses."""
     version.data = version.params = NOTHING
     logging.disable(logging.WARNING)
     try:
-        invocations(body, "application/json", model, model.metadata.get_input_schema())
+        invocations(body, content_type, model, model.metadata.get_input_schema())
     except Exception:
         return NOTHING, NOTHING
     finally:
@@ -68,12 +70,34 @@ def assert_same(ours: Any, theirs: Any) -> None:
         assert repr(ours) == repr(theirs)
 
 
+def assert_same_rows(table: pd.DataFrame, start: int, theirs: pd.DataFrame) -> None:
+    """Rows of a table, from `start` on, are those of another: columns, dtypes, every bit of the values."""
+    piece = table.iloc[start : start + len(theirs)]
+    _assert_same_labels(piece.columns, theirs.columns)
+    _assert_same_labels(piece.index - start, theirs.index)
+    assert type(table.index) is type(theirs.index)
+    assert piece.attrs == theirs.attrs == {}
+    assert piece.dtypes.tolist() == theirs.dtypes.tolist()
+    for place, dtype in enumerate(theirs.dtypes):
+        mine, its = piece.iloc[:, place].to_numpy(), theirs.iloc[:, place].to_numpy()
+        if dtype.kind == "O":
+            assert [(type(cell), cell if cell == cell else None) for cell in mine] == [
+                (type(cell), cell if cell == cell else None) for cell in its
+            ]
+        else:
+            assert mine.tobytes() == its.tobytes()
+
+
+def _assert_same_labels(mine: pd.Index, its: pd.Index) -> None:
+    assert type(mine) is type(its)
+    assert mine.dtype == its.dtype
+    assert mine.tolist() == its.tolist()
+    assert mine.name == its.name
+
+
 def _assert_same_table(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
-    for mine, its in ((ours.columns, theirs.columns), (ours.index, theirs.index)):
-        assert type(mine) is type(its)
-        assert mine.dtype == its.dtype
-        assert mine.tolist() == its.tolist()
-        assert mine.name == its.name
+    _assert_same_labels(ours.columns, theirs.columns)
+    _assert_same_labels(ours.index, theirs.index)
     assert ours.attrs == theirs.attrs == {}
     assert ours.flags.allows_duplicate_labels == theirs.flags.allows_duplicate_labels
     mine_blocks, its_blocks = _blocks(ours), _blocks(theirs)

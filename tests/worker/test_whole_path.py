@@ -27,6 +27,7 @@ from router.core.work import Answer, LoadSpec, Query
 from router.worker.load import bring_up
 from router.worker.scoring import Scorer
 from tests.conftest import Figure
+from tests.worker.csv_to_read import CSV_SCHEMAS, frame
 from tests.worker.requests_to_decode import PARAMS, SCHEMAS, requests, tables
 from tests.worker.rowwise import WAYS, save_each
 
@@ -256,6 +257,16 @@ def test_whatever_is_asked_the_answer_is_the_one_of_mlflow(pair: Callable[[str],
     version, rng = pair(name), random.Random(name)
     with silence():
         compared(version, generated(name, 80), rng, 8)
+
+
+@pytest.mark.parametrize("name", ["text", "mixed", "narrow"])
+def test_csv_that_is_read_at_once_is_answered_as_by_mlflow(pair: Callable[[str], Pair], name: str) -> None:
+    """Also where others of the frame are broken, or the version fails on one of them."""
+    version, dice = pair(name), random.Random(name)
+    queries = [Query(body, CSV) for _ in range(30) for body in frame(dice, CSV_SCHEMAS[name], most=8)]
+    with silence():
+        seen = compared(version, queries, dice, 12)
+    assert seen["requests in them"] >= seen["requests"] / 4
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """One event, faults or slow answers, judged: both FAIL processes, PASS, and when FAIL was said."""
 
+from math import isfinite
+
 from router.core.evidence.bitmap import Buckets
 from router.core.evidence.counts import Counts, Recent, Tally
 from router.core.evidence.limits import Limits
 from router.core.evidence.no_worse import NoWorse
 from router.core.evidence.report import Proof
-from router.core.evidence.slow import Bet, Blocks
+from router.core.evidence.slow import Bet, Blocks, block_seconds
 from router.core.evidence.worse import EPOCH_REQUESTS, FirstHits, Fuse, cumulative_level, epoch_level
 
 _ROUNDING = 1e-12
@@ -104,6 +106,23 @@ class Rate:
             self._is_large(counts) or self._is_large(self.recent.tally(self.total))
         )
         return Proof(hits.ln_e, level, in_blocks, proven, large)
+
+    def seconds_in_blocks(self, now: float, canary_per_second: float) -> float | None:
+        """Until the proof by blocks of time is there, if the difference of this step stays.
+
+        0 where none is needed; None when it would take too long, or the canary has no requests.
+        """
+        if self.bet is None:
+            return 0.0
+        difference = self.total.difference
+        if difference is None:
+            return None
+        blocks = self.bet.blocks_until(cumulative_level(self.alpha), difference)
+        if not blocks:
+            return blocks
+        first = self._blocks.seconds_left(now, self.total, canary_per_second)
+        seconds = first + (blocks - 1) * block_seconds(canary_per_second)
+        return seconds if isfinite(seconds) else None
 
     def _is_large(self, counts: Tally) -> bool:
         difference = counts.difference

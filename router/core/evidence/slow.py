@@ -18,6 +18,8 @@ BLOCK_SECONDS, BLOCK_REQUESTS = 30.0, 20
 STAKES = (0.25, 0.5, 0.75, 0.95)
 """λ: parts of the capital that are bet on each block."""
 CLIP = 0.25
+MOST_BLOCKS = 1000
+"""Beyond so many no time is told until a FAIL: eight hours or more."""
 
 
 class Edge:
@@ -69,6 +71,22 @@ class Blocks:
             self._since, self._closed = now, total
         return block.difference
 
+    def seconds_left(self, now: float, total: Tally, canary_per_second: float) -> float:
+        """Until the block under way can be closed, at least 0; infinite without canary requests."""
+        lacking = BLOCK_REQUESTS - total.since(self._closed).canary_requests
+        return max(0.0, BLOCK_SECONDS - (now - self._since), _seconds_for(lacking, canary_per_second))
+
+
+def block_seconds(canary_per_second: float) -> float:
+    """How long a whole block takes; infinite without canary requests."""
+    return max(BLOCK_SECONDS, _seconds_for(BLOCK_REQUESTS, canary_per_second))
+
+
+def _seconds_for(requests: int, per_second: float) -> float:
+    if requests <= 0:
+        return 0.0
+    return requests / per_second if per_second > 0.0 else math.inf
+
 
 class Bet:
     """ln E of betting on blocks in which the canary is slower: mean over λ of Π (1 + λ·clip(D, ±¼)/¼).
@@ -83,15 +101,37 @@ class Bet:
 
     def add(self, difference: float) -> None:
         """One block; `difference` −1 to 1 is clipped to ±0.25."""
-        clipped = max(-CLIP, min(CLIP, difference)) / CLIP
-        for index, stake in enumerate(STAKES):
-            self._sums[index] += math.log1p(stake * clipped)
+        self._sums = self._after(difference, 1)
 
     @property
     def ln_e(self) -> float:
         """Natural logarithm of E; 0 before the first block."""
-        most = max(self._sums)
-        return most + math.log(sum(math.exp(each - most) for each in self._sums) / len(STAKES))
+        return _mixed(self._sums)
+
+    def blocks_until(self, level: float, difference: float) -> int | None:
+        """Further blocks of this `difference` until ln E reaches `level`; None where 1 000 are not enough."""
+        few, enough = -1, MOST_BLOCKS
+        if difference <= 0.0 or _mixed(self._after(difference, enough)) < level:
+            return None if self.ln_e < level else 0
+        while enough - few > 1:  # ln E only grows with blocks in which the canary is slower
+            middle = (few + enough) // 2
+            if _mixed(self._after(difference, middle)) >= level:
+                enough = middle
+            else:
+                few = middle
+        return enough
+
+    def _after(self, difference: float, blocks: int) -> list[float]:
+        clipped = max(-CLIP, min(CLIP, difference)) / CLIP
+        return [
+            each + blocks * math.log1p(stake * clipped)
+            for each, stake in zip(self._sums, STAKES, strict=True)
+        ]
+
+
+def _mixed(sums: Sequence[float]) -> float:
+    most = max(sums)
+    return most + math.log(sum(math.exp(each - most) for each in sums) / len(sums))
 
 
 def quantile(edges: Sequence[float], counts: Sequence[int], share: float) -> float | None:

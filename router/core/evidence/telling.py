@@ -128,7 +128,7 @@ def _told(rate: Rate, now: float, seen: Skew, rise: float, *, production_failing
         else 0,
         requests_needed=None if told is None else total.canary_requests + round(told),
         seconds_needed=_seconds(told, per_second),
-        fail_seconds=None if failed else _until_fail(rate, per_second),
+        fail_seconds=None if failed else _until_fail(rate, now, per_second),
         requests_to_show_point=show,
         seconds_to_show_point=_seconds(show, per_second),
     )
@@ -161,7 +161,7 @@ def _still_needed(rate: Rate, effect: float, share: float) -> float | None:
     return max(needed, float(rate.limits.min_requests - total.canary_requests))
 
 
-def _until_fail(rate: Rate, per_second: float) -> float | None:
+def _until_fail(rate: Rate, now: float, per_second: float) -> float | None:
     hits, requests = rate.cumulative, rate.total.canary_requests
     events = forecast.events_to_fail(
         hits.ln_e, rate.cumulative_proof.level, hits.share, hits.hits, hits.canary_hits
@@ -169,7 +169,9 @@ def _until_fail(rate: Rate, per_second: float) -> float | None:
     if events is None or not requests or per_second <= 0.0 or not rate.total.events:
         return None
     # Newly hit keys come with the canary's requests, as they did so far in this step.
-    return events / (rate.total.events / requests * per_second)
+    by_keys = events / (rate.total.events / requests * per_second)
+    by_blocks = rate.seconds_in_blocks(now, per_second)
+    return None if by_blocks is None else max(by_keys, by_blocks)
 
 
 def _arms(rate: Rate, seen: Skew) -> tuple[ArmRate, ArmRate]:

@@ -59,10 +59,18 @@ function difference(value, interval, unit = "points", shown = points) {
     isNumber(low) && isNumber(high) && `${shown(low)} to ${shown(high)}`);
 }
 
-/** What only reports never looks like a reason to act. */
+const REPORTED = { // in the words of `canary-router compare`; true: worth a look
+  scores: { none: ["no shift", false], small: ["small shift", true], moderate: ["moderate shift", true], large: ["large shift", true] },
+  split: { pass: ["as due", false], fail: ["split skew", true] },
+};
+
+/** What only reports is neither good nor bad, so it has words of its own. */
 function verdictOf(check) {
   if (check.judges !== false) return badge(check.verdict, true);
-  return [badge(check.verdict, true, check.verdict === "fail"), el("span", { class: "aside line" }, "reported only")];
+  const found = check.check === "scores" ? check.outputs?.[0]?.size : check.verdict;
+  const reported = own(own(REPORTED, check.check), String(found));
+  return [reported ? remark(...reported) : badge("not_enough_data", true),
+    el("span", { class: "aside line" }, "reported only")];
 }
 
 function reason(check) {

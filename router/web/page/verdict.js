@@ -8,11 +8,19 @@ const VERDICTS = {
 const WORST_FIRST = ["fail", "not_enough_data", "pass"];
 const UNKNOWN = { word: "NO VERDICT", sign: DASH };
 
-/** The word and its sign. `remark`: it is worth a look, and no more. */
-function badge(verdict, small = false, remark = false) {
+/** The word and its sign. */
+function badge(verdict, small = false) {
   const { word, sign } = own(VERDICTS, verdict) ?? UNKNOWN;
-  const kind = own(VERDICTS, verdict) ? verdict : "none";
-  return el("span", { class: `badge ${remark ? "remarkable" : kind}${small ? " small" : ""}` },
+  return marked(own(VERDICTS, verdict) ? verdict : "none", sign, word, small);
+}
+
+/** What is no verdict; `worthALook`, and no more. */
+function remark(word, worthALook) {
+  return marked(worthALook ? "remarkable" : "none", worthALook ? "▲" : "≈", word, true);
+}
+
+function marked(kind, sign, word, small) {
+  return el("span", { class: `badge ${kind}${small ? " small" : ""}` },
     el("span", { class: "sign", "aria-hidden": "true" }, sign), ` ${word}`);
 }
 

@@ -317,9 +317,15 @@ def test_a_slow_canary_fails_when_both_proofs_agree() -> None:
         if look == 1:
             assert told.latency.cumulative.ln_e > told.latency.cumulative.level
             assert not told.latency.cumulative.proven, "one proof is not enough"
+            first = told.latency.fail_seconds
+            assert first is not None
+            assert first > 300, "nor is its time: the other proof is by blocks of half a minute"
+        if told.latency.verdict is Verdict.FAIL:
+            break
 
     assert told
     assert told.latency.verdict is Verdict.FAIL
+    assert look * 15.0 == pytest.approx(15.0 + (first or 0.0), abs=45.0), "it fails when it was said to"
     assert told.latency.edge_seconds == 0.025
     assert told.latency.quantiles_seconds.canary.p95 == pytest.approx(0.25, abs=0.06)
 

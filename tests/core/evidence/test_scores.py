@@ -191,6 +191,30 @@ def test_blocks_last_half_a_minute_and_twenty_canary_requests() -> None:
     assert blocks.close(99.0, Tally(300, 20, 90, 10)) is None, "production had no request"
 
 
+@pytest.mark.parametrize(
+    ("difference", "needed"), [(0.25, 12), (0.9, 12), (0.12, 21), (0.0, None), (-0.3, None)]
+)
+def test_blocks_still_needed_are_those_that_it_takes(difference: float, needed: int | None) -> None:
+    """Twelve blocks, which are six minutes, where every answer of the canary is slow."""
+    level, bet = math.log(800), Bet()
+    assert bet.blocks_until(level, difference) == needed
+
+    for taken in range(needed or 0):
+        assert bet.ln_e < level
+        assert bet.blocks_until(level, difference) == (needed or 0) - taken
+        bet.add(difference)
+    assert needed is None or bet.ln_e >= level
+    assert needed is None or bet.blocks_until(level, -1.0) == 0
+
+
+def test_the_block_under_way_ends_with_its_half_minute_and_its_requests() -> None:
+    blocks = Blocks(0.0)
+    assert blocks.seconds_left(10.0, Tally(100, 0, 25, 4), 2.5) == 20.0
+    assert blocks.seconds_left(10.0, Tally(100, 0, 10, 4), 0.2) == 50.0
+    assert blocks.seconds_left(40.0, Tally(100, 0, 25, 4), 2.5) == 0.0
+    assert math.isinf(blocks.seconds_left(40.0, Tally(100, 0, 10, 4), 0.0))
+
+
 def test_the_edge_is_at_or_above_the_p95() -> None:
     edge = Edge()
     for index in range(200):

@@ -1,0 +1,64 @@
+"""Alerts on the gateway itself."""
+
+from tests.deploy.promtool import Case
+from tests.deploy.samples import ALWAYS, FIRES, OF_A, SILENT, A, B
+
+CASES = [
+    Case(
+        "CanaryRouterConfigReloadFailed",
+        FIRES,
+        {f"canary_router_config_last_reload_successful{{{A}}}": "1+0x20 0+0x39"},
+        at="5m45s",
+        not_yet="5m30s",
+        fires=OF_A,
+        summary="a:8080 refused its configuration; the one before is in force",
+    ),
+    Case(
+        "CanaryRouterConfigReloadFailed",
+        SILENT,
+        {f"canary_router_config_last_reload_successful{{{A}}}": "1+0x20 0 1+0x39"},
+        at="7m",
+    ),
+    Case(
+        "CanaryRouterNotReady",
+        FIRES,
+        {f"canary_router_ready{{{A}}}": "1+0x20 0+0x39"},
+        at="7m15s",
+        not_yet="7m",
+        fires=OF_A,
+        summary="a:8080 has not been ready for two minutes",
+    ),
+    Case("CanaryRouterNotReady", SILENT, {f"canary_router_ready{{{A}}}": "0+0x6 1+0x60"}, at="7m"),
+    Case(
+        "CanaryRouterDown",
+        FIRES,
+        {f"up{{{A}}}": "1+0x20 0+0x39", f"canary_router_ready{{{A}}}": "1+0x20 stale"},
+        at="6m15s",
+        not_yet="6m",
+        fires=OF_A,
+        summary="a:8080 does not answer its scrapes",
+    ),
+    Case(
+        "CanaryRouterDown",
+        SILENT,
+        {f"up{{{A}}}": ALWAYS, f"canary_router_ready{{{A}}}": ALWAYS, f"up{{{B}}}": "0+0x60"},
+        at="10m",
+    ),
+    # Six of the nine samples in two minutes are 0.15 at 6 min 30 s: 0.1003 on average.
+    Case(
+        "CanaryRouterLoopLag",
+        FIRES,
+        {f"canary_router_event_loop_lag_seconds{{{A}}}": "0.001+0x20 0.15+0x39"},
+        at="7m30s",
+        not_yet="7m15s",
+        fires=OF_A,
+        summary="a:8080: its event loop is 150ms late",
+    ),
+    # One long pause.
+    Case(
+        "CanaryRouterLoopLag",
+        SILENT,
+        {f"canary_router_event_loop_lag_seconds{{{A}}}": "0.001+0x20 0.5 0.001+0x39"},
+        at="7m",
+    ),
+]

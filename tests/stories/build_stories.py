@@ -1,0 +1,63 @@
+"""Makes the registry of the three situations: `python build_stories.py DIRECTORY`.
+
+Registered model `sentiment`. Each version takes a column `text`, and does to a text always the same:
+
+- 1 answers a score between 0 and 1 after 20 ms: production.
+- 2 is as 1: a healthy canary.
+- 3 is as 1, and takes 300 ms: a slow canary. That is slow on a busy machine, too.
+- 4 scores higher, and raises on three texts in a hundred: a canary whose scores moved, and that fails.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+warnings.simplefilter("ignore")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+import mlflow  # noqa: E402 - the environment comes first
+import pandas as pd  # noqa: E402
+
+SECONDS = 0.02
+SLOWER = 15.0
+FAULTY_SHARE = 0.03
+
+
+class Rated(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    def __init__(self, slower: float = 1.0, power: float = 1.0, faulty: float = 0.0) -> None:
+        self.slower, self.power, self.faulty = slower, power, faulty
+
+    def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> object:
+        import random
+        import time
+
+        time.sleep(SECONDS * self.slower)
+        scores = []
+        for text in model_input["text"]:
+            drawn = random.Random(text)
+            if drawn.random() < self.faulty:
+                raise ValueError("this text is too much for this version")
+            # A power below 1 moves scores up and empties no bin, so that PSI is no matter of luck.
+            scores.append(drawn.random() ** self.power)
+        return scores
+
+
+def main(directory: Path) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
+    mlflow.create_experiment("stories", artifact_location=str(directory / "artifacts"))
+    mlflow.set_experiment("stories")
+    for model in (Rated(), Rated(), Rated(slower=SLOWER), Rated(power=0.5, faulty=FAULTY_SHARE)):
+        with mlflow.start_run():
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=model,
+                registered_model_name="sentiment",
+                pip_requirements=["mlflow"],  # inferring them costs seconds, and nothing here needs it
+            )
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias("sentiment", "production", "1")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

@@ -1,0 +1,251 @@
+"""Of three canaries everybody tells the same: `/v1/compare`, the terminal, the live page, Prometheus.
+
+The canary alias is really moved under traffic. Then the readers rest, so that all figures of a situation are
+final: what one source says is laid beside what the others say, to the last digit that each of them shows.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import astuple
+from typing import Any
+
+import pytest
+
+from tests.conftest import Figure
+from tests.deploy.conftest import Prometheus
+from tests.e2e.gateway import wait_until
+from tests.page.browser import Browser
+from tests.stories.panels import Board
+from tests.stories.situation import CANARY_PERCENT, HEALTHY, PRODUCTION, SHIFTED, SLOW, Stage, check
+from tests.stories.told import Rates, Scores, Told, by_interface, by_page, by_terminal, command
+
+FAILS_MORE, REGRESSION, DRIFT = (
+    f"CanaryRouter{name}" for name in ("CanaryFailsMore", "LatencyRegression", "ScoreDrift")
+)
+JUDGING = {FAILS_MORE, REGRESSION, DRIFT, "CanaryRouterErrorRateHigh", "CanaryRouterScoresDiffer"}
+BUSY = {"CanaryRouterLoopLag"}
+"""What a machine may have to say that is busy with other tests."""
+LEAST_ASKED = 500
+"""Scores of either side from which on the alert on drift, and the gateway's own PSI, have a say."""
+
+Tell = Callable[[], tuple[Told, Board]]
+
+
+@pytest.fixture
+def tell(stage: Stage, prometheus: Prometheus, page: Browser) -> Tell:
+    """Asks everybody, and lays what they say side by side."""
+
+    def tell() -> tuple[Told, Board]:
+        board = Board(prometheus, round(time.monotonic() - stage.began) + 1)
+        page.look_again()
+        # What is still needed is told in minutes, which go by: each is held against the comparison of then.
+        none_left(lambda: of_compare(stage, by_interface(stage.compared())), 15 * stage.slack)
+        none_left(lambda: of_status(stage, by_interface(stage.compared())), 15 * stage.slack)
+        none_left(lambda: of_page(page, by_interface(stage.compared())), 15 * stage.slack)
+        none_left(lambda: of_board(board, by_interface(stage.compared()), stage), 15 * stage.slack)
+        return by_interface(stage.compared()), board
+
+    return tell
+
+
+def none_left(contradictions: Callable[[], list[str]], seconds: float) -> None:
+    """Ask again until nobody contradicts: the page asks every two seconds, Prometheus every second."""
+    found: list[str] = []
+
+    def agree() -> bool:
+        found[:] = contradictions()
+        return not found
+
+    wait_until(agree, seconds, lambda: "\n".join(found))
+
+
+def of_compare(stage: Stage, told: Told) -> list[str]:
+    """What `canary-router compare` says otherwise."""
+    code, table = command(stage.gateway, "compare", "sentiment")
+    assert code == int(told.verdict == "fail"), table
+    return alike(by_terminal(table), told)
+
+
+def of_status(stage: Stage, told: Told) -> list[str]:
+    """What `canary-router status` says otherwise of versions, share, verdict and its reason."""
+    code, shown = command(stage.gateway, "status")
+    assert code == 0, shown
+    production, canary = told.versions
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if line[:1] == "│"
+    ]
+    assert [row[1:5] for row in rows] == [
+        ["production", f"v{production}", f"v{production}", f"{100 - told.share:g} %"],
+        ["canary", f"v{canary}", f"v{canary}", f"{told.share:g} %"],
+    ]
+    sign = {"pass": "✔ pass", "fail": "✘ FAIL", "not_enough_data": "…"}[told.verdict]
+    return [] if f"sentiment canary {sign}: {told.why}" in shown.splitlines() else [shown, told.why]
+
+
+def of_page(page: Browser, told: Told) -> list[str]:
+    """What the live page shows otherwise, its title among it."""
+    signs = {"pass": "✓ PASS", "fail": "✕ FAIL", "not_enough_data": "… NOT ENOUGH DATA"}
+    title = str(page.run("return document.title"))
+    return alike(by_page(page), told) + ([] if title.startswith(signs[told.verdict]) else [title])
+
+
+def alike(shown: Told, told: Told) -> list[str]:
+    """What is shown otherwise than `/v1/compare` tells it: words and counts exactly, figures as rounded."""
+    pairs: list[tuple[str, Any, Any]] = [
+        ("verdict", shown.verdict, told.verdict),
+        ("why", shown.why, told.why),
+    ]
+    pairs += [("versions", shown.versions, told.versions), ("split", shown.split, told.split)]
+    for name in ("share", "observed_share", "slow_ms", "faults", "latency", "scores"):
+        ours, theirs = getattr(shown, name), getattr(told, name)
+        if isinstance(ours, Rates | Scores):
+            pairs += [(name, *pair) for pair in zip(astuple(ours), astuple(theirs), strict=True)]
+        else:
+            pairs.append((name, ours, theirs))
+    return [
+        f"{name}: {ours!r} instead of {theirs!r}" for name, ours, theirs in pairs if not same(ours, theirs)
+    ]
+
+
+def same(shown: Any, told: Any) -> bool:
+    """Equal, where it is a figure as far as three digits, or two decimals, go."""
+    return bool(shown == (pytest.approx(told, rel=0.006, abs=0.0051) if isinstance(told, float) else told))
+
+
+def of_board(board: Board, told: Told, stage: Stage) -> list[str]:
+    """What the dashboard shows otherwise than `/v1/compare` tells it.
+
+    Prometheus looks once a second, and knows nothing of a version's first second; so figures may differ by
+    what that second can hold.
+    """
+    production, canary = map(str, told.versions)
+    failed = board.shown("Failed by the version", by="version")
+    p95 = board.shown("p95")
+    quantiles = check(stage.compared(), "latency")["quantiles_seconds"]
+    ratio = quantiles["canary"]["p95"] / quantiles["production"]["p95"]
+    recorded, own = board.shown("Score shift (PSI)"), board.shown("PSI and K-S as the gateways report them")
+    pairs = [
+        ("versions", board.versions(), {"production": told.versions[0], "canary": told.versions[1]}, 0),
+        ("share configured", board.shown("Share of requests", "B")["canary"], told.share / 100, 0),
+        ("share of requests", board.shown("Share of requests")["canary"], told.observed_share / 100, 0.03),
+        ("production's failures", failed[production], told.faults.production / 100, 0.0001),
+        ("canary's failures", failed[canary], told.faults.canary / 100, 0.004),
+        (
+            "more failures",
+            board.shown("Failed requests, canary minus production").get("canary"),
+            told.faults.points / 100,
+            0.004,
+        ),
+        ("p95 of the canary", p95["canary"], quantiles["canary"]["p95"], 0.25 * quantiles["canary"]["p95"]),
+        ("p95, canary to production", p95["canary"] / p95["production"], ratio, 0.4 * ratio),
+        ("PSI", recorded.get("canary"), told.scores.psi, 0.05 + 0.2 * told.scores.psi),
+        ("PSI of the gateway", own.get("canary"), told.scores.psi, 0.05 + 0.2 * told.scores.psi),
+        ("mean score", board.shown("Mean score")["canary"], told.scores.canary, 0.03),
+    ]
+    return [
+        f"{name}: {ours!r} instead of {theirs!r}"
+        for name, ours, theirs, off in pairs
+        if ours is None or (ours != theirs if isinstance(ours, dict) else abs(ours - theirs) > off)
+    ]
+
+
+def enough_scores(entry: dict[str, Any]) -> bool:
+    """Whether everybody has as many scores as it takes to speak of them."""
+    outputs = check(entry, "scores")["outputs"]
+    return (
+        bool(outputs)
+        and min(outputs[0][arm]["scores"] for arm in ("production", "canary")) > LEAST_ASKED + 50
+    )
+
+
+def judged(*wanted: tuple[str, str]) -> Callable[[dict[str, Any]], bool]:
+    """Whether these checks have come to these verdicts, and there are scores to speak of."""
+
+    def true(entry: dict[str, Any]) -> bool:
+        return (
+            bool(entry["checks"])
+            and enough_scores(entry)
+            and all(check(entry, name)["verdict"] == verdict for name, verdict in wanted)
+        )
+
+    return true
+
+
+def as_seen_by_readers(stage: Stage, told: Told) -> None:
+    """The readers count as the gateway does, but for those asked while the alias moved."""
+    assert [one for one in stage.seen if one.status != 200] == []
+    of_canary = sum(one.route_alias == "canary" and one.reason != "same_version" for one in stage.seen)
+    assert told.faults.canary_requests == pytest.approx(of_canary, rel=0.05, abs=80)
+    fell_back = sum(one.reason == "fallback" for one in stage.seen)
+    assert told.faults.canary / 100 * told.faults.canary_requests == pytest.approx(fell_back, abs=8)
+
+
+@pytest.mark.slow  # a minute with what it needs to start
+@pytest.mark.timeout(600)
+def test_a_healthy_canary_passes_and_nobody_complains(stage: Stage, tell: Tell, figure: Figure) -> None:
+    stage.play(HEALTHY, 150.0, judged(("faults", "pass"), ("latency", "pass")), 90)
+
+    told, board = tell()
+
+    figure(f"PASS after {stage.seconds:.0f} s and {told.faults.canary_requests} canary requests")
+    assert (told.verdict, told.versions, told.share) == ("pass", (PRODUCTION, HEALTHY), CANARY_PERCENT)
+    assert (told.faults.verdict, told.latency.verdict, told.scores.size) == ("pass", "pass", "no shift")
+    assert told.split != "split skew"
+    assert board.shown("Score shift (PSI)")["canary"] < board.shown("Score shift (PSI)", "B")["canary"] + 0.02
+    assert set(board.alerts(HEALTHY)) & JUDGING == set()
+    assert board.others() <= BUSY
+    as_seen_by_readers(stage, told)
+
+
+@pytest.mark.slow  # the proof of slowness needs twelve blocks of half a minute
+@pytest.mark.timeout(1200)
+def test_a_slow_canary_fails_for_its_slowness_alone(stage: Stage, tell: Tell, figure: Figure) -> None:
+    """Until the blocks are there, everybody says that it is not proven, and when it will be."""
+    stage.play(SLOW, 50.0, judged(("faults", "pass")), 120)
+    told, board = tell()
+    first = stage.seconds
+    due = check(stage.compared(), "latency")["seconds_until_fail"]
+    assert (told.verdict, told.latency.verdict) == ("not_enough_data", "not_enough_data")
+    assert "not proven so far" in told.why
+    assert "If it goes on like this, it fails in about " in told.why
+    assert 120 < due < 400
+    figure(f"after {first:.0f} s: {told.why}")
+
+    stage.play(SLOW, 50.0, judged(("latency", "fail")), due + 60)
+
+    told, board = tell()
+    figure(f"FAIL after {stage.seconds:.0f} s; {due:.0f} s were said to be left after {first:.0f} s")
+    assert (told.verdict, told.versions) == ("fail", (PRODUCTION, SLOW))
+    assert (told.faults.verdict, told.latency.verdict, told.scores.size) == ("pass", "fail", "no shift")
+    assert "of its requests in over" in told.why
+    assert told.latency.points > 50
+    assert board.shown("p95, canary to production")["canary"] > 1.5
+    found = board.alerts(SLOW)
+    assert set(found) & JUDGING == {REGRESSION}
+    assert found[REGRESSION] == "firing", "it has been so for more than its two minutes"
+    assert board.others() <= BUSY
+    as_seen_by_readers(stage, told)
+
+
+def test_a_canary_that_scores_higher_and_fails_three_in_a_hundred_fails_for_its_faults(
+    stage: Stage, tell: Tell, figure: Figure
+) -> None:
+    """Its scores are reported, as proven and large, and fail nobody."""
+    stage.play(SHIFTED, 150.0, judged(("faults", "fail")), 60)
+
+    told, board = tell()
+
+    figure(f"FAIL after {stage.seconds:.0f} s and {told.faults.canary_requests} canary requests: {told.why}")
+    assert (told.verdict, told.versions, told.share) == ("fail", (PRODUCTION, SHIFTED), CANARY_PERCENT)
+    assert (told.faults.verdict, told.scores.size) == ("fail", "large shift")
+    assert told.latency.verdict != "fail"
+    assert 0.5 < told.faults.points < 6
+    assert told.why.startswith("The canary fails ")
+    scores = check(stage.compared(), "scores")
+    assert (scores["judges"], scores["outputs"][0]["proven"]) == (False, True)
+    assert scores["why"].endswith(", proven.")
+    assert told.scores.canary > told.scores.production + 0.1
+    assert told.split != "split skew"
+    assert {FAILS_MORE, DRIFT} <= set(board.alerts(SHIFTED)) <= {*JUDGING, "CanaryRouterFallbackInUse"}
+    assert board.others() <= BUSY
+    as_seen_by_readers(stage, told)
