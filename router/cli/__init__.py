@@ -8,7 +8,7 @@ import click
 from router import __version__
 from router.errors import ConfigRefused
 
-EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
+EXIT_USAGE = 2
 
 config_option = click.option(
     "-c",

@@ -7,6 +7,7 @@ from typing import Any
 import click
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from router.cli.asking import SYMBOLS, Unreachable, ask, gateway_address, said
@@ -67,7 +68,7 @@ def _table(checks: Sequence[Mapping[str, Any]]) -> Table:
     for check in checks:
         if "outputs" in check:
             for one in check["outputs"]:
-                table.add_row(f"score {one['output']}", *_means(one), _of_scores(check, one))
+                table.add_row(f"score {escape(one['output'])}", *_means(one), _of_scores(check, one))
             if not check["outputs"]:
                 table.add_row("scores", "–", "–", "–", "–", "not compared")
         elif "expected_share" in check:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from router.cli.asking import Unreachable, ask, gateway_address, said
@@ -46,7 +47,7 @@ def _healthy(state: dict[str, Any]) -> bool:
     wrong = any(version["error"] for model in models for version in model["versions"].values())
     stale = any(alias["stale"] for model in models for alias in model["aliases"].values())
     trouble = state["config"].get("error") or state["registry"]["error"]
-    return bool(state["ready"] and not trouble and not wrong and not stale)
+    return bool(state["ready"] and not trouble and not wrong and not stale and not _open_breakers(state))
 
 
 def _print(state: dict[str, Any], console: Console) -> None:
@@ -60,8 +61,8 @@ def _print(state: dict[str, Any], console: Console) -> None:
                 "stale" if alias["stale"] else "pending" if alias["pending"] else version.get("state", "–")
             )
             table.add_row(
-                name,
-                role,
+                escape(name),
+                escape(role),
                 _v(alias["aspired"]),
                 _v(alias["bound"]),
                 f"{model['split'].get(role, 0):g} %",
@@ -100,4 +101,13 @@ def _troubles(state: dict[str, Any]) -> list[str]:
     for name, model in state["models"].items():
         lines += [f"{name} v{v}: {_failure(told)}" for v, told in model["versions"].items() if told["error"]]
         lines += [f"{name}: {warning}" for warning in model["warnings"]]
-    return lines
+    return lines + _open_breakers(state)
+
+
+def _open_breakers(state: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} v{number}: its breaker is open, production has its share: {breaker['why']}"
+        for name, model in state["models"].items()
+        for number, version in model["versions"].items()
+        if (breaker := version.get("breaker")) and breaker["state"] == "open"
+    ]

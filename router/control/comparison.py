@@ -101,7 +101,7 @@ class Comparison:
         fault, bucket = event.fault, event.bucket
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
         if (
-            lane.rollouts
+            (lane.rollouts or lane.left)
             and event.reason is _HASH
             and bucket is not None
             and (fault or event.outcome == "ok")

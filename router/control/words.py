@@ -142,7 +142,10 @@ def _until_fail(one: RateCheck) -> str:
 def _scores(output: OutputShift) -> str:
     if output.psi is None or output.noise is None:
         keys = f"{output.canary.keys} canary keys and {output.production.keys} of production"
-        return f"Not enough data: {keys} have a score; {SCORED_KEYS} of each are needed."
+        told = f"Not enough data: {keys} have a score; {SCORED_KEYS} of each are needed."
+        # Else it looks as if time alone would do, while the canary may answer texts where numbers are due.
+        without = output.canary.invalid
+        return f"{told} {without} answers of the canary have none that can be counted." if without else told
     measured = f"PSI {output.psi:.2f} (noise {output.noise:.2f})"
     proven = ", proven" if output.proven else ""
     what = "classes" if output.kind == "class" else "scores"

@@ -48,11 +48,6 @@ def tally(predictions: Any, outputs: Sequence[OutputSpec], rows: Sequence[int] |
     return Tally(counts, marks or [None] * answers, nan_only)
 
 
-def count(predictions: Any, spec: OutputSpec) -> OutputCounts:
-    """Counts of one output of one answer."""
-    return _count(predictions, spec, ())[0]
-
-
 def _firsts(rows: Sequence[int]) -> Sequence[int]:
     """Places of the first rows of the answers that have any."""
     if rows and min(rows) == max(rows) == 1:

@@ -197,3 +197,29 @@ def test_status_has_a_line_per_canary(ask: Ask) -> None:
     with answering({"/v1/state": state}) as url:
         told = CliRunner().invoke(root, ["status", "--url", url])
     assert (told.exit_code, "m canary ✘ FAIL: It is bad." in told.output) == (0, True)
+
+
+def test_an_open_breaker_is_a_line_and_status_ends_with_1() -> None:
+    told = {"alias": "canary", "state": "open", "why": "50 of its last 50 requests were faults"}
+    version = {"state": "ready", "error": "", "in_flight": 0, "breaker": told}
+    alias = {"aspired": 2, "bound": 2, "pending": False, "stale": False}
+    model = {"aliases": {"canary": alias}, "versions": {"1": {**version, "breaker": None}, "2": version}}
+    state = {
+        "version": "0.1.0",
+        "ready": True,
+        "config": {},
+        "registry": {"error": ""},
+        "models": {"m [b]": {**model, "split": {"canary": 0}, "warnings": [], "verdicts": {}}},
+    }
+    with answering({"/v1/state": state}) as url:
+        shown = CliRunner().invoke(root, ["status", "--url", url])
+    line = "m [b] v2: its breaker is open, production has its share: 50 of its last 50 requests"
+    assert (shown.exit_code, line in shown.output, "│ m [b] │" in shown.output) == (1, True, True)
+
+
+@pytest.mark.parametrize("output", ["price [eur]", "[/b]"])
+def test_the_name_of_an_output_is_no_markup(ask: Ask, output: str) -> None:
+    told = entry("pass", "Good.")
+    told["checks"][2]["outputs"][0]["output"] = output
+    shown = ask({"m": {"canary": told}})
+    assert (shown.exit_code, f"score {output}" in shown.output) == (0, True)

@@ -121,8 +121,8 @@ def test_places_and_credentials_are_taken_out(text: str, expected: str) -> None:
 def test_a_hostile_text_does_not_take_long(piece: str, slack: float) -> None:
     """Whoever writes an error message must not stop the event loop with it."""
     text = piece * (1_000_000 // len(piece))
-    started = time.perf_counter()
+    started = time.thread_time()  # of this thread alone: others take processors, too
     shown = without_places(text)
 
-    assert time.perf_counter() - started < 0.1 * slack
+    assert time.thread_time() - started < 0.1 * slack
     assert len(shown) <= 1000

@@ -118,6 +118,13 @@ OTHERS = {
         scores(),
         "Not enough data: 0 canary keys and 0 of production have a score; 50 of each are needed.",
     ),
+    "answers without a score": (
+        scores(canary=replace(scores().outputs[0].canary, invalid=878)),
+        (
+            "Not enough data: 0 canary keys and 0 of production have a score; 50 of each are needed. "
+            "878 answers of the canary have none that can be counted."
+        ),
+    ),
     "no shift": (
         scores(psi=0.03, noise=0.05, size="none"),
         "The scores moved by no more than noise: PSI 0.03 (noise 0.05).",

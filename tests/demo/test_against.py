@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from mlflow import MlflowClient
 
 from router.demo.gateway_process import clean_environment
-from router.demo.workspace import Workspace
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -14,12 +14,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=120)
 
 
-def test_a_registered_model_that_no_demo_made_is_left_alone(seeded_place: Workspace) -> None:
+def test_a_registered_model_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     """Its name may be `sentiment` by chance, and callers may depend on it."""
-    client = MlflowClient(seeded_place.registry_uri, seeded_place.registry_uri)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri, uri)
+    client.create_registered_model("sentiment", tags={"team": "another"})
+    client.create_model_version("sentiment", source=(tmp_path / "model").as_uri())
+    client.set_registered_model_alias("sentiment", "production", "1")
     before = client.get_registered_model("sentiment")
 
-    done = run("router.demo.registered", seeded_place.registry_uri)
+    done = run("router.demo.registered", uri)
 
     after = client.get_registered_model("sentiment")
     assert done.returncode == 1

@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 
 from router.core.bins import ScoreCounts
+from router.core.request_events import FellBack
 from router.core.work import Answer, Batching, Query, Verdict
 from router.serving.dispatch import Dispatcher, Served
 from router.serving.fleet import Fleet
 from router.serving.silence import SILENCE_SECONDS, Silence
 from tests.serving.conftest import V1, V2, settings
-from tests.serving.fakes import FakeWorld, ok, until
+from tests.serving.fakes import Facts, FakeWorld, ok, until
 
 QUERY = Query(b"{}", None)
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under the salt `sentiment`
@@ -109,7 +110,7 @@ async def test_a_canarys_timeout_is_excused_where_production_takes_as_long(
 
 
 async def test_who_waits_for_a_predict_that_hangs_names_it_and_who_hangs_alone_names_none(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     split = {"production": 50, "canary": 50}
     serving.apply({"sentiment": settings(split=split, canary_timeout_seconds=0.1)})
@@ -117,9 +118,8 @@ async def test_who_waits_for_a_predict_that_hangs_names_it_and_who_hangs_alone_n
     culprit = asyncio.create_task(ask(dispatcher, CANARY_KEY))
     await until(lambda: world.alive(V2)[0].frames)
     victims = [asyncio.create_task(ask(dispatcher, CANARY_KEY)) for _ in range(5)]
-    await until(lambda: sum(map(len, world.alive(V1)[0].frames)) >= 1)
+    await until(lambda: len(facts.of(FellBack)) == 6)
     world.held = False
-    await asyncio.sleep(0.05)
     world.alive(V1)[0].release_all()
 
     alone, others = await culprit, [await victim for victim in victims]
@@ -130,16 +130,15 @@ async def test_who_waits_for_a_predict_that_hangs_names_it_and_who_hangs_alone_n
 
 
 async def test_who_shares_a_predict_that_hangs_names_it(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     split = {"production": 50, "canary": 50}
     serving.apply({"sentiment": settings(split=split, canary_timeout_seconds=0.1)})
     world.held = True
     asked = [asyncio.create_task(ask(dispatcher, CANARY_KEY)) for _ in range(4)]
-    await until(lambda: world.alive(V1)[0].frames)
+    await until(lambda: len(facts.of(FellBack)) == 4)
     assert len(world.alive(V2)[0].frames[0]) == 4
     world.held = False
-    await asyncio.sleep(0.05)
     world.alive(V1)[0].release_all()
 
     calls = {(await one).call for one in asked}

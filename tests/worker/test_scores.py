@@ -15,9 +15,17 @@ from router.core.labels import ClassCounts, ClassSpec
 from router.core.outputs import OutputCounts, OutputSpec
 from router.worker.columns import column_of, numbers_of
 from router.worker.encoding import split
-from router.worker.scores import Tally, count, tally
+from router.worker.scores import Tally, tally
 
 FRAME = pd.DataFrame({"label": ["a", "b"], "score": [0.25, 0.75]})
+
+
+def count(answer: Any, spec: OutputSpec) -> Any:
+    """Counts of one output of one answer."""
+    [counts] = tally(answer, (spec,)).counts
+    return counts
+
+
 ANSWERS = [
     pytest.param(np.array([0.1, 0.2]), 0, [0.1, 0.2], 0, id="vector"),
     pytest.param(np.array([1, 0]), 0, [1, 0], 0, id="integers"),

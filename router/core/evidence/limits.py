@@ -1,4 +1,4 @@
-"""What an operator may set about verdicts, and the defaults."""
+"""By what verdicts are decided, and the defaults. Of these, operators set `on_shift` only."""
 
 import math
 from dataclasses import dataclass
