@@ -6,6 +6,8 @@ from router.errors import DeadlineExceeded, RequestRefused
 
 Result = Answer | RequestRefused
 
+_OK = Verdict.OK
+"""Under a name of its own: an enumeration looks its members up, and this is asked thrice a request."""
 INVALID_OUTPUT = "invalid_output"
 NEVER_ASKED = ("overloaded", "not_ready")
 """Reasons of a fallback that say nothing about the canary, neither good nor bad: it never saw the request."""
@@ -13,7 +15,7 @@ NEVER_ASKED = ("overloaded", "not_ready")
 
 def is_good(result: Result) -> bool:
     """Whether a version answered, and found nothing wrong itself."""
-    return isinstance(result, Answer) and result.verdict is Verdict.OK
+    return isinstance(result, Answer) and result.verdict is _OK
 
 
 def was_asked(result: Result) -> bool:
@@ -33,7 +35,7 @@ def fault_of(result: Result, *, odd: bool) -> str:
     """
     if not isinstance(result, Answer):
         return kind_of(result.reason) if was_asked(result) else ""
-    if result.verdict is Verdict.OK:
+    if result.verdict is _OK:
         return INVALID_OUTPUT if result.all_nan or (odd and result.odd_length) else ""
     return "error" if result.verdict is Verdict.MODEL_ERROR else ""
 
@@ -49,13 +51,13 @@ def reason_of(first: Result) -> str:
     """Why production is asked: values of `fallbacks_total`'s label."""
     if not isinstance(first, Answer):
         return first.reason
-    return INVALID_OUTPUT if first.verdict is Verdict.OK else first.verdict.value
+    return INVALID_OUTPUT if first.verdict is _OK else first.verdict.value
 
 
 def outcome_of(result: Result) -> str:
     """`outcome` label of `requests_total` for what its caller gets."""
     if isinstance(result, Answer):
-        return result.verdict.value
+        return "ok" if result.verdict is _OK else result.verdict.value
     if isinstance(result, DeadlineExceeded):
         return "timeout"
     return "overloaded" if result.reason == "overloaded" else "model_error"
