@@ -35,7 +35,9 @@ _TEXT: re.Pattern[bytes] | None = None  # any cell is a text, or missing
 
 
 def _all(cell: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb"(?:%b,)*+%b" % (cell, cell))
+    # Not possessive: before Python 3.11.5 that fails where a cell matches at its second try. No cell has a
+    # comma in it, so there is one way only to match, and it is soon known that there is none.
+    return re.compile(rb"(?:%b,)*%b" % (cell, cell))
 
 
 _PLAIN = {
