@@ -126,13 +126,26 @@ def of_board(board: Board, told: Told, stage: Stage) -> list[str]:
     Prometheus looks once a second, and knows nothing of a version's first second; so figures may differ by
     what that second can hold.
     """
+    try:
+        pairs = side_by_side(board, told, stage)
+    except KeyError as missing:
+        return [f"a panel that has nothing of {missing} yet"]
+    return [
+        f"{name}: {ours!r} instead of {theirs!r}"
+        for name, ours, theirs, off in pairs
+        if ours is None or (ours != theirs if isinstance(ours, dict) else abs(ours - theirs) > off)
+    ]
+
+
+def side_by_side(board: Board, told: Told, stage: Stage) -> list[tuple[str, Any, Any, float]]:
+    """What the dashboard shows, what is told, and how far apart they may be. Raises KeyError."""
     production, canary = map(str, told.versions)
     failed = board.shown("Failed by the version", by="version")
     p95 = board.shown("p95")
     quantiles = check(stage.compared(), "latency")["quantiles_seconds"]
     ratio = quantiles["canary"]["p95"] / quantiles["production"]["p95"]
     recorded, own = board.shown("Score shift (PSI)"), board.shown("PSI and K-S as the gateways report them")
-    pairs = [
+    return [
         ("versions", board.versions(), {"production": told.versions[0], "canary": told.versions[1]}, 0),
         ("share configured", board.shown("Share of requests", "B")["canary"], told.share / 100, 0),
         ("share of requests", board.shown("Share of requests")["canary"], told.observed_share / 100, 0.03),
@@ -149,11 +162,6 @@ def of_board(board: Board, told: Told, stage: Stage) -> list[str]:
         ("PSI", recorded.get("canary"), told.scores.psi, 0.05 + 0.2 * told.scores.psi),
         ("PSI of the gateway", own.get("canary"), told.scores.psi, 0.05 + 0.2 * told.scores.psi),
         ("mean score", board.shown("Mean score")["canary"], told.scores.canary, 0.03),
-    ]
-    return [
-        f"{name}: {ours!r} instead of {theirs!r}"
-        for name, ours, theirs, off in pairs
-        if ours is None or (ours != theirs if isinstance(ours, dict) else abs(ours - theirs) > off)
     ]
 
 
