@@ -12,12 +12,19 @@ _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 NO_SCORES = "No scores are compared: there is no output that both versions count alike."
 
 
-def whole(report: Report | None, obstacle: str) -> str:
-    """The verdict of a rollout. `obstacle`: why nothing is compared at this moment; empty when it is."""
+def whole(report: Report | None, obstacle: str, *, broken: bool = False) -> str:
+    """The verdict of a rollout. `obstacle`: why nothing is compared at this moment; empty when it is.
+
+    `broken`: the obstacle is an open breaker. It counts more than the evidence does, such as crashes and
+    requests without a key, so it is no FAIL; but then nothing good is said, and no forecast made.
+    """
     if report is None:
         return f"Not compared: {obstacle}."
-    told = _whole(report)
-    return f"{told} Not compared now: {obstacle}." if obstacle else told
+    if not obstacle:
+        return _whole(report)
+    rests = f"Not compared now: {obstacle}."
+    stands = report.verdict is Verdict.FAIL or (report.verdict is Verdict.PASS and not broken)
+    return f"{_whole(report)} {rests}" if stands else rests
 
 
 def check(one: Check) -> str:

@@ -196,13 +196,83 @@ async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway:
 
     entry = gateway.entry
     assert (entry["verdict"], entry["comparable"], entry["share"]) == ("fail", False, 0.0)
-    assert entry["why"].endswith("Not compared now: its breaker is open, and production has its share.")
+    rests = "its breaker is open (50 of its last 50 requests were faults), and production has its share"
+    assert entry["not_comparable_because"] == rests
+    assert entry["why"].endswith(f" Not compared now: {rests}.")
     gateway.look()
     assert gateway.check("faults")["production"]["requests"] == 300, "no canary was there to compare with"
 
     gateway.fleet.managers["sentiment"].reset_breakers()
     assert gateway.entry["verdict"] == "not_enough_data", "an operator says that what was wrong is mended"
     assert gateway.entry["comparable"]
+
+
+async def test_a_breaker_that_requests_without_a_key_opened_is_no_fail_and_says_why(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.answer(20, CANARY, V2)
+    gateway.look()
+    for _ in range(50):
+        gateway.answer(1, CANARY, V2, fault="error", reason=Reason.NO_KEY)
+        breaker.judge(fault=True)
+    gateway.look()
+
+    entry = gateway.entry
+    why = "its breaker is open (50 of its last 50 requests were faults), and production has its share"
+    assert (entry["verdict"], entry["why"]) == ("not_enough_data", f"Not compared now: {why}.")
+    assert compare.verdicts(gateway.comparison, "sentiment")["canary"]["why"] == entry["why"]
+
+
+async def test_a_pass_is_taken_back_when_the_breaker_opens_and_everybody_is_told(gateway: Gateway) -> None:
+    """Three crashes in a minute open it, however many requests went well."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(200, PRODUCTION, V1)
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        gateway.answer(100, CANARY, V2)
+        gateway.look()
+    assert gateway.entry["verdict"] == "pass"
+    for _ in range(3):
+        breaker.crash(gateway.now)
+
+    why = "its breaker is open (it crashed 3 times in 60 s), and production has its share"
+    assert (gateway.entry["verdict"], gateway.entry["why"]) == (
+        "not_enough_data",
+        f"Not compared now: {why}.",
+    )
+    *_, told = gateway.facts.of(VerdictChanged)
+    assert (told.before, told.verdict, told.why) == ("pass", "not_enough_data", gateway.entry["why"])
+
+
+async def test_a_new_share_takes_a_pass_back_and_that_is_told(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(200, PRODUCTION, V1)
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        gateway.answer(100, CANARY, V2)
+        gateway.look()
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 75, "canary": 25})
+    gateway.look()
+
+    told = [(one.before, one.verdict) for one in gateway.facts.of(VerdictChanged)]
+    assert told == [("not_enough_data", "pass"), ("pass", "not_enough_data")]
+
+
+async def test_an_obstacle_stands_alone_where_a_share_became_0_before_anything_was_known(
+    gateway: Gateway,
+) -> None:
+    for split, why in (
+        ({"production": 100, "canary": 0}, "its share is 0 %"),
+        ({"production": 0, "canary": 100}, "production's share is 0 %"),
+    ):
+        await gateway.serve({PRODUCTION: V1, CANARY: V2})
+        await gateway.serve({PRODUCTION: V1, CANARY: V2}, split=split)
+        assert gateway.entry["checks"]
+        assert gateway.entry["why"] == f"Not compared now: {why}."
 
 
 async def test_what_an_operator_mends_while_others_are_judged_is_judged_no_more(gateway: Gateway) -> None:

@@ -169,7 +169,31 @@ def test_the_whole_is_told_by_what_decides_it() -> None:
 
 def test_what_rests_says_why_beside_what_is_known() -> None:
     assert words.whole(None, "both serve v1") == "Not compared: both serve v1."
-    assert words.whole(report(), "its share is 0 %").endswith(" Not compared now: its share is 0 %.")
+    passed = replace(report(), verdict=PASS, faults=faults((5000, 6), verdict=PASS))
+    told = words.whole(passed, "its share is 0 %")
+    assert told.startswith("The canary is no worse than production")
+    assert told.endswith(" Not compared now: its share is 0 %.")
+
+
+def test_where_nothing_is_known_of_what_rests_only_why_it_rests_is_said() -> None:
+    """Nothing arrives while a share is 0 %, so neither its absence nor a forecast says anything."""
+    for obstacle in ("its share is 0 %", "production's share is 0 %"):
+        assert words.whole(report(), obstacle) == f"Not compared now: {obstacle}."
+
+
+@pytest.mark.parametrize("verdict", [WAITS, PASS])
+def test_an_open_breaker_is_told_with_its_reason_and_without_praise_or_forecast(verdict: Verdict) -> None:
+    """It counts crashes and requests without a key, too, so it opens where the evidence proves nothing."""
+    why = "its breaker is open (it crashed 3 times in 60 s), and production has its share"
+    known = faults((200, 2), verdict=verdict, requests_needed=1000, seconds_needed=60.0, fail_seconds=30.0)
+    judged = replace(report(), verdict=verdict, faults=known)
+    assert words.whole(judged, why, broken=True) == f"Not compared now: {why}."
+
+
+def test_a_proven_fail_is_told_also_while_the_breaker_is_open() -> None:
+    fails = replace(report(), verdict=FAIL, faults=faults((50, 50), verdict=FAIL, failed_by="outage"))
+    told = words.whole(fails, "its breaker is open", broken=True)
+    assert told == f"{words.check(fails.faults)} Not compared now: its breaker is open."
 
 
 def test_when_a_point_would_show_is_told_where_it_is_known() -> None:
