@@ -116,7 +116,7 @@ def _without_traffic(one: RateCheck) -> str:
         known = f"production's first {FIRST_REQUESTS} requests"
         return f"Not enough data: what is slow is not known before {known}."
     silent = "production" if one.canary.requests else "the canary"
-    return f"Not enough data: no requests of {silent} yet."
+    return f"Not enough data: no requests of {silent} that carry a key yet."
 
 
 def _missing(one: RateCheck) -> str:
@@ -141,7 +141,10 @@ def _two_digits(number: int) -> int:
 
 
 def _until_fail(one: RateCheck) -> str:
-    if not one.fail_seconds or one.difference is None or one.difference <= 0.0:
+    # A difference that may be nothing, or a PASS that is due before, makes the forecast a false alarm.
+    if not one.fail_seconds or one.interval is None or one.interval[0] <= 0.0:
+        return ""
+    if one.seconds_needed is not None and one.seconds_needed <= one.fail_seconds:
         return ""
     return f" If it goes on like this, it fails in about {duration(one.fail_seconds)}."
 

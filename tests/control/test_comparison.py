@@ -120,7 +120,7 @@ async def test_without_traffic_nothing_passes_and_nothing_fails(gateway: Gateway
     gateway.look(3600)
 
     assert gateway.entry["verdict"] == "not_enough_data"
-    assert gateway.entry["why"] == "Not enough data: no requests of the canary yet."
+    assert gateway.entry["why"] == "Not enough data: no requests of the canary that carry a key yet."
 
 
 NOT_EVIDENCE = {

@@ -37,8 +37,11 @@ def latency(canary: tuple[int, int], **changes: Any) -> RateCheck:
 
 
 FAULTS = {
-    "no traffic": (faults((0, 0)), "Not enough data: no requests of the canary yet."),
-    "no production": (faults((10, 0), (0, 0)), "Not enough data: no requests of production yet."),
+    "no traffic": (faults((0, 0)), "Not enough data: no requests of the canary that carry a key yet."),
+    "no production": (
+        faults((10, 0), (0, 0)),
+        "Not enough data: no requests of production that carry a key yet.",
+    ),
     "too few": (
         faults((31, 0), requests_needed=640, seconds_needed=2400.0, requests_enough=False),
         "Not enough data: 31 of about 640 canary requests; about 40 min at this rate.",
@@ -52,7 +55,7 @@ FAULTS = {
         "Not enough data: 700 canary requests of 700 keys, but a few of them ask for nearly all.",
     ),
     "on its way to fail": (
-        faults((200, 2), requests_needed=1000, fail_seconds=720.0),
+        faults((200, 8), requests_needed=1000, fail_seconds=720.0, interval=(0.01, 0.07)),
         (
             "Not enough data: 200 of about 1000 canary requests. "
             "If it goes on like this, it fails in about 12 min."
@@ -101,6 +104,27 @@ FAULTS = {
 @pytest.mark.parametrize(("check", "said"), FAULTS.values(), ids=FAULTS)
 def test_a_check_of_rates_is_told_in_one_sentence_or_two(check: RateCheck, said: str) -> None:
     assert words.check(check) == said
+
+
+TOO_EARLY = {
+    "the interval holds 0": {"interval": (-0.004, 0.03)},
+    "there is no interval": {"interval": None},
+    "a pass is due before": {"interval": (0.001, 0.03), "seconds_needed": 180.0},
+}
+
+
+@pytest.mark.parametrize("known", TOO_EARLY.values(), ids=TOO_EARLY)
+def test_a_difference_that_may_be_nothing_is_no_forecast_of_a_fail(known: dict[str, Any]) -> None:
+    """One fault in the first six seconds of a healthy canary would be one."""
+    check = faults((200, 2), **{"requests_needed": 1000, "fail_seconds": 2280.0, **known})
+    assert "fails in about" not in words.check(check)
+
+
+@pytest.mark.parametrize("needed", [None, 3600.0])
+def test_a_fail_that_comes_before_a_pass_could_is_told(needed: float | None) -> None:
+    known = {"requests_needed": 1000, "seconds_needed": needed, "interval": (0.001, 0.03)}
+    check = faults((200, 2), fail_seconds=2280.0, **known)
+    assert words.check(check).endswith(" If it goes on like this, it fails in about 38 min.")
 
 
 def scores(**changes: Any) -> ScoreCheck:
