@@ -35,10 +35,10 @@ def verdicts(comparison: Comparison, model: str) -> dict[str, dict[str, str]]:
 
 
 def _aliases(comparison: Comparison, aliases: Mapping[Alias, Compared]) -> dict[str, Any]:
-    return {alias: _entry(comparison, compared) for alias, compared in aliases.items()}
+    return {alias: _entry(comparison, alias, compared) for alias, compared in aliases.items()}
 
 
-def _entry(comparison: Comparison, compared: Compared) -> dict[str, Any]:
+def _entry(comparison: Comparison, alias: Alias, compared: Compared) -> dict[str, Any]:
     rollout = compared.rollout
     return {
         "verdict": compared.verdict,
@@ -50,26 +50,30 @@ def _entry(comparison: Comparison, compared: Compared) -> dict[str, Any]:
         "seconds": rollout.report.seconds if rollout else None,
         "comparable": not compared.obstacle,
         "not_comparable_because": compared.obstacle,
-        "checks": _checks(rollout) if rollout else [],
+        "checks": _checks(rollout, alias) if rollout else [],
         **_window(comparison, rollout),
     }
 
 
-def _checks(rollout: Rollout) -> list[dict[str, Any]]:
+def _checks(rollout: Rollout, alias: Alias) -> list[dict[str, Any]]:
     shown = []
     for check in rollout.report.checks:
         entry: dict[str, Any] = {
             "check": check.check,
             "verdict": check.verdict,
             "judges": check.judges,
-            "why": words.check(check),
+            "why": words.check(check, alias),
         }
         if isinstance(check, RateCheck):
             entry |= _rate(check)
         elif isinstance(check, ScoreCheck):
             entry["outputs"] = _shifts(check, rollout)
         elif isinstance(check, SplitCheck):
-            entry |= {"expected_share": check.expected_share, "observed_share": check.observed_share}
+            entry |= {
+                "expected_share": check.expected_share,
+                "observed_share": check.observed_share,
+                "pair_share": check.pair_share,
+            }
         shown.append(_known(entry))
     if rollout.report.scores is None:
         why = words.NO_SCORES

@@ -33,6 +33,7 @@ class Lane:
 class Compared:
     """How one further alias stands against production, as of the last look."""
 
+    alias: Alias
     production: VersionId | None
     """What it serves now, and so on."""
     version: VersionId | None
@@ -55,7 +56,7 @@ class Compared:
     def why(self) -> str:
         """The verdict in one sentence, or two."""
         report = self.rollout.report if self.rollout is not None else None
-        return words.whole(report, self.obstacle, broken=self.broken)
+        return words.whole(report, self.obstacle, self.alias, broken=self.broken)
 
 
 def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str:

@@ -183,7 +183,7 @@ class Comparison:
         if production is not None and version is not None and production != version:
             rollout = self._rollout(manager, routes, alias, start=not obstacle)
         broken = bool(obstacle) and alias in routes.broken
-        return Compared(production, version, share, obstacle, rollout, broken)
+        return Compared(alias, production, version, share, obstacle, rollout, broken)
 
     def _rollout(
         self, manager: ModelManager, routes: ModelRoutes, alias: Alias, *, start: bool

@@ -408,8 +408,15 @@ async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Ga
     }
     for entry in told.values():
         faults, *_, split_check = entry["checks"]
+        assert split_check["pair_share"] == 0.75
         assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
         assert split_check["expected_share"] == pytest.approx(1 / 3)
+    [told_once] = gateway.facts.of(VerdictChanged)
+    assert told_once.why == told["challenger"]["why"]
+    assert told_once.why.startswith("Alias challenger failed at least 25 of 50 requests in a row")
+    sentences = [check["why"] for check in told["challenger"]["checks"]]
+    assert not [sentence for sentence in sentences if "canary" in sentence]
+    assert "alias challenger has 50 % of the keys of these two, 33 % are due." in sentences[-1]
 
 
 async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:
@@ -459,7 +466,15 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
     assert set(faults["canary"]) == {"requests", "events", "rate", "keys"}
     assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds"}
     assert set(latency["quantiles_seconds"]["canary"]) == {"p50", "p95", "p99"}
-    assert set(split) == {"check", "verdict", "judges", "why", "expected_share", "observed_share"}
+    assert set(split) == {
+        "check",
+        "verdict",
+        "judges",
+        "why",
+        "expected_share",
+        "observed_share",
+        "pair_share",
+    }
     assert len(entry["latency"]["canary"]) == len(entry["latency"]["edges_seconds"]) + 1
     assert entry["latency"]["edges_seconds"] == list(REQUEST_SECONDS)
     assert set(entry["rates"]["canary"]["faults_by_kind"]) == set(FAULT_KINDS)

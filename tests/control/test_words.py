@@ -8,6 +8,7 @@ import pytest
 from router.control import words
 from router.core.evidence import Evidence, Report, Verdict
 from router.core.evidence.report import LatencyCheck, RateCheck, ScoreCheck, SplitCheck
+from router.core.ids import Alias
 
 PASS, FAIL, WAITS = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA
 
@@ -170,6 +171,37 @@ OTHERS = {
 @pytest.mark.parametrize(("check", "said"), OTHERS.values(), ids=OTHERS)
 def test_what_is_only_told_has_its_words_too(check: ScoreCheck | SplitCheck, said: str) -> None:
     assert words.check(check) == said
+
+
+SHADOW = Alias("shadow")
+OF_SHADOW = {
+    FAULTS["no traffic"][0]: "Not enough data: no requests of alias shadow that carry a key yet.",
+    FAULTS["no production"][0]: "Not enough data: no requests of production that carry a key yet.",
+    FAULTS["too few"][0]: "Not enough data: 31 of about 640 shadow requests; about 40 min at this rate.",
+    FAULTS["an outage"][0]: (
+        "Alias shadow failed at least 25 of 50 requests in a row that production answered."
+    ),
+    FAULTS["passes"][0]: (
+        "Alias shadow fails at most 0.5 points more of its requests than production (0.1 % against 0.1 %, "
+        "5000 shadow requests)."
+    ),
+    replace(split(PASS, 0.108), expected_share=1 / 9, pair_share=0.9): (
+        "Alias shadow has 11 % of the keys of these two, 11 % are due."
+    ),
+    scores(): "Not enough data: 0 shadow keys and 0 of production have a score; 50 of each are needed.",
+}
+
+
+@pytest.mark.parametrize(("check", "said"), OF_SHADOW.items())
+def test_a_further_alias_is_called_by_its_name_and_never_the_canary(check: words.Check, said: str) -> None:
+    assert words.check(check, SHADOW) == said
+
+
+def test_the_whole_of_a_further_alias_bears_its_name() -> None:
+    passed = replace(report(), verdict=PASS, faults=faults((5000, 6), verdict=PASS))
+    told = words.whole(passed, "", SHADOW)
+    assert told.startswith("Alias shadow is no worse than production")
+    assert "canary" not in told
 
 
 def whole(verdict: Verdict, faults: RateCheck, latency: RateCheck) -> str:

@@ -231,6 +231,7 @@ def challenger(
                 "why": "The split is as configured.",
                 "expected_share": 0.05,
                 "observed_share": 0.0493,
+                "pair_share": 1.0,
             },
         ],
         "window_seconds": 900,

@@ -83,6 +83,27 @@ def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
         assert told in text, told
 
 
+def test_three_aliases_are_observed_with_the_shares_of_all_keys_that_they_got(
+    browser: Browser, gateway: Canned
+) -> None:
+    """Each is compared with production by itself, and what is seen there is of the keys of these two."""
+    model = gateway.state["models"]["sentiment"]
+    model["split"] = model["split_configured"] = {"production": 80.0, "canary": 10.0, "shadow": 10.0}
+    model["aliases"]["shadow"] = documents.alias_state("shadow", 3)
+    model["versions"]["3"] = documents.version_state("shadow")
+    told = {"canary": documents.challenger(), "shadow": documents.challenger()}
+    for alias, observed in (("canary", 0.108), ("shadow", 0.109)):
+        check = told[alias]["checks"][-1]
+        check |= {"expected_share": 1 / 9, "observed_share": observed, "pair_share": 0.9}
+    gateway.compare = {"models": {"sentiment": told}}
+    browser.open(gateway.url)
+
+    text = shown(browser)
+    bars = [re.sub(r"\s+", " ", bar).strip() for bar in browser.texts(".bar-figures")]
+    assert bars == ["80 % · 10 % · 10 %"] * 2 + ["80.5 % · 9.72 % · 9.81 %"]
+    assert text.count("of the keys of these two") == 2
+
+
 PARTS = [
     "Split", "Versions", "Checks", "Latency", "Scores", "Faults and fallbacks", "What happened", "Gateway"
 ]  # fmt: skip

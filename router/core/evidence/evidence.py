@@ -229,6 +229,7 @@ class Evidence:
                 judges=False,
                 expected_share=expected,
                 observed_share=self._seen.observed,
+                pair_share=(len(self._buckets.canary) + len(self._buckets.production)) / BUCKETS,
                 ln_e=self._seen.ln_e,
             ),
             left_out=self._left_out,

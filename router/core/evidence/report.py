@@ -192,8 +192,11 @@ class SplitCheck:
     verdict: Verdict
     judges: bool
     expected_share: float
+    """Of the buckets of production and the canary, as `observed_share` is."""
     observed_share: float | None
     """Of the different buckets seen."""
+    pair_share: float
+    """How much of all buckets these two own; below 1 where another alias owns some."""
     ln_e: float
 
 

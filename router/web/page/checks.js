@@ -119,10 +119,11 @@ function shift(output) {
 }
 
 function splitCheckRow(check) {
+  const whose = isNumber(check.pair_share) && check.pair_share < 1 ? "of the keys of these two" : "of the keys seen";
   return [
     titled("Split", "self-check"),
     DASH,
-    titled(percent(check.observed_share), "of the keys seen"),
+    titled(percent(check.observed_share), whose),
     isNumber(check.expected_share) ? `expected ${percent(check.expected_share, 3)}` : DASH,
     verdictOf(check),
     reason(check),
