@@ -102,6 +102,8 @@ def _split(check: Mapping[str, Any]) -> tuple[Lines, ...]:
 def _of_scores(check: Mapping[str, Any], output: Mapping[str, Any]) -> str:
     if check["judges"]:
         return _verdict(check["verdict"])
+    if output.get("uncounted"):
+        return "⚠ not counted"
     # A new version is meant to score differently: what is only told is neither good nor bad.
     size = output["size"]
     return SYMBOLS["not_enough_data"] if size is None else f"{size} shift" if size != "none" else "no shift"

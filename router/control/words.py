@@ -83,6 +83,8 @@ def _whole(report: Report, alias: Alias) -> str:
     if report.verdict is Verdict.PASS:
         told = check(report.faults, alias)
         return f"{_capital(named(alias))} is no worse than production, as far as it is judged. {told}"
+    if report.scores is not None and report.scores.outputs[0].uncounted:
+        return check(report.scores, alias)  # whatever else is missing, it does not pass
     waiting = [one for one in judging if one.verdict is Verdict.NOT_ENOUGH_DATA]
     # What needs the most requests comes last, so that one tells how long all of it takes.
     return check(max(waiting, key=_needed), alias)
@@ -161,6 +163,11 @@ def _until_fail(one: RateCheck) -> str:
 
 
 def _scores(output: OutputShift, alias: Alias) -> str:
+    if output.uncounted:
+        arm = output.canary if output.uncounted == CANARY else output.production
+        who = named(alias if output.uncounted == CANARY else PRODUCTION)
+        answers = f"{arm.invalid} of {arm.invalid + arm.scores}"
+        return f"No pass: {answers} answers of {who} hold no score that can be counted."
     if output.psi is None or output.noise is None:
         keys = f"{output.canary.keys} {alias} keys and {output.production.keys} of production"
         return f"Not enough data: {keys} have a score; {SCORED_KEYS} of each are needed."

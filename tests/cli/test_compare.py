@@ -180,6 +180,12 @@ def test_a_further_alias_has_its_name_above_its_figures_and_its_share_is_of_the_
     assert "keys of these two" in shown
 
 
+def test_scores_that_are_not_counted_are_marked(ask: Ask) -> None:
+    told = entry("not_enough_data", "No pass: 600 of 640 answers of the canary hold no score.")
+    told["checks"][2]["outputs"][0]["uncounted"] = "canary"
+    assert "│ ⚠ not counted " in ask({"m": {"canary": told}}).output
+
+
 def test_too_little_is_said_once(ask: Ask) -> None:
     shown = ask({"m": {"canary": WAITS}}).output
     assert "…: Not enough data: 31 of about 640 canary requests." in shown

@@ -151,6 +151,14 @@ OTHERS = {
         scores(psi=0.23, noise=0.05, size="moderate", proven=True),
         "A moderate shift of the scores: PSI 0.23 (noise 0.05), proven.",
     ),
+    "the canary's scores can not be counted": (
+        scores(uncounted="canary", canary=replace(scores().outputs[0].canary, scores=40, invalid=600)),
+        "No pass: 600 of 640 answers of the canary hold no score that can be counted.",
+    ),
+    "production's can not": (
+        scores(uncounted="production", production=replace(scores().outputs[0].canary, invalid=90)),
+        "No pass: 90 of 90 answers of production hold no score that can be counted.",
+    ),
     "of classes": (
         scores(psi=0.43, noise=0.05, size="large", kind="class"),
         "A large shift of the classes: PSI 0.43 (noise 0.05).",
@@ -221,6 +229,20 @@ def test_the_whole_is_told_by_what_decides_it() -> None:
     assert whole(WAITS, broken, later) == words.check(broken), "no number of requests would help"
     passes = faults((5000, 6), verdict=PASS)
     assert whole(PASS, passes, good).startswith("The canary is no worse than production")
+
+
+def test_scores_that_nobody_can_count_are_told_whatever_else_is_missing() -> None:
+    uncounted = scores(uncounted="canary", canary=replace(scores().outputs[0].canary, invalid=600))
+    for checks in (
+        {"faults": faults((5000, 6), verdict=PASS), "latency": latency((5000, 250), verdict=PASS)},
+        {"faults": faults((600, 0), requests_needed=1000, seconds_needed=60.0)},
+    ):
+        told = words.whole(replace(report(), verdict=WAITS, scores=uncounted, **checks), "")
+        assert told == words.check(uncounted)
+    fails = faults((1000, 33), verdict=FAIL, failed_by="cumulative")
+    assert words.whole(replace(report(), verdict=FAIL, scores=uncounted, faults=fails), "") == words.check(
+        fails
+    )
 
 
 def test_what_rests_says_why_beside_what_is_known() -> None:

@@ -194,6 +194,7 @@ def challenger(
             "p95": 0.9,
             "invalid": 2,
         },
+        "uncounted": "",
         "mean_difference": shifted / 4,
         "mean_interval": [-0.01, 0.03 + shifted / 4],
     }

@@ -65,6 +65,22 @@ def test_what_is_only_reported_has_the_words_of_the_terminal_and_never_those_of_
     assert cells == [f"{word}\nreported only" for word in words]
 
 
+def test_scores_that_are_not_counted_have_the_words_of_the_terminal(
+    browser: Browser, gateway: Canned
+) -> None:
+    """They keep the canary from passing, so they are more than reported."""
+    why = "No pass: 600 of 640 answers of the canary hold no score that can be counted."
+    gateway.compare = documents.compare("not_enough_data", why)
+    scores = gateway.compare["models"]["sentiment"]["canary"]["checks"][2]
+    scores["outputs"][0] |= {"uncounted": "canary"}
+    scores["why"] = why
+    browser.open(gateway.url)
+    shown(browser)
+
+    assert browser.texts(".banner") == [f"… NOT ENOUGH DATA\n{why}"]
+    assert browser.texts(".checks tbody tr:nth-child(3) td:nth-child(5)") == ["▲ not counted"]
+
+
 def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
     browser: Browser, gateway: Canned
 ) -> None:

@@ -159,6 +159,8 @@ class OutputShift:
 
     kind: str
     """score or class."""
+    uncounted: str
+    """production or canary: the one arm most of whose answers hold no score; empty for none or both."""
     psi: float | None
     noise: float | None
     line: float | None
@@ -205,7 +207,7 @@ class Report:
     """Everything, at one instant."""
 
     verdict: Verdict
-    """The worst of the checks that judge."""
+    """The worst of the checks that judge; no PASS while only one arm's answers mostly hold no score."""
     share: float
     """Canary's share of all buckets."""
     seconds: float

@@ -421,6 +421,40 @@ def test_scores_that_stay_pass_where_they_judge() -> None:
     assert told.scores.verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("on_shift", ["report", "fail"])
+@pytest.mark.parametrize("arm", ["production", "canary"])
+def test_answers_without_a_score_on_one_side_only_keep_it_from_passing_and_never_fail_it(
+    arm: str, on_shift: Any
+) -> None:
+    """Two of three, of either side; where both sides are alike, or it is one of three, it passes as ever."""
+
+    def verdicts(scoreless: int, sides: set[str]) -> tuple[Verdict, Verdict, str]:
+        seen = evidence(0.5, marks=2, classes=True, limits=Limits(on_shift=on_shift))
+        requests = []
+        for turn, bucket in enumerate(buckets(20_000)):
+            without = ("canary" if bucket < 50_000 else "production") in sides and turn % 3 < scoreless
+            requests.append(request(bucket, share=0.5, mark=None if without else bucket % 2))
+        told = told_after(seen, requests, 60.0)
+        assert told.scores
+        return told.verdict, told.scores.verdict, told.scores.outputs[0].uncounted
+
+    waits, passes = Verdict.NOT_ENOUGH_DATA, Verdict.PASS
+    assert verdicts(2, {arm}) == (waits, waits, arm)
+    assert verdicts(1, {arm}) == (passes, passes, "")
+    assert verdicts(2, {"production", "canary"}) == (passes, passes, "")
+
+
+@pytest.mark.parametrize("canary", [49, 50])
+def test_fewer_than_fifty_answers_of_an_arm_say_nothing_of_missing_scores(canary: int) -> None:
+    seen = evidence(0.5, marks=2)
+    requests = [request(bucket, share=0.5) for bucket in range(canary)]
+    requests += [request(50_000 + bucket, share=0.5, mark=1) for bucket in range(60)]
+    told = told_after(seen, requests, 60.0)
+
+    assert told.scores
+    assert told.scores.outputs[0].uncounted == ("canary" if canary == 50 else "")
+
+
 def test_a_bucket_scores_once() -> None:
     seen = evidence(marks=3)
     told = told_after(seen, [request(8, mark=mark) for mark in (1, 2, 2, 2)], 60.0)
