@@ -120,6 +120,17 @@ def test_three_aliases_are_observed_with_the_shares_of_all_keys_that_they_got(
     assert text.count("of the keys of these two") == 2
 
 
+def test_behind_a_proxy_the_page_asks_beside_itself_where_its_path_ends_with_a_slash(
+    browser: Browser, gateway: Canned
+) -> None:
+    browser.open(f"{gateway.url}/behind/a-proxy/")
+
+    shown(browser)
+    assert browser.texts(".sentence") == [documents.WAITS]
+    assert set(gateway.asked) == {"/behind/a-proxy/v1/state", "/behind/a-proxy/v1/compare"}
+    assert browser.log() == []
+
+
 PARTS = [
     "Split", "Versions", "Checks", "Latency", "Scores", "Faults and fallbacks", "What happened", "Gateway"
 ]  # fmt: skip

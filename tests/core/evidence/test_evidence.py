@@ -421,6 +421,26 @@ def test_scores_that_stay_pass_where_they_judge() -> None:
     assert told.scores.verdict is Verdict.PASS
 
 
+def test_what_is_slow_is_fixed_from_the_first_answers_and_two_milliseconds_on_one_are_a_fail() -> None:
+    """The edge is that of the histogram at or above the p95, so a fast model has a near one."""
+    seen = evidence(0.5, slow_edge_seconds=None)
+    every, now, edges = buckets(15 * 400 + 600), 0.0, []
+    for bucket in every[:600]:
+        seen.observe(request(bucket, share=0.5, seconds=0.0012))
+    for block in range(15):
+        for bucket in every[600 + block * 400 : 1000 + block * 400]:
+            seen.observe(request(bucket, share=0.5, seconds=0.0032 if bucket < 50_000 else 0.0012))
+        now += 30.0
+        seen.look(now)
+        edges.append(seen.report(now).latency.edge_seconds)
+    assert set(edges) == {0.0025}
+    assert seen.report(now).latency.verdict is Verdict.FAIL
+
+    for bucket in range(50_000, 60_000):
+        seen.observe(request(bucket, share=0.5, seconds=0.2))
+    assert seen.report(now).latency.edge_seconds == 0.0025, "production's busy hour does not move it"
+
+
 @pytest.mark.parametrize("on_shift", ["report", "fail"])
 @pytest.mark.parametrize("arm", ["production", "canary"])
 def test_answers_without_a_score_on_one_side_only_keep_it_from_passing_and_never_fail_it(
