@@ -225,6 +225,25 @@ async def test_a_breaker_that_requests_without_a_key_opened_is_no_fail_and_says_
     assert compare.verdicts(gateway.comparison, "sentiment")["canary"]["why"] == entry["why"]
 
 
+async def test_no_check_makes_a_forecast_while_nothing_is_compared(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.answer(200, CANARY, V2)
+    gateway.look()
+    before = gateway.check("faults")
+    assert " at this rate" in before["why"] + before["needed"]
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 100, "canary": 0})
+
+    assert gateway.entry["why"] == "Not compared now: its share is 0 %."
+    for check in gateway.entry["checks"][:2]:
+        assert "at this rate" not in check["why"] + check["needed"]
+        due = 0.0 if check["verdict"] == "pass" else None
+        assert [check[name] for name in FORECASTS] == [due, None, None]
+
+
+FORECASTS = ("seconds_needed", "seconds_until_fail", "seconds_to_show_point")
+
+
 async def test_a_pass_is_taken_back_when_the_breaker_opens_and_everybody_is_told(gateway: Gateway) -> None:
     """Three crashes in a minute open it, however many requests went well."""
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
