@@ -154,8 +154,11 @@ def _two_digits(number: int) -> int:
 
 
 def _until_fail(one: RateCheck) -> str:
-    # A difference that may be nothing, or a PASS that is due before, makes the forecast a false alarm.
+    # A difference that may be nothing or is too small for a FAIL, or a PASS that is due before, makes the
+    # forecast a false alarm.
     if not one.fail_seconds or one.interval is None or one.interval[0] <= 0.0:
+        return ""
+    if one.difference is None or one.difference < one.limit:
         return ""
     if one.seconds_needed is not None and one.seconds_needed <= one.fail_seconds:
         return ""

@@ -110,6 +110,7 @@ def test_a_check_of_rates_is_told_in_one_sentence_or_two(check: RateCheck, said:
 TOO_EARLY = {
     "the interval holds 0": {"interval": (-0.004, 0.03)},
     "there is no interval": {"interval": None},
+    "what is proven would be too small to fail": {"interval": (0.001, 0.03), "limit": 0.05},
     "a pass is due before": {"interval": (0.001, 0.03), "seconds_needed": 180.0},
 }
 
