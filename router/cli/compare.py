@@ -18,7 +18,10 @@ _SPLIT: Mapping[str, str] = {
     "fail": "⚠ split skew",
     "not_enough_data": SYMBOLS["not_enough_data"],
 }
-_HEADINGS = ("check", "production", "canary", "points more", "95 % interval", "verdict")
+WIDE_COLUMNS = 120
+"""Of a terminal, from which on each check has one line; a pipe has 80."""
+Lines = tuple[str, ...]
+"""What stands in one cell."""
 
 
 def show_comparison(config_path: Path, url: str | None, model: str | None, output: str) -> int:
@@ -48,7 +51,7 @@ def _print(models: Mapping[str, Any], console: Console) -> None:
             _say(console, f"{name} {alias}: {told}, {entry['share'] * 100:g} % of the keys")
             _say(console, said(entry["verdict"], entry["why"]), style=_COLOURS[entry["verdict"]])
             if entry["checks"]:
-                console.print(_table(entry["checks"]))
+                console.print(_table(alias, entry["checks"], wide=console.width >= WIDE_COLUMNS))
             for line in _notes(entry["checks"]):
                 _say(console, line)
 
@@ -61,56 +64,75 @@ def _verdict(verdict: str) -> str:
     return f"[{_COLOURS[verdict]}]{SYMBOLS[verdict]}[/]"
 
 
-def _table(checks: Sequence[Mapping[str, Any]]) -> Table:
+def _table(alias: str, checks: Sequence[Mapping[str, Any]], *, wide: bool) -> Table:
+    """A line for each check where there is room, else two: figures, and what they are of."""
+    gap = " " if wide else "\n"
     table = Table()
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("check", "verdict") else "right")
+    for heading in ("check", "production", alias, f"difference,{gap}95 % interval", "verdict"):
+        table.add_column(escape(heading), justify="left" if heading in ("check", "verdict") else "right")
     for check in checks:
-        if "outputs" in check:
-            for one in check["outputs"]:
-                table.add_row(f"score {escape(one['output'])}", *_means(one), _of_scores(check, one))
-            if not check["outputs"]:
-                table.add_row("scores", "–", "–", "–", "–", "not compared")
-        elif "expected_share" in check:
-            expected, observed = check["expected_share"], check["observed_share"]
-            difference = None if observed is None else observed - expected
-            production = None if observed is None else 1 - observed
-            shares = (_percent(production), _percent(observed), _points(difference), "–")
-            table.add_row("share of keys", *shares, _SPLIT[check["verdict"]])
-        else:
-            name = check["check"]
-            if name == "latency" and check["edge_seconds"] is not None:
-                name = f"over {check['edge_seconds'] * 1e3:g} ms"
-            table.add_row(name, *_rates(check), _verdict(check["verdict"]))
+        for name, *figures, verdict in _rows(check):
+            table.add_row(escape(gap.join(name)), *map(gap.join, figures), gap.join(verdict))
     return table
+
+
+def _rows(check: Mapping[str, Any]) -> list[tuple[Lines, ...]]:
+    if "outputs" in check:
+        scores: list[tuple[Lines, ...]] = [
+            ((f"score {one['output']}",), *_means(one), (_of_scores(check, one),)) for one in check["outputs"]
+        ]
+        return scores or [(("scores",), ("–",), ("–",), ("–",), ("not compared",))]
+    if "expected_share" in check:
+        return [_split(check)]
+    name = check["check"]
+    if name == "latency" and check["edge_seconds"] is not None:
+        name = f"over {check['edge_seconds'] * 1e3:g} ms"
+    return [((name,), *_rates(check), (_verdict(check["verdict"]),))]
+
+
+def _split(check: Mapping[str, Any]) -> tuple[Lines, ...]:
+    expected, observed = check["expected_share"], check["observed_share"]
+    # Where a third alias has keys, too, these shares are of the keys of two of them.
+    name = ("share of keys",) if check.get("pair_share", 1.0) >= 1.0 else ("keys of", "these two")
+    production, difference = (None, None) if observed is None else (1 - observed, observed - expected)
+    verdict = (_SPLIT[check["verdict"]],)
+    return name, (_percent(production),), (_percent(observed),), (_points(difference),), verdict
 
 
 def _of_scores(check: Mapping[str, Any], output: Mapping[str, Any]) -> str:
     if check["judges"]:
         return _verdict(check["verdict"])
+    if output.get("uncounted"):
+        return "⚠ not counted"
     # A new version is meant to score differently: what is only told is neither good nor bad.
     size = output["size"]
     return SYMBOLS["not_enough_data"] if size is None else f"{size} shift" if size != "none" else "no shift"
 
 
-def _rates(check: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    arms = (f"{_percent(arm['rate'])} of {arm['requests']}" for arm in (check["production"], check["canary"]))
+def _rates(check: Mapping[str, Any]) -> tuple[Lines, Lines, Lines]:
+    production, canary = (
+        (_percent(arm["rate"]), f"of {arm['requests']}") for arm in (check["production"], check["canary"])
+    )
     interval = check["interval"]
-    between = "–" if interval is None else f"{_points(interval[0])} to {_points(interval[1])}"
-    production, canary = arms
-    return production, canary, _points(check["difference"]), between
+    between = () if interval is None else (f"{_signed(interval[0])} to {_signed(interval[1])}",)
+    return production, canary, (_points(check["difference"]), *between)
 
 
-def _means(output: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def _means(output: Mapping[str, Any]) -> tuple[Lines, Lines, Lines]:
     production, canary = (_mean(output[arm]) for arm in ("production", "canary"))
-    interval, psi = output["mean_interval"], output["psi"]
-    between = "–" if interval is None else f"{interval[0]:+.3g} to {interval[1]:+.3g}"
-    size = "–" if psi is None else f"PSI {psi:.2f}"
-    return production, canary, size, between
+    interval, psi, moved = output["mean_interval"], output["psi"], output["mean_difference"]
+    shift = [] if psi is None else [f"PSI {psi:.2f}"]
+    shift += [] if moved is None else [f"mean {moved:+.2g}"]
+    shift += [] if interval is None else [f"{interval[0]:+.2g} to {interval[1]:+.2g}"]
+    return production, canary, tuple(shift) or ("–",)
 
 
-def _mean(arm: Mapping[str, Any]) -> str:
-    return f"{arm['scores']} scores" if arm["mean"] is None else f"mean {arm['mean']:.3g} of {arm['scores']}"
+def _mean(arm: Mapping[str, Any]) -> Lines:
+    return (
+        (f"{arm['scores']}", "scores")
+        if arm["mean"] is None
+        else (f"mean {arm['mean']:.3g}", f"of {arm['scores']}")
+    )
 
 
 def _notes(checks: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -124,4 +146,9 @@ def _percent(ratio: float | None) -> str:
 
 
 def _points(difference: float | None) -> str:
-    return "–" if difference is None else f"{difference * 100:+.3g}"
+    return "–" if difference is None else f"{_signed(difference)} points"
+
+
+def _signed(difference: float) -> str:
+    """In points: three digits, two behind the point at most, and no negative zero."""
+    return f"{round(difference * 100, 2) + 0.0:+.3g}"

@@ -1,7 +1,7 @@
 """The document of `/v1/compare`: counts, intervals, verdicts of every rollout. What is not known is null."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -50,32 +50,43 @@ def _entry(comparison: Comparison, compared: Compared) -> dict[str, Any]:
         "seconds": rollout.report.seconds if rollout else None,
         "comparable": not compared.obstacle,
         "not_comparable_because": compared.obstacle,
-        "checks": _checks(rollout) if rollout else [],
+        "checks": _checks(rollout, compared) if rollout else [],
         **_window(comparison, rollout),
     }
 
 
-def _checks(rollout: Rollout) -> list[dict[str, Any]]:
+def _checks(rollout: Rollout, compared: Compared) -> list[dict[str, Any]]:
     shown = []
-    for check in rollout.report.checks:
+    for known in rollout.report.checks:
+        check = _at_rest(known) if compared.obstacle and isinstance(known, RateCheck) else known
         entry: dict[str, Any] = {
             "check": check.check,
             "verdict": check.verdict,
             "judges": check.judges,
-            "why": words.check(check),
+            "why": words.check(check, compared.alias),
         }
         if isinstance(check, RateCheck):
             entry |= _rate(check)
         elif isinstance(check, ScoreCheck):
             entry["outputs"] = _shifts(check, rollout)
         elif isinstance(check, SplitCheck):
-            entry |= {"expected_share": check.expected_share, "observed_share": check.observed_share}
+            entry |= {
+                "expected_share": check.expected_share,
+                "observed_share": check.observed_share,
+                "pair_share": check.pair_share,
+            }
         shown.append(_known(entry))
     if rollout.report.scores is None:
         why = words.NO_SCORES
         nothing = {"verdict": Verdict.NOT_ENOUGH_DATA, "judges": False, "why": why, "outputs": []}
         shown.insert(-1, {"check": "scores", **nothing})
     return shown
+
+
+def _at_rest(check: RateCheck) -> RateCheck:
+    """Without forecasts: nothing arrives, so none of them comes true."""
+    still = check.seconds_needed if check.verdict is Verdict.PASS else None
+    return replace(check, seconds_needed=still, fail_seconds=None, seconds_to_show_point=None)
 
 
 def _rate(check: RateCheck) -> dict[str, Any]:

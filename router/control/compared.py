@@ -33,6 +33,7 @@ class Lane:
 class Compared:
     """How one further alias stands against production, as of the last look."""
 
+    alias: Alias
     production: VersionId | None
     """What it serves now, and so on."""
     version: VersionId | None
@@ -42,16 +43,20 @@ class Compared:
     """Why nothing is compared at this moment; empty when it is."""
     rollout: Rollout | None
     """What is known of these two versions; None when there is nothing."""
+    broken: bool
+    """Whether the obstacle is an open breaker."""
 
     @property
     def verdict(self) -> str:
-        """pass, fail or not_enough_data."""
-        return self.rollout.report.verdict if self.rollout is not None else Verdict.NOT_ENOUGH_DATA
+        """pass, fail or not_enough_data. Nothing passes while its breaker is open."""
+        verdict = self.rollout.report.verdict if self.rollout is not None else Verdict.NOT_ENOUGH_DATA
+        return Verdict.NOT_ENOUGH_DATA if self.broken and verdict is Verdict.PASS else verdict
 
     @property
     def why(self) -> str:
         """The verdict in one sentence, or two."""
-        return words.whole(self.rollout.report if self.rollout is not None else None, self.obstacle)
+        report = self.rollout.report if self.rollout is not None else None
+        return words.whole(report, self.obstacle, self.alias, broken=self.broken)
 
 
 def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str:
@@ -65,7 +70,9 @@ def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str
     if version == production:
         return f"both serve v{version.number}"
     if alias in routes.broken:
-        return "its breaker is open, and production has its share"
+        breaker = manager.breakers.of(alias, version)
+        told = f" ({breaker.view().why})" if breaker is not None and breaker.is_open else ""
+        return f"its breaker is open{told}, and production has its share"
     if not shares.get(alias):
         return "its share is 0 %"
     return "" if shares[PRODUCTION] else "production's share is 0 %"

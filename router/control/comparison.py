@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
 from typing import Any
 
-from router.control import words
 from router.control.compared import Compared, Lane, obstacle_to
 from router.control.rollout import Pair, Rollout, Shares
 from router.control.windows import Tally
@@ -85,10 +84,11 @@ class Comparison:
         return rollout.window.seconds(self._monotonic())
 
     def _judge(self, model: str, alias: Alias, rollout: Rollout) -> None:
-        before = rollout.report.verdict
         rollout.look(self._monotonic())
-        if (verdict := rollout.report.verdict) != before:
-            pair, why = rollout.pair, words.whole(rollout.report, "")
+        compared, before = self.models[model][alias], rollout.told
+        if (verdict := compared.verdict) != before:
+            rollout.told = verdict
+            pair, why = rollout.pair, compared.why
             self._tell(
                 events.VerdictChanged(model, alias, pair.version, pair.production, before, verdict, why)
             )
@@ -182,7 +182,8 @@ class Comparison:
         rollout = None
         if production is not None and version is not None and production != version:
             rollout = self._rollout(manager, routes, alias, start=not obstacle)
-        return Compared(production, version, share, obstacle, rollout)
+        broken = bool(obstacle) and alias in routes.broken
+        return Compared(alias, production, version, share, obstacle, rollout, broken)
 
     def _rollout(
         self, manager: ModelManager, routes: ModelRoutes, alias: Alias, *, start: bool

@@ -82,6 +82,8 @@ class Rollout:
         )
         self.window = Window(*tallies, now)
         self.report: Report = self._evidence.report(now)
+        self.told: str = self.report.verdict
+        """The verdict that was last told."""
         self.observe: Callable[[Observation], None] = self._evidence.observe
         """Takes each request of either arm that the split routed by its key."""
 

@@ -5,6 +5,7 @@ from router.core.evidence.report import LatencyCheck, OutputShift, RateCheck, Sc
 from router.core.evidence.shift import MIN_KEYS as SCORED_KEYS
 from router.core.evidence.slow import FIRST_REQUESTS
 from router.core.evidence.worse import OUTAGE_FAULTS, OUTAGE_REQUESTS
+from router.core.ids import CANARY, PRODUCTION, Alias
 
 Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck
 MIN_KEYS = round(Limits().min_keys)
@@ -12,21 +13,33 @@ _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 NO_SCORES = "No scores are compared: there is no output that both versions count alike."
 
 
-def whole(report: Report | None, obstacle: str) -> str:
-    """The verdict of a rollout. `obstacle`: why nothing is compared at this moment; empty when it is."""
+def whole(report: Report | None, obstacle: str, alias: Alias = CANARY, *, broken: bool = False) -> str:
+    """The verdict of `alias`. `obstacle`: why nothing is compared at this moment; empty when it is.
+
+    `broken`: the obstacle is an open breaker. It counts more than the evidence does, such as crashes and
+    requests without a key, so it is no FAIL; but then nothing good is said, and no forecast made.
+    """
     if report is None:
         return f"Not compared: {obstacle}."
-    told = _whole(report)
-    return f"{told} Not compared now: {obstacle}." if obstacle else told
+    if not obstacle:
+        return _whole(report, alias)
+    rests = f"Not compared now: {obstacle}."
+    stands = report.verdict is Verdict.FAIL or (report.verdict is Verdict.PASS and not broken)
+    return f"{_whole(report, alias)} {rests}" if stands else rests
 
 
-def check(one: Check) -> str:
-    """The verdict of one check."""
+def check(one: Check, alias: Alias = CANARY) -> str:
+    """The verdict of one check of `alias`."""
     if isinstance(one, SplitCheck):
-        return _split(one)
+        return _split(one, alias)
     if isinstance(one, ScoreCheck):
-        return _scores(one.outputs[0])
-    return _rate(one)
+        return _scores(one.outputs[0], alias)
+    return _rate(one, alias)
+
+
+def named(alias: Alias) -> str:
+    """`the canary`, `production`, and `alias shadow` for one that bears a name of its own."""
+    return "the canary" if alias == CANARY else alias if alias == PRODUCTION else f"alias {alias}"
 
 
 def point(one: RateCheck) -> str:
@@ -52,6 +65,10 @@ def percent(ratio: float) -> str:
     return f"{_digits(ratio * 100)} %"
 
 
+def _capital(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
+
+
 def _digits(value: float) -> str:
     size = abs(value)
     if not size:
@@ -59,15 +76,18 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if size >= 9.95 else f"{round(value, 1):g}" if size >= 0.095 else f"{value:.2g}"
 
 
-def _whole(report: Report) -> str:
+def _whole(report: Report, alias: Alias) -> str:
     judging = [one for one in report.checks if one.judges]
     if report.verdict is Verdict.FAIL:
-        return " ".join(check(one) for one in judging if one.verdict is Verdict.FAIL)
+        return " ".join(check(one, alias) for one in judging if one.verdict is Verdict.FAIL)
     if report.verdict is Verdict.PASS:
-        return f"The canary is no worse than production, as far as it is judged. {check(report.faults)}"
+        told = check(report.faults, alias)
+        return f"{_capital(named(alias))} is no worse than production, as far as it is judged. {told}"
+    if report.scores is not None and report.scores.outputs[0].uncounted:
+        return check(report.scores, alias)  # whatever else is missing, it does not pass
     waiting = [one for one in judging if one.verdict is Verdict.NOT_ENOUGH_DATA]
     # What needs the most requests comes last, so that one tells how long all of it takes.
-    return check(max(waiting, key=_needed))
+    return check(max(waiting, key=_needed), alias)
 
 
 def _needed(one: Check) -> tuple[bool, bool, float]:
@@ -76,26 +96,26 @@ def _needed(one: Check) -> tuple[bool, bool, float]:
     return one.production_failing, one.will_not_pass, float(one.requests_needed or 0)
 
 
-def _rate(one: RateCheck) -> str:
-    production, canary = one.production, one.canary
+def _rate(one: RateCheck, alias: Alias) -> str:
+    production, canary, who = one.production, one.canary, _capital(named(alias))
     if one.verdict is Verdict.FAIL and one.failed_by == "outage":
         failed = f"{OUTAGE_FAULTS} of {OUTAGE_REQUESTS} requests in a row"
-        return f"The canary failed at least {failed} that production answered."
+        return f"{who} failed at least {failed} that production answered."
     if not canary.requests or one.difference is None or canary.rate is None or production.rate is None:
-        return _without_traffic(one)
+        return _without_traffic(one, alias)
     rates = f"{percent(canary.rate)} against {percent(production.rate)}"
     more = f"{_digits(abs(one.difference) * 100)} points {'more' if one.difference >= 0 else 'less'}"
-    worse = f"The canary {_does(one, more)} than production ({rates})"
+    worse = f"{who} {_does(one, more)} than production ({rates})"
     if one.verdict is Verdict.FAIL:
         return f"{worse}: proven."
     if one.verdict is Verdict.PASS:
         most = _does(one, f"at most {_digits(one.margin * 100)} points more")
-        return f"The canary {most} than production ({rates}, {canary.requests} canary requests)."
+        return f"{who} {most} than production ({rates}, {canary.requests} {alias} requests)."
     if one.production_failing:
         return f"Production itself {_does(one, percent(production.rate))}: no pass."
     if one.will_not_pass:
         return f"{worse}: not proven so far, and at these rates it does not pass.{_until_fail(one)}"
-    return f"Not enough data: {_missing(one)}.{_until_fail(one)}"
+    return f"Not enough data: {_missing(one, alias)}.{_until_fail(one)}"
 
 
 def _does(one: RateCheck, amount: str) -> str:
@@ -104,24 +124,24 @@ def _does(one: RateCheck, amount: str) -> str:
     return f"fails {amount} of its requests"
 
 
-def _without_traffic(one: RateCheck) -> str:
+def _without_traffic(one: RateCheck, alias: Alias) -> str:
     if isinstance(one, LatencyCheck) and one.edge_seconds is None:
         known = f"production's first {FIRST_REQUESTS} requests"
         return f"Not enough data: what is slow is not known before {known}."
-    silent = "production" if one.canary.requests else "the canary"
-    return f"Not enough data: no requests of {silent} yet."
+    silent = PRODUCTION if one.canary.requests else alias
+    return f"Not enough data: no requests of {named(silent)} that carry a key yet."
 
 
-def _missing(one: RateCheck) -> str:
+def _missing(one: RateCheck, alias: Alias) -> str:
     requests, keys, needed = one.canary.requests, one.canary.keys, _two_digits(one.requests_needed or 0)
     if one.requests_enough and not one.keys_enough:
         if keys < MIN_KEYS:
             few = "1 key" if keys == 1 else f"{keys} keys"
-            return f"{requests} canary requests of {few}; {MIN_KEYS} are needed"
-        return f"{requests} canary requests of {keys} keys, but a few of them ask for nearly all"
+            return f"{requests} {alias} requests of {few}; {MIN_KEYS} are needed"
+        return f"{requests} {alias} requests of {keys} keys, but a few of them ask for nearly all"
     if requests >= needed:
-        return f"{requests} canary requests"
-    told = f"{requests} of about {needed} canary requests"
+        return f"{requests} {alias} requests"
+    told = f"{requests} of about {needed} {alias} requests"
     return (
         told if one.seconds_needed is None else f"{told}; about {duration(one.seconds_needed)} at this rate"
     )
@@ -134,18 +154,31 @@ def _two_digits(number: int) -> int:
 
 
 def _until_fail(one: RateCheck) -> str:
-    if not one.fail_seconds or one.difference is None or one.difference <= 0.0:
+    # A difference that may be nothing or is too small for a FAIL, or a PASS that is due before, makes the
+    # forecast a false alarm.
+    if not one.fail_seconds or one.interval is None or one.interval[0] <= 0.0:
+        return ""
+    if one.difference is None or one.difference < one.limit:
+        return ""
+    if one.seconds_needed is not None and one.seconds_needed <= one.fail_seconds:
         return ""
     return f" If it goes on like this, it fails in about {duration(one.fail_seconds)}."
 
 
-def _scores(output: OutputShift) -> str:
+def _scores(output: OutputShift, alias: Alias) -> str:
+    if output.uncounted:
+        arm = output.canary if output.uncounted == CANARY else output.production
+        who = named(alias if output.uncounted == CANARY else PRODUCTION)
+        answers = f"{arm.invalid} of {arm.invalid + arm.scores}"
+        return f"No pass: {answers} answers of {who} hold no score that can be counted."
     if output.psi is None or output.noise is None:
-        keys = f"{output.canary.keys} canary keys and {output.production.keys} of production"
+        keys = f"{output.canary.keys} {alias} keys and {output.production.keys} of production"
         told = f"Not enough data: {keys} have a score; {SCORED_KEYS} of each are needed."
         # Else it looks as if time alone would do, while the canary may answer texts where numbers are due.
         without = output.canary.invalid
-        return f"{told} {without} answers of the canary have none that can be counted." if without else told
+        return (
+            f"{told} {without} answers of {named(alias)} have none that can be counted." if without else told
+        )
     measured = f"PSI {output.psi:.2f} (noise {output.noise:.2f})"
     proven = ", proven" if output.proven else ""
     what = "classes" if output.kind == "class" else "scores"
@@ -154,13 +187,15 @@ def _scores(output: OutputShift) -> str:
     return f"A {output.size} shift of the {what}: {measured}{proven}."
 
 
-def _split(one: SplitCheck) -> str:
+def _split(one: SplitCheck, alias: Alias) -> str:
     if one.observed_share is None:
         return "Not enough data: no keys yet."
     due = percent(one.expected_share)
-    keys = f"the canary has {percent(one.observed_share)} of the keys seen, {due} are due"
+    # Where a third alias has keys, both shares are of those of production and this one alone.
+    keys = "keys seen" if one.pair_share >= 1.0 else "keys of these two"
+    told = f"{named(alias)} has {percent(one.observed_share)} of the {keys}, {due} are due"
     if one.verdict is Verdict.FAIL:
-        return f"Split skew: {keys}. What is compared here may be wrong."
+        return f"Split skew: {told}. What is compared here may be wrong."
     if one.verdict is Verdict.PASS:
-        return f"{keys[0].upper()}{keys[1:]}."
-    return f"Not enough data: {keys}."
+        return f"{_capital(told)}."
+    return f"Not enough data: {told}."

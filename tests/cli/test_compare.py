@@ -103,9 +103,11 @@ Ask = Callable[..., Result]
 
 @pytest.fixture
 def ask() -> Ask:
-    def ask(models: dict[str, Any], *arguments: str) -> Result:
+    def ask(models: dict[str, Any], *arguments: str, columns: int = 120) -> Result:
         with answering({"/v1/compare": {"models": models}}) as url:
-            return CliRunner(env={"COLUMNS": "120"}).invoke(root, ["compare", "--url", url, *arguments])
+            return CliRunner(env={"COLUMNS": str(columns)}).invoke(
+                root, ["compare", "--url", url, *arguments]
+            )
 
     return ask
 
@@ -133,13 +135,55 @@ def test_the_table_says_it_in_words_and_signs_and_never_by_colour_alone(ask: Ask
     assert "│ ✘ FAIL " in shown
     assert "0.1 % of 1000 │" in shown
     assert "3.33 % of 60 │" in shown
-    assert "+3.23 │" in shown
-    assert "+1.2 to +5.5" in shown
+    assert "+3.23 points +1.2 to +5.5 │" in shown
+    assert "PSI 0.13 mean +0 -0.02 to +0.01 │ moderate shift" in shown
     assert "over 25 ms" in shown
     assert "moderate shift" in shown, "scores that are only told about neither pass nor fail"
     assert "faults: faults in words." in shown
     assert "A 1-point error difference shows in about 40 min at this rate." in shown
     assert "\x1b" not in shown, "a terminal has colours, a pipe has none"
+
+
+def test_at_80_columns_every_cell_is_whole_and_every_figure_has_its_unit(ask: Ask) -> None:
+    """Requests by the million and two-digit differences among them."""
+    told = entry("fail", "The canary fails.")
+    big = rate("faults", "not_enough_data", arm(1_234_567, 200_000), interval=[-0.1234, 0.1357])
+    told["checks"][0] = big | {"difference": -0.1234}
+    shown = ask({"m": {"canary": told}}, columns=80).output.splitlines()
+    table = [line for line in shown if line.startswith(("┃", "│"))]
+    cells = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in table]
+
+    assert cells == [
+        ["", "", "", "difference,", ""],
+        ["check", "production", "canary", "95 % interval", "verdict"],
+        ["faults", "0.1 %", "16.2 %", "-12.3 points", "… not enough data"],
+        ["", "of 1000", "of 1234567", "-12.3 to +13.6", ""],
+        ["over 25 ms", "0.1 %", "–", "–", "… not enough data"],
+        ["", "of 1000", "of 0", "", ""],
+        ["score 0", "mean 0.51", "mean 0.51", "PSI 0.13", "moderate shift"],
+        ["", "of 800", "of 800", "mean +0", ""],
+        ["", "", "", "-0.02 to +0.01", ""],
+        ["share of keys", "95.1 %", "4.9 %", "-0.1 points", "as due"],
+    ]
+    assert max(map(len, table)) <= 80
+
+
+def test_a_further_alias_has_its_name_above_its_figures_and_its_share_is_of_the_keys_of_two(ask: Ask) -> None:
+    told = entry("pass", "Alias shadow is no worse than production.", share=0.1)
+    told["checks"][-1] |= {"expected_share": 1 / 9, "observed_share": 0.108, "pair_share": 0.9}
+    shown = ask({"m": {"shadow": told}}).output
+
+    assert "m shadow: v2 against production v1, 10 % of the keys" in shown
+    assert "┃ production ┃" in " ".join(shown.split())
+    assert "┃ shadow ┃" in " ".join(shown.split())
+    assert "canary" not in shown
+    assert "keys of these two" in shown
+
+
+def test_scores_that_are_not_counted_are_marked(ask: Ask) -> None:
+    told = entry("not_enough_data", "No pass: 600 of 640 answers of the canary hold no score.")
+    told["checks"][2]["outputs"][0]["uncounted"] = "canary"
+    assert "│ ⚠ not counted " in ask({"m": {"canary": told}}).output
 
 
 def test_too_little_is_said_once(ask: Ask) -> None:

@@ -120,7 +120,7 @@ async def test_without_traffic_nothing_passes_and_nothing_fails(gateway: Gateway
     gateway.look(3600)
 
     assert gateway.entry["verdict"] == "not_enough_data"
-    assert gateway.entry["why"] == "Not enough data: no requests of the canary yet."
+    assert gateway.entry["why"] == "Not enough data: no requests of the canary that carry a key yet."
 
 
 NOT_EVIDENCE = {
@@ -196,13 +196,102 @@ async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway:
 
     entry = gateway.entry
     assert (entry["verdict"], entry["comparable"], entry["share"]) == ("fail", False, 0.0)
-    assert entry["why"].endswith("Not compared now: its breaker is open, and production has its share.")
+    rests = "its breaker is open (50 of its last 50 requests were faults), and production has its share"
+    assert entry["not_comparable_because"] == rests
+    assert entry["why"].endswith(f" Not compared now: {rests}.")
     gateway.look()
     assert gateway.check("faults")["production"]["requests"] == 300, "no canary was there to compare with"
 
     gateway.fleet.managers["sentiment"].reset_breakers()
     assert gateway.entry["verdict"] == "not_enough_data", "an operator says that what was wrong is mended"
     assert gateway.entry["comparable"]
+
+
+async def test_a_breaker_that_requests_without_a_key_opened_is_no_fail_and_says_why(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.answer(20, CANARY, V2)
+    gateway.look()
+    for _ in range(50):
+        gateway.answer(1, CANARY, V2, fault="error", reason=Reason.NO_KEY)
+        breaker.judge(fault=True)
+    gateway.look()
+
+    entry = gateway.entry
+    why = "its breaker is open (50 of its last 50 requests were faults), and production has its share"
+    assert (entry["verdict"], entry["why"]) == ("not_enough_data", f"Not compared now: {why}.")
+    assert compare.verdicts(gateway.comparison, "sentiment")["canary"]["why"] == entry["why"]
+
+
+async def test_no_check_makes_a_forecast_while_nothing_is_compared(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.answer(200, CANARY, V2)
+    gateway.look()
+    before = gateway.check("faults")
+    assert " at this rate" in before["why"] + before["needed"]
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 100, "canary": 0})
+
+    assert gateway.entry["why"] == "Not compared now: its share is 0 %."
+    for check in gateway.entry["checks"][:2]:
+        assert "at this rate" not in check["why"] + check["needed"]
+        due = 0.0 if check["verdict"] == "pass" else None
+        assert [check[name] for name in FORECASTS] == [due, None, None]
+
+
+FORECASTS = ("seconds_needed", "seconds_until_fail", "seconds_to_show_point")
+
+
+async def test_a_pass_is_taken_back_when_the_breaker_opens_and_everybody_is_told(gateway: Gateway) -> None:
+    """Three crashes in a minute open it, however many requests went well."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(200, PRODUCTION, V1)
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        gateway.answer(100, CANARY, V2)
+        gateway.look()
+    assert gateway.entry["verdict"] == "pass"
+    for _ in range(3):
+        breaker.crash(gateway.now)
+
+    why = "its breaker is open (it crashed 3 times in 60 s), and production has its share"
+    assert (gateway.entry["verdict"], gateway.entry["why"]) == (
+        "not_enough_data",
+        f"Not compared now: {why}.",
+    )
+    *_, told = gateway.facts.of(VerdictChanged)
+    assert (told.before, told.verdict, told.why) == ("pass", "not_enough_data", gateway.entry["why"])
+
+
+async def test_a_new_share_takes_a_pass_back_and_that_is_told(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(200, PRODUCTION, V1)
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        gateway.answer(100, CANARY, V2)
+        gateway.look()
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 75, "canary": 25})
+    gateway.look()
+
+    told = [(one.before, one.verdict) for one in gateway.facts.of(VerdictChanged)]
+    assert told == [("not_enough_data", "pass"), ("pass", "not_enough_data")]
+
+
+async def test_an_obstacle_stands_alone_where_a_share_became_0_before_anything_was_known(
+    gateway: Gateway,
+) -> None:
+    for split, why in (
+        ({"production": 100, "canary": 0}, "its share is 0 %"),
+        ({"production": 0, "canary": 100}, "production's share is 0 %"),
+    ):
+        await gateway.serve({PRODUCTION: V1, CANARY: V2})
+        await gateway.serve({PRODUCTION: V1, CANARY: V2}, split=split)
+        assert gateway.entry["checks"]
+        assert gateway.entry["why"] == f"Not compared now: {why}."
 
 
 async def test_what_an_operator_mends_while_others_are_judged_is_judged_no_more(gateway: Gateway) -> None:
@@ -338,8 +427,15 @@ async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Ga
     }
     for entry in told.values():
         faults, *_, split_check = entry["checks"]
+        assert split_check["pair_share"] == 0.75
         assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
         assert split_check["expected_share"] == pytest.approx(1 / 3)
+    [told_once] = gateway.facts.of(VerdictChanged)
+    assert told_once.why == told["challenger"]["why"]
+    assert told_once.why.startswith("Alias challenger failed at least 25 of 50 requests in a row")
+    sentences = [check["why"] for check in told["challenger"]["checks"]]
+    assert not [sentence for sentence in sentences if "canary" in sentence]
+    assert "alias challenger has 50 % of the keys of these two, 33 % are due." in sentences[-1]
 
 
 async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:
@@ -389,7 +485,15 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
     assert set(faults["canary"]) == {"requests", "events", "rate", "keys"}
     assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds"}
     assert set(latency["quantiles_seconds"]["canary"]) == {"p50", "p95", "p99"}
-    assert set(split) == {"check", "verdict", "judges", "why", "expected_share", "observed_share"}
+    assert set(split) == {
+        "check",
+        "verdict",
+        "judges",
+        "why",
+        "expected_share",
+        "observed_share",
+        "pair_share",
+    }
     assert len(entry["latency"]["canary"]) == len(entry["latency"]["edges_seconds"]) + 1
     assert entry["latency"]["edges_seconds"] == list(REQUEST_SECONDS)
     assert set(entry["rates"]["canary"]["faults_by_kind"]) == set(FAULT_KINDS)

@@ -8,6 +8,7 @@ import pytest
 from router.control import words
 from router.core.evidence import Evidence, Report, Verdict
 from router.core.evidence.report import LatencyCheck, RateCheck, ScoreCheck, SplitCheck
+from router.core.ids import Alias
 
 PASS, FAIL, WAITS = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA
 
@@ -37,8 +38,11 @@ def latency(canary: tuple[int, int], **changes: Any) -> RateCheck:
 
 
 FAULTS = {
-    "no traffic": (faults((0, 0)), "Not enough data: no requests of the canary yet."),
-    "no production": (faults((10, 0), (0, 0)), "Not enough data: no requests of production yet."),
+    "no traffic": (faults((0, 0)), "Not enough data: no requests of the canary that carry a key yet."),
+    "no production": (
+        faults((10, 0), (0, 0)),
+        "Not enough data: no requests of production that carry a key yet.",
+    ),
     "too few": (
         faults((31, 0), requests_needed=640, seconds_needed=2400.0, requests_enough=False),
         "Not enough data: 31 of about 640 canary requests; about 40 min at this rate.",
@@ -52,7 +56,7 @@ FAULTS = {
         "Not enough data: 700 canary requests of 700 keys, but a few of them ask for nearly all.",
     ),
     "on its way to fail": (
-        faults((200, 2), requests_needed=1000, fail_seconds=720.0),
+        faults((200, 8), requests_needed=1000, fail_seconds=720.0, interval=(0.01, 0.07)),
         (
             "Not enough data: 200 of about 1000 canary requests. "
             "If it goes on like this, it fails in about 12 min."
@@ -103,6 +107,28 @@ def test_a_check_of_rates_is_told_in_one_sentence_or_two(check: RateCheck, said:
     assert words.check(check) == said
 
 
+TOO_EARLY = {
+    "the interval holds 0": {"interval": (-0.004, 0.03)},
+    "there is no interval": {"interval": None},
+    "what is proven would be too small to fail": {"interval": (0.001, 0.03), "limit": 0.05},
+    "a pass is due before": {"interval": (0.001, 0.03), "seconds_needed": 180.0},
+}
+
+
+@pytest.mark.parametrize("known", TOO_EARLY.values(), ids=TOO_EARLY)
+def test_a_difference_that_may_be_nothing_is_no_forecast_of_a_fail(known: dict[str, Any]) -> None:
+    """One fault in the first six seconds of a healthy canary would be one."""
+    check = faults((200, 2), **{"requests_needed": 1000, "fail_seconds": 2280.0, **known})
+    assert "fails in about" not in words.check(check)
+
+
+@pytest.mark.parametrize("needed", [None, 3600.0])
+def test_a_fail_that_comes_before_a_pass_could_is_told(needed: float | None) -> None:
+    known = {"requests_needed": 1000, "seconds_needed": needed, "interval": (0.001, 0.03)}
+    check = faults((200, 2), fail_seconds=2280.0, **known)
+    assert words.check(check).endswith(" If it goes on like this, it fails in about 38 min.")
+
+
 def scores(**changes: Any) -> ScoreCheck:
     check = report().scores
     assert check is not None
@@ -133,6 +159,14 @@ OTHERS = {
         scores(psi=0.23, noise=0.05, size="moderate", proven=True),
         "A moderate shift of the scores: PSI 0.23 (noise 0.05), proven.",
     ),
+    "the canary's scores can not be counted": (
+        scores(uncounted="canary", canary=replace(scores().outputs[0].canary, scores=40, invalid=600)),
+        "No pass: 600 of 640 answers of the canary hold no score that can be counted.",
+    ),
+    "production's can not": (
+        scores(uncounted="production", production=replace(scores().outputs[0].canary, invalid=90)),
+        "No pass: 90 of 90 answers of production hold no score that can be counted.",
+    ),
     "of classes": (
         scores(psi=0.43, noise=0.05, size="large", kind="class"),
         "A large shift of the classes: PSI 0.43 (noise 0.05).",
@@ -155,6 +189,37 @@ def test_what_is_only_told_has_its_words_too(check: ScoreCheck | SplitCheck, sai
     assert words.check(check) == said
 
 
+SHADOW = Alias("shadow")
+OF_SHADOW = {
+    FAULTS["no traffic"][0]: "Not enough data: no requests of alias shadow that carry a key yet.",
+    FAULTS["no production"][0]: "Not enough data: no requests of production that carry a key yet.",
+    FAULTS["too few"][0]: "Not enough data: 31 of about 640 shadow requests; about 40 min at this rate.",
+    FAULTS["an outage"][0]: (
+        "Alias shadow failed at least 25 of 50 requests in a row that production answered."
+    ),
+    FAULTS["passes"][0]: (
+        "Alias shadow fails at most 0.5 points more of its requests than production (0.1 % against 0.1 %, "
+        "5000 shadow requests)."
+    ),
+    replace(split(PASS, 0.108), expected_share=1 / 9, pair_share=0.9): (
+        "Alias shadow has 11 % of the keys of these two, 11 % are due."
+    ),
+    scores(): "Not enough data: 0 shadow keys and 0 of production have a score; 50 of each are needed.",
+}
+
+
+@pytest.mark.parametrize(("check", "said"), OF_SHADOW.items())
+def test_a_further_alias_is_called_by_its_name_and_never_the_canary(check: words.Check, said: str) -> None:
+    assert words.check(check, SHADOW) == said
+
+
+def test_the_whole_of_a_further_alias_bears_its_name() -> None:
+    passed = replace(report(), verdict=PASS, faults=faults((5000, 6), verdict=PASS))
+    told = words.whole(passed, "", SHADOW)
+    assert told.startswith("Alias shadow is no worse than production")
+    assert "canary" not in told
+
+
 def whole(verdict: Verdict, faults: RateCheck, latency: RateCheck) -> str:
     assert isinstance(latency, LatencyCheck)
     return words.whole(replace(report(), verdict=verdict, faults=faults, latency=latency), "")
@@ -174,9 +239,47 @@ def test_the_whole_is_told_by_what_decides_it() -> None:
     assert whole(PASS, passes, good).startswith("The canary is no worse than production")
 
 
+def test_scores_that_nobody_can_count_are_told_whatever_else_is_missing() -> None:
+    uncounted = scores(uncounted="canary", canary=replace(scores().outputs[0].canary, invalid=600))
+    for checks in (
+        {"faults": faults((5000, 6), verdict=PASS), "latency": latency((5000, 250), verdict=PASS)},
+        {"faults": faults((600, 0), requests_needed=1000, seconds_needed=60.0)},
+    ):
+        told = words.whole(replace(report(), verdict=WAITS, scores=uncounted, **checks), "")
+        assert told == words.check(uncounted)
+    fails = faults((1000, 33), verdict=FAIL, failed_by="cumulative")
+    assert words.whole(replace(report(), verdict=FAIL, scores=uncounted, faults=fails), "") == words.check(
+        fails
+    )
+
+
 def test_what_rests_says_why_beside_what_is_known() -> None:
     assert words.whole(None, "both serve v1") == "Not compared: both serve v1."
-    assert words.whole(report(), "its share is 0 %").endswith(" Not compared now: its share is 0 %.")
+    passed = replace(report(), verdict=PASS, faults=faults((5000, 6), verdict=PASS))
+    told = words.whole(passed, "its share is 0 %")
+    assert told.startswith("The canary is no worse than production")
+    assert told.endswith(" Not compared now: its share is 0 %.")
+
+
+def test_where_nothing_is_known_of_what_rests_only_why_it_rests_is_said() -> None:
+    """Nothing arrives while a share is 0 %, so neither its absence nor a forecast says anything."""
+    for obstacle in ("its share is 0 %", "production's share is 0 %"):
+        assert words.whole(report(), obstacle) == f"Not compared now: {obstacle}."
+
+
+@pytest.mark.parametrize("verdict", [WAITS, PASS])
+def test_an_open_breaker_is_told_with_its_reason_and_without_praise_or_forecast(verdict: Verdict) -> None:
+    """It counts crashes and requests without a key, too, so it opens where the evidence proves nothing."""
+    why = "its breaker is open (it crashed 3 times in 60 s), and production has its share"
+    known = faults((200, 2), verdict=verdict, requests_needed=1000, seconds_needed=60.0, fail_seconds=30.0)
+    judged = replace(report(), verdict=verdict, faults=known)
+    assert words.whole(judged, why, broken=True) == f"Not compared now: {why}."
+
+
+def test_a_proven_fail_is_told_also_while_the_breaker_is_open() -> None:
+    fails = replace(report(), verdict=FAIL, faults=faults((50, 50), verdict=FAIL, failed_by="outage"))
+    told = words.whole(fails, "its breaker is open", broken=True)
+    assert told == f"{words.check(fails.faults)} Not compared now: its breaker is open."
 
 
 def test_when_a_point_would_show_is_told_where_it_is_known() -> None:

@@ -36,6 +36,13 @@ def test_five_rows_in_their_order() -> None:
     assert "id" not in DASHBOARD, "a number of one Grafana's own"
 
 
+def test_the_readme_counts_the_panels_and_the_alerts_that_there_are() -> None:
+    told = (DEPLOY.parent / "README.md").read_text()
+    assert len(ROWS) == 5
+    assert f"a Grafana dashboard of {len(PANELS)} panels in five rows" in told
+    assert f"{len(alerts())} alerts with a runbook each" in told
+
+
 def test_ids_and_titles_are_unique() -> None:
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     titles = [panel["title"] for panel in DASHBOARD["panels"]]

@@ -83,7 +83,7 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
     entry = asked(gateway)
     assert check(entry, "faults")["canary"]["requests"] == 0
     code, table = command(gateway, "compare")
-    assert (code, "…: Not enough data: no requests of the canary yet." in table) == (0, True)
+    assert (code, "…: Not enough data: no requests of the canary that carry a key yet." in table) == (0, True)
 
     with Load(gateway.url, rate=500, keys=5000) as load:
         wait_until(

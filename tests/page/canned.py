@@ -38,7 +38,7 @@ def canned_gateway() -> Iterator[Canned]:
         if canned.silent:
             assert request.transport is not None
             request.transport.abort()
-        told = canned.state if request.path == "/v1/state" else canned.compare
+        told = canned.state if request.path.endswith("/v1/state") else canned.compare
         return (
             web.json_response(told)
             if told is not None
@@ -47,9 +47,10 @@ def canned_gateway() -> Iterator[Canned]:
 
     async def serve() -> None:
         app = web.Application()
-        app.router.add_get("/", live_page.show)
-        app.router.add_get("/v1/state", answer)
-        app.router.add_get("/v1/compare", answer)
+        for path in ("", "/behind/a-proxy"):
+            app.router.add_get(f"{path}/", live_page.show)
+            app.router.add_get(f"{path}/v1/state", answer)
+            app.router.add_get(f"{path}/v1/compare", answer)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -194,6 +194,7 @@ def challenger(
             "p95": 0.9,
             "invalid": 2,
         },
+        "uncounted": "",
         "mean_difference": shifted / 4,
         "mean_interval": [-0.01, 0.03 + shifted / 4],
     }
@@ -231,6 +232,7 @@ def challenger(
                 "why": "The split is as configured.",
                 "expected_share": 0.05,
                 "observed_share": 0.0493,
+                "pair_share": 1.0,
             },
         ],
         "window_seconds": 900,

@@ -65,6 +65,22 @@ def test_what_is_only_reported_has_the_words_of_the_terminal_and_never_those_of_
     assert cells == [f"{word}\nreported only" for word in words]
 
 
+def test_scores_that_are_not_counted_have_the_words_of_the_terminal(
+    browser: Browser, gateway: Canned
+) -> None:
+    """They keep the canary from passing, so they are more than reported."""
+    why = "No pass: 600 of 640 answers of the canary hold no score that can be counted."
+    gateway.compare = documents.compare("not_enough_data", why)
+    scores = gateway.compare["models"]["sentiment"]["canary"]["checks"][2]
+    scores["outputs"][0] |= {"uncounted": "canary"}
+    scores["why"] = why
+    browser.open(gateway.url)
+    shown(browser)
+
+    assert browser.texts(".banner") == [f"… NOT ENOUGH DATA\n{why}"]
+    assert browser.texts(".checks tbody tr:nth-child(3) td:nth-child(5)") == ["▲ not counted"]
+
+
 def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
     browser: Browser, gateway: Canned
 ) -> None:
@@ -81,6 +97,38 @@ def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
         "canary serves v2", "0.1.0, ready", "3f9c3f9c3f9c",
     ):  # fmt: skip
         assert told in text, told
+
+
+def test_three_aliases_are_observed_with_the_shares_of_all_keys_that_they_got(
+    browser: Browser, gateway: Canned
+) -> None:
+    """Each is compared with production by itself, and what is seen there is of the keys of these two."""
+    model = gateway.state["models"]["sentiment"]
+    model["split"] = model["split_configured"] = {"production": 80.0, "canary": 10.0, "shadow": 10.0}
+    model["aliases"]["shadow"] = documents.alias_state("shadow", 3)
+    model["versions"]["3"] = documents.version_state("shadow")
+    told = {"canary": documents.challenger(), "shadow": documents.challenger()}
+    for alias, observed in (("canary", 0.108), ("shadow", 0.109)):
+        check = told[alias]["checks"][-1]
+        check |= {"expected_share": 1 / 9, "observed_share": observed, "pair_share": 0.9}
+    gateway.compare = {"models": {"sentiment": told}}
+    browser.open(gateway.url)
+
+    text = shown(browser)
+    bars = [re.sub(r"\s+", " ", bar).strip() for bar in browser.texts(".bar-figures")]
+    assert bars == ["80 % · 10 % · 10 %"] * 2 + ["80.5 % · 9.72 % · 9.81 %"]
+    assert text.count("of the keys of these two") == 2
+
+
+def test_behind_a_proxy_the_page_asks_beside_itself_where_its_path_ends_with_a_slash(
+    browser: Browser, gateway: Canned
+) -> None:
+    browser.open(f"{gateway.url}/behind/a-proxy/")
+
+    shown(browser)
+    assert browser.texts(".sentence") == [documents.WAITS]
+    assert set(gateway.asked) == {"/behind/a-proxy/v1/state", "/behind/a-proxy/v1/compare"}
+    assert browser.log() == []
 
 
 PARTS = [

@@ -213,10 +213,13 @@ class Evidence:
         judging = [
             check.verdict for check in (faults, latency, *((scores,) if scores else ())) if check.judges
         ]
+        verdict = worst(judging)
+        if verdict is Verdict.PASS and scores is not None and scores.outputs[0].uncounted:
+            verdict = Verdict.NOT_ENOUGH_DATA
         expected = self._seen.share_of_buckets
         split = Verdict.PASS if self._seen.enough(expected) else Verdict.NOT_ENOUGH_DATA
         return Report(
-            verdict=worst(judging),
+            verdict=verdict,
             share=len(self._buckets.canary) / BUCKETS,
             seconds=max(0.0, now - self._started_at),
             step_seconds=max(0.0, now - self._step_at),
@@ -229,6 +232,7 @@ class Evidence:
                 judges=False,
                 expected_share=expected,
                 observed_share=self._seen.observed,
+                pair_share=(len(self._buckets.canary) + len(self._buckets.production)) / BUCKETS,
                 ln_e=self._seen.ln_e,
             ),
             left_out=self._left_out,

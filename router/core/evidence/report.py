@@ -159,6 +159,8 @@ class OutputShift:
 
     kind: str
     """score or class."""
+    uncounted: str
+    """production or canary: the one arm most of whose answers hold no score; empty for none or both."""
     psi: float | None
     noise: float | None
     line: float | None
@@ -192,8 +194,11 @@ class SplitCheck:
     verdict: Verdict
     judges: bool
     expected_share: float
+    """Of the buckets of production and the canary, as `observed_share` is."""
     observed_share: float | None
     """Of the different buckets seen."""
+    pair_share: float
+    """How much of all buckets these two own; below 1 where another alias owns some."""
     ln_e: float
 
 
@@ -202,7 +207,7 @@ class Report:
     """Everything, at one instant."""
 
     verdict: Verdict
-    """The worst of the checks that judge."""
+    """The worst of the checks that judge; no PASS while only one arm's answers mostly hold no score."""
     share: float
     """Canary's share of all buckets."""
     seconds: float

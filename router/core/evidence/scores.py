@@ -18,6 +18,9 @@ from router.core.evidence.shift import (
 )
 from router.core.evidence.slow import quantile
 
+MIN_ANSWERS = 50
+"""Of each arm, before it is said that most of one arm's answers hold no score."""
+
 
 class Scores:
     """Counts by mark: a bin of scores, or a class. `[0]` is production's list, `[1]` the canary's."""
@@ -83,6 +86,7 @@ class Scores:
         shift = self._shift
         output = OutputShift(
             kind="class" if self._classes else "score",
+            uncounted=self._uncounted(),
             psi=index,
             noise=noise,
             line=line,
@@ -102,12 +106,21 @@ class Scores:
         if output.proven and beyond is not None and beyond >= MODERATE:
             return Verdict.FAIL
         if (
-            output.ks is not None
+            not output.uncounted
+            and output.ks is not None
             and output.ks_bound is not None
             and output.ks + output.ks_bound <= EQUAL_ENOUGH
         ):
             return Verdict.PASS
         return Verdict.NOT_ENOUGH_DATA
+
+    def _uncounted(self) -> str:
+        """No test: it only keeps a PASS from resting on answers that nobody could look at."""
+        counted = [sum(every) for every in self.all]
+        if min(map(sum, zip(counted, self.invalid, strict=True))) < MIN_ANSWERS:
+            return ""
+        production, canary = (bad > good for good, bad in zip(counted, self.invalid, strict=True))
+        return "" if production == canary else "canary" if canary else "production"
 
     def _arm(self, arm: int) -> ArmScores:
         every, asked = self.all[arm], sum(self.all[arm])

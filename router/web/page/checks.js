@@ -67,6 +67,7 @@ const REPORTED = { // in the words of `canary-router compare`; true: worth a loo
 /** What only reports is neither good nor bad, so it has words of its own. */
 function verdictOf(check) {
   if (check.judges !== false) return badge(check.verdict, true);
+  if (check.check === "scores" && check.outputs?.[0]?.uncounted) return remark("not counted", true); // nothing passes
   const found = check.check === "scores" ? check.outputs?.[0]?.size : check.verdict;
   const reported = own(own(REPORTED, check.check), String(found));
   return [reported ? remark(...reported) : badge("not_enough_data", true),
@@ -119,10 +120,11 @@ function shift(output) {
 }
 
 function splitCheckRow(check) {
+  const whose = isNumber(check.pair_share) && check.pair_share < 1 ? "of the keys of these two" : "of the keys seen";
   return [
     titled("Split", "self-check"),
     DASH,
-    titled(percent(check.observed_share), "of the keys seen"),
+    titled(percent(check.observed_share), whose),
     isNumber(check.expected_share) ? `expected ${percent(check.expected_share, 3)}` : DASH,
     verdictOf(check),
     reason(check),

@@ -21,14 +21,15 @@ function asRatios(percents, roles) {
   return Object.fromEntries(roles.map((role) => [role, (own(percents, role) ?? 0) / 100]));
 }
 
+/** Of all keys: what is observed of a pair is of the keys of these two, so it is scaled by what they own. */
 function observedShares(compared) {
   const shares = {};
   let rest = 1;
   for (const [alias, one] of Object.entries(compared ?? {})) {
     const check = checkOf(one, "split");
     if (!isNumber(check?.observed_share)) return null;
-    shares[alias] = check.observed_share;
-    rest -= check.observed_share;
+    shares[alias] = check.observed_share * (isNumber(check.pair_share) ? check.pair_share : 1);
+    rest -= shares[alias];
   }
   return Object.keys(shares).length ? { production: Math.max(0, rest), ...shares } : null;
 }

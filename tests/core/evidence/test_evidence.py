@@ -421,6 +421,60 @@ def test_scores_that_stay_pass_where_they_judge() -> None:
     assert told.scores.verdict is Verdict.PASS
 
 
+def test_what_is_slow_is_fixed_from_the_first_answers_and_two_milliseconds_on_one_are_a_fail() -> None:
+    """The edge is that of the histogram at or above the p95, so a fast model has a near one."""
+    seen = evidence(0.5, slow_edge_seconds=None)
+    every, now, edges = buckets(15 * 400 + 600), 0.0, []
+    for bucket in every[:600]:
+        seen.observe(request(bucket, share=0.5, seconds=0.0012))
+    for block in range(15):
+        for bucket in every[600 + block * 400 : 1000 + block * 400]:
+            seen.observe(request(bucket, share=0.5, seconds=0.0032 if bucket < 50_000 else 0.0012))
+        now += 30.0
+        seen.look(now)
+        edges.append(seen.report(now).latency.edge_seconds)
+    assert set(edges) == {0.0025}
+    assert seen.report(now).latency.verdict is Verdict.FAIL
+
+    for bucket in range(50_000, 60_000):
+        seen.observe(request(bucket, share=0.5, seconds=0.2))
+    assert seen.report(now).latency.edge_seconds == 0.0025, "production's busy hour does not move it"
+
+
+@pytest.mark.parametrize("on_shift", ["report", "fail"])
+@pytest.mark.parametrize("arm", ["production", "canary"])
+def test_answers_without_a_score_on_one_side_only_keep_it_from_passing_and_never_fail_it(
+    arm: str, on_shift: Any
+) -> None:
+    """Two of three, of either side; where both sides are alike, or it is one of three, it passes as ever."""
+
+    def verdicts(scoreless: int, sides: set[str]) -> tuple[Verdict, Verdict, str]:
+        seen = evidence(0.5, marks=2, classes=True, limits=Limits(on_shift=on_shift))
+        requests = []
+        for turn, bucket in enumerate(buckets(20_000)):
+            without = ("canary" if bucket < 50_000 else "production") in sides and turn % 3 < scoreless
+            requests.append(request(bucket, share=0.5, mark=None if without else bucket % 2))
+        told = told_after(seen, requests, 60.0)
+        assert told.scores
+        return told.verdict, told.scores.verdict, told.scores.outputs[0].uncounted
+
+    waits, passes = Verdict.NOT_ENOUGH_DATA, Verdict.PASS
+    assert verdicts(2, {arm}) == (waits, waits, arm)
+    assert verdicts(1, {arm}) == (passes, passes, "")
+    assert verdicts(2, {"production", "canary"}) == (passes, passes, "")
+
+
+@pytest.mark.parametrize("canary", [49, 50])
+def test_fewer_than_fifty_answers_of_an_arm_say_nothing_of_missing_scores(canary: int) -> None:
+    seen = evidence(0.5, marks=2)
+    requests = [request(bucket, share=0.5) for bucket in range(canary)]
+    requests += [request(50_000 + bucket, share=0.5, mark=1) for bucket in range(60)]
+    told = told_after(seen, requests, 60.0)
+
+    assert told.scores
+    assert told.scores.outputs[0].uncounted == ("canary" if canary == 50 else "")
+
+
 def test_a_bucket_scores_once() -> None:
     seen = evidence(marks=3)
     told = told_after(seen, [request(8, mark=mark) for mark in (1, 2, 2, 2)], 60.0)
