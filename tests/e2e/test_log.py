@@ -130,6 +130,11 @@ def test_mlflows_own_lines_keep_their_level_and_logger(gateway: Collected) -> No
     assert any("a-library-that-nobody-has" in line["event"] for line in told)
 
 
+def complaints(gateway: Collected) -> list[dict[str, Any]]:
+    """Lines of versions that raised."""
+    return [line for line in gateway.lines(child="worker") if "its predict raised" in line["event"]]
+
+
 def test_nothing_of_a_request_is_logged_whatever_versions_print(gateway: Collected, slack: float) -> None:
     for key in (f"{KEY}-1", PRODUCTION, CANARY):
         assert gateway.ask(SECRET, key).status_code == 200
@@ -137,7 +142,8 @@ def test_nothing_of_a_request_is_logged_whatever_versions_print(gateway: Collect
 
     told = gateway.wait_for(10 * slack, child="worker", version=1, why=WHY)
     assert told["event"].endswith("left out")
-    (failed,) = [line for line in gateway.lines(child="worker") if "its predict raised" in line["event"]]
+    wait_until(lambda: complaints(gateway), 10 * slack, gateway.story)
+    (failed,) = complaints(gateway)
     assert failed["level"] == "warning"
     assert "in predict (said once)" in failed["event"]
     for word in (SECRET, KEY, "asked about", "no good"):
