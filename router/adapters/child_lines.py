@@ -9,15 +9,11 @@ from typing import Any
 
 import structlog
 
+from router.adapters.child_allowance import NOTICE_SECONDS, PER_SECOND, Allowance, written_bytes
 from router.core.ids import VersionId
 from router.core.spoken import OWN, RECORD
 from router.settings import ModelOutput
 
-BURST = 100_000
-"""Characters that the children of one version and role may print at once; a line costs 100 more."""
-PER_SECOND = 4_000
-"""Characters they may print in the long run: 350 MB a day, and then only if it goes on day and night."""
-_LINE_COST = 100
 _TELL_SECONDS = 3600.0
 _OWN, _MARKS = OWN.encode(), (OWN.encode(), RECORD.encode())
 _LEVELS = {
@@ -32,7 +28,7 @@ _COLOR = re.compile(r"\x1b\[[\d;]{0,20}m")
 """MLflow colours its warnings for a terminal."""
 _FIELDS = ("level", "event", "logger", "exception")
 
-TOO_MANY = f"more than {PER_SECOND} characters a second"
+TOO_MANY = f"more than {PER_SECOND} bytes a second"
 WITHHELD = "what a version prints once it is READY may hold requests; log.model_output: always shows it"
 HIDDEN = "log.model_output is never"
 
@@ -46,38 +42,56 @@ class ChildLines:
         """Which lines of versions are written; lines of other children always are."""
         self._clock = clock
         self._logger = structlog.stdlib.get_logger("router.children")
-        self._allowances: dict[tuple[str, VersionId | None], _Allowance] = {}
+        self._allowances: dict[tuple[str, VersionId | None], Allowance] = {}
 
     def ear_for(self, role: str, version: VersionId | None) -> "ChildEar":
         """One for a child in `role`. Children of one version share what they may print, however often it is
         started again."""
-        key = role, version
+        key, now = (role, version), self._clock()
         if key not in self._allowances and len(self._allowances) >= _MOST_ALLOWANCES:
-            now = self._clock()
-            self._allowances = {k: one for k, one in self._allowances.items() if not one.is_whole(now)}
-        allowance = self._allowances.setdefault(key, _Allowance(self._clock()))
-        return ChildEar(self, role, version, allowance)
+            self._forget(now)
+        if key not in self._allowances:
+            whose: dict[str, Any] = {"child": role}
+            if version is not None:
+                whose |= {"model": version.model, "version": version.number}
+            self._allowances[key] = Allowance(whose, now)
+        return ChildEar(self, role == "worker", self._allowances[key])
 
     def write(self, level: str, event: str, values: dict[str, Any]) -> None:
         """One line."""
         self._logger.log(_LEVELS.get(level, logging.INFO), event, **values)
 
+    def tell_left_out(self, allowance: Allowance, now: float, *, at_end: bool = False) -> None:
+        """Say how many lines were left out; not soon again, unless `at_end` and the allowance pays for it."""
+        if not allowance.left_out:
+            return
+        event = f"… {allowance.left_out} {'line' if allowance.left_out == 1 else 'lines'} left out"
+        values = {**allowance.whose, "why": allowance.why}
+        size = written_bytes(event, values)
+        if now >= allowance.tell_again_at:
+            allowance.owe(size, now)
+        elif not (at_end and allowance.takes(size, now)):
+            return
+        allowance.left_out = 0
+        allowance.tell_at, allowance.tell_again_at = now + _TELL_SECONDS, now + NOTICE_SECONDS
+        self.write("info", event, values)
+
     def now(self) -> float:
         """Seconds."""
         return self._clock()
+
+    def _forget(self, now: float) -> None:
+        whole = [key for key, one in self._allowances.items() if one.is_whole(now)]
+        for key in whole:
+            self.tell_left_out(self._allowances.pop(key), now, at_end=True)
 
 
 class ChildEar:
     """Implements `Ear` for one child."""
 
-    def __init__(
-        self, lines: ChildLines, role: str, version: VersionId | None, allowance: "_Allowance"
-    ) -> None:
+    def __init__(self, lines: ChildLines, is_version: bool, allowance: Allowance) -> None:
         self._lines = lines
-        self._whose: dict[str, Any] = {"child": role}
-        if version is not None:
-            self._whose |= {"model": version.model, "version": version.number}
-        self._is_version = role == "worker"
+        self._is_version = is_version
         self._allowance = allowance
         self._requests_came = False
 
@@ -93,13 +107,13 @@ class ChildEar:
             return False
         if (told := _read(line)) is None:
             return True
-        size = len(told["event"]) + len(told.get("exception", ""))
-        if not self._allowance.takes(size + _LINE_COST, now):
+        level, event = told.pop("level"), told.pop("event")
+        values = {**told, **self._allowance.whose}
+        if not self._allowance.takes(written_bytes(event, values), now):
             self._leave_out(1, TOO_MANY, now)
             return False
-        self._tell_left_out(now)
-        level = told.pop("level")
-        self._lines.write(level, told.pop("event"), {**told, **self._whose})
+        self._lines.tell_left_out(self._allowance, now)
+        self._lines.write(level, event, values)
         return True
 
     def skip(self, lines: int) -> None:
@@ -108,7 +122,7 @@ class ChildEar:
 
     def end(self) -> None:
         """Say what is not said yet."""
-        self._tell_left_out(self._lines.now())
+        self._lines.tell_left_out(self._allowance, self._lines.now(), at_end=True)
 
     def _withheld(self) -> str:
         if not self._is_version or self._lines.shown == "always":
@@ -121,48 +135,7 @@ class ChildEar:
         self._allowance.left_out += lines
         self._allowance.why = why
         if now >= self._allowance.tell_at:
-            self._tell_left_out(now)
-
-    def _tell_left_out(self, now: float) -> None:
-        allowance = self._allowance
-        if not allowance.left_out:
-            return
-        event = f"… {allowance.left_out} {'line' if allowance.left_out == 1 else 'lines'} left out"
-        allowance.left_out = 0
-        allowance.tell_at = now + _TELL_SECONDS
-        self._lines.write("info", event, {**self._whose, "why": allowance.why})
-
-
-class _Allowance:
-    """What the children of one version may still print, and what of it was left out."""
-
-    def __init__(self, now: float) -> None:
-        self.left_out = 0
-        self.why = ""
-        self.tell_at = now
-        """When lines that are left out are told again, should none come through before."""
-        self._spent = False
-        self._left = float(BURST)
-        self._at = now
-
-    def takes(self, characters: int, now: float) -> bool:
-        """Take `characters` off where there are as many; once there were not, when it is half whole again."""
-        self._refill(now)
-        # A trickle would be line by line, with as many lines between them that tell what was left out.
-        self._spent = self._left < (BURST / 2 if self._spent else characters)
-        if self._spent:
-            return False
-        self._left -= characters
-        return True
-
-    def is_whole(self, now: float) -> bool:
-        """True when nothing would be lost with it."""
-        self._refill(now)
-        return self._left >= BURST and not self.left_out
-
-    def _refill(self, now: float) -> None:
-        self._left = min(float(BURST), self._left + PER_SECOND * (now - self._at))
-        self._at = now
+            self._lines.tell_left_out(self._allowance, now)
 
 
 def _read(line: bytes) -> dict[str, Any] | None:

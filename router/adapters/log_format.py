@@ -16,18 +16,18 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from router.control.redaction import without_credentials
 
-_LONGEST_TEXT = 4000
+LONGEST_TEXT = 4000
 """Characters of one value; a registry can answer with 100 MB of HTML."""
-_LONGEST_TRACEBACK = 20_000
+LONGEST_TRACEBACK = 20_000
 _CONTROL = (*range(0x20), *range(0x7F, 0xA0))
 _DISGUISING = (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _SURROGATES = range(0xD800, 0xE000)
 # Control characters move cursors and forge lines, bidirectional marks disguise them, surrogates can not be
 # written.
-_UNPRINTABLE = {code: f"\\x{code:02x}" for code in _CONTROL} | {
+UNPRINTABLE = {code: f"\\x{code:02x}" for code in _CONTROL} | {
     code: f"\\u{code:04x}" for code in (*_DISGUISING, *_SURROGATES)
 }
-_UNPRINTABLE_IN_LINES = {code: text for code, text in _UNPRINTABLE.items() if code not in (0x09, 0x0A)}
+UNPRINTABLE_IN_LINES = {code: text for code, text in UNPRINTABLE.items() if code not in (0x09, 0x0A)}
 
 _log = logging.getLogger(__name__)
 _installed: list[logging.Handler] = []
@@ -136,8 +136,8 @@ def _fit_to_be_read(logger: WrappedLogger, name: str, line: EventDict) -> EventD
     exception = line.pop("exception", None)
     shown = {key: _printable(value) for key, value in (*shown.items(), *line.items())}
     if exception is not None:
-        shown["exception"] = without_credentials(exception[-_LONGEST_TRACEBACK:]).translate(
-            _UNPRINTABLE_IN_LINES
+        shown["exception"] = without_credentials(exception[-LONGEST_TRACEBACK:]).translate(
+            UNPRINTABLE_IN_LINES
         )
     return shown
 
@@ -153,5 +153,5 @@ def _printable(value: Any) -> Any:
         case list() | tuple():
             return [_printable(item) for item in value]
     text = str(value)
-    cut = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text)} characters)"
-    return without_credentials(cut).translate(_UNPRINTABLE)
+    cut = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
+    return without_credentials(cut).translate(UNPRINTABLE)

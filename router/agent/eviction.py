@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 from router.agent import manifest as manifests
 from router.agent.cache import MANIFEST, renamed_aside
 from router.agent.last_good import places_named
+from router.agent.places import model_of
 
 _PLACE = re.compile(r"[0-9]+-[0-9a-f]{12}")
 
@@ -98,4 +98,4 @@ def _alone(place: Path) -> Iterator[bool]:
 
 
 def _name(place: Path) -> str:
-    return f"{unquote(place.parent.name)} v{place.name.partition('-')[0]}"
+    return f"{model_of(place.parent)} v{place.name.partition('-')[0]}"

@@ -5,9 +5,11 @@ import stat
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 _NAME_BYTES = 180
+_SIGN = "="
+"""Begins an escape where URIs have `%`: MLflow takes the path it loads from for a URI, and decodes that."""
 _WRITERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -20,17 +22,18 @@ def model_directory(cache_dir: Path, model: str) -> Path:
 
     Raises DirectoryRefused unless it and the cache are real directories that nobody else can write to.
     """
-    name = quote(model, safe="")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if len(name) > _NAME_BYTES:
-        name = f"{name[:_NAME_BYTES]}-{sha256(model.encode()).hexdigest()[:12]}"
+    name = _name_of(model)
     for directory in (cache_dir, cache_dir / name):
         with suppress(FileExistsError):  # a file or a link that leads nowhere: told below
             # 0700: whoever can write here can run code in a worker.
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _trust(directory)
     return cache_dir / name
+
+
+def model_of(directory: Path) -> str:
+    """The registered model whose versions lie in this `model_directory`; of a long name, its beginning."""
+    return unquote(directory.name.replace(_SIGN, "%"), errors="replace")
 
 
 def place_of(cache_dir: Path, model: str, number: int, fingerprint: str) -> Path:
@@ -48,6 +51,16 @@ def wrong_with(status: os.stat_result) -> str:
     if status.st_mode & _WRITERS:
         return f"has mode {stat.S_IMODE(status.st_mode):04o}: others can write to it"
     return ""
+
+
+def _name_of(model: str) -> str:
+    # No two models share one: `quote` leaves no sign of ours as it is.
+    name = quote(model, safe="").replace("%", _SIGN)
+    if name.startswith("."):
+        name = f"{_SIGN}2E{name[1:]}"
+    if len(name) > _NAME_BYTES:
+        name = f"{name[:_NAME_BYTES]}-{sha256(model.encode()).hexdigest()[:12]}"
+    return name
 
 
 def _trust(directory: Path) -> None:

@@ -64,7 +64,8 @@ def serve(config_path: Path, *, check: bool, listen: str | None, admin: str | No
 @click.option(
     "--against",
     metavar="URL",
-    help="Only send traffic, to a gateway that runs; its models are registered first where they are missing.",
+    help="Only send traffic, to a gateway that runs and is configured for the demo's models; they are"
+    " registered first where they are missing.",
 )
 @click.option("--registry", metavar="URI", help="With --against: the registry; default MLFLOW_TRACKING_URI.")
 def demo(directory: Path, seconds: float | None, against: str | None, registry: str | None) -> None:

@@ -1,6 +1,7 @@
 """Asks a running gateway for one of its documents; works without importing mlflow."""
 
 import os
+import ssl
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from router.cli.urls import base_url
 from router.errors import ConfigRefused
 
 TIMEOUT_SECONDS = 5.0
+_OTHER_NAME = (62, 64)
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
 SYMBOLS: Mapping[str, str] = {"pass": "✔ pass", "fail": "✘ FAIL", "not_enough_data": "… not enough data"}
 """A verdict as terminals show it: in a word and a symbol, whatever its colour."""
 
@@ -51,7 +54,17 @@ def ask(base: str, path: str, *keys: str) -> dict[str, Any]:
     except HTTPError as error:
         raise Unreachable(f"no gateway answers at {base} with {path}: {error}") from error
     except (URLError, OSError, ValueError) as error:
-        raise Unreachable(f"no gateway answers at {base}: {getattr(error, 'reason', error)}") from error
+        if isinstance(reason := getattr(error, "reason", error), ssl.SSLCertVerificationError):
+            raise Unreachable(_distrust(base, reason)) from error
+        raise Unreachable(f"no gateway answers at {base}: {reason}") from error
     if not isinstance(told, dict) or not {"models", *keys} <= told.keys():
         raise Unreachable(f"no gateway answers at {base}: what answers there is no canary-router")
     return told
+
+
+def _distrust(base: str, error: ssl.SSLCertVerificationError) -> str:
+    remedy = "SSL_CERT_FILE=FILE names the certificates to trust"
+    if error.verify_code in _OTHER_NAME:
+        remedy = "--url https://NAME:PORT asks by the name in it"
+    why = error.verify_message.rstrip(".")
+    return f"the certificate of {base} is not trusted here: {why}; {remedy}"

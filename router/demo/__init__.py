@@ -18,8 +18,9 @@ def run(directory: Path, seconds: float | None) -> int:
 def send(url: str, registry_uri: str | None, seconds: float | None) -> int:
     """Send the demo's traffic to the gateway at `url` until told to stop, or for `seconds`.
 
-    The demo's models are trained and registered first, where the registry has none of that name. Returns the
-    exit code: 0 when every request was answered well.
+    The gateway has to be configured for the demo's models. They are trained and registered then, where the
+    registry has none of that name. Returns the exit code: 0 when every request was answered well, 3 when no
+    gateway answers.
     """
     from router.demo.against import send as send_against
 

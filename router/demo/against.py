@@ -9,7 +9,9 @@ from contextlib import suppress
 
 import aiohttp
 
+from router.core.masking import masked
 from router.demo.answer import Answer
+from router.demo.asked import NoGateway, require_models
 from router.demo.material import Material
 from router.demo.rows import churn_rows, sentiment_rows
 from router.demo.stopping import Stopped, beside, stop_on_signals, unless
@@ -21,7 +23,7 @@ READY_SECONDS = 300.0
 """How long the gateway may take to be ready, its first downloads included."""
 
 
-class NobodyAnswers(RouterError):
+class NotUsable(RouterError):
     """The gateway, or the registry, can not be used."""
 
 
@@ -31,10 +33,16 @@ def send(url: str, registry_uri: str | None, seconds: float | None) -> int:
     if not uri:
         print("which registry? say --registry URI, or set MLFLOW_TRACKING_URI", file=sys.stderr)
         return 2
+    if not url.startswith(("http://", "https://")):
+        print("--against must begin with http:// or https://", file=sys.stderr)
+        return 2
     try:
         return asyncio.run(_send(url, uri, seconds))
     except (Stopped, KeyboardInterrupt):
         return 0
+    except NoGateway as error:
+        print(error, file=sys.stderr)
+        return 3
     except RouterError as error:
         print(f"the demo failed: {error}", file=sys.stderr)
         return 1
@@ -42,13 +50,16 @@ def send(url: str, registry_uri: str | None, seconds: float | None) -> int:
 
 async def _send(url: str, registry_uri: str, seconds: float | None) -> int:
     stop = stop_on_signals()
-    await unless(stop, _register(registry_uri))
-    await unless(stop, _wait_until_ready(url))
-    told = Told()
     materials = {
         "sentiment": Material("sentiment", sentiment_rows(), {}),
         "churn_predictor": Material("churn_predictor", churn_rows(), {}),
     }
+    # Before anything is written: the registry may be one that others depend on.
+    await unless(stop, require_models(url, materials.keys(), _say))
+    _say(f"registering the demo's models in {masked(registry_uri)} where they are missing")
+    await unless(stop, _register(registry_uri))
+    await unless(stop, _wait_until_ready(url))
+    told = Told()
     traffic = Traffic(url, materials, told.count)
     _say(f"traffic to {url}: {len(KEYS)} users, about {REQUESTS_PER_SECOND:g} requests per second")
     flow, telling = beside(stop, traffic.flow()), beside(stop, told.keep_telling())
@@ -103,7 +114,7 @@ async def _register(uri: str) -> None:
     )
     try:
         if code := await process.wait():
-            raise NobodyAnswers(f"the models were not registered: code {code}")
+            raise NotUsable(f"the models were not registered: code {code}")
     finally:
         if process.returncode is None:
             process.kill()
@@ -112,14 +123,22 @@ async def _register(uri: str) -> None:
 
 async def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
+    _say(f"waiting {READY_SECONDS:g} s at most until {url} is ready: it loads what was registered")
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as session:
+        tell_at, seen = time.monotonic() + TELL_SECONDS, "it does not answer"
         while True:
             with suppress(aiohttp.ClientError, TimeoutError):
-                async with session.get("/readyz") as response:
+                async with session.get(f"{url.rstrip('/')}/readyz?verbose") as response:
                     if response.status == 200:
                         return
+                    seen = ", ".join((await response.text())[:1000].split("\n")).strip(", ")
             if time.monotonic() > deadline:
-                raise NobodyAnswers(f"{url} was not ready within {READY_SECONDS:g} s")
+                raise NotUsable(
+                    f"{url} was not ready within {READY_SECONDS:g} s ({seen}); does it read this registry?"
+                )
+            if time.monotonic() > tell_at:
+                _say(f"still waiting: {seen}")
+                tell_at += TELL_SECONDS
             await asyncio.sleep(0.5)
 
 

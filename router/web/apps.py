@@ -29,10 +29,10 @@ def traffic_app(gateway: Gateway, *, observable: bool) -> web.Application:
     app = _app(gateway)
     for path, handler in (
         ("/invocations", invocations.invoke_first),
-        ("/models/{name}/invocations", invocations.invoke_model),
-        ("/models/{name}/aliases/{alias}/invocations", invocations.invoke_alias),
-        ("/v2/models/{name}/infer", inference.infer),
-        ("/v2/models/{name}/versions/{version}/infer", inference.infer),
+        ("/models/{name:[^/]+}/invocations", invocations.invoke_model),
+        ("/models/{name:[^/]+}/aliases/{alias}/invocations", invocations.invoke_alias),
+        ("/v2/models/{name:[^/]+}/infer", inference.infer),
+        ("/v2/models/{name:[^/]+}/versions/{version}/infer", inference.infer),
     ):
         # Whoever waits for 100 Continue hears 413 or 404 before the body is sent.
         app.router.add_post(path, handler, expect_handler=invocations.expect_later)
@@ -59,7 +59,7 @@ def admin_app(gateway: Gateway, read_token: Callable[[], bytes] | None = None) -
     """The operators' listener; `read_token` as in `guard`."""
     app = _app(gateway, guard(read_token))
     app.router.add_post("/-/reload", admin.reload)
-    app.router.add_post("/-/models/{name}/reset-breakers", admin.reset_breakers)
+    app.router.add_post("/-/models/{name:[^/]+}/reset-breakers", admin.reset_breakers)
     _add_health(app)
     _add_observation(app)
     return app
@@ -77,10 +77,10 @@ def _add_inference(app: web.Application) -> None:
         ("/v2", inference.server),
         ("/v2/health/live", inference.live),
         ("/v2/health/ready", inference.ready),
-        ("/v2/models/{name}", inference.model),
-        ("/v2/models/{name}/versions/{version}", inference.model),
-        ("/v2/models/{name}/ready", inference.model_ready),
-        ("/v2/models/{name}/versions/{version}/ready", inference.model_ready),
+        ("/v2/models/{name:[^/]+}", inference.model),
+        ("/v2/models/{name:[^/]+}/versions/{version}", inference.model),
+        ("/v2/models/{name:[^/]+}/ready", inference.model_ready),
+        ("/v2/models/{name:[^/]+}/versions/{version}/ready", inference.model_ready),
     ):
         app.router.add_get(path, handler)
 

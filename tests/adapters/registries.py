@@ -31,9 +31,9 @@ class RealRegistry:
     def client(self) -> MlflowClient:
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
-    def new_model(self, versions: int = 2, **aliases: int) -> str:
+    def new_model(self, versions: int = 2, *, beginning: str = "model", **aliases: int) -> str:
         """A registered model of its own for one test; its version n has the files of `seed`'s 1 or 2."""
-        name = f"model-{uuid.uuid4().hex[:8]}"
+        name = f"{beginning}-{uuid.uuid4().hex[:8]}"
         client = self.client
         client.create_registered_model(name)
         for number in range(versions):

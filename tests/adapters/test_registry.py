@@ -127,6 +127,20 @@ async def test_a_fetched_version_is_whole_and_loads(
     assert answers_of(directory) == [number]
 
 
+@pytest.mark.parametrize("name", ["a b;c{d}", "größe 量", "100% 100%25", "a+b=3D", "#a?b&c", ".a", "é" * 100])
+async def test_a_model_of_every_name_that_mlflow_accepts_loads(
+    real: RealRegistry, open_registry: OpenRegistry, name: str
+) -> None:
+    """MLflow decodes the path it loads from, as if it were a URI."""
+    model = real.new_model(2, beginning=name, production=2)
+    registry = open_registry(real.uri)
+
+    wish = await registry.poll(model, BOTH)
+    directory = await registry.fetch(wish[PRODUCTION], deadline_seconds=PATIENCE_SECONDS)
+
+    assert answers_of(directory) == [2]
+
+
 async def test_a_version_copied_from_another_model_is_fetched(
     real: RealRegistry, open_registry: OpenRegistry
 ) -> None:

@@ -2,10 +2,18 @@
 
 import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from router.agent.places import DirectoryRefused, model_directory, place_of
+from router.agent.places import DirectoryRefused, model_directory, model_of, place_of
+
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30
+) | (st.text("aA.~-_=%+ #?;{}3D2E", min_size=1, max_size=50))
+"""What a registry may call a model: surrogates cannot be sent, nor NUL stored."""
 
 
 @pytest.mark.parametrize(
@@ -18,6 +26,21 @@ def test_every_model_has_a_directory_of_its_own_inside_the_cache(tmp_path: Path,
     assert directory.resolve().parent == (tmp_path / "cache").resolve()
     assert not directory.name.startswith(".")
     assert directory.stat().st_mode & 0o777 == 0o700
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(model=NAMES, other=NAMES)
+def test_a_directory_is_read_alike_as_a_path_and_as_a_uri_and_tells_its_model(
+    tmp_path: Path, model: str, other: str
+) -> None:
+    directory = model_directory(tmp_path, model)
+
+    assert directory.name.isascii()
+    assert unquote(str(directory)) == urlsplit(str(directory)).path == str(directory)
+    assert len(directory.name) <= 193
+    if len(directory.name) <= 180:
+        assert model_of(directory) == model
+    assert (model_directory(tmp_path, other) == directory) == (other == model)
 
 
 def test_long_names_that_begin_alike_do_not_share_a_directory(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from router.core.masking import masked, masked_line
         ("https://h/c?sv=1&sig=hunter2", "https://h/c?sv=1&sig=***"),
         ("models:/sentiment@production", "models:/sentiment@production"),
         ("no URI: ada@example.org", "no URI: ada@example.org"),
+        ("a.http://ada:hun/ter2@h", "a.http://***@h"),
+        ("9pg://ada:hunter2@db", "9pg://***@db"),
         ("two: http://a:b@c and ftp://d:e@f", "two: http://***@c and ftp://***@f"),
     ],
 )  # fmt: skip
@@ -43,10 +45,12 @@ def test_a_hundred_megabytes_are_cut_before_they_are_read() -> None:
     assert masked_line("http://a:b@c/" * 8_000_000, limit=13) == "http://***@c…"
 
 
-@pytest.mark.parametrize("piece", ["a.-", "://a", "a://b:", "http://a", "?pass", "a-token.."])
+@pytest.mark.parametrize(
+    "piece", ["a.-", "a.a.a.", "x://", "://a", "a://b:", "a://b: @", "http://a", "?pass", "a-token.."]
+)
 def test_a_hostile_text_is_masked_in_no_time(piece: str, slack: float) -> None:
     """A traceback is masked on the event loop."""
     started = time.perf_counter()
     masked((piece * 20_000)[:20_000])
 
-    assert time.perf_counter() - started < 0.2 * slack
+    assert time.perf_counter() - started < 0.05 * slack

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp.test_utils import TestClient
+from yarl import URL
 
 from router.core.ids import CANARY, PRODUCTION
 from router.web.apps import traffic_app
@@ -52,6 +54,16 @@ async def test_an_unknown_path_and_a_wrong_method_answer_as_mlflow_does(traffic:
     assert (missing.status, await missing.json()) == (404, {"detail": "Not Found"})
     assert (wrong.status, await wrong.json()) == (405, {"detail": "Method Not Allowed"})
     assert wrong.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize("name", ["a b;c{d}", "größe", "100%25", "a+b", "#a?b&c", "{name}"])
+async def test_a_model_of_every_name_has_its_paths(traffic: Client, site: Site, name: str) -> None:
+    site.configure(models={"sentiment": {}, name: {}})
+    path = quote(name, safe="")
+    answer = await traffic.post(URL(f"/models/{path}/invocations", encoded=True), json={"inputs": [1]})
+    ready = await traffic.get(URL(f"/v2/models/{path}/ready", encoded=True))
+
+    assert (answer.status, ready.status) == (503, 400), "known, and not bound yet"
 
 
 async def test_the_server_does_not_tell_its_libraries(traffic: Client) -> None:
