@@ -89,13 +89,7 @@ class Browser:
         """The document from its top to the end of the last `until`, `width` pixels wide, as PNG."""
         script = "return [...document.querySelectorAll(arguments[0])].at(-1).getBoundingClientRect().bottom"
         height = round(self.run(script, until)) + 6
-        self.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+        self.resize(width, height)
         self.driver.get_screenshot_as_file(str(path))
 
 

@@ -1,16 +1,17 @@
 """From the state of a check to what is told of it: verdict, counts, interval, and how much longer."""
 
-from typing import TypedDict
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from router.core.durations import REQUEST_SECONDS
 from router.core.evidence import forecast
-from router.core.evidence.interval import Interval, of_rates
+from router.core.evidence.interval import of_rates
 from router.core.evidence.no_worse import design_effects, effective_keys
 from router.core.evidence.rate import Rate
 from router.core.evidence.report import (
     ArmRate,
     LatencyCheck,
-    Proof,
     Quantiles,
     QuantilesOfArms,
     RateCheck,
@@ -22,34 +23,7 @@ from router.core.evidence.worse import cumulative_level, keys_to_prove
 
 POINT = 0.01
 """A rise of one percentage point."""
-
-
-class _Told(TypedDict):
-    verdict: Verdict
-    limit: float
-    margin: float
-    production: ArmRate
-    canary: ArmRate
-    difference: float | None
-    interval: Interval | None
-    cumulative: Proof
-    epoch: Proof
-    epoch_number: int
-    failed_at: float | None
-    failed_by: str
-    ln_l: float
-    ln_pass: float
-    effect: float
-    requests_enough: bool
-    keys_enough: bool
-    production_failing: bool
-    will_not_pass: bool
-    hit_keys_needed: int
-    requests_needed: int | None
-    seconds_needed: float | None
-    fail_seconds: float | None
-    requests_to_show_point: float | None
-    seconds_to_show_point: float | None
+C = TypeVar("C", bound=RateCheck)
 
 
 def faults(rate: Rate, now: float, seen: Skew, excused: int) -> RateCheck:
@@ -59,19 +33,17 @@ def faults(rate: Rate, now: float, seen: Skew, excused: int) -> RateCheck:
         total.production_requests > 0
         and total.production_events / total.production_requests >= rate.limits.most_production_faults
     )
-    told = _told(rate, now, seen, POINT, production_failing=failing)
-    return RateCheck(check="faults", judges=True, excused=excused, **told)
+    check = partial(RateCheck, check="faults", excused=excused)
+    return _judged(check, rate, now, seen, POINT, production_failing=failing)
 
 
 def latency(
     rate: Rate, now: float, seen: Skew, edge: float | None, durations: tuple[list[int], list[int]]
 ) -> LatencyCheck:
     """The latency check. A slow production does not keep an equally slow canary from passing."""
-    told = _told(rate, now, seen, 5 * POINT, production_failing=False)
     quantiles = QuantilesOfArms(*map(_quantiles, durations))
-    return LatencyCheck(
-        check="latency", judges=True, excused=0, edge_seconds=edge, quantiles_seconds=quantiles, **told
-    )
+    check = partial(LatencyCheck, check="latency", excused=0, edge_seconds=edge, quantiles_seconds=quantiles)
+    return _judged(check, rate, now, seen, 5 * POINT, production_failing=False)
 
 
 def _quantiles(counts: list[int]) -> Quantiles:
@@ -79,7 +51,9 @@ def _quantiles(counts: list[int]) -> Quantiles:
     return Quantiles(*(quantile(edges, counts, share) for share in (0.5, 0.95, 0.99)))
 
 
-def _told(rate: Rate, now: float, seen: Skew, rise: float, *, production_failing: bool) -> _Told:
+def _judged(
+    check: Callable[..., C], rate: Rate, now: float, seen: Skew, rise: float, *, production_failing: bool
+) -> C:
     total, limits = rate.total, rate.limits
     effects = design_effects(rate.counts)
     effect = max(effects)
@@ -103,7 +77,8 @@ def _told(rate: Rate, now: float, seen: Skew, rise: float, *, production_failing
     base = total.production_events / total.production_requests if total.production_requests else 0.0
     level = cumulative_level(rate.alpha)
     show = forecast.requests_to_show(rise, base, share, level)
-    return _Told(
+    return check(
+        judges=True,
         verdict=Verdict.FAIL if failed else Verdict.PASS if passes else Verdict.NOT_ENOUGH_DATA,
         limit=rate.limit,
         margin=rate.no_worse.margin,
