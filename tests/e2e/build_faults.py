@@ -21,6 +21,8 @@ import mlflow  # noqa: E402 - the environment comes first
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
+from tests.e2e.registering import log_versions  # noqa: E402
+
 
 class Production(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def __init__(self, load_seconds: float = 0.0) -> None:
@@ -105,18 +107,7 @@ class Leaky(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 def main(directory: Path) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
-    mlflow.create_experiment("faults", artifact_location=str(directory / "artifacts"))
-    mlflow.set_experiment("faults")
-    for model in (Production(), Canary(), Busy(), Production(load_seconds=1.5), Leaky()):
-        with mlflow.start_run():
-            mlflow.pyfunc.log_model(
-                name="model",
-                python_model=model,
-                registered_model_name="sentiment",
-                pip_requirements=["mlflow"],  # inferring them costs seconds, and nothing here needs it
-            )
-    client = mlflow.MlflowClient()
+    client = log_versions(directory, (Production(), Canary(), Busy(), Production(load_seconds=1.5), Leaky()))
     client.set_registered_model_alias("sentiment", "production", "1")
     client.set_registered_model_alias("sentiment", "canary", "2")
 

@@ -36,7 +36,9 @@ class Registry:
 
 def build(script: Path, directory: Path) -> Registry:
     """Have `script` log its versions into `directory`."""
-    done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script), str(directory)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return Registry(directory)
 

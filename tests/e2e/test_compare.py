@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.conftest import Figure
 from tests.e2e import faulty
+from tests.e2e.compared import check, command
 from tests.e2e.faulty import body_of
 from tests.e2e.gateway import GatewayProcess, wait_until
 from tests.e2e.load import Load
@@ -25,21 +26,6 @@ def asked(gateway: GatewayProcess) -> dict[str, Any]:
     assert not PLACES.search(text), text
     entry: dict[str, Any] = told["models"]["sentiment"]["canary"]
     return entry
-
-
-def check(entry: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(one for one in entry["checks"] if one["check"] == name)
-
-
-def command(gateway: GatewayProcess, *arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "router", *arguments, "--url", gateway.admin],
-        capture_output=True,
-        text=True,
-        env={"COLUMNS": "110", "PATH": ""},
-    )
-    assert done.stderr == ""
-    return done.returncode, done.stdout
 
 
 def test_a_canary_that_raises_on_a_fifth_of_its_requests_fails_and_everyone_says_so(

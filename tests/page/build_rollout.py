@@ -19,6 +19,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import mlflow  # noqa: E402 - the environment comes first
 import pandas as pd  # noqa: E402
 
+from tests.e2e.registering import log_versions  # noqa: E402
+
 FAULTY_SHARE = 0.03
 
 
@@ -48,19 +50,8 @@ class Unloadable(Rated):
 
 
 def main(directory: Path) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
-    mlflow.create_experiment("rollout", artifact_location=str(directory / "artifacts"))
-    mlflow.set_experiment("rollout")
     canary = Rated(slower=1.5, higher=0.18, faulty=FAULTY_SHARE)
-    for model in (Rated(), canary, Unloadable(), Rated()):
-        with mlflow.start_run():
-            mlflow.pyfunc.log_model(
-                name="model",
-                python_model=model,
-                registered_model_name="sentiment",
-                pip_requirements=["mlflow"],  # inferring them costs seconds, and nothing here needs it
-            )
-    client = mlflow.MlflowClient()
+    client = log_versions(directory, (Rated(), canary, Unloadable(), Rated()))
     client.set_registered_model_alias("sentiment", "production", "1")
     client.set_registered_model_alias("sentiment", "canary", "2")
 

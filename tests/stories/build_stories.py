@@ -19,6 +19,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import mlflow  # noqa: E402 - the environment comes first
 import pandas as pd  # noqa: E402
 
+from tests.e2e.registering import log_versions  # noqa: E402
+
 SECONDS = 0.02
 SLOWER = 15.0
 
@@ -40,18 +42,7 @@ class Rated(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 def main(directory: Path) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
-    mlflow.create_experiment("stories", artifact_location=str(directory / "artifacts"))
-    mlflow.set_experiment("stories")
-    for model in (Rated(), Rated(), Rated(slower=SLOWER), Rated(power=0.5, fails="hard")):
-        with mlflow.start_run():
-            mlflow.pyfunc.log_model(
-                name="model",
-                python_model=model,
-                registered_model_name="sentiment",
-                pip_requirements=["mlflow"],  # inferring them costs seconds, and nothing here needs it
-            )
-    client = mlflow.MlflowClient()
+    client = log_versions(directory, (Rated(), Rated(), Rated(slower=SLOWER), Rated(power=0.5, fails="hard")))
     client.set_registered_model_alias("sentiment", "production", "1")
 
 

@@ -118,10 +118,5 @@ def looked_at(entry: dict[str, Any]) -> float:
     return float(entry["since_timestamp"] + entry["seconds"])
 
 
-def check(entry: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(one for one in entry["checks"] if one["check"] == name)
-    return found
-
-
 def _no_json(name: str) -> None:
     raise AssertionError(f"{name} is no JSON")

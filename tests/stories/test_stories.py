@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Figure
 from tests.deploy.conftest import Prometheus
+from tests.e2e.compared import check, command
 from tests.e2e.gateway import wait_until
 from tests.page.browser import Browser
 from tests.stories.panels import Board
@@ -23,9 +24,8 @@ from tests.stories.situation import (
     SHIFTED,
     SLOW,
     Stage,
-    check,
 )
-from tests.stories.told import Rates, Scores, Told, by_interface, by_page, by_terminal, command
+from tests.stories.told import Rates, Scores, Told, by_interface, by_page, by_terminal
 
 FAILS_MORE, REGRESSION, DRIFT = (
     f"CanaryRouter{name}" for name in ("CanaryFailsMore", "LatencyRegression", "ScoreDrift")
@@ -33,6 +33,8 @@ FAILS_MORE, REGRESSION, DRIFT = (
 JUDGING = {FAILS_MORE, REGRESSION, DRIFT, "CanaryRouterErrorRateHigh", "CanaryRouterScoresDiffer"}
 BUSY = {"CanaryRouterLoopLag"}
 """What a machine may have to say that is busy with other tests."""
+WIDE = 160
+"""Columns of the terminal that is read: each check on one line, and no name cut."""
 LEAST_ASKED = 500
 """Scores of either side from which on the alert on drift, and the gateway's own PSI, have a say."""
 
@@ -69,14 +71,14 @@ def none_left(contradictions: Callable[[], list[str]], seconds: float) -> None:
 
 def of_compare(stage: Stage, told: Told) -> list[str]:
     """What `canary-router compare` says otherwise."""
-    code, table = command(stage.gateway, "compare", "sentiment")
+    code, table = command(stage.gateway, "compare", "sentiment", columns=WIDE)
     assert code == int(told.verdict == "fail"), table
     return alike(by_terminal(table), told)
 
 
 def of_status(stage: Stage, told: Told) -> list[str]:
     """What `canary-router status` says otherwise of versions, share, verdict and its reason."""
-    code, shown = command(stage.gateway, "status")
+    code, shown = command(stage.gateway, "status", columns=WIDE)
     assert code == 0, shown
     production, canary = told.versions
     rows = [

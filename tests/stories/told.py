@@ -1,14 +1,11 @@
 """What each source tells of one canary, in one form, so that two of them can be laid side by side."""
 
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.gateway import GatewayProcess
+from tests.e2e.compared import check
 from tests.page.browser import Browser
-from tests.stories.situation import check
 
 WORDS = {"✔ pass": "pass", "✓ PASS": "pass", "✘ FAIL": "fail", "✕ FAIL": "fail"}
 WORDS |= {"… not enough data": "not_enough_data", "… NOT ENOUGH DATA": "not_enough_data"}
@@ -95,18 +92,6 @@ def _rates(one: dict[str, Any]) -> Rates:
         one["difference"] * 100,
         one["verdict"],
     )
-
-
-def command(gateway: GatewayProcess, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of a command of ours on a wide terminal without colours."""
-    done = subprocess.run(
-        [sys.executable, "-m", "router", *arguments, "--url", gateway.admin],
-        capture_output=True,
-        text=True,
-        env={"COLUMNS": "160", "PATH": ""},
-    )
-    assert done.stderr == ""
-    return done.returncode, done.stdout
 
 
 def by_terminal(text: str) -> Told:
