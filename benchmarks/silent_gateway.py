@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from router import app, world
-from router.adapters.log import FanOut
+from router.adapters.log.lines import FanOut
 from router.children.child import Child
 from router.children.template import Template
 from router.cli import main

@@ -12,11 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from router import __version__
-from router.adapters.admin_token import admin_token
-from router.adapters.child_lines import ChildLines
-from router.adapters.config_file import ConfigFile
-from router.adapters.log import FanOut, LogRecorder, log_sampled
-from router.adapters.log_format import configure_logging
+from router.adapters.config.file import ConfigFile
+from router.adapters.log.child_log import ChildLines
+from router.adapters.log.format import configure_logging
+from router.adapters.log.lines import FanOut, LogRecorder, log_sampled
 from router.adapters.prometheus import PrometheusRecorder
 from router.children.orphans import Orphans
 from router.control import compare
@@ -24,8 +23,8 @@ from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
 from router.control.comparison import LOOK_SECONDS, Comparison
 from router.control.config_watch import ConfigWatch, Reloaded
-from router.control.event_log import EventLog
 from router.control.last_good import LastGood
+from router.control.recent_events import EventLog
 from router.control.status import Status
 from router.control.ticking import Ticking
 from router.control.worker_ends import WorkerEnds
@@ -35,6 +34,7 @@ from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.serving.harness import Workshop
 from router.settings import ServerSettings, Settings
+from router.web.admin_token import admin_token
 from router.web.apps import admin_app, traffic_app
 from router.web.context import Gateway
 from router.web.draining import Draining

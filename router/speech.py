@@ -12,7 +12,7 @@ import traceback
 from contextlib import suppress
 from types import TracebackType
 
-from router.core.spoken import OWN, RECORD
+from router.core.log_markers import OWN, RECORD
 
 _TEXT_CHARACTERS = 4000
 _EXCEPTION_CHARACTERS = 16_000  # in JSON at most six times as many bytes, mostly as many

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from router.adapters.cache_limits import GIB, CacheLimits
-from router.adapters.registry import AgentRegistry
+from router.adapters.registry.client import AgentRegistry
+from router.adapters.registry.fetch_policy import GIB, CacheLimits
 from router.children.launcher import Launcher
 from router.children.output import Listener
 from router.children.spawn import SpawnLauncher

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.config_file import load_settings
+from router.adapters.config.file import load_settings
 from router.adapters.prometheus import version_series
 from router.adapters.prometheus.catalog import PREFIX, Catalog
 from router.cli import root as commands
@@ -347,7 +347,7 @@ def test_every_metric_is_explained() -> None:
 
 
 def test_every_log_line_is_explained() -> None:
-    tree = ast.parse((ROOT / "router" / "adapters" / "log.py").read_text())
+    tree = ast.parse((ROOT / "router" / "adapters" / "log" / "lines.py").read_text())
     lines = [
         call.args[1].value
         for call in ast.walk(tree)

@@ -15,7 +15,7 @@ from router.agent.source import VersionRefused
 from router.agent.trusted_copy import CopyRefused, verified
 from router.channel import Channel
 from router.core.artifact_source import AllowedSources
-from router.core.masking import masked_line
+from router.core.redaction import masked_line
 
 
 def main(sock: socket.socket) -> None:

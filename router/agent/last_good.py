@@ -18,7 +18,7 @@ from router.agent import sqlite_file
 from router.agent.cache import sync_one
 from router.agent.places import model_directory, wrong_with
 from router.agent.trusted_copy import CopyRefused, digest_of_manifest
-from router.core.masking import masked
+from router.core.redaction import masked
 
 PREFIX = "last-good-"
 _FORMAT = 1

@@ -11,7 +11,7 @@ from router.agent.places import model_directory, place_of
 from router.agent.process import ignore_stops, prepare
 from router.agent.refusal import RegistryRefused, RegistryReplaced
 from router.channel import Channel
-from router.core.masking import masked_line
+from router.core.redaction import masked_line
 
 # With MLflow's own, a refused port blocks for 247 s and a silent one for 120 s per try.
 LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from router.core.ids import VersionId
-from router.core.spoken import OWN
+from router.core.log_markers import OWN
 
 LONGEST_LINE_BYTES = 32_768
 """The rest of a longer line is thrown away."""

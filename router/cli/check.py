@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from router.adapters.config_file import load_settings
+from router.adapters.config.file import load_settings
 from router.cli.route import find_model
 from router.core import outputs
 from router.core.ids import Alias, VersionId

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from router.adapters.admin_token import admin_token
-from router.adapters.config_file import load_settings
-from router.adapters.log_format import take_over_complaints, tell_of_loop
+from router.adapters.config.file import load_settings
+from router.adapters.log.format import take_over_complaints, tell_of_loop
 from router.app import Running, read_certificates, running_gateway
 from router.cli.urls import base_url
 from router.errors import ConfigRefused
 from router.garbage import freeze_what_lives
+from router.web.admin_token import admin_token
 from router.web.listeners import SlowParser, require_compiled_parser
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)

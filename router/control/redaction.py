@@ -2,7 +2,7 @@
 
 import re
 
-from router.core.masking import MASK, masked
+from router.core.redaction import MASK, masked
 
 LONGEST_TEXT = 1000
 """Characters of a text that are kept."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from router.core.masking import masked
+from router.core.redaction import masked
 from router.demo.answer import Answer
 from router.demo.asked import NoGateway, require_models
 from router.demo.material import Material

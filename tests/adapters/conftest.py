@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from router.adapters.registry import AgentRegistry
+from router.adapters.registry.client import AgentRegistry
 from router.children.template import Template
 from router.core.events import Event
 from tests.adapters.registries import RealRegistry, server_registry, sqlite_registry

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from router.adapters import config_replace
-from router.adapters.config_edit import edit_split
-from router.adapters.config_file import load_settings
+from router.adapters.config import replace as config_replace
+from router.adapters.config.edit import edit_split
+from router.adapters.config.file import load_settings
 from router.core.split import Split
 from router.errors import ConfigRefused
 

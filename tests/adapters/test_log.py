@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from router.adapters.log import FanOut, LogRecorder
-from router.adapters.log_format import configure_logging, tell_of_loop
+from router.adapters.log.format import configure_logging, tell_of_loop
+from router.adapters.log.lines import FanOut, LogRecorder
 from router.core.events import (
     AliasAspired,
     ConfigApplied,
@@ -327,7 +327,7 @@ def test_one_recorder_that_fails_does_not_stop_the_others(caplog: pytest.LogCapt
 )
 def test_what_python_prints_by_itself_is_a_line_without_values(code: str, level: str, told: str) -> None:
     script = (
-        "from router.adapters.log_format import configure_logging, take_over_complaints\n"
+        "from router.adapters.log.format import configure_logging, take_over_complaints\n"
         "configure_logging('info', 'json'); take_over_complaints()\n"
         "secret = 'the ' + 'payload'\n" + code
     )

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.prometheus import reference
 from router.adapters.prometheus.catalog import PREFIX, Catalog
 from tests.adapters.story import Clock, live_of, one_of_each, recorder_at, samples
 from tests.documents.markdown import first_cells
+from tests.support import metrics_reference as reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def test_the_page_is_the_one_that_the_code_makes() -> None:
-    """Made anew by `python -m router.adapters.prometheus.reference > docs/metrics.md`."""
+    """Made anew by `python -m tests.support.metrics_reference > docs/metrics.md`."""
     made = subprocess.run(
-        [sys.executable, "-m", "router.adapters.prometheus.reference"],
+        [sys.executable, "-m", "tests.support.metrics_reference"],
         capture_output=True,
         text=True,
         timeout=60,

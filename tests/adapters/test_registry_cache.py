@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.cache_limits import CacheLimits
+from router.adapters.registry.fetch_policy import CacheLimits
 from router.control.alias_watch import AliasWatch
 from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Polled

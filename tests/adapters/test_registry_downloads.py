@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.address import Address
-from router.adapters.cache_limits import CacheLimits
-from router.adapters.downloads import Downloads
+from router.adapters.registry.address import Address
+from router.adapters.registry.downloads import Downloads
+from router.adapters.registry.fetch_policy import CacheLimits
 from router.children.child import Child
 from router.children.template import Template
 from router.core.ids import VersionId

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from router.adapters.cache_limits import CacheLimits
+from router.adapters.registry.fetch_policy import CacheLimits
 from router.core.ids import VersionId
 from router.errors import FetchFailed, FetchRefused
 from tests.adapters.conftest import OpenRegistry

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.held_copies import HeldCopies
+from router.adapters.registry.cache_locks import HeldCopies
 from router.agent.cache import FILES
 from router.agent.eviction import evict
 from router.agent.last_good import identity_of, remember
@@ -72,7 +72,7 @@ def test_what_is_held_stays_and_goes_when_it_is_let_go(cache: Path) -> None:
 
 HOLD = """
 import sys
-from router.adapters.held_copies import HeldCopies
+from router.adapters.registry.cache_locks import HeldCopies
 from router.core.ids import VersionId
 held = HeldCopies()
 print(held.hold(VersionId("m", 1), sys.argv[1]), flush=True)

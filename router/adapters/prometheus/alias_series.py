@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from router.adapters.prometheus.catalog import Catalog, bounded
-from router.adapters.prometheus.series import Scope, Value
+from router.adapters.prometheus.store import Scope, Value
 from router.adapters.prometheus.version_series import VersionSeries
 from router.core.events import AliasBound, VersionLoaded
 from router.core.ids import PRODUCTION, Alias, VersionId

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-from router.adapters.prometheus.series import Family, Histogram, S, TracedHistogram, Value
+from router.adapters.prometheus.store import Family, Histogram, S, TracedHistogram, Value
 from router.core import labels
 from router.core.durations import REQUEST_SECONDS
 

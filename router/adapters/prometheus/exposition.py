@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric
 
-from router.adapters.prometheus.series import Family, Series, escaped, head, number
+from router.adapters.prometheus.store import Family, Series, escaped, head, number
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from router.adapters.prometheus.alias_series import AliasSeries
 from router.adapters.prometheus.catalog import Catalog, bounded
-from router.adapters.prometheus.series import Scope
+from router.adapters.prometheus.store import Scope
 from router.core.events import (
     AliasAspired,
     AliasBound,

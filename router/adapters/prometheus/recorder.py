@@ -12,7 +12,7 @@ from router.adapters.prometheus import exposition
 from router.adapters.prometheus.catalog import OTHER, Catalog, bounded
 from router.adapters.prometheus.live import Live
 from router.adapters.prometheus.model_series import REJECTIONS, Clocks, ModelSeries
-from router.adapters.prometheus.series import Scope
+from router.adapters.prometheus.store import Scope
 from router.core import events, request_events
 
 _log = logging.getLogger(__name__)

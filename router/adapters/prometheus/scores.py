@@ -6,7 +6,7 @@ A worker that restarts therefore never lowers them.
 from math import inf
 
 from router.adapters.prometheus.catalog import Catalog
-from router.adapters.prometheus.series import Histogram, Scope, Value, number
+from router.adapters.prometheus.store import Histogram, Scope, Value, number
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.labels import OTHER, ClassCounts, ClassSpec
 from router.core.outputs import OutputCounts, OutputSpec, shown_name

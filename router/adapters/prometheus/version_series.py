@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from router.adapters.prometheus.catalog import OTHER, Catalog, bounded
 from router.adapters.prometheus.scores import OutputSeries
-from router.adapters.prometheus.series import Scope, TracedHistogram, Value
+from router.adapters.prometheus.store import Scope, TracedHistogram, Value
 from router.core.durations import REQUEST_SECONDS
 from router.core.events import AliasBound
 from router.core.ids import PRODUCTION

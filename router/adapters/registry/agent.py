@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from router.adapters.address import Address
+from router.adapters.registry.address import Address
 from router.children.child import Child
 from router.children.launcher import Launcher
 from router.core.events import ChildRestarted, Recorder

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from router.adapters.config_overrides import read_overrides
-from router.adapters.config_problems import dotted, sentences
-from router.adapters.config_yaml import Document, read_yaml
-from router.adapters.config_yaml import Path as YamlPath
+from router.adapters.config.overrides import read_overrides
+from router.adapters.config.problems import dotted, sentences
+from router.adapters.config.yaml import Document, read_yaml
+from router.adapters.config.yaml import Path as YamlPath
 from router.errors import ConfigRefused
 from router.settings import Settings
 

@@ -1,4 +1,4 @@
-"""The page `docs/metrics.md`, made from the catalogue: `python -m router.adapters.prometheus.reference`.
+"""The page `docs/metrics.md`, made from the catalogue: `python -m tests.support.metrics_reference`.
 
 A family that is added to the catalogue appears by itself; a label that is new must be explained here.
 """
@@ -11,14 +11,14 @@ from router.adapters.prometheus.alias_series import DECISIONS, KEPT_RETIRED, KEP
 from router.adapters.prometheus.catalog import OTHER, PREFIX, Catalog
 from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, POLLS, REJECTIONS
 from router.adapters.prometheus.scores import INVALID, SIGNS
-from router.adapters.prometheus.series import Family, number
+from router.adapters.prometheus.store import Family, number
 from router.adapters.prometheus.version_series import CODES, FAILED
 from router.core.request_events import FAULT_KINDS
 
 _HEAD = f"""\
 # Metrics
 
-Made from the code by `python -m router.adapters.prometheus.reference > docs/metrics.md`; a test compares.
+Made from the code by `python -m tests.support.metrics_reference > docs/metrics.md`; a test compares.
 What to make of them is in [operating.md](operating.md#metrics).
 
 Each name has the prefix `{PREFIX}`. `/metrics` speaks the plain text format 0.0.4 and OpenMetrics

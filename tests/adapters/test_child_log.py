@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from router.adapters.child_allowance import BURST, NOTICE_SECONDS, PER_SECOND
-from router.adapters.child_lines import HIDDEN, TOO_MANY, WITHHELD, ChildEar, ChildLines
-from router.adapters.log_format import configure_logging
+from router.adapters.log.child_log import HIDDEN, TOO_MANY, WITHHELD, ChildEar, ChildLines
+from router.adapters.log.format import configure_logging
+from router.adapters.log.rate_limit import BURST, NOTICE_SECONDS, PER_SECOND
 from router.core.ids import VersionId
 
 V2 = VersionId("sentiment", 2)

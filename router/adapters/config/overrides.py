@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from router.adapters.config_scalar import scalar
-from router.adapters.config_yaml import Path
+from router.adapters.config.scalar import scalar
+from router.adapters.config.yaml import Path
 from router.settings import LogSettings, RegistrySettings, ServerSettings
 from router.settings.fields import did_you_mean
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from router.adapters.config_file import ConfigFile
-from router.adapters.config_replace import replace_file
-from router.adapters.config_yaml import Document, Node, read_yaml
+from router.adapters.config.file import ConfigFile
+from router.adapters.config.replace import replace_file
+from router.adapters.config.yaml import Document, Node, read_yaml
 from router.core.ids import CANARY, PRODUCTION
 from router.errors import ConfigRefused
 from router.settings.fields import did_you_mean

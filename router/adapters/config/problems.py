@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from router.adapters.config_yaml import Path
+from router.adapters.config.yaml import Path
 from router.settings import Settings
 from router.settings.fields import did_you_mean
 

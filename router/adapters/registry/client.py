@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from router.adapters.address import Address, registry_environment
-from router.adapters.agent import POLL_SECONDS, START_SECONDS, Agent
-from router.adapters.cache_limits import CacheLimits
-from router.adapters.downloads import Downloads
-from router.adapters.held_copies import HeldCopies
+from router.adapters.registry.address import Address, registry_environment
+from router.adapters.registry.agent import POLL_SECONDS, START_SECONDS, Agent
+from router.adapters.registry.cache_locks import HeldCopies
+from router.adapters.registry.downloads import Downloads
+from router.adapters.registry.fetch_policy import CacheLimits
 from router.children.launcher import Launcher
 from router.core.events import Recorder
 from router.core.ids import Alias, VersionId

@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from router.adapters.address import Address
-from router.adapters.cache_limits import CacheLimits
+from router.adapters.registry.address import Address
+from router.adapters.registry.fetch_policy import CacheLimits
 from router.children.child import Child
 from router.children.launcher import Launcher
 from router.core.cache_events import CacheEvicted, CacheOverBound

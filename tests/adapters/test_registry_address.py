@@ -1,6 +1,6 @@
 """Who is told the registry's credentials."""
 
-from router.adapters.address import Address, registry_environment
+from router.adapters.registry.address import Address, registry_environment
 from router.children.environment import child_environment
 
 ENVIRON = {

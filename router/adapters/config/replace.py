@@ -6,7 +6,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from router.adapters.config_file import ConfigFile
+from router.adapters.config.file import ConfigFile
 from router.errors import ConfigRefused
 
 _REASONS = {

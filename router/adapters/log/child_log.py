@@ -9,9 +9,9 @@ from typing import Any
 
 import structlog
 
-from router.adapters.child_allowance import NOTICE_SECONDS, PER_SECOND, Allowance, written_bytes
+from router.adapters.log.rate_limit import NOTICE_SECONDS, PER_SECOND, Allowance, written_bytes
 from router.core.ids import VersionId
-from router.core.spoken import OWN, RECORD
+from router.core.log_markers import OWN, RECORD
 from router.settings import ModelOutput
 
 _TELL_SECONDS = 3600.0

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from router.core.masking import masked, masked_line
+from router.core.redaction import masked, masked_line
 
 
 @pytest.mark.parametrize(

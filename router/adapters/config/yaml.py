@@ -23,7 +23,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from router.adapters.config_scalar import Scalar, scalar
+from router.adapters.config.scalar import Scalar, scalar
 
 Path = tuple[str | int, ...]
 MAX_DEPTH = 16

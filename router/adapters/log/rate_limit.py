@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from router.adapters.log_format import LONGEST_TEXT, LONGEST_TRACEBACK, UNPRINTABLE, UNPRINTABLE_IN_LINES
+from router.adapters.log.format import LONGEST_TEXT, LONGEST_TRACEBACK, UNPRINTABLE, UNPRINTABLE_IN_LINES
 
 BURST = 100_000
 """Bytes of log that the children of one version and role may fill at once."""

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from router.control.event_log import EventLog
+from router.control.recent_events import EventLog
 from router.control.redaction import without_places
 from router.core.bins import ScoreSpec
 from router.core.events import ChildRestarted, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
