@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from router.adapters.config.file import load_settings
-from router.adapters.prometheus import version_series
+from router.adapters.prometheus import catalog
 from router.adapters.prometheus.catalog import PREFIX, Catalog
 from router.cli import root as commands
 from router.core.policy import State
@@ -337,7 +337,7 @@ def test_every_reason_is_explained() -> None:
 
 
 def test_every_outcome_is_explained() -> None:
-    assert sorted(first_cells(OPERATING, "Outcomes")) == sorted(version_series.CODES)
+    assert sorted(first_cells(OPERATING, "Outcomes")) == sorted(catalog.CODES)
 
 
 def test_every_metric_is_explained() -> None:

@@ -7,12 +7,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from router.adapters.prometheus.alias_series import DECISIONS, KEPT_RETIRED, KEPT_SECONDS, PHASES, SWAPS
-from router.adapters.prometheus.catalog import OTHER, PREFIX, Catalog
-from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, POLLS, REJECTIONS
-from router.adapters.prometheus.scores import INVALID, SIGNS
+from router.adapters.prometheus.catalog import (
+    CODES,
+    DECISIONS,
+    ENDINGS,
+    FAILED,
+    FALLBACKS,
+    INVALID,
+    OTHER,
+    PHASES,
+    POLLS,
+    PREFIX,
+    REJECTIONS,
+    SIGNS,
+    SWAPS,
+    Catalog,
+)
+from router.adapters.prometheus.recorder import KEPT_RETIRED, KEPT_SECONDS
 from router.adapters.prometheus.store import Family, number
-from router.adapters.prometheus.version_series import CODES, FAILED
 from router.core.request_events import FAULT_KINDS
 
 _HEAD = f"""\

@@ -1,20 +1,26 @@
-"""Series, and families of them that share a name."""
+"""Every exported series by family and label values, and the two text formats they are written in.
+
+Rendering is ours for its speed (docs/decisions/0004): a series makes what stands before its value once.
+"""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
+from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 class Series(Protocol):
     """Something with lines in the exposition."""
 
-    def lines(self) -> Iterator[str]:
-        """`name{labels} value`, each with its newline."""
+    def write(self, lines: list[str], *, exemplars: bool) -> None:
+        """Append `name{labels} value` lines, each with its newline; exemplars where asked for."""
 
 
 S = TypeVar("S", bound=Series)
@@ -26,26 +32,28 @@ class Value:
     __slots__ = ("_head", "value")
 
     def __init__(self, name: str, labels: str) -> None:
-        self._head = head(name, labels)
+        self._head = _head(name, labels)
         self.value: float = 0
 
-    def lines(self) -> Iterator[str]:
+    def write(self, lines: list[str], *, exemplars: bool) -> None:
         """One line."""
-        yield f"{self._head} {number(self.value)}\n"
+        lines.append(f"{self._head} {number(self.value)}\n")
 
 
 class Histogram:
     """Counts by upper bound; `counts` are not cumulative, the exported ones are."""
 
-    __slots__ = ("_bounds", "_bucket_heads", "_count_head", "_sum_head", "counts", "sum")
+    __slots__ = ("_bounds", "_bucket_heads", "_count_head", "_exemplars", "_sum_head", "counts", "sum")
 
     def __init__(self, name: str, labels: str, bounds: Sequence[float], *, summed: bool = True) -> None:
         self._bounds = tuple(bounds)
         separator = "," if labels else ""
         edges = (*(number(float(bound)) for bound in bounds), "+Inf")
-        self._bucket_heads = [head(f"{name}_bucket", f'{labels}{separator}le="{edge}"') for edge in edges]
-        self._sum_head = head(f"{name}_sum", labels) if summed else None
-        self._count_head = head(f"{name}_count", labels)
+        self._bucket_heads = [_head(f"{name}_bucket", f'{labels}{separator}le="{edge}"') for edge in edges]
+        self._sum_head = _head(f"{name}_sum", labels) if summed else None
+        self._count_head = _head(f"{name}_count", labels)
+        self._exemplars: dict[int, str] = {}
+        """By bucket, so there are never more than buckets."""
         self.counts = [0] * len(edges)
         self.sum = 0.0
 
@@ -55,42 +63,31 @@ class Histogram:
             self.counts[bisect_left(self._bounds, value)] += 1
             self.sum += value
 
-    def lines(self) -> Iterator[str]:
-        """One line per bound, then the sum and the count, or neither: OpenMetrics has them as a pair."""
-        running = 0
-        for line_head, count in zip(self._bucket_heads, self.counts, strict=True):
-            running += count
-            yield f"{line_head} {running}\n"
-        if self._sum_head is not None:
-            yield f"{self._sum_head} {number(self.sum)}\n"
-            yield f"{self._count_head} {running}\n"
-
-
-class TracedHistogram(Histogram):
-    """A histogram that remembers the last traced request of each bucket: an exemplar, in OpenMetrics only."""
-
-    __slots__ = ("_exemplars",)
-
-    def __init__(self, name: str, labels: str, bounds: Sequence[float]) -> None:
-        super().__init__(name, labels, bounds)
-        self._exemplars: dict[int, str] = {}
-        """By bucket, so there are never more than buckets."""
-
     def exemplify(self, value: float, trace_id: str, at: float) -> None:
-        """Name the trace of `value`, observed `at` seconds since 1970. `trace_id` must need no escape."""
-        if 0 <= value < inf:
-            told = f' # {{trace_id="{trace_id}"}} {number(value)} {at:.3f}\n'
-            self._exemplars[bisect_left(self._bounds, value)] = told
+        """Name the trace of `value`, observed `at` seconds since 1970. `trace_id` must need no escape.
 
-    def lines_with_exemplars(self) -> Iterator[str]:
-        """As `lines`, for OpenMetrics."""
-        for i, line in enumerate(self.lines()):
-            told = self._exemplars.get(i)
-            yield line if told is None else line[:-1] + told
+        The last one of each bucket is exported, in OpenMetrics only.
+        """
+        if 0 <= value < inf:
+            exemplar = f' # {{trace_id="{trace_id}"}} {number(value)} {at:.3f}\n'
+            self._exemplars[bisect_left(self._bounds, value)] = exemplar
+
+    def write(self, lines: list[str], *, exemplars: bool) -> None:
+        """One line per bound, then the sum and the count, or neither: OpenMetrics has them as a pair."""
+        first, running = len(lines), 0
+        for head, count in zip(self._bucket_heads, self.counts, strict=True):
+            running += count
+            lines.append(f"{head} {running}\n")
+        if exemplars:
+            for bucket, exemplar in self._exemplars.items():
+                lines[first + bucket] = lines[first + bucket][:-1] + exemplar
+        if self._sum_head is not None:
+            lines.append(f"{self._sum_head} {number(self.sum)}\n")
+            lines.append(f"{self._count_head} {running}\n")
 
 
 class Family(Generic[S]):
-    """All series of one name."""
+    """All series of one name, by the values of its labels."""
 
     def __init__(
         self,
@@ -120,64 +117,103 @@ class Family(Generic[S]):
             found = self._series[values] = self._make(self.name, self.label_text(values))
         return found
 
-    def label_text(self, values: Sequence[str]) -> str:
-        """`model="m",alias="a"`, escaped; a label without a value is left out."""
-        pairs = zip(self.labels, values, strict=True)
-        return ",".join(f'{label}="{escaped(value)}"' for label, value in pairs if value)
+    def find(self, *values: str) -> S | None:
+        """The series with these label values, if there is one."""
+        return self._series.get(values)
 
     def attach(self, values: tuple[str, ...], series: S) -> S:
         """Export a series that was made elsewhere."""
         self._series[values] = series
         return series
 
-    def drop(self, values: tuple[str, ...]) -> None:
-        """Export it no longer; whoever still holds it may go on counting in vain."""
-        self._series.pop(values, None)
+    def label_text(self, values: Sequence[str]) -> str:
+        """`model="m",alias="a"`, escaped; a label without a value is left out."""
+        pairs = zip(self.labels, values, strict=True)
+        return ",".join(f'{label}="{_escaped(value)}"' for label, value in pairs if value)
 
-    def clear(self) -> None:
-        """Export none."""
-        self._series.clear()
+    def drop(self, **labels: str) -> None:
+        """Export no series any longer that has all of these label values; without any: none at all.
 
-    def lines(self, *, exemplars: bool = False) -> Iterator[str]:
+        Whoever still holds one may go on counting in vain.
+        """
+        wanted = [(self.labels.index(label), value) for label, value in labels.items()]
+        for values in [v for v in self._series if all(v[place] == value for place, value in wanted)]:
+            del self._series[values]
+
+    def lines(self, *, exemplars: bool = False) -> list[str]:
         """The lines of all series, in the order in which they were made."""
+        lines: list[str] = []
         for series in self._series.values():
-            if exemplars and isinstance(series, TracedHistogram):
-                yield from series.lines_with_exemplars()
-            else:
-                yield from series.lines()
+            series.write(lines, exemplars=exemplars)
+        return lines
 
 
-class Scope:
-    """Series that leave together."""
+class Store:
+    """The families, in the order in which they are exported."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[Family[Any], tuple[str, ...]], None] = {}
+        self.families: list[Family[Any]] = []
 
-    def series(self, family: Family[S], *values: str) -> S:
-        """The series of `family` with these label values, until this scope is closed."""
-        self._held[family, values] = None
-        return family.series(*values)
+    def drop(self, **labels: str) -> None:
+        """Drop every series with these label values, from all families that have all of these labels."""
+        for family in self.families:
+            if labels.keys() <= set(family.labels):
+                family.drop(**labels)
 
-    def attach(self, family: Family[S], values: tuple[str, ...], series: S) -> S:
-        """Export `series` in `family` until this scope is closed."""
-        self._held[family, values] = None
-        return family.attach(values, series)
-
-    def close(self) -> None:
-        """Drop what was asked for here. The scope can be filled again."""
-        for family, values in self._held:
-            family.drop(values)
-        self._held.clear()
+    def _add(self, family: Family[S]) -> Family[S]:
+        self.families.append(family)
+        return family
 
 
-def head(name: str, labels: str) -> str:
-    """What stands before the value."""
-    return f"{name}{{{labels}}}" if labels else name
+def render(
+    families: Iterable[Family[Any]],
+    foreign: Iterable[Metric],
+    *,
+    openmetrics: bool,
+    names: Collection[str] = (),
+) -> bytes:
+    """The exposition of our own families and of what prometheus_client's collectors measure.
+
+    `names` non-empty keeps the families and samples of those names only. Families without a series are left
+    out; only OpenMetrics has exemplars.
+    """
+    parts: list[str] = []
+
+    def add(name: str, kind: str, text: str, lines: list[str]) -> None:
+        if names and name not in names:
+            lines = [line for line in lines if line.partition(" ")[0].partition("{")[0] in names]
+        if lines:
+            # OpenMetrics names a counter's family without the suffix its samples carry.
+            shown = name.removesuffix("_total") if openmetrics else name
+            parts.append(f"# HELP {shown} {text}\n# TYPE {shown} {kind}\n")
+            parts.extend(lines)
+
+    for family in families:
+        add(family.name, family.kind, family.text, family.lines(exemplars=openmetrics))
+    for metric in foreign:
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        add(name, metric.type, metric.documentation, _foreign_lines(metric))
+    if openmetrics:
+        parts.append("# EOF\n")
+    # A lone surrogate in a name must cost a question mark, not the scrape.
+    return "".join(parts).encode("utf-8", "replace")
 
 
-def escaped(value: str) -> str:
-    """A label value as both formats want it."""
-    return value.translate(_ESCAPES)
+def wants_openmetrics(accept: str) -> bool:
+    """Whether an Accept header likes OpenMetrics 1.0.0 at least as much as plain text.
+
+    prometheus_client's own choice raises on a version that is not a number.
+    """
+    liked = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
+    for media_range in accept.split(","):
+        kind, *parameters = (part.strip() for part in media_range.lower().split(";"))
+        options = dict(parameter.partition("=")[::2] for parameter in parameters)
+        if kind == "application/openmetrics-text" and options.get("version", "1.0.0") != "1.0.0":
+            continue
+        if kind in liked:
+            liked[kind] = max(liked[kind], _quality(options.get("q", "1")))
+    openmetrics, text = liked.values()
+    return openmetrics > 0 and openmetrics >= text
 
 
 def number(value: float) -> str:
@@ -185,3 +221,27 @@ def number(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return str(floatToGoString(value))  # type: ignore[no-untyped-call] # the client leaves it without types
+
+
+def _foreign_lines(metric: Metric) -> list[str]:
+    lines = []
+    for sample in metric.samples:
+        labels = ",".join(f'{label}="{_escaped(value)}"' for label, value in sample.labels.items())
+        lines.append(f"{_head(sample.name, labels)} {number(sample.value)}\n")
+    return lines
+
+
+def _head(name: str, labels: str) -> str:
+    """What stands before the value."""
+    return f"{name}{{{labels}}}" if labels else name
+
+
+def _escaped(value: str) -> str:
+    return value.translate(_ESCAPES)
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
