@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from router import app, world
-from router.adapters.log.lines import FanOut
 from router.children.child import Child
 from router.children.template import Template
 from router.cli import main
 from router.control.comparison import Comparison
+from router.control.fan_out import FanOut
 from router.core.events import Event, Recorder
 from router.core.ids import VersionId
 
@@ -42,10 +42,10 @@ class Scoreless(Template):
         return await super().launch(role, (*modules, "benchmarks.no_scores"), version)
 
 
-def without_metrics(*recorders: Recorder, of_news: Sequence[Recorder] = ()) -> FanOut:
+def without_metrics(*recorders: Recorder, deduplicated: Sequence[Recorder] = ()) -> FanOut:
     """Tells all but `NoMetrics`, and nobody who compares."""
     silent = (NoMetrics, Comparison)
-    return FanOut(*(one for one in recorders if not isinstance(one, silent)), of_news=of_news)
+    return FanOut(*(one for one in recorders if not isinstance(one, silent)), deduplicated=deduplicated)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from router import __version__
 from router.adapters.config.file import ConfigFile
-from router.adapters.log.child_log import ChildLines
+from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
-from router.adapters.log.lines import FanOut, LogRecorder, log_sampled
+from router.adapters.log.lines import LogRecorder, log_sampled
 from router.adapters.prometheus import PrometheusRecorder
 from router.children.orphans import Orphans
 from router.control import compare
@@ -23,8 +23,9 @@ from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
 from router.control.comparison import LOOK_SECONDS, Comparison
 from router.control.config_watch import ConfigWatch, Reloaded
+from router.control.fan_out import FanOut
 from router.control.last_good import LastGood
-from router.control.recent_events import EventLog
+from router.control.recent_events import RecentEvents
 from router.control.status import Status
 from router.control.ticking import Ticking
 from router.control.worker_ends import WorkerEnds
@@ -81,13 +82,15 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     for notice in loaded.notices:
         _log.warning(notice)
     prometheus = PrometheusRecorder(version=__version__)
-    event_log = EventLog(time.time)
+    recent_events = RecentEvents(time.time)
     worker_ends = WorkerEnds(time.time)
     comparison = Comparison(
         lambda: fleet, lambda event: recorder.record(event), wall=time.time, monotonic=time.monotonic
     )
     bound_since = BoundSince(time.time)
-    recorder = FanOut(prometheus, comparison, of_news=(LogRecorder(), event_log, worker_ends, bound_since))
+    recorder = FanOut(
+        prometheus, comparison, deduplicated=(LogRecorder(), recent_events, worker_ends, bound_since)
+    )
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
@@ -95,9 +98,9 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         sockets = [bind(*settings.server.listen), bind(*settings.server.admin)]
         for bound in sockets:
             stack.callback(bound.close)
-        child_lines = ChildLines()
-        child_lines.shown = settings.log.model_output  # the template starts before all else is put together
-        world = await stack.enter_async_context(outside_world(settings, recorder, child_lines))
+        child_log = ChildLog()
+        child_log.shown = settings.log.model_output  # the template starts before all else is put together
+        world = await stack.enter_async_context(outside_world(settings, recorder, child_log))
         fleet = Fleet(
             Workshop(
                 world.fetcher,
@@ -110,7 +113,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
 
         def apply(new: Settings) -> None:
             configure_logging(new.log.level, new.log.format)
-            child_lines.shown = new.log.model_output
+            child_log.shown = new.log.model_output
             gateway.sample_share = new.log.sample_requests
             fleet.apply(new.models)
             alias_loop.poke()
@@ -147,7 +150,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             dispatcher=dispatcher,
             alias_watch=alias_watch,
             config=lambda: {"digest": config.digest, "error": config.error},
-            events=event_log.events,
+            events=recent_events.events,
             worker_ends=worker_ends.of,
             bound_since=bound_since.of,
             stopping=lambda: gateway.stopping,

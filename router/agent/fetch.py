@@ -15,7 +15,7 @@ from router.agent.source import VersionRefused
 from router.agent.trusted_copy import CopyRefused, verified
 from router.channel import Channel
 from router.core.artifact_source import AllowedSources
-from router.core.redaction import masked_line
+from router.core.redaction import redact_line
 
 
 def main(sock: socket.socket) -> None:
@@ -40,7 +40,7 @@ def main(sock: socket.socket) -> None:
         answer = {"op": "fetched", **found}
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a store's library raises is an answer
         refused = isinstance(error, VersionRefused | CopyRefused)
-        answer = {"op": "failed", "error": masked_line(str(error) or repr(error)), "refused": refused}
+        answer = {"op": "failed", "error": redact_line(str(error) or repr(error)), "refused": refused}
     with suppress(OSError):  # the gateway is gone
         channel.send({"id": order.header.get("id"), **answer})
 

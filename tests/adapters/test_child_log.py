@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from router.adapters.log.child_log import HIDDEN, TOO_MANY, WITHHELD, ChildEar, ChildLines
+from router.adapters.log.child_log import (
+    BURST,
+    HIDDEN,
+    NOTICE_SECONDS,
+    PER_SECOND,
+    TOO_MANY,
+    WITHHELD,
+    ChildLineSink,
+    ChildLog,
+)
 from router.adapters.log.format import configure_logging
-from router.adapters.log.rate_limit import BURST, NOTICE_SECONDS, PER_SECOND
 from router.core.ids import VersionId
 
 V2 = VersionId("sentiment", 2)
@@ -23,9 +31,9 @@ class Log:
         self.stream = io.StringIO()
         self.seconds = 1000.0
         configure_logging("debug", "json", stream=self.stream)
-        self.of = ChildLines(lambda: self.seconds)
+        self.of = ChildLog(lambda: self.seconds)
 
-    def worker(self, version: VersionId = V2) -> ChildEar:
+    def worker(self, version: VersionId = V2) -> ChildLineSink:
         return self.of.ear_for("worker", version)
 
     def size(self) -> int:
@@ -266,7 +274,7 @@ def test_versions_that_came_and_went_are_forgotten(log: Log) -> None:
         log.worker(VersionId("sentiment", number)).hear(b"hello")
         log.seconds += 60
 
-    assert len(log.of._allowances) <= 64
+    assert len(log.of._sources) <= 64
 
 
 def test_credentials_do_not_reach_a_line(log: Log) -> None:

@@ -14,6 +14,7 @@ from router.adapters.prometheus.catalog import (
     FAILED,
     FALLBACKS,
     INVALID,
+    LOOPS,
     OTHER,
     PHASES,
     POLLS,
@@ -99,6 +100,7 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("phase", "model_load_duration_seconds"): PHASES,
     ("result", "model_swaps_total"): SWAPS,
     ("result", "registry_polls_total"): POLLS,
+    ("loop", "loop_failures_total"): LOOPS,
 }
 """Values by label and family, where they are on a list."""
 _TOLD = {
@@ -116,7 +118,7 @@ _TOLD = {
     "sha256": "of the configuration file in force; one value at a time",
 }
 """Of the other labels, in all families."""
-_OPEN = ("outcome", "code", "reason", "kind", "class")
+_OPEN = ("outcome", "code", "reason", "kind", "class", "loop")
 """Labels that count what is on no list under `__other__`."""
 
 

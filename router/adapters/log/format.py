@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from router.control.redaction import without_credentials
+from router.core.redaction import redact_credentials
 
 LONGEST_TEXT = 4000
 """Characters of one value; a registry can answer with 100 MB of HTML."""
@@ -63,8 +63,8 @@ def configure_logging(level: str, line_format: str, *, stream: TextIO | None = N
             foreign_pre_chain=[*before, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,  # without the values of locals: they hold requests
-                _fit_to_be_read,
+                structlog.processors.format_exc_info,  # without the values of variables: they hold requests
+                _redacted,
                 renderer,
             ],
         )
@@ -86,10 +86,10 @@ def configure_logging(level: str, line_format: str, *, stream: TextIO | None = N
     root.setLevel(level.upper())
 
 
-def take_over_complaints() -> None:
+def install_exception_hooks() -> None:
     """Have what Python prints by itself written as lines: warnings, and exceptions that nobody catches.
 
-    For the life of the process. Their tracebacks go without the values of locals.
+    For the life of the process. Tracebacks go without the values of local variables.
     """
     logging.captureWarnings(capture=True)
 
@@ -106,19 +106,19 @@ def take_over_complaints() -> None:
                 "thread %s ended", name, exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback)
             )
 
-    def ignored(complaint: "sys.UnraisableHookArgs") -> None:
-        if complaint.exc_value is not None:
-            exception = (complaint.exc_type, complaint.exc_value, complaint.exc_traceback)
+    def ignored(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_value is not None:
+            exception = (unraisable.exc_type, unraisable.exc_value, unraisable.exc_traceback)
             _log.error("an exception that nobody can catch", exc_info=exception)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = crashed, thread_crashed, ignored
 
 
-def tell_of_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An event loop's exception handler: what happened and where, without words and objects.
+def loop_exception_handler(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An event loop's exception handler: logs what happened and where, without messages and objects.
 
-    The loop's own names the objects with their arguments, which can be the bytes of a request; an exception's
-    message may quote them.
+    The loop's own handler names the objects with their arguments, which can be the bytes of a request; an
+    exception's message may quote them.
     """
     # "Exception in callback" goes on with the callback and its arguments.
     message = re.sub(
@@ -131,27 +131,28 @@ def tell_of_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
     )
 
 
-def _fit_to_be_read(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+def _redacted(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+    """The one place where a line loses credentials, control characters and what is too long."""
     shown = {key: line.pop(key) for key in ("timestamp", "level", "event")}
     exception = line.pop("exception", None)
-    shown = {key: _printable(value) for key, value in (*shown.items(), *line.items())}
+    shown = {key: _redacted_value(value) for key, value in (*shown.items(), *line.items())}
     if exception is not None:
-        shown["exception"] = without_credentials(exception[-LONGEST_TRACEBACK:]).translate(
+        shown["exception"] = redact_credentials(exception[-LONGEST_TRACEBACK:]).translate(
             UNPRINTABLE_IN_LINES
         )
     return shown
 
 
-def _printable(value: Any) -> Any:
+def _redacted_value(value: Any) -> Any:
     match value:
         case float() if not math.isfinite(value):
             return str(value)  # JSON has no word for it
         case None | bool() | int() | float():
             return value
         case Mapping():
-            return {str(key): _printable(item) for key, item in value.items()}
+            return {str(key): _redacted_value(item) for key, item in value.items()}
         case list() | tuple():
-            return [_printable(item) for item in value]
+            return [_redacted_value(item) for item in value]
     text = str(value)
     cut = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
-    return without_credentials(cut).translate(UNPRINTABLE)
+    return redact_credentials(cut).translate(UNPRINTABLE)

@@ -1,16 +1,12 @@
-"""Facts in, log lines out; and one recorder in front of many."""
+"""Events in, log lines out."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import structlog
 
-from router.control.recent_events import PER_REQUEST, News
 from router.core import cache_events, events, request_events
 from router.core.ids import PRODUCTION, VersionId
-
-_log = logging.getLogger(__name__)
 
 
 class Line(NamedTuple):
@@ -22,15 +18,14 @@ class Line(NamedTuple):
 
 
 class LogRecorder:
-    """Implements `Recorder`: a line for every fact that is news, none per request."""
+    """Implements `Recorder`: a line per event. It leaves no repetition out: put it behind a `FanOut`."""
 
     def __init__(self) -> None:
-        self._news = News()
         self._logger = structlog.stdlib.get_logger("router")
 
     def record(self, event: events.Event) -> None:
         """Write a line, if there is something to say."""
-        if self._news.is_news(event) and (line := line_of(event)) is not None:
+        if (line := line_of(event)) is not None:
             self._logger.log(line.level, line.message, **line.values)
 
 
@@ -51,31 +46,8 @@ def log_sampled(request: request_events.Sampled) -> None:
     )
 
 
-class FanOut:
-    """Implements `Recorder`: tells several recorders; one that fails does not stop the others."""
-
-    def __init__(self, *recorders: events.Recorder, of_news: Sequence[events.Recorder] = ()) -> None:
-        """`of_news` are those that have no use for what every request reports."""
-        self._recorders = recorders
-        self._all = (*recorders, *of_news)
-        self._failed: set[tuple[str, str]] = set()
-
-    def record(self, event: events.Event) -> None:
-        """Tell every recorder."""
-        for recorder in self._recorders if type(event) in PER_REQUEST else self._all:
-            try:
-                recorder.record(event)
-            except Exception:  # noqa: BLE001 - whatever one recorder raises, the request and the others go on
-                self._say_once(type(recorder).__name__, type(event).__name__)
-
-    def _say_once(self, recorder: str, event: str) -> None:
-        if (recorder, event) not in self._failed:
-            self._failed.add((recorder, event))
-            _log.exception("%s can not take %s; said once", recorder, event)
-
-
 def line_of(event: events.Event) -> Line | None:
-    """What is said about `event`; None for facts that have no line."""
+    """What the log says about `event`; None for events that have no line."""
     match event:
         case events.AliasBound(model, alias, old, new):
             values = {"version": new.number, "before": _number(old), "registry_name": event.registry_name}
@@ -144,12 +116,10 @@ def _line_of_gateway(event: events.Event) -> Line | None:
     match event:
         case events.Polled(model, _, ""):
             return Line(logging.INFO, "the registry answers again", {"model": model})
-        case events.Polled(model, _, error):
-            return Line(
-                logging.WARNING,
-                "registry poll failed; what it last named stays",
-                {"model": model, "error": error},
-            )
+        case events.Polled(model, _, error, refused):
+            known: dict[str, Any] = {"model": model, "error": error}
+            known |= {"refused": True} if refused else {}
+            return Line(logging.WARNING, "registry poll failed; what it last named stays", known)
         case events.ConfigApplied(digest, changes):
             return Line(logging.INFO, "configuration in force", {"digest": digest, "changes": changes})
         case events.ConfigRejected(digest, problems):
@@ -165,6 +135,8 @@ def _line_of_gateway(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "not ready", {})
         case events.TickFailed(loop, error):
             return Line(logging.ERROR, "a loop failed and goes on", {"loop": loop, "error": error})
+        case events.LoopRecovered(loop):
+            return Line(logging.INFO, "a loop works again", {"loop": loop})
     return None
 
 

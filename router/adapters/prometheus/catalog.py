@@ -250,6 +250,9 @@ class Catalog(Store):
         self.config_info = gauge("config_info", "Digest of the configuration in force.", "sha256")
         self.build_info = gauge("build_info", "Version of the gateway.", "version")
         self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop last ran a timer.")
+        self.loop_failures = counter(
+            "loop_failures_total", "Ticks of the gateway's own loops that failed; the loop goes on.", "loop"
+        )
         self.ready = gauge("ready", "1 when /readyz answers 200.")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."

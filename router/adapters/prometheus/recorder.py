@@ -13,6 +13,7 @@ from router.adapters.prometheus.catalog import (
     DECISIONS,
     ENDINGS,
     FALLBACKS,
+    LOOPS,
     OTHER,
     PHASES,
     POLLS,
@@ -120,6 +121,8 @@ class PrometheusRecorder:
         of_gateway = (catalog.config_ok, catalog.config_ok_at, catalog.loop_lag, catalog.ready)
         for family in (*of_gateway, catalog.from_cache, catalog.own_errors):
             family.series()
+        for loop in LOOPS:
+            catalog.loop_failures.series(loop)
         self._handlers: dict[type, Callable[[Any], None]] = {
             request_events.Routed: self._routed,
             request_events.Answered: self._answered,
@@ -140,6 +143,7 @@ class PrometheusRecorder:
             events.ConfigApplied: self._config_applied,
             events.ConfigRejected: self._config_rejected,
             events.ReadinessChanged: self._readiness_changed,
+            events.TickFailed: self._tick_failed,
         }
 
     def watch(self, live: Callable[[], Live]) -> None:
@@ -404,6 +408,9 @@ class PrometheusRecorder:
 
     def _readiness_changed(self, event: events.ReadinessChanged) -> None:
         self._catalog.ready.series().value = int(event.ready)
+
+    def _tick_failed(self, event: events.TickFailed) -> None:
+        self._catalog.loop_failures.series(bounded(event.loop, LOOPS)).value += 1
 
     def _failed(self, what: str) -> None:
         self._catalog.own_errors.series().value += 1

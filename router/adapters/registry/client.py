@@ -13,11 +13,13 @@ from router.adapters.registry.fetch_policy import CacheLimits
 from router.children.launcher import Launcher
 from router.core.events import Recorder
 from router.core.ids import Alias, VersionId
-from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryUnavailable
+from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""
 _HOLD_TRIES = 3
+_ERRORS = {"unknown_model": ModelUnknown, "refused": RegistryRefused}
+"""By the agent's word for what went wrong; whatever else it says, the registry gave no answer."""
 
 
 class AgentRegistry:
@@ -57,14 +59,14 @@ class AgentRegistry:
         """The complete wish of the registry at one instant: roles it names now, with their versions.
 
         `aliases` maps roles to the registry's names for them. Takes 8 s at most, less with a deadline, and
-        up to a minute more where the agent has to be started. Raises ModelUnknown, RegistryUnavailable.
+        up to a minute more where the agent has to be started. Raises ModelUnknown, RegistryRefused,
+        RegistryUnavailable.
         """
         answer = await self._agent.ask(
             {"op": "poll", "model": model, "aliases": list(aliases.values())}, deadline_seconds
         )
         if "error" in answer:
-            unknown = answer["error"] == "unknown_model"
-            raise (ModelUnknown if unknown else RegistryUnavailable)(answer["message"])
+            raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
         self._recalled = {version for version in self._recalled if version.model != model}
         return _wish(model, aliases, answer)
 
