@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from router.adapters.registry.client import AgentRegistry
-from router.adapters.registry.fetch_policy import GIB, CacheLimits
+from router.adapters.registry.address import GIB, FetchPolicy
+from router.adapters.registry.client import RegistryClient
 from router.children.launcher import Launcher
 from router.children.output import Listener
 from router.children.spawn import SpawnLauncher
@@ -38,13 +38,13 @@ async def outside_world(
     """
     places = settings.registry.places(os.environ)
     launcher = await _launcher(recorder, listener)
-    registry = AgentRegistry(
+    registry = RegistryClient(
         launcher,
         registry_uri=places.uri,
         tracking_uri=places.tracking_uri,
         cache_dir=places.cache_dir,
         recorder=recorder,
-        limits=CacheLimits(
+        policy=FetchPolicy(
             int(settings.registry.cache_max_gib * GIB),
             places.schemes,
             settings.registry.artifact_roots,

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from router.adapters.registry.client import AgentRegistry
+from router.adapters.registry.client import RegistryClient
 from router.children.template import Template
 from router.core.events import Event
 from tests.adapters.registries import RealRegistry, server_registry, sqlite_registry
 
-OpenRegistry = Callable[..., AgentRegistry]
+OpenRegistry = Callable[..., RegistryClient]
 
 
 class Facts:
@@ -63,9 +63,9 @@ async def open_registry(template: Template, tmp_path: Path, facts: Facts) -> Asy
     """Opens registries by their URI, each with the cache `tmp_path/cache` unless told; all are closed."""
     async with AsyncExitStack() as stack:
 
-        def opened(uri: str, **arguments: object) -> AgentRegistry:
+        def opened(uri: str, **arguments: object) -> RegistryClient:
             given = {"launcher": template, "tracking_uri": uri, "cache_dir": tmp_path / "cache"}
-            registry = AgentRegistry(registry_uri=uri, **{**given, "recorder": facts, **arguments})
+            registry = RegistryClient(registry_uri=uri, **{**given, "recorder": facts, **arguments})
             stack.push_async_callback(registry.close)
             return registry
 

@@ -1,6 +1,6 @@
 """Who is told the registry's credentials."""
 
-from router.adapters.registry.address import Address, registry_environment
+from router.adapters.registry.address import RegistryAddress, registry_environment
 from router.children.environment import child_environment
 
 ENVIRON = {
@@ -30,7 +30,7 @@ def test_our_own_settings_are_told_to_nobody() -> None:
 
 
 def test_an_address_does_not_show_its_credentials() -> None:
-    address = Address(
+    address = RegistryAddress(
         "http://ada:hunter2@mlflow", "http://ada:hunter2@mlflow", {"MLFLOW_TRACKING_TOKEN": "t0ken"}
     )
 

@@ -1,11 +1,11 @@
-"""The agent from the gateway's side: one process, kept, asked one thing at a time, replaced when it hangs."""
+"""The agent from the gateway's side: one process, asked one thing at a time, replaced when it hangs."""
 
 import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from router.adapters.registry.address import Address
+from router.adapters.registry.address import RegistryAddress
 from router.children.child import Child
 from router.children.launcher import Launcher
 from router.core.events import ChildRestarted, Recorder
@@ -22,12 +22,12 @@ _LATE = "it did not answer a poll in time"
 
 
 class Agent:
-    """Keeps the process that polls. Safe to be asked from several tasks; they take turns."""
+    """Keeps the process that polls. Several tasks may ask it; they take turns."""
 
     def __init__(
         self,
         launcher: Launcher,
-        address: Address,
+        address: RegistryAddress,
         recorder: Recorder,
         poll_seconds: float = POLL_SECONDS,
         start_seconds: float = START_SECONDS,
@@ -58,7 +58,7 @@ class Agent:
         """
         async with self._turn:
             left_seconds = min(self._poll_seconds, deadline_seconds or self._poll_seconds)
-            # Twice: a replaced database and an agent that someone ended are no news about the registry.
+            # Twice: a replaced database or an agent that somebody ended says nothing about the registry.
             for _ in range(2):
                 child = await self._ready()
                 began = time.monotonic()
@@ -110,7 +110,7 @@ class Agent:
         return self._child
 
     async def _greet(self, child: Child) -> None:
-        """Tell it the address and wait until it is ready. Afterwards it is, or has ended."""
+        """Send it the address and wait until it is ready. Afterwards it is, or has ended."""
         try:
             await child.connection.call(self._address.frame(), timeout_seconds=self._start_seconds)
         except ChildLost:
@@ -129,7 +129,7 @@ class Agent:
             raise RegistryUnavailable(f"the agent could not be started: {error}") from error
 
     async def _end(self, reason: str) -> None:
-        """End the process, if there is one. Without a `reason` it has ended by itself, and tells how."""
+        """End the process, if there is one. Without a `reason` it ended by itself, and its status says why."""
         child, self._child = self._child, None
         if child is not None:
             # Shielded: a kill is followed by an exit status, also when whoever asked has given up.

@@ -6,8 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from router.adapters.registry.address import Address
-from router.adapters.registry.fetch_policy import CacheLimits
+from router.adapters.registry.address import FetchPolicy, RegistryAddress
 from router.children.child import Child
 from router.children.launcher import Launcher
 from router.core.cache_events import CacheEvicted, CacheOverBound
@@ -38,11 +37,16 @@ class Downloads:
     """Brings versions into the cache."""
 
     def __init__(
-        self, launcher: Launcher, address: Address, cache_dir: Path, limits: CacheLimits, recorder: Recorder
+        self,
+        launcher: Launcher,
+        address: RegistryAddress,
+        cache_dir: Path,
+        policy: FetchPolicy,
+        recorder: Recorder,
     ) -> None:
         self._launcher = launcher
         self._address = address
-        self._limits = limits
+        self._policy = policy
         self._recorder = recorder
         self._over_bound = False
         self.cache_dir = cache_dir.absolute()
@@ -126,7 +130,7 @@ class Downloads:
             "token": token,
             "fresh": wanted.fresh,
             "recorded": wanted.recorded,
-            **self._limits.frame(),
+            **self._policy.frame(),
         }
         try:
             answer = (await child.connection.call(order, timeout_seconds=deadline_seconds)).header
@@ -138,15 +142,15 @@ class Downloads:
             refused = FetchRefused if answer.get("refused") else FetchFailed
             raise refused(f"{version}: {answer['error']}")
         if "cache_bytes" in answer:
-            self._tell(answer["cache_bytes"], tuple(answer["removed"]))
+            self._report_cache(answer["cache_bytes"], tuple(answer["removed"]))
         return str(answer["directory"])
 
-    def _tell(self, cache_bytes: int, removed: tuple[str, ...]) -> None:
+    def _report_cache(self, cache_bytes: int, removed: tuple[str, ...]) -> None:
         if removed:
             self._recorder.record(CacheEvicted(removed, cache_bytes))
-        was_over, self._over_bound = self._over_bound, cache_bytes > self._limits.max_bytes
+        was_over, self._over_bound = self._over_bound, cache_bytes > self._policy.max_bytes
         if self._over_bound and not was_over:  # once, not at every download
-            self._recorder.record(CacheOverBound(cache_bytes, self._limits.max_bytes))
+            self._recorder.record(CacheOverBound(cache_bytes, self._policy.max_bytes))
 
     async def _clean(self, child: Child, token: str) -> None:
         """End the process, then remove what it left, which is nothing unless it was killed."""
