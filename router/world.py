@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from router.adapters.registry.address import GIB, FetchPolicy
 from router.adapters.registry.client import RegistryClient
+from router.adapters.registry.downloads import GIB, FetchPolicy
 from router.children.launcher import Launcher
 from router.children.output import Listener
 from router.children.spawn import SpawnLauncher

@@ -1,6 +1,6 @@
 """Who is told the registry's credentials."""
 
-from router.adapters.registry.address import RegistryAddress, registry_environment
+from router.adapters.registry.agent import RegistryAddress, registry_environment
 from router.children.environment import child_environment
 
 ENVIRON = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.registry.address import FetchPolicy
+from router.adapters.registry.downloads import FetchPolicy
 from router.control.alias_watch import AliasWatch
 from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Polled

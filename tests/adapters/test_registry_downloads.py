@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.registry.address import FetchPolicy, RegistryAddress
-from router.adapters.registry.downloads import Downloads
+from router.adapters.registry.downloads import Downloads, FetchPolicy, RegistryAddress
 from router.children.child import Child
 from router.children.template import Template
 from router.core.ids import VersionId

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from router.adapters.registry.address import FetchPolicy
+from router.adapters.registry.downloads import FetchPolicy
 from router.core.ids import VersionId
 from router.errors import FetchFailed, FetchRefused
 from tests.adapters.conftest import OpenRegistry

@@ -3,11 +3,15 @@
 Anchors, aliases, merge keys, tags, directives and a second document are problems, not features: none of them
 is needed, and each lets a file say something else than it shows. Values are read by the core schema, numbers
 with a point as Decimal, so that a percentage is what was written.
+
+ruamel parses; the tree is built here, from its events: docs/decisions/0017 says why its own round trip is not
+used.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
@@ -23,12 +27,26 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from router.adapters.config.scalar import Scalar, scalar
-
 Path = tuple[str | int, ...]
+Scalar = str | int | Decimal | bool | None
 MAX_DEPTH = 16
 """Nesting of mappings and lists; the configuration needs five."""
 
+_CONSTANTS: dict[str, Scalar] = {
+    "": None,
+    **dict.fromkeys(("~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), Decimal("NaN")),
+    **{
+        sign + word: Decimal(f"{sign}Infinity")
+        for sign in ("", "+", "-")
+        for word in (".inf", ".Inf", ".INF")
+    },
+}
+# Lengths are bounded: a number of a million digits takes minutes to become one.
+_INTEGER = re.compile(r"[-+]?[0-9]{1,30}")
+_DECIMAL = re.compile(r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,4})?")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -111,6 +129,15 @@ def read_yaml(text: str) -> Document:
         reader.problems.append(stop.args[0])
         reader.unread.add(())
     return Document(root, reader.problems, frozenset(reader.unread))
+
+
+def scalar(text: str) -> Scalar:
+    """What unquoted `text` means in YAML 1.2's core schema; hexadecimal and octal stay text."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return Decimal(text) if _DECIMAL.fullmatch(text) else text
 
 
 def _events(text: str) -> Iterator[Event]:

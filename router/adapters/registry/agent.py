@@ -1,12 +1,13 @@
-"""The agent from the gateway's side: one process, asked one thing at a time, replaced when it hangs."""
+"""Where the registry is, and the agent that asks it: one process, replaced when it hangs."""
 
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from router.adapters.registry.address import RegistryAddress
 from router.children.child import Child
+from router.children.environment import child_environment
 from router.children.launcher import Launcher
 from router.core.events import ChildRestarted, Recorder
 from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
@@ -19,6 +20,24 @@ START_SECONDS = 60.0
 """How long a launched agent's imports may take, on a busy machine and from a cold disk."""
 _GRACE_SECONDS = 1.0
 _LATE = "it did not answer a poll in time"
+_OURS = "CANARY_ROUTER_"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAddress:
+    """Where the registry is, and the environment that its clients need."""
+
+    registry_uri: str = field(repr=False)  # any of these may hold a password
+    tracking_uri: str = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+
+    def frame(self) -> dict[str, Any]:
+        """The first frame of an agent or a download; it carries credentials and is never shown."""
+        return {
+            "registry_uri": self.registry_uri,
+            "tracking_uri": self.tracking_uri,
+            "environment": dict(self.environment),
+        }
 
 
 class Agent:
@@ -129,9 +148,18 @@ class Agent:
             raise RegistryUnavailable(f"the agent could not be started: {error}") from error
 
     async def _end(self, reason: str) -> None:
-        """End the process, if there is one. Without a `reason` it ended by itself, and its status says why."""
+        """End the process, if there is one. Without a `reason` it ended by itself; its status says why."""
         child, self._child = self._child, None
         if child is not None:
             # Shielded: a kill is followed by an exit status, also when whoever asked has given up.
             ended = await asyncio.shield(asyncio.ensure_future(child.close(0 if reason else _GRACE_SECONDS)))
             self._ended_because = reason or str(ended)
+
+
+def registry_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of `environ` that children do not start with, such as `MLFLOW_TRACKING_TOKEN` or `AWS_…`.
+
+    A worker, which runs a version's code, never sees it; who talks to the registry gets it in a frame.
+    """
+    withheld = environ.keys() - child_environment(environ).keys()
+    return {name: environ[name] for name in sorted(withheld) if not name.startswith(_OURS)}

@@ -7,9 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from router.adapters.registry.address import FetchPolicy, RegistryAddress, registry_environment
-from router.adapters.registry.agent import POLL_SECONDS, START_SECONDS, Agent
-from router.adapters.registry.downloads import Downloads
+from router.adapters.registry.agent import (
+    POLL_SECONDS,
+    START_SECONDS,
+    Agent,
+    RegistryAddress,
+    registry_environment,
+)
+from router.adapters.registry.downloads import Downloads, FetchPolicy
 from router.children.launcher import Launcher
 from router.core.events import Recorder
 from router.core.ids import Alias, VersionId

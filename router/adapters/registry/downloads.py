@@ -3,12 +3,15 @@
 import asyncio
 import secrets
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from router.adapters.registry.address import FetchPolicy, RegistryAddress
+from router.adapters.registry.agent import RegistryAddress
 from router.children.child import Child
 from router.children.launcher import Launcher
+from router.core.artifact_source import STORES
 from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Recorder
 from router.core.ids import VersionId
@@ -16,7 +19,30 @@ from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 
 ROLE = "fetch"
 AT_ONCE = 2
+GIB = 1 << 30
 _GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    """What may be downloaded, from where, and how much of it is kept."""
+
+    max_bytes: int = 20 * GIB
+    """Of the cache. Above it, copies that nobody uses are removed."""
+    schemes: Sequence[str] = STORES
+    roots: Sequence[str] = ()
+    registry_is_local: bool = True
+    tracking_uri: str = ""
+
+    def frame(self) -> dict[str, Any]:
+        """The part of a download's order that says so."""
+        allowed = {
+            "schemes": list(self.schemes),
+            "roots": list(self.roots),
+            "any_local": self.registry_is_local,
+            "tracking_uri": self.tracking_uri,
+        }
+        return {"allowed": allowed, "cache_max_bytes": self.max_bytes}
 
 
 @dataclass(frozen=True, slots=True)
