@@ -29,18 +29,14 @@ class FanOut:
     def __init__(self, *recorders: events.Recorder, deduplicated: Sequence[events.Recorder] = ()) -> None:
         """`recorders` get every event, then `deduplicated` those that say something new, none per request."""
         self._recorders = recorders
-        self._deduplicated = deduplicated
+        self._all = (*recorders, *deduplicated)
         self._deduplicator = EventDeduplicator()
         self._failed: set[tuple[str, str]] = set()
 
     def record(self, event: events.Event) -> None:
         """Hand on one event."""
-        self._hand_on(event, self._recorders)
-        if type(event) not in PER_REQUEST and self._deduplicator.is_news(event):
-            self._hand_on(event, self._deduplicated)
-
-    def _hand_on(self, event: events.Event, recorders: Sequence[events.Recorder]) -> None:
-        for recorder in recorders:
+        news = type(event) not in PER_REQUEST and self._deduplicator.is_news(event)
+        for recorder in self._all if news else self._recorders:
             try:
                 recorder.record(event)
             except Exception:  # noqa: BLE001 - whatever one recorder raises, the request and the others go on

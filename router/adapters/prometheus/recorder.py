@@ -23,6 +23,7 @@ from router.adapters.prometheus.catalog import (
     bounded,
     reasons_of,
 )
+from router.adapters.prometheus.store import Histogram
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events, request_events
 from router.core.ids import PRODUCTION, Alias, VersionId
@@ -78,8 +79,12 @@ class Live:
 
 @dataclass(slots=True)
 class _AliasState:
-    """What one alias of one model serves and served, and what the registry names under it; by number."""
+    """One alias of one model: series that every request moves, and which versions, by number, it has."""
 
+    request_rows: Histogram
+    queue_seconds: Histogram
+    batch_rows: Histogram
+    batch_requests: Histogram
     bound: int | None = None
     aspired: int | None = None
     reported: bool = False
@@ -214,20 +219,20 @@ class PrometheusRecorder:
         found.value += 1
 
     def _answered(self, event: request_events.Answered) -> None:
-        rows = self._catalog.request_rows.find(event.model, event.alias)
-        if rows is not None and event.rows:
-            rows.observe(event.rows)
+        alias = self._aliases.get((event.model, event.alias))
+        if alias is not None and event.rows:
+            alias.request_rows.observe(event.rows)
         version = self._versions.get((event.model, event.alias, event.version.number))
         if version is not None:
             version.answered(event, self._wall() if event.trace_id else 0.0)
 
     def _predicted(self, event: request_events.Predicted) -> None:
-        catalog, of_alias = self._catalog, (event.model, event.alias)
-        if of_alias in self._aliases:
-            catalog.queue_seconds.series(*of_alias).observe(event.queue_seconds)
-            catalog.batch_rows.series(*of_alias).observe(event.rows)
-            catalog.batch_requests.series(*of_alias).observe(event.requests)
-        version = self._versions.get((*of_alias, event.version.number))
+        alias = self._aliases.get((event.model, event.alias))
+        if alias is not None:
+            alias.queue_seconds.observe(event.queue_seconds)
+            alias.batch_rows.observe(event.rows)
+            alias.batch_requests.observe(event.requests)
+        version = self._versions.get((event.model, event.alias, event.version.number))
         if version is not None:
             version.predicted(event)
 
@@ -265,8 +270,13 @@ class PrometheusRecorder:
         state = self._aliases.get((model, alias))
         if state is None:
             self._model(model)
-            state = self._aliases[model, alias] = _AliasState()
             catalog = self._catalog
+            state = self._aliases[model, alias] = _AliasState(
+                catalog.request_rows.series(model, alias),
+                catalog.queue_seconds.series(model, alias),
+                catalog.batch_rows.series(model, alias),
+                catalog.batch_requests.series(model, alias),
+            )
             for reason in reasons_of(alias):
                 catalog.decisions.series(model, alias, reason)
             for result in SWAPS:
@@ -274,13 +284,6 @@ class PrometheusRecorder:
             for phase in PHASES:
                 catalog.load_seconds.series(model, alias, phase)
             catalog.pending.series(model, alias)
-            for family in (
-                catalog.request_rows,
-                catalog.queue_seconds,
-                catalog.batch_rows,
-                catalog.batch_requests,
-            ):
-                family.series(model, alias)
             if alias != PRODUCTION:
                 for reason in FALLBACKS:
                     catalog.fallbacks.series(model, alias, PRODUCTION, reason)
