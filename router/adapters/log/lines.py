@@ -51,8 +51,8 @@ def line_of(event: events.Event) -> Line | None:
     match event:
         case events.AliasBound(model, alias, old, new):
             values = {"version": new.number, "before": _number(old), "registry_name": event.registry_name}
-            told = {"run_id": event.run_id, "flavor": event.flavor}
-            return Line(logging.INFO, "alias bound", {"model": model, "alias": alias, **values, **told})
+            values |= {"run_id": event.run_id, "flavor": event.flavor}
+            return Line(logging.INFO, "alias bound", {"model": model, "alias": alias, **values})
         case events.AliasUnbound(model, alias, old):
             return Line(logging.INFO, "alias unbound", {"model": model, "alias": alias, "before": old.number})
         case events.AliasAspired(model, alias, old, new):

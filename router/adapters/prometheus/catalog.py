@@ -258,7 +258,7 @@ class Catalog(Store):
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
         )
         self.own_errors = counter(
-            "metrics_errors_total", "Facts these metrics could not take; a bug when not 0."
+            "metrics_errors_total", "Events these metrics could not take; a bug when not 0."
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Family[Value]:

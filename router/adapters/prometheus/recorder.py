@@ -33,7 +33,7 @@ KEPT_SECONDS = 900.0
 KEPT_RETIRED = 2
 """Retired versions per alias that stay at most, so that many swaps in a short time cost nothing."""
 _BY_SIGNAL = ("out_of_memory", "invalid")
-"""Kinds of SIGKILL that the log and `/v1/state` tell apart; here all of them are `signal`."""
+"""Kinds of SIGKILL that have names of their own in the log and `/v1/state`; here they are `signal`."""
 
 _log = logging.getLogger(__name__)
 

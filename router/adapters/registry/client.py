@@ -114,16 +114,18 @@ class RegistryClient:
         return answer.get("directory")
 
     async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
-        """What served last by the cache's record of this registry: roles with their versions, maybe none.
+        """What served last, by the cache's record of this registry: roles with their versions, maybe none.
 
-        From now on and until the registry answers about `model`, these versions are fetched without it.
+        From now on and until a good poll of `model`, these versions are fetched without the registry.
         Raises CacheRefused for a record that cannot be used.
         """
         answer = await self._ask_cache({"op": "recall", "model": model})
         recorded = answer["aliases"]
-        wish = {role: VersionId(model, recorded[name]) for role, name in aliases.items() if name in recorded}
-        self._recalled |= set(wish.values())
-        return wish
+        aspired = {
+            role: VersionId(model, recorded[name]) for role, name in aliases.items() if name in recorded
+        }
+        self._recalled |= set(aspired.values())
+        return aspired
 
     async def remember(self, model: str, served: Mapping[str, VersionId], pending: Collection[str]) -> None:
         """Record what serves, by the registry's names of the aliases; on disk when this returns.

@@ -1,4 +1,4 @@
-"""Downloads from the gateway's side: a process each, two at a time, one for all who want the same version."""
+"""Downloads from the gateway's side: a process each, two at a time, shared by who asks for one version."""
 
 import asyncio
 import secrets
@@ -49,7 +49,7 @@ class FetchPolicy:
 class _Wanted:
     version: VersionId
     fresh: bool
-    """Who wants no copy from before cannot wait for a download that would be content with one."""
+    """A caller who wants no copy from before cannot share a download that may use one."""
     recorded: bool
 
 
