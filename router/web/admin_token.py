@@ -21,7 +21,7 @@ class AdminToken:
         self.read()
 
     def read(self) -> bytes:
-        """The token as it is now; blocks for a small file. Raises ConfigRefused; its text never holds the token."""
+        """The token as it is now; blocks for a small file. Raises ConfigRefused, never with the token."""
         if self._value is not None:
             return _checked(self._value.encode("utf-8", "surrogateescape"), VARIABLE)
         assert self._file is not None  # one of the two is there
