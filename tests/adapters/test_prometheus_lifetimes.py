@@ -87,6 +87,7 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
         "requests_total{alias=production,code=500,model=m,outcome=model_error,version=7}",
         "requests_total{alias=production,code=504,model=m,outcome=timeout,version=7}",
         "requests_total{alias=production,code=503,model=m,outcome=overloaded,version=7}",
+        "requests_total{alias=canary,code=499,model=m,outcome=abandoned,version=8}",
         "routing_decisions_total{alias=canary,model=m,reason=hash}",
         "routing_decisions_total{alias=production,model=m,reason=breaker_open}",
         "requests_rejected_total{model=__other__,reason=unknown_model}",

@@ -53,7 +53,7 @@ class Catalog:
             Family(
                 f"{PREFIX}request_duration_seconds",
                 "histogram",
-                "Last byte read until answer ready; failed joins all outcomes but ok, fallback and client_error.",
+                "Last byte read until answer ready; failed joins all but ok, fallback and client_error.",
                 (*_VERSION, "outcome"),
                 traced,
                 REQUEST_SECONDS,
