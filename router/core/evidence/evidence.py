@@ -130,13 +130,13 @@ class Evidence:
             self._left_out += 1
             return
         group = bucket % GROUPS
+        if not flags & SEEN:
+            self._flags[bucket] |= SEEN
+            self._seen.hit(canary=canary)
         if abandoned:
             self._abandoned(seen, group)
             return
         self._fault_requests[canary][group] += 1
-        if not flags & SEEN:
-            self._flags[bucket] |= SEEN
-            self._seen.hit(canary=canary)
         if fault:
             self._fault(seen, group)
             return
