@@ -34,19 +34,21 @@ CODES = {
     "model_error": ("400", "500", "503"),
     "timeout": ("504",),
     "overloaded": ("503",),
+    "abandoned": ("499",),
 }
-"""Codes that have a series of their own, by outcome: all that the gateway can answer with. Exceptions of a
-model can name any status; those count under `__other__`."""
+"""Codes that have a series of their own, by outcome: all that the gateway can answer with, and 499 for what
+nobody waited for. Exceptions of a model can name any status; those count under `__other__`."""
 CODES_AT_ZERO = (
     ("client_error", 400),
     ("model_error", 500),
     ("model_error", 503),
     ("timeout", 504),
     ("overloaded", 503),
+    ("abandoned", 499),
 )
 """Counted from 0 on: `increase()` does not see the first event of a series that was not there before."""
 FAILED = "failed"
-FAILURES = ("model_error", "timeout", "overloaded", OTHER)
+FAILURES = ("model_error", "timeout", "overloaded", "abandoned", OTHER)
 """Outcomes that share the duration histogram `failed`: each of their own would cost twenty series."""
 ENDURING = ("ok", "fallback")
 """Outcomes whose durations are still exported after the version is retired."""
@@ -88,14 +90,14 @@ class Catalog(Store):
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self.requests = counter(
             "requests_total",
-            "Answered prediction requests, under what the key was given.",
+            "Prediction requests by how they ended, under what the key was given.",
             *_VERSION,
             "outcome",
             "code",
         )
         self.request_seconds = histogram(
             "request_duration_seconds",
-            "Last byte read until answer ready; failed joins model_error, timeout and overloaded.",
+            "Last byte read until answer ready; failed joins all but ok, fallback and client_error.",
             REQUEST_SECONDS,
             *_VERSION,
             "outcome",
