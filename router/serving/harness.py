@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 
 from router.core.events import (
@@ -69,6 +70,10 @@ class Harness:
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self._attempted: LoadSpec | None = None
+        """What the last load of this version, or of its workers under other settings, was asked for."""
+        self._settings_changed = asyncio.Event()
+        """Ends the pause after workers could not be loaded with the settings of then."""
 
     @property
     def pool(self) -> Pool:
@@ -91,6 +96,7 @@ class Harness:
         if self.state is State.DRAINING:
             self._cancel()
             self.state = State.READY
+            self.man()  # the settings may have changed meanwhile
             self._align()
         elif self.state is State.NEW:
             self.state = State.LOADING
@@ -113,7 +119,16 @@ class Harness:
             self.state = State.NEW
 
     def obey(self) -> None:
-        """Follow changed settings: number of workers, scores."""
+        """Follow changed settings: number of workers, scores. What failed to load under others is tried now.
+
+        Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
+        """
+        if self._attempted is not None and self._attempted != self._spec(self._attempted.directory):
+            self.failures = 0
+            self.retry_now()
+            self._settings_changed.set()
+        if self._pool is not None:
+            self._pool.crew.retry_now()
         self.man()
         self._align()
 
@@ -142,8 +157,9 @@ class Harness:
                 self.version, deadline_seconds=deadline(), fresh=self._distrusts_copy
             )
             fetch_seconds, phase = loop.time() - started, "load"
+            self._attempted = self._spec(directory)
             pool = Pool(
-                self._spec(directory),
+                self._attempted,
                 self._workshop.loader,
                 self._settings,
                 self._workshop.recorder,
@@ -195,7 +211,8 @@ class Harness:
 
     def _align(self) -> None:
         """Have workers that were loaded with the settings of now; idempotent."""
-        if self._misaligned() and (self._renewal is None or self._renewal.done()):
+        renewal = self._renewal
+        if self._misaligned() and (renewal is None or renewal.done() or renewal.cancelling()):
             self._renewal = asyncio.get_running_loop().create_task(
                 self._renew(), name=f"renew {self.version}"
             )
@@ -220,13 +237,19 @@ class Harness:
     async def _renew(self) -> None:
         failures = 0
         while self._misaligned():  # once more, when the settings changed while a worker was loading
+            self._attempted = spec = self._spec(self.pool.crew.spec.directory)
+            self._settings_changed.clear()
             try:
-                self.info = await self.pool.renew(self._spec(self.pool.crew.spec.directory))
+                self.info = await self.pool.renew(spec)
                 self.error = ""
             except Exception as error:  # noqa: BLE001 - the old workers serve on, and the next try may do
                 self.error = f"settings: {error}"
-                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                self.retry_seconds = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._settings_changed.wait(), self.retry_seconds)
+                    failures = 0
+        self.error = ""
         self._on_change()
 
     def _gone(self) -> None:

@@ -101,8 +101,10 @@ class ModelManager:
         if former.split != settings.split:
             self.breakers.reset(self._bound, "the split changed")
         self._publish_routes()
-        for harness in self.harnesses.values():
-            harness.obey()
+        if former != settings:
+            for harness in self.harnesses.values():
+                harness.obey()
+            self.reconcile()
 
     def reset_breakers(self) -> None:
         """An operator says that the canaries shall have their shares back."""

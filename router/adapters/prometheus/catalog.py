@@ -178,6 +178,12 @@ class Catalog:
             "version",
             "reason",
         )
+        self.worker_load_failures = counter(
+            "worker_load_failures_total",
+            "Loads of one more worker, or a spare, of a version that was ready before, which failed.",
+            "model",
+            "version",
+        )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
         )

@@ -34,6 +34,7 @@ _OF_VERSION: Mapping[type, Callable[[ModelSeries, Any], None]] = {
     events.LoadRefused: ModelSeries.refused,
     events.VersionGone: ModelSeries.gone,
     events.WorkerEnded: ModelSeries.worker_ended,
+    events.WorkerLoadFailed: ModelSeries.worker_load_failed,
 }
 """Facts that name a model in `version.model`."""
 
