@@ -67,7 +67,7 @@ class Status:
         received, keyless = self.traffic(manager.model)
         share = keyless / received if received else 0.0
         told: dict[str, Any] = {
-            "ready": manager.ready,
+            "ready": manager.can_answer,
             "serving_from_cache": manager.from_cache and bool(manager.bound),
             "split": _percent(shares.in_force),
             "split_configured": _percent(shares.configured),

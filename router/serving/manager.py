@@ -64,6 +64,16 @@ class ModelManager:
         """True once production is bound."""
         return PRODUCTION in self._bound
 
+    def serves(self, version: VersionId) -> bool:
+        """Whether `version` has a worker alive."""
+        harness = self.harnesses.get(version)
+        return harness is not None and harness.loaded and harness.pool.can_answer
+
+    @property
+    def can_answer(self) -> bool:
+        """True while production is bound to a version that has a worker alive."""
+        return self.ready and self.serves(self._bound[PRODUCTION])
+
     def recall(self, recorded: Mapping[Alias, VersionId]) -> None:
         """Serve what served last, until the first good poll. Later, and for an empty record, nothing."""
         if self.polled or not recorded or recorded == self._aspired:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from router.core.events import WorkerLoadFailed
 from router.core.ids import PRODUCTION
 from router.core.work import LoadSpec, Query
-from router.errors import ChildLost, LoadFailed, Overloaded
+from router.errors import ChildLost, LoadFailed, NotReady, Overloaded
 from router.serving.crew import RELOAD_SECONDS, REPLACEMENT_BACKOFF_SECONDS
 from router.serving.pool import Pool
 from tests.serving.conftest import V1, settings
@@ -115,7 +115,7 @@ class Situation:
     async def ask(self) -> None:
         try:
             self.pool.submit(Query(b"{}", None), PRODUCTION, self.now + 1.0)
-        except Overloaded:
+        except (NotReady, Overloaded):
             return
 
     def changed(self) -> None:
@@ -136,6 +136,7 @@ class Situation:
     def check(self) -> None:
         """With too few workers a load is under way, or the time of the next one is known and not far off."""
         crew, wanted = self.pool.crew, self.keys["workers"]
+        assert self.pool.can_answer == bool(self.pool.workers)
         if self.closed:
             assert not self.world.under_way
             assert not self.world.alive(V1)
@@ -265,6 +266,33 @@ def test_a_change_ends_the_pause_after_failed_loads(change: str) -> None:
         await settle()
         assert len(pool.workers) == situation.keys["workers"]
         assert (pool.crew.last_error, pool.crew.retry_seconds) == ("", None)
+
+    run(scenario())
+
+
+def test_while_no_load_comes_in_time_callers_are_refused_at_once_and_else_they_wait() -> None:
+    async def scenario() -> None:
+        situation = Situation(production=False)
+        world, pool = situation.world, situation.pool
+        await situation.start()
+        await situation.do(("kill a worker", 0))
+        await asyncio.sleep(0.5)
+        assert len(world.under_way) == 1
+        query = Query(b"{}", None)
+        during = pool.submit(query, PRODUCTION, situation.now + 5.0)
+        patient = pool.submit(query, PRODUCTION, situation.now + 500.0)
+        await situation.do(("a load ends", False))
+        await situation.do(("wait", 1.0))
+        await situation.do(("a load ends", False))  # the next one comes in 20 s
+
+        with pytest.raises(NotReady, match="no worker"):
+            await during.answer
+        with pytest.raises(NotReady, match="no worker"):
+            pool.submit(query, PRODUCTION, situation.now + 5.0)
+        assert not pool.can_answer
+        world.at_once = True
+        assert (await patient.answer).status == 200
+        assert pool.can_answer
 
     run(scenario())
 

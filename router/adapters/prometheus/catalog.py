@@ -208,6 +208,7 @@ class Catalog:
         self.build_info = gauge("build_info", "Version of the gateway.", "version")
         self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop last ran a timer.")
         self.ready = gauge("ready", "1 when /readyz answers 200.")
+        self.model_ready = gauge("model_ready", "1 while production of the model can answer.", "model")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
         )
