@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from router.core.events import Recorder, WorkerLoadFailed, WorkerReplaced
 from router.core.memory import MIB, has_room
@@ -94,9 +95,12 @@ class Crew:
         self._closing: set[asyncio.Task[object]] = set()
         self._closed = False
 
-    async def first(self) -> VersionInfo:
-        """Load a worker and let it join. Raises LoadFailed, ChildLost or ChildTimeout."""
-        worker = await self._load(self.spec)
+    async def first(self, *, warm_up_required: bool = False) -> VersionInfo:
+        """Load a worker and let it join. Raises LoadFailed, ChildLost or ChildTimeout.
+
+        `warm_up_required` holds for this load only: what has been READY needs no warm-up to be replaced.
+        """
+        worker = await self._load(replace(self.spec, warm_up_required=warm_up_required))
         self._join(worker)
         return worker.info
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.core.events import (
     EnvironmentDiffers,
@@ -49,8 +49,12 @@ class Harness:
         on_change: Callable[[], None],
         on_crash: Callable[[VersionId], None],
         is_production: Callable[[], bool],
+        has_served: Callable[[], bool],
     ) -> None:
-        """`on_crash` is called when a worker of the version ended by itself."""
+        """`on_crash` is called when a worker of the version ended by itself.
+
+        A version that `has_served()` an alias before needs no warm-up, whatever the settings say.
+        """
         self.version = version
         self.state = State.NEW
         self.info: VersionInfo | None = None
@@ -65,6 +69,7 @@ class Harness:
         self._on_change = on_change
         self._on_crash = on_crash
         self._is_production = is_production
+        self._has_served = has_served
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
@@ -123,7 +128,8 @@ class Harness:
 
         Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
         """
-        if self._attempted is not None and self._attempted != self._spec(self._attempted.directory):
+        wanted = self._first_spec if self.state is State.ERROR else self._spec
+        if self._attempted is not None and self._attempted != wanted(self._attempted.directory):
             self.failures = 0
             self.retry_now()
             self._settings_changed.set()
@@ -157,9 +163,9 @@ class Harness:
                 self.version, deadline_seconds=deadline(), fresh=self._distrusts_copy
             )
             fetch_seconds, phase = loop.time() - started, "load"
-            self._attempted = self._spec(directory)
+            self._attempted = self._first_spec(directory)
             pool = Pool(
-                self._attempted,
+                self._spec(directory),
                 self._workshop.loader,
                 self._settings,
                 self._workshop.recorder,
@@ -167,7 +173,7 @@ class Harness:
                 on_crash=lambda: self._on_crash(self.version),
                 is_production=self._is_production,
             )
-            self.info = await pool.start()
+            self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
         except Exception as error:  # noqa: BLE001 - a version that stays LOADING for ever tells nobody why
             self._refuse(error, error.phase if isinstance(error, LoadFailed) else phase, aliases)
             return
@@ -233,6 +239,10 @@ class Harness:
             threads=threads,
             nan_is_null=settings.nan,
         )
+
+    def _first_spec(self, directory: str) -> LoadSpec:
+        required = self._settings().warm_up and not self._has_served()
+        return replace(self._spec(directory), warm_up_required=required)
 
     async def _renew(self) -> None:
         failures = 0

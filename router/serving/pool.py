@@ -82,9 +82,9 @@ class Pool:
         """Workers alive now, without the spare."""
         return [seat.worker for seat in self._seats]
 
-    async def start(self) -> VersionInfo:
+    async def start(self, *, warm_up_required: bool = False) -> VersionInfo:
         """Load the first worker, then the others beside it. Raises LoadFailed, ChildLost or ChildTimeout."""
-        info = await self.crew.first()
+        info = await self.crew.first(warm_up_required=warm_up_required)
         self.fill()
         return info
 

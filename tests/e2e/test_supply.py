@@ -43,6 +43,76 @@ def test_production_whose_worker_dies_while_a_spare_does_not_load_has_a_worker_a
     assert gateway.metric("canary_router_worker_load_failures_total", version="1") == 1
 
 
+def test_a_replacement_needs_no_warm_up_to_join(
+    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float
+) -> None:
+    service = tmp_path / "service"
+    service.touch()
+    registry.move("production", 2)
+    gateway = start("  sentiment: {split: {production: 100}, warm_up: required}\n", SERVICE=str(service))
+    service.unlink()
+    crash(gateway)
+
+    assert gateway.ask("user-1").status_code == 200
+    assert gateway.ask("user-1", "ask").status_code == 500
+    wait_until(lambda: "serves without a warm-up" in gateway.story(), 10 * slack, gateway.story)
+
+
+def test_a_version_that_raises_on_its_example_serves_and_says_so(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("production", 3)
+    gateway = start(MODELS)
+    assert gateway.ask("user-1").status_code == 200
+    assert gateway.ask("user-1", "bad").status_code == 500
+    assert "KeyError" in gateway.model()["versions"]["3"]["note"]
+    assert "serves without a warm-up" in gateway.story()
+
+
+def test_a_required_warm_up_holds_a_version_until_it_is_required_no_more(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("production", 3)
+    required = "  sentiment: {split: {production: 100}, warm_up: required}\n"
+    gateway = start(required, wait=False)
+    wait_until(lambda: gateway.lines("version not loaded"), 30, gateway.story)
+    assert gateway.lines("version not loaded")[0]["phase"] == "warmup"
+    assert gateway.get("/readyz").status_code == 503
+
+    text = gateway.config.read_text()
+    gateway.config.write_text(text.replace("warm_up: required", "warm_up: auto"))
+    gateway.wait_ready(30)  # and not only after the pause
+    wait_until(lambda: list((gateway.config.parent / "cache").rglob("last-good*")), 10, gateway.story)
+    gateway.stop()
+
+    again = start(required)  # it has served before
+    assert again.bound() == 3
+
+
+def test_production_that_does_not_load_again_is_refused_at_once_and_says_so(
+    start: Callable[..., GatewayProcess], tmp_path: Path, slack: float
+) -> None:
+    loads = tmp_path / "loads"
+    models = "  sentiment: {split: {production: 100}, timeout_seconds: 15}\n"
+    gateway = start(models, FRAGILE_COUNT=str(loads), FRAGILE_FAILS="2 3 4 5 6 7 8 9")
+    wait_until(lambda: loads.stat().st_size == 2, 10 * slack, gateway.story)
+    crash(gateway)
+
+    def pauses() -> bool:
+        return bool(gateway.model()["versions"]["1"]["retry_seconds"] == 20)
+
+    wait_until(pauses, 30 * slack, gateway.story)
+    began = time.monotonic()
+    answer = gateway.ask("user-1")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert time.monotonic() - began < 1 * slack
+    assert "which has no worker" in gateway.get("/readyz?verbose").text
+    assert gateway.get("/readyz").status_code == 503
+    assert gateway.get("/v2/models/sentiment/ready").json()["ready"] is False
+    assert gateway.metric("canary_router_model_ready", model="sentiment") == 0
+    assert gateway.metric("canary_router_ready") == 0
+
+
 def test_a_second_worker_that_never_loads_is_tried_ever_less_often(
     start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path
 ) -> None:
