@@ -483,8 +483,9 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
     assert (scores["check"], scores["outputs"]) == ("scores", [])
     assert set(faults) == RATE
     assert set(faults["canary"]) == {"requests", "events", "rate", "keys"}
-    assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds"}
+    assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds", "quantiles_over_last_edge"}
     assert set(latency["quantiles_seconds"]["canary"]) == {"p50", "p95", "p99"}
+    assert latency["quantiles_over_last_edge"]["canary"] == {"p50": False, "p95": False, "p99": False}
     assert set(split) == {
         "check",
         "verdict",

@@ -346,6 +346,64 @@ def test_the_edge_is_learned_from_productions_first_answers() -> None:
     assert told.latency.canary.requests == 1
 
 
+def two_hours(canary: float, production: float, slow_edge: float | None = None, share: float = 1.0) -> Report:
+    """Four requests in ten seconds for two hours; `share` of each arm takes so long, the rest 20 ms."""
+    seen, every = evidence(0.5, slow_edge_seconds=slow_edge), buckets(2880)
+    for index, bucket in enumerate(every):
+        long = canary if bucket < 50_000 else production
+        seconds = long if index % 100 < 100 * share else 0.02
+        seen.observe(request(bucket, share=0.5, seconds=seconds))
+        if index % 4 == 3:
+            seen.look((index + 1) * 2.5)
+            known = seen.report((index + 1) * 2.5)
+            assert known.verdict is not Verdict.PASS
+            assert known.latency.verdict is not Verdict.PASS
+    return known
+
+
+@pytest.mark.parametrize(("canary", "production"), [(700.0, 70.0), (150.0, 61.0), (70.0, 70.0)])
+def test_no_canary_passes_on_durations_beyond_the_last_edge(canary: float, production: float) -> None:
+    """Over 60 s all durations are counted alike, so a canary that takes ten times as long looks the same."""
+    known = two_hours(canary, production)
+
+    assert known.verdict is Verdict.NOT_ENOUGH_DATA
+    assert known.latency.unmeasured == "over_last_edge"
+    assert known.latency.quantiles_seconds.canary.p50 == 60.0
+    over = known.latency.quantiles_over_last_edge
+    assert asdict(over.canary) == asdict(over.production) == {"p50": True, "p95": True, "p99": True}
+    assert known.latency.requests_needed is None, "more of such requests do not help"
+    assert known.latency.seconds_needed is None
+
+
+def test_a_tenth_beyond_the_last_edge_is_enough_not_to_pass() -> None:
+    known = two_hours(700.0, 70.0, share=0.1)
+
+    assert known.latency.unmeasured == "over_last_edge"
+    over = known.latency.quantiles_over_last_edge
+    assert asdict(over.canary) == asdict(over.production) == {"p50": False, "p95": True, "p99": True}
+
+
+def test_a_canary_alone_beyond_the_last_edge_fails() -> None:
+    """What one arm does within the edges and the other beyond them is a difference that can be seen."""
+    seen, now = evidence(0.5, slow_edge_seconds=None), 0.0
+    for block in range(40):
+        for bucket in buckets(200, seed=block):
+            seen.observe(request(bucket, share=0.5, seconds=700.0 if bucket < 50_000 else 40.0))
+        now += 60.0
+        seen.look(now)
+
+    assert seen.report(now).latency.edge_seconds == 60.0
+    assert seen.report(now).latency.verdict is Verdict.FAIL
+
+
+def test_nothing_passes_where_production_itself_is_nearly_always_slow() -> None:
+    """All answers are slower than an edge from better days: a canary ten times as slow looks the same."""
+    known = two_hours(0.9, 0.09, slow_edge=0.025)
+
+    assert known.latency.unmeasured == "all_slow"
+    assert known.latency.requests_needed is None
+
+
 def test_an_epoch_ends_once_its_canary_had_five_hundred_requests() -> None:
     seen = evidence()
     for bucket in buckets(2000):
