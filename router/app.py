@@ -43,6 +43,7 @@ from router.web.tls import Certificate
 from router.world import outside_world
 
 CONFIG_LOOK_SECONDS = 2.0
+READINESS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 ADMIN_CONNECTIONS = 128
@@ -164,7 +165,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         compare_loop = Ticking("comparison", comparison.tick, lambda: LOOK_SECONDS, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
-        loops = [alias_loop, config_loop, record_loop, lag_loop, compare_loop]
+        readiness_loop = Ticking("readiness", fleet.watch_readiness, lambda: READINESS_LOOK_SECONDS, recorder)
+        loops = [readiness_loop, alias_loop, config_loop, record_loop, lag_loop, compare_loop]
         if sys.platform == "linux":  # elsewhere orphans are not left to this process
             loops.append(Ticking("orphans", Orphans().tick, lambda: ORPHANS_LOOK_SECONDS, recorder))
         for loop in loops:

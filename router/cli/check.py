@@ -69,7 +69,8 @@ async def _bring_up(
     try:
         directory = await fetcher.fetch(version, deadline_seconds=limit)
         worker = await loader.load(
-            LoadSpec(version, directory, wanted.scores.outputs), deadline_seconds=limit
+            LoadSpec(version, directory, wanted.scores.outputs, warm_up_required=wanted.warm_up),
+            deadline_seconds=limit,
         )
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}

@@ -51,6 +51,7 @@ def load_spec(header: Mapping[str, Any]) -> LoadSpec:
         batches=header["batches"],
         rtol=header["rtol"],
         threads=header["threads"],
+        warm_up_required=header["warm_up_required"],
         nan_is_null=header["nan_is_null"],
     )
 

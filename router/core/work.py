@@ -87,6 +87,8 @@ class LoadSpec:
     """How far a float may be, relatively, from that of a predict of its own; 0.0 demands the same bits."""
     threads: int = 1
     """Predicts side by side while requests do not share them."""
+    warm_up_required: bool = False
+    """Whether the load fails when the version can not predict its input example."""
     nan_is_null: bool = False
     """Whether NaN and infinities in answers are null, and not MLflow's literals, which JSON lacks."""
 

@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from router.core.events import (
     EnvironmentDiffers,
@@ -48,8 +49,12 @@ class Harness:
         on_change: Callable[[], None],
         on_crash: Callable[[VersionId], None],
         is_production: Callable[[], bool],
+        has_served: Callable[[], bool],
     ) -> None:
-        """`on_crash` is called when a worker of the version ended by itself."""
+        """`on_crash` is called when a worker of the version ended by itself.
+
+        A version that `has_served()` an alias before needs no warm-up, whatever the settings say.
+        """
         self.version = version
         self.state = State.NEW
         self.info: VersionInfo | None = None
@@ -64,11 +69,16 @@ class Harness:
         self._on_change = on_change
         self._on_crash = on_crash
         self._is_production = is_production
+        self._has_served = has_served
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self._attempted: LoadSpec | None = None
+        """What the last load of this version, or of its workers under other settings, was asked for."""
+        self._settings_changed = asyncio.Event()
+        """Ends the pause after workers could not be loaded with the settings of then."""
 
     @property
     def pool(self) -> Pool:
@@ -91,6 +101,7 @@ class Harness:
         if self.state is State.DRAINING:
             self._cancel()
             self.state = State.READY
+            self.man()  # the settings may have changed meanwhile
             self._align()
         elif self.state is State.NEW:
             self.state = State.LOADING
@@ -113,7 +124,17 @@ class Harness:
             self.state = State.NEW
 
     def obey(self) -> None:
-        """Follow changed settings: number of workers, scores."""
+        """Follow changed settings: number of workers, scores. What failed to load under others is tried now.
+
+        Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
+        """
+        wanted = self._first_spec if self.state is State.ERROR else self._spec
+        if self._attempted is not None and self._attempted != wanted(self._attempted.directory):
+            self.failures = 0
+            self.retry_now()
+            self._settings_changed.set()
+        if self._pool is not None:
+            self._pool.crew.retry_now()
         self.man()
         self._align()
 
@@ -142,6 +163,7 @@ class Harness:
                 self.version, deadline_seconds=deadline(), fresh=self._distrusts_copy
             )
             fetch_seconds, phase = loop.time() - started, "load"
+            self._attempted = self._first_spec(directory)
             pool = Pool(
                 self._spec(directory),
                 self._workshop.loader,
@@ -151,7 +173,7 @@ class Harness:
                 on_crash=lambda: self._on_crash(self.version),
                 is_production=self._is_production,
             )
-            self.info = await pool.start()
+            self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
         except Exception as error:  # noqa: BLE001 - a version that stays LOADING for ever tells nobody why
             self._refuse(error, error.phase if isinstance(error, LoadFailed) else phase, aliases)
             return
@@ -195,7 +217,8 @@ class Harness:
 
     def _align(self) -> None:
         """Have workers that were loaded with the settings of now; idempotent."""
-        if self._misaligned() and (self._renewal is None or self._renewal.done()):
+        renewal = self._renewal
+        if self._misaligned() and (renewal is None or renewal.done() or renewal.cancelling()):
             self._renewal = asyncio.get_running_loop().create_task(
                 self._renew(), name=f"renew {self.version}"
             )
@@ -217,16 +240,26 @@ class Harness:
             nan_is_null=settings.nan,
         )
 
+    def _first_spec(self, directory: str) -> LoadSpec:
+        required = self._settings().warm_up and not self._has_served()
+        return replace(self._spec(directory), warm_up_required=required)
+
     async def _renew(self) -> None:
         failures = 0
         while self._misaligned():  # once more, when the settings changed while a worker was loading
+            self._attempted = spec = self._spec(self.pool.crew.spec.directory)
+            self._settings_changed.clear()
             try:
-                self.info = await self.pool.renew(self._spec(self.pool.crew.spec.directory))
+                self.info = await self.pool.renew(spec)
                 self.error = ""
             except Exception as error:  # noqa: BLE001 - the old workers serve on, and the next try may do
                 self.error = f"settings: {error}"
-                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                self.retry_seconds = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._settings_changed.wait(), self.retry_seconds)
+                    failures = 0
+        self.error = ""
         self._on_change()
 
     def _gone(self) -> None:

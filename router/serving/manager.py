@@ -1,7 +1,7 @@
 """Versions in service: turns what is aspired into what is bound, and publishes the routing table."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from router.core.cache_events import ServingFromCache
@@ -43,6 +43,8 @@ class ModelManager:
         self._publish = publish
         self._aspired: dict[Alias, VersionId] = {}
         self._bound: dict[Alias, VersionId] = {}
+        self._served: set[VersionId] = set()
+        """Versions that an alias has served, also before a restart: their warm-up is required no more."""
         self._told: dict[Alias, VersionInfo] = {}
         """What was last reported of each bound alias; changed scores are reported anew."""
         self._reconciling = False
@@ -64,11 +66,26 @@ class ModelManager:
         """True once production is bound."""
         return PRODUCTION in self._bound
 
+    def serves(self, version: VersionId) -> bool:
+        """Whether `version` has a worker alive."""
+        harness = self.harnesses.get(version)
+        return harness is not None and harness.loaded and harness.pool.can_answer
+
+    @property
+    def can_answer(self) -> bool:
+        """True while production is bound to a version that has a worker alive."""
+        return self.ready and self.serves(self._bound[PRODUCTION])
+
+    def note_served(self, versions: Iterable[VersionId]) -> None:
+        """By this machine's record, these versions served before the restart."""
+        self._served.update(versions)
+
     def recall(self, recorded: Mapping[Alias, VersionId]) -> None:
         """Serve what served last, until the first good poll. Later, and for an empty record, nothing."""
         if self.polled or not recorded or recorded == self._aspired:
             return
         self.from_cache = True
+        self.note_served(recorded.values())
         self._aspired = dict(recorded)
         self._workshop.recorder.record(ServingFromCache(self.model, self._aspired))
         self._publish_routes()
@@ -101,8 +118,10 @@ class ModelManager:
         if former.split != settings.split:
             self.breakers.reset(self._bound, "the split changed")
         self._publish_routes()
-        for harness in self.harnesses.values():
-            harness.obey()
+        if former != settings:
+            for harness in self.harnesses.values():
+                harness.obey()
+            self.reconcile()
 
     def reset_breakers(self) -> None:
         """An operator says that the canaries shall have their shares back."""
@@ -166,6 +185,7 @@ class ModelManager:
     def _bind(self, alias: Alias, version: VersionId) -> None:
         old = self._bound.get(alias)
         self._bound = {**self._bound, alias: version}
+        self._served.add(version)
         self.breakers.reset(self._bound, f"{alias} serves {version}")
         self._publish_routes()
         self._tell_bound(alias, old, version)
@@ -189,6 +209,7 @@ class ModelManager:
                 self._changed,
                 self.breakers.crash,
                 lambda: self._bound.get(PRODUCTION) == version,
+                lambda: version in self._served,
             )
             self.harnesses[version] = harness
         return harness

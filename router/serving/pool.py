@@ -52,6 +52,7 @@ class Pool:
             join=self._seat,
             may_spare=is_production,
             load_deadline_seconds=load_deadline_seconds,
+            on_pause=self._paused,
         )
         self._recycling = Recycling(
             self.crew, recorder, lambda: self._seats, self._swap, lambda: self._limits().worker_memory_mib
@@ -81,9 +82,9 @@ class Pool:
         """Workers alive now, without the spare."""
         return [seat.worker for seat in self._seats]
 
-    async def start(self) -> VersionInfo:
+    async def start(self, *, warm_up_required: bool = False) -> VersionInfo:
         """Load the first worker, then the others beside it. Raises LoadFailed, ChildLost or ChildTimeout."""
-        info = await self.crew.first()
+        info = await self.crew.first(warm_up_required=warm_up_required)
         self.fill()
         return info
 
@@ -92,8 +93,8 @@ class Pool:
 
         `waits` False: another version can answer; NotReady when no worker is alive, now or later.
         """
-        if self._closed or not (waits or self._seats):
-            raise NotReady("this version has no worker", reason="not_ready")
+        if self._closed or not (self._seats or (waits and self._has_worker_before(expires_at))):
+            raise _no_worker()
         now = self._loop.time()
         if not self._admission.admits(
             now,
@@ -115,6 +116,11 @@ class Pool:
         self._idle.clear()
         self._gathering.soon(crowded=self._admission.last_requests > 1)
         return ticket
+
+    @property
+    def can_answer(self) -> bool:
+        """True while a worker is alive."""
+        return bool(self._seats)
 
     async def drained(self) -> None:
         """Wait until no request is queued or running."""
@@ -225,12 +231,28 @@ class Pool:
                 self._on_crash()
             self.fill()
             # Requests that another version can answer do not wait for a new worker.
-            for ticket in self._queue.take_unwaiting() if not self._seats else ():
-                ticket.fail(NotReady("this version has no worker", reason="not_ready"))
-                self._work_ended()
+            self._refuse_unserved(until=None)
         self._dispatch()
+
+    def _has_worker_before(self, expires_at: float) -> bool:
+        """Whether, with no worker alive, the next load begins before a request's time is over."""
+        next_load_at = self.crew.next_load_at
+        return next_load_at is None or next_load_at < expires_at
+
+    def _paused(self, until: float) -> None:
+        self._refuse_unserved(until=until)
+
+    def _refuse_unserved(self, until: float | None) -> None:
+        """With no worker alive, refuse who does not wait for one, and whose time is over by `until`."""
+        for ticket in self._queue.take_unserved(until) if not self._seats else ():
+            ticket.fail(_no_worker())
+            self._work_ended()
 
     def _work_ended(self) -> None:
         self._leases -= 1
         if self._leases == 0:
             self._idle.set()
+
+
+def _no_worker() -> NotReady:
+    return NotReady("this version has no worker", reason="not_ready")

@@ -48,6 +48,12 @@ def _batching(value: Any) -> bool:
     return bool(value == "auto")
 
 
+def _warm_up(value: Any) -> bool:
+    if value not in ("auto", "required"):
+        raise ValueError("must be `auto` or `required`")
+    return bool(value == "required")
+
+
 def _nan(value: Any) -> bool:
     if value not in ("literal", "null"):
         raise ValueError('must be `literal` or `"null"`, in quotes')
@@ -109,6 +115,11 @@ class ModelSettings(BaseModel):
     in blocks rounds differently. 0 demands the same bits."""
     max_batch_rows: Annotated[int, Field(ge=1, le=1_000_000), HOT] = 1024
     """Rows that may share one predict. A request that is larger has one of its own."""
+    warm_up: Annotated[
+        bool, PlainValidator(_warm_up), WithJsonSchema({"enum": ["auto", "required"]}), HOT
+    ] = Field(default=False, json_schema_extra={"default": "auto"})
+    """auto: a version that can not predict its input example serves without a warm-up, and its note says so.
+    required: it does not serve, unless it has served before."""
     worker_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
     """MiB that a worker may grow after it was READY; then another takes its place first. null: no limit."""
     max_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 100_000
