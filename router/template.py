@@ -89,6 +89,7 @@ def warm(modules: Sequence[str]) -> None:
     _share(modules)
     import mlflow.pyfunc
     import threadpoolctl
+    from mlflow.exceptions import MlflowException
 
     from router.worker.mismatches import installed_versions
 
@@ -98,7 +99,8 @@ def warm(modules: Sequence[str]) -> None:
         # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
         Path(directory, "MLmodel").write_text(_TINY)
         Path(directory, "requirements.txt").write_text("mlflow\n")
-        mlflow.pyfunc.load_model(directory)
+        with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will say so
+            mlflow.pyfunc.load_model(directory)
     _settle()
 
 
