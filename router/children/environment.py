@@ -27,7 +27,7 @@ _NEEDED = {
     # They say where, and not who: boto3 and Google's libraries do not start without.
     *("AWS_DEFAULT_REGION", "AWS_REGION", "GOOGLE_CLOUD_PROJECT"),
     # They open nothing and refuse something, which a version's own clients would do without them.
-    *("AWS_CA_BUNDLE", "AWS_EC2_METADATA_DISABLED", "AWS_USE_FIPS_ENDPOINT"),
+    *("AWS_EC2_METADATA_DISABLED", "AWS_USE_FIPS_ENDPOINT"),
     *("PGCHANNELBINDING", "PGGSSENCMODE", "PGREQUIREAUTH", "PGREQUIRESSL"),
     *("PGSSLCRL", "PGSSLMINPROTOCOLVERSION", "PGSSLMODE", "PGSSLROOTCERT"),
 }
