@@ -18,6 +18,7 @@ from router.adapters.config_file import ConfigFile
 from router.adapters.log import FanOut, LogRecorder, log_sampled
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
+from router.children.mlflow_variables import unknown_variables
 from router.children.orphans import Orphans
 from router.control import compare
 from router.control.alias_watch import AliasWatch
@@ -81,6 +82,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     configure_logging(settings.log.level, settings.log.format)
     for notice in loaded.notices:
         _log.warning(notice)
+    for name in unknown_variables(os.environ):
+        _log.warning("%s is set, and versions do not get it: this gateway does not know what it opens", name)
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     worker_ends = WorkerEnds(time.time)

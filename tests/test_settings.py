@@ -19,6 +19,7 @@ from router.core.keys import KeyKind, KeySource
 from router.core.labels import ClassSpec
 from router.core.routing import MissingKey
 from router.core.split import Split
+from router.core.work import Tracking
 from router.settings import ModelSettings, Reload, Settings, changes, schema_json
 from router.settings.fields import reload_of
 from router.settings.mappings import WrittenKey
@@ -169,6 +170,9 @@ WRONG_MODEL_KEYS: list[tuple[str, Any]] = [
     ("split", {"canary": 100}),
     ("split", {"production": 100, "canary": 10}),
     ("split", {"production": 80, "canary": 10, "a": 5, "b": 5}),
+    ("tracking", {"uri": "http://mlflow:5000", "username": "ada"}),
+    ("tracking", {"uri": "http://mlflow:5000", "password_file": "/p"}),
+    ("tracking", {"uri": "http://mlflow:5000", "username": "ada", "password_file": "/p", "token_file": "/t"}),
 ]
 
 
@@ -232,6 +236,11 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
     ("scores", {"classes": ["a\nb"]}, "classes"),
     ("scores", {"classes": [str(i) for i in range(21)]}, "classes"),
     ("scores", {"on_shift": "shout"}, "on_shift"),
+    ("tracking", {}, "uri"),
+    ("tracking", {"uri": "sqlite:///mlflow.db"}, "uri"),
+    ("tracking", {"uri": "http://"}, "uri"),
+    ("tracking", {"uri": "https://ada:hunter2@mlflow"}, "uri"),
+    ("tracking", {"uri": "http://mlflow:5000", "token": "hunter2"}, "token"),
     ("scores", [{"output": 1}, {"bin": 20}], "1.bin"),
     ("scores", [{"output": 1}, 7], "1"),
     ("scores", [{"output": 1}, {"bins": [0.5, 1], "range": [0, 2]}], "1"),
@@ -554,3 +563,14 @@ def test_the_schema_refuses_what_an_editor_can_see(wrong: dict[str, Any]) -> Non
     assert not validator().is_valid(wrong)
     with pytest.raises(ValidationError):
         Settings.model_validate(wrong)
+
+
+def test_what_workers_get_of_tracking_names_files_and_holds_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers stand in another directory, so that a relative path would lead elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    tracking = model_of(tracking={"uri": "http://mlflow:5000", "token_file": "token"}).tracking
+
+    assert tracking is not None
+    assert tracking.destination() == Tracking("http://mlflow:5000", token_file=str(tmp_path / "token"))

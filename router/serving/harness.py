@@ -28,6 +28,21 @@ RETRY_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th failed load in a row; the last one repeats."""
 
 
+def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> LoadSpec:
+    """What a worker needs to load `version`, whose files are in `directory`, as its model's settings say."""
+    tracking = settings.tracking
+    return LoadSpec(
+        version,
+        directory,
+        settings.scores.outputs,
+        batches=settings.batching,
+        rtol=settings.batching_rtol,
+        threads=settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4),
+        nan_is_null=settings.nan,
+        tracking=tracking.destination() if tracking else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What every harness of a gateway builds with."""
@@ -228,17 +243,7 @@ class Harness:
         return ready and self.pool.crew.spec != self._spec(self.pool.crew.spec.directory)
 
     def _spec(self, directory: str) -> LoadSpec:
-        settings = self._settings()
-        threads = settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4)
-        return LoadSpec(
-            self.version,
-            directory,
-            settings.scores.outputs,
-            batches=settings.batching,
-            rtol=settings.batching_rtol,
-            threads=threads,
-            nan_is_null=settings.nan,
-        )
+        return load_spec(self.version, directory, self._settings())
 
     def _first_spec(self, directory: str) -> LoadSpec:
         required = self._settings().warm_up and not self._has_served()

@@ -77,6 +77,8 @@ class RegistryPlaces:
     uri: str
     tracking_uri: str
     cache_dir: Path
+    working_directories: Path
+    """Above those of the workers: the cache, or what holds the caches of this user, whose path is shorter."""
     are_local: bool
     """True where registry and tracking are both files of this machine."""
     schemes: tuple[str, ...]
@@ -110,14 +112,14 @@ class RegistrySettings(BaseModel):
         tracking = environ.get("MLFLOW_TRACKING_URI")
         uri = self.uri or environ.get("MLFLOW_REGISTRY_URI") or tracking or "sqlite:///mlflow.db"
         if self.cache_dir:
-            cache = Path(self.cache_dir).expanduser()
+            cache = caches = Path(self.cache_dir).expanduser()
         else:
-            caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            cache = caches / "canary-router" / sha256(uri.encode()).hexdigest()[:16]
+            caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "canary-router"
+            cache = caches / sha256(uri.encode()).hexdigest()[:16]
         tracking_uri = self.tracking_uri or tracking or uri
         local = is_local_registry(uri) and is_local_registry(tracking_uri)
         schemes = STORES if self.artifact_schemes is None else tuple(self.artifact_schemes)
-        return RegistryPlaces(uri, tracking_uri, cache.absolute(), local, schemes)
+        return RegistryPlaces(uri, tracking_uri, cache.absolute(), caches.absolute(), local, schemes)
 
 
 ModelOutput = Literal["until_ready", "always", "never"]

@@ -23,6 +23,7 @@ from router.worker.inference.prepare import warm_outputs
 from router.worker.mismatches import mismatches
 from router.worker.preparing import Prepared
 from router.worker.scoring import Scorer
+from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.warm_up import Warmth, warm_up
 
 _ERROR_CHARACTERS = 500
@@ -39,8 +40,11 @@ class Loaded:
     """What may yet find out whether requests may share predicts; None where that is settled."""
 
 
-def bring_up(spec: LoadSpec) -> Loaded:
-    """Load and warm up one version in this process. Raises LoadFailed with one bounded line."""
+def bring_up(spec: LoadSpec, note: str = "") -> Loaded:
+    """Load and warm up one version in this process. Raises LoadFailed with one bounded line.
+
+    `note` is for the operator, and is added to those of the version.
+    """
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
     with _phase("load", spec, phase_seconds):
@@ -73,7 +77,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmth.note, scores_note))),
+        note=" ".join(filter(None, (warmth.note, scores_note, note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_told(scorer.contract.inputs),
@@ -125,6 +129,8 @@ def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[Non
 
 def _one_line(error: BaseException, directory: str) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if lacks_tracking(error) and not text.endswith(NO_TRACKING):
+        text = f"{NO_TRACKING}; {text}"  # before what may be long
     text = text.replace(directory, "…")  # what is shown to operators names no place on this machine
     printable = "".join(
         character if character.isprintable() else " " for character in text[: 4 * _ERROR_CHARACTERS]
