@@ -19,6 +19,7 @@ from router.adapters.log import FanOut, LogRecorder, log_sampled
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
 from router.children.orphans import Orphans
+from router.children.process import MEMORY
 from router.control import compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
@@ -30,6 +31,7 @@ from router.control.status import Status
 from router.control.ticking import Ticking
 from router.control.worker_ends import WorkerEnds
 from router.core.events import ConfigApplied
+from router.core.memory import MIB
 from router.gauges import Gauges
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
@@ -71,6 +73,16 @@ def read_certificates(server: ServerSettings) -> tuple[Certificate | None, Certi
     return traffic, admin
 
 
+def _log_memory() -> None:
+    room = MEMORY.room()
+    _log.info(f"{room.available // MIB} MiB of memory are available, below {room.limit}")
+    if MEMORY.ends_all_together:
+        _log.warning(
+            "memory.oom.group is 1: out of memory, the kernel ends this gateway and all its versions at once;"
+            " only the check of room before each load prevents that"
+        )
+
+
 @asynccontextmanager
 async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncIterator[Running]:
     """A gateway from its configuration file to its last worker's end. Raises ConfigRefused, OSError."""
@@ -80,6 +92,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     configure_logging(settings.log.level, settings.log.format)
     for notice in loaded.notices:
         _log.warning(notice)
+    _log_memory()
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     worker_ends = WorkerEnds(time.time)

@@ -9,10 +9,11 @@ from router.children.child import Child
 from router.children.launcher import Launcher
 from router.children.libraries import modules_for
 from router.children.memory import resident
+from router.children.oom import Rank
 from router.children.process import MEMORY, Exit
 from router.core import exchange, wire
 from router.core.frames import Frame
-from router.core.memory import Resident
+from router.core.memory import Resident, Room
 from router.core.wire import WireRefused
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildLost, ChildTimeout, LoadFailed
@@ -36,6 +37,7 @@ class Worker:
         self._threads = threads
         self._child = child
         self.ready = self.resident()
+        self._rank = Rank.FIRST
         self._sequence = 0
         self._frames: dict[int, _Outstanding] = {}
         """Frames that are not fully answered, by their sequence."""
@@ -86,6 +88,13 @@ class Worker:
     def resident(self) -> Resident:
         """Its memory now; nothing when it has ended, and on systems without /proc."""
         return resident(self.pid) if not self._child.exited.done() else Resident()
+
+    def rank(self, *, last: bool) -> None:
+        """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""
+        rank = Rank.PRODUCTION if last else Rank.FIRST
+        if rank is not self._rank:
+            self._rank = rank
+            self._child.set_rank(rank)
 
     def kill(self) -> None:
         """End it now."""
@@ -149,9 +158,9 @@ class WorkerLoader:
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
 
-    def available_bytes(self) -> int:
+    def room(self) -> Room:
         """Memory that more workers may use."""
-        return MEMORY.available_bytes()
+        return MEMORY.room()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
         """A worker that holds `spec`'s version. Raises as `Worker.start` does."""

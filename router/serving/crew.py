@@ -144,7 +144,7 @@ class Crew:
         return self.spare is None and slow and self._may_spare() and self._spare_fits()
 
     def _spare_fits(self) -> bool:
-        available = self._loader.available_bytes()
+        available = self._loader.room().available
         fits = has_room(available, self._worker_bytes, kept=self.spare is not None)
         if not fits:
             sizes = f"{available // MIB} MiB are available, a worker takes {self._worker_bytes // MIB}"

@@ -141,6 +141,8 @@ class Pool:
             surplus = min(reversed(self._seats), key=lambda seat: seat.load)
             self._seats.remove(surplus)
             self._retire(surplus)
+        for seat in self._seats:
+            seat.worker.rank(last=self._is_production())
         self.crew.fill()
         self._recycling.watch()
 
@@ -161,11 +163,13 @@ class Pool:
 
     def _retire(self, seat: Seat) -> None:
         self._leaving.add(seat)
+        seat.worker.rank(last=False)
         seat.retire()
 
     def _seat(self, worker: Servable) -> None:
         seat = Seat(worker, self._loop, lambda: self._limits().predict_timeout_seconds, self._done)
         self._seats.append(seat)
+        worker.rank(last=self._is_production())
         worker.exited.add_done_callback(lambda _: self._ended(seat))
         self._dispatch()
 
