@@ -117,6 +117,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
                 world.loader,
                 recorder,
                 lambda: config.settings.registry.download_timeout_seconds,
+                lambda: config.settings.registry.parallel_loads,
             )
         )
         stack.push_async_callback(fleet.close)

@@ -51,6 +51,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (server.body_timeout_seconds, server.drain_seconds) == (30, 15)
     assert (registry.uri, registry.tracking_uri, registry.cache_dir) == (None, None, None)
     assert (registry.poll_seconds, registry.download_timeout_seconds) == (5, 600)
+    assert registry.parallel_loads is None
     assert (registry.cache_max_gib, registry.artifact_schemes, registry.artifact_roots) == (20, None, [])
     assert (log.level, log.format) == ("info", "auto")
     assert model.split == Split(canary=5_000)

@@ -16,7 +16,7 @@ from router.core.frames import Frame
 from router.core.memory import Resident, Room
 from router.core.wire import WireRefused
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
-from router.errors import ChildLost, ChildTimeout, LoadFailed
+from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
 
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 """Takes the places in the frame, and the answers, of what came out of one predict."""
@@ -144,8 +144,10 @@ async def _load(child: Child, spec: LoadSpec, *, timeout_seconds: float) -> Vers
         if child.connection.refused:
             raise LoadFailed(f"its worker sent {child.connection.refused}", phase="load") from None
         await asyncio.wait({child.exited}, timeout=_DEATH_SECONDS)
-        how = str(child.exited.result()) if child.exited.done() else "its socket was closed"
-        raise ChildLost(f"the worker ended while it loaded {spec.version}: {how}") from None
+        end = child.exited.result() if child.exited.done() else None
+        how = str(end) if end is not None else "its socket was closed"
+        kind = WorkerOutOfMemory if end is not None and end.out_of_memory else ChildLost
+        raise kind(f"the worker ended while it loaded {spec.version}: {how}") from None
 
 
 def _refuse(_frame: Frame) -> None:

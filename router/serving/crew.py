@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from router.core.events import Recorder, WorkerReplaced
+from router.core.loads import Priority
 from router.core.memory import MIB, has_room
 from router.core.work import LoadSpec, VersionInfo
+from router.errors import NoRoom
+from router.serving.load_gate import LoadGate
 from router.serving.ports import Loader, Servable
 
 REPLACEMENT_BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
@@ -27,8 +30,13 @@ class Crew:
         join: Callable[[Servable], None],
         may_spare: Callable[[], bool],
         load_deadline_seconds: Callable[[], float],
+        gate: LoadGate,
+        priority: Callable[[], Priority],
     ) -> None:
-        """`join` gets each new worker while `missing()` is above 0; `may_spare` allows one beyond."""
+        """`join` gets each new worker while `missing()` is above 0; `may_spare` allows one beyond.
+
+        Every load goes through `gate`; `priority` says what the next one is for.
+        """
         self.spec = spec
         self.spare: Servable | None = None
         """A READY worker that serves nobody until one is missing."""
@@ -42,6 +50,8 @@ class Crew:
         self._join = join
         self._may_spare = may_spare
         self._load_deadline_seconds = load_deadline_seconds
+        self._gate = gate
+        self._priority = priority
         self._loop = asyncio.get_running_loop()
         self._load_seconds = 0.0
         self._worker_bytes = 0
@@ -67,8 +77,7 @@ class Crew:
     async def another(self) -> Servable:
         """One more worker, not joined yet: the spare, or a new one. Raises as `first` does."""
         if self.spare is not None:
-            spare, self.spare = self.spare, None
-            return spare
+            return self._take_spare(self.spare)
         while True:
             spec = self.spec
             worker = await self._load(spec)
@@ -80,8 +89,8 @@ class Crew:
         """Bring as many workers as are missing, and a spare; idempotent."""
         # The spare first, and not in the task: that one may wait, for a load or for a back-off.
         while self.spare is not None and self._missing() > 0:
-            spare, self.spare = self.spare, None
-            self._join(spare)
+            self._join(self._take_spare(self.spare))
+        self._gate.look()  # what waits there may be for more, or for less, than it was
         if not self._closed and (self._filling is None or self._filling.done()):
             self._filling = self._loop.create_task(self._fill(), name=f"fill {self.spec.version}")
 
@@ -114,6 +123,13 @@ class Crew:
             spec = self.spec
             try:
                 worker = await self._load(spec)
+            except NoRoom as error:
+                if not missing and self._missing() <= 0:
+                    self.no_spare = str(error)
+                    break
+                self._barren_deaths += 1
+                self.last_error = str(error)
+                continue
             except Exception as error:  # noqa: BLE001 - were this task to end, nobody would bring a worker
                 self._barren_deaths += 1
                 self.last_error = str(error)
@@ -133,7 +149,9 @@ class Crew:
         self._tell_whole()
 
     async def _load(self, spec: LoadSpec) -> Servable:
-        worker = await self._loader.load(spec, deadline_seconds=self._load_deadline_seconds())
+        async with self._gate.admitted(spec, self._priority) as loaded:
+            worker = await self._loader.load(spec, deadline_seconds=self._load_deadline_seconds())
+            loaded(worker.ready.own)
         self._load_seconds = sum(worker.info.phase_seconds.values())
         self._worker_bytes = worker.ready.own
         return worker
@@ -153,20 +171,32 @@ class Crew:
 
     def _keep(self, spare: Servable) -> None:
         self.spare = spare
+        self._gate.keep_spare(self, spare.ready.own, self._free_spare)
         spare.exited.add_done_callback(lambda _: self._spare_ended(spare))
 
     def _spare_ended(self, spare: Servable) -> None:
         if self.spare is spare:
-            self.spare = None
+            self._take_spare(spare)
             self._barren_deaths += 1
             self.fill()
 
-    def _let_spare_go(self, grace_seconds: float = 1.0) -> None:
-        if self.spare is not None:
-            spare, self.spare = self.spare, None
-            task = self._loop.create_task(_close(spare, grace_seconds), name="retire spare")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+    def _let_spare_go(self, grace_seconds: float = 1.0) -> asyncio.Future[object] | None:
+        if self.spare is None:
+            return None
+        spare = self._take_spare(self.spare)
+        task = self._loop.create_task(_close(spare, grace_seconds), name="retire spare")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    def _take_spare(self, spare: Servable) -> Servable:
+        self.spare = None
+        self._gate.drop_spare(self)
+        return spare
+
+    def _free_spare(self) -> asyncio.Future[object] | None:
+        self.no_spare = "its memory was needed for another version"
+        return self._let_spare_go(0.0)
 
     def _tell_whole(self) -> None:
         if self._short_since is not None and self._missing() <= 0:

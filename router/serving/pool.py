@@ -7,10 +7,12 @@ from time import perf_counter
 from router.core.admission import Admission
 from router.core.events import Recorder, WorkerEnded
 from router.core.ids import Alias
+from router.core.loads import Priority
 from router.core.work import LoadSpec, Query, VersionInfo
 from router.errors import NotReady, Overloaded, WorkerDied
 from router.serving.crew import Crew
 from router.serving.gathering import Gathering
+from router.serving.load_gate import LoadGate
 from router.serving.ports import Limits, Loader, Servable
 from router.serving.recycling import Recycling
 from router.serving.relieving import Relieving
@@ -31,15 +33,20 @@ class Pool:
         load_deadline_seconds: Callable[[], float],
         on_crash: Callable[[], None] = lambda: None,
         is_production: Callable[[], bool] = lambda: False,
+        gate: LoadGate | None = None,
+        priority: Callable[[], Priority] = lambda: Priority.CANARY,
     ) -> None:
         """`on_crash` is called when a worker ended by itself, not when its predict ran too long.
 
-        While `is_production()`, there may be a spare, and relief workers beside one that is stuck.
+        While `is_production()`, there may be a spare, and relief workers beside one that is stuck. Loads go
+        through `gate`, without one through a gate of their own; `priority` is that of a load for the first
+        worker.
         """
         self._limits = limits
         self._recorder = recorder
         self._on_crash = on_crash
         self._is_production = is_production
+        self._priority = priority
         self._loop = asyncio.get_running_loop()
         self._queue = TicketQueue(self._work_ended)
         self._seats: list[Seat] = []
@@ -52,6 +59,8 @@ class Pool:
             join=self._seat,
             may_spare=is_production,
             load_deadline_seconds=load_deadline_seconds,
+            gate=gate or LoadGate(loader.room),
+            priority=self._load_priority,
         )
         self._recycling = Recycling(
             self.crew, recorder, lambda: self._seats, self._swap, lambda: self._limits().worker_memory_mib
@@ -151,6 +160,12 @@ class Pool:
         fresh = await self.crew.renew(spec)
         self._swap(self._seats, fresh)
         return fresh.info
+
+    def _load_priority(self) -> Priority:
+        if not self._seats:
+            return self._priority()
+        relief = self._relieving.wanted > max(self._limits().workers, len(self._seats))
+        return Priority.PRODUCTION if relief and self._is_production() else Priority.FURTHER
 
     def _swap(self, old: Sequence[Seat], fresh: Servable) -> None:
         """`fresh` joins, then the `old` ones go."""
