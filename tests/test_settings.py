@@ -52,6 +52,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (server.body_timeout_seconds, server.drain_seconds) == (30, 15)
     assert (registry.uri, registry.tracking_uri, registry.cache_dir) == (None, None, None)
     assert (registry.poll_seconds, registry.download_timeout_seconds) == (5, 600)
+    assert registry.parallel_loads is None
     assert (registry.cache_max_gib, registry.artifact_schemes, registry.artifact_roots) == (20, None, [])
     assert (log.level, log.format) == ("info", "auto")
     assert model.split == Split(canary=5_000)
@@ -95,6 +96,9 @@ WRONG_SECTIONS: list[tuple[str, Any]] = [
     ("registry.uri", 5),
     ("registry.poll_seconds", 10**400),
     ("registry.poll_second", 5),
+    ("registry.parallel_loads", 0),
+    ("registry.parallel_loads", None),
+    ("registry.parallel_loads", "two"),
     ("registry.cache_max_gib", 0),
     ("registry.cache_max_gib", "20 GiB"),
     ("log.level", "INFO"),
@@ -302,6 +306,11 @@ RIGHT_MODEL_KEYS: list[tuple[str, Any, Any]] = [
 @pytest.mark.parametrize(("key", "written", "made"), RIGHT_MODEL_KEYS, ids=lambda case: str(case)[:40])
 def test_a_right_value_becomes_what_the_gateway_works_with(key: str, written: Any, made: Any) -> None:
     assert getattr(model_of(**{key: written}), key) == made
+
+
+@pytest.mark.parametrize(("written", "made"), [("auto", None), (1, 1), (64, 64)])
+def test_parallel_loads_is_auto_or_a_number(written: Any, made: int | None) -> None:
+    assert settings(registry={"parallel_loads": written}).registry.parallel_loads == made
 
 
 @pytest.mark.parametrize(

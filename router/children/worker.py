@@ -9,14 +9,15 @@ from router.children.child import Child
 from router.children.launcher import Launcher
 from router.children.libraries import modules_for
 from router.children.memory import resident
+from router.children.oom import Rank
 from router.children.process import MEMORY, Exit
 from router.children.working_directories import WorkingDirectories
 from router.core import exchange, wire
 from router.core.frames import Frame
-from router.core.memory import Resident
+from router.core.memory import Resident, Room
 from router.core.wire import WireRefused
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
-from router.errors import ChildLost, ChildTimeout, LoadFailed
+from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
 
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 """Takes the places in the frame, and the answers, of what came out of one predict."""
@@ -37,6 +38,7 @@ class Worker:
         self._threads = threads
         self._child = child
         self.ready = self.resident()
+        self._rank = Rank.FIRST
         self._sequence = 0
         self._frames: dict[int, _Outstanding] = {}
         """Frames that are not fully answered, by their sequence."""
@@ -96,6 +98,13 @@ class Worker:
     def resident(self) -> Resident:
         """Its memory now; nothing when it has ended, and on systems without /proc."""
         return resident(self.pid) if not self._child.exited.done() else Resident()
+
+    def rank(self, *, last: bool) -> None:
+        """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""
+        rank = Rank.PRODUCTION if last else Rank.FIRST
+        if rank is not self._rank:
+            self._rank = rank
+            self._child.set_rank(rank)
 
     def kill(self) -> None:
         """End it now."""
@@ -182,8 +191,10 @@ async def _load(
         if child.connection.refused:
             raise LoadFailed(f"its worker sent {child.connection.refused}", phase="load") from None
         await asyncio.wait({child.exited}, timeout=_DEATH_SECONDS)
-        how = str(child.exited.result()) if child.exited.done() else "its socket was closed"
-        raise ChildLost(f"the worker ended while it loaded {spec.version}: {how}") from None
+        end = child.exited.result() if child.exited.done() else None
+        how = str(end) if end is not None else "its socket was closed"
+        kind = WorkerOutOfMemory if end is not None and end.out_of_memory else ChildLost
+        raise kind(f"the worker ended while it loaded {spec.version}: {how}") from None
 
 
 def _refuse(_frame: Frame) -> None:
@@ -198,9 +209,9 @@ class WorkerLoader:
         self._launcher = launcher
         self._directories = directories
 
-    def available_bytes(self) -> int:
+    def room(self) -> Room:
         """Memory that more workers may use."""
-        return MEMORY.available_bytes()
+        return MEMORY.room()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
         """A worker that holds `spec`'s version. Raises as `Worker.start` does."""

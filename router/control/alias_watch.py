@@ -63,6 +63,7 @@ class AliasWatch:
                     silence = error
                 if not manager.polled:
                     await self._recall(manager)
+            manager.first_poll_ended()
 
     def _in_turn(self) -> list[ModelManager]:
         """All managers, first the one after the last that was asked: a slow registry starves none."""

@@ -6,8 +6,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from router.core.events import Recorder, WorkerLoadFailed, WorkerReplaced
+from router.core.loads import Priority
 from router.core.memory import MIB, has_room
 from router.core.work import LoadSpec, VersionInfo
+from router.errors import NoRoom
+from router.serving.load_gate import LoadGate
 from router.serving.ports import Loader, Servable
 
 REPLACEMENT_BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
@@ -57,11 +60,14 @@ class Crew:
         join: Callable[[Servable], None],
         may_spare: Callable[[], bool],
         load_deadline_seconds: Callable[[], float],
+        gate: LoadGate,
+        priority: Callable[[], Priority],
         on_pause: Callable[[float], None] = lambda _: None,
     ) -> None:
         """`join` gets each new worker while `missing()` is above 0; `may_spare` allows one beyond.
 
-        `on_pause(until)` is called when no load will begin before that loop time.
+        Every load goes through `gate`; `priority` says what the next one is for. `on_pause(until)` is called
+        when no load will begin before that loop time.
         """
         self.spec = spec
         self.spare: Servable | None = None
@@ -81,6 +87,8 @@ class Crew:
         self._may_spare = may_spare
         self._load_deadline_seconds = load_deadline_seconds
         self._on_pause = on_pause
+        self._gate = gate
+        self._priority = priority
         self._loop = asyncio.get_running_loop()
         self._load_seconds = 0.0
         self._worker_bytes = 0
@@ -115,8 +123,7 @@ class Crew:
     async def another(self) -> Servable:
         """One more worker, not joined yet: the spare, or a new one. Raises as `first` does."""
         if self.spare is not None:
-            spare, self.spare = self.spare, None
-            return spare
+            return self._take_spare(self.spare)
         while True:
             spec = self.spec
             worker = await self._load(spec)
@@ -128,9 +135,9 @@ class Crew:
         """Bring as many workers as are missing, and a spare; idempotent."""
         # The spare first, and not in the task: that one may wait, for a load or for a back-off.
         while self.spare is not None and self._missing() > 0:
-            spare, self.spare = self.spare, None
-            self._join(spare)
+            self._join(self._take_spare(self.spare))
         self._changed.set()
+        self._gate.look()  # what waits there may be for more, or for less, than it was
         if not self._closed and (self._filling is None or self._filling.done()):
             self._filling = self._loop.create_task(self._fill(), name=f"fill {self.spec.version}")
 
@@ -202,6 +209,10 @@ class Crew:
         try:
             worker = await self._load(spec)
         except Exception as error:  # noqa: BLE001 - were this task to end, nobody would bring a worker
+            if isinstance(error, NoRoom) and self._missing() <= 0:
+                failures.add(self._loop.time())
+                self.no_spare = str(error)
+                return
             # Of what was begun as a spare, the failure does not hold up a worker that is missing since.
             seconds = failures.add(self._loop.time()) if spec is self.spec else 0.0
             self.last_error, self.retry_seconds, self._last_event_at = str(error), seconds, self._loop.time()
@@ -218,18 +229,21 @@ class Crew:
             self._keep(worker)
 
     async def _load(self, spec: LoadSpec) -> Servable:
-        worker = await self._loader.load(spec, deadline_seconds=self._load_deadline_seconds())
+        async with self._gate.admitted(spec, self._priority) as loaded:
+            worker = await self._loader.load(spec, deadline_seconds=self._load_deadline_seconds())
+            loaded(worker.ready.own)
         self._load_seconds = sum(worker.info.phase_seconds.values())
         self._worker_bytes = worker.ready.own
         return worker
 
     def _wants_spare(self) -> bool:
-        self.no_spare = ""
-        slow = self._load_seconds > SPARE_FROM_SECONDS
-        return self.spare is None and slow and self._may_spare() and self._spare_fits()
+        wanted = self.spare is None and self._load_seconds > SPARE_FROM_SECONDS and self._may_spare()
+        if not (wanted and self._spare_failures.count):
+            self.no_spare = ""
+        return wanted and self._spare_fits()
 
     def _spare_fits(self) -> bool:
-        available = self._loader.available_bytes()
+        available = self._loader.room().available
         fits = has_room(available, self._worker_bytes, kept=self.spare is not None)
         if not fits:
             sizes = f"{available // MIB} MiB are available, a worker takes {self._worker_bytes // MIB}"
@@ -238,21 +252,33 @@ class Crew:
 
     def _keep(self, spare: Servable) -> None:
         self.spare = spare
+        self._gate.keep_spare(self, spare.ready.own, self._free_spare)
         spare.exited.add_done_callback(lambda _: self._spare_ended(spare))
 
     def _spare_ended(self, spare: Servable) -> None:
         if self.spare is spare:
-            self.spare = None
+            self._take_spare(spare)
             self._barren_deaths += 1
             self._last_event_at = self._loop.time()
             self.fill()
 
-    def _let_spare_go(self, grace_seconds: float = 1.0) -> None:
-        if self.spare is not None:
-            spare, self.spare = self.spare, None
-            task = self._loop.create_task(_close(spare, grace_seconds), name="retire spare")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+    def _let_spare_go(self, grace_seconds: float = 1.0) -> asyncio.Future[object] | None:
+        if self.spare is None:
+            return None
+        spare = self._take_spare(self.spare)
+        task = self._loop.create_task(_close(spare, grace_seconds), name="retire spare")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    def _take_spare(self, spare: Servable) -> Servable:
+        self.spare = None
+        self._gate.drop_spare(self)
+        return spare
+
+    def _free_spare(self) -> asyncio.Future[object] | None:
+        self.no_spare = "its memory was needed for another version"
+        return self._let_spare_go(0.0)
 
     def _tell_whole(self) -> None:
         if self._short_since is not None and self._missing() <= 0:

@@ -3,8 +3,8 @@
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 
 from router.core.events import (
     EnvironmentDiffers,
@@ -15,9 +15,11 @@ from router.core.events import (
     VersionLoaded,
 )
 from router.core.ids import Alias, VersionId
+from router.core.loads import Priority
 from router.core.policy import State
 from router.core.work import LoadSpec, Query, VersionInfo
-from router.errors import FetchRefused, LoadFailed, NotReady
+from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
+from router.serving.load_gate import LoadGate
 from router.serving.pool import Pool
 from router.serving.ports import Fetcher, Loader
 from router.serving.tickets import Ticket
@@ -51,6 +53,14 @@ class Workshop:
     loader: Loader
     recorder: Recorder
     load_deadline_seconds: Callable[[], float]
+    side_by_side: Callable[[], int | None] = lambda: None
+    """How many loads may run at once; None: as many as there are processors."""
+    gate: LoadGate = field(init=False)
+    """Through which all loads go."""
+
+    def __post_init__(self) -> None:
+        gate = LoadGate(lambda: self.loader.room(), lambda: self.side_by_side())
+        object.__setattr__(self, "gate", gate)
 
 
 class Harness:
@@ -65,10 +75,12 @@ class Harness:
         on_crash: Callable[[VersionId], None],
         is_production: Callable[[], bool],
         has_served: Callable[[], bool],
+        priority: Callable[[], Priority],
     ) -> None:
         """`on_crash` is called when a worker of the version ended by itself.
 
         A version that `has_served()` an alias before needs no warm-up, whatever the settings say.
+        `priority` is that of a load while the version has no worker.
         """
         self.version = version
         self.state = State.NEW
@@ -85,6 +97,7 @@ class Harness:
         self._on_crash = on_crash
         self._is_production = is_production
         self._has_served = has_served
+        self._priority = priority
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
@@ -120,7 +133,9 @@ class Harness:
             self._align()
         elif self.state is State.NEW:
             self.state = State.LOADING
-            self._start(self._load(aliases))
+            on_its_way = ExitStack()
+            on_its_way.enter_context(self._workshop.gate.fetching(self._priority))
+            self._start(self._load(aliases)).add_done_callback(lambda _: on_its_way.close())
 
     def unload(self) -> None:
         """Stop loading, or drain; GONE follows."""
@@ -187,6 +202,8 @@ class Harness:
                 load_deadline_seconds=deadline,
                 on_crash=lambda: self._on_crash(self.version),
                 is_production=self._is_production,
+                gate=self._workshop.gate,
+                priority=self._priority,
             )
             self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
         except Exception as error:  # noqa: BLE001 - a version that stays LOADING for ever tells nobody why
@@ -204,7 +221,7 @@ class Harness:
         self.retry_seconds = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)]
         self.failures += 1
         self.error = f"{phase}: {error}"
-        self._distrusts_copy = phase == "load"
+        self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
         self.state = State.ERROR
         self._workshop.recorder.record(
             LoadRefused(
@@ -272,8 +289,9 @@ class Harness:
         self._workshop.recorder.record(VersionGone(self.version))
         self._on_change()
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         self._task = asyncio.get_running_loop().create_task(work, name=f"{self.state} {self.version}")
+        return self._task
 
     def _cancel(self) -> None:
         for task in (self._task, self._renewal):

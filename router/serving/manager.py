@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from router.core.cache_events import ServingFromCache
 from router.core.events import AliasAspired, AliasBound, AliasUnbound, SplitInForce
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.loads import Priority
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS
@@ -49,6 +50,9 @@ class ModelManager:
         """What was last reported of each bound alias; changed scores are reported anew."""
         self._reconciling = False
         self._closed = False
+        self._expecting = ExitStack()
+        """Until the registry was asked, a load of production is to be expected."""
+        self._expecting.enter_context(workshop.gate.fetching(lambda: Priority.UNSERVED))
         self._publish_routes()
 
     @property
@@ -111,6 +115,11 @@ class ModelManager:
             for harness in self.harnesses.values():
                 harness.retry_now()  # what the cache could not give, the registry may
         self.reconcile()
+        self.first_poll_ended()
+
+    def first_poll_ended(self) -> None:
+        """The registry was asked, whatever it answered: nobody waits for this production to be named."""
+        self._expecting.close()
 
     def obey(self, settings: ModelSettings) -> None:
         """Follow changed settings; the split is in force when this returns."""
@@ -138,6 +147,7 @@ class ModelManager:
                 self._start(action)
         finally:
             self._reconciling = False
+        self._workshop.gate.look()  # what a load is for may have changed
 
     def serving(self, version: VersionId) -> Harness:
         """The harness of a bound version. Raises NotReady when it is gone."""
@@ -149,6 +159,7 @@ class ModelManager:
         """The model left the configuration: let what runs finish, then end its versions."""
         # First of all: what ends from now on must not bind anything, nor publish over a successor's routes.
         self._closed = True
+        self._expecting.close()
         loading = [h for h in self.harnesses.values() if not h.loaded]
         await asyncio.gather(*(harness.close(0.0) for harness in loading))
         drained = [h.pool.drained() for h in self.harnesses.values() if h.loaded]
@@ -159,6 +170,7 @@ class ModelManager:
     async def close(self, grace_seconds: float) -> None:
         """End every version now."""
         self._closed = True
+        self._expecting.close()
         for harness in list(self.harnesses.values()):
             await harness.close(grace_seconds)
 
@@ -210,9 +222,18 @@ class ModelManager:
                 self.breakers.crash,
                 lambda: self._bound.get(PRODUCTION) == version,
                 lambda: version in self._served,
+                lambda: self._priority(version),
             )
             self.harnesses[version] = harness
         return harness
+
+    def _priority(self, version: VersionId) -> Priority:
+        bound = self._bound.get(PRODUCTION)
+        if version not in (bound, self._aspired.get(PRODUCTION)):
+            return Priority.CANARY
+        serving = self.harnesses.get(bound) if bound is not None else None
+        has_workers = serving is not None and serving.loaded and serving.pool.workers
+        return Priority.PRODUCTION if has_workers else Priority.UNSERVED
 
     def _changed(self) -> None:
         self.harnesses = {v: h for v, h in self.harnesses.items() if h.state is not State.GONE}

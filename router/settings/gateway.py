@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
 
@@ -98,6 +98,14 @@ class RegistrySettings(BaseModel):
     """Between two reads of the aliases of one registered model."""
     download_timeout_seconds: Annotated[Seconds, HOT] = 600.0
     """To bring one version's files into the cache, and as long again to load it."""
+    parallel_loads: Annotated[
+        int | None,
+        Field(ge=1, le=1024),
+        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}),
+        HOT,
+    ] = Field(default=None, json_schema_extra={"default": "auto"})
+    """Versions that are loaded side by side, as far as memory allows: productions first, then canaries, then
+    further workers and spares. auto (None here): as many as there are processors."""
     cache_dir: Annotated[Text | None, COLD] = None
     """Directory for copies of versions; unset: $XDG_CACHE_HOME/canary-router/ and a digest of uri."""
     cache_max_gib: Annotated[Gibibytes, COLD] = 20.0
@@ -106,6 +114,13 @@ class RegistrySettings(BaseModel):
     """Schemes a version's source may have; unset: the stores of MLflow that name no host of their own."""
     artifact_roots: Annotated[Roots, COLD] = Field(default=[])
     """Directories and addresses below which a source may lie; empty: local files of a local registry only."""
+
+    @field_validator("parallel_loads", mode="before")
+    @classmethod
+    def _auto(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value != "auto"):
+            raise ValueError("must be `auto` or a number of loads")
+        return None if value == "auto" else value
 
     def places(self, environ: Mapping[str, str]) -> RegistryPlaces:
         """These settings with MLflow's own environment variables and the defaults filled in."""

@@ -218,6 +218,19 @@ async def test_alias_bound_names_the_old_and_the_new_version(serving: Fleet, fac
     assert (bound.alias, bound.old, bound.new) == (PRODUCTION, V1, V2)
 
 
+async def test_the_kernel_would_end_productions_workers_last_whichever_version_that_is(
+    serving: Fleet, world: FakeWorld
+) -> None:
+    [production], [canary] = world.alive(V1), world.alive(V2)
+    assert (production.is_last, canary.is_last) == (True, False)
+
+    manager_of(serving).aspire({PRODUCTION: V2, CANARY: V2})  # promoted
+    assert canary.is_last
+    manager_of(serving).aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: world.alive(V3) and world.alive(V3)[0].is_last)
+    assert not canary.is_last
+
+
 async def test_more_workers_are_started_and_surplus_ones_retired(serving: Fleet, world: FakeWorld) -> None:
     serving.apply({"sentiment": settings(workers=3)})
     await until(lambda: len(world.alive(V1)) == 3)
