@@ -229,6 +229,12 @@ class Catalog(Store):
             "version",
             "reason",
         )
+        self.worker_load_failures = counter(
+            "worker_load_failures_total",
+            "Loads of one more worker, or a spare, of a version that was ready before, which failed.",
+            "model",
+            "version",
+        )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
         )
@@ -256,6 +262,7 @@ class Catalog(Store):
             "loop_failures_total", "Ticks of the gateway's own loops that failed; the loop goes on.", "loop"
         )
         self.ready = gauge("ready", "1 when /readyz answers 200.")
+        self.model_ready = gauge("model_ready", "1 while production of the model can answer.", "model")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
         )

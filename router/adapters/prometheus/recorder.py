@@ -73,6 +73,10 @@ class Live:
     shifts: Sequence[LiveShift] = ()
     loop_lag_seconds: float = 0.0
     """How late the event loop last ran a timer."""
+    ready: bool = True
+    """Whether some model of the start-up configuration can answer."""
+    models_ready: Mapping[str, bool] = field(default_factory=dict)
+    """By registered model, whether its production can answer."""
     from_cache: bool = False
     """True while some model serves what served last: the registry has not answered since the start."""
 
@@ -116,6 +120,8 @@ class PrometheusRecorder:
         self._versions: dict[tuple[str, Alias, int], VersionSeries] = {}
         self._loaded_at: dict[VersionId, float] = {}
         """Wall time at which each version now in memory became ready."""
+        self._ready = False
+        """As last reported; the gauge also asks whether a model can answer."""
         self._failed_events: set[str] = set()
         self._process = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -143,6 +149,7 @@ class PrometheusRecorder:
             events.LoadRefused: self._load_refused,
             events.VersionGone: self._version_gone,
             events.WorkerEnded: self._worker_ended,
+            events.WorkerLoadFailed: self._worker_load_failed,
             events.Polled: self._polled,
             events.ModelRemoved: self._model_removed,
             events.ConfigApplied: self._config_applied,
@@ -187,11 +194,14 @@ class PrometheusRecorder:
             catalog.draining,
             catalog.workers,
             catalog.worker_memory,
+            catalog.model_ready,
             catalog.score_psi,
             catalog.score_ks,
         ):
             family.drop()
         self._forget_retired()
+        for model in self._models:
+            catalog.model_ready.series(model).value = int(live.models_ready.get(model, False))
         for model, alias in self._aliases:
             catalog.in_flight.series(model, alias).value = live.in_flight.get((model, alias), 0)
         for shown in live.versions:
@@ -204,6 +214,7 @@ class PrometheusRecorder:
             if shift.model in self._models:
                 catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
                 catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
+        catalog.ready.series().value = int(self._ready and live.ready)
         catalog.loop_lag.series().value = live.loop_lag_seconds
         catalog.from_cache.series().value = int(live.from_cache)
 
@@ -329,6 +340,7 @@ class PrometheusRecorder:
         version.serve(event, self._loaded_at.get(event.new, self._wall()))
         for reason in ENDINGS:
             self._catalog.restarts.series(model, str(number), reason)
+        self._catalog.worker_load_failures.series(model, str(number))
         state.bound = number
         self._compare(model, alias, state)
         self._forget_retired()
@@ -391,6 +403,11 @@ class PrometheusRecorder:
             reason = "signal" if event.reason in _BY_SIGNAL else event.reason
             self._catalog.restarts.series(*of_version, bounded(reason, ENDINGS)).value += 1
 
+    def _worker_load_failed(self, event: events.WorkerLoadFailed) -> None:
+        of_version = (event.version.model, str(event.version.number))
+        if (failures := self._catalog.worker_load_failures.find(*of_version)) is not None:
+            failures.value += 1
+
     # Gateway
 
     def _polled(self, event: events.Polled) -> None:
@@ -410,6 +427,7 @@ class PrometheusRecorder:
         self._catalog.config_ok.series().value = 0
 
     def _readiness_changed(self, event: events.ReadinessChanged) -> None:
+        self._ready = event.ready
         self._catalog.ready.series().value = int(event.ready)
 
     def _tick_failed(self, event: events.TickFailed) -> None:
