@@ -11,10 +11,10 @@ import click
 
 from router.adapters.config.file import load_settings
 from router.adapters.log.format import install_exception_hooks, loop_exception_handler
-from router.app import Running, read_certificates, running_gateway
+from router.app.run import Running, read_certificates, running_gateway
 from router.cli.urls import base_url
 from router.errors import ConfigRefused
-from router.garbage import freeze_what_lives
+from router.processes.gc_tuning import freeze_heap
 from router.web.admin_token import admin_token
 from router.web.listeners import SlowParser, require_compiled_parser
 
@@ -63,7 +63,7 @@ async def _serve(config_path: Path, flags: dict[str, str]) -> None:
         loop.add_signal_handler(signal.SIGHUP, asked.set)
         reloading = loop.create_task(_reload_when(asked, running))
         _announce(running)
-        freeze_what_lives()
+        freeze_heap()
         await stop.wait()
         running.draining.begin()
         for number in _STOPS:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from router.control.periodic import PeriodicTask
 
 from router.adapters.prometheus.catalog import LOOPS, PREFIX, Catalog
-from router.control.ticking import Ticking
 from tests.adapters.story import Clock, live_of, one_of_each, recorder_at, samples
 from tests.documents.markdown import first_cells
 from tests.support import metrics_reference as reference
@@ -71,7 +71,9 @@ def test_every_loop_of_the_gateway_is_on_the_list() -> None:
         node
         for module in (PAGE.parents[1] / "router").rglob("*.py")
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == Ticking.__name__
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == PeriodicTask.__name__
     ]
 
     assert sorted(call.args[0].value for call in calls) == sorted(LOOPS)

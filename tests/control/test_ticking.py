@@ -2,7 +2,7 @@
 
 import asyncio
 
-from router.control.ticking import Ticking
+from router.control.periodic import PeriodicTask
 from router.core.events import LoopRecovered, TickFailed
 from tests.serving.fakes import Facts, until
 
@@ -14,7 +14,7 @@ async def test_a_tick_that_raises_does_not_stop_its_loop() -> None:
         ticks.append(1)
         raise KeyError("x")
 
-    loop = Ticking("aliases", tick, lambda: 0.001, facts)
+    loop = PeriodicTask("aliases", tick, lambda: 0.001, facts)
     loop.start()
     await until(lambda: len(ticks) >= 3)
     await loop.stop()
@@ -29,7 +29,7 @@ async def test_a_loop_that_works_again_says_so_once_and_reports_its_next_failure
         if outcomes and not outcomes.pop(0):
             raise KeyError("x")
 
-    loop = Ticking("aliases", tick, lambda: 0.001, facts)
+    loop = PeriodicTask("aliases", tick, lambda: 0.001, facts)
     loop.start()
     await until(lambda: len(facts.of(LoopRecovered)) == 2)
     await loop.stop()
@@ -44,7 +44,7 @@ async def test_a_poke_ticks_at_once_and_the_period_is_read_anew_each_time() -> N
     async def tick() -> None:
         ticks.append(1)
 
-    loop = Ticking("aliases", tick, lambda: 3600.0, Facts())
+    loop = PeriodicTask("aliases", tick, lambda: 3600.0, Facts())
     loop.start()
     await until(lambda: len(ticks) == 1)
     loop.poke()
@@ -59,7 +59,7 @@ async def test_a_stopped_loop_cancels_the_tick_under_way() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    loop = Ticking("aliases", tick, lambda: 1.0, Facts())
+    loop = PeriodicTask("aliases", tick, lambda: 1.0, Facts())
     loop.start()
     await begun.wait()
     await asyncio.wait_for(loop.stop(), 2.0)

@@ -9,8 +9,8 @@ from typing import Any
 
 from router.adapters.prometheus.store import Family, Histogram, Store, Value
 from router.core import labels
-from router.core.durations import REQUEST_SECONDS
 from router.core.ids import PRODUCTION, Alias
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.routing import Reason
 
 PREFIX = "canary_router_"

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.children.child import Child
-from router.children.environment import child_environment
-from router.children.launcher import Launcher
 from router.core.events import ChildRestarted, Recorder
 from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
+from router.processes.child import Child
+from router.processes.environment import child_environment
+from router.processes.launcher import Launcher
 
 ROLE = "agent"
 POLL_SECONDS = 8.0

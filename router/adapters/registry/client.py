@@ -15,10 +15,10 @@ from router.adapters.registry.agent import (
     registry_environment,
 )
 from router.adapters.registry.downloads import Downloads, FetchPolicy
-from router.children.launcher import Launcher
 from router.core.events import Recorder
 from router.core.ids import Alias, VersionId
 from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
+from router.processes.launcher import Launcher
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from router.adapters.registry.agent import RegistryAddress
-from router.children.child import Child
-from router.children.launcher import Launcher
 from router.core.artifact_source import STORES
 from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
+from router.processes.child import Child
+from router.processes.launcher import Launcher
 
 ROLE = "fetch"
 AT_ONCE = 2
