@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from router.control.periodic import PeriodicTask
 
 from router.adapters.prometheus.catalog import LOOPS, PREFIX, Catalog
+from router.control.periodic import PeriodicTask
 from tests.adapters.story import Clock, live_of, one_of_each, recorder_at, samples
 from tests.documents.markdown import first_cells
 from tests.support import metrics_reference as reference
