@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from router.cli.asking import SYMBOLS, Unreachable, ask, gateway_address, said
+from router.cli.client import SYMBOLS, Unreachable, ask, gateway_address, said
 
 _COLOURS: Mapping[str, str] = {"pass": "green", "fail": "red", "not_enough_data": "yellow"}
 _SPLIT: Mapping[str, str] = {

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from router.cli.asking import Unreachable, ask, gateway_address, said
+from router.cli.client import Unreachable, ask, gateway_address, said
 
 
 def show_status(config_path: Path, url: str | None, *, watch: bool, output: str) -> int:

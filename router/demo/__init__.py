@@ -22,6 +22,6 @@ def send(url: str, registry_uri: str | None, seconds: float | None) -> int:
     registry has none of that name. Returns the exit code: 0 when every request was answered well, 3 when no
     gateway answers.
     """
-    from router.demo.against import send as send_against
+    from router.demo.traffic_only import send as send_against
 
     return send_against(url, registry_uri, seconds)

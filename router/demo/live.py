@@ -9,10 +9,10 @@ import aiohttp
 
 from router.demo.answer import Answer
 from router.demo.gateway_process import GatewayFailed, read_state
-from router.demo.levers import Registry
+from router.demo.operator import Registry
 from router.demo.scene import Scene
 from router.demo.screen import Screen
-from router.demo.stopping import Stop, beside
+from router.demo.shutdown import Stop, beside
 from router.demo.traffic import Traffic
 from router.demo.watch import Watch
 from router.demo.workspace import Workspace

@@ -33,10 +33,10 @@ def register(uri: str, say: Callable[[str], None]) -> None:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     import mlflow
 
+    from router.demo.train import MODEL as SENTIMENT
+    from router.demo.train import seed_sentiment
     from router.demo.train_churn import MODEL as CHURN
     from router.demo.train_churn import seed_churn
-    from router.demo.train_sentiment import MODEL as SENTIMENT
-    from router.demo.train_sentiment import seed_sentiment
 
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)

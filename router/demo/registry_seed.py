@@ -71,8 +71,8 @@ def seed(place: Workspace, say: Callable[[str], None]) -> None:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     import mlflow
 
+    from router.demo.train import seed_sentiment
     from router.demo.train_churn import seed_churn
-    from router.demo.train_sentiment import seed_sentiment
 
     shutil.rmtree(place.registry, ignore_errors=True)
     place.registry.mkdir()

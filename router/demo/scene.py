@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from router.demo.checks import Checker
 from router.demo.material import Material
+from router.demo.probe import Checker
 from router.demo.registry_seed import ALIASES
 from router.demo.tally import Line, Tally
 from router.demo.timeline import Timeline

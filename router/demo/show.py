@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from router.demo.gateway_process import gateway, wait_until_ready
-from router.demo.levers import Registry, commands_to_try
 from router.demo.live import live
 from router.demo.material import Material
+from router.demo.operator import Registry, commands_to_try
 from router.demo.registry_seed import ALIASES, SeedFailed, seed_beside, seeded
 from router.demo.scene import Scene
 from router.demo.screen import Screen, choose_screen
-from router.demo.stopping import Stop, Stopped, stop_on_signals, unless
+from router.demo.shutdown import Stop, Stopped, stop_on_signals, unless
 from router.demo.story import Effect, steps, tell
 from router.demo.summary import problems, summary
 from router.demo.traffic import KEYS, REQUESTS_PER_SECOND

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.demo.checks import Checker
-from router.demo.levers import Registry, set_split
+from router.demo.operator import Registry, set_split
+from router.demo.probe import Checker
 from router.demo.timeline import Timeline
 from router.demo.workspace import STARTING_SPLIT, Workspace
 

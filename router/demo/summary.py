@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from router.demo.checks import STAND_INS, TOLD, Checker
+from router.demo.probe import STAND_INS, TOLD, Checker
 from router.demo.story import Effect
 from router.demo.tally import Tally
 

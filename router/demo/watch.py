@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from router.demo.answer import Answer
-from router.demo.checks import Checker
-from router.demo.levers import Registry
+from router.demo.operator import Registry
+from router.demo.probe import Checker
 
 LOOK_SECONDS = 0.25
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from router.demo.gateway_process import clean_environment
-from router.demo.levers import commands_to_try
+from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace
 
 LIMIT_SECONDS = 120.0

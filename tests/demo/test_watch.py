@@ -8,9 +8,9 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from router.demo.answer import Answer
-from router.demo.checks import Checker
-from router.demo.levers import Registry
 from router.demo.material import Material, TrainedVersion
+from router.demo.operator import Registry
+from router.demo.probe import Checker
 from router.demo.timeline import Timeline
 from router.demo.watch import Watch, read_splits
 

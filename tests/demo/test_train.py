@@ -9,7 +9,7 @@ import pytest
 from router.demo.gateway_process import clean_environment
 from router.demo.material import Material
 from router.demo.registry_seed import seeded
-from router.demo.train_sentiment import shipped_file
+from router.demo.train import shipped_file
 from router.demo.workspace import Workspace
 
 READ = """

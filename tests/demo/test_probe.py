@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from router.demo.answer import Answer
-from router.demo.checks import Checker, bucket_of, owner_of
 from router.demo.material import Material, TrainedVersion
+from router.demo.probe import Checker, bucket_of, owner_of
 from router.demo.story import Effect
 from router.demo.summary import problems, summary
 from router.demo.tally import Tally

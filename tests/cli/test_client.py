@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from router.cli.asking import Unreachable, ask
+from router.cli.client import Unreachable, ask
 from tests.web.test_listeners import write_certificate
 
 

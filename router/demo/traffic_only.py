@@ -14,7 +14,7 @@ from router.demo.answer import Answer
 from router.demo.asked import NoGateway, require_models
 from router.demo.material import Material
 from router.demo.rows import churn_rows, sentiment_rows
-from router.demo.stopping import Stopped, beside, stop_on_signals, unless
+from router.demo.shutdown import Stopped, beside, stop_on_signals, unless
 from router.demo.traffic import KEYS, REQUESTS_PER_SECOND, Traffic
 from router.errors import RouterError
 
