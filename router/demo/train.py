@@ -1,7 +1,18 @@
-"""Trains `sentiment` v1 and v2 and registers them as a team would: a pyfunc, an artifact, its own code."""
+"""Trains two versions of two models and registers them. A process of its own: `… DIRECTORY` or `… --at URI`.
 
+MLflow's settings hold for a whole process and its libraries are heavy; the demo needs neither while it sends
+traffic. With a directory the registry in it is made anew. With a URI the registry is somebody's: there a
+registered model is the demo's only where it carries the demo's tag, and all others are left alone.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import module_from_spec, spec_from_file_location
@@ -9,38 +20,152 @@ from pathlib import Path
 from types import ModuleType
 
 import mlflow
+import mlflow.sklearn
 import numpy as np
+from mlflow.models import infer_signature
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from router.demo.dataset import sentences
-from router.demo.material import Material, TrainedVersion
-from router.demo.rows import sentiment_rows
+from router.demo.dataset import (
+    BASIC,
+    FULL,
+    SENT,
+    Dataset,
+    TrainedVersion,
+    churn_holdout,
+    churn_rows,
+    customers,
+    sentences,
+    sentiment_rows,
+)
+from router.demo.workspace import ALIASES, Workspace, recipe_digest
+from router.errors import RouterError
 
-MODEL = "sentiment"
+SENTIMENT, CHURN = "sentiment", "churn_predictor"
 MODULE = "sentiment_model"
 """Both versions ship a module of this name with other content: a process that holds both mixes them up."""
+TAG = "canary-router-demo"
+BEGUN, WHOLE = "begun", "whole"
+EXPERIMENT = "canary-router demo"
+FOREST = {"n_estimators": 200, "max_depth": 8, "min_samples_leaf": 10, "random_state": 7}
+TRUSTED = ["sklearn.tree._tree.Tree"]
+"""MLflow stores forests with skops, which loads only the types named here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How one version is trained."""
+class SentimentRecipe:
+    """How one version of `sentiment` is trained."""
 
     training_sentences: int
     epochs: int
     penalty: float = 0.001
 
 
-RECIPES = {1: Recipe(training_sentences=300, epochs=200), 2: Recipe(training_sentences=434, epochs=600)}
+@dataclass(frozen=True, slots=True)
+class ChurnRecipe:
+    """How one version of `churn_predictor` is trained."""
+
+    customers: int
+    seed: int
+    columns: Sequence[str]
+    cutoff: str
+    """Last day the training table knows of."""
 
 
-def seed_sentiment(scratch: Path) -> Material:
-    """Train, log and register every version; MLflow copies what lies in `scratch`. Needs a tracking URI."""
-    versions = {number: _train(number, recipe, scratch) for number, recipe in RECIPES.items()}
-    return Material(MODEL, sentiment_rows(), versions)
+SENTIMENT_RECIPES = {
+    1: SentimentRecipe(training_sentences=300, epochs=200),
+    2: SentimentRecipe(training_sentences=434, epochs=600),
+}
+CHURN_RECIPES = {
+    1: ChurnRecipe(customers=700, seed=1, columns=BASIC, cutoff="2026-06-30"),
+    2: ChurnRecipe(customers=4000, seed=2, columns=FULL, cutoff="2026-10-31"),
+}
+Say = Callable[[str], None]
 
 
-def _train(number: int, recipe: Recipe, scratch: Path) -> TrainedVersion:
+class NotOurs(RouterError):
+    """The registry has a registered model of that name which no demo made."""
+
+
+def seed(place: Workspace, say: Say) -> None:
+    """Train, log and register all versions, in a registry that replaces whatever `place` had."""
+    shutil.rmtree(place.registry, ignore_errors=True)
+    place.registry.mkdir()
+    _use_registry(place.registry_uri)
+    mlflow.create_experiment("demo", artifact_location=(place.registry / "artifacts").as_uri())
+    mlflow.set_experiment("demo")
+    datasets = []
+    with _trainings() as trainings:
+        for train in trainings.values():
+            began = time.monotonic()
+            datasets.append(train())
+            say(f"{_registered(datasets[-1])} ({time.monotonic() - began:.1f} s)")
+    # Written last: a registry without it is not whole, and the next start makes a new one.
+    document = {"recipe": recipe_digest(place), "datasets": [asdict(one) for one in datasets]}
+    place.seeded_file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def register(uri: str, say: Say) -> None:
+    """Train, log and register what the registry at `uri` lacks, and point the aliases at it.
+
+    Raises NotOurs before anything is changed. What an earlier call left unfinished is made anew; what it
+    finished stays as it is, wherever its aliases are now.
+    """
+    _use_registry(uri)
+    client = mlflow.MlflowClient()
+    found = {one.name: one.tags.get(TAG) for one in client.search_registered_models()}
+    for name in (SENTIMENT, CHURN):
+        if name in found and found[name] is None:
+            raise NotOurs(f"the registry has a registered model {name} that no demo made: it is left alone")
+    with _trainings() as trainings:
+        for name, train in trainings.items():
+            if found.get(name) == WHOLE:
+                say(f"{name} is registered")
+                continue
+            if name in found:
+                client.delete_registered_model(name)
+            client.create_registered_model(name, tags={TAG: BEGUN})
+            mlflow.set_experiment(EXPERIMENT)
+            dataset = train()
+            for alias, number in ALIASES.items():
+                client.set_registered_model_alias(name, alias, str(number))
+            client.set_registered_model_tag(name, TAG, WHOLE)
+            say(_registered(dataset))
+
+
+def shipped_file(number: int) -> Path:
+    """The module that version `number` of `sentiment` brings along."""
+    return Path(__file__).parent / f"{SENTIMENT}_v{number}" / f"{MODULE}.py"
+
+
+def _use_registry(uri: str) -> None:
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+
+
+def _registered(dataset: Dataset) -> str:
+    versions = ", ".join(f"v{number} {one.quality}" for number, one in dataset.versions.items())
+    return f"trained and registered {dataset.model}: {versions}"
+
+
+@contextmanager
+def _trainings() -> Iterator[Mapping[str, Callable[[], Dataset]]]:
+    """By registered model, what trains, logs and registers all of its versions."""
+    with tempfile.TemporaryDirectory() as scratch:  # MLflow copies what lies in it
+        yield {SENTIMENT: lambda: _sentiment(Path(scratch)), CHURN: _churn}
+
+
+def _sentiment(scratch: Path) -> Dataset:
+    """As a team would register it: a pyfunc, an artifact, its own code."""
+    versions = {
+        number: _sentiment_version(number, recipe, scratch) for number, recipe in SENTIMENT_RECIPES.items()
+    }
+    return Dataset(SENTIMENT, sentiment_rows(), versions)
+
+
+def _sentiment_version(number: int, recipe: SentimentRecipe, scratch: Path) -> TrainedVersion:
     training, holdout = sentences("train")[: recipe.training_sentences], sentences("holdout")
-    with _shipped(number) as module, mlflow.start_run(run_name=f"{MODEL} v{number}"):
+    with _shipped(number) as module, mlflow.start_run(run_name=f"{SENTIMENT} v{number}"):
         fitted = module.BagOfWords.fit(
             [one.text for one in training],
             [one.label for one in training],
@@ -61,14 +186,9 @@ def _train(number: int, recipe: Recipe, scratch: Path) -> TrainedVersion:
             artifacts={"model_path": str(weights)},
             code_paths=[str(shipped_file(number))],
             pip_requirements=["mlflow", "numpy", "pandas"],  # named, because finding them out takes seconds
-            registered_model_name=MODEL,
+            registered_model_name=SENTIMENT,
         )
     return TrainedVersion(number, f"holdout accuracy {accuracy:.2f}", expected.tolist())
-
-
-def shipped_file(number: int) -> Path:
-    """The module that version `number` brings along."""
-    return Path(__file__).parent / f"{MODEL}_v{number}" / f"{MODULE}.py"
 
 
 @contextmanager
@@ -84,3 +204,51 @@ def _shipped(number: int) -> Iterator[ModuleType]:
         yield module
     finally:
         del sys.modules[MODULE]
+
+
+def _churn() -> Dataset:
+    """Forests that answer probabilities, registered from their runs."""
+    versions = {number: _churn_version(number, recipe) for number, recipe in CHURN_RECIPES.items()}
+    return Dataset(CHURN, churn_rows(), versions)
+
+
+def _churn_version(number: int, recipe: ChurnRecipe) -> TrainedVersion:
+    table, holdout, columns = customers(recipe.customers, recipe.seed), churn_holdout(), list(recipe.columns)
+    with mlflow.start_run(run_name=f"{CHURN} v{number}") as run:
+        forest = RandomForestClassifier(**FOREST).fit(table[columns], table["churned"])
+        expected = forest.predict_proba(holdout[columns])
+        auc = float(roc_auc_score(holdout["churned"], expected[:, 1]))
+        precision = float(average_precision_score(holdout["churned"], expected[:, 1]))
+        mlflow.log_params({**FOREST, "customers": recipe.customers, "columns": len(columns)})
+        mlflow.log_param("training_data_hash", hashlib.sha256(table.to_csv(index=False).encode()).hexdigest())
+        mlflow.log_param("training_cutoff", recipe.cutoff)
+        mlflow.log_metrics({"auc_roc": auc, "average_precision": precision})
+        mlflow.sklearn.log_model(
+            forest,
+            name="model",
+            pyfunc_predict_fn="predict_proba",
+            signature=infer_signature(table[columns], expected),
+            input_example=table[columns].head(2),
+            skops_trusted_types=TRUSTED,
+            pip_requirements=["scikit-learn", "skops"],  # named, because finding them out takes seconds
+        )
+    mlflow.register_model(f"runs:/{run.info.run_id}/model", CHURN)
+    return TrainedVersion(number, f"holdout AUC {auc:.2f}", expected[:SENT].tolist())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what was registered; returns the exit code."""
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        if arguments[0] == "--at":
+            register(arguments[1], lambda line: print(line, flush=True))
+        else:
+            seed(Workspace(Path(arguments[0])), lambda line: print(line, flush=True))
+    except NotOurs as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

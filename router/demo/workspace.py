@@ -1,17 +1,25 @@
 """The demo's directory: one place for the registry, the configuration, the cache and the logs."""
 
+import asyncio
 import fcntl
+import hashlib
+import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+from router.demo.dataset import Dataset
+from router.demo.gateway_process import clean_environment, training
 from router.errors import RouterError
 
 POLL_SECONDS = 1.0
 STARTING_SPLIT = {"sentiment": 5, "churn_predictor": 10}
 """Percent of the keys that the canary has when the demo starts."""
+ALIASES = {"production": 1, "canary": 2}
+"""The version each alias names when the demo starts."""
 
 _MARK = ".canary-router-demo"
 
@@ -40,9 +48,13 @@ class DirectoryRefused(RouterError):
     """The directory holds something else, or another demo runs in it."""
 
 
+class SeedFailed(RouterError):
+    """The versions could not be trained, logged or registered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Paths below the demo's directory, which is absolute."""
+    """Paths below the demo's directory, which is absolute, and what they hold."""
 
     root: Path
 
@@ -55,6 +67,11 @@ class Workspace:
     def registry_uri(self) -> str:
         """What MLflow calls the registry."""
         return f"sqlite:///{self.registry / 'mlflow.db'}"
+
+    @property
+    def seeded_file(self) -> Path:
+        """What the registry holds, written when it is whole."""
+        return self.registry / "seeded.json"
 
     @property
     def config_file(self) -> Path:
@@ -88,6 +105,47 @@ class Workspace:
         self.config_file.write_text(text, encoding="utf-8")
 
 
+def seeded(place: Workspace) -> dict[str, Dataset] | None:
+    """What the registry in `place` holds, or None when it is not there, not whole, or of another recipe."""
+    try:
+        document = json.loads(place.seeded_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if document["recipe"] != recipe_digest(place):
+        return None
+    return {one["model"]: Dataset.from_json(one) for one in document["datasets"]}
+
+
+async def seed(place: Workspace, say: Callable[[str], None]) -> dict[str, Dataset]:
+    """Make the registry anew, in a child process that ends with this call. Raises SeedFailed."""
+    with place.seed_log.open("wb") as log:
+        async with training(
+            str(place.root),
+            environment=clean_environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+        ) as process:
+            assert process.stdout is not None
+            async for line in process.stdout:
+                say(line.decode().rstrip())
+            if code := await process.wait():
+                raise SeedFailed(f"training ended with code {code}; see {place.seed_log}")
+    if (made := seeded(place)) is None:
+        raise SeedFailed(f"the registry is not whole after seeding; see {place.seed_log}")
+    return made
+
+
+def recipe_digest(place: Workspace) -> str:
+    """Changes when the registry must be made anew: other code, data or libraries, or a moved directory."""
+    digest = hashlib.sha256(str(place.registry).encode())
+    for library in ("mlflow", "scikit-learn", "numpy"):
+        digest.update(version(library).encode())
+    for pattern in ("train.py", "dataset.py", "workspace.py", "*/*_model.py", "data/*.jsonl"):
+        for source in sorted(Path(__file__).parent.glob(pattern)):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
 @contextmanager
 def workspace(directory: Path) -> Iterator[Workspace]:
     """The demo's directory, ours alone while the block runs.
@@ -112,7 +170,9 @@ def free_ports(*preferred: int) -> list[int]:
     taken: list[socket.socket] = []
     try:
         for port in preferred:
-            taken.append(_bound(port) or _bound(0) or _no_port())  # noqa: PERF401 - all are held until the last
+            if (one := _bound(port) or _bound(0)) is None:
+                raise DirectoryRefused("no free port on 127.0.0.1")
+            taken.append(one)  # all are held until the last
         return [one.getsockname()[1] for one in taken]
     finally:
         for one in taken:
@@ -129,10 +189,6 @@ def _bound(port: int) -> socket.socket | None:
         one.close()
         return None
     return one
-
-
-def _no_port() -> socket.socket:
-    raise DirectoryRefused("no free port on 127.0.0.1")
 
 
 def _quoted(text: str) -> str:
