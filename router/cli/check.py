@@ -1,4 +1,4 @@
-"""`canary-router check`: load what the aliases name, as the gateway would, before any user meets it."""
+"""`canary-router check`: load what the aliases name, as the gateway would, before callers depend on it."""
 
 import asyncio
 import os
@@ -9,11 +9,11 @@ import click
 import orjson
 
 from router.adapters.config_file import load_settings
-from router.cli.route import find_model
+from router.cli.split import find_model
 from router.core import outputs
 from router.core.ids import Alias, VersionId
-from router.core.work import LoadSpec
 from router.errors import RegistryError, RouterError
+from router.serving.harness import load_spec
 from router.serving.ports import Fetcher, Loader
 from router.settings import ModelSettings, Settings
 from router.world import outside_world
@@ -68,9 +68,7 @@ async def _bring_up(
     row: dict[str, Any] = {"alias": alias, "version": version.number}
     try:
         directory = await fetcher.fetch(version, deadline_seconds=limit)
-        worker = await loader.load(
-            LoadSpec(version, directory, wanted.scores.outputs), deadline_seconds=limit
-        )
+        worker = await loader.load(load_spec(version, directory, wanted), deadline_seconds=limit)
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}
     info = worker.info
@@ -88,4 +86,4 @@ async def _bring_up(
 
 class _Silent:
     def record(self, event: object) -> None:
-        """The rows tell everything."""
+        """Drop it: the rows hold everything."""

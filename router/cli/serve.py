@@ -1,4 +1,4 @@
-"""`canary-router serve`: run the gateway until it is told to stop."""
+"""`canary-router serve`: run the gateway until a signal stops it."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from router.adapters.admin_token import admin_token
 from router.adapters.config_file import load_settings
 from router.adapters.log_format import take_over_complaints, tell_of_loop
 from router.app import Running, read_certificates, running_gateway
-from router.cli.urls import base_url
+from router.cli.client import base_url
 from router.errors import ConfigRefused
 from router.garbage import freeze_what_lives
 from router.web.listeners import SlowParser, require_compiled_parser
@@ -75,7 +75,7 @@ async def _reload_when(asked: asyncio.Event, running: Running) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        with suppress(ConfigRefused):  # the log tells what is wrong; the configuration in force stays
+        with suppress(ConfigRefused):  # the log says what is wrong; the configuration in force stays
             await running.reload()
 
 

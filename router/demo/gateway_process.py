@@ -77,11 +77,17 @@ async def gateway(config_file: Path, log: Path) -> AsyncIterator[Process]:
     try:
         yield process
     finally:
-        await _end(process)
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), END_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
 
 
 async def wait_until_ready(process: Process, log: Path, url: str) -> None:
-    """Wait until `/readyz` is 200 and every alias serves a version. Raises GatewayFailed."""
+    """Wait until the gateway is ready and every alias serves a version. Raises GatewayFailed."""
     deadline = time.monotonic() + READY_SECONDS
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
         while not await _all_bound(session):
@@ -103,28 +109,10 @@ async def read_state(session: aiohttp.ClientSession) -> Mapping[str, Any]:
 
 
 async def _all_bound(session: aiohttp.ClientSession) -> bool:
-    try:
-        async with session.get("/readyz") as response:
-            if response.status != 200:
-                return False
-    except (aiohttp.ClientError, TimeoutError):
-        return False
-    models = (await read_state(session)).get("models", {})
-    return bool(models) and all(
-        alias["bound"] is not None for model in models.values() for alias in model["aliases"].values()
-    )
-
-
-async def _end(process: Process) -> None:
-    if process.returncode is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    state = await read_state(session)
+    models = state.get("models", {}).values()
+    bound = [alias["bound"] is not None for model in models for alias in model["aliases"].values()]
+    return bool(state.get("ready") and bound and all(bound))
 
 
 def _tail(log: Path) -> str:

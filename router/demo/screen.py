@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean, quantiles
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -145,21 +145,8 @@ class DemoTotals:
         yield "everything was right" if not found else f"{len(found)} things were not right"
 
 
-class Screen(Protocol):
-    """Where the demo prints; `refresh` is called twice a second."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
-
-    def say(self, line: str = "") -> None:
-        """One line that stays."""
-
-    def refresh(self, view: View) -> None:
-        """Show how things are now."""
-
-
-class PlainScreen:
-    """For pipes and logs."""
+class Screen:
+    """Where the demo prints, in plain lines for pipes and logs; `refresh` is called twice a second."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -192,7 +179,7 @@ class PlainScreen:
             )
 
 
-class LiveScreen:
+class LiveScreen(Screen):
     """For terminals: the table stays at the bottom, what is said scrolls above it."""
 
     def __init__(self) -> None:
@@ -218,7 +205,7 @@ class LiveScreen:
 
 def choose_screen() -> Screen:
     """A live one on a terminal that can draw."""
-    return LiveScreen() if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" else PlainScreen()
+    return LiveScreen() if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" else Screen()
 
 
 def picture(view: View) -> RenderableType:
@@ -229,23 +216,12 @@ def picture(view: View) -> RenderableType:
     for heading in ("requests", "share, 10 s", "configured", "p50", "p95", "mean score"):
         table.add_column(heading, justify="right")
     for line in view.lines:
-        table.add_row(
-            line.model,
-            f"@{line.alias}",
-            f"v{line.version}",
-            f"{line.requests}",
-            f"{line.share:.1f} %",
-            f"{line.configured:g} %",
-            f"{line.p50_ms:.1f} ms",
-            f"{line.p95_ms:.1f} ms",
-            f"{line.mean_score:.3f}",
-            style=COLOURS.get(line.alias, ""),
-        )
-    events = [
-        Text(_event(event), overflow="ellipsis", no_wrap=True, style="dim")
-        for event in view.events[-EVENTS_SHOWN:]
-    ]
-    return Group(table, *events)
+        who = (line.model, f"@{line.alias}", f"v{line.version}", f"{line.requests}")
+        shares = (f"{line.share:.1f} %", f"{line.configured:g} %")
+        times = (f"{line.p50_ms:.1f} ms", f"{line.p95_ms:.1f} ms")
+        table.add_row(*who, *shares, *times, f"{line.mean_score:.3f}", style=COLOURS.get(line.alias, ""))
+    events = map(_event, view.events[-EVENTS_SHOWN:])
+    return Group(table, *(Text(one, overflow="ellipsis", no_wrap=True, style="dim") for one in events))
 
 
 def _event(event: Mapping[str, Any]) -> str:

@@ -1,8 +1,4 @@
-"""The demo itself: a registry, a gateway, traffic, a screen, and the steps that an operator takes.
-
-With a time limit the steps are taken by themselves: share up, promotion, rollback, share down, each seen in
-real answers. Without one, traffic flows until Ctrl-C and the commands to try are printed.
-"""
+"""The demo itself: a registry, a gateway, traffic and a screen; and the steps that an operator takes."""
 
 import asyncio
 import sys
@@ -11,6 +7,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +49,11 @@ class Step:
 
 
 def run(directory: Path, seconds: float | None) -> int:
-    """Seed, serve, send and show; returns the exit code, as `router.demo.run` promises it."""
+    """Seed, serve, send and show, in `directory`; returns the exit code.
+
+    With `seconds` every step of the story is taken in about that long, and the code is 0 only if every answer
+    was right and every step took effect. Without, traffic flows until Ctrl-C.
+    """
     try:
         with workspace(directory) as place:
             return asyncio.run(_run(place, seconds))
@@ -183,22 +184,31 @@ def _show_commands(place: Workspace, url: str, screen: Screen) -> None:
 
 
 def steps(place: Workspace, registry: Registry, checker: Checker) -> Sequence[Step]:
-    """The story about `sentiment`; `churn_predictor` goes on beside it, untouched."""
+    """Share up, promotion, rollback, share down, of `sentiment`; `churn_predictor` goes on beside it."""
     split, production = checker.splits[MODEL], checker.named[MODEL, "production"]
     narrow = float(STARTING_SPLIT[MODEL])
 
-    def share(percent: float) -> Callable[[], Awaitable[None]]:
-        return lambda: set_split(place, MODEL, percent)
-
-    def alias(version: int) -> Callable[[], Awaitable[None]]:
-        return lambda: registry.move(MODEL, "production", version)
-
+    move = partial(registry.move, MODEL, "production")
     up, down = f"split {narrow:g} → {WIDER_PERCENT:g}", f"split {WIDER_PERCENT:g} → {narrow:g}"
     return (
-        Step(up, 0.12, share(WIDER_PERCENT), split, WIDER_PERCENT, "first new user at the canary"),
-        Step("promotion, @production → v2", 0.38, alias(2), production, 2, "first answer by v2"),
-        Step("rollback, @production → v1", 0.58, alias(1), production, 1, "first answer by v1"),
-        Step(down, 0.74, share(narrow), split, narrow, "first user back at production"),
+        Step(
+            up,
+            0.12,
+            partial(set_split, place, MODEL, WIDER_PERCENT),
+            split,
+            WIDER_PERCENT,
+            "first new user at the canary",
+        ),
+        Step("promotion, @production → v2", 0.38, partial(move, 2), production, 2, "first answer by v2"),
+        Step("rollback, @production → v1", 0.58, partial(move, 1), production, 1, "first answer by v1"),
+        Step(
+            down,
+            0.74,
+            partial(set_split, place, MODEL, narrow),
+            split,
+            narrow,
+            "first user back at production",
+        ),
     )
 
 

@@ -5,7 +5,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -85,21 +85,16 @@ class Traffic:
         sent = time.monotonic()
         try:
             async with session.post(PATHS[model], json=body, headers={"X-Request-Key": key}) as response:
-                text = await response.text()
+                text, headers = await response.text(), response.headers
         except (aiohttp.ClientError, TimeoutError) as error:
             problem = f"no answer: {error or type(error).__name__}"
             return Answer(model, row, key, sent, time.monotonic(), status=0, problem=problem)
-        received = time.monotonic()
-        if response.status != 200:
-            return Answer(model, row, key, sent, received, response.status, problem=text[:200])
-        headers = response.headers
-        return Answer(
-            model,
-            row,
-            key,
-            sent,
-            received,
-            response.status,
+        answer = Answer(model, row, key, sent, time.monotonic(), response.status, problem=text[:200])
+        if answer.status != 200:
+            return answer
+        return replace(
+            answer,
+            problem="",
             alias=headers.get("X-Model-Alias", ""),
             version=_number(headers.get("X-Model-Version", "")),
             route_alias=headers.get("X-Route-Alias", ""),

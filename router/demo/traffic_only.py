@@ -40,7 +40,11 @@ class NotUsable(RouterError):
 
 
 def send(url: str, registry_uri: str | None, seconds: float | None) -> int:
-    """As `router.demo.send` promises."""
+    """Send the demo's traffic to the gateway at `url` until Ctrl-C, or for `seconds`; returns the exit code.
+
+    The gateway has to be configured for the demo's models. They are trained and registered first, where the
+    registry has none of that name. 0: every request was answered well; 3: no gateway answers.
+    """
     uri = registry_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         print("which registry? name it with --registry URI, or set MLFLOW_TRACKING_URI", file=sys.stderr)

@@ -14,10 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import mlflow
 import mlflow.sklearn
@@ -52,34 +53,15 @@ TRUSTED = ["sklearn.tree._tree.Tree"]
 """MLflow stores forests with skops, which loads only the types named here."""
 
 
-@dataclass(frozen=True, slots=True)
-class SentimentRecipe:
-    """How one version of `sentiment` is trained."""
-
-    training_sentences: int
-    epochs: int
-    penalty: float = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class ChurnRecipe:
-    """How one version of `churn_predictor` is trained."""
-
-    customers: int
-    seed: int
-    columns: Sequence[str]
-    cutoff: str
-    """Last day the training table knows of."""
-
-
-SENTIMENT_RECIPES = {
-    1: SentimentRecipe(training_sentences=300, epochs=200),
-    2: SentimentRecipe(training_sentences=434, epochs=600),
+SENTIMENT_RECIPES: Mapping[int, Mapping[str, Any]] = {
+    1: {"training_sentences": 300, "epochs": 200, "penalty": 0.001},
+    2: {"training_sentences": 434, "epochs": 600, "penalty": 0.001},
 }
-CHURN_RECIPES = {
-    1: ChurnRecipe(customers=700, seed=1, columns=BASIC, cutoff="2026-06-30"),
-    2: ChurnRecipe(customers=4000, seed=2, columns=FULL, cutoff="2026-10-31"),
+CHURN_RECIPES: Mapping[int, Mapping[str, Any]] = {
+    1: {"customers": 700, "seed": 1, "columns": BASIC, "cutoff": "2026-06-30"},
+    2: {"customers": 4000, "seed": 2, "columns": FULL, "cutoff": "2026-10-31"},
 }
+"""How each version is trained; `cutoff` is the last day the training table knows of."""
 Say = Callable[[str], None]
 
 
@@ -92,45 +74,43 @@ def seed(place: Workspace, say: Say) -> None:
     shutil.rmtree(place.registry, ignore_errors=True)
     place.registry.mkdir()
     _use_registry(place.registry_uri)
-    mlflow.create_experiment("demo", artifact_location=(place.registry / "artifacts").as_uri())
-    mlflow.set_experiment("demo")
-    datasets = []
-    with _trainings() as trainings:
-        for train in trainings.values():
-            began = time.monotonic()
-            datasets.append(train())
-            say(f"{_registered(datasets[-1])} ({time.monotonic() - began:.1f} s)")
+    mlflow.create_experiment(EXPERIMENT, artifact_location=(place.registry / "artifacts").as_uri())
+    datasets = register(place.registry_uri, say)
     # Written last: a registry without it is not whole, and the next start makes a new one.
     document = {"recipe": recipe_digest(place), "datasets": [asdict(one) for one in datasets]}
     place.seeded_file.write_text(json.dumps(document), encoding="utf-8")
 
 
-def register(uri: str, say: Say) -> None:
+def register(uri: str, say: Say) -> Sequence[Dataset]:
     """Train, log and register what the registry at `uri` lacks, and point the aliases at it.
 
     Raises NotOurs before anything is changed. What an earlier call left unfinished is made anew; what it
-    finished stays as it is, wherever its aliases are now.
+    finished stays as it is, wherever its aliases are now. Returns what was trained now.
     """
     _use_registry(uri)
     client = mlflow.MlflowClient()
     found = {one.name: one.tags.get(TAG) for one in client.search_registered_models()}
-    for name in (SENTIMENT, CHURN):
+    for name in TRAININGS:
         if name in found and found[name] is None:
             raise NotOurs(f"the registry has a registered model {name} that no demo made: it is left alone")
-    with _trainings() as trainings:
-        for name, train in trainings.items():
-            if found.get(name) == WHOLE:
-                say(f"{name} is registered")
-                continue
-            if name in found:
-                client.delete_registered_model(name)
-            client.create_registered_model(name, tags={TAG: BEGUN})
-            mlflow.set_experiment(EXPERIMENT)
-            dataset = train()
-            for alias, number in ALIASES.items():
-                client.set_registered_model_alias(name, alias, str(number))
-            client.set_registered_model_tag(name, TAG, WHOLE)
-            say(_registered(dataset))
+    datasets = []
+    for name, train in TRAININGS.items():
+        if found.get(name) == WHOLE:
+            say(f"{name} is registered")
+            continue
+        began = time.monotonic()
+        if name in found:
+            client.delete_registered_model(name)
+        client.create_registered_model(name, tags={TAG: BEGUN})
+        mlflow.set_experiment(EXPERIMENT)
+        dataset = train()
+        for alias, number in ALIASES.items():
+            client.set_registered_model_alias(name, alias, str(number))
+        client.set_registered_model_tag(name, TAG, WHOLE)
+        versions = ", ".join(f"v{number} {one.quality}" for number, one in dataset.versions.items())
+        say(f"trained and registered {name}: {versions} ({time.monotonic() - began:.1f} s)")
+        datasets.append(dataset)
+    return datasets
 
 
 def shipped_file(number: int) -> Path:
@@ -143,51 +123,34 @@ def _use_registry(uri: str) -> None:
     mlflow.set_registry_uri(uri)
 
 
-def _registered(dataset: Dataset) -> str:
-    versions = ", ".join(f"v{number} {one.quality}" for number, one in dataset.versions.items())
-    return f"trained and registered {dataset.model}: {versions}"
-
-
-@contextmanager
-def _trainings() -> Iterator[Mapping[str, Callable[[], Dataset]]]:
-    """By registered model, what trains, logs and registers all of its versions."""
-    with tempfile.TemporaryDirectory() as scratch:  # MLflow copies what lies in it
-        yield {SENTIMENT: lambda: _sentiment(Path(scratch)), CHURN: _churn}
-
-
-def _sentiment(scratch: Path) -> Dataset:
+def _sentiment() -> Dataset:
     """As a team would register it: a pyfunc, an artifact, its own code."""
-    versions = {
-        number: _sentiment_version(number, recipe, scratch) for number, recipe in SENTIMENT_RECIPES.items()
-    }
+    versions = {number: _sentiment_version(number, recipe) for number, recipe in SENTIMENT_RECIPES.items()}
     return Dataset(SENTIMENT, sentiment_rows(), versions)
 
 
-def _sentiment_version(number: int, recipe: SentimentRecipe, scratch: Path) -> TrainedVersion:
-    training, holdout = sentences("train")[: recipe.training_sentences], sentences("holdout")
+def _sentiment_version(number: int, recipe: Mapping[str, Any]) -> TrainedVersion:
+    training, holdout = sentences("train")[: recipe["training_sentences"]], sentences("holdout")
     with _shipped(number) as module, mlflow.start_run(run_name=f"{SENTIMENT} v{number}"):
-        fitted = module.BagOfWords.fit(
-            [one.text for one in training],
-            [one.label for one in training],
-            epochs=recipe.epochs,
-            penalty=recipe.penalty,
-        )
+        texts, labels = [one.text for one in training], [one.label for one in training]
+        fitted = module.BagOfWords.fit(texts, labels, epochs=recipe["epochs"], penalty=recipe["penalty"])
         expected = fitted.predict_proba([one.text for one in holdout])
-        labels = np.array([one.label for one in holdout])
-        accuracy = float(np.mean((expected > 0.5) == labels))
-        log_loss = float(-np.mean(np.log(np.where(labels == 1, expected, 1.0 - expected))))
-        mlflow.log_params(asdict(recipe))
+        truth = np.array([one.label for one in holdout])
+        accuracy = float(np.mean((expected > 0.5) == truth))
+        log_loss = float(-np.mean(np.log(np.where(truth == 1, expected, 1.0 - expected))))
+        mlflow.log_params(dict(recipe))
         mlflow.log_metrics({"holdout_accuracy": accuracy, "holdout_log_loss": log_loss})
-        weights = scratch / "sentiment.json"
-        fitted.save(weights)
-        mlflow.pyfunc.log_model(
-            name="model",
-            python_model=module.Sentiment(),
-            artifacts={"model_path": str(weights)},
-            code_paths=[str(shipped_file(number))],
-            pip_requirements=["mlflow", "numpy", "pandas"],  # named, because finding them out takes seconds
-            registered_model_name=SENTIMENT,
-        )
+        with tempfile.TemporaryDirectory() as scratch:  # MLflow copies what lies in it
+            weights = Path(scratch, "sentiment.json")
+            fitted.save(weights)
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=module.Sentiment(),
+                artifacts={"model_path": str(weights)},
+                code_paths=[str(shipped_file(number))],
+                pip_requirements=["mlflow", "numpy", "pandas"],  # named: finding them out takes seconds
+                registered_model_name=SENTIMENT,
+            )
     return TrainedVersion(number, f"holdout accuracy {accuracy:.2f}", expected.tolist())
 
 
@@ -212,16 +175,17 @@ def _churn() -> Dataset:
     return Dataset(CHURN, churn_rows(), versions)
 
 
-def _churn_version(number: int, recipe: ChurnRecipe) -> TrainedVersion:
-    table, holdout, columns = customers(recipe.customers, recipe.seed), churn_holdout(), list(recipe.columns)
+def _churn_version(number: int, recipe: Mapping[str, Any]) -> TrainedVersion:
+    table, columns = customers(recipe["customers"], recipe["seed"]), list(recipe["columns"])
+    holdout = churn_holdout()
     with mlflow.start_run(run_name=f"{CHURN} v{number}") as run:
         forest = RandomForestClassifier(**FOREST).fit(table[columns], table["churned"])
         expected = forest.predict_proba(holdout[columns])
         auc = float(roc_auc_score(holdout["churned"], expected[:, 1]))
         precision = float(average_precision_score(holdout["churned"], expected[:, 1]))
-        mlflow.log_params({**FOREST, "customers": recipe.customers, "columns": len(columns)})
+        mlflow.log_params({**FOREST, "customers": recipe["customers"], "columns": len(columns)})
         mlflow.log_param("training_data_hash", hashlib.sha256(table.to_csv(index=False).encode()).hexdigest())
-        mlflow.log_param("training_cutoff", recipe.cutoff)
+        mlflow.log_param("training_cutoff", recipe["cutoff"])
         mlflow.log_metrics({"auc_roc": auc, "average_precision": precision})
         mlflow.sklearn.log_model(
             forest,
@@ -234,6 +198,10 @@ def _churn_version(number: int, recipe: ChurnRecipe) -> TrainedVersion:
         )
     mlflow.register_model(f"runs:/{run.info.run_id}/model", CHURN)
     return TrainedVersion(number, f"holdout AUC {auc:.2f}", expected[:SENT].tolist())
+
+
+TRAININGS: Mapping[str, Callable[[], Dataset]] = {SENTIMENT: _sentiment, CHURN: _churn}
+"""By registered model, what trains, logs and registers all of its versions."""
 
 
 def main(arguments: Sequence[str]) -> int:

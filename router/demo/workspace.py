@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from router.demo.dataset import Dataset
 from router.demo.gateway_process import clean_environment, training
 from router.errors import RouterError
 
-POLL_SECONDS = 1.0
 STARTING_SPLIT = {"sentiment": 5, "churn_predictor": 10}
 """Percent of the keys that the canary has when the demo starts."""
 ALIASES = {"production": 1, "canary": 2}
@@ -30,7 +28,7 @@ server:
   admin: 127.0.0.1:{admin}
 registry:
   uri: {registry_uri}
-  poll_seconds: {poll_seconds:g}
+  poll_seconds: 1
   cache_dir: {cache}
 models:
   sentiment:
@@ -38,7 +36,7 @@ models:
     key: {{header: X-Request-Key}}
     scores: {{output: 0, range: [0, 1], bins: 20}}
   churn_predictor:
-    split: {{production: {churn_rest}, canary: {churn}}}
+    split: {{production: {churn_predictor_rest}, canary: {churn_predictor}}}
     key: {{header: X-Request-Key}}
     scores: {{output: 1, range: [0, 1], bins: 20}}  # the probability of churn
 """
@@ -52,55 +50,30 @@ class SeedFailed(RouterError):
     """The versions could not be trained, logged or registered."""
 
 
-@dataclass(frozen=True, slots=True)
 class Workspace:
-    """Paths below the demo's directory, which is absolute, and what they hold."""
+    """The demo's directory `root`, which is absolute, and the paths below it."""
 
-    root: Path
-
-    @property
-    def registry(self) -> Path:
-        """Database, artifacts and what is known of them; thrown away whole when it is not whole."""
-        return self.root / "registry"
-
-    @property
-    def registry_uri(self) -> str:
-        """What MLflow calls the registry."""
-        return f"sqlite:///{self.registry / 'mlflow.db'}"
-
-    @property
-    def seeded_file(self) -> Path:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.registry = root / "registry"
+        """Database, artifacts and what is known of them; removed whole when it is not whole."""
+        self.registry_uri = f"sqlite:///{self.registry / 'mlflow.db'}"
+        self.seeded_file = self.registry / "seeded.json"
         """What the registry holds, written when it is whole."""
-        return self.registry / "seeded.json"
-
-    @property
-    def config_file(self) -> Path:
-        """The gateway's configuration."""
-        return self.root / "router.yaml"
-
-    @property
-    def gateway_log(self) -> Path:
-        """What the gateway wrote."""
-        return self.root / "gateway.log"
-
-    @property
-    def seed_log(self) -> Path:
+        self.seed_log = root / "seed.log"
         """What MLflow wrote while the versions were trained."""
-        return self.root / "seed.log"
+        self.config_file = root / "router.yaml"
+        self.gateway_log = root / "gateway.log"
 
     def write_config(self, listen: int, admin: int) -> None:
-        """The gateway's configuration as the demo starts it, on these ports of 127.0.0.1."""
-        sentiment, churn = STARTING_SPLIT["sentiment"], STARTING_SPLIT["churn_predictor"]
+        """Write the gateway's configuration as the demo starts it, on these ports of 127.0.0.1."""
         text = _CONFIG.format(
             listen=listen,
             admin=admin,
             registry_uri=_quoted(self.registry_uri),
-            poll_seconds=POLL_SECONDS,
             cache=_quoted(str(self.root / "cache")),
-            sentiment=sentiment,
-            sentiment_rest=100 - sentiment,
-            churn=churn,
-            churn_rest=100 - churn,
+            **STARTING_SPLIT,
+            **{f"{model}_rest": 100 - percent for model, percent in STARTING_SPLIT.items()},
         )
         self.config_file.write_text(text, encoding="utf-8")
 

@@ -27,6 +27,19 @@ RETRY_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th failed load in a row; the last one repeats."""
 
 
+def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> LoadSpec:
+    """How a worker of `version`, whose files are in `directory`, is loaded under `settings`."""
+    return LoadSpec(
+        version,
+        directory,
+        settings.scores.outputs,
+        batches=settings.batching,
+        rtol=settings.batching_rtol,
+        threads=settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4),
+        nan_is_null=settings.nan,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What every harness of a gateway builds with."""
@@ -205,17 +218,7 @@ class Harness:
         return ready and self.pool.crew.spec != self._spec(self.pool.crew.spec.directory)
 
     def _spec(self, directory: str) -> LoadSpec:
-        settings = self._settings()
-        threads = settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4)
-        return LoadSpec(
-            self.version,
-            directory,
-            settings.scores.outputs,
-            batches=settings.batching,
-            rtol=settings.batching_rtol,
-            threads=threads,
-            nan_is_null=settings.nan,
-        )
+        return load_spec(self.version, directory, self._settings())
 
     async def _renew(self) -> None:
         failures = 0

@@ -12,7 +12,8 @@ from router.demo.screen import (
     PLAIN_LINES_EVERY_SECONDS,
     DemoTotals,
     Line,
-    PlainScreen,
+    LiveScreen,
+    Screen,
     View,
     choose_screen,
     picture,
@@ -30,7 +31,7 @@ def test_plain_lines_come_every_five_seconds_and_hold_no_control_codes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = 100.0
-    with PlainScreen(lambda: now) as screen:
+    with Screen(lambda: now) as screen:
         screen.say("gateway ready")
         for _ in range(12):
             screen.refresh(VIEW)
@@ -49,7 +50,7 @@ def test_a_pipe_gets_the_plain_screen_even_when_the_environment_asks_for_colour(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
 
-    assert isinstance(choose_screen(), PlainScreen)
+    assert not isinstance(choose_screen(), LiveScreen)
 
 
 def test_a_terminal_shows_the_table_and_the_last_events() -> None:
