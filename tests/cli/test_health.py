@@ -25,9 +25,8 @@ def free_port(host: str) -> int:
 def configuration(directory: Path, server: str) -> Path:
     path = directory / "router.yaml"
     registry = f"registry: {{uri: 'sqlite:///{directory / 'mlflow.db'}', cache_dir: '{directory / 'cache'}'}}"
-    path.write_text(
-        f"server: {{{server}, admin: 127.0.0.1:0, drain_seconds: 1}}\n{registry}\nmodels: {{sentiment: {{}}}}\n"
-    )
+    own = f"server: {{{server}, admin: 127.0.0.1:0, drain_seconds: 1}}"
+    path.write_text(f"{own}\n{registry}\nmodels: {{sentiment: {{}}}}\n")
     return path
 
 
