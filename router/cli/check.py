@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 import orjson
 
 from router.adapters.config_file import load_settings
+from router.app.backends import open_backends
 from router.cli.split import find_model
 from router.core import outputs
 from router.core.ids import Alias, VersionId
@@ -16,7 +18,6 @@ from router.errors import RegistryError, RouterError
 from router.serving.harness import load_spec
 from router.serving.ports import Fetcher, Loader
 from router.settings import ModelSettings, Settings
-from router.world import outside_world
 
 
 def check_model(config_path: Path, model: str, output: str) -> int:
@@ -39,7 +40,7 @@ def check_model(config_path: Path, model: str, output: str) -> int:
 
 
 async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[dict[str, Any]]:
-    async with outside_world(settings, _Silent()) as world:
+    async with open_backends(settings, _Silent()) as world:
         try:
             aspired = await world.source.poll(model, wanted.aliases)
         except RegistryError as error:
@@ -68,7 +69,8 @@ async def _bring_up(
     row: dict[str, Any] = {"alias": alias, "version": version.number}
     try:
         directory = await fetcher.fetch(version, deadline_seconds=limit)
-        worker = await loader.load(load_spec(version, directory, wanted), deadline_seconds=limit)
+        spec = replace(load_spec(version, directory, wanted), warm_up_required=wanted.warm_up)
+        worker = await loader.load(spec, deadline_seconds=limit)
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}
     info = worker.info

@@ -1,13 +1,14 @@
 """Asks the registry what each alias should serve, and tells the fleet."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 
 from router.core.cache_events import LastGoodRefused
 from router.core.events import Polled, Recorder
 from router.errors import CacheRefused, ModelUnknown, RegistryError, RegistryUnavailable
-from router.serving.fleet import Fleet
 from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
 from router.serving.ports import Source
 
 TICK_SECONDS = 10.0
@@ -22,7 +23,7 @@ class AliasWatch:
     """Polls every model of the fleet; a failed poll changes nothing, but at a start without a registry."""
 
     def __init__(
-        self, source: Source, fleet: Fleet, recorder: Recorder, wall_clock: Callable[[], float]
+        self, source: Source, fleet: ModelSet, recorder: Recorder, wall_clock: Callable[[], float]
     ) -> None:
         self.errors: dict[str, str] = {}
         """Why the last poll of a model failed; models whose last poll was good are absent."""
@@ -62,6 +63,7 @@ class AliasWatch:
                     silence = error
                 if not manager.polled:
                     await self._recall(manager)
+            manager.first_poll_ended()
 
     def _in_turn(self) -> list[ModelManager]:
         """All managers, first the one after the last that was asked: a slow registry starves none."""
@@ -72,6 +74,12 @@ class AliasWatch:
 
     async def _poll(self, manager: ModelManager, deadline_seconds: float) -> RegistryError | None:
         """Ask about one model; the error when there was no good answer."""
+        if manager.settings.warm_up and not manager.polled:
+            # Without the record a version that served before the restart could be held by its warm-up.
+            with suppress(CacheRefused):
+                manager.note_served(
+                    (await self._source.recall(manager.model, manager.settings.aliases)).values()
+                )
         model, started = manager.model, perf_counter()
         try:
             aspired = await self._source.poll(

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from router.children.process import Exit
 from router.core.ids import Alias, VersionId
-from router.core.memory import Resident
-from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
+from router.core.memory import Resident, Room
+from router.processes.process import Exit
+from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 
 
-class Servable(Protocol):
+class WorkerHandle(Protocol):
     """One worker that holds a READY version."""
 
     @property
@@ -48,6 +48,9 @@ class Servable(Protocol):
         `on_answers(places, answers)` gets what came out of one predict; each place of the frame comes once.
         """
 
+    def rank(self, *, last: bool) -> None:
+        """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""
+
     def kill(self) -> None:
         """End the worker now; `exited` follows."""
 
@@ -58,10 +61,10 @@ class Servable(Protocol):
 class Loader(Protocol):
     """Brings versions to READY."""
 
-    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Servable:
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> WorkerHandle:
         """A READY worker. Raises LoadFailed, ChildLost or ChildTimeout; leaves no process behind then."""
 
-    def available_bytes(self) -> int:
+    def room(self) -> Room:
         """Memory that more workers may use."""
 
 
@@ -93,7 +96,7 @@ class Source(Protocol):
         """
 
 
-class Keeper(Protocol):
+class LastKnownGoodStore(Protocol):
     """Keeps on this machine what is good, so that a start needs no registry."""
 
     async def remember(self, model: str, served: Mapping[str, VersionId], pending: Collection[str]) -> None:
@@ -106,7 +109,7 @@ class Keeper(Protocol):
         """Nothing here uses any other version: their files may go."""
 
 
-class Limits(Protocol):
+class PoolSettings(Protocol):
     """The settings a pool obeys; read at each use, because they may change while it serves."""
 
     @property

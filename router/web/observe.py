@@ -5,8 +5,8 @@ from aiohttp import web
 from router.core.ids import PRODUCTION
 from router.core.routing import assign
 from router.core.split import bucket_of
-from router.web.answers import MEDIA_TYPE, document, plain_error
-from router.web.context import GATEWAY, Gateway
+from router.web.context import GATEWAY, WebState
+from router.web.responses import MEDIA_TYPE, document, plain_error
 
 
 async def ping(request: web.Request) -> web.Response:
@@ -80,11 +80,13 @@ async def route(request: web.Request) -> web.Response:
     return document({"model": model, **told, "owner": owner, "salt": routes.salt, "split": shares})
 
 
-def _readiness_line(name: str, gateway: Gateway) -> str:
-    bound = gateway.fleet.managers[name].bound.get(PRODUCTION)
-    return f"[{'+' if bound else '-'}] {name} " + (
-        f"production is version {bound.number}" if bound else "production is not bound"
-    )
+def _readiness_line(name: str, gateway: WebState) -> str:
+    manager = gateway.fleet.managers[name]
+    if (bound := manager.bound.get(PRODUCTION)) is None:
+        return f"[-] {name} production is not bound"
+    if not manager.can_answer:
+        return f"[-] {name} production is version {bound.number}, which has no worker"
+    return f"[+] {name} production is version {bound.number}"
 
 
 def _mlflow_line(body: bytes, status: int) -> web.Response:

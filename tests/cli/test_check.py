@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from router.cli import root
 from router.core.ids import CANARY, PRODUCTION, VersionId
-from router.core.work import LoadSpec, VersionInfo
+from router.protocol.messages import LoadSpec, VersionInfo
 
 
 class World:
@@ -49,7 +49,7 @@ def test_it_loads_a_version_with_every_setting_of_its_model(
     async def opened(*_: object) -> AsyncIterator[World]:
         yield world
 
-    monkeypatch.setattr(import_module("router.cli.check"), "outside_world", opened)
+    monkeypatch.setattr(import_module("router.cli.check"), "open_backends", opened)
     path = tmp_path / "router.yaml"
     path.write_text(
         "registry: {download_timeout_seconds: 33}\n"

@@ -10,14 +10,14 @@ import pytest
 
 from router.control import compare, words
 from router.control.comparison import Comparison
-from router.core.durations import REQUEST_SECONDS
 from router.core.events import BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.request_events import FAULT_KINDS, Answered
 from router.core.routing import Reason
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.serving.harness import VersionDependencies
 from router.serving.manager import OPERATOR_RESET
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
@@ -41,7 +41,7 @@ class Gateway:
         self.now = 1000.0
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.facts = Told()
-        self.fleet = Fleet(Workshop(self.world, self.world, self.facts, lambda: 5.0))
+        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, lambda: 5.0))
         self.comparison = self.facts.comparison = Comparison(
             lambda: self.fleet, self.facts.record, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )
@@ -142,6 +142,27 @@ async def test_what_says_nothing_about_a_version_is_left_out(gateway: Gateway, k
     gateway.look()
 
     assert gateway.check("faults")["canary"]["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slow"), [pytest.param(1.0, 60, id="after it was slow"), pytest.param(0.003, 0, id="before")]
+)
+async def test_what_the_canarys_callers_gave_up_counts_as_slow_or_as_nothing(
+    gateway: Gateway, seconds: float, slow: int
+) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(200, PRODUCTION, V1)  # which teach what is slow
+    for turn in range(60):
+        gateway.comparison.record(
+            Answered("sentiment", CANARY, V2, "abandoned", 499, seconds, 0, Reason.HASH, turn)
+        )
+    gateway.look()
+
+    assert gateway.check("latency")["canary"]["requests"] == slow
+    assert gateway.check("latency")["canary"]["events"] == slow
+    assert gateway.check("faults")["canary"]["requests"] == 0
+    assert sum(gateway.entry["latency"]["canary"]) == 0
+    assert gateway.entry["rates"]["canary"]["requests"] == 60, "they came, all the same"
 
 
 NOT_COMPARABLE = {
@@ -483,8 +504,9 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
     assert (scores["check"], scores["outputs"]) == ("scores", [])
     assert set(faults) == RATE
     assert set(faults["canary"]) == {"requests", "events", "rate", "keys"}
-    assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds"}
+    assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds", "quantiles_over_last_edge"}
     assert set(latency["quantiles_seconds"]["canary"]) == {"p50", "p95", "p99"}
+    assert latency["quantiles_over_last_edge"]["canary"] == {"p50": False, "p95": False, "p99": False}
     assert set(split) == {
         "check",
         "verdict",

@@ -4,7 +4,7 @@ import math
 import time
 from typing import Any
 
-from router.core.durations import REQUEST_SECONDS
+from router.core.latency_buckets import REQUEST_SECONDS
 
 Document = dict[str, Any]
 
@@ -216,6 +216,10 @@ def challenger(
                 "quantiles_seconds": {
                     "production": quantiles,
                     "canary": {name: value * slower for name, value in quantiles.items()},
+                },
+                "quantiles_over_last_edge": {
+                    "production": dict.fromkeys(quantiles, False),
+                    "canary": dict.fromkeys(quantiles, False),
                 },
             },
             {

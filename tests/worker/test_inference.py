@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from router.core.bins import ScoreCounts
-from router.core.work import Answer, Query, ScoringProtocol, Verdict
+from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.load import Loaded
 from tests.worker.versions import inference_query, tensor
 
@@ -19,7 +19,7 @@ INTEGERS = [f"{kind}INT{bits}" for kind in ("", "U") for bits in (8, 16, 32, 64)
 
 def answered(version: Loaded, *inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
     answer = version.scorer.answer(inference_query(*inputs, **more))
-    assert (answer.status, answer.verdict) == (200, Verdict.OK), answer.body
+    assert (answer.status, answer.verdict) == (200, PredictStatus.OK), answer.body
     told: dict[str, Any] = json.loads(answer.body, parse_constant=pytest.fail)
     return told
 
@@ -29,7 +29,7 @@ def refusal_of(answer: Answer) -> str:
     told = json.loads(answer.body)
     assert (answer.status, answer.verdict, answer.content_type) == (
         400,
-        Verdict.CLIENT_ERROR,
+        PredictStatus.CLIENT_ERROR,
         "application/json",
     )
     assert list(told) == ["error"]
@@ -130,10 +130,20 @@ def test_a_good_tensor_comes_back(
         ],
         *[(tensor("BOOL", [1], [odd]), "must be true or false") for odd in (0, 1, "true", None)],
         *[(tensor("BYTES", [1], [odd]), "must be texts or null") for odd in (1, False, [1, 2], {})],
-        (tensor("UINT8", [1], [-1]), "a number that UINT8 can not hold"),
-        (tensor("INT8", [1], [128]), "a number that INT8 can not hold"),
-        (tensor("INT32", [1], [2**31]), "a number that INT32 can not hold"),
-        (tensor("INT64", [1], [2**63]), "a number that INT64 can not hold"),
+        *[
+            (tensor(name, [2], [0, beyond]), f"inputs[0].data has a number that {name} can not hold")
+            for bits in (8, 16, 32, 64)
+            for name, low, end in (
+                (f"UINT{bits}", 0, 2**bits),
+                (f"INT{bits}", -(2 ** (bits - 1)), 2 ** (bits - 1)),
+            )
+            for beyond in (low - 1, end)
+            if -(2**63) <= beyond < 2**64
+        ],
+        # Beyond 64 bits, orjson reads whole numbers as others.
+        (tensor("UINT64", [2], [0, 2**64]), "inputs[0].data must be whole numbers"),
+        (tensor("INT64", [2], [0, -(2**63) - 1]), "inputs[0].data must be whole numbers"),
+        (tensor("UINT16", [2, 2], [[1, 2], [3, -1]]), "inputs[0].data has a number that UINT16 can not hold"),
         (tensor("FP16", [1], [70000]), "a number that FP16 can not hold"),
         (tensor("FP32", [1], [1e300]), "a number that FP32 can not hold"),
         ({**GOOD, "parameters": []}, "inputs[0].parameters must be an object"),
@@ -283,7 +293,7 @@ def test_rows_are_counted_and_limited(loaded: Get) -> None:
     assert (good.rows, good.answer_rows) == (2, 2)
     assert (limited.status, limited.verdict, list(json.loads(limited.body))) == (
         413,
-        Verdict.CLIENT_ERROR,
+        PredictStatus.CLIENT_ERROR,
         ["error"],
     )
 
