@@ -23,7 +23,7 @@ from router.core.policy import State
 from router.core.routing import Reason
 from router.core.split import bucket_of
 from router.demo.gateway_process import clean_environment
-from router.demo.levers import commands_to_try
+from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace
 from tests.documents.markdown import DOCUMENTS, ROOT, Block, blocks, first_cells, links, prose, shows, steps
 from tests.documents.postgres import Postgres, programs_of_postgres, running_postgres

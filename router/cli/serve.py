@@ -1,4 +1,4 @@
-"""`canary-router serve`: run the gateway until it is told to stop."""
+"""`canary-router serve`: run the gateway until a signal stops it."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import click
 from router.adapters.config.file import load_settings
 from router.adapters.log.format import install_exception_hooks, loop_exception_handler
 from router.app.run import Running, read_certificates, running_gateway
-from router.cli.urls import base_url
+from router.cli.client import base_url
 from router.errors import ConfigRefused
 from router.processes.gc_tuning import freeze_heap
 from router.web.admin_token import admin_token
@@ -75,7 +75,7 @@ async def _reload_when(asked: asyncio.Event, running: Running) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        with suppress(ConfigRefused):  # the log tells what is wrong; the configuration in force stays
+        with suppress(ConfigRefused):  # the log says what is wrong; the configuration in force stays
             await running.reload()
 
 

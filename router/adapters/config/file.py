@@ -4,6 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
@@ -120,6 +121,25 @@ class ConfigFile:
             more = [f"{self.path.name}: has {unsaid} more problems"] if unsaid else []
             raise ConfigRefused(found[:MAX_PROBLEMS] + more)
         return LoadedConfig(settings, sha256(raw).hexdigest(), self._notices(document))
+
+    def server(self) -> ServerSettings:
+        """The section `server`, and what stands over it, whatever is wrong elsewhere in the file.
+
+        Where the file's own section can not be read or used, only what stands over it counts. Raises
+        ConfigRefused when that is not valid either.
+        """
+        with suppress(ConfigRefused, ValidationError):
+            document = read_yaml(self.text(self.read()))
+            written = document.root.plain() if document.root else {}
+            if not any(path[:1] in ((), ("server",)) for path in document.unread):
+                return self._server({"server": written.get("server")})
+        try:
+            return self._server({})
+        except ValidationError as error:
+            raise ConfigRefused([sentence for _, sentence in sentences(error)]) from error
+
+    def _server(self, tree: Mapping[str, Any]) -> ServerSettings:
+        return ServerSettings.model_validate(self._overrides.over(tree).get("server") or {})
 
     def text(self, raw: bytes) -> str:
         """`raw` as text, without a byte order mark. Raises ConfigRefused unless it is UTF-8."""

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from router.demo.stopping import Stopped, beside, stop_on_signals, unless
+from router.demo.shutdown import Stopped, beside, stop_on_signals, unless
 
 
 async def test_work_that_ends_first_gives_its_result() -> None:

@@ -1,4 +1,4 @@
-"""How the demo ends early: a signal, or something beside it that failed."""
+"""How the demo ends early: by a signal, or because a task beside it failed."""
 
 import asyncio
 import signal
@@ -10,11 +10,11 @@ from router.errors import RouterError
 T = TypeVar("T")
 
 Stop = asyncio.Future[None]
-"""Done when somebody asked the demo to end; holds an exception when something beside it failed."""
+"""Done once a signal asks the demo to end; holds an exception when a task beside it failed."""
 
 
 class Stopped(RouterError):
-    """The demo was asked to end before it was through."""
+    """A signal asked the demo to end before it was through."""
 
 
 def stop_on_signals() -> Stop:
@@ -27,7 +27,7 @@ def stop_on_signals() -> Stop:
 
 
 async def unless(stop: Stop, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the demo must end. Raises Stopped, or what failed."""
+    """The result of `work`, which is cancelled once `stop` is done. Raises Stopped, or `stop`'s exception."""
     task = asyncio.ensure_future(work)
     either: set[asyncio.Future[Any]] = {task, stop}
     try:

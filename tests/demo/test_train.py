@@ -6,11 +6,10 @@ import sys
 
 import pytest
 
+from router.demo.dataset import Dataset
 from router.demo.gateway_process import clean_environment
-from router.demo.material import Material
-from router.demo.registry_seed import seeded
-from router.demo.train_sentiment import shipped_file
-from router.demo.workspace import Workspace
+from router.demo.train import shipped_file
+from router.demo.workspace import Workspace, seeded
 
 READ = """
 import json, sys, mlflow
@@ -69,13 +68,13 @@ def test_the_second_version_of_each_model_is_really_better(seeded_place: Workspa
 @pytest.mark.parametrize("model", ["sentiment", "churn_predictor"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_version_loads_without_this_package_and_answers_as_it_did_in_training(
-    seeded_place: Workspace, materials: dict[str, Material], model: str, number: int
+    seeded_place: Workspace, datasets: dict[str, Dataset], model: str, number: int
 ) -> None:
     """What traffic is compared with is what the registered version says, to the last bit but a few."""
-    rows = materials[model].rows
+    rows = datasets[model].rows
     answers = _asked(LOAD, seeded_place.registry_uri, model, str(number), json.dumps(rows))
 
-    expected = materials[model].versions[number].expected
+    expected = datasets[model].versions[number].expected
     assert json.dumps(answers) == json.dumps(expected) or answers == pytest.approx(expected, abs=1e-9)
 
 
@@ -85,11 +84,11 @@ def test_both_versions_of_sentiment_ship_other_code_under_one_name() -> None:
     assert shipped_file(1).read_bytes() != shipped_file(2).read_bytes()
 
 
-def test_versions_answer_differently_to_most_rows(materials: dict[str, Material]) -> None:
+def test_versions_answer_differently_to_most_rows(datasets: dict[str, Dataset]) -> None:
     """Else the comparison with the offline answer could not tell who answered."""
-    for material in materials.values():
-        one, other = material.versions[1].expected, material.versions[2].expected
-        assert sum(a != b for a, b in zip(one, other, strict=True)) > 0.95 * len(material.rows)
+    for dataset in datasets.values():
+        one, other = dataset.versions[1].expected, dataset.versions[2].expected
+        assert sum(a != b for a, b in zip(one, other, strict=True)) > 0.95 * len(dataset.rows)
 
 
 def test_a_registry_that_is_not_whole_is_not_reused(seeded_place: Workspace) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from router.demo.asked import NoGateway, require_models
 from router.demo.gateway_process import clean_environment
+from router.demo.traffic_only import NoGateway, require_models
 from tests.adapters.registries import free_port
 from tests.e2e.gateway import GatewayProcess
 
@@ -30,7 +30,7 @@ def test_a_registered_model_that_no_demo_made_is_left_alone(tmp_path: Path) -> N
     client.set_registered_model_alias("sentiment", "production", "1")
     before = client.get_registered_model("sentiment")
 
-    done = run("router.demo.registered", uri)
+    done = run("router.demo.train", "--at", uri)
 
     after = client.get_registered_model("sentiment")
     assert done.returncode == 1
@@ -49,7 +49,7 @@ def test_without_a_registry_it_is_asked_for() -> None:
     done = run("router", "demo", "--against", "http://127.0.0.1:1")
 
     assert done.returncode == 2
-    assert done.stderr == "which registry? say --registry URI, or set MLFLOW_TRACKING_URI\n"
+    assert done.stderr == "which registry? name it with --registry URI, or set MLFLOW_TRACKING_URI\n"
 
 
 @pytest.mark.slow
