@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from router import app, world
 from router.adapters.log import FanOut
+from router.analysis.recorder import Comparison
 from router.children.child import Child
 from router.children.template import Template
 from router.cli import main
-from router.control.comparison import Comparison
 from router.core.events import Event, Recorder
 from router.core.ids import VersionId
 

@@ -18,11 +18,11 @@ from router.adapters.config_file import ConfigFile
 from router.adapters.log import FanOut, LogRecorder, log_sampled
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
+from router.analysis import document as compare
+from router.analysis.recorder import LOOK_SECONDS, Comparison
 from router.children.orphans import Orphans
-from router.control import compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
-from router.control.comparison import LOOK_SECONDS, Comparison
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.event_log import EventLog
 from router.control.last_good import LastGood

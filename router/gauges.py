@@ -6,7 +6,7 @@ from time import perf_counter
 import psutil
 
 from router.adapters.prometheus import Live, LiveShift, LiveVersion
-from router.control.comparison import Comparison
+from router.analysis.recorder import Comparison
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet

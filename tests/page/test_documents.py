@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.control import compare
+from router.analysis import document as compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
 from router.control.status import Status

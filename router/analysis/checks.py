@@ -4,12 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from router.core.durations import REQUEST_SECONDS
-from router.core.evidence import forecast
-from router.core.evidence.interval import of_rates
-from router.core.evidence.no_worse import design_effects, effective_keys
-from router.core.evidence.rate import Rate
-from router.core.evidence.report import (
+from router.analysis.rate_check import Rate
+from router.analysis.report import (
     ArmRate,
     LatencyCheck,
     Quantiles,
@@ -18,9 +14,13 @@ from router.core.evidence.report import (
     Unmeasured,
     Verdict,
 )
-from router.core.evidence.skew import Skew
-from router.core.evidence.slow import is_over, quantile
-from router.core.evidence.worse import cumulative_level, keys_to_prove
+from router.analysis.statistics import forecast
+from router.analysis.statistics.fault_test import cumulative_level, keys_to_prove
+from router.analysis.statistics.interval import of_rates
+from router.analysis.statistics.latency import is_over, quantile
+from router.analysis.statistics.non_inferiority import design_effects, effective_keys
+from router.analysis.statistics.sample_ratio import Skew
+from router.core.durations import REQUEST_SECONDS
 
 POINT = 0.01
 """A rise of one percentage point."""

@@ -9,7 +9,7 @@ divide counts.
 import math
 from collections.abc import Sequence
 
-from router.core.evidence.counts import Counts, Tally
+from router.analysis.statistics.counts import Counts, Tally
 
 ASSUMED_CORRELATION = 0.05
 """Correlation within a key whose faults have not been seen yet; without it the zero-fault case passes wrongly

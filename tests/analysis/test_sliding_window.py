@@ -1,6 +1,6 @@
 """Fifteen minutes of counts, out of counts that only grow."""
 
-from router.control.windows import SLICE_SECONDS, WINDOW_SECONDS, Tally, Window
+from router.analysis.sliding_window import SLICE_SECONDS, WINDOW_SECONDS, Tally, Window
 from router.core.bins import ScoreCounts
 from router.core.ids import CANARY, VersionId
 from router.core.labels import ClassCounts

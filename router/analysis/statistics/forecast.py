@@ -5,7 +5,7 @@ The mean, not a promise: the 95th percentile is about three times the median.
 
 import math
 
-from router.core.evidence.no_worse import nearest_null
+from router.analysis.statistics.non_inferiority import nearest_null
 
 
 def divergence(a: float, b: float) -> float:

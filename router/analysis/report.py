@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
-from router.core.evidence.interval import Interval
-from router.core.evidence.shift import Size
+from router.analysis.statistics.drift import Size
+from router.analysis.statistics.interval import Interval
 
 T = TypeVar("T")
 Unmeasured = Literal["", "over_last_edge", "all_slow"]

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from router.core.evidence.bitmap import Buckets
+from router.analysis.statistics.bucket_flags import Buckets
 
 WORSE = (1.25, 1.5, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0)
 """Odds ratios of the mixture: from a quarter more keys hit to a version that fails everybody."""

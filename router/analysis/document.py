@@ -5,14 +5,13 @@ from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
-from router.control import words
-from router.control.compared import Compared
-from router.control.comparison import Comparison
-from router.control.rollout import Rollout
-from router.control.windows import WINDOW_SECONDS, Counts
+from router.analysis import text as words
+from router.analysis.compared import Compared
+from router.analysis.recorder import Comparison
+from router.analysis.report import ArmRate, LatencyCheck, RateCheck, ScoreCheck, SplitCheck, Verdict
+from router.analysis.rollout import Rollout
+from router.analysis.sliding_window import WINDOW_SECONDS, Counts
 from router.core.durations import REQUEST_SECONDS
-from router.core.evidence import Verdict
-from router.core.evidence.report import ArmRate, LatencyCheck, RateCheck, ScoreCheck, SplitCheck
 from router.core.ids import Alias
 from router.core.outputs import shown_name, told
 from router.core.request_events import FAULT_KINDS

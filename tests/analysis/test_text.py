@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from router.control import words
-from router.core.evidence import Evidence, Report, Verdict
-from router.core.evidence.report import LatencyCheck, RateCheck, ScoreCheck, SplitCheck
+from router.analysis import text as words
+from router.analysis.report import LatencyCheck, RateCheck, Report, ScoreCheck, SplitCheck, Verdict
+from router.analysis.run import Evidence
 from router.core.ids import Alias
 
 PASS, FAIL, WAITS = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA

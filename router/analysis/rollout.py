@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from math import nan
 from typing import Literal
 
-from router.control.windows import Tally, Window
+from router.analysis.criteria import Limits
+from router.analysis.report import Report
+from router.analysis.run import Evidence, Observation
+from router.analysis.sliding_window import Tally, Window
+from router.analysis.statistics.drift import ks_distance, psi, total_variation
+from router.analysis.statistics.latency import edge_at
 from router.core.bins import ScoreSpec
-from router.core.evidence import Evidence, Limits, Observation, Report
-from router.core.evidence.shift import ks_distance, psi, total_variation
-from router.core.evidence.slow import edge_at
 from router.core.ids import CANARY, Alias, VersionId
 from router.core.labels import ClassSpec
 from router.core.outputs import OutputSpec, shown_name

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from router.control import words
-from router.control.rollout import Rollout
-from router.control.windows import Tally
-from router.core.evidence import Verdict
+from router.analysis import text as words
+from router.analysis.report import Verdict
+from router.analysis.rollout import Rollout
+from router.analysis.sliding_window import Tally
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outputs import OutputSpec
 from router.core.routing import ModelRoutes

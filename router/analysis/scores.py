@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from router.core.evidence.counts import GROUPS
-from router.core.evidence.interval import mean_of_groups, of_means
-from router.core.evidence.limits import SCORES_BUDGET, Limits
-from router.core.evidence.report import ArmScores, OutputShift, ScoreCheck, Verdict
-from router.core.evidence.shift import (
+from router.analysis.criteria import SCORES_BUDGET, Limits
+from router.analysis.report import ArmScores, OutputShift, ScoreCheck, Verdict
+from router.analysis.statistics.counts import GROUPS
+from router.analysis.statistics.drift import (
     EQUAL_ENOUGH,
     MIN_KEYS,
     MODERATE,
@@ -16,7 +15,8 @@ from router.core.evidence.shift import (
     psi_noise,
     size_of,
 )
-from router.core.evidence.slow import quantile
+from router.analysis.statistics.interval import mean_of_groups, of_means
+from router.analysis.statistics.latency import quantile
 
 MIN_ANSWERS = 50
 """Of each arm, before it is said that most of one arm's answers hold no score."""

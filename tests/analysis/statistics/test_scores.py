@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from router.core.durations import REQUEST_SECONDS
-from router.core.evidence.counts import RECENT_SECONDS, Recent, Tally
-from router.core.evidence.limits import Limits
-from router.core.evidence.scores import Scores
-from router.core.evidence.shift import (
+from router.analysis.criteria import Limits
+from router.analysis.scores import Scores
+from router.analysis.statistics.counts import RECENT_SECONDS, Recent, Tally
+from router.analysis.statistics.drift import (
     Shift,
     classes_bound,
     ks_bound,
@@ -24,7 +23,8 @@ from router.core.evidence.shift import (
     size_of,
     total_variation,
 )
-from router.core.evidence.slow import Bet, Blocks, Edge, edge_at, quantile
+from router.analysis.statistics.latency import Bet, Blocks, Edge, edge_at, quantile
+from router.core.durations import REQUEST_SECONDS
 
 HISTOGRAMS = st.integers(2, 12).flatmap(
     lambda bins: st.tuples(

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from router.core.evidence import Evidence, Observation, Verdict
+from router.analysis.report import Verdict
+from router.analysis.run import Evidence, Observation
 
 KEYS = 20_000
 SIGMA = 2.0

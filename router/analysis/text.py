@@ -1,11 +1,19 @@
 """Verdicts in plain words. Pure: a report in, sentences out; page, terminal and log say the same ones."""
 
+from router.analysis.criteria import Limits
+from router.analysis.report import (
+    LatencyCheck,
+    OutputShift,
+    RateCheck,
+    Report,
+    ScoreCheck,
+    SplitCheck,
+    Verdict,
+)
+from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
+from router.analysis.statistics.fault_test import OUTAGE_FAULTS, OUTAGE_REQUESTS
+from router.analysis.statistics.latency import FIRST_REQUESTS
 from router.core.durations import REQUEST_SECONDS
-from router.core.evidence import Limits, Report, Verdict
-from router.core.evidence.report import LatencyCheck, OutputShift, RateCheck, ScoreCheck, SplitCheck
-from router.core.evidence.shift import MIN_KEYS as SCORED_KEYS
-from router.core.evidence.slow import FIRST_REQUESTS
-from router.core.evidence.worse import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
 
 Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from router.core.evidence.counts import Tally
-from router.core.evidence.forecast import requests_to_pass
-from router.core.evidence.no_worse import NoWorse, block_evidence, design_effect, nearest_null
-from router.core.evidence.shift import ks_bound, ks_distance, look_keys, psi, psi_line, psi_noise
-from router.core.evidence.slow import Bet
-from router.core.evidence.worse import Mixture, cumulative_level, epoch_level, keys_to_prove
+from router.analysis.statistics.counts import Tally
+from router.analysis.statistics.drift import ks_bound, ks_distance, look_keys, psi, psi_line, psi_noise
+from router.analysis.statistics.fault_test import Mixture, cumulative_level, epoch_level, keys_to_prove
+from router.analysis.statistics.forecast import requests_to_pass
+from router.analysis.statistics.latency import Bet
+from router.analysis.statistics.non_inferiority import NoWorse, block_evidence, design_effect, nearest_null
 
 
 def six(value: float) -> object:

@@ -9,16 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.evidence import Evidence, Limits, Observation, Report, Verdict
-from router.core.evidence.report import (
+from router.analysis.criteria import Limits
+from router.analysis.report import (
     ArmRate,
     ArmScores,
     LatencyCheck,
     OutputShift,
     RateCheck,
+    Report,
     ScoreCheck,
     SplitCheck,
+    Verdict,
 )
+from router.analysis.run import Evidence, Observation
 
 PRODUCTION_BUCKETS = range(5_000, 100_000)
 

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from router.core.evidence.bitmap import FAULT, FAULT_EPOCH, SEEN, Buckets
-from router.core.evidence.skew import BOTH_SIDES
-from router.core.evidence.worse import (
+from router.analysis.statistics.bucket_flags import FAULT, FAULT_EPOCH, SEEN, Buckets
+from router.analysis.statistics.fault_test import (
     WORSE,
     FirstHits,
     Fuse,
@@ -20,6 +19,7 @@ from router.core.evidence.worse import (
     epoch_level,
     keys_to_prove,
 )
+from router.analysis.statistics.sample_ratio import BOTH_SIDES
 
 ODDS = pytest.mark.parametrize("odds", [WORSE, BOTH_SIDES], ids=["worse", "both-sides"])
 

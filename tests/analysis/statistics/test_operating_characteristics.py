@@ -12,11 +12,11 @@ from time import thread_time
 import numpy as np
 import pytest
 
-from router.core.evidence import Evidence, Limits, Observation
-from router.core.evidence.bitmap import FAULT, Buckets
-from router.core.evidence.worse import WORSE, FirstHits, Mixture, cumulative_level, epoch_level
-from tests.conftest import Figure
-from tests.core.evidence.days import (
+from router.analysis.criteria import Limits
+from router.analysis.run import Evidence, Observation
+from router.analysis.statistics.bucket_flags import FAULT, Buckets
+from router.analysis.statistics.fault_test import WORSE, FirstHits, Mixture, cumulative_level, epoch_level
+from tests.analysis.statistics.days import (
     Traffic,
     canary_requests_until,
     days_of_first_hits,
@@ -26,6 +26,7 @@ from tests.core.evidence.days import (
     passed,
     told,
 )
+from tests.conftest import Figure
 
 FAULTS_ALPHA = 0.005
 EPOCH_SECONDS = 900.0
@@ -341,7 +342,7 @@ def places(thing: object) -> int:
         return len(thing)
     if isinstance(thing, list | tuple) or hasattr(thing, "popleft"):
         return sum(places(one) for one in thing) + len(thing)  # type: ignore[attr-defined, arg-type]
-    if type(thing).__module__.startswith("router.core.evidence"):
+    if type(thing).__module__.startswith("router.analysis"):
         slots = [name for base in type(thing).__mro__ for name in getattr(base, "__slots__", ())]
         held = getattr(thing, "__dict__", {}) or {name: getattr(thing, name) for name in slots}
         return sum(places(one) for one in held.values())

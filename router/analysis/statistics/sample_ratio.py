@@ -6,8 +6,8 @@ odds on both sides. Requests are never tested: with heavy keys χ² on requests 
 
 import math
 
-from router.core.evidence.bitmap import SEEN, Buckets
-from router.core.evidence.worse import FirstHits
+from router.analysis.statistics.bucket_flags import SEEN, Buckets
+from router.analysis.statistics.fault_test import FirstHits
 
 BOTH_SIDES = (0.25, 0.5, 0.8, 0.9, 1 / 0.9, 1.25, 2.0, 4.0)
 """Odds ratios: from a quarter of the canary's keys to four times as many."""

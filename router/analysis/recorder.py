@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
 from typing import Any
 
-from router.control.compared import Compared, Lane, obstacle_to
-from router.control.rollout import Pair, Rollout, Shares
-from router.control.windows import Tally
+from router.analysis.compared import Compared, Lane, obstacle_to
+from router.analysis.rollout import Pair, Rollout, Shares
+from router.analysis.run import Observation
+from router.analysis.sliding_window import Tally
 from router.core import events
-from router.core.evidence import Observation
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.request_events import Answered, Predicted
 from router.core.routing import ModelRoutes, Reason

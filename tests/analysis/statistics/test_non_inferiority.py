@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from router.core.evidence import forecast
-from router.core.evidence.counts import Counts, Tally
-from router.core.evidence.interval import mean_of_groups, of_means, of_rates, wilson
-from router.core.evidence.no_worse import (
+from router.analysis.statistics import forecast
+from router.analysis.statistics.counts import Counts, Tally
+from router.analysis.statistics.interval import mean_of_groups, of_means, of_rates, wilson
+from router.analysis.statistics.non_inferiority import (
     NoWorse,
     assumed_effect,
     block_evidence,

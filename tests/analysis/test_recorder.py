@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from router.control import compare, words
-from router.control.comparison import Comparison
+from router.analysis import document as compare
+from router.analysis import text as words
+from router.analysis.recorder import Comparison
 from router.core.durations import REQUEST_SECONDS
 from router.core.events import BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId

@@ -5,16 +5,25 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from router.analysis import checks as telling
+from router.analysis.criteria import FAULTS_BUDGET, LATENCY_BUDGET, Limits
+from router.analysis.rate_check import Rate
+from router.analysis.report import Report, SplitCheck, Verdict, worst
+from router.analysis.scores import Scores
+from router.analysis.statistics.bucket_flags import (
+    FAULT,
+    FAULT_EPOCH,
+    OWNER,
+    SCORED,
+    SEEN,
+    SLOW,
+    SLOW_EPOCH,
+    Buckets,
+)
+from router.analysis.statistics.counts import GROUPS
+from router.analysis.statistics.latency import Edge
+from router.analysis.statistics.sample_ratio import Skew
 from router.core.durations import REQUEST_SECONDS
-from router.core.evidence import telling
-from router.core.evidence.bitmap import FAULT, FAULT_EPOCH, OWNER, SCORED, SEEN, SLOW, SLOW_EPOCH, Buckets
-from router.core.evidence.counts import GROUPS
-from router.core.evidence.limits import FAULTS_BUDGET, LATENCY_BUDGET, Limits
-from router.core.evidence.rate import Rate
-from router.core.evidence.report import Report, SplitCheck, Verdict, worst
-from router.core.evidence.scores import Scores
-from router.core.evidence.skew import Skew
-from router.core.evidence.slow import Edge
 from router.core.split import BUCKETS
 
 FAULT_EPOCH_SECONDS = 900.0

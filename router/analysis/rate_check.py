@@ -2,13 +2,19 @@
 
 from math import isfinite
 
-from router.core.evidence.bitmap import Buckets
-from router.core.evidence.counts import Counts, Recent, Tally
-from router.core.evidence.limits import Limits
-from router.core.evidence.no_worse import NoWorse
-from router.core.evidence.report import Proof
-from router.core.evidence.slow import Bet, Blocks, block_seconds
-from router.core.evidence.worse import EPOCH_REQUESTS, FirstHits, Fuse, cumulative_level, epoch_level
+from router.analysis.criteria import Limits
+from router.analysis.report import Proof
+from router.analysis.statistics.bucket_flags import Buckets
+from router.analysis.statistics.counts import Counts, Recent, Tally
+from router.analysis.statistics.fault_test import (
+    EPOCH_REQUESTS,
+    FirstHits,
+    Fuse,
+    cumulative_level,
+    epoch_level,
+)
+from router.analysis.statistics.latency import Bet, Blocks, block_seconds
+from router.analysis.statistics.non_inferiority import NoWorse
 
 _ROUNDING = 1e-12
 
