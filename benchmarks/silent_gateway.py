@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from router import app, world
 from router.adapters.log import FanOut
-from router.analysis.recorder import Comparison
+from router.analysis.recorder import AnalysisRecorder
 from router.children.child import Child
 from router.children.template import Template
 from router.cli import main
@@ -44,7 +44,7 @@ class Scoreless(Template):
 
 def without_metrics(*recorders: Recorder, of_news: Sequence[Recorder] = ()) -> FanOut:
     """Tells all but `NoMetrics`, and nobody who compares."""
-    silent = (NoMetrics, Comparison)
+    silent = (NoMetrics, AnalysisRecorder)
     return FanOut(*(one for one in recorders if not isinstance(one, silent)), of_news=of_news)
 
 

@@ -18,8 +18,8 @@ from router.adapters.config_file import ConfigFile
 from router.adapters.log import FanOut, LogRecorder, log_sampled
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
-from router.analysis import document as compare
-from router.analysis.recorder import LOOK_SECONDS, Comparison
+from router.analysis.document import document, verdicts
+from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.children.orphans import Orphans
 from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
@@ -83,11 +83,11 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     worker_ends = WorkerEnds(time.time)
-    comparison = Comparison(
+    analysis = AnalysisRecorder(
         lambda: fleet, lambda event: recorder.record(event), wall=time.time, monotonic=time.monotonic
     )
     bound_since = BoundSince(time.time)
-    recorder = FanOut(prometheus, comparison, of_news=(LogRecorder(), event_log, worker_ends, bound_since))
+    recorder = FanOut(prometheus, analysis, of_news=(LogRecorder(), event_log, worker_ends, bound_since))
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
@@ -119,7 +119,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         dispatcher = Dispatcher(fleet, recorder)
         alias_watch = AliasWatch(world.source, fleet, recorder, time.time)
         last_good = LastGood(world.keeper, fleet, recorder)
-        gauges = Gauges(fleet, dispatcher, comparison)
+        gauges = Gauges(fleet, dispatcher, analysis)
         prometheus.watch(gauges.live)
 
         async def reload() -> Reloaded:
@@ -135,7 +135,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             recorder=recorder,
             settings=lambda: config.settings,
             state=lambda: status.document(),
-            compare=lambda model: compare.document(comparison, model),
+            compare=lambda model: document(analysis, model),
             metrics=prometheus.render,
             reload=reload,
             mlflow_version=version("mlflow"),
@@ -153,7 +153,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             stopping=lambda: gateway.stopping,
             traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
             unwritten=lambda: last_good.errors,
-            verdicts=lambda model: compare.verdicts(comparison, model),
+            verdicts=lambda model: verdicts(analysis, model),
         )
         alias_loop = Ticking(
             "aliases", alias_watch.tick, lambda: config.settings.registry.poll_seconds, recorder
@@ -161,7 +161,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         config_loop = Ticking("config", config.tick, lambda: CONFIG_LOOK_SECONDS, recorder)
         record_loop = Ticking("last good", last_good.tick, lambda: LAST_GOOD_LOOK_SECONDS, recorder)
         lag_loop = Ticking("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
-        compare_loop = Ticking("comparison", comparison.tick, lambda: LOOK_SECONDS, recorder)
+        compare_loop = Ticking("comparison", analysis.tick, lambda: LOOK_SECONDS, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
         loops = [alias_loop, config_loop, record_loop, lag_loop, compare_loop]

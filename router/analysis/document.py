@@ -1,91 +1,79 @@
-"""The document of `/v1/compare`: counts, intervals, verdicts of every rollout. What is not known is null."""
+"""The document of `/v1/compare`: counts, intervals, verdicts of every run. What is not known is null."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from router.analysis import text as words
-from router.analysis.compared import Compared
-from router.analysis.recorder import Comparison
-from router.analysis.report import ArmRate, LatencyCheck, RateCheck, ScoreCheck, SplitCheck, Verdict
-from router.analysis.rollout import Rollout
-from router.analysis.sliding_window import WINDOW_SECONDS, Counts
+from router.analysis import text
+from router.analysis.checks import ArmRate, Check, LatencyCheck, RateCheck, ScoreCheck
+from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
+from router.analysis.run import AnalysisRun
+from router.analysis.statistics.counts import NOTHING, WINDOW_SECONDS, CountersSnapshot
 from router.core.durations import REQUEST_SECONDS
-from router.core.ids import Alias
 from router.core.outputs import shown_name, told
 from router.core.request_events import FAULT_KINDS
 
-_NOTHING = Counts(0, 0, (0,) * len(FAULT_KINDS), (0,) * (len(REQUEST_SECONDS) + 1), ())
 
-
-def document(comparison: Comparison, model: str | None = None) -> dict[str, Any]:
+def document(recorder: AnalysisRecorder, model: str | None = None) -> dict[str, Any]:
     """JSON-ready, as of the last look; of one registered model, or of all."""
-    chosen = comparison.models if model is None else {model: comparison.models.get(model, {})}
-    return {"models": {name: _aliases(comparison, aliases) for name, aliases in chosen.items()}}
+    chosen = recorder.models if model is None else {model: recorder.models.get(model, {})}
+    return {
+        "models": {
+            name: {alias: _entry(recorder, status) for alias, status in aliases.items()}
+            for name, aliases in chosen.items()
+        }
+    }
 
 
-def verdicts(comparison: Comparison, model: str) -> dict[str, dict[str, str]]:
+def verdicts(recorder: AnalysisRecorder, model: str) -> dict[str, dict[str, str]]:
     """The short form, by further alias, for `/v1/state`."""
     return {
-        alias: {"verdict": compared.verdict, "why": compared.why}
-        for alias, compared in comparison.models.get(model, {}).items()
+        alias: {"verdict": status.verdict, "why": status.why}
+        for alias, status in recorder.models.get(model, {}).items()
     }
 
 
-def _aliases(comparison: Comparison, aliases: Mapping[Alias, Compared]) -> dict[str, Any]:
-    return {alias: _entry(comparison, compared) for alias, compared in aliases.items()}
-
-
-def _entry(comparison: Comparison, compared: Compared) -> dict[str, Any]:
-    rollout = compared.rollout
+def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, Any]:
+    run = status.run
     return {
-        "verdict": compared.verdict,
-        "why": compared.why,
-        "production_version": compared.production.number if compared.production else None,
-        "version": compared.version.number if compared.version else None,
-        "share": compared.share,
-        "since_timestamp": rollout.since_timestamp if rollout else None,
-        "seconds": rollout.report.seconds if rollout else None,
-        "comparable": not compared.obstacle,
-        "not_comparable_because": compared.obstacle,
-        "checks": _checks(rollout, compared) if rollout else [],
-        **_window(comparison, rollout),
+        "verdict": status.verdict,
+        "why": status.why,
+        "production_version": status.production.number if status.production else None,
+        "version": status.version.number if status.version else None,
+        "share": status.share,
+        "since_timestamp": run.since_timestamp if run else None,
+        "seconds": run.report.seconds if run else None,
+        "comparable": not status.obstacle,
+        "not_comparable_because": status.obstacle,
+        "checks": [_check(check, status, run) for check in run.report.checks] if run else [],
+        **_window(recorder, run),
     }
 
 
-def _checks(rollout: Rollout, compared: Compared) -> list[dict[str, Any]]:
-    shown = []
-    for known in rollout.report.checks:
-        check = _at_rest(known) if compared.obstacle and isinstance(known, RateCheck) else known
-        entry: dict[str, Any] = {
-            "check": check.check,
-            "verdict": check.verdict,
-            "judges": check.judges,
-            "why": words.check(check, compared.alias),
+def _check(check: Check, status: ComparisonStatus, run: AnalysisRun) -> Any:
+    if status.obstacle and isinstance(check, RateCheck):
+        check = check.without_forecasts()
+    entry: dict[str, Any] = {
+        "check": check.check,
+        "verdict": check.verdict,
+        "judges": check.judges,
+        "why": text.check_sentence(check, status.alias),
+    }
+    if isinstance(check, RateCheck):
+        entry |= _rate(check)
+    elif isinstance(check, ScoreCheck):
+        names = map(shown_name, run.versions.outputs)
+        entry["outputs"] = [
+            {"output": name, **asdict(output)} for name, output in zip(names, check.outputs, strict=False)
+        ]
+    else:
+        entry |= {
+            "expected_share": check.expected_share,
+            "observed_share": check.observed_share,
+            "pair_share": check.pair_share,
         }
-        if isinstance(check, RateCheck):
-            entry |= _rate(check)
-        elif isinstance(check, ScoreCheck):
-            entry["outputs"] = _shifts(check, rollout)
-        elif isinstance(check, SplitCheck):
-            entry |= {
-                "expected_share": check.expected_share,
-                "observed_share": check.observed_share,
-                "pair_share": check.pair_share,
-            }
-        shown.append(_known(entry))
-    if rollout.report.scores is None:
-        why = words.NO_SCORES
-        nothing = {"verdict": Verdict.NOT_ENOUGH_DATA, "judges": False, "why": why, "outputs": []}
-        shown.insert(-1, {"check": "scores", **nothing})
-    return shown
-
-
-def _at_rest(check: RateCheck) -> RateCheck:
-    """Without forecasts: nothing arrives, so none of them comes true."""
-    still = check.seconds_needed if check.verdict is Verdict.PASS else None
-    return replace(check, seconds_needed=still, fail_seconds=None, seconds_to_show_point=None)
+    return _finite(entry)
 
 
 def _rate(check: RateCheck) -> dict[str, Any]:
@@ -101,7 +89,7 @@ def _rate(check: RateCheck) -> dict[str, Any]:
         "requests_needed": check.requests_needed,
         "seconds_until_fail": check.fail_seconds,
         "seconds_to_show_point": check.seconds_to_show_point,
-        "needed": words.point(check),
+        "needed": text.detectable_difference(check),
     }
     if isinstance(check, LatencyCheck):
         entry |= {
@@ -116,18 +104,9 @@ def _arm(arm: ArmRate) -> dict[str, Any]:
     return {"requests": arm.requests, "events": arm.events, "rate": arm.rate, "keys": arm.keys}
 
 
-def _shifts(check: ScoreCheck, rollout: Rollout) -> list[dict[str, Any]]:
-    names = map(shown_name, rollout.pair.outputs)
-    shown = []
-    for name, output in zip(names, check.outputs, strict=False):
-        shown.append({"output": name, **asdict(output)})
-    return shown
-
-
-def _window(comparison: Comparison, rollout: Rollout | None) -> dict[str, Any]:
-    production, canary = rollout.window.counts() if rollout else (_NOTHING, _NOTHING)
-    seconds = comparison.window_seconds(rollout) if rollout else 0.0
-    outputs = rollout.pair.outputs if rollout else ()
+def _window(recorder: AnalysisRecorder, run: AnalysisRun | None) -> dict[str, Any]:
+    production, canary = run.window.counts() if run else (NOTHING, NOTHING)
+    seconds = recorder.window_seconds(run) if run else 0.0
     return {
         "window_seconds": min(WINDOW_SECONDS, seconds),
         "latency": {
@@ -136,14 +115,14 @@ def _window(comparison: Comparison, rollout: Rollout | None) -> dict[str, Any]:
             "canary": canary.latency,
         },
         "scores": [
-            {**told(output), "production": production.marks[index], "canary": canary.marks[index]}
-            for index, output in enumerate(outputs)
+            {**told(output), "production": production.bins[index], "canary": canary.bins[index]}
+            for index, output in enumerate(run.versions.outputs if run else ())
         ],
         "rates": {"production": _rates(production, seconds), "canary": _rates(canary, seconds)},
     }
 
 
-def _rates(counts: Counts, seconds: float) -> dict[str, Any]:
+def _rates(counts: CountersSnapshot, seconds: float) -> dict[str, Any]:
     return {
         "requests_per_second": counts.requests / seconds if seconds > 0.0 else None,
         "requests": counts.requests,
@@ -153,12 +132,12 @@ def _rates(counts: Counts, seconds: float) -> dict[str, Any]:
     }
 
 
-def _known(value: Any) -> Any:
-    """Without what is no finite number: null stands for it."""
+def _finite(value: Any) -> Any:
+    """The same, with null for what is no finite number."""
     if isinstance(value, float):
         return value if isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _known(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_known(item) for item in value]
+        return [_finite(item) for item in value]
     return value

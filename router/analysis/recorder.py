@@ -1,16 +1,18 @@
-"""Compares every further alias with production: facts in, one verdict each, judged anew every few seconds."""
+"""Compares every further alias with production. Facts in; every few seconds: due → measure → judge → act."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from router.analysis.compared import Compared, Lane, obstacle_to
-from router.analysis.rollout import Pair, Rollout, Shares
-from router.analysis.run import Observation
-from router.analysis.sliding_window import Tally
+from router.analysis import text
+from router.analysis.checks import verdict_in_force
+from router.analysis.run import AnalysisRun, ComparedVersions, Observation, Shares
+from router.analysis.statistics.counts import ArmCounters
 from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.outputs import OutputSpec
 from router.core.request_events import Answered, Predicted
 from router.core.routing import ModelRoutes, Reason
 from router.core.split import BUCKETS
@@ -24,27 +26,77 @@ _HASH = Reason.HASH
 """Under a name of its own: an enumeration looks its members up, and this is asked with every request."""
 
 
-class Comparison:
-    """Implements `Recorder`: the evidence of every rollout. What it knows ends with the process."""
+@dataclass(slots=True)
+class ArmTraffic:
+    """One alias of one model, with the version that it served last."""
+
+    version: VersionId
+    outputs: tuple[OutputSpec, ...]
+    counters: ArmCounters
+    canary: bool
+    runs: tuple[AnalysisRun, ...] = ()
+    """Those that its requests are evidence in, at this moment."""
+    left: tuple[AnalysisRun, ...] = ()
+    """Those that rest since `left_at`: what was under way then is evidence still, as that which opened a
+    breaker."""
+    left_at: float = 0.0
+    """On a monotonic clock."""
+
+    def serves(self, version: VersionId) -> bool:
+        """Whether a fact is about the version that it serves; identity first, for speed."""
+        return version is self.version or version == self.version
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonStatus:
+    """How one further alias stands against production, as of the last look."""
+
+    alias: Alias
+    production: VersionId | None
+    """What it serves now, and so on."""
+    version: VersionId | None
+    share: float
+    """In force, 0 to 1."""
+    obstacle: str
+    """Why nothing is compared at this moment; empty when it is."""
+    run: AnalysisRun | None
+    """What is known of these two versions; None when there is nothing."""
+    broken: bool
+    """Whether the obstacle is an open breaker."""
+
+    @property
+    def verdict(self) -> str:
+        """pass, fail or not_enough_data."""
+        return verdict_in_force(self.run.report if self.run else None, broken=self.broken)
+
+    @property
+    def why(self) -> str:
+        """The verdict in one sentence, or two."""
+        report = self.run.report if self.run else None
+        return text.verdict_sentence(report, self.obstacle, self.alias, broken=self.broken)
+
+
+class AnalysisRecorder:
+    """Implements `Recorder`: the evidence of every run. What it knows ends with the process."""
 
     def __init__(
         self,
         fleet: Callable[[], Fleet],
-        tell: Callable[[events.Event], None],
+        record: Callable[[events.Event], None],
         *,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`tell` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
-        self.models: dict[str, Mapping[Alias, Compared]] = {}
+        """`record` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
+        self.models: dict[str, Mapping[Alias, ComparisonStatus]] = {}
         """By model and further alias."""
         self._fleet = fleet
-        self._tell = tell
+        self._record = record
         self._wall = wall
         self._monotonic = monotonic
-        self._lanes: dict[tuple[str, Alias], Lane] = {}
-        self._rollouts: dict[tuple[str, Alias], Rollout] = {}
-        """The newest of each alias, also while it rests: the same two versions may meet again."""
+        self._arms: dict[tuple[str, Alias], ArmTraffic] = {}
+        self._newest: dict[tuple[str, Alias], AnalysisRun] = {}
+        """The newest run of each alias, also while it rests: the same two versions may meet again."""
         self._takes: dict[type, Callable[[Any], None]] = {
             Answered: self._answered,
             Predicted: self._predicted,
@@ -52,163 +104,185 @@ class Comparison:
             **dict.fromkeys(_CHANGES, self._changed),
         }
 
-    def record(self, event: events.Event) -> None:
-        """Take one fact."""
-        if (take := self._takes.get(type(event))) is not None:
-            take(event)
-
     async def tick(self) -> None:
-        """Judge every rollout, and tell which verdicts changed.
+        """Judge every run, and report which verdicts changed.
 
         Others have their turn between two of them: each takes about a millisecond.
         """
         for model in {*self._fleet().managers, *self.models}:
             self._follow(model)
         now = self._monotonic()
-        for lane in self._lanes.values():
-            lane.tally.tick(now)
-        for model, alias, rollout in list(self.rollouts()):
-            if self._rollouts.get((model, alias)) is rollout:  # else it ended while others had their turn
-                self._judge(model, alias, rollout)
+        for arm in self._arms.values():
+            arm.counters.tick(now)
+        for model, alias, run in list(self.runs()):
+            if self._newest.get((model, alias)) is run:  # else it ended while others had their turn
+                self._judge(model, alias, run)
             await asyncio.sleep(0)
 
-    def rollouts(self) -> Iterator[tuple[str, Alias, Rollout]]:
+    def runs(self) -> Iterator[tuple[str, Alias, AnalysisRun]]:
         """Those of the versions that serve now, also while they rest."""
         for model, aliases in self.models.items():
-            for alias, compared in aliases.items():
-                if compared.rollout is not None:
-                    yield model, alias, compared.rollout
+            for alias, status in aliases.items():
+                if status.run is not None:
+                    yield model, alias, status.run
 
-    def window_seconds(self, rollout: Rollout) -> float:
+    def window_seconds(self, run: AnalysisRun) -> float:
         """How much time its sliding window covers."""
-        return rollout.window.seconds(self._monotonic())
+        return run.window.seconds(self._monotonic())
 
-    def _judge(self, model: str, alias: Alias, rollout: Rollout) -> None:
-        rollout.look(self._monotonic())
-        compared, before = self.models[model][alias], rollout.told
-        if (verdict := compared.verdict) != before:
-            rollout.told = verdict
-            pair, why = rollout.pair, compared.why
-            self._tell(
-                events.VerdictChanged(model, alias, pair.version, pair.production, before, verdict, why)
-            )
+    def _judge(self, model: str, alias: Alias, run: AnalysisRun) -> None:
+        now = self._monotonic()
+        run.measure(now)
+        run.judge(now)
+        status, before = self.models[model][alias], run.last_verdict
+        if (verdict := status.verdict) != before:
+            run.last_verdict = verdict
+            versions = run.versions.version, run.versions.production
+            self._record(events.VerdictChanged(model, alias, *versions, before, verdict, status.why))
+
+    # Facts
+
+    def record(self, event: events.Event) -> None:
+        """Take one fact."""
+        if (take := self._takes.get(type(event))) is not None:
+            take(event)
 
     def _answered(self, event: Answered) -> None:
-        lane = self._lanes.get((event.model, event.alias))
-        if lane is None or (event.version is not lane.version and event.version != lane.version):
+        arm = self._arms.get((event.model, event.alias))
+        if arm is None or not arm.serves(event.version):
             return
-        lane.tally.answered(event)
+        arm.counters.answered(event)
         fault, bucket = event.fault, event.bucket
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
         if (
-            (lane.rollouts or lane.left)
+            (arm.runs or arm.left)
             and event.reason is _HASH
             and bucket is not None
             and (fault or event.outcome == "ok")
         ):
             seconds = None if fault else event.seconds
             seen = Observation(
-                bucket, lane.canary, bool(fault), seconds, event.mark, event.call, event.excused
+                bucket, arm.canary, bool(fault), seconds, event.mark, event.call, event.excused
             )
-            for rollout in lane.rollouts:
-                rollout.observe(seen)
-            if lane.left and self._monotonic() - event.seconds <= lane.left_at:
-                for rollout in lane.left:
-                    rollout.observe(seen)
+            for run in arm.runs:
+                run.observe(seen)
+            if arm.left and self._monotonic() - event.seconds <= arm.left_at:
+                for run in arm.left:
+                    run.observe(seen)
 
     def _predicted(self, event: Predicted) -> None:
         if not event.scores:
             return
-        lane = self._lanes.get((event.model, event.alias))
-        if lane is not None and (event.version is lane.version or event.version == lane.version):
-            lane.tally.scored(event.scores)
+        arm = self._arms.get((event.model, event.alias))
+        if arm is not None and arm.serves(event.version):
+            arm.counters.scored(event.scores)
 
     def _changed(self, event: Any) -> None:
         self._follow(event.model)
 
     def _breaker_closed(self, event: events.BreakerClosed) -> None:
         if event.why == OPERATOR_RESET:
-            # What was at fault is mended, says who must know: from here on it is another rollout.
-            self._rollouts.pop((event.model, event.alias), None)
+            # The operator says that what was at fault is repaired: from here on it is another run.
+            self._newest.pop((event.model, event.alias), None)
             self._follow(event.model)
+
+    # Who is compared with whom
 
     def _follow(self, model: str) -> None:
         """Read the routing table: who is compared with whom from this moment on."""
         manager, routes = self._fleet().managers.get(model), self._fleet().table.models.get(model)
         if manager is None or routes is None:
-            for known in (self._lanes, self._rollouts):
-                for key in [key for key in known if key[0] == model]:
-                    del known[key]
-            self.models.pop(model, None)
+            self._forget(model)
             return
         for alias, version in routes.bound.items():
             self._serve(manager, alias, version)
-        resting = {alias: lane.rollouts for (name, alias), lane in self._lanes.items() if name == model}
-        for alias in resting:
-            self._lanes[model, alias].rollouts = ()
+        before = {alias: arm.runs for (name, alias), arm in self._arms.items() if name == model}
+        for alias in before:
+            self._arms[model, alias].runs = ()
         self.models[model] = {
             alias: self._compare(manager, routes, alias)
             for alias in manager.settings.aliases
             if alias != PRODUCTION
         }
-        for alias, compared in self.models[model].items():
-            if compared.obstacle and compared.rollout in resting.get(alias, ()):
+        for alias, status in self.models[model].items():
+            if status.run is not None and status.obstacle and status.run in before.get(alias, ()):
                 # It rests from now on, and what stopped it may be what it did.
-                self._judge(model, alias, compared.rollout)
-        current = [compared.rollout for compared in self.models[model].values()]
-        for alias, before in resting.items():
-            lane = self._lanes[model, alias]
-            if any(rollout not in lane.rollouts for rollout in before):
-                lane.left_at = self._monotonic()
-            lane.left = tuple(
-                rollout
-                for rollout in dict.fromkeys((*lane.left, *before))
-                if rollout in current and rollout not in lane.rollouts
+                self._judge(model, alias, status.run)
+        current = [status.run for status in self.models[model].values()]
+        for alias, runs in before.items():
+            arm = self._arms[model, alias]
+            if any(run not in arm.runs for run in runs):
+                arm.left_at = self._monotonic()
+            arm.left = tuple(
+                run for run in dict.fromkeys((*arm.left, *runs)) if run in current and run not in arm.runs
             )
+
+    def _forget(self, model: str) -> None:
+        for key in [key for key in self._arms if key[0] == model]:
+            del self._arms[key]
+        for key in [key for key in self._newest if key[0] == model]:
+            del self._newest[key]
+        self.models.pop(model, None)
 
     def _serve(self, manager: ModelManager, alias: Alias, version: VersionId) -> None:
         harness = manager.harnesses.get(version)
-        info = harness.info if harness is not None else None
-        outputs = info.scores if info is not None else ()
-        lane = self._lanes.get((manager.model, alias))
-        if lane is None or lane.version != version or lane.outputs != outputs:
-            tally = Tally([output.marks for output in outputs])
-            self._lanes[manager.model, alias] = Lane(version, outputs, tally, alias != PRODUCTION)
+        outputs = harness.info.scores if harness is not None and harness.info is not None else ()
+        arm = self._arms.get((manager.model, alias))
+        if arm is None or arm.version != version or arm.outputs != outputs:
+            counters = ArmCounters([output.marks for output in outputs])
+            self._arms[manager.model, alias] = ArmTraffic(version, outputs, counters, alias != PRODUCTION)
 
-    def _compare(self, manager: ModelManager, routes: ModelRoutes, alias: Alias) -> Compared:
+    def _compare(self, manager: ModelManager, routes: ModelRoutes, alias: Alias) -> ComparisonStatus:
         production, version = routes.bound.get(PRODUCTION), routes.bound.get(alias)
         share = split_in_force(routes).in_force.get(alias, 0.0)
         obstacle = obstacle_to(manager, routes, alias)
-        rollout = None
+        run = None
         if production is not None and version is not None and production != version:
-            rollout = self._rollout(manager, routes, alias, start=not obstacle)
+            run = self._run(manager, routes, alias, start=not obstacle)
         broken = bool(obstacle) and alias in routes.broken
-        return Compared(alias, production, version, share, obstacle, rollout, broken)
+        return ComparisonStatus(alias, production, version, share, obstacle, run, broken)
 
-    def _rollout(
+    def _run(
         self, manager: ModelManager, routes: ModelRoutes, alias: Alias, *, start: bool
-    ) -> Rollout | None:
+    ) -> AnalysisRun | None:
         """That of the versions now bound; a new one where there is none and it may `start`."""
         model, now = manager.model, self._monotonic()
-        lanes = self._lanes[model, PRODUCTION], self._lanes[model, alias]
-        production, canary = lanes
+        arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
         both = zip(production.outputs, canary.outputs, strict=False)
         outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        pair = Pair(
-            production.version, canary.version, routes.salt, outputs, manager.settings.scores.on_shift
-        )
+        on_shift = manager.settings.scores.on_shift
+        versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, on_shift)
+        run = self._newest.get((model, alias))
+        if run is not None and run.versions != versions:
+            run = None
+        if not start:
+            return run
         buckets = routes.split.shares()
         shares = Shares(buckets[PRODUCTION] / BUCKETS, buckets.get(alias, 0) / BUCKETS)
-        rollout = self._rollouts.get((model, alias))
-        if rollout is not None and rollout.pair != pair:
-            rollout = None
-        if not start:
-            return rollout
-        if rollout is None:
-            tallies = production.tally, canary.tally
-            rollout = Rollout(pair, alias, shares, tallies, now=now, timestamp=self._wall())
-            self._rollouts[model, alias] = rollout
-        rollout.change_shares(shares, now)
-        for lane in lanes:
-            lane.rollouts = (*lane.rollouts, rollout)
-        return rollout
+        if run is None:
+            counters = production.counters, canary.counters
+            run = AnalysisRun(versions, alias, shares, counters, now=now, timestamp=self._wall())
+            self._newest[model, alias] = run
+        run.change_shares(shares, now)
+        for arm in arms:
+            arm.runs = (*arm.runs, run)
+        return run
+
+
+def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str:
+    """Why production and `alias` can not be compared now; empty when they can."""
+    production, version = routes.bound.get(PRODUCTION), routes.bound.get(alias)
+    aspired, shares = manager.aspired.get(alias), routes.split.shares()
+    if production is None:
+        return "production serves no version yet"
+    if version is None:
+        return f"v{aspired.number} is not READY yet" if aspired else f"the registry names no {alias}"
+    if version == production:
+        return f"both serve v{version.number}"
+    if alias in routes.broken:
+        breaker = manager.breakers.of(alias, version)
+        why = f" ({breaker.view().why})" if breaker is not None and breaker.is_open else ""
+        return f"its breaker is open{why}, and production has its share"
+    if not shares.get(alias):
+        return "its share is 0 %"
+    return "" if shares[PRODUCTION] else "production's share is 0 %"

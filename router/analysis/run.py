@@ -1,16 +1,27 @@
-"""The evidence on one canary version against one production version: requests in, verdicts out."""
+"""One analysis run: all evidence on one version of an alias against one of production, and what it says.
+
+Requests come in by `observe`; every few seconds they are measured, and judged by `checks`. No clock, no I/O.
+"""
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import Literal, NamedTuple
 
-from router.analysis import checks as telling
-from router.analysis.criteria import FAULTS_BUDGET, LATENCY_BUDGET, Limits
-from router.analysis.rate_check import Rate
-from router.analysis.report import Report, SplitCheck, Verdict, worst
-from router.analysis.scores import Scores
-from router.analysis.statistics.bucket_flags import (
+from router.analysis import checks
+from router.analysis.checks import (
+    FAULTS_BUDGET,
+    LATENCY_BUDGET,
+    SCORES_BUDGET,
+    Criteria,
+    RateEvidence,
+    Report,
+)
+from router.analysis.statistics.counts import GROUPS, ArmCounters, SlidingWindow
+from router.analysis.statistics.drift import ScoreHistograms, ks_distance, psi, total_variation
+from router.analysis.statistics.fault_test import (
     FAULT,
     FAULT_EPOCH,
     OWNER,
@@ -18,18 +29,23 @@ from router.analysis.statistics.bucket_flags import (
     SEEN,
     SLOW,
     SLOW_EPOCH,
-    Buckets,
+    BucketFlags,
 )
-from router.analysis.statistics.counts import GROUPS
-from router.analysis.statistics.latency import Edge
-from router.analysis.statistics.sample_ratio import Skew
+from router.analysis.statistics.latency import FIRST_REQUESTS, SLOW_QUANTILE, SlowThreshold, edge_at
+from router.analysis.statistics.sample_ratio import SampleRatioTest
+from router.core.bins import ScoreSpec
 from router.core.durations import REQUEST_SECONDS
+from router.core.ids import CANARY, Alias, VersionId
+from router.core.labels import ClassSpec
+from router.core.outputs import OutputSpec, shown_name
 from router.core.split import BUCKETS
 
 FAULT_EPOCH_SECONDS = 900.0
 SLOW_EPOCH_SECONDS = 3600.0
 CALLS_KNOWN = 256
 """Failed calls remembered, so that each is one event however many requests it held."""
+LEAST_SCORES = 500
+"""Of either side, below which a window's distances are not shown."""
 
 
 class Observation(NamedTuple):
@@ -44,8 +60,8 @@ class Observation(NamedTuple):
     """Whether its key was given the canary, whoever answered."""
     fault: bool
     seconds: float | None
-    """Last byte read until answer ready, of what was no fault; None when not known."""
-    mark: int | None
+    """Last byte read until answer ready, of an answer without fault; None when not known."""
+    bin_index: int | None
     """Bin or class of the score; None when it has none."""
     call: int | None
     """Number of the predict whose failure several requests shared; None for a fault of its own."""
@@ -54,7 +70,7 @@ class Observation(NamedTuple):
 
 
 class Evidence:
-    """Counts per request, judges per look. One rollout: a new version on either alias needs a new one.
+    """Counts per request, tests per look. A new version on either alias needs a new one.
 
     Memory is about 300 KB, whatever the traffic. Not safe for threads.
     """
@@ -64,53 +80,58 @@ class Evidence:
         *,
         canary_share: float,
         started_at: float,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        marks: int | None,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        bin_count: int | None,
         classes: bool = False,
         slow_edge_seconds: float | None = None,
-        mark_edges: Sequence[float] | None = None,
+        bin_edges: Sequence[float] | None = None,
         production_share: float | None = None,
         from_top: bool = False,
     ) -> None:
         """`canary_share` and `production_share` are 0 to 1; production has the rest unless another alias has
         some.
 
-        `marks`: bins or classes of a score, None for none; `mark_edges`: their `marks` + 1 edges, for means.
-        `from_top`: the canary owns the highest buckets, as a further alias of a split does.
+        `bin_count`: bins or classes of a score, None for none; `bin_edges`: their `bin_count` + 1 edges, for
+        means. `from_top`: the canary owns the highest buckets, as a further alias of a split does.
         """
-        self._limits = limits
+        self._criteria = criteria
         self._from_top = from_top
-        self._started_at = self._step_at = started_at
-        self._buckets = Buckets(*self._ranges(canary_share, production_share))
+        self._started_at = started_at
+        self._buckets = BucketFlags(*self._ranges(canary_share, production_share))
         self._flags = self._buckets.flags
-        self._edge = Edge(slow_edge_seconds)
-        self._faults = Rate(
+        self._threshold = SlowThreshold(slow_edge_seconds)
+        self._durations = (self._threshold.durations, [0] * (len(REQUEST_SECONDS) + 1))
+        self._faults = RateEvidence(
             self._buckets,
             (FAULT, FAULT_EPOCH),
             started_at,
-            limits,
-            alpha=limits.alpha * FAULTS_BUDGET,
-            limit=limits.max_increase,
-            margin=limits.margin(limits.next_share),
+            criteria,
+            alpha=criteria.alpha * FAULTS_BUDGET,
+            limit=criteria.max_increase,
+            margin=criteria.margin(criteria.next_share),
             epoch_seconds=FAULT_EPOCH_SECONDS,
             in_blocks=False,
         )
-        self._latency = Rate(
+        self._latency = RateEvidence(
             self._buckets,
             (SLOW, SLOW_EPOCH),
             started_at,
-            limits,
-            alpha=limits.alpha * LATENCY_BUDGET,
-            limit=limits.max_slow_increase,
-            margin=limits.max_slow_increase,
+            criteria,
+            alpha=criteria.alpha * LATENCY_BUDGET,
+            limit=criteria.max_slow_increase,
+            margin=criteria.max_slow_increase,
             epoch_seconds=SLOW_EPOCH_SECONDS,
             in_blocks=True,
         )
-        self._seen = Skew(self._buckets)
-        self._scores = None if marks is None else Scores(marks, limits, classes=classes, edges=mark_edges)
+        self._seen = SampleRatioTest(self._buckets)
+        self._scores = (
+            None
+            if bin_count is None
+            else ScoreHistograms(bin_count, criteria.alpha * SCORES_BUDGET, classes=classes, edges=bin_edges)
+        )
         self._calls: deque[tuple[bool, int]] = deque(maxlen=CALLS_KNOWN)
         self._left_out = 0
-        self._begin_step()
+        self._begin_step(started_at)
 
     def _ranges(self, canary_share: float, production_share: float | None) -> tuple[range, range]:
         canary = round(canary_share * BUCKETS)
@@ -122,16 +143,17 @@ class Evidence:
             return range(below, BUCKETS), range(below - production, below)
         return range(canary), range(canary, canary + production)
 
-    def _begin_step(self) -> None:
+    def _begin_step(self, now: float) -> None:
+        self._step_at = now
         self._excused = 0
-        self._durations = ([0] * (len(REQUEST_SECONDS) + 1), [0] * (len(REQUEST_SECONDS) + 1))
-        self._fuse = self._faults.fuse
+        self._durations_before = tuple(map(tuple, self._durations))
+        self._outage_rule = self._faults.outage_rule
         self._fault_requests = self._faults.counts.requests
         self._slow_requests = self._latency.counts.requests
 
     def observe(self, seen: Observation) -> None:
         """Count one request: about 1 µs, and nothing that grows with traffic."""
-        bucket, canary, fault, seconds, mark, _, _ = seen
+        bucket, canary, fault, seconds, bin_index, _, _ = seen
         flags = self._flags[bucket]
         if flags >> OWNER != canary:
             self._left_out += 1
@@ -145,46 +167,42 @@ class Evidence:
             self._fault(seen, group)
             return
         if canary:
-            self._fuse.add(fault=False)
+            self._outage_rule.add(fault=False)
         if seconds is not None:
-            self._durations[canary][bisect_left(REQUEST_SECONDS, seconds)] += 1
-            edge = self._edge.seconds
+            edge = self._threshold.seconds  # before this answer: those it is learned from are not judged
+            if canary:
+                self._durations[1][bisect_left(REQUEST_SECONDS, seconds)] += 1
+            else:
+                self._threshold.add(seconds)
             if edge is not None:
                 self._slow_requests[canary][group] += 1
                 if seconds > edge:
-                    self._slow(bucket, group, canary=canary)
-            elif not canary:
-                self._edge.learn(seconds)
+                    self._latency.counts.events[canary][group] += 1
+                    self._hit(self._latency, bucket, canary=canary)
         scores = self._scores
-        if scores is not None:
-            scored = scores.add(mark, group, first=not flags & SCORED, canary=canary)
-            if scored:
-                self._flags[bucket] |= SCORED
+        if scores is not None and scores.add(bin_index, group, first=not flags & SCORED, canary=canary):
+            self._flags[bucket] |= SCORED
 
     def _fault(self, seen: Observation, group: int) -> None:
-        bucket, canary = seen.bucket, seen.canary
+        canary = seen.canary
         self._faults.counts.events[canary][group] += 1
         if canary:
             self._excused += seen.excused
-            self._fuse.add(fault=not seen.excused)
+            self._outage_rule.add(fault=not seen.excused)
         if seen.call is not None:
             if (canary, seen.call) in self._calls:
                 return
             self._calls.append((canary, seen.call))
-        for hits in (self._faults.cumulative, self._faults.epoch):
-            if not self._flags[bucket] & hits.event:
-                self._flags[bucket] |= hits.event
-                hits.hit(canary=canary, whole_call=seen.call is not None)
+        self._hit(self._faults, seen.bucket, canary=canary, whole_call=seen.call is not None)
 
-    def _slow(self, bucket: int, group: int, *, canary: bool) -> None:
-        self._latency.counts.events[canary][group] += 1
-        for hits in (self._latency.cumulative, self._latency.epoch):
+    def _hit(self, rate: RateEvidence, bucket: int, *, canary: bool, whole_call: bool = False) -> None:
+        for hits in (rate.cumulative, rate.epoch):
             if not self._flags[bucket] & hits.event:
                 self._flags[bucket] |= hits.event
-                hits.hit(canary=canary)
+                hits.hit(canary=canary, whole_call=whole_call)
 
     def look(self, now: float) -> None:
-        """Close a block: judge what was observed. `now` never goes back; call it every few seconds."""
+        """Close a block: test what was observed. `now` never goes back; call it every few seconds."""
         self._seen.look()
         self._faults.look(now)
         self._latency.look(now)
@@ -205,44 +223,132 @@ class Evidence:
         """
         self.look(now)
         self._buckets.assign(*self._ranges(canary_share, production_share))
-        self._faults.change_share(now, self._limits.margin(next_share))
-        self._latency.change_share(now, self._limits.max_slow_increase)
+        self._faults.change_share(now, self._criteria.margin(next_share))
+        self._latency.change_share(now, self._criteria.max_slow_increase)
         self._seen.restart()
         if self._scores is not None:
             self._buckets.clear(SCORED)
             self._scores.restart()
-        self._step_at = now
-        self._begin_step()
+        self._begin_step(now)
 
     def report(self, now: float) -> Report:
-        """What was known at the last look, told at `now`."""
-        faults = telling.faults(self._faults, now, self._seen, self._excused)
-        latency = telling.latency(self._latency, now, self._seen, self._edge.seconds, self._durations)
-        scores = None if self._scores is None else self._scores.report()
-        judging = [
-            check.verdict for check in (faults, latency, *((scores,) if scores else ())) if check.judges
-        ]
-        verdict = worst(judging)
-        if verdict is Verdict.PASS and scores is not None and scores.outputs[0].uncounted:
-            verdict = Verdict.NOT_ENOUGH_DATA
-        expected = self._seen.share_of_buckets
-        split = Verdict.PASS if self._seen.enough(expected) else Verdict.NOT_ENOUGH_DATA
+        """What was known at the last look, as of `now`."""
+        production, canary = (
+            [count - before for count, before in zip(*arm, strict=True)]
+            for arm in zip(self._durations, self._durations_before, strict=True)
+        )
+        faults = checks.build_fault_check(self._faults, now, self._seen, self._excused)
+        latency = checks.build_latency_check(
+            self._latency, now, self._seen, self._threshold.seconds, (production, canary)
+        )
+        scores = checks.build_score_check(self._scores, self._criteria)
+        split = checks.build_split_check(self._buckets, self._seen)
         return Report(
-            verdict=verdict,
+            verdict=checks.overall_verdict((faults, latency, scores, split)),
             share=len(self._buckets.canary) / BUCKETS,
             seconds=max(0.0, now - self._started_at),
             step_seconds=max(0.0, now - self._step_at),
             faults=faults,
             latency=latency,
             scores=scores,
-            split=SplitCheck(
-                check="split",
-                verdict=Verdict.FAIL if self._seen.alarmed else split,
-                judges=False,
-                expected_share=expected,
-                observed_share=self._seen.observed,
-                pair_share=(len(self._buckets.canary) + len(self._buckets.production)) / BUCKETS,
-                ln_e=self._seen.ln_e,
-            ),
+            split=split,
             left_out=self._left_out,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedVersions:
+    """What is compared. Others are another run, with evidence of its own."""
+
+    production: VersionId
+    version: VersionId
+    salt: str
+    outputs: tuple[OutputSpec, ...]
+    """What is counted of both; empty where they are counted differently."""
+    on_shift: Literal["report", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Of all buckets, 0 to 1, by the split as configured."""
+
+    production: float
+    canary: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowShift:
+    """How far the scores of one output moved in the sliding window; all requests, so for show only."""
+
+    output: str
+    psi: float
+    """NaN while either side has fewer than 500 scores; so is `ks`."""
+    ks: float
+
+
+class AnalysisRun:
+    """Takes the requests of both arms, one by one, and judges when it is asked to."""
+
+    def __init__(
+        self,
+        versions: ComparedVersions,
+        alias: Alias,
+        shares: Shares,
+        arms: tuple[ArmCounters, ArmCounters],
+        *,
+        now: float,
+        timestamp: float,
+    ) -> None:
+        """`arms`: counters of production and of `alias`; `now` is monotonic, `timestamp` since 1970."""
+        self.versions = versions
+        self.since_timestamp = timestamp
+        self.shares = shares
+        first = versions.outputs[0] if versions.outputs else None
+        hour = arms[0].latency_of_last_hour()
+        self._evidence = Evidence(
+            canary_share=shares.canary,
+            production_share=shares.production,
+            from_top=alias != CANARY,
+            started_at=now,
+            criteria=Criteria(on_shift=versions.on_shift),
+            bin_count=first.marks if first else None,
+            classes=isinstance(first, ClassSpec),
+            bin_edges=(first.low, *first.edges()) if isinstance(first, ScoreSpec) else None,
+            slow_edge_seconds=edge_at(hour, SLOW_QUANTILE) if sum(hour) >= FIRST_REQUESTS else None,
+        )
+        self.window = SlidingWindow(*arms, now)
+        self.report: Report = self._evidence.report(now)
+        self.last_verdict: str = self.report.verdict
+        """The verdict that was last reported."""
+        self.observe: Callable[[Observation], None] = self._evidence.observe
+        """Takes each request of either arm that the split routed by its key."""
+
+    def measure(self, now: float) -> None:
+        """Take in what was counted since the last time."""
+        self._evidence.look(now)
+        self.window.slide(now)
+
+    def judge(self, now: float) -> None:
+        """Renew the report."""
+        self.report = self._evidence.report(now)
+
+    def change_shares(self, shares: Shares, now: float) -> None:
+        """Another step, if they are others."""
+        if shares != self.shares:
+            self.shares = shares
+            self._evidence.change_share(shares.canary, now, production_share=shares.production)
+            self.judge(now)
+
+    def shifts(self) -> list[WindowShift]:
+        """One for each output that both versions count alike."""
+        production, canary = self.window.counts()
+        bins = zip(self.versions.outputs, production.bins, canary.bins, strict=False)
+        return [_window_shift(*each) for each in bins]
+
+
+def _window_shift(output: OutputSpec, production: tuple[int, ...], canary: tuple[int, ...]) -> WindowShift:
+    name = shown_name(output)
+    if min(sum(production), sum(canary)) < LEAST_SCORES:
+        return WindowShift(name, nan, nan)
+    distance = total_variation if isinstance(output, ClassSpec) else ks_distance
+    return WindowShift(name, psi(production, canary), distance(production, canary))

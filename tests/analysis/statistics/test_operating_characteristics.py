@@ -12,10 +12,17 @@ from time import thread_time
 import numpy as np
 import pytest
 
-from router.analysis.criteria import Limits
+from router.analysis.checks import Criteria
 from router.analysis.run import Evidence, Observation
-from router.analysis.statistics.bucket_flags import FAULT, Buckets
-from router.analysis.statistics.fault_test import WORSE, FirstHits, Mixture, cumulative_level, epoch_level
+from router.analysis.statistics.fault_test import (
+    FAULT,
+    WORSE,
+    BucketFlags,
+    FirstHitTest,
+    OddsMixture,
+    cumulative_level,
+    epoch_level,
+)
 from tests.analysis.statistics.days import (
     Traffic,
     canary_requests_until,
@@ -52,7 +59,7 @@ def test_the_other_program_says_the_same() -> None:
     """What the days are counted with is not the code under test; on one of them both must agree."""
     traffic = Traffic(5, heavy=True)
     start, *_ = days_of_first_hits(traffic, 10.0, 1.0, EPOCH_SECONDS)
-    mixture, clean, clean_canary, highest = Mixture(), 100_000, traffic.edge, 0.0
+    mixture, clean, clean_canary, highest = OddsMixture(), 100_000, traffic.edge, 0.0
     for production, canary in start.T.tolist():
         mixture.add(canary, production + canary, clean_canary / clean)
         clean -= production + canary
@@ -133,8 +140,8 @@ def test_canary_requests_until_a_worse_canary_fails(share: float, base: float, f
     figure(f"share {share:.0%}, base {base:.0%}: {' · '.join(cells)}")
 
 
-def to_pass(seed: int, traffic: Traffic, limits: Limits, most: int) -> int | None:
-    seen = evidence_on(traffic, limits=limits)
+def to_pass(seed: int, traffic: Traffic, limits: Criteria, most: int) -> int | None:
+    seen = evidence_on(traffic, criteria=limits)
     per_look = max(50, round(50 / traffic.share))
     return canary_requests_until(passed, seen, traffic, per_look=per_look, most=most)
 
@@ -145,7 +152,7 @@ STEPS = [(0.01, 0.05), (0.05, 0.25), (0.25, 0.5), (0.5, 1.0)]
 
 def test_an_equal_canary_passes_in_time() -> None:
     """5 % split, margin 1 point, no faults: 320 canary requests by measurement."""
-    limits = Limits(next_share=0.25)
+    limits = Criteria(next_share=0.25)
     runs = [to_pass(seed, Traffic(seed, base=0.0), limits, 40_000) for seed in range(8)]
 
     assert all(runs)
@@ -159,7 +166,7 @@ def test_canary_requests_until_an_equal_canary_passes(
     share: float, next_share: float, figure: Figure
 ) -> None:
     """Median and 95th percentile at base fault rates of 0, 0.1 and 1 %."""
-    limits, cells = Limits(next_share=next_share), []
+    limits, cells = Criteria(next_share=next_share), []
     for base, runs in ((0.0, 10), (0.001, 60), (0.01, 40)):
         most = round(12_000 / share)
         seeds = range(runs)
@@ -174,7 +181,7 @@ def test_canary_requests_until_an_equal_canary_passes(
 @pytest.mark.parametrize("base", [0.0, 0.01], ids=["base-0", "base-1%"])
 def test_a_canary_worse_by_the_margin_rarely_passes(base: float, *, heavy: bool, figure: Figure) -> None:
     """Promise: about 5 %. 5 % split, margin 1 point, 4 000 canary requests."""
-    limits, runs = Limits(next_share=0.25), 100
+    limits, runs = Criteria(next_share=0.25), 100
     taken = [
         to_pass(seed, Traffic(seed, base=base, rise=0.01, heavy=heavy), limits, 80_000)
         for seed in range(runs)
@@ -188,8 +195,8 @@ def test_a_canary_worse_by_the_margin_rarely_passes(base: float, *, heavy: bool,
 def crashing_day(seed: int) -> float:
     """A crash of each arm's only worker every two hours, each with up to 16 requests of different keys."""
     drawn = random.Random(seed)
-    owned = Buckets(range(5_000), range(5_000, 100_000))
-    hits, highest = FirstHits(owned, FAULT), 0.0
+    owned = BucketFlags(range(5_000), range(5_000, 100_000))
+    hits, highest = FirstHitTest(owned, FAULT), 0.0
     for _ in range(24):
         canary = drawn.random() < 0.5
         bucket = drawn.randrange(5_000) if canary else drawn.randrange(5_000, 100_000)
@@ -211,7 +218,7 @@ def test_crashes_of_equal_versions_are_no_proof() -> None:
 def stalling(seed: int, hours: float) -> tuple[bool, bool]:
     """A stall of 3 s per worker every 2 min: whether the proof by keys alone, and whether both fail."""
     drawn, per_second = np.random.default_rng(seed), 50
-    seen = Evidence(canary_share=0.05, started_at=0.0, marks=None, slow_edge_seconds=0.025)
+    seen = Evidence(canary_share=0.05, started_at=0.0, bin_count=None, slow_edge_seconds=0.025)
     stalls = [np.cumsum(drawn.exponential(120.0, int(hours * 40) + 10)) for _ in range(2)]
     by_keys = False
     for look in range(int(hours * 360)):
@@ -307,7 +314,7 @@ def test_seconds_until_a_slow_canary_fails(figure: Figure) -> None:
 def test_observe_is_cheap_enough_for_every_request(slack: float, figure: Figure) -> None:
     """About 1 µs on an idle core; the bound leaves room for a slow one that is traced."""
     requests = Traffic(1, slow=0.04).requests(20_000)
-    seen = Evidence(canary_share=0.05, started_at=0.0, marks=20, slow_edge_seconds=0.025)
+    seen = Evidence(canary_share=0.05, started_at=0.0, bin_count=20, slow_edge_seconds=0.025)
     best = min(timed(lambda: [seen.observe(one) for one in requests]) for _ in range(5)) / len(requests)
     figure(f"observe {best * 1e6:.2f} µs a request")
 
@@ -323,7 +330,7 @@ def timed(work: Callable[[], object]) -> float:
 def test_nothing_grows_with_traffic() -> None:
     """Whatever is counted has its place from the start: lists stay as long, bytes stay as many."""
     traffic = Traffic(2, slow=0.04)
-    seen = Evidence(canary_share=0.05, started_at=0.0, marks=20, slow_edge_seconds=0.025)
+    seen = Evidence(canary_share=0.05, started_at=0.0, bin_count=20, slow_edge_seconds=0.025)
     sizes = []
     for look in range(1, 5):
         for one in traffic.requests(5_000):
