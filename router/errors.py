@@ -113,5 +113,9 @@ class WorkerDied(RequestRefused):
     retriable = True
 
 
+class CallerGone(RequestRefused):
+    """The caller hung up, so nobody waits for the answer."""
+
+
 class KeyMissing(RequestRefused):
     """The request carries no key and the configuration rejects such requests."""

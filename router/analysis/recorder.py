@@ -13,7 +13,7 @@ from router.analysis.statistics.counts import ArmCounters
 from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outputs import OutputSpec
-from router.core.request_events import Answered, Predicted
+from router.core.request_events import ABANDONED, Answered, Predicted
 from router.core.routing import ModelRoutes, Reason
 from router.core.split import BUCKETS
 from router.serving.fleet import Fleet
@@ -153,16 +153,17 @@ class AnalysisRecorder:
             return
         arm.counters.answered(event)
         fault, bucket = event.fault, event.bucket
+        abandoned = event.outcome == ABANDONED
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
         if (
             (arm.runs or arm.left)
             and event.reason is _HASH
             and bucket is not None
-            and (fault or event.outcome == "ok")
+            and (fault or abandoned or event.outcome == "ok")
         ):
             seconds = None if fault else event.seconds
             seen = Observation(
-                bucket, arm.canary, bool(fault), seconds, event.mark, event.call, event.excused
+                bucket, arm.canary, bool(fault), seconds, event.mark, event.call, event.excused, abandoned
             )
             for run in arm.runs:
                 run.observe(seen)

@@ -67,6 +67,8 @@ class Observation(NamedTuple):
     """Number of the predict whose failure several requests shared; None for a fault of its own."""
     excused: bool
     """The canary failed and production failed on the same bytes."""
+    abandoned: bool = False
+    """Its caller hung up after `seconds`: it would have taken longer than that."""
 
 
 class Evidence:
@@ -153,16 +155,19 @@ class Evidence:
 
     def observe(self, seen: Observation) -> None:
         """Count one request: about 1 µs, and nothing that grows with traffic."""
-        bucket, canary, fault, seconds, bin_index, _, _ = seen
+        bucket, canary, fault, seconds, bin_index, _, _, abandoned = seen
         flags = self._flags[bucket]
         if flags >> OWNER != canary:
             self._left_out += 1
             return
         group = bucket % GROUPS
-        self._fault_requests[canary][group] += 1
         if not flags & SEEN:
             self._flags[bucket] |= SEEN
             self._seen.hit(canary=canary)
+        if abandoned:
+            self._abandoned(seen, group)
+            return
+        self._fault_requests[canary][group] += 1
         if fault:
             self._fault(seen, group)
             return
@@ -177,11 +182,18 @@ class Evidence:
             if edge is not None:
                 self._slow_requests[canary][group] += 1
                 if seconds > edge:
-                    self._latency.counts.events[canary][group] += 1
-                    self._hit(self._latency, bucket, canary=canary)
+                    self._slow(bucket, group, canary=canary)
         scores = self._scores
         if scores is not None and scores.add(bin_index, group, first=not flags & SCORED, canary=canary):
             self._flags[bucket] |= SCORED
+
+    def _abandoned(self, seen: Observation, group: int) -> None:
+        # It is slow already, or it is not known whether it would have been. Of both versions alike: callers
+        # who hang up must not make two equal ones look different.
+        edge = self._threshold.seconds
+        if edge is not None and seen.seconds is not None and seen.seconds > edge:
+            self._slow_requests[seen.canary][group] += 1
+            self._slow(seen.bucket, group, canary=seen.canary)
 
     def _fault(self, seen: Observation, group: int) -> None:
         canary = seen.canary
@@ -194,6 +206,10 @@ class Evidence:
                 return
             self._calls.append((canary, seen.call))
         self._hit(self._faults, seen.bucket, canary=canary, whole_call=seen.call is not None)
+
+    def _slow(self, bucket: int, group: int, *, canary: bool) -> None:
+        self._latency.counts.events[canary][group] += 1
+        self._hit(self._latency, bucket, canary=canary)
 
     def _hit(self, rate: RateEvidence, bucket: int, *, canary: bool, whole_call: bool = False) -> None:
         for hits in (rate.cumulative, rate.epoch):

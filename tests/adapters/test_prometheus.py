@@ -203,10 +203,10 @@ def test_codes_and_outcomes_are_bounded(
 
 
 def test_failures_share_one_duration_histogram(recorder: PrometheusRecorder) -> None:
-    failures = [("model_error", 500), ("timeout", 504), ("overloaded", 503)]
+    failures = [("model_error", 500), ("timeout", 504), ("overloaded", 503), ("abandoned", 499)]
     moved = moved_by(recorder, *(answered(CANARY, 8, outcome=o, code=c) for o, c in failures))
 
-    assert moved["request_duration_seconds_count{alias=canary,model=m,outcome=failed,version=8}"] == 3
+    assert moved["request_duration_seconds_count{alias=canary,model=m,outcome=failed,version=8}"] == 4
 
 
 def test_a_prediction_is_timed_and_sized(recorder: PrometheusRecorder) -> None:

@@ -210,6 +210,8 @@ def save_for_inference() -> None:
         ]
     )
     save("echo_tensors", Scripted(answer="data"), signature=ModelSignature(inputs=named, outputs=named))
+    moments = Schema([TensorSpec(np.dtype(f"datetime64[{unit}]"), (-1,), unit) for unit in ("D", "ps")])
+    save("echo_moments", Scripted(answer="data"), signature=ModelSignature(inputs=moments))
     rows = Schema(
         [
             ColSpec(Array(DataType.double), "vector"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from router.worker.decoding import CompiledDecoder, Part, compile_decoder
 from router.worker.decoding.remembered import Remembered
+from router.worker.decoding.tensors import tensor_readers
 from tests.conftest import Figure
 from tests.worker.mlflow_itself import NOTHING, assert_same, version_with
 from tests.worker.mlflow_itself import given as given_by_mlflow
@@ -66,6 +67,18 @@ def test_a_decoded_request_is_the_one_of_mlflow(name: str) -> None:
         assert_decoded_as_by_mlflow(decoder, by_mlflow, request.body)
 
     check()
+
+
+@pytest.mark.parametrize("beyond", [-(2**31) - 1, 2**31, 2**63])
+def test_an_integer_that_a_tensor_can_not_hold_is_left_to_mlflow(beyond: int) -> None:
+    """numpy before 2 would wrap it here."""
+    schema = SCHEMAS["small"]
+    assert schema is not None
+    readers = tensor_readers(schema)
+    assert not isinstance(readers, str)
+
+    assert readers["inputs"]([-(2**31), 2**31 - 1]) is not None
+    assert readers["inputs"]([0, beyond]) is None
 
 
 @pytest.mark.parametrize("name", ["none", "text", "linear", "mixed", "tensor", "named"])

@@ -130,10 +130,20 @@ def test_a_good_tensor_comes_back(
         ],
         *[(tensor("BOOL", [1], [odd]), "must be true or false") for odd in (0, 1, "true", None)],
         *[(tensor("BYTES", [1], [odd]), "must be texts or null") for odd in (1, False, [1, 2], {})],
-        (tensor("UINT8", [1], [-1]), "a number that UINT8 can not hold"),
-        (tensor("INT8", [1], [128]), "a number that INT8 can not hold"),
-        (tensor("INT32", [1], [2**31]), "a number that INT32 can not hold"),
-        (tensor("INT64", [1], [2**63]), "a number that INT64 can not hold"),
+        *[
+            (tensor(name, [2], [0, beyond]), f"inputs[0].data has a number that {name} can not hold")
+            for bits in (8, 16, 32, 64)
+            for name, low, end in (
+                (f"UINT{bits}", 0, 2**bits),
+                (f"INT{bits}", -(2 ** (bits - 1)), 2 ** (bits - 1)),
+            )
+            for beyond in (low - 1, end)
+            if -(2**63) <= beyond < 2**64
+        ],
+        # Beyond 64 bits, orjson reads whole numbers as others.
+        (tensor("UINT64", [2], [0, 2**64]), "inputs[0].data must be whole numbers"),
+        (tensor("INT64", [2], [0, -(2**63) - 1]), "inputs[0].data must be whole numbers"),
+        (tensor("UINT16", [2, 2], [[1, 2], [3, -1]]), "inputs[0].data has a number that UINT16 can not hold"),
         (tensor("FP16", [1], [70000]), "a number that FP16 can not hold"),
         (tensor("FP32", [1], [1e300]), "a number that FP32 can not hold"),
         ({**GOOD, "parameters": []}, "inputs[0].parameters must be an object"),

@@ -137,6 +137,17 @@ def test_named_tensors_make_a_dictionary_of_arrays(loaded: Get) -> None:
     ]
 
 
+def test_times_are_given_in_the_unit_of_the_signature(loaded: Get) -> None:
+    times = ["1970-01-02T03:04", None]
+
+    days, exact = answered(
+        loaded("echo_moments"), tensor("BYTES", [2], times, "D"), tensor("BYTES", [2], times, "ps")
+    )["outputs"]
+
+    assert days["data"] == ["1970-01-02", None]
+    assert exact["data"] == ["1970-01-02T03:04:00.000000000000", None]
+
+
 @pytest.mark.parametrize(
     ("name", "inputs", "said"),
     [
@@ -145,6 +156,11 @@ def test_named_tensors_make_a_dictionary_of_arrays(loaded: Get) -> None:
         ("echo_tensors", [{**NAMED[0], "datatype": "FP64"}, *NAMED[1:]], "datatype must be FP32"),
         ("echo_tensors", [NAMED[0], {**NAMED[1], "data": [None]}, NAMED[2]], "texts without null"),
         ("echo_tensors", [*NAMED[:2], {**NAMED[2], "data": ["secret"]}], "ISO 8601"),
+        (
+            "echo_moments",
+            [tensor("BYTES", [1], ["2020-01-01"], unit) for unit in ("D", "ps")],
+            "inputs[1].data has a time that the version's input can not hold",
+        ),
         ("tensor", [tensor("FP32", [1, 3], [1, 2, 3])], "Shape of input (1, 3) does not match"),
         ("tensor", [tensor("FP64", [1, 2], [1, 2])], "datatype must be FP32"),
         ("tensor", [tensor("INT64", [1, 2], [1, 2**24 + 1])], "can not hold"),

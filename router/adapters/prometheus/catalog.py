@@ -44,7 +44,7 @@ class Catalog:
         traced = partial(TracedHistogram, bounds=REQUEST_SECONDS)
         self.requests = counter(
             "requests_total",
-            "Answered prediction requests, under what the key was given.",
+            "Prediction requests by how they ended, under what the key was given.",
             *_VERSION,
             "outcome",
             "code",
@@ -53,7 +53,7 @@ class Catalog:
             Family(
                 f"{PREFIX}request_duration_seconds",
                 "histogram",
-                "Last byte read until answer ready; failed joins model_error, timeout and overloaded.",
+                "Last byte read until answer ready; failed joins all but ok, fallback and client_error.",
                 (*_VERSION, "outcome"),
                 traced,
                 REQUEST_SECONDS,

@@ -75,6 +75,11 @@ def _tensor(value: Any, spec: TensorSpec) -> Array | None:
         return array
     if spec.type == np.float64 and array.dtype == np.int64:
         return array.astype(np.float64)
+    if spec.type.kind == "i":
+        held = np.iinfo(spec.type)
+        if array.min() < held.min or array.max() > held.max:
+            return None  # numpy before 2 wraps it, later ones refuse it: MLflow's code says which
+        return array.astype(spec.type)
     # From the values themselves, as MLflow does it: by way of an array, some would be rounded twice. What is
     # too large is infinite, as there, without a line in the log for it.
     with np.errstate(over="ignore"):

@@ -17,6 +17,7 @@ from router.worker.inference.request import InferenceRequest
 from router.worker.inference.tensors import BYTES, DTYPES, InferenceRefused, Tensor, objects
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?", re.ASCII)
+_FINER_UNITS = frozenset(("ps", "fs", "as"))
 
 
 def data_of(request: InferenceRequest, contract: Contract) -> Any:
@@ -139,7 +140,7 @@ def _tensor(tensor: Tensor, spec: TensorSpec) -> npt.NDArray[Any]:
         raise InferenceRefused(f"{tensor.place}.datatype must be BYTES, as the version's metadata says")
     flat, shape = tensor.values.reshape(-1), tensor.values.shape
     if spec.type.kind == "M":
-        return _times(flat, tensor.place).astype(spec.type).reshape(shape)
+        return _in_unit(_times(flat, tensor.place), spec.type, tensor.place).reshape(shape)
     if spec.type.kind == "S":
         return _decoded(flat, tensor.place).astype(spec.type.kind).reshape(shape)
     if spec.type.kind == "U":
@@ -218,6 +219,17 @@ def _times(flat: npt.NDArray[Any], place: str) -> npt.NDArray[Any]:
         except ValueError:
             pass
     raise InferenceRefused(f"{place}.data must be ISO 8601 dates and times without an offset")
+
+
+def _in_unit(times: npt.NDArray[Any], dtype: np.dtype[Any], place: str) -> npt.NDArray[Any]:
+    """Times in nanoseconds as `dtype`, which may be coarser; what a finer one can not hold is refused."""
+    found = times.astype(dtype)
+    # numpy of every release wraps: in picoseconds, 2020 would be predicted as 1969.
+    if np.datetime_data(dtype)[0] in _FINER_UNITS and not np.array_equal(
+        found.astype(times.dtype).view(np.int64), times.view(np.int64)
+    ):
+        raise InferenceRefused(f"{place}.data has a time that the version's input can not hold")
+    return found
 
 
 def _names(names: Sequence[str]) -> str:

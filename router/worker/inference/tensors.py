@@ -118,16 +118,22 @@ def _values(flat: list[Any], datatype: str, place: str) -> npt.NDArray[Any]:
         raise InferenceRefused(f"{place}.data must be {takes}, for it is {datatype}")
     if datatype == BYTES:
         return _texts(flat, place)
+    beyond = InferenceRefused(f"{place}.data has a number that {datatype} can not hold")
+    if dtype.kind in "iu" and flat:
+        # numpy before 2 wraps such a number: -1 would be predicted as 255.
+        held = np.iinfo(dtype)
+        if min(flat) < held.min or max(flat) > held.max:
+            raise beyond
+    if dtype.kind != "f":
+        return np.array(flat, dtype)
     try:
-        if dtype.kind != "f":
-            return np.array(flat, dtype)  # numpy refuses what the type can not hold
         exact = np.array(flat, np.float64)
-        with np.errstate(over="ignore"):
-            values = exact.astype(dtype)
-    except OverflowError:
-        raise InferenceRefused(f"{place}.data has a number that {datatype} can not hold") from None
+    except OverflowError:  # Python's own, of an integer beyond any float
+        raise beyond from None
+    with np.errstate(over="ignore"):
+        values = exact.astype(dtype)
     if np.any(np.isinf(values) & np.isfinite(exact)):
-        raise InferenceRefused(f"{place}.data has a number that {datatype} can not hold")
+        raise beyond
     return values
 
 

@@ -691,3 +691,42 @@ def test_the_names_are_those_of_the_comparison() -> None:
 
 def names(told: type[Any]) -> set[str]:
     return {field.name for field in fields(told)}
+
+
+def test_a_canary_whose_callers_gave_up_after_the_edge_is_slow() -> None:
+    """However long it would have taken, it is longer than that."""
+    requests = [
+        request(bucket, abandoned=bucket < 5_000, seconds=1.0 if bucket < 5_000 else 0.004)
+        for bucket in buckets(16_000)
+    ]
+    told = told_after(evidence(), requests, 3_600.0)
+
+    assert told.latency.canary.events == told.latency.canary.requests > 50
+    assert told.latency.verdict is Verdict.FAIL
+    assert told.faults.canary.requests == 0, "whether it would have failed nobody knows"
+    assert told.latency.quantiles_seconds.canary.p95 is None, "how long it takes nobody knows either"
+
+
+def test_what_was_abandoned_before_the_edge_says_nothing_of_either_version() -> None:
+    seen = evidence()
+    for bucket in buckets(2_000):
+        seen.observe(request(bucket, abandoned=True, seconds=0.02))
+    seen.look(900.0)
+    told = seen.report(900.0)
+
+    for arm in (told.faults, told.latency):
+        assert arm.canary.requests == arm.production.requests == 0
+        assert (arm.verdict, arm.cumulative.ln_e) == (Verdict.NOT_ENOUGH_DATA, 0.0)
+    assert told.split.observed_share == pytest.approx(0.05, rel=0.3), "the split gave them, all the same"
+
+
+def test_callers_of_both_versions_who_give_up_alike_make_no_difference() -> None:
+    """Every tenth caller hangs up, whichever version it was given."""
+    requests = [
+        request(bucket, abandoned=not index % 10, seconds=0.004 if index % 10 else 1.0)
+        for index, bucket in enumerate(buckets(8_000))
+    ]
+    told = told_after(evidence(), requests, 3_600.0)
+
+    assert told.latency.production.rate == pytest.approx(0.1, rel=0.05)
+    assert told.verdict is not Verdict.FAIL
