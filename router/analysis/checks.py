@@ -18,24 +18,46 @@ from router.analysis.statistics.latency import (
     BettingTest,
     QuantilesOfArms,
     TimeBlocks,
-    block_seconds,
     is_over,
     quantiles,
     quantiles_over,
+    seconds_to_reach,
 )
 from router.analysis.statistics.non_inferiority import Interval, NonInferiorityTest
 from router.analysis.statistics.sample_ratio import SampleRatioTest
 from router.core.breaker import OutageRule
 from router.core.split import BUCKETS
 
-FAULTS_BUDGET, LATENCY_BUDGET, SCORES_BUDGET = 0.5, 0.25, 0.25
-"""Shares of `alpha` that the three checks may use; they sum to 1 (union bound)."""
 ADDED_BY_NEXT_STEP = 0.0025
 """The next step may add faults to at most this share of *all* requests, 0 to 1."""
-FAULTS_SHOWN, SLOW_SHOWN = 0.01, 0.05
-"""Rises of which it is shown when they would be proven, were they there."""
+SCORES_BUDGET = 0.25
+"""Share of `alpha` that the check of scores may use; with those of the two events it is 1 (union bound)."""
 _NEARLY_ALL = 0.95
 _ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a check of rates counts."""
+
+    check: str
+    bits: tuple[int, int]
+    """Of a bucket's byte: those of the process from the start, and of the epochs."""
+    budget: float
+    """Share of `alpha` that the check may use."""
+    epoch_seconds: float
+    in_blocks: bool
+    """FAIL needs the proof by blocks of time, too."""
+    shown_rise: float
+    """It is shown when such a rise would be proven, were it there."""
+
+
+FAULTS = Event(
+    "faults", (fault_test.FAULT, fault_test.FAULT_EPOCH), 0.5, 900.0, in_blocks=False, shown_rise=0.01
+)
+SLOW_ANSWERS = Event(
+    "latency", (fault_test.SLOW, fault_test.SLOW_EPOCH), 0.25, 3600.0, in_blocks=True, shown_rise=0.05
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +210,11 @@ class RateCheck:
     seconds_to_show_point: float | None
     """In which one percentage point more (five for latency) would be proven, were it there."""
 
+    @property
+    def never_passes(self) -> bool:
+        """Whether no number of such requests makes it pass."""
+        return self.production_failing
+
     def without_forecasts(self) -> "RateCheck":
         """While nothing is compared: nothing arrives, so no forecast comes true."""
         still = self.seconds_needed if self.verdict is Verdict.PASS else None
@@ -205,6 +232,11 @@ class LatencyCheck(RateCheck):
     """Which of them are longer than the last edge: all that is known of those, though they read as it."""
     unmeasured: Unmeasured
     """Why a slower canary would look like this one, so that nothing passes; a FAIL stays possible."""
+
+    @property
+    def never_passes(self) -> bool:
+        """As of `RateCheck`."""
+        return bool(self.unmeasured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,37 +328,26 @@ def verdict_in_force(report: Report | None, *, broken: bool) -> Verdict:
 class RateEvidence:
     """What is known of one event. `counts` and everything about PASS and size are of this step only."""
 
-    def __init__(
-        self,
-        buckets: BucketFlags,
-        events: tuple[int, int],
-        now: float,
-        criteria: Criteria,
-        *,
-        alpha: float,
-        limit: float,
-        margin: float,
-        epoch_seconds: float,
-        in_blocks: bool,
-    ) -> None:
-        """`events`: bits of the process from the start, and of the epochs. `alpha`: budget of this check.
-
-        `in_blocks`: FAIL needs the proof by blocks of time, too.
-        """
-        self.criteria, self.alpha, self.limit = criteria, alpha, limit
+    def __init__(self, event: Event, buckets: BucketFlags, now: float, criteria: Criteria) -> None:
+        self.event, self.criteria = event, criteria
+        self.limit = criteria.max_increase if event is FAULTS else criteria.max_slow_increase
         self.cumulative, self.epoch = (
-            FirstHitTest(buckets, event, workers=criteria.canary_workers) for event in events
+            FirstHitTest(buckets, bit, workers=criteria.canary_workers) for bit in event.bits
         )
-        self.level = fault_test.cumulative_level(alpha)
-        self.betting: BettingTest | None = BettingTest() if in_blocks else None
-        self.epoch_betting: BettingTest | None = BettingTest() if in_blocks else None
+        self.level = fault_test.cumulative_level(self._alpha)
+        self.betting: BettingTest | None = BettingTest() if event.in_blocks else None
+        self.epoch_betting: BettingTest | None = BettingTest() if event.in_blocks else None
         self.epoch_number = 1
-        self._epoch_seconds = epoch_seconds
         self._epoch_since = now
         self._epoch_carried = 0
-        self._begin_step(now, margin)
+        self._begin_step(now, criteria.next_share)
 
-    def _begin_step(self, now: float, margin: float) -> None:
+    @property
+    def _alpha(self) -> float:
+        return self.criteria.alpha * self.event.budget
+
+    def _begin_step(self, now: float, next_share: float | None) -> None:
+        margin = self.criteria.margin(next_share) if self.event is FAULTS else self.limit
         self.counts = GroupCounts()
         self.total = ArmTotals()
         self.recent = RecentTotals(now)
@@ -338,12 +359,12 @@ class RateEvidence:
         self.outage_rule = OutageRule()
         self._weigh()
 
-    def change_share(self, now: float, margin: float) -> None:
+    def change_share(self, now: float, next_share: float | None) -> None:
         """Another step. What proves a FAIL goes on with the buckets' new owners; the rest begins anew."""
         self._epoch_carried += self.total.since(self._epoch_base).canary_requests
         self.cumulative.recount()
         self.epoch.recount()
-        self._begin_step(now, margin)
+        self._begin_step(now, next_share)
 
     def look(self, now: float) -> None:
         """Close a block, take in new hits, and say FAIL if both proof and size are there."""
@@ -362,7 +383,7 @@ class RateEvidence:
             self.failed_by = self._fails_by()
             self.failed_at = now if self.failed_by else None
         carried = self._epoch_carried + self.total.since(self._epoch_base).canary_requests
-        if now - self._epoch_since >= self._epoch_seconds and carried >= EPOCH_REQUESTS:
+        if now - self._epoch_since >= self.event.epoch_seconds and carried >= EPOCH_REQUESTS:
             self._begin_epoch(now)
 
     def _fails_by(self) -> str:
@@ -373,7 +394,7 @@ class RateEvidence:
 
     def _weigh(self) -> None:
         self.cumulative_proof = self._proof(self.cumulative, self.betting, self.level, self.total)
-        level = fault_test.epoch_level(self.alpha, self.epoch_number)
+        level = fault_test.epoch_level(self._alpha, self.epoch_number)
         since = self.total.since(self._epoch_base)
         self.epoch_proof = self._proof(self.epoch, self.epoch_betting, level, since)
 
@@ -407,8 +428,8 @@ def build_fault_check(rate: RateEvidence, now: float, seen: SampleRatioTest, exc
     """The fault check. Nothing passes while production itself fails too often."""
     total = rate.total
     failing = total.production_requests > 0 and total.production_rate >= rate.criteria.most_production_faults
-    check = partial(RateCheck, check="faults", excused=excused, production_failing=failing)
-    return _build_check(check, rate, now, seen, FAULTS_SHOWN, never_passes=failing)
+    check = partial(RateCheck, excused=excused, production_failing=failing)
+    return _build_check(check, rate, now, seen, never_passes=failing)
 
 
 def build_latency_check(
@@ -426,7 +447,6 @@ def build_latency_check(
     unmeasured = _unmeasured(rate, durations)
     check = partial(
         LatencyCheck,
-        check="latency",
         excused=0,
         production_failing=False,
         edge_seconds=edge,
@@ -434,7 +454,7 @@ def build_latency_check(
         quantiles_over_last_edge=QuantilesOfArms(*map(quantiles_over, durations)),
         unmeasured=unmeasured,
     )
-    return _build_check(check, rate, now, seen, SLOW_SHOWN, never_passes=bool(unmeasured))
+    return _build_check(check, rate, now, seen, never_passes=bool(unmeasured))
 
 
 def _unmeasured(rate: RateEvidence, durations: tuple[Sequence[int], Sequence[int]]) -> Unmeasured:
@@ -448,7 +468,6 @@ def _build_check(
     rate: RateEvidence,
     now: float,
     seen: SampleRatioTest,
-    rise: float,
     *,
     never_passes: bool,
 ) -> C:
@@ -465,10 +484,11 @@ def _build_check(
     seconds = rate.recent.seconds(now)
     per_second = rate.recent.totals(total).canary_requests / seconds if seconds > 0.0 else 0.0
     share = rate.cumulative.share
-    to_show = fault_test.requests_to_show(rise, total.production_rate, share, rate.level)
+    to_show = fault_test.requests_to_show(rate.event.shown_rise, total.production_rate, share, rate.level)
     keys = fault_test.keys_to_prove(round(share, 4), rate.level) if 0.0 < share < 1.0 else None
     hits = rate.cumulative
     return check(
+        check=rate.event.check,
         judges=True,
         verdict=Verdict.FAIL if failed else Verdict.PASS if passes else Verdict.NOT_ENOUGH_DATA,
         limit=rate.limit,
@@ -530,26 +550,10 @@ def _seconds_to_fail(rate: RateEvidence, now: float, per_second: float) -> float
         return None
     # Newly hit keys come with the canary's requests, as they did so far in this step.
     by_keys = events / (rate.total.events / requests * per_second)
-    by_blocks = _seconds_in_blocks(rate, now, per_second)
-    return None if by_blocks is None else max(by_keys, by_blocks)
-
-
-def _seconds_in_blocks(rate: RateEvidence, now: float, canary_per_second: float) -> float | None:
-    """Until the proof by blocks of time is there, if the difference of this step stays.
-
-    0 where none is needed; None when it would take too long, or the canary has no requests.
-    """
     if rate.betting is None:
-        return 0.0
-    difference = rate.total.difference
-    if difference is None:
-        return None
-    blocks = rate.betting.blocks_until(rate.level, difference)
-    if not blocks:
-        return blocks
-    first = rate.blocks.seconds_left(now, rate.total, canary_per_second)
-    seconds = first + (blocks - 1) * block_seconds(canary_per_second)
-    return seconds if math.isfinite(seconds) else None
+        return by_keys
+    by_blocks = seconds_to_reach(rate.level, rate.betting, rate.blocks, now, rate.total, per_second)
+    return None if by_blocks is None else max(by_keys, by_blocks)
 
 
 # Scores, and the split

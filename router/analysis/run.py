@@ -11,26 +11,10 @@ from math import nan
 from typing import Literal, NamedTuple
 
 from router.analysis import checks
-from router.analysis.checks import (
-    FAULTS_BUDGET,
-    LATENCY_BUDGET,
-    SCORES_BUDGET,
-    Criteria,
-    RateEvidence,
-    Report,
-)
+from router.analysis.checks import FAULTS, SCORES_BUDGET, SLOW_ANSWERS, Criteria, RateEvidence, Report
 from router.analysis.statistics.counts import GROUPS, ArmCounters, SlidingWindow
 from router.analysis.statistics.drift import ScoreHistograms, ks_distance, psi, total_variation
-from router.analysis.statistics.fault_test import (
-    FAULT,
-    FAULT_EPOCH,
-    OWNER,
-    SCORED,
-    SEEN,
-    SLOW,
-    SLOW_EPOCH,
-    BucketFlags,
-)
+from router.analysis.statistics.fault_test import OWNER, SCORED, SEEN, BucketFlags
 from router.analysis.statistics.latency import FIRST_REQUESTS, SLOW_QUANTILE, SlowThreshold, edge_at
 from router.analysis.statistics.sample_ratio import SampleRatioTest
 from router.core.bins import ScoreSpec
@@ -40,8 +24,6 @@ from router.core.labels import ClassSpec
 from router.core.outputs import OutputSpec, shown_name
 from router.core.split import BUCKETS
 
-FAULT_EPOCH_SECONDS = 900.0
-SLOW_EPOCH_SECONDS = 3600.0
 CALLS_KNOWN = 256
 """Failed calls remembered, so that each is one event however many requests it held."""
 LEAST_SCORES = 500
@@ -103,28 +85,8 @@ class Evidence:
         self._flags = self._buckets.flags
         self._threshold = SlowThreshold(slow_edge_seconds)
         self._durations = (self._threshold.durations, [0] * (len(REQUEST_SECONDS) + 1))
-        self._faults = RateEvidence(
-            self._buckets,
-            (FAULT, FAULT_EPOCH),
-            started_at,
-            criteria,
-            alpha=criteria.alpha * FAULTS_BUDGET,
-            limit=criteria.max_increase,
-            margin=criteria.margin(criteria.next_share),
-            epoch_seconds=FAULT_EPOCH_SECONDS,
-            in_blocks=False,
-        )
-        self._latency = RateEvidence(
-            self._buckets,
-            (SLOW, SLOW_EPOCH),
-            started_at,
-            criteria,
-            alpha=criteria.alpha * LATENCY_BUDGET,
-            limit=criteria.max_slow_increase,
-            margin=criteria.max_slow_increase,
-            epoch_seconds=SLOW_EPOCH_SECONDS,
-            in_blocks=True,
-        )
+        self._faults = RateEvidence(FAULTS, self._buckets, started_at, criteria)
+        self._latency = RateEvidence(SLOW_ANSWERS, self._buckets, started_at, criteria)
         self._seen = SampleRatioTest(self._buckets)
         self._scores = (
             None
@@ -239,8 +201,8 @@ class Evidence:
         """
         self.look(now)
         self._buckets.assign(*self._ranges(canary_share, production_share))
-        self._faults.change_share(now, self._criteria.margin(next_share))
-        self._latency.change_share(now, self._criteria.max_slow_increase)
+        self._faults.change_share(now, next_share)
+        self._latency.change_share(now, next_share)
         self._seen.restart()
         if self._scores is not None:
             self._buckets.clear(SCORED)

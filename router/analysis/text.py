@@ -9,6 +9,7 @@ from router.analysis.checks import (
     ScoreCheck,
     SplitCheck,
     Verdict,
+    verdict_in_force,
 )
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
@@ -35,8 +36,9 @@ def verdict_sentence(
     if not obstacle:
         return _decisive(report, alias)
     rests = f"Not compared now: {obstacle}."
-    stands = report.verdict is Verdict.FAIL or (report.verdict is Verdict.PASS and not broken)
-    return f"{_decisive(report, alias)} {rests}" if stands else rests
+    if verdict_in_force(report, broken=broken) is Verdict.NOT_ENOUGH_DATA:
+        return rests
+    return f"{_decisive(report, alias)} {rests}"
 
 
 def check_sentence(one: Check, alias: Alias = CANARY) -> str:
@@ -104,12 +106,7 @@ def _decisive(report: Report, alias: Alias) -> str:
 def _needed(one: Check) -> tuple[bool, bool, float]:
     if not isinstance(one, RateCheck):
         return False, False, 0.0
-    return _hopeless(one), one.will_not_pass, float(one.requests_needed or 0)
-
-
-def _hopeless(one: RateCheck) -> bool:
-    """Whether more requests do not make it pass."""
-    return one.production_failing or (isinstance(one, LatencyCheck) and bool(one.unmeasured))
+    return one.never_passes, one.will_not_pass, float(one.requests_needed or 0)
 
 
 def _rate(one: RateCheck, alias: Alias) -> str:
@@ -147,11 +144,10 @@ def _unmeasured(one: LatencyCheck, alias: Alias) -> str:
         slow = _does(one, percent(one.production.rate or 0.0))
         return f"Not enough data: production itself {slow}, so that a slower {alias} would look the same."
     over = one.quantiles_over_last_edge
-    arms = [
-        alias_phrase(arm) for arm, each in ((PRODUCTION, over.production), (alias, over.canary)) if each.p95
-    ]
+    arms = ((PRODUCTION, over.production), (alias, over.canary))
+    whose = " and of ".join(alias_phrase(arm) for arm, quantiles in arms if quantiles.p95)
     last = f"{REQUEST_SECONDS[-1]:g} s, beyond which all durations are counted alike"
-    return f"Not enough data: the 95th percentile of {' and of '.join(arms)} is over {last}."
+    return f"Not enough data: the 95th percentile of {whose} is over {last}."
 
 
 def _without_traffic(one: RateCheck, alias: Alias) -> str:

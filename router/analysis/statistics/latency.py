@@ -132,6 +132,25 @@ class BettingTest:
         ]
 
 
+def seconds_to_reach(
+    level: float, betting: BettingTest, blocks: TimeBlocks, now: float, total: ArmTotals, per_second: float
+) -> float | None:
+    """Until the proof by blocks reaches `level`, if the difference and rate of requests so far stay.
+
+    `per_second`: requests of the canary.
+
+    None when it would take too long, or the canary has no requests.
+    """
+    difference = total.difference
+    if difference is None:
+        return None
+    needed = betting.blocks_until(level, difference)
+    if not needed:
+        return needed
+    seconds = blocks.seconds_left(now, total, per_second) + (needed - 1) * block_seconds(per_second)
+    return seconds if math.isfinite(seconds) else None
+
+
 def is_over(counts: Sequence[int], share: float) -> bool:
     """Whether that value lies beyond the last edge; the last of `counts` is what does. False for nothing."""
     return sum(counts[:-1]) < share * sum(counts)
