@@ -105,9 +105,9 @@ class AnalysisRecorder:
         }
 
     async def tick(self) -> None:
-        """Judge every run, and report which verdicts changed.
+        """Measure and judge every run that is due, and report which verdicts changed.
 
-        Others have their turn between two of them: each takes about a millisecond.
+        The event loop has its turn between two of them: each takes about a millisecond.
         """
         for model in {*self._fleet().managers, *self.models}:
             self._follow(model)
@@ -115,8 +115,8 @@ class AnalysisRecorder:
         for arm in self._arms.values():
             arm.counters.tick(now)
         for model, alias, run in list(self.runs()):
-            if self._newest.get((model, alias)) is run:  # else it ended while others had their turn
-                self._judge(model, alias, run)
+            if self._newest.get((model, alias)) is run:  # else it ended during another's turn
+                self._examine(model, alias, run)
             await asyncio.sleep(0)
 
     def runs(self) -> Iterator[tuple[str, Alias, AnalysisRun]]:
@@ -130,10 +130,14 @@ class AnalysisRecorder:
         """How much time its sliding window covers."""
         return run.window.seconds(self._monotonic())
 
-    def _judge(self, model: str, alias: Alias, run: AnalysisRun) -> None:
+    def _examine(self, model: str, alias: Alias, run: AnalysisRun) -> None:
         now = self._monotonic()
         run.measure(now)
         run.judge(now)
+        self._act(model, alias, run)
+
+    def _act(self, model: str, alias: Alias, run: AnalysisRun) -> None:
+        """Report a verdict that changed."""
         status, before = self.models[model][alias], run.last_verdict
         if (verdict := status.verdict) != before:
             run.last_verdict = verdict
@@ -208,7 +212,7 @@ class AnalysisRecorder:
         for alias, status in self.models[model].items():
             if status.run is not None and status.obstacle and status.run in before.get(alias, ()):
                 # It rests from now on, and what stopped it may be what it did.
-                self._judge(model, alias, status.run)
+                self._examine(model, alias, status.run)
         current = [status.run for status in self.models[model].values()]
         for alias, runs in before.items():
             arm = self._arms[model, alias]
