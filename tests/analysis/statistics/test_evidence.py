@@ -151,13 +151,13 @@ def test_one_key_that_fails_a_thousand_times_is_one_event() -> None:
     assert told.verdict is Verdict.NOT_ENOUGH_DATA
 
 
-def test_one_heavy_key_whose_every_request_fails_blows_the_outage_rule() -> None:
+def test_one_heavy_key_whose_every_request_fails_is_an_outage() -> None:
     told = told_after(evidence(), [request(7, fault=True) for _ in range(50)], 60.0)
 
     assert told.faults.failed_by == "outage"
 
 
-def test_requests_that_production_fails_as_well_do_not_blow_the_outage_rule() -> None:
+def test_requests_that_production_fails_as_well_do_not_count_towards_the_outage_rule() -> None:
     told = told_after(evidence(), [request(7, fault=True, excused=True) for _ in range(500)], 60.0)
 
     assert told.faults.excused == 500
