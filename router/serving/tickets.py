@@ -215,11 +215,15 @@ class TicketQueue:
                 break
         return frame
 
-    def take_unwaiting(self) -> list[Ticket]:
-        """Take out those that must not wait for a worker to come."""
-        gone = [ticket for ticket in self._tickets if not ticket.waits and not ticket.abandoned]
+    def take_unserved(self, until: float | None) -> list[Ticket]:
+        """Take out those that must not wait for a worker to come, and those that expire by `until`."""
+        kept: list[Ticket] = []
+        gone: list[Ticket] = []
+        for ticket in self._tickets:
+            if not ticket.abandoned:
+                stays = ticket.waits and (until is None or ticket.expires_at > until)
+                (kept if stays else gone).append(ticket)
         if gone:
-            kept = [ticket for ticket in self._tickets if ticket.waits and not ticket.abandoned]
             for ticket in gone:
                 self._left(ticket)
             self._tickets, self._husks = deque(kept), 0

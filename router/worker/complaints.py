@@ -6,6 +6,7 @@ from pathlib import Path
 
 from router.core.ids import VersionId
 from router.speech import say
+from router.worker.tracking import NO_TRACKING, lacks_tracking
 
 _PLACES = 50  # a version that fails in more places than this has said enough
 _OURS = str(Path(__file__).parent)
@@ -28,7 +29,8 @@ class Complaints:
                 return
             self._said.add(complaint)
         kind, place = complaint
-        say(f"{self._version}: {what}: {kind} {place} (said once)")
+        remedy = f". {NO_TRACKING}" if lacks_tracking(error) else ""
+        say(f"{self._version}: {what}: {kind} {place} (said once){remedy}")
 
 
 def _place(error: BaseException) -> str:

@@ -9,10 +9,12 @@ from time import perf_counter
 
 import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
+from mlflow.pyfunc import PyFuncModel
 
 from router.core.tensors import TensorInfo, tellable
 from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
+from router.speech import say
 from router.worker.choosing import choose_outputs, known_classes
 from router.worker.complaints import Complaints
 from router.worker.independence import Earning, shown_by_example
@@ -21,7 +23,8 @@ from router.worker.inference.prepare import warm_outputs
 from router.worker.mismatches import mismatches
 from router.worker.preparing import Prepared
 from router.worker.scoring import Scorer
-from router.worker.warm_up import warm_up
+from router.worker.tracking import NO_TRACKING, lacks_tracking
+from router.worker.warm_up import Warmth, warm_up
 
 _ERROR_CHARACTERS = 500
 _PYFUNC = mlflow.pyfunc.FLAVOR_NAME
@@ -37,8 +40,11 @@ class Loaded:
     """What may yet find out whether requests may share predicts; None where that is settled."""
 
 
-def bring_up(spec: LoadSpec) -> Loaded:
-    """Load and warm up one version in this process. Raises LoadFailed with one bounded line."""
+def bring_up(spec: LoadSpec, note: str = "") -> Loaded:
+    """Load and warm up one version in this process. Raises LoadFailed with one bounded line.
+
+    `note` is for the operator, and is added to those of the version.
+    """
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
     with _phase("load", spec, phase_seconds):
@@ -50,7 +56,11 @@ def bring_up(spec: LoadSpec) -> Loaded:
             nan_is_null=spec.nan_is_null,
         )
     with _phase("warmup", spec, phase_seconds):
-        warmth = warm_up(scorer, model, spec.directory)
+        warmth = _warm_up(scorer, model, spec)
+        if spec.warm_up_required and warmth.note:
+            raise warmth.failure or ValueError(warmth.note)
+    if warmth.failure is not None:
+        say(f"{spec.version} serves without a warm-up: it failed on its example", error=warmth.failure)
     if not warmth.warm:
         del phase_seconds["warmup"]
     if warmth.warm:
@@ -67,7 +77,7 @@ def bring_up(spec: LoadSpec) -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmth.note, scores_note))),
+        note=" ".join(filter(None, (warmth.note, scores_note, note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_told(scorer.contract.inputs),
@@ -75,6 +85,14 @@ def bring_up(spec: LoadSpec) -> Loaded:
     )
     earning = None if batching else Earning(scorer.predictions, spec.rtol, scorer.preparer.table)
     return Loaded(scorer, info, earning)
+
+
+def _warm_up(scorer: Scorer, model: PyFuncModel, spec: LoadSpec) -> Warmth:
+    try:
+        return warm_up(scorer, model, spec.directory)
+    except BaseException as error:  # noqa: BLE001 - a version's code runs where its example is read, too
+        note = f"its input example could not be read ({type(error).__name__}), and it is not warm."
+        return Warmth(warm=False, note=note, failure=error)
 
 
 def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batching | None:
@@ -111,6 +129,8 @@ def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[Non
 
 def _one_line(error: BaseException, directory: str) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if lacks_tracking(error) and not text.endswith(NO_TRACKING):
+        text = f"{NO_TRACKING}; {text}"  # before what may be long
     text = text.replace(directory, "…")  # what is shown to operators names no place on this machine
     printable = "".join(
         character if character.isprintable() else " " for character in text[: 4 * _ERROR_CHARACTERS]

@@ -17,6 +17,7 @@ from router.garbage import freeze_what_lives
 from router.speech import flush, say
 from router.worker.answering import Answering
 from router.worker.load import bring_up
+from router.worker.tracking import use_tracking
 
 _DOING = {"load": "load", "warmup": "warm up"}
 _hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share
@@ -42,7 +43,8 @@ def _hold(channel: Channel) -> None:
         os.environ[name] = str(spec.blas_threads)  # for libraries that the version brings
     _hide_ourselves()
     try:
-        loaded = bring_up(spec)
+        _enter(first.header["working_directory"])
+        loaded = bring_up(spec, note=use_tracking(spec.tracking))
     except LoadFailed as failure:
         say(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})
@@ -54,6 +56,14 @@ def _hold(channel: Channel) -> None:
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
     Answering(channel, loaded.scorer, loaded.info.batching, loaded.earning, spec.threads).run()
+
+
+def _enter(working_directory: str | None) -> None:
+    if working_directory is not None:
+        try:
+            os.chdir(working_directory)
+        except OSError as error:
+            raise LoadFailed(f"its working directory is not there: {error.strerror}", phase="load") from error
 
 
 def _hide_ourselves() -> None:

@@ -8,6 +8,7 @@ import orjson
 from mlflow.exceptions import MlflowException
 
 from router.core.work import Answer, Verdict
+from router.worker.tracking import NO_TRACKING
 
 MESSAGE_CHARACTERS = 1000
 JSON = "application/json"
@@ -44,7 +45,7 @@ _SENTENCES = (
     rf"Incompatible input types for column (?P<typed>.{{0,200}}?)\. Can not safely convert {_TYPE} to \w+",
     rf"Failed to convert column (?P<cast>.{{0,200}}?) (?:from type {_TYPE} )?to (?:type '[^']{{0,80}}'|\w+)",
 )
-_SAFE = re.compile("|".join(_SENTENCES), re.DOTALL)
+_SAFE = re.compile("|".join((*_SENTENCES, re.escape(NO_TRACKING))), re.DOTALL)
 
 
 def refusal(

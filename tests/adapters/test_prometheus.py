@@ -22,6 +22,7 @@ from router.core.events import (
     SplitInForce,
     VersionGone,
     WorkerEnded,
+    WorkerLoadFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.labels import ClassCounts, ClassSpec
@@ -103,6 +104,10 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     "worker ended": (
         WorkerEnded(V8, "signal", "signal 9 (SIGKILL)"),
         {"worker_restarts_total{model=m,reason=signal,version=8}": 1},
+    ),
+    "worker not loaded": (
+        WorkerLoadFailed(V8, "ValueError", 20.0),
+        {"worker_load_failures_total{model=m,version=8}": 1},
     ),
     "load refused": (
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),
