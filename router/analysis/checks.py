@@ -37,7 +37,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class RateEvent:
     """What a check of rates counts."""
 
     check: str
@@ -52,10 +52,10 @@ class Event:
     """It is shown when such a rise would be proven, were it there."""
 
 
-FAULTS = Event(
+FAULTS = RateEvent(
     "faults", (fault_test.FAULT, fault_test.FAULT_EPOCH), 0.5, 900.0, in_blocks=False, shown_rise=0.01
 )
-SLOW_ANSWERS = Event(
+SLOW_ANSWERS = RateEvent(
     "latency", (fault_test.SLOW, fault_test.SLOW_EPOCH), 0.25, 3600.0, in_blocks=True, shown_rise=0.05
 )
 
@@ -298,9 +298,6 @@ class Report:
         return (self.faults, self.latency, self.scores, self.split)
 
 
-C = TypeVar("C", bound=RateCheck)
-
-
 # Verdicts
 
 
@@ -328,7 +325,7 @@ def verdict_in_force(report: Report | None, *, broken: bool) -> Verdict:
 class RateEvidence:
     """What is known of one event. `counts` and everything about PASS and size are of this step only."""
 
-    def __init__(self, event: Event, buckets: BucketFlags, now: float, criteria: Criteria) -> None:
+    def __init__(self, event: RateEvent, buckets: BucketFlags, now: float, criteria: Criteria) -> None:
         self.event, self.criteria = event, criteria
         self.limit = criteria.max_increase if event is FAULTS else criteria.max_slow_increase
         self.cumulative, self.epoch = (
@@ -461,6 +458,9 @@ def _unmeasured(rate: RateEvidence, durations: tuple[Sequence[int], Sequence[int
     if any(is_over(counts, _NEARLY_ALL) for counts in durations):
         return "over_last_edge"
     return "all_slow" if rate.total.production_rate + rate.non_inferiority.margin >= 1.0 else ""
+
+
+C = TypeVar("C", bound=RateCheck)
 
 
 def _build_check(
