@@ -10,7 +10,7 @@ from router.analysis.checks import ArmRate, Check, LatencyCheck, RateCheck, Scor
 from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
 from router.analysis.run import AnalysisRun
 from router.analysis.statistics.counts import NOTHING, WINDOW_SECONDS, CountersSnapshot
-from router.core.durations import REQUEST_SECONDS
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outputs import shown_name, told
 from router.core.request_events import FAULT_KINDS
 

@@ -16,8 +16,8 @@ from router.core.outputs import OutputSpec
 from router.core.request_events import ABANDONED, Answered, Predicted
 from router.core.routing import ModelRoutes, Reason
 from router.core.split import BUCKETS
-from router.serving.fleet import Fleet
 from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force
+from router.serving.models import ModelSet
 
 LOOK_SECONDS = 2.0
 """Between two looks; the evidence allows any number of them."""
@@ -81,7 +81,7 @@ class AnalysisRecorder:
 
     def __init__(
         self,
-        fleet: Callable[[], Fleet],
+        fleet: Callable[[], ModelSet],
         record: Callable[[events.Event], None],
         *,
         wall: Callable[[], float],

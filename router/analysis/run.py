@@ -18,9 +18,9 @@ from router.analysis.statistics.fault_test import OWNER, SCORED, SEEN, BucketFla
 from router.analysis.statistics.latency import FIRST_REQUESTS, SLOW_QUANTILE, SlowThreshold, edge_at
 from router.analysis.statistics.sample_ratio import SampleRatioTest
 from router.core.bins import ScoreSpec
-from router.core.durations import REQUEST_SECONDS
 from router.core.ids import CANARY, Alias, VersionId
 from router.core.labels import ClassSpec
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outputs import OutputSpec, shown_name
 from router.core.split import BUCKETS
 

@@ -15,8 +15,8 @@ from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
 from router.analysis.statistics.latency import FIRST_REQUESTS
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
-from router.core.durations import REQUEST_SECONDS
 from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.latency_buckets import REQUEST_SECONDS
 
 MIN_KEYS = round(Criteria().min_keys)
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0

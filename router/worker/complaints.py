@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 from router.core.ids import VersionId
-from router.speech import say
+from router.processes.child_logging import say
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 
 _PLACES = 50  # a version that fails in more places than this has said enough

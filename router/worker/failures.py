@@ -6,8 +6,8 @@ from dataclasses import replace
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 
-from router.core.wire import MAX_ANSWER_BYTES
-from router.core.work import Answer, Query, ScoringProtocol
+from router.protocol.messages import Answer, Query, ScoringProtocol
+from router.protocol.wire import MAX_ANSWER_BYTES
 from router.worker.complaints import Complaints
 from router.worker.inference.answering import in_v2, refused
 from router.worker.inference.tensors import InferenceRefused

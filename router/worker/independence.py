@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from router.core.work import Batching
+from router.protocol.messages import Batching
 from router.worker.encoding import split
 from router.worker.preparing import Prepared, joined
 

@@ -11,10 +11,10 @@ import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
 from mlflow.pyfunc import PyFuncModel
 
-from router.core.tensors import TensorInfo, tellable
-from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
-from router.speech import say
+from router.processes.child_logging import say
+from router.protocol.messages import Batching, LoadSpec, VersionInfo
+from router.protocol.tensors import TensorInfo, tellable
 from router.worker.choosing import choose_outputs, known_classes
 from router.worker.complaints import Complaints
 from router.worker.independence import Earning, shown_by_example

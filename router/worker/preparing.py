@@ -17,7 +17,7 @@ import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
 
-from router.core.work import Query, ScoringProtocol
+from router.protocol.messages import Query, ScoringProtocol
 from router.worker.decoding import Part, compile_decoder
 from router.worker.encoding import encode_unwrapped
 from router.worker.inference.contract import Contract

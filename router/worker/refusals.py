@@ -7,7 +7,7 @@ from json import JSONDecodeError
 import orjson
 from mlflow.exceptions import MlflowException
 
-from router.core.work import Answer, Verdict
+from router.protocol.messages import Answer, PredictStatus
 from router.worker.tracking import NO_TRACKING
 
 MESSAGE_CHARACTERS = 1000
@@ -58,7 +58,7 @@ def refusal(
     """
     status = error.get_http_status_code()
     return Answer(
-        verdict=Verdict.CLIENT_ERROR if status < 500 else Verdict.MODEL_ERROR,
+        verdict=PredictStatus.CLIENT_ERROR if status < 500 else PredictStatus.MODEL_ERROR,
         status=status,
         body=_body(error, ": ".join((lead, *_details(error, names))) + "."),
         content_type=JSON,

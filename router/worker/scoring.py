@@ -13,8 +13,8 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import InvocationsResponse
 
 from router.core.outputs import OutputSpec
-from router.core.wire import MAX_ANSWER_BYTES
-from router.core.work import Answer, Query, ScoringProtocol, Verdict
+from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
+from router.protocol.wire import MAX_ANSWER_BYTES
 from router.worker.complaints import Complaints
 from router.worker.encoding import encode, encode_each, split
 from router.worker.failures import Failures
@@ -71,7 +71,9 @@ class Scorer:
             return self._failures.undecodable(query, error)
         if isinstance(prepared, InvocationsResponse):
             text = prepared.response[:MESSAGE_CHARACTERS].encode("utf-8", "replace")
-            return Answer(Verdict.CLIENT_ERROR, prepared.status, text, "text/plain; charset=utf-8", 0, 0.0)
+            return Answer(
+                PredictStatus.CLIENT_ERROR, prepared.status, text, "text/plain; charset=utf-8", 0, 0.0
+            )
         return prepared
 
     def predict(self, prepared: list[Prepared]) -> Predicted:
@@ -176,7 +178,7 @@ def _good(
 ) -> Answer:
     """The answer at `place` of a shared predict; `counts`: it carries what all of them count for."""
     body, length = written
-    head = (Verdict.OK, 200, body, JSON, rows, seconds)  # replace() costs more than counting does
+    head = (PredictStatus.OK, 200, body, JSON, rows, seconds)  # replace() costs more than counting does
     return Answer(
         *head, counted.counts if counts else (), length, counted.nan_only[place], counted.marks[place]
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from router.core.work import Query, ScoringProtocol
+from router.protocol.messages import Query, ScoringProtocol
 from router.worker.decoding.csv_lines import LARGEST_BODY, CsvLines, PlainCsv, stacked
 from router.worker.preparing import Prepared, Preparer
 

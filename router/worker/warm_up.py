@@ -5,7 +5,7 @@ from typing import Any
 
 from mlflow.pyfunc import PyFuncModel
 
-from router.core.work import Query, Verdict
+from router.protocol.messages import PredictStatus, Query
 from router.worker.preparing import NotTaken, Prepared
 from router.worker.scoring import Scorer
 
@@ -44,7 +44,7 @@ def warm_up(scorer: Scorer, model: PyFuncModel, directory: str) -> Warmth:
         return Warmth(warm=False, note=note)
     predicted = scorer.predict([prepared])
     failure = predicted.failure
-    if failure is None and scorer.told(prepared, predicted).verdict is not Verdict.OK:
+    if failure is None and scorer.told(prepared, predicted).verdict is not PredictStatus.OK:
         failure = ValueError("the answer to its input example cannot be written as JSON")
     if failure is not None:
         note = f"it failed to predict its input example ({type(failure).__name__}), and is not warm."

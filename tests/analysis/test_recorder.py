@@ -11,14 +11,14 @@ import pytest
 from router.analysis import text
 from router.analysis.document import document, verdicts
 from router.analysis.recorder import AnalysisRecorder
-from router.core.durations import REQUEST_SECONDS
 from router.core.events import BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.request_events import FAULT_KINDS, Answered
 from router.core.routing import Reason
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.serving.harness import VersionDependencies
 from router.serving.manager import OPERATOR_RESET
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
@@ -42,7 +42,7 @@ class Gateway:
         self.now = 1000.0
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.facts = Told()
-        self.fleet = Fleet(Workshop(self.world, self.world, self.facts, lambda: 5.0))
+        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, lambda: 5.0))
         self.analysis = self.facts.analysis = AnalysisRecorder(
             lambda: self.fleet, self.facts.record, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )

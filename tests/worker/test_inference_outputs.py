@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.ids import VersionId
-from router.core.tensors import DATATYPES, TensorInfo, tellable, told_tensors
+from router.protocol.tensors import DATATYPES, TensorInfo, tellable, told_tensors
 from router.worker.inference.contract import Contract
 from router.worker.inference.inputs import data_of
 from router.worker.inference.outputs import outputs_of

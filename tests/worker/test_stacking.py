@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.types import ColSpec, DataType, Schema
 
-from router.core.work import Query
+from router.protocol.messages import Query
 from router.worker.decoding.csv_lines import LARGEST_BODY, PlainCsv, stacked
 from router.worker.load import Loaded
 from router.worker.preparing import Prepared, Preparer

@@ -8,7 +8,7 @@ from math import inf
 from typing import NamedTuple
 
 from router.core.bins import ScoreCounts
-from router.core.durations import REQUEST_SECONDS
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outputs import OutputCounts
 from router.core.request_events import FAULT_KINDS, Answered
 

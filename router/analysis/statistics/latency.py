@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from router.analysis.statistics.counts import ArmTotals
 from router.analysis.statistics.fault_test import log_mean_exp
-from router.core.durations import REQUEST_SECONDS
+from router.core.latency_buckets import REQUEST_SECONDS
 
 FIRST_REQUESTS = 200
 """Answers of production from which the edge is learned: its last hour's, or its first, then not judged."""

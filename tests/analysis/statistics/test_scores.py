@@ -23,7 +23,7 @@ from router.analysis.statistics.drift import (
     total_variation,
 )
 from router.analysis.statistics.latency import BettingTest, SlowThreshold, TimeBlocks, edge_at, quantile
-from router.core.durations import REQUEST_SECONDS
+from router.core.latency_buckets import REQUEST_SECONDS
 
 HISTOGRAMS = st.integers(2, 12).flatmap(
     lambda bins: st.tuples(
