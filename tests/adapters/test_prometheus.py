@@ -108,7 +108,7 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     ),
     "worker not loaded": (
         WorkerLoadFailed(V8, "ValueError", 20.0),
-        {"worker_load_failures_total{model=m,version=8}": 1},
+        {"worker_load_failures_total{model=m}": 1},
     ),
     "load refused": (
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),

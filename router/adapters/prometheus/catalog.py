@@ -233,7 +233,6 @@ class Catalog(Store):
             "worker_load_failures_total",
             "Loads of one more worker, or a spare, of a version that was ready before, which failed.",
             "model",
-            "version",
         )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"

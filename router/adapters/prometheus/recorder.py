@@ -271,6 +271,7 @@ class PrometheusRecorder:
             self._models.add(model)
             for reason in REJECTIONS:
                 self._catalog.rejected.series(model, reason)
+            self._catalog.worker_load_failures.series(model)
             for result in POLLS:
                 self._catalog.polls.series(model, result)
             self._catalog.poll_seconds.series(model)
@@ -340,7 +341,6 @@ class PrometheusRecorder:
         version.serve(event, self._loaded_at.get(event.new, self._wall()))
         for reason in ENDINGS:
             self._catalog.restarts.series(model, str(number), reason)
-        self._catalog.worker_load_failures.series(model, str(number))
         state.bound = number
         self._compare(model, alias, state)
         self._forget_retired()
@@ -404,9 +404,8 @@ class PrometheusRecorder:
             self._catalog.restarts.series(*of_version, bounded(reason, ENDINGS)).value += 1
 
     def _worker_load_failed(self, event: events.WorkerLoadFailed) -> None:
-        of_version = (event.version.model, str(event.version.number))
-        if (failures := self._catalog.worker_load_failures.find(*of_version)) is not None:
-            failures.value += 1
+        if event.version.model in self._models:
+            self._catalog.worker_load_failures.series(event.version.model).value += 1
 
     # Gateway
 
