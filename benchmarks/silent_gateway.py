@@ -7,10 +7,10 @@ counts them.
 import sys
 from collections.abc import Sequence
 
+from router.analysis.recorder import AnalysisRecorder
 from router.app import backends as world
 from router.app import run as app
 from router.cli import main
-from router.control.comparison import Comparison
 from router.control.fan_out import FanOut
 from router.core.events import Event, Recorder
 from router.core.ids import VersionId
@@ -45,7 +45,7 @@ class Scoreless(ForkServerSupervisor):
 
 def without_metrics(*recorders: Recorder, deduplicated: Sequence[Recorder] = ()) -> FanOut:
     """Tells all but `NoMetrics`, and nobody who compares."""
-    silent = (NoMetrics, Comparison)
+    silent = (NoMetrics, AnalysisRecorder)
     return FanOut(*(one for one in recorders if not isinstance(one, silent)), deduplicated=deduplicated)
 
 

@@ -17,12 +17,12 @@ from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
 from router.adapters.log.lines import LogRecorder, log_sampled
 from router.adapters.prometheus import PrometheusRecorder
+from router.analysis.document import document, verdicts
+from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import open_backends
 from router.app.gauges import Gauges
-from router.control import compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_times import BoundTimes
-from router.control.comparison import LOOK_SECONDS, Comparison
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.fan_out import FanOut
 from router.control.last_known_good import LastKnownGood
@@ -101,12 +101,12 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     prometheus = PrometheusRecorder(version=__version__)
     recent_events = RecentEvents(time.time)
     worker_ends = WorkerExitCounts(time.time)
-    comparison = Comparison(
+    analysis = AnalysisRecorder(
         lambda: fleet, lambda event: recorder.record(event), wall=time.time, monotonic=time.monotonic
     )
     bound_since = BoundTimes(time.time)
     recorder = FanOut(
-        prometheus, comparison, deduplicated=(LogRecorder(), recent_events, worker_ends, bound_since)
+        prometheus, analysis, deduplicated=(LogRecorder(), recent_events, worker_ends, bound_since)
     )
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
@@ -140,7 +140,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         dispatcher = Dispatcher(fleet, recorder)
         alias_watch = AliasWatch(world.source, fleet, recorder, time.time)
         last_good = LastKnownGood(world.keeper, fleet, recorder)
-        gauges = Gauges(fleet, dispatcher, comparison)
+        gauges = Gauges(fleet, dispatcher, analysis)
         prometheus.watch(gauges.live)
 
         async def reload() -> Reloaded:
@@ -156,7 +156,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             recorder=recorder,
             settings=lambda: config.settings,
             state=lambda: status.document(),
-            compare=lambda model: compare.document(comparison, model),
+            compare=lambda model: document(analysis, model),
             metrics=prometheus.render,
             reload=reload,
             mlflow_version=version("mlflow"),
@@ -174,7 +174,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             stopping=lambda: gateway.stopping,
             traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
             unwritten=lambda: last_good.errors,
-            verdicts=lambda model: compare.verdicts(comparison, model),
+            verdicts=lambda model: verdicts(analysis, model),
         )
         alias_loop = PeriodicTask(
             "aliases", alias_watch.tick, lambda: config.settings.registry.poll_seconds, recorder
@@ -182,7 +182,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         config_loop = PeriodicTask("config", config.tick, lambda: CONFIG_LOOK_SECONDS, recorder)
         record_loop = PeriodicTask("last good", last_good.tick, lambda: LAST_GOOD_LOOK_SECONDS, recorder)
         lag_loop = PeriodicTask("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
-        compare_loop = PeriodicTask("comparison", comparison.tick, lambda: LOOK_SECONDS, recorder)
+        compare_loop = PeriodicTask("comparison", analysis.tick, lambda: LOOK_SECONDS, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
         readiness_loop = PeriodicTask(

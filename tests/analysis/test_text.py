@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from router.control import words
-from router.core.evidence import Evidence, Report, Verdict
-from router.core.evidence.report import LatencyCheck, RateCheck, ScoreCheck, SplitCheck
+from router.analysis import text
+from router.analysis.checks import Check, LatencyCheck, RateCheck, Report, ScoreCheck, SplitCheck, Verdict
+from router.analysis.run import Evidence
 from router.core.ids import Alias
 
 PASS, FAIL, WAITS = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA
 
 
 def report() -> Report:
-    return Evidence(canary_share=0.05, started_at=0.0, marks=20).report(60.0)
+    return Evidence(canary_share=0.05, started_at=0.0, bin_count=20).report(60.0)
 
 
 def rate(check: RateCheck, canary: tuple[int, int], production: tuple[int, int], **changes: Any) -> RateCheck:
@@ -136,7 +136,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("check", "said"), FAULTS.values(), ids=FAULTS)
 def test_a_check_of_rates_is_told_in_one_sentence_or_two(check: RateCheck, said: str) -> None:
-    assert words.check(check) == said
+    assert text.check_sentence(check) == said
 
 
 TOO_EARLY = {
@@ -151,14 +151,14 @@ TOO_EARLY = {
 def test_a_difference_that_may_be_nothing_is_no_forecast_of_a_fail(known: dict[str, Any]) -> None:
     """One fault in the first six seconds of a healthy canary would be one."""
     check = faults((200, 2), **{"requests_needed": 1000, "fail_seconds": 2280.0, **known})
-    assert "fails in about" not in words.check(check)
+    assert "fails in about" not in text.check_sentence(check)
 
 
 @pytest.mark.parametrize("needed", [None, 3600.0])
 def test_a_fail_that_comes_before_a_pass_could_is_told(needed: float | None) -> None:
     known = {"requests_needed": 1000, "seconds_needed": needed, "interval": (0.001, 0.03)}
     check = faults((200, 2), fail_seconds=2280.0, **known)
-    assert words.check(check).endswith(" If it goes on like this, it fails in about 38 min.")
+    assert text.check_sentence(check).endswith(" If it goes on like this, it fails in about 38 min.")
 
 
 def scores(**changes: Any) -> ScoreCheck:
@@ -218,7 +218,7 @@ OTHERS = {
 
 @pytest.mark.parametrize(("check", "said"), OTHERS.values(), ids=OTHERS)
 def test_what_is_only_told_has_its_words_too(check: ScoreCheck | SplitCheck, said: str) -> None:
-    assert words.check(check) == said
+    assert text.check_sentence(check) == said
 
 
 SHADOW = Alias("shadow")
@@ -241,34 +241,34 @@ OF_SHADOW = {
 
 
 @pytest.mark.parametrize(("check", "said"), OF_SHADOW.items())
-def test_a_further_alias_is_called_by_its_name_and_never_the_canary(check: words.Check, said: str) -> None:
-    assert words.check(check, SHADOW) == said
+def test_a_further_alias_is_called_by_its_name_and_never_the_canary(check: Check, said: str) -> None:
+    assert text.check_sentence(check, SHADOW) == said
 
 
 def test_the_whole_of_a_further_alias_bears_its_name() -> None:
     passed = replace(report(), verdict=PASS, faults=faults((5000, 6), verdict=PASS))
-    told = words.whole(passed, "", SHADOW)
+    told = text.verdict_sentence(passed, "", SHADOW)
     assert told.startswith("Alias shadow is no worse than production")
     assert "canary" not in told
 
 
 def whole(verdict: Verdict, faults: RateCheck, latency: RateCheck) -> str:
     assert isinstance(latency, LatencyCheck)
-    return words.whole(replace(report(), verdict=verdict, faults=faults, latency=latency), "")
+    return text.verdict_sentence(replace(report(), verdict=verdict, faults=faults, latency=latency), "")
 
 
 def test_the_whole_is_told_by_what_decides_it() -> None:
     fails = faults((1000, 33), verdict=FAIL, failed_by="cumulative")
     good = latency((1000, 50), verdict=PASS)
-    assert whole(FAIL, fails, good) == words.check(fails)
+    assert whole(FAIL, fails, good) == text.check_sentence(fails)
 
     soon = faults((31, 0), requests_needed=640)
     later = latency((31, 0), requests_needed=2000)
-    assert whole(WAITS, soon, later) == words.check(later), "then all is known"
+    assert whole(WAITS, soon, later) == text.check_sentence(later), "then all is known"
     beyond = over(("production", "canary"))
-    assert whole(WAITS, soon, beyond) == words.check(beyond), "nor here"
+    assert whole(WAITS, soon, beyond) == text.check_sentence(beyond), "nor here"
     broken = faults((31, 4), (1000, 120), production_failing=True)
-    assert whole(WAITS, broken, later) == words.check(broken), "no number of requests would help"
+    assert whole(WAITS, broken, later) == text.check_sentence(broken), "no number of requests would help"
     passes = faults((5000, 6), verdict=PASS)
     assert whole(PASS, passes, good).startswith("The canary is no worse than production")
 
@@ -279,18 +279,18 @@ def test_scores_that_nobody_can_count_are_told_whatever_else_is_missing() -> Non
         {"faults": faults((5000, 6), verdict=PASS), "latency": latency((5000, 250), verdict=PASS)},
         {"faults": faults((600, 0), requests_needed=1000, seconds_needed=60.0)},
     ):
-        told = words.whole(replace(report(), verdict=WAITS, scores=uncounted, **checks), "")
-        assert told == words.check(uncounted)
+        told = text.verdict_sentence(replace(report(), verdict=WAITS, scores=uncounted, **checks), "")
+        assert told == text.check_sentence(uncounted)
     fails = faults((1000, 33), verdict=FAIL, failed_by="cumulative")
-    assert words.whole(replace(report(), verdict=FAIL, scores=uncounted, faults=fails), "") == words.check(
-        fails
-    )
+    assert text.verdict_sentence(
+        replace(report(), verdict=FAIL, scores=uncounted, faults=fails), ""
+    ) == text.check_sentence(fails)
 
 
 def test_what_rests_says_why_beside_what_is_known() -> None:
-    assert words.whole(None, "both serve v1") == "Not compared: both serve v1."
+    assert text.verdict_sentence(None, "both serve v1") == "Not compared: both serve v1."
     passed = replace(report(), verdict=PASS, faults=faults((5000, 6), verdict=PASS))
-    told = words.whole(passed, "its share is 0 %")
+    told = text.verdict_sentence(passed, "its share is 0 %")
     assert told.startswith("The canary is no worse than production")
     assert told.endswith(" Not compared now: its share is 0 %.")
 
@@ -298,7 +298,7 @@ def test_what_rests_says_why_beside_what_is_known() -> None:
 def test_where_nothing_is_known_of_what_rests_only_why_it_rests_is_said() -> None:
     """Nothing arrives while a share is 0 %, so neither its absence nor a forecast says anything."""
     for obstacle in ("its share is 0 %", "production's share is 0 %"):
-        assert words.whole(report(), obstacle) == f"Not compared now: {obstacle}."
+        assert text.verdict_sentence(report(), obstacle) == f"Not compared now: {obstacle}."
 
 
 @pytest.mark.parametrize("verdict", [WAITS, PASS])
@@ -307,17 +307,17 @@ def test_an_open_breaker_is_told_with_its_reason_and_without_praise_or_forecast(
     why = "its breaker is open (it crashed 3 times in 60 s), and production has its share"
     known = faults((200, 2), verdict=verdict, requests_needed=1000, seconds_needed=60.0, fail_seconds=30.0)
     judged = replace(report(), verdict=verdict, faults=known)
-    assert words.whole(judged, why, broken=True) == f"Not compared now: {why}."
+    assert text.verdict_sentence(judged, why, broken=True) == f"Not compared now: {why}."
 
 
 def test_a_proven_fail_is_told_also_while_the_breaker_is_open() -> None:
     fails = replace(report(), verdict=FAIL, faults=faults((50, 50), verdict=FAIL, failed_by="outage"))
-    told = words.whole(fails, "its breaker is open", broken=True)
-    assert told == f"{words.check(fails.faults)} Not compared now: its breaker is open."
+    told = text.verdict_sentence(fails, "its breaker is open", broken=True)
+    assert told == f"{text.check_sentence(fails.faults)} Not compared now: its breaker is open."
 
 
 def test_when_a_point_would_show_is_told_where_it_is_known() -> None:
-    assert words.point(faults((31, 0), seconds_to_show_point=2400.0)) == (
+    assert text.detectable_difference(faults((31, 0), seconds_to_show_point=2400.0)) == (
         "A 1-point error difference shows in about 40 min at this rate."
     )
-    assert words.point(faults((0, 0))) == ""
+    assert text.detectable_difference(faults((0, 0))) == ""

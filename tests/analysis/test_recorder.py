@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from router.control import compare, words
-from router.control.comparison import Comparison
+from router.analysis import text
+from router.analysis.document import document, verdicts
+from router.analysis.recorder import AnalysisRecorder
 from router.core.events import BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
@@ -27,11 +28,11 @@ HALF = {"production": 50, "canary": 50}
 class Told(Facts):
     """A recorder in front of the comparison, as the gateway has one."""
 
-    comparison: Comparison
+    analysis: AnalysisRecorder
 
     def record(self, event: Any) -> None:
         super().record(event)
-        self.comparison.record(event)
+        self.analysis.record(event)
 
 
 class Gateway:
@@ -42,7 +43,7 @@ class Gateway:
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.facts = Told()
         self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, lambda: 5.0))
-        self.comparison = self.facts.comparison = Comparison(
+        self.analysis = self.facts.analysis = AnalysisRecorder(
             lambda: self.fleet, self.facts.record, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )
 
@@ -58,21 +59,19 @@ class Gateway:
         for i in range(number):
             bucket = i * 37 % 50_000 + (0 if alias == CANARY else 50_000)
             given = {"reason": Reason.HASH, "bucket": bucket, **keys}
-            self.comparison.record(Answered("sentiment", alias, version, "ok", 200, 0.003, 1, **given))
+            self.analysis.record(Answered("sentiment", alias, version, "ok", 200, 0.003, 1, **given))
 
     def look(self, seconds: float = 5.0) -> None:
         self.now += seconds
-        tick = self.comparison.tick()
+        tick = self.analysis.tick()
         with suppress(StopIteration):
             while True:
                 tick.send(None)  # it lets others have their turn, and waits for nothing
 
     @property
     def entry(self) -> dict[str, Any]:
-        document = compare.document(self.comparison)
-        told: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))["models"]["sentiment"][
-            "canary"
-        ]
+        shown = document(self.analysis)
+        told: dict[str, Any] = json.loads(json.dumps(shown, allow_nan=False))["models"]["sentiment"]["canary"]
         return told
 
     def check(self, name: str) -> dict[str, Any]:
@@ -138,7 +137,7 @@ async def test_what_says_nothing_about_a_version_is_left_out(gateway: Gateway, k
     fact = {"version": V2, "outcome": "ok", "reason": Reason.HASH, "bucket": 7, **keys}
     version, outcome = fact.pop("version"), fact.pop("outcome")
     for _ in range(60):
-        gateway.comparison.record(Answered("sentiment", CANARY, version, outcome, 200, 0.003, 1, **fact))
+        gateway.analysis.record(Answered("sentiment", CANARY, version, outcome, 200, 0.003, 1, **fact))
     gateway.look()
 
     assert gateway.check("faults")["canary"]["requests"] == 0
@@ -153,7 +152,7 @@ async def test_what_the_canarys_callers_gave_up_counts_as_slow_or_as_nothing(
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(200, PRODUCTION, V1)  # which teach what is slow
     for turn in range(60):
-        gateway.comparison.record(
+        gateway.analysis.record(
             Answered("sentiment", CANARY, V2, "abandoned", 499, seconds, 0, Reason.HASH, turn)
         )
     gateway.look()
@@ -243,7 +242,7 @@ async def test_a_breaker_that_requests_without_a_key_opened_is_no_fail_and_says_
     entry = gateway.entry
     why = "its breaker is open (50 of its last 50 requests were faults), and production has its share"
     assert (entry["verdict"], entry["why"]) == ("not_enough_data", f"Not compared now: {why}.")
-    assert compare.verdicts(gateway.comparison, "sentiment")["canary"]["why"] == entry["why"]
+    assert verdicts(gateway.analysis, "sentiment")["canary"]["why"] == entry["why"]
 
 
 async def test_no_check_makes_a_forecast_while_nothing_is_compared(gateway: Gateway) -> None:
@@ -327,11 +326,11 @@ async def test_what_an_operator_mends_while_others_are_judged_is_judged_no_more(
             (third, V3, 75_000 + i),
         ):
             fault = "" if alias == PRODUCTION else "error"
-            gateway.comparison.record(
+            gateway.analysis.record(
                 Answered("sentiment", alias, version, "ok", 200, 0.003, 1, bucket=bucket, fault=fault)
             )
     gateway.now += 5.0
-    tick = gateway.comparison.tick()
+    tick = gateway.analysis.tick()
     tick.send(None)
     [first] = gateway.facts.of(VerdictChanged)
     [other] = {CANARY, third} - {first.alias}
@@ -436,11 +435,11 @@ async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Ga
             (CANARY, V2, i, ""),
             (third, V3, 75_000 + i, fault),
         ):
-            gateway.comparison.record(
+            gateway.analysis.record(
                 Answered("sentiment", alias, version, "ok", 200, 0.003, 1, Reason.HASH, bucket, fault=how)
             )
     gateway.look()
-    told = compare.document(gateway.comparison)["models"]["sentiment"]
+    told = document(gateway.analysis)["models"]["sentiment"]
 
     assert {alias: entry["verdict"] for alias, entry in told.items()} == {
         "canary": "not_enough_data",
@@ -464,8 +463,8 @@ async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:
     gateway.fleet.apply({})
     gateway.look()
 
-    assert compare.document(gateway.comparison) == {"models": {}}
-    assert compare.document(gateway.comparison, "sentiment") == {"models": {"sentiment": {}}}
+    assert document(gateway.analysis) == {"models": {}}
+    assert document(gateway.analysis, "sentiment") == {"models": {"sentiment": {}}}
 
 
 RATE = {
@@ -550,11 +549,11 @@ async def test_no_number_of_the_document_is_infinite_or_none(gateway: Gateway) -
     [(0.2, "1 s"), (42.0, "42 s"), (2400.0, "40 min"), (9000.0, "2 h"), (2e5, "2 days"), (1e9, "years")],
 )
 def test_times_are_told_as_people_say_them(seconds: float, told: str) -> None:
-    assert words.duration(seconds) == told
+    assert text.duration(seconds) == told
 
 
 @pytest.mark.parametrize(
     ("ratio", "told"), [(0.0, "0 %"), (0.033, "3.3 %"), (0.12, "12 %"), (0.0004, "0.04 %"), (1.0, "100 %")]
 )
 def test_shares_are_told_with_the_digits_that_matter(ratio: float, told: str) -> None:
-    assert words.percent(ratio) == told
+    assert text.percent(ratio) == told

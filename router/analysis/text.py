@@ -1,20 +1,31 @@
-"""Verdicts in plain words. Pure: a report in, sentences out; page, terminal and log say the same ones."""
+"""Verdicts in plain English. Pure: a report in, sentences out; page, terminal and log show the same ones."""
 
-from router.core.evidence import Limits, Report, Verdict
-from router.core.evidence.report import LatencyCheck, OutputShift, RateCheck, ScoreCheck, SplitCheck
-from router.core.evidence.shift import MIN_KEYS as SCORED_KEYS
-from router.core.evidence.slow import FIRST_REQUESTS
-from router.core.evidence.worse import OUTAGE_FAULTS, OUTAGE_REQUESTS
+from router.analysis.checks import (
+    Check,
+    Criteria,
+    LatencyCheck,
+    RateCheck,
+    Report,
+    ScoreCheck,
+    SplitCheck,
+    Verdict,
+    verdict_in_force,
+)
+from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
+from router.analysis.statistics.drift import OutputShift
+from router.analysis.statistics.latency import FIRST_REQUESTS
+from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
 
-Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck
-MIN_KEYS = round(Limits().min_keys)
+MIN_KEYS = round(Criteria().min_keys)
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 NO_SCORES = "No scores are compared: there is no output that both versions count alike."
 
 
-def whole(report: Report | None, obstacle: str, alias: Alias = CANARY, *, broken: bool = False) -> str:
+def verdict_sentence(
+    report: Report | None, obstacle: str, alias: Alias = CANARY, *, broken: bool = False
+) -> str:
     """The verdict of `alias`. `obstacle`: why nothing is compared at this moment; empty when it is.
 
     `broken`: the obstacle is an open breaker. It counts more than the evidence does, such as crashes and
@@ -23,28 +34,29 @@ def whole(report: Report | None, obstacle: str, alias: Alias = CANARY, *, broken
     if report is None:
         return f"Not compared: {obstacle}."
     if not obstacle:
-        return _whole(report, alias)
+        return _decisive(report, alias)
     rests = f"Not compared now: {obstacle}."
-    stands = report.verdict is Verdict.FAIL or (report.verdict is Verdict.PASS and not broken)
-    return f"{_whole(report, alias)} {rests}" if stands else rests
+    if verdict_in_force(report, broken=broken) is Verdict.NOT_ENOUGH_DATA:
+        return rests
+    return f"{_decisive(report, alias)} {rests}"
 
 
-def check(one: Check, alias: Alias = CANARY) -> str:
+def check_sentence(one: Check, alias: Alias = CANARY) -> str:
     """The verdict of one check of `alias`."""
     if isinstance(one, SplitCheck):
         return _split(one, alias)
     if isinstance(one, ScoreCheck):
-        return _scores(one.outputs[0], alias)
+        return _scores(one.outputs[0], alias) if one.outputs else NO_SCORES
     return _rate(one, alias)
 
 
-def named(alias: Alias) -> str:
+def alias_phrase(alias: Alias) -> str:
     """`the canary`, `production`, and `alias shadow` for one that bears a name of its own."""
     return "the canary" if alias == CANARY else alias if alias == PRODUCTION else f"alias {alias}"
 
 
-def point(one: RateCheck) -> str:
-    """When a difference worth knowing would be seen, were it there; empty while that can not be told."""
+def detectable_difference(one: RateCheck) -> str:
+    """When a difference worth knowing would be seen, were it there; empty while that is unknown."""
     if one.seconds_to_show_point is None:
         return ""
     seconds = duration(one.seconds_to_show_point)
@@ -66,8 +78,8 @@ def percent(ratio: float) -> str:
     return f"{_digits(ratio * 100)} %"
 
 
-def _capital(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}"
+def _capital(phrase: str) -> str:
+    return f"{phrase[0].upper()}{phrase[1:]}"
 
 
 def _digits(value: float) -> str:
@@ -77,33 +89,28 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if size >= 9.95 else f"{round(value, 1):g}" if size >= 0.095 else f"{value:.2g}"
 
 
-def _whole(report: Report, alias: Alias) -> str:
+def _decisive(report: Report, alias: Alias) -> str:
     judging = [one for one in report.checks if one.judges]
     if report.verdict is Verdict.FAIL:
-        return " ".join(check(one, alias) for one in judging if one.verdict is Verdict.FAIL)
+        return " ".join(check_sentence(one, alias) for one in judging if one.verdict is Verdict.FAIL)
     if report.verdict is Verdict.PASS:
-        told = check(report.faults, alias)
-        return f"{_capital(named(alias))} is no worse than production, as far as it is judged. {told}"
-    if report.scores is not None and report.scores.outputs[0].uncounted:
-        return check(report.scores, alias)  # whatever else is missing, it does not pass
+        who, faults = _capital(alias_phrase(alias)), check_sentence(report.faults, alias)
+        return f"{who} is no worse than production, as far as it is judged. {faults}"
+    if report.scores.uncounted:
+        return check_sentence(report.scores, alias)  # whatever else is missing, it does not pass
     waiting = [one for one in judging if one.verdict is Verdict.NOT_ENOUGH_DATA]
-    # What needs the most requests comes last, so that one tells how long all of it takes.
-    return check(max(waiting, key=_needed), alias)
+    # What needs the most requests comes last, so its sentence says how long all of it takes.
+    return check_sentence(max(waiting, key=_needed), alias)
 
 
 def _needed(one: Check) -> tuple[bool, bool, float]:
     if not isinstance(one, RateCheck):
         return False, False, 0.0
-    return _hopeless(one), one.will_not_pass, float(one.requests_needed or 0)
-
-
-def _hopeless(one: RateCheck) -> bool:
-    """Whether more requests do not make it pass."""
-    return one.production_failing or (isinstance(one, LatencyCheck) and bool(one.unmeasured))
+    return one.never_passes, one.will_not_pass, float(one.requests_needed or 0)
 
 
 def _rate(one: RateCheck, alias: Alias) -> str:
-    production, canary, who = one.production, one.canary, _capital(named(alias))
+    production, canary, who = one.production, one.canary, _capital(alias_phrase(alias))
     if one.verdict is Verdict.FAIL and one.failed_by == "outage":
         failed = f"{OUTAGE_FAULTS} of {OUTAGE_REQUESTS} requests in a row"
         return f"{who} failed at least {failed} that production answered."
@@ -137,9 +144,10 @@ def _unmeasured(one: LatencyCheck, alias: Alias) -> str:
         slow = _does(one, percent(one.production.rate or 0.0))
         return f"Not enough data: production itself {slow}, so that a slower {alias} would look the same."
     over = one.quantiles_over_last_edge
-    arms = [named(arm) for arm, each in ((PRODUCTION, over.production), (alias, over.canary)) if each.p95]
+    arms = ((PRODUCTION, over.production), (alias, over.canary))
+    whose = " and of ".join(alias_phrase(arm) for arm, quantiles in arms if quantiles.p95)
     last = f"{REQUEST_SECONDS[-1]:g} s, beyond which all durations are counted alike"
-    return f"Not enough data: the 95th percentile of {' and of '.join(arms)} is over {last}."
+    return f"Not enough data: the 95th percentile of {whose} is over {last}."
 
 
 def _without_traffic(one: RateCheck, alias: Alias) -> str:
@@ -147,7 +155,7 @@ def _without_traffic(one: RateCheck, alias: Alias) -> str:
         known = f"production's first {FIRST_REQUESTS} requests"
         return f"Not enough data: what is slow is not known before {known}."
     silent = PRODUCTION if one.canary.requests else alias
-    return f"Not enough data: no requests of {named(silent)} that carry a key yet."
+    return f"Not enough data: no requests of {alias_phrase(silent)} that carry a key yet."
 
 
 def _missing(one: RateCheck, alias: Alias) -> str:
@@ -159,14 +167,14 @@ def _missing(one: RateCheck, alias: Alias) -> str:
         return f"{requests} {alias} requests of {keys} keys, but a few of them ask for nearly all"
     if requests >= needed:
         return f"{requests} {alias} requests"
-    told = f"{requests} of about {needed} {alias} requests"
-    return (
-        told if one.seconds_needed is None else f"{told}; about {duration(one.seconds_needed)} at this rate"
-    )
+    counted = f"{requests} of about {needed} {alias} requests"
+    if one.seconds_needed is None:
+        return counted
+    return f"{counted}; about {duration(one.seconds_needed)} at this rate"
 
 
 def _two_digits(number: int) -> int:
-    """An estimate is not told to the last request."""
+    """An estimate has two digits at most, rounded up."""
     least: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // least) * least
 
@@ -186,17 +194,17 @@ def _until_fail(one: RateCheck) -> str:
 def _scores(output: OutputShift, alias: Alias) -> str:
     if output.uncounted:
         arm = output.canary if output.uncounted == CANARY else output.production
-        who = named(alias if output.uncounted == CANARY else PRODUCTION)
+        who = alias_phrase(alias if output.uncounted == CANARY else PRODUCTION)
         answers = f"{arm.invalid} of {arm.invalid + arm.scores}"
         return f"No pass: {answers} answers of {who} hold no score that can be counted."
     if output.psi is None or output.noise is None:
         keys = f"{output.canary.keys} {alias} keys and {output.production.keys} of production"
-        told = f"Not enough data: {keys} have a score; {SCORED_KEYS} of each are needed."
+        few = f"Not enough data: {keys} have a score; {SCORED_KEYS} of each are needed."
         # Else it looks as if time alone would do, while the canary may answer texts where numbers are due.
         without = output.canary.invalid
-        return (
-            f"{told} {without} answers of {named(alias)} have none that can be counted." if without else told
-        )
+        if not without:
+            return few
+        return f"{few} {without} answers of {alias_phrase(alias)} have none that can be counted."
     measured = f"PSI {output.psi:.2f} (noise {output.noise:.2f})"
     proven = ", proven" if output.proven else ""
     what = "classes" if output.kind == "class" else "scores"
@@ -210,10 +218,10 @@ def _split(one: SplitCheck, alias: Alias) -> str:
         return "Not enough data: no keys yet."
     due = percent(one.expected_share)
     # Where a third alias has keys, both shares are of those of production and this one alone.
-    keys = "keys seen" if one.pair_share >= 1.0 else "keys of these two"
-    told = f"{named(alias)} has {percent(one.observed_share)} of the {keys}, {due} are due"
+    of = "keys seen" if one.pair_share >= 1.0 else "keys of these two"
+    keys = f"{alias_phrase(alias)} has {percent(one.observed_share)} of the {of}, {due} are due"
     if one.verdict is Verdict.FAIL:
-        return f"Split skew: {told}. What is compared here may be wrong."
+        return f"Split skew: {keys}. What is compared here may be wrong."
     if one.verdict is Verdict.PASS:
-        return f"{_capital(told)}."
-    return f"Not enough data: {told}."
+        return f"{_capital(keys)}."
+    return f"Not enough data: {keys}."

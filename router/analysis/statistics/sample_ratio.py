@@ -1,13 +1,12 @@
 """Whether the canary gets the keys it should: a self-check of the split, never a verdict on a version.
 
-The first request of each bucket is a coin toss whose odds the split fixes, so the sum of `worse` serves with
-odds on both sides. Requests are never tested: with heavy keys χ² on requests alarms in most sound splits.
+The first request of each bucket is a coin toss whose odds the split fixes, so the test of `fault_test` serves
+with odds on both sides. Requests are never tested: with heavy keys χ² on them alarms in most sound splits.
 """
 
 import math
 
-from router.core.evidence.bitmap import SEEN, Buckets
-from router.core.evidence.worse import FirstHits
+from router.analysis.statistics.fault_test import SEEN, BucketFlags, FirstHitTest
 
 BOTH_SIDES = (0.25, 0.5, 0.8, 0.9, 1 / 0.9, 1.25, 2.0, 4.0)
 """Odds ratios: from a quarter of the canary's keys to four times as many."""
@@ -16,10 +15,10 @@ MIN_KEYS = 50
 """Canary keys, or as many as are due, before it says that all is well."""
 
 
-class Skew(FirstHits):
+class SampleRatioTest(FirstHitTest):
     """E over the first requests of buckets; restarted at each step."""
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(self, buckets: BucketFlags) -> None:
         super().__init__(buckets, SEEN, BOTH_SIDES)
 
     def restart(self) -> None:
@@ -45,5 +44,5 @@ class Skew(FirstHits):
         return self.canary_hits / self.hits if self.hits else None
 
     def enough(self, share: float) -> bool:
-        """Whether 50 canary keys were seen, or are due by `share`: a canary nobody reaches is told, too."""
+        """Whether 50 canary keys were seen, or are due by `share`, as of a canary that nobody reaches."""
         return self.canary_hits >= MIN_KEYS or self.hits * share >= MIN_KEYS

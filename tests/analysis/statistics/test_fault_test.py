@@ -9,23 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from router.core.evidence.bitmap import FAULT, FAULT_EPOCH, SEEN, Buckets
-from router.core.evidence.skew import BOTH_SIDES
-from router.core.evidence.worse import (
+from router.analysis.statistics.fault_test import (
+    FAULT,
+    FAULT_EPOCH,
+    SEEN,
     WORSE,
-    FirstHits,
-    Fuse,
-    Mixture,
+    BucketFlags,
+    FirstHitTest,
+    OddsMixture,
     cumulative_level,
     epoch_level,
     keys_to_prove,
 )
+from router.analysis.statistics.sample_ratio import BOTH_SIDES
+from router.core.breaker import OutageRule
 
 ODDS = pytest.mark.parametrize("odds", [WORSE, BOTH_SIDES], ids=["worse", "both-sides"])
 
 
 def evidence_of(looks: list[tuple[int, int, float]], odds: tuple[float, ...] = WORSE) -> float:
-    mixture = Mixture(odds)
+    mixture = OddsMixture(odds)
     for hits, events, share in looks:
         mixture.add(hits, events, share)
     return math.exp(mixture.ln_e)
@@ -98,7 +101,7 @@ def test_it_stays_under_its_level_where_the_versions_are_equal() -> None:
     for _ in range(days):
         arms = [True] * canary + [False] * (every - canary)
         drawn.shuffle(arms)
-        mixture, clean_canary = Mixture(), canary
+        mixture, clean_canary = OddsMixture(), canary
         for gone, hit in enumerate(arms[:40]):
             mixture.add(int(hit), 1, clean_canary / (every - gone))
             clean_canary -= hit
@@ -124,33 +127,33 @@ def test_fewer_keys_prove_it_at_a_smaller_share() -> None:
     assert keys_to_prove(0.9999, math.log(400)) == 1000, "as many as are tried"
 
 
-def test_the_fuse_is_innocent_at_ordinary_fault_rates() -> None:
+def test_the_outage_rule_is_innocent_at_ordinary_fault_rates() -> None:
     """The chances that its docstring gives, as scipy's binomial tail."""
     assert stats.binom(50, 0.02).sf(24) == pytest.approx(3e-29, rel=0.2)
     assert stats.binom(50, 0.1).sf(24) == pytest.approx(1e-12, rel=0.6)
 
 
-@pytest.mark.parametrize(("faults", "blown"), [(24, False), (25, True)])
-def test_the_fuse_counts_the_last_fifty(faults: int, *, blown: bool) -> None:
-    fuse = Fuse()
+@pytest.mark.parametrize(("faults", "broken"), [(24, False), (25, True)])
+def test_the_outage_rule_counts_the_last_fifty(faults: int, *, broken: bool) -> None:
+    rule = OutageRule()
     for _ in range(1000):
-        fuse.add(fault=False)
+        rule.add(fault=False)
     for index in range(49):
-        fuse.add(fault=index % 2 == 0 and index // 2 < faults - 1)
-    fuse.add(fault=True)
+        rule.add(fault=index % 2 == 0 and index // 2 < faults - 1)
+    rule.add(fault=True)
 
-    assert fuse.blown is blown
+    assert rule.broken is broken
 
 
 @settings(max_examples=40)
 @given(st.lists(st.booleans(), min_size=50, max_size=200))
-def test_the_fuse_is_a_plain_window(faults: list[bool]) -> None:
-    fuse = Fuse()
+def test_the_outage_rule_is_a_plain_window(faults: list[bool]) -> None:
+    rule = OutageRule()
     for fault in faults:
-        fuse.add(fault=fault)
+        rule.add(fault=fault)
 
     windows = (sum(faults[start : start + 50]) for start in range(len(faults) - 49))
-    assert fuse.blown is (max(windows) >= 25)
+    assert rule.broken is (max(windows) >= 25)
 
 
 @given(
@@ -158,7 +161,7 @@ def test_the_fuse_is_a_plain_window(faults: list[bool]) -> None:
     shares=st.lists(st.integers(0, 100_000), min_size=1, max_size=4),
 )
 def test_clean_buckets_are_those_never_hit_whoever_owns_them(hit: list[int], shares: list[int]) -> None:
-    owned = Buckets(range(5_000), range(5_000, 100_000))
+    owned = BucketFlags(range(5_000), range(5_000, 100_000))
     for bucket in hit:
         owned.flags[bucket] |= FAULT | SEEN
     owned.clear(SEEN)
@@ -177,12 +180,12 @@ def test_clean_buckets_are_those_never_hit_whoever_owns_them(hit: list[int], sha
 )
 def test_buckets_are_owned_once(canary: range, production: range) -> None:
     with pytest.raises(ValueError, match=r"bucket"):
-        Buckets(canary, production)
+        BucketFlags(canary, production)
 
 
 def test_raising_the_share_takes_the_new_buckets_into_the_odds() -> None:
-    owned = Buckets(range(1_000), range(1_000, 100_000))
-    hits = FirstHits(owned, FAULT)
+    owned = BucketFlags(range(1_000), range(1_000, 100_000))
+    hits = FirstHitTest(owned, FAULT)
     for bucket in (1, 2, 3):
         owned.flags[bucket] |= FAULT
         hits.hit(canary=True)
@@ -198,7 +201,7 @@ def test_raising_the_share_takes_the_new_buckets_into_the_odds() -> None:
 
 def test_a_whole_call_is_tossed_with_the_larger_of_both_shares() -> None:
     by_keys, by_calls = (
-        FirstHits(Buckets(range(share), range(share, 100_000)), FAULT) for share in (50_000, 1_000)
+        FirstHitTest(BucketFlags(range(share), range(share, 100_000)), FAULT) for share in (50_000, 1_000)
     )
     for _ in range(4):
         by_keys.hit(canary=True)

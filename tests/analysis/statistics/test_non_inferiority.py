@@ -8,17 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from router.core.evidence import forecast
-from router.core.evidence.counts import Counts, Tally
-from router.core.evidence.interval import mean_of_groups, of_means, of_rates, wilson
-from router.core.evidence.no_worse import (
-    NoWorse,
+from router.analysis.statistics import fault_test
+from router.analysis.statistics import non_inferiority as pass_side
+from router.analysis.statistics.counts import ArmTotals, GroupCounts
+from router.analysis.statistics.drift import mean_of_groups, of_means
+from router.analysis.statistics.non_inferiority import (
+    NonInferiorityTest,
     assumed_effect,
     block_evidence,
     design_effect,
     design_effects,
     effective_keys,
     nearest_null,
+    rate_difference,
+    wilson,
 )
 
 RATES = st.floats(0.001, 0.5)
@@ -31,7 +34,7 @@ def test_the_nearest_null_is_where_scipy_finds_it(
     rate: float, margin: float, production: int, canary: int
 ) -> None:
     def distance(p: float) -> float:
-        return production * forecast.divergence(rate, p) + canary * forecast.divergence(rate, p + margin)
+        return production * pass_side.divergence(rate, p) + canary * pass_side.divergence(rate, p + margin)
 
     found = optimize.minimize_scalar(
         distance, bounds=(1e-12, 1 - margin - 1e-12), method="bounded", options={"xatol": 1e-13}
@@ -51,7 +54,7 @@ def test_a_block_is_not_expected_to_gain_where_the_canary_is_worse(
     """Exactly, over all counts of both arms: at the margin and beyond, whatever production's rate is."""
     n_b, n_c = sizes
     gained = [
-        [math.exp(block_evidence(Tally(n_b, x_b, n_c, x_c), rate, margin)) for x_c in range(n_c + 1)]
+        [math.exp(block_evidence(ArmTotals(n_b, x_b, n_c, x_c), rate, margin)) for x_c in range(n_c + 1)]
         for x_b in range(n_b + 1)
     ]
     for production in (0.0, 0.005, 0.05, 0.2, 0.5):
@@ -63,20 +66,20 @@ def test_a_block_is_not_expected_to_gain_where_the_canary_is_worse(
 
 
 def test_looks_without_a_request_on_either_side_are_joined() -> None:
-    joined, at_once = NoWorse(0.05), NoWorse(0.05)
-    for total in (Tally(0, 0, 4, 0), Tally(0, 0, 9, 1), Tally(80, 2, 9, 1)):
+    joined, at_once = NonInferiorityTest(0.05), NonInferiorityTest(0.05)
+    for total in (ArmTotals(0, 0, 4, 0), ArmTotals(0, 0, 9, 1), ArmTotals(80, 2, 9, 1)):
         joined.look(total)
-    at_once.look(Tally(80, 2, 9, 1))
+    at_once.look(ArmTotals(80, 2, 9, 1))
 
     assert joined.ln_l == at_once.ln_l != 0.0
     assert joined.rate == pytest.approx(3.5 / 139)
 
 
 def test_the_guess_comes_from_earlier_blocks_only() -> None:
-    no_worse = NoWorse(0.05)
-    no_worse.look(Tally(100, 50, 100, 50))
+    non_inferiority = NonInferiorityTest(0.05)
+    non_inferiority.look(ArmTotals(100, 50, 100, 50))
 
-    assert no_worse.ln_l == block_evidence(Tally(100, 50, 100, 50), 0.01, 0.05)
+    assert non_inferiority.ln_l == block_evidence(ArmTotals(100, 50, 100, 50), 0.01, 0.05)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 1)), min_size=2, max_size=60))
@@ -117,7 +120,7 @@ def test_effective_keys_are_those_who_ask_equally_often() -> None:
 
 
 def test_a_canary_with_few_keys_is_taken_to_be_correlated() -> None:
-    counts = Counts()
+    counts = GroupCounts()
     counts.requests[0][:100] = [10] * 100
     counts.requests[1][:4] = [100] * 4
 
@@ -131,13 +134,13 @@ def test_a_canary_with_few_keys_is_taken_to_be_correlated() -> None:
 @given(rate=RATES, margin=MARGINS, share=st.floats(0.01, 0.99))
 def test_equal_versions_gain_on_the_way_to_a_pass(rate: float, margin: float, share: float) -> None:
     weight = (1 - share) / share
-    gain = forecast.gain(rate, margin, weight)
+    gain = pass_side.gain(rate, margin, weight)
 
     assert gain > 0
     assert gain == pytest.approx(
-        forecast.observed_gain(rate, margin, weight, rate, rate), rel=1e-6, abs=1e-12
+        pass_side.observed_gain(rate, margin, weight, rate, rate), rel=1e-6, abs=1e-12
     )
-    assert forecast.observed_gain(rate, margin, weight, rate, min(0.999, rate + 1.5 * margin)) < gain
+    assert pass_side.observed_gain(rate, margin, weight, rate, min(0.999, rate + 1.5 * margin)) < gain
 
 
 @pytest.mark.parametrize(
@@ -148,13 +151,13 @@ def test_what_would_show_agrees_with_what_was_measured(
     increase: float, rate: float, share: float, measured: int
 ) -> None:
     """Median canary requests to FAIL, measured with both guards at ln 400."""
-    told = forecast.requests_to_show(increase, rate, share, math.log(400))
+    told = fault_test.requests_to_show(increase, rate, share, math.log(400))
 
     assert told == pytest.approx(measured, rel=0.4)
 
 
 def test_events_still_needed_shrink_as_the_evidence_grows() -> None:
-    needed = [forecast.events_to_fail(ln_e, math.log(400), 0.05, 40, 8) for ln_e in (0.0, 2.0, 4.0, 7.0)]
+    needed = [fault_test.events_to_fail(ln_e, math.log(400), 0.05, 40, 8) for ln_e in (0.0, 2.0, 4.0, 7.0)]
 
     assert None not in needed
     assert needed == sorted(needed, reverse=True)  # type: ignore[type-var]
@@ -163,7 +166,7 @@ def test_events_still_needed_shrink_as_the_evidence_grows() -> None:
 
 @pytest.mark.parametrize(("hits", "canary"), [(0, 0), (100, 3)], ids=["nothing", "no-rise"])
 def test_no_time_is_told_for_a_rise_that_is_not_there(hits: int, canary: int) -> None:
-    assert forecast.events_to_fail(0.0, 6.0, 0.05, hits, canary) is None
+    assert fault_test.events_to_fail(0.0, 6.0, 0.05, hits, canary) is None
 
 
 # Intervals, for display
@@ -179,7 +182,7 @@ def test_wilsons_interval_is_scipys(requests: int, part: float) -> None:
 
 def test_newcombes_interval_is_the_published_one() -> None:
     """Newcombe 1998, table II, (a): 56/70 against 48/80, method 10."""
-    assert of_rates((80, 48), (70, 56), (1.0, 1.0)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert rate_difference((80, 48), (70, 56), (1.0, 1.0)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
 @given(st.tuples(REQUESTS, st.floats(0, 1)), st.tuples(REQUESTS, st.floats(0, 1)), st.floats(1.0, 20.0))
@@ -187,7 +190,10 @@ def test_sticky_keys_widen_the_interval_around_the_difference(
     production: tuple[int, float], canary: tuple[int, float], effect: float
 ) -> None:
     arms = [(requests, round(requests * part)) for requests, part in (production, canary)]
-    narrow, wide = of_rates(arms[0], arms[1], (1.0, 1.0)), of_rates(arms[0], arms[1], (effect, effect))
+    narrow, wide = (
+        rate_difference(arms[0], arms[1], (1.0, 1.0)),
+        rate_difference(arms[0], arms[1], (effect, effect)),
+    )
     difference = arms[1][1] / arms[1][0] - arms[0][1] / arms[0][0]
 
     assert narrow

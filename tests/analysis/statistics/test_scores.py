@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from router.core.evidence.counts import RECENT_SECONDS, Recent, Tally
-from router.core.evidence.limits import Limits
-from router.core.evidence.scores import Scores
-from router.core.evidence.shift import (
-    Shift,
+from router.analysis.statistics.counts import RECENT_SECONDS, ArmTotals, RecentTotals
+from router.analysis.statistics.drift import (
+    DriftTest,
+    ScoreHistograms,
     classes_bound,
     ks_bound,
     ks_distance,
@@ -23,7 +22,7 @@ from router.core.evidence.shift import (
     size_of,
     total_variation,
 )
-from router.core.evidence.slow import Bet, Blocks, Edge, edge_at, quantile
+from router.analysis.statistics.latency import BettingTest, SlowThreshold, TimeBlocks, edge_at, quantile
 from router.core.latency_buckets import REQUEST_SECONDS
 
 HISTOGRAMS = st.integers(2, 12).flatmap(
@@ -125,7 +124,7 @@ def test_words_for_sizes(index: float, size: str) -> None:
 
 
 def test_looks_are_few_and_go_on_through_steps() -> None:
-    shift = Shift(0.0025, classes=False)
+    shift = DriftTest(0.0025, classes=False)
     for keys in range(1, 64):
         shift.look([1000, 1000], [keys, 0])
     assert (shift.looks, shift.in_step, shift.proven) == (2, 3, True)
@@ -140,31 +139,31 @@ def test_looks_are_few_and_go_on_through_steps() -> None:
 
 
 def test_no_look_is_spent_while_production_has_few_keys() -> None:
-    shift = Shift(0.0025, classes=False)
+    shift = DriftTest(0.0025, classes=False)
     shift.look([25, 24], [400, 400])
 
     assert shift.looks == 0
 
 
 def test_nothing_is_said_of_fewer_than_fifty_keys() -> None:
-    scores = Scores(2, Limits(), classes=False, edges=(0.0, 0.5, 1.0))
+    scores = ScoreHistograms(2, 0.0025, classes=False, edges=(0.0, 0.5, 1.0))
     for key in range(49):
         scores.add(1, key, first=True, canary=True)
         scores.add(0, key, first=True, canary=False)
-    output = scores.report().outputs[0]
+    output = scores.shift()
 
     assert (output.psi, output.noise, output.size, output.ks) == (None, None, None, None)
     assert output.canary.mean == 0.75
     assert output.canary.p50 == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize(("marks", "edges"), [(0, None), (3, (0.0, 1.0))], ids=["none", "too-few-edges"])
-def test_marks_have_their_edges(marks: int, edges: tuple[float, ...] | None) -> None:
-    with pytest.raises(ValueError, match="marks"):
-        Scores(marks, Limits(), classes=False, edges=edges)
+@pytest.mark.parametrize(("bin_count", "edges"), [(0, None), (3, (0.0, 1.0))], ids=["none", "too-few-edges"])
+def test_marks_have_their_edges(bin_count: int, edges: tuple[float, ...] | None) -> None:
+    with pytest.raises(ValueError, match="bin_count"):
+        ScoreHistograms(bin_count, 0.0025, classes=False, edges=edges)
 
 
-# Blocks of time
+# TimeBlocks of time
 
 
 @pytest.mark.parametrize("high", [0.05, 0.25, 1.0])
@@ -174,7 +173,7 @@ def test_a_bet_is_not_expected_to_gain(high: float) -> None:
     chance = -low / (high - low)
     gains = []
     for difference in (high, low):
-        bet = Bet()
+        bet = BettingTest()
         bet.add(difference)
         gains.append(math.exp(bet.ln_e))
 
@@ -182,13 +181,13 @@ def test_a_bet_is_not_expected_to_gain(high: float) -> None:
 
 
 def test_blocks_last_half_a_minute_and_twenty_canary_requests() -> None:
-    blocks = Blocks(0.0)
+    blocks = TimeBlocks(0.0)
 
-    assert blocks.close(29.0, Tally(100, 0, 40, 4)) is None
-    assert blocks.close(31.0, Tally(100, 0, 40, 4)) == pytest.approx(0.1)
-    assert blocks.close(62.0, Tally(300, 0, 59, 9)) is None
-    assert blocks.close(63.0, Tally(300, 20, 60, 10)) == pytest.approx(0.3 - 0.1)
-    assert blocks.close(99.0, Tally(300, 20, 90, 10)) is None, "production had no request"
+    assert blocks.close(29.0, ArmTotals(100, 0, 40, 4)) is None
+    assert blocks.close(31.0, ArmTotals(100, 0, 40, 4)) == pytest.approx(0.1)
+    assert blocks.close(62.0, ArmTotals(300, 0, 59, 9)) is None
+    assert blocks.close(63.0, ArmTotals(300, 20, 60, 10)) == pytest.approx(0.3 - 0.1)
+    assert blocks.close(99.0, ArmTotals(300, 20, 90, 10)) is None, "production had no request"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +195,7 @@ def test_blocks_last_half_a_minute_and_twenty_canary_requests() -> None:
 )
 def test_blocks_still_needed_are_those_that_it_takes(difference: float, needed: int | None) -> None:
     """Twelve blocks, which are six minutes, where every answer of the canary is slow."""
-    level, bet = math.log(800), Bet()
+    level, bet = math.log(800), BettingTest()
     assert bet.blocks_until(level, difference) == needed
 
     for taken in range(needed or 0):
@@ -208,18 +207,18 @@ def test_blocks_still_needed_are_those_that_it_takes(difference: float, needed: 
 
 
 def test_the_block_under_way_ends_with_its_half_minute_and_its_requests() -> None:
-    blocks = Blocks(0.0)
-    assert blocks.seconds_left(10.0, Tally(100, 0, 25, 4), 2.5) == 20.0
-    assert blocks.seconds_left(10.0, Tally(100, 0, 10, 4), 0.2) == 50.0
-    assert blocks.seconds_left(40.0, Tally(100, 0, 25, 4), 2.5) == 0.0
-    assert math.isinf(blocks.seconds_left(40.0, Tally(100, 0, 10, 4), 0.0))
+    blocks = TimeBlocks(0.0)
+    assert blocks.seconds_left(10.0, ArmTotals(100, 0, 25, 4), 2.5) == 20.0
+    assert blocks.seconds_left(10.0, ArmTotals(100, 0, 10, 4), 0.2) == 50.0
+    assert blocks.seconds_left(40.0, ArmTotals(100, 0, 25, 4), 2.5) == 0.0
+    assert math.isinf(blocks.seconds_left(40.0, ArmTotals(100, 0, 10, 4), 0.0))
 
 
 def test_the_edge_is_at_or_above_the_p95() -> None:
-    edge = Edge()
+    edge = SlowThreshold()
     for index in range(200):
         assert edge.seconds is None
-        edge.learn(0.004 if index < 190 else 0.3)
+        edge.add(0.004 if index < 190 else 0.3)
 
     assert edge.seconds == 0.005
     edge_of_slow = edge_at([0] * len(REQUEST_SECONDS) + [10], 0.95)
@@ -248,17 +247,17 @@ def test_a_quantile_of_nothing_is_unknown_and_beyond_the_edges_it_is_the_last() 
 
 
 def test_recent_counts_are_of_five_minutes_and_bounded() -> None:
-    recent, drawn, now = Recent(0.0), random.Random(1), 0.0
-    total = Tally()
+    recent, drawn, now = RecentTotals(0.0), random.Random(1), 0.0
+    total = ArmTotals()
     history = [(0.0, total)]
     for _ in range(3000):
         now += drawn.random()
-        total = Tally(total.production_requests + 9, 0, total.canary_requests + 1, 0)
-        recent.mark(now, total)
+        total = ArmTotals(total.production_requests + 9, 0, total.canary_requests + 1, 0)
+        recent.add(now, total)
         history.append((now, total))
 
-    counted = recent.tally(total).canary_requests
+    counted = recent.totals(total).canary_requests
     assert RECENT_SECONDS - 6.0 <= recent.seconds(now) <= RECENT_SECONDS
     exact = sum(1 for at, _ in history if at > now - recent.seconds(now) + 1e-9)
     assert abs(counted - exact) <= 1
-    assert len(recent._marks) <= 62
+    assert len(recent._snapshots) <= 62

@@ -8,37 +8,42 @@ proof by blocks of time: a bet on the difference of slow shares (Waudby-Smith & 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from router.core.evidence.counts import Tally
+from router.analysis.statistics.counts import ArmTotals
+from router.analysis.statistics.fault_test import log_mean_exp
 from router.core.latency_buckets import REQUEST_SECONDS
 
 FIRST_REQUESTS = 200
-"""Requests of production from which the edge is learned; they are not judged."""
+"""Answers of production from which the edge is learned: its last hour's, or its first, then not judged."""
+SLOW_QUANTILE = 0.95
 BLOCK_SECONDS, BLOCK_REQUESTS = 30.0, 20
 STAKES = (0.25, 0.5, 0.75, 0.95)
 """λ: parts of the capital that are bet on each block."""
 CLIP = 0.25
 MOST_BLOCKS = 1000
-"""Beyond so many no time is told until a FAIL: eight hours or more."""
+"""Beyond so many no time until a FAIL is given: eight hours or more."""
+_SHOWN = (0.5, 0.95, 0.99)
+T = TypeVar("T")
 
 
-class Edge:
-    """The edge above which an answer is slow: given, or learned from production's first 200 requests."""
+class SlowThreshold:
+    """The duration above which an answer is slow: given, or learned from production's first 200 answers."""
 
-    __slots__ = ("_counts", "_seen", "seconds")
+    __slots__ = ("durations", "seconds")
 
     def __init__(self, seconds: float | None = None) -> None:
         self.seconds = seconds
         """Seconds; None until it is known, then fixed."""
-        self._counts = [0] * (len(REQUEST_SECONDS) + 1)
-        self._seen = 0
+        self.durations = [0] * (len(REQUEST_SECONDS) + 1)
+        """Production's answers by `REQUEST_SECONDS`, and those beyond the last edge; it only grows."""
 
-    def learn(self, seconds: float) -> None:
+    def add(self, seconds: float) -> None:
         """One answer of production took `seconds`."""
-        self._counts[bisect_left(REQUEST_SECONDS, seconds)] += 1
-        self._seen += 1
-        if self._seen == FIRST_REQUESTS:
-            self.seconds = edge_at(self._counts, 0.95)
+        self.durations[bisect_left(REQUEST_SECONDS, seconds)] += 1
+        if self.seconds is None and sum(self.durations) == FIRST_REQUESTS:
+            self.seconds = edge_at(self.durations, SLOW_QUANTILE)
 
 
 def edge_at(counts: Sequence[int], quantile: float) -> float:
@@ -51,27 +56,25 @@ def edge_at(counts: Sequence[int], quantile: float) -> float:
     return REQUEST_SECONDS[-1]
 
 
-class Blocks:
+class TimeBlocks:
     """Cuts time into blocks of at least 30 s and 20 canary requests."""
 
     __slots__ = ("_closed", "_since")
 
     def __init__(self, now: float) -> None:
         self._since = now
-        self._closed = Tally()
+        self._closed = ArmTotals()
 
-    def close(self, now: float, total: Tally) -> float | None:
+    def close(self, now: float, total: ArmTotals) -> float | None:
         """Slow share of the canary − production's in the block that ends `now`; None while it goes on."""
         block = total.since(self._closed)
         if now - self._since < BLOCK_SECONDS or block.canary_requests < BLOCK_REQUESTS:
             return None
-        if (
-            block.difference is not None
-        ):  # else production had no request: nothing to compare, the block goes on
+        if block.difference is not None:  # else production had no request, and the block goes on
             self._since, self._closed = now, total
         return block.difference
 
-    def seconds_left(self, now: float, total: Tally, canary_per_second: float) -> float:
+    def seconds_left(self, now: float, total: ArmTotals, canary_per_second: float) -> float:
         """Until the block under way can be closed, at least 0; infinite without canary requests."""
         lacking = BLOCK_REQUESTS - total.since(self._closed).canary_requests
         return max(0.0, BLOCK_SECONDS - (now - self._since), _seconds_for(lacking, canary_per_second))
@@ -88,7 +91,7 @@ def _seconds_for(requests: int, per_second: float) -> float:
     return requests / per_second if per_second > 0.0 else math.inf
 
 
-class Bet:
+class BettingTest:
     """ln E of betting on blocks in which the canary is slower: mean over λ of Π (1 + λ·clip(D, ±¼)/¼).
 
     A supermartingale when a block's expected difference, given the past, is at most 0 and D within ±¼.
@@ -106,16 +109,16 @@ class Bet:
     @property
     def ln_e(self) -> float:
         """Natural logarithm of E; 0 before the first block."""
-        return _mixed(self._sums)
+        return log_mean_exp(self._sums)
 
     def blocks_until(self, level: float, difference: float) -> int | None:
         """Further blocks of this `difference` until ln E reaches `level`; None where 1 000 are not enough."""
         few, enough = -1, MOST_BLOCKS
-        if difference <= 0.0 or _mixed(self._after(difference, enough)) < level:
+        if difference <= 0.0 or log_mean_exp(self._after(difference, enough)) < level:
             return None if self.ln_e < level else 0
         while enough - few > 1:  # ln E only grows with blocks in which the canary is slower
             middle = (few + enough) // 2
-            if _mixed(self._after(difference, middle)) >= level:
+            if log_mean_exp(self._after(difference, middle)) >= level:
                 enough = middle
             else:
                 few = middle
@@ -129,9 +132,23 @@ class Bet:
         ]
 
 
-def _mixed(sums: Sequence[float]) -> float:
-    most = max(sums)
-    return most + math.log(sum(math.exp(each - most) for each in sums) / len(sums))
+def seconds_to_reach(
+    level: float, betting: BettingTest, blocks: TimeBlocks, now: float, total: ArmTotals, per_second: float
+) -> float | None:
+    """Until the proof by blocks reaches `level`, if the difference and rate of requests so far stay.
+
+    `per_second`: requests of the canary.
+
+    None when it would take too long, or the canary has no requests.
+    """
+    difference = total.difference
+    if difference is None:
+        return None
+    needed = betting.blocks_until(level, difference)
+    if not needed:
+        return needed
+    seconds = blocks.seconds_left(now, total, per_second) + (needed - 1) * block_seconds(per_second)
+    return seconds if math.isfinite(seconds) else None
 
 
 def is_over(counts: Sequence[int], share: float) -> bool:
@@ -153,3 +170,30 @@ def quantile(edges: Sequence[float], counts: Sequence[int], share: float) -> flo
             return low + (high - low) * max(0.0, wanted - seen) / count
         seen += count
     return edges[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles(Generic[T]):
+    """Durations of answers that are no faults, in this step; linear within a bin, None without answers."""
+
+    p50: T
+    p95: T
+    p99: T
+
+
+@dataclass(frozen=True, slots=True)
+class QuantilesOfArms(Generic[T]):
+    """Shown, never judged."""
+
+    production: Quantiles[T]
+    canary: Quantiles[T]
+
+
+def quantiles(counts: Sequence[int]) -> Quantiles[float | None]:
+    """Of durations counted by `REQUEST_SECONDS`, with one number more."""
+    return Quantiles(*(quantile((0.0, *REQUEST_SECONDS), counts, share) for share in _SHOWN))
+
+
+def quantiles_over(counts: Sequence[int]) -> Quantiles[bool]:
+    """Which of them lie beyond the last edge."""
+    return Quantiles(*(is_over(counts, share) for share in _SHOWN))

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from router.core.evidence import Evidence, Observation, Verdict
+from router.analysis.checks import Verdict
+from router.analysis.run import Evidence, Observation
 
 KEYS = 20_000
 SIGMA = 2.0
@@ -73,7 +74,7 @@ class Traffic:
 
 def evidence_on(traffic: Traffic, **said: Any) -> Evidence:
     """Evidence that has seen nothing yet."""
-    facts: dict[str, Any] = {"marks": None, "slow_edge_seconds": 0.025, "started_at": 0.0}
+    facts: dict[str, Any] = {"bin_count": None, "slow_edge_seconds": 0.025, "started_at": 0.0}
     return Evidence(canary_share=traffic.share, **(facts | said))
 
 

@@ -4,12 +4,17 @@ import math
 
 import pytest
 
-from router.core.evidence.counts import Tally
-from router.core.evidence.forecast import requests_to_pass
-from router.core.evidence.no_worse import NoWorse, block_evidence, design_effect, nearest_null
-from router.core.evidence.shift import ks_bound, ks_distance, look_keys, psi, psi_line, psi_noise
-from router.core.evidence.slow import Bet
-from router.core.evidence.worse import Mixture, cumulative_level, epoch_level, keys_to_prove
+from router.analysis.statistics.counts import ArmTotals
+from router.analysis.statistics.drift import ks_bound, ks_distance, look_keys, psi, psi_line, psi_noise
+from router.analysis.statistics.fault_test import OddsMixture, cumulative_level, epoch_level, keys_to_prove
+from router.analysis.statistics.latency import BettingTest
+from router.analysis.statistics.non_inferiority import (
+    NonInferiorityTest,
+    block_evidence,
+    design_effect,
+    nearest_null,
+    requests_to_pass,
+)
 
 
 def six(value: float) -> object:
@@ -32,7 +37,7 @@ def six(value: float) -> object:
 )
 def test_evidence_of_looks(looks: list[tuple[int, int, int, int]], ln_e: float) -> None:
     """Looks of (canary's hits, hits, clean canary buckets, clean buckets)."""
-    mixture = Mixture()
+    mixture = OddsMixture()
     for hits, events, canary, clean in looks:
         mixture.add(hits, events, canary / clean)
 
@@ -54,16 +59,16 @@ def test_faulty_canary_keys_in_a_row_that_prove_it(share: float, keys: int) -> N
 @pytest.mark.parametrize(
     ("block", "rate", "margin", "p", "ln_l"),
     [
-        (Tally(950, 0, 50, 0), 0.01, 0.005, 0.00983062, 0.082043),
-        (Tally(9500, 95, 500, 5), 0.01, 0.005, 0.00983062, 0.464599),
-        (Tally(9500, 95, 500, 15), 0.01, 0.005, 0.00983062, -3.525402),
-        (Tally(500, 5, 500, 5), 0.01, 0.005, 0.00808452, 0.306799),
-        (Tally(1, 0, 1, 1), 0.01, 0.005, 0.00808452, -0.270778),
-        (Tally(950, 48, 50, 3), 0.05, 0.05, 0.0486665, 0.464710),
+        (ArmTotals(950, 0, 50, 0), 0.01, 0.005, 0.00983062, 0.082043),
+        (ArmTotals(9500, 95, 500, 5), 0.01, 0.005, 0.00983062, 0.464599),
+        (ArmTotals(9500, 95, 500, 15), 0.01, 0.005, 0.00983062, -3.525402),
+        (ArmTotals(500, 5, 500, 5), 0.01, 0.005, 0.00808452, 0.306799),
+        (ArmTotals(1, 0, 1, 1), 0.01, 0.005, 0.00808452, -0.270778),
+        (ArmTotals(950, 48, 50, 3), 0.05, 0.05, 0.0486665, 0.464710),
     ],
     ids=["clean", "equal", "worse", "halves", "one-request", "latency"],
 )
-def test_evidence_of_a_block(block: Tally, rate: float, margin: float, p: float, ln_l: float) -> None:
+def test_evidence_of_a_block(block: ArmTotals, rate: float, margin: float, p: float, ln_l: float) -> None:
     assert nearest_null(rate, margin, block.production_requests, block.canary_requests) == six(p)
     assert block_evidence(block, rate, margin) == six(ln_l)
 
@@ -71,10 +76,10 @@ def test_evidence_of_a_block(block: Tally, rate: float, margin: float, p: float,
 @pytest.mark.parametrize(("margin", "requests"), [(0.005, 650), (0.01, 350), (0.05, 100)])
 def test_canary_requests_to_pass_without_a_fault(margin: float, requests: int) -> None:
     """In blocks of 950 and 50 requests."""
-    no_worse, blocks = NoWorse(margin), 0
-    while no_worse.ln_l < math.log(20):
+    non_inferiority, blocks = NonInferiorityTest(margin), 0
+    while non_inferiority.ln_l < math.log(20):
         blocks += 1
-        no_worse.look(Tally(950 * blocks, 0, 50 * blocks, 0))
+        non_inferiority.look(ArmTotals(950 * blocks, 0, 50 * blocks, 0))
 
     assert blocks * 50 == requests
 
@@ -114,7 +119,7 @@ def test_requests_still_needed(share: float, rate: float, margin: float, needed:
     ],
 )
 def test_evidence_of_blocks_of_time(differences: list[float], ln_e: float) -> None:
-    bet = Bet()
+    bet = BettingTest()
     for difference in differences:
         bet.add(difference)
 

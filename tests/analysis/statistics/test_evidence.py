@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.core.evidence import Evidence, Limits, Observation, Report, Verdict
-from router.core.evidence.report import (
+from router.analysis.checks import (
     ArmRate,
-    ArmScores,
+    Criteria,
     LatencyCheck,
-    OutputShift,
     RateCheck,
+    Report,
     ScoreCheck,
     SplitCheck,
+    Verdict,
 )
+from router.analysis.run import Evidence, Observation
+from router.analysis.statistics.drift import ArmScores, OutputShift
 
 PRODUCTION_BUCKETS = range(5_000, 100_000)
 
@@ -29,7 +31,7 @@ def request(bucket: int, *, share: float = 0.05, **said: Any) -> Observation:
         "canary": bucket < round(share * 100_000),
         "fault": False,
         "seconds": 0.004,
-        "mark": None,
+        "bin_index": None,
         "call": None,
         "excused": False,
     }
@@ -40,7 +42,7 @@ def request(bucket: int, *, share: float = 0.05, **said: Any) -> Observation:
 
 
 def evidence(share: float = 0.05, **said: Any) -> Evidence:
-    facts: dict[str, Any] = {"marks": None, "slow_edge_seconds": 0.025, "started_at": 0.0}
+    facts: dict[str, Any] = {"bin_count": None, "slow_edge_seconds": 0.025, "started_at": 0.0}
     return Evidence(canary_share=share, **(facts | said))
 
 
@@ -112,14 +114,14 @@ def test_a_rise_of_five_points_is_proven_and_large() -> None:
 
 
 def test_a_proven_rise_below_the_limit_does_not_fail() -> None:
-    limits = Limits(max_increase=0.5)
+    limits = Criteria(max_increase=0.5)
     drawn = random.Random(3)
     requests = [
         request(bucket, fault=drawn.random() < (0.06 if bucket < 5_000 else 0.01))
         for bucket in buckets(20_000)
     ]
 
-    told = told_after(evidence(limits=limits), requests, 60.0)
+    told = told_after(evidence(criteria=limits), requests, 60.0)
 
     assert told.faults.cumulative.proven
     assert not told.faults.cumulative.large
@@ -149,13 +151,13 @@ def test_one_key_that_fails_a_thousand_times_is_one_event() -> None:
     assert told.verdict is Verdict.NOT_ENOUGH_DATA
 
 
-def test_one_heavy_key_whose_every_request_fails_blows_the_fuse() -> None:
+def test_one_heavy_key_whose_every_request_fails_is_an_outage() -> None:
     told = told_after(evidence(), [request(7, fault=True) for _ in range(50)], 60.0)
 
     assert told.faults.failed_by == "outage"
 
 
-def test_requests_that_production_fails_as_well_do_not_blow_the_fuse() -> None:
+def test_requests_that_production_fails_as_well_do_not_count_towards_the_outage_rule() -> None:
     told = told_after(evidence(), [request(7, fault=True, excused=True) for _ in range(500)], 60.0)
 
     assert told.faults.excused == 500
@@ -186,7 +188,7 @@ def test_nothing_passes_while_production_itself_fails() -> None:
     drawn = random.Random(5)
     requests = [request(bucket, fault=drawn.random() < 0.2) for bucket in buckets(50_000)]
 
-    told = told_after(evidence(limits=Limits(max_increase=0.2)), requests, 60.0)
+    told = told_after(evidence(criteria=Criteria(max_increase=0.2)), requests, 60.0)
 
     assert told.faults.production_failing
     assert told.faults.verdict is Verdict.NOT_ENOUGH_DATA
@@ -440,10 +442,10 @@ def test_an_epoch_finds_what_begins_late() -> None:
 
 def test_scores_that_moved_are_reported_and_do_not_judge() -> None:
     edges = [index / 10 for index in range(11)]
-    seen = evidence(marks=10, mark_edges=edges)
+    seen = evidence(bin_count=10, bin_edges=edges)
     drawn = random.Random(2)
     scored = [
-        request(bucket, mark=int(10 * drawn.betavariate(5 if bucket < 5_000 else 2, 2)))
+        request(bucket, bin_index=int(10 * drawn.betavariate(5 if bucket < 5_000 else 2, 2)))
         for bucket in buckets(20_000)
     ]
 
@@ -462,8 +464,10 @@ def test_scores_that_moved_are_reported_and_do_not_judge() -> None:
 
 
 def test_scores_judge_where_the_operator_said_so() -> None:
-    seen = evidence(marks=2, classes=True, limits=Limits(on_shift="fail"))
-    told = told_after(seen, [request(bucket, mark=int(bucket < 5_000)) for bucket in buckets(20_000)], 60.0)
+    seen = evidence(bin_count=2, classes=True, criteria=Criteria(on_shift="fail"))
+    told = told_after(
+        seen, [request(bucket, bin_index=int(bucket < 5_000)) for bucket in buckets(20_000)], 60.0
+    )
 
     assert told.scores
     assert told.scores.judges
@@ -472,8 +476,10 @@ def test_scores_judge_where_the_operator_said_so() -> None:
 
 
 def test_scores_that_stay_pass_where_they_judge() -> None:
-    seen = evidence(0.5, marks=2, classes=True, limits=Limits(on_shift="fail"))
-    told = told_after(seen, [request(bucket, share=0.5, mark=bucket % 2) for bucket in buckets(20_000)], 60.0)
+    seen = evidence(0.5, bin_count=2, classes=True, criteria=Criteria(on_shift="fail"))
+    told = told_after(
+        seen, [request(bucket, share=0.5, bin_index=bucket % 2) for bucket in buckets(20_000)], 60.0
+    )
 
     assert told.scores
     assert told.scores.verdict is Verdict.PASS
@@ -507,11 +513,11 @@ def test_answers_without_a_score_on_one_side_only_keep_it_from_passing_and_never
     """Two of three, of either side; where both sides are alike, or it is one of three, it passes as ever."""
 
     def verdicts(scoreless: int, sides: set[str]) -> tuple[Verdict, Verdict, str]:
-        seen = evidence(0.5, marks=2, classes=True, limits=Limits(on_shift=on_shift))
+        seen = evidence(0.5, bin_count=2, classes=True, criteria=Criteria(on_shift=on_shift))
         requests = []
         for turn, bucket in enumerate(buckets(20_000)):
             without = ("canary" if bucket < 50_000 else "production") in sides and turn % 3 < scoreless
-            requests.append(request(bucket, share=0.5, mark=None if without else bucket % 2))
+            requests.append(request(bucket, share=0.5, bin_index=None if without else bucket % 2))
         told = told_after(seen, requests, 60.0)
         assert told.scores
         return told.verdict, told.scores.verdict, told.scores.outputs[0].uncounted
@@ -524,9 +530,9 @@ def test_answers_without_a_score_on_one_side_only_keep_it_from_passing_and_never
 
 @pytest.mark.parametrize("canary", [49, 50])
 def test_fewer_than_fifty_answers_of_an_arm_say_nothing_of_missing_scores(canary: int) -> None:
-    seen = evidence(0.5, marks=2)
+    seen = evidence(0.5, bin_count=2)
     requests = [request(bucket, share=0.5) for bucket in range(canary)]
-    requests += [request(50_000 + bucket, share=0.5, mark=1) for bucket in range(60)]
+    requests += [request(50_000 + bucket, share=0.5, bin_index=1) for bucket in range(60)]
     told = told_after(seen, requests, 60.0)
 
     assert told.scores
@@ -534,8 +540,8 @@ def test_fewer_than_fifty_answers_of_an_arm_say_nothing_of_missing_scores(canary
 
 
 def test_a_bucket_scores_once() -> None:
-    seen = evidence(marks=3)
-    told = told_after(seen, [request(8, mark=mark) for mark in (1, 2, 2, 2)], 60.0)
+    seen = evidence(bin_count=3)
+    told = told_after(seen, [request(8, bin_index=bin_index) for bin_index in (1, 2, 2, 2)], 60.0)
 
     assert told.scores
     canary = told.scores.outputs[0].canary
@@ -544,9 +550,9 @@ def test_a_bucket_scores_once() -> None:
     assert seen._scores.first[1] == [0, 1, 0]
 
 
-@pytest.mark.parametrize("mark", [None, -1, 3], ids=["none", "below", "beyond"])
-def test_a_score_that_is_not_on_the_list_is_invalid(mark: int | None) -> None:
-    told = told_after(evidence(marks=3), [request(8, mark=mark)], 60.0)
+@pytest.mark.parametrize("bin_index", [None, -1, 3], ids=["none", "below", "beyond"])
+def test_a_score_that_is_not_on_the_list_is_invalid(bin_index: int | None) -> None:
+    told = told_after(evidence(bin_count=3), [request(8, bin_index=bin_index)], 60.0)
 
     assert told.scores
     assert (told.scores.outputs[0].canary.invalid, told.scores.outputs[0].canary.scores) == (1, 0)
@@ -612,7 +618,7 @@ def test_a_share_lies_between_0_and_1(share: float) -> None:
 )
 def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"lie|is|are"):
-        Limits(**wrong)
+        Criteria(**wrong)
 
 
 STEP = st.tuples(
@@ -632,7 +638,9 @@ def test_whatever_comes_every_number_is_finite_or_unknown(
     """No arm, no traffic, nothing but faults, one bucket: a report is always told."""
     drawn, now = random.Random(seed), 0.0
     edges = None if classes else (0.0, 0.1, 0.5, 2.0)
-    seen = evidence(marks=3, classes=classes, mark_edges=edges, slow_edge_seconds=None if seed % 2 else 0.025)
+    seen = evidence(
+        bin_count=3, classes=classes, bin_edges=edges, slow_edge_seconds=None if seed % 2 else 0.025
+    )
     for share, count, faults, slow, below in steps:
         seen.change_share(share, now, next_share=0.5 if seed % 3 else None)
         for _ in range(count):
@@ -642,7 +650,7 @@ def test_whatever_comes_every_number_is_finite_or_unknown(
                     share=share,
                     fault=drawn.random() < faults,
                     seconds=90.0 if drawn.random() < slow else 0.0,
-                    mark=drawn.choice([None, 0, 1, 2]),
+                    bin_index=drawn.choice([None, 0, 1, 2]),
                     call=drawn.choice([None, drawn.randrange(3)]),
                 )
             )
@@ -660,7 +668,7 @@ def unknown_or_finite(told: object) -> None:
 
 def test_the_margin_shrinks_with_what_is_at_stake() -> None:
     """1 → 5 %: 5 points; 5 → 25 %: 1; 25 → 50 and 50 → 100: half a point."""
-    margins = [Limits().margin(share) for share in (0.05, 0.25, 0.5, 1.0, None)]
+    margins = [Criteria().margin(share) for share in (0.05, 0.25, 0.5, 1.0, None)]
 
     assert margins == pytest.approx([0.05, 0.01, 0.005, 0.005, 0.005])
 
