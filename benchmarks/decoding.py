@@ -16,9 +16,9 @@ from mlflow.pyfunc.scoring_server import _parse_json_data, parse_csv_input, pred
 from mlflow.types import ColSpec, Schema
 
 from router.core.work import Query
-from router.worker.decoding import CompiledDecoder, compile_decoder
-from router.worker.encoding import encode
-from router.worker.preparing import Preparer
+from router.worker.decode import CompiledDecoder, compile_decoder
+from router.worker.encoder import encode
+from router.worker.request_decoder import Preparer
 from router.worker.stacking import Stacking
 
 TEXT = Schema([ColSpec("string", "text")])

@@ -16,7 +16,7 @@ from router.core.memory import Resident
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildTimeout, LoadFailed
 from router.worker.load import Loaded, bring_up
-from router.worker.scoring import Placed, Scorer
+from router.worker.scorer import Placed, Scorer
 
 _OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 _Frame = tuple[Sequence[Query], _OnAnswers]

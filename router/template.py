@@ -42,7 +42,7 @@ IMPORTS = (
 )
 _TINY = f"""flavors:
   python_function:
-    loader_module: router.worker.tiny
+    loader_module: router.worker.noop_model
     python_version: {platform.python_version()}
 """
 
@@ -90,7 +90,7 @@ def warm(modules: Sequence[str]) -> None:
     import mlflow.pyfunc
     import threadpoolctl
 
-    from router.worker.mismatches import installed_versions
+    from router.worker.environment_check import installed_versions
 
     installed_versions()
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once

@@ -13,14 +13,14 @@ from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SE
 from router.core.tensors import TensorInfo, tellable
 from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
-from router.worker.choosing import choose_outputs, known_classes
+from router.worker.batching_trial import Earning, shown_by_example
 from router.worker.complaints import Complaints
-from router.worker.independence import Earning, shown_by_example
-from router.worker.inference.contract import contract_of, with_outputs
-from router.worker.inference.prepare import warm_outputs
-from router.worker.mismatches import mismatches
-from router.worker.preparing import Prepared
-from router.worker.scoring import Scorer
+from router.worker.environment_check import mismatches
+from router.worker.request_decoder import Prepared
+from router.worker.score_selection import choose_outputs, known_classes
+from router.worker.scorer import Scorer
+from router.worker.v2.contract import contract_of, with_outputs
+from router.worker.v2.prepare import warm_outputs
 from router.worker.warm_up import warm_up
 
 _ERROR_CHARACTERS = 500

@@ -15,8 +15,8 @@ from router.core.wire import failed_header, load_spec, ready_header
 from router.errors import LoadFailed
 from router.garbage import freeze_what_lives
 from router.speech import flush, say
-from router.worker.answering import Answering
 from router.worker.load import bring_up
+from router.worker.request_loop import Answering
 
 _DOING = {"load": "load", "warmup": "warm up"}
 _hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from router.core.work import Query, ScoringProtocol
-from router.worker.decoding.csv_lines import LARGEST_BODY, CsvLines, PlainCsv, stacked
-from router.worker.preparing import Prepared, Preparer
+from router.worker.csv import LARGEST_BODY, CsvLines, PlainCsv, stacked
+from router.worker.request_decoder import Prepared, Preparer
 
 MOST_BYTES = 1 << 19
 """Of a body that is read for several requests: so few cells are read in one piece, while pieces of more have

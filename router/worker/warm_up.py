@@ -6,8 +6,8 @@ from typing import Any
 from mlflow.pyfunc import PyFuncModel
 
 from router.core.work import Query, Verdict
-from router.worker.preparing import NotTaken, Prepared
-from router.worker.scoring import Scorer
+from router.worker.request_decoder import NotTaken, Prepared
+from router.worker.scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True)

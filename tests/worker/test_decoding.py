@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from router.worker.decoding import CompiledDecoder, Part, compile_decoder
-from router.worker.decoding.remembered import Remembered
-from router.worker.decoding.tensors import tensor_readers
+from router.worker.decode import CompiledDecoder, Part, compile_decoder
+from router.worker.decode.remembered import Remembered
+from router.worker.decode.tensors import tensor_readers
 from tests.conftest import Figure
 from tests.worker.mlflow_itself import NOTHING, assert_same, version_with
 from tests.worker.mlflow_itself import given as given_by_mlflow

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from router.core.ids import VersionId
 from router.core.tensors import DATATYPES, TensorInfo, tellable, told_tensors
-from router.worker.inference.contract import Contract
-from router.worker.inference.inputs import data_of
-from router.worker.inference.outputs import outputs_of
-from router.worker.inference.prepare import Prepared, prepare, warm_outputs
-from router.worker.inference.request import InferenceRequest
-from router.worker.inference.tensors import DTYPES, InferenceRefused, read_tensor
+from router.worker.v2.contract import Contract
+from router.worker.v2.inputs import data_of
+from router.worker.v2.outputs import outputs_of
+from router.worker.v2.prepare import Prepared, prepare, warm_outputs
+from router.worker.v2.request import InferenceRequest
+from router.worker.v2.tensors import DTYPES, InferenceRefused, read_tensor
 
 ECHO = Contract(VersionId("m", 3), None, takes_params=False, hinted=False, inputs=(), outputs=())
 NAN, INF = float("nan"), float("inf")

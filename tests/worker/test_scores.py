@@ -14,7 +14,7 @@ from router.core.bins import ScoreSpec
 from router.core.labels import ClassCounts, ClassSpec
 from router.core.outputs import OutputCounts, OutputSpec
 from router.worker.columns import column_of, numbers_of
-from router.worker.encoding import split
+from router.worker.encoder import split
 from router.worker.scores import Tally, tally
 
 FRAME = pd.DataFrame({"label": ["a", "b"], "score": [0.25, 0.75]})

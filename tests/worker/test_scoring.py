@@ -16,7 +16,7 @@ from mlflow.pyfunc.scoring_server import invocations
 
 from router.core.bins import ScoreCounts
 from router.core.work import Query, Verdict
-from router.worker import scoring
+from router.worker import scorer
 from router.worker.load import Loaded, bring_up
 from tests.worker.versions import command_query, json_query, spec_of, text_query
 
@@ -211,7 +211,7 @@ def test_a_failure_tells_the_time_it_took(loaded: Get) -> None:
     ],
 )
 def test_rows_of_an_answer_are_counted_where_it_has_rows(predictions: Any, rows: int | None) -> None:
-    assert scoring._answer_rows(predictions) == rows
+    assert scorer._answer_rows(predictions) == rows
 
 
 def test_an_answer_tells_the_rows_asked_for_and_the_rows_given(loaded: Get) -> None:

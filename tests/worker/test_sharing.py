@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from router.core.bins import ScoreCounts
 from router.core.work import Answer, Query, Verdict
-from router.worker.independence import (
+from router.worker.batching_trial import (
     ENOUGH_TRIALS,
     LARGEST_BODY,
     Earning,
@@ -28,7 +28,7 @@ from router.worker.independence import (
     shown_by_example,
 )
 from router.worker.load import Loaded, bring_up
-from router.worker.preparing import Prepared
+from router.worker.request_decoder import Prepared
 from tests.worker.versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
 Get = Callable[[str], Loaded]

@@ -13,9 +13,9 @@ import pytest
 from mlflow.types import ColSpec, DataType, Schema
 
 from router.core.work import Query
-from router.worker.decoding.csv_lines import LARGEST_BODY, PlainCsv, stacked
+from router.worker.csv import LARGEST_BODY, PlainCsv, stacked
 from router.worker.load import Loaded
-from router.worker.preparing import Prepared, Preparer
+from router.worker.request_decoder import Prepared, Preparer
 from router.worker.stacking import MOST_BYTES, Stacking
 from tests.conftest import Figure
 from tests.worker.csv_to_read import CSV, CSV_SCHEMAS, HOSTILE, PLAIN, frame

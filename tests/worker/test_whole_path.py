@@ -25,7 +25,7 @@ from mlflow.pyfunc.scoring_server import invocations
 from router.core.ids import VersionId
 from router.core.work import Answer, LoadSpec, Query
 from router.worker.load import bring_up
-from router.worker.scoring import Scorer
+from router.worker.scorer import Scorer
 from tests.conftest import Figure
 from tests.worker.csv_to_read import CSV_SCHEMAS, frame
 from tests.worker.requests_to_decode import PARAMS, SCHEMAS, requests, tables

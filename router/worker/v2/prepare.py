@@ -9,12 +9,12 @@ import numpy as np
 import orjson
 
 from router.core.tensors import TensorInfo
-from router.worker.inference.contract import Contract
-from router.worker.inference.elements import Output
-from router.worker.inference.inputs import data_of
-from router.worker.inference.outputs import outputs_of
-from router.worker.inference.request import read_request
-from router.worker.inference.tensors import InferenceRefused
+from router.worker.v2.contract import Contract
+from router.worker.v2.inputs import data_of
+from router.worker.v2.output_tensors import Output
+from router.worker.v2.outputs import outputs_of
+from router.worker.v2.request import read_request
+from router.worker.v2.tensors import InferenceRefused
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from mlflow.types.schema import Array
 
 from router.core.ids import VersionId
 from router.core.tensors import TensorInfo
-from router.worker.inference.tensors import BYTES, DTYPES
+from router.worker.v2.tensors import BYTES, DTYPES
 
 INPUT = "input"
 PREDICT = "predict"

@@ -9,10 +9,10 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from router.core.wire import MAX_ANSWER_BYTES
 from router.core.work import Answer, Query, ScoringProtocol
 from router.worker.complaints import Complaints
-from router.worker.inference.answering import in_v2, refused
-from router.worker.inference.tensors import InferenceRefused
-from router.worker.preparing import NotEnforced, Prepared, TooManyRows
 from router.worker.refusals import refusal
+from router.worker.request_decoder import NotEnforced, Prepared, TooManyRows
+from router.worker.v2.answering import in_v2, refused
+from router.worker.v2.tensors import InferenceRefused
 
 
 class Failures:

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from router.core.work import Batching
-from router.worker.encoding import split
-from router.worker.preparing import Prepared, joined
+from router.worker.encoder import split
+from router.worker.request_decoder import Prepared, joined
 
 ENOUGH_TRIALS = 20
 """Predicts that were equal together and alone, before requests share them."""

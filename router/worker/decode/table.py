@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from router.worker.decoding.kinds import TYPES, Kind, fits
+from router.worker.decode.kinds import TYPES, Kind, fits
 
 try:
     from pandas.api.internals import (  # type: ignore[import-not-found]  # the stubs lack it

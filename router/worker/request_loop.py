@@ -11,8 +11,8 @@ from router.core.exchange import Batch, answers_frame, queries_of
 from router.core.wire import MAX_ANSWER_BYTES, batching_header
 from router.core.work import Answer, Batching, Query
 from router.speech import say
-from router.worker.independence import Earning, Sample, efforts, own_copy
-from router.worker.scoring import Scorer
+from router.worker.batching_trial import Earning, Sample, efforts, own_copy
+from router.worker.scorer import Scorer
 
 _Task = tuple[int, int, Query]
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from mlflow.types import DataType, Schema
 
-from router.worker.decoding.envelope import SCALARS
-from router.worker.decoding.kinds import Kind
-from router.worker.decoding.layout import Layout, Rows
-from router.worker.decoding.lines import Lines
-from router.worker.decoding.parts import Reader
-from router.worker.decoding.remembered import Remembered
-from router.worker.decoding.sheets import Sheet, records, split_sheet
+from router.worker.decode.envelope import SCALARS
+from router.worker.decode.kinds import Kind
+from router.worker.decode.lines import Lines
+from router.worker.decode.parts import Reader
+from router.worker.decode.remembered import Remembered
+from router.worker.decode.sheets import Sheet, records, split_sheet
+from router.worker.decode.table import Layout, Rows
 
 _KINDS = {
     DataType.string: Kind.TEXT,

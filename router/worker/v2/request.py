@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from router.worker.inference.tensors import InferenceRefused, Tensor, read_tensor
+from router.worker.v2.tensors import InferenceRefused, Tensor, read_tensor
 
 MOST_INPUTS = 100_000
 """A body of 64 MiB could name a million, of a kilobyte each once they are arrays."""

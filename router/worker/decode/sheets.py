@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.worker.decoding.layout import Rows
+from router.worker.decode.table import Rows
 
 _KEYS = frozenset(("columns", "data", "index"))
 

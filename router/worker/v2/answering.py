@@ -5,8 +5,8 @@ from dataclasses import replace
 import orjson
 
 from router.core.work import Answer, Verdict
-from router.worker.inference.tensors import InferenceRefused
 from router.worker.refusals import JSON, MESSAGE_CHARACTERS
+from router.worker.v2.tensors import InferenceRefused
 
 _TOO_LARGE = 413
 

@@ -8,12 +8,12 @@ from mlflow.models.utils import _enforce_params_schema
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.model import _PythonModelPyfuncWrapper
 
-from router.worker.decoding.columns import column_readers
-from router.worker.decoding.envelope import opened, parser_is_known
-from router.worker.decoding.inferred import inferred_readers
-from router.worker.decoding.layout import tables_are_known
-from router.worker.decoding.parts import Part, Reader
-from router.worker.decoding.tensors import tensor_readers
+from router.worker.decode.columns import column_readers
+from router.worker.decode.envelope import opened, parser_is_known
+from router.worker.decode.inferred import inferred_readers
+from router.worker.decode.parts import Part, Reader
+from router.worker.decode.table import tables_are_known
+from router.worker.decode.tensors import tensor_readers
 
 _OWN_FORMATS = ("mlflow.pyfunc.loaders.", "mlflow.pyspark", "mlflow.spark")
 _FROM_CODE = "mlflow.pyfunc.loaders.code_model"

@@ -18,11 +18,11 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import InvocationsResponse, invocations
 
 from router.core.work import Query, ScoringProtocol
-from router.worker.decoding import Part, compile_decoder
-from router.worker.encoding import encode_unwrapped
-from router.worker.inference.contract import Contract
-from router.worker.inference.prepare import prepare as prepare_inference
+from router.worker.decode import Part, compile_decoder
+from router.worker.encoder import encode_unwrapped
 from router.worker.refusals import JSON
+from router.worker.v2.contract import Contract
+from router.worker.v2.prepare import prepare as prepare_inference
 
 _MARK = "handed over"
 _WRAPPED = "predictions"

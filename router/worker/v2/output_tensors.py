@@ -13,8 +13,8 @@ import orjson
 import pandas as pd
 
 from router.core.tensors import TensorInfo
-from router.worker.inference.contract import datatype_of
-from router.worker.inference.tensors import BYTES, DTYPES
+from router.worker.v2.contract import datatype_of
+from router.worker.v2.tensors import BYTES, DTYPES
 
 _JSON_TEXT = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from router.core.tensors import TensorInfo
-from router.worker.inference.contract import PREDICT
-from router.worker.inference.elements import Output, output
+from router.worker.v2.contract import PREDICT
+from router.worker.v2.output_tensors import Output, output
 
 
 def outputs_of(predictions: Any, told: Sequence[TensorInfo]) -> dict[str, Output]:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from mlflow.types import Schema, TensorSpec
 
-from router.worker.decoding.arrays import Array, Arrays
-from router.worker.decoding.parts import Reader
-from router.worker.decoding.sheets import records
+from router.worker.decode.arrays import Array, Arrays
+from router.worker.decode.parts import Reader
+from router.worker.decode.sheets import records
 
 
 def tensor_readers(schema: Schema) -> dict[str, Reader] | str:

@@ -10,8 +10,8 @@ from time import perf_counter
 import pytest
 
 from router.core.wire import MISMATCH_CHARACTERS, MOST_MISMATCHES
+from router.worker.environment_check import differing, installed_versions, mismatches
 from router.worker.load import bring_up
-from router.worker.mismatches import differing, installed_versions, mismatches
 from tests.conftest import Figure
 from tests.worker.versions import spec_of
 

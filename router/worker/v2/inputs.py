@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from mlflow.types import DataType, TensorSpec
 
-from router.worker.inference.contract import Contract
-from router.worker.inference.request import InferenceRequest
-from router.worker.inference.tensors import BYTES, DTYPES, InferenceRefused, Tensor, objects
+from router.worker.v2.contract import Contract
+from router.worker.v2.request import InferenceRequest
+from router.worker.v2.tensors import BYTES, DTYPES, InferenceRefused, Tensor, objects
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?", re.ASCII)
 _FINER_UNITS = frozenset(("ps", "fs", "as"))

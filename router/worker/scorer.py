@@ -15,15 +15,15 @@ from mlflow.pyfunc.scoring_server import InvocationsResponse
 from router.core.outputs import OutputSpec
 from router.core.wire import MAX_ANSWER_BYTES
 from router.core.work import Answer, Query, ScoringProtocol, Verdict
+from router.worker.answers import Failures
 from router.worker.complaints import Complaints
-from router.worker.encoding import encode, encode_each, split
-from router.worker.failures import Failures
-from router.worker.inference.contract import Contract
-from router.worker.predicting import predict_function
-from router.worker.preparing import Prepared, Preparer
+from router.worker.encoder import encode, encode_each, split
+from router.worker.predict_function import predict_function
 from router.worker.refusals import JSON, MESSAGE_CHARACTERS
+from router.worker.request_decoder import Prepared, Preparer
 from router.worker.scores import Tally, tally
 from router.worker.stacking import Stacking
+from router.worker.v2.contract import Contract
 
 Placed = tuple[Sequence[int], Sequence[Answer]]
 """Places of requests among those asked together, and the answers that came out of one predict."""

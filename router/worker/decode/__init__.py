@@ -1,6 +1,6 @@
 """Requests decoded by what a version's signature says, once compiled; the unusual is left to MLflow."""
 
-from router.worker.decoding.compiled import CompiledDecoder, compile_decoder
-from router.worker.decoding.parts import Decoder, Part
+from router.worker.decode.compiled import CompiledDecoder, compile_decoder
+from router.worker.decode.parts import Decoder, Part
 
 __all__ = ["CompiledDecoder", "Decoder", "Part", "compile_decoder"]

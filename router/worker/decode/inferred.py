@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from router.worker.decoding.arrays import Arrays
-from router.worker.decoding.kinds import Kind
-from router.worker.decoding.layout import Layout, Rows
-from router.worker.decoding.lines import Lines
-from router.worker.decoding.parts import Reader
-from router.worker.decoding.remembered import Remembered
-from router.worker.decoding.sheets import records, split_sheet
+from router.worker.decode.arrays import Arrays
+from router.worker.decode.kinds import Kind
+from router.worker.decode.lines import Lines
+from router.worker.decode.parts import Reader
+from router.worker.decode.remembered import Remembered
+from router.worker.decode.sheets import records, split_sheet
+from router.worker.decode.table import Layout, Rows
 
 _TEXT, _NUMBERS = frozenset((str, type(None))), frozenset((float, int, type(None)))
 _LONG = 2**63

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from router.worker.decoding.layout import Layout, Rows
+from router.worker.decode.table import Layout, Rows
 
 
 @lru_cache(maxsize=128)
