@@ -15,7 +15,7 @@ from router.children.process import MEMORY, Exit
 from router.core.memory import Resident
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildTimeout, LoadFailed
-from router.worker.load import Loaded, bring_up
+from router.worker.load import Loaded, load_version
 from router.worker.scorer import Placed, Scorer
 
 _OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
@@ -95,7 +95,7 @@ class InProcessLoader:
         def load() -> None:
             result: Loaded | LoadFailed
             try:
-                result = bring_up(spec)
+                result = load_version(spec)
             except LoadFailed as failure:
                 result = failure
             with suppress(RuntimeError):  # the event loop is closed

@@ -40,7 +40,7 @@ IMPORTS = (
     *("router.agent.store", "router.agent.source", "router.agent.download"),
     *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
 )
-_TINY = f"""flavors:
+_NOOP_MODEL = f"""flavors:
   python_function:
     loader_module: router.worker.noop_model
     python_version: {platform.python_version()}
@@ -96,7 +96,7 @@ def warm(modules: Sequence[str]) -> None:
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
     with tempfile.TemporaryDirectory(prefix="canary-router-") as directory:
         # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
-        Path(directory, "MLmodel").write_text(_TINY)
+        Path(directory, "MLmodel").write_text(_NOOP_MODEL)
         Path(directory, "requirements.txt").write_text("mlflow\n")
         mlflow.pyfunc.load_model(directory)
     _settle()

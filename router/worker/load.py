@@ -13,14 +13,13 @@ from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SE
 from router.core.tensors import TensorInfo, tellable
 from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
-from router.worker.batching_trial import Earning, shown_by_example
-from router.worker.complaints import Complaints
+from router.worker.answers import ErrorReporter
+from router.worker.batching_trial import BatchingTrial, shown_by_example
+from router.worker.decode.request_decoder import DecodedRequest
 from router.worker.environment_check import mismatches
-from router.worker.request_decoder import Prepared
 from router.worker.score_selection import choose_outputs, known_classes
 from router.worker.scorer import Scorer
-from router.worker.v2.contract import contract_of, with_outputs
-from router.worker.v2.prepare import warm_outputs
+from router.worker.v2.request import contract_of, warm_outputs, with_outputs
 from router.worker.warm_up import warm_up
 
 _ERROR_CHARACTERS = 500
@@ -33,11 +32,11 @@ class Loaded:
 
     scorer: Scorer
     info: VersionInfo
-    earning: Earning | None
-    """What may yet find out whether requests may share predicts; None where that is settled."""
+    trial: BatchingTrial | None
+    """What may yet find out whether requests may share predicts; None where that is decided."""
 
 
-def bring_up(spec: LoadSpec) -> Loaded:
+def load_version(spec: LoadSpec) -> Loaded:
     """Load and warm up one version in this process. Raises LoadFailed with one bounded line."""
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
@@ -45,19 +44,19 @@ def bring_up(spec: LoadSpec) -> Loaded:
         model = mlflow.pyfunc.load_model(spec.directory)
         scorer = Scorer(
             model,
-            Complaints(spec.version),
+            ErrorReporter(spec.version),
             contract_of(model.metadata, spec.version),
             nan_is_null=spec.nan_is_null,
         )
     with _phase("warmup", spec, phase_seconds):
-        warmth = warm_up(scorer, model, spec.directory)
-    if not warmth.warm:
+        warmed = warm_up(scorer, model, spec.directory)
+    if not warmed.warm:
         del phase_seconds["warmup"]
-    if warmth.warm:
-        scorer.contract = with_outputs(scorer.contract, warm_outputs(warmth.predictions))
-    answers = warmth.predictions if warmth.warm else None
+    if warmed.warm:
+        scorer.contract = with_outputs(scorer.contract, warm_outputs(warmed.predictions))
+    answers = warmed.predictions if warmed.warm else None
     scorer.scores, scores_note = choose_outputs(spec, answers, partial(known_classes, model))
-    batching = _batching(spec, scorer, warmth.prepared)
+    batching = _batching(spec, scorer, warmed.request)
     metadata = model.metadata
     logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")
     info = VersionInfo(
@@ -67,24 +66,24 @@ def bring_up(spec: LoadSpec) -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmth.note, scores_note))),
+        note=" ".join(filter(None, (warmed.note, scores_note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
-        inputs=_told(scorer.contract.inputs),
-        outputs=_told(scorer.contract.outputs),
+        inputs=_describable(scorer.contract.inputs),
+        outputs=_describable(scorer.contract.outputs),
     )
-    earning = None if batching else Earning(scorer.predictions, spec.rtol, scorer.preparer.table)
-    return Loaded(scorer, info, earning)
+    trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
+    return Loaded(scorer, info, trial)
 
 
-def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batching | None:
-    """Whether requests share predicts, as far as is known without any; None: it is to be earned."""
+def _batching(spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None) -> Batching | None:
+    """Whether requests share predicts, as far as is known without any; None: a trial has to show it."""
     if not spec.batches:
         return Batching(merges=False, why="it is switched off")
     if example is None or example.key is None:
         return None
-    table = scorer.preparer.table([example])
-    shown = shown_by_example(table, lambda data: scorer.bare(data, example.params), spec.rtol)
+    table = scorer.decoder.table([example])
+    shown = shown_by_example(table, lambda data: scorer.predict_data(data, example.params), spec.rtol)
     if shown is None:
         return None
     if shown:
@@ -92,8 +91,8 @@ def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batch
     return Batching(merges=False, why="its input example is predicted differently together and apart")
 
 
-def _told(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
-    # A signature too large to be told still serves; its metadata then tells nothing, as without a signature.
+def _describable(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    # A version with a larger signature still serves; its metadata is then that of one without a signature.
     return tuple(tensors) if tellable(tensors) else ()
 
 

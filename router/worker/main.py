@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import socket
 import sys
 from types import ModuleType
@@ -15,8 +14,8 @@ from router.core.wire import failed_header, load_spec, ready_header
 from router.errors import LoadFailed
 from router.garbage import freeze_what_lives
 from router.speech import flush, say
-from router.worker.load import bring_up
-from router.worker.request_loop import Answering
+from router.worker.load import load_version
+from router.worker.request_loop import RequestLoop
 
 _DOING = {"load": "load", "warmup": "warm up"}
 _hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share
@@ -24,8 +23,6 @@ _hidden: list[ModuleType] = []  # kept, because freeing them would copy the page
 
 def main(sock: socket.socket) -> None:
     """Hold the version named in the first frame. Returns when the other side of `sock` is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     np.random.seed()  # a fork copies the global generator: without this, all workers draw the same numbers
     channel = Channel(sock)
     try:
@@ -42,7 +39,7 @@ def _hold(channel: Channel) -> None:
         os.environ[name] = str(spec.blas_threads)  # for libraries that the version brings
     _hide_ourselves()
     try:
-        loaded = bring_up(spec)
+        loaded = load_version(spec)
     except LoadFailed as failure:
         say(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})
@@ -53,7 +50,7 @@ def _hold(channel: Channel) -> None:
     freeze_what_lives()
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
-    Answering(channel, loaded.scorer, loaded.info.batching, loaded.earning, spec.threads).run()
+    RequestLoop(channel, loaded.scorer, loaded.info.batching, loaded.trial, spec.threads).run()
 
 
 def _hide_ourselves() -> None:

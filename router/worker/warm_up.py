@@ -6,45 +6,45 @@ from typing import Any
 from mlflow.pyfunc import PyFuncModel
 
 from router.core.work import Query, Verdict
-from router.worker.request_decoder import NotTaken, Prepared
+from router.worker.decode.request_decoder import DecodedRequest, NotTaken
 from router.worker.scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True)
-class Warmth:
+class WarmUpResult:
     """How the warm-up went."""
 
     warm: bool
     """True when the version predicted its example."""
     predictions: Any = None
-    prepared: Prepared | None = None
+    request: DecodedRequest | None = None
     """The example, decoded; None when there was no warm-up."""
     note: str = ""
 
 
-def warm_up(scorer: Scorer, model: PyFuncModel, directory: str) -> Warmth:
+def warm_up(scorer: Scorer, model: PyFuncModel, directory: str) -> WarmUpResult:
     """Predict the version's example, through the path of requests where the example was logged for serving.
 
     Raises what the version raises on it. An example that the version's own signature refuses is no reason to
     refuse the version, which MLflow would serve: then it is READY without being warm, and says so.
     """
     if model.metadata.saved_input_example_info is None:
-        return Warmth(warm=False)
-    prepared = None
+        return WarmUpResult(warm=False)
+    request = None
     if (body := _serving_input(model, directory)) is not None:
-        prepared = scorer.prepare(Query(body, None))
+        request = scorer.decode(Query(body, None))
     try:
-        if not isinstance(prepared, Prepared):
-            prepared = scorer.preparer.example(model.input_example)
+        if not isinstance(request, DecodedRequest):
+            request = scorer.decoder.decode_example(model.input_example)
     except NotTaken:
         note = "its input example cannot be predicted, so it starts without a warm-up."
-        return Warmth(warm=False, note=note)
-    predicted = scorer.predict([prepared])
+        return WarmUpResult(warm=False, note=note)
+    predicted = scorer.predict([request])
     if predicted.failure is not None:
         raise predicted.failure
-    if scorer.told(prepared, predicted).verdict is not Verdict.OK:
+    if scorer.answer_to(request, predicted).verdict is not Verdict.OK:
         raise ValueError("the answer to its input example cannot be written as JSON")
-    return Warmth(warm=True, predictions=predicted.predictions, prepared=prepared)
+    return WarmUpResult(warm=True, predictions=predicted.predictions, request=request)
 
 
 def _serving_input(model: PyFuncModel, directory: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Versions whose signature names columns of plain scalars."""
+"""Requests to versions that take a table: by a signature of columns, or inferred where there is none."""
 
 from collections.abc import Callable, Sequence
 from itertools import compress
@@ -7,13 +7,18 @@ from typing import Any
 
 from mlflow.types import DataType, Schema
 
-from router.worker.decode.envelope import SCALARS
-from router.worker.decode.kinds import Kind
-from router.worker.decode.lines import Lines
-from router.worker.decode.parts import Reader
-from router.worker.decode.remembered import Remembered
-from router.worker.decode.sheets import Sheet, records, split_sheet
-from router.worker.decode.table import Layout, Rows
+from router.worker.decode.table import (
+    SCALARS,
+    BoundedCache,
+    Kind,
+    Reader,
+    Rows,
+    SplitTable,
+    TableLayout,
+    TableRequest,
+    records,
+    split_table,
+)
 
 _KINDS = {
     DataType.string: Kind.TEXT,
@@ -23,10 +28,12 @@ _KINDS = {
     DataType.float: Kind.FLOAT,
     DataType.double: Kind.DOUBLE,
 }
+_NULLABLE_TEXT, _NULLABLE_NUMBERS = frozenset((str, type(None))), frozenset((float, int, type(None)))
+_LONG = 2**63
 
 
 def column_readers(schema: Schema) -> dict[str, Reader] | str:
-    """Readers by format, or why there are none."""
+    """Readers by format for a signature of columns, or why there are none."""
     types = schema.input_types()
     if not all(_is_plain(spec.type) for spec in schema.inputs if spec.required):
         return "its signature has columns other than text, numbers and booleans"
@@ -46,114 +53,159 @@ def column_readers(schema: Schema) -> dict[str, Reader] | str:
     }
 
 
+def inferred_table_readers() -> dict[str, Reader]:
+    """Readers of the `dataframe_` formats without a signature: columns are what pandas takes them for."""
+    tables = _Inferred()
+    return {"dataframe_split": tables.split, "dataframe_records": tables.records}
+
+
 class _Columns:
     def __init__(self, schema: Schema) -> None:
         self._names: list[str] = schema.input_names()
         self._known = frozenset(self._names)
         self._required = frozenset(schema.required_input_names())
         self._kinds = {spec.name: _KINDS[spec.type] for spec in schema.inputs if _is_plain(spec.type)}
-        self._foreign = self._known - self._kinds.keys()
+        self._unsupported = self._known - self._kinds.keys()
         """Optional columns, such as dates, that only MLflow decodes."""
-        self._layouts = Remembered()
-        self._orders = Remembered()
+        self._layouts = BoundedCache()
+        self._orders = BoundedCache()
 
-    def split(self, value: Any) -> Lines | None:
+    def split(self, value: Any) -> TableRequest | None:
         """`dataframe_split`."""
-        return None if (sheet := split_sheet(value)) is None else self._sheet(sheet)
+        if (table := split_table(value)) is None:
+            return None
+        if (order := self._orders.get(table.names)) is None:
+            if (order := self._order(table)) is None:
+                return None
+            self._orders.put(table.names, table.names, order)
+        layout, pick, ignored = order
+        for i in ignored:
+            if not SCALARS.issuperset(type(row[i]) for row in table.cells):
+                return None
+        return _checked(layout, pick(table.cells), table.index, table.counted)
 
-    def records(self, value: Any) -> Lines | None:
+    def records(self, value: Any) -> TableRequest | None:
         """`dataframe_records`."""
         if (found := records(value)) is None:
             return None
         present = self._known.intersection(found[0])
-        if not self._takes(present):
+        if not self._supports(present):
             return None
-        layout = self._layout(present)
         optional = self._known - present
-        strangers: set[type] = set()
+        ignored: set[type] = set()
         for record in found:
             if optional and not optional.isdisjoint(record):
                 return None
             if len(record) != len(present):
-                strangers.update(map(type, record.values()))
-        if not strangers <= SCALARS:
+                ignored.update(map(type, record.values()))
+        if not ignored <= SCALARS:
             return None
-        pick = self._pick([name for name in self._names if name in present])
-        return self._checked(layout, [pick(record) for record in found])
+        pick = _pick(self._in_order(present))
+        return _checked(self._layout(present), [pick(record) for record in found])
 
-    def tensors(self, value: Any) -> Lines | None:
+    def tensors(self, value: Any) -> TableRequest | None:
         """`inputs` and `instances`: a mapping of columns, a list of objects, or the one column by itself."""
-        lines: Rows
+        cells: Rows
         if type(value) is list and value and type(value[0]) is dict:
             if (found := records(value)) is None:
                 return None
             present = frozenset(found[0])
             if any(record.keys() != present for record in found):
                 return None
-            pick = self._pick([name for name in self._names if name in present])
-            lines = [pick(record) for record in found]
+            pick = _pick(self._in_order(present))
+            cells = [pick(record) for record in found]
         else:
             if type(value) is list and len(self._names) == 1:
                 value = {self._names[0]: value}
             if type(value) is not dict:
                 return None
             present = frozenset(value)
-            columns = [value[name] for name in self._names if name in present]
+            columns = [value[name] for name in self._in_order(present)]
             if not columns or set(map(type, columns)) != {list}:
                 return None
-            lines = list(zip(*columns, strict=True))
-        if not self._takes(present) or not present <= self._known or not lines:
+            cells = list(zip(*columns, strict=True))
+        if not self._supports(present) or not present <= self._known or not cells:
             return None
-        layout = self._layout(present)
-        part = self._checked(layout, lines)
-        return part if part is not None and _arrays_keep(layout, lines) else None
+        return _checked_array(self._layout(present), cells)
 
-    def _sheet(self, sheet: Sheet) -> Lines | None:
-        if (order := self._orders.get(sheet.names)) is None:
-            if (order := self._order(sheet.names)) is None:
-                return None
-            self._orders.keep(sheet.names, sheet.names, order)
-        layout, pick, strangers = order
-        for i in strangers:
-            if not SCALARS.issuperset(type(line[i]) for line in sheet.lines):
-                return None
-        lines = pick(sheet.lines)
-        return Lines(layout, lines, sheet.index, sheet.counted) if layout.holds(lines) else None
-
-    def _order(self, names: tuple[str, ...]) -> tuple[Layout, Callable[[Rows], Rows], list[int]] | None:
+    def _order(self, table: SplitTable) -> tuple[TableLayout, Callable[[Rows], Rows], list[int]] | None:
+        """The layout of a table with these names, how to pick its cells, and where others stand."""
+        names = table.names
         present = self._known.intersection(names)
-        if not self._takes(present):
+        if not self._supports(present):
             return None
-        wanted = [name for name in self._names if name in present]
-        layout = self._layout(present)
+        wanted, layout = self._in_order(present), self._layout(present)
         if wanted == list(names):
             return layout, _as_they_are, []
-        places = [names.index(name) for name in wanted]
-        strangers = list(compress(range(len(names)), (name not in present for name in names)))
-        pick: Callable[[Any], Sequence[Any]] = self._pick(places)
-        return layout, lambda lines: [pick(line) for line in lines], strangers
+        ignored = list(compress(range(len(names)), (name not in present for name in names)))
+        pick = _pick([names.index(name) for name in wanted])
+        return layout, lambda rows: [pick(row) for row in rows], ignored
 
-    def _takes(self, present: frozenset[str]) -> bool:
-        return bool(present) and self._required <= present and self._foreign.isdisjoint(present)
+    def _supports(self, present: frozenset[str]) -> bool:
+        return bool(present) and self._required <= present and self._unsupported.isdisjoint(present)
 
-    def _layout(self, present: frozenset[str]) -> Layout:
-        layout: Layout | None = self._layouts.get(present)
+    def _in_order(self, present: frozenset[str]) -> list[str]:
+        return [name for name in self._names if name in present]
+
+    def _layout(self, present: frozenset[str]) -> TableLayout:
+        layout: TableLayout | None = self._layouts.get(present)
         if layout is None:
-            names = [name for name in self._names if name in present]
-            layout = Layout(names, [self._kinds[name] for name in names])
-            self._layouts.keep(names, present, layout)
+            names = self._in_order(present)
+            layout = TableLayout(names, [self._kinds[name] for name in names])
+            self._layouts.put(names, present, layout)
         return layout
 
-    @staticmethod
-    def _pick(keys: Sequence[Any]) -> Callable[[Any], Sequence[Any]]:
-        if len(keys) == 1:
-            (key,) = keys
-            return lambda line: (line[key],)
-        return itemgetter(*keys)
 
-    @staticmethod
-    def _checked(layout: Layout, lines: Rows) -> Lines | None:
-        return Lines(layout, lines) if layout.holds(lines) else None
+class _Inferred:
+    def __init__(self) -> None:
+        self._layouts = BoundedCache()
+
+    def split(self, value: Any) -> TableRequest | None:
+        """`dataframe_split`."""
+        if (table := split_table(value)) is None:
+            return None
+        if (layout := self._layout(table.names, table.cells)) is None:
+            return None
+        return TableRequest(layout, table.cells, table.index, table.counted)
+
+    def records(self, value: Any) -> TableRequest | None:
+        """`dataframe_records`."""
+        if (found := records(value)) is None or not found[0]:
+            return None
+        names = tuple(found[0])
+        if any(record.keys() != found[0].keys() for record in found):
+            return None
+        cells = [*map(_pick(names), found)]
+        return None if (layout := self._layout(names, cells)) is None else TableRequest(layout, cells)
+
+    def _layout(self, names: tuple[str, ...], cells: Rows) -> TableLayout | None:
+        kinds: list[Kind] = []
+        for values in zip(*cells, strict=True):
+            if (kind := _inferred_kind(values)) is None:
+                return None
+            kinds.append(kind)
+        key = (names, *kinds)
+        layout: TableLayout | None = self._layouts.get(key)
+        if layout is None:
+            layout = TableLayout(names, kinds)
+            self._layouts.put(names, key, layout)
+        return layout
+
+
+def _inferred_kind(values: Sequence[Any]) -> Kind | None:
+    """What pandas makes of these values; None where that is not plain."""
+    types = set(map(type, values))
+    if types <= _NULLABLE_TEXT:
+        return Kind.TEXT if str in types else None
+    if types == {bool}:
+        return Kind.BOOLEAN
+    if not types <= _NULLABLE_NUMBERS:
+        return None
+    # Past 64 bits orjson reads an integer as a float, which pandas would not have.
+    numbers = [value for value in values if value is not None] if type(None) in types else values
+    if not numbers or not -_LONG < min(numbers) <= max(numbers) < _LONG:
+        return None
+    return Kind.LONG if types == {int} else Kind.DOUBLE
 
 
 def _is_plain(kind: Any) -> bool:
@@ -162,25 +214,41 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _unnamed(kind: Kind) -> Reader:
-    layout = Layout([0], [kind])
+    layout = TableLayout([0], [kind])
 
-    def listed(value: Any) -> Lines | None:
+    def read(value: Any) -> TableRequest | None:
         """The one column by itself; tables sent to such a version are left to MLflow."""
         if type(value) is not list or not value:
             return None
-        lines = [(cell,) for cell in value]
-        return Lines(layout, lines) if layout.holds(lines) and _arrays_keep(layout, lines) else None
+        return _checked_array(layout, [(cell,) for cell in value])
 
-    return listed
-
-
-def _as_they_are(lines: Rows) -> Rows:
-    return lines
+    return read
 
 
-def _arrays_keep(layout: Layout, lines: Rows) -> bool:
-    # MLflow makes numpy texts of these columns first: None becomes "None" and a last NUL is lost.
+def _pick(keys: Sequence[Any]) -> Callable[[Any], Sequence[Any]]:
+    """A function that takes these cells of a row, as a tuple also where there is one."""
+    if len(keys) == 1:
+        (key,) = keys
+        return lambda row: (row[key],)
+    return itemgetter(*keys)
+
+
+def _as_they_are(rows: Rows) -> Rows:
+    return rows
+
+
+def _checked(
+    layout: TableLayout, cells: Rows, index: list[int] | None = None, counted: bool = True
+) -> TableRequest | None:
+    return TableRequest(layout, cells, index, counted) if layout.fits(cells) else None
+
+
+def _checked_array(layout: TableLayout, cells: Rows) -> TableRequest | None:
+    """As `_checked`, for the formats whose columns MLflow first makes numpy arrays of."""
+    if (request := _checked(layout, cells)) is None:
+        return None
+    # In an array of texts None becomes "None", and a last NUL is lost.
     for i, kind in enumerate(layout.kinds):
-        if kind is Kind.TEXT and any(line[i] is None or line[i].endswith("\0") for line in lines):
-            return False
-    return True
+        if kind is Kind.TEXT and any(row[i] is None or row[i].endswith("\0") for row in cells):
+            return None
+    return request
