@@ -20,10 +20,10 @@ from router.core.work import Query, ScoringProtocol
 from router.worker.decode.request_decoder import DecodedRequest, RequestDecoder
 
 MOST_BYTES = 1 << 19
-"""Of a body that is read for several requests: so few cells are read in one piece, while pieces of more have
-types of their own."""
+"""Bytes of a body that is read for several requests. pandas reads so few cells in one piece; of a larger body
+each piece could get types of its own."""
 LARGEST_BODY = 1 << 14
-"""Bytes. To look at the cells of more costs about what is saved by reading it with others."""
+"""Bytes of a body that is read with others: to look at the cells of a larger one costs what it saves."""
 CACHED_HEADERS = 256
 """How many headers are cached, with what they ask of the cells below; bounded: callers invent them."""
 # Possessive: a body that is not plain is given up at once, however it was made.
@@ -43,7 +43,7 @@ _TEXT: re.Pattern[bytes] | None = None  # any cell is a text, or missing
 
 def _all(cell: bytes) -> re.Pattern[bytes]:
     # Not possessive: before Python 3.11.5 that fails where a cell matches at its second try. No cell has a
-    # comma in it, so there is one way only to match, and it is soon known that there is none.
+    # comma in it, so there is only one way to match, and a failure is found at once.
     return re.compile(rb"(?:%b,)*%b" % (cell, cell))
 
 
@@ -101,9 +101,9 @@ class PlainCsv:
 
     @staticmethod
     def of(schema: Schema | None) -> "PlainCsv | None":
-        """None where the signature does not give every column a name and a type of its own.
+        """None where the signature does not give every column a name and a type.
 
-        pandas would infer types from the cells, and other cells may have others infer.
+        Then pandas infers types from the cells, and those of one request could change another's.
         """
         if schema is None or not schema.inputs or schema.is_tensor_spec() or not schema.has_input_names():
             return None
