@@ -18,7 +18,9 @@ from router.adapters.config_file import ConfigFile
 from router.adapters.log import FanOut, LogRecorder, log_sampled
 from router.adapters.log_format import configure_logging
 from router.adapters.prometheus import PrometheusRecorder
+from router.children.mlflow_variables import unknown_variables
 from router.children.orphans import Orphans
+from router.children.process import MEMORY
 from router.control import compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_since import BoundSince
@@ -30,6 +32,7 @@ from router.control.status import Status
 from router.control.ticking import Ticking
 from router.control.worker_ends import WorkerEnds
 from router.core.events import ConfigApplied
+from router.core.memory import MIB
 from router.gauges import Gauges
 from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
@@ -43,6 +46,7 @@ from router.web.tls import Certificate
 from router.world import outside_world
 
 CONFIG_LOOK_SECONDS = 2.0
+READINESS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 ADMIN_CONNECTIONS = 128
@@ -71,6 +75,16 @@ def read_certificates(server: ServerSettings) -> tuple[Certificate | None, Certi
     return traffic, admin
 
 
+def _log_memory() -> None:
+    room = MEMORY.room()
+    _log.info(f"{room.available // MIB} MiB of memory are available, below {room.limit}")
+    if MEMORY.ends_all_together:
+        _log.warning(
+            "memory.oom.group is 1: out of memory, the kernel ends this gateway and all its versions at once;"
+            " only the check of room before each load prevents that"
+        )
+
+
 @asynccontextmanager
 async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncIterator[Running]:
     """A gateway from its configuration file to its last worker's end. Raises ConfigRefused, OSError."""
@@ -80,6 +94,9 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
     configure_logging(settings.log.level, settings.log.format)
     for notice in loaded.notices:
         _log.warning(notice)
+    for name in unknown_variables(os.environ):
+        _log.warning("%s is set, and versions do not get it: this gateway does not know what it opens", name)
+    _log_memory()
     prometheus = PrometheusRecorder(version=__version__)
     event_log = EventLog(time.time)
     worker_ends = WorkerEnds(time.time)
@@ -104,6 +121,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
                 world.loader,
                 recorder,
                 lambda: config.settings.registry.download_timeout_seconds,
+                lambda: config.settings.registry.parallel_loads,
             )
         )
         stack.push_async_callback(fleet.close)
@@ -164,7 +182,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         compare_loop = Ticking("comparison", comparison.tick, lambda: LOOK_SECONDS, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
-        loops = [alias_loop, config_loop, record_loop, lag_loop, compare_loop]
+        readiness_loop = Ticking("readiness", fleet.watch_readiness, lambda: READINESS_LOOK_SECONDS, recorder)
+        loops = [readiness_loop, alias_loop, config_loop, record_loop, lag_loop, compare_loop]
         if sys.platform == "linux":  # elsewhere orphans are not left to this process
             loops.append(Ticking("orphans", Orphans().tick, lambda: ORPHANS_LOOK_SECONDS, recorder))
         for loop in loops:

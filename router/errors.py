@@ -58,10 +58,21 @@ class LoadFailed(RouterError):
         self.phase = phase
 
 
+class NoRoom(LoadFailed):
+    """A load was not tried, because its version would not fit into the memory that is left."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, phase="load")
+
+
 class ChildLost(RouterError):
     """A child process ended, or its socket closed, before it answered."""
 
     retriable = True
+
+
+class WorkerOutOfMemory(ChildLost):
+    """The kernel ended a worker for want of memory, while it loaded its version."""
 
 
 class ChildTimeout(RouterError):
@@ -111,6 +122,10 @@ class WorkerDied(RequestRefused):
     """The worker that was running this request ended before it answered."""
 
     retriable = True
+
+
+class CallerGone(RequestRefused):
+    """The caller hung up, so nobody waits for the answer."""
 
 
 class KeyMissing(RequestRefused):

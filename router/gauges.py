@@ -44,6 +44,8 @@ class Gauges:
                 for shift in rollout.shifts()
             ],
             loop_lag_seconds=self._lag_seconds,
+            ready=self._fleet.ready,
+            models_ready={name: m.can_answer for name, m in self._fleet.managers.items()},
             from_cache=any(m.from_cache and m.bound for m in self._fleet.managers.values()),
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from router.children.process import MEMORY, Exit
-from router.core.memory import Resident
+from router.core.memory import Resident, Room
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildTimeout, LoadFailed
 from router.worker.load import Loaded, load_version
@@ -45,6 +45,9 @@ class InProcessWorker:
     def resident(self) -> Resident:
         """Nothing: what is this version's share of this process, nobody can tell."""
         return self.ready
+
+    def rank(self, *, last: bool) -> None:
+        """Nothing: whoever ends this version ends this process."""
 
     def kill(self) -> None:
         """Say that it has ended, and hand out no answer any more."""
@@ -79,9 +82,9 @@ class InProcessWorker:
 class InProcessLoader:
     """Brings versions to READY in this process."""
 
-    def available_bytes(self) -> int:
+    def room(self) -> Room:
         """Memory that more versions may use."""
-        return MEMORY.available_bytes()
+        return MEMORY.room()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> InProcessWorker:
         """As `WorkerLoader.load`; a load that outlasts its deadline goes on in its thread, unheard."""

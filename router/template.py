@@ -88,17 +88,21 @@ def warm(modules: Sequence[str]) -> None:
             importlib.import_module(name)
     _share(modules)
     import mlflow.pyfunc
+    import mlflow.tracing
     import threadpoolctl
+    from mlflow.exceptions import MlflowException
 
     from router.worker.environment_check import installed_versions
 
     installed_versions()
+    mlflow.tracing.disable()  # as in most workers; what it imports takes 25 ms, once
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
     with tempfile.TemporaryDirectory(prefix="canary-router-") as directory:
         # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
         Path(directory, "MLmodel").write_text(_NOOP_MODEL)
         Path(directory, "requirements.txt").write_text("mlflow\n")
-        mlflow.pyfunc.load_model(directory)
+        with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will say so
+            mlflow.pyfunc.load_model(directory)
     _settle()
 
 

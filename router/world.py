@@ -13,6 +13,7 @@ from router.children.output import Listener
 from router.children.spawn import SpawnLauncher
 from router.children.template import Template
 from router.children.worker import WorkerLoader
+from router.children.working_directories import WorkingDirectories
 from router.core.events import Recorder
 from router.serving.ports import Fetcher, Keeper, Loader, Source
 from router.settings import Settings
@@ -37,6 +38,8 @@ async def outside_world(
     Without a `listener` all of them print where this process does.
     """
     places = settings.registry.places(os.environ)
+    directories = WorkingDirectories(places.working_directories)
+    directories.start()
     launcher = await _launcher(recorder, listener)
     registry = AgentRegistry(
         launcher,
@@ -53,10 +56,11 @@ async def outside_world(
         ),
     )
     try:
-        yield World(registry, registry, WorkerLoader(launcher), registry)
+        yield World(registry, registry, WorkerLoader(launcher, directories), registry)
     finally:
         await registry.close()
         await launcher.close()
+        await directories.close()
 
 
 async def _launcher(recorder: Recorder, listener: Listener | None) -> Launcher:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "router").rglob("*.py"))
-LONGEST = 250
+LONGEST = 600
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
@@ -61,7 +61,7 @@ def test_a_gateway_has_no_numpy() -> None:
 
 
 @every_module
-def test_no_module_is_longer_than_250_lines(module: Path) -> None:
+def test_no_module_is_longer_than_600_lines(module: Path) -> None:
     lines = len(module.read_text(encoding="utf-8").splitlines())
 
     assert lines <= LONGEST, f"{lines} lines: if it has two purposes it is two modules"

@@ -19,6 +19,7 @@ from router.core.keys import KeyKind, KeySource
 from router.core.labels import ClassSpec
 from router.core.routing import MissingKey
 from router.core.split import Split
+from router.core.work import Tracking
 from router.settings import ModelSettings, Reload, Settings, changes, schema_json
 from router.settings.fields import reload_of
 from router.settings.mappings import WrittenKey
@@ -51,6 +52,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (server.body_timeout_seconds, server.drain_seconds) == (30, 15)
     assert (registry.uri, registry.tracking_uri, registry.cache_dir) == (None, None, None)
     assert (registry.poll_seconds, registry.download_timeout_seconds) == (5, 600)
+    assert registry.parallel_loads is None
     assert (registry.cache_max_gib, registry.artifact_schemes, registry.artifact_roots) == (20, None, [])
     assert (log.level, log.format) == ("info", "auto")
     assert model.split == Split(canary=5_000)
@@ -94,6 +96,9 @@ WRONG_SECTIONS: list[tuple[str, Any]] = [
     ("registry.uri", 5),
     ("registry.poll_seconds", 10**400),
     ("registry.poll_second", 5),
+    ("registry.parallel_loads", 0),
+    ("registry.parallel_loads", None),
+    ("registry.parallel_loads", "two"),
     ("registry.cache_max_gib", 0),
     ("registry.cache_max_gib", "20 GiB"),
     ("log.level", "INFO"),
@@ -169,6 +174,9 @@ WRONG_MODEL_KEYS: list[tuple[str, Any]] = [
     ("split", {"canary": 100}),
     ("split", {"production": 100, "canary": 10}),
     ("split", {"production": 80, "canary": 10, "a": 5, "b": 5}),
+    ("tracking", {"uri": "http://mlflow:5000", "username": "ada"}),
+    ("tracking", {"uri": "http://mlflow:5000", "password_file": "/p"}),
+    ("tracking", {"uri": "http://mlflow:5000", "username": "ada", "password_file": "/p", "token_file": "/t"}),
 ]
 
 
@@ -232,6 +240,11 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
     ("scores", {"classes": ["a\nb"]}, "classes"),
     ("scores", {"classes": [str(i) for i in range(21)]}, "classes"),
     ("scores", {"on_shift": "shout"}, "on_shift"),
+    ("tracking", {}, "uri"),
+    ("tracking", {"uri": "sqlite:///mlflow.db"}, "uri"),
+    ("tracking", {"uri": "http://"}, "uri"),
+    ("tracking", {"uri": "https://ada:hunter2@mlflow"}, "uri"),
+    ("tracking", {"uri": "http://mlflow:5000", "token": "hunter2"}, "token"),
     ("scores", [{"output": 1}, {"bin": 20}], "1.bin"),
     ("scores", [{"output": 1}, 7], "1"),
     ("scores", [{"output": 1}, {"bins": [0.5, 1], "range": [0, 2]}], "1"),
@@ -293,6 +306,11 @@ RIGHT_MODEL_KEYS: list[tuple[str, Any, Any]] = [
 @pytest.mark.parametrize(("key", "written", "made"), RIGHT_MODEL_KEYS, ids=lambda case: str(case)[:40])
 def test_a_right_value_becomes_what_the_gateway_works_with(key: str, written: Any, made: Any) -> None:
     assert getattr(model_of(**{key: written}), key) == made
+
+
+@pytest.mark.parametrize(("written", "made"), [("auto", None), (1, 1), (64, 64)])
+def test_parallel_loads_is_auto_or_a_number(written: Any, made: int | None) -> None:
+    assert settings(registry={"parallel_loads": written}).registry.parallel_loads == made
 
 
 @pytest.mark.parametrize(
@@ -554,3 +572,14 @@ def test_the_schema_refuses_what_an_editor_can_see(wrong: dict[str, Any]) -> Non
     assert not validator().is_valid(wrong)
     with pytest.raises(ValidationError):
         Settings.model_validate(wrong)
+
+
+def test_what_workers_get_of_tracking_names_files_and_holds_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers stand in another directory, so that a relative path would lead elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    tracking = model_of(tracking={"uri": "http://mlflow:5000", "token_file": "token"}).tracking
+
+    assert tracking is not None
+    assert tracking.destination() == Tracking("http://mlflow:5000", token_file=str(tmp_path / "token"))

@@ -134,6 +134,9 @@ def _line_of_version(event: events.Event) -> Line | None:
             return Line(
                 logging.WARNING, "worker ended", {**_names(version), "reason": reason, "detail": detail}
             )
+        case events.WorkerLoadFailed(version, error, retry_seconds):
+            values = {**_names(version), "error": error, "retry_seconds": retry_seconds}
+            return Line(logging.WARNING, "worker not loaded", values)
         case events.WorkerReplaced(version, seconds):
             values = {**_names(version), "seconds": round(seconds, 3)}
             return Line(logging.INFO, "workers complete again", values)

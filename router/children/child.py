@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from router.children.connection import Connection
+from router.children.oom import Rank, set_rank
 from router.children.output import Ear, Output
 from router.children.process import Exit
 from router.errors import ChildLost
@@ -43,10 +44,17 @@ class Child:
         self._process = process
         self._ends = ends
         process.exited.add_done_callback(self._process_ended)
+        # A version is loading from here on; all other children are helpers.
+        self.set_rank(Rank.FIRST if role == "worker" else Rank.HELPER)
 
     def kill(self) -> None:
         """SIGKILL through its pidfd: never another process, nothing when it has ended."""
         self._process.kill()
+
+    def set_rank(self, rank: Rank) -> None:
+        """How early the kernel ends it when memory runs out; nothing happens when it has ended."""
+        if not self._process.exited.done():  # after that, another process may have its number
+            set_rank(self.pid, rank)
 
     def requests_come(self) -> None:
         """What it prints from now on may hold what callers sent."""

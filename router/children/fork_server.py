@@ -14,6 +14,7 @@ from typing import Any
 
 from router.children.child import Child, bring_up
 from router.children.environment import child_environment
+from router.children.oom import Rank, set_rank
 from router.children.output import Listener, Output
 from router.children.process import Exit, Process
 from router.core.ids import VersionId
@@ -67,6 +68,7 @@ class ForkServer:
             theirs.close()
             os.close(read_end)
         self.pid = self._process.pid
+        set_rank(self.pid, Rank.HELPER)
         self.exited: asyncio.Future[Exit] = self._process.exited
         if output is not None:
             output.close_theirs()

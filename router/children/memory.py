@@ -3,11 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from router.core.memory import Resident
+from router.core.memory import MIB, Resident, Room
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -23,18 +24,66 @@ def resident(pid: int) -> Resident:
         return Resident()
 
 
+def files_bytes(directory: str) -> int:
+    """What the files below `directory` have in all; 0 when there are none."""
+    size = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):  # it went away since
+                size += os.lstat(os.path.join(parent, name)).st_size
+    return size
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The names of one cgroup version's files."""
+
+    limits: tuple[str, ...]
+    used: str
+    cache: tuple[str, ...]
+    """Fields of `memory.stat`, the first that is there: page cache that the kernel gives up at will."""
+    kills: str
+    """The file with the field `oom_kill`."""
+
+
+_V1 = _Layout(
+    ("memory.limit_in_bytes",),
+    "memory.usage_in_bytes",
+    ("total_inactive_file", "inactive_file"),  # only the first counts the cgroups below
+    "memory.oom_control",
+)
+_V2 = _Layout(("memory.max", "memory.high"), "memory.current", ("inactive_file",), "memory.events")
+
+
 class Memory:
-    """The memory that this process and its children may use: the machine's, and that of its cgroups (v2)."""
+    """The memory that this process and its children may use: the machine's, and that of its cgroups.
+
+    Both versions are read, also side by side: on a hybrid machine the memory controller may be in either.
+    """
 
     def __init__(self, cgroups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> None:
-        """`cgroups` is where they are mounted, `own` names the one of this process."""
-        self._cgroups = tuple(_own_and_above(cgroups, own))
+        """`cgroups` is where they are mounted, `own` names those of this process."""
+        self._chains = [(layout, tuple(chain)) for layout, chain in _chains(cgroups, own)]
+        """Per cgroup version: this process's own cgroup, then those above it."""
         self._ended = self._ends()
 
-    def available_bytes(self) -> int:
-        """What can still be used before something is swapped out or ended."""
-        rooms = (_room(cgroup) for cgroup in self._cgroups)
-        return min([psutil.virtual_memory().available, *(room for room in rooms if room is not None)])
+    def room(self) -> Room:
+        """What can still be used before something is swapped out, slowed down or ended."""
+        machine = psutil.virtual_memory()
+        rooms = [Room(machine.available, f"the machine's {machine.total // MIB} MiB")]
+        for layout, chain in self._chains:
+            rooms += [room for cgroup in chain for room in _rooms(cgroup, layout)]
+        return min(rooms, key=lambda room: room.available)
+
+    @property
+    def ends_all_together(self) -> bool:
+        """Whether the kernel, out of memory, ends all of this process's cgroup (`memory.oom.group` of v2)."""
+        return any(
+            _number(cgroup / "memory.oom.group") == 1
+            for layout, chain in self._chains
+            if layout is _V2
+            for cgroup in chain
+        )
 
     def ended_one(self) -> bool:
         """Whether the kernel ended a process of ours since it was last asked: true once for each one."""
@@ -44,36 +93,54 @@ class Memory:
         return False
 
     def _ends(self) -> int:
-        return _field(self._cgroups[0] / "memory.events", "oom_kill") if self._cgroups else 0
+        return sum(_field(chain[0] / layout.kills, "oom_kill") or 0 for layout, chain in self._chains)
 
 
-def _own_and_above(cgroups: Path, own: Path) -> Iterator[Path]:
+def _chains(cgroups: Path, own: Path) -> Iterator[tuple[_Layout, Iterator[Path]]]:
     with suppress(OSError):
-        paths = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::/")]
-        for path in paths:
-            here = cgroups / path.lstrip("/")
-            # A container sees its own cgroup as the root of what is mounted, whatever its name outside is.
-            here = here if here.is_dir() and ".." not in here.parts else cgroups
-            while here != cgroups:
-                yield here
-                here = here.parent
-            yield cgroups
+        for line in own.read_text().splitlines():
+            number, _, rest = line.partition(":")
+            controllers, _, path = rest.partition(":")
+            if "memory" in controllers.split(","):
+                yield _V1, _own_and_above(cgroups / "memory", path)
+            elif number == "0" and not controllers:
+                unified = cgroups / "unified"  # of a hybrid machine
+                yield _V2, _own_and_above(unified if unified.is_dir() else cgroups, path)
 
 
-def _room(cgroup: Path) -> int | None:
-    """None without a limit. Page cache that the kernel gives up at will is room, too."""
+def _own_and_above(root: Path, path: str) -> Iterator[Path]:
+    here = root / path.lstrip("/")
+    # A container sees its own cgroup as the root of what is mounted, whatever its name outside is.
+    here = here if here.is_dir() and ".." not in here.parts else root
+    while here != root:
+        yield here
+        here = here.parent
+    yield root
+
+
+def _rooms(cgroup: Path, layout: _Layout) -> Iterator[Room]:
+    """One for each limit of `cgroup`. Page cache that the kernel gives up at will is room, too."""
+    used = _number(cgroup / layout.used)
+    for name in layout.limits:
+        limit = _number(cgroup / name)
+        if used is not None and limit is not None:
+            values = (_field(cgroup / "memory.stat", field) for field in layout.cache)
+            cache = next((value for value in values if value is not None), 0)
+            yield Room(max(0, limit - used + cache), f"{name} of {limit // MIB} MiB")
+
+
+def _number(path: Path) -> int | None:
+    """None for `max`, which is no limit, and where there is no such file, as in the root of version 2."""
     try:
-        limit = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
-    except (OSError, ValueError):  # no such file in the root; `max` where there is no limit
+        return int(path.read_text())
+    except (OSError, ValueError):
         return None
-    return max(0, limit - used + _field(cgroup / "memory.stat", "inactive_file"))
 
 
-def _field(path: Path, name: str) -> int:
+def _field(path: Path, name: str) -> int | None:
     with suppress(OSError, ValueError):
         for line in path.read_text().splitlines():
             key, _, value = line.partition(" ")
             if key == name:
                 return int(value)
-    return 0
+    return None

@@ -9,13 +9,15 @@ from router.children.child import Child
 from router.children.launcher import Launcher
 from router.children.libraries import modules_for
 from router.children.memory import resident
+from router.children.oom import Rank
 from router.children.process import MEMORY, Exit
+from router.children.working_directories import WorkingDirectories
 from router.core import exchange, wire
 from router.core.frames import Frame
-from router.core.memory import Resident
+from router.core.memory import Resident, Room
 from router.core.wire import WireRefused
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
-from router.errors import ChildLost, ChildTimeout, LoadFailed
+from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
 
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 """Takes the places in the frame, and the answers, of what came out of one predict."""
@@ -36,6 +38,7 @@ class Worker:
         self._threads = threads
         self._child = child
         self.ready = self.resident()
+        self._rank = Rank.FIRST
         self._sequence = 0
         self._frames: dict[int, _Outstanding] = {}
         """Frames that are not fully answered, by their sequence."""
@@ -46,9 +49,17 @@ class Worker:
             child.kill()
 
     @classmethod
-    async def start(cls, launcher: Launcher, spec: LoadSpec, *, deadline_seconds: float) -> "Worker":
+    async def start(
+        cls,
+        launcher: Launcher,
+        spec: LoadSpec,
+        *,
+        deadline_seconds: float,
+        directories: WorkingDirectories | None = None,
+    ) -> "Worker":
         """A worker whose version is READY. Raises LoadFailed, ChildLost or ChildTimeout.
 
+        With `directories` it stands in one of its own, which is removed at its end; else where we do.
         Leaves no process behind when it raises, also when it is cancelled.
         """
         loop = asyncio.get_running_loop()
@@ -56,11 +67,12 @@ class Worker:
         try:
             async with asyncio.timeout_at(ends_at):
                 modules = await asyncio.to_thread(modules_for, Path(spec.directory))
-                child = await launcher.launch(_ROLE, modules, spec.version)
+                directory = await _working_directory(directories)
+                child = await _launch(launcher, modules, spec, directories, directory)
         except TimeoutError:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
         try:
-            info = await _load(child, spec, timeout_seconds=max(ends_at - loop.time(), 0.0))
+            info = await _load(child, spec, directory, timeout_seconds=max(ends_at - loop.time(), 0.0))
             return cls(child, info, spec.threads)
         except BaseException:
             child.kill()
@@ -86,6 +98,13 @@ class Worker:
     def resident(self) -> Resident:
         """Its memory now; nothing when it has ended, and on systems without /proc."""
         return resident(self.pid) if not self._child.exited.done() else Resident()
+
+    def rank(self, *, last: bool) -> None:
+        """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""
+        rank = Rank.PRODUCTION if last else Rank.FIRST
+        if rank is not self._rank:
+            self._rank = rank
+            self._child.set_rank(rank)
 
     def kill(self) -> None:
         """End it now."""
@@ -119,11 +138,48 @@ class _Outstanding:
     on_answers: OnAnswers
 
 
-async def _load(child: Child, spec: LoadSpec, *, timeout_seconds: float) -> VersionInfo:
+async def _working_directory(directories: WorkingDirectories | None) -> Path | None:
+    if directories is None:
+        return None
+    making = asyncio.ensure_future(asyncio.to_thread(directories.make))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:  # its thread goes on, and nobody would remove what it makes
+        making.add_done_callback(lambda made: None if made.exception() else directories.remove(made.result()))
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise LoadFailed(f"no working directory can be made in the cache: {reason}", phase="load") from error
+
+
+async def _launch(
+    launcher: Launcher,
+    modules: Sequence[str],
+    spec: LoadSpec,
+    directories: WorkingDirectories | None,
+    directory: Path | None,
+) -> Child:
+    """A child that owns `directory`, which is removed when it has ended, or could not be started."""
+    try:
+        child = await launcher.launch(_ROLE, modules, spec.version)
+    except BaseException:
+        if directories is not None and directory is not None:
+            directories.remove(directory)
+        raise
+    if directories is not None and directory is not None:
+        child.exited.add_done_callback(lambda _exited: directories.remove(directory))
+    return child
+
+
+async def _load(
+    child: Child, spec: LoadSpec, directory: Path | None, *, timeout_seconds: float
+) -> VersionInfo:
     child.connection.limit(wire.WORKER_LIMITS)
     child.connection.on_frame = _refuse
     try:
-        frame = await child.connection.call(wire.load_header(spec), timeout_seconds=timeout_seconds)
+        frame = await child.connection.call(
+            wire.load_header(spec, str(directory) if directory else None), timeout_seconds=timeout_seconds
+        )
         if frame.header.get("op") == wire.READY:
             return wire.version_info(frame.header, spec.scores)
         raise wire.failure(frame.header)
@@ -135,8 +191,10 @@ async def _load(child: Child, spec: LoadSpec, *, timeout_seconds: float) -> Vers
         if child.connection.refused:
             raise LoadFailed(f"its worker sent {child.connection.refused}", phase="load") from None
         await asyncio.wait({child.exited}, timeout=_DEATH_SECONDS)
-        how = str(child.exited.result()) if child.exited.done() else "its socket was closed"
-        raise ChildLost(f"the worker ended while it loaded {spec.version}: {how}") from None
+        end = child.exited.result() if child.exited.done() else None
+        how = str(end) if end is not None else "its socket was closed"
+        kind = WorkerOutOfMemory if end is not None and end.out_of_memory else ChildLost
+        raise kind(f"the worker ended while it loaded {spec.version}: {how}") from None
 
 
 def _refuse(_frame: Frame) -> None:
@@ -146,13 +204,17 @@ def _refuse(_frame: Frame) -> None:
 class WorkerLoader:
     """Brings versions to READY, each in a worker of its own."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: Launcher, directories: WorkingDirectories | None = None) -> None:
+        """Without `directories` workers stand where this process does."""
         self._launcher = launcher
+        self._directories = directories
 
-    def available_bytes(self) -> int:
+    def room(self) -> Room:
         """Memory that more workers may use."""
-        return MEMORY.available_bytes()
+        return MEMORY.room()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
         """A worker that holds `spec`'s version. Raises as `Worker.start` does."""
-        return await Worker.start(self._launcher, spec, deadline_seconds=deadline_seconds)
+        return await Worker.start(
+            self._launcher, spec, deadline_seconds=deadline_seconds, directories=self._directories
+        )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from router.adapters.config_file import load_settings
 from router.cli.route import find_model
 from router.core import outputs
 from router.core.ids import Alias, VersionId
-from router.core.work import LoadSpec
 from router.errors import RegistryError, RouterError
+from router.serving.harness import load_spec
 from router.serving.ports import Fetcher, Loader
 from router.settings import ModelSettings, Settings
 from router.world import outside_world
@@ -68,9 +69,8 @@ async def _bring_up(
     row: dict[str, Any] = {"alias": alias, "version": version.number}
     try:
         directory = await fetcher.fetch(version, deadline_seconds=limit)
-        worker = await loader.load(
-            LoadSpec(version, directory, wanted.scores.outputs), deadline_seconds=limit
-        )
+        spec = replace(load_spec(version, directory, wanted), warm_up_required=wanted.warm_up)
+        worker = await loader.load(spec, deadline_seconds=limit)
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}
     info = worker.info

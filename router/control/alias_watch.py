@@ -1,6 +1,7 @@
 """Asks the registry what each alias should serve, and tells the fleet."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 
 from router.core.cache_events import LastGoodRefused
@@ -62,6 +63,7 @@ class AliasWatch:
                     silence = error
                 if not manager.polled:
                     await self._recall(manager)
+            manager.first_poll_ended()
 
     def _in_turn(self) -> list[ModelManager]:
         """All managers, first the one after the last that was asked: a slow registry starves none."""
@@ -72,6 +74,12 @@ class AliasWatch:
 
     async def _poll(self, manager: ModelManager, deadline_seconds: float) -> RegistryError | None:
         """Ask about one model; the error when there was no good answer."""
+        if manager.settings.warm_up and not manager.polled:
+            # Without the record a version that served before the restart could be held by its warm-up.
+            with suppress(CacheRefused):
+                manager.note_served(
+                    (await self._source.recall(manager.model, manager.settings.aliases)).values()
+                )
         model, started = manager.model, perf_counter()
         try:
             aspired = await self._source.poll(

@@ -108,6 +108,7 @@ def _rate(check: RateCheck) -> dict[str, Any]:
         entry |= {
             "edge_seconds": check.edge_seconds,
             "quantiles_seconds": asdict(check.quantiles_seconds),
+            "quantiles_over_last_edge": asdict(check.quantiles_over_last_edge),
         }
     return entry
 

@@ -11,7 +11,7 @@ from router.control.windows import Tally
 from router.core import events
 from router.core.evidence import Observation
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.request_events import Answered, Predicted
+from router.core.request_events import ABANDONED, Answered, Predicted
 from router.core.routing import ModelRoutes, Reason
 from router.core.split import BUCKETS
 from router.serving.fleet import Fleet
@@ -99,16 +99,17 @@ class Comparison:
             return
         lane.tally.answered(event)
         fault, bucket = event.fault, event.bucket
+        abandoned = event.outcome == ABANDONED
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
         if (
             (lane.rollouts or lane.left)
             and event.reason is _HASH
             and bucket is not None
-            and (fault or event.outcome == "ok")
+            and (fault or abandoned or event.outcome == "ok")
         ):
             seconds = None if fault else event.seconds
             seen = Observation(
-                bucket, lane.canary, bool(fault), seconds, event.mark, event.call, event.excused
+                bucket, lane.canary, bool(fault), seconds, event.mark, event.call, event.excused, abandoned
             )
             for rollout in lane.rollouts:
                 rollout.observe(seen)

@@ -13,6 +13,7 @@ from router.serving.dispatch import Dispatcher
 from router.serving.fleet import Fleet
 from router.serving.harness import Harness
 from router.serving.manager import ModelManager, split_in_force
+from router.serving.pool import Pool
 from router.serving.ports import Servable
 
 KEYLESS_IS_NEWS_FROM = 100
@@ -66,7 +67,7 @@ class Status:
         received, keyless = self.traffic(manager.model)
         share = keyless / received if received else 0.0
         told: dict[str, Any] = {
-            "ready": manager.ready,
+            "ready": manager.can_answer,
             "serving_from_cache": manager.from_cache and bool(manager.bound),
             "split": _percent(shares.in_force),
             "split_configured": _percent(shares.configured),
@@ -126,7 +127,7 @@ class Status:
             "spare": pool.crew.spare.pid if pool and pool.crew.spare else None,
             "no_spare": pool.crew.no_spare if pool else "",
             "error": without_places(harness.error or (pool.crew.last_error if pool else "")),
-            "retry_seconds": harness.retry_seconds if harness.error else None,
+            "retry_seconds": harness.retry_seconds if harness.error else _reload_seconds(pool),
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
@@ -136,6 +137,11 @@ class Status:
             "worker_ends": self.worker_ends(harness.version),
             "breaker": _breaker(manager, harness),
         }
+
+
+def _reload_seconds(pool: Pool | None) -> float | None:
+    """Wait after the last load of one more worker, when that failed; None when all workers are there."""
+    return pool.crew.retry_seconds if pool and pool.crew.last_error else None
 
 
 def _batching(workers: Sequence[Servable]) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Verdicts in plain words. Pure: a report in, sentences out; page, terminal and log say the same ones."""
 
+from router.core.durations import REQUEST_SECONDS
 from router.core.evidence import Limits, Report, Verdict
 from router.core.evidence.report import LatencyCheck, OutputShift, RateCheck, ScoreCheck, SplitCheck
 from router.core.evidence.shift import MIN_KEYS as SCORED_KEYS
@@ -93,7 +94,12 @@ def _whole(report: Report, alias: Alias) -> str:
 def _needed(one: Check) -> tuple[bool, bool, float]:
     if not isinstance(one, RateCheck):
         return False, False, 0.0
-    return one.production_failing, one.will_not_pass, float(one.requests_needed or 0)
+    return _hopeless(one), one.will_not_pass, float(one.requests_needed or 0)
+
+
+def _hopeless(one: RateCheck) -> bool:
+    """Whether more requests do not make it pass."""
+    return one.production_failing or (isinstance(one, LatencyCheck) and bool(one.unmeasured))
 
 
 def _rate(one: RateCheck, alias: Alias) -> str:
@@ -113,6 +119,8 @@ def _rate(one: RateCheck, alias: Alias) -> str:
         return f"{who} {most} than production ({rates}, {canary.requests} {alias} requests)."
     if one.production_failing:
         return f"Production itself {_does(one, percent(production.rate))}: no pass."
+    if isinstance(one, LatencyCheck) and one.unmeasured:
+        return _unmeasured(one, alias)
     if one.will_not_pass:
         return f"{worse}: not proven so far, and at these rates it does not pass.{_until_fail(one)}"
     return f"Not enough data: {_missing(one, alias)}.{_until_fail(one)}"
@@ -122,6 +130,16 @@ def _does(one: RateCheck, amount: str) -> str:
     if isinstance(one, LatencyCheck) and one.edge_seconds is not None:
         return f"answers {amount} of its requests in over {one.edge_seconds * 1e3:g} ms"
     return f"fails {amount} of its requests"
+
+
+def _unmeasured(one: LatencyCheck, alias: Alias) -> str:
+    if one.unmeasured == "all_slow":
+        slow = _does(one, percent(one.production.rate or 0.0))
+        return f"Not enough data: production itself {slow}, so that a slower {alias} would look the same."
+    over = one.quantiles_over_last_edge
+    arms = [named(arm) for arm, each in ((PRODUCTION, over.production), (alias, over.canary)) if each.p95]
+    last = f"{REQUEST_SECONDS[-1]:g} s, beyond which all durations are counted alike"
+    return f"Not enough data: the 95th percentile of {' and of '.join(arms)} is over {last}."
 
 
 def _without_traffic(one: RateCheck, alias: Alias) -> str:

@@ -142,6 +142,16 @@ class WorkerEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerLoadFailed:
+    """A version that has been READY could not be loaded into one more worker, or into a spare."""
+
+    version: VersionId
+    error: str
+    retry_seconds: float
+    """Until the next try, unless a worker ends or the settings change before; 0.0: at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReplaced:
     """A version has its full number of workers again, `seconds` after it lost one."""
 
@@ -223,6 +233,7 @@ _OfVersions = (
     | VersionDraining
     | VersionGone
     | WorkerEnded
+    | WorkerLoadFailed
     | WorkerReplaced
 )
 _Others = (

@@ -1,10 +1,12 @@
-"""When a worker that grows is replaced, and whether there is room for a spare one. Pure."""
+"""When a worker that grows is replaced, what a load needs, and whether there is room for a spare. Pure."""
 
 from dataclasses import dataclass
 
 MIB = 1 << 20
 EARLY_ANSWERS = 5
 """What a worker has grown by then is what the version needs, such as what it loads at its first predict."""
+LEAST_WORKER = 32 * MIB
+"""What any worker takes beside its version's files, in bytes."""
 PAUSE_SECONDS = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th replacement in a row that was of no use; the last one repeats."""
 RUNAWAY_TIMES = 2
@@ -24,6 +26,55 @@ class Resident:
     def own(self) -> int:
         """What another process of its kind would take, at most."""
         return self.total - self.shared
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory that is left below the tightest limit."""
+
+    available: int
+    """Bytes."""
+    limit: str
+    """That limit, for the operator: `memory.max of 1500 MiB`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one more worker of a version is expected to take."""
+
+    size: int
+    """Bytes."""
+    source: str
+    """Where the figure comes from, for the operator: `as its last load took`."""
+
+
+def need_by_files(size: int) -> Need:
+    """Of a version that was never loaded here and whose files have `size` bytes."""
+    return Need(size + LEAST_WORKER, f"its files have {size // MIB}")
+
+
+def need_by_load(own: int) -> Need:
+    """Of a version whose last worker held `own` bytes of its own when it was READY."""
+    return Need(own, "as its last load took")
+
+
+def need_by_kill(available: int) -> Need:
+    """Of a version that the kernel ended while it loaded, with `available` bytes at its start.
+
+    A tenth more, lest it is tried again for each page that comes free.
+    """
+    return Need(
+        available + available // 10, f"the kernel ended its last load, with {available // MIB} available"
+    )
+
+
+def no_room(need: Need, room: Room) -> str:
+    """Why a load was not tried, and what helps."""
+    return (
+        f"no memory to load it: it needs about {need.size // MIB} MiB ({need.source}), and"
+        f" {room.available // MIB} MiB are left below {room.limit}; give the gateway more memory, or fewer"
+        " models or workers"
+    )
 
 
 def is_runaway(growth: int, limit: int, running_seconds: float) -> bool:

@@ -8,6 +8,8 @@ from router.core.routing import Reason
 
 FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
 """What can be wrong with a version's answer, or with its coming."""
+ABANDONED = "abandoned"
+"""Outcome of a request whose caller hung up before there was an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Routed:
 
 @dataclass(slots=True)
 class Answered:
-    """A prediction request was answered; once per request, under what its key was given.
+    """A prediction request was answered, or abandoned; once per request, under what its key was given.
 
     Nobody changes one. It is not frozen because every request makes one, and freezing costs a microsecond.
     """
@@ -30,10 +32,10 @@ class Answered:
     alias: Alias
     version: VersionId
     outcome: str
-    """ok, fallback, client_error, model_error, timeout or overloaded."""
+    """ok, fallback, client_error, model_error, timeout, overloaded or abandoned."""
     code: int
     seconds: float
-    """Last byte read until the answer was ready."""
+    """Last byte read until the answer was ready, or until the caller hung up."""
     rows: int
     reason: Reason = Reason.HASH
     """Why it was given to `alias`; also of what production answered in its place."""

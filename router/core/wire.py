@@ -17,7 +17,7 @@ from router.core.ids import VersionId
 from router.core.outputs import OutputSpec
 from router.core.score_fields import outputs_of, told_outputs
 from router.core.tensors import MAX_DESCRIPTION_BYTES, told_tensors
-from router.core.work import Batching, LoadSpec, VersionInfo
+from router.core.work import Batching, LoadSpec, Tracking, VersionInfo
 from router.errors import LoadFailed
 
 LOAD, READY, FAILED, BATCHING = "load", "ready", "failed", "batching"
@@ -36,9 +36,9 @@ class WireRefused(ValueError):
     """A frame that no worker of ours sends; its text is a noun phrase without the frame's own words."""
 
 
-def load_header(spec: LoadSpec) -> dict[str, Any]:
-    """A worker's first frame."""
-    return {"op": LOAD, **asdict(spec)}
+def load_header(spec: LoadSpec, working_directory: str | None = None) -> dict[str, Any]:
+    """A worker's first frame; without a working directory it stays in that of the gateway."""
+    return {"op": LOAD, "working_directory": working_directory, **asdict(spec)}
 
 
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:
@@ -51,7 +51,9 @@ def load_spec(header: Mapping[str, Any]) -> LoadSpec:
         batches=header["batches"],
         rtol=header["rtol"],
         threads=header["threads"],
+        warm_up_required=header["warm_up_required"],
         nan_is_null=header["nan_is_null"],
+        tracking=Tracking(**header["tracking"]) if header["tracking"] else None,
     )
 
 

@@ -72,6 +72,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracking:
+    """The tracking server that a version may trace and log to, and load other models from."""
+
+    uri: str
+    experiment: str | None = None
+    """Name of the experiment that its traces and runs belong to; None: MLflow's default."""
+    username: str | None = None
+    password_file: str | None = None
+    """Absolute path, as `token_file`: the worker reads them itself, so that no secret travels or is kept."""
+    token_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSpec:
     """All a worker needs to bring one version to READY."""
 
@@ -87,8 +100,12 @@ class LoadSpec:
     """How far a float may be, relatively, from that of a predict of its own; 0.0 demands the same bits."""
     threads: int = 1
     """Predicts side by side while requests do not share them."""
+    warm_up_required: bool = False
+    """Whether the load fails when the version can not predict its input example."""
     nan_is_null: bool = False
     """Whether NaN and infinities in answers are null, and not MLflow's literals, which JSON lacks."""
+    tracking: Tracking | None = None
+    """None: what it traces is dropped, and other calls of MLflow's tracking or registry raise."""
 
 
 @dataclass(frozen=True, slots=True)

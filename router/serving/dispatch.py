@@ -7,7 +7,7 @@ from typing import NamedTuple
 from router.core.breaker import Breaker
 from router.core.events import Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.request_events import CanaryFaulted, FellBack, Routed
+from router.core.request_events import ABANDONED, CanaryFaulted, FellBack, Routed
 from router.core.routing import (
     Assignment,
     ModelRoutes,
@@ -20,7 +20,8 @@ from router.core.routing import (
 )
 from router.core.split import Key
 from router.core.work import Answer, Query, Verdict
-from router.errors import ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
+from router.errors import CallerGone, ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
+from router.serving.caller import Caller
 from router.serving.fleet import Fleet
 from router.serving.manager import ModelManager
 from router.serving.outcomes import (
@@ -48,7 +49,8 @@ class Served(NamedTuple):
     """Who answered, or was the last one asked."""
     result: Result
     outcome: str
-    """`outcome` label of `requests_total`: ok, fallback, client_error, model_error, timeout, overloaded."""
+    """`outcome` label of `requests_total`: ok, fallback, client_error, model_error, timeout, overloaded or
+    abandoned."""
     fault: str = ""
     """As `Answered.fault`; so are the rest."""
     excused: bool = False
@@ -67,37 +69,46 @@ class Dispatcher:
         self._patience: dict[str, Patience] = {}
         self._loop = asyncio.get_running_loop()
 
-    async def serve(self, model: str, key: Key | None, query: Query, *, keyed: bool) -> Served:
-        """Route one request by `key` and answer it. Raises ModelNotConfigured or NotReady."""
+    async def serve(
+        self, model: str, key: Key | None, query: Query, *, keyed: bool, caller: Caller | None = None
+    ) -> Served:
+        """Route one request by `key` and answer it. Raises ModelNotConfigured or NotReady.
+
+        Once `caller` hung up, nothing is predicted for it any more, but what runs already. None: it stays.
+        """
         arrived = self._loop.time()
         table = self._fleet.table
         given = assign(self._routes(table, model), key, keyed=keyed)
         if given is None:
             raise NotReady(f"{model} has no production version yet", reason="not_ready")
-        return await self._serve(given, query, arrived)
+        return await self._serve(given, query, arrived, caller or Caller())
 
-    async def serve_direct(self, model: str, alias: Alias, query: Query) -> Served:
+    async def serve_direct(
+        self, model: str, alias: Alias, query: Query, *, caller: Caller | None = None
+    ) -> Served:
         """Answer from the version bound to `alias`, and from no other. Raises as `serve` does."""
         arrived = self._loop.time()
         given = assign_direct(self._routes(self._fleet.table, model), alias)
         if given is None:
             raise NotReady(f"{model} serves no version as {alias}", reason="not_ready")
-        return await self._serve(given, query, arrived)
+        return await self._serve(given, query, arrived, caller or Caller())
 
-    async def serve_version(self, model: str, number: int, query: Query) -> Served:
+    async def serve_version(
+        self, model: str, number: int, query: Query, *, caller: Caller | None = None
+    ) -> Served:
         """Answer from the version of that number. Raises ModelNotConfigured or VersionNotServed."""
         arrived = self._loop.time()
         given = assign_version(self._routes(self._fleet.table, model), number)
         if given is None:
             raise VersionNotServed(f"{model} serves no version of that number", reason="unknown_model")
-        return await self._serve(given, query, arrived)
+        return await self._serve(given, query, arrived, caller or Caller())
 
     def canary_patience(self, model: str) -> float:
         """Seconds a canary of `model` has to answer before production is asked."""
         settings = self._fleet.managers[model].settings
         return self._patience_of(model).seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
 
-    async def _serve(self, given: Assignment, query: Query, arrived: float) -> Served:
+    async def _serve(self, given: Assignment, query: Query, arrived: float, caller: Caller) -> Served:
         # Nothing is awaited from here until the version is leased: the table that was read still holds.
         model = given.version.model
         self._recorder.record(Routed(model, given.alias, given.reason))
@@ -108,14 +119,14 @@ class Dispatcher:
         try:
             if not self._may_fall_back(given, manager):
                 answered_oddly = self._any_length(manager, given.version)
-                result, ticket = await self._ask(manager, given, query, deadline)
+                result, ticket = await self._ask(manager, given, query, deadline, caller)
                 took = self._loop.time() - arrived
                 return self._of_one(manager, given, result, ticket, took, answered_oddly=answered_oddly)
             patience = min(deadline, arrived + self.canary_patience(model))
             breaker = manager.breakers.of(given.alias, given.version)
-            first, _ = await self._ask(manager, given, query, patience, waits=False)
+            first, _ = await self._ask(manager, given, query, patience, caller, waits=False)
             if not is_good(first) or self._invalid(manager, first):
-                return await self._fall_back(given, first, query, deadline, breaker)
+                return await self._fall_back(given, first, query, deadline, breaker, caller)
             if breaker is not None:
                 breaker.judge(fault=False)
             return Served(given, given, first, "ok", mark=first.mark if isinstance(first, Answer) else None)
@@ -133,6 +144,8 @@ class Dispatcher:
         answered_oddly: bool,
     ) -> Served:
         """The answer of production, or of another one that nobody stands in for, after `took` seconds."""
+        if isinstance(result, CallerGone):
+            return Served(given, given, result, ABANDONED)  # how long it would have taken is not known
         fault, call = fault_of(result, odd=not answered_oddly), None
         if given.alias == PRODUCTION:
             patience, settings = self._patience_of(manager.model), manager.settings
@@ -146,8 +159,16 @@ class Dispatcher:
         return Served(given, given, result, outcome_of(result), fault, call=result.call or call)
 
     async def _fall_back(
-        self, given: Assignment, first: Result, query: Query, deadline: float, breaker: Breaker | None
+        self,
+        given: Assignment,
+        first: Result,
+        query: Query,
+        deadline: float,
+        breaker: Breaker | None,
+        caller: Caller,
     ) -> Served:
+        if caller.gone:
+            return Served(given, given, _gone(), ABANDONED)  # whether production could answer is not known
         model = given.version.model
         routes = self._fleet.table.models.get(model)
         second = assign_fallback(routes, given) if routes else None
@@ -157,7 +178,9 @@ class Dispatcher:
         reason = reason_of(first)
         self._recorder.record(FellBack(model, given.alias, second.alias, reason))
         asked_at, patience = self._loop.time(), self.canary_patience(model)
-        result, _ = await self._ask(self._fleet.managers[model], second, query, deadline)
+        result, _ = await self._ask(self._fleet.managers[model], second, query, deadline, caller)
+        if isinstance(result, CallerGone):
+            return Served(given, second, result, ABANDONED)
         good = is_good(result)
         # What production answers in the same odd way is how this model answers, and no fault.
         innocent = not good or (reason == INVALID_OUTPUT and equally_odd(first, result))
@@ -177,14 +200,24 @@ class Dispatcher:
         return Served(given, second, result, outcome_of(result), fault, excused, None, call)
 
     async def _ask(
-        self, manager: ModelManager, to: Assignment, query: Query, deadline: float, *, waits: bool = True
+        self,
+        manager: ModelManager,
+        to: Assignment,
+        query: Query,
+        deadline: float,
+        caller: Caller,
+        *,
+        waits: bool = True,
     ) -> tuple[Result, Ticket | None]:
         """How `to` answered; the ticket of what it was asked, None when it could not be."""
+        if caller.gone:
+            return _gone(), None
         try:
             harness = manager.serving(to.version)
             ticket = harness.submit(query, to.alias, deadline, waits=waits)
         except RequestRefused as refused:
             return refused, None
+        caller.wait_for(ticket)
         try:
             answer = await ticket.answer
             harness.any_length |= answer.odd_length
@@ -192,6 +225,7 @@ class Dispatcher:
         except RequestRefused as refused:
             return refused, ticket
         finally:
+            caller.wait_no_longer()
             ticket.forget()
 
     def _invalid(self, manager: ModelManager, first: Result) -> bool:
@@ -221,3 +255,7 @@ class Dispatcher:
         if (patience := self._patience.get(model)) is None:
             patience = self._patience[model] = Patience()
         return patience
+
+
+def _gone() -> CallerGone:
+    return CallerGone("its caller hung up before it was asked", reason="abandoned")

@@ -19,13 +19,15 @@ class Fleet:
         self.managers: dict[str, ModelManager] = {}
         self._workshop = workshop
         self._awaited: frozenset[str] | None = None
-        self._was_ready = False
+        self._was_ready = self._reported_ready = False
         self._retiring: dict[asyncio.Task[None], ModelManager] = {}
 
     @property
     def ready(self) -> bool:
-        """True once every model of the first configuration had production bound; then it stays true."""
-        return self._was_ready
+        """True once every model of the first configuration had production bound, and from then on while any
+        of them can answer: one bad model does not take the others off a load balancer."""
+        models = self._start_up_models()
+        return self._was_ready and (not models or any(model.can_answer for model in models))
 
     @property
     def versions(self) -> set[VersionId]:
@@ -75,11 +77,19 @@ class Fleet:
         if manager.model not in self.managers:  # it may have been put back meanwhile
             self._workshop.recorder.record(ModelRemoved(manager.model))
 
+    async def watch_readiness(self) -> None:
+        """Report that readiness changed, if it did: a worker that is replaced at once goes unnoticed."""
+        if self._was_ready and self._reported_ready != self.ready:
+            self._reported_ready = self.ready
+            self._workshop.recorder.record(ReadinessChanged(ready=self._reported_ready))
+
     def _look_ready(self) -> None:
         if self._was_ready or self._awaited is None:
             return
-        # A model that a reload took out of the configuration is no longer waited for.
-        waiting = [name for name in self._awaited if name in self.managers]
-        if all(self.managers[name].ready for name in waiting):
-            self._was_ready = True
+        if all(manager.ready for manager in self._start_up_models()):
+            self._was_ready = self._reported_ready = True
             self._workshop.recorder.record(ReadinessChanged(ready=True))
+
+    def _start_up_models(self) -> list[ModelManager]:
+        """Those of the first configuration; one that a reload took out of it is no longer waited for."""
+        return [self.managers[name] for name in self._awaited or () if name in self.managers]

@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 
 from router.core.events import (
     EnvironmentDiffers,
@@ -14,9 +15,11 @@ from router.core.events import (
     VersionLoaded,
 )
 from router.core.ids import Alias, VersionId
+from router.core.loads import Priority
 from router.core.policy import State
 from router.core.work import LoadSpec, Query, VersionInfo
-from router.errors import FetchRefused, LoadFailed, NotReady
+from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
+from router.serving.load_gate import LoadGate
 from router.serving.pool import Pool
 from router.serving.ports import Fetcher, Loader
 from router.serving.tickets import Ticket
@@ -27,6 +30,21 @@ RETRY_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Wait after the n-th failed load in a row; the last one repeats."""
 
 
+def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> LoadSpec:
+    """What a worker needs to load `version`, whose files are in `directory`, as its model's settings say."""
+    tracking = settings.tracking
+    return LoadSpec(
+        version,
+        directory,
+        settings.scores.outputs,
+        batches=settings.batching,
+        rtol=settings.batching_rtol,
+        threads=settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4),
+        nan_is_null=settings.nan,
+        tracking=tracking.destination() if tracking else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What every harness of a gateway builds with."""
@@ -35,6 +53,14 @@ class Workshop:
     loader: Loader
     recorder: Recorder
     load_deadline_seconds: Callable[[], float]
+    side_by_side: Callable[[], int | None] = lambda: None
+    """How many loads may run at once; None: as many as there are processors."""
+    gate: LoadGate = field(init=False)
+    """Through which all loads go."""
+
+    def __post_init__(self) -> None:
+        gate = LoadGate(lambda: self.loader.room(), lambda: self.side_by_side())
+        object.__setattr__(self, "gate", gate)
 
 
 class Harness:
@@ -48,8 +74,14 @@ class Harness:
         on_change: Callable[[], None],
         on_crash: Callable[[VersionId], None],
         is_production: Callable[[], bool],
+        has_served: Callable[[], bool],
+        priority: Callable[[], Priority],
     ) -> None:
-        """`on_crash` is called when a worker of the version ended by itself."""
+        """`on_crash` is called when a worker of the version ended by itself.
+
+        A version that `has_served()` an alias before needs no warm-up, whatever the settings say.
+        `priority` is that of a load while the version has no worker.
+        """
         self.version = version
         self.state = State.NEW
         self.info: VersionInfo | None = None
@@ -64,11 +96,17 @@ class Harness:
         self._on_change = on_change
         self._on_crash = on_crash
         self._is_production = is_production
+        self._has_served = has_served
+        self._priority = priority
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self._attempted: LoadSpec | None = None
+        """What the last load of this version, or of its workers under other settings, was asked for."""
+        self._settings_changed = asyncio.Event()
+        """Ends the pause after workers could not be loaded with the settings of then."""
 
     @property
     def pool(self) -> Pool:
@@ -91,10 +129,13 @@ class Harness:
         if self.state is State.DRAINING:
             self._cancel()
             self.state = State.READY
+            self.man()  # the settings may have changed meanwhile
             self._align()
         elif self.state is State.NEW:
             self.state = State.LOADING
-            self._start(self._load(aliases))
+            on_its_way = ExitStack()
+            on_its_way.enter_context(self._workshop.gate.fetching(self._priority))
+            self._start(self._load(aliases)).add_done_callback(lambda _: on_its_way.close())
 
     def unload(self) -> None:
         """Stop loading, or drain; GONE follows."""
@@ -113,7 +154,17 @@ class Harness:
             self.state = State.NEW
 
     def obey(self) -> None:
-        """Follow changed settings: number of workers, scores."""
+        """Follow changed settings: number of workers, scores. What failed to load under others is tried now.
+
+        Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
+        """
+        wanted = self._first_spec if self.state is State.ERROR else self._spec
+        if self._attempted is not None and self._attempted != wanted(self._attempted.directory):
+            self.failures = 0
+            self.retry_now()
+            self._settings_changed.set()
+        if self._pool is not None:
+            self._pool.crew.retry_now()
         self.man()
         self._align()
 
@@ -142,6 +193,7 @@ class Harness:
                 self.version, deadline_seconds=deadline(), fresh=self._distrusts_copy
             )
             fetch_seconds, phase = loop.time() - started, "load"
+            self._attempted = self._first_spec(directory)
             pool = Pool(
                 self._spec(directory),
                 self._workshop.loader,
@@ -150,8 +202,10 @@ class Harness:
                 load_deadline_seconds=deadline,
                 on_crash=lambda: self._on_crash(self.version),
                 is_production=self._is_production,
+                gate=self._workshop.gate,
+                priority=self._priority,
             )
-            self.info = await pool.start()
+            self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
         except Exception as error:  # noqa: BLE001 - a version that stays LOADING for ever tells nobody why
             self._refuse(error, error.phase if isinstance(error, LoadFailed) else phase, aliases)
             return
@@ -167,7 +221,7 @@ class Harness:
         self.retry_seconds = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)]
         self.failures += 1
         self.error = f"{phase}: {error}"
-        self._distrusts_copy = phase == "load"
+        self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
         self.state = State.ERROR
         self._workshop.recorder.record(
             LoadRefused(
@@ -195,7 +249,8 @@ class Harness:
 
     def _align(self) -> None:
         """Have workers that were loaded with the settings of now; idempotent."""
-        if self._misaligned() and (self._renewal is None or self._renewal.done()):
+        renewal = self._renewal
+        if self._misaligned() and (renewal is None or renewal.done() or renewal.cancelling()):
             self._renewal = asyncio.get_running_loop().create_task(
                 self._renew(), name=f"renew {self.version}"
             )
@@ -205,28 +260,28 @@ class Harness:
         return ready and self.pool.crew.spec != self._spec(self.pool.crew.spec.directory)
 
     def _spec(self, directory: str) -> LoadSpec:
-        settings = self._settings()
-        threads = settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4)
-        return LoadSpec(
-            self.version,
-            directory,
-            settings.scores.outputs,
-            batches=settings.batching,
-            rtol=settings.batching_rtol,
-            threads=threads,
-            nan_is_null=settings.nan,
-        )
+        return load_spec(self.version, directory, self._settings())
+
+    def _first_spec(self, directory: str) -> LoadSpec:
+        required = self._settings().warm_up and not self._has_served()
+        return replace(self._spec(directory), warm_up_required=required)
 
     async def _renew(self) -> None:
         failures = 0
         while self._misaligned():  # once more, when the settings changed while a worker was loading
+            self._attempted = spec = self._spec(self.pool.crew.spec.directory)
+            self._settings_changed.clear()
             try:
-                self.info = await self.pool.renew(self._spec(self.pool.crew.spec.directory))
+                self.info = await self.pool.renew(spec)
                 self.error = ""
             except Exception as error:  # noqa: BLE001 - the old workers serve on, and the next try may do
                 self.error = f"settings: {error}"
-                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                self.retry_seconds = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._settings_changed.wait(), self.retry_seconds)
+                    failures = 0
+        self.error = ""
         self._on_change()
 
     def _gone(self) -> None:
@@ -234,8 +289,9 @@ class Harness:
         self._workshop.recorder.record(VersionGone(self.version))
         self._on_change()
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         self._task = asyncio.get_running_loop().create_task(work, name=f"{self.state} {self.version}")
+        return self._task
 
     def _cancel(self) -> None:
         for task in (self._task, self._renewal):

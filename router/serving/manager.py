@@ -1,12 +1,13 @@
 """Versions in service: turns what is aspired into what is bound, and publishes the routing table."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 
 from router.core.cache_events import ServingFromCache
 from router.core.events import AliasAspired, AliasBound, AliasUnbound, SplitInForce
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.loads import Priority
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS
@@ -43,10 +44,15 @@ class ModelManager:
         self._publish = publish
         self._aspired: dict[Alias, VersionId] = {}
         self._bound: dict[Alias, VersionId] = {}
+        self._served: set[VersionId] = set()
+        """Versions that an alias has served, also before a restart: their warm-up is required no more."""
         self._told: dict[Alias, VersionInfo] = {}
         """What was last reported of each bound alias; changed scores are reported anew."""
         self._reconciling = False
         self._closed = False
+        self._expecting = ExitStack()
+        """Until the registry was asked, a load of production is to be expected."""
+        self._expecting.enter_context(workshop.gate.fetching(lambda: Priority.UNSERVED))
         self._publish_routes()
 
     @property
@@ -64,11 +70,26 @@ class ModelManager:
         """True once production is bound."""
         return PRODUCTION in self._bound
 
+    def serves(self, version: VersionId) -> bool:
+        """Whether `version` has a worker alive."""
+        harness = self.harnesses.get(version)
+        return harness is not None and harness.loaded and harness.pool.can_answer
+
+    @property
+    def can_answer(self) -> bool:
+        """True while production is bound to a version that has a worker alive."""
+        return self.ready and self.serves(self._bound[PRODUCTION])
+
+    def note_served(self, versions: Iterable[VersionId]) -> None:
+        """By this machine's record, these versions served before the restart."""
+        self._served.update(versions)
+
     def recall(self, recorded: Mapping[Alias, VersionId]) -> None:
         """Serve what served last, until the first good poll. Later, and for an empty record, nothing."""
         if self.polled or not recorded or recorded == self._aspired:
             return
         self.from_cache = True
+        self.note_served(recorded.values())
         self._aspired = dict(recorded)
         self._workshop.recorder.record(ServingFromCache(self.model, self._aspired))
         self._publish_routes()
@@ -94,6 +115,11 @@ class ModelManager:
             for harness in self.harnesses.values():
                 harness.retry_now()  # what the cache could not give, the registry may
         self.reconcile()
+        self.first_poll_ended()
+
+    def first_poll_ended(self) -> None:
+        """The registry was asked, whatever it answered: nobody waits for this production to be named."""
+        self._expecting.close()
 
     def obey(self, settings: ModelSettings) -> None:
         """Follow changed settings; the split is in force when this returns."""
@@ -101,8 +127,10 @@ class ModelManager:
         if former.split != settings.split:
             self.breakers.reset(self._bound, "the split changed")
         self._publish_routes()
-        for harness in self.harnesses.values():
-            harness.obey()
+        if former != settings:
+            for harness in self.harnesses.values():
+                harness.obey()
+            self.reconcile()
 
     def reset_breakers(self) -> None:
         """An operator says that the canaries shall have their shares back."""
@@ -119,6 +147,7 @@ class ModelManager:
                 self._start(action)
         finally:
             self._reconciling = False
+        self._workshop.gate.look()  # what a load is for may have changed
 
     def serving(self, version: VersionId) -> Harness:
         """The harness of a bound version. Raises NotReady when it is gone."""
@@ -130,6 +159,7 @@ class ModelManager:
         """The model left the configuration: let what runs finish, then end its versions."""
         # First of all: what ends from now on must not bind anything, nor publish over a successor's routes.
         self._closed = True
+        self._expecting.close()
         loading = [h for h in self.harnesses.values() if not h.loaded]
         await asyncio.gather(*(harness.close(0.0) for harness in loading))
         drained = [h.pool.drained() for h in self.harnesses.values() if h.loaded]
@@ -140,6 +170,7 @@ class ModelManager:
     async def close(self, grace_seconds: float) -> None:
         """End every version now."""
         self._closed = True
+        self._expecting.close()
         for harness in list(self.harnesses.values()):
             await harness.close(grace_seconds)
 
@@ -166,6 +197,7 @@ class ModelManager:
     def _bind(self, alias: Alias, version: VersionId) -> None:
         old = self._bound.get(alias)
         self._bound = {**self._bound, alias: version}
+        self._served.add(version)
         self.breakers.reset(self._bound, f"{alias} serves {version}")
         self._publish_routes()
         self._tell_bound(alias, old, version)
@@ -189,9 +221,19 @@ class ModelManager:
                 self._changed,
                 self.breakers.crash,
                 lambda: self._bound.get(PRODUCTION) == version,
+                lambda: version in self._served,
+                lambda: self._priority(version),
             )
             self.harnesses[version] = harness
         return harness
+
+    def _priority(self, version: VersionId) -> Priority:
+        bound = self._bound.get(PRODUCTION)
+        if version not in (bound, self._aspired.get(PRODUCTION)):
+            return Priority.CANARY
+        serving = self.harnesses.get(bound) if bound is not None else None
+        has_workers = serving is not None and serving.loaded and serving.pool.workers
+        return Priority.PRODUCTION if has_workers else Priority.UNSERVED
 
     def _changed(self) -> None:
         self.harnesses = {v: h for v, h in self.harnesses.items() if h.state is not State.GONE}

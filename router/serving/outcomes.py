@@ -1,8 +1,8 @@
 """What a version's answer is called: outcome, reason of a fallback, and fault."""
 
-from router.core.request_events import FAULT_KINDS
+from router.core.request_events import ABANDONED, FAULT_KINDS
 from router.core.work import Answer, Verdict
-from router.errors import DeadlineExceeded, RequestRefused
+from router.errors import CallerGone, DeadlineExceeded, RequestRefused
 
 Result = Answer | RequestRefused
 
@@ -60,4 +60,6 @@ def outcome_of(result: Result) -> str:
         return "ok" if result.verdict is _OK else result.verdict.value
     if isinstance(result, DeadlineExceeded):
         return "timeout"
+    if isinstance(result, CallerGone):
+        return ABANDONED
     return "overloaded" if result.reason == "overloaded" else "model_error"

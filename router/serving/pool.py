@@ -7,10 +7,12 @@ from time import perf_counter
 from router.core.admission import Admission
 from router.core.events import Recorder, WorkerEnded
 from router.core.ids import Alias
+from router.core.loads import Priority
 from router.core.work import LoadSpec, Query, VersionInfo
 from router.errors import NotReady, Overloaded, WorkerDied
 from router.serving.crew import Crew
 from router.serving.gathering import Gathering
+from router.serving.load_gate import LoadGate
 from router.serving.ports import Limits, Loader, Servable
 from router.serving.recycling import Recycling
 from router.serving.relieving import Relieving
@@ -31,15 +33,20 @@ class Pool:
         load_deadline_seconds: Callable[[], float],
         on_crash: Callable[[], None] = lambda: None,
         is_production: Callable[[], bool] = lambda: False,
+        gate: LoadGate | None = None,
+        priority: Callable[[], Priority] = lambda: Priority.CANARY,
     ) -> None:
         """`on_crash` is called when a worker ended by itself, not when its predict ran too long.
 
-        While `is_production()`, there may be a spare, and relief workers beside one that is stuck.
+        While `is_production()`, there may be a spare, and relief workers beside one that is stuck. Loads go
+        through `gate`, without one through a gate of their own; `priority` is that of a load for the first
+        worker.
         """
         self._limits = limits
         self._recorder = recorder
         self._on_crash = on_crash
         self._is_production = is_production
+        self._priority = priority
         self._loop = asyncio.get_running_loop()
         self._queue = TicketQueue(self._work_ended)
         self._seats: list[Seat] = []
@@ -52,6 +59,9 @@ class Pool:
             join=self._seat,
             may_spare=is_production,
             load_deadline_seconds=load_deadline_seconds,
+            on_pause=self._paused,
+            gate=gate or LoadGate(loader.room),
+            priority=self._load_priority,
         )
         self._recycling = Recycling(
             self.crew, recorder, lambda: self._seats, self._swap, lambda: self._limits().worker_memory_mib
@@ -81,9 +91,9 @@ class Pool:
         """Workers alive now, without the spare."""
         return [seat.worker for seat in self._seats]
 
-    async def start(self) -> VersionInfo:
+    async def start(self, *, warm_up_required: bool = False) -> VersionInfo:
         """Load the first worker, then the others beside it. Raises LoadFailed, ChildLost or ChildTimeout."""
-        info = await self.crew.first()
+        info = await self.crew.first(warm_up_required=warm_up_required)
         self.fill()
         return info
 
@@ -92,8 +102,8 @@ class Pool:
 
         `waits` False: another version can answer; NotReady when no worker is alive, now or later.
         """
-        if self._closed or not (waits or self._seats):
-            raise NotReady("this version has no worker", reason="not_ready")
+        if self._closed or not (self._seats or (waits and self._has_worker_before(expires_at))):
+            raise _no_worker()
         now = self._loop.time()
         if not self._admission.admits(
             now,
@@ -115,6 +125,11 @@ class Pool:
         self._idle.clear()
         self._gathering.soon(crowded=self._admission.last_requests > 1)
         return ticket
+
+    @property
+    def can_answer(self) -> bool:
+        """True while a worker is alive."""
+        return bool(self._seats)
 
     async def drained(self) -> None:
         """Wait until no request is queued or running."""
@@ -141,6 +156,8 @@ class Pool:
             surplus = min(reversed(self._seats), key=lambda seat: seat.load)
             self._seats.remove(surplus)
             self._retire(surplus)
+        for seat in self._seats:
+            seat.worker.rank(last=self._is_production())
         self.crew.fill()
         self._recycling.watch()
 
@@ -149,6 +166,12 @@ class Pool:
         fresh = await self.crew.renew(spec)
         self._swap(self._seats, fresh)
         return fresh.info
+
+    def _load_priority(self) -> Priority:
+        if not self._seats:
+            return self._priority()
+        relief = self._relieving.wanted > max(self._limits().workers, len(self._seats))
+        return Priority.PRODUCTION if relief and self._is_production() else Priority.FURTHER
 
     def _swap(self, old: Sequence[Seat], fresh: Servable) -> None:
         """`fresh` joins, then the `old` ones go."""
@@ -161,11 +184,13 @@ class Pool:
 
     def _retire(self, seat: Seat) -> None:
         self._leaving.add(seat)
+        seat.worker.rank(last=False)
         seat.retire()
 
     def _seat(self, worker: Servable) -> None:
         seat = Seat(worker, self._loop, lambda: self._limits().predict_timeout_seconds, self._done)
         self._seats.append(seat)
+        worker.rank(last=self._is_production())
         worker.exited.add_done_callback(lambda _: self._ended(seat))
         self._dispatch()
 
@@ -225,12 +250,28 @@ class Pool:
                 self._on_crash()
             self.fill()
             # Requests that another version can answer do not wait for a new worker.
-            for ticket in self._queue.take_unwaiting() if not self._seats else ():
-                ticket.fail(NotReady("this version has no worker", reason="not_ready"))
-                self._work_ended()
+            self._refuse_unserved(until=None)
         self._dispatch()
+
+    def _has_worker_before(self, expires_at: float) -> bool:
+        """Whether, with no worker alive, the next load begins before a request's time is over."""
+        next_load_at = self.crew.next_load_at
+        return next_load_at is None or next_load_at < expires_at
+
+    def _paused(self, until: float) -> None:
+        self._refuse_unserved(until=until)
+
+    def _refuse_unserved(self, until: float | None) -> None:
+        """With no worker alive, refuse who does not wait for one, and whose time is over by `until`."""
+        for ticket in self._queue.take_unserved(until) if not self._seats else ():
+            ticket.fail(_no_worker())
+            self._work_ended()
 
     def _work_ended(self) -> None:
         self._leases -= 1
         if self._leases == 0:
             self._idle.set()
+
+
+def _no_worker() -> NotReady:
+    return NotReady("this version has no worker", reason="not_ready")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from router.children.process import Exit
 from router.core.ids import Alias, VersionId
-from router.core.memory import Resident
+from router.core.memory import Resident, Room
 from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 
 
@@ -48,6 +48,9 @@ class Servable(Protocol):
         `on_answers(places, answers)` gets what came out of one predict; each place of the frame comes once.
         """
 
+    def rank(self, *, last: bool) -> None:
+        """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""
+
     def kill(self) -> None:
         """End the worker now; `exited` follows."""
 
@@ -61,7 +64,7 @@ class Loader(Protocol):
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Servable:
         """A READY worker. Raises LoadFailed, ChildLost or ChildTimeout; leaves no process behind then."""
 
-    def available_bytes(self) -> int:
+    def room(self) -> Room:
         """Memory that more workers may use."""
 
 

@@ -6,7 +6,6 @@ from functools import partial
 
 from router.core.events import Recorder, WorkerEnded
 from router.core.memory import MIB, Pace, is_runaway
-from router.errors import RouterError
 from router.serving.crew import Crew
 from router.serving.ports import Servable
 from router.serving.seat import Seat
@@ -74,7 +73,7 @@ class Recycling:
         for seat in over:
             try:
                 fresh = await self._crew.another()
-            except RouterError as error:
+            except Exception as error:  # noqa: BLE001 - the old one serves on, and the next try may do
                 self._crew.last_error = str(error)
                 self._pace.replaced(self._loop.time(), in_vain=True)
                 return

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from router.core.ids import Alias
 from router.core.work import Answer, Query
-from router.errors import DeadlineExceeded, Overloaded, RouterError
+from router.errors import CallerGone, DeadlineExceeded, Overloaded, RouterError
 from router.serving.silence import Silence
 
 MAX_QUEUED_BYTES = 128 << 20
@@ -15,6 +15,10 @@ MAX_QUEUED_BYTES = 128 << 20
 MAX_FRAME_REQUESTS = 64
 MAX_FRAME_BYTES = 8 << 20
 _FEW_HUSKS = 64
+HUNG_UP_SHARE = 0.25
+"""Of the requests that left a queue since it was last empty: where so many of their callers hung up, the
+newest is next. The oldest is then the one whose caller hangs up next, and its predict would be for nobody."""
+_RECENT = 64
 _NOTHING = Query(b"", None)
 
 
@@ -89,8 +93,14 @@ class Ticket:
         if not self.answer.done():
             self.answer.set_exception(error)
 
+    def hang_up(self) -> None:
+        """The caller hung up: it raises CallerGone for whoever awaits `answer`, and leaves the queue."""
+        self.fail(CallerGone("its caller hung up", reason="abandoned"))
+        if self.queue is not None:
+            self.queue.hung_up(self)
+
     def forget(self) -> None:
-        """The caller went away."""
+        """Nobody awaits `answer` any more."""
         self._timer.cancel()
         self.answer.cancel()
         self._leave()
@@ -134,6 +144,8 @@ class TicketQueue:
         self._rows = 0
         self._bytes = 0
         self._on_dropped = on_dropped
+        self._taken = self._hung_up = 0
+        """Requests that left since it was last empty, by how; of late ones, if there were many."""
 
     def __len__(self) -> int:
         return len(self._tickets) - self._husks
@@ -146,6 +158,8 @@ class TicketQueue:
         """Append. Raises Overloaded at the bound, which the last ticket may pass: a large one must fit."""
         if self.is_full(most_rows):
             raise Overloaded("the queue of this version is full", reason="overloaded")
+        if not len(self):
+            self._taken = self._hung_up = 0
         self._tickets.append(self._entered(ticket))
 
     def put_back(self, tickets: list[Ticket]) -> None:
@@ -158,9 +172,14 @@ class TicketQueue:
 
     @property
     def head_is_alone(self) -> bool:
-        """Whether the ticket that waits longest is to run in a worker that does nothing else."""
-        self._drop_husks()
-        return bool(self._tickets) and self._tickets[0].alone
+        """Whether the next ticket is to run in a worker that does nothing else."""
+        ticket = self._next()
+        return ticket is not None and ticket.alone
+
+    @property
+    def newest_first(self) -> bool:
+        """Whether the next ticket is the one that came last: callers hang up on what waits longest."""
+        return self._hung_up > 0 and self._hung_up >= HUNG_UP_SHARE * (self._hung_up + self._taken)
 
     def take(self, share: int, most_rows: int, expires_after: float) -> list[Ticket]:
         """Up to `share` waiting tickets of one alias and `most_rows` rows; the first may be larger.
@@ -172,16 +191,19 @@ class TicketQueue:
         size = rows = 0
         alone = self.head_is_alone
         while len(frame) < min(share, MAX_FRAME_REQUESTS):
-            self._drop_husks()
+            ticket = self._next()
             # The worker was chosen for the first one, which may have been dropped since.
-            if not self._tickets or self._tickets[0].alone is not alone:
+            if ticket is None or ticket.alone is not alone:
                 break
-            ticket = self._tickets[0]
             size, rows = size + ticket.size, rows + ticket.rows
             if frame and (size > MAX_FRAME_BYTES or rows > most_rows or ticket.alias != frame[0].alias):
                 break
-            self._tickets.popleft()
+            if ticket is self._tickets[0]:
+                self._tickets.popleft()
+            else:
+                self._tickets.pop()
             self._left(ticket)
+            self._count(hung_up=False)
             if ticket.expires_at < expires_after:
                 late = DeadlineExceeded("its time would be over before its answer", reason="timeout")
                 late.call = self.ahead
@@ -193,11 +215,15 @@ class TicketQueue:
                 break
         return frame
 
-    def take_unwaiting(self) -> list[Ticket]:
-        """Take out those that must not wait for a worker to come."""
-        gone = [ticket for ticket in self._tickets if not ticket.waits and not ticket.abandoned]
+    def take_unserved(self, until: float | None) -> list[Ticket]:
+        """Take out those that must not wait for a worker to come, and those that expire by `until`."""
+        kept: list[Ticket] = []
+        gone: list[Ticket] = []
+        for ticket in self._tickets:
+            if not ticket.abandoned:
+                stays = ticket.waits and (until is None or ticket.expires_at > until)
+                (kept if stays else gone).append(ticket)
         if gone:
-            kept = [ticket for ticket in self._tickets if ticket.waits and not ticket.abandoned]
             for ticket in gone:
                 self._left(ticket)
             self._tickets, self._husks = deque(kept), 0
@@ -211,10 +237,32 @@ class TicketQueue:
         self._tickets, self._husks = deque(), 0
         return tickets
 
-    def _drop_husks(self) -> None:
+    def hung_up(self, ticket: Ticket) -> None:
+        """The caller of a waiting ticket hung up."""
+        self._count(hung_up=True)
+        self.abandoned(ticket)
+
+    def _count(self, *, hung_up: bool) -> None:
+        if hung_up:
+            self._hung_up += 1
+        else:
+            self._taken += 1
+        if self._taken + self._hung_up > _RECENT:
+            self._taken, self._hung_up = self._taken // 2, self._hung_up // 2
+
+    def _next(self) -> Ticket | None:
+        """The ticket to be taken next. Those to run alone come first: they were with a worker before."""
         while self._tickets and self._tickets[0].queue is None:
             self._tickets.popleft()
             self._husks -= 1
+        if not self._tickets:
+            return None
+        if self._tickets[0].alone or not self.newest_first:
+            return self._tickets[0]
+        while self._tickets[-1].queue is None:
+            self._tickets.pop()
+            self._husks -= 1
+        return self._tickets[-1]
 
     def _entered(self, ticket: Ticket) -> Ticket:
         ticket.queue = self

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
 
@@ -77,6 +77,8 @@ class RegistryPlaces:
     uri: str
     tracking_uri: str
     cache_dir: Path
+    working_directories: Path
+    """Above those of the workers: the cache, or what holds the caches of this user, whose path is shorter."""
     are_local: bool
     """True where registry and tracking are both files of this machine."""
     schemes: tuple[str, ...]
@@ -96,6 +98,14 @@ class RegistrySettings(BaseModel):
     """Between two reads of the aliases of one registered model."""
     download_timeout_seconds: Annotated[Seconds, HOT] = 600.0
     """To bring one version's files into the cache, and as long again to load it."""
+    parallel_loads: Annotated[
+        int | None,
+        Field(ge=1, le=1024),
+        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}),
+        HOT,
+    ] = Field(default=None, json_schema_extra={"default": "auto"})
+    """Versions that are loaded side by side, as far as memory allows: productions first, then canaries, then
+    further workers and spares. auto (None here): as many as there are processors."""
     cache_dir: Annotated[Text | None, COLD] = None
     """Directory for copies of versions; unset: $XDG_CACHE_HOME/canary-router/ and a digest of uri."""
     cache_max_gib: Annotated[Gibibytes, COLD] = 20.0
@@ -105,19 +115,26 @@ class RegistrySettings(BaseModel):
     artifact_roots: Annotated[Roots, COLD] = Field(default=[])
     """Directories and addresses below which a source may lie; empty: local files of a local registry only."""
 
+    @field_validator("parallel_loads", mode="before")
+    @classmethod
+    def _auto(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value != "auto"):
+            raise ValueError("must be `auto` or a number of loads")
+        return None if value == "auto" else value
+
     def places(self, environ: Mapping[str, str]) -> RegistryPlaces:
         """These settings with MLflow's own environment variables and the defaults filled in."""
         tracking = environ.get("MLFLOW_TRACKING_URI")
         uri = self.uri or environ.get("MLFLOW_REGISTRY_URI") or tracking or "sqlite:///mlflow.db"
         if self.cache_dir:
-            cache = Path(self.cache_dir).expanduser()
+            cache = caches = Path(self.cache_dir).expanduser()
         else:
-            caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            cache = caches / "canary-router" / sha256(uri.encode()).hexdigest()[:16]
+            caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "canary-router"
+            cache = caches / sha256(uri.encode()).hexdigest()[:16]
         tracking_uri = self.tracking_uri or tracking or uri
         local = is_local_registry(uri) and is_local_registry(tracking_uri)
         schemes = STORES if self.artifact_schemes is None else tuple(self.artifact_schemes)
-        return RegistryPlaces(uri, tracking_uri, cache.absolute(), local, schemes)
+        return RegistryPlaces(uri, tracking_uri, cache.absolute(), caches.absolute(), local, schemes)
 
 
 ModelOutput = Literal["until_ready", "always", "never"]

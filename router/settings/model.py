@@ -1,7 +1,9 @@
 """Settings of one registered model: who gets which version, and how long things may take."""
 
 import re
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -11,11 +13,13 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.keys import KeyKind, KeySource
 from router.core.split import Split
+from router.core.work import Tracking
 from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, Text
 from router.settings.mappings import AliasesField, KeyField, SplitField, complete_aliases
 from router.settings.scores import ScoreSettings, ScoresField
@@ -48,10 +52,58 @@ def _batching(value: Any) -> bool:
     return bool(value == "auto")
 
 
+def _warm_up(value: Any) -> bool:
+    if value not in ("auto", "required"):
+        raise ValueError("must be `auto` or `required`")
+    return bool(value == "required")
+
+
 def _nan(value: Any) -> bool:
     if value not in ("literal", "null"):
         raise ValueError('must be `literal` or `"null"`, in quotes')
     return bool(value == "null")
+
+
+def _server(uri: str) -> str:
+    address = urlsplit(uri)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError("must be the http or https address of a tracking server")
+    if "@" in address.netloc:
+        raise ValueError("must hold no credentials: they go to username and password_file, or to token_file")
+    return uri
+
+
+class TrackingSettings(BaseModel):
+    """A tracking server that versions may trace and log to, and load other models from."""
+
+    model_config = STRICT
+
+    uri: Annotated[Text, AfterValidator(_server), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
+    """Its http or https address, without credentials."""
+    experiment: Text | None = None
+    """Name of the experiment of traces and runs; unset: MLflow's default."""
+    username: Text | None = None
+    """For basic authentication, with password_file."""
+    password_file: Text | None = None
+    """File with the password, read by the workers at each use."""
+    token_file: Text | None = None
+    """File with a bearer token, read by the workers at each use."""
+
+    def destination(self) -> Tracking:
+        """These settings as a worker gets them; it stands elsewhere, so that paths are absolute."""
+        token, password = (
+            str(Path(file).expanduser().absolute()) if file else None
+            for file in (self.token_file, self.password_file)
+        )
+        return Tracking(self.uri, self.experiment, self.username, password, token)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file go together")
+        if self.username is not None and self.token_file is not None:
+            raise ValueError("name either token_file, or username and password_file")
+        return self
 
 
 class ModelSettings(BaseModel):
@@ -109,6 +161,11 @@ class ModelSettings(BaseModel):
     in blocks rounds differently. 0 demands the same bits."""
     max_batch_rows: Annotated[int, Field(ge=1, le=1_000_000), HOT] = 1024
     """Rows that may share one predict. A request that is larger has one of its own."""
+    warm_up: Annotated[
+        bool, PlainValidator(_warm_up), WithJsonSchema({"enum": ["auto", "required"]}), HOT
+    ] = Field(default=False, json_schema_extra={"default": "auto"})
+    """auto: a version that can not predict its input example serves without a warm-up, and its note says so.
+    required: it does not serve, unless it has served before."""
     worker_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
     """MiB that a worker may grow after it was READY; then another takes its place first. null: no limit."""
     max_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 100_000
@@ -122,6 +179,9 @@ class ModelSettings(BaseModel):
     "null", in quotes: they are null there. Answers of the Open Inference Protocol always say null."""
     model_error_status: Annotated[Literal[500, 400], HOT] = 500
     """HTTP status when a version raises: 500, or 400 as MLflow's own server."""
+    tracking: Annotated[TrackingSettings | None, HOT] = None
+    """Tracking server that versions may use, with credentials of its own; unset: what they trace is dropped,
+    and a version that logs, or loads another registered model, is refused."""
     direct_access: Annotated[bool, HOT] = False
     """Whether callers may ask for one alias or version by its own path."""
 

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from router.core.work import Answer, ScoringProtocol, Verdict
 from router.errors import (
+    CallerGone,
     ConfigRefused,
     DeadlineExceeded,
     KeyMissing,
@@ -37,6 +38,7 @@ _BY_ERROR: dict[type[RequestRefused], tuple[int, tuple[str, str, str]]] = {
     Overloaded: (503, _UNAVAILABLE),
     WorkerDied: (503, _UNAVAILABLE),
     DeadlineExceeded: (504, _DEADLINE),
+    CallerGone: (499, _BAD_REQUEST),  # for metrics and the log: there is nobody to read it
 }
 
 MEDIA_TYPE = "application/json"

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from router.serving.caller import Caller
 from router.web.answers import SERVER, plain_error
 from router.web.unquoted import unquoted
 
@@ -32,6 +33,7 @@ _MAX_HEADERS = 100
 _ENDING = b"Server: canary-router\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n" + _ENDING
 OTHER_VERSION = b"HTTP/1.1 400 Bad Request\r\n" + _ENDING
+_ESTABLISHED = 1  # the kernel's number of the state in which both sides are open
 _AT_ONCE = struct.pack("ii", 1, 0)
 _KEPT_ALIVE_BY_US = 86_400.0  # the sweep closes idle connections long before the library's own timer would
 
@@ -53,6 +55,8 @@ class Connection(web.RequestHandler):
         """True from the end of a request's headers until its answer is ready to be sent."""
         self.deadline = 0.0
         """Loop time at which it is closed unless it is busy."""
+        self.caller = Caller()
+        """Whoever waits for the answers on it."""
         self._connections = connections
         self._between_requests = False
 
@@ -70,7 +74,24 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone, or was sent away."""
         self._connections.discard(self)
+        self.caller.hang_up()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """The client sends no more, which counts as hanging up: a client that is gone looks the same.
+
+        The transport closes itself then, but only after what was written before is sent.
+        """
+        self.caller.hang_up()
+
+    def look_for_end(self) -> None:
+        """Hang up when the client did while nothing was read: what it sent ahead fills the buffers."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or transport.is_reading():
+            return
+        if not _is_open(transport.get_extra_info("socket")):
+            self.caller.hang_up()
+            self.force_close()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of several."""
@@ -143,6 +164,19 @@ def _held_by_kernel(accepted: socket.socket) -> bool:
     return bool(count)
 
 
+def _is_open(accepted: socket.socket) -> bool:
+    """False when the client closed its side, or reset the connection; known on Linux only."""
+    if sys.platform != "linux":
+        return True
+    return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
+
+
+def caller_of(request: web.BaseRequest) -> Caller:
+    """Who waits for the answer to `request`."""
+    connection = request.protocol
+    return connection.caller if isinstance(connection, Connection) else Caller()
+
+
 class Connections:
     """Makes a protocol for each connection of a listener, and sends the slow ones away."""
 
@@ -180,10 +214,13 @@ class Connections:
         self._open.discard(connection)
 
     def sweep(self) -> None:
-        """Close what is past its deadline."""
+        """Close what is past its deadline, and what its client closed unseen."""
         self.clock = now = self._loop.time()
-        for connection in [one for one in self._open if not one.busy and one.deadline < now]:
-            connection.drop()
+        for connection in [one for one in self._open if one.busy or one.deadline < now]:
+            if connection.busy:
+                connection.look_for_end()
+            else:
+                connection.drop()
 
     def pending(self) -> bool:
         """True while a request is under way, or an answer not yet taken."""

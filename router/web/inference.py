@@ -42,7 +42,7 @@ async def model_ready(request: web.Request) -> web.Response:
     """`GET /v2/models/{name}[/versions/{version}]/ready`: 200 when requests are answered, else 400."""
     try:
         manager, number = _asked(request)
-        answer = number is not None or manager.ready
+        answer = manager.serves(number) if number is not None else manager.can_answer
     except VersionNotServed:
         answer = False
     except RequestRefused as refused:

@@ -24,6 +24,7 @@ from router.web.answers import (
     answer_response,
     error_response,
 )
+from router.web.connections import caller_of
 from router.web.context import GATEWAY, REQUEST_ID, Gateway
 from router.web.request_key import hashed_if_long, read_key
 from router.web.written import WrittenResponse, can_be_written
@@ -76,6 +77,7 @@ async def _answer(
     protocol: ScoringProtocol,
 ) -> web.StreamResponse:
     request_id = request[REQUEST_ID]
+    caller = caller_of(request)
     try:
         settings = gateway.settings().models.get(model)
         if settings is None:
@@ -97,9 +99,9 @@ async def _answer(
         media_type = None if v2 else request.headers.get("Content-Type")
         query = Query(body, media_type, settings.max_rows, protocol)
         if isinstance(direct, int):
-            served = await gateway.dispatcher.serve_version(model, direct, query)
+            served = await gateway.dispatcher.serve_version(model, direct, query, caller=caller)
         elif direct is not None:
-            served = await gateway.dispatcher.serve_direct(model, direct, query)
+            served = await gateway.dispatcher.serve_direct(model, direct, query, caller=caller)
         else:
             async with gateway.turns.for_key_of(settings.key, body):
                 key, keyed = read_key(settings.key, request, body, always_json=v2)
@@ -107,7 +109,7 @@ async def _answer(
             if not keyed:
                 gateway.keyless[model] = gateway.keyless.get(model, 0) + 1
             routed_by = await hashed_if_long(settings.salt, key)
-            served = await gateway.dispatcher.serve(model, routed_by, query, keyed=keyed)
+            served = await gateway.dispatcher.serve(model, routed_by, query, keyed=keyed, caller=caller)
     except RequestRefused as refused:
         # Only names of the configuration may become label values.
         known = model if model in gateway.settings().models else OTHER

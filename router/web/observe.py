@@ -81,10 +81,12 @@ async def route(request: web.Request) -> web.Response:
 
 
 def _readiness_line(name: str, gateway: Gateway) -> str:
-    bound = gateway.fleet.managers[name].bound.get(PRODUCTION)
-    return f"[{'+' if bound else '-'}] {name} " + (
-        f"production is version {bound.number}" if bound else "production is not bound"
-    )
+    manager = gateway.fleet.managers[name]
+    if (bound := manager.bound.get(PRODUCTION)) is None:
+        return f"[-] {name} production is not bound"
+    if not manager.can_answer:
+        return f"[-] {name} production is version {bound.number}, which has no worker"
+    return f"[+] {name} production is version {bound.number}"
 
 
 def _mlflow_line(body: bytes, status: int) -> web.Response:

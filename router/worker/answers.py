@@ -21,6 +21,7 @@ from router.core.wire import MAX_ANSWER_BYTES
 from router.core.work import Answer, Query, ScoringProtocol, Verdict
 from router.speech import say
 from router.worker.decode.request_decoder import JSON, DecodedRequest, NotEnforced, TooManyRows
+from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.tensors import InferenceRefused
 
 MESSAGE_CHARACTERS = 1000
@@ -61,7 +62,7 @@ _SENTENCES = (
     rf"Incompatible input types for column (?P<typed>.{{0,200}}?)\. Can not safely convert {_TYPE} to \w+",
     rf"Failed to convert column (?P<cast>.{{0,200}}?) (?:from type {_TYPE} )?to (?:type '[^']{{0,80}}'|\w+)",
 )
-_SAFE = re.compile("|".join(_SENTENCES), re.DOTALL)
+_SAFE = re.compile("|".join((*_SENTENCES, re.escape(NO_TRACKING))), re.DOTALL)
 
 
 class ErrorReporter:
@@ -79,7 +80,8 @@ class ErrorReporter:
             if failure in self._reported or len(self._reported) >= _PLACES:
                 return
             self._reported.add(failure)
-        say(f"{self._version}: {what}: {kind} {place} (said once)")
+        remedy = f". {NO_TRACKING}" if lacks_tracking(error) else ""
+        say(f"{self._version}: {what}: {kind} {place} (said once){remedy}")
 
 
 class ErrorAnswers:

@@ -9,18 +9,21 @@ from time import perf_counter
 
 import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
+from mlflow.pyfunc import PyFuncModel
 
 from router.core.tensors import TensorInfo, tellable
 from router.core.work import Batching, LoadSpec, VersionInfo
 from router.errors import LoadFailed
+from router.speech import say
 from router.worker.answers import ErrorReporter
 from router.worker.batching_trial import BatchingTrial, shown_by_example
 from router.worker.decode.request_decoder import DecodedRequest
 from router.worker.environment_check import mismatches
 from router.worker.score_selection import choose_outputs, known_classes
 from router.worker.scorer import Scorer
+from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.request import contract_of, warm_outputs, with_outputs
-from router.worker.warm_up import warm_up
+from router.worker.warm_up import WarmUpResult, warm_up
 
 _ERROR_CHARACTERS = 500
 _PYFUNC = mlflow.pyfunc.FLAVOR_NAME
@@ -36,8 +39,11 @@ class Loaded:
     """What may yet find out whether requests may share predicts; None where that is decided."""
 
 
-def load_version(spec: LoadSpec) -> Loaded:
-    """Load and warm up one version in this process. Raises LoadFailed with one bounded line."""
+def load_version(spec: LoadSpec, note: str = "") -> Loaded:
+    """Load and warm up one version in this process. Raises LoadFailed with one bounded line.
+
+    `note` is for the operator, and is added to those of the version.
+    """
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
     with _phase("load", spec, phase_seconds):
@@ -49,7 +55,11 @@ def load_version(spec: LoadSpec) -> Loaded:
             nan_is_null=spec.nan_is_null,
         )
     with _phase("warmup", spec, phase_seconds):
-        warmed = warm_up(scorer, model, spec.directory)
+        warmed = _warm_up(scorer, model, spec)
+        if spec.warm_up_required and warmed.note:
+            raise warmed.failure or ValueError(warmed.note)
+    if warmed.failure is not None:
+        say(f"{spec.version} serves without a warm-up: it failed on its example", error=warmed.failure)
     if not warmed.warm:
         del phase_seconds["warmup"]
     if warmed.warm:
@@ -66,7 +76,7 @@ def load_version(spec: LoadSpec) -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmed.note, scores_note))),
+        note=" ".join(filter(None, (warmed.note, scores_note, note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_describable(scorer.contract.inputs),
@@ -74,6 +84,14 @@ def load_version(spec: LoadSpec) -> Loaded:
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial)
+
+
+def _warm_up(scorer: Scorer, model: PyFuncModel, spec: LoadSpec) -> WarmUpResult:
+    try:
+        return warm_up(scorer, model, spec.directory)
+    except BaseException as error:  # noqa: BLE001 - a version's code runs where its example is read, too
+        note = f"its input example could not be read ({type(error).__name__}), and it is not warm."
+        return WarmUpResult(warm=False, note=note, failure=error)
 
 
 def _batching(spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None) -> Batching | None:
@@ -110,6 +128,8 @@ def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[Non
 
 def _one_line(error: BaseException, directory: str) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if lacks_tracking(error) and not text.endswith(NO_TRACKING):
+        text = f"{NO_TRACKING}; {text}"  # before what may be long
     text = text.replace(directory, "…")  # what is shown to operators names no place on this machine
     printable = "".join(
         character if character.isprintable() else " " for character in text[: 4 * _ERROR_CHARACTERS]

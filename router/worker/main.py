@@ -16,6 +16,7 @@ from router.garbage import freeze_what_lives
 from router.speech import flush, say
 from router.worker.load import load_version
 from router.worker.request_loop import RequestLoop
+from router.worker.tracking import use_tracking
 
 _DOING = {"load": "load", "warmup": "warm up"}
 _hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share
@@ -39,7 +40,8 @@ def _hold(channel: Channel) -> None:
         os.environ[name] = str(spec.blas_threads)  # for libraries that the version brings
     _hide_ourselves()
     try:
-        loaded = load_version(spec)
+        _enter(first.header["working_directory"])
+        loaded = load_version(spec, note=use_tracking(spec.tracking))
     except LoadFailed as failure:
         say(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})
@@ -51,6 +53,14 @@ def _hold(channel: Channel) -> None:
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
     RequestLoop(channel, loaded.scorer, loaded.info.batching, loaded.trial, spec.threads).run()
+
+
+def _enter(working_directory: str | None) -> None:
+    if working_directory is not None:
+        try:
+            os.chdir(working_directory)
+        except OSError as error:
+            raise LoadFailed(f"its working directory is not there: {error.strerror}", phase="load") from error
 
 
 def _hide_ourselves() -> None:

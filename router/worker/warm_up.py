@@ -20,13 +20,16 @@ class WarmUpResult:
     request: DecodedRequest | None = None
     """The example, decoded; None when there was no warm-up."""
     note: str = ""
+    failure: BaseException | None = None
+    """What the version raised on its example."""
 
 
 def warm_up(scorer: Scorer, model: PyFuncModel, directory: str) -> WarmUpResult:
     """Predict the version's example, through the path of requests where the example was logged for serving.
 
-    Raises what the version raises on it. An example that the version's own signature refuses is no reason to
-    refuse the version, which MLflow would serve: then it is READY without being warm, and says so.
+    What the version raises on it is no reason to refuse the version, which MLflow would serve, nor is an
+    example that its own signature refuses: then it is READY without being warm, and says so. Whoever
+    requires the warm-up sees in `note` that it failed.
     """
     if model.metadata.saved_input_example_info is None:
         return WarmUpResult(warm=False)
@@ -40,10 +43,12 @@ def warm_up(scorer: Scorer, model: PyFuncModel, directory: str) -> WarmUpResult:
         note = "its input example cannot be predicted, so it starts without a warm-up."
         return WarmUpResult(warm=False, note=note)
     predicted = scorer.predict([request])
-    if predicted.failure is not None:
-        raise predicted.failure
-    if scorer.answer_to(request, predicted).verdict is not Verdict.OK:
-        raise ValueError("the answer to its input example cannot be written as JSON")
+    failure = predicted.failure
+    if failure is None and scorer.answer_to(request, predicted).verdict is not Verdict.OK:
+        failure = ValueError("the answer to its input example cannot be written as JSON")
+    if failure is not None:
+        note = f"it failed to predict its input example ({type(failure).__name__}), and is not warm."
+        return WarmUpResult(warm=False, note=note, failure=failure)
     return WarmUpResult(warm=True, predictions=predicted.predictions, request=request)
 
 

@@ -36,6 +36,7 @@ from router.core.events import (
     VersionGone,
     VersionLoaded,
     WorkerEnded,
+    WorkerLoadFailed,
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
@@ -133,6 +134,7 @@ def one_of_each(model: str = "m") -> list[Event]:
         BreakerOpened(model, CANARY, canary, "25 of its last 50 requests were faults", 80, 25, 0),
         BreakerClosed(model, CANARY, canary, "the split changed"),
         WorkerEnded(canary, "signal", "signal 9 (SIGKILL)"),
+        WorkerLoadFailed(canary, "ValueError: no such file", 20.0),
         WorkerReplaced(canary, 0.04),
         AliasAspired(model, CANARY, canary, broken),
         LoadRefused(broken, (CANARY,), "load", "ValueError: no such column", 10.0),

@@ -76,6 +76,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "breaker open, production has the canary's share",
         "breaker reset",
         "worker ended",
+        "worker not loaded",
         "workers complete again",
         "the registry names another version",
         "version not loaded",

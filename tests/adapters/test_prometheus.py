@@ -22,6 +22,7 @@ from router.core.events import (
     SplitInForce,
     VersionGone,
     WorkerEnded,
+    WorkerLoadFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.labels import ClassCounts, ClassSpec
@@ -103,6 +104,10 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     "worker ended": (
         WorkerEnded(V8, "signal", "signal 9 (SIGKILL)"),
         {"worker_restarts_total{model=m,reason=signal,version=8}": 1},
+    ),
+    "worker not loaded": (
+        WorkerLoadFailed(V8, "ValueError", 20.0),
+        {"worker_load_failures_total{model=m,version=8}": 1},
     ),
     "load refused": (
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),
@@ -203,10 +208,10 @@ def test_codes_and_outcomes_are_bounded(
 
 
 def test_failures_share_one_duration_histogram(recorder: PrometheusRecorder) -> None:
-    failures = [("model_error", 500), ("timeout", 504), ("overloaded", 503)]
+    failures = [("model_error", 500), ("timeout", 504), ("overloaded", 503), ("abandoned", 499)]
     moved = moved_by(recorder, *(answered(CANARY, 8, outcome=o, code=c) for o, c in failures))
 
-    assert moved["request_duration_seconds_count{alias=canary,model=m,outcome=failed,version=8}"] == 3
+    assert moved["request_duration_seconds_count{alias=canary,model=m,outcome=failed,version=8}"] == 4
 
 
 def test_a_prediction_is_timed_and_sized(recorder: PrometheusRecorder) -> None:

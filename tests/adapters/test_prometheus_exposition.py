@@ -55,7 +55,7 @@ def test_a_scrape_reads_as_expected() -> None:
     assert (
         body.decode()
         == """\
-# HELP canary_router_requests_total Answered prediction requests, under what the key was given.
+# HELP canary_router_requests_total Prediction requests by how they ended, under what the key was given.
 # TYPE canary_router_requests_total counter
 canary_router_requests_total{model="m",alias="production",version="7",outcome="ok",code="200"} 1
 canary_router_requests_total{model="m",alias="production",version="7",outcome="client_error",code="400"} 1
@@ -63,6 +63,7 @@ canary_router_requests_total{model="m",alias="production",version="7",outcome="m
 canary_router_requests_total{model="m",alias="production",version="7",outcome="model_error",code="503"} 0
 canary_router_requests_total{model="m",alias="production",version="7",outcome="timeout",code="504"} 0
 canary_router_requests_total{model="m",alias="production",version="7",outcome="overloaded",code="503"} 0
+canary_router_requests_total{model="m",alias="production",version="7",outcome="abandoned",code="499"} 0
 # HELP canary_router_score Finite scores by upper bin edge; those outside the range are in the end bins.
 # TYPE canary_router_score histogram
 canary_router_score_bucket{model="m",alias="production",version="7",output="0",le="0.25"} 1

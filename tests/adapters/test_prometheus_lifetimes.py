@@ -87,6 +87,7 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
         "requests_total{alias=production,code=500,model=m,outcome=model_error,version=7}",
         "requests_total{alias=production,code=504,model=m,outcome=timeout,version=7}",
         "requests_total{alias=production,code=503,model=m,outcome=overloaded,version=7}",
+        "requests_total{alias=canary,code=499,model=m,outcome=abandoned,version=8}",
         "routing_decisions_total{alias=canary,model=m,reason=hash}",
         "routing_decisions_total{alias=production,model=m,reason=breaker_open}",
         "requests_rejected_total{model=__other__,reason=unknown_model}",
@@ -249,10 +250,17 @@ def test_an_alias_that_left_the_split_has_no_share(recorder: PrometheusRecorder)
 def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
     """Every outcome, code, reason and kind that a gateway reports of this alias."""
     version = VersionId("m", number)
-    outcomes = ("ok", "client_error", "model_error", "timeout", "overloaded")
+    outcomes = ("ok", "client_error", "model_error", "timeout", "overloaded", "abandoned")
     if alias == CANARY:
         outcomes = (*outcomes, "fallback")
-    codes = {"ok": (200,), "fallback": (200,), "timeout": (504,), "overloaded": (503,)}  # ours, not a model's
+    # Ours, not a model's.
+    codes = {
+        "ok": (200,),
+        "fallback": (200,),
+        "timeout": (504,),
+        "overloaded": (503,),
+        "abandoned": (499,),
+    }
     return [
         loaded(number, alias),
         bound(alias, number, scores=(ScoreSpec(), ClassSpec("label", ("ham", "spam")))),
@@ -356,8 +364,10 @@ events_of_two_aliases = st.one_of(
         ),
         st.sampled_from(ALIASES),
         st.integers(1, 12),
-        st.sampled_from(["ok", "fallback", "client_error", "model_error", "timeout", "overloaded"]),
-        st.sampled_from([200, 400, 413, 415, 500, 503, 504]),
+        st.sampled_from(
+            ["ok", "fallback", "client_error", "model_error", "timeout", "overloaded", "abandoned"]
+        ),
+        st.sampled_from([200, 400, 413, 415, 499, 500, 503, 504]),
     ),
     st.builds(
         lambda alias, number: AliasUnbound("m", alias, VersionId("m", number)),

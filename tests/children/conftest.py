@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,9 +105,10 @@ async def load(template: Template, versions: Path, slack: float) -> AsyncIterato
     """Loads versions by name, from the template that is shared, and closes what it loaded."""
     opened: list[Worker] = []
 
-    async def by_name(name: str) -> Worker:
+    async def by_name(name: str, *, warm_up_required: bool = False) -> Worker:
         loader = WorkerLoader(template)
-        opened.append(await loader.load(spec_of(versions, name), deadline_seconds=30 * slack))
+        spec = replace(spec_of(versions, name), warm_up_required=warm_up_required)
+        opened.append(await loader.load(spec, deadline_seconds=30 * slack))
         return opened[-1]
 
     yield by_name

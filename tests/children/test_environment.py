@@ -1,14 +1,37 @@
 """What a version's processes see of the environment: nothing that opens a registry or a store."""
 
+import mlflow.environment_variables
 import pytest
 
 from router.children.environment import SINGLE_THREADED, child_environment
+from router.children.mlflow_variables import unknown_variables
+
+# By hand, and not by the words that the gateway looks for: what an operator sets to have something refused.
+RESTRICTING = (
+    *("MLFLOW_ALLOW_FILE_STORE", "MLFLOW_ALLOW_HTTP_REDIRECTS"),
+    *("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"),
+    *("MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES", "MLFLOW_DISABLE_ENV_CREATION"),
+    *("MLFLOW_DISABLE_SCHEMA_DETAILS", "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX"),
+    *("MLFLOW_TRACE_SAMPLING_RATIO", "MLFLOW_ENABLE_OTLP_EXPORTER"),
+    *("AWS_EC2_METADATA_DISABLED", "PGSSLMODE", "PGSSLROOTCERT"),
+)
+# That of MLflow 3.17 which opens, names or authorises something: no word of its name may let it through.
+OPENING = (
+    *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE_STORE_URI", "MLFLOW_BACKEND_STORE_URI"),
+    *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    *("MLFLOW_TRACKING_CLIENT_CERT_PATH", "MLFLOW_UC_OSS_TOKEN", "MLFLOW_KERBEROS_TICKET_CACHE"),
+    *("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_FLASK_SERVER_SECRET_KEY"),
+    *("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN", "MLFLOW_MYSQL_SSL_KEY"),
+    *("MLFLOW_READ_REPLICA_BACKEND_STORE_URI", "MLFLOW_TRACING_DESTINATION", "MLFLOW_S3_UPLOAD_EXTRA_ARGS"),
+    "MLFLOW_ALLOW_NEW_STORE_TOKEN",
+)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_URI", "DATABRICKS_TOKEN"),
+        *OPENING,
+        "DATABRICKS_TOKEN",
         "CANARY_ROUTER_SERVER__ADMIN_TOKEN",
         *("AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "BOTO_CONFIG"),
         *(
@@ -36,7 +59,7 @@ def test_what_opens_a_registry_or_a_store_is_kept_from_versions(name: str) -> No
         *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "JAVA_HOME", "HADOOP_HOME", "SPARK_HOME"),
         *("HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_CACHE", "NLTK_DATA", "TORCH_HOME", "XDG_CACHE_HOME"),
         *("OPENAI_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "GOOGLE_CLOUD_PROJECT"),
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION",
+        *RESTRICTING,
     ],
 )
 def test_what_a_versions_own_libraries_need_stays(name: str) -> None:
@@ -45,3 +68,33 @@ def test_what_a_versions_own_libraries_need_stays(name: str) -> None:
 
 def test_nobody_starts_threads_before_a_fork() -> None:
     assert child_environment({"OMP_NUM_THREADS": "8"}) == SINGLE_THREADED
+
+
+def test_every_variable_that_mlflow_reads_is_known_to_pass_or_to_open_something() -> None:
+    """A new MLflow brings new names: whether a version gets one is decided, and not left to chance."""
+    known = {
+        variable.name
+        for variable in vars(mlflow.environment_variables).values()
+        if isinstance(variable, mlflow.environment_variables._EnvironmentVariable)
+    }
+
+    assert len(known) > 200
+    assert unknown_variables(known) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("MLFLOW_ALLOW_ANYTHING_NEW", "MLFLOW_LOADER_ALLOWED_MODULES", "MLFLOW_DISABLE_SOMETHING"),
+        *("MLFLOW_REQUIRE_SIGNED_MODELS", "MLFLOW_MODELS_TRUSTED_ONLY", "MLFLOW_STRICT_LOADING"),
+        *("MLFLOW_FORBID_NETWORK", "_MLFLOW_ALLOW_INTERNALS", "MLFLOW_ENFORCE_SAFE_FORMATS"),
+    ],
+)
+def test_what_a_later_mlflow_restricts_by_reaches_versions_before_anybody_sorted_it(name: str) -> None:
+    assert child_environment({name: "false"})[name] == "false"
+    assert unknown_variables([name]) == []
+
+
+def test_what_a_later_mlflow_reads_otherwise_is_withheld_and_reported() -> None:
+    assert "MLFLOW_BRAND_NEW" not in child_environment({"MLFLOW_BRAND_NEW": "1"})
+    assert unknown_variables(["PATH", "MLFLOW_TRACKING_TOKEN", "MLFLOW_BRAND_NEW"]) == ["MLFLOW_BRAND_NEW"]

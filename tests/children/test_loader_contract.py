@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +179,9 @@ async def test_a_note_for_the_operator_arrives(workers: Any) -> None:
 async def test_a_version_that_cannot_be_ready_names_phase_and_error(
     loader: Any, versions: Path, slack: float, name: str, phase: str, said: str
 ) -> None:
+    spec = replace(spec_of(versions, name), warm_up_required=True)
     with pytest.raises(LoadFailed, match=said) as failure:
-        await loader.load(spec_of(versions, name), deadline_seconds=READY_SECONDS * slack)
+        await loader.load(spec, deadline_seconds=READY_SECONDS * slack)
 
     assert failure.value.phase == phase
 

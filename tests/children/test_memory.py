@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from router.children.memory import Memory, resident
-from router.core.memory import MIB, Resident
+from router.core.memory import MIB, Resident, Room
 from tests.conftest import Figure
 
 GROW = """
@@ -79,18 +79,96 @@ def mounted(tmp_path: Path) -> Path:
 def test_what_is_available_is_what_the_tightest_cgroup_leaves(mounted: Path) -> None:
     """Page cache that nobody maps is given up for whoever needs the memory."""
     own = mounted.parent / "own"
-    assert Memory(mounted, own).available_bytes() == 500 * MIB
+    assert Memory(mounted, own).room().available == 500 * MIB
     cgroup(mounted / "system.slice", memory_max=(5 << 30) + 100 * MIB)
-    assert Memory(mounted, own).available_bytes() == 100 * MIB
+    assert Memory(mounted, own).room().available == 100 * MIB
     cgroup(mounted / "system.slice", memory_max=4 << 30)
-    assert Memory(mounted, own).available_bytes() == 0
+    assert Memory(mounted, own).room().available == 0
+    assert Memory(mounted, own).room().limit == "memory.max of 4096 MiB"
+
+
+def test_memory_high_counts_as_a_limit_for_the_kernel_slows_down_whoever_is_over_it(mounted: Path) -> None:
+    cgroup(mounted / "system.slice" / "router.service", memory_high=750 * MIB)
+    room = Memory(mounted, mounted.parent / "own").room()
+    assert room == Room(250 * MIB, "memory.high of 750 MiB")
+
+
+def first_version(directory: Path, *, limit: int, used: int, inactive: int = 0, kills: int = 0) -> None:
+    """A memory cgroup with the files of version 1."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "memory.limit_in_bytes").write_text(f"{limit}\n")
+    (directory / "memory.usage_in_bytes").write_text(f"{used}\n")
+    (directory / "memory.stat").write_text(f"inactive_file 7\ntotal_inactive_file {inactive}\n")
+    (directory / "memory.oom_control").write_text(f"oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n")
+
+
+NO_LIMIT = 9223372036854771712
+"""What version 1 says where there is no limit."""
+
+
+@pytest.fixture
+def mounted_v1(tmp_path: Path) -> Path:
+    """As a machine with cgroups v1 shows them: a container in a slice, each controller with its own tree."""
+    root = tmp_path / "cgroup"
+    first_version(root / "memory", limit=NO_LIMIT, used=9 << 30)
+    first_version(root / "memory" / "docker", limit=NO_LIMIT, used=5 << 30)
+    container = root / "memory" / "docker" / "4f5e"
+    first_version(container, limit=1200 * MIB, used=800 * MIB, inactive=100 * MIB, kills=3)
+    (tmp_path / "own").write_text("9:name=systemd:/x\n5:cpu,cpuacct:/y\n4:memory:/docker/4f5e\n0::/\n")
+    return root
+
+
+def test_a_limit_of_cgroups_v1_holds_and_is_named(mounted_v1: Path) -> None:
+    own = mounted_v1.parent / "own"
+    assert Memory(mounted_v1, own).room() == Room(500 * MIB, "memory.limit_in_bytes of 1200 MiB")
+    first_version(mounted_v1 / "memory" / "docker", limit=(5 << 30) + 100 * MIB, used=5 << 30)
+    assert Memory(mounted_v1, own).room().available == 100 * MIB
+
+
+def test_without_a_limit_of_v1_it_is_what_the_machine_has(mounted_v1: Path) -> None:
+    first_version(mounted_v1 / "memory" / "docker" / "4f5e", limit=NO_LIMIT, used=800 * MIB)
+    room = Memory(mounted_v1, mounted_v1.parent / "own").room()
+    assert room.limit == f"the machine's {psutil.virtual_memory().total // MIB} MiB"
+
+
+def test_in_a_container_of_v1_the_controllers_root_is_its_own_cgroup(tmp_path: Path) -> None:
+    first_version(tmp_path / "cgroup" / "memory", limit=300 * MIB, used=100 * MIB)
+    (tmp_path / "own").write_text("4:memory:/docker/4f5e\n")
+    assert Memory(tmp_path / "cgroup", tmp_path / "own").room().available == 200 * MIB
+
+
+@pytest.mark.parametrize("unified", ["unified", "."])
+def test_on_a_hybrid_machine_the_tighter_version_holds(mounted_v1: Path, unified: str) -> None:
+    own = mounted_v1.parent / "own"
+    own.write_text("4:memory:/docker/4f5e\n0::/router.service\n")
+    cgroup(mounted_v1 / unified / "router.service", memory_max=900 * MIB, memory_current=800 * MIB)
+    assert Memory(mounted_v1, own).room() == Room(100 * MIB, "memory.max of 900 MiB")
+    cgroup(mounted_v1 / unified / "router.service", memory_max="max")
+    assert Memory(mounted_v1, own).room().available == 500 * MIB
+
+
+def test_the_kernels_kills_are_counted_under_v1_too(mounted_v1: Path) -> None:
+    memory = Memory(mounted_v1, mounted_v1.parent / "own")
+    first_version(mounted_v1 / "memory" / "docker" / "4f5e", limit=1, used=1, kills=4)
+    assert [memory.ended_one() for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(("place", "group", "all_together"), [
+    ("system.slice/router.service", 1, True), ("system.slice", 1, True), ("system.slice", 0, False),
+])  # fmt: skip
+def test_a_cgroup_that_is_ended_as_one_is_known(
+    mounted: Path, place: str, group: int, *, all_together: bool
+) -> None:
+    """Of those above as well: the kernel ends the whole of the highest one that says so."""
+    (mounted / place / "memory.oom.group").write_text(f"{group}\n")
+    assert Memory(mounted, mounted.parent / "own").ends_all_together is all_together
 
 
 def test_in_a_container_the_root_is_its_own_cgroup(tmp_path: Path) -> None:
     cgroup(tmp_path / "cgroup", memory_max=300 * MIB, memory_current=100 * MIB)
     for told in ("0::/", "0::/docker/4f5e", "0::/../other"):
         (tmp_path / "own").write_text(f"{told}\n")
-        assert Memory(tmp_path / "cgroup", tmp_path / "own").available_bytes() == 200 * MIB
+        assert Memory(tmp_path / "cgroup", tmp_path / "own").room().available == 200 * MIB
 
 
 @pytest.mark.parametrize("damage", ["none", "empty", "nonsense"])
@@ -101,7 +179,7 @@ def test_without_cgroups_it_is_what_the_machine_has(tmp_path: Path, damage: str)
         cgroup(tmp_path / "cgroup", memory_max=text, memory_current=text, memory_events=text)
     memory = Memory(tmp_path / "cgroup", tmp_path / "own")
 
-    assert 0.5 < memory.available_bytes() / psutil.virtual_memory().available < 2
+    assert 0.5 < memory.room().available / psutil.virtual_memory().available < 2
     assert not memory.ended_one()
 
 

@@ -130,7 +130,7 @@ async def test_a_load_that_fails_leaves_no_process_and_no_descriptor(
     children, descriptors = child_pids(), _descriptors()
 
     with pytest.raises(Exception, match=r"Error|ended"):
-        await load(name)
+        await load(name, warm_up_required=True)
 
     await until(lambda: child_pids() == children and _descriptors() == descriptors, 5 * slack)
 

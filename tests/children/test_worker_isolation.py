@@ -68,7 +68,7 @@ async def test_a_version_sees_no_secret_in_its_environment(
     versions: Path, slack: float, monkeypatch: pytest.MonkeyPatch, notes: Any
 ) -> None:
     names = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "CANARY_ROUTER_REGISTRY__URI", "PGPASSWORD")
-    for name in names:
+    for name in (*names, "MLFLOW_TRACKING_URI"):
         monkeypatch.setenv(name, "secret")
     template = Template(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()

@@ -144,6 +144,27 @@ async def test_what_says_nothing_about_a_version_is_left_out(gateway: Gateway, k
     assert gateway.check("faults")["canary"]["requests"] == 0
 
 
+@pytest.mark.parametrize(
+    ("seconds", "slow"), [pytest.param(1.0, 60, id="after it was slow"), pytest.param(0.003, 0, id="before")]
+)
+async def test_what_the_canarys_callers_gave_up_counts_as_slow_or_as_nothing(
+    gateway: Gateway, seconds: float, slow: int
+) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(200, PRODUCTION, V1)  # which teach what is slow
+    for turn in range(60):
+        gateway.comparison.record(
+            Answered("sentiment", CANARY, V2, "abandoned", 499, seconds, 0, Reason.HASH, turn)
+        )
+    gateway.look()
+
+    assert gateway.check("latency")["canary"]["requests"] == slow
+    assert gateway.check("latency")["canary"]["events"] == slow
+    assert gateway.check("faults")["canary"]["requests"] == 0
+    assert sum(gateway.entry["latency"]["canary"]) == 0
+    assert gateway.entry["rates"]["canary"]["requests"] == 60, "they came, all the same"
+
+
 NOT_COMPARABLE = {
     "no canary": ({PRODUCTION: V1}, {}, "the registry names no canary"),
     "one version": ({PRODUCTION: V1, CANARY: V1}, {}, "both serve v1"),
@@ -483,8 +504,9 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
     assert (scores["check"], scores["outputs"]) == ("scores", [])
     assert set(faults) == RATE
     assert set(faults["canary"]) == {"requests", "events", "rate", "keys"}
-    assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds"}
+    assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds", "quantiles_over_last_edge"}
     assert set(latency["quantiles_seconds"]["canary"]) == {"p50", "p95", "p99"}
+    assert latency["quantiles_over_last_edge"]["canary"] == {"p50": False, "p95": False, "p99": False}
     assert set(split) == {
         "check",
         "verdict",

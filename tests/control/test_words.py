@@ -37,6 +37,15 @@ def latency(canary: tuple[int, int], **changes: Any) -> RateCheck:
     return rate(replace(report().latency, edge_seconds=0.025), canary, (10_000, 500), **changes)
 
 
+def over(arms: tuple[str, ...]) -> RateCheck:
+    """A latency check of which these arms are beyond the last edge."""
+    check = report().latency
+    each = {arm: replace(check.quantiles_over_last_edge.canary, p95=True) for arm in arms}
+    flags = replace(check.quantiles_over_last_edge, **each)
+    beyond = replace(check, edge_seconds=60.0, unmeasured="over_last_edge", quantiles_over_last_edge=flags)
+    return rate(beyond, (1000, 1000), (10_000, 10_000))
+
+
 FAULTS = {
     "no traffic": (faults((0, 0)), "Not enough data: no requests of the canary that carry a key yet."),
     "no production": (
@@ -93,6 +102,29 @@ FAULTS = {
         (
             "The canary answers 10 points more of its requests in over 25 ms than production (15 % "
             "against 5 %): proven."
+        ),
+    ),
+    "durations beyond the last edge": (
+        over(("production", "canary")),
+        (
+            "Not enough data: the 95th percentile of production and of the canary is over 60 s, beyond which "
+            "all durations are counted alike."
+        ),
+    ),
+    "the canary's alone beyond it": (
+        over(("canary",)),
+        (
+            "Not enough data: the 95th percentile of the canary is over 60 s, beyond which all durations are "
+            "counted alike."
+        ),
+    ),
+    "production is always slow": (
+        rate(
+            replace(report().latency, edge_seconds=0.025), (1000, 1000), (9000, 9000), unmeasured="all_slow"
+        ),
+        (
+            "Not enough data: production itself answers 100 % of its requests in over 25 ms, so that a "
+            "slower canary would look the same."
         ),
     ),
     "what is slow is not known": (
@@ -233,6 +265,8 @@ def test_the_whole_is_told_by_what_decides_it() -> None:
     soon = faults((31, 0), requests_needed=640)
     later = latency((31, 0), requests_needed=2000)
     assert whole(WAITS, soon, later) == words.check(later), "then all is known"
+    beyond = over(("production", "canary"))
+    assert whole(WAITS, soon, beyond) == words.check(beyond), "nor here"
     broken = faults((31, 4), (1000, 120), production_failing=True)
     assert whole(WAITS, broken, later) == words.check(broken), "no number of requests would help"
     passes = faults((5000, 6), verdict=PASS)

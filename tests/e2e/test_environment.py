@@ -1,5 +1,6 @@
 """A version that was logged in another environment serves, and it is told where it differs."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import CONFIG, GatewayProcess
+from tests.e2e.gateway import CONFIG, GatewayProcess, wait_until
 from tests.e2e.registry import Registry
 
 ODD = 7
@@ -40,3 +41,26 @@ def test_check_tells_what_differs_and_that_all_is_well(registry: Registry, tmp_p
     production, canary = done.stdout.split("ok   sentiment@")[1:]
     assert TOLD not in production
     assert canary.splitlines()[-1] == f"     {TOLD}"
+
+
+def test_a_switch_that_has_mlflow_refuse_models_reaches_gateway_and_check_alike(
+    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path
+) -> None:
+    registry.move("canary", 2)
+    switch = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    gateway = start("  sentiment: {}\n", wait=False, MLFLOW_UNHEARD_OF="1", **switch)
+
+    def refused() -> bool:
+        versions = gateway.model()["versions"].values()
+        return len(versions) == 2 and all("disallowed" in (version["error"] or "") for version in versions)
+
+    wait_until(refused, 60, gateway.story)
+    assert gateway.get("/readyz").status_code == 503
+    unheard_of = [line for line in gateway.log.read_text().splitlines() if "MLFLOW_UNHEARD_OF" in line]
+    assert len(unheard_of) == 1
+    assert "versions do not get it" in unheard_of[0]
+
+    command = [sys.executable, "-m", "router", "check", "sentiment", "-c", str(gateway.config)]
+    checked = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **switch})
+    assert checked.returncode == 1
+    assert checked.stdout.count("disallowed") == 2

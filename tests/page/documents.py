@@ -217,6 +217,10 @@ def challenger(
                     "production": quantiles,
                     "canary": {name: value * slower for name, value in quantiles.items()},
                 },
+                "quantiles_over_last_edge": {
+                    "production": dict.fromkeys(quantiles, False),
+                    "canary": dict.fromkeys(quantiles, False),
+                },
             },
             {
                 "check": "scores",

@@ -188,6 +188,14 @@ def nothing_counted_yet(gateway: Canned) -> str:
     return "Nothing was counted in the last 15 min."
 
 
+def durations_beyond_the_last_edge(gateway: Canned) -> str:
+    gateway.compare = documents.compare()
+    latency = gateway.compare["models"]["sentiment"]["canary"]["checks"][1]
+    latency["quantiles_seconds"]["canary"] |= {"p95": 60.0, "p99": 60.0}
+    latency["quantiles_over_last_edge"]["canary"] |= {"p95": True, "p99": True}
+    return "over 60 s"
+
+
 def hundreds_of_events(gateway: Canned) -> str:
     one = gateway.state["events"][1]
     gateway.state["events"] = [one | {"timestamp": one["timestamp"] + n, "new": n} for n in range(500)]
@@ -252,6 +260,7 @@ def a_further_alias(gateway: Canned) -> str:
 SITUATIONS = [
     a_further_alias,
     no_challenger, nothing_bound, canary_alone_is_not_ready, without_comparison, nothing_counted_yet, classes,
+    durations_beyond_the_last_edge,
     hundreds_of_events, long_names, open_breaker, several_models, registry_is_away,
 ]  # fmt: skip
 

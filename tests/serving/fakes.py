@@ -8,7 +8,7 @@ from typing import TypeVar
 from router.children.process import Exit
 from router.core.events import Event
 from router.core.ids import Alias, VersionId
-from router.core.memory import Resident
+from router.core.memory import Resident, Room
 from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, VersionInfo
 from router.errors import (
     CacheRefused,
@@ -43,6 +43,8 @@ class FakeWorker:
         self.batching = world.batching
         self.parallel = 1 if world.batching.merges else world.threads
         self.frames: list[list[Query]] = []
+        self.is_last = False
+        """Whether the kernel, out of memory, would end it last of all workers."""
         self._unanswered: list[tuple[OnAnswers, int, Query]] = []
 
     def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
@@ -65,6 +67,9 @@ class FakeWorker:
 
     def resident(self) -> Resident:
         return Resident(self.ready.total + self.grown_bytes)
+
+    def rank(self, *, last: bool) -> None:
+        self.is_last = last
 
     def kill(self, signal: int = 9) -> None:
         self._unanswered = []
@@ -138,8 +143,8 @@ class FakeWorld:
         self.workers.append(worker)
         return worker
 
-    def available_bytes(self) -> int:
-        return self.available
+    def room(self) -> Room:
+        return Room(self.available, f"memory.max of {self.available >> 20} MiB")
 
     def answer(self, version: VersionId, query: Query) -> Answer:
         return self.answers.get(version) or ok(version)

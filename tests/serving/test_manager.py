@@ -5,13 +5,14 @@ import asyncio
 import pytest
 
 from router.core.events import AliasBound, AliasUnbound, LoadRefused, ReadinessChanged, SplitInForce
-from router.core.ids import CANARY, PRODUCTION
+from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
-from router.core.work import Query
+from router.core.work import LoadSpec, Query
 from router.serving.fleet import Fleet
+from router.serving.harness import Workshop
 from router.serving.manager import ModelManager
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
 
 QUERY = Query(b"{}", None)
 
@@ -217,6 +218,19 @@ async def test_alias_bound_names_the_old_and_the_new_version(serving: Fleet, fac
     assert (bound.alias, bound.old, bound.new) == (PRODUCTION, V1, V2)
 
 
+async def test_the_kernel_would_end_productions_workers_last_whichever_version_that_is(
+    serving: Fleet, world: FakeWorld
+) -> None:
+    [production], [canary] = world.alive(V1), world.alive(V2)
+    assert (production.is_last, canary.is_last) == (True, False)
+
+    manager_of(serving).aspire({PRODUCTION: V2, CANARY: V2})  # promoted
+    assert canary.is_last
+    manager_of(serving).aspire({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: world.alive(V3) and world.alive(V3)[0].is_last)
+    assert not canary.is_last
+
+
 async def test_more_workers_are_started_and_surplus_ones_retired(serving: Fleet, world: FakeWorld) -> None:
     serving.apply({"sentiment": settings(workers=3)})
     await until(lambda: len(world.alive(V1)) == 3)
@@ -243,3 +257,51 @@ async def test_changed_scores_replace_the_workers_new_one_first(
     assert new is not old
     told = [bound for bound in facts.of(AliasBound) if bound.old == bound.new == V1]
     assert len(told) == 1, "the metrics start their bins over when they are told"
+
+
+async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_any_model(
+    fleet: Fleet, world: FakeWorld, facts: Facts
+) -> None:
+    """One bad model does not take the others off a load balancer."""
+    one = settings(split={"production": 100})
+    other = VersionId("other", 1)
+    both = Fleet(Workshop(world, world, facts, lambda: 5.0))
+    both.apply({"sentiment": one, "other": one.model_copy(update={"salt": "other"})})
+    first, second = both.managers["sentiment"], both.managers["other"]
+    first.aspire({PRODUCTION: V1})
+    second.aspire({PRODUCTION: other})
+    await until(lambda: both.ready)
+    world.broken |= {V1, other}
+
+    world.alive(V1)[0].kill()
+    await until(lambda: not first.can_answer)
+    assert (second.can_answer, both.ready) == (True, True)
+    world.alive(other)[0].kill()
+    await until(lambda: not second.can_answer)
+    assert not both.ready
+    await both.watch_readiness()
+    world.broken.clear()
+    await until(lambda: first.can_answer and second.can_answer)
+    await both.watch_readiness()
+    assert [fact.ready for fact in facts.of(ReadinessChanged)] == [True, False, True]
+    await both.close(0.0)
+
+
+async def test_a_version_that_served_before_is_not_held_by_a_required_warm_up(
+    fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    required: list[tuple[VersionId, bool]] = []
+    load = world.load
+
+    async def noted(spec: LoadSpec, *, deadline_seconds: float) -> FakeWorker:
+        required.append((spec.version, spec.warm_up_required))
+        return await load(spec, deadline_seconds=deadline_seconds)
+
+    monkeypatch.setattr(world, "load", noted)
+    fleet.apply({"sentiment": settings(warm_up="required", split={"production": 100})})
+    manager = fleet.managers["sentiment"]
+    manager.note_served([V3])
+    for version in (V1, V2, V1, V3):
+        manager.aspire({PRODUCTION: version})
+        await until(lambda version=version: set(manager.harnesses) == {version} and manager.ready)
+    assert required == [(V1, True), (V2, True), (V1, False), (V3, False)]

@@ -115,7 +115,10 @@ class Commands(PythonModel):
 
     def secrets(self, argument: str) -> Any:
         return sorted(
-            name for name in os.environ if name.startswith(("AWS_", "MLFLOW_TRACKING", "CANARY_ROUTER_"))
+            name
+            for name, value in os.environ.items()
+            if name.startswith(("AWS_", "MLFLOW_TRACKING", "CANARY_ROUTER_"))
+            and (name, value) != ("MLFLOW_TRACKING_URI", "no-tracking:")  # says that there is none
         )
 
 
@@ -163,6 +166,21 @@ mlflow.models.set_model(Lengths())
 """
 
 
+AGENT = """
+import mlflow
+from mlflow.pyfunc import ResponsesAgent
+from mlflow.types.responses import ResponsesAgentResponse
+
+
+class Greeter(ResponsesAgent):
+    def predict(self, request):
+        return ResponsesAgentResponse(output=[self.create_text_output_item("hi", "1")])
+
+
+mlflow.models.set_model(Greeter())
+"""
+
+
 class FromCode(PythonModel):
     """Answers with what a module that the version ships says."""
 
@@ -183,6 +201,14 @@ class Hinted(PythonModel):
 
     def predict(self, model_input: list[str], params: Any = None) -> list[str]:
         return [text.upper() for text in model_input]
+
+
+class Traces(PythonModel):
+    """Traces each predict, as MLflow's documentation shows it."""
+
+    @mlflow.trace
+    def predict(self, context, model_input, params=None):
+        return [0.5] * len(model_input)
 
 
 def save(name: str, model: PythonModel, **more: Any) -> None:
@@ -265,6 +291,22 @@ def main() -> None:
     ):
         save(name, FromCode(module), code_paths=code(name, files))
     save("hinted", Hinted())
+    save("traces", Traces())
+    save("logs", Scripted(answer="__import__('mlflow').log_metric('rows', 1.0) or [0.5]"))
+    save("switches_tracing_on", Scripted(load="__import__('mlflow').tracing.enable()"))
+    save("loads_another", Scripted(load="__import__('mlflow').pyfunc.load_model('models:/other/1')"))
+    save(
+        "wraps_loading_another",
+        Scripted(
+            load="try:\n __import__('mlflow').pyfunc.load_model('models:/other/1')\n"
+            "except Exception as error: raise RuntimeError('no base model') from error"
+        ),
+    )
+    inner = f"__import__('mlflow').pyfunc.load_model({str(ROOT / 'plain')!r})"
+    save("loads_plain", Scripted(load=inner, answer=f"{inner}.predict(data)"))
+    agent = ROOT / "code" / "agent.py"
+    agent.write_text(AGENT)
+    mlflow.pyfunc.save_model(ROOT / "agent", python_model=str(agent), pip_requirements=["mlflow"])
     for name, answer in SHARING.items():
         save(name, Scripted(answer=answer))
     script = ROOT / "code" / "from_code.py"

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,12 +61,22 @@ def test_an_example_that_its_own_signature_refuses_is_no_reason_to_refuse_the_ve
     assert "without a warm-up" in info.note
 
 
+def test_a_version_that_raises_on_its_example_is_ready_without_being_warm(loaded: Get) -> None:
+    """Its example may be the one row that it can not predict."""
+    info = loaded("raises_on_example").info
+
+    assert "warmup" not in info.phase_seconds
+    assert "KeyError" in info.note
+    assert "failed to predict its input example" in info.note
+
+
 @pytest.mark.parametrize(
     ("name", "phase", "said"),
     [
         ("raises_on_load", "load", "RuntimeError: no such lexicon [31mxxx"),
         ("exits_on_load", "load", "SystemExit: 4"),
         ("raises_on_example", "warmup", "KeyError: 'nowhere'"),
+        ("refuses_example", "warmup", "without a warm-up"),
         ("never_saved", "load", "No such artifact"),
     ],
 )
@@ -74,7 +85,7 @@ def test_a_version_that_cannot_be_ready_says_in_which_phase_and_why(
 ) -> None:
     """One printable line of at most 500 characters."""
     with pytest.raises(LoadFailed) as failure:
-        load_version(spec_of(versions, name))
+        load_version(replace(spec_of(versions, name), warm_up_required=True))
 
     text = str(failure.value)
     assert failure.value.phase == phase

@@ -44,7 +44,7 @@ class Catalog:
         traced = partial(TracedHistogram, bounds=REQUEST_SECONDS)
         self.requests = counter(
             "requests_total",
-            "Answered prediction requests, under what the key was given.",
+            "Prediction requests by how they ended, under what the key was given.",
             *_VERSION,
             "outcome",
             "code",
@@ -53,7 +53,7 @@ class Catalog:
             Family(
                 f"{PREFIX}request_duration_seconds",
                 "histogram",
-                "Last byte read until answer ready; failed joins model_error, timeout and overloaded.",
+                "Last byte read until answer ready; failed joins all but ok, fallback and client_error.",
                 (*_VERSION, "outcome"),
                 traced,
                 REQUEST_SECONDS,
@@ -178,6 +178,12 @@ class Catalog:
             "version",
             "reason",
         )
+        self.worker_load_failures = counter(
+            "worker_load_failures_total",
+            "Loads of one more worker, or a spare, of a version that was ready before, which failed.",
+            "model",
+            "version",
+        )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
         )
@@ -202,6 +208,7 @@ class Catalog:
         self.build_info = gauge("build_info", "Version of the gateway.", "version")
         self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop last ran a timer.")
         self.ready = gauge("ready", "1 when /readyz answers 200.")
+        self.model_ready = gauge("model_ready", "1 while production of the model can answer.", "model")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
         )

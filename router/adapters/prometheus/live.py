@@ -41,5 +41,9 @@ class Live:
     shifts: Sequence[LiveShift] = ()
     loop_lag_seconds: float = 0.0
     """How late the event loop last ran a timer."""
+    ready: bool = True
+    """Whether some model of the start-up configuration can answer."""
+    models_ready: Mapping[str, bool] = field(default_factory=dict)
+    """By registered model, whether its production can answer."""
     from_cache: bool = False
     """True while some model serves what served last: the registry has not answered since the start."""

@@ -16,6 +16,7 @@ from router.core.events import (
     VersionGone,
     VersionLoaded,
     WorkerEnded,
+    WorkerLoadFailed,
 )
 from router.core.ids import PRODUCTION, Alias
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Routed
@@ -117,6 +118,7 @@ class ModelSeries:
             self._restarts[number] = Scope()
             for reason in ENDINGS:
                 self._ended(number, reason, 0)
+            self._load_failed(number, 0)
         self.forget()
 
     def unbind(self, event: AliasUnbound) -> None:
@@ -142,6 +144,14 @@ class ModelSeries:
         """A worker ended without being asked to. Versions that no alias served are not counted."""
         reason = "signal" if event.reason in _BY_SIGNAL else event.reason
         self._ended(event.version.number, reason, 1)
+
+    def worker_load_failed(self, event: WorkerLoadFailed) -> None:
+        """One more worker could not be loaded. Versions that no alias served are not counted."""
+        self._load_failed(event.version.number, 1)
+
+    def _load_failed(self, number: int, count: int) -> None:
+        if (scope := self._restarts.get(number)) is not None:
+            scope.series(self._catalog.worker_load_failures, self._model, str(number)).value += count
 
     def _ended(self, number: int, reason: str, count: int) -> None:
         if (scope := self._restarts.get(number)) is not None:

@@ -34,6 +34,7 @@ _OF_VERSION: Mapping[type, Callable[[ModelSeries, Any], None]] = {
     events.LoadRefused: ModelSeries.refused,
     events.VersionGone: ModelSeries.gone,
     events.WorkerEnded: ModelSeries.worker_ended,
+    events.WorkerLoadFailed: ModelSeries.worker_load_failed,
 }
 """Facts that name a model in `version.model`."""
 
@@ -68,6 +69,7 @@ class PrometheusRecorder:
         self._config_ok_at = catalog.config_ok_at.series()
         self._loop_lag = catalog.loop_lag.series()
         self._ready = catalog.ready.series()
+        self._reported_ready = False
         self._from_cache = catalog.from_cache.series()
         self._own_errors = catalog.own_errors.series()
         self._of_gateway: dict[type, Callable[[Any], None]] = {
@@ -121,10 +123,11 @@ class PrometheusRecorder:
     def _show(self, live: Live) -> None:
         catalog = self._catalog
         asked_for = (catalog.in_flight, catalog.draining, catalog.workers, catalog.worker_memory)
-        for family in (*asked_for, catalog.score_psi, catalog.score_ks):
+        for family in (*asked_for, catalog.model_ready, catalog.score_psi, catalog.score_ks):
             family.clear()
         for name, model in self._models.items():
             model.forget()
+            catalog.model_ready.series(name).value = int(live.models_ready.get(name, False))
             for alias in model.aliases:
                 catalog.in_flight.series(name, alias).value = live.in_flight.get((name, alias), 0)
         for shown in live.versions:
@@ -137,6 +140,7 @@ class PrometheusRecorder:
             if shift.model in self._models:
                 catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
                 catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
+        self._ready.value = int(self._reported_ready and live.ready)
         self._loop_lag.value = live.loop_lag_seconds
         self._from_cache.value = int(live.from_cache)
 
@@ -165,6 +169,7 @@ class PrometheusRecorder:
         self._config_ok.value = 0
 
     def _readiness_changed(self, event: events.ReadinessChanged) -> None:
+        self._reported_ready = event.ready
         self._ready.value = int(event.ready)
 
     def _not_understood(self, what: str) -> None:

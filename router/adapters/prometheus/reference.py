@@ -69,6 +69,7 @@ _EXCEPTIONS = {
     "workers": _WORKING,
     "worker_memory_bytes": _WORKING,
     "worker_restarts_total": f"{_OF_VERSION}, of whatever alias",
+    "worker_load_failures_total": f"{_OF_VERSION}, of whatever alias",
     "config_info": "from the first configuration on",
 }
 _BINS_OF = {"score": "the bins of `scores`"}

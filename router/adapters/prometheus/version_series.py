@@ -18,19 +18,21 @@ CODES = {
     "model_error": ("400", "500", "503"),
     "timeout": ("504",),
     "overloaded": ("503",),
+    "abandoned": ("499",),
 }
-"""Codes that have a series of their own, by outcome: all that the gateway can answer with. Exceptions of a
-model can name any status; those count under `__other__`."""
+"""Codes that have a series of their own, by outcome: all that the gateway can answer with, and 499 for what
+nobody waited for. Exceptions of a model can name any status; those count under `__other__`."""
 _AT_ZERO = (
     ("client_error", 400),
     ("model_error", 500),
     ("model_error", 503),
     ("timeout", 504),
     ("overloaded", 503),
+    ("abandoned", 499),
 )
 """Counted from 0 on: `increase()` does not see the first event of a series that was not there before."""
 FAILED = "failed"
-_FAILED = ("model_error", "timeout", "overloaded", OTHER)
+_FAILED = ("model_error", "timeout", "overloaded", "abandoned", OTHER)
 """Outcomes that share the duration histogram `failed`: twenty series each are more than what they tell."""
 _LONGEST_TEXT = 128
 """Characters kept of a run id and of a flavor: whoever writes the registry writes them."""

@@ -42,6 +42,8 @@ class Observation(NamedTuple):
     """Number of the predict whose failure several requests shared; None for a fault of its own."""
     excused: bool
     """The canary failed and production failed on the same bytes."""
+    abandoned: bool = False
+    """Its caller hung up after `seconds`: it would have taken longer than that."""
 
 
 class Evidence:
@@ -122,16 +124,19 @@ class Evidence:
 
     def observe(self, seen: Observation) -> None:
         """Count one request: about 1 µs, and nothing that grows with traffic."""
-        bucket, canary, fault, seconds, mark, _, _ = seen
+        bucket, canary, fault, seconds, mark, _, _, abandoned = seen
         flags = self._flags[bucket]
         if flags >> OWNER != canary:
             self._left_out += 1
             return
         group = bucket % GROUPS
-        self._fault_requests[canary][group] += 1
         if not flags & SEEN:
             self._flags[bucket] |= SEEN
             self._seen.hit(canary=canary)
+        if abandoned:
+            self._abandoned(seen, group)
+            return
+        self._fault_requests[canary][group] += 1
         if fault:
             self._fault(seen, group)
             return
@@ -151,6 +156,14 @@ class Evidence:
             scored = scores.add(mark, group, first=not flags & SCORED, canary=canary)
             if scored:
                 self._flags[bucket] |= SCORED
+
+    def _abandoned(self, seen: Observation, group: int) -> None:
+        # It is slow already, or it is not known whether it would have been. Of both versions alike: callers
+        # who hang up must not make two equal ones look different.
+        edge = self._edge.seconds
+        if edge is not None and seen.seconds is not None and seen.seconds > edge:
+            self._slow_requests[seen.canary][group] += 1
+            self._slow(seen.bucket, group, canary=seen.canary)
 
     def _fault(self, seen: Observation, group: int) -> None:
         bucket, canary = seen.bucket, seen.canary

@@ -5,9 +5,15 @@ Rates, shares and differences are 0 to 1 (differences −1 to 1), times are seco
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, Literal, TypeVar
 
 from router.core.evidence.interval import Interval
 from router.core.evidence.shift import Size
+
+T = TypeVar("T")
+Unmeasured = Literal["", "over_last_edge", "all_slow"]
+"""Nothing; an arm's 95th percentile is beyond the last edge of the durations, where all are counted alike;
+production's answers are so nearly all slow that a canary with the margin more of them cannot exist."""
 
 
 class Verdict(StrEnum):
@@ -113,20 +119,20 @@ class RateCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantiles:
+class Quantiles(Generic[T]):
     """Durations of answers that are no faults, in this step; linear within a bin, None without answers."""
 
-    p50: float | None
-    p95: float | None
-    p99: float | None
+    p50: T
+    p95: T
+    p99: T
 
 
 @dataclass(frozen=True, slots=True)
-class QuantilesOfArms:
+class QuantilesOfArms(Generic[T]):
     """Shown, never judged."""
 
-    production: Quantiles
-    canary: Quantiles
+    production: Quantiles[T]
+    canary: Quantiles[T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,11 @@ class LatencyCheck(RateCheck):
 
     edge_seconds: float | None
     """Longer than this is slow; None until it is known."""
-    quantiles_seconds: QuantilesOfArms
+    quantiles_seconds: QuantilesOfArms[float | None]
+    quantiles_over_last_edge: QuantilesOfArms[bool]
+    """Which of them are longer than the last edge: all that is known of those, though they read as it."""
+    unmeasured: Unmeasured
+    """Why a slower canary would look like this one, so that nothing passes; a FAIL stays possible."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,11 +134,16 @@ def _mixed(sums: Sequence[float]) -> float:
     return most + math.log(sum(math.exp(each - most) for each in sums) / len(sums))
 
 
+def is_over(counts: Sequence[int], share: float) -> bool:
+    """Whether that value lies beyond the last edge; the last of `counts` is what does. False for nothing."""
+    return sum(counts[:-1]) < share * sum(counts)
+
+
 def quantile(edges: Sequence[float], counts: Sequence[int], share: float) -> float | None:
     """The value that `share` (0 to 1) of what was counted does not exceed; None for nothing.
 
     Linear within a bin. `edges`: one more than bins, ascending. `counts` may have one more: beyond the last
-    edge, told as that edge.
+    edge, reported as that edge, which is then no measurement: `is_over` says so.
     """
     wanted, seen = share * sum(counts), 0
     if not any(counts):

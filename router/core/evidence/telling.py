@@ -15,14 +15,17 @@ from router.core.evidence.report import (
     Quantiles,
     QuantilesOfArms,
     RateCheck,
+    Unmeasured,
     Verdict,
 )
 from router.core.evidence.skew import Skew
-from router.core.evidence.slow import quantile
+from router.core.evidence.slow import is_over, quantile
 from router.core.evidence.worse import cumulative_level, keys_to_prove
 
 POINT = 0.01
 """A rise of one percentage point."""
+_SHOWN = (0.5, 0.95, 0.99)
+_NEARLY_ALL = 0.95
 C = TypeVar("C", bound=RateCheck)
 
 
@@ -33,26 +36,48 @@ def faults(rate: Rate, now: float, seen: Skew, excused: int) -> RateCheck:
         total.production_requests > 0
         and total.production_events / total.production_requests >= rate.limits.most_production_faults
     )
-    check = partial(RateCheck, check="faults", excused=excused)
-    return _judged(check, rate, now, seen, POINT, production_failing=failing)
+    check = partial(RateCheck, check="faults", excused=excused, production_failing=failing)
+    return _judged(check, rate, now, seen, POINT, never_passes=failing)
 
 
 def latency(
     rate: Rate, now: float, seen: Skew, edge: float | None, durations: tuple[list[int], list[int]]
 ) -> LatencyCheck:
-    """The latency check. A slow production does not keep an equally slow canary from passing."""
-    quantiles = QuantilesOfArms(*map(_quantiles, durations))
-    check = partial(LatencyCheck, check="latency", excused=0, edge_seconds=edge, quantiles_seconds=quantiles)
-    return _judged(check, rate, now, seen, 5 * POINT, production_failing=False)
+    """The latency check. A slow production does not keep an equally slow canary from passing, unless a slower
+    one would look the same."""
+    unmeasured = _unmeasured(rate, durations)
+    check = partial(
+        LatencyCheck,
+        check="latency",
+        excused=0,
+        production_failing=False,
+        edge_seconds=edge,
+        quantiles_seconds=QuantilesOfArms(*map(_quantiles, durations)),
+        quantiles_over_last_edge=QuantilesOfArms(*map(_over, durations)),
+        unmeasured=unmeasured,
+    )
+    return _judged(check, rate, now, seen, 5 * POINT, never_passes=bool(unmeasured))
 
 
-def _quantiles(counts: list[int]) -> Quantiles:
+def _unmeasured(rate: Rate, durations: tuple[list[int], list[int]]) -> Unmeasured:
+    if any(is_over(counts, _NEARLY_ALL) for counts in durations):
+        return "over_last_edge"
+    total = rate.total
+    slow = total.production_events / total.production_requests if total.production_requests else 0.0
+    return "all_slow" if slow + rate.no_worse.margin >= 1.0 else ""
+
+
+def _quantiles(counts: list[int]) -> Quantiles[float | None]:
     edges = (0.0, *REQUEST_SECONDS)
-    return Quantiles(*(quantile(edges, counts, share) for share in (0.5, 0.95, 0.99)))
+    return Quantiles(*(quantile(edges, counts, share) for share in _SHOWN))
+
+
+def _over(counts: list[int]) -> Quantiles[bool]:
+    return Quantiles(*(is_over(counts, share) for share in _SHOWN))
 
 
 def _judged(
-    check: Callable[..., C], rate: Rate, now: float, seen: Skew, rise: float, *, production_failing: bool
+    check: Callable[..., C], rate: Rate, now: float, seen: Skew, rise: float, *, never_passes: bool
 ) -> C:
     total, limits = rate.total, rate.limits
     effects = design_effects(rate.counts)
@@ -61,15 +86,12 @@ def _judged(
     keys_enough = arms[1].effective_keys >= limits.min_keys
     requests_enough = total.canary_requests >= limits.min_requests
     passes = (
-        rate.no_worse.ln_l >= effect * limits.ln_pass
-        and requests_enough
-        and keys_enough
-        and not production_failing
+        rate.no_worse.ln_l >= effect * limits.ln_pass and requests_enough and keys_enough and not never_passes
     )
     failed = bool(rate.failed_by)
     still = 0.0 if passes else _still_needed(rate, effect, seen.share_of_buckets)
     # Where only more requests do not help, no number of them is told.
-    told = still if passes or (still and not failed and not production_failing) else None
+    told = still if passes or (still and not failed and not never_passes) else None
     counted = rate.recent.tally(total).canary_requests
     seconds = rate.recent.seconds(now)
     per_second = counted / seconds if seconds > 0.0 else 0.0
@@ -96,7 +118,6 @@ def _judged(
         effect=effect,
         requests_enough=requests_enough,
         keys_enough=keys_enough,
-        production_failing=production_failing,
         will_not_pass=not failed and still is None and total.difference is not None,
         hit_keys_needed=max(limits.min_hit_keys, keys_to_prove(round(share, 4), level))
         if 0.0 < share < 1.0

@@ -27,6 +27,12 @@ function quantileOf(counts, edges, part) {
   return null;
 }
 
+/** Whether that value lies in the last bin, beyond the last edge: then it is no measurement. */
+function isOver(counts, part) {
+  const { all, shares } = sharesOf(counts);
+  return all > 0 && shares.slice(0, -1).reduce((sum, share) => sum + share, 0) < part;
+}
+
 /**
  * The picture. `plot`: id, title, words (its figures), width in pixels; bins: [{from, to, label}] with positions
  * from 0 to 1; ticks: [{at, label}]; arms: [{role, counts, marks: [{at, label}]}], production first.

@@ -20,6 +20,7 @@ const TELLINGS = {
   VersionDraining: (e) => [QUIET, `${version(e.version)} finishes its last requests (${count(e.requests)})`],
   VersionGone: (e) => [QUIET, `${version(e.version)} is gone`],
   WorkerEnded: (e) => [TROUBLE, `A worker of ${version(e.version)} ended: ${String(e.reason).replaceAll("_", " ")}${e.detail ? `, ${e.detail}` : ""}`],
+  WorkerLoadFailed: (e) => [TROUBLE, `A worker of ${version(e.version)} did not load; next try ${e.retry_seconds ? `in ${span(e.retry_seconds)}` : "now"}. ${e.error}`],
   WorkerReplaced: (e) => [GOOD, `${version(e.version)} has all its workers again, after ${duration(e.seconds)}`],
   CanaryFaulted: (e) => [TROUBLE, ["First fault of its kind: ", named(e.alias), ` ${version(e.version)}, ${String(e.kind).replaceAll("_", " ")}`]],
   Polled: (e) => (e.error ? [TROUBLE, `The registry does not answer: ${e.error}`] : [GOOD, "The registry answers again"]),

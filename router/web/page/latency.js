@@ -1,6 +1,7 @@
 // How long answers took, both versions on one logarithmic axis.
 
 const QUANTILES = ["p50", "p95", "p99"];
+const PARTS = [0.5, 0.95, 0.99];
 
 /** The chart of the challenger `alias`; `id` is its own on the page. */
 function latencyChart(id, alias, one, width) {
@@ -20,13 +21,16 @@ function latencyChart(id, alias, one, width) {
     const to = edges[first + index + 1];
     return { from: Math.max(0, at(from)), to: Math.min(1, Number.isFinite(to) ? at(to) : 1), label: binLabel(from, to) };
   });
-  const quantiles = checkOf(one, "latency")?.quantiles_seconds;
+  const check = checkOf(one, "latency");
   const arms = [["production", "production", one.production_version], ["canary", alias, one.version]].map(([key, role, number]) => {
     const values = QUANTILES.map((name, index) =>
-      own(quantiles?.[key], name) ?? quantileOf(counts[key], edges, [0.5, 0.95, 0.99][index]));
+      own(check?.quantiles_seconds?.[key], name) ?? quantileOf(counts[key], edges, PARTS[index]));
+    const over = QUANTILES.map((name, index) =>
+      own(check?.quantiles_over_last_edge?.[key], name) ?? isOver(counts[key], PARTS[index]));
+    const durations = values.map((value, index) => (over[index] ? `over ${duration(value)}` : duration(value)));
     const marked = values.slice(0, 2).map((value, index) => ({ at: at(value ?? 0), label: QUANTILES[index], value }));
     return { role, version: version(number), name: `${role} ${version(number)}`, counts: counts[key].slice(first, last + 1),
-      marks: marked.filter((one) => isNumber(one.value)), figures: [count(sharesOf(counts[key]).all), ...values.map(duration)] };
+      marks: marked.filter((one) => isNumber(one.value)), figures: [count(sharesOf(counts[key]).all), ...durations] };
   });
   const inside = edges.slice(1, -1).filter((edge) => at(edge) >= -0.001 && at(edge) <= 1.001);
   const decades = inside.filter((edge) => /^10*$/.test(String(Math.round(edge * 1e6))));

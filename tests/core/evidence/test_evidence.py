@@ -346,6 +346,64 @@ def test_the_edge_is_learned_from_productions_first_answers() -> None:
     assert told.latency.canary.requests == 1
 
 
+def two_hours(canary: float, production: float, slow_edge: float | None = None, share: float = 1.0) -> Report:
+    """Four requests in ten seconds for two hours; `share` of each arm takes so long, the rest 20 ms."""
+    seen, every = evidence(0.5, slow_edge_seconds=slow_edge), buckets(2880)
+    for index, bucket in enumerate(every):
+        long = canary if bucket < 50_000 else production
+        seconds = long if index % 100 < 100 * share else 0.02
+        seen.observe(request(bucket, share=0.5, seconds=seconds))
+        if index % 4 == 3:
+            seen.look((index + 1) * 2.5)
+            known = seen.report((index + 1) * 2.5)
+            assert known.verdict is not Verdict.PASS
+            assert known.latency.verdict is not Verdict.PASS
+    return known
+
+
+@pytest.mark.parametrize(("canary", "production"), [(700.0, 70.0), (150.0, 61.0), (70.0, 70.0)])
+def test_no_canary_passes_on_durations_beyond_the_last_edge(canary: float, production: float) -> None:
+    """Over 60 s all durations are counted alike, so a canary that takes ten times as long looks the same."""
+    known = two_hours(canary, production)
+
+    assert known.verdict is Verdict.NOT_ENOUGH_DATA
+    assert known.latency.unmeasured == "over_last_edge"
+    assert known.latency.quantiles_seconds.canary.p50 == 60.0
+    over = known.latency.quantiles_over_last_edge
+    assert asdict(over.canary) == asdict(over.production) == {"p50": True, "p95": True, "p99": True}
+    assert known.latency.requests_needed is None, "more of such requests do not help"
+    assert known.latency.seconds_needed is None
+
+
+def test_a_tenth_beyond_the_last_edge_is_enough_not_to_pass() -> None:
+    known = two_hours(700.0, 70.0, share=0.1)
+
+    assert known.latency.unmeasured == "over_last_edge"
+    over = known.latency.quantiles_over_last_edge
+    assert asdict(over.canary) == asdict(over.production) == {"p50": False, "p95": True, "p99": True}
+
+
+def test_a_canary_alone_beyond_the_last_edge_fails() -> None:
+    """What one arm does within the edges and the other beyond them is a difference that can be seen."""
+    seen, now = evidence(0.5, slow_edge_seconds=None), 0.0
+    for block in range(40):
+        for bucket in buckets(200, seed=block):
+            seen.observe(request(bucket, share=0.5, seconds=700.0 if bucket < 50_000 else 40.0))
+        now += 60.0
+        seen.look(now)
+
+    assert seen.report(now).latency.edge_seconds == 60.0
+    assert seen.report(now).latency.verdict is Verdict.FAIL
+
+
+def test_nothing_passes_where_production_itself_is_nearly_always_slow() -> None:
+    """All answers are slower than an edge from better days: a canary ten times as slow looks the same."""
+    known = two_hours(0.9, 0.09, slow_edge=0.025)
+
+    assert known.latency.unmeasured == "all_slow"
+    assert known.latency.requests_needed is None
+
+
 def test_an_epoch_ends_once_its_canary_had_five_hundred_requests() -> None:
     seen = evidence()
     for bucket in buckets(2000):
@@ -625,3 +683,42 @@ def test_the_names_are_those_of_the_comparison() -> None:
 
 def names(told: type[Any]) -> set[str]:
     return {field.name for field in fields(told)}
+
+
+def test_a_canary_whose_callers_gave_up_after_the_edge_is_slow() -> None:
+    """However long it would have taken, it is longer than that."""
+    requests = [
+        request(bucket, abandoned=bucket < 5_000, seconds=1.0 if bucket < 5_000 else 0.004)
+        for bucket in buckets(16_000)
+    ]
+    told = told_after(evidence(), requests, 3_600.0)
+
+    assert told.latency.canary.events == told.latency.canary.requests > 50
+    assert told.latency.verdict is Verdict.FAIL
+    assert told.faults.canary.requests == 0, "whether it would have failed nobody knows"
+    assert told.latency.quantiles_seconds.canary.p95 is None, "how long it takes nobody knows either"
+
+
+def test_what_was_abandoned_before_the_edge_says_nothing_of_either_version() -> None:
+    seen = evidence()
+    for bucket in buckets(2_000):
+        seen.observe(request(bucket, abandoned=True, seconds=0.02))
+    seen.look(900.0)
+    told = seen.report(900.0)
+
+    for arm in (told.faults, told.latency):
+        assert arm.canary.requests == arm.production.requests == 0
+        assert (arm.verdict, arm.cumulative.ln_e) == (Verdict.NOT_ENOUGH_DATA, 0.0)
+    assert told.split.observed_share == pytest.approx(0.05, rel=0.3), "the split gave them, all the same"
+
+
+def test_callers_of_both_versions_who_give_up_alike_make_no_difference() -> None:
+    """Every tenth caller hangs up, whichever version it was given."""
+    requests = [
+        request(bucket, abandoned=not index % 10, seconds=0.004 if index % 10 else 1.0)
+        for index, bucket in enumerate(buckets(8_000))
+    ]
+    told = told_after(evidence(), requests, 3_600.0)
+
+    assert told.latency.production.rate == pytest.approx(0.1, rel=0.05)
+    assert told.verdict is not Verdict.FAIL

@@ -30,6 +30,21 @@ CASES = [
     ),
     Case("CanaryRouterNotReady", SILENT, {f"canary_router_ready{{{A}}}": "0+0x6 1+0x60"}, at="7m"),
     Case(
+        "CanaryRouterModelNotReady",
+        FIRES,
+        {f'canary_router_model_ready{{{A},model="m"}}': "1+0x20 0+0x39"},
+        at="7m15s",
+        not_yet="7m",
+        fires=OF_A | {"model": "m"},
+        summary="a:8080: production of m has had no worker for two minutes",
+    ),
+    Case(
+        "CanaryRouterModelNotReady",
+        SILENT,
+        {f'canary_router_model_ready{{{A},model="m"}}': "1+0x20 0+0x6 1+0x30"},
+        at="7m30s",
+    ),
+    Case(
         "CanaryRouterDown",
         FIRES,
         {f"up{{{A}}}": "1+0x20 0+0x39", f"canary_router_ready{{{A}}}": "1+0x20 stale"},

@@ -1,0 +1,128 @@
+"""Production always gets a worker again, whatever fails to load, and says so while it has none."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.e2e.registry import Registry, built_once
+
+MODELS = "  sentiment: {split: {production: 100}}\n"
+
+
+@pytest.fixture(scope="session")
+def built_supply(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_once(Path(__file__).with_name("build_supply.py"), tmp_path_factory)
+
+
+@pytest.fixture
+def registry(built_supply: Path, tmp_path: Path) -> Registry:
+    """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
+    shutil.copy(built_supply / "mlflow.db", tmp_path / "mlflow.db")
+    return Registry(tmp_path)
+
+
+def crash(gateway: GatewayProcess) -> None:
+    assert gateway.ask("user-1", "os._exit").status_code == 503
+
+
+def test_production_whose_worker_dies_while_a_spare_does_not_load_has_a_worker_again(
+    start: Callable[..., GatewayProcess], tmp_path: Path, slack: float
+) -> None:
+    loads = tmp_path / "loads"
+    gateway = start(MODELS, FRAGILE_COUNT=str(loads), FRAGILE_FAILS="2")
+    wait_until(lambda: loads.stat().st_size == 2, 10 * slack, gateway.story)  # the spare's load
+    crash(gateway)
+    wait_until(lambda: gateway.lines("worker not loaded"), 10 * slack, gateway.story)
+
+    wait_until(lambda: gateway.worker_pids(1), 5 * slack, gateway.story)
+    assert gateway.ask("user-1").status_code == 200
+    assert gateway.metric("canary_router_worker_load_failures_total", version="1") == 1
+
+
+def test_a_replacement_needs_no_warm_up_to_join(
+    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float
+) -> None:
+    service = tmp_path / "service"
+    service.touch()
+    registry.move("production", 2)
+    gateway = start("  sentiment: {split: {production: 100}, warm_up: required}\n", SERVICE=str(service))
+    service.unlink()
+    crash(gateway)
+
+    assert gateway.ask("user-1").status_code == 200
+    assert gateway.ask("user-1", "ask").status_code == 500
+    wait_until(lambda: "serves without a warm-up" in gateway.story(), 10 * slack, gateway.story)
+
+
+def test_a_version_that_raises_on_its_example_serves_and_says_so(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("production", 3)
+    gateway = start(MODELS)
+    assert gateway.ask("user-1").status_code == 200
+    assert gateway.ask("user-1", "bad").status_code == 500
+    assert "KeyError" in gateway.model()["versions"]["3"]["note"]
+    assert "serves without a warm-up" in gateway.story()
+
+
+def test_a_required_warm_up_holds_a_version_until_it_is_required_no_more(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("production", 3)
+    required = "  sentiment: {split: {production: 100}, warm_up: required}\n"
+    gateway = start(required, wait=False)
+    wait_until(lambda: gateway.lines("version not loaded"), 30, gateway.story)
+    assert gateway.lines("version not loaded")[0]["phase"] == "warmup"
+    assert gateway.get("/readyz").status_code == 503
+
+    text = gateway.config.read_text()
+    gateway.config.write_text(text.replace("warm_up: required", "warm_up: auto"))
+    gateway.wait_ready(30)  # and not only after the pause
+    wait_until(lambda: list((gateway.config.parent / "cache").rglob("last-good*")), 10, gateway.story)
+    gateway.stop()
+
+    again = start(required)  # it has served before
+    assert again.bound() == 3
+
+
+def test_production_that_does_not_load_again_is_refused_at_once_and_says_so(
+    start: Callable[..., GatewayProcess], tmp_path: Path, slack: float
+) -> None:
+    loads = tmp_path / "loads"
+    models = "  sentiment: {split: {production: 100}, timeout_seconds: 15}\n"
+    gateway = start(models, FRAGILE_COUNT=str(loads), FRAGILE_FAILS="2 3 4 5 6 7 8 9")
+    wait_until(lambda: loads.stat().st_size == 2, 10 * slack, gateway.story)
+    crash(gateway)
+
+    def pauses() -> bool:
+        return bool(gateway.model()["versions"]["1"]["retry_seconds"] == 20)
+
+    wait_until(pauses, 30 * slack, gateway.story)
+    began = time.monotonic()
+    answer = gateway.ask("user-1")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert time.monotonic() - began < 1 * slack
+    assert "which has no worker" in gateway.get("/readyz?verbose").text
+    assert gateway.get("/readyz").status_code == 503
+    assert gateway.get("/v2/models/sentiment/ready").json()["ready"] is False
+    assert gateway.metric("canary_router_model_ready", model="sentiment") == 0
+    assert gateway.metric("canary_router_ready") == 0
+
+
+def test_a_second_worker_that_never_loads_is_tried_ever_less_often(
+    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path
+) -> None:
+    registry.move("production", 4)
+    loads = tmp_path / "lock"
+    gateway = start("  sentiment: {split: {production: 100}, workers: 2}\n", LOCK=str(loads))
+    wait_until(lambda: gateway.model()["versions"]["4"]["retry_seconds"] == 20, 20, gateway.story)
+    time.sleep(5)
+
+    assert loads.stat().st_size == 3
+    assert "BlockingIOError" in gateway.model()["versions"]["4"]["error"]
+    assert gateway.metric("canary_router_worker_load_failures_total", version="4") == 2
+    assert gateway.ask("user-1").status_code == 200

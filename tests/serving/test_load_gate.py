@@ -1,0 +1,281 @@
+"""Every load goes through one gate: productions first, so many side by side, none without room."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from router.core.events import LoadRefused
+from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.loads import HOLD_SECONDS
+from router.core.memory import MIB
+from router.core.policy import State
+from router.core.work import LoadSpec
+from router.errors import ChildLost, WorkerOutOfMemory
+from router.serving.fleet import Fleet
+from router.serving.harness import Workshop
+from tests.serving.conftest import V1, V2, V3, settings
+from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
+
+MODELS = [f"model{number:02}" for number in range(12)]
+
+
+@dataclass
+class Loading(FakeWorld):
+    """Loads take turns of the loop; who began, and who was READY, is written down in order."""
+
+    turns: int = 5
+    story: list[tuple[str, VersionId]] = field(default_factory=list)
+    under_way: int = 0
+    most: int = 0
+    deaths: dict[VersionId, ChildLost] = field(default_factory=dict)
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> FakeWorker:
+        self.story.append(("begins", spec.version))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            for _ in range(self.turns):
+                await asyncio.sleep(0.001)
+            if (death := self.deaths.get(spec.version)) is not None:
+                raise death
+            worker = await super().load(spec, deadline_seconds=deadline_seconds)
+        finally:
+            self.under_way -= 1
+        self.story.append(("ready", spec.version))
+        return worker
+
+
+@pytest.fixture
+def world() -> Loading:
+    return Loading()
+
+
+@pytest.fixture
+async def start(world: Loading, facts: Facts) -> AsyncIterator[Callable[..., Fleet]]:
+    """Starts a fleet of models with those settings; `side_by_side` loads at once."""
+    fleets: list[Fleet] = []
+
+    def made(*models: str, side_by_side: int | None = 2, **keys: object) -> Fleet:
+        fleets.append(Fleet(Workshop(world, world, facts, lambda: 5.0, lambda: side_by_side)))
+        fleets[-1].apply({model: settings(**keys) for model in models})
+        return fleets[-1]
+
+    yield made
+    for fleet in fleets:
+        await fleet.close(0.0)
+
+
+def both(model: str) -> dict[str, VersionId]:
+    return {PRODUCTION: VersionId(model, 1), CANARY: VersionId(model, 2)}
+
+
+@pytest.mark.parametrize("side_by_side", [1, 2, 5])
+async def test_every_production_is_ready_before_the_first_canarys_load_begins(
+    start: Callable[..., Fleet], world: Loading, side_by_side: int
+) -> None:
+    """Twelve models of two versions, each polled after the other, the first long before the last."""
+    world.load_seconds = 5.0  # so that each production wants a spare
+    fleet = start(*MODELS, side_by_side=side_by_side, workers=2)
+    for model in MODELS:
+        fleet.managers[model].aspire(both(model))
+        await asyncio.sleep(0.003)
+    await until(lambda: all(len(fleet.managers[m].bound) == 2 for m in MODELS), 20)
+
+    began = [version for what, version in world.story if what == "begins"]
+    first_canary = world.story.index(("begins", next(v for v in began if v.number == 2)))
+    ready = [version for what, version in world.story[:first_canary] if what == "ready"]
+    assert {VersionId(model, 1) for model in MODELS} <= set(ready)
+    assert world.most <= side_by_side
+    last_first = max(began.index(VersionId(model, 2)) for model in MODELS)
+    assert set(began[:24]) == set(began), "a further worker or a spare came before the first of a canary"
+    assert last_first < 24
+
+
+async def test_a_production_that_fails_or_waits_for_its_next_try_holds_up_no_canary(
+    start: Callable[..., Fleet], world: Loading
+) -> None:
+    broken = VersionId(MODELS[0], 1)
+    world.broken.add(broken)
+    fleet = start(*MODELS[:3])
+    for model in MODELS[:3]:
+        fleet.managers[model].aspire(both(model))
+    await until(lambda: all(CANARY in fleet.managers[m].bound for m in MODELS[:3]))
+
+    assert fleet.managers[MODELS[0]].harnesses[broken].state is State.ERROR
+
+
+async def test_a_model_that_the_registry_does_not_answer_about_holds_up_no_canary(
+    start: Callable[..., Fleet], world: Loading
+) -> None:
+    fleet = start(*MODELS[:2])
+    fleet.managers[MODELS[0]].aspire(both(MODELS[0]))
+    await until(lambda: fleet.managers[MODELS[0]].ready)
+    await asyncio.sleep(0.05)
+    assert CANARY not in fleet.managers[MODELS[0]].bound, "the other production may be named any moment"
+
+    fleet.managers[MODELS[1]].first_poll_ended()
+    await until(lambda: CANARY in fleet.managers[MODELS[0]].bound)
+
+
+async def test_a_production_that_loads_for_ever_holds_up_canaries_for_a_while_only(
+    start: Callable[..., Fleet], world: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert HOLD_SECONDS == 30.0
+    monkeypatch.setattr("router.core.loads.HOLD_SECONDS", 0.2)
+    fleet = start(*MODELS[:2])
+    fleet.managers[MODELS[0]].aspire(both(MODELS[0]))
+    await until(lambda: fleet.managers[MODELS[0]].ready)
+    world.turns = 1_000_000
+    fleet.managers[MODELS[1]].aspire({PRODUCTION: VersionId(MODELS[1], 1)})
+    await until(lambda: ("begins", VersionId(MODELS[0], 2)) in world.story, 5)
+
+    assert not fleet.managers[MODELS[1]].ready
+
+
+async def test_a_production_whose_worker_died_is_replaced_beside_canaries_that_load_for_ever(
+    start: Callable[..., Fleet], world: Loading
+) -> None:
+    fleet = start("sentiment", "other", side_by_side=1)
+    fleet.managers["other"].first_poll_ended()
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1})
+    await until(lambda: manager.ready)
+    world.turns = 1_000_000
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: ("begins", V2) in world.story)
+
+    world.turns = 1
+    world.alive(V1)[0].kill()
+    await until(lambda: world.alive(V1))
+    assert ("ready", V2) not in world.story
+
+
+async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figures(
+    start: Callable[..., Fleet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 500 * MIB)
+    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.02,))
+    world.available = 531 * MIB
+    fleet = start("sentiment")
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: facts.of(LoadRefused))
+
+    assert manager.ready, "production is tried: nobody can stand in for it, and the figure may be too high"
+    assert V2 not in world.loads
+    assert manager.harnesses[V2].error == (
+        "load: no memory to load it: it needs about 532 MiB (its files have 500), and 531 MiB are left below"
+        " memory.max of 531 MiB; give the gateway more memory, or fewer models or workers"
+    )
+    assert {fresh for version, fresh in world.fetches if version == V2} == {False}, "its copy is not to blame"
+    world.available = 532 * MIB
+    await until(lambda: CANARY in manager.bound)
+
+
+async def test_productions_next_version_that_does_not_fit_waits_and_the_old_one_serves(
+    start: Callable[..., Fleet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = start("sentiment")
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1})
+    await until(lambda: manager.ready)
+    monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 500 * MIB)
+    world.available = 100 * MIB
+    manager.aspire({PRODUCTION: V3})
+    await until(lambda: facts.of(LoadRefused))
+
+    assert V3 not in world.loads
+    assert manager.bound[PRODUCTION] == V1
+
+
+async def test_a_further_worker_that_does_not_fit_is_not_loaded_and_it_is_said(
+    start: Callable[..., Fleet], world: Loading
+) -> None:
+    """A worker's own size is known from the load before."""
+    world.available = 99 * MIB
+    fleet = start("sentiment", workers=2)
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1})
+    await until(lambda: manager.ready and manager.serving(V1).pool.crew.last_error)
+
+    assert world.loads == [V1]
+    assert "it needs about 100 MiB (as its last load took), and 99 MiB are left" in (
+        manager.serving(V1).pool.crew.last_error
+    )
+    world.available = 100 * MIB
+    await until(lambda: len(world.alive(V1)) == 2, 5)
+
+
+async def test_productions_only_worker_is_replaced_even_where_it_seems_not_to_fit(
+    start: Callable[..., Fleet], world: Loading
+) -> None:
+    fleet = start("sentiment")
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1})
+    await until(lambda: manager.ready)
+    world.available = 0
+    world.alive(V1)[0].kill()
+
+    await until(lambda: world.alive(V1))
+
+
+async def test_a_spare_goes_when_another_version_needs_its_memory(
+    start: Callable[..., Fleet], world: Loading
+) -> None:
+    world.load_seconds = 5.0
+    fleet = start("sentiment")
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1})
+    await until(lambda: manager.ready and manager.serving(V1).pool.crew.spare)
+    spare = manager.serving(V1).pool.crew.spare
+    assert spare is not None
+    world.available = 31 * MIB  # a version needs 32 beside its files
+    spare.exited.add_done_callback(lambda _: setattr(world, "available", 131 * MIB))
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: CANARY in manager.bound)
+
+    assert spare.exited.done()
+    assert manager.serving(V1).pool.crew.spare is None
+    assert manager.serving(V1).pool.crew.no_spare
+
+
+async def test_a_load_that_the_kernel_ended_is_not_tried_again_before_there_is_more_room(
+    start: Callable[..., Fleet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.02,))
+    world.available = 600 * MIB
+    world.deaths[V2] = WorkerOutOfMemory("the worker ended while it loaded")
+    fleet = start("sentiment")
+    manager = fleet.managers["sentiment"]
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: manager.harnesses[V2].failures >= 4)
+
+    assert [version for what, version in world.story if what == "begins"].count(V2) == 1
+    assert "the kernel ended its last load, with 600 available" in manager.harnesses[V2].error
+    world.deaths.clear()
+    world.available = 660 * MIB
+    await until(lambda: CANARY in manager.bound)
+
+
+async def test_a_load_that_is_cancelled_while_it_waits_gives_its_place_away(
+    start: Callable[..., Fleet], world: Loading
+) -> None:
+    fleet = start("sentiment", side_by_side=1)
+    manager = fleet.managers["sentiment"]
+    world.turns = 1_000_000
+    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: ("begins", V1) in world.story)
+    manager.aspire({PRODUCTION: V3})  # V1 was never bound: its load and the canary's wait are cancelled
+    world.turns = 1
+    await until(lambda: manager.bound.get(PRODUCTION) == V3)
+
+    assert V2 not in world.loads
+
+
+async def test_a_load_that_fails_gives_its_place_away(start: Callable[..., Fleet], world: Loading) -> None:
+    world.deaths = {V1: ChildLost("it died")}
+    fleet = start("sentiment", side_by_side=1)
+    fleet.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: CANARY in fleet.managers["sentiment"].bound)
