@@ -6,24 +6,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
 from mlflow.pyfunc import PyFuncModel
 
 from router.core.tensors import TensorInfo, tellable
-from router.core.work import Batching, LoadSpec, VersionInfo
+from router.core.work import Batching, LoadSpec, Query, Verdict, VersionInfo
 from router.errors import LoadFailed
 from router.speech import say
 from router.worker.answers import ErrorReporter
 from router.worker.batching_trial import BatchingTrial, shown_by_example
-from router.worker.decode.request_decoder import DecodedRequest
+from router.worker.decode.request_decoder import DecodedRequest, NotTaken
 from router.worker.environment_check import mismatches
 from router.worker.score_selection import choose_outputs, known_classes
 from router.worker.scorer import Scorer
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.request import contract_of, warm_outputs, with_outputs
-from router.worker.warm_up import WarmUpResult, warm_up
 
 _ERROR_CHARACTERS = 500
 _PYFUNC = mlflow.pyfunc.FLAVOR_NAME
@@ -37,6 +37,20 @@ class Loaded:
     info: VersionInfo
     trial: BatchingTrial | None
     """What may yet find out whether requests may share predicts; None where that is decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUpResult:
+    """How the warm-up went."""
+
+    warm: bool
+    """True when the version predicted its example."""
+    predictions: Any = None
+    request: DecodedRequest | None = None
+    """The example, decoded; None when there was no warm-up."""
+    note: str = ""
+    failure: BaseException | None = None
+    """What the version raised on its example."""
 
 
 def load_version(spec: LoadSpec, note: str = "") -> Loaded:
@@ -87,11 +101,47 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
 
 
 def _warm_up(scorer: Scorer, model: PyFuncModel, spec: LoadSpec) -> WarmUpResult:
+    """Predict the version's own input example, before any caller's request.
+
+    What the version raises on it is not a reason to refuse the version, which MLflow would serve, nor is an
+    example that its own signature refuses: then it is READY without being warm, and `note` says why.
+    """
     try:
-        return warm_up(scorer, model, spec.directory)
+        return _predict_example(scorer, model, spec.directory)
     except BaseException as error:  # noqa: BLE001 - a version's code runs where its example is read, too
         note = f"its input example could not be read ({type(error).__name__}), and it is not warm."
         return WarmUpResult(warm=False, note=note, failure=error)
+
+
+def _predict_example(scorer: Scorer, model: PyFuncModel, directory: str) -> WarmUpResult:
+    """Through the path of requests, where the example was logged for serving."""
+    if model.metadata.saved_input_example_info is None:
+        return WarmUpResult(warm=False)
+    request = None
+    if (body := _serving_input(model, directory)) is not None:
+        request = scorer.decode(Query(body, None))
+    try:
+        if not isinstance(request, DecodedRequest):
+            request = scorer.decoder.decode_example(model.input_example)
+    except NotTaken:
+        note = "its input example cannot be predicted, so it starts without a warm-up."
+        return WarmUpResult(warm=False, note=note)
+    predicted = scorer.predict([request])
+    failure = predicted.failure
+    if failure is None and scorer.answer_to(request, predicted).verdict is not Verdict.OK:
+        failure = ValueError("the answer to its input example cannot be written as JSON")
+    if failure is not None:
+        note = f"it failed to predict its input example ({type(failure).__name__}), and is not warm."
+        return WarmUpResult(warm=False, note=note, failure=failure)
+    return WarmUpResult(warm=True, predictions=predicted.predictions, request=request)
+
+
+def _serving_input(model: PyFuncModel, directory: str) -> bytes | None:
+    try:
+        text: str | None = model.metadata.get_serving_input(directory)
+    except OSError:  # named in the metadata, absent among the files
+        return None
+    return None if text is None else text.encode()
 
 
 def _batching(spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None) -> Batching | None:
