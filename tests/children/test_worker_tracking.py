@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import requests
-from router.worker.complaints import Complaints
 
 from router.children.template import Template
 from router.children.worker import Worker, WorkerLoader
@@ -23,6 +22,7 @@ from router.children.working_directories import WorkingDirectories
 from router.core.ids import VersionId
 from router.core.work import Tracking
 from router.errors import LoadFailed
+from router.worker.answers import ErrorReporter
 from router.worker.tracking import NO_TRACKING, NoTracking
 from tests.children.conftest import LAUNCH_SECONDS, ask, until
 from tests.e2e.gateway import wait_until
@@ -125,7 +125,7 @@ def test_what_is_logged_of_such_a_version_names_the_setting_too(capsys: pytest.C
         except NoTracking as error:
             raise RuntimeError("a secret") from error
     except RuntimeError as error:
-        Complaints(VersionId("churn", 1)).note("its predict raised", error)
+        ErrorReporter(VersionId("churn", 1)).report("its predict raised", error)
 
     printed = capsys.readouterr().err
     assert "`tracking.uri`" in printed

@@ -173,9 +173,7 @@ class CsvBatchDecoder:
 
     def __init__(self, decoder: RequestDecoder) -> None:
         self._decoder = decoder
-        metadata = decoder.metadata
-        hinted = metadata._is_signature_from_type_hint() or metadata._is_type_hint_from_example()  # noqa: SLF001 - MLflow asks so itself
-        self._plain = None if hinted else PlainCsv.of(metadata.get_input_schema())
+        self._plain = None if decoder.has_type_hints else PlainCsv.of(decoder.schema)
 
     def decode(self, queries: Sequence[Query]) -> dict[int, DecodedRequest]:
         """Those requests, by place, that were read with others; others are to be read alone. Never raises."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
+from mlflow.models import Model
 from mlflow.models.utils import _enforce_params_schema
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.model import _PythonModelPyfuncWrapper
@@ -83,8 +84,9 @@ class RequestDecoder:
     def __init__(self, model: PyFuncModel, *, nan_is_null: bool = False) -> None:
         """`nan_is_null`: in answers of requests whose answers are not wrapped in `predictions`."""
         self.metadata = model.metadata
+        self.schema = model.metadata.get_input_schema()
+        self.has_type_hints = _has_type_hints(model.metadata)
         self._model = model
-        self._schema = model.metadata.get_input_schema()
         self._captured = threading.local()
         self._unwrapped = functools.partial(encode_unwrapped, nan_is_null=nan_is_null)
         self._compiled, _ = compile_decoder(model)
@@ -150,7 +152,7 @@ class RequestDecoder:
         captured = self._captured
         with self._capturing(query.max_rows):
             try:
-                response = invocations(query.body, content_type, self, self._schema)
+                response = invocations(query.body, content_type, self, self.schema)
             except Exception as error:
                 if captured.refused is None:
                     raise
@@ -207,7 +209,7 @@ class CompiledDecoder:
 def compile_decoder(model: PyFuncModel) -> tuple[CompiledDecoder | None, str]:
     """The decoder of a version, and if there is none why not, as the end of a sentence."""
     metadata = model.metadata
-    if metadata._is_signature_from_type_hint() or metadata._is_type_hint_from_example():  # noqa: SLF001 - MLflow asks so itself
+    if _has_type_hints(metadata):
         return None, "its input is checked against type hints"
     if _has_own_format(model):
         return None, "its flavor has an input format of its own"
@@ -225,6 +227,10 @@ def compile_decoder(model: PyFuncModel) -> tuple[CompiledDecoder | None, str]:
     if isinstance(readers, str):
         return None, readers
     return CompiledDecoder(readers, _enforce_params_schema(None, metadata.get_params_schema())), ""
+
+
+def _has_type_hints(metadata: Model) -> bool:
+    return bool(metadata._is_signature_from_type_hint() or metadata._is_type_hint_from_example())  # noqa: SLF001 - MLflow asks so itself
 
 
 def _has_own_format(model: PyFuncModel) -> bool:
