@@ -15,7 +15,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import _parse_json_data, parse_csv_input, predictions_to_json
 from mlflow.types import ColSpec, Schema
 
-from router.core.work import Query
+from router.protocol.messages import Query
 from router.worker.decode.csv import CsvBatchDecoder
 from router.worker.decode.request_decoder import CompiledDecoder, RequestDecoder, compile_decoder
 from router.worker.encoder import encode

@@ -7,14 +7,15 @@ counts them.
 import sys
 from collections.abc import Sequence
 
-from router import app, world
 from router.adapters.log import FanOut
-from router.children.child import Child
-from router.children.template import Template
+from router.app import backends as world
+from router.app import run as app
 from router.cli import main
 from router.control.comparison import Comparison
 from router.core.events import Event, Recorder
 from router.core.ids import VersionId
+from router.processes.child import Child
+from router.processes.forkserver_supervisor import ForkServerSupervisor
 
 
 class NoMetrics:
@@ -34,7 +35,7 @@ class NoMetrics:
         return b"", "text/plain"
 
 
-class Scoreless(Template):
+class Scoreless(ForkServerSupervisor):
     """Its workers have imported `no_scores`."""
 
     async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
@@ -52,7 +53,7 @@ if __name__ == "__main__":
     for module, name, replacement in (
         (app, "PrometheusRecorder", NoMetrics),
         (app, "FanOut", without_metrics),
-        (world, "Template", Scoreless),
+        (world, "ForkServerSupervisor", Scoreless),
     ):
         if not hasattr(module, name):
             raise SystemExit(f"{module.__name__} has no {name} any more: this benchmark is out of date")

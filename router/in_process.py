@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from router.children.process import MEMORY, Exit
 from router.core.memory import Resident, Room
-from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.errors import ChildTimeout, LoadFailed
+from router.processes.process import MEMORY, Exit
+from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.worker.load import Loaded, load_version
 from router.worker.scorer import Placed, Scorer
 

@@ -19,7 +19,7 @@ from router.core.keys import KeyKind, KeySource
 from router.core.labels import ClassSpec
 from router.core.routing import MissingKey
 from router.core.split import Split
-from router.core.work import Tracking
+from router.protocol.messages import Tracking
 from router.settings import ModelSettings, Reload, Settings, changes, schema_json
 from router.settings.fields import reload_of
 from router.settings.mappings import WrittenKey

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.children.environment import child_environment
+from router.processes.environment import child_environment
 
 _OURS = "CANARY_ROUTER_"
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.adapters.address import Address
-from router.children.child import Child
-from router.children.launcher import Launcher
 from router.core.events import ChildRestarted, Recorder
 from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
+from router.processes.child import Child
+from router.processes.launcher import Launcher
 
 ROLE = "agent"
 POLL_SECONDS = 8.0

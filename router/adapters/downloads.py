@@ -8,12 +8,12 @@ from pathlib import Path
 
 from router.adapters.address import Address
 from router.adapters.cache_limits import CacheLimits
-from router.children.child import Child
-from router.children.launcher import Launcher
 from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
+from router.processes.child import Child
+from router.processes.launcher import Launcher
 
 ROLE = "fetch"
 AT_ONCE = 2

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from router.control.event_log import PER_REQUEST, News
+from router.control.recent_events import PER_REQUEST, News
 from router.core import cache_events, events, request_events
 from router.core.ids import PRODUCTION, VersionId
 

@@ -10,10 +10,10 @@ from router.adapters.agent import POLL_SECONDS, START_SECONDS, Agent
 from router.adapters.cache_limits import CacheLimits
 from router.adapters.downloads import Downloads
 from router.adapters.held_copies import HeldCopies
-from router.children.launcher import Launcher
 from router.core.events import Recorder
 from router.core.ids import Alias, VersionId
 from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryUnavailable
+from router.processes.launcher import Launcher
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""

@@ -16,8 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from router.agent import manifest as manifests
+from router.agent.cache_layout import wrong_with
 from router.agent.manifest import Manifest
-from router.agent.places import wrong_with
 
 FILES = "files"
 MANIFEST = "manifest.json"

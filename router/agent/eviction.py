@@ -16,8 +16,8 @@ from pathlib import Path
 
 from router.agent import manifest as manifests
 from router.agent.cache import MANIFEST, renamed_aside
-from router.agent.last_good import places_named
-from router.agent.places import model_of
+from router.agent.cache_layout import model_of
+from router.agent.last_known_good import places_named
 
 _PLACE = re.compile(r"[0-9]+-[0-9a-f]{12}")
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from sqlalchemy.engine import URL, make_url
 
-from router.agent.refusal import RegistryBroken, RegistryRefused
+from router.agent.errors import RegistryBroken, RegistryRefused
 
 LOCK_SECONDS = 4.0
 """How long a look at a locked database waits; MLflow itself would wait 20 s."""

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from router.agent import sqlite_file
-from router.agent.refusal import RegistryRefused, RegistryReplaced
+from router.agent.errors import RegistryRefused, RegistryReplaced
 
 _DATABRICKS = ("databricks", "databricks-uc", "uc")  # addresses without a scheme, as MLflow knows them
 

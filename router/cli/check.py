@@ -10,6 +10,7 @@ import click
 import orjson
 
 from router.adapters.config_file import load_settings
+from router.app.backends import open_backends
 from router.cli.route import find_model
 from router.core import outputs
 from router.core.ids import Alias, VersionId
@@ -17,7 +18,6 @@ from router.errors import RegistryError, RouterError
 from router.serving.harness import load_spec
 from router.serving.ports import Fetcher, Loader
 from router.settings import ModelSettings, Settings
-from router.world import outside_world
 
 
 def check_model(config_path: Path, model: str, output: str) -> int:
@@ -40,7 +40,7 @@ def check_model(config_path: Path, model: str, output: str) -> int:
 
 
 async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[dict[str, Any]]:
-    async with outside_world(settings, _Silent()) as world:
+    async with open_backends(settings, _Silent()) as world:
         try:
             aspired = await world.source.poll(model, wanted.aliases)
         except RegistryError as error:

@@ -12,10 +12,10 @@ import click
 from router.adapters.admin_token import admin_token
 from router.adapters.config_file import load_settings
 from router.adapters.log_format import take_over_complaints, tell_of_loop
-from router.app import Running, read_certificates, running_gateway
+from router.app.run import Running, read_certificates, running_gateway
 from router.cli.urls import base_url
 from router.errors import ConfigRefused
-from router.garbage import freeze_what_lives
+from router.processes.gc_tuning import freeze_heap
 from router.web.listeners import SlowParser, require_compiled_parser
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -63,7 +63,7 @@ async def _serve(config_path: Path, flags: dict[str, str]) -> None:
         loop.add_signal_handler(signal.SIGHUP, asked.set)
         reloading = loop.create_task(_reload_when(asked, running))
         _announce(running)
-        freeze_what_lives()
+        freeze_heap()
         await stop.wait()
         running.draining.begin()
         for number in _STOPS:

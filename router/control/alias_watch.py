@@ -7,8 +7,8 @@ from time import perf_counter
 from router.core.cache_events import LastGoodRefused
 from router.core.events import Polled, Recorder
 from router.errors import CacheRefused, ModelUnknown, RegistryError, RegistryUnavailable
-from router.serving.fleet import Fleet
 from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
 from router.serving.ports import Source
 
 TICK_SECONDS = 10.0
@@ -23,7 +23,7 @@ class AliasWatch:
     """Polls every model of the fleet; a failed poll changes nothing, but at a start without a registry."""
 
     def __init__(
-        self, source: Source, fleet: Fleet, recorder: Recorder, wall_clock: Callable[[], float]
+        self, source: Source, fleet: ModelSet, recorder: Recorder, wall_clock: Callable[[], float]
     ) -> None:
         self.errors: dict[str, str] = {}
         """Why the last poll of a model failed; models whose last poll was good are absent."""

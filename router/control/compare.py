@@ -10,10 +10,10 @@ from router.control.compared import Compared
 from router.control.comparison import Comparison
 from router.control.rollout import Rollout
 from router.control.windows import WINDOW_SECONDS, Counts
-from router.core.durations import REQUEST_SECONDS
 from router.core.evidence import Verdict
 from router.core.evidence.report import ArmRate, LatencyCheck, RateCheck, ScoreCheck, SplitCheck
 from router.core.ids import Alias
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outputs import shown_name, told
 from router.core.request_events import FAULT_KINDS
 

@@ -14,8 +14,8 @@ from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.request_events import ABANDONED, Answered, Predicted
 from router.core.routing import ModelRoutes, Reason
 from router.core.split import BUCKETS
-from router.serving.fleet import Fleet
 from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force
+from router.serving.models import ModelSet
 
 LOOK_SECONDS = 2.0
 """Between two looks; the evidence allows any number of them."""
@@ -29,7 +29,7 @@ class Comparison:
 
     def __init__(
         self,
-        fleet: Callable[[], Fleet],
+        fleet: Callable[[], ModelSet],
         tell: Callable[[events.Event], None],
         *,
         wall: Callable[[], float],

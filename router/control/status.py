@@ -10,11 +10,11 @@ from router.core import outputs
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
-from router.serving.fleet import Fleet
 from router.serving.harness import Harness
 from router.serving.manager import ModelManager, split_in_force
-from router.serving.pool import Pool
-from router.serving.ports import Servable
+from router.serving.models import ModelSet
+from router.serving.pool.pool import Pool
+from router.serving.ports import WorkerHandle
 
 KEYLESS_IS_NEWS_FROM = 100
 """Requests before the share of keyless ones is worth a warning."""
@@ -25,7 +25,7 @@ class Status:
     """Gathers the state of one gateway; every part is read when the document is asked for."""
 
     version: str
-    fleet: Fleet
+    fleet: ModelSet
     dispatcher: Dispatcher
     alias_watch: AliasWatch
     config: Callable[[], Mapping[str, Any]]
@@ -144,7 +144,7 @@ def _reload_seconds(pool: Pool | None) -> float | None:
     return pool.crew.retry_seconds if pool and pool.crew.last_error else None
 
 
-def _batching(workers: Sequence[Servable]) -> dict[str, Any] | None:
+def _batching(workers: Sequence[WorkerHandle]) -> dict[str, Any] | None:
     """As the workers say now; of several, as the one that shares no predicts: it may learn later."""
     told = min((worker.batching for worker in workers), key=lambda one: one.merges, default=None)
     return {"on": told.merges, "why": told.why} if told else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from router.core.bins import ScoreCounts
-from router.core.durations import REQUEST_SECONDS
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outputs import OutputCounts
 from router.core.request_events import FAULT_KINDS, Answered
 

@@ -1,12 +1,12 @@
 """Verdicts in plain words. Pure: a report in, sentences out; page, terminal and log say the same ones."""
 
-from router.core.durations import REQUEST_SECONDS
 from router.core.evidence import Limits, Report, Verdict
 from router.core.evidence.report import LatencyCheck, OutputShift, RateCheck, ScoreCheck, SplitCheck
 from router.core.evidence.shift import MIN_KEYS as SCORED_KEYS
 from router.core.evidence.slow import FIRST_REQUESTS
 from router.core.evidence.worse import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.latency_buckets import REQUEST_SECONDS
 
 Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck
 MIN_KEYS = round(Limits().min_keys)

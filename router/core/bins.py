@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+MAX_BINS = 200
+"""Of one output; more would be series and frames that nobody looks at."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:

@@ -1,6 +1,6 @@
 """Whoever waits for an answer, and what is dropped when they hang up."""
 
-from router.serving.tickets import Ticket
+from router.serving.pool.request_queue import PendingRequest
 
 
 class Caller:
@@ -11,9 +11,9 @@ class Caller:
     def __init__(self) -> None:
         self.gone = False
         """True once it hung up, which is for good."""
-        self._waits_for: Ticket | None = None
+        self._waits_for: PendingRequest | None = None
 
-    def wait_for(self, ticket: Ticket) -> None:
+    def wait_for(self, ticket: PendingRequest) -> None:
         """From now on `hang_up` abandons this request."""
         self._waits_for = ticket
 

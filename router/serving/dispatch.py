@@ -19,11 +19,12 @@ from router.core.routing import (
     assign_version,
 )
 from router.core.split import Key
-from router.core.work import Answer, Query, Verdict
 from router.errors import CallerGone, ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
+from router.protocol.messages import Answer, PredictStatus, Query
+from router.serving.adaptive_timeout import AdaptiveTimeout
 from router.serving.caller import Caller
-from router.serving.fleet import Fleet
 from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
 from router.serving.outcomes import (
     INVALID_OUTPUT,
     NEVER_ASKED,
@@ -36,11 +37,10 @@ from router.serving.outcomes import (
     reason_of,
     was_asked,
 )
-from router.serving.patience import Patience
-from router.serving.tickets import Ticket
+from router.serving.pool.request_queue import PendingRequest
 
 
-class Served(NamedTuple):
+class RequestResult(NamedTuple):
     """How one request ended, after an alias was chosen for it."""
 
     given: Assignment
@@ -61,17 +61,17 @@ class Served(NamedTuple):
 class Dispatcher:
     """Answers prediction requests from the fleet's versions."""
 
-    def __init__(self, fleet: Fleet, recorder: Recorder) -> None:
+    def __init__(self, fleet: ModelSet, recorder: Recorder) -> None:
         self.in_flight: Counter[tuple[str, Alias]] = Counter()
         """HTTP requests under way by the alias their key was given."""
         self._fleet = fleet
         self._recorder = recorder
-        self._patience: dict[str, Patience] = {}
+        self._patience: dict[str, AdaptiveTimeout] = {}
         self._loop = asyncio.get_running_loop()
 
     async def serve(
         self, model: str, key: Key | None, query: Query, *, keyed: bool, caller: Caller | None = None
-    ) -> Served:
+    ) -> RequestResult:
         """Route one request by `key` and answer it. Raises ModelNotConfigured or NotReady.
 
         Once `caller` hung up, nothing is predicted for it any more, but what runs already. None: it stays.
@@ -85,7 +85,7 @@ class Dispatcher:
 
     async def serve_direct(
         self, model: str, alias: Alias, query: Query, *, caller: Caller | None = None
-    ) -> Served:
+    ) -> RequestResult:
         """Answer from the version bound to `alias`, and from no other. Raises as `serve` does."""
         arrived = self._loop.time()
         given = assign_direct(self._routes(self._fleet.table, model), alias)
@@ -95,7 +95,7 @@ class Dispatcher:
 
     async def serve_version(
         self, model: str, number: int, query: Query, *, caller: Caller | None = None
-    ) -> Served:
+    ) -> RequestResult:
         """Answer from the version of that number. Raises ModelNotConfigured or VersionNotServed."""
         arrived = self._loop.time()
         given = assign_version(self._routes(self._fleet.table, model), number)
@@ -108,7 +108,7 @@ class Dispatcher:
         settings = self._fleet.managers[model].settings
         return self._patience_of(model).seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
 
-    async def _serve(self, given: Assignment, query: Query, arrived: float, caller: Caller) -> Served:
+    async def _serve(self, given: Assignment, query: Query, arrived: float, caller: Caller) -> RequestResult:
         # Nothing is awaited from here until the version is leased: the table that was read still holds.
         model = given.version.model
         self._recorder.record(Routed(model, given.alias, given.reason))
@@ -129,7 +129,9 @@ class Dispatcher:
                 return await self._fall_back(given, first, query, deadline, breaker, caller)
             if breaker is not None:
                 breaker.judge(fault=False)
-            return Served(given, given, first, "ok", mark=first.mark if isinstance(first, Answer) else None)
+            return RequestResult(
+                given, given, first, "ok", mark=first.mark if isinstance(first, Answer) else None
+            )
         finally:
             self.in_flight[lane] -= 1
 
@@ -138,14 +140,14 @@ class Dispatcher:
         manager: ModelManager,
         given: Assignment,
         result: Result,
-        ticket: Ticket | None,
+        ticket: PendingRequest | None,
         took: float,
         *,
         answered_oddly: bool,
-    ) -> Served:
+    ) -> RequestResult:
         """The answer of production, or of another one that nobody stands in for, after `took` seconds."""
         if isinstance(result, CallerGone):
-            return Served(given, given, result, ABANDONED)  # how long it would have taken is not known
+            return RequestResult(given, given, result, ABANDONED)  # how long it would have taken is not known
         fault, call = fault_of(result, odd=not answered_oddly), None
         if given.alias == PRODUCTION:
             patience, settings = self._patience_of(manager.model), manager.settings
@@ -155,8 +157,8 @@ class Dispatcher:
                 fault, call = "timeout", ticket.held_up_by() if ticket is not None else None
             patience.note(took)
         if isinstance(result, Answer):
-            return Served(given, given, result, outcome_of(result), fault, mark=result.mark, call=call)
-        return Served(given, given, result, outcome_of(result), fault, call=result.call or call)
+            return RequestResult(given, given, result, outcome_of(result), fault, mark=result.mark, call=call)
+        return RequestResult(given, given, result, outcome_of(result), fault, call=result.call or call)
 
     async def _fall_back(
         self,
@@ -166,21 +168,23 @@ class Dispatcher:
         deadline: float,
         breaker: Breaker | None,
         caller: Caller,
-    ) -> Served:
+    ) -> RequestResult:
         if caller.gone:
-            return Served(given, given, _gone(), ABANDONED)  # whether production could answer is not known
+            return RequestResult(
+                given, given, _gone(), ABANDONED
+            )  # whether production could answer is not known
         model = given.version.model
         routes = self._fleet.table.models.get(model)
         second = assign_fallback(routes, given) if routes else None
         fault, call = fault_of(first, odd=True), first.call if isinstance(first, RequestRefused) else None
         if second is None:
-            return Served(given, given, first, outcome_of(first), fault, call=call)
+            return RequestResult(given, given, first, outcome_of(first), fault, call=call)
         reason = reason_of(first)
         self._recorder.record(FellBack(model, given.alias, second.alias, reason))
         asked_at, patience = self._loop.time(), self.canary_patience(model)
         result, _ = await self._ask(self._fleet.managers[model], second, query, deadline, caller)
         if isinstance(result, CallerGone):
-            return Served(given, second, result, ABANDONED)
+            return RequestResult(given, second, result, ABANDONED)
         good = is_good(result)
         # What production answers in the same odd way is how this model answers, and no fault.
         innocent = not good or (reason == INVALID_OUTPUT and equally_odd(first, result))
@@ -189,15 +193,15 @@ class Dispatcher:
                 self._recorder.record(CanaryFaulted(model, given.alias, given.version, kind_of(reason)))
             if breaker is not None:
                 breaker.judge(fault=not innocent)
-        if reason == Verdict.CLIENT_ERROR:
+        if reason == PredictStatus.CLIENT_ERROR:
             # It refused what it was sent, which is no fault unless production could answer it.
             fault = "error" if good else ""
         excused = bool(fault) and (innocent or self._loop.time() - asked_at > patience)
         if good:
-            return Served(given, second, result, "fallback", fault, excused, None, call)
+            return RequestResult(given, second, result, "fallback", fault, excused, None, call)
         # Production refuses as well: the request is at fault, not the canary. The outcome is that of the
         # answer its caller gets, so that it never contradicts the code beside it.
-        return Served(given, second, result, outcome_of(result), fault, excused, None, call)
+        return RequestResult(given, second, result, outcome_of(result), fault, excused, None, call)
 
     async def _ask(
         self,
@@ -208,7 +212,7 @@ class Dispatcher:
         caller: Caller,
         *,
         waits: bool = True,
-    ) -> tuple[Result, Ticket | None]:
+    ) -> tuple[Result, PendingRequest | None]:
         """How `to` answered; the ticket of what it was asked, None when it could not be."""
         if caller.gone:
             return _gone(), None
@@ -251,9 +255,9 @@ class Dispatcher:
         except KeyError:
             raise ModelNotConfigured("no such registered model here", reason="unknown_model") from None
 
-    def _patience_of(self, model: str) -> Patience:
+    def _patience_of(self, model: str) -> AdaptiveTimeout:
         if (patience := self._patience.get(model)) is None:
-            patience = self._patience[model] = Patience()
+            patience = self._patience[model] = AdaptiveTimeout()
         return patience
 
 

@@ -17,12 +17,12 @@ from router.core.events import (
 from router.core.ids import Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import State
-from router.core.work import LoadSpec, Query, VersionInfo
 from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
+from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate
-from router.serving.pool import Pool
+from router.serving.pool.pool import Pool
+from router.serving.pool.request_queue import PendingRequest
 from router.serving.ports import Fetcher, Loader
-from router.serving.tickets import Ticket
 from router.settings import ModelSettings
 
 _MOST_THREADS = 32
@@ -46,7 +46,7 @@ def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> Lo
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class VersionDependencies:
     """What every harness of a gateway builds with."""
 
     fetcher: Fetcher
@@ -69,7 +69,7 @@ class Harness:
     def __init__(
         self,
         version: VersionId,
-        workshop: Workshop,
+        workshop: VersionDependencies,
         settings: Callable[[], ModelSettings],
         on_change: Callable[[], None],
         on_crash: Callable[[VersionId], None],
@@ -120,7 +120,7 @@ class Harness:
         """True while the version has workers."""
         return self._pool is not None
 
-    def submit(self, query: Query, alias: Alias, expires_at: float, *, waits: bool = True) -> Ticket:
+    def submit(self, query: Query, alias: Alias, expires_at: float, *, waits: bool = True) -> PendingRequest:
         """Lease the version for one request, as `Pool.submit` does. Raises Overloaded, NotReady."""
         return self.pool.submit(query, alias, expires_at, waits=waits)
 

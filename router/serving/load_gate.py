@@ -2,16 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from router.children.memory import files_bytes
 from router.core.ids import VersionId
 from router.core.loads import Begin, FreeSpares, Load, Priority, Refuse, held_until, next_decision
 from router.core.memory import Need, Room, need_by_files, need_by_kill, need_by_load, no_room
-from router.core.work import LoadSpec
 from router.errors import NoRoom, WorkerOutOfMemory
+from router.processes.memory import files_bytes
+from router.protocol.messages import LoadSpec
 
 _KNOWN_VERSIONS = 1000
 """Whose sizes are remembered; of more, the one that was loaded longest ago is forgotten."""
@@ -20,6 +20,10 @@ _KNOWN_VERSIONS = 1000
 def processors() -> int:
     """How many loads run side by side unless the settings say so."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def _measured_in_a_thread(directory: str) -> int:
+    return await asyncio.to_thread(files_bytes, directory)
 
 
 @dataclass(eq=False, slots=True)
@@ -46,9 +50,16 @@ class LoadGate:
     """
 
     def __init__(
-        self, room: Callable[[], Room], side_by_side: Callable[[], int | None] = lambda: None
+        self,
+        room: Callable[[], Room],
+        side_by_side: Callable[[], int | None] = lambda: None,
+        measure: Callable[[str], Awaitable[int]] = _measured_in_a_thread,
     ) -> None:
-        """`room` is what the gateway may use now; `side_by_side` None: as many as there are processors."""
+        """`room` is what the gateway may use now; `side_by_side` None: as many as there are processors.
+
+        `measure` gives the bytes of all files in a directory.
+        """
+        self._measure = measure
         self._room = room
         self._side_by_side = side_by_side
         self._fetching: list[_Entry] = []
@@ -80,7 +91,7 @@ class LoadGate:
         """
         need = self._needs.get(spec.version)
         if need is None:
-            need = need_by_files(await asyncio.to_thread(files_bytes, spec.directory))
+            need = need_by_files(await self._measure(spec.directory))
         entry = self._entry(priority, need)
         self._waiting.append(entry)
         try:

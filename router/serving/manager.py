@@ -11,10 +11,10 @@ from router.core.loads import Priority
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS
-from router.core.work import VersionInfo
 from router.errors import NotReady
+from router.protocol.messages import VersionInfo
 from router.serving.breakers import Breakers
-from router.serving.harness import Harness, Workshop
+from router.serving.harness import Harness, VersionDependencies
 from router.settings import ModelSettings
 
 OPERATOR_RESET = "an operator reset it"
@@ -28,7 +28,7 @@ class ModelManager:
         self,
         model: str,
         settings: ModelSettings,
-        workshop: Workshop,
+        workshop: VersionDependencies,
         publish: Callable[[ModelRoutes], None],
     ) -> None:
         self.model = model

@@ -1,12 +1,12 @@
 """What a version's answer is called: outcome, reason of a fallback, and fault."""
 
 from router.core.request_events import ABANDONED, FAULT_KINDS
-from router.core.work import Answer, Verdict
 from router.errors import CallerGone, DeadlineExceeded, RequestRefused
+from router.protocol.messages import Answer, PredictStatus
 
 Result = Answer | RequestRefused
 
-_OK = Verdict.OK
+_OK = PredictStatus.OK
 """Under a name of its own: an enumeration looks its members up, and this is asked thrice a request."""
 INVALID_OUTPUT = "invalid_output"
 NEVER_ASKED = ("overloaded", "not_ready")
@@ -37,7 +37,7 @@ def fault_of(result: Result, *, odd: bool) -> str:
         return kind_of(result.reason) if was_asked(result) else ""
     if result.verdict is _OK:
         return INVALID_OUTPUT if result.all_nan or (odd and result.odd_length) else ""
-    return "error" if result.verdict is Verdict.MODEL_ERROR else ""
+    return "error" if result.verdict is PredictStatus.MODEL_ERROR else ""
 
 
 def equally_odd(first: Result, second: Result) -> bool:

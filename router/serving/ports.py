@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from router.children.process import Exit
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
-from router.core.work import Answer, Batching, LoadSpec, Query, VersionInfo
+from router.processes.process import Exit
+from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 
 
-class Servable(Protocol):
+class WorkerHandle(Protocol):
     """One worker that holds a READY version."""
 
     @property
@@ -61,7 +61,7 @@ class Servable(Protocol):
 class Loader(Protocol):
     """Brings versions to READY."""
 
-    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Servable:
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> WorkerHandle:
         """A READY worker. Raises LoadFailed, ChildLost or ChildTimeout; leaves no process behind then."""
 
     def room(self) -> Room:
@@ -96,7 +96,7 @@ class Source(Protocol):
         """
 
 
-class Keeper(Protocol):
+class LastKnownGoodStore(Protocol):
     """Keeps on this machine what is good, so that a start needs no registry."""
 
     async def remember(self, model: str, served: Mapping[str, VersionId], pending: Collection[str]) -> None:
@@ -109,7 +109,7 @@ class Keeper(Protocol):
         """Nothing here uses any other version: their files may go."""
 
 
-class Limits(Protocol):
+class PoolSettings(Protocol):
     """The settings a pool obeys; read at each use, because they may change while it serves."""
 
     @property

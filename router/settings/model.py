@@ -19,7 +19,7 @@ from pydantic import (
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.keys import KeyKind, KeySource
 from router.core.split import Split
-from router.core.work import Tracking
+from router.protocol.messages import Tracking
 from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, Text
 from router.settings.mappings import AliasesField, KeyField, SplitField, complete_aliases
 from router.settings.scores import ScoreSettings, ScoresField

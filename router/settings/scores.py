@@ -17,10 +17,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from router.core.bins import ScoreSpec, with_edges
+from router.core.bins import MAX_BINS, ScoreSpec, with_edges
 from router.core.labels import MOST_CLASSES, ClassSpec, label_text
 from router.core.outputs import MOST_OUTPUTS, OutputSpec, check_outputs
-from router.core.score_fields import MAX_BINS
 from router.settings.fields import STRICT, Finite
 
 _EDGES = TypeAdapter(list[Finite])

@@ -3,8 +3,8 @@
 from aiohttp import web
 
 from router.errors import ConfigRefused, ModelNotConfigured
-from router.web.answers import config_refused, document, error_response
 from router.web.context import GATEWAY, REQUEST_ID
+from router.web.responses import config_refused, document, error_response
 
 
 async def reload(request: web.Request) -> web.Response:

@@ -9,14 +9,15 @@ from functools import partial
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
-from router.core.work import ScoringProtocol
-from router.web import admin, inference, invocations, live_page, observe
-from router.web.answers import SERVER, inference_error, internal_error, plain_error
+from router.protocol.messages import ScoringProtocol
+from router.web import admin, invocations, live_page, observe
+from router.web import v2 as inference
 from router.web.auth import guard
 from router.web.connections import OTHER_VERSION, Connection
-from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, Gateway
-from router.web.unquoted import unquoted
-from router.web.written import WrittenResponse
+from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, WebState
+from router.web.fast_response import SinglePacketResponse
+from router.web.responses import SERVER, inference_error, internal_error, plain_error
+from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ _VERSIONS = (HttpVersion10, HttpVersion11)
 _GOOD_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
-def traffic_app(gateway: Gateway, *, observable: bool) -> web.Application:
+def traffic_app(gateway: WebState, *, observable: bool) -> web.Application:
     """The product's listener. `observable` adds metrics, state and explanations."""
     app = _app(gateway)
     for path, handler in (
@@ -44,7 +45,7 @@ def traffic_app(gateway: Gateway, *, observable: bool) -> web.Application:
     return app
 
 
-def _shortcut(gateway: Gateway, whole: Handler) -> Handler:
+def _shortcut(gateway: WebState, whole: Handler) -> Handler:
     """In front of `whole`, which finds its way to every path: straight to the one that has the traffic."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -55,7 +56,7 @@ def _shortcut(gateway: Gateway, whole: Handler) -> Handler:
     return handle
 
 
-def admin_app(gateway: Gateway, read_token: Callable[[], bytes] | None = None) -> web.Application:
+def admin_app(gateway: WebState, read_token: Callable[[], bytes] | None = None) -> web.Application:
     """The operators' listener; `read_token` as in `guard`."""
     app = _app(gateway, guard(read_token))
     app.router.add_post("/-/reload", admin.reload)
@@ -65,7 +66,7 @@ def admin_app(gateway: Gateway, read_token: Callable[[], bytes] | None = None) -
     return app
 
 
-def _app(gateway: Gateway, *guards: Middleware) -> web.Application:
+def _app(gateway: WebState, *guards: Middleware) -> web.Application:
     # The body limit is ours (`invocations`), because it changes with a reload; aiohttp's is off.
     app = web.Application(middlewares=[_identify, *guards], client_max_size=0)
     app[GATEWAY] = gateway
@@ -108,7 +109,7 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
     return await _identified(request.app[GATEWAY], request, handler)
 
 
-async def _identified(gateway: Gateway, request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _identified(gateway: WebState, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Name a request, and tell its connection when it begins and when its answer is ready."""
     connection = request.protocol if isinstance(request.protocol, Connection) else None
     if connection is not None:
@@ -126,7 +127,7 @@ async def _identified(gateway: Gateway, request: web.Request, handler: Handler) 
             connection.answered()
     if gateway.stopping or not _may_go_on(request):
         response.force_close()
-    if not isinstance(response, WrittenResponse):  # which is signed as it is made
+    if not isinstance(response, SinglePacketResponse):  # which is signed as it is made
         response.headers["Server"] = SERVER
         response.headers["X-Request-Id"] = request_id
     return response
@@ -162,7 +163,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return _error(request, refused.status, refused.reason)
     except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is owed an answer
         # The last line of defence: a bug of ours must not drop the connection.
-        _log.error("request %s failed: %s", request[REQUEST_ID], unquoted(failure))
+        _log.error("request %s failed: %s", request[REQUEST_ID], safe_traceback(failure))
         return internal_error(request[REQUEST_ID], _protocol_of(request))
 
 

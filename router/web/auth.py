@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from router.errors import ConfigRefused
 from router.settings import is_loopback
-from router.web.answers import plain_error
+from router.web.responses import plain_error
 
 _log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from router.serving.caller import Caller
-from router.web.answers import SERVER, plain_error
-from router.web.unquoted import unquoted
+from router.web.responses import SERVER, plain_error
+from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Connection(web.RequestHandler):
         error = kw.get("exc_info")
         if not isinstance(error, BaseException):
             error = sys.exception()
-        _log.error("a connection failed: %s", unquoted(error))
+        _log.error("a connection failed: %s", safe_traceback(error))
 
     def refuse(self, answer: bytes) -> None:
         """Send `answer`, a whole HTTP message, and close."""

@@ -12,12 +12,12 @@ from aiohttp.typedefs import Handler
 from router.core.events import Recorder
 from router.core.request_events import Sampled
 from router.serving.dispatch import Dispatcher
-from router.serving.fleet import Fleet
+from router.serving.models import ModelSet
 from router.settings import Settings
-from router.web.request_key import Turns
+from router.web.request_key import KeyParseLock
 
 
-class RequestsUnderWay:
+class InFlightRequests:
     """Prediction requests from their headers to their answers: what a stop waits for."""
 
     def __init__(self) -> None:
@@ -70,10 +70,10 @@ def _ignore(_sampled: Sampled) -> None:
 
 
 @dataclass(slots=True)
-class Gateway:
+class WebState:
     """One gateway as HTTP sees it."""
 
-    fleet: Fleet
+    fleet: ModelSet
     dispatcher: Dispatcher
     recorder: Recorder
     settings: Callable[[], Settings]
@@ -93,11 +93,11 @@ class Gateway:
     """Requests without a key, by model."""
     received: dict[str, int] = field(default_factory=dict)
     """Requests received, by model."""
-    requests: RequestsUnderWay = field(default_factory=RequestsUnderWay)
+    requests: InFlightRequests = field(default_factory=InFlightRequests)
     sample_share: float = 0.0
     """Of the prediction requests, this part is told to `tell_sampled`."""
     tell_sampled: Callable[[Sampled], None] = _ignore
-    turns: Turns = field(default_factory=Turns)
+    turns: KeyParseLock = field(default_factory=KeyParseLock)
     """Of bodies that take long to search for their key."""
 
     @property
@@ -106,7 +106,7 @@ class Gateway:
         return self.fleet.ready and not self.stopping
 
 
-GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)
+GATEWAY: web.AppKey[WebState] = web.AppKey("gateway", WebState)
 REQUEST_ID = web.RequestKey("request_id", str)
-SHORTCUT: web.AppKey[Callable[[Gateway, Handler], Handler]] = web.AppKey("shortcut")
+SHORTCUT: web.AppKey[Callable[[WebState, Handler], Handler]] = web.AppKey("shortcut")
 """What a listener puts in front of its application; absent where every request takes the same way."""

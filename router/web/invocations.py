@@ -10,11 +10,15 @@ from router.core.labels import OTHER
 from router.core.request_events import Answered, Rejected, Sampled
 from router.core.routing import Reason
 from router.core.traceparent import HEADER, trace_id_of
-from router.core.work import Answer, Query, ScoringProtocol, Verdict
 from router.errors import ModelNotConfigured, NotReady, RequestRefused
-from router.serving.dispatch import Served
+from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
+from router.serving.dispatch import RequestResult
 from router.settings import ServerSettings
-from router.web.answers import (
+from router.web.connections import caller_of
+from router.web.context import GATEWAY, REQUEST_ID, WebState
+from router.web.fast_response import SinglePacketResponse, fits
+from router.web.request_key import hashed_if_long, read_key
+from router.web.responses import (
     SERVER,
     BinaryTensors,
     BodyTimeout,
@@ -24,15 +28,11 @@ from router.web.answers import (
     answer_response,
     error_response,
 )
-from router.web.connections import caller_of
-from router.web.context import GATEWAY, REQUEST_ID, Gateway
-from router.web.request_key import hashed_if_long, read_key
-from router.web.written import WrittenResponse, can_be_written
 
 _BINARY = "Inference-Header-Content-Length"
 
 
-async def invoke(gateway: Gateway, request: web.Request) -> web.StreamResponse:
+async def invoke(gateway: WebState, request: web.Request) -> web.StreamResponse:
     """`POST /invocations`: the first model of the configuration."""
     return await answer_request(gateway, request, next(iter(gateway.settings().models)), None)
 
@@ -58,7 +58,7 @@ async def expect_later(_: web.Request) -> None:
 
 
 async def answer_request(
-    gateway: Gateway,
+    gateway: WebState,
     request: web.Request,
     model: str,
     direct: Alias | int | None,
@@ -70,7 +70,7 @@ async def answer_request(
 
 
 async def _answer(
-    gateway: Gateway,
+    gateway: WebState,
     request: web.Request,
     model: str,
     direct: Alias | int | None,
@@ -156,16 +156,16 @@ def _trace_id(request: web.Request) -> str:
     return trace_id_of(sent[0]) if len(sent) == 1 else ""  # of two, one may be a stranger's
 
 
-def _is_drawn(gateway: Gateway) -> bool:
+def _is_drawn(gateway: WebState) -> bool:
     # Drawn, not computed from the request's id: its sender must not be able to choose what is logged.
     return bool(gateway.sample_share) and random.random() < gateway.sample_share  # noqa: S311
 
 
-def _reason(served: Served) -> Reason:
+def _reason(served: RequestResult) -> Reason:
     return Reason.FALLBACK if served.answered is not served.given else served.given.reason
 
 
-async def _read_body(gateway: Gateway, request: web.Request) -> bytes:
+async def _read_body(gateway: WebState, request: web.Request) -> bytes:
     server = gateway.settings().server
     limit = int(server.body_limit_mib * (1 << 20))
     if (request.content_length or 0) > limit:
@@ -202,7 +202,7 @@ def _too_large(server: ServerSettings) -> TooLarge:
 
 def _response(
     request: web.Request,
-    served: Served,
+    served: RequestResult,
     model_error_status: int,
     protocol: ScoringProtocol,
     explanation: dict[str, str],
@@ -210,17 +210,17 @@ def _response(
     answer, request_id = served.result, request[REQUEST_ID]
     if not isinstance(answer, Answer):
         response = error_response(answer, request_id, protocol)
-    elif answer.verdict is Verdict.OK and can_be_written(request, answer.body):
+    elif answer.verdict is PredictStatus.OK and fits(request, answer.body):
         signature = {"Server": SERVER, "X-Request-Id": request_id}
         headers = {"Content-Type": answer.content_type, **explanation, **signature}
-        return WrittenResponse(headers, answer.body)
+        return SinglePacketResponse(headers, answer.body)
     else:
         response = answer_response(answer, request_id, model_error_status, protocol)
     response.headers.update(explanation)
     return response
 
 
-def _explanation(served: Served, seconds: float) -> dict[str, str]:
+def _explanation(served: RequestResult, seconds: float) -> dict[str, str]:
     """Headers that say who answered, whom the key was given, and why."""
     given, answered = served.given, served.answered
     predict = served.result.predict_seconds if isinstance(served.result, Answer) else 0.0

@@ -5,8 +5,8 @@ from aiohttp import web
 from router.core.ids import PRODUCTION
 from router.core.routing import assign
 from router.core.split import bucket_of
-from router.web.answers import MEDIA_TYPE, document, plain_error
-from router.web.context import GATEWAY, Gateway
+from router.web.context import GATEWAY, WebState
+from router.web.responses import MEDIA_TYPE, document, plain_error
 
 
 async def ping(request: web.Request) -> web.Response:
@@ -80,7 +80,7 @@ async def route(request: web.Request) -> web.Response:
     return document({"model": model, **told, "owner": owner, "salt": routes.salt, "split": shares})
 
 
-def _readiness_line(name: str, gateway: Gateway) -> str:
+def _readiness_line(name: str, gateway: WebState) -> str:
     manager = gateway.fleet.managers[name]
     if (bound := manager.bound.get(PRODUCTION)) is None:
         return f"[-] {name} production is not bound"

@@ -22,7 +22,7 @@ _MOST_IN_LINE = 128
 _GARBAGE_BYTES = 1 << 14
 
 
-class Turns:
+class KeyParseLock:
     """Who holds the event loop for long takes turns, and leaves it to everybody else for as long."""
 
     def __init__(self) -> None:

@@ -17,9 +17,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 
 from router.core.ids import VersionId
-from router.core.wire import MAX_ANSWER_BYTES
-from router.core.work import Answer, Query, ScoringProtocol, Verdict
-from router.speech import say
+from router.processes.child_logging import say
+from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
+from router.protocol.wire import MAX_ANSWER_BYTES
 from router.worker.decode.request_decoder import JSON, DecodedRequest, NotEnforced, TooManyRows
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.tensors import InferenceRefused
@@ -122,7 +122,7 @@ class ErrorAnswers:
         if (
             request.protocol is ScoringProtocol.V2
             and not request.rows
-            and answer.verdict is Verdict.MODEL_ERROR
+            and answer.verdict is PredictStatus.MODEL_ERROR
         ):
             # Not the version's fault: there was nothing to predict, and few libraries take that.
             return v2_error_answer("the version does not take a request without rows")
@@ -162,7 +162,7 @@ def mlflow_error_answer(
         "error_class": error.error_class,
     }
     return Answer(
-        verdict=Verdict.CLIENT_ERROR if status < 500 else Verdict.MODEL_ERROR,
+        verdict=PredictStatus.CLIENT_ERROR if status < 500 else PredictStatus.MODEL_ERROR,
         status=status,
         body=orjson.dumps({key: value for key, value in fields.items() if value is not None}),
         content_type=JSON,
@@ -173,7 +173,7 @@ def mlflow_error_answer(
 
 def v2_error_answer(message: str, *, predict_seconds: float = 0.0) -> Answer:
     """The answer of the Open Inference Protocol to a caller's mistake."""
-    return Answer(Verdict.CLIENT_ERROR, 400, _v2_body(message), JSON, 0, predict_seconds)
+    return Answer(PredictStatus.CLIENT_ERROR, 400, _v2_body(message), JSON, 0, predict_seconds)
 
 
 def _in(protocol: ScoringProtocol, answer: Answer) -> Answer:
@@ -182,7 +182,7 @@ def _in(protocol: ScoringProtocol, answer: Answer) -> Answer:
         return answer
     status = answer.status
     if status != _TOO_LARGE:
-        status = 400 if answer.verdict is Verdict.CLIENT_ERROR else 500
+        status = 400 if answer.verdict is PredictStatus.CLIENT_ERROR else 500
     return replace(answer, status=status, body=_v2_body(orjson.loads(answer.body)["message"]))
 
 

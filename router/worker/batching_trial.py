@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from router.core.work import Batching
+from router.protocol.messages import Batching
 from router.worker.decode.request_decoder import DecodedRequest, joined
 from router.worker.encoder import rows_of, split
 

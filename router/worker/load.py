@@ -12,10 +12,10 @@ import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
 from mlflow.pyfunc import PyFuncModel
 
-from router.core.tensors import TensorInfo, tellable
-from router.core.work import Batching, LoadSpec, Query, Verdict, VersionInfo
 from router.errors import LoadFailed
-from router.speech import say
+from router.processes.child_logging import say
+from router.protocol.messages import Batching, LoadSpec, PredictStatus, Query, VersionInfo
+from router.protocol.tensors import TensorInfo, tellable
 from router.worker.answers import ErrorReporter
 from router.worker.batching_trial import BatchingTrial, shown_by_example
 from router.worker.decode.request_decoder import DecodedRequest, NotTaken
@@ -128,7 +128,7 @@ def _predict_example(scorer: Scorer, model: PyFuncModel, directory: str) -> Warm
         return WarmUpResult(warm=False, note=note)
     predicted = scorer.predict([request])
     failure = predicted.failure
-    if failure is None and scorer.answer_to(request, predicted).verdict is not Verdict.OK:
+    if failure is None and scorer.answer_to(request, predicted).verdict is not PredictStatus.OK:
         failure = ValueError("the answer to its input example cannot be written as JSON")
     if failure is not None:
         note = f"it failed to predict its input example ({type(failure).__name__}), and is not warm."

@@ -9,11 +9,11 @@ from types import ModuleType
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from router.channel import Channel
-from router.core.wire import failed_header, load_spec, ready_header
 from router.errors import LoadFailed
-from router.garbage import freeze_what_lives
-from router.speech import flush, say
+from router.processes.child_logging import flush, say
+from router.processes.gc_tuning import freeze_heap
+from router.protocol.channel import Channel
+from router.protocol.wire import failed_header, load_spec, ready_header
 from router.worker.load import load_version
 from router.worker.request_loop import RequestLoop
 from router.worker.tracking import use_tracking
@@ -49,7 +49,7 @@ def _hold(channel: Channel) -> None:
     threadpool_limits(spec.blas_threads)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    freeze_what_lives()
+    freeze_heap()
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
     RequestLoop(channel, loaded.scorer, loaded.info.batching, loaded.trial, spec.threads).run()

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from router.channel import Channel
-from router.core.exchange import Batch, answers_frame, queries_of
-from router.core.wire import MAX_ANSWER_BYTES, batching_header
-from router.core.work import Answer, Batching, Query
-from router.speech import say
+from router.processes.child_logging import say
+from router.protocol.channel import Channel
+from router.protocol.exchange import Batch, answers_frame, queries_of
+from router.protocol.messages import Answer, Batching, Query
+from router.protocol.wire import MAX_ANSWER_BYTES, batching_header
 from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
 from router.worker.scorer import Scorer
 

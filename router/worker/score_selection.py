@@ -11,7 +11,7 @@ from mlflow.pyfunc import PyFuncModel
 from router.core.bins import ScoreSpec
 from router.core.labels import MOST_CLASSES, ClassSpec, label_text
 from router.core.outputs import OutputSpec, described
-from router.core.work import LoadSpec
+from router.protocol.messages import LoadSpec
 from router.worker.scores import column_of, columns_in, labels_of, numbers_of
 
 _SUM_TOLERANCE = 1e-3  # probabilities in half precision, each rounded by itself

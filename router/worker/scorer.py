@@ -15,8 +15,8 @@ from mlflow.pyfunc.model import _is_context_in_predict_function_signature, _Pyth
 from mlflow.pyfunc.scoring_server import InvocationsResponse
 
 from router.core.outputs import OutputSpec
-from router.core.wire import MAX_ANSWER_BYTES
-from router.core.work import Answer, Query, ScoringProtocol, Verdict
+from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
+from router.protocol.wire import MAX_ANSWER_BYTES
 from router.worker.answers import MESSAGE_CHARACTERS, ErrorAnswers, ErrorReporter
 from router.worker.decode.csv import CsvBatchDecoder
 from router.worker.decode.request_decoder import JSON, DecodedRequest, RequestDecoder
@@ -71,7 +71,9 @@ class Scorer:
             return self._errors.undecodable(query, error)
         if isinstance(decoded, InvocationsResponse):
             text = decoded.response[:MESSAGE_CHARACTERS].encode("utf-8", "replace")
-            return Answer(Verdict.CLIENT_ERROR, decoded.status, text, "text/plain; charset=utf-8", 0, 0.0)
+            return Answer(
+                PredictStatus.CLIENT_ERROR, decoded.status, text, "text/plain; charset=utf-8", 0, 0.0
+            )
         return decoded
 
     def predict(self, requests: list[DecodedRequest]) -> Predicted:
@@ -177,7 +179,7 @@ def _good_answer(
 ) -> Answer:
     """The answer at `place` of a shared predict; `counts`: it carries what all of them count for."""
     body, length = written
-    head = (Verdict.OK, 200, body, JSON, rows, seconds)  # replace() costs more than counting does
+    head = (PredictStatus.OK, 200, body, JSON, rows, seconds)  # replace() costs more than counting does
     return Answer(
         *head, tally.counts if counts else (), length, tally.nan_only[place], tally.bin_indexes[place]
     )

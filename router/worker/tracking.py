@@ -17,7 +17,7 @@ from mlflow.tracing import provider
 from mlflow.tracking._model_registry.utils import _get_store_registry
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
-from router.core.work import Tracking
+from router.protocol.messages import Tracking
 
 NO_TRACKING = (
     "This version asks MLflow for a tracking server or a registry, and has none: name one as `tracking.uri`"

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from router.adapters.registry import AgentRegistry
-from router.children.template import Template
 from router.core.events import Event
+from router.processes.forkserver_supervisor import ForkServerSupervisor
 from tests.adapters.registries import RealRegistry, server_registry, sqlite_registry
 
 OpenRegistry = Callable[..., AgentRegistry]
@@ -46,8 +46,8 @@ def real(request: pytest.FixtureRequest) -> RealRegistry:
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def template() -> AsyncIterator[Template]:
-    template = Template(Facts())
+async def template() -> AsyncIterator[ForkServerSupervisor]:
+    template = ForkServerSupervisor(Facts())
     await template.start()
     yield template
     await template.close()
@@ -59,7 +59,9 @@ def facts() -> Facts:
 
 
 @pytest_asyncio.fixture(loop_scope="package")
-async def open_registry(template: Template, tmp_path: Path, facts: Facts) -> AsyncIterator[OpenRegistry]:
+async def open_registry(
+    template: ForkServerSupervisor, tmp_path: Path, facts: Facts
+) -> AsyncIterator[OpenRegistry]:
     """Opens registries by their URI, each with the cache `tmp_path/cache` unless told; all are closed."""
     async with AsyncExitStack() as stack:
 

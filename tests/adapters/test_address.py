@@ -1,7 +1,7 @@
 """Who is told the registry's credentials."""
 
 from router.adapters.address import Address, registry_environment
-from router.children.environment import child_environment
+from router.processes.environment import child_environment
 
 ENVIRON = {
     "PATH": "/usr/bin",

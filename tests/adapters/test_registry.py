@@ -11,10 +11,10 @@ import mlflow.pyfunc
 import pandas as pd
 import pytest
 
-from router.children.child import Child
-from router.children.template import Template
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.errors import FetchFailed, ModelUnknown
+from router.processes.child import Child
+from router.processes.forkserver_supervisor import ForkServerSupervisor
 from tests.adapters.conftest import OpenRegistry
 from tests.adapters.registries import RealRegistry
 
@@ -186,7 +186,10 @@ async def test_a_version_that_lies_in_the_cache_is_not_downloaded_again(
 
 
 async def test_a_version_in_the_cache_is_found_without_a_process_of_its_own(
-    real: RealRegistry, open_registry: OpenRegistry, template: Template, monkeypatch: pytest.MonkeyPatch
+    real: RealRegistry,
+    open_registry: OpenRegistry,
+    template: ForkServerSupervisor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A rollback is to a version that was here before, and must not wait for a process to start."""
     registry = open_registry(real.uri)

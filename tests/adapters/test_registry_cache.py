@@ -15,8 +15,8 @@ from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Polled
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import CacheRefused, FetchFailed
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.serving.harness import VersionDependencies
+from router.serving.models import ModelSet
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.adapters.faults import black_hole
 from tests.adapters.registries import RealRegistry
@@ -148,7 +148,7 @@ async def test_the_polls_of_many_models_on_a_silent_registry_take_no_longer_than
 ) -> None:
     with black_hole() as uri:
         registry = open_registry(uri, poll_deadline_seconds=2.0)
-        fleet = Fleet(Workshop(registry, None, facts, lambda: 5.0))
+        fleet = ModelSet(VersionDependencies(registry, None, facts, lambda: 5.0))
         fleet.apply({f"model-{n}": settings() for n in range(10)})
         watch = AliasWatch(registry, fleet, facts, time.time)
         await registry.recall("model-0", BOTH)  # the agent's own start is no poll

@@ -13,10 +13,10 @@ import pytest
 from router.adapters.address import Address
 from router.adapters.cache_limits import CacheLimits
 from router.adapters.downloads import Downloads
-from router.children.child import Child
-from router.children.template import Template
 from router.core.ids import VersionId
 from router.errors import ChildLost, FetchFailed
+from router.processes.child import Child
+from router.processes.forkserver_supervisor import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.adapters.faults import (
     Answer,
@@ -39,7 +39,7 @@ SEED = VersionId("seed", 1)
 class CountingLauncher:
     """The template, and what it was asked to launch."""
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: ForkServerSupervisor) -> None:
         self._template = template
         self.launched: list[Child] = []
         self.most_at_once = 0
@@ -56,7 +56,7 @@ class CountingLauncher:
 
 
 @pytest.fixture
-def launcher(template: Template) -> CountingLauncher:
+def launcher(template: ForkServerSupervisor) -> CountingLauncher:
     return CountingLauncher(template)
 
 
@@ -266,7 +266,7 @@ async def test_two_downloads_run_at_a_time(
 
 
 async def test_two_gateways_that_share_a_cache_may_race(
-    server: RealRegistry, template: Template, tmp_path: Path
+    server: RealRegistry, template: ForkServerSupervisor, tmp_path: Path
 ) -> None:
     """Each download is a process; the loser throws its copy away and uses the winner's."""
     gateways = [CountingLauncher(template) for _ in range(2)]

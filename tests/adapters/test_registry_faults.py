@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from router.children.child import Child
-from router.children.template import Template
 from router.core.events import ChildRestarted
 from router.core.ids import PRODUCTION, VersionId
 from router.errors import RegistryError, RegistryUnavailable
+from router.processes.child import Child
+from router.processes.forkserver_supervisor import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.adapters.faults import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
 from tests.adapters.registries import RealRegistry, free_port
@@ -247,7 +247,7 @@ async def test_an_agent_that_hangs_is_ended_at_the_deadline_and_replaced(
 class FirstStopped:
     """The template; the first agent it launches is stopped before its imports."""
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: ForkServerSupervisor) -> None:
         self._template = template
         self.children: list[Child] = []
 
@@ -271,7 +271,11 @@ class FirstStopped:
 
 @pytest.mark.slow
 async def test_the_imports_of_the_agent_do_not_count_as_the_registrys_time(
-    sqlite: RealRegistry, open_registry: OpenRegistry, template: Template, facts: Facts, slack: float
+    sqlite: RealRegistry,
+    open_registry: OpenRegistry,
+    template: ForkServerSupervisor,
+    facts: Facts,
+    slack: float,
 ) -> None:
     """On a busy machine they take longer than a poll may, and each new agent would be ended in the middle."""
     model = sqlite.new_model(1, production=1)
@@ -290,7 +294,11 @@ async def test_the_imports_of_the_agent_do_not_count_as_the_registrys_time(
 
 @pytest.mark.slow
 async def test_an_agent_that_never_gets_ready_is_ended_at_its_own_deadline_and_replaced(
-    sqlite: RealRegistry, open_registry: OpenRegistry, template: Template, facts: Facts, slack: float
+    sqlite: RealRegistry,
+    open_registry: OpenRegistry,
+    template: ForkServerSupervisor,
+    facts: Facts,
+    slack: float,
 ) -> None:
     model = sqlite.new_model(1, production=1)
     launcher = FirstStopped(template)
@@ -305,7 +313,7 @@ async def test_an_agent_that_never_gets_ready_is_ended_at_its_own_deadline_and_r
 
 
 async def test_an_agent_that_ends_while_it_gets_ready_costs_no_poll(
-    sqlite: RealRegistry, open_registry: OpenRegistry, template: Template, facts: Facts
+    sqlite: RealRegistry, open_registry: OpenRegistry, template: ForkServerSupervisor, facts: Facts
 ) -> None:
     model = sqlite.new_model(1, production=1)
     launcher = FirstStopped(template)
@@ -319,7 +327,7 @@ async def test_an_agent_that_ends_while_it_gets_ready_costs_no_poll(
 
 
 async def test_closing_while_the_agent_gets_ready_ends_it(
-    sqlite: RealRegistry, open_registry: OpenRegistry, template: Template
+    sqlite: RealRegistry, open_registry: OpenRegistry, template: ForkServerSupervisor
 ) -> None:
     launcher = FirstStopped(template)
     registry = open_registry(sqlite.uri, launcher=launcher)

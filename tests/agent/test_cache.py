@@ -18,7 +18,7 @@ from router.agent.cache import (
     publish,
     remove_leftovers,
 )
-from router.agent.places import model_directory
+from router.agent.cache_layout import model_directory
 
 
 def fill(place: Path, content: str = "flavors: {}") -> Path:

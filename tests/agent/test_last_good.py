@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from router.agent import last_good
+from router.agent import last_known_good as last_good
 from router.agent.cache import FILES, MANIFEST
-from router.agent.last_good import RecordRefused, identity_of, places_named, read, remember
-from router.agent.places import model_directory
-from router.agent.trusted_copy import CopyRefused, verified
+from router.agent.cache_layout import model_directory
+from router.agent.last_known_good import RecordRefused, identity_of, places_named, read, remember
+from router.agent.verify import CopyRefused, verified
 from tests.agent.test_cache import bring
 
 HERE = identity_of("http://mlflow")

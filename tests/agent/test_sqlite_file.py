@@ -10,7 +10,7 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from router.agent.refusal import RegistryBroken, RegistryRefused
+from router.agent.errors import RegistryBroken, RegistryRefused
 from router.agent.sqlite_file import inspect, is_sqlite, path_of, read_only
 
 HEAD = "dc11669786a5"

@@ -13,7 +13,7 @@ from mlflow.store.db.utils import _initialize_tables
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from router.agent.refusal import RegistryRefused
+from router.agent.errors import RegistryRefused
 from router.agent.store import Store, check_database
 
 # MLflow's own mappers use what SQLAlchemy 2.1 deprecates.

@@ -11,10 +11,10 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from router.children.template import Template
-from router.children.worker import Worker, WorkerLoader
 from router.core.events import Event
-from router.core.work import Answer, Query
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.worker_client import Worker, WorkerLoader
+from router.protocol.messages import Answer, Query
 from tests.worker.versions import saved_versions, spec_of
 
 LAUNCH_SECONDS = 60.0 * float(os.environ.get("CI_SLACK", "1"))
@@ -83,25 +83,25 @@ def notes() -> Notes:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def template() -> AsyncIterator[Template]:
+async def template() -> AsyncIterator[ForkServerSupervisor]:
     """A template for all tests of a module, which leave it alive."""
-    template = Template(Notes(), launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), launch_seconds=LAUNCH_SECONDS)
     await template.start()
     yield template
     await template.close()
 
 
 @pytest_asyncio.fixture
-async def own_template(notes: Notes) -> AsyncIterator[Template]:
+async def own_template(notes: Notes) -> AsyncIterator[ForkServerSupervisor]:
     """A template that a test may kill."""
-    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     yield template
     await template.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def load(template: Template, versions: Path, slack: float) -> AsyncIterator[Any]:
+async def load(template: ForkServerSupervisor, versions: Path, slack: float) -> AsyncIterator[Any]:
     """Loads versions by name, from the template that is shared, and closes what it loaded."""
     opened: list[Worker] = []
 
@@ -117,7 +117,7 @@ async def load(template: Template, versions: Path, slack: float) -> AsyncIterato
 
 
 @pytest_asyncio.fixture
-async def own_load(own_template: Template, versions: Path, slack: float) -> AsyncIterator[Any]:
+async def own_load(own_template: ForkServerSupervisor, versions: Path, slack: float) -> AsyncIterator[Any]:
     """Loads versions by name, from the template that a test may kill, and closes what it loaded."""
     opened: list[Worker] = []
 

@@ -9,14 +9,14 @@ import json
 import sys
 from pathlib import Path
 
-from router.children.template import Template
-from router.children.worker import WorkerLoader
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.worker_client import WorkerLoader
 from tests.children.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.worker.versions import command_query, predictions, spec_of
 
 
 async def main(versions: Path, busy: str) -> None:
-    template = Template(Notes(), launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), launch_seconds=LAUNCH_SECONDS)
     await template.start()
     pids = [template.pid]
     if busy != "at once":

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from router.channel import Channel
-from router.children.connection import Connection
-from router.core.frames import Frame, TornFrame
 from router.errors import ChildLost, ChildTimeout
+from router.protocol.channel import Channel
+from router.protocol.connection import Connection
+from router.protocol.frames import Frame, TornFrame
 
 Pair = tuple[Connection, socket.socket]
 

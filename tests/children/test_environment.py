@@ -3,8 +3,8 @@
 import mlflow.environment_variables
 import pytest
 
-from router.children.environment import SINGLE_THREADED, child_environment
-from router.children.mlflow_variables import unknown_variables
+from router.processes.environment import SINGLE_THREADED, child_environment
+from router.processes.mlflow_variables import unknown_variables
 
 # By hand, and not by the words that the gateway looks for: what an operator sets to have something refused.
 RESTRICTING = (

@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-from router.channel import Channel
-from router.children.child import Child, Ends
-from router.children.process import Exit
-from router.children.worker import Worker
-from router.core import wire
 from router.core.bins import ScoreCounts
-from router.core.exchange import Batch, answers_frame
-from router.core.frames import encode_frame
 from router.core.ids import VersionId
-from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, VersionInfo
 from router.errors import ChildLost, LoadFailed
+from router.processes.child import Child, ChildPipes
+from router.processes.process import Exit
+from router.processes.worker_client import Worker
+from router.protocol import wire
+from router.protocol.channel import Channel
+from router.protocol.exchange import Batch, answers_frame
+from router.protocol.frames import encode_frame
+from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
 from tests.children.conftest import until
 
 SPEC = LoadSpec(VersionId("churn", 1), "/cache/churn/1", None)
 INFO = VersionInfo("r1", "sklearn", True, False, {"load": 0.5}, ())
-GOOD = Answer(Verdict.OK, 200, b"{}", "application/json", 1, 0.1)
+GOOD = Answer(PredictStatus.OK, 200, b"{}", "application/json", 1, 0.1)
 
 
 class Puppet:
@@ -43,7 +43,7 @@ class Puppet:
             self.sock.close()
 
     async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
-        ends = Ends()
+        ends = ChildPipes()
         await ends.connect()
         self.sock = socket.socket(fileno=os.dup(ends.theirs()[0]))
         ends.close_theirs()
@@ -212,11 +212,11 @@ async def test_a_late_answer_is_not_given_to_the_next_caller(puppet: Puppet, sla
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(Verdict.OK, 200, b"{}", "text/html\r\nX-Evil: 1", 1, 0.1),
-        Answer(Verdict.OK, 99999, b"{}", "application/json", 1, 0.1),
-        Answer(Verdict.OK, 200, b"{}", "application/json", -1, 0.1),
-        Answer(Verdict.OK, 200, b"{}", "application/json", 1, -1e300),
-        Answer(Verdict.OK, 200, b"{}", "application/json", 1, 0.1, (ScoreCounts((1,)),)),
+        Answer(PredictStatus.OK, 200, b"{}", "text/html\r\nX-Evil: 1", 1, 0.1),
+        Answer(PredictStatus.OK, 99999, b"{}", "application/json", 1, 0.1),
+        Answer(PredictStatus.OK, 200, b"{}", "application/json", -1, 0.1),
+        Answer(PredictStatus.OK, 200, b"{}", "application/json", 1, -1e300),
+        Answer(PredictStatus.OK, 200, b"{}", "application/json", 1, 0.1, (ScoreCounts((1,)),)),
     ],
 )
 async def test_an_odd_answer_ends_the_worker(puppet: Puppet, slack: float, answer: Answer) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from router.children.spawn import SpawnLauncher
-from router.children.template import Template
-from router.children.worker import WorkerLoader
 from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.tensors import TensorInfo
-from router.core.work import Query, Verdict
 from router.errors import ChildTimeout, LoadFailed
 from router.in_process import InProcessLoader
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.spawn import SpawnLauncher
+from router.processes.worker_client import WorkerLoader
+from router.protocol.messages import PredictStatus, Query
+from router.protocol.tensors import TensorInfo
 from tests.children.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.worker.versions import (
     command_query,
@@ -42,7 +42,7 @@ async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "spawn":
         launcher: Any = SpawnLauncher()
     else:
-        launcher = Template(Notes(), launch_seconds=LAUNCH_SECONDS)
+        launcher = ForkServerSupervisor(Notes(), launch_seconds=LAUNCH_SECONDS)
         await launcher.start()
     yield WorkerLoader(launcher)
     await launcher.close()
@@ -75,7 +75,7 @@ async def test_it_answers_each_request_of_a_frame_by_itself_and_in_order(workers
     good, bad, better = await ask(worker, text_query("a" * 10), json_query([]), text_query("b" * 20, "c"))
 
     assert predictions(good.body) == pytest.approx([0.1])
-    assert (bad.status, bad.verdict) == (400, Verdict.CLIENT_ERROR)
+    assert (bad.status, bad.verdict) == (400, PredictStatus.CLIENT_ERROR)
     assert predictions(better.body) == pytest.approx([0.2, 0.01])
     assert [answer.rows for answer in (good, bad, better)] == [1, 0, 2]
 
@@ -197,8 +197,8 @@ async def test_a_predict_that_ends_itself_ends_nothing_else(workers: Any, comman
 
     failed, good = await ask(worker, command_query(command), command_query("fine"))
 
-    assert (failed.status, failed.verdict) == (500, Verdict.MODEL_ERROR)
-    assert good.verdict is Verdict.OK
+    assert (failed.status, failed.verdict) == (500, PredictStatus.MODEL_ERROR)
+    assert good.verdict is PredictStatus.OK
     assert not worker.exited.done()
 
 
@@ -208,7 +208,7 @@ async def test_what_a_version_prints_never_reaches_its_answers(workers: Any) -> 
     noisy, quiet = await ask(worker, command_query("write:"), command_query("fine"))
 
     assert predictions(noisy.body) == ["wrote"]
-    assert quiet.verdict is Verdict.OK
+    assert quiet.verdict is PredictStatus.OK
 
 
 async def test_a_directory_is_read_and_never_written(workers: Any, versions: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from time import perf_counter
 import psutil
 import pytest
 
-from router.children.memory import Memory, resident
 from router.core.memory import MIB, Resident, Room
+from router.processes.memory import Memory, resident
 from tests.conftest import Figure
 
 GROW = """

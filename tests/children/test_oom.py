@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.children.oom import Rank, score, set_rank
-from router.children.template import Template
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.oom_score import Rank, score, set_rank
 from tests.children.conftest import until
 
 on_one_loop = pytest.mark.asyncio(loop_scope="module")
@@ -51,7 +51,7 @@ async def test_a_worker_goes_first_until_production_answers_with_it_and_again_af
 
 
 @on_one_loop
-async def test_the_fork_server_and_the_agent_are_helpers(template: Template) -> None:
+async def test_the_fork_server_and_the_agent_are_helpers(template: ForkServerSupervisor) -> None:
     child = await template.launch("agent")
     try:
         assert template.pid is not None

@@ -7,20 +7,20 @@ import time
 
 import pytest
 
-from router.children.orphans import LOOKS, Orphans
+from router.processes.reaper import LOOKS, Reaper
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
 SUBREAPER = """
 import asyncio, os, subprocess, sys, time
-from router.children.orphans import LOOKS, Orphans
-from router.children.process import become_subreaper
+from router.processes.reaper import LOOKS, Reaper
+from router.processes.process import become_subreaper
 become_subreaper()
 # A shell that leaves two children behind, which end at once.
 subprocess.run(["sh", "-c", "true & true & exit 0"], check=True)
 ours = subprocess.Popen(["sh", "-c", "exit 7"])
 os.waitid(os.P_PID, ours.pid, os.WEXITED | os.WNOWAIT)
-orphans = Orphans()
+orphans = Reaper()
 
 def zombies():
     files = [f"/proc/self/task/{task}/children" for task in os.listdir("/proc/self/task")]
@@ -51,7 +51,7 @@ def test_orphans_are_waited_for_and_our_own_children_keep_their_exit_status() ->
 async def test_a_child_whose_owner_reads_its_status_in_time_is_left_alone() -> None:
     child = subprocess.Popen(["sh", "-c", "exit 3"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    orphans, started = Orphans(), time.monotonic()
+    orphans, started = Reaper(), time.monotonic()
     for _ in range(LOOKS - 1):
         await orphans.tick()
 

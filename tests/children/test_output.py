@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from router.children.output import LONGEST_LINE_BYTES, Output
-from router.children.template import Template
-from router.children.worker import Worker
 from router.core.ids import VersionId
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.output import LONGEST_LINE_BYTES, Output
+from router.processes.worker_client import Worker
 from tests.children.conftest import LAUNCH_SECONDS, Notes, ask, until
 from tests.worker.versions import command_query, spec_of
 
@@ -180,7 +180,7 @@ async def test_the_pipe_closes_with_the_child_though_others_hold_it(
 
 async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: Path, slack: float) -> None:
     listener = Listening()
-    template = Template(Notes(), listener=listener, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), listener=listener, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     try:
         worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
@@ -199,7 +199,7 @@ async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: P
 
 async def test_the_last_words_of_a_worker_come_before_its_end(versions: Path, slack: float) -> None:
     listener = Listening()
-    template = Template(Notes(), listener=listener, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), listener=listener, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     try:
         worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)

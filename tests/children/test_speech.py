@@ -9,8 +9,8 @@ from typing import Any
 
 PREPARE = """\
 import os, sys
-from router.speech import flush, say, speak_through
-speak_through(int(sys.argv[1]))
+from router.processes.child_logging import flush, say, redirect_output
+redirect_output(int(sys.argv[1]))
 """
 
 

@@ -10,12 +10,12 @@ import psutil
 import pytest
 import uvloop
 
-from router.children import process
-from router.children.libraries import modules_for
-from router.children.template import Template
-from router.children.worker import Worker, WorkerLoader
-from router.core.work import Verdict
 from router.errors import ChildLost, ChildTimeout
+from router.processes import process
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.preload import modules_for
+from router.processes.worker_client import Worker, WorkerLoader
+from router.protocol.messages import PredictStatus
 from tests.children.conftest import LAUNCH_SECONDS, Notes, ask, child_pids
 from tests.worker.versions import command_query, spec_of
 
@@ -23,7 +23,7 @@ READY_SECONDS = 30.0
 
 
 async def test_a_launch_that_takes_too_long_is_given_up(notes: Notes) -> None:
-    template = Template(notes, launch_seconds=0.05)
+    template = ForkServerSupervisor(notes, launch_seconds=0.05)
     await template.start()
 
     with pytest.raises(ChildTimeout, match=r"within 0\.05 s"):
@@ -34,7 +34,7 @@ async def test_a_launch_that_takes_too_long_is_given_up(notes: Notes) -> None:
 
 async def test_a_closed_template_launches_nothing(notes: Notes) -> None:
     others = child_pids()
-    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     waiting = asyncio.create_task(template.launch("worker"))
     await asyncio.sleep(0)
@@ -49,7 +49,7 @@ async def test_a_closed_template_launches_nothing(notes: Notes) -> None:
 
 
 async def test_an_unknown_role_is_refused_and_the_template_lives(
-    own_template: Template, own_load: Any
+    own_template: ForkServerSupervisor, own_load: Any
 ) -> None:
     child = await own_template.launch("butler")
 
@@ -73,7 +73,7 @@ async def test_starting_and_loading_never_hold_up_the_loop(
             longest = max(longest, loop.time() - before)
 
     watching = asyncio.create_task(watch())
-    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     worker = await Worker.start(template, spec_of(versions, "signed"), deadline_seconds=30 * slack)
     await worker.close()
@@ -94,7 +94,7 @@ async def test_a_launch_from_a_warm_template_takes_no_second(own_load: Any, slac
 
 
 async def test_the_template_has_one_thread_and_loads_no_version_itself(
-    own_template: Template, own_load: Any
+    own_template: ForkServerSupervisor, own_load: Any
 ) -> None:
     """A fork would copy the locks that another thread holds."""
     await own_load("churn")
@@ -103,7 +103,7 @@ async def test_the_template_has_one_thread_and_loads_no_version_itself(
 
 
 async def test_a_library_is_imported_once_before_the_first_worker_that_needs_it(
-    own_template: Template, own_load: Any
+    own_template: ForkServerSupervisor, own_load: Any
 ) -> None:
     """A template without versions of scikit-learn saves its 40 MB; with them, all workers share these."""
     files = Path(f"/proc/{own_template.pid}/maps")
@@ -119,7 +119,7 @@ async def test_a_library_is_imported_once_before_the_first_worker_that_needs_it(
 
 
 async def test_a_template_that_is_started_anew_has_what_was_needed_before(
-    own_template: Template, own_load: Any
+    own_template: ForkServerSupervisor, own_load: Any
 ) -> None:
     """A worker of production that ends just then is not to wait for the import."""
     await own_load("churn")
@@ -162,18 +162,18 @@ async def test_without_the_right_to_wait_for_grandchildren_it_says_what_to_allow
     monkeypatch.setattr(process.ctypes, "CDLL", lambda *_a, **_k: Refusing())
 
     with pytest.raises(process.SubreaperRefused, match="allow prctl"):
-        await Template(notes).start()
+        await ForkServerSupervisor(notes).start()
 
 
 def test_it_runs_under_uvloop_as_well(versions: Path, slack: float) -> None:
     async def story() -> None:
         notes = Notes()
-        template = Template(notes, launch_seconds=LAUNCH_SECONDS)
+        template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
         await template.start()
         loader = WorkerLoader(template)
         worker = await loader.load(spec_of(versions, "commands"), deadline_seconds=READY_SECONDS * slack)
         good, bad = await ask(worker, command_query("x" * 3_000_000), command_query("exit:"))
-        assert (good.verdict, bad.verdict) == (Verdict.OK, Verdict.MODEL_ERROR)
+        assert (good.verdict, bad.verdict) == (PredictStatus.OK, PredictStatus.MODEL_ERROR)
         os.kill(template.pid or 0, signal.SIGKILL)
         worker.submit([command_query("die:9")], lambda _places, _answers: None)
         assert str(await asyncio.shield(worker.exited)) == "exit code 9"

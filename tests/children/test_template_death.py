@@ -12,17 +12,17 @@ from typing import Any
 import psutil
 import pytest
 
-from router.children import fork_server
-from router.children.template import Template
 from router.core.events import ChildRestarted
-from router.core.work import Verdict
 from router.errors import ChildLost
+from router.processes import forkserver_client as fork_server
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.protocol.messages import PredictStatus
 from tests.children.conftest import Notes, ask, child_pids, until
 from tests.worker.versions import command_query, text_query
 
 
 async def test_workers_outlive_the_template_and_new_ones_come_from_another(
-    own_template: Template, own_load: Any, notes: Notes, slack: float
+    own_template: ForkServerSupervisor, own_load: Any, notes: Notes, slack: float
 ) -> None:
     worker, first = await own_load("commands"), own_template.pid
     assert first is not None
@@ -30,9 +30,9 @@ async def test_workers_outlive_the_template_and_new_ones_come_from_another(
     os.kill(first, signal.SIGKILL)
 
     [answer] = await ask(worker, command_query("fine"))
-    assert answer.verdict is Verdict.OK
+    assert answer.verdict is PredictStatus.OK
     another = await own_load("plain")
-    assert (await ask(another, text_query("good")))[0].verdict is Verdict.OK
+    assert (await ask(another, text_query("good")))[0].verdict is PredictStatus.OK
     assert own_template.pid not in (None, first)
     assert notes.events == [ChildRestarted("template", "signal 9 (SIGKILL)")]
     worker.kill()
@@ -41,7 +41,7 @@ async def test_workers_outlive_the_template_and_new_ones_come_from_another(
 
 
 async def test_launches_under_way_survive_the_death_of_the_template(
-    own_template: Template, own_load: Any, slack: float
+    own_template: ForkServerSupervisor, own_load: Any, slack: float
 ) -> None:
     others = child_pids() - {own_template.pid}
     await own_load("plain")
@@ -53,14 +53,14 @@ async def test_launches_under_way_survive_the_death_of_the_template(
     workers = await asyncio.gather(*starts)
     assert len({worker.pid for worker in workers}) == 5
     for worker in workers:
-        assert (await ask(worker, text_query("good")))[0].verdict is Verdict.OK
+        assert (await ask(worker, text_query("good")))[0].verdict is PredictStatus.OK
     for worker in workers:
         await worker.close()
     await until(lambda: len(child_pids() - others) == 2, 5 * slack)  # the template and the first worker
 
 
 async def test_a_launch_that_first_hears_of_the_death_of_the_template_waits_for_another(
-    own_template: Template, own_load: Any, slack: float
+    own_template: ForkServerSupervisor, own_load: Any, slack: float
 ) -> None:
     """The news of it may still be on its way when the next launch is asked for."""
     await own_load("plain")
@@ -75,7 +75,7 @@ async def test_a_launch_that_first_hears_of_the_death_of_the_template_waits_for_
 
 
 async def test_without_a_descriptor_left_a_launch_fails_and_a_later_one_does_not(
-    own_template: Template, own_load: Any, notes: Notes
+    own_template: ForkServerSupervisor, own_load: Any, notes: Notes
 ) -> None:
     await own_load("plain")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -98,7 +98,11 @@ async def test_without_a_descriptor_left_a_launch_fails_and_a_later_one_does_not
 
 
 async def test_a_stopped_template_is_replaced(
-    own_template: Template, own_load: Any, notes: Notes, slack: float, monkeypatch: pytest.MonkeyPatch
+    own_template: ForkServerSupervisor,
+    own_load: Any,
+    notes: Notes,
+    slack: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await own_load("plain")
     os.kill(own_template.pid or 0, signal.SIGSTOP)
@@ -117,7 +121,7 @@ async def test_a_template_that_cannot_start_is_tried_again_with_patience(
 ) -> None:
     (tmp_path / "threadpoolctl.py").write_text("raise SystemExit(5)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    template = Template(notes, launch_seconds=120.0 * slack)
+    template = ForkServerSupervisor(notes, launch_seconds=120.0 * slack)
     await template.start()
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -146,7 +150,7 @@ async def test_a_library_that_a_template_does_not_survive_is_left_to_those_who_n
     """Else nothing at all would be started any more, not even production's next worker."""
     (tmp_path / "harmful.py").write_text(harm)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    template = Template(notes, launch_seconds=60.0 * slack)
+    template = ForkServerSupervisor(notes, launch_seconds=60.0 * slack)
     await template.start()
     try:
         asking, plain = await asyncio.gather(

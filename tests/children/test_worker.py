@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from router.children.template import Template
-from router.children.worker import Worker
-from router.core.work import Verdict
 from router.errors import ChildLost
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.worker_client import Worker
+from router.protocol.messages import PredictStatus
 from tests.children.conftest import ask, child_pids, until
 from tests.worker.versions import command_query, predictions, spec_of, text_query
 
@@ -46,7 +46,7 @@ async def test_a_version_that_ends_its_process_ends_no_other(
 
     assert str(ended) == how
     assert answers == [0]
-    assert (await ask(other, command_query("fine")))[0].verdict is Verdict.OK
+    assert (await ask(other, command_query("fine")))[0].verdict is PredictStatus.OK
     assert gone(worker.pid)
 
 
@@ -86,7 +86,7 @@ async def test_a_worker_that_is_killed_from_outside_says_by_which_signal(load: A
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_worker_leads_a_group_and_a_stop_of_all_of_it_is_not_for_the_worker(
-    load: Any, template: Template, number: signal.Signals
+    load: Any, template: ForkServerSupervisor, number: signal.Signals
 ) -> None:
     worker = await load("plain")
     assert os.getpgid(worker.pid) == worker.pid
@@ -94,7 +94,7 @@ async def test_a_worker_leads_a_group_and_a_stop_of_all_of_it_is_not_for_the_wor
 
     os.killpg(os.getpgid(worker.pid), number)
 
-    assert (await ask(worker, text_query("good")))[0].verdict is Verdict.OK
+    assert (await ask(worker, text_query("good")))[0].verdict is PredictStatus.OK
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_a_load_that_ends_the_process_says_how(load: Any, name: str, how: 
 
 @pytest.mark.parametrize("moment_seconds", [0.0, 0.001, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.3])
 async def test_a_start_that_is_cancelled_leaves_no_process(
-    load: Any, template: Template, versions: Path, slack: float, moment_seconds: float
+    load: Any, template: ForkServerSupervisor, versions: Path, slack: float, moment_seconds: float
 ) -> None:
     children = child_pids()
     start = asyncio.create_task(
@@ -199,7 +199,7 @@ async def test_what_a_version_started_ends_with_a_worker_that_ends_by_itself(
 
 @pytest.mark.parametrize("at", ["pipe", "socketpair", "connect", "send_fds"])
 async def test_a_launch_without_a_descriptor_left_is_a_lost_child_and_leaves_none_open(
-    template: Template, monkeypatch: pytest.MonkeyPatch, slack: float, at: str
+    template: ForkServerSupervisor, monkeypatch: pytest.MonkeyPatch, slack: float, at: str
 ) -> None:
     """Whoever launches tries again later; an OSError would end the loop that does."""
     await (await template.launch("worker")).close(5.0)

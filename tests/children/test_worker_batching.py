@@ -7,22 +7,24 @@ from typing import Any
 
 import pytest
 
-from router.children.template import Template
-from router.children.worker import Worker, WorkerLoader
-from router.core.work import Query, Verdict
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.worker_client import Worker, WorkerLoader
+from router.protocol.messages import PredictStatus, Query
 from tests.children.conftest import ask, until
 from tests.worker.versions import command_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def worker_of(template: Template, versions: Path, name: str, slack: float, **more: Any) -> Worker:
+async def worker_of(
+    template: ForkServerSupervisor, versions: Path, name: str, slack: float, **more: Any
+) -> Worker:
     spec = replace(spec_of(versions, name), **more)
     return await WorkerLoader(template).load(spec, deadline_seconds=30 * slack)
 
 
 async def test_predicts_run_beside_each_other_as_many_as_there_are_threads(
-    template: Template, versions: Path, slack: float
+    template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     worker = await worker_of(template, versions, "commands", slack, threads=4)
     assert worker.parallel == 4
@@ -31,13 +33,13 @@ async def test_predicts_run_beside_each_other_as_many_as_there_are_threads(
 
     answers = await asyncio.gather(*(ask(worker, command_query("sleep:0.5")) for _ in range(4)))
 
-    assert all(answer.verdict is Verdict.OK for [answer] in answers)
+    assert all(answer.verdict is PredictStatus.OK for [answer] in answers)
     assert loop.time() - started < 0.9 * max(1.0, slack / 2)
     await worker.close()
 
 
 async def test_a_version_that_earns_it_says_so_and_answers_as_before(
-    template: Template, versions: Path, slack: float
+    template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     worker = await worker_of(template, versions, "plain", slack, threads=4)
     assert not worker.batching.merges
@@ -58,7 +60,7 @@ async def test_a_version_that_earns_it_says_so_and_answers_as_before(
 
 
 async def test_a_version_that_does_not_earn_it_says_why_and_goes_on(
-    template: Template, versions: Path, slack: float
+    template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     worker = await worker_of(template, versions, "counts_rows", slack, threads=2)
     for number in range(3):
@@ -72,7 +74,7 @@ async def test_a_version_that_does_not_earn_it_says_why_and_goes_on(
 
 
 async def test_a_worker_that_dies_with_several_requests_answers_none_of_them(
-    template: Template, versions: Path, slack: float
+    template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     """Whoever asked decides what becomes of them."""
     worker = await worker_of(template, versions, "commands", slack, threads=3)
@@ -86,7 +88,7 @@ async def test_a_worker_that_dies_with_several_requests_answers_none_of_them(
 
 
 async def test_an_idle_worker_keeps_nothing_of_the_last_request(
-    template: Template, versions: Path, slack: float
+    template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     """Neither its body nor what was made of it: an idle worker would be as large as its largest request."""
     worker = await worker_of(template, versions, "signed", slack)
@@ -99,7 +101,7 @@ async def test_an_idle_worker_keeps_nothing_of_the_last_request(
 
 
 async def test_a_thread_that_can_not_go_on_ends_the_worker_and_not_only_itself(
-    template: Template, versions: Path, slack: float
+    template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     """Else the gateway would wait for its request until predict_timeout_seconds, and then again."""
     worker = await worker_of(template, versions, "breaks_answering", slack, threads=2)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from router.children.template import Template
-from router.children.worker import Worker
-from router.core.work import LoadSpec
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.worker_client import Worker
+from router.protocol.messages import LoadSpec
 from tests.children.conftest import LAUNCH_SECONDS, ask
 from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
 
@@ -53,7 +53,7 @@ async def test_workers_draw_different_random_numbers(load: Any) -> None:
 
 
 async def test_a_worker_uses_as_many_threads_for_linear_algebra_as_it_is_told(
-    template: Template, versions: Path, slack: float
+    template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     for threads in (1, 2):
         plain = spec_of(versions, "commands")
@@ -70,7 +70,7 @@ async def test_a_version_sees_no_secret_in_its_environment(
     names = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "CANARY_ROUTER_REGISTRY__URI", "PGPASSWORD")
     for name in (*names, "MLFLOW_TRACKING_URI"):
         monkeypatch.setenv(name, "secret")
-    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=30 * slack)
 

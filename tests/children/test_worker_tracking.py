@@ -16,12 +16,12 @@ import pytest
 import pytest_asyncio
 import requests
 
-from router.children.template import Template
-from router.children.worker import Worker, WorkerLoader
-from router.children.working_directories import WorkingDirectories
 from router.core.ids import VersionId
-from router.core.work import Tracking
 from router.errors import LoadFailed
+from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.worker_client import Worker, WorkerLoader
+from router.processes.working_directories import WorkingDirectories
+from router.protocol.messages import Tracking
 from router.worker.answers import ErrorReporter
 from router.worker.tracking import NO_TRACKING, NoTracking
 from tests.children.conftest import LAUNCH_SECONDS, ask, until
@@ -46,7 +46,9 @@ def registry_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Loads:
     """Loads versions as the gateway does."""
 
-    def __init__(self, template: Template, directories: WorkingDirectories, versions: Path, slack: float):
+    def __init__(
+        self, template: ForkServerSupervisor, directories: WorkingDirectories, versions: Path, slack: float
+    ):
         self.loader = WorkerLoader(template, directories)
         self.versions = versions
         self.slack = slack
@@ -59,7 +61,9 @@ class Loads:
 
 
 @pytest_asyncio.fixture
-async def load(own_template: Template, tmp_path: Path, versions: Path, slack: float) -> AsyncIterator[Loads]:
+async def load(
+    own_template: ForkServerSupervisor, tmp_path: Path, versions: Path, slack: float
+) -> AsyncIterator[Loads]:
     """Workers with working directories of their own below `tmp_path/cache`."""
     directories = WorkingDirectories(tmp_path / "cache")
     loads = Loads(own_template, directories, versions, slack)
@@ -95,7 +99,7 @@ async def test_a_version_that_traces_answers_at_once_where_nobody_can_write(
 ) -> None:  # fmt: skip
     """MLflow tries for a minute to open its default store; here nothing waits for one, nor is one there."""
     monkeypatch.chdir("/proc")
-    template = Template(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     try:
         worker = await Worker.start(template, spec_of(versions, name), deadline_seconds=30 * slack)

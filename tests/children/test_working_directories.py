@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from router.children.working_directories import WorkingDirectories
+from router.processes.working_directories import WorkingDirectories
 from router.settings import RegistrySettings
 
 

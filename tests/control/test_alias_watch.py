@@ -14,8 +14,8 @@ from router.core.ids import CANARY, PRODUCTION
 from router.core.policy import State
 from router.errors import ModelUnknown, RegistryUnavailable
 from router.serving.dispatch import Dispatcher
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.serving.harness import VersionDependencies
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
@@ -31,19 +31,19 @@ def facts() -> Facts:
 
 
 @pytest.fixture
-async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[Fleet]:
-    fleet = Fleet(Workshop(world, world, facts, lambda: 5.0))
+async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
+    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
     fleet.apply({"sentiment": settings(), "other": settings()})
     yield fleet
     await fleet.close(0.0)
 
 
 @pytest.fixture
-def watch(world: FakeWorld, fleet: Fleet, facts: Facts) -> AliasWatch:
+def watch(world: FakeWorld, fleet: ModelSet, facts: Facts) -> AliasWatch:
     return AliasWatch(world, fleet, facts, lambda: 1_000_000.0)
 
 
-def document(fleet: Fleet, watch: AliasWatch, facts: Facts) -> Status:
+def document(fleet: ModelSet, watch: AliasWatch, facts: Facts) -> Status:
     return Status(
         worker_ends=lambda _: {},
         bound_since=lambda _model, _alias: 5.0,
@@ -58,14 +58,14 @@ def document(fleet: Fleet, watch: AliasWatch, facts: Facts) -> Status:
     )
 
 
-async def test_what_a_poll_names_is_loaded_and_bound(watch: AliasWatch, fleet: Fleet) -> None:
+async def test_what_a_poll_names_is_loaded_and_bound(watch: AliasWatch, fleet: ModelSet) -> None:
     await watch.tick()
     await until(lambda: fleet.managers["sentiment"].bound == {PRODUCTION: V1})
     assert watch.last_success == {"sentiment": 1_000_000.0, "other": 1_000_000.0}
 
 
 async def test_a_failed_poll_leaves_everything_as_it_was_and_is_told(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     await watch.tick()
     await until(lambda: fleet.managers["sentiment"].ready)
@@ -87,7 +87,7 @@ async def test_a_failed_poll_leaves_everything_as_it_was_and_is_told(
 
 
 async def test_a_model_without_production_is_told_once_and_shown(
-    watch: AliasWatch, fleet: Fleet, facts: Facts
+    watch: AliasWatch, fleet: ModelSet, facts: Facts
 ) -> None:
     await watch.tick()
     await watch.tick()
@@ -100,7 +100,7 @@ async def test_a_model_without_production_is_told_once_and_shown(
 
 
 async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pending(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     await watch.tick()
     await until(lambda: fleet.managers["sentiment"].ready)
@@ -119,7 +119,7 @@ async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pendi
 
 
 async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_until_it_has_it_again(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     """Unlike a registry that says nothing: this one said that what serves is not there."""
     await watch.tick()
@@ -143,7 +143,7 @@ async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_unti
 
 
 async def test_an_answer_about_a_model_that_was_removed_meanwhile_is_dropped(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = fleet.managers["sentiment"]
     poll = world.poll
@@ -182,7 +182,7 @@ async def test_models_are_polled_in_turn_so_that_a_poll_is_not_charged_with_the_
 
 
 async def test_the_state_warns_when_most_requests_carry_no_key(
-    watch: AliasWatch, fleet: Fleet, facts: Facts
+    watch: AliasWatch, fleet: ModelSet, facts: Facts
 ) -> None:
     model = document(fleet, watch, facts).document()["models"]["sentiment"]
     assert model["keyless_share"] == 0.75
@@ -190,7 +190,7 @@ async def test_the_state_warns_when_most_requests_carry_no_key(
 
 
 async def test_a_start_without_the_registry_serves_what_served_last_until_it_answers(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     world.registry_down = True
     world.recorded = {"sentiment": {PRODUCTION: V1, CANARY: V2}}
@@ -215,7 +215,7 @@ async def test_a_start_without_the_registry_serves_what_served_last_until_it_ans
 
 
 async def test_a_registry_that_went_away_later_is_no_start_from_the_cache(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
 ) -> None:
     await watch.tick()
     await until(lambda: fleet.managers["sentiment"].ready)
@@ -227,7 +227,7 @@ async def test_a_registry_that_went_away_later_is_no_start_from_the_cache(
 
 
 async def test_a_registry_that_knows_no_such_model_has_answered(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unknown(model: str, aliases: object, **_: float) -> object:
         raise ModelUnknown(model)
@@ -240,7 +240,7 @@ async def test_a_registry_that_knows_no_such_model_has_answered(
 
 
 async def test_a_model_that_was_deleted_leaves_what_serves(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unknown(model: str, aliases: object, **_: float) -> object:
         raise ModelUnknown(f"there is no {model}")
@@ -255,7 +255,7 @@ async def test_a_model_that_was_deleted_leaves_what_serves(
 
 
 async def test_what_the_cache_could_not_give_is_asked_of_the_registry_at_once(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
 ) -> None:
     """Not after the pause of up to five minutes that follows failed loads."""
     world.registry_down = True
@@ -273,7 +273,7 @@ async def test_what_the_cache_could_not_give_is_asked_of_the_registry_at_once(
 
 
 async def test_a_torn_record_is_told_once_and_shown_until_the_registry_answers(
-    watch: AliasWatch, fleet: Fleet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     world.registry_down = world.torn_record = True
     await watch.tick()
@@ -304,7 +304,7 @@ async def test_after_one_silence_the_rest_of_a_tick_is_not_asked_and_comes_first
     monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", -1.0)
     world = SilentRegistry()
     world.asked = []
-    fleet = Fleet(Workshop(world, world, facts, lambda: 5.0))
+    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
     fleet.apply({name: settings() for name in ("a", "b", "c")})
     watch = AliasWatch(world, fleet, facts, lambda: 0.0)
 
@@ -335,7 +335,7 @@ async def test_when_a_ticks_time_is_over_the_rest_comes_first_in_the_next(
         return {}
 
     monkeypatch.setattr(world, "poll", slow)
-    fleet = Fleet(Workshop(world, world, facts, lambda: 5.0))
+    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
     fleet.apply({name: settings() for name in "abc"})
     watch = AliasWatch(world, fleet, facts, lambda: 0.0)
     for _ in range(3):

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from router.control.bound_since import BoundSince
+from router.control.bound_times import BoundTimes
 from router.core.events import AliasBound, AliasUnbound, ModelRemoved
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 
@@ -13,16 +13,16 @@ V1, V2 = VersionId("sentiment", 1), VersionId("sentiment", 2)
 
 
 @pytest.fixture
-def since() -> BoundSince:
+def since() -> BoundTimes:
     ticks: Iterator[int] = count(1)
-    return BoundSince(lambda: float(next(ticks)))
+    return BoundTimes(lambda: float(next(ticks)))
 
 
 def bound(alias: Alias, new: VersionId, old: VersionId | None = None) -> AliasBound:
     return AliasBound(new.model, alias, old, new, "run", "flavor", None)
 
 
-def test_each_alias_has_the_moment_in_which_it_began_to_serve_its_version(since: BoundSince) -> None:
+def test_each_alias_has_the_moment_in_which_it_began_to_serve_its_version(since: BoundTimes) -> None:
     since.record(bound(PRODUCTION, V1))
     since.record(bound(CANARY, V2))
 
@@ -30,7 +30,7 @@ def test_each_alias_has_the_moment_in_which_it_began_to_serve_its_version(since:
     assert since.of("fraud", CANARY) is None
 
 
-def test_a_version_that_is_told_again_keeps_its_moment_and_another_one_does_not(since: BoundSince) -> None:
+def test_a_version_that_is_told_again_keeps_its_moment_and_another_one_does_not(since: BoundTimes) -> None:
     since.record(bound(CANARY, V1))
     since.record(bound(CANARY, V1, V1))
     assert since.of("sentiment", CANARY) == 1.0
@@ -39,7 +39,7 @@ def test_a_version_that_is_told_again_keeps_its_moment_and_another_one_does_not(
     assert since.of("sentiment", CANARY) == 2.0
 
 
-def test_what_serves_nothing_any_more_has_no_moment(since: BoundSince) -> None:
+def test_what_serves_nothing_any_more_has_no_moment(since: BoundTimes) -> None:
     since.record(bound(PRODUCTION, V1))
     since.record(bound(CANARY, V2))
     since.record(AliasUnbound("sentiment", CANARY, V2))

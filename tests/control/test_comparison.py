@@ -10,14 +10,14 @@ import pytest
 
 from router.control import compare, words
 from router.control.comparison import Comparison
-from router.core.durations import REQUEST_SECONDS
 from router.core.events import BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.request_events import FAULT_KINDS, Answered
 from router.core.routing import Reason
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.serving.harness import VersionDependencies
 from router.serving.manager import OPERATOR_RESET
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
@@ -41,7 +41,7 @@ class Gateway:
         self.now = 1000.0
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.facts = Told()
-        self.fleet = Fleet(Workshop(self.world, self.world, self.facts, lambda: 5.0))
+        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, lambda: 5.0))
         self.comparison = self.facts.comparison = Comparison(
             lambda: self.fleet, self.facts.record, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )

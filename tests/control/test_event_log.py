@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from router.control.event_log import EventLog
+from router.control.recent_events import RecentEvents
 from router.control.redaction import without_places
 from router.core.bins import ScoreSpec
 from router.core.events import ChildRestarted, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
@@ -17,7 +17,7 @@ V8 = VersionId("m", 8)
 
 def test_a_fact_is_kept_as_plain_values_with_its_time() -> None:
     clock = Clock()
-    log = EventLog(clock)
+    log = RecentEvents(clock)
     log.record(bound(CANARY, 8, old=7, scores=None))
 
     assert log.events() == [
@@ -37,14 +37,14 @@ def test_a_fact_is_kept_as_plain_values_with_its_time() -> None:
 
 
 def test_what_a_score_is_stands_as_values_too() -> None:
-    log = EventLog(Clock())
+    log = RecentEvents(Clock())
     log.record(bound(CANARY, 8, old=7, scores=ScoreSpec(output="p", low=-1.0, high=1.0, bins=4)))
 
     assert log.events()[0]["scores"] == [{"output": "p", "low": -1.0, "high": 1.0, "bins": 4, "upper": []}]
 
 
 def test_every_fact_can_be_written_as_json() -> None:
-    log = EventLog(Clock())
+    log = RecentEvents(Clock())
     for event in one_of_each():
         log.record(event)
 
@@ -57,7 +57,7 @@ def test_every_fact_can_be_written_as_json() -> None:
 
 def test_the_newest_fifty_are_kept() -> None:
     """A poll that goes well every five seconds would push out all that matters, so it is no news."""
-    log = EventLog(Clock())
+    log = RecentEvents(Clock())
     log.record(ReadinessChanged(ready=True))
     for i in range(60):
         log.record(Polled("m", 0.01, ""))
@@ -68,7 +68,7 @@ def test_the_newest_fifty_are_kept() -> None:
 
 def test_an_agent_that_is_replaced_at_every_poll_is_told_once_until_the_registry_answers() -> None:
     """A registry that sends a byte a second costs one each time."""
-    log = EventLog(Clock())
+    log = RecentEvents(Clock())
     late, killed = (ChildRestarted("agent", reason) for reason in ("it was late", "signal 9 (SIGKILL)"))
     for event in (Polled("m", 10.0, "late"), late, Polled("m", 10.0, "late"), late, killed, killed):
         log.record(event)
@@ -80,7 +80,7 @@ def test_an_agent_that_is_replaced_at_every_poll_is_told_once_until_the_registry
 
 
 def test_texts_name_no_path_host_or_credential() -> None:
-    log = EventLog(Clock())
+    log = RecentEvents(Clock())
     error = (
         "No such file: '/root/.cache/canary-router/3f/m/8/MLmodel' from http://joe:pw@10.0.0.7:5000/x?token=y"
     )

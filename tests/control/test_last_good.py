@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from router.control.last_good import LastGood
+from router.control.last_known_good import LastKnownGood
 from router.core.cache_events import LastGoodNotWritten
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import CacheRefused
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.serving.harness import VersionDependencies
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
@@ -44,8 +44,8 @@ def facts() -> Facts:
 
 
 @pytest.fixture
-async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[Fleet]:
-    fleet = Fleet(Workshop(world, world, facts, lambda: 5.0))
+async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
+    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
     names = {"production": "champion", "canary": "challenger"}
     fleet.apply({"sentiment": settings(split={"production": 50, "canary": 50}, aliases=names)})
     yield fleet
@@ -58,12 +58,12 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-def last_good(notes: Notes, fleet: Fleet, facts: Facts) -> LastGood:
-    return LastGood(notes, fleet, facts)
+def last_good(notes: Notes, fleet: ModelSet, facts: Facts) -> LastKnownGood:
+    return LastKnownGood(notes, fleet, facts)
 
 
 async def test_what_is_bound_is_recorded_once_by_the_registrys_names(
-    last_good: LastGood, notes: Notes, fleet: Fleet
+    last_good: LastKnownGood, notes: Notes, fleet: ModelSet
 ) -> None:
     manager = fleet.managers["sentiment"]
     manager.aspire({PRODUCTION: V1, CANARY: V2})
@@ -77,7 +77,7 @@ async def test_what_is_bound_is_recorded_once_by_the_registrys_names(
 
 
 async def test_a_canary_that_does_not_serve_yet_keeps_what_is_recorded_of_it_and_one_that_is_gone_does_not(
-    last_good: LastGood, notes: Notes, fleet: Fleet, world: FakeWorld
+    last_good: LastKnownGood, notes: Notes, fleet: ModelSet, world: FakeWorld
 ) -> None:
     manager = fleet.managers["sentiment"]
     world.unfetchable = {V2}
@@ -91,7 +91,7 @@ async def test_a_canary_that_does_not_serve_yet_keeps_what_is_recorded_of_it_and
 
 
 async def test_what_came_from_the_record_is_not_recorded_before_the_registry_confirms_it(
-    last_good: LastGood, notes: Notes, fleet: Fleet
+    last_good: LastKnownGood, notes: Notes, fleet: ModelSet
 ) -> None:
     """Else a canary that was refused would be forgotten."""
     manager = fleet.managers["sentiment"]
@@ -107,7 +107,7 @@ async def test_what_came_from_the_record_is_not_recorded_before_the_registry_con
 
 
 async def test_a_record_that_can_not_be_written_is_told_once_and_tried_again(
-    last_good: LastGood, notes: Notes, fleet: Fleet, facts: Facts
+    last_good: LastKnownGood, notes: Notes, fleet: ModelSet, facts: Facts
 ) -> None:
     manager = fleet.managers["sentiment"]
     manager.aspire({PRODUCTION: V1})
@@ -126,7 +126,7 @@ async def test_a_record_that_can_not_be_written_is_told_once_and_tried_again(
 
 
 async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
-    last_good: LastGood, notes: Notes, fleet: Fleet, world: FakeWorld
+    last_good: LastKnownGood, notes: Notes, fleet: ModelSet, world: FakeWorld
 ) -> None:
     manager = fleet.managers["sentiment"]
     manager.aspire({PRODUCTION: V1})

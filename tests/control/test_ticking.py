@@ -2,7 +2,7 @@
 
 import asyncio
 
-from router.control.ticking import Ticking
+from router.control.periodic import PeriodicTask
 from router.core.events import TickFailed
 from tests.serving.fakes import Facts, until
 
@@ -14,7 +14,7 @@ async def test_a_tick_that_raises_does_not_stop_its_loop() -> None:
         ticks.append(1)
         raise KeyError("x")
 
-    loop = Ticking("aliases", tick, lambda: 0.001, facts)
+    loop = PeriodicTask("aliases", tick, lambda: 0.001, facts)
     loop.start()
     await until(lambda: len(ticks) >= 3)
     await loop.stop()
@@ -28,7 +28,7 @@ async def test_a_poke_ticks_at_once_and_the_period_is_read_anew_each_time() -> N
     async def tick() -> None:
         ticks.append(1)
 
-    loop = Ticking("aliases", tick, lambda: 3600.0, Facts())
+    loop = PeriodicTask("aliases", tick, lambda: 3600.0, Facts())
     loop.start()
     await until(lambda: len(ticks) == 1)
     loop.poke()
@@ -43,7 +43,7 @@ async def test_a_stopped_loop_cancels_the_tick_under_way() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    loop = Ticking("aliases", tick, lambda: 1.0, Facts())
+    loop = PeriodicTask("aliases", tick, lambda: 1.0, Facts())
     loop.start()
     await begun.wait()
     await asyncio.wait_for(loop.stop(), 2.0)

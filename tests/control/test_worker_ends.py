@@ -1,14 +1,14 @@
 """Counts of how workers ended."""
 
-from router.control.worker_ends import MOST_CAUSES, OTHER, WorkerEnds
+from router.control.worker_exits import MOST_CAUSES, OTHER, WorkerExitCounts
 from router.core.events import ModelRemoved, ReadinessChanged, VersionGone, WorkerEnded
 from router.core.ids import VersionId
 
 V7, V8, ELSE = VersionId("m", 7), VersionId("m", 8), VersionId("other", 7)
 
 
-def ends() -> WorkerEnds:
-    ends = WorkerEnds(lambda: 1_000.0)
+def ends() -> WorkerExitCounts:
+    ends = WorkerExitCounts(lambda: 1_000.0)
     for reason, detail in (
         ("exit", "exit code 3"),
         ("signal", "signal 11 (SIGSEGV)"),
@@ -55,7 +55,7 @@ def test_what_is_gone_is_forgotten() -> None:
 
 
 def test_causes_are_bounded() -> None:
-    counted = WorkerEnds(lambda: 0.0)
+    counted = WorkerExitCounts(lambda: 0.0)
     counted.record(ReadinessChanged(ready=True))
     for code in range(256):
         counted.record(WorkerEnded(V7, "exit", f"exit code {code}"))

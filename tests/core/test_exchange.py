@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import exchange
 from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.exchange import Batch
-from router.core.frames import Frame, FrameDecoder, encode_frame
 from router.core.labels import ClassCounts, ClassSpec
 from router.core.outputs import OutputSpec
-from router.core.wire import WireRefused
-from router.core.work import Answer, Query, ScoringProtocol, Verdict
+from router.protocol import exchange
+from router.protocol.exchange import Batch
+from router.protocol.frames import Frame, FrameDecoder, encode_frame
+from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
+from router.protocol.wire import WireRefused
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)
@@ -48,7 +48,7 @@ def batches(draw: st.DrawFn) -> Batch:
     seconds, scores = draw(st.floats(0, 1e6)), draw(st.just(()) | st.tuples(score_counts, class_counts))
     answers = [
         Answer(
-            verdict=draw(st.sampled_from(Verdict)),
+            verdict=draw(st.sampled_from(PredictStatus)),
             status=draw(st.integers(200, 599)),
             body=draw(st.binary()),
             content_type=draw(names),
@@ -100,7 +100,7 @@ def test_header_bytes_that_are_not_utf_8_become_question_marks() -> None:
 def test_why_a_sum_of_scores_must_be_finite(sum_: float) -> None:
     """It would arrive as None, and the worker would be ended for it: bins keeps it finite."""
     scores = (ScoreCounts((1,), positive_sum=sum_),)
-    answer = Answer(Verdict.OK, 200, b"", "application/json", 1, 0.0, scores)
+    answer = Answer(PredictStatus.OK, 200, b"", "application/json", 1, 0.0, scores)
     frame = sent(*exchange.answers_frame(Batch(1, (0,), (answer,))))
 
     with pytest.raises(WireRefused):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.frames import (
+from router.protocol.frames import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
     Frame,

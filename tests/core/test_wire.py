@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core import wire
 from router.core.bins import ScoreSpec, with_edges
-from router.core.frames import Frame, FrameDecoder, encode_frame
 from router.core.ids import VersionId
 from router.core.labels import ClassSpec
 from router.core.outputs import shown_name
-from router.core.tensors import CONTENT_TYPES, DATATYPES, TensorInfo
-from router.core.work import Batching, LoadSpec, VersionInfo
+from router.protocol import wire
+from router.protocol.frames import Frame, FrameDecoder, encode_frame
+from router.protocol.messages import Batching, LoadSpec, VersionInfo
+from router.protocol.tensors import CONTENT_TYPES, DATATYPES, TensorInfo
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)

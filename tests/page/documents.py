@@ -4,7 +4,7 @@ import math
 import time
 from typing import Any
 
-from router.core.durations import REQUEST_SECONDS
+from router.core.latency_buckets import REQUEST_SECONDS
 
 Document = dict[str, Any]
 

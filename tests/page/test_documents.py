@@ -8,7 +8,7 @@ import pytest
 
 from router.control import compare
 from router.control.alias_watch import AliasWatch
-from router.control.bound_since import BoundSince
+from router.control.bound_times import BoundTimes
 from router.control.status import Status
 from router.core.bins import ScoreSpec
 from router.core.ids import CANARY, PRODUCTION
@@ -58,7 +58,7 @@ async def test_what_is_written_by_hand_of_the_state_has_the_gateways_names(gatew
         worker_ends=lambda _: {"counts": {}, "last": None},
         stopping=lambda: False,
         traffic=lambda _: (13071, 0),
-        bound_since=BoundSince(lambda: 1e9).of,
+        bound_since=BoundTimes(lambda: 1e9).of,
         verdicts=lambda model: compare.verdicts(gateway.comparison, model),
     )
 

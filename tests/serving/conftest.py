@@ -6,8 +6,8 @@ import pytest
 
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.serving.dispatch import Dispatcher
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.serving.harness import VersionDependencies
+from router.serving.models import ModelSet
 from router.settings import ModelSettings, Settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
@@ -30,16 +30,16 @@ def facts() -> Facts:
 
 
 @pytest.fixture
-async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[Fleet]:
+async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
     """Half of the keys go to the canary; nothing is aspired yet."""
-    fleet = Fleet(Workshop(world, world, facts, lambda: 5.0))
+    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
     fleet.apply({"sentiment": settings(split={"production": 50, "canary": 50})})
     yield fleet
     await fleet.close(0.0)
 
 
 @pytest.fixture
-async def serving(fleet: Fleet, world: FakeWorld) -> Fleet:
+async def serving(fleet: ModelSet, world: FakeWorld) -> ModelSet:
     """Both aliases are bound."""
     manager = fleet.managers["sentiment"]
     manager.aspire(world.aspired["sentiment"])
@@ -48,5 +48,5 @@ async def serving(fleet: Fleet, world: FakeWorld) -> Fleet:
 
 
 @pytest.fixture
-async def dispatcher(serving: Fleet, facts: Facts) -> Dispatcher:
+async def dispatcher(serving: ModelSet, facts: Facts) -> Dispatcher:
     return Dispatcher(serving, facts)

@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from router.children.process import Exit
 from router.core.events import Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
-from router.core.work import Answer, Batching, LoadSpec, Query, Verdict, VersionInfo
 from router.errors import (
     CacheRefused,
     FetchFailed,
@@ -18,6 +16,8 @@ from router.errors import (
     ModelUnknown,
     RegistryUnavailable,
 )
+from router.processes.process import Exit
+from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
@@ -26,7 +26,7 @@ INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmu
 
 
 def ok(version: VersionId) -> Answer:
-    return Answer(Verdict.OK, 200, f"v{version.number}".encode(), "application/json", 1, 0.001)
+    return Answer(PredictStatus.OK, 200, f"v{version.number}".encode(), "application/json", 1, 0.001)
 
 
 class FakeWorker:

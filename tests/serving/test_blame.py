@@ -7,24 +7,24 @@ import pytest
 
 from router.core.bins import ScoreCounts
 from router.core.request_events import FellBack
-from router.core.work import Answer, Batching, Query, Verdict
-from router.serving.dispatch import Dispatcher, Served
-from router.serving.fleet import Fleet
-from router.serving.silence import SILENCE_SECONDS, Silence
+from router.protocol.messages import Answer, Batching, PredictStatus, Query
+from router.serving.dispatch import Dispatcher, RequestResult
+from router.serving.models import ModelSet
+from router.serving.pool.stall_tracker import SILENCE_SECONDS, StallTracker
 from tests.serving.conftest import V1, V2, settings
 from tests.serving.fakes import Facts, FakeWorld, ok, until
 
 QUERY = Query(b"{}", None)
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under the salt `sentiment`
-RAISED = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
-REFUSED = Answer(Verdict.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
+RAISED = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+REFUSED = Answer(PredictStatus.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
 ALL_NAN = Answer(
-    Verdict.OK, 200, b"[NaN]", "application/json", 1, 0.0, (ScoreCounts((0,) * 20, nan=1),), 1, mark=3
+    PredictStatus.OK, 200, b"[NaN]", "application/json", 1, 0.0, (ScoreCounts((0,) * 20, nan=1),), 1, mark=3
 )
-ODD = Answer(Verdict.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
+ODD = Answer(PredictStatus.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
 
 
-async def ask(dispatcher: Dispatcher, key: str) -> Served:
+async def ask(dispatcher: Dispatcher, key: str) -> RequestResult:
     return await dispatcher.serve("sentiment", key, QUERY, keyed=True)
 
 
@@ -80,7 +80,7 @@ async def test_the_mark_is_that_of_the_version_the_key_was_given(
 
 
 async def test_production_that_is_later_than_a_canary_may_be_counts_as_too_late(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     """Or a canary that is as slow as production would be called worse."""
     split = {"production": 50, "canary": 50}
@@ -95,7 +95,7 @@ async def test_production_that_is_later_than_a_canary_may_be_counts_as_too_late(
 
 
 async def test_a_canarys_timeout_is_excused_where_production_takes_as_long(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     split = {"production": 50, "canary": 50}
     serving.apply({"sentiment": settings(split=split, canary_timeout_seconds=0.05)})
@@ -110,7 +110,7 @@ async def test_a_canarys_timeout_is_excused_where_production_takes_as_long(
 
 
 async def test_who_waits_for_a_predict_that_hangs_names_it_and_who_hangs_alone_names_none(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     split = {"production": 50, "canary": 50}
     serving.apply({"sentiment": settings(split=split, canary_timeout_seconds=0.1)})
@@ -130,7 +130,7 @@ async def test_who_waits_for_a_predict_that_hangs_names_it_and_who_hangs_alone_n
 
 
 async def test_who_shares_a_predict_that_hangs_names_it(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     split = {"production": 50, "canary": 50}
     serving.apply({"sentiment": settings(split=split, canary_timeout_seconds=0.1)})
@@ -148,7 +148,7 @@ async def test_who_shares_a_predict_that_hangs_names_it(
 
 def test_side_by_side_a_process_that_says_nothing_is_named_once() -> None:
     """One of them may hold the interpreter; the others did nothing wrong."""
-    silence = Silence(number=0)
+    silence = StallTracker(number=0)
     silence.begin(10.0)
     silence.end(7, 10.01)
     assert silence.since(10.01, 10.01 + SILENCE_SECONDS * 2) == 7, "it lasts"
@@ -160,7 +160,7 @@ def test_side_by_side_a_process_that_says_nothing_is_named_once() -> None:
 
 
 async def test_a_version_without_room_was_never_asked(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     serving.apply({"sentiment": settings(split={"production": 50, "canary": 50}, queue_rows=1)})
     world.held, world.batching = True, Batching(merges=False, why="a fake")

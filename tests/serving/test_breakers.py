@@ -8,28 +8,28 @@ from router.core.events import BreakerClosed, BreakerOpened, SplitInForce
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.request_events import CanaryFaulted
 from router.core.routing import Reason
-from router.core.work import Answer, Query, Verdict
 from router.errors import Overloaded
-from router.serving import tickets
-from router.serving.dispatch import Dispatcher, Served
-from router.serving.fleet import Fleet
+from router.protocol.messages import Answer, PredictStatus, Query
+from router.serving.dispatch import Dispatcher, RequestResult
 from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
+from router.serving.pool import request_queue as tickets
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
 QUERY = Query(b"{}", None)
 CANARY_KEY = "user-2"
-CRASHED = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
-REFUSED = Answer(Verdict.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
+CRASHED = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+REFUSED = Answer(PredictStatus.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
 SPLIT = {"production": 50, "canary": 50}
 
 
 @pytest.fixture
-def manager(serving: Fleet) -> ModelManager:
+def manager(serving: ModelSet) -> ModelManager:
     return serving.managers["sentiment"]
 
 
-async def ask(dispatcher: Dispatcher, times: int = 1) -> Served:
+async def ask(dispatcher: Dispatcher, times: int = 1) -> RequestResult:
     for _ in range(times):
         served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
     return served
@@ -41,7 +41,7 @@ async def break_off(dispatcher: Dispatcher, world: FakeWorld) -> None:
 
 
 async def test_a_canary_that_always_fails_loses_its_share_at_its_50th_request_and_not_before(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     world.answers[V2] = CRASHED
     for number in range(1, 51):
@@ -78,7 +78,7 @@ async def test_three_crashes_in_a_minute_take_the_share_at_once(
 
 
 async def test_a_worker_ended_for_a_predict_that_ran_too_long_is_no_crash(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     serving.apply({"sentiment": settings(split=SPLIT, predict_timeout_seconds=0.01)})
     world.held = True
@@ -132,7 +132,7 @@ async def test_a_moved_alias_gives_the_share_back(
 
 
 async def test_a_changed_split_gives_the_share_back_and_any_other_change_does_not(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     await break_off(dispatcher, world)
     serving.apply({"sentiment": settings(split=SPLIT, timeout_seconds=30)})
@@ -180,13 +180,13 @@ async def test_an_answer_of_before_a_reset_is_not_held_against_what_came_after(
 async def test_a_canary_that_was_full_is_neither_at_fault_nor_innocent(
     manager: ModelManager, dispatcher: Dispatcher, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: tickets.TicketQueue, ticket: tickets.Ticket, most_rows: int) -> None:
+    def full(self: tickets.RequestQueue, ticket: tickets.PendingRequest, most_rows: int) -> None:
         if ticket.alias == CANARY:
             raise Overloaded("full", reason="overloaded")
         put(self, ticket, most_rows)
 
-    put = tickets.TicketQueue.put
-    monkeypatch.setattr(tickets.TicketQueue, "put", full)
+    put = tickets.RequestQueue.put
+    monkeypatch.setattr(tickets.RequestQueue, "put", full)
     served = await ask(dispatcher, 60)
 
     assert (served.given.alias, served.outcome) == (CANARY, "fallback")

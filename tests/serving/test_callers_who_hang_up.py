@@ -10,19 +10,19 @@ import pytest
 
 from router.core.ids import CANARY, PRODUCTION
 from router.core.request_events import CanaryFaulted, FellBack
-from router.core.work import Answer, Batching, LoadSpec, Query, Verdict
 from router.errors import CallerGone, RequestRefused
+from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query
 from router.serving.caller import Caller
 from router.serving.dispatch import Dispatcher
-from router.serving.fleet import Fleet
-from router.serving.pool import Pool
-from router.serving.tickets import Ticket
+from router.serving.models import ModelSet
+from router.serving.pool.pool import Pool
+from router.serving.pool.request_queue import PendingRequest
 from tests.serving.conftest import V1, V2, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 QUERY = Query(b"{}", None)
-CRASHED = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+CRASHED = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
 WAITS_FOR_SOMEBODY = 5.0
 
 
@@ -36,7 +36,7 @@ async def pool(world: FakeWorld, facts: Facts) -> AsyncIterator[Pool]:
     await pool.close(0.0)
 
 
-def ask(pool: Pool, body: str = "") -> Ticket:
+def ask(pool: Pool, body: str = "") -> PendingRequest:
     expires_at = asyncio.get_running_loop().time() + WAITS_FOR_SOMEBODY
     return pool.submit(Query(body.encode(), None), PRODUCTION, expires_at)
 
@@ -126,7 +126,7 @@ async def test_one_caller_in_many_that_hangs_up_changes_nobodys_turn(pool: Pool,
 
 @dataclass
 class _Asked:
-    ticket: Ticket
+    ticket: PendingRequest
     body: str
     sent_before: int | None = None
     """How often a worker had got it when its caller hung up; None while it waits."""
@@ -225,7 +225,7 @@ async def test_a_canary_that_fails_as_its_caller_hangs_up_is_not_answered_by_pro
 
 
 async def test_production_that_answers_for_a_canary_is_dropped_with_its_caller(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     """It waits for production's only worker. What the canary did wrong is nobody's fault: nobody knows."""
     world.held, caller = True, Caller()

@@ -8,21 +8,21 @@ from router.core.bins import ScoreCounts
 from router.core.ids import CANARY, PRODUCTION
 from router.core.request_events import CanaryFaulted, FellBack
 from router.core.routing import Reason
-from router.core.work import Answer, Query, Verdict
 from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, WorkerDied
+from router.protocol.messages import Answer, PredictStatus, Query
+from router.serving.adaptive_timeout import KNOWN_ANSWERS, AdaptiveTimeout
 from router.serving.dispatch import Dispatcher
-from router.serving.fleet import Fleet
-from router.serving.patience import KNOWN_ANSWERS, Patience
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
 QUERY = Query(b"{}", None)
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under the salt `sentiment`
-CRASHED = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+CRASHED = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
 NAN_SCORE = (ScoreCounts((0,) * 20, nan=1),)
-ALL_NAN = Answer(Verdict.OK, 200, b"[NaN]", "application/json", 1, 0.0, NAN_SCORE, 1)
-SHORT = Answer(Verdict.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
-REFUSED = Answer(Verdict.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
+ALL_NAN = Answer(PredictStatus.OK, 200, b"[NaN]", "application/json", 1, 0.0, NAN_SCORE, 1)
+SHORT = Answer(PredictStatus.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
+REFUSED = Answer(PredictStatus.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
 
 
 def body_of(result: object) -> bytes:
@@ -128,7 +128,7 @@ async def test_a_model_that_answers_any_length_is_asked_twice_only_once(
 
 
 async def test_without_fallback_an_odd_answer_is_the_callers(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     serving.apply({"sentiment": settings(split={"production": 50, "canary": 50}, fallback="none")})
     world.answers[V2] = ALL_NAN
@@ -152,7 +152,7 @@ async def test_a_canary_killed_under_a_request_costs_its_caller_nothing(
 
 
 async def test_a_hanging_canary_has_its_own_time_and_production_the_rest(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     serving.apply(
         {"sentiment": settings(split={"production": 50, "canary": 50}, canary_timeout_seconds=0.05)}
@@ -181,7 +181,7 @@ async def test_production_that_dies_under_a_request_is_told_and_not_retried(
 
 
 async def test_a_caller_whose_time_is_over_gets_a_timeout(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     serving.apply({"sentiment": settings(timeout_seconds=0.05)})
     world.held = True
@@ -192,7 +192,7 @@ async def test_a_caller_whose_time_is_over_gets_a_timeout(
 
 
 async def test_without_fallback_the_canarys_answer_is_the_callers(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     serving.apply({"sentiment": settings(split={"production": 50, "canary": 50}, fallback="none")})
     world.answers[V2] = CRASHED
@@ -210,7 +210,7 @@ async def test_direct_access_never_falls_back(dispatcher: Dispatcher, world: Fak
 
 
 async def test_one_version_under_both_aliases_has_nothing_to_fall_back_to(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     serving.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V1})
     world.answers[V1] = CRASHED
@@ -221,14 +221,14 @@ async def test_one_version_under_both_aliases_has_nothing_to_fall_back_to(
     assert facts.of(CanaryFaulted) == []
 
 
-async def test_a_missing_canarys_share_goes_to_production(serving: Fleet, dispatcher: Dispatcher) -> None:
+async def test_a_missing_canarys_share_goes_to_production(serving: ModelSet, dispatcher: Dispatcher) -> None:
     serving.managers["sentiment"].aspire({PRODUCTION: V1})
     served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
 
     assert (served.given.alias, served.given.reason) == (PRODUCTION, Reason.CANARY_ABSENT)
 
 
-async def test_only_a_canary_is_not_ready_and_never_stands_in(fleet: Fleet, facts: Facts) -> None:
+async def test_only_a_canary_is_not_ready_and_never_stands_in(fleet: ModelSet, facts: Facts) -> None:
     fleet.managers["sentiment"].aspire({CANARY: V2})
     await until(lambda: CANARY in fleet.managers["sentiment"].bound)
     with pytest.raises(NotReady):
@@ -253,7 +253,7 @@ async def test_in_flight_counts_a_request_once_under_what_its_key_was_given(
 
 
 async def test_a_request_given_before_a_swap_is_answered_by_the_version_it_was_given(
-    serving: Fleet, dispatcher: Dispatcher, world: FakeWorld
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     world.held = True
     asked = asyncio.create_task(dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True))
@@ -267,7 +267,7 @@ async def test_a_request_given_before_a_swap_is_answered_by_the_version_it_was_g
 
 
 def test_a_canary_has_half_the_callers_time_until_production_is_known() -> None:
-    patience = Patience()
+    patience = AdaptiveTimeout()
     assert patience.seconds(60, None) == 30
     for _ in range(KNOWN_ANSWERS):
         patience.note(0.010)

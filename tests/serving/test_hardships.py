@@ -7,8 +7,8 @@ import pytest
 from router.core.events import LoadRefused, ModelRemoved
 from router.core.ids import CANARY, PRODUCTION
 from router.core.policy import State
-from router.core.work import LoadSpec, Query
-from router.serving.fleet import Fleet
+from router.protocol.messages import LoadSpec, Query
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
 
@@ -27,7 +27,7 @@ def out_of_descriptors(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> pyt
 
 
 async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
-    fleet: Fleet, facts: Facts, out_of_descriptors: pytest.MonkeyPatch
+    fleet: ModelSet, facts: Facts, out_of_descriptors: pytest.MonkeyPatch
 ) -> None:
     out_of_descriptors.setattr("router.serving.harness.RETRY_SECONDS", (0.01,))
     manager = fleet.managers["sentiment"]
@@ -40,7 +40,7 @@ async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
 
 
 async def test_a_version_that_did_not_load_is_fetched_afresh(
-    fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.01,))
     world.broken.add(V1)
@@ -54,9 +54,9 @@ async def test_a_version_that_did_not_load_is_fetched_afresh(
 
 
 async def test_a_replacement_that_fails_in_an_unforeseen_way_comes_later(
-    serving: Fleet, world: FakeWorld, out_of_descriptors: pytest.MonkeyPatch
+    serving: ModelSet, world: FakeWorld, out_of_descriptors: pytest.MonkeyPatch
 ) -> None:
-    out_of_descriptors.setattr("router.serving.crew.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.01))
+    out_of_descriptors.setattr("router.serving.pool.supply.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.01))
     pool = serving.managers["sentiment"].serving(V1).pool
     world.alive(V1)[0].kill()
     await until(lambda: "Too many open files" in pool.crew.last_error)
@@ -67,7 +67,7 @@ async def test_a_replacement_that_fails_in_an_unforeseen_way_comes_later(
 
 
 async def test_a_model_that_is_put_back_while_it_retires_keeps_its_routes_and_its_series(
-    serving: Fleet, world: FakeWorld, facts: Facts
+    serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     former = serving.managers["sentiment"]
     world.held = True
@@ -93,7 +93,7 @@ async def test_a_model_that_is_put_back_while_it_retires_keeps_its_routes_and_it
     assert [fact.model for fact in facts.of(ModelRemoved)] == ["other"]
 
 
-async def test_closing_ends_a_model_that_still_retires(serving: Fleet, world: FakeWorld) -> None:
+async def test_closing_ends_a_model_that_still_retires(serving: ModelSet, world: FakeWorld) -> None:
     world.held = True
     now = asyncio.get_running_loop().time()
     serving.managers["sentiment"].serving(V1).submit(Query(b"{}", None), PRODUCTION, now + 60)
@@ -104,7 +104,7 @@ async def test_closing_ends_a_model_that_still_retires(serving: Fleet, world: Fa
 
 
 async def test_scores_that_change_while_a_version_loads_are_counted_once_it_serves(
-    fleet: Fleet, world: FakeWorld
+    fleet: ModelSet, world: FakeWorld
 ) -> None:
     world.slow_loads = asyncio.Event()
     manager = fleet.managers["sentiment"]
@@ -117,7 +117,7 @@ async def test_scores_that_change_while_a_version_loads_are_counted_once_it_serv
     await until(lambda: manager.serving(V1).pool.crew.spec.scores == manager.settings.scores.outputs)
 
 
-async def test_of_two_changes_of_scores_the_last_one_holds(serving: Fleet, world: FakeWorld) -> None:
+async def test_of_two_changes_of_scores_the_last_one_holds(serving: ModelSet, world: FakeWorld) -> None:
     manager = serving.managers["sentiment"]
     world.slow_loads = asyncio.Event()
     serving.apply({"sentiment": settings(split=HALF, scores={"range": [0, 10]})})
@@ -129,7 +129,7 @@ async def test_of_two_changes_of_scores_the_last_one_holds(serving: Fleet, world
 
 
 async def test_a_version_let_go_while_its_scores_change_leaves_no_worker(
-    serving: Fleet, world: FakeWorld
+    serving: ModelSet, world: FakeWorld
 ) -> None:
     world.slow_loads = asyncio.Event()
     serving.apply({"sentiment": settings(split=HALF, scores={"range": [0, 2]})})

@@ -11,10 +11,10 @@ from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.loads import HOLD_SECONDS
 from router.core.memory import MIB
 from router.core.policy import State
-from router.core.work import LoadSpec
 from router.errors import ChildLost, WorkerOutOfMemory
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.protocol.messages import LoadSpec
+from router.serving.harness import VersionDependencies
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
 
@@ -53,12 +53,12 @@ def world() -> Loading:
 
 
 @pytest.fixture
-async def start(world: Loading, facts: Facts) -> AsyncIterator[Callable[..., Fleet]]:
+async def start(world: Loading, facts: Facts) -> AsyncIterator[Callable[..., ModelSet]]:
     """Starts a fleet of models with those settings; `side_by_side` loads at once."""
-    fleets: list[Fleet] = []
+    fleets: list[ModelSet] = []
 
-    def made(*models: str, side_by_side: int | None = 2, **keys: object) -> Fleet:
-        fleets.append(Fleet(Workshop(world, world, facts, lambda: 5.0, lambda: side_by_side)))
+    def made(*models: str, side_by_side: int | None = 2, **keys: object) -> ModelSet:
+        fleets.append(ModelSet(VersionDependencies(world, world, facts, lambda: 5.0, lambda: side_by_side)))
         fleets[-1].apply({model: settings(**keys) for model in models})
         return fleets[-1]
 
@@ -73,7 +73,7 @@ def both(model: str) -> dict[str, VersionId]:
 
 @pytest.mark.parametrize("side_by_side", [1, 2, 5])
 async def test_every_production_is_ready_before_the_first_canarys_load_begins(
-    start: Callable[..., Fleet], world: Loading, side_by_side: int
+    start: Callable[..., ModelSet], world: Loading, side_by_side: int
 ) -> None:
     """Twelve models of two versions, each polled after the other, the first long before the last."""
     world.load_seconds = 5.0  # so that each production wants a spare
@@ -94,7 +94,7 @@ async def test_every_production_is_ready_before_the_first_canarys_load_begins(
 
 
 async def test_a_production_that_fails_or_waits_for_its_next_try_holds_up_no_canary(
-    start: Callable[..., Fleet], world: Loading
+    start: Callable[..., ModelSet], world: Loading
 ) -> None:
     broken = VersionId(MODELS[0], 1)
     world.broken.add(broken)
@@ -107,7 +107,7 @@ async def test_a_production_that_fails_or_waits_for_its_next_try_holds_up_no_can
 
 
 async def test_a_model_that_the_registry_does_not_answer_about_holds_up_no_canary(
-    start: Callable[..., Fleet], world: Loading
+    start: Callable[..., ModelSet], world: Loading
 ) -> None:
     fleet = start(*MODELS[:2])
     fleet.managers[MODELS[0]].aspire(both(MODELS[0]))
@@ -120,7 +120,7 @@ async def test_a_model_that_the_registry_does_not_answer_about_holds_up_no_canar
 
 
 async def test_a_production_that_loads_for_ever_holds_up_canaries_for_a_while_only(
-    start: Callable[..., Fleet], world: Loading, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., ModelSet], world: Loading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert HOLD_SECONDS == 30.0
     monkeypatch.setattr("router.core.loads.HOLD_SECONDS", 0.2)
@@ -135,7 +135,7 @@ async def test_a_production_that_loads_for_ever_holds_up_canaries_for_a_while_on
 
 
 async def test_a_production_whose_worker_died_is_replaced_beside_canaries_that_load_for_ever(
-    start: Callable[..., Fleet], world: Loading
+    start: Callable[..., ModelSet], world: Loading
 ) -> None:
     fleet = start("sentiment", "other", side_by_side=1)
     fleet.managers["other"].first_poll_ended()
@@ -153,7 +153,7 @@ async def test_a_production_whose_worker_died_is_replaced_beside_canaries_that_l
 
 
 async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figures(
-    start: Callable[..., Fleet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 500 * MIB)
     monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.02,))
@@ -175,7 +175,7 @@ async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figure
 
 
 async def test_productions_next_version_that_does_not_fit_waits_and_the_old_one_serves(
-    start: Callable[..., Fleet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = start("sentiment")
     manager = fleet.managers["sentiment"]
@@ -191,7 +191,7 @@ async def test_productions_next_version_that_does_not_fit_waits_and_the_old_one_
 
 
 async def test_a_further_worker_that_does_not_fit_is_not_loaded_and_it_is_said(
-    start: Callable[..., Fleet], world: Loading
+    start: Callable[..., ModelSet], world: Loading
 ) -> None:
     """A worker's own size is known from the load before."""
     world.available = 99 * MIB
@@ -209,7 +209,7 @@ async def test_a_further_worker_that_does_not_fit_is_not_loaded_and_it_is_said(
 
 
 async def test_productions_only_worker_is_replaced_even_where_it_seems_not_to_fit(
-    start: Callable[..., Fleet], world: Loading
+    start: Callable[..., ModelSet], world: Loading
 ) -> None:
     fleet = start("sentiment")
     manager = fleet.managers["sentiment"]
@@ -222,7 +222,7 @@ async def test_productions_only_worker_is_replaced_even_where_it_seems_not_to_fi
 
 
 async def test_a_spare_goes_when_another_version_needs_its_memory(
-    start: Callable[..., Fleet], world: Loading
+    start: Callable[..., ModelSet], world: Loading
 ) -> None:
     world.load_seconds = 5.0
     fleet = start("sentiment")
@@ -242,7 +242,7 @@ async def test_a_spare_goes_when_another_version_needs_its_memory(
 
 
 async def test_a_load_that_the_kernel_ended_is_not_tried_again_before_there_is_more_room(
-    start: Callable[..., Fleet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.02,))
     world.available = 600 * MIB
@@ -260,7 +260,7 @@ async def test_a_load_that_the_kernel_ended_is_not_tried_again_before_there_is_m
 
 
 async def test_a_load_that_is_cancelled_while_it_waits_gives_its_place_away(
-    start: Callable[..., Fleet], world: Loading
+    start: Callable[..., ModelSet], world: Loading
 ) -> None:
     fleet = start("sentiment", side_by_side=1)
     manager = fleet.managers["sentiment"]
@@ -274,7 +274,7 @@ async def test_a_load_that_is_cancelled_while_it_waits_gives_its_place_away(
     assert V2 not in world.loads
 
 
-async def test_a_load_that_fails_gives_its_place_away(start: Callable[..., Fleet], world: Loading) -> None:
+async def test_a_load_that_fails_gives_its_place_away(start: Callable[..., ModelSet], world: Loading) -> None:
     world.deaths = {V1: ChildLost("it died")}
     fleet = start("sentiment", side_by_side=1)
     fleet.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V2})

@@ -7,21 +7,21 @@ import pytest
 from router.core.events import AliasBound, AliasUnbound, LoadRefused, ReadinessChanged, SplitInForce
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
-from router.core.work import LoadSpec, Query
-from router.serving.fleet import Fleet
-from router.serving.harness import Workshop
+from router.protocol.messages import LoadSpec, Query
+from router.serving.harness import VersionDependencies
 from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
 
 QUERY = Query(b"{}", None)
 
 
-def manager_of(fleet: Fleet) -> ModelManager:
+def manager_of(fleet: ModelSet) -> ModelManager:
     return fleet.managers["sentiment"]
 
 
-async def test_the_old_version_serves_until_the_new_one_is_ready(serving: Fleet, world: FakeWorld) -> None:
+async def test_the_old_version_serves_until_the_new_one_is_ready(serving: ModelSet, world: FakeWorld) -> None:
     manager = manager_of(serving)
     world.slow_loads = asyncio.Event()
     manager.aspire({PRODUCTION: V3, CANARY: V2})
@@ -36,7 +36,7 @@ async def test_the_old_version_serves_until_the_new_one_is_ready(serving: Fleet,
     assert V1 not in manager.harnesses
 
 
-async def test_a_version_is_unloaded_only_after_its_last_lease(serving: Fleet, world: FakeWorld) -> None:
+async def test_a_version_is_unloaded_only_after_its_last_lease(serving: ModelSet, world: FakeWorld) -> None:
     manager = manager_of(serving)
     world.held = True
     loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ async def test_a_version_is_unloaded_only_after_its_last_lease(serving: Fleet, w
 
 
 async def test_a_lease_ends_when_the_work_ends_not_when_the_caller_gives_up(
-    serving: Fleet, world: FakeWorld
+    serving: ModelSet, world: FakeWorld
 ) -> None:
     manager = manager_of(serving)
     world.held = True
@@ -66,7 +66,7 @@ async def test_a_lease_ends_when_the_work_ends_not_when_the_caller_gives_up(
 
 
 async def test_moving_an_alias_back_while_its_version_drains_loads_nothing(
-    serving: Fleet, world: FakeWorld
+    serving: ModelSet, world: FakeWorld
 ) -> None:
     manager = manager_of(serving)
     world.held = True
@@ -84,7 +84,7 @@ async def test_moving_an_alias_back_while_its_version_drains_loads_nothing(
     assert world.alive(V1), "the drain went on after the version was called back"
 
 
-async def test_both_aliases_on_one_version_load_it_once(fleet: Fleet, world: FakeWorld) -> None:
+async def test_both_aliases_on_one_version_load_it_once(fleet: ModelSet, world: FakeWorld) -> None:
     manager = manager_of(fleet)
     manager.aspire({PRODUCTION: V1, CANARY: V1})
     await until(lambda: len(manager.bound) == 2)
@@ -93,7 +93,7 @@ async def test_both_aliases_on_one_version_load_it_once(fleet: Fleet, world: Fak
 
 
 async def test_only_a_successful_poll_that_lacks_the_canary_unbinds_it(
-    serving: Fleet, facts: Facts, world: FakeWorld
+    serving: ModelSet, facts: Facts, world: FakeWorld
 ) -> None:
     manager = manager_of(serving)
     manager.aspire({PRODUCTION: V1})
@@ -103,7 +103,7 @@ async def test_only_a_successful_poll_that_lacks_the_canary_unbinds_it(
     await until(lambda: not world.alive(V2))
 
 
-async def test_an_empty_wish_never_takes_production_away(serving: Fleet) -> None:
+async def test_an_empty_wish_never_takes_production_away(serving: ModelSet) -> None:
     manager = manager_of(serving)
     manager.aspire({})
 
@@ -111,7 +111,7 @@ async def test_an_empty_wish_never_takes_production_away(serving: Fleet) -> None
 
 
 async def test_a_version_that_does_not_load_is_told_and_the_last_good_one_serves(
-    serving: Fleet, world: FakeWorld, facts: Facts
+    serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     manager = manager_of(serving)
     world.broken.add(V3)
@@ -127,7 +127,7 @@ async def test_a_version_that_does_not_load_is_told_and_the_last_good_one_serves
 
 
 async def test_a_version_that_a_rule_forbids_is_told_apart_from_one_that_does_not_load(
-    serving: Fleet, world: FakeWorld, facts: Facts
+    serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     world.forbidden.add(V3)
     manager_of(serving).aspire({PRODUCTION: V3, CANARY: V2})
@@ -138,7 +138,7 @@ async def test_a_version_that_a_rule_forbids_is_told_apart_from_one_that_does_no
 
 
 async def test_a_failed_load_is_tried_again_after_its_back_off(
-    serving: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    serving: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.01, 0.02))
     manager = manager_of(serving)
@@ -152,7 +152,9 @@ async def test_a_failed_load_is_tried_again_after_its_back_off(
     assert manager.harnesses[V3].error == ""
 
 
-async def test_an_alias_that_moves_on_cancels_the_load_nobody_wants(serving: Fleet, world: FakeWorld) -> None:
+async def test_an_alias_that_moves_on_cancels_the_load_nobody_wants(
+    serving: ModelSet, world: FakeWorld
+) -> None:
     manager = manager_of(serving)
     world.slow_loads = asyncio.Event()
     manager.aspire({PRODUCTION: V3, CANARY: V2})
@@ -166,7 +168,7 @@ async def test_an_alias_that_moves_on_cancels_the_load_nobody_wants(serving: Fle
 
 
 async def test_each_alias_changes_as_soon_as_its_own_version_is_ready(
-    serving: Fleet, world: FakeWorld
+    serving: ModelSet, world: FakeWorld
 ) -> None:
     manager = manager_of(serving)
     world.broken.add(V3)
@@ -177,7 +179,7 @@ async def test_each_alias_changes_as_soon_as_its_own_version_is_ready(
 
 
 async def test_ready_is_said_once_every_model_of_the_start_has_production(
-    fleet: Fleet, world: FakeWorld, facts: Facts
+    fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     manager = manager_of(fleet)
     manager.aspire({CANARY: V2})
@@ -192,7 +194,7 @@ async def test_ready_is_said_once_every_model_of_the_start_has_production(
 
 
 async def test_a_changed_split_is_in_force_at_once_and_moves_no_version(
-    serving: Fleet, world: FakeWorld, facts: Facts
+    serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     serving.apply({"sentiment": settings(split={"production": 75, "canary": 25})})
 
@@ -202,7 +204,7 @@ async def test_a_changed_split_is_in_force_at_once_and_moves_no_version(
 
 
 async def test_a_model_taken_out_of_the_configuration_leaves_the_table_and_its_workers_end(
-    serving: Fleet, world: FakeWorld
+    serving: ModelSet, world: FakeWorld
 ) -> None:
     serving.apply({"other": settings()})
 
@@ -210,7 +212,7 @@ async def test_a_model_taken_out_of_the_configuration_leaves_the_table_and_its_w
     await until(lambda: not world.alive(V1) and not world.alive(V2))
 
 
-async def test_alias_bound_names_the_old_and_the_new_version(serving: Fleet, facts: Facts) -> None:
+async def test_alias_bound_names_the_old_and_the_new_version(serving: ModelSet, facts: Facts) -> None:
     manager = manager_of(serving)
     manager.aspire({PRODUCTION: V2, CANARY: V2})
 
@@ -219,7 +221,7 @@ async def test_alias_bound_names_the_old_and_the_new_version(serving: Fleet, fac
 
 
 async def test_the_kernel_would_end_productions_workers_last_whichever_version_that_is(
-    serving: Fleet, world: FakeWorld
+    serving: ModelSet, world: FakeWorld
 ) -> None:
     [production], [canary] = world.alive(V1), world.alive(V2)
     assert (production.is_last, canary.is_last) == (True, False)
@@ -231,7 +233,7 @@ async def test_the_kernel_would_end_productions_workers_last_whichever_version_t
     assert not canary.is_last
 
 
-async def test_more_workers_are_started_and_surplus_ones_retired(serving: Fleet, world: FakeWorld) -> None:
+async def test_more_workers_are_started_and_surplus_ones_retired(serving: ModelSet, world: FakeWorld) -> None:
     serving.apply({"sentiment": settings(workers=3)})
     await until(lambda: len(world.alive(V1)) == 3)
 
@@ -239,7 +241,7 @@ async def test_more_workers_are_started_and_surplus_ones_retired(serving: Fleet,
     await until(lambda: len(world.alive(V1)) == 1)
 
 
-async def test_another_spelling_of_nan_replaces_the_workers(serving: Fleet, world: FakeWorld) -> None:
+async def test_another_spelling_of_nan_replaces_the_workers(serving: ModelSet, world: FakeWorld) -> None:
     [old] = world.alive(V1)
     serving.apply({"sentiment": settings(nan="null")})
     await until(lambda: old.exited.done())
@@ -247,7 +249,7 @@ async def test_another_spelling_of_nan_replaces_the_workers(serving: Fleet, worl
 
 
 async def test_changed_scores_replace_the_workers_new_one_first(
-    serving: Fleet, world: FakeWorld, facts: Facts
+    serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     [old] = world.alive(V1)
     serving.apply({"sentiment": settings(scores={"range": [-1, 1]})})
@@ -260,12 +262,12 @@ async def test_changed_scores_replace_the_workers_new_one_first(
 
 
 async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_any_model(
-    fleet: Fleet, world: FakeWorld, facts: Facts
+    fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     """One bad model does not take the others off a load balancer."""
     one = settings(split={"production": 100})
     other = VersionId("other", 1)
-    both = Fleet(Workshop(world, world, facts, lambda: 5.0))
+    both = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
     both.apply({"sentiment": one, "other": one.model_copy(update={"salt": "other"})})
     first, second = both.managers["sentiment"], both.managers["other"]
     first.aspire({PRODUCTION: V1})
@@ -288,7 +290,7 @@ async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_a
 
 
 async def test_a_version_that_served_before_is_not_held_by_a_required_warm_up(
-    fleet: Fleet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     required: list[tuple[VersionId, bool]] = []
     load = world.load

@@ -9,11 +9,11 @@ import pytest
 
 from router.core.events import WorkerEnded, WorkerReplaced
 from router.core.ids import CANARY, PRODUCTION
-from router.core.work import Batching, LoadSpec, Query
 from router.errors import DeadlineExceeded, NotReady, Overloaded, WorkerDied
-from router.serving import tickets
-from router.serving.crew import REPLACEMENT_BACKOFF_SECONDS
-from router.serving.pool import Pool
+from router.protocol.messages import Batching, LoadSpec, Query
+from router.serving.pool import request_queue as tickets
+from router.serving.pool.pool import Pool
+from router.serving.pool.supply import REPLACEMENT_BACKOFF_SECONDS
 from tests.serving.conftest import V1, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, ok, until
 
@@ -47,14 +47,16 @@ async def pool(
     await pool.close(0.0)
 
 
-def ask(pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = True) -> tickets.Ticket:
+def ask(
+    pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = True
+) -> tickets.PendingRequest:
     expires_at = asyncio.get_running_loop().time() + seconds
     return pool.submit(Query(body, None), PRODUCTION, expires_at, waits=waits)
 
 
 async def running(
     pool: Pool, body: bytes = b"{}", seconds: float = 5.0, *, waits: bool = True
-) -> tickets.Ticket:
+) -> tickets.PendingRequest:
     """A request that a worker has, not only the queue: requests of one turn of the loop share a frame."""
     ticket = ask(pool, body, seconds, waits=waits)
     await asyncio.sleep(0)
@@ -358,7 +360,7 @@ async def test_a_queue_is_bounded_in_bytes_too(
 async def test_a_worker_that_dies_before_its_first_answer_backs_off(
     pool: Pool, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.serving.crew.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.05))
+    monkeypatch.setattr("router.serving.pool.supply.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.05))
     loop = asyncio.get_running_loop()
     world.workers[0].kill()
     await until(lambda: len(world.workers) == 2)
@@ -372,7 +374,7 @@ async def test_one_that_has_answered_is_replaced_without_a_wait(
     pool: Pool, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when those before it died before their first answer."""
-    monkeypatch.setattr("router.serving.crew.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.3))
+    monkeypatch.setattr("router.serving.pool.supply.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.3))
     world.workers[0].kill()
     await until(lambda: len(world.workers) == 2)
     assert (await ask(pool).answer).status == 200
@@ -483,7 +485,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A predict is long after 20 ms, and extra workers stay for 50 ms."""
     monkeypatch.setattr("router.core.relief.STUCK_SECONDS", 0.02)
     monkeypatch.setattr("router.core.relief.KEPT_SECONDS", 0.05)
-    monkeypatch.setattr("router.serving.relieving.LOOK_SECONDS", 0.005)
+    monkeypatch.setattr("router.serving.pool.surge.LOOK_SECONDS", 0.005)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -574,7 +576,7 @@ async def test_production_that_loads_slowly_has_a_spare_that_stands_in_at_once(
 async def test_a_spare_that_ends_is_loaded_again_and_one_nobody_needs_goes(
     pool: Pool, world: FakeWorld, roles: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.serving.crew.REPLACEMENT_BACKOFF_SECONDS", (0.0,))
+    monkeypatch.setattr("router.serving.pool.supply.REPLACEMENT_BACKOFF_SECONDS", (0.0,))
     roles.add("production")
     world.load_seconds = 1.5
     world.workers[0].kill()

@@ -9,11 +9,11 @@ import pytest
 from router.core.events import WorkerEnded
 from router.core.ids import PRODUCTION
 from router.core.memory import MIB
-from router.core.work import LoadSpec, Query
 from router.errors import WorkerDied
-from router.serving import recycling
-from router.serving.pool import Pool
-from router.serving.tickets import Ticket
+from router.protocol.messages import LoadSpec, Query
+from router.serving.pool import memory_recycling as recycling
+from router.serving.pool.pool import Pool
+from router.serving.pool.request_queue import PendingRequest
 from tests.serving.conftest import V1, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
 
@@ -46,7 +46,7 @@ async def pool(world: FakeWorld, facts: Facts, limits: dict[str, Any]) -> AsyncI
     await pool.close(0.0)
 
 
-def ask(pool: Pool) -> Ticket:
+def ask(pool: Pool) -> PendingRequest:
     return pool.submit(Query(b"{}", None), PRODUCTION, asyncio.get_running_loop().time() + 5.0)
 
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from router.core.events import WorkerLoadFailed
 from router.core.ids import PRODUCTION
-from router.core.work import LoadSpec, Query
 from router.errors import ChildLost, LoadFailed, NotReady, Overloaded
-from router.serving.crew import RELOAD_SECONDS, REPLACEMENT_BACKOFF_SECONDS
-from router.serving.pool import Pool
+from router.protocol.messages import LoadSpec, Query
+from router.serving.load_gate import LoadGate
+from router.serving.pool.pool import Pool
+from router.serving.pool.supply import RELOAD_SECONDS, REPLACEMENT_BACKOFF_SECONDS
 from tests.serving.conftest import V1, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld
 from tests.serving.virtual_time import run, settle
@@ -53,6 +54,11 @@ class SteeredLoads(FakeWorld):
                 self.under_way[0].set_exception(error)
 
 
+async def no_files(directory: str) -> int:
+    """On this clock, time passes while a thread works."""
+    return 0
+
+
 class Situation:
     """One pool, and what may happen to it."""
 
@@ -67,6 +73,7 @@ class Situation:
             self.facts,
             load_deadline_seconds=lambda: 5.0,
             is_production=lambda: self.production,
+            gate=LoadGate(self.world.room, measure=no_files),
         )
         self.renewals: set[asyncio.Task[Any]] = set()
 
@@ -145,10 +152,10 @@ class Situation:
             assert 0.0 < crew.next_load_at - self.now <= LONGEST
 
     async def recover(self) -> None:
-        """From now on loads succeed: the longest pause later every worker is there."""
+        """From now on loads have room and succeed: the longest pause later every worker is there."""
         if self.closed:
             return
-        self.world.at_once = True
+        self.world.at_once, self.world.available = True, 1 << 40
         while self.world.under_way:
             self.world.end_load(None)
             await settle()

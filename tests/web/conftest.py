@@ -9,10 +9,10 @@ from aiohttp.test_utils import TestClient
 
 from router.errors import ConfigRefused
 from router.serving.dispatch import Dispatcher
-from router.serving.fleet import Fleet
+from router.serving.models import ModelSet
 from router.settings import Settings
 from router.web.apps import admin_app, traffic_app
-from router.web.context import Gateway
+from router.web.context import WebState
 from tests.serving.conftest import facts, fleet, serving, world  # noqa: F401 - fixtures, found by name
 from tests.serving.fakes import Facts
 
@@ -26,12 +26,12 @@ class Accepted:
 class Site:
     """A gateway whose settings a test may change."""
 
-    def __init__(self, fleet: Fleet, facts: Facts) -> None:  # noqa: F811 - as the fixture
+    def __init__(self, fleet: ModelSet, facts: Facts) -> None:  # noqa: F811 - as the fixture
         self.settings = Settings.model_validate(
             {"models": {"sentiment": {"split": {"production": 50, "canary": 50}}}}
         )
         self.problems: list[str] = []
-        self.gateway = Gateway(
+        self.gateway = WebState(
             fleet=fleet,
             dispatcher=Dispatcher(fleet, facts),
             recorder=facts,
@@ -53,7 +53,7 @@ class Site:
 
 
 @pytest.fixture
-async def site(serving: Fleet, facts: Facts) -> Site:  # noqa: F811 - the fixture, by its name
+async def site(serving: ModelSet, facts: Facts) -> Site:  # noqa: F811 - the fixture, by its name
     return Site(serving, facts)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from router.core.ids import CANARY, PRODUCTION
 from router.core.request_events import Answered, FellBack
-from router.core.work import Answer, Batching, Verdict
-from router.serving.pool import Pool
+from router.protocol.messages import Answer, Batching, PredictStatus
+from router.serving.pool.pool import Pool
 from router.web.apps import traffic_app
 from router.web.listeners import Listener, bind, listening
 from tests.serving.conftest import V1, V2
@@ -179,7 +179,7 @@ async def test_a_canary_that_fails_after_its_caller_hung_up_is_not_answered_by_p
     clients: Clients, way: str
 ) -> None:
     world = clients.world
-    world.answers[V2] = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+    world.answers[V2] = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
     gone = await clients.send(post("user-2"))
     await until(lambda: world.alive(V2)[0].frames)
     hang_up(gone, way)

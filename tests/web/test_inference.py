@@ -12,8 +12,8 @@ from aiohttp.test_utils import TestClient
 from router import __version__
 from router.core.ids import CANARY, PRODUCTION
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Rejected
-from router.core.tensors import TensorInfo
-from router.core.work import Answer, ScoringProtocol, Verdict
+from router.protocol.messages import Answer, PredictStatus, ScoringProtocol
+from router.protocol.tensors import TensorInfo
 from tests.serving.conftest import V1, V2
 from tests.serving.fakes import Facts, FakeWorld, until
 from tests.web.conftest import Site
@@ -23,7 +23,7 @@ INFER = "/v2/models/sentiment/infer"
 CANARY_KEY = {"X-Request-Key": "user-2"}
 PRODUCTION_KEY = {"X-Request-Key": "user-1"}
 BODY = b'{"inputs": []}'
-BROKEN = Answer(Verdict.MODEL_ERROR, 500, b'{"error":"it raised"}', "application/json", 0, 0.0)
+BROKEN = Answer(PredictStatus.MODEL_ERROR, 500, b'{"error":"it raised"}', "application/json", 0, 0.0)
 
 
 async def error_of(answer: Any) -> str:
@@ -74,8 +74,8 @@ async def test_a_canary_fault_sends_the_same_bytes_to_production(
     ("sent", "status"),
     [
         (BROKEN, 500),
-        (Answer(Verdict.CLIENT_ERROR, 400, b'{"error":"shape"}', "application/json", 0, 0.0), 400),
-        (Answer(Verdict.CLIENT_ERROR, 413, b'{"error":"rows"}', "application/json", 0, 0.0), 413),
+        (Answer(PredictStatus.CLIENT_ERROR, 400, b'{"error":"shape"}', "application/json", 0, 0.0), 400),
+        (Answer(PredictStatus.CLIENT_ERROR, 413, b'{"error":"rows"}', "application/json", 0, 0.0), 413),
     ],
 )
 async def test_what_the_version_says_reaches_the_caller_as_it_is(

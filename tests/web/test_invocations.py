@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestClient
 
 from router.core.ids import CANARY, PRODUCTION
 from router.core.request_events import Answered, Rejected
-from router.core.work import Answer, Verdict
 from router.errors import RouterError
+from router.protocol.messages import Answer, PredictStatus
 from tests.serving.conftest import V1, V2
 from tests.serving.fakes import Facts, FakeWorld, ok, until
 from tests.web.conftest import Site
@@ -42,7 +42,7 @@ async def test_an_answer_says_who_answered_whom_the_key_was_given_and_why(traffi
 async def test_a_fallback_says_that_production_answered_for_the_canary(
     traffic: Client, world: FakeWorld, facts: Facts
 ) -> None:
-    world.answers[V2] = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+    world.answers[V2] = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
     answer = await traffic.post("/models/sentiment/invocations", data=b"{}", headers=CANARY_KEY)
 
     headers = answer.headers
@@ -81,7 +81,7 @@ async def test_an_answer_is_reported_with_the_trace_that_its_request_belongs_to(
 async def test_an_answer_is_reported_with_what_it_says_of_the_version_the_key_was_given(
     traffic: Client, world: FakeWorld, facts: Facts
 ) -> None:
-    raised = Answer(Verdict.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
+    raised = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
     world.answers = {V1: replace(ok(V1), mark=3), V2: raised}
     for headers in (PRODUCTION_KEY, CANARY_KEY):
         await traffic.post("/invocations", data=b"{}", headers=headers)
@@ -106,7 +106,7 @@ async def test_a_model_that_raises_is_a_500_unless_the_team_wants_mlflows_400(
 ) -> None:
     site.configure(models={"sentiment": {"model_error_status": status}})
     told = b'{"error_code":"INTERNAL_ERROR","message":"m","sqlstate":"XXM00","error_class":"X"}'
-    world.answers[V1] = Answer(Verdict.MODEL_ERROR, 500, told, "application/json", 0, 0.0)
+    world.answers[V1] = Answer(PredictStatus.MODEL_ERROR, 500, told, "application/json", 0, 0.0)
     answer = await traffic.post("/invocations", data=b"{}", headers={**PRODUCTION_KEY, "X-Request-Id": "r1"})
 
     body = await answer.json()
@@ -114,7 +114,7 @@ async def test_a_model_that_raises_is_a_500_unless_the_team_wants_mlflows_400(
 
 
 async def test_the_versions_own_refusal_reaches_the_caller(traffic: Client, world: FakeWorld) -> None:
-    world.answers[V1] = Answer(Verdict.CLIENT_ERROR, 415, b"no such format", "text/plain", 0, 0.0)
+    world.answers[V1] = Answer(PredictStatus.CLIENT_ERROR, 415, b"no such format", "text/plain", 0, 0.0)
     answer = await traffic.post("/invocations", data=b"{}", headers=PRODUCTION_KEY)
 
     assert (answer.status, await answer.text(), answer.content_type) == (415, "no such format", "text/plain")
@@ -224,7 +224,7 @@ async def test_a_bug_of_ours_is_a_500_with_a_request_id_and_the_connection_lives
 async def test_every_error_of_the_tree_that_can_reach_a_caller_has_a_status() -> None:
     """A new error without a status would be answered 500."""
     from router.errors import RequestRefused
-    from router.web.answers import error_response
+    from router.web.responses import error_response
 
     def leaves(kind: type[RouterError]) -> list[type[RouterError]]:
         return [kind] if not kind.__subclasses__() else [x for k in kind.__subclasses__() for x in leaves(k)]

@@ -6,14 +6,14 @@ import pytest
 
 from router.core.keys import KeyKind, KeySource
 from router.errors import Overloaded
-from router.web.request_key import MANY_BYTES, Turns
+from router.web.request_key import MANY_BYTES, KeyParseLock
 
 SOURCE = KeySource(KeyKind.JSON, "user.id")
 LONG, SHORT = bytes(MANY_BYTES + 1), b"{}"
 
 
 async def test_long_bodies_take_turns_and_short_ones_do_not_wait() -> None:
-    turns, inside = Turns(), 0
+    turns, inside = KeyParseLock(), 0
 
     async def search() -> int:
         nonlocal inside
@@ -32,7 +32,7 @@ async def test_long_bodies_take_turns_and_short_ones_do_not_wait() -> None:
     ("kind", "body"), [(KeyKind.JSON, SHORT), (KeyKind.HEADER, LONG)], ids=["short", "a header"]
 )
 async def test_who_has_nothing_to_search_waits_for_nobody(kind: KeyKind, body: bytes) -> None:
-    turns = Turns()
+    turns = KeyParseLock()
     other = turns.for_key_of(KeySource(kind, "user"), body)
     async with turns.for_key_of(SOURCE, LONG), asyncio.timeout(1), other:
         pass
@@ -40,7 +40,7 @@ async def test_who_has_nothing_to_search_waits_for_nobody(kind: KeyKind, body: b
 
 async def test_a_line_has_an_end() -> None:
     """Whoever waits holds a body; too many of them are refused, and the others have their turn."""
-    turns = Turns()
+    turns = KeyParseLock()
 
     async def search() -> None:
         async with turns.for_key_of(SOURCE, LONG):

@@ -9,7 +9,7 @@ from aiohttp.http_exceptions import TransferEncodingError
 
 from router.web.apps import traffic_app
 from router.web.listeners import bind, listening
-from router.web.unquoted import unquoted
+from router.web.safe_traceback import safe_traceback
 from tests.serving.fakes import until
 from tests.web.conftest import Site
 
@@ -53,5 +53,5 @@ async def test_a_failure_is_logged_with_its_place_and_without_its_words(
 
 
 def test_what_was_not_raised_has_no_place() -> None:
-    assert unquoted(KeyError(SECRET)) == "KeyError"
-    assert unquoted(None) == "no exception"
+    assert safe_traceback(KeyError(SECRET)) == "KeyError"
+    assert safe_traceback(None) == "no exception"

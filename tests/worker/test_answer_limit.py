@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.core.work import ScoringProtocol, Verdict
+from router.protocol.messages import PredictStatus, ScoringProtocol
 from router.worker import answers
 from router.worker import scorer as scoring
 from router.worker.load import Loaded
@@ -24,8 +24,8 @@ def test_an_answer_that_is_too_long_is_a_fault_of_the_version_and_not_the_end_of
     longest = scorer.answer(command_query("x" * ((1 << 20) - around)))
     longer = scorer.answer(command_query("x" * ((1 << 20) - around + 1)))
 
-    assert (len(longest.body), longest.verdict) == (1 << 20, Verdict.OK)
-    assert (longer.status, longer.verdict) == (500, Verdict.MODEL_ERROR)
+    assert (len(longest.body), longest.verdict) == (1 << 20, PredictStatus.OK)
+    assert (longer.status, longer.verdict) == (500, PredictStatus.MODEL_ERROR)
     assert json.loads(longer.body)["message"] == "The answer is longer than 1 MiB."
 
 

@@ -6,10 +6,10 @@ import sys
 STORY = """
 import gc
 from collections import deque
-from router.garbage import freeze_what_lives
+from router.processes.gc_tuning import freeze_heap
 
 kept = [[] for _ in range(500_000)]
-freeze_what_lives()
+freeze_heap()
 
 class Node:
     def __init__(self):

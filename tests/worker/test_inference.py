@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from router.core.bins import ScoreCounts
-from router.core.work import Answer, Query, ScoringProtocol, Verdict
+from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.load import Loaded
 from tests.worker.versions import inference_query, tensor
 
@@ -19,7 +19,7 @@ INTEGERS = [f"{kind}INT{bits}" for kind in ("", "U") for bits in (8, 16, 32, 64)
 
 def answered(version: Loaded, *inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
     answer = version.scorer.answer(inference_query(*inputs, **more))
-    assert (answer.status, answer.verdict) == (200, Verdict.OK), answer.body
+    assert (answer.status, answer.verdict) == (200, PredictStatus.OK), answer.body
     told: dict[str, Any] = json.loads(answer.body, parse_constant=pytest.fail)
     return told
 
@@ -29,7 +29,7 @@ def refusal_of(answer: Answer) -> str:
     told = json.loads(answer.body)
     assert (answer.status, answer.verdict, answer.content_type) == (
         400,
-        Verdict.CLIENT_ERROR,
+        PredictStatus.CLIENT_ERROR,
         "application/json",
     )
     assert list(told) == ["error"]
@@ -293,7 +293,7 @@ def test_rows_are_counted_and_limited(loaded: Get) -> None:
     assert (good.rows, good.answer_rows) == (2, 2)
     assert (limited.status, limited.verdict, list(json.loads(limited.body))) == (
         413,
-        Verdict.CLIENT_ERROR,
+        PredictStatus.CLIENT_ERROR,
         ["error"],
     )
 

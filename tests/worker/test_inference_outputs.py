@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.ids import VersionId
-from router.core.tensors import DATATYPES, TensorInfo, tellable, told_tensors
+from router.protocol.tensors import DATATYPES, TensorInfo, tellable, told_tensors
 from router.worker.v2.output_tensors import outputs_of
 from router.worker.v2.request import Contract, V2Request, data_of, decode_v2_request, warm_outputs
 from router.worker.v2.tensors import DTYPES, InferenceRefused, InferenceRequest, read_tensor

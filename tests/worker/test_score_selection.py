@@ -13,7 +13,7 @@ from router.core.bins import ScoreSpec, with_edges
 from router.core.ids import VersionId
 from router.core.labels import ClassSpec
 from router.core.outputs import OutputSpec
-from router.core.work import LoadSpec
+from router.protocol.messages import LoadSpec
 from router.worker.score_selection import choose_outputs
 from tests.worker.test_scores import anything
 

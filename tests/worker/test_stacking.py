@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.types import ColSpec, DataType, Schema
 
-from router.core.work import Query
+from router.protocol.messages import Query
 from router.worker.decode.csv import LARGEST_BODY, MOST_BYTES, CsvBatchDecoder, PlainCsv, concatenated
 from router.worker.decode.request_decoder import DecodedRequest, RequestDecoder
 from router.worker.load import Loaded

@@ -23,7 +23,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import invocations
 
 from router.core.ids import VersionId
-from router.core.work import Answer, LoadSpec, Query
+from router.protocol.messages import Answer, LoadSpec, Query
 from router.worker.load import load_version
 from router.worker.scorer import Scorer
 from tests.conftest import Figure

@@ -8,7 +8,7 @@ from typing import Any
 
 from router.core.ids import VersionId
 from router.core.outputs import OutputSpec
-from router.core.work import LoadSpec, Query, ScoringProtocol
+from router.protocol.messages import LoadSpec, Query, ScoringProtocol
 
 
 def saved_versions(base: Path) -> Path:

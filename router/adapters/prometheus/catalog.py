@@ -9,7 +9,7 @@ from typing import Any
 
 from router.adapters.prometheus.series import Family, Histogram, S, TracedHistogram, Value
 from router.core import labels
-from router.core.durations import REQUEST_SECONDS
+from router.core.latency_buckets import REQUEST_SECONDS
 
 PREFIX = "canary_router_"
 OTHER = labels.OTHER

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from router.core.durations import REQUEST_SECONDS
 from router.core.evidence import telling
 from router.core.evidence.bitmap import FAULT, FAULT_EPOCH, OWNER, SCORED, SEEN, SLOW, SLOW_EPOCH, Buckets
 from router.core.evidence.counts import GROUPS
@@ -15,6 +14,7 @@ from router.core.evidence.report import Report, SplitCheck, Verdict, worst
 from router.core.evidence.scores import Scores
 from router.core.evidence.skew import Skew
 from router.core.evidence.slow import Edge
+from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.split import BUCKETS
 
 FAULT_EPOCH_SECONDS = 900.0

@@ -9,8 +9,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from router.core.durations import REQUEST_SECONDS
 from router.core.evidence.counts import Tally
+from router.core.latency_buckets import REQUEST_SECONDS
 
 FIRST_REQUESTS = 200
 """Requests of production from which the edge is learned; they are not judged."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from router.core.durations import REQUEST_SECONDS
 from router.core.evidence import forecast
 from router.core.evidence.interval import of_rates
 from router.core.evidence.no_worse import design_effects, effective_keys
@@ -21,6 +20,7 @@ from router.core.evidence.report import (
 from router.core.evidence.skew import Skew
 from router.core.evidence.slow import is_over, quantile
 from router.core.evidence.worse import cumulative_level, keys_to_prove
+from router.core.latency_buckets import REQUEST_SECONDS
 
 POINT = 0.01
 """A rise of one percentage point."""

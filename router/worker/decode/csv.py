@@ -16,7 +16,7 @@ from io import StringIO
 from mlflow.pyfunc.scoring_server import parse_csv_input
 from mlflow.types import DataType, Schema
 
-from router.core.work import Query, ScoringProtocol
+from router.protocol.messages import Query, ScoringProtocol
 from router.worker.decode.request_decoder import DecodedRequest, RequestDecoder
 
 MOST_BYTES = 1 << 19

@@ -30,7 +30,7 @@ from mlflow.pyfunc.scoring_server import (
 )
 from mlflow.pyfunc.utils.serving_data_parser import SUPPORTED_LLM_FORMATS
 
-from router.core.work import Query, ScoringProtocol
+from router.protocol.messages import Query, ScoringProtocol
 from router.worker.decode.arrays import inferred_array_readers, tensor_readers
 from router.worker.decode.columns import column_readers, inferred_table_readers
 from router.worker.decode.table import SCALARS, DecodedPart, Reader, tables_are_known

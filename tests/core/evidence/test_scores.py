@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from router.core.durations import REQUEST_SECONDS
 from router.core.evidence.counts import RECENT_SECONDS, Recent, Tally
 from router.core.evidence.limits import Limits
 from router.core.evidence.scores import Scores
@@ -25,6 +24,7 @@ from router.core.evidence.shift import (
     total_variation,
 )
 from router.core.evidence.slow import Bet, Blocks, Edge, edge_at, quantile
+from router.core.latency_buckets import REQUEST_SECONDS
 
 HISTOGRAMS = st.integers(2, 12).flatmap(
     lambda bins: st.tuples(

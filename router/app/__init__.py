@@ -1,0 +1,1 @@
+"""Composition root: builds, reloads and runs a gateway."""

@@ -1,0 +1,67 @@
+"""What is measured rather than reported: memory of workers, requests in flight, lag of the event loop."""
+
+import asyncio
+from time import perf_counter
+
+import psutil
+
+from router.adapters.prometheus import Live, LiveShift, LiveVersion
+from router.control.comparison import Comparison
+from router.core.policy import State
+from router.serving.dispatch import Dispatcher
+from router.serving.harness import Harness
+from router.serving.models import ModelSet
+
+
+class Gauges:
+    """Looks at the gateway when a scrape asks."""
+
+    period_seconds = 0.5
+    """Between two measurements of the event loop's lag."""
+
+    def __init__(self, fleet: ModelSet, dispatcher: Dispatcher, comparison: Comparison) -> None:
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._comparison = comparison
+        self._lag_seconds = 0.0
+
+    async def tick(self) -> None:
+        """Measure how late a timer of 10 ms fires."""
+        # Not the loop's own clock: uvloop's stands still between its turns, and counts in milliseconds.
+        due = perf_counter() + 0.01
+        await asyncio.sleep(0.01)
+        self._lag_seconds = max(0.0, perf_counter() - due)
+
+    def live(self) -> Live:
+        """The gateway at this instant."""
+        harnesses = [h for manager in self._fleet.managers.values() for h in manager.harnesses.values()]
+        return Live(
+            in_flight=self._dispatcher.in_flight,
+            versions=[_live(harness) for harness in harnesses if harness.loaded],
+            shifts=[
+                LiveShift(model, shift.output, alias, shift.psi, shift.ks)
+                for model, alias, rollout in self._comparison.rollouts()
+                for shift in rollout.shifts()
+            ],
+            loop_lag_seconds=self._lag_seconds,
+            ready=self._fleet.ready,
+            models_ready={name: m.can_answer for name, m in self._fleet.managers.items()},
+            from_cache=any(m.from_cache and m.bound for m in self._fleet.managers.values()),
+        )
+
+
+def _live(harness: Harness) -> LiveVersion:
+    workers, spare = harness.pool.workers, harness.pool.crew.spare
+    return LiveVersion(
+        harness.version,
+        workers=len(workers),
+        draining=harness.state is State.DRAINING,
+        memory_bytes=sum(_resident_bytes(held.pid) for held in (*workers, *([spare] if spare else []))),
+    )
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0  # it ended between the look and the reading

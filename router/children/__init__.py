@@ -1,1 +1,0 @@
-"""The parent's side of child processes: template, framed calls, deadlines, supervision."""

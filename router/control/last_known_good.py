@@ -1,0 +1,54 @@
+"""Keeps a record of what serves, so that the gateway can start from it when the registry is down."""
+
+from router.core.cache_events import LastGoodNotWritten
+from router.core.events import Recorder
+from router.core.ids import VersionId
+from router.errors import CacheRefused
+from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
+from router.serving.ports import LastKnownGoodStore
+
+_Wanted = tuple[dict[str, VersionId], set[str]]
+
+
+class LastKnownGood:
+    """Records every change of what is bound, and lets go of copies that nothing uses."""
+
+    def __init__(self, keeper: LastKnownGoodStore, fleet: ModelSet, recorder: Recorder) -> None:
+        self.errors: dict[str, str] = {}
+        """Why the last try for a model failed; models that are recorded as they serve are absent."""
+        self._keeper = keeper
+        self._fleet = fleet
+        self._recorder = recorder
+        self._recorded: dict[str, _Wanted] = {}
+
+    async def tick(self) -> None:
+        """Record what changed since the last tick; what failed is tried again."""
+        self._keeper.retain(self._fleet.versions)
+        for gone in (self.errors.keys() | self._recorded.keys()) - self._fleet.managers.keys():
+            self.errors.pop(gone, None)
+            self._recorded.pop(gone, None)
+        for manager in list(self._fleet.managers.values()):
+            # Before the registry's first word the record is where this came from.
+            if manager.polled and manager.bound and self._recorded.get(manager.model) != _wanted(manager):
+                await self._record(manager)
+
+    async def _record(self, manager: ModelManager) -> None:
+        model, wanted = manager.model, _wanted(manager)
+        try:
+            await self._keeper.remember(model, *wanted)
+        except CacheRefused as error:
+            if self.errors.get(model) != str(error):
+                self._recorder.record(LastGoodNotWritten(model, str(error)))
+            self.errors[model] = str(error)
+            return
+        self.errors.pop(model, None)
+        self._recorded[model] = wanted
+
+
+def _wanted(manager: ModelManager) -> _Wanted:
+    """What serves by the registry's names, and the names whose versions do not serve yet."""
+    names = manager.settings.aliases
+    served = {names[alias]: version for alias, version in manager.bound.items()}
+    pending = {names[alias] for alias in manager.aspired if alias not in manager.bound}
+    return served, pending

@@ -1,0 +1,86 @@
+"""The child's end of what it prints: its log lines one by one, so that the gateway can put them into its own.
+
+Everything else in the process prints as it likes; the gateway takes that line by line.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import sys
+import traceback
+from contextlib import suppress
+from types import TracebackType
+
+from router.core.spoken import OWN, RECORD
+
+_TEXT_CHARACTERS = 4000
+_EXCEPTION_CHARACTERS = 16_000  # in JSON at most six times as many bytes, mostly as many
+_LINE_BUFFERED = 1  # _IOLBF
+_STDERR = 2
+
+_heard: list[bool] = []
+
+
+def redirect_output(output: int) -> None:
+    """Print to `output` from now on, and closes it; one line per record of logging, and per warning."""
+    for number in (1, _STDERR):
+        os.dup2(output, number)
+    os.close(output)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # into a pipe, it would wait for 8 KiB
+    with suppress(AttributeError, ValueError, OSError):  # a C library without a symbol of that name
+        libc = ctypes.CDLL(None)
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _LINE_BUFFERED, ctypes.c_size_t(0))
+    _heard.append(True)
+    handler = _OneLine()
+    # A root logger without a handler uses this one; a version that calls basicConfig gets what it asks for.
+    handler.setLevel(logging.WARNING)
+    logging.lastResort = handler
+    for name in ("mlflow", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [_OneLine()]
+        logger.propagate = False
+    logging.captureWarnings(capture=True)
+
+
+def say(event: str, *, level: str = "warning", error: BaseException | None = None) -> None:
+    """Tell the operator, in words that hold nothing a caller sent, with the traceback of `error`.
+
+    Nothing happens where that is not possible: the version may have closed its standard error.
+    """
+    with suppress(Exception):
+        exception = _told(type(error), error, error.__traceback__) if error is not None else ""
+        if _heard:
+            _write(OWN, {"level": level, "event": event, "exception": exception})
+        else:
+            print(event, exception, sep="\n" if exception else "", file=sys.stderr, flush=True)
+
+
+def flush() -> None:
+    """Hand on what the interpreter still holds."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+
+
+class _OneLine(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            line: dict[str, object] = {
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "event": record.getMessage()[:_TEXT_CHARACTERS],
+            }
+            if record.exc_info and record.exc_info[0] is not None:
+                line["exception"] = _told(*record.exc_info)
+            _write(RECORD, line)
+
+
+def _told(kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> str:
+    # Without the values of locals. The end says most.
+    return "".join(traceback.format_exception(kind, error, at)).rstrip()[-_EXCEPTION_CHARACTERS:]
+
+
+def _write(mark: str, line: dict[str, object]) -> None:
+    os.write(_STDERR, f"{mark}{json.dumps(line, ensure_ascii=False)}\n".encode("utf-8", "replace"))

@@ -1,0 +1,229 @@
+"""The fork server: imports once, runs one thread, forks on request.
+
+The gateway starts it as `python -m router.processes.forkserver_main CONTROL LIFELINE [MODULE …]`: two
+descriptors, and modules to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, a request is
+`{"id": …, "role": …, "modules": […]}`, the modules to be imported before the fork, with two descriptors, the
+child's socket and the read end of its lifeline, and a third where the gateway reads what it prints. The
+answer is `{"id": …, "pid": …, "between": …}`, the numbers of the child and of its first parent, with the
+child's pidfd; or `{"id": …, "error": …}`. A child runs `main(socket)` of its role's module.
+
+`python -m router.processes.forkserver_main child ROLE SOCKET LIFELINE [OUTPUT]` is one such child by itself,
+without a fork server.
+"""
+
+import atexit
+import fcntl
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from router.processes.child_logging import redirect_output
+from router.processes.gc_tuning import freeze_heap
+
+ROLES = {
+    "worker": "router.worker.main",
+    "agent": "router.agent.agent_main",
+    "fetch": "router.agent.fetch_main",
+}
+IMPORTS = (
+    *("mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "pandas", "numpy", "orjson", "threadpoolctl"),
+    # For each download: half a second of a processor, which a swap would take from the requests beside it.
+    *("router.agent.store", "router.agent.source", "router.agent.download"),
+    *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
+)
+_NOOP_MODEL = f"""flavors:
+  python_function:
+    loader_module: router.worker.noop_model
+    python_version: {platform.python_version()}
+"""
+
+
+def follow(lifeline: int, *, group: bool) -> None:
+    """Have this process killed as soon as the write end of `lifeline` is gone, even while it is busy in C.
+
+    With `group`, so is all that it started and that stayed in the process group it leads.
+    """
+    if sys.platform != "linux":  # no choice of signal: a thread has to look, which a predict in C can delay
+        threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+        return
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid() if group else os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(lifeline, 0)
+    if poll.poll(0):  # the gateway was gone before the signal was asked for
+        os._exit(1)
+
+
+def _watch(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+def name_process(name: str) -> None:
+    """What `ps` and `top` call this process; at most 15 characters."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
+def ignore_stop_signals() -> None:
+    """A Ctrl-C or a stop of the whole group is for the gateway, which drains and then closes our socket."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def warm(modules: Sequence[str]) -> None:
+    """Import what children need, and fill what MLflow fills on its first load. Starts no thread."""
+    for name in (*IMPORTS, *ROLES.values()):
+        if _is_installed(name):
+            importlib.import_module(name)
+    _share(modules)
+    import mlflow.pyfunc
+    import mlflow.tracing
+    import threadpoolctl
+    from mlflow.exceptions import MlflowException
+
+    from router.worker.environment_check import installed_versions
+
+    installed_versions()
+    mlflow.tracing.disable()  # as in most workers; what it imports takes 25 ms, once
+    threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
+    with tempfile.TemporaryDirectory(prefix="canary-router-") as directory:
+        # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
+        Path(directory, "MLmodel").write_text(_NOOP_MODEL)
+        Path(directory, "requirements.txt").write_text("mlflow\n")
+        with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will say so
+            mlflow.pyfunc.load_model(directory)
+    _settle()
+
+
+def _share(modules: Sequence[str]) -> None:
+    for name in modules:
+        # A library that is not installed, or is broken, is no loss here: its versions will say so.
+        try:
+            if _is_installed(name):
+                importlib.import_module(name)
+        except Exception:  # noqa: BLE001 - an import runs whatever the library does
+            traceback.print_exc()
+
+
+def _settle() -> None:
+    """Share what is here with all that is forked. Raises RuntimeError where that is not possible."""
+    freeze_heap()
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise RuntimeError(f"{threads} threads after the imports: a fork would copy the locks they hold")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # nor is its parent
+        return False
+
+
+def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
+    """Fork one child per request, until the other side of `control` is gone. `modules` are imported."""
+    shared = set(modules)
+    control.send(json.dumps({"ready": True}).encode())
+    while True:
+        try:
+            message, fds, _, _ = socket.recv_fds(control, 4096, 3, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:
+            return
+        if not message:
+            return
+        request = json.loads(message)
+        if not shared.issuperset(request["modules"]):
+            shared.update(request["modules"])
+            _share(request["modules"])
+            _settle()
+        try:
+            _fork(control, request, fds)
+        except OSError as error:  # no memory or no process slot now; the gateway tries again later
+            _say(control, {"id": request["id"], "error": f"fork: {error}"})
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int]) -> None:
+    # Twice, so that the child's parent becomes the gateway (a child subreaper): it alone reads exit statuses,
+    # whatever happens to this process.
+    between = os.fork()
+    if between:
+        os.waitpid(between, 0)
+        return
+    try:
+        child = os.fork()
+        if not child:
+            control.close()
+            become(request["role"], *fds)
+        _say(control, {"id": request["id"], "pid": child, "between": os.getpid()}, [os.pidfd_open(child)])
+    except OSError as error:
+        _say(control, {"id": request["id"], "error": f"fork: {error}"})
+    finally:
+        os._exit(0)
+
+
+def _say(control: socket.socket, message: dict[str, object], fds: Sequence[int] = ()) -> None:
+    with suppress(ConnectionError):  # the gateway is gone: its lifelines end whatever was started
+        socket.send_fds(control, [json.dumps(message).encode()], fds)
+
+
+def become(role: str, sock: int, lifeline: int, output: int | None = None) -> NoReturn:
+    """Be one child, until its work is done; what it prints goes to `output`."""
+    code = 1
+    try:
+        if output is not None:
+            redirect_output(output)
+        # A group of its own: a Ctrl-C of the terminal does not reach what a version starts, and the gateway
+        # ends the whole group. When started by `spawn` it leads one already.
+        os.setpgid(0, 0)
+        follow(lifeline, group=True)
+        name_process(f"router-{role}")
+        importlib.import_module(ROLES[role]).main(socket.socket(fileno=sock))
+        code = 0
+    except BaseException:  # noqa: BLE001 - nothing may return into the template's own stack
+        traceback.print_exc()
+    finally:
+        end(code)
+
+
+def end(code: int) -> NoReturn:
+    """Leave without tearing the interpreter down, but after what libraries registered for the end."""
+    try:
+        atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does; os._exit runs none of them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Be the template, or one child by itself."""
+    ignore_stop_signals()
+    if arguments[0] == "child":
+        become(arguments[1], *map(int, arguments[2:]))
+    name_process("router-template")
+    control = socket.socket(fileno=int(arguments[0]))
+    follow(int(arguments[1]), group=False)  # a child that was just forked is still of its group
+    warm(arguments[2:])
+    serve(control, arguments[2:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,118 @@
+"""One process of ours, held by its pidfd: ended by it, waited for by it, never by its number."""
+
+import asyncio
+import ctypes
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+
+from router.errors import RouterError
+from router.processes.memory import Memory
+
+_PR_SET_CHILD_SUBREAPER = 36
+_FIRST_RETRY_SECONDS = 0.001
+_LONGEST_RETRY_SECONDS = 0.1
+MEMORY = Memory()
+"""One for the whole process, for the kernel counts the processes it ended and does not name them."""
+_RETRIES = 100  # nearly ten seconds in all: on a busy machine the process between us ends late
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended; neither is known when somebody else read its exit status."""
+
+    code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    """Why this process ended it, where it did so for what the other one sent."""
+    out_of_memory: bool = False
+    """True when the kernel ended it for want of memory, as far as that can be told."""
+
+    def __str__(self) -> str:
+        how = self._how()
+        if self.reason:
+            return f"{how}; it sent {self.reason}"
+        return f"{how}; the kernel was out of memory" if self.out_of_memory else how
+
+    def _how(self) -> str:
+        if self.signal is not None:
+            name = signal.Signals(self.signal).name if self.signal in set(signal.Signals) else "unnamed"
+            return f"signal {self.signal} ({name})"
+        return f"exit code {self.code}" if self.code is not None else "unknown exit"
+
+
+class SubreaperRefused(RouterError):
+    """The kernel does not let this process wait for its grandchildren."""
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of its orphaned descendants. Raises SubreaperRefused."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise SubreaperRefused(
+            f"prctl(PR_SET_CHILD_SUBREAPER) failed: {reason}. Workers could not be waited for;"
+            " allow prctl in the seccomp profile of this container."
+        )
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        # Some supervisors start their programs so; then the kernel throws exit statuses away.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def kill_group(leader: int) -> None:
+    """End what a child of ours started, as far as it did not leave the group (setsid, setpgid).
+
+    Only while `leader` is a child of ours that nobody has waited for: so long, no other group has its number.
+    """
+    with suppress(ProcessLookupError, PermissionError):  # it led none yet; all of it runs as somebody else
+        os.killpg(leader, signal.SIGKILL)
+
+
+class Process:
+    """A descendant that is, or is about to be, a child of this process."""
+
+    def __init__(self, pid: int, pidfd: int, *, leads_group: bool = False) -> None:
+        """Takes `pidfd` over and closes it. When it ends, the process group it leads is ended too."""
+        self.pid = pid
+        self._leads_group = leads_group
+        self._pidfd: int | None = pidfd
+        self._loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[Exit] = self._loop.create_future()
+        """Shield it when you await it: cancelling it would take it from everybody."""
+        self._loop.add_reader(pidfd, self._ended, pidfd)
+
+    def kill(self) -> None:
+        """SIGKILL; nothing happens when it has ended."""
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError):  # ended, and not waited for yet
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _ended(self, pidfd: int) -> None:
+        self._loop.remove_reader(pidfd)
+        self._reap(pidfd, 0)
+
+    def _reap(self, pidfd: int, tries: int) -> None:
+        # The pidfd speaks at once; the status becomes ours when the process between us has ended (ECHILD
+        # before), and may arrive after the event (None).
+        try:
+            if self._leads_group and os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                kill_group(self.pid)
+            status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            status = None
+        if status is None and tries < _RETRIES:
+            delay = min(_FIRST_RETRY_SECONDS * 2**tries, _LONGEST_RETRY_SECONDS)
+            self._loop.call_later(delay, self._reap, pidfd, tries + 1)
+            return
+        self._pidfd = None
+        os.close(pidfd)
+        if self.exited.done():
+            return
+        if status is None:
+            self.exited.set_result(Exit())
+        elif status.si_code == os.CLD_EXITED:
+            self.exited.set_result(Exit(code=status.si_status))
+        else:
+            killed = status.si_status == signal.SIGKILL
+            self.exited.set_result(Exit(signal=status.si_status, out_of_memory=killed and MEMORY.ended_one()))

@@ -1,0 +1,220 @@
+"""The gateway's side of a worker: start it, give it requests, hear its answers, end it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.core.memory import Resident, Room
+from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
+from router.processes.child import Child
+from router.processes.launcher import Launcher
+from router.processes.memory import resident
+from router.processes.oom_score import Rank
+from router.processes.preload import modules_for
+from router.processes.process import MEMORY, Exit
+from router.processes.working_directories import WorkingDirectories
+from router.protocol import exchange, wire
+from router.protocol.frames import Frame
+from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
+from router.protocol.wire import WireRefused
+
+OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
+"""Takes the places in the frame, and the answers, of what came out of one predict."""
+_ROLE = "worker"
+_DEATH_SECONDS = 2.0
+
+
+class Worker:
+    """One process that holds one READY version."""
+
+    def __init__(self, child: Child, info: VersionInfo, threads: int) -> None:
+        self.info = info
+        self.exited: asyncio.Future[Exit] = child.exited
+        """Done when it has ended, after the last `on_answers`. Shield it when you await it."""
+        self.batching: Batching = info.batching
+        """Whether its requests share predicts, as it said last."""
+        self.pid = child.pid
+        self._threads = threads
+        self._child = child
+        self.ready = self.resident()
+        self._rank = Rank.FIRST
+        self._sequence = 0
+        self._frames: dict[int, _Outstanding] = {}
+        """Frames that are not fully answered, by their sequence."""
+        child.requests_come()
+        child.connection.on_frame = self._take
+        child.connection.on_lost = child.kill  # one that lives on without its socket is of no use
+        if child.connection.lost.done():  # it said more after it was READY, before we were told
+            child.kill()
+
+    @classmethod
+    async def start(
+        cls,
+        launcher: Launcher,
+        spec: LoadSpec,
+        *,
+        deadline_seconds: float,
+        directories: WorkingDirectories | None = None,
+    ) -> "Worker":
+        """A worker whose version is READY. Raises LoadFailed, ChildLost or ChildTimeout.
+
+        With `directories` it stands in one of its own, which is removed at its end; else where we do.
+        Leaves no process behind when it raises, also when it is cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + deadline_seconds
+        try:
+            async with asyncio.timeout_at(ends_at):
+                modules = await asyncio.to_thread(modules_for, Path(spec.directory))
+                directory = await _working_directory(directories)
+                child = await _launch(launcher, modules, spec, directories, directory)
+        except TimeoutError:
+            raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
+        try:
+            info = await _load(child, spec, directory, timeout_seconds=max(ends_at - loop.time(), 0.0))
+            return cls(child, info, spec.threads)
+        except BaseException:
+            child.kill()
+            await child.close(0.0)
+            raise
+
+    @property
+    def parallel(self) -> int:
+        """How many frames it works on at once."""
+        return 1 if self.batching.merges else self._threads
+
+    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
+        """Hand over one frame of requests; at most `parallel` are to be under way at once.
+
+        `on_answers` gets what came out of one predict, as soon as it is there, until each request had its
+        answer. When the worker ends, no more come and `exited` is done. An answer to what was not asked, or
+        is answered, ends the worker: it may be meant for another caller.
+        """
+        self._sequence += 1
+        self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
+        self._child.connection.send(*exchange.predict_frame(self._sequence, queries))
+
+    def resident(self) -> Resident:
+        """Its memory now; nothing when it has ended, and on systems without /proc."""
+        return resident(self.pid) if not self._child.exited.done() else Resident()
+
+    def rank(self, *, last: bool) -> None:
+        """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""
+        rank = Rank.PRODUCTION if last else Rank.FIRST
+        if rank is not self._rank:
+            self._rank = rank
+            self._child.set_rank(rank)
+
+    def kill(self) -> None:
+        """End it now."""
+        self._child.kill()
+
+    async def close(self, grace_seconds: float = 1.0) -> None:
+        """Let it end, which an idle one does at once; end it when it outlives the grace."""
+        self._child.connection.on_lost = lambda: None
+        await self._child.close(grace_seconds)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.header.get("op") == wire.BATCHING:
+            self.batching = wire.batching_of(frame.header)
+            return
+        if not self._frames:
+            _refuse(frame)
+        batch = exchange.batch_of(frame, self.info.scores)
+        outstanding = self._frames.get(batch.sequence)
+        if outstanding is None or not outstanding.places.issuperset(batch.places):
+            raise WireRefused("an answer out of turn")
+        outstanding.places.difference_update(batch.places)
+        if not outstanding.places:
+            del self._frames[batch.sequence]
+        outstanding.on_answers(batch.places, batch.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outstanding:
+    places: set[int]
+    """Of the requests that are not answered."""
+    on_answers: OnAnswers
+
+
+async def _working_directory(directories: WorkingDirectories | None) -> Path | None:
+    if directories is None:
+        return None
+    making = asyncio.ensure_future(asyncio.to_thread(directories.make))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:  # its thread goes on, and nobody would remove what it makes
+        making.add_done_callback(lambda made: None if made.exception() else directories.remove(made.result()))
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise LoadFailed(f"no working directory can be made in the cache: {reason}", phase="load") from error
+
+
+async def _launch(
+    launcher: Launcher,
+    modules: Sequence[str],
+    spec: LoadSpec,
+    directories: WorkingDirectories | None,
+    directory: Path | None,
+) -> Child:
+    """A child that owns `directory`, which is removed when it has ended, or could not be started."""
+    try:
+        child = await launcher.launch(_ROLE, modules, spec.version)
+    except BaseException:
+        if directories is not None and directory is not None:
+            directories.remove(directory)
+        raise
+    if directories is not None and directory is not None:
+        child.exited.add_done_callback(lambda _exited: directories.remove(directory))
+    return child
+
+
+async def _load(
+    child: Child, spec: LoadSpec, directory: Path | None, *, timeout_seconds: float
+) -> VersionInfo:
+    child.connection.limit(wire.WORKER_LIMITS)
+    child.connection.on_frame = _refuse
+    try:
+        frame = await child.connection.call(
+            wire.load_header(spec, str(directory) if directory else None), timeout_seconds=timeout_seconds
+        )
+        if frame.header.get("op") == wire.READY:
+            return wire.version_info(frame.header, spec.scores)
+        raise wire.failure(frame.header)
+    except WireRefused as refused:
+        raise LoadFailed(f"its worker sent {refused}", phase="load") from refused
+    except ChildTimeout:
+        raise ChildTimeout(f"{spec.version} was not READY in time") from None
+    except ChildLost:
+        if child.connection.refused:
+            raise LoadFailed(f"its worker sent {child.connection.refused}", phase="load") from None
+        await asyncio.wait({child.exited}, timeout=_DEATH_SECONDS)
+        end = child.exited.result() if child.exited.done() else None
+        how = str(end) if end is not None else "its socket was closed"
+        kind = WorkerOutOfMemory if end is not None and end.out_of_memory else ChildLost
+        raise kind(f"the worker ended while it loaded {spec.version}: {how}") from None
+
+
+def _refuse(_frame: Frame) -> None:
+    raise WireRefused("a frame that nobody asked for")
+
+
+class WorkerLoader:
+    """Brings versions to READY, each in a worker of its own."""
+
+    def __init__(self, launcher: Launcher, directories: WorkingDirectories | None = None) -> None:
+        """Without `directories` workers stand where this process does."""
+        self._launcher = launcher
+        self._directories = directories
+
+    def room(self) -> Room:
+        """Memory that more workers may use."""
+        return MEMORY.room()
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
+        """A worker that holds `spec`'s version. Raises as `Worker.start` does."""
+        return await Worker.start(
+            self._launcher, spec, deadline_seconds=deadline_seconds, directories=self._directories
+        )

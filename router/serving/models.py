@@ -1,0 +1,95 @@
+"""All registered models of this gateway: one routing table, one manager each."""
+
+import asyncio
+from collections.abc import Mapping
+
+from router.core.events import ModelRemoved, ReadinessChanged
+from router.core.ids import VersionId
+from router.core.routing import ModelRoutes, RoutingTable
+from router.serving.harness import VersionDependencies
+from router.serving.manager import ModelManager, split_in_force
+from router.settings import ModelSettings
+
+
+class ModelSet:
+    """Owns the routing table. Readers take `table` once; every change publishes a new one."""
+
+    def __init__(self, workshop: VersionDependencies) -> None:
+        self.table = RoutingTable({})
+        self.managers: dict[str, ModelManager] = {}
+        self._workshop = workshop
+        self._awaited: frozenset[str] | None = None
+        self._was_ready = self._reported_ready = False
+        self._retiring: dict[asyncio.Task[None], ModelManager] = {}
+
+    @property
+    def ready(self) -> bool:
+        """True once every model of the first configuration had production bound, and from then on while any
+        of them can answer: one bad model does not take the others off a load balancer."""
+        models = self._start_up_models()
+        return self._was_ready and (not models or any(model.can_answer for model in models))
+
+    @property
+    def versions(self) -> set[VersionId]:
+        """Every version that is loading, serving or ending, also of models that left the configuration."""
+        managers = [*self.managers.values(), *self._retiring.values()]
+        return {version for manager in managers for version in manager.harnesses}
+
+    def apply(self, models: Mapping[str, ModelSettings]) -> None:
+        """Follow a configuration: add, change and remove models. The first one names who must be ready."""
+        for name, settings in models.items():
+            if (manager := self.managers.get(name)) is not None:
+                manager.obey(settings)
+            else:
+                self.managers[name] = ModelManager(name, settings, self._workshop, self._publish)
+        for name in [name for name in self.managers if name not in models]:
+            self._remove(name)
+        # A dict of the configuration's order: the first model also answers at /invocations.
+        self.managers = {name: self.managers[name] for name in models}
+        self.table = RoutingTable({name: self.table.models[name] for name in models})
+        if self._awaited is None:
+            self._awaited = frozenset(models)
+        self._look_ready()
+
+    async def close(self, grace_seconds: float = 1.0) -> None:
+        """End every version now."""
+        managers = [*self.managers.values(), *self._retiring.values()]
+        await asyncio.gather(*(manager.close(grace_seconds) for manager in managers))
+        await asyncio.gather(*self._retiring)
+
+    def _publish(self, routes: ModelRoutes) -> None:
+        before = self.table.models.get(routes.model)
+        self.table = RoutingTable({**self.table.models, routes.model: routes})
+        self._look_ready()
+        shares = split_in_force(routes)
+        if before is None or split_in_force(before) != shares:
+            self._workshop.recorder.record(shares)
+
+    def _remove(self, name: str) -> None:
+        manager = self.managers.pop(name)
+        self.table = RoutingTable({n: routes for n, routes in self.table.models.items() if n != name})
+        task = asyncio.get_running_loop().create_task(self._retire(manager), name=f"retire {name}")
+        self._retiring[task] = manager
+        task.add_done_callback(lambda done: self._retiring.pop(done))
+
+    async def _retire(self, manager: ModelManager) -> None:
+        await manager.drain()
+        if manager.model not in self.managers:  # it may have been put back meanwhile
+            self._workshop.recorder.record(ModelRemoved(manager.model))
+
+    async def watch_readiness(self) -> None:
+        """Report that readiness changed, if it did: a worker that is replaced at once goes unnoticed."""
+        if self._was_ready and self._reported_ready != self.ready:
+            self._reported_ready = self.ready
+            self._workshop.recorder.record(ReadinessChanged(ready=self._reported_ready))
+
+    def _look_ready(self) -> None:
+        if self._was_ready or self._awaited is None:
+            return
+        if all(manager.ready for manager in self._start_up_models()):
+            self._was_ready = self._reported_ready = True
+            self._workshop.recorder.record(ReadinessChanged(ready=True))
+
+    def _start_up_models(self) -> list[ModelManager]:
+        """Those of the first configuration; one that a reload took out of it is no longer waited for."""
+        return [self.managers[name] for name in self._awaited or () if name in self.managers]

@@ -1,0 +1,1 @@
+"""One version's workers and the requests that wait for them."""

@@ -1,0 +1,121 @@
+"""The Open Inference Protocol V2, over REST, in front of the split: health, metadata and `infer`."""
+
+import re
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from router import __version__
+from router.core.ids import PRODUCTION, VersionId
+from router.errors import ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
+from router.protocol.messages import ScoringProtocol
+from router.protocol.tensors import TensorInfo
+from router.serving.manager import ModelManager
+from router.web.context import GATEWAY, REQUEST_ID, WebState
+from router.web.invocations import answer_request
+from router.web.responses import MEDIA_TYPE, SERVER, NoDirectAccess, error_response
+
+PLATFORM = "mlflow"
+_NO = 400
+"""What the protocol has for "no": any 4xx. A 5xx would tell of a failure."""
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+
+
+async def server(_: web.Request) -> web.Response:
+    """`GET /v2`: name and version of this server; it has no extensions."""
+    return _told({"name": SERVER, "version": __version__, "extensions": []})
+
+
+async def live(_: web.Request) -> web.Response:
+    """`GET /v2/health/live`: the loop turns."""
+    return _told({"live": True})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """`GET /v2/health/ready`: 200 when `/readyz` is, else 400."""
+    answer = request.app[GATEWAY].ready
+    return _told({"ready": answer}, 200 if answer else _NO)
+
+
+async def model_ready(request: web.Request) -> web.Response:
+    """`GET /v2/models/{name}[/versions/{version}]/ready`: 200 when requests are answered, else 400."""
+    try:
+        manager, number = _asked(request)
+        answer = manager.serves(number) if number is not None else manager.can_answer
+    except VersionNotServed:
+        answer = False
+    except RequestRefused as refused:
+        return _refused(request, refused)
+    return _told({"name": request.match_info["name"], "ready": answer}, 200 if answer else _NO)
+
+
+async def model(request: web.Request) -> web.Response:
+    """`GET /v2/models/{name}[/versions/{version}]`: what production, or that version, takes and answers."""
+    try:
+        manager, version = _asked(request)
+        version = version or manager.bound.get(PRODUCTION)
+        harness = manager.harnesses.get(version) if version else None
+        if harness is None or harness.info is None:
+            raise NotReady(f"{manager.model} has no production version yet", reason="not_ready")
+    except RequestRefused as refused:
+        return _refused(request, refused)
+    return _told(
+        {
+            "name": manager.model,
+            "versions": [str(number) for number in sorted({v.number for v in manager.bound.values()})],
+            "platform": PLATFORM,
+            "inputs": [_tensor(tensor) for tensor in harness.info.inputs],
+            "outputs": [_tensor(tensor) for tensor in harness.info.outputs],
+        }
+    )
+
+
+async def infer(request: web.Request) -> web.StreamResponse:
+    """`POST /v2/models/{name}[/versions/{version}]/infer`: through the split, or straight to one version."""
+    number = _number(request)
+    name = request.match_info["name"]
+    return await answer_request(request.app[GATEWAY], request, name, number, ScoringProtocol.V2)
+
+
+def _asked(request: web.Request) -> tuple[ModelManager, VersionId | None]:
+    """The model of the path, and its version where the path has one and an alias serves it.
+
+    Raises ModelNotConfigured, NoDirectAccess or VersionNotServed.
+    """
+    gateway: WebState = request.app[GATEWAY]
+    name = request.match_info["name"]
+    manager, settings = gateway.fleet.managers.get(name), gateway.settings().models.get(name)
+    if manager is None or settings is None:
+        raise ModelNotConfigured("no such registered model here", reason="unknown_model")
+    number = _number(request)
+    if number is None:
+        return manager, None
+    if not settings.direct_access:
+        raise NoDirectAccess("direct access is off for this model", reason="unknown_model")
+    version = VersionId(name, number)
+    if version not in manager.bound.values():
+        raise VersionNotServed(f"{name} serves no version of that number", reason="unknown_model")
+    return manager, version
+
+
+def _number(request: web.Request) -> int | None:
+    text = request.match_info.get("version")
+    if text is None:
+        return None
+    return int(text) if _NUMBER.fullmatch(text) else 0  # no version has the number 0
+
+
+def _tensor(tensor: TensorInfo) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+    if tensor.content_type:
+        told["parameters"] = {"content_type": tensor.content_type}
+    return told
+
+
+def _refused(request: web.Request, refused: RequestRefused) -> web.Response:
+    return error_response(refused, request[REQUEST_ID], ScoringProtocol.V2)
+
+
+def _told(body: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(body), content_type=MEDIA_TYPE)
