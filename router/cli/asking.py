@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 import click
 import orjson
 
-from router.adapters.config_file import load_settings
+from router.adapters.config.file import load_settings
 from router.cli.urls import base_url
 from router.errors import ConfigRefused
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import orjson
 
-from router.adapters.config_file import load_settings
+from router.adapters.config.file import load_settings
 from router.app.backends import open_backends
 from router.cli.route import find_model
 from router.core import outputs

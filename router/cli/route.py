@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import orjson
 
-from router.adapters.config_file import load_settings
+from router.adapters.config.file import load_settings
 from router.core.split import BUCKETS, bucket_of
 from router.settings import ModelSettings, Settings
 

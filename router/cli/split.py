@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from router.adapters.config_edit import edit_split
+from router.adapters.config.edit import edit_split
 
 
 def edit(config_path: Path, model: str, percent: str) -> int:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from router.core.masking import masked
+from router.core.redaction import redact_uri
 from router.demo.answer import Answer
 from router.demo.asked import NoGateway, require_models
 from router.demo.material import Material
@@ -56,7 +56,7 @@ async def _send(url: str, registry_uri: str, seconds: float | None) -> int:
     }
     # Before anything is written: the registry may be one that others depend on.
     await unless(stop, require_models(url, materials.keys(), _say))
-    _say(f"registering the demo's models in {masked(registry_uri)} where they are missing")
+    _say(f"registering the demo's models in {redact_uri(registry_uri)} where they are missing")
     await unless(stop, _register(registry_uri))
     await unless(stop, _wait_until_ready(url))
     told = Told()
