@@ -10,8 +10,8 @@ from time import perf_counter
 import pytest
 
 from router.protocol.wire import MISMATCH_CHARACTERS, MOST_MISMATCHES
-from router.worker.load import bring_up
-from router.worker.mismatches import differing, installed_versions, mismatches
+from router.worker.environment_check import differing, installed_versions, mismatches
+from router.worker.load import load_version
 from tests.conftest import Figure
 from tests.worker.versions import spec_of
 
@@ -106,7 +106,7 @@ def test_a_version_tells_its_mismatches_and_loads_all_the_same(versions: Path, t
         recipe.read_text().replace(f"python_version: {python_version()}", "python_version: 3.8.1")
     )
 
-    assert bring_up(spec_of(tmp_path, "plain")).info.mismatches == (
+    assert load_version(spec_of(tmp_path, "plain")).info.mismatches == (
         f"logged with Python 3.8.1, this is {python_version()}",
         f"numpy==0.1 is required and {version('numpy')} is installed",
         "no-such-library==1 is required and not installed",

@@ -1,8 +1,8 @@
 """Whether a version treats each row by itself, so that requests may share a predict.
 
-Shown by its input example where that has different rows: `predict(a + b)` must equal `predict(a)` and
-`predict(b)`, either way round. Else earned: predicts of real requests are done once more together, after
-their callers have their answers, until enough of them were equal.
+Its input example shows it where that has different rows: `predict(a + b)` must equal `predict(a)` and
+`predict(b)`, either way round. Else a trial does: requests that were predicted alone are predicted once more
+together, after their callers have their answers, until enough of them were equal.
 """
 
 import pickle
@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from router.protocol.messages import Batching
-from router.worker.encoding import split
-from router.worker.preparing import Prepared, joined
+from router.worker.decode.request_decoder import DecodedRequest, joined
+from router.worker.encoder import rows_of, split
 
 ENOUGH_TRIALS = 20
 """Predicts that were equal together and alone, before requests share them."""
@@ -63,10 +63,10 @@ def efforts() -> Iterator[list[Effort]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TrialSample:
     """A request that was predicted alone."""
 
-    prepared: Prepared
+    request: DecodedRequest
     """As it was before: a version may change what it is given."""
     body: bytes
     predictions: Any
@@ -111,8 +111,8 @@ def _close(one: Any, other: Any, rtol: float) -> Any:
 
 def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
     """Whether the rows of an example are predicted alike together and apart; None: it can not show it."""
-    rows = len(data) if isinstance(data, (pd.DataFrame, np.ndarray)) and np.ndim(data) else 0
-    if rows < 2 or equal(_cut(data, 0, 1), _cut(data, 1, 2), 0.0):
+    rows = rows_of(data) if isinstance(data, (pd.DataFrame, np.ndarray)) else None
+    if rows is None or rows < 2 or equal(_cut(data, 0, 1), _cut(data, 1, 2), 0.0):
         return None
     rows = min(rows, EXAMPLE_ROWS)
     # Halves alone would not do: both may have one mean, as 1, 4 and 2, 3 have.
@@ -121,12 +121,12 @@ def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
     try:
         for middle, end in sorted(cuts):
             a, b = _cut(data, 0, middle), _cut(data, middle, end)
-            apart = [own_copy(predict(own_copy(part))) for part in (a, b)]
+            apart = [deep_copy(predict(deep_copy(part))) for part in (a, b)]
             if time.perf_counter() - started > MOST_SECONDS:
                 return None
             for first, second, expected in ((a, b, apart), (b, a, apart[::-1])):
                 pieces = split(
-                    predict(joined([own_copy(first), own_copy(second)])), [len(first), len(second)]
+                    predict(joined([deep_copy(first), deep_copy(second)])), [len(first), len(second)]
                 )
                 if pieces is None or not equal(pieces, expected, rtol):
                     return False
@@ -135,7 +135,7 @@ def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
     return True
 
 
-def own_copy(values: Any) -> Any:
+def deep_copy(values: Any) -> Any:
     """A copy that shares nothing with `values`, not even the cells of a table. Raises what pickling raises.
 
     A version may centre its input in place, or answer each time in the same array: what is compared must not
@@ -148,94 +148,92 @@ def _cut(data: Any, start: int, end: int) -> Any:
     return data.iloc[start:end].reset_index(drop=True) if isinstance(data, pd.DataFrame) else data[start:end]
 
 
-class Earning:
-    """Looks at requests predicted alone until it knows whether they may share predicts."""
+class BatchingTrial:
+    """Compares requests predicted alone with the same predicted together, until it can decide."""
 
     def __init__(
         self,
-        predict: Callable[[list[Prepared]], Any],
+        predict: Callable[[list[DecodedRequest]], Any],
         rtol: float,
-        table: Callable[[list[Prepared]], Any],
+        table: Callable[[list[DecodedRequest]], Any],
     ) -> None:
-        """`predict` returns the predictions of several requests together, or raises; `table` their data."""
-        self.verdict: Batching | None = None
-        """None until it knows."""
+        """`predict` predicts several requests together, or raises; `table` is the data of several."""
+        self.decision: Batching | None = None
+        """Whether requests share predicts from now on; None until there is a decision."""
         self._predict = predict
         self._table = table
         self._rtol = rtol
-        self._waiting: Sample | None = None
+        self._waiting: TrialSample | None = None
         self._trials = 0
         self._alone: list[Effort] = []
         self._together: list[Effort] = []
         self._lock = threading.Lock()
 
-    def note(self, sample: Sample) -> None:
-        """Look at one more request; every second one costs a predict. Does nothing while it looks already."""
-        if self.verdict is not None or not self.takes(sample.prepared, sample.body):
+    def add(self, sample: TrialSample) -> None:
+        """Look at one more request: every second one costs a predict. Not while another is looked at."""
+        if self.decision is not None or not self.accepts(sample.request, sample.body):
             return
         if not self._lock.acquire(blocking=False):
             return
         try:
-            sample = replace(sample, predictions=own_copy(sample.predictions))
+            sample = replace(sample, predictions=deep_copy(sample.predictions))
             former, self._waiting = self._waiting, sample
             if (
                 former is not None
-                and former.prepared.key == sample.prepared.key
+                and former.request.key == sample.request.key
                 and self._differ(former, sample)
             ):
                 self._waiting = None
                 self._try([former, sample])
         except BaseException:  # noqa: BLE001 - a version may answer what can not be copied, or compared
-            self.verdict = Batching(merges=False, why="its answers can not be compared")
+            self.decision = _apart("its answers can not be compared")
         finally:
-            if self.verdict is not None:
+            if self.decision is not None:
                 self._waiting = None
             self._lock.release()
 
     @staticmethod
-    def takes(prepared: Prepared, body: bytes) -> bool:
-        """Whether a request may show something."""
-        return prepared.key is not None and len(body) <= LARGEST_BODY
+    def accepts(request: DecodedRequest, body: bytes) -> bool:
+        """Whether a request is looked at: it may share a table, and is not too large."""
+        return request.key is not None and len(body) <= LARGEST_BODY
 
-    def _differ(self, one: Sample, other: Sample) -> bool:
+    def _differ(self, one: TrialSample, other: TrialSample) -> bool:
         # Not by their bodies: the same rows, each time under another id, would show nothing.
         if one.body == other.body:
             return False
-        tables = [self._table([sample.prepared]) for sample in (one, other)]
+        tables = [self._table([sample.request]) for sample in (one, other)]
         return not equal(tables[0], tables[1], 0.0)
 
-    def _try(self, samples: Sequence[Sample]) -> None:
+    def _try(self, samples: Sequence[TrialSample]) -> None:
         with efforts() as took:
             try:
-                predictions = self._predict([sample.prepared for sample in samples])
+                predictions = self._predict([sample.request for sample in samples])
             except BaseException:  # noqa: BLE001 - each of them was predicted alone
-                self.verdict = Batching(
-                    merges=False, why="it fails on requests together that it answers alone"
-                )
+                self.decision = _apart("it fails on requests together that it answers alone")
                 return
         self._together += took
         self._alone += [sample.effort for sample in samples]
-        pieces = split(predictions, [sample.prepared.rows for sample in samples])
+        pieces = split(predictions, [sample.request.rows for sample in samples])
         if pieces is None:
-            self.verdict = Batching(merges=False, why="its answers have not one item per row")
+            self.decision = _apart("its answers have not one item per row")
         elif not equal(pieces, [sample.predictions for sample in samples], self._rtol):
-            self.verdict = Batching(merges=False, why="it answers requests together differently")
+            self.decision = _apart("it answers requests together differently")
         else:
             self._trials += 1
             if self._trials == ENOUGH_TRIALS:
-                self.verdict = self._judged()
+                self.decision = self._decide()
 
-    def _judged(self) -> Batching:
-        if median(effort.process_seconds / effort.seconds for effort in self._alone) < WAITS_BELOW:
-            alone, together = (
-                median(e.seconds for e in efforts) for efforts in (self._alone, self._together)
-            )
-            if together > WAITING_MOST * alone:
-                return Batching(merges=False, why="it waits for each row, and threads wait side by side")
-        else:
-            alone, together = (
-                median(e.thread_seconds for e in efforts) for efforts in (self._alone, self._together)
-            )
-            if together > 2 * WORKING_MOST * alone:
-                return Batching(merges=False, why="it takes longer on requests together than alone")
+    def _decide(self) -> Batching:
+        alone, together = self._alone, self._together
+        if median(effort.process_seconds / effort.seconds for effort in alone) < WAITS_BELOW:
+            if median(e.seconds for e in together) > WAITING_MOST * median(e.seconds for e in alone):
+                return _apart("it waits for each row, and threads wait side by side")
+        elif median(e.thread_seconds for e in together) > 2 * WORKING_MOST * median(
+            e.thread_seconds for e in alone
+        ):
+            return _apart("it takes longer on requests together than alone")
         return Batching(merges=True, why=f"{ENOUGH_TRIALS} predicts of requests together equalled lone ones")
+
+
+def _apart(why: str) -> Batching:
+    return Batching(merges=False, why=why)

@@ -1,9 +1,9 @@
-"""One tensor of an answer: from arrays, columns, lists and single values. What is no number becomes text."""
+"""From what a version predicts to tensors with names. What is neither number nor boolean becomes text."""
 
 import base64
 import datetime as dt
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,15 @@ import orjson
 import pandas as pd
 
 from router.protocol.tensors import TensorInfo
-from router.worker.inference.contract import datatype_of
-from router.worker.inference.tensors import BYTES, DTYPES
+from router.worker.v2.tensors import BYTES, DTYPES, datatype_of
 
+PREDICT = "predict"
+"""Name of what a version answers when neither it nor its signature names it."""
 _JSON_TEXT = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputTensor:
     """One tensor of an answer, without its name."""
 
     datatype: str
@@ -30,11 +31,28 @@ class Output:
     content_type: str = ""
 
     def info(self, name: str) -> TensorInfo:
-        """What it tells of all answers: the first dimension is as the request's."""
+        """Its description in the version's metadata: the first dimension is as the request's."""
         return TensorInfo(name, self.datatype, (-1, *self.shape[1:]), self.content_type)
 
 
-def output(values: Any, empty: str = "") -> Output:
+def outputs_of(predictions: Any, named: Sequence[TensorInfo]) -> dict[str, OutputTensor]:
+    """The tensors of an answer by name. Raises TypeError or ValueError on what has no JSON.
+
+    `named` are the outputs that the version's metadata names. An answer with names of its own keeps them,
+    unless they are as many as `named` and others: then they are called as the metadata calls them.
+    """
+    columns = _columns(predictions, named)
+    names = [tensor.name for tensor in named]
+    if columns is None:
+        name = names[0] if len(names) == 1 else PREDICT
+        return {name: output_tensor(predictions, named[0].datatype if len(named) == 1 else "")}
+    if len(columns) == len(names) and set(columns) != set(names):
+        columns = dict(zip(names, columns.values(), strict=True))
+    datatypes = {tensor.name: tensor.datatype for tensor in named}
+    return {name: output_tensor(column, datatypes.get(name, "")) for name, column in columns.items()}
+
+
+def output_tensor(values: Any, empty: str = "") -> OutputTensor:
     """The tensor of `values`; `empty` is the datatype of one without elements.
 
     Raises TypeError or ValueError on what has no JSON.
@@ -57,6 +75,27 @@ def output(values: Any, empty: str = "") -> Output:
     return _of_objects([values], (1,), empty)
 
 
+def _columns(predictions: Any, named: Sequence[TensorInfo]) -> dict[str, Any] | None:
+    """An answer that has several parts, by name; None for one that is a single tensor."""
+    if isinstance(predictions, pd.DataFrame):
+        return {str(label): predictions.iloc[:, index] for index, label in enumerate(predictions.columns)}
+    if isinstance(predictions, Mapping) and predictions:
+        return {str(name): values for name, values in predictions.items()}
+    if (
+        isinstance(predictions, np.ndarray)
+        and predictions.ndim == 2
+        and 1 < len(named) == predictions.shape[1]
+    ):
+        return {tensor.name: predictions[:, index] for index, tensor in enumerate(named)}
+    if isinstance(predictions, tuple) and 1 < len(named) == len(predictions):
+        return {tensor.name: part for tensor, part in zip(named, predictions, strict=True)}
+    if isinstance(predictions, list) and predictions and isinstance(predictions[0], Mapping):
+        keys = predictions[0].keys()
+        if keys and all(isinstance(row, Mapping) and row.keys() == keys for row in predictions):
+            return {str(key): [row[key] for row in predictions] for key in keys}
+    return None
+
+
 def _plain(column: "pd.Series[Any] | pd.Index[Any]") -> npt.NDArray[Any]:
     dtype = column.dtype
     if isinstance(dtype, np.dtype):
@@ -67,25 +106,25 @@ def _plain(column: "pd.Series[Any] | pd.Index[Any]") -> npt.NDArray[Any]:
     return column.to_numpy(dtype=object)
 
 
-def _of_numbers(array: npt.NDArray[Any]) -> Output:
+def _of_numbers(array: npt.NDArray[Any]) -> OutputTensor:
     datatype = datatype_of(array.dtype)
     if datatype == BYTES:  # a float longer than any datatype
         datatype = "FP64"
     # orjson writes these in C, the floats as short as they read back alike.
     flat = np.ascontiguousarray(array.reshape(-1), dtype=DTYPES[datatype])
-    return Output(datatype, array.shape, flat)
+    return OutputTensor(datatype, array.shape, flat)
 
 
-def _of_times(array: npt.NDArray[Any]) -> Output:
+def _of_times(array: npt.NDArray[Any]) -> OutputTensor:
     texts = np.datetime_as_string(array.reshape(-1)).tolist()
-    return Output(BYTES, array.shape, [None if text == "NaT" else text for text in texts], "datetime")
+    return OutputTensor(BYTES, array.shape, [None if text == "NaT" else text for text in texts], "datetime")
 
 
-def _of_objects(items: Iterable[Any], shape: tuple[int, ...], empty: str) -> Output:
+def _of_objects(items: Iterable[Any], shape: tuple[int, ...], empty: str) -> OutputTensor:
     flat = [None if _is_nothing(item) else item for item in items]
     types = {type(item) for item in flat if item is not None}
     if not types:
-        return Output(empty or "FP64", shape, flat)
+        return OutputTensor(empty or "FP64", shape, flat)
     known = next((kind for kind in _KINDS if all(map(kind.takes, types))), None)
     if known is not None and known.datatype == "FP64":
         # As an array: a float of numpy's own kind, or an infinity, has no JSON by itself.
@@ -95,10 +134,10 @@ def _of_objects(items: Iterable[Any], shape: tuple[int, ...], empty: str) -> Out
     if known is not None and known.datatype == "INT64":
         known = _whole(flat)
     if known is None and len(shape) == 1 and (stacked := _stacked(flat)) is not None:
-        return output(stacked)
+        return output_tensor(stacked)
     known = known or _TEXT_OF_JSON
     data = [None if item is None else known.write(item) for item in flat]
-    return Output(known.datatype, shape, data, known.content_type)
+    return OutputTensor(known.datatype, shape, data, known.content_type)
 
 
 def _whole(flat: list[Any]) -> "_Kind":

@@ -12,7 +12,7 @@ from router.core.bins import ScoreSpec
 from router.core.labels import MOST_CLASSES, ClassSpec, label_text
 from router.core.outputs import OutputSpec, described
 from router.protocol.messages import LoadSpec
-from router.worker.columns import column_of, columns_in, labels_of, numbers_of
+from router.worker.scores import column_of, columns_in, labels_of, numbers_of
 
 _SUM_TOLERANCE = 1e-3  # probabilities in half precision, each rounded by itself
 _ZERO_ONE = {0, 1}
@@ -26,7 +26,7 @@ def choose_outputs(
     """What is counted of this version's answers.
 
     A configured choice stands. Else the warm-up's answers decide; `warm_up_predictions` is None when there
-    was no warm-up. `known` gives the labels that the version itself says it can answer, and does not raise.
+    was no warm-up. `known` gives the labels that the version can answer by its own account; never raises.
     """
     key = f"`models.{spec.version.model}.scores`"
     if spec.scores is not None:
@@ -41,13 +41,13 @@ def choose_outputs(
 
 
 def known_classes(model: PyFuncModel) -> Sequence[Any]:
-    """The labels a classifier says it can answer, in its own order; empty when it says nothing."""
+    """The labels a classifier can answer by its own account, in its order; empty without one."""
     try:
         classes = model.get_raw_model().classes_
-        told = classes.tolist() if isinstance(classes, np.ndarray) else list(classes)
+        labels: list[Any] = classes.tolist() if isinstance(classes, np.ndarray) else list(classes)
     except Exception:  # noqa: BLE001 - most flavors have no such model, most models no such attribute
         return ()
-    return told if all(label_text(label) is not None for label in told) else ()
+    return labels if all(label_text(label) is not None for label in labels) else ()
 
 
 def _suggested(answer: Any, known: Callable[[], Sequence[Any]]) -> Chosen:

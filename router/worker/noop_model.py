@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Tiny:
+class NoopModel:
     """Answers its input."""
 
     def predict(self, data: Any) -> Any:
@@ -11,5 +11,5 @@ class Tiny:
         return data
 
 
-def _load_pyfunc(_path: str) -> Tiny:  # MLflow's name for a flavor's loader
-    return Tiny()
+def _load_pyfunc(_path: str) -> NoopModel:  # MLflow's name for a flavor's loader
+    return NoopModel()

@@ -12,7 +12,7 @@ from mlflow.pyfunc.context import Context, get_prediction_context, set_predictio
 from mlflow.pyfunc.model import _PythonModelPyfuncWrapper
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from router.worker.predicting import predict_function
+from router.worker.scorer import predict_function
 
 TABLE = pd.DataFrame({"text": ["a", "b"]})
 SIGNATURE = ModelSignature(

@@ -28,6 +28,16 @@ class _NotPlain(Exception):
     """MLflow's own encoder is to write this."""
 
 
+def rows_of(values: Any) -> int | None:
+    """Rows of a table, a list, a tuple or an array.
+
+    None for what has none: a text, a mapping, a single value, an array without dimensions.
+    """
+    if isinstance(values, np.ndarray):
+        return len(values) if values.ndim else None
+    return len(values) if isinstance(values, (list, tuple, pd.DataFrame, pd.Series)) else None
+
+
 def encode(predictions: Any, rows: slice | None = None, *, nan_is_null: bool = False) -> bytes:
     """The answer that MLflow would give for `predictions`, or for these rows of what `split` can cut.
 
@@ -39,11 +49,7 @@ def encode(predictions: Any, rows: slice | None = None, *, nan_is_null: bool = F
         predictions = _cut(predictions, rows)
     try:
         return _written(_plain(predictions), nan_is_null)
-    except (
-        _NotPlain,
-        TypeError,
-        RecursionError,
-    ):  # TypeError: orjson's, of integers beyond 64 bits or surrogates
+    except (_NotPlain, TypeError, RecursionError):  # orjson's TypeError: integers beyond 64 bits, surrogates
         return _by_mlflow(predictions, nan_is_null)
 
 
@@ -92,14 +98,14 @@ def split(predictions: Any, lengths: Sequence[int]) -> list[Any] | None:
 
 
 def _can_split(predictions: Any, lengths: Sequence[int]) -> bool:
-    if type(predictions) not in _CUTS or (isinstance(predictions, np.ndarray) and not predictions.ndim):
+    if type(predictions) not in _CUTS or rows_of(predictions) != sum(lengths):
         return False
     if isinstance(predictions, (pd.DataFrame, pd.Series)):
         # A version that sorts its answers shows it here, and one request's would go to another's caller.
         index = predictions.index
         if pd.api.types.is_integer_dtype(index) and not index.equals(pd.RangeIndex(len(index))):
             return False
-    return len(predictions) == sum(lengths)
+    return True
 
 
 def _slices(lengths: Sequence[int]) -> list[slice]:

@@ -1,4 +1,4 @@
-"""The work of a READY worker: frames of requests in, their answers out, together or side by side."""
+"""The loop of a READY worker: frames of requests in, their answers out, together or side by side."""
 
 import os
 import queue
@@ -11,23 +11,23 @@ from router.protocol.channel import Channel
 from router.protocol.exchange import Batch, answers_frame, queries_of
 from router.protocol.messages import Answer, Batching, Query
 from router.protocol.wire import MAX_ANSWER_BYTES, batching_header
-from router.worker.independence import Earning, Sample, efforts, own_copy
-from router.worker.scoring import Scorer
+from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
+from router.worker.scorer import Scorer
 
 _Task = tuple[int, int, Query]
 
 
-class Answering:
+class RequestLoop:
     """Answers what comes through one channel until the gateway is gone."""
 
     def __init__(
-        self, channel: Channel, scorer: Scorer, batching: Batching, earning: Earning | None, threads: int
+        self, channel: Channel, scorer: Scorer, batching: Batching, trial: BatchingTrial | None, threads: int
     ) -> None:
-        """`earning`: what may turn `batching` on later; None when that is settled."""
+        """`trial`: what may turn `batching` on later; None when that is decided."""
         self._channel = channel
         self._scorer = scorer
         self._merges = batching.merges
-        self._earning = earning
+        self._trial = trial
         self._threads = threads
         self._sending = threading.Lock()
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
@@ -74,33 +74,33 @@ class Answering:
 
     def _answer(self, task: _Task) -> None:
         sequence, place, query = task
-        prepared = self._scorer.prepare(query)
-        if isinstance(prepared, Answer):
-            self._send(sequence, (place,), (prepared,))
+        request = self._scorer.decode(query)
+        if isinstance(request, Answer):
+            self._send(sequence, (place,), (request,))
             return
-        earning = self._earning
-        if earning is None or not earning.takes(prepared, query.body):
-            self._send(sequence, (place,), (self._scorer.alone(prepared),))
+        trial = self._trial
+        if trial is None or not trial.accepts(request, query.body):
+            self._send(sequence, (place,), (self._scorer.answer_alone(request),))
             return
         # A version may change the data it is given: what is predicted once more has to be as it came.
         try:
-            data, params = own_copy((prepared.data, prepared.params))
+            data, params = deep_copy((request.data, request.params))
         except Exception:  # noqa: BLE001 - a Parquet file may bring cells that can not be copied
-            self._send(sequence, (place,), (self._scorer.alone(prepared),))
+            self._send(sequence, (place,), (self._scorer.answer_alone(request),))
             return
-        kept = replace(prepared, data=data, params=params)
+        untouched = replace(request, data=data, params=params)
         with efforts() as took:
-            predicted = self._scorer.predict([prepared])
-        self._send(sequence, (place,), (self._scorer.told(prepared, predicted),))
-        if predicted.failure is None:
-            earning.note(Sample(kept, query.body, predicted.predictions, took[0]))
-            self._settle(earning)
+            outcome = self._scorer.predict([request])
+        self._send(sequence, (place,), (self._scorer.answer_to(request, outcome),))
+        if outcome.failure is None:
+            trial.add(TrialSample(untouched, query.body, outcome.predictions, took[0]))
+            self._settle(trial)
 
-    def _settle(self, earning: Earning) -> None:
+    def _settle(self, trial: BatchingTrial) -> None:
         with self._sending:
-            if self._earning is not None and (verdict := earning.verdict) is not None:
-                self._earning, self._merges = None, verdict.merges
-                self._channel.send(batching_header(verdict))
+            if self._trial is not None and (decision := trial.decision) is not None:
+                self._trial, self._merges = None, decision.merges
+                self._channel.send(batching_header(decision))
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
         # One answer always fits into a frame; those of a batch need not.

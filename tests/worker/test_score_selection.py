@@ -14,7 +14,7 @@ from router.core.ids import VersionId
 from router.core.labels import ClassSpec
 from router.core.outputs import OutputSpec
 from router.protocol.messages import LoadSpec
-from router.worker.choosing import choose_outputs
+from router.worker.score_selection import choose_outputs
 from tests.worker.test_scores import anything
 
 OPEN = LoadSpec(VersionId("churn", 1), "/nowhere", scores=None)

@@ -1,5 +1,6 @@
-"""Tensors of a request: from JSON to numpy, strictly."""
+"""The JSON of an inference request, read strictly: its tensors become numpy arrays."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from router.protocol.tensors import DATATYPES, LARGEST_DIMENSION, MAX_DIMENSIONS
 
@@ -18,7 +20,10 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
-"""Datatypes whose data are numbers or truths."""
+"""Datatypes whose data are numbers or booleans."""
+_DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
+MAX_INPUTS = 100_000
+"""A body of 64 MiB could name a million, of a kilobyte each once they are arrays."""
 _MOST_OF_NOTHING = 1 << 20
 _NOTHING = type(None)
 # Types of JSON values; a comparison of sets keeps True from passing for 1, which numpy would let through.
@@ -53,6 +58,46 @@ class Tensor:
         """Rows when it has the shape of a column, [n] or [n, 1]; else None."""
         shape = self.values.shape
         return shape[0] if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1) else None
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """What a caller asked for."""
+
+    id: str | None
+    parameters: dict[str, Any]
+    inputs: tuple[Tensor, ...]
+    """At least one; their names differ."""
+    outputs: tuple[str, ...]
+    """Names of the outputs asked for; empty for all of them."""
+
+    @property
+    def content_type(self) -> str:
+        """The request's parameter of that name; empty without one."""
+        wanted = self.parameters.get("content_type")
+        return wanted if isinstance(wanted, str) else ""
+
+
+def read_request(body: bytes) -> InferenceRequest:
+    """The request in `body`. Raises InferenceRefused."""
+    document = _loads(body)
+    if not isinstance(document, dict):
+        raise InferenceRefused("the request must be a JSON object")
+    # What is optional may be null: clients with typed requests write it so.
+    request_id, parameters = document.get("id"), document.get("parameters")
+    if request_id is not None and not isinstance(request_id, str):
+        raise InferenceRefused("id must be a string")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise InferenceRefused("parameters must be an object")
+    inputs = document.get("inputs")
+    if not isinstance(inputs, list) or not inputs:
+        raise InferenceRefused("inputs must be a list of at least one tensor")
+    if len(inputs) > MAX_INPUTS:
+        raise InferenceRefused(f"inputs are more than {MAX_INPUTS}")
+    tensors = tuple(read_tensor(fields, f"inputs[{index}]") for index, fields in enumerate(inputs))
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        raise InferenceRefused("two inputs have one name")
+    return InferenceRequest(request_id, parameters or {}, tensors, _outputs(document.get("outputs")))
 
 
 def read_tensor(fields: Any, place: str) -> Tensor:
@@ -150,3 +195,39 @@ def objects(items: list[Any]) -> npt.NDArray[Any]:
     array = np.empty(len(items), object)
     array[:] = items
     return array
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The datatype for numpy's; BYTES for whatever is neither number nor truth."""
+    return _DATATYPES.get(dtype.newbyteorder("="), BYTES)
+
+
+def _outputs(outputs: Any) -> tuple[str, ...]:
+    if outputs is None:
+        return ()
+    if not isinstance(outputs, list):
+        raise InferenceRefused("outputs must be a list")
+    names = []
+    for index, fields in enumerate(outputs):
+        if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
+            raise InferenceRefused(f"outputs[{index}].name must be a string")
+        names.append(fields["name"])
+    if len(set(names)) != len(names):
+        raise InferenceRefused("two outputs have one name")
+    return tuple(names)
+
+
+def _loads(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    # The dialect of MLflow's protocol is taken here too: NaN, a byte order mark, UTF-16.
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise InferenceRefused(f"the request is no JSON: see {place}") from None
+    # No Unicode, an integer of thousands of digits, or deeper than any tensor is nested.
+    except (ValueError, RecursionError):
+        raise InferenceRefused("the request can not be decoded as JSON") from None

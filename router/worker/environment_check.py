@@ -1,6 +1,6 @@
 """Where this environment is another than the one a version was logged in: its Python, its requirements.
 
-Told to the operator, never an error: MLflow serves such a version too, and most of them do well.
+Reported to the operator, never an error: MLflow serves such a version too, and most of them do well.
 """
 
 import os
@@ -28,7 +28,7 @@ _PYTHON_LINE = re.compile(r"(?m)^python:[ \t]*['\"]?([0-9][0-9.]*)")
 def installed_versions() -> Mapping[str, str]:
     """Versions of the installed distributions by canonical name, from the names of their directories.
 
-    Empty where the name tells none. Their metadata would take a hundred times longer to read, and to look for
+    Empty where the name has none. Their metadata would take a hundred times longer to read, and to look for
     one that is absent takes 2 ms; a worker inherits the answer from the template.
     """
     found: dict[str, str] = {}
@@ -36,10 +36,7 @@ def installed_versions() -> Mapping[str, str]:
         with suppress(OSError):
             for entry in os.listdir(place or "."):
                 stem, ending = os.path.splitext(entry)
-                if ending in (
-                    ".dist-info",
-                    ".egg-info",
-                ):  # such as numpy-2.4.1, or six-1.17.0-py3.11, or mine
+                if ending in (".dist-info", ".egg-info"):  # numpy-2.4.1, or six-1.17.0-py3.11, or mine
                     name, number = [*stem.split("-"), ""][:2]
                     found.setdefault(canonicalize_name(name), number)
     return found
@@ -55,16 +52,16 @@ def mismatches(directory: str, logged_python: object) -> tuple[str, ...]:
     text = _text(here / "python_env.yaml")
     found = _PYTHON_LINE.search(text)
     python = str(logged_python or (found and found[1]) or "")
-    told = [*_python(python), *differing(_text(here / "requirements.txt").splitlines(), _installed)]
-    if len(told) > MOST_MISMATCHES:
-        told[MOST_MISMATCHES - 1 :] = [f"and {len(told) - MOST_MISMATCHES + 1} more"]
-    return tuple(_fit(line) for line in told)
+    lines = [*_python(python), *differing(_text(here / "requirements.txt").splitlines(), _installed)]
+    if len(lines) > MOST_MISMATCHES:
+        lines[MOST_MISMATCHES - 1 :] = [f"and {len(lines) - MOST_MISMATCHES + 1} more"]
+    return tuple(_fit(line) for line in lines)
 
 
 def differing(lines: Iterable[str], installed: Callable[[str], str | None]) -> Iterator[str]:
     """One sentence per requirement of `lines` that `installed`, the version of a name here, does not meet.
 
-    What is no requirement by name is passed over: options, paths and URLs, which may hold credentials.
+    What is not a requirement by name is passed over: options, paths and URLs, which may hold credentials.
     """
     for line in islice(lines, _MOST_LINES):
         with suppress(ValueError):  # of another grammar; pip would know

@@ -1,23 +1,120 @@
-"""From the tensors of a request to what the version's `predict` takes."""
+"""One version's contract in the Open Inference Protocol, and requests decoded by it, there and back."""
 
 import base64
 import binascii
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pandas as pd
-from mlflow.types import DataType, TensorSpec
+from mlflow.models import Model
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import Array
 
-from router.worker.inference.contract import Contract
-from router.worker.inference.request import InferenceRequest
-from router.worker.inference.tensors import BYTES, DTYPES, InferenceRefused, Tensor, objects
+from router.core.ids import VersionId
+from router.protocol.tensors import TensorInfo
+from router.worker.v2.output_tensors import PREDICT, OutputTensor, outputs_of
+from router.worker.v2.tensors import (
+    BYTES,
+    DTYPES,
+    InferenceRefused,
+    InferenceRequest,
+    Tensor,
+    datatype_of,
+    objects,
+    read_request,
+)
 
+INPUT = "input"
+_CONTENT_TYPES = {DataType.binary: "base64", DataType.datetime: "datetime"}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?", re.ASCII)
 _FINER_UNITS = frozenset(("ps", "fs", "as"))
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One version, as callers of the Open Inference Protocol meet it."""
+
+    version: VersionId
+    schema: Schema | None
+    """What its signature takes; None without one."""
+    takes_params: bool
+    """Whether its signature has params; without, a request's parameters are not the version's affair."""
+    hinted: bool
+    """Whether the signature stands for a type hint: then it takes a list, as the hint says."""
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+def contract_of(metadata: Model, version: VersionId) -> Contract:
+    """The contract of a version with this MLflow metadata."""
+    schema = metadata.get_input_schema()
+    return Contract(
+        version,
+        schema,
+        takes_params=metadata.get_params_schema() is not None,
+        hinted=metadata._is_signature_from_type_hint(),  # noqa: SLF001 - MLflow decides by it what predict gets
+        inputs=_described_tensors(schema, (f"{INPUT}-{{}}",) * 2),
+        outputs=_described_tensors(metadata.get_output_schema(), (PREDICT, f"{PREDICT}-{{}}")),
+    )
+
+
+def with_outputs(contract: Contract, outputs: Sequence[TensorInfo]) -> Contract:
+    """The contract of a version whose signature names no outputs, and whose warm-up answered these."""
+    return replace(contract, outputs=tuple(outputs)) if not contract.outputs else contract
+
+
+@dataclass(frozen=True, slots=True)
+class V2Request:
+    """A request as the version's `predict` takes it."""
+
+    data: Any
+    """DataFrame, array, dict of arrays or list; MLflow has not enforced the signature on it yet."""
+    params: dict[str, Any] | None
+    contract: Contract
+    id: str | None
+    wanted: tuple[str, ...]
+    """Names of the outputs asked for; empty for all."""
+
+    def encode(self, predictions: Any) -> bytes:
+        """The answer to the caller, JSON.
+
+        Raises InferenceRefused when it asked for an output that is not there, TypeError or ValueError when
+        the predictions can not be written.
+        """
+        outputs = outputs_of(predictions, self.contract.outputs)
+        if not outputs.keys() >= set(self.wanted):
+            raise InferenceRefused("the version has no output of a name that outputs asks for")
+        version = self.contract.version
+        return _dumps(
+            {
+                "model_name": version.model,
+                "model_version": str(version.number),
+                **({"id": self.id} if self.id is not None else {}),
+                "outputs": [_written(name, outputs[name]) for name in self.wanted or outputs],
+            }
+        )
+
+
+def decode_v2_request(body: bytes, contract: Contract) -> V2Request:
+    """Decode one request's body for the version with that contract. Raises InferenceRefused."""
+    request = read_request(body)
+    data = data_of(request, contract)
+    params = request.parameters if contract.takes_params else None
+    return V2Request(data, params, contract, request.id, request.outputs)
+
+
+def warm_outputs(predictions: Any) -> tuple[TensorInfo, ...]:
+    """Outputs of a version whose signature names none, by this answer; empty when it can not be written."""
+    try:
+        return tuple(one.info(name) for name, one in outputs_of(predictions, ()).items())
+    except Exception:  # noqa: BLE001 - a version may answer anything; it is judged when it is asked
+        return ()
 
 
 def data_of(request: InferenceRequest, contract: Contract) -> Any:
@@ -71,13 +168,11 @@ def _unsigned(request: InferenceRequest) -> Any:
 
 def _unnamed(tensors: Sequence[Tensor], contract: Contract) -> list[Tensor]:
     """By the names that the metadata gives the inputs when they are used, else in their order."""
-    wanted = [told.name for told in contract.inputs]
-    if len(tensors) < len(wanted):
-        raise InferenceRefused(f"the version takes {len(wanted)} inputs, and there are {len(tensors)}")
+    wanted = [tensor.name for tensor in contract.inputs]
     by_name = {tensor.name: tensor for tensor in tensors}
     if by_name.keys() >= set(wanted):
         return [by_name[name] for name in wanted]
-    if len(tensors) > len(wanted):
+    if len(tensors) != len(wanted):
         raise InferenceRefused(f"the version takes {len(wanted)} inputs, and there are {len(tensors)}")
     return list(tensors)
 
@@ -235,3 +330,50 @@ def _in_unit(times: npt.NDArray[Any], dtype: np.dtype[Any], place: str) -> npt.N
 def _names(names: Sequence[str]) -> str:
     shown = ", ".join(name[:80] for name in names[:8])
     return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
+
+
+def _described_tensors(schema: Schema | None, unnamed: tuple[str, str]) -> tuple[TensorInfo, ...]:
+    """`unnamed`: what the only tensor without a name is called, and one of several, by its position."""
+    if schema is None:
+        return ()
+    pattern = unnamed[len(schema.inputs) > 1]
+    return tuple(
+        _tensor_info(spec, pattern.format(index) if spec.name is None else str(spec.name))
+        for index, spec in enumerate(schema.inputs)
+    )
+
+
+def _tensor_info(spec: ColSpec | TensorSpec, name: str) -> TensorInfo:
+    if isinstance(spec, TensorSpec):
+        content_type = {"M": "datetime", "S": "base64"}.get(spec.type.kind, "")
+        return TensorInfo(name, datatype_of(spec.type), tuple(map(int, spec.shape)), content_type)
+    kind = spec.type
+    if isinstance(kind, DataType):
+        return TensorInfo(name, datatype_of(kind.to_numpy()), (-1,), _CONTENT_TYPES.get(kind, ""))
+    if isinstance(kind, Array) and isinstance(kind.dtype, DataType) and kind.dtype not in _CONTENT_TYPES:
+        return TensorInfo(name, datatype_of(kind.dtype.to_numpy()), (-1, -1))
+    return TensorInfo(name, BYTES, (-1,), "json")
+
+
+def _written(name: str, output: OutputTensor) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "name": name,
+        "shape": output.shape,
+        "datatype": output.datatype,
+        "data": output.data,
+    }
+    if output.content_type:
+        fields["parameters"] = {"content_type": output.content_type}
+    return fields
+
+
+def _dumps(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        # A lone surrogate, in the caller's id or a text of the version: UTF-8 has none, JSON can escape it.
+        return json.dumps(document, default=_array, allow_nan=False).encode()
+
+
+def _array(array: Any) -> Any:
+    return orjson.loads(orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY))
