@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.structure import DOCUMENT, paths
+
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "router").rglob("*.py"))
 LONGEST = 600
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+PATHS = paths(DOCUMENT.read_text(encoding="utf-8"))
 
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
 
@@ -89,3 +93,32 @@ def test_every_public_function_and_class_says_what_it_promises(module: Path) -> 
 
     assert ast.get_docstring(tree), "the module has no docstring"
     assert not silent
+
+
+def defined_in(module: Path) -> set[str]:
+    """Names of the module's functions and classes, and `Class.method` of the latter."""
+    names = set()
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = (one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
+            names |= {f"{node.name}.{method.name}" for method in methods}
+    return names
+
+
+def test_the_five_paths_are_written_down() -> None:
+    assert len(PATHS) == 5
+    assert all(len(stations) >= 5 for stations in PATHS.values())
+
+
+@pytest.mark.parametrize("title", PATHS)
+def test_every_station_of_a_path_is_in_the_code(title: str) -> None:
+    """A reader who follows a path finds each function in the file that is named."""
+    missing = [
+        f"{file}:{name}"
+        for file, name in PATHS[title]
+        if not (ROOT / "router" / file).is_file() or name not in defined_in(ROOT / "router" / file)
+    ]
+
+    assert not missing
