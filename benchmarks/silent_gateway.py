@@ -15,7 +15,7 @@ from router.control.comparison import Comparison
 from router.core.events import Event, Recorder
 from router.core.ids import VersionId
 from router.processes.child import Child
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 
 
 class NoMetrics:

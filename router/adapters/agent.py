@@ -8,8 +8,7 @@ from typing import Any
 from router.adapters.address import Address
 from router.core.events import ChildRestarted, Recorder
 from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
-from router.processes.child import Child
-from router.processes.launcher import Launcher
+from router.processes.child import Child, Launcher
 
 ROLE = "agent"
 POLL_SECONDS = 8.0
@@ -133,5 +132,5 @@ class Agent:
         child, self._child = self._child, None
         if child is not None:
             # Shielded: a kill is followed by an exit status, also when whoever asked has given up.
-            ended = await asyncio.shield(asyncio.ensure_future(child.close(0 if reason else _GRACE_SECONDS)))
+            ended = await asyncio.shield(asyncio.ensure_future(child.stop(0 if reason else _GRACE_SECONDS)))
             self._ended_because = reason or str(ended)

@@ -11,11 +11,11 @@ import structlog
 
 from router.adapters.child_allowance import NOTICE_SECONDS, PER_SECOND, Allowance, written_bytes
 from router.core.ids import VersionId
-from router.core.spoken import OWN, RECORD
+from router.core.log_markers import GATEWAY_LINE, LOG_RECORD
 from router.settings import ModelOutput
 
 _TELL_SECONDS = 3600.0
-_OWN, _MARKS = OWN.encode(), (OWN.encode(), RECORD.encode())
+_GATEWAY_LINE, _MARKERS = GATEWAY_LINE.encode(), (GATEWAY_LINE.encode(), LOG_RECORD.encode())
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -34,7 +34,7 @@ HIDDEN = "log.model_output is never"
 
 
 class ChildLines:
-    """Implements `Listener`: writes lines, and how many were left out."""
+    """Implements `OutputRouter`: writes lines, and how many were left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds of any origin."""
@@ -44,7 +44,7 @@ class ChildLines:
         self._logger = structlog.stdlib.get_logger("router.children")
         self._allowances: dict[tuple[str, VersionId | None], Allowance] = {}
 
-    def ear_for(self, role: str, version: VersionId | None) -> "ChildEar":
+    def sink_for(self, role: str, version: VersionId | None) -> "ChildEar":
         """One for a child in `role`. Children of one version share what they may print, however often it is
         started again."""
         key, now = (role, version), self._clock()
@@ -87,7 +87,7 @@ class ChildLines:
 
 
 class ChildEar:
-    """Implements `Ear` for one child."""
+    """Implements `LineSink` for one child."""
 
     def __init__(self, lines: ChildLines, is_version: bool, allowance: Allowance) -> None:
         self._lines = lines
@@ -95,14 +95,14 @@ class ChildEar:
         self._allowance = allowance
         self._requests_came = False
 
-    def requests_come(self) -> None:
+    def requests_started(self) -> None:
         """From the next line on, what is printed may hold what callers sent."""
         self._requests_came = True
 
-    def hear(self, line: bytes) -> bool:
+    def write(self, line: bytes) -> bool:
         """Write one line, or count it."""
         now = self._lines.now()
-        if not line.startswith(_OWN) and (why := self._withheld()):
+        if not line.startswith(_GATEWAY_LINE) and (why := self._withheld()):
             self._leave_out(1, why, now)
             return False
         if (told := _read(line)) is None:
@@ -116,7 +116,7 @@ class ChildEar:
         self._lines.write(level, event, values)
         return True
 
-    def skip(self, lines: int) -> None:
+    def skipped(self, lines: int) -> None:
         """Count lines."""
         self._allowance.left_out += lines
 
@@ -140,7 +140,7 @@ class ChildEar:
 
 def _read(line: bytes) -> dict[str, Any] | None:
     """`level`, `event` and, where they are known, `logger` and `exception`; None when it is empty."""
-    if line.startswith(_MARKS):
+    if line.startswith(_MARKERS):
         line = line[1:]
         try:
             told = json.loads(line)

@@ -13,7 +13,7 @@ from router.adapters.held_copies import HeldCopies
 from router.core.events import Recorder
 from router.core.ids import Alias, VersionId
 from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryUnavailable
-from router.processes.launcher import Launcher
+from router.processes.child import Launcher
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""

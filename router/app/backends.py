@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from router.adapters.cache_limits import GIB, CacheLimits
 from router.adapters.registry import AgentRegistry
 from router.core.events import Recorder
-from router.processes.forkserver_supervisor import ForkServerSupervisor
-from router.processes.launcher import Launcher
+from router.processes.child import Launcher
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import OutputRouter
 from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
@@ -31,16 +31,16 @@ class Backends:
 
 @asynccontextmanager
 async def open_backends(
-    settings: Settings, recorder: Recorder, listener: OutputRouter | None = None
+    settings: Settings, recorder: Recorder, outputs: OutputRouter | None = None
 ) -> AsyncIterator[Backends]:
     """The real one: a template that forks workers, an agent that polls, fetches into an owned cache.
 
-    Without a `listener` all of them print where this process does.
+    Without `outputs` all of them print where this process does.
     """
     places = settings.registry.places(os.environ)
     directories = WorkingDirectories(places.working_directories)
     directories.start()
-    launcher = await _launcher(recorder, listener)
+    launcher = await _launcher(recorder, outputs)
     registry = AgentRegistry(
         launcher,
         registry_uri=places.uri,
@@ -63,9 +63,9 @@ async def open_backends(
         await directories.close()
 
 
-async def _launcher(recorder: Recorder, listener: OutputRouter | None) -> Launcher:
+async def _launcher(recorder: Recorder, outputs: OutputRouter | None) -> Launcher:
     if sys.platform != "linux":  # no pidfds: children start slower and share no memory
-        return SpawnLauncher(listener)
-    template = ForkServerSupervisor(recorder, listener=listener)
+        return SpawnLauncher(outputs)
+    template = ForkServerSupervisor(recorder, outputs=outputs)
     await template.start()
     return template

@@ -32,9 +32,9 @@ from router.control.status import Status
 from router.control.worker_exits import WorkerExitCounts
 from router.core.events import ConfigApplied
 from router.core.memory import MIB
-from router.processes.mlflow_variables import unknown_variables
-from router.processes.process import MEMORY
-from router.processes.reaper import Reaper
+from router.processes.environment import unknown_variables
+from router.processes.memory import MEMORY
+from router.processes.process import Reaper
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.models import ModelSet

@@ -44,14 +44,14 @@ IMPORTS = (
     *("router.agent.store", "router.agent.source", "router.agent.download"),
     *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
 )
-_TINY = f"""flavors:
+_NOOP_MODEL = f"""flavors:
   python_function:
     loader_module: router.worker.tiny
     python_version: {platform.python_version()}
 """
 
 
-def follow(lifeline: int, *, group: bool) -> None:
+def die_with_parent(lifeline: int, *, group: bool) -> None:
     """Have this process killed as soon as the write end of `lifeline` is gone, even while it is busy in C.
 
     With `group`, so is all that it started and that stayed in the process group it leads.
@@ -73,7 +73,7 @@ def _watch(lifeline: int) -> None:
     os._exit(1)
 
 
-def name_process(name: str) -> None:
+def set_process_name(name: str) -> None:
     """What `ps` and `top` call this process; at most 15 characters."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(name)
@@ -90,7 +90,7 @@ def warm(modules: Sequence[str]) -> None:
     for name in (*IMPORTS, *ROLES.values()):
         if _is_installed(name):
             importlib.import_module(name)
-    _share(modules)
+    preload(modules)
     import mlflow.pyfunc
     import mlflow.tracing
     import threadpoolctl
@@ -103,16 +103,17 @@ def warm(modules: Sequence[str]) -> None:
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
     with tempfile.TemporaryDirectory(prefix="canary-router-") as directory:
         # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
-        Path(directory, "MLmodel").write_text(_TINY)
+        Path(directory, "MLmodel").write_text(_NOOP_MODEL)
         Path(directory, "requirements.txt").write_text("mlflow\n")
-        with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will say so
+        with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will fail so
             mlflow.pyfunc.load_model(directory)
-    _settle()
+    freeze()
 
 
-def _share(modules: Sequence[str]) -> None:
+def preload(modules: Sequence[str]) -> None:
+    """Import what can be imported of `modules`."""
     for name in modules:
-        # A library that is not installed, or is broken, is no loss here: its versions will say so.
+        # A library that is not installed, or is broken, is no loss here: its versions will fail, and say why.
         try:
             if _is_installed(name):
                 importlib.import_module(name)
@@ -120,8 +121,8 @@ def _share(modules: Sequence[str]) -> None:
             traceback.print_exc()
 
 
-def _settle() -> None:
-    """Share what is here with all that is forked. Raises RuntimeError where that is not possible."""
+def freeze() -> None:
+    """Share what is in memory now with later forks. Raises RuntimeError where that is not possible."""
     freeze_heap()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
@@ -149,12 +150,12 @@ def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
         request = json.loads(message)
         if not shared.issuperset(request["modules"]):
             shared.update(request["modules"])
-            _share(request["modules"])
-            _settle()
+            preload(request["modules"])
+            freeze()
         try:
             _fork(control, request, fds)
         except OSError as error:  # no memory or no process slot now; the gateway tries again later
-            _say(control, {"id": request["id"], "error": f"fork: {error}"})
+            reply(control, {"id": request["id"], "error": f"fork: {error}"})
         finally:
             for fd in fds:
                 os.close(fd)
@@ -171,21 +172,22 @@ def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int]) -
         child = os.fork()
         if not child:
             control.close()
-            become(request["role"], *fds)
-        _say(control, {"id": request["id"], "pid": child, "between": os.getpid()}, [os.pidfd_open(child)])
+            run_child(request["role"], *fds)
+        reply(control, {"id": request["id"], "pid": child, "between": os.getpid()}, [os.pidfd_open(child)])
     except OSError as error:
-        _say(control, {"id": request["id"], "error": f"fork: {error}"})
+        reply(control, {"id": request["id"], "error": f"fork: {error}"})
     finally:
         os._exit(0)
 
 
-def _say(control: socket.socket, message: dict[str, object], fds: Sequence[int] = ()) -> None:
+def reply(control: socket.socket, message: dict[str, object], fds: Sequence[int] = ()) -> None:
+    """Answer the gateway; nothing happens when it is gone."""
     with suppress(ConnectionError):  # the gateway is gone: its lifelines end whatever was started
         socket.send_fds(control, [json.dumps(message).encode()], fds)
 
 
-def become(role: str, sock: int, lifeline: int, output: int | None = None) -> NoReturn:
-    """Be one child, until its work is done; what it prints goes to `output`."""
+def run_child(role: str, sock: int, lifeline: int, output: int | None = None) -> NoReturn:
+    """Run one child in this process until its work is done, then exit; what it prints goes to `output`."""
     code = 1
     try:
         if output is not None:
@@ -193,11 +195,11 @@ def become(role: str, sock: int, lifeline: int, output: int | None = None) -> No
         # A group of its own: a Ctrl-C of the terminal does not reach what a version starts, and the gateway
         # ends the whole group. When started by `spawn` it leads one already.
         os.setpgid(0, 0)
-        follow(lifeline, group=True)
-        name_process(f"router-{role}")
+        die_with_parent(lifeline, group=True)
+        set_process_name(f"router-{role}")
         importlib.import_module(ROLES[role]).main(socket.socket(fileno=sock))
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing may return into the template's own stack
+    except BaseException:  # noqa: BLE001 - nothing may return into the fork server's own stack
         traceback.print_exc()
     finally:
         end(code)
@@ -214,13 +216,13 @@ def end(code: int) -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Be the template, or one child by itself."""
+    """Run the fork server, or one child by itself."""
     ignore_stop_signals()
     if arguments[0] == "child":
-        become(arguments[1], *map(int, arguments[2:]))
-    name_process("router-template")
+        run_child(arguments[1], *map(int, arguments[2:]))
+    set_process_name("router-template")
     control = socket.socket(fileno=int(arguments[0]))
-    follow(int(arguments[1]), group=False)  # a child that was just forked is still of its group
+    die_with_parent(int(arguments[1]), group=False)  # a child that was just forked is still of its group
     warm(arguments[2:])
     serve(control, arguments[2:])
 

@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 from router.core.ids import VersionId
-from router.processes.child_logging import say
+from router.processes.child_logging import log_event
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 
 _PLACES = 50  # a version that fails in more places than this has said enough
@@ -30,7 +30,7 @@ class Complaints:
             self._said.add(complaint)
         kind, place = complaint
         remedy = f". {NO_TRACKING}" if lacks_tracking(error) else ""
-        say(f"{self._version}: {what}: {kind} {place} (said once){remedy}")
+        log_event(f"{self._version}: {what}: {kind} {place} (said once){remedy}")
 
 
 def _place(error: BaseException) -> str:

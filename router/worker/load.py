@@ -12,7 +12,7 @@ from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SE
 from mlflow.pyfunc import PyFuncModel
 
 from router.errors import LoadFailed
-from router.processes.child_logging import say
+from router.processes.child_logging import log_event
 from router.protocol.messages import Batching, LoadSpec, VersionInfo
 from router.protocol.tensors import TensorInfo, tellable
 from router.worker.choosing import choose_outputs, known_classes
@@ -60,7 +60,7 @@ def bring_up(spec: LoadSpec, note: str = "") -> Loaded:
         if spec.warm_up_required and warmth.note:
             raise warmth.failure or ValueError(warmth.note)
     if warmth.failure is not None:
-        say(f"{spec.version} serves without a warm-up: it failed on its example", error=warmth.failure)
+        log_event(f"{spec.version} serves without a warm-up: it failed on its example", error=warmth.failure)
     if not warmth.warm:
         del phase_seconds["warmup"]
     if warmth.warm:

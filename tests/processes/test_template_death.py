@@ -14,10 +14,10 @@ import pytest
 
 from router.core.events import ChildRestarted
 from router.errors import ChildLost
-from router.processes import forkserver_client as fork_server
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes import forkserver as fork_server
+from router.processes.forkserver import ForkServerSupervisor
 from router.protocol.messages import PredictStatus
-from tests.children.conftest import Notes, ask, child_pids, until
+from tests.processes.conftest import Notes, ask, child_pids, until
 from tests.worker.versions import command_query, text_query
 
 
@@ -86,7 +86,7 @@ async def test_without_a_descriptor_left_a_launch_fails_and_a_later_one_does_not
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(fillers) + 1 + spare, hard))
         try:
             with suppress(ChildLost):
-                await (await own_template.launch("worker")).close(1.0)
+                await (await own_template.launch("worker")).stop(1.0)
                 assert spare >= 4  # two for the socket pair, two for the lifeline; three of them come back
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -158,7 +158,7 @@ async def test_a_library_that_a_template_does_not_survive_is_left_to_those_who_n
         )
         for child in (asking, plain):
             child.kill()
-            await child.close(0.0)
+            await child.stop(0.0)
     finally:
         await template.close()
 

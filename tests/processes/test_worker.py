@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from router.errors import ChildLost
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker
 from router.protocol.messages import PredictStatus
-from tests.children.conftest import ask, child_pids, until
+from tests.processes.conftest import ask, child_pids, until
 from tests.worker.versions import command_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -202,7 +202,7 @@ async def test_a_launch_without_a_descriptor_left_is_a_lost_child_and_leaves_non
     template: ForkServerSupervisor, monkeypatch: pytest.MonkeyPatch, slack: float, at: str
 ) -> None:
     """Whoever launches tries again later; an OSError would end the loop that does."""
-    await (await template.launch("worker")).close(5.0)
+    await (await template.launch("worker")).stop(5.0)
     descriptors = _descriptors()
 
     def refuse(*_arguments: object, **_more: object) -> None:
@@ -215,7 +215,7 @@ async def test_a_launch_without_a_descriptor_left_is_a_lost_child_and_leaves_non
             await template.launch("worker")
 
     await until(lambda: _descriptors() == descriptors, 5 * slack)
-    await (await template.launch("worker")).close(5.0)
+    await (await template.launch("worker")).stop(5.0)
 
 
 def _descriptors() -> int:
