@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import socket
 import sys
 from types import ModuleType
@@ -25,8 +24,6 @@ _hidden: list[ModuleType] = []  # kept, because freeing them would copy the page
 
 def main(sock: socket.socket) -> None:
     """Hold the version named in the first frame. Returns when the other side of `sock` is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     np.random.seed()  # a fork copies the global generator: without this, all workers draw the same numbers
     channel = Channel(sock)
     try:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from router.agent import last_known_good as last_good
-from router.agent.cache import FILES, MANIFEST
-from router.agent.cache_layout import model_directory
-from router.agent.last_known_good import RecordRefused, identity_of, places_named, read, remember
-from router.agent.verify import CopyRefused, verified
+from router.agent.cache import model_directory
+from router.agent.errors import CopyRefused, RecordRefused
+from router.agent.last_known_good import identity_of, places_named, read, remember
+from router.agent.manifest import FILES, MANIFEST, verified
 from tests.agent.test_cache import bring
 
 HERE = identity_of("http://mlflow")
