@@ -1,6 +1,5 @@
 """A short-lived process that brings one version's files into the cache, with MLflow's normal retries."""
 
-import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -45,7 +44,6 @@ def main(sock: socket.socket) -> None:
 
 
 def _fetch(order: Mapping[str, Any]) -> dict[str, Any]:
-    os.umask(0o077)
     registry = open_registry(order)
     # Here, not above, and after it: MLflow reads the environment at import.
     from router.agent.source import check_source, read_source

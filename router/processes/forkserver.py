@@ -32,7 +32,9 @@ _LAST_REPLY_SECONDS = 1.0
 _MESSAGE_BYTES = 4096
 _REPLY_SECONDS = 10.0
 _IMPORT_SECONDS = 60.0
-_CONTROL, _LIFELINE = 3, 4  # the descriptors' numbers in the template
+_CONTROL, _LIFELINE = 3, 4  # the descriptors' numbers in the fork server
+# Until it ignores them itself, some milliseconds after its start.
+_BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
 class ForkServer:
@@ -217,6 +219,7 @@ def _spawn(
                 *printed,
             ],
             setpgroup=0,
+            setsigmask=_BLOCKED_SIGNALS,
         )
     finally:
         for copy in copies:

@@ -32,6 +32,12 @@ from typing import Any, NoReturn
 
 from router.processes.child_logging import redirect_output
 from router.processes.gc_tuning import freeze_heap
+from router.processes.process_state import (
+    ignore_stop_signals,
+    replace_main_module,
+    restore_in_what_is_started,
+    write_for_this_user_alone,
+)
 
 ROLES = {
     "worker": "router.worker.main",
@@ -77,12 +83,6 @@ def set_process_name(name: str) -> None:
     """What `ps` and `top` call this process; at most 15 characters."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(name)
-
-
-def ignore_stop_signals() -> None:
-    """A Ctrl-C or a stop of the whole group is for the gateway, which drains and then closes our socket."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def warm(modules: Sequence[str]) -> None:
@@ -136,8 +136,11 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
-    """Fork one child per request, until the other side of `control` is gone. `modules` are imported."""
+def serve(control: socket.socket, modules: Sequence[str], umask: int) -> None:
+    """Fork one child per request, until the other side of `control` is gone.
+
+    `modules` are imported; what children start gets `umask`.
+    """
     shared = set(modules)
     control.send(json.dumps({"ready": True}).encode())
     while True:
@@ -153,7 +156,7 @@ def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
             preload(request["modules"])
             freeze()
         try:
-            _fork(control, request, fds)
+            _fork(control, request, fds, umask)
         except OSError as error:  # no memory or no process slot now; the gateway tries again later
             reply(control, {"id": request["id"], "error": f"fork: {error}"})
         finally:
@@ -161,7 +164,7 @@ def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
                 os.close(fd)
 
 
-def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int]) -> None:
+def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int], umask: int) -> None:
     # Twice, so that the child's parent becomes the gateway (a child subreaper): it alone reads exit statuses,
     # whatever happens to this process.
     between = os.fork()
@@ -172,7 +175,7 @@ def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int]) -
         child = os.fork()
         if not child:
             control.close()
-            run_child(request["role"], *fds)
+            run_child(request["role"], umask, *fds)
         reply(control, {"id": request["id"], "pid": child, "between": os.getpid()}, [os.pidfd_open(child)])
     except OSError as error:
         reply(control, {"id": request["id"], "error": f"fork: {error}"})
@@ -186,8 +189,11 @@ def reply(control: socket.socket, message: dict[str, object], fds: Sequence[int]
         socket.send_fds(control, [json.dumps(message).encode()], fds)
 
 
-def run_child(role: str, sock: int, lifeline: int, output: int | None = None) -> NoReturn:
-    """Run one child in this process until its work is done, then exit; what it prints goes to `output`."""
+def run_child(role: str, umask: int, sock: int, lifeline: int, output: int | None = None) -> NoReturn:
+    """Run one child in this process until its work is done, then exit.
+
+    What it prints goes to `output`; what it starts gets `umask`.
+    """
     code = 1
     try:
         if output is not None:
@@ -197,6 +203,8 @@ def run_child(role: str, sock: int, lifeline: int, output: int | None = None) ->
         os.setpgid(0, 0)
         die_with_parent(lifeline, group=True)
         set_process_name(f"router-{role}")
+        restore_in_what_is_started(umask)
+        replace_main_module()
         importlib.import_module(ROLES[role]).main(socket.socket(fileno=sock))
         code = 0
     except BaseException:  # noqa: BLE001 - nothing may return into the fork server's own stack
@@ -218,13 +226,14 @@ def end(code: int) -> NoReturn:
 def main(arguments: Sequence[str]) -> None:
     """Run the fork server, or one child by itself."""
     ignore_stop_signals()
+    umask = write_for_this_user_alone()
     if arguments[0] == "child":
-        run_child(arguments[1], *map(int, arguments[2:]))
+        run_child(arguments[1], umask, *map(int, arguments[2:]))
     set_process_name("router-template")
     control = socket.socket(fileno=int(arguments[0]))
     die_with_parent(int(arguments[1]), group=False)  # a child that was just forked is still of its group
     warm(arguments[2:])
-    serve(control, arguments[2:])
+    serve(control, arguments[2:], umask)
 
 
 if __name__ == "__main__":

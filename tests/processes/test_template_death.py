@@ -1,6 +1,7 @@
 """The template may die, hang or fail to start: its children live on, and later launches find another one."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -95,6 +96,25 @@ async def test_without_a_descriptor_left_a_launch_fails_and_a_later_one_does_not
 
     await own_load("plain")
     assert notes.events == []
+
+
+async def test_a_request_that_cannot_be_sent_is_not_waited_for(
+    own_template: ForkServerSupervisor, own_load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await own_load("plain")
+    server = own_template._server
+    assert server is not None
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fork_server.socket, "send_fds", refuse)
+        with pytest.raises(ChildLost, match="cannot be asked"):
+            await own_template.launch("worker")
+
+    assert server._requests == {}
+    await own_load("plain")
 
 
 async def test_a_stopped_template_is_replaced(

@@ -84,7 +84,7 @@ async def test_a_worker_that_is_killed_from_outside_says_by_which_signal(load: A
         assert str(await asyncio.shield(worker.exited)) == "signal 9 (SIGKILL)"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
 async def test_a_worker_leads_a_group_and_a_stop_of_all_of_it_is_not_for_the_worker(
     load: Any, template: ForkServerSupervisor, number: signal.Signals
 ) -> None:
@@ -93,7 +93,9 @@ async def test_a_worker_leads_a_group_and_a_stop_of_all_of_it_is_not_for_the_wor
     assert os.getpgid(template.pid or 0) not in (worker.pid, os.getpgid(0))
 
     os.killpg(os.getpgid(worker.pid), number)
+    os.killpg(os.getpgid(template.pid or 0), number)
 
+    assert await load("plain")
     assert (await ask(worker, text_query("good")))[0].verdict is PredictStatus.OK
 
 
