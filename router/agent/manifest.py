@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -15,6 +16,8 @@ MANIFEST = "manifest.json"
 MODEL_FILE = "MLmodel"
 WRITERS = stat.S_IWGRP | stat.S_IWOTH
 """Modes by which others than the owner may write."""
+
+_BYTECODE = "__pycache__"
 
 Manifest = dict[str, tuple[int, str]]
 """Size in bytes and SHA-256 in hex by path relative to the version's files."""
@@ -94,23 +97,36 @@ def verified(place: Path, manifest_digest: str) -> Path:
     """The directory of the version's files, after every byte was compared with its manifest.
 
     Raises CopyRefused, naming what differs, is a link, is missing, or could have been written by others.
-    Files that a load left there, such as bytecode, are not compared.
+    Bytecode that was not published is removed, as nothing says whose it is. Other files that a load left
+    there are not compared.
     """
     for directory in (place, place / FILES):
         _check_directory(directory)
     if digest_of_manifest(place) != manifest_digest:
         raise CopyRefused(f"{place.name}: its manifest is not the recorded one")
+    manifest = read_manifest(place / MANIFEST)
+    if manifest is None:
+        raise CopyRefused(f"{place.name}: its manifest is torn")
+    _remove_bytecode(place / FILES, manifest)
     for folder, folders, names in os.walk(place / FILES):
         for name in folders:
             _check_directory(Path(folder, name))
         for name in names:
             _check_file(Path(folder, name))
-    manifest = read_manifest(place / MANIFEST)
-    if manifest is None:
-        raise CopyRefused(f"{place.name}: its manifest is torn")
     if (different := first_difference(place / FILES, manifest)) is not None:
         raise CopyRefused(f"{place.name}: {different} is not as it was published")
     return place / FILES
+
+
+def _remove_bytecode(files: Path, manifest: Manifest) -> None:
+    published = {str(parent) for name in manifest for parent in Path(name).parents}
+    for folder, folders, _ in os.walk(files):
+        for path in (Path(folder, name) for name in folders if name == _BYTECODE):
+            if str(path.relative_to(files)) not in published and not path.is_symlink():
+                shutil.rmtree(
+                    path, ignore_errors=True
+                )  # what is left of it is looked at as any other directory
+        folders[:] = [name for name in folders if name != _BYTECODE]
 
 
 def _check_directory(path: Path) -> None:
