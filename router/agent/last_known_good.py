@@ -18,7 +18,7 @@ from router.agent import sqlite_file
 from router.agent.cache import model_directory, sync_one
 from router.agent.errors import CopyRefused, RecordRefused
 from router.agent.manifest import digest_of_manifest, wrong_with
-from router.core.masking import masked
+from router.core.redaction import redact_uri
 
 PREFIX = "last-good-"
 _FORMAT = 1
@@ -45,7 +45,7 @@ def identity_of(registry_uri: str) -> str:
     if sqlite_file.is_sqlite(registry_uri):
         named = f"sqlite {os.path.realpath(sqlite_file.path_of(registry_uri))}"
     elif "://" in registry_uri:
-        named = masked(registry_uri).rstrip("/")
+        named = redact_uri(registry_uri).rstrip("/")
     else:
         named = registry_uri
     return sha256(named.encode()).hexdigest()

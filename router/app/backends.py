@@ -2,12 +2,12 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from router.adapters.cache_limits import GIB, CacheLimits
-from router.adapters.registry import AgentRegistry
+from router.adapters.registry.client import RegistryClient
+from router.adapters.registry.downloads import GIB, FetchPolicy
 from router.core.events import Recorder
 from router.processes.child import Launcher
 from router.processes.forkserver import ForkServerSupervisor
@@ -31,23 +31,27 @@ class Backends:
 
 @asynccontextmanager
 async def open_backends(
-    settings: Settings, recorder: Recorder, outputs: OutputRouter | None = None
+    settings: Settings,
+    recorder: Recorder,
+    outputs: OutputRouter | None = None,
+    preload: Sequence[str] = (),
 ) -> AsyncIterator[Backends]:
-    """The real one: a template that forks workers, an agent that polls, fetches into an owned cache.
+    """The real ones: a fork server for workers, an agent that polls, fetches into an owned cache.
 
-    Without `outputs` all of them print where this process does.
+    Without `outputs` all of them print where this process does. The fork server imports the modules of
+    `preload` at its start.
     """
     places = settings.registry.places(os.environ)
     directories = WorkingDirectories(places.working_directories)
     directories.start()
-    launcher = await _launcher(recorder, outputs)
-    registry = AgentRegistry(
+    launcher = await _launcher(recorder, outputs, preload)
+    registry = RegistryClient(
         launcher,
         registry_uri=places.uri,
         tracking_uri=places.tracking_uri,
         cache_dir=places.cache_dir,
         recorder=recorder,
-        limits=CacheLimits(
+        policy=FetchPolicy(
             int(settings.registry.cache_max_gib * GIB),
             places.schemes,
             settings.registry.artifact_roots,
@@ -63,9 +67,9 @@ async def open_backends(
         await directories.close()
 
 
-async def _launcher(recorder: Recorder, outputs: OutputRouter | None) -> Launcher:
+async def _launcher(recorder: Recorder, outputs: OutputRouter | None, preload: Sequence[str]) -> Launcher:
     if sys.platform != "linux":  # no pidfds: children start slower and share no memory
         return SpawnLauncher(outputs)
-    template = ForkServerSupervisor(recorder, outputs=outputs)
-    await template.start()
-    return template
+    supervisor = ForkServerSupervisor(recorder, outputs=outputs, modules=preload)
+    await supervisor.start()
+    return supervisor

@@ -1,4 +1,4 @@
-"""How the lines are marked that a child prints for the gateway to read: a mark, then a JSON object."""
+"""How lines are marked that a child prints for the gateway to read: one character, then a JSON object."""
 
 LOG_RECORD = "\x1e"
 """Begins a line that is a JSON object: `level`, `event` and, where known, `logger` and `exception`."""

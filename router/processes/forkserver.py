@@ -246,17 +246,19 @@ class ForkServerSupervisor:
         interpreter: str = sys.executable,
         outputs: OutputRouter | None = None,
         launch_seconds: float = 30.0,
+        modules: Sequence[str] = (),
     ) -> None:
         """`launch_seconds`: the longest a launch may take, restarts of the fork server included.
 
         Events and log lines call the fork server `name`; `interpreter` is the Python that it and its children
-        run. Without `outputs` all of them print where this process does.
+        run; `modules` are imported at its start, beside those that children ask for later. Without `outputs`
+        all of them print where this process does.
         """
         self._recorder = recorder
         self._name = name
         self._interpreter = interpreter
         self._outputs = outputs
-        self._modules: dict[str, None] = {}
+        self._modules: dict[str, None] = dict.fromkeys(modules)
         """Asked for so far, in that order: the next fork server imports them at its start."""
         self._harmful: set[str] = set()
         """A fork server that imported these never got ready: workers that need them import them."""

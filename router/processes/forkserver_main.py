@@ -52,7 +52,7 @@ IMPORTS = (
 )
 _NOOP_MODEL = f"""flavors:
   python_function:
-    loader_module: router.worker.tiny
+    loader_module: router.worker.noop_model
     python_version: {platform.python_version()}
 """
 
@@ -96,7 +96,7 @@ def warm(modules: Sequence[str]) -> None:
     import threadpoolctl
     from mlflow.exceptions import MlflowException
 
-    from router.worker.mismatches import installed_versions
+    from router.worker.environment_check import installed_versions
 
     installed_versions()
     mlflow.tracing.disable()  # as in most workers; what it imports takes 25 ms, once
