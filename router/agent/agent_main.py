@@ -1,6 +1,5 @@
 """The agent: a process that asks the registry, one read per registered model and poll, and nothing else."""
 
-import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 from router.agent import cache
 from router.agent import last_known_good as last_good
-from router.agent.bootstrap import ignore_stops, prepare
-from router.agent.cache_layout import model_directory, place_of
+from router.agent.bootstrap import open_registry
 from router.agent.errors import RegistryRefused, RegistryReplaced
+from router.agent.manifest import FILES
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
 
@@ -32,17 +31,11 @@ def main(sock: socket.socket) -> None:
     "error", "message"}`; `error` is unavailable, unknown_model, refused or replaced. After replaced the
     process ends: a fresh one opens the new database.
     """
-    ignore_stops()
     channel = Channel(sock)
     settings = channel.receive()
     if settings is None:
         return
-    prepare(settings.header["environment"])
-    os.environ.update(LIMITS)
-    # Here, not above: MLflow reads the environment at import, where no template has imported it before.
-    from router.agent.store import Registry
-
-    registry = Registry(settings.header["registry_uri"], settings.header["tracking_uri"])
+    registry = open_registry(settings.header, LIMITS)
     if not _send(channel, {"id": settings.header["id"], "op": "ready"}):
         return
     while (request := channel.receive()) is not None:
@@ -53,7 +46,7 @@ def main(sock: socket.socket) -> None:
 
 
 def _send(channel: Channel, header: Mapping[str, Any]) -> bool:
-    """Whether the gateway is still there to hear it."""
+    """Whether the gateway is still there to read it."""
     try:
         channel.send(header)
     except OSError:
@@ -63,7 +56,7 @@ def _send(channel: Channel, header: Mapping[str, Any]) -> bool:
 
 def _answer(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        return _ORDERS[request["op"]](registry, request)
+        return _OPERATIONS[request["op"]](registry, request)
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
         return {"error": _kind(error), "message": redact_line(str(error) or repr(error))}
 
@@ -71,10 +64,10 @@ def _answer(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
 def _poll(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     model = request["model"]
     found = registry.client().get_registered_model(model)
-    # MLflow reads an empty 200 as an empty object: silence, which must not look like "no aliases".
+    # MLflow reads an empty 200 as an empty object: which must not look like "no aliases".
     if found.name != model:
         raise ConnectionError(f"the registry's answer is about {found.name!r}")
-    return _wish(found, set(request["aliases"]))
+    return _aliases_and_stages(found, set(request["aliases"]))
 
 
 def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -82,12 +75,12 @@ def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
     model, number = request["model"], request["version"]
     fingerprint = read_fingerprint(registry, model, number)
-    place = place_of(Path(request["cache_dir"]), model, number, fingerprint)
-    return {"directory": str(place / cache.FILES) if cache.is_complete(place) else None}
+    place = cache.place_of(Path(request["cache_dir"]), model, number, fingerprint)
+    return {"directory": str(place / FILES) if cache.is_complete(place) else None}
 
 
 def _recall(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    directory = model_directory(Path(request["cache_dir"]), request["model"])
+    directory = cache.model_directory(Path(request["cache_dir"]), request["model"])
     record = last_good.read(directory, request["model"], last_good.identity_of(registry.given_uri))
     return {"aliases": {alias: entry.version for alias, entry in record.items()}}
 
@@ -100,10 +93,10 @@ def _remember(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-_ORDERS = {"poll": _poll, "locate": _locate, "recall": _recall, "remember": _remember}
+_OPERATIONS = {"poll": _poll, "locate": _locate, "recall": _recall, "remember": _remember}
 
 
-def _wish(found: Any, names: set[str]) -> dict[str, dict[str, int]]:
+def _aliases_and_stages(found: Any, names: set[str]) -> dict[str, dict[str, int]]:
     """Aliases asked for, and the highest version of each stage asked for by its lower-case name."""
     wanted = {name.partition(":")[2].lower() for name in names}  # "stage:Production"
     stages: dict[str, int] = {}
@@ -119,7 +112,7 @@ def _number(version: Any) -> int:
     """Versions are int on SQL stores and str over REST. Raises ValueError for what no registry gives."""
     number = int(version)
     if not 1 <= number <= _LAST_VERSION:
-        raise ValueError(f"the registry's answer names the version {number}, which there cannot be")
+        raise ValueError(f"the registry's answer names the version {number}, which cannot exist")
     return number
 
 

@@ -1,24 +1,27 @@
-"""What every process that talks to the registry does first."""
+"""How every process that asks the registry begins."""
 
 import logging
 import os
-import signal
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 
-def ignore_stops() -> None:
-    """A Ctrl-C or a stop of the whole group is for the gateway, which closes our socket when it is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def open_registry(settings: Mapping[str, Any], limits: Mapping[str, str] | None = None) -> Any:
+    """A `store.Registry` by the `registry_uri`, `tracking_uri` and `environment` of a first frame.
 
-
-def prepare(environment: Mapping[str, str]) -> None:
-    """Take over the registry's credentials and silence MLflow: what we have to say goes back in frames."""
-    os.environ.update(environment)
+    Takes over the registry's credentials, then `limits` of MLflow's, and silences MLflow: what there is to
+    report goes back in frames.
+    """
+    os.environ.update(settings["environment"])
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     # SQLite's page cache outlives a file that was overwritten in place; a connection per read does not.
     os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+    os.environ.update(limits or {})
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
+    # Here, not above: MLflow reads the environment at import, where no fork server has imported it before.
+    from router.agent.store import Registry
+
+    return Registry(settings["registry_uri"], settings["tracking_uri"])

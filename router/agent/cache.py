@@ -9,30 +9,99 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote, unquote
 
-from router.agent import manifest as manifests
-from router.agent.cache_layout import wrong_with
-from router.agent.manifest import Manifest
+from router.agent.errors import DirectoryRefused
+from router.agent.manifest import (
+    FILES,
+    MANIFEST,
+    WRITERS,
+    Manifest,
+    has_its_content,
+    has_its_sizes,
+    manifest_of,
+    read_manifest,
+    write_manifest,
+    wrong_with,
+)
 
-FILES = "files"
-MANIFEST = "manifest.json"
 PART = ".part-"
 OLD = ".old-"
 LEFTOVER_SECONDS = 24 * 3600.0
 """A `.part` of another host that is older than this belongs to nobody."""
 OLD_SECONDS = 3600.0
 """Whoever was loading from a copy when it was replaced has long ended."""
+_NAME_BYTES = 180
+_SIGN = "="
+"""Begins an escape where URIs have `%`: MLflow takes the path it loads from for a URI, and decodes that."""
+
+
+def model_directory(cache_dir: Path, model: str) -> Path:
+    """Where the versions of `model` lie; made for us alone.
+
+    Raises DirectoryRefused unless it and the cache are real directories that nobody else can write to.
+    """
+    name = _name_of(model)
+    for directory in (cache_dir, cache_dir / name):
+        with suppress(FileExistsError):  # a file or a link that leads nowhere: refused below
+            # 0700: whoever can write here can run code in a worker.
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _trust(directory)
+    return cache_dir / name
+
+
+def model_of(directory: Path) -> str:
+    """The registered model whose versions lie in this `model_directory`; of a long name, its beginning."""
+    return unquote(directory.name.replace(_SIGN, "%"), errors="replace")
+
+
+def place_of(cache_dir: Path, model: str, number: int, fingerprint: str) -> Path:
+    """Where this version lies, or will lie. Raises as `model_directory` does, also for the place itself."""
+    place = model_directory(cache_dir, model) / f"{number}-{fingerprint}"
+    with suppress(FileNotFoundError):
+        _trust(place)
+    return place
+
+
+def _name_of(model: str) -> str:
+    # No two models share one: `quote` leaves no sign of ours as it is.
+    name = quote(model, safe="").replace("%", _SIGN)
+    if name.startswith("."):
+        name = f"{_SIGN}2E{name[1:]}"
+    if len(name) > _NAME_BYTES:
+        name = f"{name[:_NAME_BYTES]}-{sha256(model.encode()).hexdigest()[:12]}"
+    return name
+
+
+def _trust(directory: Path) -> None:
+    status = os.lstat(directory)
+    if stat.S_ISLNK(status.st_mode):
+        raise DirectoryRefused(f"{directory} in the cache is a symbolic link; it has to be a directory")
+    if not stat.S_ISDIR(status.st_mode):
+        raise DirectoryRefused(f"{directory} in the cache is not a directory")
+    if status.st_uid != os.geteuid():
+        raise DirectoryRefused(
+            f"{directory} in the cache belongs to user {status.st_uid} and this is user {os.geteuid()};"
+            " name a directory of its own as registry.cache_dir"
+        )
+    if status.st_mode & WRITERS:
+        raise DirectoryRefused(
+            f"{directory} in the cache has mode {stat.S_IMODE(status.st_mode):04o}: others can write to it,"
+            " and what lies there is run; empty it and run `chmod go-w` on it,"
+            " or name another registry.cache_dir"
+        )
 
 
 def is_complete(place: Path) -> bool:
     """Whether a version lies there whole, by the sizes of its files."""
-    manifest = manifests.read(place / MANIFEST)
-    return manifest is not None and manifests.has_its_sizes(place / FILES, manifest)
+    manifest = read_manifest(place / MANIFEST)
+    return manifest is not None and has_its_sizes(place / FILES, manifest)
 
 
 @contextmanager
@@ -53,8 +122,8 @@ def publish(part: Path, place: Path, *, fresh: bool = False) -> None:
     `fresh`: only when it is the same to the last byte; else it is replaced.
     """
     _make_ours(part / FILES)
-    manifest = manifests.manifest_of(part / FILES)
-    manifests.write(part / MANIFEST, manifest)
+    manifest = manifest_of(part / FILES)
+    write_manifest(part / MANIFEST, manifest)
     _sync(part)
     while True:  # another turn only when another gateway published in between
         try:
@@ -85,8 +154,8 @@ def remove_leftovers(cache_dir: Path) -> None:
 
 def _is_same(place: Path, manifest: Manifest) -> bool:
     # The bytes too: a disk may have changed them since the manifest was written.
-    same = manifests.read(place / MANIFEST) == manifest
-    return same and _is_ours(place) and manifests.has_its_content(place / FILES, manifest)
+    same = read_manifest(place / MANIFEST) == manifest
+    return same and _is_ours(place) and has_its_content(place / FILES, manifest)
 
 
 def _is_ours(place: Path) -> bool:

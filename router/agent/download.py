@@ -8,6 +8,7 @@ from typing import Any
 
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from router.agent.errors import DownloadRefused
 from router.agent.manifest import MODEL_FILE
 
 _MOST_FILES = 100_000
@@ -15,11 +16,7 @@ _RESERVE_BYTES = 64 << 20
 """Left free on the disk: a full one is everyone's fault to find."""
 
 Listing = dict[str, int | None]
-"""Size in bytes by path relative to the version's root; None where the store does not tell."""
-
-
-class DownloadRefused(Exception):
-    """What lies there is no version, or not one that can be taken."""
+"""Size in bytes by path relative to the version's root; None where the store does not say."""
 
 
 def download(uri: str, tracking_uri: str, registry_uri: str, target: Path) -> None:

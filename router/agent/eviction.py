@@ -14,10 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.agent import manifest as manifests
-from router.agent.cache import MANIFEST, renamed_aside
-from router.agent.cache_layout import model_of
+from router.agent.cache import model_of, renamed_aside
 from router.agent.last_known_good import places_named
+from router.agent.manifest import MANIFEST, read_manifest
 
 _PLACE = re.compile(r"[0-9]+-[0-9a-f]{12}")
 
@@ -61,7 +60,7 @@ def _copies(cache_dir: Path) -> Iterator[_Copy]:
         with suppress(OSError):
             status = os.lstat(place)
             ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
-            manifest = manifests.read(place / MANIFEST) if ours and _PLACE.fullmatch(place.name) else None
+            manifest = read_manifest(place / MANIFEST) if ours and _PLACE.fullmatch(place.name) else None
             if manifest is not None:
                 yield _Copy(status.st_mtime, place, sum(size for size, _ in manifest.values()))
 

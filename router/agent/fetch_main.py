@@ -1,6 +1,5 @@
 """A short-lived process that brings one version's files into the cache, with MLflow's normal retries."""
 
-import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,11 +8,10 @@ from typing import Any
 
 from router.agent import cache
 from router.agent import last_known_good as last_good
-from router.agent.bootstrap import ignore_stops, prepare
-from router.agent.cache_layout import model_directory, place_of
+from router.agent.bootstrap import open_registry
+from router.agent.errors import CopyRefused, VersionRefused
 from router.agent.eviction import evict
-from router.agent.source import VersionRefused
-from router.agent.verify import CopyRefused, verified
+from router.agent.manifest import FILES, verified
 from router.core.artifact_source import AllowedSources
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
@@ -31,7 +29,6 @@ def main(sock: socket.socket) -> None:
     versions that left the cache; or `{"op": "failed", "error", "refused"}`, `refused` being true where a rule
     forbids to take it; with the order's `id`.
     """
-    ignore_stops()
     channel = Channel(sock)
     order = channel.receive()
     if order is None:
@@ -47,34 +44,30 @@ def main(sock: socket.socket) -> None:
 
 
 def _fetch(order: Mapping[str, Any]) -> dict[str, Any]:
-    os.umask(0o077)
-    prepare(order["environment"])
-    # Here, not above: MLflow reads the environment at import, where no template has imported it before.
-    from router.agent.source import read_source
-    from router.agent.source_check import check
-    from router.agent.store import Registry
+    registry = open_registry(order)
+    # Here, not above, and after it: MLflow reads the environment at import.
+    from router.agent.source import check_source, read_source
 
     cache_dir = Path(order["cache_dir"])
-    registry = Registry(order["registry_uri"], order["tracking_uri"])
     source = read_source(registry, order["model"], order["version"])
-    check(source.uri, AllowedSources(**order["allowed"]))
-    place = place_of(cache_dir, order["model"], order["version"], source.fingerprint)
-    directory = str(place / cache.FILES)
+    check_source(source.uri, AllowedSources(**order["allowed"]))
+    place = cache.place_of(cache_dir, order["model"], order["version"], source.fingerprint)
+    directory = str(place / FILES)
     if not order["fresh"] and cache.is_complete(place):
         return {"directory": directory}
     from router.agent.download import download
 
     cache.remove_leftovers(cache_dir)
     with cache.part_of(place.parent, order["token"]) as part:
-        download(source.uri, registry.tracking_uri, registry.registry_uri, part / cache.FILES)
+        download(source.uri, registry.tracking_uri, registry.registry_uri, part / FILES)
         cache.publish(part, place, fresh=order["fresh"])
     swept = evict(cache_dir, order["cache_max_bytes"], spare=place)
     return {"directory": directory, "cache_bytes": swept.cache_bytes, "removed": swept.removed}
 
 
 def _recorded(order: Mapping[str, Any]) -> dict[str, Any]:
-    """The registry says nothing, so the copy must be, to the last byte, the one that served."""
-    directory = model_directory(Path(order["cache_dir"]), order["model"])
+    """The registry does not answer, so the copy must be, to the last byte, the one that served."""
+    directory = cache.model_directory(Path(order["cache_dir"]), order["model"])
     record = last_good.read(directory, order["model"], last_good.identity_of(order["registry_uri"]))
     for entry in record.values():
         if entry.version == order["version"]:

@@ -1,7 +1,7 @@
 """The record of what served last, one per registered model and registry.
 
 It lies beside the versions it names, so it goes with the cache. Who writes last wins; a record that is torn,
-or that others could have written, is none.
+or that others could have written, counts for nothing.
 """
 
 import json
@@ -15,18 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.agent import sqlite_file
-from router.agent.cache import sync_one
-from router.agent.cache_layout import model_directory, wrong_with
-from router.agent.verify import CopyRefused, digest_of_manifest
+from router.agent.cache import model_directory, sync_one
+from router.agent.errors import CopyRefused, RecordRefused
+from router.agent.manifest import digest_of_manifest, wrong_with
 from router.core.redaction import redact_uri
 
 PREFIX = "last-good-"
 _FORMAT = 1
 _MOST_BYTES = 1 << 20
-
-
-class RecordRefused(Exception):
-    """What lies there is no record of ours."""
 
 
 class Entry(NamedTuple):
@@ -40,11 +36,12 @@ class Entry(NamedTuple):
 
 
 Record = dict[str, Entry]
-"""By the registry's name of the alias, so that another `aliases` in the configuration finds no wrong one."""
+"""By the registry's name of the alias, so that another `aliases` in the configuration never finds a wrong
+one."""
 
 
 def identity_of(registry_uri: str) -> str:
-    """64 hex digits that tell one registry from another; a changed password is no other registry."""
+    """64 hex digits that differ between registries; a changed password makes no other registry."""
     if sqlite_file.is_sqlite(registry_uri):
         named = f"sqlite {os.path.realpath(sqlite_file.path_of(registry_uri))}"
     elif "://" in registry_uri:
@@ -73,24 +70,24 @@ def read(directory: Path, model: str, registry: str) -> Record:
             raise RecordRefused(f"{path.name} {wrong}")
         written = file.read(_MOST_BYTES)
     try:
-        told = json.loads(written)
+        document = json.loads(written)
         wanted = (_FORMAT, registry, model)
-        if (told["format"], told["registry"], told["model"]) != wanted:
+        if (document["format"], document["registry"], document["model"]) != wanted:
             raise RecordRefused(f"{path.name} is about another registry or another model")
-        return {alias: _entry(*fields) for alias, fields in told["aliases"].items()}
+        return {alias: _entry(*fields) for alias, fields in document["aliases"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordRefused(f"{path.name} is torn") from error
 
 
 def write(directory: Path, model: str, registry: str, record: Record) -> None:
     """Replace the record, safe on disk when this returns. Raises OSError; the former one stands then."""
-    told = {"format": _FORMAT, "registry": registry, "model": model, "aliases": record}
+    document = {"format": _FORMAT, "registry": registry, "model": model, "aliases": record}
     path = _path(directory, registry)
     beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            json.dump(told, file)
+            json.dump(document, file)
             file.flush()
             os.fsync(descriptor)
         beside.rename(path)
@@ -111,7 +108,7 @@ def remember(
     """Record what serves: by alias, the version and the directory of its files.
 
     Aliases in `pending` are still named by the registry and serve nothing yet: what was recorded of them
-    stays. All others go. Raises OSError, CopyRefused, and DirectoryRefused as `places` does.
+    stays. All others go. Raises OSError, CopyRefused, and DirectoryRefused as `model_directory` does.
     """
     directory = model_directory(cache_dir, model)
     former: Record = {}
@@ -148,5 +145,5 @@ def _served(directory: Path, version: int, place: Path) -> Entry:
 def _entry(version: int, place: str, manifest: str) -> Entry:
     # A name, never a path: what it names is loaded.
     if type(version) is not int or not isinstance(manifest, str) or "/" in place or place.startswith("."):
-        raise ValueError("no entry of ours")
+        raise ValueError("not an entry of ours")
     return Entry(version, place, manifest)

@@ -1,5 +1,6 @@
-"""From a version of the registry to the place its files lie in: everything is read, nothing is written."""
+"""Where the files of a registered version lie, and whether they may be read there. Nothing is written."""
 
+import os
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -7,12 +8,12 @@ from urllib.parse import urlparse
 
 import orjson
 
+from router.agent.errors import VersionRefused
+from router.agent.manifest import MODEL_FILE
+from router.core.artifact_source import AllowedSources, local_path
+
 _DEEPEST = 5
 """`models:/a/1` may point at `models:/b/2`, and so on; more is a loop."""
-
-
-class VersionRefused(Exception):
-    """The registry names something for this version that is not downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +75,20 @@ def _run_location(registry: Any, uri: str) -> str:
         if logged.name == path:
             return str(logged.artifact_location)
     return str(RunsArtifactRepository.get_underlying_uri(uri, registry.tracking_uri))
+
+
+def check_source(uri: str, allowed: AllowedSources) -> None:
+    """Raise VersionRefused, naming `uri`, before anything of it is listed or read."""
+    if (refusal := allowed.refusal(uri)) is not None:
+        raise VersionRefused(refusal)
+    path = local_path(uri)
+    if path is None:
+        return
+    # Links are followed by whoever copies: where they end counts, not where they stand.
+    real = os.path.realpath(path)
+    roots = [os.path.realpath(local_path(root) or "/") for root in allowed.local_roots]
+    if roots and not any(os.path.commonpath([real, root]) == root for root in roots):
+        raise VersionRefused(f"its source {uri!r} leads out of registry.artifact_roots by a symbolic link")
+    # Any directory has a listing; only a version has this file.
+    if not os.path.isfile(os.path.join(real, MODEL_FILE)):
+        raise VersionRefused(f"there is no {MODEL_FILE} file at its source {uri!r}")

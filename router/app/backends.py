@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from router.adapters.registry.client import RegistryClient
 from router.adapters.registry.downloads import GIB, FetchPolicy
 from router.core.events import Recorder
-from router.processes.forkserver_supervisor import ForkServerSupervisor
-from router.processes.launcher import Launcher
+from router.processes.child import Launcher
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import OutputRouter
 from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
@@ -33,18 +33,18 @@ class Backends:
 async def open_backends(
     settings: Settings,
     recorder: Recorder,
-    listener: OutputRouter | None = None,
+    outputs: OutputRouter | None = None,
     preload: Sequence[str] = (),
 ) -> AsyncIterator[Backends]:
     """The real ones: a fork server for workers, an agent that polls, fetches into an owned cache.
 
-    Without a `listener` all of them print where this process does. The fork server imports the modules of
+    Without `outputs` all of them print where this process does. The fork server imports the modules of
     `preload` at its start.
     """
     places = settings.registry.places(os.environ)
     directories = WorkingDirectories(places.working_directories)
     directories.start()
-    launcher = await _launcher(recorder, listener, preload)
+    launcher = await _launcher(recorder, outputs, preload)
     registry = RegistryClient(
         launcher,
         registry_uri=places.uri,
@@ -67,9 +67,9 @@ async def open_backends(
         await directories.close()
 
 
-async def _launcher(recorder: Recorder, listener: OutputRouter | None, preload: Sequence[str]) -> Launcher:
+async def _launcher(recorder: Recorder, outputs: OutputRouter | None, preload: Sequence[str]) -> Launcher:
     if sys.platform != "linux":  # no pidfds: children start slower and share no memory
-        return SpawnLauncher(listener)
-    supervisor = ForkServerSupervisor(recorder, listener=listener, modules=preload)
+        return SpawnLauncher(outputs)
+    supervisor = ForkServerSupervisor(recorder, outputs=outputs, modules=preload)
     await supervisor.start()
     return supervisor

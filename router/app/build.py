@@ -28,7 +28,7 @@ from router.control.recent_events import RecentEvents
 from router.control.status import Status, TrafficCounts
 from router.control.worker_exits import WorkerExitCounts
 from router.core.events import Event, Recorder
-from router.processes.reaper import Reaper
+from router.processes.process import Reaper
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.models import ModelSet

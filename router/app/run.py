@@ -15,8 +15,8 @@ from router.app.backends import open_backends
 from router.app.build import Gateway, Instruments, Recorders, build_gateway
 from router.app.reload import Certificates
 from router.core.memory import MIB
-from router.processes.mlflow_variables import unknown_variables
-from router.processes.process import MEMORY
+from router.processes.environment import unknown_variables
+from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
 from router.web.admin_token import admin_token
 from router.web.apps import admin_app, traffic_app

@@ -1,19 +1,20 @@
-"""A launched child: its process, its socket, its lifeline and what it prints, which end together."""
+"""Children and what starts them: a child is its process, its socket, its lifeline and what it prints."""
 
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from router.core.ids import VersionId
 from router.errors import ChildLost
-from router.processes.oom_score import Rank, set_rank
+from router.processes.memory import Rank, set_rank
 from router.processes.output import LineSink, Output
 from router.processes.process import Exit
 from router.protocol.connection import Connection
 
-_LAST_WORDS_SECONDS = 0.5
+_LAST_FRAMES_SECONDS = 0.5
 _KILL_SECONDS = 5.0
 
 
@@ -33,16 +34,18 @@ class ProcessHandle(Protocol):
 
 
 class Child:
-    """One process that speaks frames with this one."""
+    """A process that exchanges frames with this one.
 
-    def __init__(self, role: str, process: ProcessHandle, ends: "ChildPipes") -> None:
-        self.role = role
+    Whoever launched it stops it. `kill` and `stop` may be called at any time, and more than once.
+    """
+
+    def __init__(self, role: str, process: ProcessHandle, pipes: "ChildPipes") -> None:
         self.pid = process.pid
-        self.connection = ends.connection
+        self.connection = pipes.connection
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        """Done when it has ended and all it sent was handed out. Shield it when you await it."""
+        """Done when it has ended and all it sent was handed out. Shield it where it is awaited."""
         self._process = process
-        self._ends = ends
+        self._pipes = pipes
         process.exited.add_done_callback(self._process_ended)
         # A version is loading from here on; all other children are helpers.
         self.set_rank(Rank.FIRST if role == "worker" else Rank.HELPER)
@@ -56,13 +59,13 @@ class Child:
         if not self._process.exited.done():  # after that, another process may have its number
             set_rank(self.pid, rank)
 
-    def requests_come(self) -> None:
+    def requests_started(self) -> None:
         """What it prints from now on may hold what callers sent."""
-        if self._ends.output is not None:
-            self._ends.output.requests_come()
+        if self._pipes.output is not None:
+            self._pipes.output.requests_started()
 
-    async def close(self, grace_seconds: float) -> Exit:
-        """Close its socket, which ends an idle child, and end it when it outlives the grace."""
+    async def stop(self, grace_seconds: float) -> Exit:
+        """Close its socket, which ends an idle child, and kill it when it outlives the grace."""
         self.connection.abort()
         try:
             await asyncio.wait({self.exited}, timeout=grace_seconds)
@@ -73,24 +76,27 @@ class Child:
         return self.exited.result() if self.exited.done() else Exit()
 
     def _process_ended(self, _exited: asyncio.Future[Exit]) -> None:
-        self._ends.close_lifeline()
+        self._pipes.close_lifeline()
         # What it sent before it ended comes first, so that the first unanswered request is the one that ran.
         # A process that it started may keep the socket open: then no end of file comes.
-        impatient = asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, self.connection.abort)
-        self.connection.lost.add_done_callback(lambda _lost: self._settle(impatient))
+        time_limit = asyncio.get_running_loop().call_later(_LAST_FRAMES_SECONDS, self.connection.abort)
+        self.connection.lost.add_done_callback(lambda _lost: self._finish(time_limit))
 
-    def _settle(self, impatient: asyncio.TimerHandle) -> None:
-        impatient.cancel()
-        self._ends.close_output()  # its last words, before anybody is told that it ended
+    def _finish(self, time_limit: asyncio.TimerHandle) -> None:
+        time_limit.cancel()
+        self._pipes.close_output()  # what it printed last, before anybody learns that it ended
         if not self.exited.done():
             self.exited.set_result(replace(self._process.exited.result(), reason=self.connection.refused))
 
 
 class ChildPipes:
-    """The ends of what connects us with a child: of its socket, of its lifeline, of its output."""
+    """What connects us with a child: its socket, its lifeline and its output, with both ends of each.
 
-    def __init__(self, ear: LineSink | None = None) -> None:
-        """Without an `ear` a child prints where we do. Raises OSError when no descriptor is left."""
+    A child is killed by the kernel when the write end of its lifeline, which is ours alone, is closed.
+    """
+
+    def __init__(self, sink: LineSink | None = None) -> None:
+        """Without a `sink` a child prints where we do. Raises OSError when no descriptor is left."""
         self.connection = Connection()
         self.output: Output | None = None
         self._read_end, self._write_end = os.pipe()
@@ -100,9 +106,9 @@ class ChildPipes:
             os.close(self._read_end)
             os.close(self._write_end)
             raise
-        if ear is not None:
+        if sink is not None:
             try:
-                self.output = Output(ear)
+                self.output = Output(sink)
             except OSError:
                 self._ours.close()
                 self.close_theirs()
@@ -115,9 +121,9 @@ class ChildPipes:
         await asyncio.get_running_loop().create_unix_connection(lambda: self.connection, sock=self._ours)
 
     def theirs(self) -> tuple[int, ...]:
-        """The child's descriptors: socket, read end of the lifeline and, where it is heard, its output."""
-        heard = () if self.output is None else (self.output.theirs,)
-        return self._theirs.fileno(), self._read_end, *heard
+        """The child's descriptors: socket, read end of the lifeline and, where it is read, its output."""
+        output = () if self.output is None else (self.output.theirs,)
+        return self._theirs.fileno(), self._read_end, *output
 
     def close_theirs(self) -> None:
         """Close our copies of the child's ends, without which no end of file reaches us."""
@@ -135,7 +141,7 @@ class ChildPipes:
             self._write_end = -1
 
     def close_output(self) -> None:
-        """Hear what the child printed, and no more."""
+        """Read what the child printed until now, and no more."""
         if self.output is not None:
             self.output.close()
 
@@ -150,26 +156,41 @@ class ChildPipes:
             self._ours.close()
 
 
-async def bring_up(
-    role: str, start: Callable[[tuple[int, ...]], Awaitable[ProcessHandle]], ear: LineSink | None = None
+async def start_child(
+    role: str, start: Callable[[tuple[int, ...]], Awaitable[ProcessHandle]], sink: LineSink | None = None
 ) -> Child:
     """A child whose process `start` made of the descriptors it is given. Raises ChildLost.
 
     Whatever goes wrong on the way, no descriptor stays open.
     """
     try:
-        ends = ChildPipes(ear)
+        pipes = ChildPipes(sink)
     except OSError as error:  # no descriptor left
         raise ChildLost(f"no {role} can be started: {error.strerror}") from error
     try:
-        await ends.connect()
-        process = await start(ends.theirs())
+        await pipes.connect()
+        process = await start(pipes.theirs())
     except OSError as error:  # no descriptor left, no memory, no process slot
-        ends.close()
+        pipes.close()
         raise ChildLost(f"no {role} can be started: {error.strerror}") from error
     except BaseException:
-        ends.close()
+        pipes.close()
         raise
     finally:
-        ends.close_theirs()
-    return Child(role, process, ends)
+        pipes.close_theirs()
+    return Child(role, process, pipes)
+
+
+class Launcher(Protocol):
+    """Starts one child per call; the children end with this process."""
+
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
+        """A child in `role` (worker, agent or fetch) that waits for its first frame.
+
+        `modules` are worth importing once for all children, where they can share them; `version`, where the
+        child is about one, is logged beside what it prints.
+        Raises ChildLost when it cannot be started, ChildTimeout when that takes too long.
+        """
+
+    async def close(self) -> None:
+        """Start no more. Children that run are for their owners to stop."""

@@ -19,11 +19,11 @@ _EXCEPTION_CHARACTERS = 16_000  # in JSON at most six times as many bytes, mostl
 _LINE_BUFFERED = 1  # _IOLBF
 _STDERR = 2
 
-_heard: list[bool] = []
+_redirected: list[bool] = []
 
 
 def redirect_output(output: int) -> None:
-    """Print to `output` from now on, and closes it; one line per record of logging, and per warning."""
+    """Print to `output` from now on, and close that descriptor; one line per log record and per warning."""
     for number in (1, _STDERR):
         os.dup2(output, number)
     os.close(output)
@@ -32,7 +32,7 @@ def redirect_output(output: int) -> None:
     with suppress(AttributeError, ValueError, OSError):  # a C library without a symbol of that name
         libc = ctypes.CDLL(None)
         libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _LINE_BUFFERED, ctypes.c_size_t(0))
-    _heard.append(True)
+    _redirected.append(True)
     handler = _OneLine()
     # A root logger without a handler uses this one; a version that calls basicConfig gets what it asks for.
     handler.setLevel(logging.WARNING)
@@ -44,14 +44,14 @@ def redirect_output(output: int) -> None:
     logging.captureWarnings(capture=True)
 
 
-def say(event: str, *, level: str = "warning", error: BaseException | None = None) -> None:
-    """Tell the operator, in words that hold nothing a caller sent, with the traceback of `error`.
+def log_event(event: str, *, level: str = "warning", error: BaseException | None = None) -> None:
+    """Log for the operator `event`, which holds nothing that a caller sent, with the traceback of `error`.
 
     Nothing happens where that is not possible: the version may have closed its standard error.
     """
     with suppress(Exception):
-        exception = _told(type(error), error, error.__traceback__) if error is not None else ""
-        if _heard:
+        exception = _traceback(type(error), error, error.__traceback__) if error is not None else ""
+        if _redirected:
             _write(GATEWAY_LINE, {"level": level, "event": event, "exception": exception})
         else:
             print(event, exception, sep="\n" if exception else "", file=sys.stderr, flush=True)
@@ -73,14 +73,16 @@ class _OneLine(logging.Handler):
                 "event": record.getMessage()[:_TEXT_CHARACTERS],
             }
             if record.exc_info and record.exc_info[0] is not None:
-                line["exception"] = _told(*record.exc_info)
+                line["exception"] = _traceback(*record.exc_info)
             _write(LOG_RECORD, line)
 
 
-def _told(kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> str:
+def _traceback(
+    kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+) -> str:
     # Without the values of locals. The end says most.
     return "".join(traceback.format_exception(kind, error, at)).rstrip()[-_EXCEPTION_CHARACTERS:]
 
 
-def _write(mark: str, line: dict[str, object]) -> None:
-    os.write(_STDERR, f"{mark}{json.dumps(line, ensure_ascii=False)}\n".encode("utf-8", "replace"))
+def _write(marker: str, line: dict[str, object]) -> None:
+    os.write(_STDERR, f"{marker}{json.dumps(line, ensure_ascii=False)}\n".encode("utf-8", "replace"))

@@ -1,10 +1,15 @@
-"""What children are told through their environment: how to stay single-threaded, and no secret."""
+"""The environment of children: how they stay single-threaded, what restricts them, and no secret.
 
-from collections.abc import Mapping
+MLflow's own variables are sorted by hand, and a new MLflow brings names that nobody has sorted yet. So what
+restricts is recognised by its words, and a name that is neither known nor restricts is withheld, and reported
+at start.
+"""
 
-from router.processes.mlflow_variables import Passage, is_mlflows, passage
+import re
+from collections.abc import Iterable, Mapping
+from enum import Enum, auto
 
-# Else numpy's BLAS and pyarrow's allocator start threads at import, and a fork copies the locks they hold.
+# Without these, numpy's BLAS and pyarrow's allocator start threads at import, whose locks a fork copies.
 SINGLE_THREADED = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -42,3 +47,76 @@ def _is_passed(name: str) -> bool:
     if is_mlflows(name):
         return passage(name) is Passage.PASSED
     return name in _NEEDED or not name.startswith(_SECRET_PREFIXES)
+
+
+class Passage(Enum):
+    """What becomes of one variable on its way to the processes that run versions."""
+
+    PASSED = auto()  # they get it
+    WITHHELD = auto()  # it opens, names or tunes a store or a server, which is not for a version to reach
+    UNKNOWN = auto()  # withheld too, and worth a line: it may be one that a version needs
+
+
+_MLFLOW = re.compile(r"_?MLFLOW_")
+_SECRET = re.compile(r"(?:^|_)(?:TOKEN|PASSWORD|SECRET|CREDENTIALS?|USERNAME|KEY)(?:_|$)")
+# Without one of these a switch that an operator has set to refuse something would do nothing, silently.
+_RESTRICTS = re.compile(
+    r"(?:^|_)(?:ALLOW|ALLOWED|BLOCK|BLOCKED|DENY|DENIED|DISABLE|DISABLED|DISALLOW|DISALLOWED|ENFORCE|ENFORCED"
+    r"|FAIL_CLOSED|FORBID|FORBIDDEN|ONLY|PREVENT|PROHIBIT|REFUSE|REJECT|REQUIRE|REQUIRED|RESTRICT|RESTRICTED"
+    r"|SAFE|STRICT|TRUSTED|VALIDATE|VALIDATION)(?:_|$)"
+)
+
+
+def _names(text: str) -> re.Pattern[str]:
+    """A pattern for names without `MLFLOW_`; one that ends in `*` stands for all that begin so."""
+    return re.compile("|".join(re.escape(name).replace(r"\*", ".*") for name in text.split()))
+
+
+_PASSED = _names("""
+    CONFIGURE_LOGGING LOGGING_CONFIGURE_LOGGING LOGGING_LEVEL SUPPRESS_PRINTING_URL_TO_STDOUT
+    PRINT_MODEL_URLS_ON_CREATION TRUNCATE_LONG_VALUES
+    DEFAULT_PREDICTION_DEVICE HUGGINGFACE_* CONVERT_MESSAGES_DICT_FOR_LANGCHAIN
+    HTTP_* ENABLE_ASYNC_* ASYNC_* PROMPT_CACHE_* ALIAS_PROMPT_CACHE_* VERSION_PROMPT_CACHE_*
+    TRACE_TIMEOUT_* TRACE_BUFFER_* TRACE_SAMPLING_RATIO TRACE_EXTRACT_ATTACHMENTS TRACE_MAX_ATTACHMENT_SIZE
+    TRACE_ENABLE_OTLP_DUAL_EXPORT TRACE_PROPAGATE_TO_OTEL_CONTEXT TRACE_USE_ISOLATED_RANDOM_ID_GENERATOR
+    ENABLE_OTLP_EXPORTER ENABLE_OTEL_GENAI_SEMCONV USE_DEFAULT_TRACER_PROVIDER USE_BATCH_SPAN_PROCESSOR
+    ENABLE_SYSTEM_METRICS_LOGGING SYSTEM_METRICS_*
+""")
+_WITHHELD = _names("""
+    TRACKING_* REGISTRY_* WORKSPACE* ENABLE_WORKSPACES BACKEND_STORE_URI READ_REPLICA_* EXPERIMENT* RUN_ID
+    RUN_CONTEXT ACTIVE_MODEL_ID TRACING_DESTINATION TRACING_SQL_* SQL_* UC_* ENABLE_UC_* AUTH_* KERBEROS_*
+    S3_* GCS_* BOTO_* EXPERIMENTAL_S3_* PYARROW_* DFS_TMP MYSQL_* SQLALCHEMYSTORE_* ARTIFACT_* ARTIFACTS_*
+    DEFAULT_ARTIFACT_ROOT MULTIPART_* ENABLE_MULTIPART_* ENABLE_PROXY_MULTIPART_* PRESIGNED_* MPD_* DOWNLOAD_*
+    ENABLE_DBFS_* DBFS_* DATABRICKS_* USE_DATABRICKS_* ENABLE_DB_SDK OPENAI_SECRET_SCOPE SPARK_UDF_*
+    SERVER_* FLASK_* GATEWAY_* INTERNAL_GATEWAY_* ENABLE_AI_GATEWAY DEPLOYMENT_* DEPLOYMENTS_* BASIC_AUTH_*
+    WEBHOOK_* ICON_URL_* RBAC_* SANDBOX_* ASSISTANT_* ENABLE_ASSISTANT_* ENABLE_REMOTE_ASSISTANT ENABLE_MCP_*
+    MCP_* SKILL_* JOB_* JOBS_* IN_JOB_EXECUTOR ONLINE_SCORING_* JUDGE_* GENAI_* EVALUATE_* MODEL_CATALOG_*
+    TRACE_ARCHIVAL_* TRACE_ROLLUPS_* TRACE_DELETE_* GET_TRACE_* SEARCH_TRACES_* DELETE_TRACES_*
+    MAX_TRACES_* NOTEBOOK_TRACE_*
+    SCORING_SERVER_* MODELS_WORKERS PYFUNC_INFERENCE_CONFIG ENABLE_TRACE_IN_SERVING IS_IN_SERVING_ENVIRONMENT
+    REQUIREMENTS_INFERENCE_* INPUT_EXAMPLE_* IN_CAPTURE_MODULE_PROCESS CREATE_LOGGED_MODEL_*
+    LOG_LOGGED_MODEL_* LOG_MODEL_COMPRESSION LOG_UV_FILES LOCK_MODEL_DEPENDENCIES RECORD_ENV_VARS_*
+    CREATE_MODEL_VERSION_* SKIP_* UV_AUTO_DETECT WHEELED_MODEL_* ENV_ROOT MODEL_ENV_* CONDA_* DOCKER_*
+    SAGEMAKER_* HOME ENABLE_ARTIFACTS_PROGRESS_BAR ENABLE_SGC_* SGI_NAME TESTING* AUTOLOGGING_TESTING
+    RUN_SLOW_TESTS GO_STORE_TESTING TELEMETRY_*
+""")
+
+
+def passage(name: str) -> Passage:
+    """What becomes of the variable `name`, which is one of MLflow's."""
+    rest = _MLFLOW.sub("", name, count=1)
+    if _SECRET.search(rest):
+        return Passage.WITHHELD
+    if _RESTRICTS.search(rest) or _PASSED.fullmatch(rest):
+        return Passage.PASSED
+    return Passage.WITHHELD if _WITHHELD.fullmatch(rest) else Passage.UNKNOWN
+
+
+def is_mlflows(name: str) -> bool:
+    """Whether the variable `name` is one of MLflow's."""
+    return _MLFLOW.match(name) is not None
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Those of `names` that are MLflow's and that nobody sorted yet: no version gets them. Sorted."""
+    return sorted(name for name in names if is_mlflows(name) and passage(name) is Passage.UNKNOWN)

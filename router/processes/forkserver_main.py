@@ -32,6 +32,12 @@ from typing import Any, NoReturn
 
 from router.processes.child_logging import redirect_output
 from router.processes.gc_tuning import freeze_heap
+from router.processes.process_state import (
+    ignore_stop_signals,
+    replace_main_module,
+    restore_in_what_is_started,
+    write_for_this_user_alone,
+)
 
 ROLES = {
     "worker": "router.worker.main",
@@ -51,7 +57,7 @@ _NOOP_MODEL = f"""flavors:
 """
 
 
-def follow(lifeline: int, *, group: bool) -> None:
+def die_with_parent(lifeline: int, *, group: bool) -> None:
     """Have this process killed as soon as the write end of `lifeline` is gone, even while it is busy in C.
 
     With `group`, so is all that it started and that stayed in the process group it leads.
@@ -73,16 +79,10 @@ def _watch(lifeline: int) -> None:
     os._exit(1)
 
 
-def name_process(name: str) -> None:
+def set_process_name(name: str) -> None:
     """What `ps` and `top` call this process; at most 15 characters."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(name)
-
-
-def ignore_stop_signals() -> None:
-    """A Ctrl-C or a stop of the whole group is for the gateway, which drains and then closes our socket."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def warm(modules: Sequence[str]) -> None:
@@ -90,7 +90,7 @@ def warm(modules: Sequence[str]) -> None:
     for name in (*IMPORTS, *ROLES.values()):
         if _is_installed(name):
             importlib.import_module(name)
-    _share(modules)
+    preload(modules)
     import mlflow.pyfunc
     import mlflow.tracing
     import threadpoolctl
@@ -105,14 +105,15 @@ def warm(modules: Sequence[str]) -> None:
         # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
         Path(directory, "MLmodel").write_text(_NOOP_MODEL)
         Path(directory, "requirements.txt").write_text("mlflow\n")
-        with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will say so
+        with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will fail so
             mlflow.pyfunc.load_model(directory)
-    _settle()
+    freeze()
 
 
-def _share(modules: Sequence[str]) -> None:
+def preload(modules: Sequence[str]) -> None:
+    """Import what can be imported of `modules`."""
     for name in modules:
-        # A library that is not installed, or is broken, is no loss here: its versions will say so.
+        # A library that is not installed, or is broken, is no loss here: its versions will fail, and say why.
         try:
             if _is_installed(name):
                 importlib.import_module(name)
@@ -120,8 +121,8 @@ def _share(modules: Sequence[str]) -> None:
             traceback.print_exc()
 
 
-def _settle() -> None:
-    """Share what is here with all that is forked. Raises RuntimeError where that is not possible."""
+def freeze() -> None:
+    """Share what is in memory now with later forks. Raises RuntimeError where that is not possible."""
     freeze_heap()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
@@ -135,8 +136,11 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
-    """Fork one child per request, until the other side of `control` is gone. `modules` are imported."""
+def serve(control: socket.socket, modules: Sequence[str], umask: int) -> None:
+    """Fork one child per request, until the other side of `control` is gone.
+
+    `modules` are imported; what children start gets `umask`.
+    """
     shared = set(modules)
     control.send(json.dumps({"ready": True}).encode())
     while True:
@@ -149,18 +153,18 @@ def serve(control: socket.socket, modules: Sequence[str] = ()) -> None:
         request = json.loads(message)
         if not shared.issuperset(request["modules"]):
             shared.update(request["modules"])
-            _share(request["modules"])
-            _settle()
+            preload(request["modules"])
+            freeze()
         try:
-            _fork(control, request, fds)
+            _fork(control, request, fds, umask)
         except OSError as error:  # no memory or no process slot now; the gateway tries again later
-            _say(control, {"id": request["id"], "error": f"fork: {error}"})
+            reply(control, {"id": request["id"], "error": f"fork: {error}"})
         finally:
             for fd in fds:
                 os.close(fd)
 
 
-def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int]) -> None:
+def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int], umask: int) -> None:
     # Twice, so that the child's parent becomes the gateway (a child subreaper): it alone reads exit statuses,
     # whatever happens to this process.
     between = os.fork()
@@ -171,21 +175,25 @@ def _fork(control: socket.socket, request: dict[str, Any], fds: Sequence[int]) -
         child = os.fork()
         if not child:
             control.close()
-            become(request["role"], *fds)
-        _say(control, {"id": request["id"], "pid": child, "between": os.getpid()}, [os.pidfd_open(child)])
+            run_child(request["role"], umask, *fds)
+        reply(control, {"id": request["id"], "pid": child, "between": os.getpid()}, [os.pidfd_open(child)])
     except OSError as error:
-        _say(control, {"id": request["id"], "error": f"fork: {error}"})
+        reply(control, {"id": request["id"], "error": f"fork: {error}"})
     finally:
         os._exit(0)
 
 
-def _say(control: socket.socket, message: dict[str, object], fds: Sequence[int] = ()) -> None:
+def reply(control: socket.socket, message: dict[str, object], fds: Sequence[int] = ()) -> None:
+    """Answer the gateway; nothing happens when it is gone."""
     with suppress(ConnectionError):  # the gateway is gone: its lifelines end whatever was started
         socket.send_fds(control, [json.dumps(message).encode()], fds)
 
 
-def become(role: str, sock: int, lifeline: int, output: int | None = None) -> NoReturn:
-    """Be one child, until its work is done; what it prints goes to `output`."""
+def run_child(role: str, umask: int, sock: int, lifeline: int, output: int | None = None) -> NoReturn:
+    """Run one child in this process until its work is done, then exit.
+
+    What it prints goes to `output`; what it starts gets `umask`.
+    """
     code = 1
     try:
         if output is not None:
@@ -193,11 +201,13 @@ def become(role: str, sock: int, lifeline: int, output: int | None = None) -> No
         # A group of its own: a Ctrl-C of the terminal does not reach what a version starts, and the gateway
         # ends the whole group. When started by `spawn` it leads one already.
         os.setpgid(0, 0)
-        follow(lifeline, group=True)
-        name_process(f"router-{role}")
+        die_with_parent(lifeline, group=True)
+        set_process_name(f"router-{role}")
+        restore_in_what_is_started(umask)
+        replace_main_module()
         importlib.import_module(ROLES[role]).main(socket.socket(fileno=sock))
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing may return into the template's own stack
+    except BaseException:  # noqa: BLE001 - nothing may return into the fork server's own stack
         traceback.print_exc()
     finally:
         end(code)
@@ -214,15 +224,16 @@ def end(code: int) -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Be the template, or one child by itself."""
+    """Run the fork server, or one child by itself."""
     ignore_stop_signals()
+    umask = write_for_this_user_alone()
     if arguments[0] == "child":
-        become(arguments[1], *map(int, arguments[2:]))
-    name_process("router-template")
+        run_child(arguments[1], umask, *map(int, arguments[2:]))
+    set_process_name("router-template")
     control = socket.socket(fileno=int(arguments[0]))
-    follow(int(arguments[1]), group=False)  # a child that was just forked is still of its group
+    die_with_parent(int(arguments[1]), group=False)  # a child that was just forked is still of its group
     warm(arguments[2:])
-    serve(control, arguments[2:])
+    serve(control, arguments[2:], umask)
 
 
 if __name__ == "__main__":

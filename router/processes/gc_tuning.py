@@ -1,4 +1,4 @@
-"""The garbage collector of processes that live long: the gateway, the template, and who is forked from it."""
+"""The garbage collector of processes that live long: the gateway, the fork server and its children."""
 
 import gc
 

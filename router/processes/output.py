@@ -19,22 +19,22 @@ _PAUSE_SECONDS = 0.002
 """After a read that was full: a child that never stops printing costs us a few percent of a processor, and
 prints at 32 MB/s."""
 _MOST_READS = _PIPE_BYTES // _READ_BYTES
-_OWN = f"\n{GATEWAY_LINE}".encode()
+_GATEWAY_LINE = f"\n{GATEWAY_LINE}".encode()
 """Before a line that the child's own side wrote; it is looked for among those that are left out."""
 _MOST_REFUSED = 8
-"""In one read. A version that writes such lines by itself is not listened to for long."""
+"""In one read. Of a version that writes such lines by itself, no more are looked for."""
 
 
 class LineSink(Protocol):
-    """Hears what one child prints."""
+    """Takes what one child prints."""
 
-    def hear(self, line: bytes) -> bool:
+    def write(self, line: bytes) -> bool:
         """Take one line, without its end. False when it was left out, as others that follow would be."""
 
-    def skip(self, lines: int) -> None:
+    def skipped(self, lines: int) -> None:
         """So many further lines were left out."""
 
-    def requests_come(self) -> None:
+    def requests_started(self) -> None:
         """From the next line on, what is printed may hold what callers sent."""
 
     def end(self) -> None:
@@ -42,18 +42,18 @@ class LineSink(Protocol):
 
 
 class OutputRouter(Protocol):
-    """Has an ear for every child."""
+    """Has a sink for every child."""
 
-    def ear_for(self, role: str, version: VersionId | None) -> LineSink:
+    def sink_for(self, role: str, version: VersionId | None) -> LineSink:
         """One for a child in `role`; `version` is the one that it is about, where it is about one."""
 
 
 class Output:
     """The pipe that is a child's standard output and its standard error."""
 
-    def __init__(self, ear: LineSink) -> None:
+    def __init__(self, sink: LineSink) -> None:
         """Raises OSError when no descriptor is left."""
-        self._ear = ear
+        self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._begun = b""
         self._read_end, self._write_end = os.pipe()
@@ -74,13 +74,13 @@ class Output:
             os.close(self._write_end)
             self._write_end = -1
 
-    def requests_come(self) -> None:
-        """What was printed until now is heard as what it is; from now on it may hold what callers sent."""
+    def requests_started(self) -> None:
+        """What was printed until now holds no request; from now on it may hold what callers sent."""
         self._drain()
-        self._ear.requests_come()
+        self._sink.requests_started()
 
     def close(self) -> None:
-        """Hear what is there, and no more: something the child started may hold its end for ever."""
+        """Read what is there, and no more: something the child started may hold its end for ever."""
         self.close_theirs()
         if self._read_end < 0:
             return
@@ -119,13 +119,13 @@ class Output:
         while (end := data.find(b"\n", start)) >= 0:
             line = (self._begun + data[start:end][:LONGEST_LINE_BYTES])[:LONGEST_LINE_BYTES]
             self._begun, start = b"", end + 1
-            if not self._ear.hear(line):
+            if not self._sink.write(line):
                 # Counted, and not looked at: a flood costs us next to nothing.
                 refused += 1
                 last = data.rfind(b"\n")
-                found = data.find(_OWN, end) if refused < _MOST_REFUSED else -1
+                found = data.find(_GATEWAY_LINE, end) if refused < _MOST_REFUSED else -1
                 following = (last if found < 0 else found) + 1
-                self._ear.skip(data.count(b"\n", start, following))
+                self._sink.skipped(data.count(b"\n", start, following))
                 start = following
         room = LONGEST_LINE_BYTES - len(self._begun)
         if room > 0:
@@ -136,6 +136,6 @@ class Output:
         os.close(self._read_end)
         self._read_end = -1
         if self._begun:
-            self._ear.hear(self._begun)
+            self._sink.write(self._begun)
             self._begun = b""
-        self._ear.end()
+        self._sink.end()

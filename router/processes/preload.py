@@ -1,4 +1,4 @@
-"""Libraries that a template imports once before it forks the first worker that needs them.
+"""Libraries that the fork server imports once before it forks the first worker that needs them.
 
 All workers then share their memory and none waits for the import again. Only what was seen to survive a fork
 after its import, and starts no thread, is listed here.

@@ -1,4 +1,4 @@
-"""One process of ours, held by its pidfd: ended by it, waited for by it, never by its number."""
+"""Processes held by their pidfd, never by their number: ended and waited for, also those that others left."""
 
 import asyncio
 import ctypes
@@ -6,15 +6,14 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from router.errors import RouterError
-from router.processes.memory import Memory
+from router.processes.memory import MEMORY
 
 _PR_SET_CHILD_SUBREAPER = 36
 _FIRST_RETRY_SECONDS = 0.001
 _LONGEST_RETRY_SECONDS = 0.1
-MEMORY = Memory()
-"""One for the whole process, for the kernel counts the processes it ended and does not name them."""
 _RETRIES = 100  # nearly ten seconds in all: on a busy machine the process between us ends late
 
 
@@ -79,7 +78,7 @@ class Process:
         self._pidfd: int | None = pidfd
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
-        """Shield it when you await it: cancelling it would take it from everybody."""
+        """Shield it where it is awaited: cancelling it would take it from everybody."""
         self._loop.add_reader(pidfd, self._ended, pidfd)
 
     def kill(self) -> None:
@@ -116,3 +115,59 @@ class Process:
         else:
             killed = status.si_status == signal.SIGKILL
             self.exited.set_result(Exit(signal=status.si_status, out_of_memory=killed and MEMORY.ended_one()))
+
+
+LOOKS = 5
+"""Looks that a dead process must be seen in before its status is read. A child of ours is waited for
+through its pidfd within three seconds; what is dead longer is not ours."""
+
+
+class Reaper:
+    """Reads the exit statuses of processes that others left to this one, as subreaper or as PID 1."""
+
+    def __init__(self) -> None:
+        self._dead: dict[int, int] = {}
+
+    async def tick(self) -> None:
+        """One look, a second after the former one."""
+        if not _somebody_is_dead():
+            self._dead.clear()
+            return
+        self._dead = {pid: self._dead.get(pid, 0) + 1 for pid in _dead_children()}
+        for pid in [pid for pid, looks in self._dead.items() if looks >= LOOKS]:
+            del self._dead[pid]
+            with suppress(ChildProcessError):  # somebody waited for it after all
+                _read_status(pid)
+
+
+def _somebody_is_dead() -> bool:
+    # WNOWAIT leaves the status where it is: it may be a child whose owner is about to read it.
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # there is no child at all
+        return False
+
+
+def _read_status(pid: int) -> None:
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
+def _dead_children() -> list[int]:
+    pids = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in _children(task)]
+    return [pid for pid in pids if _is_dead(pid)]
+
+
+def _children(task: Path) -> list[str]:
+    try:
+        return (task / "children").read_text().split()
+    except OSError:  # the thread has ended
+        return []
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    # The name in parentheses may hold anything, so the state is looked for behind the last one.
+    return stat.rpartition(b")")[2].split()[:1] == [b"Z"]

@@ -1,4 +1,4 @@
-"""The launcher without a template: a fresh interpreter per child, for systems without pidfds (macOS)."""
+"""The launcher without a fork server: a fresh interpreter per child, for systems without pidfds (macOS)."""
 
 import asyncio
 import os
@@ -10,18 +10,18 @@ from contextlib import suppress
 
 from router.core.ids import VersionId
 from router.errors import ChildLost
-from router.processes.child import Child, ProcessHandle, bring_up
+from router.processes.child import Child, ProcessHandle, start_child
 from router.processes.environment import child_environment
 from router.processes.output import OutputRouter
 from router.processes.process import Exit, kill_group
 
 
 class SpawnLauncher:
-    """Starts each child by itself: READY seconds later than from a template, and no memory is shared."""
+    """Starts each child by itself: READY seconds later than from a fork server, and no memory is shared."""
 
-    def __init__(self, listener: OutputRouter | None = None) -> None:
-        """Without a `listener` children print where this process does."""
-        self._listener = listener
+    def __init__(self, outputs: OutputRouter | None = None) -> None:
+        """Without `outputs` children print where this process does."""
+        self._outputs = outputs
         self._open = True
 
     async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
@@ -32,8 +32,8 @@ class SpawnLauncher:
         async def spawned(theirs: tuple[int, ...]) -> ProcessHandle:
             return _Spawned(role, theirs)
 
-        ear = self._listener.ear_for(role, version) if self._listener is not None else None
-        return await bring_up(role, spawned, ear)
+        sink = self._outputs.sink_for(role, version) if self._outputs is not None else None
+        return await start_child(role, spawned, sink)
 
     async def close(self) -> None:
         """Start no more."""
@@ -81,8 +81,8 @@ class _Spawned:
             status = self._popen.wait()
         how = Exit(code=status) if status >= 0 else Exit(signal=-status)
         with suppress(RuntimeError):  # the event loop is closed
-            self._loop.call_soon_threadsafe(self._tell, how)
+            self._loop.call_soon_threadsafe(self._report, how)
 
-    def _tell(self, how: Exit) -> None:
+    def _report(self, how: Exit) -> None:
         if not self.exited.done():
             self.exited.set_result(how)

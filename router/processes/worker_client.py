@@ -1,4 +1,4 @@
-"""The gateway's side of a worker: start it, give it requests, hear its answers, end it."""
+"""The gateway's side of a worker: start it, send it requests, receive its answers, stop it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,12 +7,10 @@ from pathlib import Path
 
 from router.core.memory import Resident, Room
 from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
-from router.processes.child import Child
-from router.processes.launcher import Launcher
-from router.processes.memory import resident
-from router.processes.oom_score import Rank
+from router.processes.child import Child, Launcher
+from router.processes.memory import MEMORY, Rank, resident
 from router.processes.preload import modules_for
-from router.processes.process import MEMORY, Exit
+from router.processes.process import Exit
 from router.processes.working_directories import WorkingDirectories
 from router.protocol import exchange, wire
 from router.protocol.frames import Frame
@@ -31,7 +29,7 @@ class Worker:
     def __init__(self, child: Child, info: VersionInfo, threads: int) -> None:
         self.info = info
         self.exited: asyncio.Future[Exit] = child.exited
-        """Done when it has ended, after the last `on_answers`. Shield it when you await it."""
+        """Done when it has ended, after the last `on_answers`. Shield it where it is awaited."""
         self.batching: Batching = info.batching
         """Whether its requests share predicts, as it said last."""
         self.pid = child.pid
@@ -42,10 +40,10 @@ class Worker:
         self._sequence = 0
         self._frames: dict[int, _Outstanding] = {}
         """Frames that are not fully answered, by their sequence."""
-        child.requests_come()
+        child.requests_started()
         child.connection.on_frame = self._take
         child.connection.on_lost = child.kill  # one that lives on without its socket is of no use
-        if child.connection.lost.done():  # it said more after it was READY, before we were told
+        if child.connection.lost.done():  # it sent more after it was READY, before this ran
             child.kill()
 
     @classmethod
@@ -76,7 +74,7 @@ class Worker:
             return cls(child, info, spec.threads)
         except BaseException:
             child.kill()
-            await child.close(0.0)
+            await child.stop(0.0)
             raise
 
     @property
@@ -92,8 +90,9 @@ class Worker:
         is answered, ends the worker: it may be meant for another caller.
         """
         self._sequence += 1
+        frame = exchange.predict_frame(self._sequence, queries)
         self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
-        self._child.connection.send(*exchange.predict_frame(self._sequence, queries))
+        self._child.connection.send(*frame)
 
     def resident(self) -> Resident:
         """Its memory now; nothing when it has ended, and on systems without /proc."""
@@ -113,7 +112,7 @@ class Worker:
     async def close(self, grace_seconds: float = 1.0) -> None:
         """Let it end, which an idle one does at once; end it when it outlives the grace."""
         self._child.connection.on_lost = lambda: None
-        await self._child.close(grace_seconds)
+        await self._child.stop(grace_seconds)
 
     def _take(self, frame: Frame) -> None:
         if frame.header.get("op") == wire.BATCHING:

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 
 from router.core.ids import VersionId
-from router.processes.child_logging import say
+from router.processes.child_logging import log_event
 from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
 from router.protocol.wire import MAX_ANSWER_BYTES
 from router.worker.decode.request_decoder import JSON, DecodedRequest, NotEnforced, TooManyRows
@@ -81,7 +81,7 @@ class ErrorReporter:
                 return
             self._reported.add(failure)
         remedy = f". {NO_TRACKING}" if lacks_tracking(error) else ""
-        say(f"{self._version}: {what}: {kind} {place} (said once){remedy}")
+        log_event(f"{self._version}: {what}: {kind} {place} (said once){remedy}")
 
 
 class ErrorAnswers:

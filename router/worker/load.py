@@ -13,7 +13,7 @@ from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SE
 from mlflow.pyfunc import PyFuncModel
 
 from router.errors import LoadFailed
-from router.processes.child_logging import say
+from router.processes.child_logging import log_event
 from router.protocol.messages import Batching, LoadSpec, PredictStatus, Query, VersionInfo
 from router.protocol.tensors import TensorInfo, tellable
 from router.worker.answers import ErrorReporter
@@ -73,7 +73,7 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         if spec.warm_up_required and warmed.note:
             raise warmed.failure or ValueError(warmed.note)
     if warmed.failure is not None:
-        say(f"{spec.version} serves without a warm-up: it failed on its example", error=warmed.failure)
+        log_event(f"{spec.version} serves without a warm-up: it failed on its example", error=warmed.failure)
     if not warmed.warm:
         del phase_seconds["warmup"]
     if warmed.warm:

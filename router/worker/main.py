@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from router.errors import LoadFailed
-from router.processes.child_logging import flush, say
+from router.processes.child_logging import flush, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
 from router.protocol.wire import failed_header, load_spec, ready_header
@@ -43,7 +43,7 @@ def _hold(channel: Channel) -> None:
         _enter(first.header["working_directory"])
         loaded = load_version(spec, note=use_tracking(spec.tracking))
     except LoadFailed as failure:
-        say(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
+        log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})
         return
     threadpool_limits(spec.blas_threads)

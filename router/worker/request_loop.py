@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from router.processes.child_logging import say
+from router.processes.child_logging import log_event
 from router.protocol.channel import Channel
 from router.protocol.exchange import Batch, answers_frame, queries_of
 from router.protocol.messages import Answer, Batching, Query
@@ -69,7 +69,7 @@ class RequestLoop:
                 return
             except BaseException as error:  # noqa: BLE001 - a request without a thread is never answered
                 # Its text may quote the request.
-                say(f"a thread that answers ended: {type(error).__name__}", level="error")
+                log_event(f"a thread that answers ended: {type(error).__name__}", level="error")
                 os._exit(1)
 
     def _answer(self, task: _Task) -> None:

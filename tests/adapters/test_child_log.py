@@ -34,7 +34,7 @@ class Log:
         self.of = ChildLog(lambda: self.seconds)
 
     def worker(self, version: VersionId = V2) -> ChildLineSink:
-        return self.of.ear_for("worker", version)
+        return self.of.sink_for("worker", version)
 
     def size(self) -> int:
         """Bytes written."""
@@ -58,9 +58,9 @@ def log() -> Iterator[Log]:
 
 
 def test_a_line_says_whose_it_is(log: Log) -> None:
-    log.worker().hear(b"loading weights")
-    log.of.ear_for("fetch", V2).hear(b"retrying")
-    log.of.ear_for("template", None).hear(b"hm")
+    log.worker().write(b"loading weights")
+    log.of.sink_for("fetch", V2).write(b"retrying")
+    log.of.sink_for("template", None).write(b"hm")
 
     worker, fetch, template = log.lines()
     assert worker.pop("timestamp").endswith("Z")
@@ -82,7 +82,7 @@ def test_a_record_of_logging_keeps_its_level_its_logger_and_its_traceback(log: L
         "event": "a\nb",
         "exception": "Traceback …\nKeyError",
     }
-    log.worker().hear(b"\x1e" + json.dumps(told).encode())
+    log.worker().write(b"\x1e" + json.dumps(told).encode())
 
     (line,) = log.lines()
     assert (line["level"], line["logger"]) == ("warning", "mlflow.pyfunc")
@@ -105,7 +105,7 @@ def test_a_record_of_logging_keeps_its_level_its_logger_and_its_traceback(log: L
     ],
 )
 def test_whatever_is_printed_one_json_line_of_that_child_comes_out(log: Log, line: bytes) -> None:
-    log.worker().hear(line)
+    log.worker().write(line)
 
     (written,) = log.lines()
     assert (written["child"], written["model"], written["version"]) == ("worker", "sentiment", 2)
@@ -114,28 +114,28 @@ def test_whatever_is_printed_one_json_line_of_that_child_comes_out(log: Log, lin
 
 
 def test_empty_lines_and_earlier_states_of_a_progress_bar_are_not_written(log: Log) -> None:
-    ear = log.worker()
+    sink = log.worker()
     for line in (b"", b"   ", b"\r", b" 10%\r 50%\r100%"):
-        ear.hear(line)
+        sink.write(line)
 
     assert log.events() == ["100%"]
 
 
 def test_colours_are_not_written(log: Log) -> None:
-    ear = log.worker()
-    ear.hear(b"\x1b[33mmind\x1b[0m the gap")
-    ear.hear(b'\x1e{"level": "warning", "event": "\\u001b[1;33mmind\\u001b[0m the gap"}')
+    sink = log.worker()
+    sink.write(b"\x1b[33mmind\x1b[0m the gap")
+    sink.write(b'\x1e{"level": "warning", "event": "\\u001b[1;33mmind\\u001b[0m the gap"}')
 
     assert log.events() == ["mind the gap"] * 2
 
 
 def test_what_a_version_prints_once_it_is_ready_is_left_out(log: Log) -> None:
-    ear = log.worker()
-    ear.hear(b"before")
-    ear.requests_come()
-    assert not ear.hear(b"row: secret")
-    ear.skip(6)
-    ear.end()
+    sink = log.worker()
+    sink.write(b"before")
+    sink.requests_started()
+    assert not sink.write(b"row: secret")
+    sink.skipped(6)
+    sink.end()
 
     assert log.events() == ["before", "… 1 line left out", "… 6 lines left out"]
     assert {line["why"] for line in log.lines()[1:]} == {WITHHELD}
@@ -144,57 +144,57 @@ def test_what_a_version_prints_once_it_is_ready_is_left_out(log: Log) -> None:
 
 def test_what_we_say_ourselves_is_written_also_then(log: Log) -> None:
     """Where a version fails, without a word of the request."""
-    ear = log.worker()
-    ear.requests_come()
-    ear.hear(b'\x1f{"level": "warning", "event": "its predict raised: KeyError"}')
-    ear.hear(b'\x1e{"level": "warning", "event": "of a library: secret"}')
+    sink = log.worker()
+    sink.requests_started()
+    sink.write(b'\x1f{"level": "warning", "event": "its predict raised: KeyError"}')
+    sink.write(b'\x1e{"level": "warning", "event": "of a library: secret"}')
 
     assert log.events() == ["its predict raised: KeyError", "… 1 line left out"]
 
 
 def test_an_operator_may_see_all_or_nothing(log: Log) -> None:
-    ear = log.worker()
+    sink = log.worker()
     log.of.shown = "never"
-    ear.hear(b"at load")
-    ear.requests_come()
+    sink.write(b"at load")
+    sink.requests_started()
     log.of.shown = "always"
-    ear.hear(b"on a request")
+    sink.write(b"on a request")
     log.of.shown = "never"
-    log.of.ear_for("agent", None).hear(b"no version")
+    log.of.sink_for("agent", None).write(b"no version")
 
     assert log.events() == ["… 1 line left out", "on a request", "no version"]
     assert log.lines()[0]["why"] == HIDDEN
 
 
 def test_what_is_left_out_for_long_is_told_once_an_hour(log: Log) -> None:
-    ear = log.worker()
-    ear.requests_come()
+    sink = log.worker()
+    sink.requests_started()
     for _ in range(720):
         log.seconds += 10
-        ear.hear(b"printed at every request")
+        sink.write(b"printed at every request")
 
     assert log.events() == ["… 1 line left out", "… 360 lines left out"]
 
 
 def test_a_flood_is_cut_and_counted(log: Log) -> None:
     log.of.shown = "always"
-    ear = log.worker()
-    heard = sum(ear.hear(b"x" * 900) for _ in range(10_000))
+    sink = log.worker()
+    heard = sum(sink.write(b"x" * 900) for _ in range(10_000))
 
     assert 0.9 * BURST // 1050 <= heard <= BURST // 1000
     assert log.events()[heard:] == ["… 1 line left out"]
     assert log.lines()[heard]["why"] == TOO_MANY
 
     log.seconds += BURST / 2 / PER_SECOND + 1
-    ear.hear(b"and on")
+    sink.write(b"and on")
     assert log.events()[heard + 1 :] == [f"… {10_000 - heard - 1} lines left out", "and on"]
 
 
 def test_a_version_that_is_started_again_and_again_may_not_print_more(log: Log) -> None:
     written = 0
     for _ in range(1000):
-        ear = log.worker()
-        written += sum(ear.hear(b"x" * 900) for _ in range(10))
+        sink = log.worker()
+        written += sum(sink.write(b"x" * 900) for _ in range(10))
 
     assert 0.9 * BURST // 1050 <= written <= BURST // 1000
 
@@ -219,12 +219,12 @@ LINES = {
 def test_in_the_long_run_it_is_so_many_bytes_a_second_as_they_are_written(log: Log, line: bytes) -> None:
     """The names and escapes of JSON are written too, and so is what tells that lines were left out."""
     log.of.shown = "always"
-    ear = log.worker(VersionId('mo"del', 1))
+    sink = log.worker(VersionId('mo"del', 1))
     seconds = 300
     for _ in range(seconds):
         log.seconds += 1
         for _ in range(40):
-            ear.hear(line)
+            sink.write(line)
 
     assert 0.3 * PER_SECOND * seconds < log.size() < BURST + PER_SECOND * seconds
 
@@ -232,16 +232,16 @@ def test_in_the_long_run_it_is_so_many_bytes_a_second_as_they_are_written(log: L
 @pytest.mark.parametrize("starts_again", [False, True])
 def test_what_tells_of_lines_left_out_is_told_seldom_and_charged(log: Log, starts_again: bool) -> None:
     """A version may print so that every second line is left out, or end after each."""
-    ear, seconds = log.worker(), 100
-    ear.requests_come()
+    sink, seconds = log.worker(), 100
+    sink.requests_started()
     for _ in range(seconds * 20):
         log.seconds += 0.05
-        ear.hear(b"left out")
-        ear.hear(b'\x1f{"event": "x"}')
+        sink.write(b"left out")
+        sink.write(b'\x1f{"event": "x"}')
         if starts_again:
-            ear.end()
-            ear = log.worker()
-            ear.requests_come()
+            sink.end()
+            sink = log.worker()
+            sink.requests_started()
     notices = [event for event in log.events() if event.startswith("…")]
 
     assert log.size() < BURST + PER_SECOND * seconds
@@ -251,9 +251,9 @@ def test_what_tells_of_lines_left_out_is_told_seldom_and_charged(log: Log, start
 
 def test_what_could_not_be_told_at_an_end_is_told_later(log: Log) -> None:
     log.of.shown = "always"
-    ear = log.worker()
-    heard = sum(ear.hear(b"x" * 900) for _ in range(1000))
-    ear.end()
+    sink = log.worker()
+    heard = sum(sink.write(b"x" * 900) for _ in range(1000))
+    sink.end()
     assert log.events()[heard:] == ["… 1 line left out"]
 
     log.seconds += NOTICE_SECONDS
@@ -263,21 +263,21 @@ def test_what_could_not_be_told_at_an_end_is_told_later(log: Log) -> None:
 
 def test_one_version_does_not_use_up_what_another_may_print(log: Log) -> None:
     noisy, quiet = log.worker(), log.worker(VersionId("sentiment", 1))
-    while noisy.hear(b"x" * 900):
+    while noisy.write(b"x" * 900):
         pass
 
-    assert quiet.hear(b"here I am")
+    assert quiet.write(b"here I am")
 
 
 def test_versions_that_came_and_went_are_forgotten(log: Log) -> None:
     for number in range(1, 2000):
-        log.worker(VersionId("sentiment", number)).hear(b"hello")
+        log.worker(VersionId("sentiment", number)).write(b"hello")
         log.seconds += 60
 
     assert len(log.of._sources) <= 64
 
 
 def test_credentials_do_not_reach_a_line(log: Log) -> None:
-    log.worker().hear(b"connecting to postgresql://joe:s3cr3t@db/x with token=s3cr3t")
+    log.worker().write(b"connecting to postgresql://joe:s3cr3t@db/x with token=s3cr3t")
 
     assert "s3cr3t" not in log.stream.getvalue()

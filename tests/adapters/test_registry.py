@@ -14,7 +14,7 @@ import pytest
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.errors import FetchFailed, ModelUnknown
 from router.processes.child import Child
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import OpenRegistry
 from tests.adapters.registries import RealRegistry
 

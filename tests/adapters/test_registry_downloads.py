@@ -15,7 +15,7 @@ from router.adapters.registry.downloads import Downloads, FetchPolicy
 from router.core.ids import VersionId
 from router.errors import ChildLost, FetchFailed
 from router.processes.child import Child
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.adapters.faults import (
     Answer,

@@ -17,7 +17,7 @@ from router.core.events import ChildRestarted
 from router.core.ids import PRODUCTION, VersionId
 from router.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from router.processes.child import Child
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.adapters.faults import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
 from tests.adapters.registries import RealRegistry, free_port

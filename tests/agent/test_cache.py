@@ -14,11 +14,11 @@ from router.agent.cache import (
     MANIFEST,
     OLD_SECONDS,
     is_complete,
+    model_directory,
     part_of,
     publish,
     remove_leftovers,
 )
-from router.agent.cache_layout import model_directory
 
 
 def fill(place: Path, content: str = "flavors: {}") -> Path:

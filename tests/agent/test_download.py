@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from router.agent import download as downloading
-from router.agent.download import DownloadRefused, download
+from router.agent.download import download
+from router.agent.errors import DownloadRefused
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from router.adapters.registry.client import CacheLocks
-from router.agent.cache import FILES
-from router.agent.cache_layout import model_directory
+from router.agent.cache import model_directory
 from router.agent.eviction import evict
 from router.agent.last_known_good import identity_of, remember
+from router.agent.manifest import FILES
 from router.core.ids import VersionId
 from tests.agent.test_cache import bring
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from router.agent import last_known_good as last_good
-from router.agent.cache import FILES, MANIFEST
-from router.agent.cache_layout import model_directory
-from router.agent.last_known_good import RecordRefused, identity_of, places_named, read, remember
-from router.agent.verify import CopyRefused, verified
+from router.agent.cache import model_directory, part_of, publish
+from router.agent.errors import CopyRefused, RecordRefused
+from router.agent.last_known_good import identity_of, places_named, read, remember
+from router.agent.manifest import FILES, MANIFEST, digest_of_manifest, verified
 from tests.agent.test_cache import bring
 
 HERE = identity_of("http://mlflow")
@@ -262,6 +262,40 @@ def test_a_copy_that_is_as_recorded_is_given_also_with_what_a_load_left_there(di
     os.chmod(directory / PLACE / FILES / "__pycache__", 0o755)
 
     assert verified(directory / PLACE, entry.manifest) == directory / PLACE / FILES
+
+
+def test_bytecode_that_others_could_have_written_is_removed_and_the_copy_given(directory: Path) -> None:
+    """As a load leaves it under the umask that is usual for users: group may write there what is then run."""
+    record(directory, production=1)
+    entry = read(directory, "m", HERE)["production"]
+    files = directory / PLACE / FILES
+    before = os.umask(0o002)
+    try:
+        for folder in (files, files / "data"):
+            folder.mkdir(exist_ok=True, mode=0o700)
+            (folder / "__pycache__").mkdir()
+            (folder / "__pycache__" / "m.pyc").touch()
+    finally:
+        os.umask(before)
+
+    assert verified(directory / PLACE, entry.manifest) == files
+    assert list(files.rglob("__pycache__")) == []
+
+
+def test_bytecode_that_was_published_stays_and_is_checked(tmp_path: Path) -> None:
+    with part_of(tmp_path, "t") as part:
+        (part / FILES / "MLmodel").touch()
+        (part / FILES / "__pycache__").mkdir()
+        (part / FILES / "__pycache__" / "m.pyc").touch()
+        publish(part, tmp_path / PLACE)
+    digest = digest_of_manifest(tmp_path / PLACE)
+
+    assert verified(tmp_path / PLACE, digest) == tmp_path / PLACE / FILES
+    assert (tmp_path / PLACE / FILES / "__pycache__" / "m.pyc").exists()
+
+    os.chmod(tmp_path / PLACE / FILES / "__pycache__", 0o775)
+    with pytest.raises(CopyRefused, match="others can write"):
+        verified(tmp_path / PLACE, digest)
 
 
 def test_what_is_published_is_writable_by_us_alone_whatever_its_modes_in_the_store(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.agent.cache_layout import DirectoryRefused, model_directory, model_of, place_of
+from router.agent.cache import model_directory, model_of, place_of
+from router.agent.errors import DirectoryRefused
 
 NAMES = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30

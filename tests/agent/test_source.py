@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from router.agent.source import VersionRefused, read_source
+from router.agent.errors import VersionRefused
+from router.agent.source import read_source
 
 
 @dataclass

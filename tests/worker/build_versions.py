@@ -105,6 +105,12 @@ class Commands(PythonModel):
         os.write(2, b"raw noise\n")
         return "wrote"
 
+    def run(self, argument: str) -> Any:
+        """Runs lines of Python, and answers what they call `answer`."""
+        names: dict[str, Any] = {}
+        exec(argument, names)
+        return names["answer"]
+
     def draw(self, argument: str) -> Any:
         return float(np.random.random())
 
@@ -178,6 +184,15 @@ class Greeter(ResponsesAgent):
 
 
 mlflow.models.set_model(Greeter())
+"""
+
+
+POOLED = """
+import multiprocessing
+
+def lengths(data):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.map(len, data["text"])
 """
 
 
@@ -290,6 +305,9 @@ def main() -> None:
         ("ships_router", "router.core", {"router/__init__.py": "", "router/core.py": "VALUE = 'theirs'\n"}),
     ):
         save(name, FromCode(module), code_paths=code(name, files))
+    files = {"router/__init__.py": "", "router/pooled.py": POOLED}
+    paths = code("spawns", files)
+    save("spawns", Scripted(answer="__import__('router.pooled').pooled.lengths(data)"), code_paths=paths)
     save("hinted", Hinted())
     save("traces", Traces())
     save("logs", Scripted(answer="__import__('mlflow').log_metric('rows', 1.0) or [0.5]"))

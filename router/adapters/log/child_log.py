@@ -95,7 +95,7 @@ class _Source:
 
 
 class ChildLog:
-    """Implements `Listener`: writes lines, and how many were left out."""
+    """Implements `OutputRouter`: writes lines, and how many were left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds of any origin."""
@@ -105,7 +105,7 @@ class ChildLog:
         self._logger = structlog.stdlib.get_logger("router.children")
         self._sources: dict[tuple[str, VersionId | None], _Source] = {}
 
-    def ear_for(self, role: str, version: VersionId | None) -> "ChildLineSink":
+    def sink_for(self, role: str, version: VersionId | None) -> "ChildLineSink":
         """One for a child in `role`. Children of one version share what they may print, however often it is
         started again."""
         key, now = (role, version), self._clock()
@@ -147,19 +147,19 @@ class ChildLog:
 
 
 class ChildLineSink:
-    """Implements `Ear` for one child."""
+    """Implements `LineSink` for one child."""
 
     def __init__(self, log: ChildLog, is_version: bool, source: _Source) -> None:
         self._log = log
         self._is_version = is_version
         self._source = source
-        self._requests_came = False
+        self._requests_started = False
 
-    def requests_come(self) -> None:
+    def requests_started(self) -> None:
         """From the next line on, what is printed may hold what callers sent."""
-        self._requests_came = True
+        self._requests_started = True
 
-    def hear(self, line: bytes) -> bool:
+    def write(self, line: bytes) -> bool:
         """Write one line, or count it and return False."""
         now = self._log.now()
         if not line.startswith(_GATEWAY_LINE) and (why := self._withheld()):
@@ -176,7 +176,7 @@ class ChildLineSink:
         self._log.write(level, event, values)
         return True
 
-    def skip(self, lines: int) -> None:
+    def skipped(self, lines: int) -> None:
         """Count lines."""
         self._source.left_out += lines
 
@@ -189,7 +189,7 @@ class ChildLineSink:
             return ""
         if self._log.shown == "never":
             return HIDDEN
-        return WITHHELD if self._requests_came else ""
+        return WITHHELD if self._requests_started else ""
 
     def _leave_out(self, why: str, now: float) -> None:
         self._source.left_out += 1

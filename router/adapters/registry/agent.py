@@ -8,9 +8,8 @@ from typing import Any
 
 from router.core.events import ChildRestarted, Recorder
 from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
-from router.processes.child import Child
+from router.processes.child import Child, Launcher
 from router.processes.environment import child_environment
-from router.processes.launcher import Launcher
 
 ROLE = "agent"
 POLL_SECONDS = 8.0
@@ -152,7 +151,7 @@ class Agent:
         child, self._child = self._child, None
         if child is not None:
             # Shielded: a kill is followed by an exit status, also when whoever asked has given up.
-            ended = await asyncio.shield(asyncio.ensure_future(child.close(0 if reason else _GRACE_SECONDS)))
+            ended = await asyncio.shield(asyncio.ensure_future(child.stop(0 if reason else _GRACE_SECONDS)))
             self._ended_because = reason or str(ended)
 
 

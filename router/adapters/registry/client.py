@@ -18,7 +18,7 @@ from router.adapters.registry.downloads import Downloads, FetchPolicy
 from router.core.events import Recorder
 from router.core.ids import Alias, VersionId
 from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
-from router.processes.launcher import Launcher
+from router.processes.child import Launcher
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""

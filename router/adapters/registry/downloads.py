@@ -14,8 +14,7 @@ from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
-from router.processes.child import Child
-from router.processes.launcher import Launcher
+from router.processes.child import Child, Launcher
 
 ROLE = "fetch"
 AT_ONCE = 2
@@ -163,7 +162,7 @@ class Downloads:
         except ChildTimeout:
             raise FetchFailed(f"{version} was not downloaded within {deadline_seconds:g} s") from None
         except ChildLost:
-            raise FetchFailed(f"the download of {version} ended with {await child.close(0)}") from None
+            raise FetchFailed(f"the download of {version} ended with {await child.stop(0)}") from None
         if answer["op"] != "fetched":
             refused = FetchRefused if answer.get("refused") else FetchFailed
             raise refused(f"{version}: {answer['error']}")
@@ -180,7 +179,7 @@ class Downloads:
 
     async def _clean(self, child: Child, token: str) -> None:
         """End the process, then remove what it left, which is nothing unless it was killed."""
-        await child.close(_GRACE_SECONDS)
+        await child.stop(_GRACE_SECONDS)
         await asyncio.to_thread(_remove_parts, self.cache_dir, token)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker
 from router.protocol.messages import LoadSpec
-from tests.children.conftest import LAUNCH_SECONDS, ask
+from tests.processes.conftest import LAUNCH_SECONDS, ask
 from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

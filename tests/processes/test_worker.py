@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from router.errors import ChildLost
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker
 from router.protocol.messages import PredictStatus
-from tests.children.conftest import ask, child_pids, until
+from tests.processes.conftest import ask, child_pids, until
 from tests.worker.versions import command_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,7 +84,7 @@ async def test_a_worker_that_is_killed_from_outside_says_by_which_signal(load: A
         assert str(await asyncio.shield(worker.exited)) == "signal 9 (SIGKILL)"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
 async def test_a_worker_leads_a_group_and_a_stop_of_all_of_it_is_not_for_the_worker(
     load: Any, template: ForkServerSupervisor, number: signal.Signals
 ) -> None:
@@ -93,7 +93,9 @@ async def test_a_worker_leads_a_group_and_a_stop_of_all_of_it_is_not_for_the_wor
     assert os.getpgid(template.pid or 0) not in (worker.pid, os.getpgid(0))
 
     os.killpg(os.getpgid(worker.pid), number)
+    os.killpg(os.getpgid(template.pid or 0), number)
 
+    assert await load("plain")
     assert (await ask(worker, text_query("good")))[0].verdict is PredictStatus.OK
 
 
@@ -202,7 +204,7 @@ async def test_a_launch_without_a_descriptor_left_is_a_lost_child_and_leaves_non
     template: ForkServerSupervisor, monkeypatch: pytest.MonkeyPatch, slack: float, at: str
 ) -> None:
     """Whoever launches tries again later; an OSError would end the loop that does."""
-    await (await template.launch("worker")).close(5.0)
+    await (await template.launch("worker")).stop(5.0)
     descriptors = _descriptors()
 
     def refuse(*_arguments: object, **_more: object) -> None:
@@ -215,7 +217,7 @@ async def test_a_launch_without_a_descriptor_left_is_a_lost_child_and_leaves_non
             await template.launch("worker")
 
     await until(lambda: _descriptors() == descriptors, 5 * slack)
-    await (await template.launch("worker")).close(5.0)
+    await (await template.launch("worker")).stop(5.0)
 
 
 def _descriptors() -> int:

@@ -1,6 +1,7 @@
 """The template may die, hang or fail to start: its children live on, and later launches find another one."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -14,10 +15,10 @@ import pytest
 
 from router.core.events import ChildRestarted
 from router.errors import ChildLost
-from router.processes import forkserver_client as fork_server
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes import forkserver as fork_server
+from router.processes.forkserver import ForkServerSupervisor
 from router.protocol.messages import PredictStatus
-from tests.children.conftest import Notes, ask, child_pids, until
+from tests.processes.conftest import Notes, ask, child_pids, until
 from tests.worker.versions import command_query, text_query
 
 
@@ -86,7 +87,7 @@ async def test_without_a_descriptor_left_a_launch_fails_and_a_later_one_does_not
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(fillers) + 1 + spare, hard))
         try:
             with suppress(ChildLost):
-                await (await own_template.launch("worker")).close(1.0)
+                await (await own_template.launch("worker")).stop(1.0)
                 assert spare >= 4  # two for the socket pair, two for the lifeline; three of them come back
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -95,6 +96,25 @@ async def test_without_a_descriptor_left_a_launch_fails_and_a_later_one_does_not
 
     await own_load("plain")
     assert notes.events == []
+
+
+async def test_a_request_that_cannot_be_sent_is_not_waited_for(
+    own_template: ForkServerSupervisor, own_load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await own_load("plain")
+    server = own_template._server
+    assert server is not None
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fork_server.socket, "send_fds", refuse)
+        with pytest.raises(ChildLost, match="cannot be asked"):
+            await own_template.launch("worker")
+
+    assert server._requests == {}
+    await own_load("plain")
 
 
 async def test_a_stopped_template_is_replaced(
@@ -158,7 +178,7 @@ async def test_a_library_that_a_template_does_not_survive_is_left_to_those_who_n
         )
         for child in (asking, plain):
             child.kill()
-            await child.close(0.0)
+            await child.stop(0.0)
     finally:
         await template.close()
 

@@ -3,8 +3,7 @@
 import mlflow.environment_variables
 import pytest
 
-from router.processes.environment import SINGLE_THREADED, child_environment
-from router.processes.mlflow_variables import unknown_variables
+from router.processes.environment import SINGLE_THREADED, child_environment, unknown_variables
 
 # By hand, and not by the words that the gateway looks for: what an operator sets to have something refused.
 RESTRICTING = (

@@ -18,14 +18,14 @@ import requests
 
 from router.core.ids import VersionId
 from router.errors import LoadFailed
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.processes.working_directories import WorkingDirectories
 from router.protocol.messages import Tracking
 from router.worker.answers import ErrorReporter
 from router.worker.tracking import NO_TRACKING, NoTracking
-from tests.children.conftest import LAUNCH_SECONDS, ask, until
 from tests.e2e.gateway import wait_until
+from tests.processes.conftest import LAUNCH_SECONDS, ask, until
 from tests.worker.versions import json_query, predictions, spec_of, text_query
 
 HELLO = json_query({"input": [{"role": "user", "content": "a secret prompt"}]})

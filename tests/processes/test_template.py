@@ -12,11 +12,11 @@ import uvloop
 
 from router.errors import ChildLost, ChildTimeout
 from router.processes import process
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.preload import modules_for
 from router.processes.worker_client import Worker, WorkerLoader
 from router.protocol.messages import PredictStatus
-from tests.children.conftest import LAUNCH_SECONDS, Notes, ask, child_pids
+from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, child_pids
 from tests.worker.versions import command_query, spec_of
 
 READY_SECONDS = 30.0
@@ -54,7 +54,7 @@ async def test_an_unknown_role_is_refused_and_the_template_lives(
     child = await own_template.launch("butler")
 
     assert (await child.exited).code == 1
-    await child.close(1.0)
+    await child.stop(1.0)
     await own_load("plain")
 
 

@@ -13,7 +13,8 @@ from contextlib import suppress
 
 from router.core.memory import Resident, Room
 from router.errors import ChildTimeout, LoadFailed
-from router.processes.process import MEMORY, Exit
+from router.processes.memory import MEMORY
+from router.processes.process import Exit
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.worker.load import Loaded, load_version
 from router.worker.scorer import Placed, Scorer

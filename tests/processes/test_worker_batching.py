@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.protocol.messages import PredictStatus, Query
-from tests.children.conftest import ask, until
+from tests.processes.conftest import ask, until
 from tests.worker.versions import command_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -21,7 +21,7 @@ from router.protocol.channel import Channel
 from router.protocol.exchange import Batch, answers_frame
 from router.protocol.frames import encode_frame
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
-from tests.children.conftest import until
+from tests.processes.conftest import until
 
 SPEC = LoadSpec(VersionId("churn", 1), "/cache/churn/1", None)
 INFO = VersionInfo("r1", "sklearn", True, False, {"load": 0.5}, ())

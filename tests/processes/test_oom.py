@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.processes.forkserver_supervisor import ForkServerSupervisor
-from router.processes.oom_score import Rank, score, set_rank
-from tests.children.conftest import until
+from router.processes.forkserver import ForkServerSupervisor
+from router.processes.memory import Rank, score, set_rank
+from tests.processes.conftest import until
 
 on_one_loop = pytest.mark.asyncio(loop_scope="module")
 """That of the template which these tests share."""
@@ -58,7 +58,7 @@ async def test_the_fork_server_and_the_agent_are_helpers(template: ForkServerSup
         assert score_of(template.pid) == score_of(child.pid) == score(score_of("self"), Rank.HELPER)
     finally:
         child.kill()
-        await child.close(0.0)
+        await child.stop(0.0)
 
 
 @on_one_loop

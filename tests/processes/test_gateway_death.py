@@ -21,7 +21,7 @@ def test_no_child_is_left_after_the_gateway_was_killed(
     if busy == "hanging":
         busy = str(tmp_path / busy)
     gateway = subprocess.Popen(
-        [sys.executable, "-m", "tests.children.gateway", versions, busy],
+        [sys.executable, "-m", "tests.processes.gateway", versions, busy],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],

@@ -13,13 +13,13 @@ import pytest_asyncio
 
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.errors import ChildTimeout, LoadFailed
-from router.in_process import InProcessLoader
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus, Query
 from router.protocol.tensors import TensorInfo
-from tests.children.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.support.in_process import InProcessLoader
 from tests.worker.versions import (
     command_query,
     inference_query,

@@ -12,42 +12,42 @@ import psutil
 import pytest
 
 from router.core.ids import VersionId
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import LONGEST_LINE_BYTES, Output
 from router.processes.worker_client import Worker
-from tests.children.conftest import LAUNCH_SECONDS, Notes, ask, until
+from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, until
 from tests.worker.versions import command_query, spec_of
 
 
 class Listening:
-    """An ear, and one for everybody, that keeps what it hears; `deaf` leaves out what is not our own.
+    """An sink, and one for everybody, that keeps what it hears; `deaf` leaves out what is not our own.
 
     Of that it takes a thousand lines.
     """
 
     def __init__(self, *, deaf: bool = False) -> None:
         self.lines: list[bytes] = []
-        self.skipped = 0
+        self.left_out = 0
         self.deaf = deaf
         self.ended = False
         self.told: list[tuple[str, VersionId | None]] = []
         self.before_requests: list[bytes] | None = None
 
-    def ear_for(self, role: str, version: VersionId | None) -> "Listening":
+    def sink_for(self, role: str, version: VersionId | None) -> "Listening":
         self.told.append((role, version))
         return self
 
-    def hear(self, line: bytes) -> bool:
+    def write(self, line: bytes) -> bool:
         if self.deaf and (not line.startswith(b"\x1f") or len(self.lines) == 1000):
-            self.skipped += 1
+            self.left_out += 1
             return False
         self.lines.append(line)
         return True
 
-    def skip(self, lines: int) -> None:
-        self.skipped += lines
+    def skipped(self, lines: int) -> None:
+        self.left_out += lines
 
-    def requests_come(self) -> None:
+    def requests_started(self) -> None:
         self.before_requests = list(self.lines)
 
     def end(self) -> None:
@@ -58,8 +58,8 @@ class Listening:
 async def pipe() -> AsyncIterator[Callable[[Listening], Output]]:
     made: list[Output] = []
 
-    def make(ear: Listening) -> Output:
-        made.append(Output(ear))
+    def make(sink: Listening) -> Output:
+        made.append(Output(sink))
         return made[-1]
 
     yield make
@@ -81,49 +81,49 @@ def print_on(fd: int, data: bytes, enough: threading.Event) -> None:
 
 
 async def test_lines_come_whole_however_they_were_written(pipe: Callable[[Listening], Output]) -> None:
-    ear = Listening()
-    output = pipe(ear)
+    sink = Listening()
+    output = pipe(sink)
     for part in (b"on", b"e\ntw", b"o\n\nthree\nfour, unfinished"):
         os.write(output.theirs, part)
         await asyncio.sleep(0.02)
-    assert ear.lines == [b"one", b"two", b"", b"three"]
+    assert sink.lines == [b"one", b"two", b"", b"three"]
 
     output.close()
 
-    assert ear.lines[-1] == b"four, unfinished"
-    assert ear.ended
+    assert sink.lines[-1] == b"four, unfinished"
+    assert sink.ended
 
 
 async def test_a_line_without_an_end_does_not_grow(pipe: Callable[[Listening], Output]) -> None:
-    ear = Listening()
-    output = pipe(ear)
+    sink = Listening()
+    output = pipe(sink)
 
     await asyncio.to_thread(write_all, output.theirs, b"x" * (8 << 20) + b"\nnext\n")
 
-    await until(lambda: len(ear.lines) == 2, 5)
-    assert [len(line) for line in ear.lines] == [LONGEST_LINE_BYTES, 4]
+    await until(lambda: len(sink.lines) == 2, 5)
+    assert [len(line) for line in sink.lines] == [LONGEST_LINE_BYTES, 4]
 
 
 async def test_what_is_left_out_is_counted_to_the_line(pipe: Callable[[Listening], Output]) -> None:
-    ear = Listening(deaf=True)
-    output = pipe(ear)
+    sink = Listening(deaf=True)
+    output = pipe(sink)
 
     await asyncio.to_thread(write_all, output.theirs, b"noise\n" * 100_000 + b"rest")
     output.close()
 
-    assert ear.skipped == 100_001
-    assert ear.lines == []
+    assert sink.left_out == 100_001
+    assert sink.lines == []
 
 
 async def test_what_we_say_ourselves_is_found_among_noise(pipe: Callable[[Listening], Output]) -> None:
-    ear = Listening(deaf=True)
-    output = pipe(ear)
+    sink = Listening(deaf=True)
+    output = pipe(sink)
 
     os.write(output.theirs, b"noise\n" * 50 + b"\x1f{}\n" + b"noise\n" * 7 + b"\x1f[]\nnoise\n")
     output.close()
 
-    assert ear.lines == [b"\x1f{}", b"\x1f[]"]
-    assert ear.skipped == 58
+    assert sink.lines == [b"\x1f{}", b"\x1f[]"]
+    assert sink.left_out == 58
 
 
 async def test_a_megabyte_is_printed_without_waiting_for_us(pipe: Callable[[Listening], Output]) -> None:
@@ -144,8 +144,8 @@ async def test_endless_printing_leaves_the_loop_to_others(
 ) -> None:
     """A child prints as fast as it can, in the shortest of lines, and in our own form: the worst there is."""
     for name, line in (("short lines", b"\n"), ("forged lines", b"\x1f\n"), ("no lines", b"x")):
-        ear = Listening(deaf=True)
-        output = pipe(ear)
+        sink = Listening(deaf=True)
+        output = pipe(sink)
         enough = threading.Event()
         printing = asyncio.create_task(
             asyncio.to_thread(print_on, output.theirs, line * (65_536 // len(line)), enough)
@@ -165,22 +165,22 @@ async def test_the_pipe_closes_with_the_child_though_others_hold_it(
     pipe: Callable[[Listening], Output],
 ) -> None:
     """What a version started may outlive it, and would keep a descriptor of ours for ever."""
-    ear = Listening()
+    sink = Listening()
     before = psutil.Process().num_fds()
-    output = pipe(ear)
+    output = pipe(sink)
     kept = os.dup(output.theirs)
     os.write(kept, b"last words")
 
     output.close()
 
-    assert (ear.lines, ear.ended) == ([b"last words"], True)
+    assert (sink.lines, sink.ended) == ([b"last words"], True)
     assert psutil.Process().num_fds() == before + 1
     os.close(kept)
 
 
 async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: Path, slack: float) -> None:
     listener = Listening()
-    template = ForkServerSupervisor(Notes(), listener=listener, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     try:
         worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
@@ -199,7 +199,7 @@ async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: P
 
 async def test_the_last_words_of_a_worker_come_before_its_end(versions: Path, slack: float) -> None:
     listener = Listening()
-    template = ForkServerSupervisor(Notes(), listener=listener, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=LAUNCH_SECONDS)
     await template.start()
     try:
         worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)

@@ -9,7 +9,7 @@ from typing import Any
 
 PREPARE = """\
 import os, sys
-from router.processes.child_logging import flush, say, redirect_output
+from router.processes.child_logging import flush, log_event, redirect_output
 redirect_output(int(sys.argv[1]))
 """
 
@@ -93,4 +93,4 @@ def test_half_a_line_is_there_when_the_interpreter_is_asked_for_it() -> None:
 
 
 def test_nothing_is_raised_where_nothing_can_be_said() -> None:
-    assert said("os.close(2); os.close(1); sys.stdout = sys.stderr = None; say('gone'); flush()") == []
+    assert said("os.close(2); os.close(1); sys.stdout = sys.stderr = None; log_event('gone'); flush()") == []

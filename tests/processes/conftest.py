@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from router.core.events import Event
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.protocol.messages import Answer, Query
 from tests.worker.versions import saved_versions, spec_of

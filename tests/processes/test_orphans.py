@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from router.processes.reaper import LOOKS, Reaper
+from router.processes.process import LOOKS, Reaper
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
 SUBREAPER = """
 import asyncio, os, subprocess, sys, time
-from router.processes.reaper import LOOKS, Reaper
+from router.processes.process import LOOKS, Reaper
 from router.processes.process import become_subreaper
 become_subreaper()
 # A shell that leaves two children behind, which end at once.

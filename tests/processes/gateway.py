@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import WorkerLoader
-from tests.children.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.worker.versions import command_query, predictions, spec_of
 
 
