@@ -1,13 +1,12 @@
 """What a caller is told when a version does not answer: by MLflow's protocol, or by the other one."""
 
 from collections.abc import Container
-from dataclasses import replace
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
+from msgspec.structs import replace
 
-from router.protocol.messages import Answer, Query, ScoringProtocol
-from router.protocol.wire import MAX_ANSWER_BYTES
+from router.protocol.messages import MAX_ANSWER_BYTES, Answer, Query, ScoringProtocol
 from router.worker.complaints import Complaints
 from router.worker.inference.answering import in_v2, refused
 from router.worker.inference.tensors import InferenceRefused

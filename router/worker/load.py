@@ -13,8 +13,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from router.errors import LoadFailed
 from router.processes.child_logging import say
-from router.protocol.messages import Batching, LoadSpec, VersionInfo
-from router.protocol.tensors import TensorInfo, tellable
+from router.protocol.messages import Batching, LoadSpec, TensorInfo, VersionInfo, describable
 from router.worker.choosing import choose_outputs, known_classes
 from router.worker.complaints import Complaints
 from router.worker.independence import Earning, shown_by_example
@@ -112,7 +111,7 @@ def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batch
 
 def _told(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
     # A signature too large to be told still serves; its metadata then tells nothing, as without a signature.
-    return tuple(tensors) if tellable(tensors) else ()
+    return tuple(tensors) if describable(tensors) else ()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from router.errors import LoadFailed
 from router.processes.child_logging import flush, say
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
-from router.protocol.wire import failed_header, load_spec, ready_header
+from router.protocol.messages import failed_header, load_spec, ready_header
 from router.worker.answering import Answering
 from router.worker.load import bring_up
 from router.worker.tracking import use_tracking

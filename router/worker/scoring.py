@@ -13,8 +13,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import InvocationsResponse
 
 from router.core.outputs import OutputSpec
-from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
-from router.protocol.wire import MAX_ANSWER_BYTES
+from router.protocol.messages import MAX_ANSWER_BYTES, Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.complaints import Complaints
 from router.worker.encoding import encode, encode_each, split
 from router.worker.failures import Failures

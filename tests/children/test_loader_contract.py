@@ -4,12 +4,12 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.errors import ChildTimeout, LoadFailed
@@ -17,8 +17,7 @@ from router.in_process import InProcessLoader
 from router.processes.forkserver_supervisor import ForkServerSupervisor
 from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
-from router.protocol.messages import PredictStatus, Query
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import PredictStatus, Query, TensorInfo
 from tests.children.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.worker.versions import (
     command_query,

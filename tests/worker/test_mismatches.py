@@ -9,7 +9,7 @@ from time import perf_counter
 
 import pytest
 
-from router.protocol.wire import MISMATCH_CHARACTERS, MOST_MISMATCHES
+from router.protocol.messages import MISMATCH_CHARACTERS, MOST_MISMATCHES
 from router.worker.load import bring_up
 from router.worker.mismatches import differing, installed_versions, mismatches
 from tests.conftest import Figure

@@ -1,8 +1,7 @@
 """The version's answers to requests of the Open Inference Protocol, good and bad."""
 
-from dataclasses import replace
-
 import orjson
+from msgspec.structs import replace
 
 from router.protocol.messages import Answer, PredictStatus
 from router.worker.inference.tensors import InferenceRefused

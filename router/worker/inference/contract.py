@@ -10,7 +10,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 
 from router.core.ids import VersionId
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import TensorInfo
 from router.worker.inference.tensors import BYTES, DTYPES
 
 INPUT = "input"

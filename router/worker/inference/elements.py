@@ -12,7 +12,7 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import TensorInfo
 from router.worker.inference.contract import datatype_of
 from router.worker.inference.tensors import BYTES, DTYPES
 

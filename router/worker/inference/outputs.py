@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import TensorInfo
 from router.worker.inference.contract import PREDICT
 from router.worker.inference.elements import Output, output
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import TensorInfo
 from router.worker.inference.contract import Contract
 from router.worker.inference.elements import Output
 from router.worker.inference.inputs import data_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from router.protocol.tensors import DATATYPES, LARGEST_DIMENSION, MAX_DIMENSIONS
+from router.protocol.messages import DATATYPES, LARGEST_DIMENSION, MAX_DIMENSIONS
 
 BYTES = "BYTES"
 DTYPES: Mapping[str, np.dtype[Any]] = {
