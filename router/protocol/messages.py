@@ -64,7 +64,7 @@ _NOT_OURS = (KeyError, TypeError, ValueError, OverflowError)
 
 if TYPE_CHECKING:
     _Outputs = tuple[OutputSpec, ...]
-else:  # msgspec can not tell two untagged kinds apart: `_chosen_outputs` and `_counted_outputs` read them
+else:  # two kinds without a tag are no union for msgspec: `_chosen_outputs` and `_counted_outputs` read them
     _Outputs = tuple[Any, ...]
 
 _Count = Annotated[int, Meta(ge=0)]
@@ -370,15 +370,15 @@ def _chosen_outputs(fields: Sequence[Mapping[str, Any]]) -> tuple[OutputSpec, ..
 
 def _counted_outputs(fields: Any, asked: Sequence[OutputSpec] | None) -> tuple[OutputSpec, ...]:
     """The outputs that a worker counts; `asked`: those of the load, None when they were left to it."""
-    told = convert(fields, _OutputFields)
-    if not told:
+    sent = convert(fields, _OutputFields)
+    if not sent:
         return ()
     if asked is not None:  # the operator chose them: nothing else can be counted
-        if told != orjson.loads(orjson.dumps(asked)):
+        if sent != orjson.loads(orjson.dumps(asked)):
             raise ValueError("other scores than were asked for")
         return tuple(asked)
     outputs: list[OutputSpec] = []
-    for one in told:
+    for one in sent:
         if "classes" in one:
             outputs.append(ClassSpec(**asdict(convert(one, _ClassOutput))))
         else:
@@ -458,8 +458,8 @@ def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, An
 
 def queries_of(frame: Frame) -> list[Query]:
     """The requests in a `predict` frame."""
-    told = convert(frame.header, _Predict)
-    parts = zip(frame.bodies, told.content_types, told.max_rows, told.protocols, strict=True)
+    sent = convert(frame.header, _Predict)
+    parts = zip(frame.bodies, sent.content_types, sent.max_rows, sent.protocols, strict=True)
     return list(starmap(Query, parts))
 
 
@@ -492,18 +492,18 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
     are integers, no place twice; whether they were asked for is for the caller to say.
     """
     try:
-        told = convert(frame.header, _Answers)
-        number = len(told.i)
-        if len(set(told.i)) != number or not all(map(str.isprintable, set(told.content_type))):
+        sent = convert(frame.header, _Answers)
+        number = len(sent.i)
+        if len(set(sent.i)) != number or not all(map(str.isprintable, set(sent.content_type))):
             raise ValueError("a place twice, or not a media type")
-        scores = [_counts_of(told.scores, counted), *[()] * (number - 1)]
+        scores = [_counts_of(sent.scores, counted), *[()] * (number - 1)]
         fields = zip(
-            *(told.verdict, told.status, frame.bodies, told.content_type, told.rows),
-            *([told.predict_seconds] * number, scores, told.answer_rows, told.nan_only),
-            _marks_of(told.marks, counted, number),
+            *(sent.verdict, sent.status, frame.bodies, sent.content_type, sent.rows),
+            *([sent.predict_seconds] * number, scores, sent.answer_rows, sent.nan_only),
+            _marks_of(sent.marks, counted, number),
             strict=True,
         )
-        return Batch(told.seq, told.i, tuple(starmap(Answer, fields)))
+        return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)))
     except _NOT_OURS as error:
         raise WireRefused("an answer that is none") from error
 
