@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,20 +52,57 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 )
 def test_the_gateways_rooms_import_neither_mlflow_nor_pandas(room: str) -> None:
     """Every module of the room, in a fresh interpreter: what `sys.modules` holds is what was paid for."""
-    imported = ask(IMPORT_ROOM, f"router.{room}")
+    asked = ask(IMPORT_ROOM, f"router.{room}")
 
-    assert imported.returncode == 0, imported.stderr
-    names = set(imported.stdout.split())
+    assert asked.returncode == 0, asked.stderr
+    names = set(asked.stdout.split())
     assert "router" in names
     assert not names & {"mlflow", "pandas", "pyarrow", "sklearn"}
 
 
 def test_a_gateway_has_no_numpy() -> None:
     """Eleven MiB, and a seventh of the time that its imports take, for what only workers do."""
-    imported = ask("import sys, router.app.run; print(*sys.modules)")
+    asked = ask("import sys, router.app.run; print(*sys.modules)")
 
-    assert imported.returncode == 0, imported.stderr
-    assert "numpy" not in imported.stdout.split()
+    assert asked.returncode == 0, asked.stderr
+    assert "numpy" not in asked.stdout.split()
+
+
+CHILD_LIBRARIES = {
+    *("mlflow", "msgspec", "numpy", "orjson", "pandas", "psutil", "threadpoolctl"),
+    *("packaging", "pyarrow", "sqlalchemy"),  # where MLflow is, these are
+}
+"""All that an environment must hold, beside what its versions ask for, so that children run in it."""
+
+
+def child_side() -> list[Path]:
+    """Modules that children import, by the contract about them, and the packages that these lie in."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = (
+        one for one in contracts if one["name"] == "the child side knows the protocol and the core only"
+    )
+    modules = [ROOT / "router" / "__init__.py", ROOT / "router" / "processes" / "__init__.py"]
+    for name in (*contract["source_modules"], "router.core", "router.errors"):
+        place = ROOT.joinpath(*name.split("."))
+        modules += sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    return modules
+
+
+def imported(module: Path) -> Iterator[str]:
+    """Full names of what a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+
+
+@pytest.mark.parametrize("module", child_side(), ids=lambda module: str(module.relative_to(ROOT)))
+def test_the_child_side_imports_few_libraries(module: Path) -> None:
+    """Children run in environments that are made for a version: what they import has to be in each."""
+    libraries = {name.partition(".")[0] for name in imported(module)} - sys.stdlib_module_names
+
+    assert libraries <= CHILD_LIBRARIES | {"router"}
 
 
 @every_module

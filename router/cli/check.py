@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
+from msgspec.structs import replace
 
 from router.adapters.config.file import load_settings
 from router.app.backends import open_backends

@@ -12,10 +12,9 @@ from router.processes.memory import MEMORY, Rank, resident
 from router.processes.preload import modules_for
 from router.processes.process import Exit
 from router.processes.working_directories import WorkingDirectories
-from router.protocol import exchange, wire
+from router.protocol import messages
 from router.protocol.frames import Frame
-from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
-from router.protocol.wire import WireRefused
+from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo, WireRefused
 
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 """Takes the places in the frame, and the answers, of what came out of one predict."""
@@ -90,7 +89,7 @@ class Worker:
         is answered, ends the worker: it may be meant for another caller.
         """
         self._sequence += 1
-        frame = exchange.predict_frame(self._sequence, queries)
+        frame = messages.predict_frame(self._sequence, queries)
         self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
         self._child.connection.send(*frame)
 
@@ -115,12 +114,12 @@ class Worker:
         await self._child.stop(grace_seconds)
 
     def _take(self, frame: Frame) -> None:
-        if frame.header.get("op") == wire.BATCHING:
-            self.batching = wire.batching_of(frame.header)
+        if frame.header.get("op") == messages.BATCHING:
+            self.batching = messages.batching_of(frame.header)
             return
         if not self._frames:
             _refuse(frame)
-        batch = exchange.batch_of(frame, self.info.scores)
+        batch = messages.batch_of(frame, self.info.scores)
         outstanding = self._frames.get(batch.sequence)
         if outstanding is None or not outstanding.places.issuperset(batch.places):
             raise WireRefused("an answer out of turn")
@@ -173,15 +172,15 @@ async def _launch(
 async def _load(
     child: Child, spec: LoadSpec, directory: Path | None, *, timeout_seconds: float
 ) -> VersionInfo:
-    child.connection.limit(wire.WORKER_LIMITS)
+    child.connection.limit(messages.WORKER_LIMITS)
     child.connection.on_frame = _refuse
     try:
         frame = await child.connection.call(
-            wire.load_header(spec, str(directory) if directory else None), timeout_seconds=timeout_seconds
+            messages.load_header(spec, str(directory) if directory else None), timeout_seconds=timeout_seconds
         )
-        if frame.header.get("op") == wire.READY:
-            return wire.version_info(frame.header, spec.scores)
-        raise wire.failure(frame.header)
+        if frame.header.get("op") == messages.READY:
+            return messages.version_info(frame.header, spec.scores)
+        raise messages.failure(frame.header)
     except WireRefused as refused:
         raise LoadFailed(f"its worker sent {refused}", phase="load") from refused
     except ChildTimeout:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from router.errors import ChildLost, ChildTimeout
 from router.protocol.frames import Frame, FrameDecoder, FrameLimits, TornFrame, encode_frame
-from router.protocol.wire import WireRefused
+from router.protocol.messages import WireRefused
 
 _ID = "id"
 _JOINED_BYTES = 1 << 16

@@ -1,13 +1,14 @@
-"""Frames between gateway and children: lengths, an orjson header, bodies. Never pickle."""
+"""Frames between gateway and children: lengths, a header as JSON, bodies. Never pickle."""
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from struct import Struct
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from msgspec import Meta, Struct, ValidationError, convert
+from msgspec.structs import asdict
 
-_PREFIX = Struct("!IQ")
+_PREFIX = struct.Struct("!IQ")
 _SIZES = "sizes"
 MAX_HEADER_BYTES = 64 << 20
 """A longer header can only be a torn stream; a poll of ten thousand models stays far below it."""
@@ -15,8 +16,7 @@ MAX_BODY_BYTES = 1 << 34
 """All bodies of a frame together, 16 GiB; a longer claim can only be a torn stream, not worth waiting for."""
 
 
-@dataclass(frozen=True, slots=True)
-class FrameLimits:
+class FrameLimits(Struct, frozen=True):
     """The largest frame that is taken; one that announces more is torn, before more of it is kept."""
 
     header_bytes: int = MAX_HEADER_BYTES
@@ -24,12 +24,14 @@ class FrameLimits:
     """All bodies of the frame together."""
 
 
+_WIDEST = FrameLimits()
+
+
 class TornFrame(ValueError):
     """The bytes are not a frame of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One message."""
 
     header: dict[str, Any]
@@ -45,14 +47,14 @@ def encode_frame(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> lis
     if _SIZES in header:
         raise ValueError(f"the header name {_SIZES!r} is taken")
     sizes = [len(body) for body in bodies]
-    head = orjson.dumps({**header, _SIZES: sizes}, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = orjson.dumps({**header, _SIZES: sizes}, asdict, orjson.OPT_SERIALIZE_NUMPY)
     return [_PREFIX.pack(len(head), sum(sizes)) + head, *bodies]
 
 
 class FrameDecoder:
     """Cuts a byte stream, however it was chunked, back into frames."""
 
-    def __init__(self, limits: FrameLimits = FrameLimits()) -> None:
+    def __init__(self, limits: FrameLimits = _WIDEST) -> None:
         self.limits = limits
         self._buffer = bytearray()
 
@@ -83,10 +85,16 @@ class FrameDecoder:
         return Frame(header, tuple(bodies))
 
 
-def _take_sizes(header: object, total: int) -> list[int]:
-    sizes = header.pop(_SIZES, None) if isinstance(header, dict) else None
-    if not isinstance(sizes, list) or any(type(size) is not int or size < 0 for size in sizes):
-        raise TornFrame("a header that does not tell the sizes of its bodies")
+class _Sized(Struct, gc=False):
+    sizes: list[Annotated[int, Meta(ge=0)]]
+
+
+def _take_sizes(header: Any, total: int) -> list[int]:
+    try:
+        sizes = convert(header, _Sized).sizes
+    except ValidationError as error:
+        raise TornFrame("a header that does not give the sizes of its bodies") from error
     if sum(sizes) != total:
         raise TornFrame(f"{total} bytes of bodies, of which the header knows {sum(sizes)}")
+    del header[_SIZES]
     return sizes

@@ -1,12 +1,83 @@
-"""What travels between the gateway and the process that holds a version."""
+"""What travels between the gateway and the process that holds a version, and how each message is read.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+A worker's first frame is `load`; it answers `ready` or `failed`. A `predict` frame holds many requests. Each
+`answers` frame that follows holds those that came out of one predict, so a frame of requests is over when
+each of them was in one. Several frames may be under way at once; each answer names the sequence of its own.
+
+A version's code runs where a worker writes, so what it sends is read with suspicion. msgspec converts it
+strictly to the types and ranges declared here, the functions below check what types can not express, and
+everything else raises WireRefused. What is constructed in this process is not checked.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import starmap
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import orjson
+from msgspec import Meta, Struct, convert
+from msgspec.structs import asdict, replace
+
+from router.core.bins import MAX_BINS, ScoreCounts, ScoreSpec
 from router.core.ids import VersionId
-from router.core.outputs import OutputCounts, OutputSpec, all_nan
-from router.protocol.tensors import TensorInfo
+from router.core.labels import MOST_CLASSES, ClassCounts, ClassSpec
+from router.core.outputs import (
+    MOST_OUTPUTS,
+    NAME_CHARACTERS,
+    OutputCounts,
+    OutputSpec,
+    all_nan,
+    check_outputs,
+)
+from router.errors import LoadFailed
+from router.protocol.frames import Frame, FrameLimits
+
+LOAD, READY, FAILED, BATCHING = "load", "ready", "failed", "batching"
+PREDICT, ANSWERS = "predict", "answers"
+
+DATATYPES = (
+    "BOOL",
+    *(f"{kind}{bits}" for kind in ("UINT", "INT") for bits in (8, 16, 32, 64)),
+    *("FP16", "FP32", "FP64", "BYTES"),
+)
+"""Of tensors; case counts."""
+CONTENT_TYPES = ("", "base64", "datetime", "json")
+"""What the texts of a BYTES tensor stand for; empty for themselves."""
+MAX_TENSORS = 20_000
+"""Inputs, or outputs, that a version may describe."""
+MAX_DESCRIPTION_BYTES = 1 << 20
+"""The longest description of a version's inputs, or of its outputs, as JSON."""
+MAX_DIMENSIONS = 32
+LARGEST_DIMENSION = 2**63 - 1
+MAX_ANSWER_BYTES = 256 << 20
+"""The longest body of one answer; a worker refuses to send a longer one, the gateway to read it."""
+WORKER_LIMITS = FrameLimits(header_bytes=4 * MAX_DESCRIPTION_BYTES, body_bytes=MAX_ANSWER_BYTES)
+"""What a worker may send."""
+MOST_MISMATCHES = 20
+MISMATCH_CHARACTERS = 200
+
+_PHASES = frozenset({"load", "warmup"})
+_NOT_OURS = (KeyError, TypeError, ValueError, OverflowError)
+"""What reading a frame of another shape raises; msgspec's errors are ValueErrors."""
+
+if TYPE_CHECKING:
+    _Outputs = tuple[OutputSpec, ...]
+else:  # two kinds without a tag are no union for msgspec: `_chosen_outputs` and `_counted_outputs` read them
+    _Outputs = tuple[Any, ...]
+
+_Count = Annotated[int, Meta(ge=0)]
+_Amount = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+_Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+_Name = Annotated[str, Meta(max_length=256)]
+_Text = Annotated[str, Meta(max_length=2000)]
+_Line = Annotated[str, Meta(max_length=MISMATCH_CHARACTERS)]
+_OutputName = Annotated[int, Meta(ge=0, lt=1_000_000)] | Annotated[str, Meta(max_length=NAME_CHARACTERS)]
+
+
+class WireRefused(ValueError):
+    """A frame that no worker of ours sends; its text is a noun phrase without the frame's own words."""
 
 
 class PredictStatus(StrEnum):
@@ -24,8 +95,7 @@ class ScoringProtocol(StrEnum):
     V2 = "v2"  # the Open Inference Protocol, over REST
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True, gc=False):
     """One scoring request as the client sent it; every version decodes it by its own signature."""
 
     body: bytes
@@ -36,8 +106,7 @@ class Query:
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True, gc=False):
     """One version's complete answer to one `Query`, ready to be written to the client."""
 
     verdict: PredictStatus
@@ -71,8 +140,16 @@ class Answer:
         return self.nan_only or all_nan(self.scores)
 
 
-@dataclass(frozen=True, slots=True)
-class Tracking:
+class Batch(Struct, frozen=True):
+    """Answers that came out of one predict, with the places of their requests in the frame."""
+
+    sequence: int
+    places: tuple[int, ...]
+    answers: tuple[Answer, ...]
+    """At most one of them carries scores: those of the whole batch."""
+
+
+class Tracking(Struct, frozen=True):
     """The tracking server that a version may trace and log to, and load other models from."""
 
     uri: str
@@ -84,14 +161,13 @@ class Tracking:
     token_file: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoadSpec:
+class LoadSpec(Struct, frozen=True):
     """All a worker needs to bring one version to READY."""
 
     version: VersionId
     directory: str
     """Absolute path of a complete local copy of the version's files, owned by us."""
-    scores: tuple[OutputSpec, ...] | None
+    scores: _Outputs | None
     """Which outputs to count and how; None: what the warm-up's answers suggest."""
     blas_threads: int = 1
     batches: bool = True
@@ -108,36 +184,343 @@ class LoadSpec:
     """None: what it traces is dropped, and other calls of MLflow's tracking or registry raise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batching:
+class TensorInfo(Struct, frozen=True):
+    """One input or output of a version, as the Open Inference Protocol describes tensors."""
+
+    name: Annotated[str, Meta(max_length=1024)]
+    """May hold any character: it is shown in JSON only, which escapes what could do harm."""
+    datatype: str
+    """One of `DATATYPES`."""
+    shape: Annotated[
+        tuple[Annotated[int, Meta(ge=-1, le=LARGEST_DIMENSION)], ...], Meta(max_length=MAX_DIMENSIONS)
+    ]
+    """Dimensions; -1 for one of any size."""
+    content_type: str = ""
+    """One of `CONTENT_TYPES`."""
+
+
+_Tensors = Annotated[tuple[TensorInfo, ...], Meta(max_length=MAX_TENSORS)]
+
+
+class Batching(Struct, frozen=True):
     """Whether a version's requests share predicts."""
 
     merges: bool
-    why: str
+    why: _Text
     """A sentence for the operator, without its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class VersionInfo:
-    """What a version told about itself when it became READY."""
+class VersionInfo(Struct, frozen=True):
+    """What a version reported about itself when it became READY."""
 
-    run_id: str
+    run_id: _Name
     """Run that logged it; empty when the version has none."""
-    flavor: str
+    flavor: _Name
     """MLflow flavor that loads it, such as `sklearn` or `python_function`."""
     has_signature: bool
     has_example: bool
-    phase_seconds: Mapping[str, float]
+    phase_seconds: Mapping[str, _Amount]
     """Seconds spent in `load` and `warmup`; `fetch` is added by the parent."""
-    scores: tuple[OutputSpec, ...]
+    scores: _Outputs
     """What is counted of its answers; empty when nothing is."""
-    note: str = ""
+    note: _Text = ""
     """One sentence for the operator, such as which key to set; empty when there is nothing to say."""
     batching: Batching = Batching(merges=False, why="not looked at yet")
     """As it was when the version became READY."""
-    mismatches: tuple[str, ...] = ()
+    mismatches: Annotated[tuple[_Line, ...], Meta(max_length=MOST_MISMATCHES)] = ()
     """Where this environment is another than the one it was logged in; at most 20 short lines."""
-    inputs: tuple[TensorInfo, ...] = ()
+    inputs: _Tensors = ()
     """What its signature takes; empty without a signature."""
-    outputs: tuple[TensorInfo, ...] = ()
-    """What it answers, by its signature or else by its warm-up; empty when neither tells."""
+    outputs: _Tensors = ()
+    """What it answers, by its signature or else by its warm-up; empty when neither says."""
+
+
+# Loading
+
+
+def load_header(spec: LoadSpec, working_directory: str | None = None) -> dict[str, Any]:
+    """A worker's first frame; without a working directory it stays in that of the gateway."""
+    return {"op": LOAD, "working_directory": working_directory, **asdict(spec)}
+
+
+def load_spec(header: Mapping[str, Any]) -> LoadSpec:
+    """The `LoadSpec` in a `load` frame's header, which the gateway writes."""
+    fields = header["scores"]
+    scores = None if fields is None else _chosen_outputs(fields)
+    return convert({**header, "scores": scores}, LoadSpec)
+
+
+def ready_header(info: VersionInfo) -> dict[str, Any]:
+    """The version is loaded and, where it has an example, warm."""
+    return {"op": READY, "info": asdict(info)}
+
+
+def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None = None) -> VersionInfo:
+    """The `VersionInfo` in a `ready` frame's header; `asked`: `scores` of the load. Raises WireRefused."""
+    try:
+        fields = convert(header["info"], dict[str, Any])
+        info = convert({**fields, "scores": _counted_outputs(fields["scores"], asked)}, VersionInfo)
+        if not (
+            info.run_id.isprintable() and info.flavor.isprintable() and info.phase_seconds.keys() <= _PHASES
+        ):
+            raise ValueError("not a name, or not a phase")
+        _check_tensors(info.inputs)
+        _check_tensors(info.outputs)
+        return replace(
+            info,
+            note=_printable(info.note),
+            batching=replace(info.batching, why=_printable(info.batching.why)),
+            mismatches=tuple(map(_printable, info.mismatches)),
+        )
+    except _NOT_OURS as error:
+        raise WireRefused("a description of itself that is none") from error
+
+
+def batching_header(batching: Batching) -> dict[str, Any]:
+    """A frame that says whether requests share predicts from now on."""
+    return {"op": BATCHING, **asdict(batching)}
+
+
+def batching_of(header: Mapping[str, Any]) -> Batching:
+    """What a `batching` frame's header says. Raises WireRefused."""
+    try:
+        batching = convert(header, Batching)
+    except _NOT_OURS as error:
+        raise WireRefused("a way of batching that is none") from error
+    return replace(batching, why=_printable(batching.why))
+
+
+def failed_header(phase: str, error: str) -> dict[str, Any]:
+    """The version did not become READY; `phase` is load or warmup, `error` one bounded line."""
+    return {"op": FAILED, "phase": phase, "error": error}
+
+
+class _Failed(Struct):
+    phase: Literal["load", "warmup"]
+    error: _Text
+
+
+def failure(header: Mapping[str, Any]) -> LoadFailed:
+    """The failure in a `failed` frame's header. Raises WireRefused."""
+    try:
+        failed = convert(header, _Failed)
+    except _NOT_OURS as error:
+        raise WireRefused("a failure that is none") from error
+    return LoadFailed(_printable(failed.error), phase=failed.phase)
+
+
+def describable(tensors: Sequence[TensorInfo]) -> bool:
+    """Whether `read_tensors` will take them: they are neither too many nor too long."""
+    try:
+        described = orjson.dumps(tensors, default=asdict)
+        read_tensors(orjson.loads(described))
+    except _NOT_OURS:  # a name without UTF-8 too
+        return False
+    return len(described) <= MAX_DESCRIPTION_BYTES
+
+
+def read_tensors(fields: Any) -> tuple[TensorInfo, ...]:
+    """The descriptions in a frame of a worker. Raises TypeError or ValueError."""
+    tensors = convert(fields, _Tensors)
+    _check_tensors(tensors)
+    return tensors
+
+
+def _check_tensors(tensors: Sequence[TensorInfo]) -> None:
+    for tensor in tensors:
+        if tensor.datatype not in DATATYPES or tensor.content_type not in CONTENT_TYPES:
+            raise ValueError("a datatype or content type that no tensor has")
+
+
+def _printable(text: str) -> str:
+    """Spaces for what could be a control sequence on an operator's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+# What is counted of answers
+
+
+class _ScoreOutput(Struct):
+    """A ScoreSpec that a worker chose; checked before one is made, which computes every edge."""
+
+    output: _OutputName
+    low: _Finite
+    high: _Finite
+    bins: Annotated[int, Meta(ge=1, le=MAX_BINS)]
+    upper: Annotated[tuple[float, ...], Meta(max_length=0)]
+    """Edges of its own no worker chooses."""
+
+
+class _ClassOutput(Struct):
+    """A ClassSpec that a worker chose."""
+
+    output: _OutputName
+    classes: Annotated[tuple[str, ...], Meta(max_length=MOST_CLASSES)]
+
+
+_OutputFields = Annotated[list[dict[str, Any]], Meta(max_length=MOST_OUTPUTS)]
+
+
+def _chosen_outputs(fields: Sequence[Mapping[str, Any]]) -> tuple[OutputSpec, ...]:
+    """The outputs that the gateway asks for."""
+    return tuple([convert(one, ClassSpec) if "classes" in one else convert(one, ScoreSpec) for one in fields])
+
+
+def _counted_outputs(fields: Any, asked: Sequence[OutputSpec] | None) -> tuple[OutputSpec, ...]:
+    """The outputs that a worker counts; `asked`: those of the load, None when they were left to it."""
+    sent = convert(fields, _OutputFields)
+    if not sent:
+        return ()
+    if asked is not None:  # the operator chose them: nothing else can be counted
+        if sent != orjson.loads(orjson.dumps(asked)):
+            raise ValueError("other scores than were asked for")
+        return tuple(asked)
+    outputs: list[OutputSpec] = []
+    for one in sent:
+        if "classes" in one:
+            outputs.append(ClassSpec(**asdict(convert(one, _ClassOutput))))
+        else:
+            outputs.append(ScoreSpec(**asdict(convert(one, _ScoreOutput))))
+    check_outputs(outputs)
+    return tuple(outputs)
+
+
+def _counts_of(fields: Sequence[Any], counted: Sequence[OutputSpec]) -> tuple[OutputCounts, ...]:
+    """Counts per output, each of as many bins or classes as `counted` has; empty where none were sent."""
+    if not fields:
+        return ()
+    if len(fields) != len(counted):
+        raise ValueError("counts of other outputs")
+    counts: list[OutputCounts] = []
+    for one, spec in zip(fields, counted, strict=True):
+        counts.append(_score_counts(one, spec) if isinstance(spec, ScoreSpec) else _class_counts(one, spec))
+    return tuple(counts)
+
+
+def _score_counts(fields: Any, spec: ScoreSpec) -> ScoreCounts:
+    counts = convert(fields, ScoreCounts)
+    if len(counts.bins) != spec.marks:
+        raise ValueError("counts of other bins")
+    if min(counts.bins) < 0 or min(counts.nan, counts.inf, counts.non_numeric, counts.out_of_range) < 0:
+        raise ValueError("a count below zero")
+    # NaN is in no range.
+    if not (0 <= counts.positive_sum < math.inf and 0 <= counts.negative_sum < math.inf):
+        raise ValueError("a sum that is not finite or below zero")
+    return counts
+
+
+def _class_counts(fields: Any, spec: ClassSpec) -> ClassCounts:
+    counts = convert(fields, ClassCounts)
+    if len(counts.counts) != spec.marks or min(counts.counts) < 0:
+        raise ValueError("counts of other classes, or below zero")
+    if not 0 <= counts.nan <= counts.counts[-1]:
+        raise ValueError("more that are NaN than are on no list")
+    return counts
+
+
+# Requests and answers
+
+
+class _Predict(Struct):
+    content_types: list[str | None]
+    max_rows: list[int | None]
+    protocols: list[ScoringProtocol]
+
+
+class _Answers(Struct):
+    op: Literal["answers"]
+    seq: int
+    i: Annotated[tuple[int, ...], Meta(min_length=1)]
+    verdict: list[PredictStatus]
+    status: list[Annotated[int, Meta(ge=200, le=599)]]
+    content_type: list[_Name]
+    rows: list[_Count]
+    answer_rows: list[_Count | None]
+    nan_only: list[bool]
+    predict_seconds: _Amount
+    marks: list[_Count | None] | None
+    scores: list[Any]
+
+
+def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, Any], list[bytes]]:
+    """Header and bodies of a `predict` frame; its answers repeat `sequence`."""
+    header = {
+        "op": PREDICT,
+        "seq": sequence,
+        "content_types": [query.content_type and _sendable(query.content_type) for query in queries],
+        "max_rows": [query.max_rows for query in queries],
+        "protocols": [query.protocol for query in queries],
+    }
+    return header, [query.body for query in queries]
+
+
+def queries_of(frame: Frame) -> list[Query]:
+    """The requests in a `predict` frame."""
+    sent = convert(frame.header, _Predict)
+    parts = zip(frame.bodies, sent.content_types, sent.max_rows, sent.protocols, strict=True)
+    return list(starmap(Query, parts))
+
+
+def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
+    """Header and bodies of an `answers` frame. All answers of a batch took the same time, its predict's."""
+    answers = batch.answers
+    marks = [answer.mark for answer in answers]
+    header = {
+        "op": ANSWERS,
+        "seq": batch.sequence,
+        "i": batch.places,
+        "verdict": [answer.verdict for answer in answers],
+        "status": [answer.status for answer in answers],
+        "content_type": [answer.content_type for answer in answers],
+        "rows": [answer.rows for answer in answers],
+        "answer_rows": [answer.answer_rows for answer in answers],
+        "nan_only": [answer.nan_only for answer in answers],
+        "predict_seconds": answers[0].predict_seconds,
+        "marks": None if all(mark is None for mark in marks) else marks,
+        # orjson writes a dataclass itself
+        "scores": next((answer.scores for answer in answers if answer.scores), ()),
+    }
+    return header, [answer.body for answer in answers]
+
+
+def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
+    """The batch in an `answers` frame. Raises WireRefused.
+
+    `counted`: what is counted of the version's answers, empty when nothing is. Sequence and places
+    are integers, no place twice; whether they were asked for is for the caller to say.
+    """
+    try:
+        sent = convert(frame.header, _Answers)
+        number = len(sent.i)
+        if len(set(sent.i)) != number or not all(map(str.isprintable, set(sent.content_type))):
+            raise ValueError("a place twice, or not a media type")
+        scores = [_counts_of(sent.scores, counted), *[()] * (number - 1)]
+        fields = zip(
+            *(sent.verdict, sent.status, frame.bodies, sent.content_type, sent.rows),
+            *([sent.predict_seconds] * number, scores, sent.answer_rows, sent.nan_only),
+            _marks_of(sent.marks, counted, number),
+            strict=True,
+        )
+        return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)))
+    except _NOT_OURS as error:
+        raise WireRefused("an answer that is none") from error
+
+
+def _marks_of(
+    marks: Sequence[int | None] | None, counted: Sequence[OutputSpec], answers: int
+) -> Sequence[int | None]:
+    """The marks of so many answers: places among the marks of the first counted output."""
+    if marks is None:
+        return [None] * answers
+    known = [mark for mark in marks if mark is not None]
+    if not known or not counted or max(known) >= counted[0].marks:
+        raise ValueError("marks of nothing that is counted")
+    return marks
+
+
+def _sendable(text: str) -> str:
+    # A header's bytes may be no UTF-8; they arrive as lone surrogates, which a frame can not carry. One
+    # caller's Content-Type must not cost the worker, and it is no media type anyone could read.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

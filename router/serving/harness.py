@@ -4,7 +4,9 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from router.core.events import (
     EnvironmentDiffers,

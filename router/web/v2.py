@@ -9,8 +9,7 @@ from aiohttp import web
 from router import __version__
 from router.core.ids import PRODUCTION, VersionId
 from router.errors import ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
-from router.protocol.messages import ScoringProtocol
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import ScoringProtocol, TensorInfo
 from router.serving.manager import ModelManager
 from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.invocations import answer_request

@@ -8,18 +8,17 @@ import re
 import threading
 import traceback
 from collections.abc import Container, Iterator
-from dataclasses import replace
 from json import JSONDecodeError
 from pathlib import Path
 
 import orjson
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
+from msgspec.structs import replace
 
 from router.core.ids import VersionId
 from router.processes.child_logging import log_event
-from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
-from router.protocol.wire import MAX_ANSWER_BYTES
+from router.protocol.messages import MAX_ANSWER_BYTES, Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.decode.request_decoder import JSON, DecodedRequest, NotEnforced, TooManyRows
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.tensors import InferenceRefused

@@ -17,7 +17,7 @@ from platform import python_version
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from router.protocol.wire import MISMATCH_CHARACTERS, MOST_MISMATCHES
+from router.protocol.messages import MISMATCH_CHARACTERS, MOST_MISMATCHES
 
 _MOST_BYTES = 64 << 10
 _MOST_LINES = 500

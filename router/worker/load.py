@@ -14,8 +14,15 @@ from mlflow.pyfunc import PyFuncModel
 
 from router.errors import LoadFailed
 from router.processes.child_logging import log_event
-from router.protocol.messages import Batching, LoadSpec, PredictStatus, Query, VersionInfo
-from router.protocol.tensors import TensorInfo, tellable
+from router.protocol.messages import (
+    Batching,
+    LoadSpec,
+    PredictStatus,
+    Query,
+    TensorInfo,
+    VersionInfo,
+    describable,
+)
 from router.worker.answers import ErrorReporter
 from router.worker.batching_trial import BatchingTrial, shown_by_example
 from router.worker.decode.request_decoder import DecodedRequest, NotTaken
@@ -161,7 +168,7 @@ def _batching(spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None) ->
 
 def _describable(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
     # A version with a larger signature still serves; its metadata is then that of one without a signature.
-    return tuple(tensors) if tellable(tensors) else ()
+    return tuple(tensors) if describable(tensors) else ()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from router.errors import LoadFailed
 from router.processes.child_logging import flush, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
-from router.protocol.wire import failed_header, load_spec, ready_header
+from router.protocol.messages import failed_header, load_spec, ready_header
 from router.worker.load import load_version
 from router.worker.request_loop import RequestLoop
 from router.worker.tracking import use_tracking

@@ -8,9 +8,16 @@ from dataclasses import replace
 
 from router.processes.child_logging import log_event
 from router.protocol.channel import Channel
-from router.protocol.exchange import Batch, answers_frame, queries_of
-from router.protocol.messages import Answer, Batching, Query
-from router.protocol.wire import MAX_ANSWER_BYTES, batching_header
+from router.protocol.messages import (
+    MAX_ANSWER_BYTES,
+    Answer,
+    Batch,
+    Batching,
+    Query,
+    answers_frame,
+    batching_header,
+    queries_of,
+)
 from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
 from router.worker.scorer import Scorer
 

@@ -15,8 +15,7 @@ from mlflow.pyfunc.model import _is_context_in_predict_function_signature, _Pyth
 from mlflow.pyfunc.scoring_server import InvocationsResponse
 
 from router.core.outputs import OutputSpec
-from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
-from router.protocol.wire import MAX_ANSWER_BYTES
+from router.protocol.messages import MAX_ANSWER_BYTES, Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.answers import MESSAGE_CHARACTERS, ErrorAnswers, ErrorReporter
 from router.worker.decode.csv import CsvBatchDecoder
 from router.worker.decode.request_decoder import JSON, DecodedRequest, RequestDecoder

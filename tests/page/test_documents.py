@@ -1,10 +1,10 @@
 """The documents that other tests of the page write by hand have the shape of the gateway's own."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from router.analysis.document import document
 from router.control.alias_watch import AliasWatch

@@ -3,13 +3,13 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from router.core.events import Event
 from router.processes.forkserver import ForkServerSupervisor

@@ -16,11 +16,19 @@ from router.errors import ChildLost, LoadFailed
 from router.processes.child import Child, ChildPipes
 from router.processes.process import Exit
 from router.processes.worker_client import Worker
-from router.protocol import wire
+from router.protocol import messages as wire
 from router.protocol.channel import Channel
-from router.protocol.exchange import Batch, answers_frame
 from router.protocol.frames import encode_frame
-from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
+from router.protocol.messages import (
+    Answer,
+    Batch,
+    Batching,
+    LoadSpec,
+    PredictStatus,
+    Query,
+    VersionInfo,
+    answers_frame,
+)
 from tests.processes.conftest import until
 
 SPEC = LoadSpec(VersionId("churn", 1), "/cache/churn/1", None)

@@ -4,20 +4,19 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.errors import ChildTimeout, LoadFailed
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
-from router.protocol.messages import PredictStatus, Query
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import PredictStatus, Query, TensorInfo
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.support.in_process import InProcessLoader
 from tests.worker.versions import (

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 import requests
+from msgspec.structs import replace
 
 from router.core.ids import VersionId
 from router.errors import LoadFailed

@@ -1,9 +1,9 @@
 """What an answer says of the version its key was given: fault, excuse, mark, and the predict to blame."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from router.core.bins import ScoreCounts
 from router.core.request_events import FellBack

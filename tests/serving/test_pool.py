@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from router.core.events import WorkerEnded, WorkerReplaced
 from router.core.ids import CANARY, PRODUCTION

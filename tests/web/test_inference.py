@@ -2,18 +2,17 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
+from msgspec.structs import replace
 
 from router import __version__
 from router.core.ids import CANARY, PRODUCTION
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Rejected
-from router.protocol.messages import Answer, PredictStatus, ScoringProtocol
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, TensorInfo
 from tests.serving.conftest import V1, V2
 from tests.serving.fakes import Facts, FakeWorld, until
 from tests.web.conftest import Site

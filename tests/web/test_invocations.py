@@ -2,12 +2,12 @@
 
 import asyncio
 import re
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
+from msgspec.structs import replace
 
 from router.core.ids import CANARY, PRODUCTION
 from router.core.request_events import Answered, Rejected

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from router.protocol.messages import PredictStatus, ScoringProtocol
 from router.worker import answers

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import pytest
 
-from router.protocol.wire import MISMATCH_CHARACTERS, MOST_MISMATCHES
+from router.protocol.messages import MISMATCH_CHARACTERS, MOST_MISMATCHES
 from router.worker.environment_check import differing, installed_versions, mismatches
 from router.worker.load import load_version
 from tests.conftest import Figure

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.ids import VersionId
-from router.protocol.tensors import DATATYPES, TensorInfo, tellable, told_tensors
+from router.protocol.messages import DATATYPES, TensorInfo, describable, read_tensors
 from router.worker.v2.output_tensors import outputs_of
 from router.worker.v2.request import Contract, V2Request, data_of, decode_v2_request, warm_outputs
 from router.worker.v2.tensors import DTYPES, InferenceRefused, InferenceRequest, read_tensor
@@ -170,9 +170,9 @@ def test_a_description_that_is_tellable_is_taken_and_no_other() -> None:
         ([TensorInfo("a", "FP64", (1,) * 33)], False),
         ([TensorInfo("a", "FP64", (-2,))], False),
     ]:
-        assert tellable(tensors) is taken, len(tensors)
+        assert describable(tensors) is taken, len(tensors)
     fields = [{"name": "a", "datatype": "FP64", "shape": [-1], "content_type": ""}]
-    assert told_tensors(fields) == (TensorInfo("a", "FP64", (-1,)),)
+    assert read_tensors(fields) == (TensorInfo("a", "FP64", (-1,)),)
 
 
 shapes = st.lists(st.integers(0, 3), max_size=3)

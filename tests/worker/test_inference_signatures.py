@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.protocol.messages import Query
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import Query, TensorInfo
 from router.worker.load import Loaded
 from tests.worker.test_inference import answered, refusal_of
 from tests.worker.versions import inference_query, json_query, predictions, tensor

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from router.core.events import Recorder, WorkerLoadFailed, WorkerReplaced
 from router.core.loads import Priority

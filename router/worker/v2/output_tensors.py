@@ -12,7 +12,7 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import TensorInfo
 from router.worker.v2.tensors import BYTES, DTYPES, datatype_of
 
 PREDICT = "predict"

@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 
 from router.core.ids import VersionId
-from router.protocol.tensors import TensorInfo
+from router.protocol.messages import TensorInfo
 from router.worker.v2.output_tensors import PREDICT, OutputTensor, outputs_of
 from router.worker.v2.tensors import (
     BYTES,

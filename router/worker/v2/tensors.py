@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from router.protocol.tensors import DATATYPES, LARGEST_DIMENSION, MAX_DIMENSIONS
+from router.protocol.messages import DATATYPES, LARGEST_DIMENSION, MAX_DIMENSIONS
 
 BYTES = "BYTES"
 DTYPES: Mapping[str, np.dtype[Any]] = {

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.labels import ClassCounts, ClassSpec
 from router.core.outputs import OutputSpec
-from router.protocol import exchange
-from router.protocol.exchange import Batch
+from router.protocol import messages
 from router.protocol.frames import Frame, FrameDecoder, encode_frame
-from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
-from router.protocol.wire import WireRefused
+from router.protocol.messages import Answer, Batch, PredictStatus, Query, ScoringProtocol, WireRefused
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)
@@ -66,7 +64,7 @@ def batches(draw: st.DrawFn) -> Batch:
 
 @given(batches())
 def test_answers_arrive_as_they_were_sent(batch: Batch) -> None:
-    assert exchange.batch_of(sent(*exchange.answers_frame(batch)), COUNTED) == batch
+    assert messages.batch_of(sent(*messages.answers_frame(batch)), COUNTED) == batch
 
 
 @given(
@@ -76,13 +74,13 @@ def test_answers_arrive_as_they_were_sent(batch: Batch) -> None:
     )
 )
 def test_requests_arrive_as_they_were_sent(queries: list[Query]) -> None:
-    assert exchange.queries_of(sent(*exchange.predict_frame(1, queries))) == queries
+    assert messages.queries_of(sent(*messages.predict_frame(1, queries))) == queries
 
 
 @given(st.lists(st.builds(Query, st.binary(), st.none() | st.text()), min_size=1, max_size=3))
 def test_no_content_type_keeps_a_frame_from_being_sent(queries: list[Query]) -> None:
     """One caller's header must not cost the worker, nor the requests beside it."""
-    received = exchange.queries_of(sent(*exchange.predict_frame(1, queries)))
+    received = messages.queries_of(sent(*messages.predict_frame(1, queries)))
 
     assert [query.body for query in received] == [query.body for query in queries]
 
@@ -91,7 +89,7 @@ def test_header_bytes_that_are_not_utf_8_become_question_marks() -> None:
     """The media type before them still counts."""
     raw = b"application/json; charset=\xff".decode("utf-8", "surrogateescape")
 
-    (query,) = exchange.queries_of(sent(*exchange.predict_frame(1, [Query(b"{}", raw)])))
+    (query,) = messages.queries_of(sent(*messages.predict_frame(1, [Query(b"{}", raw)])))
 
     assert query.content_type == "application/json; charset=?"
 
@@ -101,10 +99,10 @@ def test_why_a_sum_of_scores_must_be_finite(sum_: float) -> None:
     """It would arrive as None, and the worker would be ended for it: bins keeps it finite."""
     scores = (ScoreCounts((1,), positive_sum=sum_),)
     answer = Answer(PredictStatus.OK, 200, b"", "application/json", 1, 0.0, scores)
-    frame = sent(*exchange.answers_frame(Batch(1, (0,), (answer,))))
+    frame = sent(*messages.answers_frame(Batch(1, (0,), (answer,))))
 
     with pytest.raises(WireRefused):
-        exchange.batch_of(frame, (ScoreSpec(bins=1),))
+        messages.batch_of(frame, (ScoreSpec(bins=1),))
 
 
 SCORES = {
@@ -173,10 +171,10 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
     ],
 )
 def test_answers_with_an_odd_field_are_refused(field: str, value: Any) -> None:
-    exchange.batch_of(sent(ANSWERS, BODIES), TWO)
+    messages.batch_of(sent(ANSWERS, BODIES), TWO)
 
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent({**ANSWERS, field: value}, BODIES), TWO)
+        messages.batch_of(sent({**ANSWERS, field: value}, BODIES), TWO)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +191,7 @@ def test_answers_with_an_odd_field_are_refused(field: str, value: Any) -> None:
 )
 def test_answers_with_odd_counts_of_scores_are_refused(field: str, value: Any) -> None:
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent({**ANSWERS, "scores": [{**SCORES, field: value}, CLASSES]}, BODIES), TWO)
+        messages.batch_of(sent({**ANSWERS, "scores": [{**SCORES, field: value}, CLASSES]}, BODIES), TWO)
 
 
 @pytest.mark.parametrize(
@@ -206,36 +204,36 @@ def test_answers_with_odd_counts_of_scores_are_refused(field: str, value: Any) -
 def test_answers_with_odd_counts_of_labels_are_refused(field: str, value: Any) -> None:
     """More labels that are NaN than labels that are on no list there can not be."""
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent({**ANSWERS, "scores": [SCORES, {**CLASSES, field: value}]}, BODIES), TWO)
+        messages.batch_of(sent({**ANSWERS, "scores": [SCORES, {**CLASSES, field: value}]}, BODIES), TWO)
 
 
 def test_answers_without_scores_may_have_been_counted_or_not() -> None:
     """A refused request counts for nothing; of several answers one carries the counts of all."""
     plain = {**ANSWERS, "scores": [], "marks": None}
 
-    assert [one.scores for one in exchange.batch_of(sent(plain, BODIES), TWO).answers] == [(), ()]
-    assert [one.mark for one in exchange.batch_of(sent(plain, BODIES), ()).answers] == [None, None]
+    assert [one.scores for one in messages.batch_of(sent(plain, BODIES), TWO).answers] == [(), ()]
+    assert [one.mark for one in messages.batch_of(sent(plain, BODIES), ()).answers] == [None, None]
 
 
 def test_marks_are_places_among_the_classes_where_those_come_first() -> None:
     told = {**ANSWERS, "scores": [], "marks": [2, 0]}
 
-    assert [one.mark for one in exchange.batch_of(sent(told, BODIES), TWO[::-1]).answers] == [2, 0]
+    assert [one.mark for one in messages.batch_of(sent(told, BODIES), TWO[::-1]).answers] == [2, 0]
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent(told, BODIES), TWO)
+        messages.batch_of(sent(told, BODIES), TWO)
 
 
 def test_scores_that_nobody_counts_are_refused() -> None:
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent({**ANSWERS, "marks": None}, BODIES), ())
+        messages.batch_of(sent({**ANSWERS, "marks": None}, BODIES), ())
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent({**ANSWERS, "scores": []}, BODIES), ())
+        messages.batch_of(sent({**ANSWERS, "scores": []}, BODIES), ())
 
 
 @pytest.mark.parametrize("bodies", [[], [b"{}"], [b"{}"] * 3])
 def test_each_answer_has_one_body(bodies: list[bytes]) -> None:
     with pytest.raises(WireRefused):
-        exchange.batch_of(sent(ANSWERS, bodies), TWO)
+        messages.batch_of(sent(ANSWERS, bodies), TWO)
 
 
 json_values = st.recursive(
@@ -250,5 +248,5 @@ def test_answers_are_read_or_refused_and_nothing_else(
     field: str, value: Any, counted: tuple[OutputSpec, ...]
 ) -> None:
     with suppress(WireRefused):
-        batch = exchange.batch_of(Frame({**ANSWERS, field: value}, (b"{}", b"no")), counted)
+        batch = messages.batch_of(Frame({**ANSWERS, field: value}, (b"{}", b"no")), counted)
         assert all(answer.rows >= 0 and answer.predict_seconds >= 0 for answer in batch.answers)

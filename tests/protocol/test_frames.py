@@ -11,6 +11,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from router.protocol.frames import (
     MAX_BODY_BYTES,
@@ -184,6 +185,22 @@ def test_a_header_carries_our_values_and_numpy_scalars() -> None:
         "numpy": [0.25, 7],
         "seconds": 0.1,
     }
+
+
+class Line(Struct):
+    ends: tuple[Point, Point]
+    colour: Colour | None = None
+
+
+def test_a_header_carries_structs_and_no_other_objects() -> None:
+    line = Line((Point(1, ()), Point(2, ())), Colour.RED)
+
+    (frame,) = FrameDecoder().feed(encoded(Frame({"lines": [line]})))
+
+    points = [{"x": 1, "where": []}, {"x": 2, "where": []}]
+    assert frame.header == {"lines": [{"ends": points, "colour": "red"}]}
+    with pytest.raises(TypeError):
+        encode_frame({"object": object()})
 
 
 def test_what_json_can_not_say_does_not_pass_unseen() -> None:

@@ -13,10 +13,9 @@ from router.core.bins import ScoreSpec, with_edges
 from router.core.ids import VersionId
 from router.core.labels import ClassSpec
 from router.core.outputs import shown_name
-from router.protocol import wire
+from router.protocol import messages
 from router.protocol.frames import Frame, FrameDecoder, encode_frame
-from router.protocol.messages import Batching, LoadSpec, VersionInfo
-from router.protocol.tensors import CONTENT_TYPES, DATATYPES, TensorInfo
+from router.protocol.messages import CONTENT_TYPES, DATATYPES, Batching, LoadSpec, TensorInfo, VersionInfo
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 names = st.text(st.characters().filter(str.isprintable), max_size=256)
@@ -61,7 +60,7 @@ def sent(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> Frame:
     )
 )
 def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
-    assert wire.load_spec(sent(wire.load_header(spec)).header) == spec
+    assert messages.load_spec(sent(messages.load_header(spec)).header) == spec
 
 
 @given(
@@ -81,7 +80,7 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
     )
 )
 def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
-    assert wire.version_info(sent(wire.ready_header(info)).header) == info
+    assert messages.version_info(sent(messages.ready_header(info)).header) == info
 
 
 SCORES = {"output": 0, "low": 0, "high": 1.0, "bins": 20, "upper": []}
@@ -175,16 +174,16 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
     ],
 )
 def test_an_odd_description_of_a_version_is_refused(field: str, value: Any) -> None:
-    assert wire.version_info({"info": INFO}).scores == (ScoreSpec(),)
+    assert messages.version_info({"info": INFO}).scores == (ScoreSpec(),)
 
-    with pytest.raises(wire.WireRefused):
-        wire.version_info({"info": {**INFO, field: value}})
+    with pytest.raises(messages.WireRefused):
+        messages.version_info({"info": {**INFO, field: value}})
 
 
 @pytest.mark.parametrize("header", [{}, {"info": None}, {"info": []}, {"info": {}}])
 def test_no_description_of_a_version_is_refused(header: dict[str, Any]) -> None:
-    with pytest.raises(wire.WireRefused):
-        wire.version_info(header)
+    with pytest.raises(messages.WireRefused):
+        messages.version_info(header)
 
 
 def test_a_version_counts_the_scores_that_were_asked_for_or_none() -> None:
@@ -192,27 +191,27 @@ def test_a_version_counts_the_scores_that_were_asked_for_or_none() -> None:
     asked = (ScoreSpec("a" * 500, 0, 2.0, 3), with_edges(1, -1.0, (0.0, 7.0)), ClassSpec("l", ("a", "1")))
     told = sent({"scores": [asdict(spec) for spec in asked]}).header["scores"]
 
-    assert wire.version_info({"info": {**INFO, "scores": told}}, asked).scores == asked
-    assert wire.version_info({"info": {**INFO, "scores": []}}, asked).scores == ()
+    assert messages.version_info({"info": {**INFO, "scores": told}}, asked).scores == asked
+    assert messages.version_info({"info": {**INFO, "scores": []}}, asked).scores == ()
     for other in (told[:1], told[::-1], [*told, SCORES]):
-        with pytest.raises(wire.WireRefused):
-            wire.version_info({"info": {**INFO, "scores": other}}, asked)
-    with pytest.raises(wire.WireRefused):
-        wire.version_info({"info": INFO}, asked)
+        with pytest.raises(messages.WireRefused):
+            messages.version_info({"info": {**INFO, "scores": other}}, asked)
+    with pytest.raises(messages.WireRefused):
+        messages.version_info({"info": INFO}, asked)
 
 
 @pytest.mark.parametrize("odd", [{"phase": "fetch"}, {"phase": []}, {"error": None}, {"error": "a" * 2001}])
 def test_an_odd_failure_is_refused(odd: dict[str, Any]) -> None:
-    assert str(wire.failure(FAILURE)) == "no such lexicon"
+    assert str(messages.failure(FAILURE)) == "no such lexicon"
 
-    with pytest.raises(wire.WireRefused):
-        wire.failure({**FAILURE, **odd})
+    with pytest.raises(messages.WireRefused):
+        messages.failure({**FAILURE, **odd})
 
 
 def test_what_operators_are_shown_holds_no_control_sequence() -> None:
-    assert str(wire.failure({**FAILURE, "error": "a\x1b[31mb\r\n"})) == "a [31mb  "
-    assert wire.version_info({"info": {**INFO, "note": "a\x9bb"}}).note == "a b"
-    assert wire.version_info({"info": {**INFO, "mismatches": ["a\x9bb"]}}).mismatches == ("a b",)
+    assert str(messages.failure({**FAILURE, "error": "a\x1b[31mb\r\n"})) == "a [31mb  "
+    assert messages.version_info({"info": {**INFO, "note": "a\x9bb"}}).note == "a b"
+    assert messages.version_info({"info": {**INFO, "mismatches": ["a\x9bb"]}}).mismatches == ("a b",)
 
 
 json_values = st.recursive(
@@ -224,5 +223,5 @@ json_values = st.recursive(
 
 @given(st.sampled_from(sorted(INFO)), json_values)
 def test_a_description_is_read_or_refused_and_nothing_else(field: str, value: Any) -> None:
-    with suppress(wire.WireRefused):
-        wire.version_info({"info": {**INFO, field: value}})
+    with suppress(messages.WireRefused):
+        messages.version_info({"info": {**INFO, field: value}})
