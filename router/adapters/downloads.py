@@ -8,8 +8,7 @@ from pathlib import Path
 
 from router.adapters.address import Address
 from router.adapters.cache_limits import CacheLimits
-from router.core.cache_events import CacheEvicted, CacheOverBound
-from router.core.events import Recorder
+from router.core.events import CacheEvicted, CacheOverBound, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child

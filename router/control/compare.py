@@ -10,12 +10,12 @@ from router.control.compared import Compared
 from router.control.comparison import Comparison
 from router.control.rollout import Rollout
 from router.control.windows import WINDOW_SECONDS, Counts
+from router.core.events import FAULT_KINDS
 from router.core.evidence import Verdict
 from router.core.evidence.report import ArmRate, LatencyCheck, RateCheck, ScoreCheck, SplitCheck
 from router.core.ids import Alias
 from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.outputs import shown_name, told
-from router.core.request_events import FAULT_KINDS
+from router.core.scores import shown_name, to_json
 
 _NOTHING = Counts(0, 0, (0,) * len(FAULT_KINDS), (0,) * (len(REQUEST_SECONDS) + 1), ())
 
@@ -137,7 +137,7 @@ def _window(comparison: Comparison, rollout: Rollout | None) -> dict[str, Any]:
             "canary": canary.latency,
         },
         "scores": [
-            {**told(output), "production": production.marks[index], "canary": canary.marks[index]}
+            {**to_json(output), "production": production.marks[index], "canary": canary.marks[index]}
             for index, output in enumerate(outputs)
         ],
         "rates": {"production": _rates(production, seconds), "canary": _rates(canary, seconds)},

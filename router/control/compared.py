@@ -7,8 +7,8 @@ from router.control.rollout import Rollout
 from router.control.windows import Tally
 from router.core.evidence import Verdict
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.outputs import OutputSpec
 from router.core.routing import ModelRoutes
+from router.core.scores import OutputSpec
 from router.serving.manager import ModelManager
 
 

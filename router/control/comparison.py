@@ -9,9 +9,9 @@ from router.control.compared import Compared, Lane, obstacle_to
 from router.control.rollout import Pair, Rollout, Shares
 from router.control.windows import Tally
 from router.core import events
+from router.core.events import ABANDONED, Answered, Predicted
 from router.core.evidence import Observation
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.request_events import ABANDONED, Answered, Predicted
 from router.core.routing import ModelRoutes, Reason
 from router.core.split import BUCKETS
 from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force

@@ -6,16 +6,16 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from router.control.redaction import without_places
-from router.core import events, request_events
+from router.core import events
 from router.core.ids import Alias, VersionId
 
 PER_REQUEST = frozenset(
     {
-        request_events.Routed,
-        request_events.Answered,
-        request_events.Rejected,
-        request_events.Predicted,
-        request_events.FellBack,
+        events.Routed,
+        events.Answered,
+        events.Rejected,
+        events.Predicted,
+        events.FellBack,
     }
 )
 """Facts that are no news: every request reports some of them."""
@@ -44,7 +44,7 @@ class News:
         match event:
             case events.Polled():
                 return self._reachability_changed(event)
-            case request_events.CanaryFaulted():
+            case events.CanaryFaulted():
                 return self._is_first_of_its_kind(event)
             case events.SplitInForce():
                 changed = self._splits.get(event.model) != event
@@ -78,7 +78,7 @@ class News:
             self._restarts.clear()
         return was_unreachable != bool(event.error)
 
-    def _is_first_of_its_kind(self, event: request_events.CanaryFaulted) -> bool:
+    def _is_first_of_its_kind(self, event: events.CanaryFaulted) -> bool:
         version, kinds = self._faults.get((event.model, event.alias), (None, set()))
         if version != event.version:
             kinds = set()

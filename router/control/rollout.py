@@ -6,13 +6,11 @@ from math import nan
 from typing import Literal
 
 from router.control.windows import Tally, Window
-from router.core.bins import ScoreSpec
 from router.core.evidence import Evidence, Limits, Observation, Report
 from router.core.evidence.shift import ks_distance, psi, total_variation
 from router.core.evidence.slow import edge_at
 from router.core.ids import CANARY, Alias, VersionId
-from router.core.labels import ClassSpec
-from router.core.outputs import OutputSpec, shown_name
+from router.core.scores import ClassSpec, OutputSpec, ScoreSpec, shown_name
 
 KNOWN_ANSWERS = 200
 """Answers of production, in the hour before a rollout, from which its p95 is taken."""

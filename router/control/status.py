@@ -6,7 +6,7 @@ from typing import Any
 
 from router.control.alias_watch import AliasWatch
 from router.control.redaction import without_places
-from router.core import outputs
+from router.core import scores
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
@@ -131,7 +131,7 @@ class Status:
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
-            "scores": [outputs.told(spec) for spec in info.scores] if info else [],
+            "scores": [scores.to_json(spec) for spec in info.scores] if info else [],
             "batching": _batching(pool.workers) if pool else None,
             "mismatches": [without_places(line) for line in info.mismatches] if info else [],
             "worker_ends": self.worker_ends(harness.version),

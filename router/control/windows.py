@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from router.core.bins import ScoreCounts
+from router.core.events import FAULT_KINDS, Answered
 from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.outputs import OutputCounts
-from router.core.request_events import FAULT_KINDS, Answered
+from router.core.scores import OutputCounts, ScoreCounts
 
 WINDOW_SECONDS = 900.0
 SLICE_SECONDS = 15.0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.core.outputs import OutputSpec
+from router.core.scores import OutputSpec
 from router.protocol.exact import NAME_CHARACTERS, amount
 from router.protocol.frames import Frame
 from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from router.core.ids import VersionId
-from router.core.outputs import OutputCounts, OutputSpec, all_nan
+from router.core.scores import OutputCounts, OutputSpec, all_nan
 from router.protocol.tensors import TensorInfo
 
 

@@ -9,9 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router.core.bins import MAX_BINS, ScoreCounts, ScoreSpec
-from router.core.labels import MOST_CLASSES, ClassCounts, ClassSpec
-from router.core.outputs import MOST_OUTPUTS, NAME_CHARACTERS, OutputCounts, OutputSpec, check_outputs
+from router.core.scores import (
+    MAX_BINS,
+    MOST_CLASSES,
+    MOST_OUTPUTS,
+    NAME_CHARACTERS,
+    ClassCounts,
+    ClassSpec,
+    OutputCounts,
+    OutputSpec,
+    ScoreCounts,
+    ScoreSpec,
+    check_outputs,
+)
 from router.protocol.exact import amount, exactly, number
 
 _OUTPUTS = 1_000_000

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from router.core.ids import VersionId
-from router.core.outputs import OutputSpec
+from router.core.scores import OutputSpec
 from router.errors import LoadFailed
 from router.protocol.exact import amount, exactly, line, name
 from router.protocol.frames import FrameLimits

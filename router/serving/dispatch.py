@@ -5,9 +5,8 @@ from collections import Counter
 from typing import NamedTuple
 
 from router.core.breaker import Breaker
-from router.core.events import Recorder
+from router.core.events import ABANDONED, CanaryFaulted, FellBack, Recorder, Routed
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.request_events import ABANDONED, CanaryFaulted, FellBack, Routed
 from router.core.routing import (
     Assignment,
     ModelRoutes,

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 
-from router.core.cache_events import ServingFromCache
-from router.core.events import AliasAspired, AliasBound, AliasUnbound, SplitInForce
+from router.core.events import AliasAspired, AliasBound, AliasUnbound, ServingFromCache, SplitInForce
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action

@@ -1,6 +1,6 @@
 """What a version's answer is called: outcome, reason of a fallback, and fault."""
 
-from router.core.request_events import ABANDONED, FAULT_KINDS
+from router.core.events import ABANDONED, FAULT_KINDS
 from router.errors import CallerGone, DeadlineExceeded, RequestRefused
 from router.protocol.messages import Answer, PredictStatus
 

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from router.core.events import Recorder
-from router.core.request_events import Sampled
+from router.core.events import Recorder, Sampled
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.settings import Settings

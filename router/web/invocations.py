@@ -5,10 +5,10 @@ from time import perf_counter
 
 from aiohttp import HttpVersion11, web
 
+from router.core.events import Answered, Rejected, Sampled
 from router.core.ids import Alias
-from router.core.labels import OTHER
-from router.core.request_events import Answered, Rejected, Sampled
 from router.core.routing import Reason
+from router.core.scores import OTHER
 from router.core.traceparent import HEADER, trace_id_of
 from router.errors import ModelNotConfigured, NotReady, RequestRefused
 from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from router.core.counting import Floats
+from router.core.histogram import Floats
 
 Mask = npt.NDArray[np.bool_]
 _NESTED = (list, tuple, Mapping, np.ndarray)

@@ -7,10 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.counting import Floats, count_and_mark
-from router.core.labels import ClassCounts, ClassSpec, count_labels, is_nan
-from router.core.outputs import OutputCounts, OutputSpec, all_nan
+from router.core.histogram import Floats, count_and_mark
+from router.core.scores import (
+    ClassCounts,
+    ClassSpec,
+    OutputCounts,
+    OutputSpec,
+    ScoreCounts,
+    ScoreSpec,
+    all_nan,
+    count_labels,
+    is_nan,
+)
 from router.worker.columns import Mask, column_of, labels_of, length_of, numbers_of
 
 _LARGEST = 1e290  # of scores beyond it, a few would add up to more than a float holds

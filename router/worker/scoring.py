@@ -12,7 +12,7 @@ import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import InvocationsResponse
 
-from router.core.outputs import OutputSpec
+from router.core.scores import OutputSpec
 from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
 from router.protocol.wire import MAX_ANSWER_BYTES
 from router.worker.complaints import Complaints

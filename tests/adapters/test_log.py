@@ -15,6 +15,7 @@ from router.adapters.log import FanOut, LogRecorder
 from router.adapters.log_format import configure_logging, tell_of_loop
 from router.core.events import (
     AliasAspired,
+    CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
     Event,
@@ -22,10 +23,11 @@ from router.core.events import (
     ModelRemoved,
     Polled,
     ReadinessChanged,
+    Rejected,
+    Routed,
     TickFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
-from router.core.request_events import CanaryFaulted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import answered, bound, count_scores_of, goodbye, one_of_each, predicted, split
 

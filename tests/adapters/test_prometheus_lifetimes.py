@@ -10,28 +10,25 @@ from hypothesis import strategies as st
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
 from router.adapters.prometheus.alias_series import reasons_of
 from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, REJECTIONS
-from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.events import (
+    FAULT_KINDS,
     AliasUnbound,
+    Answered,
+    CanaryFaulted,
     Event,
+    FellBack,
     LoadRefused,
     Polled,
+    Predicted,
+    Rejected,
+    Routed,
     SplitInForce,
     VersionGone,
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.labels import ClassCounts, ClassSpec
-from router.core.request_events import (
-    FAULT_KINDS,
-    Answered,
-    CanaryFaulted,
-    FellBack,
-    Predicted,
-    Rejected,
-    Routed,
-)
 from router.core.routing import Reason
+from router.core.scores import ClassCounts, ClassSpec, ScoreCounts, ScoreSpec
 from tests.adapters.story import (
     SPEC,
     Clock,

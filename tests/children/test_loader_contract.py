@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.scores import ScoreCounts, ScoreSpec
 from router.errors import ChildTimeout, LoadFailed
 from router.in_process import InProcessLoader
 from router.processes.forkserver_supervisor import ForkServerSupervisor

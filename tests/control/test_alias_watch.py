@@ -8,8 +8,7 @@ import pytest
 from router.control import alias_watch
 from router.control.alias_watch import AliasWatch
 from router.control.status import Status
-from router.core.cache_events import LastGoodRefused, ServingFromCache
-from router.core.events import AliasAspired, Polled
+from router.core.events import AliasAspired, LastGoodRefused, Polled, ServingFromCache
 from router.core.ids import CANARY, PRODUCTION
 from router.core.policy import State
 from router.errors import ModelUnknown, RegistryUnavailable

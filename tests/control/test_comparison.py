@@ -10,10 +10,9 @@ import pytest
 
 from router.control import compare, words
 from router.control.comparison import Comparison
-from router.core.events import BreakerClosed, VerdictChanged
+from router.core.events import FAULT_KINDS, Answered, BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.request_events import FAULT_KINDS, Answered
 from router.core.routing import Reason
 from router.serving.harness import VersionDependencies
 from router.serving.manager import OPERATOR_RESET

@@ -7,9 +7,9 @@ import pytest
 
 from router.control.recent_events import RecentEvents
 from router.control.redaction import without_places
-from router.core.bins import ScoreSpec
 from router.core.events import ChildRestarted, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
 from router.core.ids import CANARY, VersionId
+from router.core.scores import ScoreSpec
 from tests.adapters.story import Clock, bound, one_of_each
 
 V8 = VersionId("m", 8)

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.bins import ScoreSpec, with_edges
 from router.core.ids import VersionId
-from router.core.labels import ClassSpec
-from router.core.outputs import shown_name
+from router.core.scores import ClassSpec, ScoreSpec, shown_name, with_edges
 from router.protocol import wire
 from router.protocol.frames import Frame, FrameDecoder, encode_frame
 from router.protocol.messages import Batching, LoadSpec, VersionInfo

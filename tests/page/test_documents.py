@@ -10,8 +10,8 @@ from router.control import compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_times import BoundTimes
 from router.control.status import Status
-from router.core.bins import ScoreSpec
 from router.core.ids import CANARY, PRODUCTION
+from router.core.scores import ScoreSpec
 from router.serving.dispatch import Dispatcher
 from tests.control.test_comparison import Gateway
 from tests.page import documents

@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from router.core.events import BreakerClosed, BreakerOpened, SplitInForce
+from router.core.events import BreakerClosed, BreakerOpened, CanaryFaulted, SplitInForce
 from router.core.ids import CANARY, PRODUCTION, Alias
-from router.core.request_events import CanaryFaulted
 from router.core.routing import Reason
 from router.errors import Overloaded
 from router.protocol.messages import Answer, PredictStatus, Query

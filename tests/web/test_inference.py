@@ -10,8 +10,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from router import __version__
+from router.core.events import Answered, CanaryFaulted, FellBack, Rejected
 from router.core.ids import CANARY, PRODUCTION
-from router.core.request_events import Answered, CanaryFaulted, FellBack, Rejected
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol
 from router.protocol.tensors import TensorInfo
 from tests.serving.conftest import V1, V2

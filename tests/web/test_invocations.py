@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
+from router.core.events import Answered, Rejected
 from router.core.ids import CANARY, PRODUCTION
-from router.core.request_events import Answered, Rejected
 from router.errors import RouterError
 from router.protocol.messages import Answer, PredictStatus
 from tests.serving.conftest import V1, V2

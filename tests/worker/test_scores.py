@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.bins import ScoreSpec
-from router.core.labels import ClassCounts, ClassSpec
-from router.core.outputs import OutputCounts, OutputSpec
+from router.core.scores import ClassCounts, ClassSpec, OutputCounts, OutputSpec, ScoreSpec
 from router.worker.columns import column_of, numbers_of
 from router.worker.encoding import split
 from router.worker.scores import Tally, tally

@@ -14,7 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import invocations
 
-from router.core.bins import ScoreCounts
+from router.core.scores import ScoreCounts
 from router.protocol.messages import PredictStatus, Query
 from router.worker import scoring
 from router.worker.load import Loaded, bring_up

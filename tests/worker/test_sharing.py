@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.bins import ScoreCounts
+from router.core.scores import ScoreCounts
 from router.protocol.messages import Answer, PredictStatus, Query
 from router.worker.independence import (
     ENOUGH_TRIALS,

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from router.adapters.prometheus.catalog import Catalog, bounded
 from router.adapters.prometheus.series import Scope, Value
 from router.adapters.prometheus.version_series import VersionSeries
-from router.core.events import AliasBound, VersionLoaded
+from router.core.events import AliasBound, Answered, CanaryFaulted, Predicted, VersionLoaded
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.request_events import Answered, CanaryFaulted, Predicted
 from router.core.routing import Reason
 
 KEPT_SECONDS = 900.0

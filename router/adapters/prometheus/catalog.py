@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from router.adapters.prometheus.series import Family, Histogram, S, TracedHistogram, Value
-from router.core import labels
+from router.core import scores
 from router.core.latency_buckets import REQUEST_SECONDS
 
 PREFIX = "canary_router_"
-OTHER = labels.OTHER
+OTHER = scores.OTHER
 """Value of a label for whatever is not on its list: no label grows with requests."""
 
 # Coarser than REQUEST_SECONDS on purpose: with every outcome seen, a model with two aliases has at most 450

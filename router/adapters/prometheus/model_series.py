@@ -10,8 +10,13 @@ from router.core.events import (
     AliasAspired,
     AliasBound,
     AliasUnbound,
+    Answered,
+    CanaryFaulted,
+    FellBack,
     LoadRefused,
     Polled,
+    Predicted,
+    Routed,
     SplitInForce,
     VersionGone,
     VersionLoaded,
@@ -19,7 +24,6 @@ from router.core.events import (
     WorkerLoadFailed,
 )
 from router.core.ids import PRODUCTION, Alias
-from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Routed
 
 REJECTIONS = ("invalid_body", "unknown_model", "too_large", "overloaded", "not_ready", "no_key")
 FALLBACKS = ("model_error", "client_error", "timeout", "crash", "overloaded", "not_ready", "invalid_output")

@@ -13,16 +13,16 @@ from router.adapters.prometheus.catalog import OTHER, Catalog, bounded
 from router.adapters.prometheus.live import Live
 from router.adapters.prometheus.model_series import REJECTIONS, Clocks, ModelSeries
 from router.adapters.prometheus.series import Scope
-from router.core import events, request_events
+from router.core import events
 
 _log = logging.getLogger(__name__)
 
 _OF_MODEL: Mapping[type, Callable[[ModelSeries, Any], None]] = {
-    request_events.Routed: ModelSeries.routed,
-    request_events.Answered: ModelSeries.answered,
-    request_events.Predicted: ModelSeries.predicted,
-    request_events.CanaryFaulted: ModelSeries.canary_faulted,
-    request_events.FellBack: ModelSeries.fell_back,
+    events.Routed: ModelSeries.routed,
+    events.Answered: ModelSeries.answered,
+    events.Predicted: ModelSeries.predicted,
+    events.CanaryFaulted: ModelSeries.canary_faulted,
+    events.FellBack: ModelSeries.fell_back,
     events.AliasUnbound: ModelSeries.unbind,
     events.AliasAspired: ModelSeries.aspire,
     events.Polled: ModelSeries.polled,
@@ -73,7 +73,7 @@ class PrometheusRecorder:
         self._from_cache = catalog.from_cache.series()
         self._own_errors = catalog.own_errors.series()
         self._of_gateway: dict[type, Callable[[Any], None]] = {
-            request_events.Rejected: self._rejected,
+            events.Rejected: self._rejected,
             events.SplitInForce: lambda event: self._model(event.model).split(event),
             events.AliasBound: lambda event: self._model(event.model).bind(event),
             events.ModelRemoved: self._model_removed,
@@ -149,7 +149,7 @@ class PrometheusRecorder:
             self._models[name] = ModelSeries(self._catalog, name, self._clocks)
         return self._models[name]
 
-    def _rejected(self, event: request_events.Rejected) -> None:
+    def _rejected(self, event: events.Rejected) -> None:
         if event.model in self._models:
             self._models[event.model].rejected(event.reason)
         else:

@@ -13,7 +13,7 @@ from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, POLLS, R
 from router.adapters.prometheus.scores import INVALID, SIGNS
 from router.adapters.prometheus.series import Family, number
 from router.adapters.prometheus.version_series import CODES, FAILED
-from router.core.request_events import FAULT_KINDS
+from router.core.events import FAULT_KINDS
 
 _HEAD = f"""\
 # Metrics

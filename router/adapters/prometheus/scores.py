@@ -7,9 +7,16 @@ from math import inf
 
 from router.adapters.prometheus.catalog import Catalog
 from router.adapters.prometheus.series import Histogram, Scope, Value, number
-from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.labels import OTHER, ClassCounts, ClassSpec
-from router.core.outputs import OutputCounts, OutputSpec, shown_name
+from router.core.scores import (
+    OTHER,
+    ClassCounts,
+    ClassSpec,
+    OutputCounts,
+    OutputSpec,
+    ScoreCounts,
+    ScoreSpec,
+    shown_name,
+)
 
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")

@@ -5,11 +5,10 @@ from typing import NamedTuple
 from router.adapters.prometheus.catalog import OTHER, Catalog, bounded
 from router.adapters.prometheus.scores import OutputSeries
 from router.adapters.prometheus.series import Scope, TracedHistogram, Value
-from router.core.events import AliasBound
+from router.core.events import FAULT_KINDS, AliasBound, Answered, Predicted
 from router.core.ids import PRODUCTION
 from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.outputs import OutputSpec
-from router.core.request_events import FAULT_KINDS, Answered, Predicted
+from router.core.scores import OutputSpec
 
 CODES = {
     "ok": ("200",),

@@ -7,9 +7,9 @@ from functools import partial
 from itertools import count
 from time import perf_counter
 
+from router.core.events import Predicted
 from router.core.ids import VersionId
 from router.core.memory import EARLY_ANSWERS, Resident
-from router.core.request_events import Predicted
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.protocol.messages import Answer
 from router.serving.pool.request_queue import PendingRequest
