@@ -14,9 +14,9 @@ from router.adapters.config_file import load_settings
 from router.adapters.log_format import take_over_complaints, tell_of_loop
 from router.app.run import Running, read_certificates, running_gateway
 from router.cli.urls import base_url
-from router.errors import ConfigRefused
+from router.errors import ConfigRefused, SlowParser
 from router.processes.gc_tuning import freeze_heap
-from router.web.listeners import SlowParser, require_compiled_parser
+from router.web.listeners import require_compiled_parser
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 

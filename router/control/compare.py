@@ -10,14 +10,15 @@ from router.control.compared import Compared
 from router.control.comparison import Comparison
 from router.control.rollout import Rollout
 from router.control.windows import WINDOW_SECONDS, Counts
-from router.core.events import FAULT_KINDS
 from router.core.evidence import Verdict
 from router.core.evidence.report import ArmRate, LatencyCheck, RateCheck, ScoreCheck, SplitCheck
 from router.core.ids import Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outcomes import FaultKind
 from router.core.scores import shown_name, to_json
 
-_NOTHING = Counts(0, 0, (0,) * len(FAULT_KINDS), (0,) * (len(REQUEST_SECONDS) + 1), ())
+_FAULT_KINDS = [kind.value for kind in FaultKind]
+_NOTHING = Counts(0, 0, (0,) * len(FaultKind), (0,) * (len(REQUEST_SECONDS) + 1), ())
 
 
 def document(comparison: Comparison, model: str | None = None) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _rates(counts: Counts, seconds: float) -> dict[str, Any]:
         "requests": counts.requests,
         "faults": sum(counts.faults),
         "fallbacks": counts.fallbacks,
-        "faults_by_kind": dict(zip(FAULT_KINDS, counts.faults, strict=True)),
+        "faults_by_kind": dict(zip(_FAULT_KINDS, counts.faults, strict=True)),
     }
 
 

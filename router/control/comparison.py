@@ -9,9 +9,10 @@ from router.control.compared import Compared, Lane, obstacle_to
 from router.control.rollout import Pair, Rollout, Shares
 from router.control.windows import Tally
 from router.core import events
-from router.core.events import ABANDONED, Answered, Predicted
+from router.core.events import Answered, Predicted
 from router.core.evidence import Observation
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.split import BUCKETS
 from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force
@@ -21,6 +22,7 @@ LOOK_SECONDS = 2.0
 """Between two looks; the evidence allows any number of them."""
 _CHANGES = (events.AliasAspired, events.AliasBound, events.AliasUnbound, events.SplitInForce)
 _HASH = Reason.HASH
+_OK, _ABANDONED = Outcome.OK, Outcome.ABANDONED
 """Under a name of its own: an enumeration looks its members up, and this is asked with every request."""
 
 
@@ -99,13 +101,13 @@ class Comparison:
             return
         lane.tally.answered(event)
         fault, bucket = event.fault, event.bucket
-        abandoned = event.outcome == ABANDONED
+        abandoned = event.outcome == _ABANDONED
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
         if (
             (lane.rollouts or lane.left)
             and event.reason is _HASH
             and bucket is not None
-            and (fault or abandoned or event.outcome == "ok")
+            and (fault or abandoned or event.outcome == _OK)
         ):
             seconds = None if fault else event.seconds
             seen = Observation(

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from router.core.events import FAULT_KINDS, Answered
+from router.core.events import Answered
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outcomes import FaultKind, Outcome
 from router.core.scores import OutputCounts, ScoreCounts
 
 WINDOW_SECONDS = 900.0
 SLICE_SECONDS = 15.0
 """Between two snapshots: a window is up to so much longer than it says."""
 MINUTE = 60.0
+_OK, _FALLBACK = Outcome.OK, Outcome.FALLBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Counts:
     fallbacks: int
     """Requests that production answered in its place."""
     faults: tuple[int, ...]
-    """By kind, in the order of `FAULT_KINDS`."""
+    """By kind, in the order of `FaultKind`."""
     latency: tuple[int, ...]
     """Answers without fault, by `REQUEST_SECONDS`; one number more, for those beyond the last."""
     marks: tuple[tuple[int, ...], ...]
@@ -46,7 +48,7 @@ class Tally:
     def __init__(self, marks: Sequence[int]) -> None:
         """`marks`: per counted output, into how many bins or classes."""
         self._requests = self._fallbacks = 0
-        self._faults = dict.fromkeys(FAULT_KINDS, 0)
+        self._faults: dict[str, int] = dict.fromkeys(FaultKind, 0)
         self._latency = [0] * (len(REQUEST_SECONDS) + 1)
         self._marks = [[0] * number for number in marks]
         self._minutes = deque([(-inf, tuple(self._latency))], maxlen=61)
@@ -57,9 +59,9 @@ class Tally:
         if event.fault:
             if event.fault in self._faults:
                 self._faults[event.fault] += 1
-        elif event.outcome == "ok":
+        elif event.outcome == _OK:
             self._latency[bisect_left(REQUEST_SECONDS, event.seconds)] += 1
-        if event.outcome == "fallback":
+        if event.outcome == _FALLBACK:
             self._fallbacks += 1
 
     def scored(self, outputs: Sequence[OutputCounts]) -> None:

@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
+from router.core.outcomes import FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import Reason
 from router.core.scores import OutputCounts, OutputSpec
 
 # ---- single requests
-
-FAULT_KINDS = ("error", "timeout", "crash", "invalid_output")
-"""What can be wrong with a version's answer, or with its coming."""
-ABANDONED = "abandoned"
-"""Outcome of a request whose caller hung up before there was an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +31,7 @@ class Answered:
     model: str
     alias: Alias
     version: VersionId
-    outcome: str
-    """ok, fallback, client_error, model_error, timeout, overloaded or abandoned."""
+    outcome: Outcome
     code: int
     seconds: float
     """Last byte read until the answer was ready, or until the caller hung up."""
@@ -45,10 +40,9 @@ class Answered:
     """Why it was given to `alias`; also of what production answered in its place."""
     bucket: int | None = None
     """None when no key was hashed."""
-    fault: str = ""
-    """What went wrong with the version its key was given: error, timeout, crash or invalid_output; empty when
-    nothing did, and when it was never asked. Production is measured by what is asked of a canary: an answer
-    that came after the time a canary has is a timeout, too."""
+    fault: Fault = ""
+    """What went wrong with the version its key was given. Production is measured by what is asked of a
+    canary: an answer that came after the time a canary has is a timeout, too."""
     excused: bool = False
     """True when a canary's fault is the input's: production failed on the same bytes, or did as oddly."""
     mark: int | None = None
@@ -61,10 +55,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A request was refused before a version was chosen; `reason` as in `requests_rejected_total`."""
+    """A request was refused before a version was chosen."""
 
     model: str
-    reason: str
+    reason: RefusalReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,7 @@ class FellBack:
     model: str
     from_alias: Alias
     to_alias: Alias
-    reason: str
+    reason: FallbackReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +78,7 @@ class CanaryFaulted:
     model: str
     alias: Alias
     version: VersionId
-    kind: str
-    """error, timeout, crash or invalid_output."""
+    kind: FaultKind
 
 
 @dataclass(frozen=True, slots=True)

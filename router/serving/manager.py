@@ -151,7 +151,7 @@ class ModelManager:
     def serving(self, version: VersionId) -> Harness:
         """The harness of a bound version. Raises NotReady when it is gone."""
         if (harness := self.harnesses.get(version)) is None:
-            raise NotReady(f"{version} is gone", reason="not_ready")
+            raise NotReady(f"{version} is gone")
         return harness
 
     async def drain(self) -> None:

@@ -21,8 +21,6 @@ async def reset_breakers(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     manager = request.app[GATEWAY].fleet.managers.get(name)
     if manager is None:
-        return error_response(
-            ModelNotConfigured("no such registered model here", reason="unknown_model"), request[REQUEST_ID]
-        )
+        return error_response(ModelNotConfigured("no such registered model here"), request[REQUEST_ID])
     manager.reset_breakers()
     return document({"model": name})

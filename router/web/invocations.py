@@ -5,12 +5,20 @@ from time import perf_counter
 
 from aiohttp import HttpVersion11, web
 
-from router.core.events import Answered, Rejected, Sampled
+from router.core.events import Rejected, Sampled
 from router.core.ids import Alias
-from router.core.routing import Reason
 from router.core.scores import OTHER
 from router.core.traceparent import HEADER, trace_id_of
-from router.errors import ModelNotConfigured, NotReady, RequestRefused
+from router.errors import (
+    BinaryTensors,
+    BodyTimeout,
+    BodyUnreadable,
+    ModelNotConfigured,
+    NoDirectAccess,
+    NotReady,
+    RequestRefused,
+    TooLarge,
+)
 from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
 from router.serving.dispatch import RequestResult
 from router.settings import ServerSettings
@@ -18,16 +26,7 @@ from router.web.connections import caller_of
 from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.fast_response import SinglePacketResponse, fits
 from router.web.request_key import hashed_if_long, read_key
-from router.web.responses import (
-    SERVER,
-    BinaryTensors,
-    BodyTimeout,
-    BodyUnreadable,
-    NoDirectAccess,
-    TooLarge,
-    answer_response,
-    error_response,
-)
+from router.web.responses import SERVER, answer_response, error_response
 
 _BINARY = "Inference-Header-Content-Length"
 
@@ -81,18 +80,15 @@ async def _answer(
     try:
         settings = gateway.settings().models.get(model)
         if settings is None:
-            raise ModelNotConfigured("no such registered model here", reason="unknown_model")
+            raise ModelNotConfigured("no such registered model here")
         if direct is not None and not (
             settings.direct_access and (isinstance(direct, int) or direct in settings.aliases)
         ):
-            raise NoDirectAccess(
-                "direct access is off for this model, or it has no such alias", reason="unknown_model"
-            )
+            raise NoDirectAccess("direct access is off for this model, or it has no such alias")
         v2 = protocol is ScoringProtocol.V2
         if v2 and _BINARY in request.headers:
             raise BinaryTensors(
-                f"tensors are taken as JSON only: send no {_BINARY}, and no bytes after the JSON",
-                reason="invalid_body",
+                f"tensors are taken as JSON only: send no {_BINARY}, and no bytes after the JSON"
             )
         body = await _read_body(gateway, request)
         read_at = perf_counter()
@@ -123,31 +119,14 @@ async def _answer(
     response = _response(
         request, served, settings.model_error_status, protocol, _explanation(served, seconds)
     )
-    rows = served.result.rows if isinstance(served.result, Answer) else 0
-    given = served.given
     trace_id = _trace_id(request) if HEADER in request.headers else ""
-    gateway.recorder.record(
-        Answered(
-            model,
-            given.alias,
-            given.version,
-            served.outcome,
-            response.status,
-            seconds,
-            rows,
-            given.reason,
-            given.bucket,
-            served.fault,
-            served.excused,
-            served.mark,
-            served.call,
-            trace_id=trace_id,
-        )
-    )
+    gateway.recorder.record(served.fact(response.status, seconds, trace_id))
     if _is_drawn(gateway):
-        by, why = served.answered, _reason(served)
+        given, by = served.given, served.answered
         names = (request_id, model, given.alias, by.alias, by.version)
-        gateway.tell_sampled(Sampled(*names, why, served.outcome, response.status, seconds, rows))
+        gateway.tell_sampled(
+            Sampled(*names, served.reason, served.outcome, response.status, seconds, served.rows)
+        )
     return response
 
 
@@ -159,10 +138,6 @@ def _trace_id(request: web.Request) -> str:
 def _is_drawn(gateway: WebState) -> bool:
     # Drawn, not computed from the request's id: its sender must not be able to choose what is logged.
     return bool(gateway.sample_share) and random.random() < gateway.sample_share  # noqa: S311
-
-
-def _reason(served: RequestResult) -> Reason:
-    return Reason.FALLBACK if served.answered is not served.given else served.given.reason
 
 
 async def _read_body(gateway: WebState, request: web.Request) -> bytes:
@@ -188,16 +163,16 @@ async def _read_body(gateway: WebState, request: web.Request) -> bytes:
                 chunks.append(chunk)
     except TimeoutError:
         if gateway.stopping:
-            raise NotReady("the gateway stops", reason="not_ready") from None
+            raise NotReady("the gateway stops") from None
         limit_seconds = server.body_timeout_seconds
-        raise BodyTimeout(f"the body took longer than {limit_seconds:g} s", reason="invalid_body") from None
+        raise BodyTimeout(f"the body took longer than {limit_seconds:g} s") from None
     except (web.HTTPException, ValueError, OSError) as error:
-        raise BodyUnreadable("the body could not be read", reason="invalid_body") from error
+        raise BodyUnreadable("the body could not be read") from error
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large(server: ServerSettings) -> TooLarge:
-    return TooLarge(f"the body is over {server.body_limit_mib:g} MiB", reason="too_large")
+    return TooLarge(f"the body is over {server.body_limit_mib:g} MiB")
 
 
 def _response(
@@ -229,7 +204,7 @@ def _explanation(served: RequestResult, seconds: float) -> dict[str, str]:
         "X-Model-Version": str(answered.version.number),
         "X-Model-Alias": answered.alias,
         "X-Route-Alias": given.alias,
-        "X-Route-Reason": _reason(served),
+        "X-Route-Reason": served.reason,
     }
     if given.bucket is not None:
         headers["X-Route-Bucket"] = str(given.bucket)

@@ -10,7 +10,7 @@ from typing import cast
 
 from aiohttp import http_parser, web
 
-from router.errors import RouterError
+from router.errors import SlowParser
 from router.web.connections import SWEEP_SECONDS, Connections
 from router.web.context import GATEWAY, SHORTCUT
 
@@ -21,10 +21,6 @@ HANDSHAKE_SECONDS = 10.0
 _DESCRIPTORS = 16_384
 _CUT_SECONDS = 0.25
 """For what is under way when a listener is cut; whoever wants to wait does so before."""
-
-
-class SlowParser(RouterError):
-    """aiohttp runs without its compiled HTTP parser."""
 
 
 class Listener:

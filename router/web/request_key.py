@@ -36,7 +36,7 @@ class KeyParseLock:
     @asynccontextmanager
     async def _one(self) -> AsyncIterator[None]:
         if self._in_line >= _MOST_IN_LINE:
-            raise Overloaded("too many long bodies wait to be searched for their key", reason="overloaded")
+            raise Overloaded("too many long bodies wait to be searched for their key")
         self._in_line += 1
         try:
             async with self._turn:
@@ -72,7 +72,7 @@ def read_key(
         case MissingKey.PRODUCTION:
             return None, False
         case MissingKey.REJECT:
-            raise KeyMissing(f"the request carries no key ({source.kind} {source.name})", reason="no_key")
+            raise KeyMissing(f"the request carries no key ({source.kind} {source.name})")
 
 
 def _sent_key(source: KeySource, request: web.Request, body: bytes, *, always_json: bool) -> str | None:

@@ -6,15 +6,21 @@ import orjson
 from aiohttp import web
 
 from router.errors import (
+    BinaryTensors,
+    BodyTimeout,
+    BodyUnreadable,
     CallerGone,
     ConfigRefused,
     DeadlineExceeded,
     KeyMissing,
     ModelNotConfigured,
+    NoDirectAccess,
     NotReady,
     Overloaded,
     RequestRefused,
+    TooLarge,
     VersionNotServed,
+    VersionUnloaded,
     WorkerDied,
 )
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol
@@ -32,45 +38,22 @@ _INTERNAL = ("INTERNAL_ERROR", "XXM00", "CLIENT_INTERNAL_ERROR")
 
 _BY_ERROR: dict[type[RequestRefused], tuple[int, tuple[str, str, str]]] = {
     KeyMissing: (400, _BAD_REQUEST),
+    BinaryTensors: (400, _BAD_REQUEST),
+    BodyUnreadable: (400, _BAD_REQUEST),
+    NoDirectAccess: (404, _NOT_FOUND),
     ModelNotConfigured: (404, _NOT_FOUND),
     VersionNotServed: (404, _NOT_FOUND),
+    BodyTimeout: (408, _BAD_REQUEST),
+    TooLarge: (413, _BAD_REQUEST),
     NotReady: (503, _UNAVAILABLE),
     Overloaded: (503, _UNAVAILABLE),
     WorkerDied: (503, _UNAVAILABLE),
+    VersionUnloaded: (503, _UNAVAILABLE),
     DeadlineExceeded: (504, _DEADLINE),
     CallerGone: (499, _BAD_REQUEST),  # for metrics and the log: there is nobody to read it
 }
 
 MEDIA_TYPE = "application/json"
-
-
-class TooLarge(RequestRefused):
-    """The body is over `body_limit_mib`."""
-
-
-class BodyTimeout(RequestRefused):
-    """The body did not arrive within `body_timeout_seconds`."""
-
-
-class NoDirectAccess(RequestRefused):
-    """Aliases of this model can not be asked for by name."""
-
-
-class BodyUnreadable(RequestRefused):
-    """The body could not be read as HTTP delivers it."""
-
-
-class BinaryTensors(RequestRefused):
-    """Tensors came as bytes after the JSON, which is an extension of the protocol."""
-
-
-_BY_ERROR |= {
-    TooLarge: (413, _BAD_REQUEST),
-    BodyTimeout: (408, _BAD_REQUEST),
-    NoDirectAccess: (404, _NOT_FOUND),
-    BodyUnreadable: (400, _BAD_REQUEST),
-    BinaryTensors: (400, _BAD_REQUEST),
-}
 
 
 def error_response(

@@ -8,13 +8,13 @@ from aiohttp import web
 
 from router import __version__
 from router.core.ids import PRODUCTION, VersionId
-from router.errors import ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
+from router.errors import ModelNotConfigured, NoDirectAccess, NotReady, RequestRefused, VersionNotServed
 from router.protocol.messages import ScoringProtocol
 from router.protocol.tensors import TensorInfo
 from router.serving.manager import ModelManager
 from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.invocations import answer_request
-from router.web.responses import MEDIA_TYPE, SERVER, NoDirectAccess, error_response
+from router.web.responses import MEDIA_TYPE, SERVER, error_response
 
 PLATFORM = "mlflow"
 _NO = 400
@@ -57,7 +57,7 @@ async def model(request: web.Request) -> web.Response:
         version = version or manager.bound.get(PRODUCTION)
         harness = manager.harnesses.get(version) if version else None
         if harness is None or harness.info is None:
-            raise NotReady(f"{manager.model} has no production version yet", reason="not_ready")
+            raise NotReady(f"{manager.model} has no production version yet")
     except RequestRefused as refused:
         return _refused(request, refused)
     return _told(
@@ -87,15 +87,15 @@ def _asked(request: web.Request) -> tuple[ModelManager, VersionId | None]:
     name = request.match_info["name"]
     manager, settings = gateway.fleet.managers.get(name), gateway.settings().models.get(name)
     if manager is None or settings is None:
-        raise ModelNotConfigured("no such registered model here", reason="unknown_model")
+        raise ModelNotConfigured("no such registered model here")
     number = _number(request)
     if number is None:
         return manager, None
     if not settings.direct_access:
-        raise NoDirectAccess("direct access is off for this model", reason="unknown_model")
+        raise NoDirectAccess("direct access is off for this model")
     version = VersionId(name, number)
     if version not in manager.bound.values():
-        raise VersionNotServed(f"{name} serves no version of that number", reason="unknown_model")
+        raise VersionNotServed(f"{name} serves no version of that number")
     return manager, version
 
 

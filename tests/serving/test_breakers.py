@@ -181,7 +181,7 @@ async def test_a_canary_that_was_full_is_neither_at_fault_nor_innocent(
 ) -> None:
     def full(self: tickets.RequestQueue, ticket: tickets.PendingRequest, most_rows: int) -> None:
         if ticket.alias == CANARY:
-            raise Overloaded("full", reason="overloaded")
+            raise Overloaded("full")
         put(self, ticket, most_rows)
 
     put = tickets.RequestQueue.put

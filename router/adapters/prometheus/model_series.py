@@ -24,9 +24,9 @@ from router.core.events import (
     WorkerLoadFailed,
 )
 from router.core.ids import PRODUCTION, Alias
+from router.core.outcomes import REJECTIONS, FallbackReason
 
-REJECTIONS = ("invalid_body", "unknown_model", "too_large", "overloaded", "not_ready", "no_key")
-FALLBACKS = ("model_error", "client_error", "timeout", "crash", "overloaded", "not_ready", "invalid_output")
+_FALLBACKS = tuple(FallbackReason)
 ENDINGS = ("exit", "signal", "predict_timeout", "memory")
 POLLS = ("success", "failure")
 _BY_SIGNAL = ("out_of_memory", "invalid")
@@ -78,7 +78,7 @@ class ModelSeries:
         if found is None:
             found = self.aliases[alias] = AliasSeries(self._catalog, self._scope, self._model, alias)
             if alias != PRODUCTION:
-                for reason in FALLBACKS:
+                for reason in FallbackReason:
                     self.fell_back(FellBack(self._model, alias, PRODUCTION, reason), 0)
         return found
 
@@ -110,7 +110,7 @@ class ModelSeries:
     def fell_back(self, event: FellBack, count: int = 1) -> None:
         """A request was handed on."""
         if event.from_alias in self.aliases and event.to_alias in (PRODUCTION, *self.aliases):
-            labels = (self._model, event.from_alias, event.to_alias, bounded(event.reason, FALLBACKS))
+            labels = (self._model, event.from_alias, event.to_alias, bounded(event.reason, _FALLBACKS))
             self._scope.series(self._catalog.fallbacks, *labels).value += count
 
     def bind(self, event: AliasBound) -> None:

@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from router.adapters.prometheus import exposition
 from router.adapters.prometheus.catalog import OTHER, Catalog, bounded
 from router.adapters.prometheus.live import Live
-from router.adapters.prometheus.model_series import REJECTIONS, Clocks, ModelSeries
+from router.adapters.prometheus.model_series import Clocks, ModelSeries
 from router.adapters.prometheus.series import Scope
 from router.core import events
+from router.core.outcomes import REJECTIONS, RefusalReason
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class PrometheusRecorder:
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
         catalog.build_info.series(version).value = 1
-        catalog.rejected.series(OTHER, "unknown_model")
+        catalog.rejected.series(OTHER, RefusalReason.UNKNOWN_MODEL.value)
         self._config_info = Scope()
         self._config_ok = catalog.config_ok.series()
         self._config_ok_at = catalog.config_ok_at.series()

@@ -9,11 +9,11 @@ from typing import Any
 
 from router.adapters.prometheus.alias_series import DECISIONS, KEPT_RETIRED, KEPT_SECONDS, PHASES, SWAPS
 from router.adapters.prometheus.catalog import OTHER, PREFIX, Catalog
-from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, POLLS, REJECTIONS
+from router.adapters.prometheus.model_series import ENDINGS, POLLS
 from router.adapters.prometheus.scores import INVALID, SIGNS
 from router.adapters.prometheus.series import Family, number
 from router.adapters.prometheus.version_series import CODES, FAILED
-from router.core.events import FAULT_KINDS
+from router.core.outcomes import REJECTIONS, FallbackReason, FaultKind, Outcome
 
 _HEAD = f"""\
 # Metrics
@@ -76,13 +76,13 @@ _BINS_OF = {"score": "the bins of `scores`"}
 
 LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("outcome", "requests_total"): tuple(CODES),
-    ("outcome", "request_duration_seconds"): ("ok", "fallback", "client_error", FAILED),
+    ("outcome", "request_duration_seconds"): (Outcome.OK, Outcome.FALLBACK, Outcome.CLIENT_ERROR, FAILED),
     ("code", "requests_total"): sorted({*chain.from_iterable(CODES.values())}),
     ("reason", "requests_rejected_total"): REJECTIONS,
     ("reason", "routing_decisions_total"): DECISIONS,
-    ("reason", "fallbacks_total"): FALLBACKS,
+    ("reason", "fallbacks_total"): tuple(FallbackReason),
     ("reason", "worker_restarts_total"): ENDINGS,
-    ("kind", "canary_faults_total"): FAULT_KINDS,
+    ("kind", "canary_faults_total"): tuple(FaultKind),
     ("kind", "score_invalid_total"): INVALID,
     ("sign", "score_magnitude_total"): SIGNS,
     ("phase", "model_load_duration_seconds"): PHASES,

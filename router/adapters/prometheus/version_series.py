@@ -1,37 +1,41 @@
 """Series of one version under one alias."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from router.adapters.prometheus.catalog import OTHER, Catalog, bounded
 from router.adapters.prometheus.scores import OutputSeries
 from router.adapters.prometheus.series import Scope, TracedHistogram, Value
-from router.core.events import FAULT_KINDS, AliasBound, Answered, Predicted
+from router.core.events import AliasBound, Answered, Predicted
 from router.core.ids import PRODUCTION
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outcomes import FaultKind, Outcome
 from router.core.scores import OutputSpec
 
-CODES = {
-    "ok": ("200",),
-    "fallback": ("200",),
-    "client_error": ("400", "413", "415"),
-    "model_error": ("400", "500", "503"),
-    "timeout": ("504",),
-    "overloaded": ("503",),
-    "abandoned": ("499",),
+CODES: Mapping[str, Sequence[str]] = {
+    Outcome.OK: ("200",),
+    Outcome.FALLBACK: ("200",),
+    Outcome.CLIENT_ERROR: ("400", "413", "415"),
+    Outcome.MODEL_ERROR: ("400", "500", "503"),
+    Outcome.TIMEOUT: ("504",),
+    Outcome.OVERLOADED: ("503",),
+    Outcome.ABANDONED: ("499",),
 }
 """Codes that have a series of their own, by outcome: all that the gateway can answer with, and 499 for what
 nobody waited for. Exceptions of a model can name any status; those count under `__other__`."""
 _AT_ZERO = (
-    ("client_error", 400),
-    ("model_error", 500),
-    ("model_error", 503),
-    ("timeout", 504),
-    ("overloaded", 503),
-    ("abandoned", 499),
+    (Outcome.CLIENT_ERROR, 400),
+    (Outcome.MODEL_ERROR, 500),
+    (Outcome.MODEL_ERROR, 503),
+    (Outcome.TIMEOUT, 504),
+    (Outcome.OVERLOADED, 503),
+    (Outcome.ABANDONED, 499),
 )
 """Counted from 0 on: `increase()` does not see the first event of a series that was not there before."""
+_FAULT_KINDS = tuple(FaultKind)
+_GOOD = (Outcome.OK, Outcome.FALLBACK)
 FAILED = "failed"
-_FAILED = ("model_error", "timeout", "overloaded", "abandoned", OTHER)
+_FAILED = (Outcome.MODEL_ERROR, Outcome.TIMEOUT, Outcome.OVERLOADED, Outcome.ABANDONED, OTHER)
 """Outcomes that share the duration histogram `failed`: twenty series each are more than what they tell."""
 _LONGEST_TEXT = 128
 """Characters kept of a run id and of a flavor: whoever writes the registry writes them."""
@@ -58,13 +62,13 @@ class VersionSeries:
         self._answers: dict[tuple[str, int], _Answers] = {}
         self._predict_seconds = self._kept.series(catalog.predict_seconds, *self._labels)
         self._scores: OutputSeries | None = None
-        self._answer("ok", 200)
+        self._answer(Outcome.OK, 200)
         if alias != PRODUCTION:
-            self._answer("fallback", 200)
-            for kind in FAULT_KINDS:
+            self._answer(Outcome.FALLBACK, 200)
+            for kind in FaultKind:
                 self.fault(kind, 0)
         for outcome, code in _AT_ZERO:
-            self._requests(outcome, str(code))
+            self._requests(outcome.value, str(code))
 
     def serve(self, bound: AliasBound, loaded_at: float) -> None:
         """The alias serves it now (again); `loaded_at` in seconds since 1970."""
@@ -106,7 +110,7 @@ class VersionSeries:
 
     def fault(self, kind: str, count: int = 1) -> None:
         """Production answered what this version should have."""
-        text = bounded(kind, FAULT_KINDS)
+        text = bounded(kind, _FAULT_KINDS)
         self._kept.series(self._catalog.faults, *self._labels, text).value += count
 
     def _answer(self, outcome: str, code: int) -> _Answers:
@@ -138,4 +142,4 @@ class VersionSeries:
 
 def _outlives(outcome: str) -> bool:
     """Whether durations of this outcome are still exported after the version is retired."""
-    return outcome in ("ok", "fallback")
+    return outcome in _GOOD
