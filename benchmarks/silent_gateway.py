@@ -7,11 +7,11 @@ counts them.
 import sys
 from collections.abc import Sequence
 
-from router.adapters.log import FanOut
+from router.analysis.recorder import AnalysisRecorder
 from router.app import backends as world
 from router.app import run as app
 from router.cli import main
-from router.control.comparison import Comparison
+from router.control.fan_out import FanOut
 from router.core.events import Event, Recorder
 from router.core.ids import VersionId
 from router.processes.child import Child
@@ -43,10 +43,10 @@ class Scoreless(ForkServerSupervisor):
         return await super().launch(role, (*modules, "benchmarks.no_scores"), version)
 
 
-def without_metrics(*recorders: Recorder, of_news: Sequence[Recorder] = ()) -> FanOut:
+def without_metrics(*recorders: Recorder, deduplicated: Sequence[Recorder] = ()) -> FanOut:
     """Tells all but `NoMetrics`, and nobody who compares."""
-    silent = (NoMetrics, Comparison)
-    return FanOut(*(one for one in recorders if not isinstance(one, silent)), of_news=of_news)
+    silent = (NoMetrics, AnalysisRecorder)
+    return FanOut(*(one for one in recorders if not isinstance(one, silent)), deduplicated=deduplicated)
 
 
 if __name__ == "__main__":

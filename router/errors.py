@@ -55,6 +55,13 @@ class RegistryUnavailable(RegistryError):
     """The registry did not answer; what we last heard still holds."""
 
 
+class RegistryRefused(RegistryError):
+    """The registry answered that it may not, or can not, be read: credentials, permission or its schema.
+
+    What it last named still holds, but waiting does not help: somebody has to act.
+    """
+
+
 class ModelUnknown(RegistryError):
     """The registry answered: there is no registered model of that name."""
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from router.adapters.cache_limits import GIB, CacheLimits
-from router.adapters.registry import AgentRegistry
+from router.adapters.registry.client import RegistryClient
+from router.adapters.registry.downloads import GIB, FetchPolicy
 from router.core.events import Recorder
 from router.processes.forkserver_supervisor import ForkServerSupervisor
 from router.processes.launcher import Launcher
@@ -41,13 +41,13 @@ async def open_backends(
     directories = WorkingDirectories(places.working_directories)
     directories.start()
     launcher = await _launcher(recorder, listener)
-    registry = AgentRegistry(
+    registry = RegistryClient(
         launcher,
         registry_uri=places.uri,
         tracking_uri=places.tracking_uri,
         cache_dir=places.cache_dir,
         recorder=recorder,
-        limits=CacheLimits(
+        policy=FetchPolicy(
             int(settings.registry.cache_max_gib * GIB),
             places.schemes,
             settings.registry.artifact_roots,

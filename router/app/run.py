@@ -12,19 +12,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 from router import __version__
-from router.adapters.admin_token import admin_token
-from router.adapters.child_lines import ChildLines
-from router.adapters.config_file import ConfigFile
-from router.adapters.log import FanOut, LogRecorder, log_sampled
-from router.adapters.log_format import configure_logging
+from router.adapters.config.file import ConfigFile
+from router.adapters.log.child_log import ChildLog
+from router.adapters.log.format import configure_logging
+from router.adapters.log.lines import LogRecorder, log_sampled
 from router.adapters.prometheus import PrometheusRecorder
+from router.analysis.document import document, verdicts
+from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import open_backends
 from router.app.gauges import Gauges
-from router.control import compare
 from router.control.alias_watch import AliasWatch
 from router.control.bound_times import BoundTimes
-from router.control.comparison import LOOK_SECONDS, Comparison
 from router.control.config_watch import ConfigWatch, Reloaded
+from router.control.fan_out import FanOut
 from router.control.last_known_good import LastKnownGood
 from router.control.periodic import PeriodicTask
 from router.control.recent_events import RecentEvents
@@ -39,6 +39,7 @@ from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.models import ModelSet
 from router.settings import ServerSettings, Settings
+from router.web.admin_token import admin_token
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
 from router.web.listeners import bind, connection_limit, listening, raise_descriptor_limit
@@ -98,13 +99,15 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         _log.warning("%s is set, and versions do not get it: this gateway does not know what it opens", name)
     _log_memory()
     prometheus = PrometheusRecorder(version=__version__)
-    event_log = RecentEvents(time.time)
+    recent_events = RecentEvents(time.time)
     worker_ends = WorkerExitCounts(time.time)
-    comparison = Comparison(
+    analysis = AnalysisRecorder(
         lambda: fleet, lambda event: recorder.record(event), wall=time.time, monotonic=time.monotonic
     )
     bound_since = BoundTimes(time.time)
-    recorder = FanOut(prometheus, comparison, of_news=(LogRecorder(), event_log, worker_ends, bound_since))
+    recorder = FanOut(
+        prometheus, analysis, deduplicated=(LogRecorder(), recent_events, worker_ends, bound_since)
+    )
     token = admin_token(settings.server, os.environ)
     certificates = read_certificates(settings.server)
     async with AsyncExitStack() as stack:
@@ -112,9 +115,9 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         sockets = [bind(*settings.server.listen), bind(*settings.server.admin)]
         for bound in sockets:
             stack.callback(bound.close)
-        child_lines = ChildLines()
-        child_lines.shown = settings.log.model_output  # the template starts before all else is put together
-        world = await stack.enter_async_context(open_backends(settings, recorder, child_lines))
+        child_log = ChildLog()
+        child_log.shown = settings.log.model_output  # the template starts before all else is put together
+        world = await stack.enter_async_context(open_backends(settings, recorder, child_log))
         fleet = ModelSet(
             VersionDependencies(
                 world.fetcher,
@@ -128,7 +131,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
 
         def apply(new: Settings) -> None:
             configure_logging(new.log.level, new.log.format)
-            child_lines.shown = new.log.model_output
+            child_log.shown = new.log.model_output
             gateway.sample_share = new.log.sample_requests
             fleet.apply(new.models)
             alias_loop.poke()
@@ -137,7 +140,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         dispatcher = Dispatcher(fleet, recorder)
         alias_watch = AliasWatch(world.source, fleet, recorder, time.time)
         last_good = LastKnownGood(world.keeper, fleet, recorder)
-        gauges = Gauges(fleet, dispatcher, comparison)
+        gauges = Gauges(fleet, dispatcher, analysis)
         prometheus.watch(gauges.live)
 
         async def reload() -> Reloaded:
@@ -153,7 +156,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             recorder=recorder,
             settings=lambda: config.settings,
             state=lambda: status.document(),
-            compare=lambda model: compare.document(comparison, model),
+            compare=lambda model: document(analysis, model),
             metrics=prometheus.render,
             reload=reload,
             mlflow_version=version("mlflow"),
@@ -165,13 +168,13 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             dispatcher=dispatcher,
             alias_watch=alias_watch,
             config=lambda: {"digest": config.digest, "error": config.error},
-            events=event_log.events,
+            events=recent_events.events,
             worker_ends=worker_ends.of,
             bound_since=bound_since.of,
             stopping=lambda: gateway.stopping,
             traffic=lambda model: (gateway.received.get(model, 0), gateway.keyless.get(model, 0)),
             unwritten=lambda: last_good.errors,
-            verdicts=lambda model: compare.verdicts(comparison, model),
+            verdicts=lambda model: verdicts(analysis, model),
         )
         alias_loop = PeriodicTask(
             "aliases", alias_watch.tick, lambda: config.settings.registry.poll_seconds, recorder
@@ -179,7 +182,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         config_loop = PeriodicTask("config", config.tick, lambda: CONFIG_LOOK_SECONDS, recorder)
         record_loop = PeriodicTask("last good", last_good.tick, lambda: LAST_GOOD_LOOK_SECONDS, recorder)
         lag_loop = PeriodicTask("gauges", gauges.tick, lambda: gauges.period_seconds, recorder)
-        compare_loop = PeriodicTask("comparison", comparison.tick, lambda: LOOK_SECONDS, recorder)
+        compare_loop = PeriodicTask("comparison", analysis.tick, lambda: LOOK_SECONDS, recorder)
         apply(settings)
         recorder.record(ConfigApplied(loaded.digest, ()))
         readiness_loop = PeriodicTask(

@@ -1,4 +1,4 @@
-"""`canary-router serve`: run the gateway until it is told to stop."""
+"""`canary-router serve`: run the gateway until a signal stops it."""
 
 import asyncio
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from router.adapters.admin_token import admin_token
-from router.adapters.config_file import load_settings
-from router.adapters.log_format import take_over_complaints, tell_of_loop
+from router.adapters.config.file import load_settings
+from router.adapters.log.format import install_exception_hooks, loop_exception_handler
 from router.app.run import Running, read_certificates, running_gateway
-from router.cli.urls import base_url
+from router.cli.client import base_url
 from router.errors import ConfigRefused, SlowParser
 from router.processes.gc_tuning import freeze_heap
+from router.web.admin_token import admin_token
 from router.web.listeners import require_compiled_parser
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -37,7 +37,7 @@ def run_gateway(config_path: Path, flags: dict[str, str]) -> int:
     """Serve until SIGTERM or SIGINT; returns 0 after a stop, 1 without a port, 2 with a bad install."""
     try:
         require_compiled_parser()
-        take_over_complaints()
+        install_exception_hooks()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(config_path, flags))
     except SlowParser as error:
@@ -55,7 +55,7 @@ def run_gateway(config_path: Path, flags: dict[str, str]) -> int:
 async def _serve(config_path: Path, flags: dict[str, str]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(tell_of_loop)
+    loop.set_exception_handler(loop_exception_handler)
     for number in _STOPS:
         loop.add_signal_handler(number, stop.set)
     async with running_gateway(config_path, flags) as running:
@@ -75,7 +75,7 @@ async def _reload_when(asked: asyncio.Event, running: Running) -> None:
     while True:
         await asked.wait()
         asked.clear()
-        with suppress(ConfigRefused):  # the log tells what is wrong; the configuration in force stays
+        with suppress(ConfigRefused):  # the log says what is wrong; the configuration in force stays
             await running.reload()
 
 

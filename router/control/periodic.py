@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from router.core.events import Recorder, TickFailed
+from router.core.events import LoopRecovered, Recorder, TickFailed
 
 
 class PeriodicTask:
@@ -22,6 +22,8 @@ class PeriodicTask:
         self._tick = tick
         self._period = period
         self._recorder = recorder
+        self._failed = False
+        """True when the last tick raised."""
         self._poked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -46,7 +48,11 @@ class PeriodicTask:
             self._poked.clear()
             try:
                 await self._tick()
+                if self._failed:
+                    self._failed = False
+                    self._recorder.record(LoopRecovered(self.name))
             except Exception as error:  # noqa: BLE001 - whatever a tick raises, the next one must come
+                self._failed = True
                 self._recorder.record(TickFailed(self.name, f"{type(error).__name__}: {error}"))
             self.last_tick = loop.time()
             # From start to start, so that a slow tick does not stretch the period it promises.

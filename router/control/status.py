@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.control.alias_watch import AliasWatch
-from router.control.redaction import without_places
 from router.core import scores
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.redaction import redact
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
@@ -56,7 +56,7 @@ class Status:
             "registry": {
                 "reachable": bool(watch.last_success) and not watch.errors,
                 "last_success_timestamp": min(watch.last_success.values(), default=None),
-                "error": without_places("; ".join(errors)),
+                "error": redact("; ".join(errors)),
             },
             "models": {n: self._model(m, table) for n, m in self.fleet.managers.items()},
             "events": list(self.events()),
@@ -81,7 +81,8 @@ class Status:
             "canary_timeout_seconds": round(self.dispatcher.canary_patience(manager.model), 3),
             "requests": received,
             "keyless_share": round(share, 4),
-            "registry_error": without_places(self.alias_watch.errors.get(manager.model, "")),
+            "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
+            "registry_refused": manager.model in self.alias_watch.refused,
             "verdicts": dict(self.verdicts(manager.model)),
             "warnings": [],
         }
@@ -91,13 +92,12 @@ class Status:
                 f"the registry names no version as {name}, which is this model's production"
             )
         if manager.from_cache:
-            told["warnings"].append("the registry has not answered since the start: what served last serves")
+            why = "refuses to be read" if manager.model in self.alias_watch.refused else "has not answered"
+            told["warnings"].append(f"the registry {why} since the start: what served last serves")
         if record := self.alias_watch.refused_records.get(manager.model):
-            told["warnings"].append(
-                f"what served last can not be taken from the cache: {without_places(record)}"
-            )
+            told["warnings"].append(f"what served last can not be taken from the cache: {redact(record)}")
         if unwritten := self.unwritten().get(manager.model):
-            told["warnings"].append(f"what serves could not be recorded: {without_places(unwritten)}")
+            told["warnings"].append(f"what serves could not be recorded: {redact(unwritten)}")
         if received >= KEYLESS_IS_NEWS_FROM and share > 0.5:
             told["warnings"].append("over half of the requests carry no key: their users are not sticky")
         return told
@@ -126,14 +126,14 @@ class Status:
             "workers": [worker.pid for worker in pool.workers] if pool else [],
             "spare": pool.crew.spare.pid if pool and pool.crew.spare else None,
             "no_spare": pool.crew.no_spare if pool else "",
-            "error": without_places(harness.error or (pool.crew.last_error if pool else "")),
+            "error": redact(harness.error or (pool.crew.last_error if pool else "")),
             "retry_seconds": harness.retry_seconds if harness.error else _reload_seconds(pool),
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
             "scores": [scores.to_json(spec) for spec in info.scores] if info else [],
             "batching": _batching(pool.workers) if pool else None,
-            "mismatches": [without_places(line) for line in info.mismatches] if info else [],
+            "mismatches": [redact(line) for line in info.mismatches] if info else [],
             "worker_ends": self.worker_ends(harness.version),
             "breaker": _breaker(manager, harness),
         }

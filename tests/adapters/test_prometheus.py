@@ -25,6 +25,7 @@ from router.core.events import (
     Rejected,
     Routed,
     SplitInForce,
+    TickFailed,
     VersionGone,
     WorkerEnded,
     WorkerLoadFailed,
@@ -110,7 +111,7 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     ),
     "worker not loaded": (
         WorkerLoadFailed(V8, "ValueError", 20.0),
-        {"worker_load_failures_total{model=m,version=8}": 1},
+        {"worker_load_failures_total{model=m}": 1},
     ),
     "load refused": (
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),
@@ -138,6 +139,8 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
         },
     ),
     "ready": (ReadinessChanged(ready=True), {"ready": 1}),
+    "a loop failed": (TickFailed("aliases", "KeyError: 'x'"), {"loop_failures_total{loop=aliases}": 1}),
+    "a loop that nobody listed failed": (TickFailed("x", ""), {"loop_failures_total{loop=__other__}": 1}),
     "split changed": (
         SplitInForce("m", {PRODUCTION: 1.0, CANARY: 0.0}, {PRODUCTION: 0.75, CANARY: 0.25}),
         {

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
-from router.adapters.prometheus.alias_series import reasons_of
-from router.adapters.prometheus.model_series import ENDINGS
+from router.adapters.prometheus.catalog import ENDINGS, FALLBACKS, FAULTS, REJECTIONS, reasons_of
 from router.core.events import (
     AliasUnbound,
     Answered,
@@ -26,7 +25,6 @@ from router.core.events import (
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.outcomes import REJECTIONS, FallbackReason, FaultKind
 from router.core.routing import Reason
 from router.core.scores import ClassCounts, ClassSpec, ScoreCounts, ScoreSpec
 from tests.adapters.story import (
@@ -97,7 +95,7 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
     zeros += [f"requests_rejected_total{{model=m,reason={reason}}}" for reason in REJECTIONS]
     zeros += [
         f"fallbacks_total{{from_alias=canary,model=m,reason={reason},to_alias=production}}"
-        for reason in FallbackReason
+        for reason in FALLBACKS
     ]
     zeros += [
         f"canary_faults_total{{alias=canary,kind={kind},model=m,version=8}}"
@@ -267,8 +265,8 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
             for code in codes.get(outcome, (400, 404, 413, 415, 429, 500, 501, 503, 504))
         ),
         *(Routed("m", alias, Reason(reason)) for reason in reasons_of(alias)),
-        *(CanaryFaulted("m", CANARY, version, kind) for kind in FaultKind),
-        *(FellBack("m", CANARY, PRODUCTION, reason) for reason in FallbackReason),
+        *(CanaryFaulted("m", CANARY, version, kind) for kind in FAULTS),
+        *(FellBack("m", CANARY, PRODUCTION, reason) for reason in FALLBACKS),
         *(Rejected("m", reason) for reason in REJECTIONS),
         *(WorkerEnded(version, reason, "") for reason in (*ENDINGS, "out_of_memory", "invalid")),
         LoadRefused(version, (alias,), "load", "", 1.0),

@@ -11,7 +11,7 @@ from router.control.status import Status
 from router.core.events import AliasAspired, LastGoodRefused, Polled, ServingFromCache
 from router.core.ids import CANARY, PRODUCTION
 from router.core.policy import State
-from router.errors import ModelUnknown, RegistryUnavailable
+from router.errors import ModelUnknown, RegistryRefused, RegistryUnavailable
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.models import ModelSet
@@ -236,6 +236,35 @@ async def test_a_registry_that_knows_no_such_model_has_answered(
     await watch.tick()
 
     assert fleet.managers["sentiment"].aspired == {}
+
+
+async def test_a_registry_that_refuses_is_not_one_that_has_not_answered(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By permission or by its schema. What served last serves, and what is reported names the refusal."""
+
+    async def refused(model: str, aliases: object, **_: float) -> object:
+        raise RegistryRefused("PERMISSION_DENIED")
+
+    monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", -1.0)
+    world.recorded = {"sentiment": {PRODUCTION: V1}}
+    monkeypatch.setattr(world, "poll", refused)
+    await watch.tick()
+    await until(lambda: fleet.managers["sentiment"].bound == {PRODUCTION: V1})
+
+    assert [(fact.model, fact.refused, fact.error) for fact in facts.of(Polled)] == [
+        ("sentiment", True, "PERMISSION_DENIED"),
+        ("other", True, "PERMISSION_DENIED"),
+    ]
+    model = document(fleet, watch, facts).document()["models"]["sentiment"]
+    assert model["registry_refused"]
+    assert model["warnings"][0] == (
+        "the registry refuses to be read since the start: what served last serves"
+    )
+
+    monkeypatch.undo()
+    await watch.tick()
+    assert not document(fleet, watch, facts).document()["models"]["sentiment"]["registry_refused"]
 
 
 async def test_a_model_that_was_deleted_leaves_what_serves(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.config_file import ConfigFile
+from router.adapters.config.file import ConfigFile
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.core.events import ConfigApplied, ConfigRejected, Event
 from router.core.split import Split

@@ -3,7 +3,7 @@
 import asyncio
 
 from router.control.periodic import PeriodicTask
-from router.core.events import TickFailed
+from router.core.events import LoopRecovered, TickFailed
 from tests.serving.fakes import Facts, until
 
 
@@ -20,6 +20,22 @@ async def test_a_tick_that_raises_does_not_stop_its_loop() -> None:
     await loop.stop()
 
     assert facts.of(TickFailed)[0] == TickFailed("aliases", "KeyError: 'x'")
+
+
+async def test_a_loop_that_works_again_says_so_once_and_reports_its_next_failure() -> None:
+    facts, outcomes = Facts(), [False, False, True, True, False]
+
+    async def tick() -> None:
+        if outcomes and not outcomes.pop(0):
+            raise KeyError("x")
+
+    loop = PeriodicTask("aliases", tick, lambda: 0.001, facts)
+    loop.start()
+    await until(lambda: len(facts.of(LoopRecovered)) == 2)
+    await loop.stop()
+
+    failed, recovered = TickFailed("aliases", "KeyError: 'x'"), LoopRecovered("aliases")
+    assert facts.events == [failed, failed, recovered, failed, recovered]
 
 
 async def test_a_poke_ticks_at_once_and_the_period_is_read_anew_each_time() -> None:

@@ -84,6 +84,7 @@ def model_state() -> Document:
         "requests": 13071,
         "keyless_share": 0.0,
         "registry_error": "",
+        "registry_refused": False,
         "verdicts": {"canary": {"verdict": "not_enough_data", "why": WAITS}},
         "warnings": [],
     }

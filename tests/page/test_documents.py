@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from router.control import compare
+from router.analysis.document import document, verdicts
 from router.control.alias_watch import AliasWatch
 from router.control.bound_times import BoundTimes
 from router.control.status import Status
 from router.core.ids import CANARY, PRODUCTION
 from router.core.scores import ScoreSpec
 from router.serving.dispatch import Dispatcher
-from tests.control.test_comparison import Gateway
+from tests.analysis.test_recorder import Gateway
 from tests.page import documents
 from tests.serving import fakes
 from tests.serving.conftest import V1, V2
@@ -43,7 +43,7 @@ def names(value: Any, place: str = "") -> Iterator[str]:
 
 
 async def test_what_is_written_by_hand_of_a_comparison_has_the_gateways_names(gateway: Gateway) -> None:
-    assert set(names(documents.compare())) == set(names(compare.document(gateway.comparison)))
+    assert set(names(documents.compare())) == set(names(document(gateway.analysis)))
 
 
 async def test_what_is_written_by_hand_of_the_state_has_the_gateways_names(gateway: Gateway) -> None:
@@ -59,7 +59,7 @@ async def test_what_is_written_by_hand_of_the_state_has_the_gateways_names(gatew
         stopping=lambda: False,
         traffic=lambda _: (13071, 0),
         bound_since=BoundTimes(lambda: 1e9).of,
-        verdicts=lambda model: compare.verdicts(gateway.comparison, model),
+        verdicts=lambda model: verdicts(gateway.analysis, model),
     )
 
     assert set(names({**documents.state(), "events": []})) == set(names(status.document()))

@@ -1,0 +1,48 @@
+"""One recorder in front of many."""
+
+import pytest
+
+from router.control.fan_out import FanOut
+from router.core.events import Event, Polled, ReadinessChanged, Routed
+from router.core.ids import CANARY
+from router.core.routing import Reason
+
+
+class Broken:
+    """A recorder with a bug."""
+
+    def record(self, event: Event) -> None:
+        raise ZeroDivisionError
+
+
+class Remembering:
+    """A recorder that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def test_one_recorder_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    first, last = Remembering(), Remembering()
+    recorder = FanOut(first, Broken(), last)
+    fact = ReadinessChanged(ready=True)
+    for _ in range(3):
+        recorder.record(fact)
+
+    assert first.events == last.events == [fact] * 3
+    assert len(caplog.records) == 1
+    assert "Broken can not take ReadinessChanged" in caplog.text
+
+
+def test_what_repeats_itself_and_what_each_request_reports_reaches_only_who_counts() -> None:
+    counting, reading = Remembering(), Remembering()
+    recorder = FanOut(counting, deduplicated=(reading,))
+    facts = [Routed("m", CANARY, Reason.HASH), *[Polled("m", 1.0, "away")] * 3, Polled("m", 0.1, "")]
+    for fact in facts:
+        recorder.record(fact)
+
+    assert counting.events == facts
+    assert reading.events == [facts[1], facts[-1]]
