@@ -15,7 +15,7 @@ from router import __version__
 from router.adapters.config.file import ConfigFile
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
-from router.adapters.log.lines import LogRecorder, log_sampled
+from router.adapters.log.lines import LogRecorder, log_sample
 from router.adapters.prometheus import PrometheusRecorder
 from router.analysis.document import document, verdicts
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
@@ -39,12 +39,11 @@ from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.models import ModelSet
 from router.settings import ServerSettings, Settings
-from router.web.admin_token import admin_token
+from router.web.admin import admin_token
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
-from router.web.listeners import bind, connection_limit, listening, raise_descriptor_limit
+from router.web.listeners import Certificate, bind, connection_limit, listening, raise_descriptor_limit
 from router.web.shutdown import GracefulShutdown
-from router.web.tls import Certificate
 
 CONFIG_LOOK_SECONDS = 2.0
 READINESS_LOOK_SECONDS = 1.0
@@ -160,7 +159,7 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             metrics=prometheus.render,
             reload=reload,
             mlflow_version=version("mlflow"),
-            tell_sampled=log_sampled,
+            log_sample=log_sample,
         )
         status = Status(
             version=__version__,

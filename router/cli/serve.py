@@ -15,7 +15,7 @@ from router.app.run import Running, read_certificates, running_gateway
 from router.cli.client import base_url
 from router.errors import ConfigRefused, SlowParser
 from router.processes.gc_tuning import freeze_heap
-from router.web.admin_token import admin_token
+from router.web.admin import admin_token
 from router.web.listeners import require_compiled_parser
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -65,9 +65,9 @@ async def _serve(config_path: Path, flags: dict[str, str]) -> None:
         _announce(running)
         freeze_heap()
         await stop.wait()
-        running.draining.begin()
+        running.draining.start()
         for number in _STOPS:
-            loop.add_signal_handler(number, running.draining.hurry)
+            loop.add_signal_handler(number, running.draining.abort)
         reloading.cancel()
 
 

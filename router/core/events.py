@@ -97,8 +97,8 @@ class Predicted:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
-    """One request as the log tells it, where it was drawn to be told: for people, so nothing counts it."""
+class RequestSample:
+    """One request, drawn to be logged: for people, so nothing counts it."""
 
     request_id: str
     model: str

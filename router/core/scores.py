@@ -99,7 +99,7 @@ def with_edges(output: int | str, low: float, upper: Sequence[float]) -> ScoreSp
 
 @lru_cache(maxsize=256)
 def _edges(low: float, high: float, bins: int) -> tuple[float, ...]:
-    # Twelve digits are plenty to tell bins apart and keep labels such as 0.15000000000000002 out of metrics.
+    # Twelve digits keep bins apart, and labels such as 0.15000000000000002 out of metrics.
     inner = (float(f"{(low * (bins - i) + high * i) / bins:.12g}") for i in range(1, bins))
     return (*inner, float(high))
 
@@ -215,7 +215,7 @@ def shown_name(spec: OutputSpec) -> str:
 
 
 def check_outputs(specs: Sequence[OutputSpec]) -> None:
-    """ValueError unless the outputs can be told apart: by name, and at most one of them has classes."""
+    """ValueError unless the outputs can be distinguished: by name, and at most one of them has classes."""
     if len(specs) > MOST_OUTPUTS:
         raise ValueError(f"at most {MOST_OUTPUTS} outputs are counted")
     if len({shown_name(spec) for spec in specs}) < len(specs):

@@ -10,13 +10,12 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
 from router.protocol.messages import ScoringProtocol
-from router.web import admin, invocations, live_page, observe
+from router.web import admin, invocations, observe, page
 from router.web import v2 as inference
-from router.web.auth import guard
+from router.web.admin import guard
 from router.web.connections import OTHER_VERSION, Connection
 from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, WebState
-from router.web.fast_response import SinglePacketResponse
-from router.web.responses import SERVER, inference_error, internal_error, plain_error
+from router.web.responses import SERVER, SinglePacketResponse, inference_error, internal_error, plain_error
 from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
@@ -95,8 +94,8 @@ def _add_health(app: web.Application) -> None:
 
 
 def _add_observation(app: web.Application) -> None:
-    live_page.live_page()  # now, and not in the first request: what can not be joined is told at start
-    app.router.add_get("/", live_page.show)
+    page.live_page()  # now, and not in the first request: what can not be joined ends the start
+    app.router.add_get("/", page.show)
     app.router.add_get("/metrics", observe.metrics)
     app.router.add_get("/v1/state", observe.state)
     app.router.add_get("/v1/compare", observe.compare)
@@ -110,7 +109,7 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _identified(gateway: WebState, request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name a request, and tell its connection when it begins and when its answer is ready."""
+    """Give a request its id, and let its connection know when it begins and when its answer is ready."""
     connection = request.protocol if isinstance(request.protocol, Connection) else None
     if connection is not None:
         connection.began()
@@ -120,12 +119,16 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     sent = request.headers.get("X-Request-Id", "")
     request_id = sent if sent and _GOOD_REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
     request[REQUEST_ID] = request_id
+    well_framed = _is_well_framed(request)
     try:
-        response = await _answered(request, handler)
+        response = await _answered(request, handler) if well_framed else _error(request, 400, "Bad Request")
     finally:
         if connection is not None:
             connection.answered()
-    if gateway.stopping or not _may_go_on(request):
+    # What comes next on this connection is certainly the next request only where the body was read to its
+    # end, and where the client does not speak of leaving HTTP/1.1.
+    leaves = request.method == "CONNECT" or "Upgrade" in request.headers
+    if gateway.stopping or not well_framed or leaves or not request.content.is_eof():
         response.force_close()
     if not isinstance(response, SinglePacketResponse):  # which is signed as it is made
         response.headers["Server"] = SERVER
@@ -133,7 +136,7 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     return response
 
 
-def _well_framed(request: web.Request) -> bool:
+def _is_well_framed(request: web.Request) -> bool:
     """False for what others may see another end of: chunks in HTTP/1.0, codings on top of chunks."""
     codings = request.headers.getall("Transfer-Encoding", ())
     if not codings:
@@ -141,18 +144,7 @@ def _well_framed(request: web.Request) -> bool:
     return request.version == HttpVersion11 and [coding.strip().lower() for coding in codings] == ["chunked"]
 
 
-def _may_go_on(request: web.Request) -> bool:
-    """True when what comes next on this connection is certainly the next request.
-
-    Not after a body that was not read to its end, nor where the client speaks of leaving HTTP/1.1.
-    """
-    leaves = request.method == "CONNECT" or "Upgrade" in request.headers
-    return _well_framed(request) and not leaves and request.content.is_eof()
-
-
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if not _well_framed(request):
-        return _error(request, 400, "Bad Request")
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as refused:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from router.core.events import Recorder, Sampled
+from router.core.events import Recorder, RequestSample
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.settings import Settings
@@ -64,7 +64,7 @@ class Reloaded(Protocol):
         """Dotted paths that changed."""
 
 
-def _ignore(_sampled: Sampled) -> None:
+def _ignore(_sampled: RequestSample) -> None:
     """Nobody wants to hear of single requests."""
 
 
@@ -94,9 +94,9 @@ class WebState:
     """Requests received, by model."""
     requests: InFlightRequests = field(default_factory=InFlightRequests)
     sample_share: float = 0.0
-    """Of the prediction requests, this part is told to `tell_sampled`."""
-    tell_sampled: Callable[[Sampled], None] = _ignore
-    turns: KeyParseLock = field(default_factory=KeyParseLock)
+    """Of the prediction requests, this part goes to `log_sample`."""
+    log_sample: Callable[[RequestSample], None] = _ignore
+    key_parse_lock: KeyParseLock = field(default_factory=KeyParseLock)
     """Of bodies that take long to search for their key."""
 
     @property

@@ -10,7 +10,6 @@ from aiohttp import web
 
 from router.core.keys import KeyKind, KeySource, json_key, text_key
 from router.core.routing import MissingKey
-from router.core.split import Hashed, Key, bucket_of
 from router.errors import KeyMissing, Overloaded
 
 LONG_BYTES = 1 << 18
@@ -47,13 +46,6 @@ class KeyParseLock:
                     await asyncio.sleep(perf_counter() - began_at)
         finally:
             self._in_line -= 1
-
-
-async def hashed_if_long(salt: str, key: str | bytes | None) -> Key | None:
-    """`key`, with its bucket computed when that takes long."""
-    if isinstance(key, bytes) and len(key) > LONG_BYTES:
-        return Hashed(key, salt, await asyncio.to_thread(bucket_of, salt, key))
-    return key
 
 
 def read_key(

@@ -15,7 +15,7 @@ _LOOK_SECONDS = 0.02
 
 
 class GracefulShutdown:
-    """The end of a gateway. `hurry()` cuts it short."""
+    """The end of a gateway. `abort()` cuts it short."""
 
     def __init__(
         self,
@@ -29,22 +29,22 @@ class GracefulShutdown:
         self._listener = listener
         self._give_up = give_up
         self._seconds = seconds
-        self._hurried = asyncio.Event()
+        self._aborted = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Not ready from now on, and every answer closes its connection; idempotent."""
         if not self._gateway.stopping:
             self._gateway.stopping = True
             self._gateway.recorder.record(ReadinessChanged(ready=False))
 
-    def hurry(self) -> None:
+    def abort(self) -> None:
         """Wait for nothing any more."""
-        self._hurried.set()
+        self._aborted.set()
 
     async def drain(self) -> None:
         """Answer what comes and what runs; at the end of the time, or hurried, refuse what is left."""
-        self.begin()
+        self.start()
         seconds, began_at = self._seconds(), self._loop.time()
         closing = min(LONGEST_CLOSING_SECONDS, seconds / 4)
         quiet = min(LONGEST_QUIET_SECONDS, seconds / 5)
@@ -62,10 +62,10 @@ class GracefulShutdown:
         traffic.stop_reading()
         await self._give_up()
         answers_by = self._loop.time() + closing / 2
-        self._hurried.clear()
+        self._aborted.clear()
         await self._until(lambda: not self._listener.connections.pending(), answers_by)
 
     async def _until(self, done: Callable[[], bool], ends_at: float) -> None:
-        # Looked at, not waited for: neither connections nor write buffers tell when they change.
-        while not done() and not self._hurried.is_set() and self._loop.time() < ends_at:  # noqa: ASYNC110
+        # Looked at, not waited for: neither connections nor write buffers report a change.
+        while not done() and not self._aborted.is_set() and self._loop.time() < ends_at:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)

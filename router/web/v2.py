@@ -18,24 +18,24 @@ from router.web.responses import MEDIA_TYPE, SERVER, error_response
 
 PLATFORM = "mlflow"
 _NO = 400
-"""What the protocol has for "no": any 4xx. A 5xx would tell of a failure."""
+"""What the protocol has for "no": any 4xx. A 5xx would mean a failure."""
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 async def server(_: web.Request) -> web.Response:
     """`GET /v2`: name and version of this server; it has no extensions."""
-    return _told({"name": SERVER, "version": __version__, "extensions": []})
+    return _json({"name": SERVER, "version": __version__, "extensions": []})
 
 
 async def live(_: web.Request) -> web.Response:
     """`GET /v2/health/live`: the loop turns."""
-    return _told({"live": True})
+    return _json({"live": True})
 
 
 async def ready(request: web.Request) -> web.Response:
     """`GET /v2/health/ready`: 200 when `/readyz` is, else 400."""
     answer = request.app[GATEWAY].ready
-    return _told({"ready": answer}, 200 if answer else _NO)
+    return _json({"ready": answer}, 200 if answer else _NO)
 
 
 async def model_ready(request: web.Request) -> web.Response:
@@ -47,7 +47,7 @@ async def model_ready(request: web.Request) -> web.Response:
         answer = False
     except RequestRefused as refused:
         return _refused(request, refused)
-    return _told({"name": request.match_info["name"], "ready": answer}, 200 if answer else _NO)
+    return _json({"name": request.match_info["name"], "ready": answer}, 200 if answer else _NO)
 
 
 async def model(request: web.Request) -> web.Response:
@@ -60,7 +60,7 @@ async def model(request: web.Request) -> web.Response:
             raise NotReady(f"{manager.model} has no production version yet")
     except RequestRefused as refused:
         return _refused(request, refused)
-    return _told(
+    return _json(
         {
             "name": manager.model,
             "versions": [str(number) for number in sorted({v.number for v in manager.bound.values()})],
@@ -107,15 +107,15 @@ def _number(request: web.Request) -> int | None:
 
 
 def _tensor(tensor: TensorInfo) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+    document: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
     if tensor.content_type:
-        told["parameters"] = {"content_type": tensor.content_type}
-    return told
+        document["parameters"] = {"content_type": tensor.content_type}
+    return document
 
 
 def _refused(request: web.Request, refused: RequestRefused) -> web.Response:
     return error_response(refused, request[REQUEST_ID], ScoringProtocol.V2)
 
 
-def _told(body: dict[str, Any], status: int = 200) -> web.Response:
+def _json(body: dict[str, Any], status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(body), content_type=MEDIA_TYPE)

@@ -29,7 +29,7 @@ class LogRecorder:
             self._logger.log(line.level, line.message, **line.values)
 
 
-def log_sampled(request: events.Sampled) -> None:
+def log_sample(request: events.RequestSample) -> None:
     """The line of one request. It holds neither its key nor anything of its body."""
     structlog.stdlib.get_logger("router").info(
         "request",
