@@ -128,7 +128,7 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     # What comes next on this connection is certainly the next request only where the body was read to its
     # end, and where the client does not speak of leaving HTTP/1.1.
     leaves = request.method == "CONNECT" or "Upgrade" in request.headers
-    if gateway.stopping or not well_framed or leaves or not request.content.is_eof():
+    if gateway.traffic.stopping or not well_framed or leaves or not request.content.is_eof():
         response.force_close()
     if not isinstance(response, SinglePacketResponse):  # which is signed as it is made
         response.headers["Server"] = SERVER

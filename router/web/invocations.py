@@ -45,7 +45,7 @@ _KEPT = 1
 
 async def invoke(gateway: WebState, request: web.Request) -> web.StreamResponse:
     """`POST /invocations`: the first model of the configuration."""
-    return await answer_request(gateway, request, next(iter(gateway.settings().models)), None)
+    return await answer_request(gateway, request, next(iter(gateway.settings.current.models)), None)
 
 
 async def invoke_first(request: web.Request) -> web.StreamResponse:
@@ -88,8 +88,7 @@ async def answer_request(
         response = result_response(request, result, seconds, settings.model_error_status, protocol)
         trace_id = _trace_id(request) if _TRACE_HEADER in request.headers else ""
         gateway.recorder.record(result.fact(response.status, seconds, trace_id))
-        # Drawn, not computed from the request's id: its sender must not be able to choose what is logged.
-        if gateway.sample_share and random.random() < gateway.sample_share:  # noqa: S311
+        if _sampled(gateway):
             gateway.log_sample(_sample(request[REQUEST_ID], result, response.status, seconds))
         return response
 
@@ -102,7 +101,7 @@ def _allowed(
     protocol: ScoringProtocol,
 ) -> ModelSettings:
     """Settings of the model, once nothing in the path or the headers speaks against the request."""
-    settings = gateway.settings().models.get(model)
+    settings = gateway.settings.current.models.get(model)
     if settings is None:
         raise ModelNotConfigured("no such registered model here")
     if direct is not None and not (
@@ -115,7 +114,7 @@ def _allowed(
 
 
 async def _read_body(gateway: WebState, request: web.Request) -> bytes:
-    server = gateway.settings().server
+    server = gateway.settings.current.server
     limit = int(server.body_limit_mib * (1 << 20))
     if (request.content_length or 0) > limit:
         raise _too_large(server)  # before a byte of it is buffered
@@ -136,7 +135,7 @@ async def _read_body(gateway: WebState, request: web.Request) -> bytes:
                     raise _too_large(server)
                 chunks.append(chunk)
     except TimeoutError:
-        if gateway.stopping:
+        if gateway.traffic.stopping:
             raise NotReady("the gateway stops") from None
         raise BodyTimeout(f"the body took longer than {server.body_timeout_seconds:g} s") from None
     except (web.HTTPException, ValueError, OSError) as error:
@@ -168,9 +167,7 @@ async def _predict(
     key: Key | None
     async with gateway.key_parse_lock.for_key_of(settings.key, body):
         key, keyed = read_key(settings.key, request, body, always_json=v2)
-    gateway.received[model] = gateway.received.get(model, 0) + 1
-    if not keyed:
-        gateway.keyless[model] = gateway.keyless.get(model, 0) + 1
+    gateway.traffic.count(model, keyed=keyed)
     if isinstance(key, bytes) and len(key) > LONG_BYTES:
         key = Hashed(key, settings.salt, await asyncio.to_thread(bucket_of, settings.salt, key))
     return await gateway.dispatcher.serve(model, key, query, keyed=keyed, caller=caller)
@@ -185,15 +182,21 @@ def _refuse(
 ) -> web.Response:
     """Count, and answer, what reached no version."""
     # Only names of the configuration may become label values.
-    known = model if model in gateway.settings().models else OTHER
+    known = model if model in gateway.settings.current.models else OTHER
     gateway.recorder.record(Rejected(known, refused.reason))
     request_id = request[REQUEST_ID]
     response = error_response(refused, request_id, protocol)
-    if gateway.sample_share and random.random() < gateway.sample_share:  # noqa: S311 - as above
+    if _sampled(gateway):
         why, code = refused.reason, response.status
         sample = RequestSample(request_id, known, None, None, None, why, "rejected", code, None, 0)
         gateway.log_sample(sample)
     return response
+
+
+def _sampled(gateway: WebState) -> bool:
+    # Drawn, not computed from the request's id: its sender must not be able to choose what is logged.
+    share = gateway.settings.current.log.sample_requests
+    return bool(share) and random.random() < share  # noqa: S311
 
 
 def _sample(request_id: str, result: RequestResult, code: int, seconds: float) -> RequestSample:
