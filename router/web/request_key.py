@@ -8,7 +8,7 @@ from time import perf_counter
 
 from aiohttp import web
 
-from router.core.keys import KeyKind, KeySource, json_key, text_key
+from router.core.keys import KeyKind, KeySource, cookie_key, json_key, text_key
 from router.core.routing import MissingKey
 from router.errors import KeyMissing, Overloaded
 
@@ -72,8 +72,7 @@ def _sent_key(source: KeySource, request: web.Request, body: bytes, *, always_js
         case KeyKind.HEADER:
             return text_key(request.headers.getall(source.name, ()))
         case KeyKind.COOKIE:
-            cookie = request.cookies.get(source.name)
-            return text_key([cookie] if cookie is not None else [])
+            return cookie_key(request.headers.getall("Cookie", ()), source.name)
         case KeyKind.QUERY:
             return text_key(request.query.getall(source.name, ()))
         case KeyKind.JSON:

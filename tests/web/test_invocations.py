@@ -167,13 +167,14 @@ async def test_a_body_that_drips_is_408(traffic: Client, site: Site) -> None:
     [
         ({"header": "X-User"}, {"headers": {"X-User": "user-2"}}),
         ({"cookie": "user"}, {"cookies": {"user": "user-2"}}),
+        ({"cookie": "user"}, {"headers": [("Cookie", "a=1"), ("Cookie", "user=user-2; user=user-1")]}),
         ({"query": "user"}, {"params": {"user": "user-2"}}),
         (
             {"json": "user.id"},
             {"data": b'{"user": {"id": "user-2"}}', "headers": {"Content-Type": "application/json"}},
         ),
     ],
-    ids=["header", "cookie", "query", "json"],
+    ids=["header", "cookie", "cookies in two lines", "query", "json"],
 )
 async def test_the_key_is_read_where_the_configuration_says(
     traffic: Client, site: Site, key: dict[str, str], request_parts: dict[str, Any]
