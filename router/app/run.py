@@ -93,7 +93,7 @@ class GatewayServer:
 
         raise_descriptor_limit()
         traffic = traffic_app(gateway.web, observable=settings.server.observe == "traffic")
-        admin = admin_app(gateway.web, token.read if token else None)
+        admin = admin_app(gateway.web, token)
         admin_tls = certificates.admin.context if certificates.admin else None
         await self._undo.enter_async_context(
             listening(admin, admin_socket, limit=ADMIN_CONNECTIONS, tls=admin_tls)
@@ -104,12 +104,7 @@ class GatewayServer:
         )
         self.traffic_address = traffic_socket.getsockname()[:2]
         self.admin_address = admin_socket.getsockname()[:2]
-        self._shutdown = GracefulShutdown(
-            gateway.web,
-            listener,
-            lambda: gateway.models.close(0.0),
-            lambda: gateway.config.settings.server.drain_seconds,
-        )
+        self._shutdown = GracefulShutdown(gateway.web, listener)
         self._undo.push_async_callback(self._shutdown.drain)
 
     @property

@@ -7,7 +7,7 @@ import asyncio
 import hmac
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from urllib.parse import urlsplit
 
@@ -26,89 +26,6 @@ _CHALLENGE = 'Bearer realm="canary-router admin"'
 VARIABLE = "CANARY_ROUTER_SERVER__ADMIN_TOKEN"
 SHORTEST, LONGEST = 16, 4096
 """Bytes of a token: what is shorter can be guessed, what is longer is another file."""
-
-
-async def reload(request: web.Request) -> web.Response:
-    """`POST /-/reload`: 200 with the digest and the changes, or 422 with every error."""
-    try:
-        reloaded = await request.app[GATEWAY].reload()
-    except ConfigRefused as refused:
-        return config_refused(refused)
-    return document({"digest": reloaded.digest, "changes": list(reloaded.changes)})
-
-
-async def reset_breakers(request: web.Request) -> web.Response:
-    """`POST /-/models/{name}/reset-breakers`: its canaries have their shares back, and are judged anew."""
-    name = request.match_info["name"]
-    manager = request.app[GATEWAY].fleet.managers.get(name)
-    if manager is None:
-        return error_response(ModelNotConfigured("no such registered model here"), request[REQUEST_ID])
-    manager.reset_breakers()
-    return document({"model": name})
-
-
-def guard(read_token: Callable[[], bytes] | None) -> Middleware:
-    """Middleware of the admin listener. `read_token` may block and raise ConfigRefused; None: there is none.
-
-    Reading needs no token. Every method but GET and HEAD does, and no GET changes anything.
-    """
-
-    @web.middleware
-    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = _local_only(request) if read_token is None else await _token_only(request, read_token)
-        return refusal or await handler(request)
-
-    return guarded
-
-
-async def _token_only(request: web.Request, read_token: Callable[[], bytes]) -> web.Response | None:
-    if request.method in _SAFE:
-        return None
-    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not sent.strip():
-        return _unauthorized("this takes the admin token: Authorization: Bearer …", _CHALLENGE)
-    try:
-        token = await asyncio.to_thread(read_token)
-    except ConfigRefused as refused:
-        # A token that is gone opens nothing.
-        _log.warning("the admin token is unusable: %s", refused)
-        return _unauthorized("the gateway has no usable admin token; see its log", _CHALLENGE)
-    # Digests have one length, so that neither the content nor the length of the token shows in the time.
-    offered = sha256(sent.strip().encode("utf-8", "surrogateescape")).digest()
-    if not hmac.compare_digest(offered, sha256(token).digest()):
-        _log.warning("an admin verb was refused: wrong token")
-        return _unauthorized("this is not the admin token", f'{_CHALLENGE}, error="invalid_token"')
-    return None
-
-
-def _unauthorized(detail: str, challenge: str) -> web.Response:
-    return plain_error(401, detail, {"WWW-Authenticate": challenge})
-
-
-def _local_only(request: web.Request) -> web.Response | None:
-    """403 for what a web page makes an operator's browser send: another origin, or a name that is not ours.
-
-    A page can let its own name point to 127.0.0.1; the browser then sends that name as Host.
-    """
-    hosts = request.headers.getall("Host", ())
-    if not all(_is_local(host) for host in hosts):
-        return plain_error(403, "the admin listener has no token and answers to localhost only")
-    if request.method in _SAFE:
-        return None
-    origins = request.headers.getall("Origin", ())
-    own = {f"{request.scheme}://{host}".lower() for host in hosts}
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    if any(origin.lower() not in own for origin in origins) or site not in ("none", "same-origin"):
-        return plain_error(403, "a page of another origin may not do this")
-    return None
-
-
-def _is_local(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:  # brackets without an address in them
-        return False
-    return name is not None and is_loopback(name) and "@" not in host
 
 
 class AdminToken:
@@ -162,3 +79,86 @@ def _checked(raw: bytes, origin: str) -> bytes:
 def _open_at_once(path: str, flags: int) -> int:
     # Opening a named pipe would otherwise wait until somebody writes into it.
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+async def reload(request: web.Request) -> web.Response:
+    """`POST /-/reload`: 200 with the digest and the changes, or 422 with every error."""
+    try:
+        reloaded = await request.app[GATEWAY].reload()
+    except ConfigRefused as refused:
+        return config_refused(refused)
+    return document({"digest": reloaded.digest, "changes": list(reloaded.changes)})
+
+
+async def reset_breakers(request: web.Request) -> web.Response:
+    """`POST /-/models/{name}/reset-breakers`: its canaries have their shares back, and are judged anew."""
+    name = request.match_info["name"]
+    manager = request.app[GATEWAY].fleet.managers.get(name)
+    if manager is None:
+        return error_response(ModelNotConfigured("no such registered model here"), request[REQUEST_ID])
+    manager.reset_breakers()
+    return document({"model": name})
+
+
+def guard(token: AdminToken | None) -> Middleware:
+    """Middleware of the admin listener.
+
+    Reading needs no token. Every method but GET and HEAD does, and no GET changes anything.
+    """
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = _local_only(request) if token is None else await _token_only(request, token)
+        return refusal or await handler(request)
+
+    return guarded
+
+
+async def _token_only(request: web.Request, expected: AdminToken) -> web.Response | None:
+    if request.method in _SAFE:
+        return None
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not sent.strip():
+        return _unauthorized("this takes the admin token: Authorization: Bearer …", _CHALLENGE)
+    try:
+        token = await asyncio.to_thread(expected.read)
+    except ConfigRefused as refused:
+        # A token that is gone opens nothing.
+        _log.warning("the admin token is unusable: %s", refused)
+        return _unauthorized("the gateway has no usable admin token; see its log", _CHALLENGE)
+    # Digests have one length, so that neither the content nor the length of the token shows in the time.
+    offered = sha256(sent.strip().encode("utf-8", "surrogateescape")).digest()
+    if not hmac.compare_digest(offered, sha256(token).digest()):
+        _log.warning("an admin verb was refused: wrong token")
+        return _unauthorized("this is not the admin token", f'{_CHALLENGE}, error="invalid_token"')
+    return None
+
+
+def _unauthorized(detail: str, challenge: str) -> web.Response:
+    return plain_error(401, detail, {"WWW-Authenticate": challenge})
+
+
+def _local_only(request: web.Request) -> web.Response | None:
+    """403 for what a web page makes an operator's browser send: another origin, or a name that is not ours.
+
+    A page can let its own name point to 127.0.0.1; the browser then sends that name as Host.
+    """
+    hosts = request.headers.getall("Host", ())
+    if not all(_is_local(host) for host in hosts):
+        return plain_error(403, "the admin listener has no token and answers to localhost only")
+    if request.method in _SAFE:
+        return None
+    origins = request.headers.getall("Origin", ())
+    own = {f"{request.scheme}://{host}".lower() for host in hosts}
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if any(origin.lower() not in own for origin in origins) or site not in ("none", "same-origin"):
+        return plain_error(403, "a page of another origin may not do this")
+    return None
+
+
+def _is_local(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:  # brackets without an address in them
+        return False
+    return name is not None and is_loopback(name) and "@" not in host

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 from router.protocol.messages import ScoringProtocol
 from router.web import admin, invocations, observe, page
 from router.web import v2 as inference
-from router.web.admin import guard
+from router.web.admin import AdminToken, guard
 from router.web.connections import OTHER_VERSION, Connection
 from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, WebState
 from router.web.responses import SERVER, SinglePacketResponse, inference_error, internal_error, plain_error
@@ -36,7 +36,8 @@ def traffic_app(gateway: WebState, *, observable: bool) -> web.Application:
     ):
         # Whoever waits for 100 Continue hears 413 or 404 before the body is sent.
         app.router.add_post(path, handler, expect_handler=invocations.expect_later)
-    app[SHORTCUT] = _shortcut
+    shortcut: Callable[[WebState, Handler], Handler] = _Shortcut
+    app[SHORTCUT] = shortcut
     _add_inference(app)
     _add_health(app)
     if observable:
@@ -44,20 +45,23 @@ def traffic_app(gateway: WebState, *, observable: bool) -> web.Application:
     return app
 
 
-def _shortcut(gateway: WebState, whole: Handler) -> Handler:
-    """In front of `whole`, which finds its way to every path: straight to the one that has the traffic."""
+class _Shortcut:
+    """In front of an application, which finds its way to every path: straight to the one with the traffic."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    def __init__(self, gateway: WebState, application: Handler) -> None:
+        self._gateway = gateway
+        self._application = application
+        self._invoke = partial(invocations.invoke, gateway)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method != "POST" or request.raw_path != "/invocations" or "Expect" in request.headers:
-            return await whole(request)
-        return await _identified(gateway, request, partial(invocations.invoke, gateway))
-
-    return handle
+            return await self._application(request)
+        return await _identified(self._gateway, request, self._invoke)
 
 
-def admin_app(gateway: WebState, read_token: Callable[[], bytes] | None = None) -> web.Application:
-    """The operators' listener; `read_token` as in `guard`."""
-    app = _app(gateway, guard(read_token))
+def admin_app(gateway: WebState, token: AdminToken | None = None) -> web.Application:
+    """The operators' listener; without a `token` its verbs are for programs on this machine."""
+    app = _app(gateway, guard(token))
     app.router.add_post("/-/reload", admin.reload)
     app.router.add_post("/-/models/{name:[^/]+}/reset-breakers", admin.reset_breakers)
     _add_health(app)
