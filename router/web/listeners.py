@@ -90,7 +90,8 @@ async def listening(
         runner.server.request_handler = cast(
             Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], handler
         )
-    connections = Connections(runner.server, limit)
+    settings = app[GATEWAY].settings if GATEWAY in app else None
+    connections = Connections(runner.server, settings, limit)
     server = await loop.create_server(
         connections,
         sock=bound,
