@@ -1,13 +1,34 @@
-"""The error tree. Errors name a condition and know whether trying again helps; HTTP is decided in `web`."""
+"""The gateway's errors. Each names a condition; which HTTP status that is, `web.responses` decides.
+
+RouterError
+├─ ConfigRefused              the configuration is not valid
+├─ SlowParser                 aiohttp runs without its compiled HTTP parser
+├─ SubreaperRefused           this process can not wait for orphans
+├─ RegistryError              the registry was asked, and the answer can not be used
+│  ├─ RegistryUnavailable       it did not answer
+│  ├─ ModelUnknown              it has no registered model of that name
+│  ├─ CacheRefused              the record of what served last can not be used
+│  └─ FetchFailed               a version's files did not come into the cache
+│     └─ FetchRefused             they may not be used
+├─ LoadFailed                 a version did not become READY
+│  └─ NoRoom                    it would not fit into the memory that is left
+├─ ChildLost                  a child process ended before it answered
+│  └─ WorkerOutOfMemory         the kernel ended it for want of memory
+├─ ChildTimeout               a child process did not answer in time
+└─ RequestRefused             a prediction request that no version answered
+   ├─ before a version is chosen: ModelNotConfigured, VersionNotServed, NoDirectAccess, KeyMissing,
+   │                              TooLarge, BodyTimeout, BodyUnreadable, BinaryTensors
+   ├─ before or after that:       NotReady, Overloaded
+   └─ after that:                 DeadlineExceeded, WorkerDied (VersionUnloaded), CallerGone
+"""
 
 from typing import ClassVar
+
+from router.core.outcomes import RefusalReason
 
 
 class RouterError(Exception):
     """Everything this package raises on purpose."""
-
-    retriable: ClassVar[bool] = False
-    """True when the same request may succeed a moment later."""
 
 
 class ConfigRefused(RouterError):
@@ -18,14 +39,20 @@ class ConfigRefused(RouterError):
         self.problems = problems
 
 
+class SlowParser(RouterError):
+    """aiohttp runs without its compiled HTTP parser."""
+
+
+class SubreaperRefused(RouterError):
+    """The kernel does not let this process wait for its grandchildren."""
+
+
 class RegistryError(RouterError):
     """The registry was asked and the answer cannot be used."""
 
 
 class RegistryUnavailable(RegistryError):
     """The registry did not answer; what we last heard still holds."""
-
-    retriable = True
 
 
 class RegistryRefused(RegistryError):
@@ -42,13 +69,9 @@ class ModelUnknown(RegistryError):
 class CacheRefused(RegistryError):
     """The cache's record of what served last cannot be read, written or trusted."""
 
-    retriable = True
-
 
 class FetchFailed(RegistryError):
     """A version's files could not be brought into the cache."""
-
-    retriable = True
 
 
 class FetchRefused(FetchFailed):
@@ -57,8 +80,6 @@ class FetchRefused(FetchFailed):
 
 class LoadFailed(RouterError):
     """A version did not become READY; `phase` is fetch, load or warmup."""
-
-    retriable = True
 
     def __init__(self, message: str, *, phase: str) -> None:
         super().__init__(message)
@@ -75,8 +96,6 @@ class NoRoom(LoadFailed):
 class ChildLost(RouterError):
     """A child process ended, or its socket closed, before it answered."""
 
-    retriable = True
-
 
 class WorkerOutOfMemory(ChildLost):
     """The kernel ended a worker for want of memory, while it loaded its version."""
@@ -85,18 +104,14 @@ class WorkerOutOfMemory(ChildLost):
 class ChildTimeout(RouterError):
     """A child process did not answer within its deadline."""
 
-    retriable = True
-
 
 class RequestRefused(RouterError):
-    """A prediction request that reached no version, or came back from none.
+    """A prediction request that reached no version, or came back from none."""
 
-    `reason` is one of the `requests_rejected_total` reasons or an outcome of `requests_total`.
-    """
+    reason: ClassVar[RefusalReason]
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.reason = reason
         self.call: int | None = None
         """Number of the predict that held this request up and others with it; None where it was its own."""
 
@@ -104,36 +119,82 @@ class RequestRefused(RouterError):
 class ModelNotConfigured(RequestRefused):
     """No such registered model in this gateway's configuration."""
 
+    reason = RefusalReason.UNKNOWN_MODEL
+
 
 class VersionNotServed(RequestRefused):
     """A caller asked for one version by its number, and no alias serves it."""
 
+    reason = RefusalReason.UNKNOWN_MODEL
+
+
+class NoDirectAccess(RequestRefused):
+    """Aliases of this model can not be asked for by name."""
+
+    reason = RefusalReason.UNKNOWN_MODEL
+
+
+class KeyMissing(RequestRefused):
+    """The request carries no key and the configuration rejects such requests."""
+
+    reason = RefusalReason.NO_KEY
+
+
+class TooLarge(RequestRefused):
+    """The body is over `body_limit_mib`."""
+
+    reason = RefusalReason.TOO_LARGE
+
+
+class BodyTimeout(RequestRefused):
+    """The body did not arrive within `body_timeout_seconds`."""
+
+    reason = RefusalReason.INVALID_BODY
+
+
+class BodyUnreadable(RequestRefused):
+    """The body could not be read as HTTP delivers it."""
+
+    reason = RefusalReason.INVALID_BODY
+
+
+class BinaryTensors(RequestRefused):
+    """Tensors as bytes after the JSON, which is an extension of the protocol."""
+
+    reason = RefusalReason.INVALID_BODY
+
 
 class NotReady(RequestRefused):
-    """The model has no production version bound yet."""
+    """The model has no production version bound yet, or its version has no worker."""
 
-    retriable = True
+    reason = RefusalReason.NOT_READY
 
 
 class Overloaded(RequestRefused):
     """The version's queue is at its bound."""
 
-    retriable = True
+    reason = RefusalReason.OVERLOADED
 
 
 class DeadlineExceeded(RequestRefused):
     """The caller's time, or the time one predict may run, is over."""
 
+    reason = RefusalReason.TIMEOUT
+
 
 class WorkerDied(RequestRefused):
     """The worker that was running this request ended before it answered."""
 
-    retriable = True
+    reason = RefusalReason.CRASH
+
+
+class VersionUnloaded(WorkerDied):
+    """The version was unloaded while this request was in it."""
+
+    reason = RefusalReason.NOT_READY
 
 
 class CallerGone(RequestRefused):
     """The caller hung up, so nobody waits for the answer."""
 
-
-class KeyMissing(RequestRefused):
-    """The request carries no key and the configuration rejects such requests."""
+    reason = RefusalReason.ABANDONED

@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from router.core.bins import ScoreSpec
 from router.core.ids import CANARY, PRODUCTION
 from router.core.keys import KeyKind, KeySource
-from router.core.labels import ClassSpec
 from router.core.routing import MissingKey
+from router.core.scores import ClassSpec, ScoreSpec
 from router.core.split import Split
 from router.protocol.messages import Tracking
 from router.settings import ModelSettings, Reload, Settings, changes, schema_json

@@ -11,8 +11,10 @@ from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
 from router.analysis.run import AnalysisRun
 from router.analysis.statistics.counts import NOTHING, WINDOW_SECONDS, CountersSnapshot
 from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.outputs import shown_name, told
-from router.core.request_events import FAULT_KINDS
+from router.core.outcomes import FaultKind
+from router.core.scores import shown_name, to_json
+
+_FAULT_KINDS = [kind.value for kind in FaultKind]
 
 
 def document(recorder: AnalysisRecorder, model: str | None = None) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def _window(recorder: AnalysisRecorder, run: AnalysisRun | None) -> dict[str, An
             "canary": canary.latency,
         },
         "scores": [
-            {**told(output), "production": production.bins[index], "canary": canary.bins[index]}
+            {**to_json(output), "production": production.bins[index], "canary": canary.bins[index]}
             for index, output in enumerate(run.versions.outputs if run else ())
         ],
         "rates": {"production": _rates(production, seconds), "canary": _rates(canary, seconds)},
@@ -128,7 +130,7 @@ def _rates(counts: CountersSnapshot, seconds: float) -> dict[str, Any]:
         "requests": counts.requests,
         "faults": sum(counts.faults),
         "fallbacks": counts.fallbacks,
-        "faults_by_kind": dict(zip(FAULT_KINDS, counts.faults, strict=True)),
+        "faults_by_kind": dict(zip(_FAULT_KINDS, counts.faults, strict=True)),
     }
 
 

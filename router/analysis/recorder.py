@@ -11,10 +11,11 @@ from router.analysis.checks import verdict_in_force
 from router.analysis.run import AnalysisRun, ComparedVersions, Observation, Shares
 from router.analysis.statistics.counts import ArmCounters
 from router.core import events
+from router.core.events import Answered, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.outputs import OutputSpec
-from router.core.request_events import ABANDONED, Answered, Predicted
+from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
+from router.core.scores import OutputSpec
 from router.core.split import BUCKETS
 from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force
 from router.serving.models import ModelSet
@@ -22,8 +23,8 @@ from router.serving.models import ModelSet
 LOOK_SECONDS = 2.0
 """Between two looks; the evidence allows any number of them."""
 _CHANGES = (events.AliasAspired, events.AliasBound, events.AliasUnbound, events.SplitInForce)
-_HASH = Reason.HASH
-"""Under a name of its own: an enumeration looks its members up, and this is asked with every request."""
+_HASH, _OK, _ABANDONED = Reason.HASH, Outcome.OK, Outcome.ABANDONED
+"""Under names of their own: an enumeration looks its members up, and these are asked with every request."""
 
 
 @dataclass(slots=True)
@@ -157,13 +158,13 @@ class AnalysisRecorder:
             return
         arm.counters.answered(event)
         fault, bucket = event.fault, event.bucket
-        abandoned = event.outcome == ABANDONED
+        abandoned = event.outcome == _ABANDONED
         # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
         if (
             (arm.runs or arm.left)
             and event.reason is _HASH
             and bucket is not None
-            and (fault or abandoned or event.outcome == "ok")
+            and (fault or abandoned or event.outcome == _OK)
         ):
             seconds = None if fault else event.seconds
             seen = Observation(

@@ -17,11 +17,9 @@ from router.analysis.statistics.drift import ScoreHistograms, ks_distance, psi, 
 from router.analysis.statistics.fault_test import OWNER, SCORED, SEEN, BucketFlags
 from router.analysis.statistics.latency import FIRST_REQUESTS, SLOW_QUANTILE, SlowThreshold, edge_at
 from router.analysis.statistics.sample_ratio import SampleRatioTest
-from router.core.bins import ScoreSpec
 from router.core.ids import CANARY, Alias, VersionId
-from router.core.labels import ClassSpec
 from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.outputs import OutputSpec, shown_name
+from router.core.scores import ClassSpec, OutputSpec, ScoreSpec, shown_name
 from router.core.split import BUCKETS
 
 CALLS_KNOWN = 256

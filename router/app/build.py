@@ -11,7 +11,7 @@ from typing import Protocol
 from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.log.child_log import ChildLog
-from router.adapters.log.lines import LogRecorder, log_sampled
+from router.adapters.log.lines import LogRecorder, log_sample
 from router.adapters.prometheus import Live, PrometheusRecorder
 from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
@@ -171,6 +171,6 @@ def build_gateway(
         reload=OperatorReload(config, certificates),
         mlflow_version=version("mlflow"),
         traffic=traffic,
-        tell_sampled=log_sampled,
+        log_sample=log_sample,
     )
     return Gateway(config, web, models, recorder, loops)

@@ -9,7 +9,7 @@ from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.periodic import PeriodicTask
 from router.serving.models import ModelSet
 from router.settings import ServerSettings, Settings
-from router.web.tls import Certificate
+from router.web.listeners import Certificate
 
 
 @dataclass(frozen=True, slots=True)

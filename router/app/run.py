@@ -18,7 +18,7 @@ from router.core.memory import MIB
 from router.processes.environment import unknown_variables
 from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
-from router.web.admin_token import admin_token
+from router.web.admin import admin_token
 from router.web.apps import admin_app, traffic_app
 from router.web.listeners import bind, connection_limit, listening, raise_descriptor_limit
 from router.web.shutdown import GracefulShutdown
@@ -93,7 +93,7 @@ class GatewayServer:
 
         raise_descriptor_limit()
         traffic = traffic_app(gateway.web, observable=settings.server.observe == "traffic")
-        admin = admin_app(gateway.web, token.read if token else None)
+        admin = admin_app(gateway.web, token)
         admin_tls = certificates.admin.context if certificates.admin else None
         await self._undo.enter_async_context(
             listening(admin, admin_socket, limit=ADMIN_CONNECTIONS, tls=admin_tls)
@@ -104,12 +104,7 @@ class GatewayServer:
         )
         self.traffic_address = traffic_socket.getsockname()[:2]
         self.admin_address = admin_socket.getsockname()[:2]
-        self._shutdown = GracefulShutdown(
-            gateway.web,
-            listener,
-            lambda: gateway.models.close(0.0),
-            lambda: gateway.config.settings.server.drain_seconds,
-        )
+        self._shutdown = GracefulShutdown(gateway.web, listener)
         self._undo.push_async_callback(self._shutdown.drain)
 
     @property
@@ -123,11 +118,11 @@ class GatewayServer:
 
     def begin_drain(self) -> None:
         """Not ready from now on. What comes and what runs is answered until the time to drain is over."""
-        self._shutdown.begin()
+        self._shutdown.start()
 
     def cut_drain_short(self) -> None:
         """Wait for nothing any more."""
-        self._shutdown.hurry()
+        self._shutdown.abort()
 
     async def stop(self) -> None:
         """Drain, then end every part in reverse order."""

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from router.adapters.config.file import load_settings
 from router.app.backends import open_backends
 from router.cli.split import find_model
-from router.core import outputs
 from router.core.ids import Alias, VersionId
+from router.core.scores import describe, to_json
 from router.errors import RegistryError, RouterError
 from router.serving.harness import load_spec
 from router.serving.ports import Fetcher, Loader
@@ -80,9 +80,9 @@ async def _bring_up(
     example = "input example" if info.has_example else "no input example, so no warm-up"
     told = f"flavor {info.flavor}; {phases}; {signature}; {example}"
     if info.scores:
-        told = f"{told}; counts {' and '.join(map(outputs.described, info.scores))}"
+        told = f"{told}; counts {' and '.join(map(describe, info.scores))}"
     told = f"{told}; {info.note}" if info.note else told
-    scores = [outputs.told(spec) for spec in info.scores]
+    scores = [to_json(spec) for spec in info.scores]
     return {**row, "ok": True, "told": told, "mismatches": list(info.mismatches), "scores": scores}
 
 

@@ -15,10 +15,10 @@ from router.app.build import Instruments
 from router.app.reload import Certificates
 from router.app.run import GatewayServer
 from router.cli.client import base_url
-from router.errors import ConfigRefused
+from router.errors import ConfigRefused, SlowParser
 from router.processes.gc_tuning import freeze_heap
-from router.web.admin_token import admin_token
-from router.web.listeners import SlowParser, require_compiled_parser
+from router.web.admin import admin_token
+from router.web.listeners import require_compiled_parser
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
 
-from router.core.cache_events import LastGoodRefused
-from router.core.events import Polled, Recorder
+from router.core.events import LastGoodRefused, Polled, Recorder
 from router.errors import CacheRefused, ModelUnknown, RegistryError, RegistryRefused, RegistryUnavailable
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet

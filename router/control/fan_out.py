@@ -5,16 +5,16 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TypeVar
 
-from router.core import events, request_events
+from router.core import events
 from router.core.ids import Alias, VersionId
 
 PER_REQUEST = frozenset(
     {
-        request_events.Routed,
-        request_events.Answered,
-        request_events.Rejected,
-        request_events.Predicted,
-        request_events.FellBack,
+        events.Routed,
+        events.Answered,
+        events.Rejected,
+        events.Predicted,
+        events.FellBack,
     }
 )
 """Events that never are news: every request reports some of them."""
@@ -93,7 +93,7 @@ class EventDeduplicator:
         match event:
             case events.Polled():
                 return self._registry_changed(event)
-            case request_events.CanaryFaulted():
+            case events.CanaryFaulted():
                 return self._is_first_of_its_kind(event)
             case events.SplitInForce():
                 return _changed(self._splits, event.model, event)
@@ -123,7 +123,7 @@ class EventDeduplicator:
             self._restarts.clear()
         return failure != before
 
-    def _is_first_of_its_kind(self, event: request_events.CanaryFaulted) -> bool:
+    def _is_first_of_its_kind(self, event: events.CanaryFaulted) -> bool:
         version, kinds = self._faults.get((event.model, event.alias), (None, set()))
         if version != event.version:
             kinds = set()

@@ -12,7 +12,7 @@ from router.control.last_known_good import LastKnownGood
 from router.control.periodic import PeriodicTask
 from router.control.recent_events import RecentEvents
 from router.control.worker_exits import WorkerExitCounts
-from router.core import outputs
+from router.core import scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.redaction import redact
 from router.core.routing import RoutingTable
@@ -163,7 +163,7 @@ class Status:
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
             "note": info.note if info else "",
-            "scores": [outputs.told(spec) for spec in info.scores] if info else [],
+            "scores": [scores.to_json(spec) for spec in info.scores] if info else [],
             "batching": _batching(pool.workers) if pool else None,
             "mismatches": [redact(line) for line in info.mismatches] if info else [],
             "worker_ends": self.worker_exits.of(harness.version),

@@ -4,10 +4,120 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.core.cache_events import CacheEvent
 from router.core.ids import Alias, VersionId
-from router.core.outputs import OutputSpec
-from router.core.request_events import RequestEvent
+from router.core.outcomes import FallbackReason, Fault, FaultKind, Outcome, RefusalReason
+from router.core.routing import Reason
+from router.core.scores import OutputCounts, OutputSpec
+
+# ---- single requests
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A request was given to an alias."""
+
+    model: str
+    alias: Alias
+    reason: Reason
+
+
+@dataclass(slots=True)
+class Answered:
+    """A prediction request was answered, or abandoned; once per request, under what its key was given.
+
+    Nobody changes one. It is not frozen because every request makes one, and freezing costs a microsecond.
+    """
+
+    model: str
+    alias: Alias
+    version: VersionId
+    outcome: Outcome
+    code: int
+    seconds: float
+    """Last byte read until the answer was ready, or until the caller hung up."""
+    rows: int
+    reason: Reason = Reason.HASH
+    """Why it was given to `alias`; also of what production answered in its place."""
+    bucket: int | None = None
+    """None when no key was hashed."""
+    fault: Fault = ""
+    """What went wrong with the version its key was given. Production is measured by what is asked of a
+    canary: an answer that came after the time a canary has is a timeout, too."""
+    excused: bool = False
+    """True when a canary's fault is the input's: production failed on the same bytes, or did as oddly."""
+    mark: int | None = None
+    """Bin, or class, of the first score that the version it was given answered; see `Answer.mark`."""
+    call: int | None = None
+    """Number of the predict that failed it where others shared that predict, or waited for it."""
+    trace_id: str = ""
+    """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A request was refused before a version was chosen."""
+
+    model: str
+    reason: RefusalReason
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """Production was asked because the canary failed."""
+
+    model: str
+    from_alias: Alias
+    to_alias: Alias
+    reason: FallbackReason
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryFaulted:
+    """The canary failed a request that production could answer."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    kind: FaultKind
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A version's predict returned, for a request asked under `alias`."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    predict_seconds: float
+    queue_seconds: float
+    rows: int
+    requests: int
+    scores: tuple[OutputCounts, ...]
+    """Per counted output, in the order of `AliasBound.scores`; empty when none were counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSample:
+    """One request, drawn to be logged: for people, so nothing counts it."""
+
+    request_id: str
+    model: str
+    given: Alias | None
+    """Whom its key was given; None where it was refused before that, as for the next two."""
+    answered: Alias | None
+    version: VersionId | None
+    """The one that answered."""
+    reason: str
+    """Of the routing, or of the refusal."""
+    outcome: str
+    """As in `Answered`, or rejected."""
+    code: int
+    seconds: float | None
+    """Last byte read until the answer was ready; None where it was refused before."""
+    rows: int
+
+
+# ---- aliases and versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +342,51 @@ class LoopRecovered:
     loop: str
 
 
+# ---- the cache of versions
+
+
+@dataclass(frozen=True, slots=True)
+class ServingFromCache:
+    """The registry was never reached: what is recorded as last good is loaded instead, until it answers."""
+
+    model: str
+    versions: Mapping[Alias, VersionId]
+
+
+@dataclass(frozen=True, slots=True)
+class LastGoodRefused:
+    """The record of a model's last good versions can not be used, so there is none."""
+
+    model: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastGoodNotWritten:
+    """A model's last good versions could not be recorded; the former record, if any, still stands."""
+
+    model: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEvicted:
+    """Copies that nobody uses were removed; `cache_bytes` are left."""
+
+    versions: tuple[str, ...]
+    cache_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOverBound:
+    """The cache is larger than it may be, and everything left in it is in use."""
+
+    cache_bytes: int
+    bound_bytes: int
+
+
+_OfRequests = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted
+_OfCache = ServingFromCache | LastGoodRefused | LastGoodNotWritten | CacheEvicted | CacheOverBound
 _OfAliases = (
     AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged
 )
@@ -255,7 +410,7 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = RequestEvent | CacheEvent | _OfAliases | _OfVersions | _Others
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others
 
 
 class Recorder(Protocol):

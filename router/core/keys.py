@@ -13,6 +13,7 @@ from router.core.routing import MissingKey
 MAX_JSON_BYTES = 1 << 20
 """A longer body is not searched for a key: reading one must not hold up every other request."""
 
+_BLANKS = " \t"
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 _FIRST_INEXACT = 2.0**63
 """orjson answers an integer outside 64 bits as a float; none of them is smaller than this."""
@@ -63,7 +64,7 @@ def parse_json_path(dotted: str) -> tuple[str | int, ...]:
 
 
 def text_key(values: Sequence[bytes | str]) -> str | None:
-    """Key from every value of one header, cookie or query parameter, in the order they came.
+    """Key from every value of one header or query parameter, in the order they came.
 
     The first one counts, also when it is empty: an empty key is missing. Bytes are read as UTF-8 with
     surrogateescape, so that what is not UTF-8 hashes as it came.
@@ -73,6 +74,22 @@ def text_key(values: Sequence[bytes | str]) -> str | None:
     first = values[0]
     text = first.decode("utf-8", "surrogateescape") if isinstance(first, bytes) else first
     return text if text and _encodes(text, "surrogateescape") else None
+
+
+def cookie_key(lines: Sequence[bytes | str], name: str) -> str | None:
+    """Key from the cookie `name` in every `Cookie` line of one request, in the order they came.
+
+    The lines count as if joined by `; `. Of the pairs between semicolons the first of that name counts, and
+    its value is all behind the equals sign. Only spaces and tabs around name and value are dropped; quotes,
+    escapes and blanks within stay as they came, so that the header alone is enough to recompute a bucket.
+    """
+    for line in lines:
+        text = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else line
+        for pair in text.split(";"):
+            found, equals, value = pair.partition("=")
+            if equals and found.strip(_BLANKS) == name:
+                return text_key([value.strip(_BLANKS)])
+    return None
 
 
 def json_key(body: bytes, path: Sequence[str | int]) -> str | None:

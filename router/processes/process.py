@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.errors import RouterError
+from router.errors import SubreaperRefused
 from router.processes.memory import MEMORY
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -39,10 +39,6 @@ class Exit:
             name = signal.Signals(self.signal).name if self.signal in set(signal.Signals) else "unnamed"
             return f"signal {self.signal} ({name})"
         return f"exit code {self.code}" if self.code is not None else "unknown exit"
-
-
-class SubreaperRefused(RouterError):
-    """The kernel does not let this process wait for its grandchildren."""
 
 
 def become_subreaper() -> None:

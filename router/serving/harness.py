@@ -114,7 +114,7 @@ class Harness:
     def pool(self) -> Pool:
         """The version's workers. Raises NotReady unless READY or DRAINING."""
         if self._pool is None:
-            raise NotReady(f"{self.version} is {self.state}", reason="not_ready")
+            raise NotReady(f"{self.version} is {self.state}")
         return self._pool
 
     @property

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 
-from router.core.cache_events import ServingFromCache
-from router.core.events import AliasAspired, AliasBound, AliasUnbound, SplitInForce
+from router.core.events import AliasAspired, AliasBound, AliasUnbound, ServingFromCache, SplitInForce
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
@@ -152,7 +151,7 @@ class ModelManager:
     def serving(self, version: VersionId) -> Harness:
         """The harness of a bound version. Raises NotReady when it is gone."""
         if (harness := self.harnesses.get(version)) is None:
-            raise NotReady(f"{version} is gone", reason="not_ready")
+            raise NotReady(f"{version} is gone")
         return harness
 
     async def drain(self) -> None:

@@ -61,6 +61,9 @@ class ServerSettings(BaseModel):
     """Largest request body, in MiB; above it 413."""
     body_timeout_seconds: Annotated[Seconds, HOT] = 30.0
     """To read one request."""
+    idle_seconds: Annotated[Seconds, HOT] = 75.0
+    """A connection without a new request is closed so long after its last answer, read or not. To be above
+    the idle timeout of the load balancer in front, or that sends into connections that close."""
     drain_seconds: Annotated[Seconds, HOT] = 15.0
     """From SIGTERM to the exit; what still runs shortly before its end is answered 503."""
 

@@ -17,9 +17,17 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from router.core.bins import MAX_BINS, ScoreSpec, with_edges
-from router.core.labels import MOST_CLASSES, ClassSpec, label_text
-from router.core.outputs import MOST_OUTPUTS, OutputSpec, check_outputs
+from router.core.scores import (
+    MAX_BINS,
+    MOST_CLASSES,
+    MOST_OUTPUTS,
+    ClassSpec,
+    OutputSpec,
+    ScoreSpec,
+    check_outputs,
+    label_text,
+    with_edges,
+)
 from router.settings.fields import STRICT, Finite
 
 _EDGES = TypeAdapter(list[Finite])

@@ -1,10 +1,84 @@
-"""Verbs that change things; only the admin listener has them."""
+"""The admin listener: verbs that change things, and who may use them.
+
+Holders of the token may; without one, programs on this machine.
+"""
+
+import asyncio
+import hmac
+import logging
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from router.errors import ConfigRefused, ModelNotConfigured
+from router.settings import ServerSettings, is_loopback
 from router.web.context import GATEWAY, REQUEST_ID
-from router.web.responses import config_refused, document, error_response
+from router.web.responses import config_refused, document, error_response, plain_error
+
+_log = logging.getLogger(__name__)
+
+_SAFE = ("GET", "HEAD")
+_CHALLENGE = 'Bearer realm="canary-router admin"'
+VARIABLE = "CANARY_ROUTER_SERVER__ADMIN_TOKEN"
+SHORTEST, LONGEST = 16, 4096
+"""Bytes of a token: what is shorter can be guessed, what is longer is another file."""
+
+
+class AdminToken:
+    """Reads the token anew each time it is asked for, so that a rotated file counts at once."""
+
+    def __init__(self, file: str | None, value: str | None) -> None:
+        """`value` stands over `file`. Raises ConfigRefused when there is no usable token now."""
+        self._file = file
+        self._value = value
+        self.read()
+
+    def read(self) -> bytes:
+        """The token as it is now; blocks for a small file. Raises ConfigRefused, never with the token."""
+        if self._value is not None:
+            return _checked(self._value.encode("utf-8", "surrogateescape"), VARIABLE)
+        assert self._file is not None  # one of the two is there
+        try:
+            with open(self._file, "rb", opener=_open_at_once) as file:
+                raw = file.read(LONGEST + 1)
+        except OSError as error:
+            raise ConfigRefused([f"server.admin_token_file: can not be read: {error.strerror}"]) from None
+        return _checked(raw, "server.admin_token_file")
+
+
+def admin_token(server: ServerSettings, environ: Mapping[str, str]) -> AdminToken | None:
+    """The token that is configured; None without one, which only a loopback address may be.
+
+    Raises ConfigRefused when the token is unusable, or missing where others can reach the admin address.
+    """
+    value = environ.get(VARIABLE)
+    if value is not None or server.admin_token_file is not None:
+        return AdminToken(server.admin_token_file, value)
+    if not server.admin_is_local:
+        sentence = (
+            f"server.admin: others can reach {server.admin[0]}, so its verbs take a token: put one in a file"
+            f" and name it in server.admin_token_file, set {VARIABLE}, or choose a loopback address"
+        )
+        raise ConfigRefused([sentence])
+    return None
+
+
+def _checked(raw: bytes, origin: str) -> bytes:
+    token = raw.strip()
+    if not SHORTEST <= len(token) <= LONGEST or len(token.split()) != 1:
+        raise ConfigRefused(
+            [f"{origin}: must hold one token of {SHORTEST} to {LONGEST} bytes without spaces"]
+        )
+    return token
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Opening a named pipe would otherwise wait until somebody writes into it.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 async def reload(request: web.Request) -> web.Response:
@@ -21,8 +95,70 @@ async def reset_breakers(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     manager = request.app[GATEWAY].fleet.managers.get(name)
     if manager is None:
-        return error_response(
-            ModelNotConfigured("no such registered model here", reason="unknown_model"), request[REQUEST_ID]
-        )
+        return error_response(ModelNotConfigured("no such registered model here"), request[REQUEST_ID])
     manager.reset_breakers()
     return document({"model": name})
+
+
+def guard(token: AdminToken | None) -> Middleware:
+    """Middleware of the admin listener.
+
+    Reading needs no token. Every method but GET and HEAD does, and no GET changes anything.
+    """
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = _local_only(request) if token is None else await _token_only(request, token)
+        return refusal or await handler(request)
+
+    return guarded
+
+
+async def _token_only(request: web.Request, expected: AdminToken) -> web.Response | None:
+    if request.method in _SAFE:
+        return None
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not sent.strip():
+        return _unauthorized("this takes the admin token: Authorization: Bearer …", _CHALLENGE)
+    try:
+        token = await asyncio.to_thread(expected.read)
+    except ConfigRefused as refused:
+        # A token that is gone opens nothing.
+        _log.warning("the admin token is unusable: %s", refused)
+        return _unauthorized("the gateway has no usable admin token; see its log", _CHALLENGE)
+    # Digests have one length, so that neither the content nor the length of the token shows in the time.
+    offered = sha256(sent.strip().encode("utf-8", "surrogateescape")).digest()
+    if not hmac.compare_digest(offered, sha256(token).digest()):
+        _log.warning("an admin verb was refused: wrong token")
+        return _unauthorized("this is not the admin token", f'{_CHALLENGE}, error="invalid_token"')
+    return None
+
+
+def _unauthorized(detail: str, challenge: str) -> web.Response:
+    return plain_error(401, detail, {"WWW-Authenticate": challenge})
+
+
+def _local_only(request: web.Request) -> web.Response | None:
+    """403 for what a web page makes an operator's browser send: another origin, or a name that is not ours.
+
+    A page can let its own name point to 127.0.0.1; the browser then sends that name as Host.
+    """
+    hosts = request.headers.getall("Host", ())
+    if not all(_is_local(host) for host in hosts):
+        return plain_error(403, "the admin listener has no token and answers to localhost only")
+    if request.method in _SAFE:
+        return None
+    origins = request.headers.getall("Origin", ())
+    own = {f"{request.scheme}://{host}".lower() for host in hosts}
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if any(origin.lower() not in own for origin in origins) or site not in ("none", "same-origin"):
+        return plain_error(403, "a page of another origin may not do this")
+    return None
+
+
+def _is_local(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:  # brackets without an address in them
+        return False
+    return name is not None and is_loopback(name) and "@" not in host

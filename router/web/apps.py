@@ -10,13 +10,12 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
 from router.protocol.messages import ScoringProtocol
-from router.web import admin, invocations, live_page, observe
+from router.web import admin, invocations, observe, page
 from router.web import v2 as inference
-from router.web.auth import guard
+from router.web.admin import AdminToken, guard
 from router.web.connections import OTHER_VERSION, Connection
 from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, WebState
-from router.web.fast_response import SinglePacketResponse
-from router.web.responses import SERVER, inference_error, internal_error, plain_error
+from router.web.responses import SERVER, SinglePacketResponse, inference_error, internal_error, plain_error
 from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
@@ -37,7 +36,8 @@ def traffic_app(gateway: WebState, *, observable: bool) -> web.Application:
     ):
         # Whoever waits for 100 Continue hears 413 or 404 before the body is sent.
         app.router.add_post(path, handler, expect_handler=invocations.expect_later)
-    app[SHORTCUT] = _shortcut
+    shortcut: Callable[[WebState, Handler], Handler] = _Shortcut
+    app[SHORTCUT] = shortcut
     _add_inference(app)
     _add_health(app)
     if observable:
@@ -45,20 +45,23 @@ def traffic_app(gateway: WebState, *, observable: bool) -> web.Application:
     return app
 
 
-def _shortcut(gateway: WebState, whole: Handler) -> Handler:
-    """In front of `whole`, which finds its way to every path: straight to the one that has the traffic."""
+class _Shortcut:
+    """In front of an application, which finds its way to every path: straight to the one with the traffic."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    def __init__(self, gateway: WebState, application: Handler) -> None:
+        self._gateway = gateway
+        self._application = application
+        self._invoke = partial(invocations.invoke, gateway)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method != "POST" or request.raw_path != "/invocations" or "Expect" in request.headers:
-            return await whole(request)
-        return await _identified(gateway, request, partial(invocations.invoke, gateway))
-
-    return handle
+            return await self._application(request)
+        return await _identified(self._gateway, request, self._invoke)
 
 
-def admin_app(gateway: WebState, read_token: Callable[[], bytes] | None = None) -> web.Application:
-    """The operators' listener; `read_token` as in `guard`."""
-    app = _app(gateway, guard(read_token))
+def admin_app(gateway: WebState, token: AdminToken | None = None) -> web.Application:
+    """The operators' listener; without a `token` its verbs are for programs on this machine."""
+    app = _app(gateway, guard(token))
     app.router.add_post("/-/reload", admin.reload)
     app.router.add_post("/-/models/{name:[^/]+}/reset-breakers", admin.reset_breakers)
     _add_health(app)
@@ -95,8 +98,8 @@ def _add_health(app: web.Application) -> None:
 
 
 def _add_observation(app: web.Application) -> None:
-    live_page.live_page()  # now, and not in the first request: what can not be joined is told at start
-    app.router.add_get("/", live_page.show)
+    page.live_page()  # now, and not in the first request: what can not be joined ends the start
+    app.router.add_get("/", page.show)
     app.router.add_get("/metrics", observe.metrics)
     app.router.add_get("/v1/state", observe.state)
     app.router.add_get("/v1/compare", observe.compare)
@@ -110,7 +113,7 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _identified(gateway: WebState, request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name a request, and tell its connection when it begins and when its answer is ready."""
+    """Give a request its id, and let its connection know when it begins and when its answer is ready."""
     connection = request.protocol if isinstance(request.protocol, Connection) else None
     if connection is not None:
         connection.began()
@@ -120,12 +123,16 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     sent = request.headers.get("X-Request-Id", "")
     request_id = sent if sent and _GOOD_REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
     request[REQUEST_ID] = request_id
+    well_framed = _is_well_framed(request)
     try:
-        response = await _answered(request, handler)
+        response = await _answered(request, handler) if well_framed else _error(request, 400, "Bad Request")
     finally:
         if connection is not None:
             connection.answered()
-    if gateway.traffic.stopping or not _may_go_on(request):
+    # What comes next on this connection is certainly the next request only where the body was read to its
+    # end, and where the client does not speak of leaving HTTP/1.1.
+    leaves = request.method == "CONNECT" or "Upgrade" in request.headers
+    if gateway.traffic.stopping or not well_framed or leaves or not request.content.is_eof():
         response.force_close()
     if not isinstance(response, SinglePacketResponse):  # which is signed as it is made
         response.headers["Server"] = SERVER
@@ -133,7 +140,7 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     return response
 
 
-def _well_framed(request: web.Request) -> bool:
+def _is_well_framed(request: web.Request) -> bool:
     """False for what others may see another end of: chunks in HTTP/1.0, codings on top of chunks."""
     codings = request.headers.getall("Transfer-Encoding", ())
     if not codings:
@@ -141,18 +148,7 @@ def _well_framed(request: web.Request) -> bool:
     return request.version == HttpVersion11 and [coding.strip().lower() for coding in codings] == ["chunked"]
 
 
-def _may_go_on(request: web.Request) -> bool:
-    """True when what comes next on this connection is certainly the next request.
-
-    Not after a body that was not read to its end, nor where the client speaks of leaving HTTP/1.1.
-    """
-    leaves = request.method == "CONNECT" or "Upgrade" in request.headers
-    return _well_framed(request) and not leaves and request.content.is_eof()
-
-
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if not _well_framed(request):
-        return _error(request, 400, "Bad Request")
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as refused:

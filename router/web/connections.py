@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from router.serving.caller import Caller
+from router.settings import ServerSettings, SettingsInForce
 from router.web.responses import SERVER, plain_error
 from router.web.safe_traceback import safe_traceback
 
@@ -21,8 +22,6 @@ _log = logging.getLogger(__name__)
 
 HEADER_SECONDS = 10.0
 """From a connection's first moment, or a request's first byte, to the end of the request's headers."""
-IDLE_SECONDS = 50.0
-"""From an answer's start to the next request's first byte; the client must read the answer within it too."""
 SWEEP_SECONDS = 1.0
 _EVICTED_AT_ONCE = 64
 """Room for new connections is made for several at a time: a flood must not cost a search each."""
@@ -33,6 +32,7 @@ _MAX_HEADERS = 100
 _ENDING = b"Server: canary-router\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n" + _ENDING
 OTHER_VERSION = b"HTTP/1.1 400 Bad Request\r\n" + _ENDING
+_DEFAULTS = ServerSettings()
 _ESTABLISHED = 1  # the kernel's number of the state in which both sides are open
 _AT_ONCE = struct.pack("ii", 1, 0)
 _KEPT_ALIVE_BY_US = 86_400.0  # the sweep closes idle connections long before the library's own timer would
@@ -109,7 +109,7 @@ class Connection(web.RequestHandler):
         """Its answer is ready to be sent."""
         self.busy = False
         self._between_requests = True
-        self.deadline = self._connections.clock + IDLE_SECONDS
+        self.deadline = self._connections.idle_deadline()
 
     def handle_error(
         self,
@@ -180,18 +180,30 @@ def caller_of(request: web.BaseRequest) -> Caller:
 class Connections:
     """Makes a protocol for each connection of a listener, and sends the slow ones away."""
 
-    def __init__(self, server: web.Server, limit: int) -> None:
-        """`limit`: connections open at once; room for further ones is made by closing the slowest."""
+    def __init__(self, server: web.Server, settings: SettingsInForce | None, limit: int) -> None:
+        """`limit`: connections open at once; room for further ones is made by closing the slowest.
+
+        Without `settings` those of `server` have their defaults.
+        """
         self._server = server
+        self._settings = settings
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
         self.clock = self._loop.time()
-        """Loop time as of the last sweep: exact enough for deadlines, and free to read."""
+        """Loop time as of the last sweep: exact enough for the deadlines of headers, and free to read."""
 
     def __call__(self) -> Connection:
         """A protocol for one more connection."""
         return Connection(self, self._server)
+
+    def idle_deadline(self) -> float:
+        """Loop time at which a connection whose answer is ready now has been idle for too long.
+
+        Not by the last sweep: a balancer that keeps connections a little shorter must never be the later one.
+        """
+        server = self._settings.current.server if self._settings is not None else _DEFAULTS
+        return self._loop.time() + server.idle_seconds
 
     def __len__(self) -> int:
         """Connections open now."""

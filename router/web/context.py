@@ -10,8 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from router.control.status import TrafficCounts
-from router.core.events import Recorder
-from router.core.request_events import Sampled
+from router.core.events import Recorder, RequestSample
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.settings import SettingsInForce
@@ -66,7 +65,7 @@ class Reloaded(Protocol):
         """Dotted paths that changed."""
 
 
-def _ignore(_sampled: Sampled) -> None:
+def _ignore(_sampled: RequestSample) -> None:
     """Nobody wants to hear of single requests."""
 
 
@@ -89,9 +88,9 @@ class WebState:
     """The document of `/v1/compare`, of one model or of all."""
     traffic: TrafficCounts = field(default_factory=TrafficCounts)
     requests: InFlightRequests = field(default_factory=InFlightRequests)
-    tell_sampled: Callable[[Sampled], None] = _ignore
+    log_sample: Callable[[RequestSample], None] = _ignore
     """Gets the part of the prediction requests that `log.sample_requests` says."""
-    turns: KeyParseLock = field(default_factory=KeyParseLock)
+    key_parse_lock: KeyParseLock = field(default_factory=KeyParseLock)
     """Of bodies that take long to search for their key."""
 
     @property

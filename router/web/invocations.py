@@ -1,35 +1,46 @@
-"""`/invocations`: MLflow's scoring protocol in front of the split."""
+"""A prediction request from its headers to its answer: MLflow's `/invocations`, and V2's `infer`."""
 
+import asyncio
 import random
+import re
 from time import perf_counter
 
 from aiohttp import HttpVersion11, web
 
+from router.core.events import Rejected, RequestSample
 from router.core.ids import Alias
-from router.core.labels import OTHER
-from router.core.request_events import Answered, Rejected, Sampled
-from router.core.routing import Reason
-from router.core.traceparent import HEADER, trace_id_of
-from router.errors import ModelNotConfigured, NotReady, RequestRefused
-from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
-from router.serving.dispatch import RequestResult
-from router.settings import ServerSettings
-from router.web.connections import caller_of
-from router.web.context import GATEWAY, REQUEST_ID, WebState
-from router.web.fast_response import SinglePacketResponse, fits
-from router.web.request_key import hashed_if_long, read_key
-from router.web.responses import (
-    SERVER,
+from router.core.scores import OTHER
+from router.core.split import Hashed, Key, bucket_of
+from router.errors import (
     BinaryTensors,
     BodyTimeout,
     BodyUnreadable,
+    ModelNotConfigured,
     NoDirectAccess,
+    NotReady,
+    RequestRefused,
     TooLarge,
-    answer_response,
-    error_response,
 )
+from router.protocol.messages import Query, ScoringProtocol
+from router.serving.dispatch import RequestResult
+from router.settings import ModelSettings, ServerSettings
+from router.web.connections import caller_of
+from router.web.context import GATEWAY, REQUEST_ID, WebState
+from router.web.request_key import LONG_BYTES, read_key
+from router.web.responses import error_response, result_response
 
+_MLFLOW, _V2 = ScoringProtocol.MLFLOW, ScoringProtocol.V2
+"""Under names of their own: an enumeration looks its members up, and these are asked for by every request."""
 _BINARY = "Inference-Header-Content-Length"
+
+# The trace a request belongs to, by W3C Trace Context.
+_TRACE_HEADER = "traceparent"
+_VERSION_0 = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
+_LATER = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-[!-~]*)?", re.ASCII)
+_LONGEST_TRACE = 512
+"""Characters; a version that is yet to come may add some, and nobody needs more."""
+_KEPT = 1
+"""The flag `sampled`."""
 
 
 async def invoke(gateway: WebState, request: web.Request) -> web.StreamResponse:
@@ -62,106 +73,44 @@ async def answer_request(
     request: web.Request,
     model: str,
     direct: Alias | int | None,
-    protocol: ScoringProtocol = ScoringProtocol.MLFLOW,
+    protocol: ScoringProtocol = _MLFLOW,
 ) -> web.StreamResponse:
     """Answer one prediction request. `direct`: the alias, or the number of the version, that it asks for."""
     with gateway.requests:
-        return await _answer(gateway, request, model, direct, protocol)
+        try:
+            settings = _allowed(gateway, request, model, direct, protocol)
+            body = await _read_body(gateway, request)
+            read_at = perf_counter()
+            result = await _predict(gateway, request, settings, model, direct, protocol, body)
+        except RequestRefused as refused:
+            return _refuse(gateway, request, model, protocol, refused)
+        seconds = perf_counter() - read_at
+        response = result_response(request, result, seconds, settings.model_error_status, protocol)
+        trace_id = _trace_id(request) if _TRACE_HEADER in request.headers else ""
+        gateway.recorder.record(result.fact(response.status, seconds, trace_id))
+        if _sampled(gateway):
+            gateway.log_sample(_sample(request[REQUEST_ID], result, response.status, seconds))
+        return response
 
 
-async def _answer(
+def _allowed(
     gateway: WebState,
     request: web.Request,
     model: str,
     direct: Alias | int | None,
     protocol: ScoringProtocol,
-) -> web.StreamResponse:
-    request_id = request[REQUEST_ID]
-    caller = caller_of(request)
-    try:
-        settings = gateway.settings.current.models.get(model)
-        if settings is None:
-            raise ModelNotConfigured("no such registered model here", reason="unknown_model")
-        if direct is not None and not (
-            settings.direct_access and (isinstance(direct, int) or direct in settings.aliases)
-        ):
-            raise NoDirectAccess(
-                "direct access is off for this model, or it has no such alias", reason="unknown_model"
-            )
-        v2 = protocol is ScoringProtocol.V2
-        if v2 and _BINARY in request.headers:
-            raise BinaryTensors(
-                f"tensors are taken as JSON only: send no {_BINARY}, and no bytes after the JSON",
-                reason="invalid_body",
-            )
-        body = await _read_body(gateway, request)
-        read_at = perf_counter()
-        media_type = None if v2 else request.headers.get("Content-Type")
-        query = Query(body, media_type, settings.max_rows, protocol)
-        if isinstance(direct, int):
-            served = await gateway.dispatcher.serve_version(model, direct, query, caller=caller)
-        elif direct is not None:
-            served = await gateway.dispatcher.serve_direct(model, direct, query, caller=caller)
-        else:
-            async with gateway.turns.for_key_of(settings.key, body):
-                key, keyed = read_key(settings.key, request, body, always_json=v2)
-            gateway.traffic.count(model, keyed=keyed)
-            routed_by = await hashed_if_long(settings.salt, key)
-            served = await gateway.dispatcher.serve(model, routed_by, query, keyed=keyed, caller=caller)
-    except RequestRefused as refused:
-        # Only names of the configuration may become label values.
-        known = model if model in gateway.settings.current.models else OTHER
-        gateway.recorder.record(Rejected(known, refused.reason))
-        refusal = error_response(refused, request_id, protocol)
-        if _is_drawn(gateway):
-            why, code = refused.reason, refusal.status
-            gateway.tell_sampled(Sampled(request_id, known, None, None, None, why, "rejected", code, None, 0))
-        return refusal
-    seconds = perf_counter() - read_at
-    response = _response(
-        request, served, settings.model_error_status, protocol, _explanation(served, seconds)
-    )
-    rows = served.result.rows if isinstance(served.result, Answer) else 0
-    given = served.given
-    trace_id = _trace_id(request) if HEADER in request.headers else ""
-    gateway.recorder.record(
-        Answered(
-            model,
-            given.alias,
-            given.version,
-            served.outcome,
-            response.status,
-            seconds,
-            rows,
-            given.reason,
-            given.bucket,
-            served.fault,
-            served.excused,
-            served.mark,
-            served.call,
-            trace_id=trace_id,
-        )
-    )
-    if _is_drawn(gateway):
-        by, why = served.answered, _reason(served)
-        names = (request_id, model, given.alias, by.alias, by.version)
-        gateway.tell_sampled(Sampled(*names, why, served.outcome, response.status, seconds, rows))
-    return response
-
-
-def _trace_id(request: web.Request) -> str:
-    sent = request.headers.getall(HEADER)
-    return trace_id_of(sent[0]) if len(sent) == 1 else ""  # of two, one may be a stranger's
-
-
-def _is_drawn(gateway: WebState) -> bool:
-    # Drawn, not computed from the request's id: its sender must not be able to choose what is logged.
-    share = gateway.settings.current.log.sample_requests
-    return bool(share) and random.random() < share  # noqa: S311
-
-
-def _reason(served: RequestResult) -> Reason:
-    return Reason.FALLBACK if served.answered is not served.given else served.given.reason
+) -> ModelSettings:
+    """Settings of the model, once nothing in the path or the headers speaks against the request."""
+    settings = gateway.settings.current.models.get(model)
+    if settings is None:
+        raise ModelNotConfigured("no such registered model here")
+    if direct is not None and not (
+        settings.direct_access and (isinstance(direct, int) or direct in settings.aliases)
+    ):
+        raise NoDirectAccess("direct access is off for this model, or it has no such alias")
+    if protocol is _V2 and _BINARY in request.headers:
+        raise BinaryTensors(f"tensors are taken as JSON only: send no {_BINARY}, and no bytes after the JSON")
+    return settings
 
 
 async def _read_body(gateway: WebState, request: web.Request) -> bytes:
@@ -187,50 +136,102 @@ async def _read_body(gateway: WebState, request: web.Request) -> bytes:
                 chunks.append(chunk)
     except TimeoutError:
         if gateway.traffic.stopping:
-            raise NotReady("the gateway stops", reason="not_ready") from None
-        limit_seconds = server.body_timeout_seconds
-        raise BodyTimeout(f"the body took longer than {limit_seconds:g} s", reason="invalid_body") from None
+            raise NotReady("the gateway stops") from None
+        raise BodyTimeout(f"the body took longer than {server.body_timeout_seconds:g} s") from None
     except (web.HTTPException, ValueError, OSError) as error:
-        raise BodyUnreadable("the body could not be read", reason="invalid_body") from error
+        raise BodyUnreadable("the body could not be read") from error
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large(server: ServerSettings) -> TooLarge:
-    return TooLarge(f"the body is over {server.body_limit_mib:g} MiB", reason="too_large")
+    return TooLarge(f"the body is over {server.body_limit_mib:g} MiB")
 
 
-def _response(
+async def _predict(
+    gateway: WebState,
     request: web.Request,
-    served: RequestResult,
-    model_error_status: int,
+    settings: ModelSettings,
+    model: str,
+    direct: Alias | int | None,
     protocol: ScoringProtocol,
-    explanation: dict[str, str],
-) -> web.StreamResponse:
-    answer, request_id = served.result, request[REQUEST_ID]
-    if not isinstance(answer, Answer):
-        response = error_response(answer, request_id, protocol)
-    elif answer.verdict is PredictStatus.OK and fits(request, answer.body):
-        signature = {"Server": SERVER, "X-Request-Id": request_id}
-        headers = {"Content-Type": answer.content_type, **explanation, **signature}
-        return SinglePacketResponse(headers, answer.body)
-    else:
-        response = answer_response(answer, request_id, model_error_status, protocol)
-    response.headers.update(explanation)
+    body: bytes,
+) -> RequestResult:
+    """Let the version answer that is asked for, or the one that the request's key is given to."""
+    caller = caller_of(request)
+    v2 = protocol is _V2
+    query = Query(body, None if v2 else request.headers.get("Content-Type"), settings.max_rows, protocol)
+    if isinstance(direct, int):
+        return await gateway.dispatcher.serve_version(model, direct, query, caller=caller)
+    if direct is not None:
+        return await gateway.dispatcher.serve_direct(model, direct, query, caller=caller)
+    key: Key | None
+    async with gateway.key_parse_lock.for_key_of(settings.key, body):
+        key, keyed = read_key(settings.key, request, body, always_json=v2)
+    gateway.traffic.count(model, keyed=keyed)
+    if isinstance(key, bytes) and len(key) > LONG_BYTES:
+        key = Hashed(key, settings.salt, await asyncio.to_thread(bucket_of, settings.salt, key))
+    return await gateway.dispatcher.serve(model, key, query, keyed=keyed, caller=caller)
+
+
+def _refuse(
+    gateway: WebState,
+    request: web.Request,
+    model: str,
+    protocol: ScoringProtocol,
+    refused: RequestRefused,
+) -> web.Response:
+    """Count, and answer, what reached no version."""
+    # Only names of the configuration may become label values.
+    known = model if model in gateway.settings.current.models else OTHER
+    gateway.recorder.record(Rejected(known, refused.reason))
+    request_id = request[REQUEST_ID]
+    response = error_response(refused, request_id, protocol)
+    if _sampled(gateway):
+        why, code = refused.reason, response.status
+        sample = RequestSample(request_id, known, None, None, None, why, "rejected", code, None, 0)
+        gateway.log_sample(sample)
     return response
 
 
-def _explanation(served: RequestResult, seconds: float) -> dict[str, str]:
-    """Headers that say who answered, whom the key was given, and why."""
-    given, answered = served.given, served.answered
-    predict = served.result.predict_seconds if isinstance(served.result, Answer) else 0.0
-    headers = {
-        "X-Model-Name": answered.version.model,
-        "X-Model-Version": str(answered.version.number),
-        "X-Model-Alias": answered.alias,
-        "X-Route-Alias": given.alias,
-        "X-Route-Reason": _reason(served),
-    }
-    if given.bucket is not None:
-        headers["X-Route-Bucket"] = str(given.bucket)
-    headers["Server-Timing"] = f"total;dur={seconds * 1e3:.2f}, predict;dur={predict * 1e3:.2f}"
-    return headers
+def _sampled(gateway: WebState) -> bool:
+    # Drawn, not computed from the request's id: its sender must not be able to choose what is logged.
+    share = gateway.settings.current.log.sample_requests
+    return bool(share) and random.random() < share  # noqa: S311
+
+
+def _sample(request_id: str, result: RequestResult, code: int, seconds: float) -> RequestSample:
+    by = result.answered
+    return RequestSample(
+        request_id,
+        by.version.model,
+        result.given.alias,
+        by.alias,
+        by.version,
+        result.reason,
+        result.outcome,
+        code,
+        seconds,
+        result.rows,
+    )
+
+
+def _trace_id(request: web.Request) -> str:
+    sent = request.headers.getall(_TRACE_HEADER)
+    return trace_id_of(sent[0]) if len(sent) == 1 else ""  # of two, one may be a stranger's
+
+
+def trace_id_of(sent: str) -> str:
+    """The trace id, 32 hexadecimal digits, or nothing.
+
+    Nothing for a header that is not as W3C Trace Context says to the letter, and for a trace that its caller
+    does not keep (the flag `sampled` is not set): whoever followed it would find nothing.
+    """
+    if len(sent) > _LONGEST_TRACE:
+        return ""
+    found = _VERSION_0.fullmatch(sent) if sent.startswith("00") else _LATER.fullmatch(sent)
+    if found is None:
+        return ""
+    trace_id, parent_id, flags = found.groups()
+    if not int(flags, 16) & _KEPT or not trace_id.strip("0") or not parent_id.strip("0"):
+        return ""
+    return trace_id

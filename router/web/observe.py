@@ -68,16 +68,21 @@ async def route(request: web.Request) -> web.Response:
     assignment = assign(routes, key)
     owner = routes.split.alias_of(bucket_of(routes.salt, key))
     if assignment is None:
-        told = {"alias": None, "version": None, "bucket": bucket_of(routes.salt, key), "reason": "not_ready"}
+        decision = {
+            "alias": None,
+            "version": None,
+            "bucket": bucket_of(routes.salt, key),
+            "reason": "not_ready",
+        }
     else:
-        told = {
+        decision = {
             "alias": assignment.alias,
             "version": assignment.version.number,
             "bucket": assignment.bucket,
             "reason": assignment.reason,
         }
     shares = {alias: share / 1000 for alias, share in routes.split.shares().items()}
-    return document({"model": model, **told, "owner": owner, "salt": routes.salt, "split": shares})
+    return document({"model": model, **decision, "owner": owner, "salt": routes.salt, "split": shares})
 
 
 def _readiness_line(name: str, gateway: WebState) -> str:

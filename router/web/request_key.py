@@ -8,9 +8,8 @@ from time import perf_counter
 
 from aiohttp import web
 
-from router.core.keys import KeyKind, KeySource, json_key, text_key
+from router.core.keys import KeyKind, KeySource, cookie_key, json_key, text_key
 from router.core.routing import MissingKey
-from router.core.split import Hashed, Key, bucket_of
 from router.errors import KeyMissing, Overloaded
 
 LONG_BYTES = 1 << 18
@@ -36,7 +35,7 @@ class KeyParseLock:
     @asynccontextmanager
     async def _one(self) -> AsyncIterator[None]:
         if self._in_line >= _MOST_IN_LINE:
-            raise Overloaded("too many long bodies wait to be searched for their key", reason="overloaded")
+            raise Overloaded("too many long bodies wait to be searched for their key")
         self._in_line += 1
         try:
             async with self._turn:
@@ -47,13 +46,6 @@ class KeyParseLock:
                     await asyncio.sleep(perf_counter() - began_at)
         finally:
             self._in_line -= 1
-
-
-async def hashed_if_long(salt: str, key: str | bytes | None) -> Key | None:
-    """`key`, with its bucket computed when that takes long."""
-    if isinstance(key, bytes) and len(key) > LONG_BYTES:
-        return Hashed(key, salt, await asyncio.to_thread(bucket_of, salt, key))
-    return key
 
 
 def read_key(
@@ -72,7 +64,7 @@ def read_key(
         case MissingKey.PRODUCTION:
             return None, False
         case MissingKey.REJECT:
-            raise KeyMissing(f"the request carries no key ({source.kind} {source.name})", reason="no_key")
+            raise KeyMissing(f"the request carries no key ({source.kind} {source.name})")
 
 
 def _sent_key(source: KeySource, request: web.Request, body: bytes, *, always_json: bool) -> str | None:
@@ -80,8 +72,7 @@ def _sent_key(source: KeySource, request: web.Request, body: bytes, *, always_js
         case KeyKind.HEADER:
             return text_key(request.headers.getall(source.name, ()))
         case KeyKind.COOKIE:
-            cookie = request.cookies.get(source.name)
-            return text_key([cookie] if cookie is not None else [])
+            return cookie_key(request.headers.getall("Cookie", ()), source.name)
         case KeyKind.QUERY:
             return text_key(request.query.getall(source.name, ()))
         case KeyKind.JSON:

@@ -1,23 +1,33 @@
-"""HTTP status codes and bodies of errors: decided here and nowhere else."""
+"""HTTP status codes, bodies and headers of answers: decided here and nowhere else."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.helpers import rfc822_formatted_time
 
 from router.errors import (
+    BinaryTensors,
+    BodyTimeout,
+    BodyUnreadable,
     CallerGone,
     ConfigRefused,
     DeadlineExceeded,
     KeyMissing,
     ModelNotConfigured,
+    NoDirectAccess,
     NotReady,
     Overloaded,
     RequestRefused,
+    TooLarge,
     VersionNotServed,
+    VersionUnloaded,
     WorkerDied,
 )
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol
+from router.serving.dispatch import RequestResult
+from router.web.context import REQUEST_ID
 
 SERVER = "canary-router"
 """The Server header of every answer: neither a version nor a library."""
@@ -32,45 +42,27 @@ _INTERNAL = ("INTERNAL_ERROR", "XXM00", "CLIENT_INTERNAL_ERROR")
 
 _BY_ERROR: dict[type[RequestRefused], tuple[int, tuple[str, str, str]]] = {
     KeyMissing: (400, _BAD_REQUEST),
+    BinaryTensors: (400, _BAD_REQUEST),
+    BodyUnreadable: (400, _BAD_REQUEST),
+    NoDirectAccess: (404, _NOT_FOUND),
     ModelNotConfigured: (404, _NOT_FOUND),
     VersionNotServed: (404, _NOT_FOUND),
+    BodyTimeout: (408, _BAD_REQUEST),
+    TooLarge: (413, _BAD_REQUEST),
     NotReady: (503, _UNAVAILABLE),
     Overloaded: (503, _UNAVAILABLE),
     WorkerDied: (503, _UNAVAILABLE),
+    VersionUnloaded: (503, _UNAVAILABLE),
     DeadlineExceeded: (504, _DEADLINE),
     CallerGone: (499, _BAD_REQUEST),  # for metrics and the log: there is nobody to read it
 }
 
 MEDIA_TYPE = "application/json"
-
-
-class TooLarge(RequestRefused):
-    """The body is over `body_limit_mib`."""
-
-
-class BodyTimeout(RequestRefused):
-    """The body did not arrive within `body_timeout_seconds`."""
-
-
-class NoDirectAccess(RequestRefused):
-    """Aliases of this model can not be asked for by name."""
-
-
-class BodyUnreadable(RequestRefused):
-    """The body could not be read as HTTP delivers it."""
-
-
-class BinaryTensors(RequestRefused):
-    """Tensors came as bytes after the JSON, which is an extension of the protocol."""
-
-
-_BY_ERROR |= {
-    TooLarge: (413, _BAD_REQUEST),
-    BodyTimeout: (408, _BAD_REQUEST),
-    NoDirectAccess: (404, _NOT_FOUND),
-    BodyUnreadable: (400, _BAD_REQUEST),
-    BinaryTensors: (400, _BAD_REQUEST),
-}
+MOST_BYTES = 1 << 16
+"""A longer body is better not copied, and its client may be slow: the library waits for it."""
+_GO_ON, _CLOSE = b"\r\n", b"Connection: close\r\n\r\n"
+_OK = PredictStatus.OK
+"""Under a name of its own: an enumeration looks its members up, and every request asks."""
 
 
 def error_response(
@@ -120,7 +112,7 @@ def answer_response(
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW,
 ) -> web.Response:
     """A version's own answer as HTTP. `model_error_status` is of MLflow's protocol; the other has 500."""
-    if answer.verdict is PredictStatus.OK:
+    if answer.verdict is _OK:
         return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
     if protocol is ScoringProtocol.V2:
         return web.Response(
@@ -128,14 +120,54 @@ def answer_response(
         )
     status, body = answer.status, answer.body
     if answer.content_type == MEDIA_TYPE:
-        told = orjson.loads(body)
+        error = orjson.loads(body)
         if answer.verdict is PredictStatus.MODEL_ERROR and status == 500:
             # MLflow answers 400 when a model crashes; a team may need that while it migrates.
             status = model_error_status
             if status == 400:
-                told["error_code"], told["sqlstate"], told["error_class"] = _BAD_REQUEST
-        body = orjson.dumps({**told, "request_id": request_id})
+                error["error_code"], error["sqlstate"], error["error_class"] = _BAD_REQUEST
+        body = orjson.dumps({**error, "request_id": request_id})
     return web.Response(status=status, body=body, headers={"Content-Type": answer.content_type})
+
+
+def result_response(
+    request: web.BaseRequest,
+    result: RequestResult,
+    seconds: float,
+    model_error_status: int,
+    protocol: ScoringProtocol,
+) -> web.StreamResponse:
+    """The answer to a request that a version was chosen for, `seconds` after it was read.
+
+    Its headers name who answered, whom the key was given, and why.
+    """
+    given, by, answer = result.given, result.answered, result.result
+    predict_seconds = answer.predict_seconds if isinstance(answer, Answer) else 0.0
+    headers = {
+        "X-Model-Name": by.version.model,
+        "X-Model-Version": str(by.version.number),
+        "X-Model-Alias": by.alias,
+        "X-Route-Alias": given.alias,
+        "X-Route-Reason": result.reason,
+    }
+    if given.bucket is not None:
+        headers["X-Route-Bucket"] = str(given.bucket)
+    headers["Server-Timing"] = f"total;dur={seconds * 1e3:.2f}, predict;dur={predict_seconds * 1e3:.2f}"
+    request_id = request[REQUEST_ID]
+    if not isinstance(answer, Answer):
+        response = error_response(answer, request_id, protocol)
+    elif answer.verdict is _OK and len(answer.body) <= MOST_BYTES and request.version == HttpVersion11:
+        headers = {
+            "Content-Type": answer.content_type,
+            **headers,
+            "Server": SERVER,
+            "X-Request-Id": request_id,
+        }
+        return SinglePacketResponse(headers, answer.body)
+    else:
+        response = answer_response(answer, request_id, model_error_status, protocol)
+    response.headers.update(headers)
+    return response
 
 
 def plain_error(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
@@ -153,3 +185,52 @@ def document(body: dict[str, Any], status: int = 200) -> web.Response:
     """A JSON document for people and programs on call."""
     data = orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return web.Response(status=status, body=data, content_type=MEDIA_TYPE)
+
+
+class SinglePacketResponse(web.StreamResponse):
+    """200 with a small body, written at once: the library's own way costs as much as routing the request.
+
+    Of a response, aiohttp asks for no more than what is here.
+    """
+
+    def __init__(self, headers: Mapping[str, str], body: bytes) -> None:
+        # Not the library's: it makes a dictionary of headers, to be written again in `prepare`.
+        self._headers_to_send = headers
+        self._whole_body = body
+        self._request: web.BaseRequest | None = None
+        self._closes = False
+
+    @property
+    def status(self) -> int:
+        """Always 200."""
+        return 200
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection goes on after it."""
+        return not self._closes
+
+    def force_close(self) -> None:
+        """Close the connection after it."""
+        self._closes = True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Remember who asked."""
+        self._request = request
+        if not request.keep_alive:
+            self._closes = True
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write all of it. Raises ConnectionResetError when the client is gone."""
+        transport = self._request.transport if self._request is not None else None
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self._headers_to_send.items()])
+        start = (
+            f"HTTP/1.1 200 OK\r\n{lines}Content-Length: {len(self._whole_body)}\r\n"
+            f"Date: {rfc822_formatted_time()}\r\n"
+        )
+        end = _CLOSE if self._closes else _GO_ON
+        transport.write(b"".join((start.encode(), end, self._whole_body)))
+        if self._request is not None and transport.get_write_buffer_size() > MOST_BYTES:
+            await self._request.writer.drain()  # who asks and does not read is not asked for more

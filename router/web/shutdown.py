@@ -1,7 +1,7 @@
 """How a gateway stops: not ready at once, every request answered, and done in time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from router.core.events import ReadinessChanged
 from router.web.context import WebState
@@ -15,37 +15,29 @@ _LOOK_SECONDS = 0.02
 
 
 class GracefulShutdown:
-    """The end of a gateway. `hurry()` cuts it short."""
+    """The end of a gateway. `abort()` cuts it short."""
 
-    def __init__(
-        self,
-        gateway: WebState,
-        listener: Listener,
-        give_up: Callable[[], Awaitable[object]],
-        seconds: Callable[[], float],
-    ) -> None:
-        """`give_up` ends every version, so that what waits for one is answered; `seconds` bounds it all."""
+    def __init__(self, gateway: WebState, listener: Listener) -> None:
+        """`listener` is that of the traffic. `server.drain_seconds`, as it is at the start, bounds it all."""
         self._gateway = gateway
         self._listener = listener
-        self._give_up = give_up
-        self._seconds = seconds
-        self._hurried = asyncio.Event()
+        self._aborted = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Not ready from now on, and every answer closes its connection; idempotent."""
         if not self._gateway.traffic.stopping:
             self._gateway.traffic.stopping = True
             self._gateway.recorder.record(ReadinessChanged(ready=False))
 
-    def hurry(self) -> None:
+    def abort(self) -> None:
         """Wait for nothing any more."""
-        self._hurried.set()
+        self._aborted.set()
 
     async def drain(self) -> None:
         """Answer what comes and what runs; at the end of the time, or hurried, refuse what is left."""
-        self.begin()
-        seconds, began_at = self._seconds(), self._loop.time()
+        self.start()
+        seconds, began_at = self._gateway.settings.current.server.drain_seconds, self._loop.time()
         closing = min(LONGEST_CLOSING_SECONDS, seconds / 4)
         quiet = min(LONGEST_QUIET_SECONDS, seconds / 5)
         traffic = self._gateway.requests
@@ -60,12 +52,12 @@ class GracefulShutdown:
         # What still waits for its body or its answer gets 503, in MLflow's shape: cut off, a caller would
         # not know whether to try again.
         traffic.stop_reading()
-        await self._give_up()
+        await self._gateway.fleet.close(0.0)
         answers_by = self._loop.time() + closing / 2
-        self._hurried.clear()
+        self._aborted.clear()
         await self._until(lambda: not self._listener.connections.pending(), answers_by)
 
     async def _until(self, done: Callable[[], bool], ends_at: float) -> None:
-        # Looked at, not waited for: neither connections nor write buffers tell when they change.
-        while not done() and not self._hurried.is_set() and self._loop.time() < ends_at:  # noqa: ASYNC110
+        # Looked at, not waited for: neither connections nor write buffers report a change.
+        while not done() and not self._aborted.is_set() and self._loop.time() < ends_at:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)

@@ -8,33 +8,33 @@ from aiohttp import web
 
 from router import __version__
 from router.core.ids import PRODUCTION, VersionId
-from router.errors import ModelNotConfigured, NotReady, RequestRefused, VersionNotServed
+from router.errors import ModelNotConfigured, NoDirectAccess, NotReady, RequestRefused, VersionNotServed
 from router.protocol.messages import ScoringProtocol, TensorInfo
 from router.serving.manager import ModelManager
 from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.invocations import answer_request
-from router.web.responses import MEDIA_TYPE, SERVER, NoDirectAccess, error_response
+from router.web.responses import MEDIA_TYPE, SERVER, error_response
 
 PLATFORM = "mlflow"
 _NO = 400
-"""What the protocol has for "no": any 4xx. A 5xx would tell of a failure."""
+"""What the protocol has for "no": any 4xx. A 5xx would mean a failure."""
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 async def server(_: web.Request) -> web.Response:
     """`GET /v2`: name and version of this server; it has no extensions."""
-    return _told({"name": SERVER, "version": __version__, "extensions": []})
+    return _json({"name": SERVER, "version": __version__, "extensions": []})
 
 
 async def live(_: web.Request) -> web.Response:
     """`GET /v2/health/live`: the loop turns."""
-    return _told({"live": True})
+    return _json({"live": True})
 
 
 async def ready(request: web.Request) -> web.Response:
     """`GET /v2/health/ready`: 200 when `/readyz` is, else 400."""
     answer = request.app[GATEWAY].ready
-    return _told({"ready": answer}, 200 if answer else _NO)
+    return _json({"ready": answer}, 200 if answer else _NO)
 
 
 async def model_ready(request: web.Request) -> web.Response:
@@ -46,7 +46,7 @@ async def model_ready(request: web.Request) -> web.Response:
         answer = False
     except RequestRefused as refused:
         return _refused(request, refused)
-    return _told({"name": request.match_info["name"], "ready": answer}, 200 if answer else _NO)
+    return _json({"name": request.match_info["name"], "ready": answer}, 200 if answer else _NO)
 
 
 async def model(request: web.Request) -> web.Response:
@@ -56,10 +56,10 @@ async def model(request: web.Request) -> web.Response:
         version = version or manager.bound.get(PRODUCTION)
         harness = manager.harnesses.get(version) if version else None
         if harness is None or harness.info is None:
-            raise NotReady(f"{manager.model} has no production version yet", reason="not_ready")
+            raise NotReady(f"{manager.model} has no production version yet")
     except RequestRefused as refused:
         return _refused(request, refused)
-    return _told(
+    return _json(
         {
             "name": manager.model,
             "versions": [str(number) for number in sorted({v.number for v in manager.bound.values()})],
@@ -86,15 +86,15 @@ def _asked(request: web.Request) -> tuple[ModelManager, VersionId | None]:
     name = request.match_info["name"]
     manager, settings = gateway.fleet.managers.get(name), gateway.settings.current.models.get(name)
     if manager is None or settings is None:
-        raise ModelNotConfigured("no such registered model here", reason="unknown_model")
+        raise ModelNotConfigured("no such registered model here")
     number = _number(request)
     if number is None:
         return manager, None
     if not settings.direct_access:
-        raise NoDirectAccess("direct access is off for this model", reason="unknown_model")
+        raise NoDirectAccess("direct access is off for this model")
     version = VersionId(name, number)
     if version not in manager.bound.values():
-        raise VersionNotServed(f"{name} serves no version of that number", reason="unknown_model")
+        raise VersionNotServed(f"{name} serves no version of that number")
     return manager, version
 
 
@@ -106,15 +106,15 @@ def _number(request: web.Request) -> int | None:
 
 
 def _tensor(tensor: TensorInfo) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+    document: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
     if tensor.content_type:
-        told["parameters"] = {"content_type": tensor.content_type}
-    return told
+        document["parameters"] = {"content_type": tensor.content_type}
+    return document
 
 
 def _refused(request: web.Request, refused: RequestRefused) -> web.Response:
     return error_response(refused, request[REQUEST_ID], ScoringProtocol.V2)
 
 
-def _told(body: dict[str, Any], status: int = 200) -> web.Response:
+def _json(body: dict[str, Any], status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(body), content_type=MEDIA_TYPE)

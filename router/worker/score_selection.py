@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
-from router.core.bins import ScoreSpec
-from router.core.labels import MOST_CLASSES, ClassSpec, label_text
-from router.core.outputs import OutputSpec, described
+from router.core.scores import MOST_CLASSES, ClassSpec, OutputSpec, ScoreSpec, describe, label_text
 from router.protocol.messages import LoadSpec
 from router.worker.scores import column_of, columns_in, labels_of, numbers_of
 
@@ -100,7 +98,7 @@ def _missing(scores: Sequence[OutputSpec], answer: Any, key: str) -> str:
     """A sentence when the warm-up's answers lack what is to be counted."""
     if answer is None:
         return ""
-    lacking = [described(spec) for spec in scores if not _has(answer, spec)]
+    lacking = [describe(spec) for spec in scores if not _has(answer, spec)]
     return f"{key} counts {' and '.join(lacking)}, which its answers do not have." if lacking else ""
 
 

@@ -13,10 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.counting import Floats, count_and_mark
-from router.core.labels import ClassCounts, ClassSpec, count_labels, is_nan
-from router.core.outputs import OutputCounts, OutputSpec, all_nan
+from router.core.histogram import Floats, count_and_mark
+from router.core.scores import (
+    ClassCounts,
+    ClassSpec,
+    OutputCounts,
+    OutputSpec,
+    ScoreCounts,
+    ScoreSpec,
+    all_nan,
+    count_labels,
+    is_nan,
+)
 from router.worker.encoder import rows_of
 
 Mask = npt.NDArray[np.bool_]

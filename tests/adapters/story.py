@@ -7,30 +7,32 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
-from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.cache_events import (
-    CacheEvicted,
-    CacheOverBound,
-    LastGoodNotWritten,
-    LastGoodRefused,
-    ServingFromCache,
-)
-from router.core.counting import count_and_mark
 from router.core.events import (
     AliasAspired,
     AliasBound,
     AliasUnbound,
+    Answered,
     BreakerClosed,
     BreakerOpened,
+    CacheEvicted,
+    CacheOverBound,
+    CanaryFaulted,
     ChildRestarted,
     ConfigApplied,
     ConfigRejected,
     Event,
+    FellBack,
+    LastGoodNotWritten,
+    LastGoodRefused,
     LoadRefused,
     LoopRecovered,
     ModelRemoved,
     Polled,
+    Predicted,
     ReadinessChanged,
+    Rejected,
+    Routed,
+    ServingFromCache,
     SplitInForce,
     TickFailed,
     VersionDraining,
@@ -40,10 +42,10 @@ from router.core.events import (
     WorkerLoadFailed,
     WorkerReplaced,
 )
+from router.core.histogram import count_and_mark
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.outputs import OutputCounts, OutputSpec
-from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
+from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
 

@@ -16,6 +16,7 @@ from router.adapters.log.lines import LogRecorder
 from router.control.fan_out import FanOut
 from router.core.events import (
     AliasAspired,
+    CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
     Event,
@@ -24,10 +25,11 @@ from router.core.events import (
     ModelRemoved,
     Polled,
     ReadinessChanged,
+    Rejected,
+    Routed,
     TickFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
-from router.core.request_events import CanaryFaulted, Rejected, Routed
 from router.core.routing import Reason
 from tests.adapters.story import answered, bound, count_scores_of, goodbye, one_of_each, predicted, split
 

@@ -8,17 +8,22 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from router.adapters.prometheus import Live, LiveShift, PrometheusRecorder
-from router.core.bins import ScoreCounts, ScoreSpec, with_edges
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
+    Answered,
+    CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
     Event,
+    FellBack,
     LoadRefused,
     ModelRemoved,
     Polled,
+    Predicted,
     ReadinessChanged,
+    Rejected,
+    Routed,
     SplitInForce,
     TickFailed,
     VersionGone,
@@ -26,10 +31,8 @@ from router.core.events import (
     WorkerLoadFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
-from router.core.labels import ClassCounts, ClassSpec
-from router.core.outputs import OutputCounts
-from router.core.request_events import Answered, CanaryFaulted, FellBack, Predicted, Rejected, Routed
 from router.core.routing import Reason
+from router.core.scores import ClassCounts, ClassSpec, OutputCounts, ScoreCounts, ScoreSpec, with_edges
 from tests.adapters.story import (
     SPEC,
     Clock,

@@ -8,29 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
-from router.adapters.prometheus.catalog import ENDINGS, FALLBACKS, REJECTIONS, reasons_of
-from router.core.bins import ScoreCounts, ScoreSpec
+from router.adapters.prometheus.catalog import ENDINGS, FALLBACKS, FAULTS, REJECTIONS, reasons_of
 from router.core.events import (
     AliasUnbound,
+    Answered,
+    CanaryFaulted,
     Event,
+    FellBack,
     LoadRefused,
     Polled,
+    Predicted,
+    Rejected,
+    Routed,
     SplitInForce,
     VersionGone,
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.labels import ClassCounts, ClassSpec
-from router.core.request_events import (
-    FAULT_KINDS,
-    Answered,
-    CanaryFaulted,
-    FellBack,
-    Predicted,
-    Rejected,
-    Routed,
-)
 from router.core.routing import Reason
+from router.core.scores import ClassCounts, ClassSpec, ScoreCounts, ScoreSpec
 from tests.adapters.story import (
     SPEC,
     Clock,
@@ -269,7 +265,7 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
             for code in codes.get(outcome, (400, 404, 413, 415, 429, 500, 501, 503, 504))
         ),
         *(Routed("m", alias, Reason(reason)) for reason in reasons_of(alias)),
-        *(CanaryFaulted("m", CANARY, version, kind) for kind in FAULT_KINDS),
+        *(CanaryFaulted("m", CANARY, version, kind) for kind in FAULTS),
         *(FellBack("m", CANARY, PRODUCTION, reason) for reason in FALLBACKS),
         *(Rejected("m", reason) for reason in REJECTIONS),
         *(WorkerEnded(version, reason, "") for reason in (*ENDINGS, "out_of_memory", "invalid")),

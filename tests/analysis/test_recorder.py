@@ -11,10 +11,10 @@ import pytest
 from router.analysis import text
 from router.analysis.document import document, verdicts
 from router.analysis.recorder import AnalysisRecorder
-from router.core.events import BreakerClosed, VerdictChanged
+from router.core.events import Answered, BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.request_events import FAULT_KINDS, Answered
+from router.core.outcomes import FaultKind
 from router.core.routing import Reason
 from router.serving.harness import VersionDependencies
 from router.serving.manager import OPERATOR_RESET
@@ -517,7 +517,7 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
     }
     assert len(entry["latency"]["canary"]) == len(entry["latency"]["edges_seconds"]) + 1
     assert entry["latency"]["edges_seconds"] == list(REQUEST_SECONDS)
-    assert set(entry["rates"]["canary"]["faults_by_kind"]) == set(FAULT_KINDS)
+    assert set(entry["rates"]["canary"]["faults_by_kind"]) == set(FaultKind)
 
 
 def numbers(value: Any) -> Iterator[float]:

@@ -9,8 +9,7 @@ from router.control import alias_watch
 from router.control.alias_watch import AliasWatch
 from router.control.bound_times import BoundTimes
 from router.control.status import Status, TrafficCounts
-from router.core.cache_events import LastGoodRefused, ServingFromCache
-from router.core.events import AliasAspired, AliasBound, Polled
+from router.core.events import AliasAspired, AliasBound, LastGoodRefused, Polled, ServingFromCache
 from router.core.ids import CANARY, PRODUCTION
 from router.core.policy import State
 from router.errors import ModelUnknown, RegistryRefused, RegistryUnavailable

@@ -3,9 +3,8 @@
 import pytest
 
 from router.control.fan_out import FanOut
-from router.core.events import Event, Polled, ReadinessChanged
+from router.core.events import Event, Polled, ReadinessChanged, Routed
 from router.core.ids import CANARY
-from router.core.request_events import Routed
 from router.core.routing import Reason
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from router.control.last_known_good import LastKnownGood
-from router.core.cache_events import LastGoodNotWritten
+from router.core.events import LastGoodNotWritten
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import CacheRefused
 from router.serving.harness import VersionDependencies

@@ -6,9 +6,9 @@ from typing import Any
 
 from router.control.fan_out import FanOut
 from router.control.recent_events import RecentEvents
-from router.core.bins import ScoreSpec
 from router.core.events import ChildRestarted, Event, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
 from router.core.ids import CANARY, VersionId
+from router.core.scores import ScoreSpec
 from tests.adapters.story import Clock, bound, one_of_each
 
 V8 = VersionId("m", 8)

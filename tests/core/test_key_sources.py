@@ -1,5 +1,6 @@
 """Where a key is read, and keys carried outside of the body."""
 
+import re
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.keys import KeyKind, KeySource, parse_json_path, text_key
+from router.core.keys import KeyKind, KeySource, cookie_key, parse_json_path, text_key
 from router.core.routing import MissingKey
 from router.core.split import bucket_of
 
@@ -48,6 +49,51 @@ def test_the_first_of_repeated_values_is_the_key_and_an_empty_one_is_missing(
     values: list[bytes | str], key: str | None
 ) -> None:
     assert text_key(values) == key
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "bucket"),
+    [
+        ([], None, None),
+        (["a=1"], None, None),
+        (["uid=user-2"], "user-2", 418),
+        (["a=1", "uid=user-2"], "user-2", 418),
+        (["uid=user-2", "a=1"], "user-2", 418),
+        (["uid=user-2; uid=user-1"], "user-2", 418),
+        (["uid=user-2", "uid=user-1"], "user-2", 418),
+        (["a=uid=user-1;uid=user-2;b"], "user-2", 418),
+        (["  a=1 ;\t uid = user-2 \t; b=2"], "user-2", 418),
+        (["UID=user-1; xuid=user-1; uid2=user-1; uid=user-2"], "user-2", 418),
+        (["uid=; uid=user-2"], None, None),
+        (["uid; uid=user-2"], "user-2", 418),
+        (['uid="user-2"'], '"user-2"', 94827),
+        (['uid="a\\054b"'], '"a\\054b"', 21177),
+        (["uid=a b"], "a b", 57875),
+        (["uid=a=b=="], "a=b==", 34317),
+        (["uid=a%20b"], "a%20b", 94004),
+        (['uid="a;b"'], '"a', 73353),
+        (["uid=caf\udce9"], "caf\udce9", 80771),
+    ],
+)
+def test_a_cookies_value_is_what_stands_between_its_equals_sign_and_the_semicolon(
+    lines: list[str], key: str | None, bucket: int | None
+) -> None:
+    """Lines joined, the first pair of that name, blanks around it dropped, and nothing else: as SQL would."""
+    found = cookie_key(lines, "uid")
+
+    assert found == key
+    assert (bucket_of("sentiment", found) if found is not None else None) == bucket
+
+
+SQL_PATTERN = "(?:^|;)[ \t]*uid[ \t]*=([^;]*)"
+"""As docs/migrating.md has it, for a database that knows the header."""
+
+
+@given(st.lists(st.text(alphabet='uid=; \t"\\x', max_size=30), max_size=3))
+def test_one_pattern_over_the_joined_lines_finds_the_same_cookie(lines: list[str]) -> None:
+    found = re.search(SQL_PATTERN, "; ".join(lines))
+
+    assert cookie_key(lines, "uid") == ((found[1].strip(" \t") or None) if found else None)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from router.web import live_page
+from router.web import page
 from tests.page.documents import Document, compare, state
 
 
@@ -48,7 +48,7 @@ def canned_gateway() -> Iterator[Canned]:
     async def serve() -> None:
         app = web.Application()
         for path in ("", "/behind/a-proxy"):
-            app.router.add_get(f"{path}/", live_page.show)
+            app.router.add_get(f"{path}/", page.show)
             app.router.add_get(f"{path}/v1/state", answer)
             app.router.add_get(f"{path}/v1/compare", answer)
         runner = web.AppRunner(app)

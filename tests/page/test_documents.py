@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from router.analysis.document import document
 from router.control.alias_watch import AliasWatch
 from router.control.status import TrafficCounts
-from router.core.bins import ScoreSpec
 from router.core.ids import CANARY, PRODUCTION
+from router.core.scores import ScoreSpec
 from tests.analysis.test_recorder import Gateway
 from tests.page import documents
 from tests.serving import fakes

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+from router.processes.forkserver import ForkServerSupervisor
 
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus
-from tests.children.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.worker.versions import spec_of, text_query
 
 HIDE = """

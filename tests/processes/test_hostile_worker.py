@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from router.core.bins import ScoreCounts
 from router.core.ids import VersionId
+from router.core.scores import ScoreCounts
 from router.errors import ChildLost, LoadFailed
 from router.processes.child import Child, ChildPipes
 from router.processes.process import Exit

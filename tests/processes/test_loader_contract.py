@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.scores import ScoreCounts, ScoreSpec
 from router.errors import ChildTimeout, LoadFailed
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.spawn import SpawnLauncher

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.bins import ScoreSpec, with_edges
 from router.core.ids import VersionId
 from router.core.labels import ClassSpec
 from router.core.outputs import shown_name

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from router.core.bins import ScoreCounts
-from router.core.request_events import FellBack
+from router.core.events import FellBack
+from router.core.scores import ScoreCounts
 from router.protocol.messages import Answer, Batching, PredictStatus, Query
 from router.serving.dispatch import Dispatcher, RequestResult
 from router.serving.models import ModelSet

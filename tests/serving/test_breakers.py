@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from router.core.events import BreakerClosed, BreakerOpened, SplitInForce
+from router.core.events import BreakerClosed, BreakerOpened, CanaryFaulted, SplitInForce
 from router.core.ids import CANARY, PRODUCTION, Alias
-from router.core.request_events import CanaryFaulted
 from router.core.routing import Reason
 from router.errors import Overloaded
 from router.protocol.messages import Answer, PredictStatus, Query
@@ -182,7 +181,7 @@ async def test_a_canary_that_was_full_is_neither_at_fault_nor_innocent(
 ) -> None:
     def full(self: tickets.RequestQueue, ticket: tickets.PendingRequest, most_rows: int) -> None:
         if ticket.alias == CANARY:
-            raise Overloaded("full", reason="overloaded")
+            raise Overloaded("full")
         put(self, ticket, most_rows)
 
     put = tickets.RequestQueue.put

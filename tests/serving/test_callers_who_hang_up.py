@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
+from router.core.events import CanaryFaulted, FellBack
 from router.core.ids import CANARY, PRODUCTION
-from router.core.request_events import CanaryFaulted, FellBack
 from router.errors import CallerGone, RequestRefused
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query
 from router.serving.caller import Caller

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from router.core.bins import ScoreCounts
+from router.core.events import CanaryFaulted, FellBack
 from router.core.ids import CANARY, PRODUCTION
-from router.core.request_events import CanaryFaulted, FellBack
 from router.core.routing import Reason
+from router.core.scores import ScoreCounts
 from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, WorkerDied
 from router.protocol.messages import Answer, PredictStatus, Query
 from router.serving.adaptive_timeout import KNOWN_ANSWERS, AdaptiveTimeout

@@ -13,6 +13,7 @@ from router.adapters.prometheus.catalog import (
     ENDINGS,
     FAILED,
     FALLBACKS,
+    FAULTS,
     INVALID,
     LOOPS,
     OTHER,
@@ -26,7 +27,7 @@ from router.adapters.prometheus.catalog import (
 )
 from router.adapters.prometheus.recorder import KEPT_RETIRED, KEPT_SECONDS
 from router.adapters.prometheus.store import Family, number
-from router.core.request_events import FAULT_KINDS
+from router.core.outcomes import Outcome
 
 _HEAD = f"""\
 # Metrics
@@ -88,13 +89,13 @@ _BINS_OF = {"score": "the bins of `scores`"}
 
 LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("outcome", "requests_total"): tuple(CODES),
-    ("outcome", "request_duration_seconds"): ("ok", "fallback", "client_error", FAILED),
+    ("outcome", "request_duration_seconds"): (Outcome.OK, Outcome.FALLBACK, Outcome.CLIENT_ERROR, FAILED),
     ("code", "requests_total"): sorted({*chain.from_iterable(CODES.values())}),
     ("reason", "requests_rejected_total"): REJECTIONS,
     ("reason", "routing_decisions_total"): DECISIONS,
     ("reason", "fallbacks_total"): FALLBACKS,
     ("reason", "worker_restarts_total"): ENDINGS,
-    ("kind", "canary_faults_total"): FAULT_KINDS,
+    ("kind", "canary_faults_total"): FAULTS,
     ("kind", "score_invalid_total"): INVALID,
     ("sign", "score_magnitude_total"): SIGNS,
     ("phase", "model_load_duration_seconds"): PHASES,

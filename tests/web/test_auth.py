@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient
 
 from router.errors import ConfigRefused
 from router.settings import ServerSettings
-from router.web.admin_token import VARIABLE, admin_token
+from router.web.admin import VARIABLE, admin_token
 from router.web.apps import admin_app
 from tests.web.conftest import Site
 
@@ -29,7 +29,7 @@ async def guarded(site: Site, token_file: Path, aiohttp_client: Callable[..., An
     """The admin listener with a token, whose file a test may change."""
     token = admin_token(ServerSettings(admin_token_file=str(token_file)), {})
     assert token is not None
-    return await aiohttp_client(admin_app(site.gateway, token.read))
+    return await aiohttp_client(admin_app(site.gateway, token))
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -91,17 +91,34 @@ async def test_a_connection_that_never_speaks_has_ten_seconds(site: Site, connec
         assert await reader.read() == b""
 
 
-async def test_an_idle_connection_is_kept_for_most_of_a_minute(site: Site, connect: Connect) -> None:
+async def test_an_idle_connection_is_kept_for_idle_seconds(site: Site, connect: Connect) -> None:
+    idle_seconds = site.gateway.settings.current.server.idle_seconds
+    assert idle_seconds > 60  # what most load balancers keep theirs for
     async with listener(traffic_app(site.gateway, observable=True)) as (port, up):
         reader, writer = await connect(port, GET)
         await reader.readuntil(b"ok\n")
-        await swept(up, connections.IDLE_SECONDS - 2)
+        await swept(up, idle_seconds - 0.5)
         writer.write(GET)
         await reader.readuntil(b"ok\n")
         await asyncio.sleep(0.1)  # an acknowledgement may take 40 ms; in a minute nobody is that slow
-        await swept(up, connections.IDLE_SECONDS + 1)
+        await swept(up, idle_seconds + 0.5)
         assert await reader.read() == b""
-        assert connections.IDLE_SECONDS + connections.SWEEP_SECONDS <= 60
+
+
+async def test_idle_seconds_are_counted_from_the_answer_and_not_from_the_last_sweep(
+    site: Site, connect: Connect
+) -> None:
+    """A changed setting counts from the next answer on."""
+    loop = asyncio.get_running_loop()
+    async with listener(traffic_app(site.gateway, observable=True)) as (port, up):
+        for idle_seconds in (75.0, 600.0):
+            site.configure(server={"idle_seconds": idle_seconds})
+            up.connections.clock = loop.time() - 0.9
+            asked_at = loop.time()
+            reader, _ = await connect(port, GET)
+            await reader.readuntil(b"ok\n")
+            kept = max(up.connections._open, key=lambda one: one.deadline)
+            assert asked_at + idle_seconds <= kept.deadline <= loop.time() + idle_seconds
 
 
 async def test_a_request_may_take_as_long_as_it_takes(site: Site, world: FakeWorld, connect: Connect) -> None:
@@ -134,7 +151,7 @@ async def test_an_answer_that_nobody_reads_is_thrown_away_with_its_connection(si
         await until(lambda: up.connections.pending() and oldest(up).unsent_bytes)
         await asyncio.sleep(0.1)
         assert len(made) == 1
-        await swept(up, connections.IDLE_SECONDS + 1)
+        await swept(up, site.gateway.settings.current.server.idle_seconds + 1)
         await until(lambda: len(up.connections) == 0)
         with sock, pytest.raises(ConnectionResetError):
             read_all(sock)

@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
+from router.core.events import Answered, FellBack
 from router.core.ids import CANARY, PRODUCTION
-from router.core.request_events import Answered, FellBack
 from router.protocol.messages import Answer, Batching, PredictStatus
 from router.serving.pool.pool import Pool
 from router.web.apps import traffic_app

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient
 from msgspec.structs import replace
 
 from router import __version__
+from router.core.events import Answered, CanaryFaulted, FellBack, Rejected
 from router.core.ids import CANARY, PRODUCTION
 from router.core.request_events import Answered, CanaryFaulted, FellBack, Rejected
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, TensorInfo
@@ -195,11 +196,12 @@ async def test_a_key_in_the_json_is_read_whatever_the_content_type_says(
     [
         ({"header": "X-User"}, {"headers": {"X-User": "user-2"}}),
         ({"cookie": "user"}, {"cookies": {"user": "user-2"}}),
+        ({"cookie": "user"}, {"headers": [("Cookie", "a=1"), ("Cookie", "user=user-2; user=user-1")]}),
         ({"query": "user"}, {"params": {"user": "user-2"}}),
         ({"json": "id"}, {"data": b'{"id": "user-2"}'}),
         ({"json": "inputs.0.data.0"}, {"data": b'{"inputs": [{"data": ["user-2"]}]}'}),
     ],
-    ids=["header", "cookie", "query", "id", "tensor"],
+    ids=["header", "cookie", "cookies in two lines", "query", "id", "tensor"],
 )
 async def test_the_key_is_read_where_the_configuration_says(
     traffic: Client, site: Site, key: dict[str, str], parts: dict[str, Any]

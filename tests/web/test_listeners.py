@@ -18,8 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from router.errors import ConfigRefused
 from router.settings import TlsSettings
-from router.web.listeners import Listener, bind, listening
-from router.web.tls import Certificate
+from router.web.listeners import Certificate, Listener, bind, listening
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.core.bins import ScoreCounts
+from router.core.scores import ScoreCounts
 from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.load import Loaded
 from tests.worker.versions import inference_query, tensor

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from router.core.bins import ScoreSpec
+from router.core.scores import ScoreSpec
 from router.errors import LoadFailed
 from router.worker.load import Loaded, load_version
 from tests.worker.versions import spec_of

@@ -9,10 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 
-from router.core.bins import ScoreSpec, with_edges
 from router.core.ids import VersionId
-from router.core.labels import ClassSpec
-from router.core.outputs import OutputSpec
+from router.core.scores import ClassSpec, OutputSpec, ScoreSpec, with_edges
 from router.protocol.messages import LoadSpec
 from router.worker.score_selection import choose_outputs
 from tests.worker.test_scores import anything

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.bins import ScoreSpec
-from router.core.labels import ClassCounts, ClassSpec
-from router.core.outputs import OutputCounts, OutputSpec
+from router.core.scores import ClassCounts, ClassSpec, OutputCounts, OutputSpec, ScoreSpec
 from router.worker.encoder import split
 from router.worker.scores import ScoreTally, column_of, count_scores, numbers_of
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import invocations
 from msgspec.structs import replace
 
-from router.core.bins import ScoreCounts
+from router.core.scores import ScoreCounts
 from router.protocol.messages import PredictStatus, Query
 from router.worker.encoder import rows_of
 from router.worker.load import Loaded, load_version

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from router.core.bins import ScoreCounts
+from router.core.scores import ScoreCounts
 from router.protocol.messages import Answer, PredictStatus, Query
 from router.worker.batching_trial import (
     ENOUGH_TRIALS,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from router.core.ids import VersionId
-from router.core.outputs import OutputSpec
+from router.core.scores import OutputSpec
 from router.protocol.messages import LoadSpec, Query, ScoringProtocol
 
 

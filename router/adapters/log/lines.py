@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from router.core import cache_events, events, request_events
+from router.core import events
 from router.core.ids import PRODUCTION, VersionId
 
 
@@ -29,7 +29,7 @@ class LogRecorder:
             self._logger.log(line.level, line.message, **line.values)
 
 
-def log_sampled(request: request_events.Sampled) -> None:
+def log_sample(request: events.RequestSample) -> None:
     """The line of one request. It holds neither its key nor anything of its body."""
     structlog.stdlib.get_logger("router").info(
         "request",
@@ -76,7 +76,7 @@ def line_of(event: events.Event) -> Line | None:
             values = {"model": model, "alias": alias, "version": version.number}
             values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}
             return Line(logging.WARNING if verdict == "fail" else logging.INFO, "verdict changed", values)
-        case request_events.CanaryFaulted(model, alias, version, kind):
+        case events.CanaryFaulted(model, alias, version, kind):
             values = {"model": model, "alias": alias, "version": version.number, "kind": kind}
             return Line(
                 logging.WARNING,
@@ -145,23 +145,23 @@ def _line_of_gateway(event: events.Event) -> Line | None:
 
 def _line_of_cache(event: events.Event) -> Line | None:
     match event:
-        case cache_events.ServingFromCache(model, versions):
+        case events.ServingFromCache(model, versions):
             numbers = {alias: version.number for alias, version in versions.items()}
             return Line(
                 logging.WARNING,
                 "the registry is out of reach; starting from what served last",
                 {"model": model, "versions": numbers},
             )
-        case cache_events.LastGoodRefused(model, error):
+        case events.LastGoodRefused(model, error):
             values = {"model": model, "error": error}
             return Line(logging.WARNING, "the record of what served last can not be used", values)
-        case cache_events.LastGoodNotWritten(model, error):
+        case events.LastGoodNotWritten(model, error):
             values = {"model": model, "error": error}
             return Line(logging.WARNING, "what serves could not be recorded", values)
-        case cache_events.CacheEvicted(versions, cache_bytes):
+        case events.CacheEvicted(versions, cache_bytes):
             left = {"versions": versions, "cache_mib": cache_bytes >> 20}
             return Line(logging.INFO, "versions that nobody uses left the cache", left)
-        case cache_events.CacheOverBound(cache_bytes, bound_bytes):
+        case events.CacheOverBound(cache_bytes, bound_bytes):
             sizes = {"cache_mib": cache_bytes >> 20, "bound_mib": bound_bytes >> 20}
             return Line(
                 logging.WARNING, "the cache is over its bound, and all that is in it is in use", sizes

@@ -3,18 +3,19 @@
 Names are an interface: dashboards depend on them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from router.adapters.prometheus.store import Family, Histogram, Store, Value
-from router.core import labels
+from router.core import outcomes, scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outcomes import FallbackReason, FaultKind, Outcome
 from router.core.routing import Reason
 
 PREFIX = "canary_router_"
-OTHER = labels.OTHER
+OTHER = scores.OTHER
 """Value of a label for whatever is not on its list: no label grows with requests."""
 
 # Coarser than REQUEST_SECONDS on purpose: with every outcome seen, a model with two aliases has at most 450
@@ -27,37 +28,38 @@ REQUEST_ROWS = (1, 10, 100, 1000)
 BATCH_ROWS = (1, 10, 100, 1000)
 BATCH_REQUESTS = (1, 4, 16, 64)
 
-CODES = {
-    "ok": ("200",),
-    "fallback": ("200",),
-    "client_error": ("400", "413", "415"),
-    "model_error": ("400", "500", "503"),
-    "timeout": ("504",),
-    "overloaded": ("503",),
-    "abandoned": ("499",),
+CODES: Mapping[str, Sequence[str]] = {
+    Outcome.OK: ("200",),
+    Outcome.FALLBACK: ("200",),
+    Outcome.CLIENT_ERROR: ("400", "413", "415"),
+    Outcome.MODEL_ERROR: ("400", "500", "503"),
+    Outcome.TIMEOUT: ("504",),
+    Outcome.OVERLOADED: ("503",),
+    Outcome.ABANDONED: ("499",),
 }
 """Codes that have a series of their own, by outcome: all that the gateway can answer with, and 499 for what
 nobody waited for. Exceptions of a model can name any status; those count under `__other__`."""
 CODES_AT_ZERO = (
-    ("client_error", 400),
-    ("model_error", 500),
-    ("model_error", 503),
-    ("timeout", 504),
-    ("overloaded", 503),
-    ("abandoned", 499),
+    (Outcome.CLIENT_ERROR, 400),
+    (Outcome.MODEL_ERROR, 500),
+    (Outcome.MODEL_ERROR, 503),
+    (Outcome.TIMEOUT, 504),
+    (Outcome.OVERLOADED, 503),
+    (Outcome.ABANDONED, 499),
 )
 """Counted from 0 on: `increase()` does not see the first event of a series that was not there before."""
 FAILED = "failed"
-FAILURES = ("model_error", "timeout", "overloaded", "abandoned", OTHER)
+FAILURES = (Outcome.MODEL_ERROR, Outcome.TIMEOUT, Outcome.OVERLOADED, Outcome.ABANDONED, OTHER)
 """Outcomes that share the duration histogram `failed`: each of their own would cost twenty series."""
-ENDURING = ("ok", "fallback")
+ENDURING = (Outcome.OK, Outcome.FALLBACK)
 """Outcomes whose durations are still exported after the version is retired."""
 DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
 """Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
 _OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN)
 """Why production gets what is another alias's share."""
-REJECTIONS = ("invalid_body", "unknown_model", "too_large", "overloaded", "not_ready", "no_key")
-FALLBACKS = ("model_error", "client_error", "timeout", "crash", "overloaded", "not_ready", "invalid_output")
+REJECTIONS = tuple(map(str, outcomes.REJECTIONS))
+FALLBACKS = tuple(map(str, FallbackReason))
+FAULTS = tuple(map(str, FaultKind))
 ENDINGS = ("exit", "signal", "predict_timeout", "memory")
 PHASES = ("fetch", "load", "warmup")
 SWAPS = ("success", "failure", "refused")

@@ -25,8 +25,9 @@ from router.adapters.prometheus.catalog import (
 )
 from router.adapters.prometheus.store import Histogram
 from router.adapters.prometheus.version import VersionSeries
-from router.core import events, request_events
+from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.outcomes import RefusalReason
 
 KEPT_SECONDS = 900.0
 """How long a retired version's series stay: the last increments must be scraped, and late answers counted."""
@@ -128,19 +129,19 @@ class PrometheusRecorder:
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
         catalog.build_info.series(version).value = 1
-        catalog.rejected.series(OTHER, "unknown_model")
+        catalog.rejected.series(OTHER, RefusalReason.UNKNOWN_MODEL.value)
         of_gateway = (catalog.config_ok, catalog.config_ok_at, catalog.loop_lag, catalog.ready)
         for family in (*of_gateway, catalog.from_cache, catalog.own_errors):
             family.series()
         for loop in LOOPS:
             catalog.loop_failures.series(loop)
         self._handlers: dict[type, Callable[[Any], None]] = {
-            request_events.Routed: self._routed,
-            request_events.Answered: self._answered,
-            request_events.Predicted: self._predicted,
-            request_events.CanaryFaulted: self._canary_faulted,
-            request_events.FellBack: self._fell_back,
-            request_events.Rejected: self._rejected,
+            events.Routed: self._routed,
+            events.Answered: self._answered,
+            events.Predicted: self._predicted,
+            events.CanaryFaulted: self._canary_faulted,
+            events.FellBack: self._fell_back,
+            events.Rejected: self._rejected,
             events.SplitInForce: self._split_in_force,
             events.AliasBound: self._alias_bound,
             events.AliasUnbound: self._alias_unbound,
@@ -220,7 +221,7 @@ class PrometheusRecorder:
 
     # Requests
 
-    def _routed(self, event: request_events.Routed) -> None:
+    def _routed(self, event: events.Routed) -> None:
         decisions = self._catalog.decisions
         found = decisions.find(event.model, event.alias, event.reason)
         if found is None:
@@ -229,7 +230,7 @@ class PrometheusRecorder:
             found = decisions.series(event.model, event.alias, bounded(event.reason, DECISIONS))
         found.value += 1
 
-    def _answered(self, event: request_events.Answered) -> None:
+    def _answered(self, event: events.Answered) -> None:
         alias = self._aliases.get((event.model, event.alias))
         if alias is not None and event.rows:
             alias.request_rows.observe(event.rows)
@@ -237,7 +238,7 @@ class PrometheusRecorder:
         if version is not None:
             version.answered(event, self._wall() if event.trace_id else 0.0)
 
-    def _predicted(self, event: request_events.Predicted) -> None:
+    def _predicted(self, event: events.Predicted) -> None:
         alias = self._aliases.get((event.model, event.alias))
         if alias is not None:
             alias.queue_seconds.observe(event.queue_seconds)
@@ -247,19 +248,19 @@ class PrometheusRecorder:
         if version is not None:
             version.predicted(event)
 
-    def _canary_faulted(self, event: request_events.CanaryFaulted) -> None:
+    def _canary_faulted(self, event: events.CanaryFaulted) -> None:
         version = self._versions.get((event.model, event.alias, event.version.number))
         if version is not None:
             version.fault(event.kind)
 
-    def _fell_back(self, event: request_events.FellBack) -> None:
+    def _fell_back(self, event: events.FellBack) -> None:
         aliases = (event.from_alias, event.to_alias)
         known = (event.model, event.to_alias) in self._aliases or event.to_alias == PRODUCTION
         if known and (event.model, event.from_alias) in self._aliases:
             reason = bounded(event.reason, FALLBACKS)
             self._catalog.fallbacks.series(event.model, *aliases, reason).value += 1
 
-    def _rejected(self, event: request_events.Rejected) -> None:
+    def _rejected(self, event: events.Rejected) -> None:
         model = event.model if event.model in self._models else OTHER
         self._catalog.rejected.series(model, bounded(event.reason, REJECTIONS)).value += 1
 

@@ -8,6 +8,7 @@ from router.adapters.prometheus.catalog import (
     ENDURING,
     FAILED,
     FAILURES,
+    FAULTS,
     INVALID,
     OTHER,
     SIGNS,
@@ -15,12 +16,10 @@ from router.adapters.prometheus.catalog import (
     bounded,
 )
 from router.adapters.prometheus.store import Histogram, Value, number
-from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.events import AliasBound
+from router.core.events import AliasBound, Answered, Predicted
 from router.core.ids import PRODUCTION
-from router.core.labels import ClassCounts, ClassSpec
-from router.core.outputs import OutputSpec, shown_name
-from router.core.request_events import FAULT_KINDS, Answered, Predicted
+from router.core.outcomes import Outcome
+from router.core.scores import ClassCounts, ClassSpec, OutputSpec, ScoreCounts, ScoreSpec, shown_name
 
 _LONGEST_TEXT = 128
 """Characters kept of a run id and of a flavor: whoever writes the registry writes them."""
@@ -44,13 +43,13 @@ class VersionSeries:
         self._specs: tuple[OutputSpec, ...] = ()
         self._outputs: list[_Scores | _Classes] = []
         self._predict_seconds = catalog.predict_seconds.series(*self._labels)
-        self._answer("ok", 200)
+        self._answer(Outcome.OK, 200)
         if alias != PRODUCTION:
-            self._answer("fallback", 200)
-            for kind in FAULT_KINDS:
+            self._answer(Outcome.FALLBACK, 200)
+            for kind in FAULTS:
                 self.fault(kind, 0)
         for outcome, code in CODES_AT_ZERO:
-            catalog.requests.series(*self._labels, outcome, str(code))
+            catalog.requests.series(*self._labels, outcome.value, str(code))
 
     def serve(self, bound: AliasBound, loaded_at: float) -> None:
         """The alias serves it now (again); `loaded_at` in seconds since 1970."""
@@ -68,7 +67,7 @@ class VersionSeries:
         self._answers.clear()
         self._drop_info()
         model, alias, version = self._labels
-        for outcome in ("client_error", FAILED):
+        for outcome in (Outcome.CLIENT_ERROR, FAILED):
             self._catalog.request_seconds.drop(model=model, alias=alias, version=version, outcome=outcome)
 
     def answered(self, event: Answered, at: float) -> None:
@@ -90,7 +89,7 @@ class VersionSeries:
 
     def fault(self, kind: str, count: int = 1) -> None:
         """Production answered what this version should have."""
-        self._catalog.faults.series(*self._labels, bounded(kind, FAULT_KINDS)).value += count
+        self._catalog.faults.series(*self._labels, bounded(kind, FAULTS)).value += count
 
     def _answer(self, outcome: str, code: int) -> tuple[Value, Histogram | None]:
         shown = bounded(outcome, CODES)

@@ -10,8 +10,7 @@ from typing import Any
 
 from router.adapters.registry.agent import RegistryAddress
 from router.core.artifact_source import STORES
-from router.core.cache_events import CacheEvicted, CacheOverBound
-from router.core.events import Recorder
+from router.core.events import CacheEvicted, CacheOverBound, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child, Launcher

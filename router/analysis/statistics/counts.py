@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from router.core.bins import ScoreCounts
+from router.core.events import Answered
 from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.outputs import OutputCounts
-from router.core.request_events import FAULT_KINDS, Answered
+from router.core.outcomes import FaultKind, Outcome
+from router.core.scores import OutputCounts, ScoreCounts
 
 GROUPS = 1024
 """`bucket % 1024`: few enough to sum quickly, enough to see that some keys send more requests than others."""
@@ -111,7 +111,7 @@ class CountersSnapshot:
     fallbacks: int
     """Requests that production answered in its place."""
     faults: tuple[int, ...]
-    """By kind, in the order of `FAULT_KINDS`."""
+    """By kind, in the order of `FaultKind`."""
     latency: tuple[int, ...]
     """Answers without fault, by `REQUEST_SECONDS`; one number more, for those beyond the last."""
     bins: tuple[tuple[int, ...], ...]
@@ -127,7 +127,8 @@ class CountersSnapshot:
         )
 
 
-NOTHING = CountersSnapshot(0, 0, (0,) * len(FAULT_KINDS), (0,) * (len(REQUEST_SECONDS) + 1), ())
+_OK, _FALLBACK = Outcome.OK, Outcome.FALLBACK
+NOTHING = CountersSnapshot(0, 0, (0,) * len(FaultKind), (0,) * (len(REQUEST_SECONDS) + 1), ())
 """Of an arm that is not counted."""
 
 
@@ -137,7 +138,7 @@ class ArmCounters:
     def __init__(self, bin_counts: Sequence[int]) -> None:
         """`bin_counts`: per counted output, into how many bins or classes."""
         self._requests = self._fallbacks = 0
-        self._faults = dict.fromkeys(FAULT_KINDS, 0)
+        self._faults = dict.fromkeys(map(str, FaultKind), 0)
         self._latency = [0] * (len(REQUEST_SECONDS) + 1)
         self._bins = [[0] * number for number in bin_counts]
         self._minutes = deque([(-inf, tuple(self._latency))], maxlen=61)
@@ -148,9 +149,9 @@ class ArmCounters:
         if event.fault:
             if event.fault in self._faults:
                 self._faults[event.fault] += 1
-        elif event.outcome == "ok":
+        elif event.outcome == _OK:
             self._latency[bisect_left(REQUEST_SECONDS, event.seconds)] += 1
-        if event.outcome == "fallback":
+        if event.outcome == _FALLBACK:
             self._fallbacks += 1
 
     def scored(self, outputs: Sequence[OutputCounts]) -> None:

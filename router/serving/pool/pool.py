@@ -8,7 +8,7 @@ from router.core.admission import Admission
 from router.core.events import Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.loads import Priority
-from router.errors import NotReady, Overloaded, WorkerDied
+from router.errors import NotReady, Overloaded, VersionUnloaded
 from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate
 from router.serving.pool.batch_window import BatchWindow
@@ -111,7 +111,7 @@ class Pool:
             workers=sum(seat.worker.parallel for seat in self._seats),
             seconds_left=expires_at - now,
         ):
-            raise Overloaded("requests come faster than this version answers", reason="overloaded")
+            raise Overloaded("requests come faster than this version answers")
         rows = self._admission.rows_in(len(query.body))
         ticket = PendingRequest(query, alias, self._loop, expires_at, rows=rows, waits=waits)
         try:
@@ -144,9 +144,7 @@ class Pool:
         await self.crew.close(grace_seconds)
         seats, self._seats = [*self._seats, *self._leaving], []
         for ticket in [*self._queue.clear(), *(ticket for seat in seats for ticket in seat.leave())]:
-            ticket.fail(
-                WorkerDied("the version was unloaded while this request was in it", reason="not_ready")
-            )
+            ticket.fail(VersionUnloaded("the version was unloaded while this request was in it"))
             self._work_ended()
         await asyncio.gather(*(seat.worker.close(grace_seconds) for seat in seats))
 
@@ -274,4 +272,4 @@ class Pool:
 
 
 def _no_worker() -> NotReady:
-    return NotReady("this version has no worker", reason="not_ready")
+    return NotReady("this version has no worker")

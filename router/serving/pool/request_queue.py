@@ -95,7 +95,7 @@ class PendingRequest:
 
     def hang_up(self) -> None:
         """The caller hung up: it raises CallerGone for whoever awaits `answer`, and leaves the queue."""
-        self.fail(CallerGone("its caller hung up", reason="abandoned"))
+        self.fail(CallerGone("its caller hung up"))
         if self.queue is not None:
             self.queue.hung_up(self)
 
@@ -121,7 +121,7 @@ class PendingRequest:
         return self.call
 
     def _expire(self) -> None:
-        error = DeadlineExceeded("no answer within the time this request had", reason="timeout")
+        error = DeadlineExceeded("no answer within the time this request had")
         error.call = self.held_up_by()
         self.fail(error)
         self._leave()
@@ -157,7 +157,7 @@ class RequestQueue:
     def put(self, ticket: PendingRequest, most_rows: int) -> None:
         """Append. Raises Overloaded at the bound, which the last ticket may pass: a large one must fit."""
         if self.is_full(most_rows):
-            raise Overloaded("the queue of this version is full", reason="overloaded")
+            raise Overloaded("the queue of this version is full")
         if not len(self):
             self._taken = self._hung_up = 0
         self._tickets.append(self._entered(ticket))
@@ -205,7 +205,7 @@ class RequestQueue:
             self._left(ticket)
             self._count(hung_up=False)
             if ticket.expires_at < expires_after:
-                late = DeadlineExceeded("its time would be over before its answer", reason="timeout")
+                late = DeadlineExceeded("its time would be over before its answer")
                 late.call = self.ahead
                 ticket.fail(late)
                 self._on_dropped()

@@ -7,9 +7,9 @@ from functools import partial
 from itertools import count
 from time import perf_counter
 
+from router.core.events import Predicted
 from router.core.ids import VersionId
 from router.core.memory import EARLY_ANSWERS, Resident
-from router.core.request_events import Predicted
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.protocol.messages import Answer
 from router.serving.pool.request_queue import PendingRequest
@@ -174,9 +174,9 @@ class WorkerSlot:
         """What the caller of the running request is told after the worker ended."""
         if self.end_reason == "predict_timeout":
             limit = self._predict_timeout_seconds()
-            return DeadlineExceeded(f"the predict ran longer than {limit:g} s", reason="timeout")
+            return DeadlineExceeded(f"the predict ran longer than {limit:g} s")
         if self.end_reason == "memory":
-            return WorkerDied("its predict took more memory than worker_memory_mib allows", reason="crash")
+            return WorkerDied("its predict took more memory than worker_memory_mib allows")
         exit_ = self.worker.exited.result()
         if exit_.reason:
             self.end_reason = "invalid"
@@ -184,7 +184,7 @@ class WorkerSlot:
             self.end_reason = "out_of_memory"
         else:
             self.end_reason = "signal" if exit_.signal is not None else "exit"
-        return WorkerDied(f"the worker ended while it ran this request: {exit_}", reason="crash")
+        return WorkerDied(f"the worker ended while it ran this request: {exit_}")
 
     def _take(self, frame: _Frame, places: Sequence[int], answers: Sequence[Answer]) -> None:
         if frame not in self._frames:

@@ -1,10 +1,9 @@
 """Fifteen minutes of counts, out of counts that only grow."""
 
 from router.analysis.statistics.counts import SLICE_SECONDS, WINDOW_SECONDS, ArmCounters, SlidingWindow
-from router.core.bins import ScoreCounts
+from router.core.events import Answered
 from router.core.ids import CANARY, VersionId
-from router.core.labels import ClassCounts
-from router.core.request_events import Answered
+from router.core.scores import ClassCounts, ScoreCounts
 
 V2 = VersionId("m", 2)
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.labels import ClassCounts, ClassSpec, count_labels, label_text
-from router.core.outputs import described, told
+from router.core.scores import ClassCounts, ClassSpec, count_labels, describe, label_text, to_json
 
 SPEC = ClassSpec(0, ("ham", "7", "true"))
 labels = st.lists(
@@ -104,5 +103,5 @@ def test_numbers_spelled_in_another_way_are_text() -> None:
 
 
 def test_what_is_counted_is_told_in_words_and_as_values() -> None:
-    assert described(SPEC) == "output 0 by the classes ham, 7, true"
-    assert told(SPEC) == {"output": "0", "kind": "class", "classes": ["ham", "7", "true", "__other__"]}
+    assert describe(SPEC) == "output 0 by the classes ham, 7, true"
+    assert to_json(SPEC) == {"output": "0", "kind": "class", "classes": ["ham", "7", "true", "__other__"]}

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.scores import ScoreCounts, ScoreSpec
 
 FEW_SCORES = 32
 """Up to here a plain bisect is cheaper than numpy's fixed cost."""
