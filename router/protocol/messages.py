@@ -20,14 +20,18 @@ import orjson
 from msgspec import Meta, Struct, convert
 from msgspec.structs import asdict, replace
 
-from router.core.bins import MAX_BINS, ScoreCounts, ScoreSpec
 from router.core.ids import VersionId
-from router.core.labels import MOST_CLASSES, ClassCounts, ClassSpec
-from router.core.outputs import (
+from router.core.scores import (
+    MAX_BINS,
+    MOST_CLASSES,
     MOST_OUTPUTS,
     NAME_CHARACTERS,
+    ClassCounts,
+    ClassSpec,
     OutputCounts,
     OutputSpec,
+    ScoreCounts,
+    ScoreSpec,
     all_nan,
     check_outputs,
 )

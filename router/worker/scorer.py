@@ -14,7 +14,7 @@ from mlflow.pyfunc.context import Context, get_prediction_context, set_predictio
 from mlflow.pyfunc.model import _is_context_in_predict_function_signature, _PythonModelPyfuncWrapper
 from mlflow.pyfunc.scoring_server import InvocationsResponse
 
-from router.core.outputs import OutputSpec
+from router.core.scores import OutputSpec
 from router.protocol.messages import MAX_ANSWER_BYTES, Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.answers import MESSAGE_CHARACTERS, ErrorAnswers, ErrorReporter
 from router.worker.decode.csv import CsvBatchDecoder

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from router.processes.forkserver import ForkServerSupervisor
 
+from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.bins import ScoreCounts, ScoreSpec
-from router.core.labels import ClassCounts, ClassSpec
-from router.core.outputs import OutputSpec
+from router.core.scores import ClassCounts, ClassSpec, OutputSpec, ScoreCounts, ScoreSpec
 from router.protocol import messages
 from router.protocol.frames import Frame, FrameDecoder, encode_frame
 from router.protocol.messages import Answer, Batch, PredictStatus, Query, ScoringProtocol, WireRefused

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.ids import VersionId
-from router.core.labels import ClassSpec
-from router.core.outputs import shown_name
+from router.core.scores import ClassSpec, ScoreSpec, shown_name, with_edges
 from router.protocol import messages
 from router.protocol.frames import Frame, FrameDecoder, encode_frame
 from router.protocol.messages import CONTENT_TYPES, DATATYPES, Batching, LoadSpec, TensorInfo, VersionInfo

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from router import __version__
 from router.core.events import Answered, CanaryFaulted, FellBack, Rejected
 from router.core.ids import CANARY, PRODUCTION
-from router.core.request_events import Answered, CanaryFaulted, FellBack, Rejected
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, TensorInfo
 from tests.serving.conftest import V1, V2
 from tests.serving.fakes import Facts, FakeWorld, until
