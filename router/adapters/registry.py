@@ -21,7 +21,7 @@ _HOLD_TRIES = 3
 
 
 class AgentRegistry:
-    """`Source`, `Fetcher` and `Keeper` through child processes; implements `serving.ports`."""
+    """`Source`, `Fetcher` and `LastKnownGoodStore` through child processes; implements `serving.ports`."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class AgentRegistry:
             return None  # the download asks again, with more patience, and tells what is wrong
         return answer.get("directory")
 
-    async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+    async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         """What served last by the cache's record of this registry: roles with their versions, maybe none.
 
         From now on and until the registry answers about `model`, these versions are fetched without it.

@@ -37,6 +37,7 @@ from router.processes.process import MEMORY
 from router.processes.reaper import Reaper
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.settings import ServerSettings, Settings
 from router.web.apps import admin_app, traffic_app
@@ -115,13 +116,13 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
         child_lines = ChildLines()
         child_lines.shown = settings.log.model_output  # the template starts before all else is put together
         world = await stack.enter_async_context(open_backends(settings, recorder, child_lines))
+        load_limits = LoadLimits(settings.registry.download_timeout_seconds, settings.registry.parallel_loads)
         fleet = ModelSet(
             VersionDependencies(
                 world.fetcher,
                 world.loader,
                 recorder,
-                lambda: config.settings.registry.download_timeout_seconds,
-                lambda: config.settings.registry.parallel_loads,
+                load_limits,
             )
         )
         stack.push_async_callback(fleet.close)
@@ -130,6 +131,8 @@ async def running_gateway(config_path: Path, flags: Mapping[str, str]) -> AsyncI
             configure_logging(new.log.level, new.log.format)
             child_lines.shown = new.log.model_output
             gateway.sample_share = new.log.sample_requests
+            load_limits.deadline_seconds = new.registry.download_timeout_seconds
+            load_limits.side_by_side = new.registry.parallel_loads
             fleet.apply(new.models)
             alias_loop.poke()
 

@@ -124,7 +124,7 @@ async def _answer(
         request, served, settings.model_error_status, protocol, _explanation(served, seconds)
     )
     rows = served.result.rows if isinstance(served.result, Answer) else 0
-    given = served.given
+    given = served.assigned
     trace_id = _trace_id(request) if HEADER in request.headers else ""
     gateway.recorder.record(
         Answered(
@@ -140,12 +140,12 @@ async def _answer(
             served.fault,
             served.excused,
             served.mark,
-            served.call,
+            served.blamed_batch,
             trace_id=trace_id,
         )
     )
     if _is_drawn(gateway):
-        by, why = served.answered, _reason(served)
+        by, why = served.answered_by, _reason(served)
         names = (request_id, model, given.alias, by.alias, by.version)
         gateway.tell_sampled(Sampled(*names, why, served.outcome, response.status, seconds, rows))
     return response
@@ -162,7 +162,7 @@ def _is_drawn(gateway: WebState) -> bool:
 
 
 def _reason(served: RequestResult) -> Reason:
-    return Reason.FALLBACK if served.answered is not served.given else served.given.reason
+    return Reason.FALLBACK if served.answered_by is not served.assigned else served.assigned.reason
 
 
 async def _read_body(gateway: WebState, request: web.Request) -> bytes:
@@ -222,7 +222,7 @@ def _response(
 
 def _explanation(served: RequestResult, seconds: float) -> dict[str, str]:
     """Headers that say who answered, whom the key was given, and why."""
-    given, answered = served.given, served.answered
+    given, answered = served.assigned, served.answered_by
     predict = served.result.predict_seconds if isinstance(served.result, Answer) else 0.0
     headers = {
         "X-Model-Name": answered.version.model,

@@ -16,6 +16,7 @@ from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.request_events import FAULT_KINDS, Answered
 from router.core.routing import Reason
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.manager import OPERATOR_RESET
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
@@ -41,7 +42,7 @@ class Gateway:
         self.now = 1000.0
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.facts = Told()
-        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, lambda: 5.0))
+        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0)))
         self.comparison = self.facts.comparison = Comparison(
             lambda: self.fleet, self.facts.record, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )
@@ -49,7 +50,7 @@ class Gateway:
     async def serve(self, aspired: dict[Alias, VersionId], **keys: Any) -> None:
         self.fleet.apply({"sentiment": settings(**{"split": HALF, **keys})})
         manager = self.fleet.managers["sentiment"]
-        manager.aspire(aspired)
+        manager.set_aspired(aspired)
         await until(lambda: manager.bound == aspired)
         self.look(0.0)
 
@@ -198,7 +199,7 @@ async def test_what_can_not_be_compared_says_why(
 async def test_a_canary_that_loads_is_not_compared_yet(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1})
     gateway.world.broken = {V2}
-    gateway.fleet.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V2})
+    gateway.fleet.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V2})
     gateway.look()
 
     assert gateway.entry["not_comparable_because"] == "v2 is not READY yet"

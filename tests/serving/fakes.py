@@ -120,7 +120,7 @@ class FakeWorld:
             raise ModelUnknown(f"there is no registered model {model}")
         return self.aspired[model]
 
-    async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+    async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         if self.torn_record:
             raise CacheRefused("the record is torn")
         return self.recorded.get(model, {})

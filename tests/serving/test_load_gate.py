@@ -14,6 +14,7 @@ from router.core.policy import State
 from router.errors import ChildLost, WorkerOutOfMemory
 from router.protocol.messages import LoadSpec
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
@@ -58,7 +59,7 @@ async def start(world: Loading, facts: Facts) -> AsyncIterator[Callable[..., Mod
     fleets: list[ModelSet] = []
 
     def made(*models: str, side_by_side: int | None = 2, **keys: object) -> ModelSet:
-        fleets.append(ModelSet(VersionDependencies(world, world, facts, lambda: 5.0, lambda: side_by_side)))
+        fleets.append(ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0, side_by_side))))
         fleets[-1].apply({model: settings(**keys) for model in models})
         return fleets[-1]
 
@@ -79,7 +80,7 @@ async def test_every_production_is_ready_before_the_first_canarys_load_begins(
     world.load_seconds = 5.0  # so that each production wants a spare
     fleet = start(*MODELS, side_by_side=side_by_side, workers=2)
     for model in MODELS:
-        fleet.managers[model].aspire(both(model))
+        fleet.managers[model].set_aspired(both(model))
         await asyncio.sleep(0.003)
     await until(lambda: all(len(fleet.managers[m].bound) == 2 for m in MODELS), 20)
 
@@ -100,7 +101,7 @@ async def test_a_production_that_fails_or_waits_for_its_next_try_holds_up_no_can
     world.broken.add(broken)
     fleet = start(*MODELS[:3])
     for model in MODELS[:3]:
-        fleet.managers[model].aspire(both(model))
+        fleet.managers[model].set_aspired(both(model))
     await until(lambda: all(CANARY in fleet.managers[m].bound for m in MODELS[:3]))
 
     assert fleet.managers[MODELS[0]].harnesses[broken].state is State.ERROR
@@ -110,7 +111,7 @@ async def test_a_model_that_the_registry_does_not_answer_about_holds_up_no_canar
     start: Callable[..., ModelSet], world: Loading
 ) -> None:
     fleet = start(*MODELS[:2])
-    fleet.managers[MODELS[0]].aspire(both(MODELS[0]))
+    fleet.managers[MODELS[0]].set_aspired(both(MODELS[0]))
     await until(lambda: fleet.managers[MODELS[0]].ready)
     await asyncio.sleep(0.05)
     assert CANARY not in fleet.managers[MODELS[0]].bound, "the other production may be named any moment"
@@ -125,10 +126,10 @@ async def test_a_production_that_loads_for_ever_holds_up_canaries_for_a_while_on
     assert HOLD_SECONDS == 30.0
     monkeypatch.setattr("router.core.loads.HOLD_SECONDS", 0.2)
     fleet = start(*MODELS[:2])
-    fleet.managers[MODELS[0]].aspire(both(MODELS[0]))
+    fleet.managers[MODELS[0]].set_aspired(both(MODELS[0]))
     await until(lambda: fleet.managers[MODELS[0]].ready)
     world.turns = 1_000_000
-    fleet.managers[MODELS[1]].aspire({PRODUCTION: VersionId(MODELS[1], 1)})
+    fleet.managers[MODELS[1]].set_aspired({PRODUCTION: VersionId(MODELS[1], 1)})
     await until(lambda: ("begins", VersionId(MODELS[0], 2)) in world.story, 5)
 
     assert not fleet.managers[MODELS[1]].ready
@@ -140,10 +141,10 @@ async def test_a_production_whose_worker_died_is_replaced_beside_canaries_that_l
     fleet = start("sentiment", "other", side_by_side=1)
     fleet.managers["other"].first_poll_ended()
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     world.turns = 1_000_000
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: ("begins", V2) in world.story)
 
     world.turns = 1
@@ -156,11 +157,11 @@ async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figure
     start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 500 * MIB)
-    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.02,))
+    monkeypatch.setattr("router.serving.harness.LOAD_DELAYS", (0.02,))
     world.available = 531 * MIB
     fleet = start("sentiment")
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: facts.of(LoadRefused))
 
     assert manager.ready, "production is tried: nobody can stand in for it, and the figure may be too high"
@@ -179,11 +180,11 @@ async def test_productions_next_version_that_does_not_fit_waits_and_the_old_one_
 ) -> None:
     fleet = start("sentiment")
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 500 * MIB)
     world.available = 100 * MIB
-    manager.aspire({PRODUCTION: V3})
+    manager.set_aspired({PRODUCTION: V3})
     await until(lambda: facts.of(LoadRefused))
 
     assert V3 not in world.loads
@@ -197,12 +198,12 @@ async def test_a_further_worker_that_does_not_fit_is_not_loaded_and_it_is_said(
     world.available = 99 * MIB
     fleet = start("sentiment", workers=2)
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
-    await until(lambda: manager.ready and manager.serving(V1).pool.crew.last_error)
+    manager.set_aspired({PRODUCTION: V1})
+    await until(lambda: manager.ready and manager.serving(V1).pool.supply.last_error)
 
     assert world.loads == [V1]
     assert "it needs about 100 MiB (as its last load took), and 99 MiB are left" in (
-        manager.serving(V1).pool.crew.last_error
+        manager.serving(V1).pool.supply.last_error
     )
     world.available = 100 * MIB
     await until(lambda: len(world.alive(V1)) == 2, 5)
@@ -213,7 +214,7 @@ async def test_productions_only_worker_is_replaced_even_where_it_seems_not_to_fi
 ) -> None:
     fleet = start("sentiment")
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     world.available = 0
     world.alive(V1)[0].kill()
@@ -227,29 +228,29 @@ async def test_a_spare_goes_when_another_version_needs_its_memory(
     world.load_seconds = 5.0
     fleet = start("sentiment")
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
-    await until(lambda: manager.ready and manager.serving(V1).pool.crew.spare)
-    spare = manager.serving(V1).pool.crew.spare
+    manager.set_aspired({PRODUCTION: V1})
+    await until(lambda: manager.ready and manager.serving(V1).pool.supply.spare)
+    spare = manager.serving(V1).pool.supply.spare
     assert spare is not None
     world.available = 31 * MIB  # a version needs 32 beside its files
     spare.exited.add_done_callback(lambda _: setattr(world, "available", 131 * MIB))
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: CANARY in manager.bound)
 
     assert spare.exited.done()
-    assert manager.serving(V1).pool.crew.spare is None
-    assert manager.serving(V1).pool.crew.no_spare
+    assert manager.serving(V1).pool.supply.spare is None
+    assert manager.serving(V1).pool.supply.spare_skipped_because
 
 
 async def test_a_load_that_the_kernel_ended_is_not_tried_again_before_there_is_more_room(
     start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.02,))
+    monkeypatch.setattr("router.serving.harness.LOAD_DELAYS", (0.02,))
     world.available = 600 * MIB
     world.deaths[V2] = WorkerOutOfMemory("the worker ended while it loaded")
     fleet = start("sentiment")
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: manager.harnesses[V2].failures >= 4)
 
     assert [version for what, version in world.story if what == "begins"].count(V2) == 1
@@ -265,9 +266,9 @@ async def test_a_load_that_is_cancelled_while_it_waits_gives_its_place_away(
     fleet = start("sentiment", side_by_side=1)
     manager = fleet.managers["sentiment"]
     world.turns = 1_000_000
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: ("begins", V1) in world.story)
-    manager.aspire({PRODUCTION: V3})  # V1 was never bound: its load and the canary's wait are cancelled
+    manager.set_aspired({PRODUCTION: V3})  # V1 was never bound: its load and the canary's wait are cancelled
     world.turns = 1
     await until(lambda: manager.bound.get(PRODUCTION) == V3)
 
@@ -277,5 +278,5 @@ async def test_a_load_that_is_cancelled_while_it_waits_gives_its_place_away(
 async def test_a_load_that_fails_gives_its_place_away(start: Callable[..., ModelSet], world: Loading) -> None:
     world.deaths = {V1: ChildLost("it died")}
     fleet = start("sentiment", side_by_side=1)
-    fleet.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V2})
+    fleet.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: CANARY in fleet.managers["sentiment"].bound)

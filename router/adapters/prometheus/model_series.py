@@ -10,6 +10,7 @@ from router.core.events import (
     AliasAspired,
     AliasBound,
     AliasUnbound,
+    DrainCutShort,
     LoadRefused,
     Polled,
     SplitInForce,
@@ -23,7 +24,7 @@ from router.core.request_events import Answered, CanaryFaulted, FellBack, Predic
 
 REJECTIONS = ("invalid_body", "unknown_model", "too_large", "overloaded", "not_ready", "no_key")
 FALLBACKS = ("model_error", "client_error", "timeout", "crash", "overloaded", "not_ready", "invalid_output")
-ENDINGS = ("exit", "signal", "predict_timeout", "memory")
+ENDINGS = ("exit", "signal", "predict_timeout", "memory", "drain")
 POLLS = ("success", "failure")
 _BY_SIGNAL = ("out_of_memory", "invalid")
 """Kinds of SIGKILL that the log and `/v1/state` tell apart; series of their own are more than they tell."""
@@ -144,6 +145,10 @@ class ModelSeries:
         """A worker ended without being asked to. Versions that no alias served are not counted."""
         reason = "signal" if event.reason in _BY_SIGNAL else event.reason
         self._ended(event.version.number, reason, 1)
+
+    def drain_cut_short(self, event: DrainCutShort) -> None:
+        """Workers were ended in the middle of a predict, because a drain's time was over."""
+        self._ended(event.version.number, "drain", event.workers)
 
     def worker_load_failed(self, event: WorkerLoadFailed) -> None:
         """One more worker could not be loaded. Versions that no alias served are not counted."""

@@ -32,6 +32,7 @@ _OF_MODEL: Mapping[type, Callable[[ModelSeries, Any], None]] = {
 _OF_VERSION: Mapping[type, Callable[[ModelSeries, Any], None]] = {
     events.VersionLoaded: ModelSeries.loaded,
     events.LoadRefused: ModelSeries.refused,
+    events.DrainCutShort: ModelSeries.drain_cut_short,
     events.VersionGone: ModelSeries.gone,
     events.WorkerEnded: ModelSeries.worker_ended,
     events.WorkerLoadFailed: ModelSeries.worker_load_failed,
