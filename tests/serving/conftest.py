@@ -1,6 +1,6 @@
 """Models in front of a fake world."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.loads import Priority
+from router.core.policy import State
 from router.protocol.messages import LoadSpec
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
@@ -50,6 +51,15 @@ def pool_of(version: FakeVersion, world: FakeWorld, facts: Facts, gate: LoadGate
     return Pool(LoadSpec(V1, "/cache", None), world, facts, version, own_gate)
 
 
+@pytest.fixture(autouse=True)
+def breaches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[VersionId, State, State]]]:
+    """Changes of state that no version may make: with one, a test fails. Production logs it."""
+    seen: list[tuple[VersionId, State, State]] = []
+    monkeypatch.setattr("router.serving.harness.report_breach", lambda *breach: seen.append(breach))
+    yield seen
+    assert seen == []
+
+
 @pytest.fixture
 def version() -> FakeVersion:
     """The one whose pool a test has."""
@@ -67,21 +77,21 @@ def facts() -> Facts:
 
 
 @pytest.fixture
-async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
+async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
     """Half of the keys go to the canary; nothing is aspired yet."""
-    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
-    fleet.apply({"sentiment": settings(split={"production": 50, "canary": 50})})
-    yield fleet
-    await fleet.close(0.0)
+    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models.apply({"sentiment": settings(split={"production": 50, "canary": 50})})
+    yield models
+    await models.close(0.0)
 
 
 @pytest.fixture
-async def serving(fleet: ModelSet, world: FakeWorld) -> ModelSet:
+async def serving(models: ModelSet, world: FakeWorld) -> ModelSet:
     """Both aliases are bound."""
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     manager.set_aspired(world.aspired["sentiment"])
     await until(lambda: len(manager.bound) == 2)
-    return fleet
+    return models
 
 
 @pytest.fixture

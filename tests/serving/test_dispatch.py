@@ -228,11 +228,11 @@ async def test_a_missing_canarys_share_goes_to_production(serving: ModelSet, dis
     assert (served.assigned.alias, served.assigned.reason) == (PRODUCTION, Reason.CANARY_ABSENT)
 
 
-async def test_only_a_canary_is_not_ready_and_never_stands_in(fleet: ModelSet, facts: Facts) -> None:
-    fleet.managers["sentiment"].set_aspired({CANARY: V2})
-    await until(lambda: CANARY in fleet.managers["sentiment"].bound)
+async def test_only_a_canary_is_not_ready_and_never_stands_in(models: ModelSet, facts: Facts) -> None:
+    models.managers["sentiment"].set_aspired({CANARY: V2})
+    await until(lambda: CANARY in models.managers["sentiment"].bound)
     with pytest.raises(NotReady):
-        await Dispatcher(fleet, facts).serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+        await Dispatcher(models, facts).serve("sentiment", CANARY_KEY, QUERY, keyed=True)
 
 
 async def test_an_unknown_model_is_refused(dispatcher: Dispatcher) -> None:

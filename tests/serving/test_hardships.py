@@ -27,10 +27,10 @@ def out_of_descriptors(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> pyt
 
 
 async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
-    fleet: ModelSet, facts: Facts, out_of_descriptors: pytest.MonkeyPatch
+    models: ModelSet, facts: Facts, out_of_descriptors: pytest.MonkeyPatch
 ) -> None:
     out_of_descriptors.setattr("router.serving.harness.LOAD_DELAYS", (0.01,))
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1})
     await until(lambda: facts.of(LoadRefused))
     assert "Too many open files" in facts.of(LoadRefused)[0].error
@@ -40,11 +40,11 @@ async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
 
 
 async def test_a_version_that_did_not_load_is_fetched_afresh(
-    fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.serving.harness.LOAD_DELAYS", (0.01,))
     world.broken.add(V1)
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1})
     await until(lambda: len(world.fetches) >= 2)
     world.broken.clear()
@@ -103,13 +103,13 @@ async def test_closing_ends_a_model_that_still_retires(serving: ModelSet, world:
 
 
 async def test_scores_that_change_while_a_version_loads_are_counted_once_it_serves(
-    fleet: ModelSet, world: FakeWorld
+    models: ModelSet, world: FakeWorld
 ) -> None:
     world.slow_loads = asyncio.Event()
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1})
     await until(lambda: V1 in world.loads)
-    fleet.apply({"sentiment": settings(split=HALF, scores={"range": [0, 2]})})
+    models.apply({"sentiment": settings(split=HALF, scores={"range": [0, 2]})})
     world.slow_loads.set()
 
     await until(lambda: manager.bound == {PRODUCTION: V1})

@@ -18,8 +18,8 @@ from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
 QUERY = Query(b"{}", None)
 
 
-def manager_of(fleet: ModelSet) -> ModelManager:
-    return fleet.managers["sentiment"]
+def manager_of(models: ModelSet) -> ModelManager:
+    return models.managers["sentiment"]
 
 
 async def test_the_old_version_serves_until_the_new_one_is_ready(serving: ModelSet, world: FakeWorld) -> None:
@@ -85,8 +85,8 @@ async def test_moving_an_alias_back_while_its_version_drains_loads_nothing(
     assert world.alive(V1), "the drain went on after the version was called back"
 
 
-async def test_both_aliases_on_one_version_load_it_once(fleet: ModelSet, world: FakeWorld) -> None:
-    manager = manager_of(fleet)
+async def test_both_aliases_on_one_version_load_it_once(models: ModelSet, world: FakeWorld) -> None:
+    manager = manager_of(models)
     manager.set_aspired({PRODUCTION: V1, CANARY: V1})
     await until(lambda: len(manager.bound) == 2)
 
@@ -180,17 +180,17 @@ async def test_each_alias_changes_as_soon_as_its_own_version_is_ready(
 
 
 async def test_ready_is_said_once_every_model_of_the_start_has_production(
-    fleet: ModelSet, world: FakeWorld, facts: Facts
+    models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
-    manager = manager_of(fleet)
+    manager = manager_of(models)
     manager.set_aspired({CANARY: V2})
     await until(lambda: CANARY in manager.bound)
-    assert not fleet.ready
+    assert not models.ready
 
     manager.set_aspired({PRODUCTION: V1, CANARY: V2})
-    await until(lambda: fleet.ready)
-    fleet.apply({"sentiment": settings(), "typo": settings()})
-    assert fleet.ready
+    await until(lambda: models.ready)
+    models.apply({"sentiment": settings(), "typo": settings()})
+    assert models.ready
     assert facts.of(ReadinessChanged) == [ReadinessChanged(ready=True)]
 
 
@@ -263,7 +263,7 @@ async def test_changed_scores_replace_the_workers_new_one_first(
 
 
 async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_any_model(
-    fleet: ModelSet, world: FakeWorld, facts: Facts
+    models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     """One bad model does not take the others off a load balancer."""
     one = settings(split={"production": 100})
@@ -291,7 +291,7 @@ async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_a
 
 
 async def test_a_version_that_served_before_is_not_held_by_a_required_warm_up(
-    fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     required: list[tuple[VersionId, bool]] = []
     load = world.load
@@ -301,8 +301,8 @@ async def test_a_version_that_served_before_is_not_held_by_a_required_warm_up(
         return await load(spec, deadline_seconds=deadline_seconds)
 
     monkeypatch.setattr(world, "load", noted)
-    fleet.apply({"sentiment": settings(warm_up="required", split={"production": 100})})
-    manager = fleet.managers["sentiment"]
+    models.apply({"sentiment": settings(warm_up="required", split={"production": 100})})
+    manager = models.managers["sentiment"]
     manager.note_served([V3])
     for version in (V1, V2, V1, V3):
         manager.set_aspired({PRODUCTION: version})

@@ -81,6 +81,47 @@ async def test_only_the_request_that_ran_too_long_gets_the_deadline(pool: Pool, 
     assert [(await request.answer).body for request in queued] == [b"v1"] * 2
 
 
+async def test_a_lowered_limit_holds_for_the_predict_that_runs(
+    pool: Pool, world: FakeWorld, version: FakeVersion
+) -> None:
+    version.keys["predict_timeout_seconds"] = 60
+    world.held = True
+    endless = await running(pool)
+    version.keys["predict_timeout_seconds"] = 0.05
+    pool.settings_changed()
+
+    with pytest.raises(DeadlineExceeded, match=r"ran longer than 0\.05 s"):
+        await endless.answer
+    assert world.workers[0].exited.done()
+
+
+async def test_a_lowered_limit_holds_for_a_worker_that_was_let_go(
+    pool: Pool, world: FakeWorld, version: FakeVersion
+) -> None:
+    version.keys["predict_timeout_seconds"] = 60
+    world.held = True
+    endless = await running(pool)
+    await pool.replace_workers(LoadSpec(V1, "/cache", None, batches=False))
+    version.keys["predict_timeout_seconds"] = 0.05
+    pool.settings_changed()
+
+    with pytest.raises(DeadlineExceeded, match=r"ran longer than 0\.05 s"):
+        await endless.answer
+
+
+async def test_a_raised_limit_holds_for_the_predict_that_runs(
+    pool: Pool, world: FakeWorld, version: FakeVersion
+) -> None:
+    world.held = True
+    slow = await running(pool)
+    version.keys["predict_timeout_seconds"] = 60
+    pool.settings_changed()
+    await asyncio.sleep(0.15)
+    world.workers[0].release()
+
+    assert (await slow.answer).status == 200
+
+
 async def test_of_requests_that_share_a_predict_each_is_asked_again_alone_and_one_pays(
     pool: Pool, world: FakeWorld
 ) -> None:

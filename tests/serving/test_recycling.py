@@ -196,18 +196,24 @@ async def test_one_that_dies_while_another_comes_is_counted_as_what_it_was(
     assert [event.reason for event in facts.of(WorkerEnded)] == ["signal"]
 
 
-async def test_a_pool_that_closes_ends_those_that_were_leaving(pool: Pool, world: FakeWorld) -> None:
+async def test_a_pool_that_closes_ends_and_reports_those_that_were_leaving(
+    pool: Pool, world: FakeWorld, facts: Facts
+) -> None:
     world.held = True
     running = ask(pool)
     [old] = world.workers
     old.grown_bytes = 2 * LIMIT_MIB * MIB
     await until(lambda: len(world.workers) == 2)
+    reported_by_then: list[int] = []
+    old.exited.add_done_callback(lambda _: reported_by_then.append(len(memory_ends(facts))))
     await pool.close(0.0)
 
     with pytest.raises(WorkerDied):
         await running.answer
     assert not world.alive(V1)
     assert pool.leases == 0
+    await until(lambda: reported_by_then)
+    assert reported_by_then == [len(memory_ends(facts))] == [1], "after its version is gone it is too late"
 
 
 async def test_there_is_no_spare_where_memory_is_short_and_it_says_so(pool: Pool, world: FakeWorld) -> None:
