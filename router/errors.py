@@ -28,6 +28,13 @@ class RegistryUnavailable(RegistryError):
     retriable = True
 
 
+class RegistryRefused(RegistryError):
+    """The registry answered that it may not, or can not, be read: credentials, permission or its schema.
+
+    What it last named still holds, but waiting does not help: somebody has to act.
+    """
+
+
 class ModelUnknown(RegistryError):
     """The registry answered: there is no registered model of that name."""
 

@@ -41,7 +41,9 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-@pytest.mark.parametrize("room", ["core", "settings", "protocol", "serving", "control", "adapters", "web"])
+@pytest.mark.parametrize(
+    "room", ["core", "settings", "protocol", "serving", "analysis", "control", "adapters", "web"]
+)
 def test_the_gateways_rooms_import_neither_mlflow_nor_pandas(room: str) -> None:
     """Every module of the room, in a fresh interpreter: what `sys.modules` holds is what was paid for."""
     imported = ask(IMPORT_ROOM, f"router.{room}")

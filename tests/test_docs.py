@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.config_file import load_settings
-from router.adapters.prometheus import version_series
+from router.adapters.config.file import load_settings
+from router.adapters.prometheus import catalog
 from router.adapters.prometheus.catalog import PREFIX, Catalog
 from router.cli import root as commands
 from router.core.policy import State
 from router.core.routing import Reason
 from router.core.split import bucket_of
 from router.demo.gateway_process import clean_environment
-from router.demo.levers import commands_to_try
+from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace
 from tests.documents.markdown import DOCUMENTS, ROOT, Block, blocks, first_cells, links, prose, shows, steps
 from tests.documents.postgres import Postgres, programs_of_postgres, running_postgres
@@ -337,7 +337,7 @@ def test_every_reason_is_explained() -> None:
 
 
 def test_every_outcome_is_explained() -> None:
-    assert sorted(first_cells(OPERATING, "Outcomes")) == sorted(version_series.CODES)
+    assert sorted(first_cells(OPERATING, "Outcomes")) == sorted(catalog.CODES)
 
 
 def test_every_metric_is_explained() -> None:
@@ -347,7 +347,7 @@ def test_every_metric_is_explained() -> None:
 
 
 def test_every_log_line_is_explained() -> None:
-    tree = ast.parse((ROOT / "router" / "adapters" / "log.py").read_text())
+    tree = ast.parse((ROOT / "router" / "adapters" / "log" / "lines.py").read_text())
     lines = [
         call.args[1].value
         for call in ast.walk(tree)

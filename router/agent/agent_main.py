@@ -11,7 +11,7 @@ from router.agent import last_known_good as last_good
 from router.agent.bootstrap import ignore_stops, prepare
 from router.agent.cache_layout import model_directory, place_of
 from router.agent.errors import RegistryRefused, RegistryReplaced
-from router.core.masking import masked_line
+from router.core.redaction import redact_line
 from router.protocol.channel import Channel
 
 # With MLflow's own, a refused port blocks for 247 s and a silent one for 120 s per try.
@@ -65,7 +65,7 @@ def _answer(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         return _ORDERS[request["op"]](registry, request)
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
-        return {"error": _kind(error), "message": masked_line(str(error) or repr(error))}
+        return {"error": _kind(error), "message": redact_line(str(error) or repr(error))}
 
 
 def _poll(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:

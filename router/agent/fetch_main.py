@@ -15,7 +15,7 @@ from router.agent.eviction import evict
 from router.agent.source import VersionRefused
 from router.agent.verify import CopyRefused, verified
 from router.core.artifact_source import AllowedSources
-from router.core.masking import masked_line
+from router.core.redaction import redact_line
 from router.protocol.channel import Channel
 
 
@@ -41,7 +41,7 @@ def main(sock: socket.socket) -> None:
         answer = {"op": "fetched", **found}
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a store's library raises is an answer
         refused = isinstance(error, VersionRefused | CopyRefused)
-        answer = {"op": "failed", "error": masked_line(str(error) or repr(error)), "refused": refused}
+        answer = {"op": "failed", "error": redact_line(str(error) or repr(error)), "refused": refused}
     with suppress(OSError):  # the gateway is gone
         channel.send({"id": order.header.get("id"), **answer})
 

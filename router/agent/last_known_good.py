@@ -18,7 +18,7 @@ from router.agent import sqlite_file
 from router.agent.cache import sync_one
 from router.agent.cache_layout import model_directory, wrong_with
 from router.agent.verify import CopyRefused, digest_of_manifest
-from router.core.masking import masked
+from router.core.redaction import redact_uri
 
 PREFIX = "last-good-"
 _FORMAT = 1
@@ -48,7 +48,7 @@ def identity_of(registry_uri: str) -> str:
     if sqlite_file.is_sqlite(registry_uri):
         named = f"sqlite {os.path.realpath(sqlite_file.path_of(registry_uri))}"
     elif "://" in registry_uri:
-        named = masked(registry_uri).rstrip("/")
+        named = redact_uri(registry_uri).rstrip("/")
     else:
         named = registry_uri
     return sha256(named.encode()).hexdigest()

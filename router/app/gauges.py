@@ -6,7 +6,7 @@ from time import perf_counter
 import psutil
 
 from router.adapters.prometheus import Live, LiveShift, LiveVersion
-from router.control.comparison import Comparison
+from router.analysis.recorder import AnalysisRecorder
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
@@ -19,10 +19,10 @@ class Gauges:
     period_seconds = 0.5
     """Between two measurements of the event loop's lag."""
 
-    def __init__(self, fleet: ModelSet, dispatcher: Dispatcher, comparison: Comparison) -> None:
+    def __init__(self, fleet: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder) -> None:
         self._fleet = fleet
         self._dispatcher = dispatcher
-        self._comparison = comparison
+        self._analysis = analysis
         self._lag_seconds = 0.0
 
     async def tick(self) -> None:
@@ -40,8 +40,8 @@ class Gauges:
             versions=[_live(harness) for harness in harnesses if harness.loaded],
             shifts=[
                 LiveShift(model, shift.output, alias, shift.psi, shift.ks)
-                for model, alias, rollout in self._comparison.rollouts()
-                for shift in rollout.shifts()
+                for model, alias, run in self._analysis.runs()
+                for shift in run.shifts()
             ],
             loop_lag_seconds=self._lag_seconds,
             ready=self._fleet.ready,

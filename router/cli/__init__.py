@@ -59,7 +59,7 @@ def serve(config_path: Path, *, check: bool, listen: str | None, admin: str | No
     "--seconds",
     type=click.FloatRange(min=5),
     envvar="DEMO_SECONDS",
-    help="Tell the whole story in about this long, then stop.",
+    help="Take every step of the rollout in about this long, then stop.",
 )
 @click.option(
     "--against",
@@ -70,11 +70,24 @@ def serve(config_path: Path, *, check: bool, listen: str | None, admin: str | No
 @click.option("--registry", metavar="URI", help="With --against: the registry; default MLFLOW_TRACKING_URI.")
 def demo(directory: Path, seconds: float | None, against: str | None, registry: str | None) -> None:
     """Train models, register them, and watch a canary under real traffic."""
-    from router.demo import run, send
+    if against:
+        from router.demo.traffic_only import send
 
-    if registry and not against:
+        sys.exit(send(against, registry, seconds))
+    if registry:
         raise click.UsageError("--registry goes with --against")
-    sys.exit(send(against, registry, seconds) if against else run(directory, seconds))
+    from router.demo.story import run
+
+    sys.exit(run(directory, seconds))
+
+
+@root.command()
+@config_option
+def health(config_path: Path) -> None:
+    """Ask this machine's gateway whether it is alive, where the configuration says that it listens."""
+    from router.cli.health import check_health
+
+    sys.exit(check_health(config_path))
 
 
 @root.command()
@@ -107,9 +120,9 @@ def compare(config_path: Path, url: str | None, model: str | None, output: str) 
 @click.argument("percent", type=str)
 def split(config_path: Path, model: str, percent: str) -> None:
     """Give PERCENT of MODEL's keys to the canary, and the rest to production, in the configuration."""
-    from router.cli.split import edit
+    from router.cli.split import set_share
 
-    sys.exit(edit(config_path, model, percent))
+    sys.exit(set_share(config_path, model, percent))
 
 
 @root.command()
@@ -119,9 +132,9 @@ def split(config_path: Path, model: str, percent: str) -> None:
 @output_option
 def route(config_path: Path, model: str, key: str, output: str) -> None:
     """Explain which alias of MODEL gets KEY, from the configuration alone."""
-    from router.cli.route import explain
+    from router.cli.split import explain_key
 
-    sys.exit(explain(config_path, model, key, output))
+    sys.exit(explain_key(config_path, model, key, output))
 
 
 @root.command()
@@ -129,14 +142,14 @@ def route(config_path: Path, model: str, key: str, output: str) -> None:
 @click.argument("model")
 @output_option
 def check(config_path: Path, model: str, output: str) -> None:
-    """Bring every version that MODEL's aliases name to READY, as the gateway would, and tell how it went."""
+    """Bring every version that MODEL's aliases name to READY, as the gateway would, and report on each."""
     from router.cli.check import check_model
 
     sys.exit(check_model(config_path, model, output))
 
 
 def main() -> None:
-    """The console script: configuration errors are told line by line, with exit code 2."""
+    """The console script: configuration errors are printed line by line, with exit code 2."""
     try:
         root(prog_name="canary-router")
     except ConfigRefused as refused:

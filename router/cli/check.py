@@ -1,4 +1,4 @@
-"""`canary-router check`: load what the aliases name, as the gateway would, before any user meets it."""
+"""`canary-router check`: load what the aliases name, as the gateway would, before callers depend on it."""
 
 import asyncio
 import os
@@ -9,9 +9,9 @@ from typing import Any
 import click
 import orjson
 
-from router.adapters.config_file import load_settings
+from router.adapters.config.file import load_settings
 from router.app.backends import open_backends
-from router.cli.route import find_model
+from router.cli.split import find_model
 from router.core import outputs
 from router.core.ids import Alias, VersionId
 from router.errors import RegistryError, RouterError
@@ -88,4 +88,4 @@ async def _bring_up(
 
 class _Silent:
     def record(self, event: object) -> None:
-        """The rows tell everything."""
+        """Drop it: the rows hold everything."""

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from router.cli.asking import SYMBOLS, Unreachable, ask, gateway_address, said
+from router.cli.client import Unreachable, ask, gateway_address
 
+SYMBOLS: Mapping[str, str] = {"pass": "✔ pass", "fail": "✘ FAIL", "not_enough_data": "… not enough data"}
+"""A verdict as terminals show it: in a word and a symbol, whatever its colour."""
 _COLOURS: Mapping[str, str] = {"pass": "green", "fail": "red", "not_enough_data": "yellow"}
 _SPLIT: Mapping[str, str] = {
     "pass": "as due",
@@ -19,19 +21,24 @@ _SPLIT: Mapping[str, str] = {
     "not_enough_data": SYMBOLS["not_enough_data"],
 }
 WIDE_COLUMNS = 120
-"""Of a terminal, from which on each check has one line; a pipe has 80."""
+"""Width of a terminal from which on each check has one line; a pipe has 80."""
 Lines = tuple[str, ...]
-"""What stands in one cell."""
+"""The lines of one cell."""
+
+
+def verdict_line(verdict: str, why: str) -> str:
+    """A verdict and its sentence on one line, without saying twice that there is too little data."""
+    symbol = SYMBOLS[verdict]
+    return f"{symbol[0] if verdict == 'not_enough_data' else symbol}: {why}"
 
 
 def show_comparison(config_path: Path, url: str | None, model: str | None, output: str) -> int:
     """Print it; returns 0 when no verdict is FAIL, 1 when one is, 3 when nobody answers."""
     try:
-        told = ask(gateway_address(config_path, url), "/v1/compare")
+        models = ask(gateway_address(config_path, url), "/v1/compare")["models"]
     except Unreachable as error:
         click.echo(str(error), err=True)
         return 3
-    models = told["models"]
     if model is not None and model not in models:
         raise click.UsageError(f"the gateway serves no model {model!r}; it serves: {', '.join(models)}")
     shown = models if model is None else {model: models[model]}
@@ -47,9 +54,9 @@ def _print(models: Mapping[str, Any], console: Console) -> None:
     for name, aliases in models.items():
         for alias, entry in aliases.items():
             versions = f"v{entry['version']} against production v{entry['production_version']}"
-            told = versions if entry["version"] and entry["production_version"] else "not compared"
-            _say(console, f"{name} {alias}: {told}, {entry['share'] * 100:g} % of the keys")
-            _say(console, said(entry["verdict"], entry["why"]), style=_COLOURS[entry["verdict"]])
+            compared = versions if entry["version"] and entry["production_version"] else "not compared"
+            _say(console, f"{name} {alias}: {compared}, {entry['share'] * 100:g} % of the keys")
+            _say(console, verdict_line(entry["verdict"], entry["why"]), style=_COLOURS[entry["verdict"]])
             if entry["checks"]:
                 console.print(_table(alias, entry["checks"], wide=console.width >= WIDE_COLUMNS))
             for line in _notes(entry["checks"]):
@@ -104,7 +111,7 @@ def _of_scores(check: Mapping[str, Any], output: Mapping[str, Any]) -> str:
         return _verdict(check["verdict"])
     if output.get("uncounted"):
         return "⚠ not counted"
-    # A new version is meant to score differently: what is only told is neither good nor bad.
+    # A new version is meant to score differently: what is only reported is neither good nor bad.
     size = output["size"]
     return SYMBOLS["not_enough_data"] if size is None else f"{size} shift" if size != "none" else "no shift"
 
@@ -136,7 +143,7 @@ def _mean(arm: Mapping[str, Any]) -> Lines:
 
 
 def _notes(checks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each check says, and what would be needed to say more."""
+    """The sentence of each check, then what would be needed for a verdict."""
     lines = [f"{check['check']}: {check['why']}" for check in checks]
     return lines + [check["needed"] for check in checks if check.get("needed")]
 

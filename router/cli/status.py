@@ -1,6 +1,7 @@
 """`canary-router status`: what a running gateway serves; works without importing mlflow."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from router.cli.asking import Unreachable, ask, gateway_address, said
+from router.cli.client import Unreachable, ask, gateway_address
+from router.cli.compare import verdict_line
 
 
 def show_status(config_path: Path, url: str | None, *, watch: bool, output: str) -> int:
@@ -42,15 +44,15 @@ def _show_once(base: str, console: Console, output: str, *, clear: bool) -> int:
     return 0 if _healthy(state) else 1
 
 
-def _healthy(state: dict[str, Any]) -> bool:
+def _healthy(state: Mapping[str, Any]) -> bool:
     models = state["models"].values()
     wrong = any(version["error"] for model in models for version in model["versions"].values())
     stale = any(alias["stale"] for model in models for alias in model["aliases"].values())
-    trouble = state["config"].get("error") or state["registry"]["error"]
-    return bool(state["ready"] and not trouble and not wrong and not stale and not _open_breakers(state))
+    refused = state["config"].get("error") or state["registry"]["error"]
+    return bool(state["ready"] and not refused and not wrong and not stale and not _open_breakers(state))
 
 
-def _print(state: dict[str, Any], console: Console) -> None:
+def _print(state: Mapping[str, Any], console: Console) -> None:
     table = Table(title=f"canary-router {state['version']}: {'ready' if state['ready'] else 'NOT READY'}")
     for heading in ("model", "alias", "registry", "serves", "share", "state", "in flight"):
         table.add_column(heading, justify="right" if heading in ("share", "in flight") else "left")
@@ -74,37 +76,37 @@ def _print(state: dict[str, Any], console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _verdicts(state: dict[str, Any]) -> list[str]:
-    told = [(name, model.get("verdicts", {})) for name, model in state["models"].items()]
+def _verdicts(state: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} {alias} {said(one['verdict'], one['why'])}"
-        for name, verdicts in told
-        for alias, one in verdicts.items()
+        f"{name} {alias} {verdict_line(one['verdict'], one['why'])}"
+        for name, model in state["models"].items()
+        for alias, one in model.get("verdicts", {}).items()
     ]
 
 
-def _failure(told: dict[str, Any]) -> str:
-    again = f" (next try within {told['retry_seconds']:g} s)" if told["state"] == "error" else ""
-    return f"{told['error']}{again}"
+def _failure(version: Mapping[str, Any]) -> str:
+    again = f" (next try within {version['retry_seconds']:g} s)" if version["state"] == "error" else ""
+    return f"{version['error']}{again}"
 
 
 def _v(number: int | None) -> str:
     return f"v{number}" if number is not None else "–"
 
 
-def _troubles(state: dict[str, Any]) -> list[str]:
+def _troubles(state: Mapping[str, Any]) -> list[str]:
     lines = []
     if state["registry"]["error"]:
         lines.append(f"registry: {state['registry']['error']}")
     if state["config"].get("error"):
         lines.append(f"configuration: {state['config']['error']}")
     for name, model in state["models"].items():
-        lines += [f"{name} v{v}: {_failure(told)}" for v, told in model["versions"].items() if told["error"]]
+        failed = {number: version for number, version in model["versions"].items() if version["error"]}
+        lines += [f"{name} v{number}: {_failure(version)}" for number, version in failed.items()]
         lines += [f"{name}: {warning}" for warning in model["warnings"]]
     return lines + _open_breakers(state)
 
 
-def _open_breakers(state: dict[str, Any]) -> list[str]:
+def _open_breakers(state: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} v{number}: its breaker is open, production has its share: {breaker['why']}"
         for name, model in state["models"].items()

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from router.core.cache_events import LastGoodRefused
 from router.core.events import Polled, Recorder
-from router.errors import CacheRefused, ModelUnknown, RegistryError, RegistryUnavailable
+from router.errors import CacheRefused, ModelUnknown, RegistryError, RegistryRefused, RegistryUnavailable
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.ports import Source
@@ -31,6 +31,8 @@ class AliasWatch:
         """Unix time in seconds of each model's last good poll."""
         self.unknown: set[str] = set()
         """Models that the registry, when it last answered, did not have."""
+        self.refused: set[str] = set()
+        """Models about which the registry last answered that it may not, or can not, be read."""
         self.refused_records: dict[str, str] = {}
         """Why what served last cannot be taken from the cache; absent where it can, or need not."""
         self._source = source
@@ -45,6 +47,7 @@ class AliasWatch:
             for gone in known.keys() - self._fleet.managers.keys():
                 del known[gone]
         self.unknown &= self._fleet.managers.keys()
+        self.refused &= self._fleet.managers.keys()
         started = perf_counter()
         silence: RegistryError | None = None
         for manager in self._in_turn():
@@ -58,11 +61,10 @@ class AliasWatch:
                 error = await self._poll(manager, started + TICK_SECONDS - began)
             else:
                 return
-            if isinstance(error, RegistryUnavailable):
-                if perf_counter() - began > SILENCE_SECONDS:
-                    silence = error
-                if not manager.polled:
-                    await self._recall(manager)
+            if isinstance(error, RegistryUnavailable) and perf_counter() - began > SILENCE_SECONDS:
+                silence = error
+            if isinstance(error, RegistryUnavailable | RegistryRefused) and not manager.polled:
+                await self._recall(manager)
             manager.first_poll_ended()
 
     def _in_turn(self) -> list[ModelManager]:
@@ -92,6 +94,7 @@ class AliasWatch:
             return error
         self.errors.pop(model, None)
         self.unknown.discard(model)
+        self.refused.discard(model)
         self.refused_records.pop(model, None)
         self.last_success[model] = self._wall_clock()
         self._recorder.record(Polled(model, perf_counter() - started, ""))
@@ -100,11 +103,13 @@ class AliasWatch:
         return None
 
     def _failed(self, manager: ModelManager, error: RegistryError, seconds: float) -> None:
-        self.errors[manager.model] = str(error)
-        self._recorder.record(Polled(manager.model, seconds, str(error)))
+        model, refused = manager.model, isinstance(error, RegistryRefused)
+        self.errors[model] = str(error)
+        (self.refused.add if refused else self.refused.discard)(model)
+        self._recorder.record(Polled(model, seconds, str(error), refused))
 
     async def _recall(self, manager: ModelManager) -> None:
-        """The registry never answered about this model: take what served last, if that is recorded."""
+        """The registry never said what serves of this model: take what served last, if that is recorded."""
         model = manager.model
         try:
             recorded = await self._source.last_known_good(model, manager.settings.aliases)

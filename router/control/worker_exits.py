@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.control.redaction import without_places
 from router.core import events
 from router.core.ids import VersionId
+from router.core.redaction import redact
 
 MOST_CAUSES = 20
 OTHER = "other"
@@ -38,7 +38,7 @@ class WorkerExitCounts:
                 ends.counts[cause] += 1
                 ends.last = {
                     "cause": cause,
-                    "detail": without_places(detail),
+                    "detail": redact(detail),
                     "timestamp": self._clock(),
                 }
             case events.VersionGone(version):

@@ -174,11 +174,13 @@ class WorkerReplaced:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """The registry was asked about one model; `error` is empty when it answered."""
+    """The registry was asked about one model; `error` is empty when it said what serves."""
 
     model: str
     seconds: float
     error: str
+    refused: bool = False
+    """True when it answered that it may not, or can not, be read: somebody has to act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,13 @@ class TickFailed:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class LoopRecovered:
+    """A control loop's tick succeeded after one that raised."""
+
+    loop: str
+
+
 _OfAliases = (
     AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged
 )
@@ -251,7 +260,14 @@ _OfVersions = (
     | WorkerReplaced
 )
 _Others = (
-    Polled | ConfigApplied | ConfigRejected | ModelRemoved | ChildRestarted | ReadinessChanged | TickFailed
+    Polled
+    | ConfigApplied
+    | ConfigRejected
+    | ModelRemoved
+    | ChildRestarted
+    | ReadinessChanged
+    | TickFailed
+    | LoopRecovered
 )
 Event = RequestEvent | CacheEvent | _OfAliases | _OfVersions | _Others
 

@@ -1,30 +1,43 @@
-"""The story the demo tells: share up, promotion, rollback, share down, each seen in real answers."""
+"""The demo itself: a registry, a gateway, traffic and a screen; and the steps that an operator takes."""
 
 import asyncio
+import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from router.demo.checks import Checker
-from router.demo.levers import Registry, set_split
-from router.demo.timeline import Timeline
-from router.demo.workspace import STARTING_SPLIT, Workspace
+import aiohttp
 
+from router.demo.dataset import Dataset
+from router.demo.gateway_process import GatewayFailed, gateway, read_state, wait_until_ready
+from router.demo.operator import Registry, commands_to_try, set_split
+from router.demo.probe import EFFECT_SECONDS, Checker, Effect, Timeline, Watch
+from router.demo.screen import DemoTotals, Screen, choose_screen
+from router.demo.shutdown import Stop, Stopped, beside, stop_on_signals, unless
+from router.demo.traffic import KEYS, REQUESTS_PER_SECOND, Answer, Traffic
+from router.demo.workspace import ALIASES, STARTING_SPLIT, Workspace, free_ports, seed, seeded, workspace
+from router.errors import RouterError
+
+INTERRUPTED = 130
+"""What a shell reports for a command that Ctrl-C ended."""
 MODEL = "sentiment"
 WIDER_PERCENT = 25.0
-EFFECT_SECONDS = 15.0
-"""A step that no answer shows within this has failed. Expected are about two seconds."""
-LOOK_SECONDS = 0.05
-
-Say = Callable[[str], None]
+REFRESH_SECONDS = 0.5
+EFFECT_LOOK_SECONDS = 0.05
+LAST_LOOKS_SECONDS = 10.0
+"""How long the last answers may wait to be judged after traffic has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing an operator does, and what answers must show of it."""
 
-    told: str
+    name: str
     at: float
     """When, as a part of the story's length."""
     act: Callable[[], Awaitable[None]]
@@ -35,48 +48,177 @@ class Step:
     """The answer that proves it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What came of a step."""
+def run(directory: Path, seconds: float | None) -> int:
+    """Seed, serve, send and show, in `directory`; returns the exit code.
 
-    told: str
-    sign: str
-    seconds: float | None
-    """From the end of the command to the first answer that shows it; None when none did."""
+    With `seconds` every step of the story is taken in about that long, and the code is 0 only if every answer
+    was right and every step took effect. Without, traffic flows until Ctrl-C.
+    """
+    try:
+        with workspace(directory) as place:
+            return asyncio.run(_run(place, seconds))
+    except (Stopped, KeyboardInterrupt):
+        print("stopped before it was through", file=sys.stderr)
+        return INTERRUPTED
+    except RouterError as error:
+        print(f"the demo failed: {error}", file=sys.stderr)
+        return 1
 
-    def __str__(self) -> str:
-        if self.seconds is None:
-            return f"{self.told}: NOT SEEN in any answer within {EFFECT_SECONDS:g} s"
-        return f"{self.told}: {self.sign} {self.seconds:.1f} s after the command"
+
+async def _run(place: Workspace, seconds: float | None) -> int:
+    stop = stop_on_signals()
+    with choose_screen() as screen:
+        datasets = await unless(stop, _datasets(place, screen.say))
+        registry = Registry(place.registry_uri)
+        await _start_over(registry, datasets, screen.say)
+        listen, admin = free_ports(8080, 8081) if seconds is None else free_ports(0, 0)
+        place.write_config(listen, admin)
+        url = f"http://127.0.0.1:{listen}"
+        began = time.monotonic()
+        async with gateway(place.config_file, place.gateway_log) as process:
+            await unless(stop, wait_until_ready(process, place.gateway_log, url))
+            screen.say(
+                f"gateway ready at {url} after {time.monotonic() - began:.1f} s; its log: {place.gateway_log}"
+            )
+            screen.say(f"the live page of this rollout: {url}/")
+            totals = DemoTotals(starting_checker(datasets))
+            watch = Watch(registry, place.config_file, totals.checker)
+            async with _traffic(url, datasets, watch, totals, screen, process, stop):
+                screen.say(f"traffic: {len(KEYS)} users, about {REQUESTS_PER_SECOND:g} requests per second")
+                effects: Sequence[Effect] = ()
+                if seconds is None:
+                    _show_commands(place, url, screen)
+                    await stop
+                else:
+                    story = steps(place, registry, totals.checker)
+                    effects = await unless(stop, _take(story, seconds, screen.say))
+        screen.say()
+        for line in totals.summary(effects):
+            screen.say(line)
+        return 1 if totals.problems(effects) else 0
 
 
-def steps(place: Workspace, registry: Registry, checker: Checker) -> Sequence[Step]:
-    """The story about `sentiment`; `churn_predictor` goes on beside it, untouched."""
-    split, production = checker.splits[MODEL], checker.named[MODEL, "production"]
-    narrow = float(STARTING_SPLIT[MODEL])
+async def _datasets(place: Workspace, say: Callable[[str], None]) -> Mapping[str, Dataset]:
+    """What the registry holds; it is seeded first where it does not hold it yet."""
+    if (found := seeded(place)) is not None:
+        say(f"registry found: {place.registry_uri}")
+        return found
+    say(f"training two versions of two models, once: {place.registry_uri}")
+    return await seed(place, say)
 
-    def share(percent: float) -> Callable[[], Awaitable[None]]:
-        return lambda: set_split(place, MODEL, percent)
 
-    def alias(version: int) -> Callable[[], Awaitable[None]]:
-        return lambda: registry.move(MODEL, "production", version)
+async def _start_over(
+    registry: Registry, datasets: Mapping[str, Dataset], say: Callable[[str], None]
+) -> None:
+    """Point the aliases where every demo starts, wherever the last one left them."""
+    for model in datasets:
+        for alias, number in ALIASES.items():
+            await registry.move(model, alias, number)
+    starting = ", ".join(f"@{alias} → v{number}" for alias, number in ALIASES.items())
+    say(f"{' and '.join(datasets)}: {starting}")
 
-    up, down = f"split {narrow:g} → {WIDER_PERCENT:g}", f"split {WIDER_PERCENT:g} → {narrow:g}"
-    return (
-        Step(up, 0.12, share(WIDER_PERCENT), split, WIDER_PERCENT, "first new user at the canary"),
-        Step("promotion, @production → v2", 0.38, alias(2), production, 2, "first answer by v2"),
-        Step("rollback, @production → v1", 0.58, alias(1), production, 1, "first answer by v1"),
-        Step(down, 0.74, share(narrow), split, narrow, "first user back at production"),
+
+def starting_checker(datasets: Mapping[str, Dataset]) -> Checker:
+    """One that expects the split and the aliases with which every demo starts."""
+    return Checker(
+        datasets,
+        splits={model: Timeline(float(STARTING_SPLIT[model])) for model in datasets},
+        named={
+            (model, alias): Timeline[int | None](number)
+            for model in datasets
+            for alias, number in ALIASES.items()
+        },
     )
 
 
-async def tell(story: Sequence[Step], seconds: float, say: Say) -> list[Effect]:
+@asynccontextmanager
+async def _traffic(
+    url: str,
+    datasets: Mapping[str, Dataset],
+    watch: Watch,
+    totals: DemoTotals,
+    screen: Screen,
+    process: Process,
+    stop: Stop,
+) -> AsyncIterator[None]:
+    """Traffic flows while the block runs; when it is left, all that was sent is answered and judged."""
+
+    def receive(answer: Answer) -> None:
+        totals.count(answer)
+        watch.receive(answer)
+
+    traffic = Traffic(url, datasets, receive)
+    flow, looking = beside(stop, traffic.flow()), beside(stop, watch.keep_looking())
+    others = [beside(stop, _refresh(url, totals, screen)), beside(stop, _guard(process))]
+    try:
+        yield
+        traffic.stop()
+        await flow
+        watch.finish()
+        await asyncio.wait({looking}, timeout=LAST_LOOKS_SECONDS)
+    finally:
+        for task in (flow, looking, *others):
+            task.cancel()
+        await asyncio.gather(flow, looking, *others, return_exceptions=True)
+
+
+async def _refresh(url: str, totals: DemoTotals, screen: Screen) -> None:
+    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
+        while True:
+            totals.state = await read_state(session)
+            screen.refresh(totals.view())
+            await asyncio.sleep(REFRESH_SECONDS)
+
+
+async def _guard(process: Process) -> None:
+    """Without its gateway the demo has nothing to show."""
+    raise GatewayFailed(f"the gateway ended with code {await process.wait()}")
+
+
+def _show_commands(place: Workspace, url: str, screen: Screen) -> None:
+    screen.say("\nTry, in another terminal, here:\n")
+    for purpose, command in commands_to_try(place, url):
+        screen.say(f"# {purpose}\n{command}\n")
+    screen.say(f"Prometheus: deploy/prometheus.yml scrapes 127.0.0.1:8080; this gateway is at {url}.")
+    screen.say("Ctrl-C ends everything.\n")
+
+
+def steps(place: Workspace, registry: Registry, checker: Checker) -> Sequence[Step]:
+    """Share up, promotion, rollback, share down, of `sentiment`; `churn_predictor` goes on beside it."""
+    split, production = checker.splits[MODEL], checker.named[MODEL, "production"]
+    narrow = float(STARTING_SPLIT[MODEL])
+
+    move = partial(registry.move, MODEL, "production")
+    up, down = f"split {narrow:g} → {WIDER_PERCENT:g}", f"split {WIDER_PERCENT:g} → {narrow:g}"
+    return (
+        Step(
+            up,
+            0.12,
+            partial(set_split, place, MODEL, WIDER_PERCENT),
+            split,
+            WIDER_PERCENT,
+            "first new user at the canary",
+        ),
+        Step("promotion, @production → v2", 0.38, partial(move, 2), production, 2, "first answer by v2"),
+        Step("rollback, @production → v1", 0.58, partial(move, 1), production, 1, "first answer by v1"),
+        Step(
+            down,
+            0.74,
+            partial(set_split, place, MODEL, narrow),
+            split,
+            narrow,
+            "first user back at production",
+        ),
+    )
+
+
+async def _take(story: Sequence[Step], seconds: float, say: Callable[[str], None]) -> Sequence[Effect]:
     """Take every step at its time, wait for its effect, and go on to the end of the time."""
     began = time.monotonic()
     effects = []
     for step in story:
         await asyncio.sleep(began + step.at * seconds - time.monotonic())
-        say(f"{time.monotonic() - began:5.1f} s  {step.told}")
+        say(f"{time.monotonic() - began:5.1f} s  {step.name}")
         await step.act()
         effects.append(await _effect(step, time.monotonic()))
         say(f"{time.monotonic() - began:5.1f} s    {effects[-1]}")
@@ -89,6 +231,6 @@ async def _effect(step: Step, done: float) -> Effect:
         latest = step.timeline.latest
         if latest.value == step.value and latest.shown_at is not None:
             # The gateway may be quicker than the command's own exit.
-            return Effect(step.told, step.sign, max(0.0, latest.shown_at - done))
-        await asyncio.sleep(LOOK_SECONDS)
-    return Effect(step.told, step.sign, None)
+            return Effect(step.name, step.sign, max(0.0, latest.shown_at - done))
+        await asyncio.sleep(EFFECT_LOOK_SECONDS)
+    return Effect(step.name, step.sign, None)

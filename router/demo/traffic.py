@@ -1,17 +1,17 @@
-"""Traffic: 500 users asking about the holdout rows, at a modest and steady rate."""
+"""Traffic: 500 users ask about the holdout rows, at a modest and steady rate."""
 
 import asyncio
 import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 import aiohttp
 
-from router.demo.answer import Answer
-from router.demo.material import Material, Prediction
+from router.demo.dataset import Dataset, Prediction
 
 KEYS = tuple(f"user-{number}" for number in range(1, 501))
 REQUESTS_PER_SECOND = 120.0
@@ -23,13 +23,35 @@ CHURN_EVERY = 3
 """Every third request is about churn."""
 
 
-class Traffic:
-    """Callers that go on until told to stop; every answer, and every failure to answer, is told."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as a caller saw it. Times are seconds of one monotonic clock."""
 
-    def __init__(self, url: str, materials: Mapping[str, Material], tell: Callable[[Answer], None]) -> None:
+    model: str
+    row: int
+    key: str
+    sent: float
+    received: float
+    status: int
+    """0 when no answer came; then `problem` says why."""
+    problem: str = ""
+    alias: str = ""
+    """Who answered."""
+    version: int | None = None
+    route_alias: str = ""
+    """To whom the key was given."""
+    reason: str = ""
+    bucket: int | None = None
+    predictions: Sequence[Prediction] = ()
+
+
+class Traffic:
+    """Callers that go on until `stop`; `receive` gets every answer, and every failure to answer."""
+
+    def __init__(self, url: str, datasets: Mapping[str, Dataset], receive: Callable[[Answer], None]) -> None:
         self._url = url
-        self._materials = materials
-        self._tell = tell
+        self._datasets = datasets
+        self._receive = receive
         self._draw = random.Random(20261120)  # noqa: S311 - the same traffic every time; nothing secret
         self._numbers = count()
         self._going = True
@@ -55,34 +77,29 @@ class Traffic:
             await asyncio.sleep(max(0.0, turn - time.monotonic()))
             turn = max(turn, time.monotonic() - 1.0) + CALLERS / REQUESTS_PER_SECOND
             model = "churn_predictor" if next(self._numbers) % CHURN_EVERY == 0 else "sentiment"
-            row = self._draw.randrange(len(self._materials[model].rows))
-            self._tell(await self._ask(session, model, row, self._draw.choice(KEYS)))
+            row = self._draw.randrange(len(self._datasets[model].rows))
+            self._receive(await self._ask(session, model, row, self._draw.choice(KEYS)))
 
     async def _ask(self, session: aiohttp.ClientSession, model: str, row: int, key: str) -> Answer:
-        body = {"dataframe_records": [self._materials[model].rows[row]]}
+        body = {"dataframe_records": [self._datasets[model].rows[row]]}
         sent = time.monotonic()
         try:
             async with session.post(PATHS[model], json=body, headers={"X-Request-Key": key}) as response:
-                text = await response.text()
+                text, headers = await response.text(), response.headers
         except (aiohttp.ClientError, TimeoutError) as error:
             problem = f"no answer: {error or type(error).__name__}"
             return Answer(model, row, key, sent, time.monotonic(), status=0, problem=problem)
-        received = time.monotonic()
-        if response.status != 200:
-            return Answer(model, row, key, sent, received, response.status, problem=text[:200])
-        told = response.headers
-        return Answer(
-            model,
-            row,
-            key,
-            sent,
-            received,
-            response.status,
-            alias=told.get("X-Model-Alias", ""),
-            version=_number(told.get("X-Model-Version", "")),
-            route_alias=told.get("X-Route-Alias", ""),
-            reason=told.get("X-Route-Reason", ""),
-            bucket=_number(told.get("X-Route-Bucket", "")),
+        answer = Answer(model, row, key, sent, time.monotonic(), response.status, problem=text[:200])
+        if answer.status != 200:
+            return answer
+        return replace(
+            answer,
+            problem="",
+            alias=headers.get("X-Model-Alias", ""),
+            version=_number(headers.get("X-Model-Version", "")),
+            route_alias=headers.get("X-Route-Alias", ""),
+            reason=headers.get("X-Route-Reason", ""),
+            bucket=_number(headers.get("X-Route-Bucket", "")),
             predictions=_predictions(text),
         )
 
@@ -92,7 +109,7 @@ def _number(text: str) -> int | None:
 
 
 def _predictions(text: str) -> Sequence[Prediction]:
-    """The answer's predictions; nothing when it is no answer of a version."""
+    """The answer's predictions; empty when the body is not a version's answer."""
     try:
         document: Any = json.loads(text)
         predictions: Sequence[Prediction] = document["predictions"]

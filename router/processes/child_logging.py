@@ -12,7 +12,7 @@ import traceback
 from contextlib import suppress
 from types import TracebackType
 
-from router.core.spoken import OWN, RECORD
+from router.core.log_markers import GATEWAY_LINE, LOG_RECORD
 
 _TEXT_CHARACTERS = 4000
 _EXCEPTION_CHARACTERS = 16_000  # in JSON at most six times as many bytes, mostly as many
@@ -52,7 +52,7 @@ def say(event: str, *, level: str = "warning", error: BaseException | None = Non
     with suppress(Exception):
         exception = _told(type(error), error, error.__traceback__) if error is not None else ""
         if _heard:
-            _write(OWN, {"level": level, "event": event, "exception": exception})
+            _write(GATEWAY_LINE, {"level": level, "event": event, "exception": exception})
         else:
             print(event, exception, sep="\n" if exception else "", file=sys.stderr, flush=True)
 
@@ -74,7 +74,7 @@ class _OneLine(logging.Handler):
             }
             if record.exc_info and record.exc_info[0] is not None:
                 line["exception"] = _told(*record.exc_info)
-            _write(RECORD, line)
+            _write(LOG_RECORD, line)
 
 
 def _told(kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> str:

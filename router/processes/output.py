@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from router.core.ids import VersionId
-from router.core.spoken import OWN
+from router.core.log_markers import GATEWAY_LINE
 
 LONGEST_LINE_BYTES = 32_768
 """The rest of a longer line is thrown away."""
@@ -19,7 +19,7 @@ _PAUSE_SECONDS = 0.002
 """After a read that was full: a child that never stops printing costs us a few percent of a processor, and
 prints at 32 MB/s."""
 _MOST_READS = _PIPE_BYTES // _READ_BYTES
-_OWN = f"\n{OWN}".encode()
+_OWN = f"\n{GATEWAY_LINE}".encode()
 """Before a line that the child's own side wrote; it is looked for among those that are left out."""
 _MOST_REFUSED = 8
 """In one read. A version that writes such lines by itself is not listened to for long."""

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from router.core.ids import VersionId
 from router.core.loads import Begin, FreeSpares, Load, Priority, Refuse, held_until, next_decision
@@ -14,6 +14,7 @@ from router.errors import NoRoom, WorkerOutOfMemory
 from router.processes.memory import files_bytes
 from router.protocol.messages import LoadSpec
 from router.serving.ports import Loader
+from router.settings import RegistrySettings
 
 _KNOWN_VERSIONS = 1000
 """Whose sizes are remembered; of more, the one that was loaded longest ago is forgotten."""
@@ -36,6 +37,16 @@ class LoadLimits:
     """How long a fetch, and then a load, may take."""
     side_by_side: int | None = None
     """How many loads may run at once; None: as many as there are processors."""
+
+    @classmethod
+    def of(cls, registry: RegistrySettings) -> Self:
+        """As `registry` says."""
+        return cls(registry.download_timeout_seconds, registry.parallel_loads)
+
+    def follow(self, registry: RegistrySettings) -> None:
+        """Another configuration is in force."""
+        self.deadline_seconds = registry.download_timeout_seconds
+        self.side_by_side = registry.parallel_loads
 
 
 class LoadOwner(Protocol):

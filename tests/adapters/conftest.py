@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from router.adapters.registry import AgentRegistry
+from router.adapters.registry.client import RegistryClient
 from router.core.events import Event
 from router.processes.forkserver_supervisor import ForkServerSupervisor
 from tests.adapters.registries import RealRegistry, server_registry, sqlite_registry
 
-OpenRegistry = Callable[..., AgentRegistry]
+OpenRegistry = Callable[..., RegistryClient]
 
 
 class Facts:
@@ -65,9 +65,9 @@ async def open_registry(
     """Opens registries by their URI, each with the cache `tmp_path/cache` unless told; all are closed."""
     async with AsyncExitStack() as stack:
 
-        def opened(uri: str, **arguments: object) -> AgentRegistry:
+        def opened(uri: str, **arguments: object) -> RegistryClient:
             given = {"launcher": template, "tracking_uri": uri, "cache_dir": tmp_path / "cache"}
-            registry = AgentRegistry(registry_uri=uri, **{**given, "recorder": facts, **arguments})
+            registry = RegistryClient(registry_uri=uri, **{**given, "recorder": facts, **arguments})
             stack.push_async_callback(registry.close)
             return registry
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from router.adapters.config_file import load_settings
+from router.adapters.config.file import load_settings
 from router.settings import ModelSettings, Settings
 from router.settings.mappings import WrittenKey
 from router.settings.scores import WrittenScores

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from router.adapters import config_replace
-from router.adapters.config_edit import edit_split
-from router.adapters.config_file import load_settings
+from router.adapters.config import edit as config_edit
+from router.adapters.config.edit import edit_split
+from router.adapters.config.file import load_settings
 from router.core.split import Split
 from router.errors import ConfigRefused
 
@@ -277,7 +277,7 @@ def test_a_replacement_that_fails_leaves_the_file_and_says_why(
     def failing(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(config_replace.os, "replace", failing)
+    monkeypatch.setattr(config_edit.os, "replace", failing)
 
     assert refused_as_it_is(path) == f"router.yaml: {told}"
     assert [file.name for file in path.parent.iterdir()] == ["router.yaml"]
@@ -293,7 +293,7 @@ def test_an_edit_of_somebody_else_meanwhile_is_not_overwritten(
         path.write_text(GOOD + "# theirs\n")
         return real(name)
 
-    monkeypatch.setattr(config_replace.os.path, "realpath", meanwhile)
+    monkeypatch.setattr(config_edit.os.path, "realpath", meanwhile)
     with pytest.raises(ConfigRefused) as told:
         edit_split(path, "m", TWELVE)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.adapters.config_file import ConfigFile, load_settings
+from router.adapters.config.file import ConfigFile, load_settings
 from router.core.split import Split
 from router.errors import ConfigRefused
 

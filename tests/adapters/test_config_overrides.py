@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.config_file import LoadedConfig, load_settings
+from router.adapters.config.file import LoadedConfig, load_settings
 from router.errors import ConfigRefused
 
 FILE = "server:\n  listen: 10.0.0.1:1\n  drain_seconds: 10\nmodels:\n  sentiment: {}\n"

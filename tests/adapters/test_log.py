@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from router.adapters.log import FanOut, LogRecorder
-from router.adapters.log_format import configure_logging, tell_of_loop
+from router.adapters.log.format import configure_logging, loop_exception_handler
+from router.adapters.log.lines import LogRecorder
+from router.control.fan_out import FanOut
 from router.core.events import (
     AliasAspired,
     ConfigApplied,
     ConfigRejected,
     Event,
     LoadRefused,
+    LoopRecovered,
     ModelRemoved,
     Polled,
     ReadinessChanged,
@@ -53,7 +55,7 @@ def written(*facts: Event, level: str = "debug", line_format: str = "json") -> l
     """The JSON lines that these facts make."""
     stream = io.StringIO()
     configure_logging(level, line_format, stream=stream)
-    recorder = LogRecorder()
+    recorder = FanOut(deduplicated=(LogRecorder(),))  # as in a gateway: it leaves repetitions out
     for fact in facts:
         recorder.record(fact)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -82,9 +84,11 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "version not loaded",
         "alias unbound",
         "version draining",
+        "drain cut short",
         "version gone",
         "child restarted",
         "a loop failed and goes on",
+        "a loop works again",
         "registry poll failed; what it last named stays",
         "the registry is out of reach; starting from what served last",
         "the record of what served last can not be used",
@@ -132,6 +136,16 @@ def test_a_moved_alias_is_told_with_both_versions() -> None:
     }
 
 
+def test_a_registry_that_refuses_is_not_reported_as_one_that_does_not_answer() -> None:
+    """Waiting does not help: somebody has to act, also when it was silent before."""
+    silent = Polled("m", 5.0, "connection refused")
+    refused = Polled("m", 0.1, "PERMISSION_DENIED: ada may not read m", refused=True)
+    lines = written(silent, silent, refused, refused, Polled("m", 0.1, ""))
+
+    assert [line.get("refused", False) for line in lines] == [False, True, False]
+    assert [line.get("error", "") for line in lines] == [silent.error, refused.error, ""]
+
+
 def test_an_unreachable_registry_is_said_once_down_and_once_up() -> None:
     """Whatever the reasons in between; every model has its own registry answer."""
     down = [Polled("m", 5.0, reason) for reason in ("refused", "timeout", "500")] * 100
@@ -176,6 +190,18 @@ def test_an_unchanged_split_and_an_unchanged_failure_are_not_repeated() -> None:
 
     assert len(written(split(), split(), failure, failure)) == 2
     assert len(written(split(canary=0.05), split(canary=0.25), ModelRemoved("m"), split(canary=0.25))) == 4
+
+
+def test_a_loop_that_fails_again_after_it_worked_is_reported_again() -> None:
+    """The same error a week later is another one."""
+    failure = TickFailed("aliases", "KeyError: 'x'")
+    lines = written(failure, failure, LoopRecovered("aliases"), failure, failure)
+
+    assert [line["event"] for line in lines] == [
+        "a loop failed and goes on",
+        "a loop works again",
+        "a loop failed and goes on",
+    ]
 
 
 def test_the_level_is_hot() -> None:
@@ -279,35 +305,6 @@ def test_a_registry_that_answers_with_megabytes_makes_a_short_line() -> None:
     assert "6000000 characters" in line["error"]
 
 
-class Broken:
-    """A recorder with a bug."""
-
-    def record(self, event: Event) -> None:
-        raise ZeroDivisionError
-
-
-class Remembering:
-    """A recorder that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        self.events.append(event)
-
-
-def test_one_recorder_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    first, last = Remembering(), Remembering()
-    recorder = FanOut(first, Broken(), last)
-    fact = ReadinessChanged(ready=True)
-    for _ in range(3):
-        recorder.record(fact)
-
-    assert first.events == last.events == [fact] * 3
-    assert len(caplog.records) == 1
-    assert "Broken can not take ReadinessChanged" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("code", "level", "told"),
     [
@@ -328,8 +325,8 @@ def test_one_recorder_that_fails_does_not_stop_the_others(caplog: pytest.LogCapt
 )
 def test_what_python_prints_by_itself_is_a_line_without_values(code: str, level: str, told: str) -> None:
     script = (
-        "from router.adapters.log_format import configure_logging, take_over_complaints\n"
-        "configure_logging('info', 'json'); take_over_complaints()\n"
+        "from router.adapters.log.format import configure_logging, install_exception_hooks\n"
+        "configure_logging('info', 'json'); install_exception_hooks()\n"
         "secret = 'the ' + 'payload'\n" + code
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
@@ -346,7 +343,7 @@ async def test_an_error_in_the_event_loop_is_told_without_its_words_and_its_obje
     stream = io.StringIO()
     configure_logging("info", "json", stream=stream)
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(tell_of_loop)
+    loop.set_exception_handler(loop_exception_handler)
 
     def arrived(data: bytes) -> None:
         raise ValueError(f"can not read {data!r}")

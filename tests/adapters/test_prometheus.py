@@ -14,12 +14,14 @@ from router.core.events import (
     AliasUnbound,
     ConfigApplied,
     ConfigRejected,
+    DrainCutShort,
     Event,
     LoadRefused,
     ModelRemoved,
     Polled,
     ReadinessChanged,
     SplitInForce,
+    TickFailed,
     VersionGone,
     WorkerEnded,
     WorkerLoadFailed,
@@ -107,7 +109,7 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     ),
     "worker not loaded": (
         WorkerLoadFailed(V8, "ValueError", 20.0),
-        {"worker_load_failures_total{model=m,version=8}": 1},
+        {"worker_load_failures_total{model=m}": 1},
     ),
     "load refused": (
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),
@@ -135,6 +137,8 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
         },
     ),
     "ready": (ReadinessChanged(ready=True), {"ready": 1}),
+    "a loop failed": (TickFailed("aliases", "KeyError: 'x'"), {"loop_failures_total{loop=aliases}": 1}),
+    "a loop that nobody listed failed": (TickFailed("x", ""), {"loop_failures_total{loop=__other__}": 1}),
     "split changed": (
         SplitInForce("m", {PRODUCTION: 1.0, CANARY: 0.0}, {PRODUCTION: 0.75, CANARY: 0.25}),
         {
@@ -471,6 +475,11 @@ def test_counters_survive_the_restart_of_a_worker(recorder: PrometheusRecorder) 
     after = samples(recorder)
     counters = [key for key in before if "_total" in key or "_bucket" in key or "_count" in key]
     assert all(after[key] >= before[key] for key in counters if not key.startswith(("process", "python")))
+
+
+def test_workers_that_a_drains_deadline_ends_are_counted(recorder: PrometheusRecorder) -> None:
+    moved = moved_by(recorder, DrainCutShort(V8, requests=3, workers=2, seconds=60.0))
+    assert moved == {"worker_restarts_total{model=m,reason=predict_timeout,version=8}": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
-from router.adapters.prometheus.alias_series import reasons_of
-from router.adapters.prometheus.model_series import ENDINGS, FALLBACKS, REJECTIONS
+from router.adapters.prometheus.catalog import ENDINGS, FALLBACKS, REJECTIONS, reasons_of
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.events import (
     AliasUnbound,

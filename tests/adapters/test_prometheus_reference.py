@@ -1,5 +1,6 @@
 """`docs/metrics.md` is what the code exports, no more and no less."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -7,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.prometheus import reference
-from router.adapters.prometheus.catalog import PREFIX, Catalog
+from router.adapters.prometheus.catalog import LOOPS, PREFIX, Catalog
+from router.control.periodic import PeriodicTask
 from tests.adapters.story import Clock, live_of, one_of_each, recorder_at, samples
 from tests.documents.markdown import first_cells
+from tests.support import metrics_reference as reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def test_the_page_is_the_one_that_the_code_makes() -> None:
-    """Made anew by `python -m router.adapters.prometheus.reference > docs/metrics.md`."""
+    """Made anew by `python -m tests.support.metrics_reference > docs/metrics.md`."""
     made = subprocess.run(
-        [sys.executable, "-m", "router.adapters.prometheus.reference"],
+        [sys.executable, "-m", "tests.support.metrics_reference"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -61,6 +63,20 @@ def test_a_label_that_is_new_must_be_explained(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(reference, "Catalog", Larger)
     with pytest.raises(ValueError, match="mood"):
         reference.page()
+
+
+def test_every_loop_of_the_gateway_is_on_the_list() -> None:
+    """Or its failures would count as `__other__`, and not from 0 on."""
+    calls = [
+        node
+        for module in (PAGE.parents[1] / "router").rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == PeriodicTask.__name__
+    ]
+
+    assert sorted(call.args[0].value for call in calls) == sorted(LOOPS)
 
 
 def test_no_label_has_a_value_that_is_not_on_its_list() -> None:

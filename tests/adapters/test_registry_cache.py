@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.cache_limits import CacheLimits
+from router.adapters.registry.downloads import FetchPolicy
 from router.control.alias_watch import AliasWatch
 from router.core.cache_events import CacheEvicted, CacheOverBound
 from router.core.events import Polled
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 BOTH = {PRODUCTION: "production", CANARY: "canary"}
 V1, V2 = VersionId("seed", 1), VersionId("seed", 2)
 PATIENCE_SECONDS = 60.0
-TINY = CacheLimits(max_bytes=1)
+TINY = FetchPolicy(max_bytes=1)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ async def test_a_download_over_the_bound_removes_what_nobody_uses_and_tells_when
     copied: Path, tmp_path: Path, open_registry: OpenRegistry, facts: Facts
 ) -> None:
     uri = f"sqlite:///{copied}"
-    other, registry = open_registry(uri), open_registry(uri, limits=TINY)
+    other, registry = open_registry(uri), open_registry(uri, policy=TINY)
     await other.fetch(V1, deadline_seconds=PATIENCE_SECONDS)
     await registry.fetch(V2, deadline_seconds=PATIENCE_SECONDS)
     assert facts.of(CacheEvicted) == [], "the other gateway uses it"

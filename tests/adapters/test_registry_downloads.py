@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.address import Address
-from router.adapters.cache_limits import CacheLimits
-from router.adapters.downloads import Downloads
+from router.adapters.registry.agent import RegistryAddress
+from router.adapters.registry.downloads import Downloads, FetchPolicy
 from router.core.ids import VersionId
 from router.errors import ChildLost, FetchFailed
 from router.processes.child import Child
@@ -69,7 +68,7 @@ def proxy(server: RealRegistry) -> Iterator[Proxy]:
 @asynccontextmanager
 async def opened(launcher: CountingLauncher, uri: str, cache: Path) -> AsyncIterator[Downloads]:
     """Downloads alone, without the agent that is asked for a cached copy first."""
-    downloads = Downloads(launcher, Address(uri, uri, {}), cache, CacheLimits(), Facts())
+    downloads = Downloads(launcher, RegistryAddress(uri, uri, {}), cache, FetchPolicy(), Facts())
     yield downloads
     await downloads.close()
 

@@ -15,7 +15,7 @@ import pytest
 
 from router.core.events import ChildRestarted
 from router.core.ids import PRODUCTION, VersionId
-from router.errors import RegistryError, RegistryUnavailable
+from router.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from router.processes.child import Child
 from router.processes.forkserver_supervisor import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
@@ -120,7 +120,7 @@ async def test_a_registry_of_another_schema_is_refused_and_never_migrated(
     change(copied, "DROP TABLE webhooks")
     before = copied.read_bytes()
 
-    with pytest.raises(RegistryError, match="mlflow db upgrade"):
+    with pytest.raises(RegistryRefused, match="mlflow db upgrade"):
         await open_registry(f"sqlite:///{copied}").poll("seed", NAMES)
 
     assert copied.read_bytes() == before
@@ -431,11 +431,19 @@ def _no_entry(answer: Answer) -> None:
     answer.status, answer.body = 401, b"who are you?"
 
 
+SILENT = (a_page, _nothing, _an_empty_object, _not_found, broken, too_many)
+
+
 @pytest.mark.parametrize(
-    "spoil", [a_page, _nothing, _an_empty_object, _not_found, broken, too_many, _no_entry]
+    ("spoil", "raised"),
+    [*((spoil, RegistryUnavailable) for spoil in SILENT), (_no_entry, RegistryRefused)],
 )
-async def test_what_is_no_answer_is_unavailable_and_never_an_empty_wish(
-    server: RealRegistry, open_registry: OpenRegistry, spoil: Callable[[Answer], None], slack: float
+async def test_what_names_no_aliases_is_an_error_and_never_an_empty_wish(
+    server: RealRegistry,
+    open_registry: OpenRegistry,
+    spoil: Callable[[Answer], None],
+    raised: type[RegistryError],
+    slack: float,
 ) -> None:
     """MLflow reads an empty 200 as an empty model: taken at its word, the canary would end."""
     model = server.new_model(1, production=1)
@@ -449,7 +457,7 @@ async def test_what_is_no_answer_is_unavailable_and_never_an_empty_wish(
         assert await registry.poll(model, NAMES) == {PRODUCTION: VersionId(model, 1)}
         agent, started = registry.agent_pid, time.monotonic()
         proxy.spoil = only_polls
-        with pytest.raises(RegistryUnavailable) as caught:
+        with pytest.raises(raised) as caught:
             await registry.poll(model, NAMES)
         assert time.monotonic() - started < 10 * slack
         proxy.mend()
@@ -458,6 +466,27 @@ async def test_what_is_no_answer_is_unavailable_and_never_an_empty_wish(
     assert registry.agent_pid == agent
     assert len(str(caught.value)) <= 400
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "UNAUTHENTICATED"), (403, "PERMISSION_DENIED")])
+async def test_a_server_that_forbids_is_not_one_that_does_not_answer(
+    server: RealRegistry, open_registry: OpenRegistry, status: int, code: str
+) -> None:
+    """Waiting does not help: somebody has to give the gateway the right to read."""
+    model = server.new_model(1, production=1)
+
+    def forbid(answer: Answer) -> None:
+        if is_poll(answer):
+            answer.status = status
+            answer.body = json.dumps({"error_code": code, "message": "not for you"}).encode()
+
+    with proxy_to(server.uri) as proxy:
+        registry = open_registry(proxy.uri)
+        proxy.spoil = forbid
+        with pytest.raises(RegistryRefused, match="not for you"):
+            await registry.poll(model, NAMES)
+        proxy.mend()
+        assert await registry.poll(model, NAMES) == {PRODUCTION: VersionId(model, 1)}
 
 
 async def test_credentials_never_reach_an_error(open_registry: OpenRegistry) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from router.adapters.cache_limits import CacheLimits
+from router.adapters.registry.downloads import FetchPolicy
 from router.core.ids import VersionId
 from router.errors import FetchFailed, FetchRefused
 from tests.adapters.conftest import OpenRegistry
@@ -51,12 +51,12 @@ def put(registry: RealRegistry, source: str) -> VersionId:
 async def test_a_source_outside_of_the_allow_list_is_refused_by_name(
     server: RealRegistry, listener: Proxy, open_registry: OpenRegistry, source: str, tmp_path: Path
 ) -> None:
-    limits = CacheLimits(registry_is_local=False, tracking_uri=listener.uri)
+    policy = FetchPolicy(registry_is_local=False, tracking_uri=listener.uri)
     version = put(server, source)
     listener.paths.clear()
 
     with pytest.raises(FetchRefused) as refused:
-        await open_registry(listener.uri, limits=limits).fetch(version, deadline_seconds=PATIENCE_SECONDS)
+        await open_registry(listener.uri, policy=policy).fetch(version, deadline_seconds=PATIENCE_SECONDS)
 
     assert f"its source {source!r}" in str(refused.value)
     assert not any("artifacts" in path for path in listener.paths)
@@ -85,8 +85,8 @@ async def test_mlflows_own_server_refuses_files_climbing_and_hosts_and_takes_any
 async def test_a_bucket_that_is_not_among_the_roots_is_refused(
     server: RealRegistry, open_registry: OpenRegistry
 ) -> None:
-    limits = CacheLimits(schemes=("mlflow-artifacts",), roots=("s3://ours/",), registry_is_local=False)
-    registry = open_registry(server.uri, limits=limits)
+    policy = FetchPolicy(schemes=("mlflow-artifacts",), roots=("s3://ours/",), registry_is_local=False)
+    registry = open_registry(server.uri, policy=policy)
 
     with pytest.raises(FetchFailed, match="its source 's3://ours-too/model' has the scheme s3"):
         await registry.fetch(put(server, "s3://ours-too/model"), deadline_seconds=PATIENCE_SECONDS)
@@ -112,7 +112,7 @@ async def test_roots_hold_also_where_a_link_leads_out_of_them(
         place.mkdir(parents=True)
         (place / "MLmodel").write_text("flavors: {}")
     (tmp_path / "roots" / "v2").symlink_to(outside)
-    registry = open_registry(sqlite.uri, limits=CacheLimits(roots=(str(tmp_path / "roots"),)))
+    registry = open_registry(sqlite.uri, policy=FetchPolicy(roots=(str(tmp_path / "roots"),)))
 
     assert await registry.fetch(put(sqlite, str(inside)), deadline_seconds=PATIENCE_SECONDS)
     with pytest.raises(FetchFailed, match=r"leads out of registry\.artifact_roots"):

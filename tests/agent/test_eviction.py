@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.held_copies import HeldCopies
+from router.adapters.registry.client import CacheLocks
 from router.agent.cache import FILES
 from router.agent.cache_layout import model_directory
 from router.agent.eviction import evict
@@ -58,8 +58,8 @@ def test_what_was_just_published_stays_whatever_its_size(cache: Path) -> None:
 
 
 def test_what_is_held_stays_and_goes_when_it_is_let_go(cache: Path) -> None:
-    held = HeldCopies()
-    assert held.hold(VersionId("m", 1), str(place_of(cache, 1) / FILES))
+    held = CacheLocks()
+    assert held.acquire(VersionId("m", 1), str(place_of(cache, 1) / FILES))
     os.utime(place_of(cache, 1), (1, 1))
     evict(cache, 3 * MIB, spare=place_of(cache, 4))
     assert left(cache) == [1, 4]
@@ -72,10 +72,10 @@ def test_what_is_held_stays_and_goes_when_it_is_let_go(cache: Path) -> None:
 
 HOLD = """
 import sys
-from router.adapters.held_copies import HeldCopies
+from router.adapters.registry.client import CacheLocks
 from router.core.ids import VersionId
-held = HeldCopies()
-print(held.hold(VersionId("m", 1), sys.argv[1]), flush=True)
+held = CacheLocks()
+print(held.acquire(VersionId("m", 1), sys.argv[1]), flush=True)
 sys.stdin.read()
 """
 
@@ -126,4 +126,4 @@ def test_what_is_not_ours_is_neither_counted_nor_touched(cache: Path, tmp_path: 
 def test_a_copy_that_was_removed_before_it_was_held_is_not_held(cache: Path) -> None:
     evict(cache, 1, spare=place_of(cache, 4))
 
-    assert not HeldCopies().hold(VersionId("m", 1), str(place_of(cache, 1) / FILES))
+    assert not CacheLocks().acquire(VersionId("m", 1), str(place_of(cache, 1) / FILES))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.breaker import CRASH_WINDOW_SECONDS, WINDOW_REQUESTS, Breaker
+from router.core.breaker import CRASH_WINDOW_SECONDS, OUTAGE_REQUESTS, Breaker
 
 verdicts = st.lists(st.booleans(), max_size=300)
 
@@ -36,7 +36,7 @@ def test_half_of_the_last_50_is_too_much(faults: int, stopped: bool) -> None:
 def test_it_opens_exactly_when_25_of_the_last_50_were_faults(faults: list[bool]) -> None:
     """The rule, said again without a running sum."""
     stopped = any(
-        sum(faults[end - WINDOW_REQUESTS : end]) >= 25 for end in range(WINDOW_REQUESTS, len(faults) + 1)
+        sum(faults[end - OUTAGE_REQUESTS : end]) >= 25 for end in range(OUTAGE_REQUESTS, len(faults) + 1)
     )
     assert judged(faults).is_open is stopped
 

@@ -5,10 +5,9 @@ import sys
 
 import pytest
 
+from router.demo.dataset import Dataset
 from router.demo.gateway_process import clean_environment
-from router.demo.material import Material
-from router.demo.registry_seed import seeded
-from router.demo.workspace import Workspace, workspace
+from router.demo.workspace import Workspace, seeded, workspace
 
 SEED_SECONDS = 180.0
 
@@ -18,7 +17,7 @@ def seeded_place(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Work
     """A demo's directory with a registry, made by the command that the demo uses."""
     with workspace(tmp_path_factory.mktemp("demo") / "our demo") as place:
         subprocess.run(
-            [sys.executable, "-m", "router.demo.registry_seed", str(place.root)],
+            [sys.executable, "-m", "router.demo.train", str(place.root)],
             env=clean_environment(),
             check=True,
             capture_output=True,
@@ -28,7 +27,7 @@ def seeded_place(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Work
 
 
 @pytest.fixture(scope="session")
-def materials(seeded_place: Workspace) -> dict[str, Material]:
+def datasets(seeded_place: Workspace) -> dict[str, Dataset]:
     """What the seeded registry says it holds."""
     found = seeded(seeded_place)
     assert found is not None

@@ -5,8 +5,7 @@ from collections import Counter
 
 import pytest
 
-from router.demo.customers import FULL, customers
-from router.demo.dataset import sentences
+from router.demo.dataset import FULL, customers, sentences
 
 TRAIN, HOLDOUT = sentences("train"), sentences("holdout")
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from router.demo.gateway_process import clean_environment
-from router.demo.levers import commands_to_try
+from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace
 
 LIMIT_SECONDS = 120.0
@@ -91,9 +91,9 @@ def test_one_wrong_prediction_makes_the_exit_code_1(seeded_place: Workspace, sla
     summary = seeded_place.registry / "seeded.json"
     whole = summary.read_text()
     document = json.loads(whole)
-    for material in document["materials"]:
-        if material["model"] == "sentiment":
-            expected = material["versions"]["1"]["expected"]
+    for dataset in document["datasets"]:
+        if dataset["model"] == "sentiment":
+            expected = dataset["versions"]["1"]["expected"]
             expected[:10] = [one + 1e-6 for one in expected[:10]]
     try:
         summary.write_text(json.dumps(document))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from router.demo.watch import read_splits
+from router.demo.probe import read_splits
 from router.demo.workspace import DirectoryRefused, Workspace, free_ports, workspace
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from router.adapters.config_file import load_settings
+from router.adapters.config.file import load_settings
 from tests.deploy.conftest import DEPLOY, Prometheus
 from tests.documents.postgres import programs_of_postgres, running_postgres
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from router.cli import root as commands
+from router.cli.health import TIMEOUT_SECONDS
 from tests.deploy.conftest import DEPLOY
 
 ROOT = DEPLOY.parent
@@ -58,9 +60,15 @@ def test_the_entry_point_is_the_console_script_and_pid_1() -> None:
     assert only("CMD") == '["serve"]'
 
 
-def test_health_is_asked_of_livez() -> None:
-    """A gateway that waits for its registry is alive; it must not be restarted for it."""
-    assert "/livez" in only("HEALTHCHECK")
+def test_health_is_asked_by_the_command_that_reads_the_configuration() -> None:
+    """Of /livez, as tests/cli/test_health.py proves: a gateway that waits for its registry is alive."""
+    check = only("HEALTHCHECK")
+
+    assert check.partition("CMD ")[2] == '["canary-router", "health"]'
+    assert "health" in commands.commands
+    seconds = re.search(r"--timeout=(\d+)s", check)
+    assert seconds is not None
+    assert float(seconds[1]) > TIMEOUT_SECONDS + 1, "time to start, too"
     assert "readyz" not in TEXT
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from router.adapters.admin_token import VARIABLE, admin_token
 from router.errors import ConfigRefused
 from router.settings import ServerSettings
+from router.web.admin_token import VARIABLE, admin_token
 from router.web.apps import admin_app
 from tests.web.conftest import Site
 

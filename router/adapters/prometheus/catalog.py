@@ -1,4 +1,4 @@
-"""Every metric of the gateway: name, kind, labels, meaning.
+"""Every metric of the gateway: name, kind, labels, meaning; and the values that its labels can have.
 
 Names are an interface: dashboards depend on them.
 """
@@ -7,9 +7,11 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-from router.adapters.prometheus.series import Family, Histogram, S, TracedHistogram, Value
+from router.adapters.prometheus.store import Family, Histogram, Store, Value
 from router.core import labels
+from router.core.ids import PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.routing import Reason
 
 PREFIX = "canary_router_"
 OTHER = labels.OTHER
@@ -25,6 +27,45 @@ REQUEST_ROWS = (1, 10, 100, 1000)
 BATCH_ROWS = (1, 10, 100, 1000)
 BATCH_REQUESTS = (1, 4, 16, 64)
 
+CODES = {
+    "ok": ("200",),
+    "fallback": ("200",),
+    "client_error": ("400", "413", "415"),
+    "model_error": ("400", "500", "503"),
+    "timeout": ("504",),
+    "overloaded": ("503",),
+    "abandoned": ("499",),
+}
+"""Codes that have a series of their own, by outcome: all that the gateway can answer with, and 499 for what
+nobody waited for. Exceptions of a model can name any status; those count under `__other__`."""
+CODES_AT_ZERO = (
+    ("client_error", 400),
+    ("model_error", 500),
+    ("model_error", 503),
+    ("timeout", 504),
+    ("overloaded", 503),
+    ("abandoned", 499),
+)
+"""Counted from 0 on: `increase()` does not see the first event of a series that was not there before."""
+FAILED = "failed"
+FAILURES = ("model_error", "timeout", "overloaded", "abandoned", OTHER)
+"""Outcomes that share the duration histogram `failed`: each of their own would cost twenty series."""
+ENDURING = ("ok", "fallback")
+"""Outcomes whose durations are still exported after the version is retired."""
+DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
+"""Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
+_OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN)
+"""Why production gets what is another alias's share."""
+REJECTIONS = ("invalid_body", "unknown_model", "too_large", "overloaded", "not_ready", "no_key")
+FALLBACKS = ("model_error", "client_error", "timeout", "crash", "overloaded", "not_ready", "invalid_output")
+ENDINGS = ("exit", "signal", "predict_timeout", "memory")
+PHASES = ("fetch", "load", "warmup")
+SWAPS = ("success", "failure", "refused")
+POLLS = ("success", "failure")
+LOOPS = ("aliases", "config", "last good", "gauges", "readiness", "comparison", "orphans")
+SIGNS = ("positive", "negative")
+INVALID = ("nan", "inf", "non_numeric", "out_of_range")
+
 _ALIAS = ("model", "alias")
 _VERSION = ("model", "alias", "version")
 _OUTPUT = ("model", "output", "alias")
@@ -35,13 +76,18 @@ def bounded(value: str, allowed: Collection[str]) -> str:
     return str(value) if value in allowed else OTHER
 
 
-class Catalog:
-    """The families, in the order in which they are exported."""
+def reasons_of(alias: Alias) -> tuple[str, ...]:
+    """Those of `DECISIONS` for which a request is given to `alias`."""
+    never = (Reason.SAME_VERSION,) if alias == PRODUCTION else _OF_PRODUCTION
+    return tuple(reason for reason in DECISIONS if reason not in never)
+
+
+class Catalog(Store):
+    """The store's families by name, in the order in which they are exported."""
 
     def __init__(self) -> None:
-        self.families: list[Family[Any]] = []
+        super().__init__()
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
-        traced = partial(TracedHistogram, bounds=REQUEST_SECONDS)
         self.requests = counter(
             "requests_total",
             "Prediction requests by how they ended, under what the key was given.",
@@ -49,15 +95,12 @@ class Catalog:
             "outcome",
             "code",
         )
-        self.request_seconds = self._add(
-            Family(
-                f"{PREFIX}request_duration_seconds",
-                "histogram",
-                "Last byte read until answer ready; failed joins all but ok, fallback and client_error.",
-                (*_VERSION, "outcome"),
-                traced,
-                REQUEST_SECONDS,
-            )
+        self.request_seconds = histogram(
+            "request_duration_seconds",
+            "Last byte read until answer ready; failed joins all but ok, fallback and client_error.",
+            REQUEST_SECONDS,
+            *_VERSION,
+            "outcome",
         )
         self.request_rows = histogram("request_rows", "Rows of one answered request.", REQUEST_ROWS, *_ALIAS)
         self.in_flight = gauge(
@@ -128,6 +171,14 @@ class Catalog:
             *_VERSION,
             "class",
         )
+        self.of_scores: tuple[Family[Any], ...] = (
+            self.score,
+            self.score_bins,
+            self.score_magnitude,
+            self.score_invalid,
+            self.predicted_classes,
+        )
+        """What a version attaches, and drops when other outputs of it are counted."""
 
         self.score_psi = gauge(
             "score_psi",
@@ -182,7 +233,6 @@ class Catalog:
             "worker_load_failures_total",
             "Loads of one more worker, or a spare, of a version that was ready before, which failed.",
             "model",
-            "version",
         )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
@@ -207,13 +257,16 @@ class Catalog:
         self.config_info = gauge("config_info", "Digest of the configuration in force.", "sha256")
         self.build_info = gauge("build_info", "Version of the gateway.", "version")
         self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop last ran a timer.")
+        self.loop_failures = counter(
+            "loop_failures_total", "Ticks of the gateway's own loops that failed; the loop goes on.", "loop"
+        )
         self.ready = gauge("ready", "1 when /readyz answers 200.")
         self.model_ready = gauge("model_ready", "1 while production of the model can answer.", "model")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
         )
         self.own_errors = counter(
-            "metrics_errors_total", "Facts these metrics could not take; a bug when not 0."
+            "metrics_errors_total", "Events these metrics could not take; a bug when not 0."
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Family[Value]:
@@ -225,7 +278,3 @@ class Catalog:
     def _histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Family[Histogram]:
         make = partial(Histogram, bounds=bounds)
         return self._add(Family(PREFIX + name, "histogram", text, labels, make, bounds))
-
-    def _add(self, family: Family[S]) -> Family[S]:
-        self.families.append(family)
-        return family

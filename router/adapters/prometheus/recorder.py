@@ -1,50 +1,108 @@
-"""Which fact moves which series, and the answer of `/metrics`."""
+"""Which event moves which series, when series come and go, and the answer of `/metrics`."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from router.adapters.prometheus import exposition
-from router.adapters.prometheus.catalog import OTHER, Catalog, bounded
-from router.adapters.prometheus.live import Live
-from router.adapters.prometheus.model_series import REJECTIONS, Clocks, ModelSeries
-from router.adapters.prometheus.series import Scope
+from router.adapters.prometheus import store
+from router.adapters.prometheus.catalog import (
+    DECISIONS,
+    ENDINGS,
+    FALLBACKS,
+    LOOPS,
+    OTHER,
+    PHASES,
+    POLLS,
+    REJECTIONS,
+    SWAPS,
+    Catalog,
+    bounded,
+    reasons_of,
+)
+from router.adapters.prometheus.store import Histogram
+from router.adapters.prometheus.version import VersionSeries
 from router.core import events, request_events
+from router.core.ids import PRODUCTION, Alias, VersionId
+
+KEPT_SECONDS = 900.0
+"""How long a retired version's series stay: the last increments must be scraped, and late answers counted."""
+KEPT_RETIRED = 2
+"""Retired versions per alias that stay at most, so that many swaps in a short time cost nothing."""
+_BY_SIGNAL = ("out_of_memory", "invalid")
+"""Kinds of SIGKILL that have names of their own in the log and `/v1/state`; here they are `signal`."""
 
 _log = logging.getLogger(__name__)
 
-_OF_MODEL: Mapping[type, Callable[[ModelSeries, Any], None]] = {
-    request_events.Routed: ModelSeries.routed,
-    request_events.Answered: ModelSeries.answered,
-    request_events.Predicted: ModelSeries.predicted,
-    request_events.CanaryFaulted: ModelSeries.canary_faulted,
-    request_events.FellBack: ModelSeries.fell_back,
-    events.AliasUnbound: ModelSeries.unbind,
-    events.AliasAspired: ModelSeries.aspire,
-    events.Polled: ModelSeries.polled,
-}
-"""Facts that name a model in `model`."""
 
-_OF_VERSION: Mapping[type, Callable[[ModelSeries, Any], None]] = {
-    events.VersionLoaded: ModelSeries.loaded,
-    events.LoadRefused: ModelSeries.refused,
-    events.DrainCutShort: ModelSeries.drain_cut_short,
-    events.VersionGone: ModelSeries.gone,
-    events.WorkerEnded: ModelSeries.worker_ended,
-    events.WorkerLoadFailed: ModelSeries.worker_load_failed,
-}
-"""Facts that name a model in `version.model`."""
+@dataclass(frozen=True, slots=True)
+class LiveVersion:
+    """One version that has worker processes at this instant."""
+
+    version: VersionId
+    workers: int
+    """Processes that are ready to predict."""
+    draining: bool
+    memory_bytes: int
+    """Resident bytes of all its workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveShift:
+    """How far the scores of one alias are from production's, in the comparison's sliding window."""
+
+    model: str
+    output: str
+    alias: Alias
+    psi: float
+    """Population stability index; NaN while either side has too few scores."""
+    ks: float
+    """Kolmogorov-Smirnov distance at the bin edges, or total variation of classes, 0 to 1; NaN likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The gateway at this instant: what is read when a scrape comes, rather than reported as events."""
+
+    in_flight: Mapping[tuple[str, Alias], int] = field(default_factory=dict)
+    """HTTP requests being answered, by registered model and the alias they were given; 0 where missing."""
+    versions: Sequence[LiveVersion] = ()
+    shifts: Sequence[LiveShift] = ()
+    loop_lag_seconds: float = 0.0
+    """How late the event loop last ran a timer."""
+    ready: bool = True
+    """Whether some model of the start-up configuration can answer."""
+    models_ready: Mapping[str, bool] = field(default_factory=dict)
+    """By registered model, whether its production can answer."""
+    from_cache: bool = False
+    """True while some model serves what served last: the registry has not answered since the start."""
+
+
+@dataclass(slots=True)
+class _AliasState:
+    """One alias of one model: series that every request moves, and which versions, by number, it has."""
+
+    request_rows: Histogram
+    queue_seconds: Histogram
+    batch_rows: Histogram
+    batch_requests: Histogram
+    bound: int | None = None
+    aspired: int | None = None
+    reported: bool = False
+    """True once the registry's answer about this alias is known, also when it names nothing."""
+    retired: dict[int, float] = field(default_factory=dict)
+    """When each retired version was, oldest first; seconds of the monotonic clock."""
 
 
 class PrometheusRecorder:
-    """Implements `Recorder`. Facts it does not know are ignored; it never raises.
+    """Implements `Recorder`. Events it does not know are ignored; it never raises.
 
-    A model has series from its first SplitInForce or AliasBound until its ModelRemoved. Whatever names
-    another model is ignored, and Rejected counts under `__other__`: no path and no late answer makes series.
+    A model has series from its first SplitInForce or AliasBound until its ModelRemoved, a version from its
+    AliasBound until 15 minutes after it was retired. Whatever names another model or version is ignored, and
+    Rejected counts under `__other__`: no path and no late answer makes series.
     """
 
     def __init__(
@@ -55,32 +113,50 @@ class PrometheusRecorder:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`version` of the gateway; `monotonic` decides when series go, `wall` is seconds since 1970."""
-        self._clocks = Clocks(monotonic, wall)
+        self._monotonic, self._wall = monotonic, wall
         self._live: Callable[[], Live] = Live
-        self._models: dict[str, ModelSeries] = {}
-        self._misunderstood: set[str] = set()
+        self._models: set[str] = set()
+        self._aliases: dict[tuple[str, Alias], _AliasState] = {}
+        self._versions: dict[tuple[str, Alias, int], VersionSeries] = {}
+        self._loaded_at: dict[VersionId, float] = {}
+        """Wall time at which each version now in memory became ready."""
+        self._ready = False
+        """As last reported; the gauge also asks whether a model can answer."""
+        self._failed_events: set[str] = set()
         self._process = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
         catalog.build_info.series(version).value = 1
         catalog.rejected.series(OTHER, "unknown_model")
-        self._config_info = Scope()
-        self._config_ok = catalog.config_ok.series()
-        self._config_ok_at = catalog.config_ok_at.series()
-        self._loop_lag = catalog.loop_lag.series()
-        self._ready = catalog.ready.series()
-        self._reported_ready = False
-        self._from_cache = catalog.from_cache.series()
-        self._own_errors = catalog.own_errors.series()
-        self._of_gateway: dict[type, Callable[[Any], None]] = {
+        of_gateway = (catalog.config_ok, catalog.config_ok_at, catalog.loop_lag, catalog.ready)
+        for family in (*of_gateway, catalog.from_cache, catalog.own_errors):
+            family.series()
+        for loop in LOOPS:
+            catalog.loop_failures.series(loop)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            request_events.Routed: self._routed,
+            request_events.Answered: self._answered,
+            request_events.Predicted: self._predicted,
+            request_events.CanaryFaulted: self._canary_faulted,
+            request_events.FellBack: self._fell_back,
             request_events.Rejected: self._rejected,
-            events.SplitInForce: lambda event: self._model(event.model).split(event),
-            events.AliasBound: lambda event: self._model(event.model).bind(event),
+            events.SplitInForce: self._split_in_force,
+            events.AliasBound: self._alias_bound,
+            events.AliasUnbound: self._alias_unbound,
+            events.AliasAspired: self._alias_aspired,
+            events.VersionLoaded: self._version_loaded,
+            events.LoadRefused: self._load_refused,
+            events.DrainCutShort: self._drain_cut_short,
+            events.VersionGone: self._version_gone,
+            events.WorkerEnded: self._worker_ended,
+            events.WorkerLoadFailed: self._worker_load_failed,
+            events.Polled: self._polled,
             events.ModelRemoved: self._model_removed,
             events.ConfigApplied: self._config_applied,
             events.ConfigRejected: self._config_rejected,
             events.ReadinessChanged: self._readiness_changed,
+            events.TickFailed: self._tick_failed,
         }
 
     def watch(self, live: Callable[[], Live]) -> None:
@@ -88,20 +164,13 @@ class PrometheusRecorder:
         self._live = live
 
     def record(self, event: events.Event) -> None:
-        """Count one fact."""
-        kind = type(event)
-        fact: Any = event
-        try:
-            if kind in _OF_MODEL:
-                if (model := self._models.get(fact.model)) is not None:
-                    _OF_MODEL[kind](model, event)
-            elif kind in _OF_VERSION:
-                if (model := self._models.get(fact.version.model)) is not None:
-                    _OF_VERSION[kind](model, event)
-            elif kind in self._of_gateway:
-                self._of_gateway[kind](event)
-        except Exception:  # noqa: BLE001 - a bug in a metric must not break a request
-            self._not_understood(kind.__name__)
+        """Count one event."""
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            try:
+                handler(event)
+            except Exception:  # noqa: BLE001 - a bug in a metric must not break a request
+                self._failed(type(event).__name__)
 
     def render(self, accept: str = "", names: Sequence[str] = ()) -> tuple[bytes, str]:
         """The exposition and its content type.
@@ -112,25 +181,30 @@ class PrometheusRecorder:
         try:
             self._show(self._live())
         except Exception:  # noqa: BLE001 - a gauge that can not be read must not hide the counters
-            self._not_understood("Live")
-        openmetrics = exposition.wants_openmetrics(accept)
-        shown = chain(
-            exposition.blocks(self._catalog.families, openmetrics=openmetrics),
-            exposition.foreign_blocks(self._process.collect()),
+            self._failed("Live")
+        openmetrics = store.wants_openmetrics(accept)
+        body = store.render(
+            self._catalog.families, self._process.collect(), openmetrics=openmetrics, names=frozenset(names)
         )
-        body = exposition.render(shown, openmetrics=openmetrics, names=frozenset(names))
-        return body, exposition.OPENMETRICS if openmetrics else exposition.TEXT
+        return body, store.OPENMETRICS if openmetrics else store.TEXT
 
     def _show(self, live: Live) -> None:
         catalog = self._catalog
-        asked_for = (catalog.in_flight, catalog.draining, catalog.workers, catalog.worker_memory)
-        for family in (*asked_for, catalog.model_ready, catalog.score_psi, catalog.score_ks):
-            family.clear()
-        for name, model in self._models.items():
-            model.forget()
-            catalog.model_ready.series(name).value = int(live.models_ready.get(name, False))
-            for alias in model.aliases:
-                catalog.in_flight.series(name, alias).value = live.in_flight.get((name, alias), 0)
+        for family in (
+            catalog.in_flight,
+            catalog.draining,
+            catalog.workers,
+            catalog.worker_memory,
+            catalog.model_ready,
+            catalog.score_psi,
+            catalog.score_ks,
+        ):
+            family.drop()
+        self._forget_retired()
+        for model in self._models:
+            catalog.model_ready.series(model).value = int(live.models_ready.get(model, False))
+        for model, alias in self._aliases:
+            catalog.in_flight.series(model, alias).value = live.in_flight.get((model, alias), 0)
         for shown in live.versions:
             labels = (shown.version.model, str(shown.version.number))
             if shown.version.model in self._models:
@@ -141,40 +215,232 @@ class PrometheusRecorder:
             if shift.model in self._models:
                 catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
                 catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
-        self._ready.value = int(self._reported_ready and live.ready)
-        self._loop_lag.value = live.loop_lag_seconds
-        self._from_cache.value = int(live.from_cache)
+        catalog.ready.series().value = int(self._ready and live.ready)
+        catalog.loop_lag.series().value = live.loop_lag_seconds
+        catalog.from_cache.series().value = int(live.from_cache)
 
-    def _model(self, name: str) -> ModelSeries:
-        if name not in self._models:
-            self._models[name] = ModelSeries(self._catalog, name, self._clocks)
-        return self._models[name]
+    # Requests
+
+    def _routed(self, event: request_events.Routed) -> None:
+        decisions = self._catalog.decisions
+        found = decisions.find(event.model, event.alias, event.reason)
+        if found is None:
+            if (event.model, event.alias) not in self._aliases:
+                return
+            found = decisions.series(event.model, event.alias, bounded(event.reason, DECISIONS))
+        found.value += 1
+
+    def _answered(self, event: request_events.Answered) -> None:
+        alias = self._aliases.get((event.model, event.alias))
+        if alias is not None and event.rows:
+            alias.request_rows.observe(event.rows)
+        version = self._versions.get((event.model, event.alias, event.version.number))
+        if version is not None:
+            version.answered(event, self._wall() if event.trace_id else 0.0)
+
+    def _predicted(self, event: request_events.Predicted) -> None:
+        alias = self._aliases.get((event.model, event.alias))
+        if alias is not None:
+            alias.queue_seconds.observe(event.queue_seconds)
+            alias.batch_rows.observe(event.rows)
+            alias.batch_requests.observe(event.requests)
+        version = self._versions.get((event.model, event.alias, event.version.number))
+        if version is not None:
+            version.predicted(event)
+
+    def _canary_faulted(self, event: request_events.CanaryFaulted) -> None:
+        version = self._versions.get((event.model, event.alias, event.version.number))
+        if version is not None:
+            version.fault(event.kind)
+
+    def _fell_back(self, event: request_events.FellBack) -> None:
+        aliases = (event.from_alias, event.to_alias)
+        known = (event.model, event.to_alias) in self._aliases or event.to_alias == PRODUCTION
+        if known and (event.model, event.from_alias) in self._aliases:
+            reason = bounded(event.reason, FALLBACKS)
+            self._catalog.fallbacks.series(event.model, *aliases, reason).value += 1
 
     def _rejected(self, event: request_events.Rejected) -> None:
-        if event.model in self._models:
-            self._models[event.model].rejected(event.reason)
-        else:
-            self._catalog.rejected.series(OTHER, bounded(event.reason, REJECTIONS)).value += 1
+        model = event.model if event.model in self._models else OTHER
+        self._catalog.rejected.series(model, bounded(event.reason, REJECTIONS)).value += 1
+
+    # Models and aliases
+
+    def _model(self, model: str) -> None:
+        """Make the series of a model that is new."""
+        if model not in self._models:
+            self._models.add(model)
+            for reason in REJECTIONS:
+                self._catalog.rejected.series(model, reason)
+            self._catalog.worker_load_failures.series(model)
+            for result in POLLS:
+                self._catalog.polls.series(model, result)
+            self._catalog.poll_seconds.series(model)
+            self._catalog.poll_success_at.series(model)
+
+    def _alias(self, model: str, alias: Alias) -> _AliasState:
+        """The state of one alias; its series are made when it is new."""
+        state = self._aliases.get((model, alias))
+        if state is None:
+            self._model(model)
+            catalog = self._catalog
+            state = self._aliases[model, alias] = _AliasState(
+                catalog.request_rows.series(model, alias),
+                catalog.queue_seconds.series(model, alias),
+                catalog.batch_rows.series(model, alias),
+                catalog.batch_requests.series(model, alias),
+            )
+            for reason in reasons_of(alias):
+                catalog.decisions.series(model, alias, reason)
+            for result in SWAPS:
+                catalog.swaps.series(model, alias, result)
+            for phase in PHASES:
+                catalog.load_seconds.series(model, alias, phase)
+            catalog.pending.series(model, alias)
+            if alias != PRODUCTION:
+                for reason in FALLBACKS:
+                    catalog.fallbacks.series(model, alias, PRODUCTION, reason)
+        return state
+
+    def _split_in_force(self, event: events.SplitInForce) -> None:
+        self._model(event.model)
+        for alias in {**event.configured, **event.in_force}:
+            self._alias(event.model, alias)
+        for family, shares in (
+            (self._catalog.split, event.in_force),
+            (self._catalog.split_configured, event.configured),
+        ):
+            family.drop(model=event.model)
+            for alias, share in shares.items():
+                family.series(event.model, alias).value = share
 
     def _model_removed(self, event: events.ModelRemoved) -> None:
-        if (model := self._models.pop(event.model, None)) is not None:
-            model.close()
+        self._models.discard(event.model)
+        self._catalog.drop(model=event.model)
+        self._aliases = {key: state for key, state in self._aliases.items() if key[0] != event.model}
+        self._versions = {key: one for key, one in self._versions.items() if key[0] != event.model}
+        self._loaded_at = {key: at for key, at in self._loaded_at.items() if key.model != event.model}
+
+    def _alias_aspired(self, event: events.AliasAspired) -> None:
+        if event.model in self._models:
+            state = self._alias(event.model, event.alias)
+            state.aspired, state.reported = event.new.number if event.new else None, True
+            self._compare(event.model, event.alias, state)
+
+    def _alias_bound(self, event: events.AliasBound) -> None:
+        model, alias, number = event.model, event.alias, event.new.number
+        state = self._alias(model, alias)
+        # Before the old one is retired: a version that comes back must not be the one that has to go.
+        state.retired.pop(number, None)
+        if number != state.bound:
+            self._retire(model, alias, state)
+            self._catalog.swaps.series(model, alias, "success").value += 1
+        version = self._versions.get((model, alias, number))
+        if version is None:
+            version = VersionSeries(self._catalog, model, alias, str(number))
+            self._versions[model, alias, number] = version
+        version.serve(event, self._loaded_at.get(event.new, self._wall()))
+        for reason in ENDINGS:
+            self._catalog.restarts.series(model, str(number), reason)
+        state.bound = number
+        self._compare(model, alias, state)
+        self._forget_retired()
+
+    def _alias_unbound(self, event: events.AliasUnbound) -> None:
+        state = self._aliases.get((event.model, event.alias))
+        if state is not None:
+            self._retire(event.model, event.alias, state)
+            self._forget_retired()
+            self._compare(event.model, event.alias, state)
+
+    def _retire(self, model: str, alias: Alias, state: _AliasState) -> None:
+        if state.bound is not None:
+            self._versions[model, alias, state.bound].retire()
+            state.retired[state.bound] = self._monotonic()
+            state.bound = None
+
+    def _compare(self, model: str, alias: Alias, state: _AliasState) -> None:
+        # An alias the registry names no more waits for nothing: production stays bound, and stale.
+        pending = state.reported and state.aspired != state.bound
+        self._catalog.pending.series(model, alias).value = int(pending)
+
+    def _forget_retired(self) -> None:
+        """Drop the retired versions whose time is over, and all but the newest two of each alias."""
+        now = self._monotonic()
+        for (model, alias), state in self._aliases.items():
+            for number, since in list(state.retired.items()):
+                if len(state.retired) > KEPT_RETIRED or now - since >= KEPT_SECONDS:
+                    del state.retired[number], self._versions[model, alias, number]
+                    self._catalog.drop(model=model, alias=alias, version=str(number))
+                    if all(key[0] != model or key[2] != number for key in self._versions):
+                        self._catalog.drop(model=model, version=str(number))  # what all its aliases shared
+
+    # Versions
+
+    def _version_loaded(self, event: events.VersionLoaded) -> None:
+        if event.version.model in self._models:
+            self._loaded_at[event.version] = self._wall()
+            for alias in event.aliases:
+                self._alias(event.version.model, alias)
+                for phase, seconds in event.phase_seconds.items():
+                    family = self._catalog.load_seconds
+                    if (series := family.find(event.version.model, alias, phase)) is not None:
+                        series.observe(seconds)
+
+    def _load_refused(self, event: events.LoadRefused) -> None:
+        if event.version.model in self._models:
+            for alias in event.aliases:
+                self._alias(event.version.model, alias)
+                result = "refused" if event.by_rule else "failure"
+                self._catalog.swaps.series(event.version.model, alias, result).value += 1
+
+    def _version_gone(self, event: events.VersionGone) -> None:
+        self._loaded_at.pop(event.version, None)
+
+    def _worker_ended(self, event: events.WorkerEnded) -> None:
+        self._count_ends(event.version, "signal" if event.reason in _BY_SIGNAL else event.reason, 1)
+
+    def _drain_cut_short(self, event: events.DrainCutShort) -> None:
+        # A series of its own would be more than it says: a predict outlasted the time that it had.
+        self._count_ends(event.version, "predict_timeout", event.workers)
+
+    def _count_ends(self, version: VersionId, reason: str, workers: int) -> None:
+        of_version = (version.model, str(version.number))
+        # Versions that no alias serves, or served lately, are not counted.
+        if self._catalog.restarts.find(*of_version, ENDINGS[0]) is not None:
+            self._catalog.restarts.series(*of_version, bounded(reason, ENDINGS)).value += workers
+
+    def _worker_load_failed(self, event: events.WorkerLoadFailed) -> None:
+        if event.version.model in self._models:
+            self._catalog.worker_load_failures.series(event.version.model).value += 1
+
+    # Gateway
+
+    def _polled(self, event: events.Polled) -> None:
+        if event.model in self._models:
+            self._catalog.polls.series(event.model, "failure" if event.error else "success").value += 1
+            self._catalog.poll_seconds.series(event.model).observe(event.seconds)
+            if not event.error:
+                self._catalog.poll_success_at.series(event.model).value = self._wall()
 
     def _config_applied(self, event: events.ConfigApplied) -> None:
-        self._config_ok.value = 1
-        self._config_ok_at.value = self._clocks.wall()
-        self._config_info.close()
-        self._config_info.series(self._catalog.config_info, event.digest).value = 1
+        self._catalog.config_ok.series().value = 1
+        self._catalog.config_ok_at.series().value = self._wall()
+        self._catalog.config_info.drop()
+        self._catalog.config_info.series(event.digest).value = 1
 
     def _config_rejected(self, event: events.ConfigRejected) -> None:
-        self._config_ok.value = 0
+        self._catalog.config_ok.series().value = 0
 
     def _readiness_changed(self, event: events.ReadinessChanged) -> None:
-        self._reported_ready = event.ready
-        self._ready.value = int(event.ready)
+        self._ready = event.ready
+        self._catalog.ready.series().value = int(event.ready)
 
-    def _not_understood(self, what: str) -> None:
-        self._own_errors.value += 1
-        if what not in self._misunderstood:
-            self._misunderstood.add(what)
-            _log.exception("the metrics can not take %s; said once", what)
+    def _tick_failed(self, event: events.TickFailed) -> None:
+        self._catalog.loop_failures.series(bounded(event.loop, LOOPS)).value += 1
+
+    def _failed(self, what: str) -> None:
+        self._catalog.own_errors.series().value += 1
+        if what not in self._failed_events:
+            self._failed_events.add(what)
+            _log.exception("the metrics can not take %s; logged once", what)

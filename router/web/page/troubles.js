@@ -5,7 +5,8 @@ const KINDS = ["error", "timeout", "crash", "invalid_output"];
 /** Everything that a person should know before anything else, as a list; null when there is nothing. */
 function warnings(told) {
   const lines = [...(told.warnings ?? [])];
-  if (told.registry_error) lines.push(`The registry does not answer for this model: ${told.registry_error}`);
+  const silent = told.registry_refused ? "refuses to be read" : "does not answer";
+  if (told.registry_error) lines.push(`The registry ${silent} for this model: ${told.registry_error}`);
   if (told.serving_from_cache) lines.push("It serves what served last, from the cache.");
   for (const [number, one] of Object.entries(told.versions ?? {})) {
     if (one.error) lines.push(`Version ${number} (${one.state}): ${one.error}`);

@@ -1,0 +1,324 @@
+"""The configuration: a file's bytes and what stands over them in, settings out, or every problem at once."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from hashlib import sha256
+from itertools import islice
+from math import isfinite, isnan
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from router.adapters.config.yaml import Document, read_yaml, scalar
+from router.adapters.config.yaml import Path as YamlPath
+from router.errors import ConfigRefused
+from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings
+from router.settings.fields import did_you_mean
+
+MAX_BYTES = 1 << 20
+MAX_PROBLEMS = 100
+"""A file that is wrong from top to bottom gets a screenful or two of them, not megabytes."""
+_BOM = b"\xef\xbb\xbf"
+
+PREFIX = "CANARY_ROUTER_"
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "server": ServerSettings,
+    "registry": RegistrySettings,
+    "log": LogSettings,
+}
+_KEYS = {
+    f"{PREFIX}{section.upper()}__{key.upper()}": (section, key)
+    for section, model in _SECTIONS.items()
+    for key in model.model_fields
+}
+_NOT_KEYS = frozenset({f"{PREFIX}CONFIG", f"{PREFIX}SERVER__ADMIN_TOKEN"})
+"""Read by the command line; and a secret, which has no place in the file."""
+# Kubernetes sets these in every pod beside a Service named canary-router; they are not ours.
+_SERVICE_LINK = re.compile(
+    rf"{PREFIX}([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)"
+)
+
+_PLAIN = re.compile(r"[\w\-]{1,80}")
+_SENTENCES = {
+    "string_type": "must be text, not {shown}",
+    "string_too_short": "must not be empty",
+    "int_type": "must be a whole number, not {shown}",
+    "int_from_float": "must be a whole number, not {shown}",
+    "float_type": "must be a number, not {shown}",
+    "bool_type": "must be true or false, not {shown}",
+    "finite_number": "must be a finite number, not {shown}",
+    "greater_than": "must be greater than {gt}, not {shown}",
+    "greater_than_equal": "must be at least {ge}, not {shown}",
+    "less_than_equal": "must be at most {le}, not {shown}",
+    "model_type": "must be a mapping of keys, not {shown}",
+    "dict_type": "must be a mapping of keys, not {shown}",
+    "list_type": "must be a list, not {shown}",
+    "too_short": "must have {min_length} items, not {actual_length}",
+    "too_long": "must have {max_length} items, not {actual_length}",
+    "missing": "is missing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A configuration that is valid as a whole."""
+
+    settings: Settings
+    digest: str
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    notices: tuple[str, ...]
+    """Sentences for the operator: values of the file that a variable or a flag hides."""
+
+
+class ConfigFile:
+    """One configuration file with what stands over it; read and parsed anew at every reload."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], environ: Mapping[str, str], flags: Mapping[str, str | None]
+    ) -> None:
+        self.path = Path(path)
+        self._overrides = read_overrides(environ, flags)
+
+    def read(self) -> bytes:
+        """The file's bytes, at most 1 MiB. Raises ConfigRefused; never waits for a writer."""
+        try:
+            with open(self.path, "rb", opener=_open_at_once) as file:
+                regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+                raw = file.read(MAX_BYTES + 1) if regular else b""
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigRefused([self._at(0, (), f"can not be read: {reason}")]) from error
+        if not regular:
+            raise ConfigRefused([self._at(0, (), "is not a regular file")])
+        if len(raw) > MAX_BYTES:
+            raise ConfigRefused([self._at(0, (), "is larger than 1 MiB; a configuration is not")])
+        return raw
+
+    def parse(self, raw: bytes) -> LoadedConfig:
+        """Settings from a file's bytes and what stands over them. Raises ConfigRefused with every problem."""
+        document = read_yaml(self.text(raw))
+        problems = [(line, self._at(line, path, why)) for line, path, why in document.problems]
+        settings, unsaid = None, 0
+        if document.root is None and not problems:
+            problems.append((0, self._at(0, (), "is empty; it must name at least one registered model")))
+        elif document.root is not None and () not in document.unread:
+            try:
+                settings = Settings.model_validate(self._overrides.over(document.root.plain()))
+            except ValidationError as error:
+                unsaid = max(0, error.error_count() - MAX_PROBLEMS)
+                problems += self._rejected(error, document)
+        found = [*self._overrides.problems, *dict.fromkeys(line for _, line in sorted(problems))]
+        if settings is None or found:
+            unsaid += max(0, len(found) - MAX_PROBLEMS)
+            more = [f"{self.path.name}: has {unsaid} more problems"] if unsaid else []
+            raise ConfigRefused(found[:MAX_PROBLEMS] + more)
+        return LoadedConfig(settings, sha256(raw).hexdigest(), self._notices(document))
+
+    def server(self) -> ServerSettings:
+        """The section `server`, and what stands over it, whatever is wrong elsewhere in the file.
+
+        Where the file's own section can not be read or used, only what stands over it counts. Raises
+        ConfigRefused when that is not valid either.
+        """
+        with suppress(ConfigRefused, ValidationError):
+            document = read_yaml(self.text(self.read()))
+            written = document.root.plain() if document.root else {}
+            if not any(path[:1] in ((), ("server",)) for path in document.unread):
+                return self._server({"server": written.get("server")})
+        try:
+            return self._server({})
+        except ValidationError as error:
+            raise ConfigRefused([sentence for _, sentence in sentences(error)]) from error
+
+    def _server(self, tree: Mapping[str, Any]) -> ServerSettings:
+        return ServerSettings.model_validate(self._overrides.over(tree).get("server") or {})
+
+    def text(self, raw: bytes) -> str:
+        """`raw` as text, without a byte order mark. Raises ConfigRefused unless it is UTF-8."""
+        if b"\0" in raw:
+            raise ConfigRefused([self._at(0, (), "holds NUL bytes; it must be UTF-8 text")])
+        try:
+            return raw.removeprefix(_BOM).decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            raise ConfigRefused([self._at(line, (), "is not UTF-8 text")]) from error
+
+    def _rejected(self, error: ValidationError, document: Document) -> list[tuple[int, str]]:
+        problems = []
+        for path, sentence in islice(sentences(error), MAX_PROBLEMS):
+            # Around what could not be read, a problem would be about our stand-in and not about the file.
+            if any(path[: len(unread)] == unread[: len(path)] for unread in document.unread):
+                continue
+            if origin := self._overrides.origins.get(path[:2]):
+                problems.append((0, f"{origin} {dotted(path)}: {sentence}"))
+            else:
+                line = document.line(path)
+                problems.append((line, self._at(line, path, sentence)))
+        return problems
+
+    def _notices(self, document: Document) -> tuple[str, ...]:
+        notices = list(self._overrides.hidden)
+        for path, origin in self._overrides.origins.items():
+            if node := document.node(path):
+                notices.append(self._at(node.line, path, f"is hidden by {origin}"))
+        return tuple(notices)
+
+    def _at(self, line: int, path: YamlPath, sentence: str) -> str:
+        place = f"{self.path.name}:{line}" if line else self.path.name
+        return f"{place} {dotted(path)}: {sentence}" if path else f"{place}: {sentence}"
+
+
+def load_settings(
+    path: str | os.PathLike[str], environ: Mapping[str, str], flags: Mapping[str, str | None]
+) -> LoadedConfig:
+    """The configuration in `path`, under `environ` and `flags`: texts by dotted path, as `server.listen`.
+
+    Raises ConfigRefused with every problem of the file, the environment and the flags.
+    """
+    file = ConfigFile(path, environ, flags)
+    return file.parse(file.read())
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Values by path that stand over the file's."""
+
+    values: dict[tuple[str, str], Any] = field(default_factory=dict)
+    origins: dict[YamlPath, str] = field(default_factory=dict)
+    """Who says it: the variable's name, or the command line."""
+    hidden: list[str] = field(default_factory=list)
+    """Sentences about variables that a flag hides."""
+    problems: list[str] = field(default_factory=list)
+
+    def over(self, tree: Any) -> Any:
+        """`tree`, the file's content, with these values in it; what is no mapping stays as it is."""
+        if not isinstance(tree, dict):
+            return tree
+        merged = dict(tree)
+        for (section, key), value in self.values.items():
+            before = merged.get(section)
+            if before is None or isinstance(before, dict):
+                merged[section] = {**(before or {}), key: value}
+        return merged
+
+
+def read_overrides(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Overrides:
+    """Overrides from `environ` and from `flags`, texts by dotted path; a flag that is None was not given."""
+    overrides = Overrides()
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in _NOT_KEYS or _is_service_link(name):
+            continue
+        if name in _KEYS:
+            overrides.values[_KEYS[name]] = _value(*_KEYS[name], environ[name])
+            overrides.origins[_KEYS[name]] = name
+        elif name.startswith(f"{PREFIX}MODELS__"):
+            overrides.problems.append(f"{name}: models are configured in the file only")
+        else:
+            hint = did_you_mean(name, _KEYS)
+            overrides.problems.append(f"{name}: unknown variable{hint or '; unset it'}")
+    for path, text in flags.items():
+        if text is None:
+            continue
+        section, key = path.split(".")
+        if (section, key) in overrides.origins:
+            overrides.hidden.append(f"{overrides.origins[section, key]} is hidden by the command line")
+        overrides.values[section, key] = _value(section, key, text)
+        overrides.origins[section, key] = "the command line"
+    return overrides
+
+
+def _is_service_link(name: str) -> bool:
+    return "__" not in name and _SERVICE_LINK.fullmatch(name) is not None
+
+
+def _value(section: str, key: str, text: str) -> Any:
+    # A variable is text; it is a number only where the key wants one.
+    numeric = _SECTIONS[section].model_fields[key].annotation in (int, float)
+    return scalar(text) if numeric or text == "null" else text
+
+
+def sentences(error: ValidationError) -> Iterator[tuple[YamlPath, str]]:
+    """YamlPath and sentence of every single error."""
+    for detail in error.errors(include_url=False):
+        # pydantic marks an error of a mapping's key so; the key's place is the entry's.
+        path = tuple(step for step in detail["loc"] if step != "[key]")
+        yield path, _sentence(path, detail)
+
+
+def dotted(path: YamlPath) -> str:
+    """`path` as it is shown; a step that would be misread stands in quotes, a long one is cut."""
+    return ".".join(step if _PLAIN.fullmatch(step) else repr(step)[:80] for step in map(str, path))
+
+
+def _sentence(path: YamlPath, detail: ErrorDetails) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "extra_forbidden":
+        known = sorted(_place(path[:-1]).get("properties", {}))
+        return f"unknown key{did_you_mean(str(path[-1]), known) or '; here it may be ' + ', '.join(known)}"
+    if kind == "literal_error":
+        known = [str(word) for word in _place(path).get("enum", [])]
+        written = detail["input"]
+        hint = did_you_mean(written, known) if isinstance(written, str) else ""
+        return f"must be one of {', '.join(known)}, not {shown(written)}{hint}"
+    if path == ("models",) and (kind == "missing" or not detail["input"]):
+        return "must name at least one registered model, such as `models: {sentiment: {}}`"
+    template = _SENTENCES.get(kind, detail["msg"].replace("{", "{{").replace("}", "}}"))
+    limits = {name: f"{limit:g}" for name, limit in context.items() if isinstance(limit, int | float)}
+    return template.format(shown=shown(detail["input"]), **limits)
+
+
+def shown(value: Any) -> str:
+    """`value` in a few words, as YAML spells it."""
+    if isinstance(value, str):
+        return f'the text "{value if len(value) <= 40 else value[:39] + "…"}"'
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, float | Decimal) and not isfinite(value):
+        return ".nan" if isnan(value) else ".inf" if value > 0 else "-.inf"
+    return str(value)
+
+
+def _place(path: YamlPath) -> dict[str, Any]:
+    """The part of the JSON Schema that describes `path`; empty where it says nothing."""
+    root = _schema()
+    place = root
+    for step in path:
+        if isinstance(step, int):  # an item of a list has the keys of the one that may stand alone
+            continue
+        inside = place.get("properties", {}).get(step, place.get("additionalProperties"))
+        place = _resolved(inside, root) if isinstance(inside, dict) else {}
+    return place
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return Settings.model_json_schema()
+
+
+def _resolved(place: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """`place` behind its reference and its permission to be null."""
+    for choice in place.get("anyOf", []):
+        if choice.get("type") != "null":
+            return _resolved(choice, root)
+    if reference := place.get("$ref"):
+        return dict(root["$defs"][reference.rpartition("/")[2]])
+    return place
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Opening a named pipe would otherwise wait until somebody writes into it.
+    return os.open(path, flags | os.O_NONBLOCK)

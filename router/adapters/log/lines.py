@@ -1,0 +1,180 @@
+"""Events in, log lines out."""
+
+import logging
+from typing import Any, NamedTuple
+
+import structlog
+
+from router.core import cache_events, events, request_events
+from router.core.ids import PRODUCTION, VersionId
+
+
+class Line(NamedTuple):
+    """One log line before it is formatted."""
+
+    level: int
+    message: str
+    values: dict[str, Any]
+
+
+class LogRecorder:
+    """Implements `Recorder`: a line per event. It leaves no repetition out: put it behind a `FanOut`."""
+
+    def __init__(self) -> None:
+        self._logger = structlog.stdlib.get_logger("router")
+
+    def record(self, event: events.Event) -> None:
+        """Write a line, if there is something to say."""
+        if (line := line_of(event)) is not None:
+            self._logger.log(line.level, line.message, **line.values)
+
+
+def log_sampled(request: request_events.Sampled) -> None:
+    """The line of one request. It holds neither its key nor anything of its body."""
+    structlog.stdlib.get_logger("router").info(
+        "request",
+        request_id=request.request_id,
+        model=request.model,
+        given=request.given,
+        answered=request.answered,
+        version=_number(request.version),
+        reason=request.reason,
+        outcome=request.outcome,
+        code=request.code,
+        milliseconds=None if request.seconds is None else round(request.seconds * 1e3, 2),
+        rows=request.rows,
+    )
+
+
+def line_of(event: events.Event) -> Line | None:
+    """What the log says about `event`; None for events that have no line."""
+    match event:
+        case events.AliasBound(model, alias, old, new):
+            values = {"version": new.number, "before": _number(old), "registry_name": event.registry_name}
+            values |= {"run_id": event.run_id, "flavor": event.flavor}
+            return Line(logging.INFO, "alias bound", {"model": model, "alias": alias, **values})
+        case events.AliasUnbound(model, alias, old):
+            return Line(logging.INFO, "alias unbound", {"model": model, "alias": alias, "before": old.number})
+        case events.AliasAspired(model, alias, old, new):
+            values = {"model": model, "alias": alias, "version": _number(new), "before": _number(old)}
+            if new is None and alias == PRODUCTION:
+                return Line(logging.WARNING, "the registry names no production version", values)
+            return Line(logging.INFO, "the registry names another version", values)
+        case events.SplitInForce(model, in_force, configured):
+            return Line(
+                logging.INFO,
+                "split in force",
+                {"model": model, "in_force": in_force, "configured": configured},
+            )
+        case events.BreakerOpened(model, alias, version, why):
+            values = {"model": model, "alias": alias, "version": version.number, "why": why}
+            return Line(logging.WARNING, "breaker open, production has the canary's share", values)
+        case events.BreakerClosed(model, alias, version, why):
+            values = {"model": model, "alias": alias, "version": version.number, "why": why}
+            return Line(logging.INFO, "breaker reset", values)
+        case events.VerdictChanged(model, alias, version, production, before, verdict, why):
+            values = {"model": model, "alias": alias, "version": version.number}
+            values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}
+            return Line(logging.WARNING if verdict == "fail" else logging.INFO, "verdict changed", values)
+        case request_events.CanaryFaulted(model, alias, version, kind):
+            values = {"model": model, "alias": alias, "version": version.number, "kind": kind}
+            return Line(
+                logging.WARNING,
+                "canary at fault, production answered; said once per version and kind",
+                values,
+            )
+    return _line_of_version(event) or _line_of_gateway(event) or _line_of_cache(event)
+
+
+def _line_of_version(event: events.Event) -> Line | None:
+    match event:
+        case events.VersionLoaded(version, aliases, seconds, note):
+            rounded = {phase: round(value, 3) for phase, value in seconds.items()}
+            values = {**_names(version), "aliases": aliases, "seconds": rounded}
+            return Line(logging.INFO, "version ready", {**values, "note": note} if note else values)
+        case events.EnvironmentDiffers(version, mismatches):
+            values = {**_names(version), "mismatches": mismatches}
+            return Line(logging.WARNING, "version logged in another environment", values)
+        case events.LoadRefused(version, aliases, phase, error, retry_seconds):
+            values = {**_names(version), "aliases": aliases, "phase": phase, "error": error}
+            return Line(logging.WARNING, "version not loaded", {**values, "retry_seconds": retry_seconds})
+        case events.VersionDraining(version, requests):
+            return Line(logging.INFO, "version draining", {**_names(version), "requests": requests})
+        case events.DrainCutShort(version, requests, workers, seconds):
+            values = {**_names(version), "requests": requests, "workers": workers, "seconds": seconds}
+            return Line(logging.WARNING, "drain cut short", values)
+        case events.VersionGone(version):
+            return Line(logging.INFO, "version gone", _names(version))
+        case events.WorkerEnded(version, reason, detail):
+            return Line(
+                logging.WARNING, "worker ended", {**_names(version), "reason": reason, "detail": detail}
+            )
+        case events.WorkerLoadFailed(version, error, retry_seconds):
+            values = {**_names(version), "error": error, "retry_seconds": retry_seconds}
+            return Line(logging.WARNING, "worker not loaded", values)
+        case events.WorkerReplaced(version, seconds):
+            values = {**_names(version), "seconds": round(seconds, 3)}
+            return Line(logging.INFO, "workers complete again", values)
+    return None
+
+
+def _line_of_gateway(event: events.Event) -> Line | None:
+    match event:
+        case events.Polled(model, _, ""):
+            return Line(logging.INFO, "the registry answers again", {"model": model})
+        case events.Polled(model, _, error, refused):
+            known: dict[str, Any] = {"model": model, "error": error}
+            known |= {"refused": True} if refused else {}
+            return Line(logging.WARNING, "registry poll failed; what it last named stays", known)
+        case events.ConfigApplied(digest, changes):
+            return Line(logging.INFO, "configuration in force", {"digest": digest, "changes": changes})
+        case events.ConfigRejected(digest, problems):
+            values = {"digest_in_force": digest, "problems": problems}
+            return Line(logging.ERROR, "configuration refused; the one in force stays", values)
+        case events.ModelRemoved(model):
+            return Line(logging.INFO, "model removed", {"model": model})
+        case events.ChildRestarted(child, reason):
+            return Line(logging.WARNING, "child restarted", {"child": child, "reason": reason})
+        case events.ReadinessChanged(ready=True):
+            return Line(logging.INFO, "ready", {})
+        case events.ReadinessChanged():
+            return Line(logging.WARNING, "not ready", {})
+        case events.TickFailed(loop, error):
+            return Line(logging.ERROR, "a loop failed and goes on", {"loop": loop, "error": error})
+        case events.LoopRecovered(loop):
+            return Line(logging.INFO, "a loop works again", {"loop": loop})
+    return None
+
+
+def _line_of_cache(event: events.Event) -> Line | None:
+    match event:
+        case cache_events.ServingFromCache(model, versions):
+            numbers = {alias: version.number for alias, version in versions.items()}
+            return Line(
+                logging.WARNING,
+                "the registry is out of reach; starting from what served last",
+                {"model": model, "versions": numbers},
+            )
+        case cache_events.LastGoodRefused(model, error):
+            values = {"model": model, "error": error}
+            return Line(logging.WARNING, "the record of what served last can not be used", values)
+        case cache_events.LastGoodNotWritten(model, error):
+            values = {"model": model, "error": error}
+            return Line(logging.WARNING, "what serves could not be recorded", values)
+        case cache_events.CacheEvicted(versions, cache_bytes):
+            left = {"versions": versions, "cache_mib": cache_bytes >> 20}
+            return Line(logging.INFO, "versions that nobody uses left the cache", left)
+        case cache_events.CacheOverBound(cache_bytes, bound_bytes):
+            sizes = {"cache_mib": cache_bytes >> 20, "bound_mib": bound_bytes >> 20}
+            return Line(
+                logging.WARNING, "the cache is over its bound, and all that is in it is in use", sizes
+            )
+    return None
+
+
+def _names(version: VersionId) -> dict[str, Any]:
+    return {"model": version.model, "version": version.number}
+
+
+def _number(version: VersionId | None) -> int | None:
+    return version.number if version else None

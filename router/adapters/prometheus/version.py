@@ -1,0 +1,181 @@
+"""The series of one version under one alias, at hand because every request moves some of them."""
+
+from math import inf
+
+from router.adapters.prometheus.catalog import (
+    CODES,
+    CODES_AT_ZERO,
+    ENDURING,
+    FAILED,
+    FAILURES,
+    INVALID,
+    OTHER,
+    SIGNS,
+    Catalog,
+    bounded,
+)
+from router.adapters.prometheus.store import Histogram, Value, number
+from router.core.bins import ScoreCounts, ScoreSpec
+from router.core.events import AliasBound
+from router.core.ids import PRODUCTION
+from router.core.labels import ClassCounts, ClassSpec
+from router.core.outputs import OutputSpec, shown_name
+from router.core.request_events import FAULT_KINDS, Answered, Predicted
+
+_LONGEST_TEXT = 128
+"""Characters kept of a run id and of a flavor: whoever writes the registry writes them."""
+_MOST_ANSWERS = 64
+"""Pairs of outcome and code that are remembered: a model can name any status."""
+
+
+class VersionSeries:
+    """What carries `model`, `alias` and `version`; made when it is bound, so that nothing starts above 0.
+
+    A version is served, retired, maybe served again, and at last forgotten by `Store.drop` with its labels;
+    late answers count until then, and in vain after it.
+    """
+
+    def __init__(self, catalog: Catalog, model: str, alias: str, version: str) -> None:
+        self._catalog = catalog
+        self._labels = (model, alias, version)
+        self._retired = False
+        self._answers: dict[tuple[str, int], tuple[Value, Histogram | None]] = {}
+        """The count and the durations of each outcome and code that was seen."""
+        self._specs: tuple[OutputSpec, ...] = ()
+        self._outputs: list[_Scores | _Classes] = []
+        self._predict_seconds = catalog.predict_seconds.series(*self._labels)
+        self._answer("ok", 200)
+        if alias != PRODUCTION:
+            self._answer("fallback", 200)
+            for kind in FAULT_KINDS:
+                self.fault(kind, 0)
+        for outcome, code in CODES_AT_ZERO:
+            catalog.requests.series(*self._labels, outcome, str(code))
+
+    def serve(self, bound: AliasBound, loaded_at: float) -> None:
+        """The alias serves it now (again); `loaded_at` in seconds since 1970."""
+        self._retired = False
+        self._answers.clear()
+        self._drop_info()
+        texts = (bound.run_id[:_LONGEST_TEXT], bound.flavor[:_LONGEST_TEXT], bound.registry_name)
+        self._catalog.model_info.series(*self._labels, *texts).value = 1
+        self._catalog.loaded_at.series(*self._labels).value = loaded_at
+        self._count_outputs(bound.scores)
+
+    def retire(self) -> None:
+        """The alias serves another one now; durations of what went wrong go at once."""
+        self._retired = True
+        self._answers.clear()
+        self._drop_info()
+        model, alias, version = self._labels
+        for outcome in ("client_error", FAILED):
+            self._catalog.request_seconds.drop(model=model, alias=alias, version=version, outcome=outcome)
+
+    def answered(self, event: Answered, at: float) -> None:
+        """One request was answered; `at`, seconds since 1970, counts where it has a trace."""
+        outcome, code = event.outcome, event.code
+        requests, durations = self._answers.get((outcome, code)) or self._answer(outcome, code)
+        requests.value += 1
+        if durations is not None:
+            durations.observe(event.seconds)
+            if event.trace_id:
+                durations.exemplify(event.seconds, event.trace_id, at)
+
+    def predicted(self, event: Predicted) -> None:
+        """One batch was predicted. Counts of other outputs, from before a change of them, are left out."""
+        self._predict_seconds.observe(event.predict_seconds)
+        if len(event.scores) == len(self._outputs):
+            for output, counts in zip(self._outputs, event.scores, strict=True):
+                output.add(counts)
+
+    def fault(self, kind: str, count: int = 1) -> None:
+        """Production answered what this version should have."""
+        self._catalog.faults.series(*self._labels, bounded(kind, FAULT_KINDS)).value += count
+
+    def _answer(self, outcome: str, code: int) -> tuple[Value, Histogram | None]:
+        shown = bounded(outcome, CODES)
+        requests = self._catalog.requests.series(
+            *self._labels, shown, bounded(str(code), CODES.get(shown, ()))
+        )
+        durations = None
+        # Of a retired version only the durations of good answers are still exported.
+        if shown in ENDURING or not self._retired:
+            together = FAILED if shown in FAILURES else shown
+            durations = self._catalog.request_seconds.series(*self._labels, together)
+        if len(self._answers) < _MOST_ANSWERS:
+            self._answers[outcome, code] = requests, durations
+        return requests, durations
+
+    def _count_outputs(self, specs: tuple[OutputSpec, ...]) -> None:
+        if specs == self._specs:
+            return
+        model, alias, version = self._labels
+        for family in self._catalog.of_scores:
+            family.drop(model=model, alias=alias, version=version)
+        self._specs = specs
+        self._outputs = [
+            _Classes(self._catalog, self._labels, spec)
+            if isinstance(spec, ClassSpec)
+            else _Scores(self._catalog, self._labels, spec)
+            for spec in specs
+        ]
+
+    def _drop_info(self) -> None:
+        model, alias, version = self._labels
+        for family in (self._catalog.model_info, self._catalog.loaded_at):
+            family.drop(model=model, alias=alias, version=version)
+
+
+class _Classes:
+    """The classes of the one output that has them; each is there at 0 from the start."""
+
+    def __init__(self, catalog: Catalog, labels: tuple[str, str, str], spec: ClassSpec) -> None:
+        family = catalog.predicted_classes
+        self._classes = [family.series(*labels, name) for name in (*spec.classes, OTHER)]
+
+    def add(self, counts: object) -> None:
+        """Add one batch. Counts of other classes are left out."""
+        if isinstance(counts, ClassCounts) and len(counts.counts) == len(self._classes):
+            for series, count in zip(self._classes, counts.counts, strict=True):
+                series.value += count
+
+
+class _Scores:
+    """The `score…` families of one output. Totals are held here: a worker that restarts never lowers them."""
+
+    def __init__(self, catalog: Catalog, labels: tuple[str, str, str], spec: ScoreSpec) -> None:
+        edges = spec.edges()
+        names = (*labels, shown_name(spec))
+        family = catalog.score
+        # A sum that can fall is no counter; score_magnitude_total gives the mean of a range with negatives.
+        self._histogram = family.attach(
+            names, Histogram(family.name, family.label_text(names), edges, summed=spec.low >= 0)
+        )
+        self._bins = [catalog.score_bins.series(*names, number(edge)) for edge in edges]
+        self._positive, self._negative = (catalog.score_magnitude.series(*names, sign) for sign in SIGNS)
+        self._nan, self._inf, self._non_numeric, self._out_of_range = (
+            catalog.score_invalid.series(*names, kind) for kind in INVALID
+        )
+
+    def add(self, counts: object) -> None:
+        """Add one batch. Counts of other bins, sent before the configuration changed, are left out."""
+        if not isinstance(counts, ScoreCounts) or len(counts.bins) != len(self._bins):
+            return
+        for i, count in enumerate(counts.bins):
+            if count:
+                self._bins[i].value += count
+                self._histogram.counts[i] += count
+        _add_finite(self._positive, counts.positive_sum)
+        _add_finite(self._negative, counts.negative_sum)
+        # Scores below zero lie outside a range that exports a sum, and count as out_of_range.
+        self._histogram.sum = self._positive.value
+        self._nan.value += counts.nan
+        self._inf.value += counts.inf
+        self._non_numeric.value += counts.non_numeric
+        self._out_of_range.value += counts.out_of_range
+
+
+def _add_finite(total: Value, amount: float) -> None:
+    # False for NaN too; a sum past the largest float would read as +Inf for ever.
+    if 0 <= amount < inf and total.value + amount < inf:
+        total.value += amount

@@ -1,0 +1,1 @@
+"""The MLflow registry and the artifact store, through child processes."""

@@ -1,0 +1,228 @@
+"""The MLflow registry as the gateway sees it: which versions are aspired, and their files in the cache."""
+
+import fcntl
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from router.adapters.registry.agent import (
+    POLL_SECONDS,
+    START_SECONDS,
+    Agent,
+    RegistryAddress,
+    registry_environment,
+)
+from router.adapters.registry.downloads import Downloads, FetchPolicy
+from router.core.events import Recorder
+from router.core.ids import Alias, VersionId
+from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
+from router.processes.launcher import Launcher
+
+STAGE = "stage:"
+"""An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""
+_HOLD_TRIES = 3
+_ERRORS = {"unknown_model": ModelUnknown, "refused": RegistryRefused}
+"""By the agent's word for what went wrong; whatever else it says, the registry gave no answer."""
+
+
+class RegistryClient:
+    """`Source`, `Fetcher` and `LastKnownGoodStore` through child processes; implements `serving.ports`."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        *,
+        registry_uri: str,
+        tracking_uri: str,
+        cache_dir: Path,
+        recorder: Recorder,
+        policy: FetchPolicy | None = None,
+        environ: Mapping[str, str] = os.environ,
+        poll_deadline_seconds: float = POLL_SECONDS,
+        start_deadline_seconds: float = START_SECONDS,
+    ) -> None:
+        """From `environ` the processes get what `registry_environment` picks."""
+        address = RegistryAddress(registry_uri, tracking_uri, registry_environment(environ))
+        self._agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
+        self._downloads = Downloads(launcher, address, cache_dir, policy or FetchPolicy(), recorder)
+        self._locks = CacheLocks()
+        self._recalled: set[VersionId] = set()
+        """Versions that the record named while the registry gave no answer; their fetches do not ask it."""
+        self._distrusted: set[VersionId] = set()
+        """Versions whose recorded copy was refused."""
+
+    @property
+    def agent_pid(self) -> int | None:
+        """Process id of the agent that polls; None before the first poll."""
+        return self._agent.pid
+
+    async def poll(
+        self, model: str, aliases: Mapping[Alias, str], *, deadline_seconds: float | None = None
+    ) -> Mapping[Alias, VersionId]:
+        """All that the registry names at one instant: roles with their versions.
+
+        `aliases` maps roles to the registry's names for them. Takes 8 s at most, less with a deadline, and
+        up to a minute more where the agent has to be started. Raises ModelUnknown, RegistryRefused,
+        RegistryUnavailable.
+        """
+        answer = await self._agent.ask(
+            {"op": "poll", "model": model, "aliases": list(aliases.values())}, deadline_seconds
+        )
+        if "error" in answer:
+            raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
+        self._recalled = {version for version in self._recalled if version.model != model}
+        return _aspired(model, aliases, answer)
+
+    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+        """Absolute path of a complete directory of the version's files, held until `retain`.
+
+        `fresh`: do not trust a copy in the cache, say after it could not be loaded. The version is downloaded
+        whatever lies there, and replaces a copy that differs. After `last_known_good` and before the
+        registry answers, the recorded copy is verified instead, whatever `fresh` says. Raises FetchFailed.
+        """
+        for _ in range(_HOLD_TRIES):
+            files = await self._fetch(version, deadline_seconds, fresh=fresh)
+            if self._locks.acquire(version, files):
+                return files
+        raise FetchFailed(f"{version}: its copy was removed from the cache by another gateway")
+
+    async def _fetch(self, version: VersionId, deadline_seconds: float, *, fresh: bool) -> str:
+        if version in self._recalled:
+            try:
+                return await self._downloads.fetch(version, deadline_seconds=deadline_seconds, recorded=True)
+            except FetchFailed:
+                self._distrusted.add(version)
+                raise
+        # A copy that was refused byte by byte must not come back because its sizes are right.
+        fresh = fresh or version in self._distrusted
+        # A rollback is to a version that was here before: the agent, which runs anyway, finds it in
+        # milliseconds, where a download's process needs half a second to open the registry.
+        found = None if fresh else await self._located(version)
+        if found is None:
+            found = await self._downloads.fetch(version, deadline_seconds=deadline_seconds, fresh=fresh)
+        self._distrusted.discard(version)
+        return found
+
+    async def _located(self, version: VersionId) -> str | None:
+        order = {"op": "locate", "model": version.model, "version": version.number}
+        try:
+            answer = await self._agent.ask({**order, **self._cache()})
+        except RegistryUnavailable:
+            return None  # the download asks again, for longer, and reports what is wrong
+        return answer.get("directory")
+
+    async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+        """What served last, by the cache's record of this registry: roles with their versions, maybe none.
+
+        From now on and until a good poll of `model`, these versions are fetched without the registry.
+        Raises CacheRefused for a record that cannot be used.
+        """
+        answer = await self._ask_cache({"op": "recall", "model": model})
+        recorded = answer["aliases"]
+        aspired = {
+            role: VersionId(model, recorded[name]) for role, name in aliases.items() if name in recorded
+        }
+        self._recalled |= set(aspired.values())
+        return aspired
+
+    async def remember(self, model: str, served: Mapping[str, VersionId], pending: Collection[str]) -> None:
+        """Record what serves, by the registry's names of the aliases; on disk when this returns.
+
+        What was recorded of the aliases in `pending` stays. Raises CacheRefused.
+        """
+        places = {
+            name: [version.number, files]
+            for name, version in served.items()
+            if (files := self._locks.files_of(version)) is not None
+        }
+        await self._ask_cache(
+            {"op": "remember", "model": model, "served": places, "pending": sorted(pending)}
+        )
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        """Release the copies of all other versions: they may leave the cache."""
+        self._locks.retain(versions)
+
+    async def _ask_cache(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            answer = await self._agent.ask({**order, **self._cache()})
+        except RegistryUnavailable as error:
+            raise CacheRefused(str(error)) from error
+        if "error" in answer:
+            raise CacheRefused(answer["message"])
+        return answer
+
+    def _cache(self) -> dict[str, str]:
+        return {"cache_dir": str(self._downloads.cache_dir)}
+
+    async def close(self) -> None:
+        """End every process that talks to the registry, and release every copy."""
+        await self._downloads.close()
+        await self._agent.close()
+        self._locks.retain(())
+
+
+class CacheLocks:
+    """A shared lock on the cache's directory of each version in use, so that no gateway removes it.
+
+    The kernel releases it when this process ends. Nothing in the directory is read.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[VersionId, tuple[str, int]] = {}
+
+    def acquire(self, version: VersionId, files: str) -> bool:
+        """Keep the directory above `files` in place; False when it has just been removed or replaced."""
+        place = Path(files).parent
+        try:
+            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # Whoever removed it did so before we had the lock: then the name leads elsewhere by now.
+            still_there = os.path.samestat(os.fstat(descriptor), os.stat(place))
+        except OSError:
+            still_there = False
+        if not still_there:
+            os.close(descriptor)
+            return False
+        _touch(descriptor)
+        self._release(version)
+        self._locks[version] = files, descriptor
+        return True
+
+    def files_of(self, version: VersionId) -> str | None:
+        """The directory that is locked for `version`."""
+        lock = self._locks.get(version)
+        return lock[0] if lock else None
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        """Release everything else."""
+        for version in self._locks.keys() - set(versions):
+            self._release(version)
+
+    def _release(self, version: VersionId) -> None:
+        if (lock := self._locks.pop(version, None)) is not None:
+            _touch(lock[1])
+            os.close(lock[1])
+
+
+def _aspired(model: str, aliases: Mapping[Alias, str], answer: Mapping[str, Any]) -> dict[Alias, VersionId]:
+    aspired = {}
+    for role, name in aliases.items():
+        if name.startswith(STAGE):
+            number = answer["stages"].get(name.removeprefix(STAGE).lower())
+        else:
+            number = answer["aliases"].get(name)
+        if number is not None:
+            aspired[role] = VersionId(model, number)
+    return aspired
+
+
+def _touch(descriptor: int) -> None:
+    """The time of the last use, by which the cache is emptied."""
+    with suppress(OSError):
+        os.utime(descriptor)

@@ -1,0 +1,189 @@
+"""Downloads from the gateway's side: a process each, two at a time, shared by who asks for one version."""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from router.adapters.registry.agent import RegistryAddress
+from router.core.artifact_source import STORES
+from router.core.cache_events import CacheEvicted, CacheOverBound
+from router.core.events import Recorder
+from router.core.ids import VersionId
+from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
+from router.processes.child import Child
+from router.processes.launcher import Launcher
+
+ROLE = "fetch"
+AT_ONCE = 2
+GIB = 1 << 30
+_GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    """What may be downloaded, from where, and how much of it is kept."""
+
+    max_bytes: int = 20 * GIB
+    """Of the cache. Above it, copies that nobody uses are removed."""
+    schemes: Sequence[str] = STORES
+    roots: Sequence[str] = ()
+    registry_is_local: bool = True
+    tracking_uri: str = ""
+
+    def frame(self) -> dict[str, Any]:
+        """The part of a download's order that says so."""
+        allowed = {
+            "schemes": list(self.schemes),
+            "roots": list(self.roots),
+            "any_local": self.registry_is_local,
+            "tracking_uri": self.tracking_uri,
+        }
+        return {"allowed": allowed, "cache_max_bytes": self.max_bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    version: VersionId
+    fresh: bool
+    """A caller who wants no copy from before cannot share a download that may use one."""
+    recorded: bool
+
+
+@dataclass(slots=True)
+class _Shared:
+    task: asyncio.Task[str]
+    waiting: int = field(default=0)
+
+
+class Downloads:
+    """Brings versions into the cache."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        address: RegistryAddress,
+        cache_dir: Path,
+        policy: FetchPolicy,
+        recorder: Recorder,
+    ) -> None:
+        self._launcher = launcher
+        self._address = address
+        self._policy = policy
+        self._recorder = recorder
+        self._over_bound = False
+        self.cache_dir = cache_dir.absolute()
+        """Where versions lie, one directory each."""
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._shared: dict[_Wanted, _Shared] = {}
+        self._closed = False
+
+    async def fetch(
+        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, recorded: bool = False
+    ) -> str:
+        """Absolute path of the version's files, never a copy from before when `fresh`.
+
+        Raises FetchFailed, of which FetchRefused where a rule forbids it. `recorded`: the registry is not
+        asked; the copy that is recorded as last good is verified instead. The deadline runs from the
+        download's turn. Who asks for a version that is under way gets the same answer at the same time; when
+        all have been cancelled the download ends and leaves nothing.
+        """
+        wanted = _Wanted(version, fresh, recorded)
+        shared = self._shared.get(wanted)
+        if shared is None:
+            shared = self._start(wanted, deadline_seconds)
+        shared.waiting += 1
+        try:
+            return await asyncio.shield(shared.task)
+        except asyncio.CancelledError:
+            if shared.task.cancelled() and self._closed:
+                raise FetchFailed(f"{version}: the gateway is closing") from None
+            raise
+        finally:
+            shared.waiting -= 1
+            if not shared.waiting and not shared.task.done():
+                self._forget(wanted, shared)
+                shared.task.cancel()
+                await asyncio.wait({shared.task})
+
+    async def close(self) -> None:
+        """End every download; those who wait for one get FetchFailed."""
+        self._closed = True
+        tasks = {shared.task for shared in self._shared.values()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _start(self, wanted: _Wanted, deadline_seconds: float) -> _Shared:
+        shared = _Shared(asyncio.create_task(self._download(wanted, deadline_seconds)))
+        shared.task.add_done_callback(lambda _: self._forget(wanted, shared))
+        self._shared[wanted] = shared
+        return shared
+
+    def _forget(self, wanted: _Wanted, shared: _Shared) -> None:
+        if self._shared.get(wanted) is shared:
+            del self._shared[wanted]
+        if shared.task.done() and not shared.task.cancelled():
+            shared.task.exception()  # seen, also when the last one who waited has just been cancelled
+
+    async def _download(self, wanted: _Wanted, deadline_seconds: float) -> str:
+        async with self._turns:
+            try:
+                child = await self._launcher.launch(ROLE, version=wanted.version)
+            except (ChildLost, ChildTimeout) as error:
+                raise FetchFailed(f"the download could not be started: {error}") from error
+            token = secrets.token_hex(8)
+            try:
+                return await self._ask(child, wanted, token, deadline_seconds)
+            except BaseException:
+                child.kill()
+                raise
+            finally:
+                # Shielded: whoever gives up during the clean-up does not leave half of it.
+                await asyncio.shield(asyncio.ensure_future(self._clean(child, token)))
+
+    async def _ask(self, child: Child, wanted: _Wanted, token: str, deadline_seconds: float) -> str:
+        version = wanted.version
+        order = {
+            **self._address.frame(),
+            "model": version.model,
+            "version": version.number,
+            "cache_dir": str(self.cache_dir),
+            "token": token,
+            "fresh": wanted.fresh,
+            "recorded": wanted.recorded,
+            **self._policy.frame(),
+        }
+        try:
+            answer = (await child.connection.call(order, timeout_seconds=deadline_seconds)).header
+        except ChildTimeout:
+            raise FetchFailed(f"{version} was not downloaded within {deadline_seconds:g} s") from None
+        except ChildLost:
+            raise FetchFailed(f"the download of {version} ended with {await child.close(0)}") from None
+        if answer["op"] != "fetched":
+            refused = FetchRefused if answer.get("refused") else FetchFailed
+            raise refused(f"{version}: {answer['error']}")
+        if "cache_bytes" in answer:
+            self._report_cache(answer["cache_bytes"], tuple(answer["removed"]))
+        return str(answer["directory"])
+
+    def _report_cache(self, cache_bytes: int, removed: tuple[str, ...]) -> None:
+        if removed:
+            self._recorder.record(CacheEvicted(removed, cache_bytes))
+        was_over, self._over_bound = self._over_bound, cache_bytes > self._policy.max_bytes
+        if self._over_bound and not was_over:  # once, not at every download
+            self._recorder.record(CacheOverBound(cache_bytes, self._policy.max_bytes))
+
+    async def _clean(self, child: Child, token: str) -> None:
+        """End the process, then remove what it left, which is nothing unless it was killed."""
+        await child.close(_GRACE_SECONDS)
+        await asyncio.to_thread(_remove_parts, self.cache_dir, token)
+
+
+def _remove_parts(cache_dir: Path, token: str) -> None:
+    for part in cache_dir.glob(f"*/.part-*-{token}*"):
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""How a canary does beside production: what is measured, judged and shown."""

@@ -1,0 +1,143 @@
+"""The document of `/v1/compare`: counts, intervals, verdicts of every run. What is not known is null."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+from router.analysis import text
+from router.analysis.checks import ArmRate, Check, LatencyCheck, RateCheck, ScoreCheck
+from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
+from router.analysis.run import AnalysisRun
+from router.analysis.statistics.counts import NOTHING, WINDOW_SECONDS, CountersSnapshot
+from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outputs import shown_name, told
+from router.core.request_events import FAULT_KINDS
+
+
+def document(recorder: AnalysisRecorder, model: str | None = None) -> dict[str, Any]:
+    """JSON-ready, as of the last look; of one registered model, or of all."""
+    chosen = recorder.models if model is None else {model: recorder.models.get(model, {})}
+    return {
+        "models": {
+            name: {alias: _entry(recorder, status) for alias, status in aliases.items()}
+            for name, aliases in chosen.items()
+        }
+    }
+
+
+def verdicts(recorder: AnalysisRecorder, model: str) -> dict[str, dict[str, str]]:
+    """The short form, by further alias, for `/v1/state`."""
+    return {
+        alias: {"verdict": status.verdict, "why": status.why}
+        for alias, status in recorder.models.get(model, {}).items()
+    }
+
+
+def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, Any]:
+    run = status.run
+    return {
+        "verdict": status.verdict,
+        "why": status.why,
+        "production_version": status.production.number if status.production else None,
+        "version": status.version.number if status.version else None,
+        "share": status.share,
+        "since_timestamp": run.since_timestamp if run else None,
+        "seconds": run.report.seconds if run else None,
+        "comparable": not status.obstacle,
+        "not_comparable_because": status.obstacle,
+        "checks": [_check(check, status, run) for check in run.report.checks] if run else [],
+        **_window(recorder, run),
+    }
+
+
+def _check(check: Check, status: ComparisonStatus, run: AnalysisRun) -> Any:
+    if status.obstacle and isinstance(check, RateCheck):
+        check = check.without_forecasts()
+    entry: dict[str, Any] = {
+        "check": check.check,
+        "verdict": check.verdict,
+        "judges": check.judges,
+        "why": text.check_sentence(check, status.alias),
+    }
+    if isinstance(check, RateCheck):
+        entry |= _rate(check)
+    elif isinstance(check, ScoreCheck):
+        names = map(shown_name, run.versions.outputs)
+        entry["outputs"] = [
+            {"output": name, **asdict(output)} for name, output in zip(names, check.outputs, strict=False)
+        ]
+    else:
+        entry |= {
+            "expected_share": check.expected_share,
+            "observed_share": check.observed_share,
+            "pair_share": check.pair_share,
+        }
+    return _finite(entry)
+
+
+def _rate(check: RateCheck) -> dict[str, Any]:
+    entry = {
+        "limit": check.limit,
+        "margin": check.margin,
+        "production": _arm(check.production),
+        "canary": _arm(check.canary),
+        "difference": check.difference,
+        "interval": check.interval,
+        "excused": check.excused,
+        "seconds_needed": check.seconds_needed,
+        "requests_needed": check.requests_needed,
+        "seconds_until_fail": check.fail_seconds,
+        "seconds_to_show_point": check.seconds_to_show_point,
+        "needed": text.detectable_difference(check),
+    }
+    if isinstance(check, LatencyCheck):
+        entry |= {
+            "edge_seconds": check.edge_seconds,
+            "quantiles_seconds": asdict(check.quantiles_seconds),
+            "quantiles_over_last_edge": asdict(check.quantiles_over_last_edge),
+        }
+    return entry
+
+
+def _arm(arm: ArmRate) -> dict[str, Any]:
+    return {"requests": arm.requests, "events": arm.events, "rate": arm.rate, "keys": arm.keys}
+
+
+def _window(recorder: AnalysisRecorder, run: AnalysisRun | None) -> dict[str, Any]:
+    production, canary = run.window.counts() if run else (NOTHING, NOTHING)
+    seconds = recorder.window_seconds(run) if run else 0.0
+    return {
+        "window_seconds": min(WINDOW_SECONDS, seconds),
+        "latency": {
+            "edges_seconds": REQUEST_SECONDS,
+            "production": production.latency,
+            "canary": canary.latency,
+        },
+        "scores": [
+            {**told(output), "production": production.bins[index], "canary": canary.bins[index]}
+            for index, output in enumerate(run.versions.outputs if run else ())
+        ],
+        "rates": {"production": _rates(production, seconds), "canary": _rates(canary, seconds)},
+    }
+
+
+def _rates(counts: CountersSnapshot, seconds: float) -> dict[str, Any]:
+    return {
+        "requests_per_second": counts.requests / seconds if seconds > 0.0 else None,
+        "requests": counts.requests,
+        "faults": sum(counts.faults),
+        "fallbacks": counts.fallbacks,
+        "faults_by_kind": dict(zip(FAULT_KINDS, counts.faults, strict=True)),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same, with null for what is no finite number."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

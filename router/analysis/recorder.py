@@ -1,0 +1,293 @@
+"""Compares every further alias with production. Facts in; every few seconds: due → measure → judge → act."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from router.analysis import text
+from router.analysis.checks import verdict_in_force
+from router.analysis.run import AnalysisRun, ComparedVersions, Observation, Shares
+from router.analysis.statistics.counts import ArmCounters
+from router.core import events
+from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.outputs import OutputSpec
+from router.core.request_events import ABANDONED, Answered, Predicted
+from router.core.routing import ModelRoutes, Reason
+from router.core.split import BUCKETS
+from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force
+from router.serving.models import ModelSet
+
+LOOK_SECONDS = 2.0
+"""Between two looks; the evidence allows any number of them."""
+_CHANGES = (events.AliasAspired, events.AliasBound, events.AliasUnbound, events.SplitInForce)
+_HASH = Reason.HASH
+"""Under a name of its own: an enumeration looks its members up, and this is asked with every request."""
+
+
+@dataclass(slots=True)
+class ArmTraffic:
+    """One alias of one model, with the version that it served last."""
+
+    version: VersionId
+    outputs: tuple[OutputSpec, ...]
+    counters: ArmCounters
+    canary: bool
+    runs: tuple[AnalysisRun, ...] = ()
+    """Those that its requests are evidence in, at this moment."""
+    left: tuple[AnalysisRun, ...] = ()
+    """Those that rest since `left_at`: what was under way then is evidence still, as that which opened a
+    breaker."""
+    left_at: float = 0.0
+    """On a monotonic clock."""
+
+    def serves(self, version: VersionId) -> bool:
+        """Whether a fact is about the version that it serves; identity first, for speed."""
+        return version is self.version or version == self.version
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonStatus:
+    """How one further alias stands against production, as of the last look."""
+
+    alias: Alias
+    production: VersionId | None
+    """What it serves now, and so on."""
+    version: VersionId | None
+    share: float
+    """In force, 0 to 1."""
+    obstacle: str
+    """Why nothing is compared at this moment; empty when it is."""
+    run: AnalysisRun | None
+    """What is known of these two versions; None when there is nothing."""
+    broken: bool
+    """Whether the obstacle is an open breaker."""
+
+    @property
+    def verdict(self) -> str:
+        """pass, fail or not_enough_data."""
+        return verdict_in_force(self.run.report if self.run else None, broken=self.broken)
+
+    @property
+    def why(self) -> str:
+        """The verdict in one sentence, or two."""
+        report = self.run.report if self.run else None
+        return text.verdict_sentence(report, self.obstacle, self.alias, broken=self.broken)
+
+
+class AnalysisRecorder:
+    """Implements `Recorder`: the evidence of every run. What it knows ends with the process."""
+
+    def __init__(
+        self,
+        fleet: ModelSet,
+        recorder: events.Recorder,
+        *,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`recorder` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
+        self.models: dict[str, Mapping[Alias, ComparisonStatus]] = {}
+        """By model and further alias."""
+        self._fleet = fleet
+        self._recorder = recorder
+        self._wall = wall
+        self._monotonic = monotonic
+        self._arms: dict[tuple[str, Alias], ArmTraffic] = {}
+        self._newest: dict[tuple[str, Alias], AnalysisRun] = {}
+        """The newest run of each alias, also while it rests: the same two versions may meet again."""
+        self._takes: dict[type, Callable[[Any], None]] = {
+            Answered: self._answered,
+            Predicted: self._predicted,
+            events.BreakerClosed: self._breaker_closed,
+            **dict.fromkeys(_CHANGES, self._changed),
+        }
+
+    async def tick(self) -> None:
+        """Measure and judge every run that is due, and report which verdicts changed.
+
+        The event loop has its turn between two of them: each takes about a millisecond.
+        """
+        for model in {*self._fleet.managers, *self.models}:
+            self._follow(model)
+        now = self._monotonic()
+        for arm in self._arms.values():
+            arm.counters.tick(now)
+        for model, alias, run in list(self.runs()):
+            if self._newest.get((model, alias)) is run:  # else it ended during another's turn
+                self._examine(model, alias, run)
+            await asyncio.sleep(0)
+
+    def runs(self) -> Iterator[tuple[str, Alias, AnalysisRun]]:
+        """Those of the versions that serve now, also while they rest."""
+        for model, aliases in self.models.items():
+            for alias, status in aliases.items():
+                if status.run is not None:
+                    yield model, alias, status.run
+
+    def window_seconds(self, run: AnalysisRun) -> float:
+        """How much time its sliding window covers."""
+        return run.window.seconds(self._monotonic())
+
+    def _examine(self, model: str, alias: Alias, run: AnalysisRun) -> None:
+        now = self._monotonic()
+        run.measure(now)
+        run.judge(now)
+        self._act(model, alias, run)
+
+    def _act(self, model: str, alias: Alias, run: AnalysisRun) -> None:
+        """Report a verdict that changed."""
+        status, before = self.models[model][alias], run.last_verdict
+        if (verdict := status.verdict) != before:
+            run.last_verdict = verdict
+            versions = run.versions.version, run.versions.production
+            self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, status.why))
+
+    # Facts
+
+    def record(self, event: events.Event) -> None:
+        """Take one fact."""
+        if (take := self._takes.get(type(event))) is not None:
+            take(event)
+
+    def _answered(self, event: Answered) -> None:
+        arm = self._arms.get((event.model, event.alias))
+        if arm is None or not arm.serves(event.version):
+            return
+        arm.counters.answered(event)
+        fault, bucket = event.fault, event.bucket
+        abandoned = event.outcome == ABANDONED
+        # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
+        if (
+            (arm.runs or arm.left)
+            and event.reason is _HASH
+            and bucket is not None
+            and (fault or abandoned or event.outcome == "ok")
+        ):
+            seconds = None if fault else event.seconds
+            seen = Observation(
+                bucket, arm.canary, bool(fault), seconds, event.mark, event.call, event.excused, abandoned
+            )
+            for run in arm.runs:
+                run.observe(seen)
+            if arm.left and self._monotonic() - event.seconds <= arm.left_at:
+                for run in arm.left:
+                    run.observe(seen)
+
+    def _predicted(self, event: Predicted) -> None:
+        if not event.scores:
+            return
+        arm = self._arms.get((event.model, event.alias))
+        if arm is not None and arm.serves(event.version):
+            arm.counters.scored(event.scores)
+
+    def _changed(self, event: Any) -> None:
+        self._follow(event.model)
+
+    def _breaker_closed(self, event: events.BreakerClosed) -> None:
+        if event.why == OPERATOR_RESET:
+            # The operator says that what was at fault is repaired: from here on it is another run.
+            self._newest.pop((event.model, event.alias), None)
+            self._follow(event.model)
+
+    # Who is compared with whom
+
+    def _follow(self, model: str) -> None:
+        """Read the routing table: who is compared with whom from this moment on."""
+        manager, routes = self._fleet.managers.get(model), self._fleet.table.models.get(model)
+        if manager is None or routes is None:
+            self._forget(model)
+            return
+        for alias, version in routes.bound.items():
+            self._serve(manager, alias, version)
+        before = {alias: arm.runs for (name, alias), arm in self._arms.items() if name == model}
+        for alias in before:
+            self._arms[model, alias].runs = ()
+        self.models[model] = {
+            alias: self._compare(manager, routes, alias)
+            for alias in manager.settings.aliases
+            if alias != PRODUCTION
+        }
+        for alias, status in self.models[model].items():
+            if status.run is not None and status.obstacle and status.run in before.get(alias, ()):
+                # It rests from now on, and what stopped it may be what it did.
+                self._examine(model, alias, status.run)
+        current = [status.run for status in self.models[model].values()]
+        for alias, runs in before.items():
+            arm = self._arms[model, alias]
+            if any(run not in arm.runs for run in runs):
+                arm.left_at = self._monotonic()
+            arm.left = tuple(
+                run for run in dict.fromkeys((*arm.left, *runs)) if run in current and run not in arm.runs
+            )
+
+    def _forget(self, model: str) -> None:
+        for key in [key for key in self._arms if key[0] == model]:
+            del self._arms[key]
+        for key in [key for key in self._newest if key[0] == model]:
+            del self._newest[key]
+        self.models.pop(model, None)
+
+    def _serve(self, manager: ModelManager, alias: Alias, version: VersionId) -> None:
+        harness = manager.harnesses.get(version)
+        outputs = harness.info.scores if harness is not None and harness.info is not None else ()
+        arm = self._arms.get((manager.model, alias))
+        if arm is None or arm.version != version or arm.outputs != outputs:
+            counters = ArmCounters([output.marks for output in outputs])
+            self._arms[manager.model, alias] = ArmTraffic(version, outputs, counters, alias != PRODUCTION)
+
+    def _compare(self, manager: ModelManager, routes: ModelRoutes, alias: Alias) -> ComparisonStatus:
+        production, version = routes.bound.get(PRODUCTION), routes.bound.get(alias)
+        share = split_in_force(routes).in_force.get(alias, 0.0)
+        obstacle = obstacle_to(manager, routes, alias)
+        run = None
+        if production is not None and version is not None and production != version:
+            run = self._run(manager, routes, alias, start=not obstacle)
+        broken = bool(obstacle) and alias in routes.broken
+        return ComparisonStatus(alias, production, version, share, obstacle, run, broken)
+
+    def _run(
+        self, manager: ModelManager, routes: ModelRoutes, alias: Alias, *, start: bool
+    ) -> AnalysisRun | None:
+        """That of the versions now bound; a new one where there is none and it may `start`."""
+        model, now = manager.model, self._monotonic()
+        arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
+        both = zip(production.outputs, canary.outputs, strict=False)
+        outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
+        on_shift = manager.settings.scores.on_shift
+        versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, on_shift)
+        run = self._newest.get((model, alias))
+        if run is not None and run.versions != versions:
+            run = None
+        if not start:
+            return run
+        buckets = routes.split.shares()
+        shares = Shares(buckets[PRODUCTION] / BUCKETS, buckets.get(alias, 0) / BUCKETS)
+        if run is None:
+            counters = production.counters, canary.counters
+            run = AnalysisRun(versions, alias, shares, counters, now=now, timestamp=self._wall())
+            self._newest[model, alias] = run
+        run.change_shares(shares, now)
+        for arm in arms:
+            arm.runs = (*arm.runs, run)
+        return run
+
+
+def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str:
+    """Why production and `alias` can not be compared now; empty when they can."""
+    production, version = routes.bound.get(PRODUCTION), routes.bound.get(alias)
+    aspired, shares = manager.aspired.get(alias), routes.split.shares()
+    if production is None:
+        return "production serves no version yet"
+    if version is None:
+        return f"v{aspired.number} is not READY yet" if aspired else f"the registry names no {alias}"
+    if version == production:
+        return f"both serve v{version.number}"
+    if alias in routes.broken:
+        breaker = manager.breakers.of(alias, version)
+        why = f" ({breaker.view().why})" if breaker is not None and breaker.is_open else ""
+        return f"its breaker is open{why}, and production has its share"
+    if not shares.get(alias):
+        return "its share is 0 %"
+    return "" if shares[PRODUCTION] else "production's share is 0 %"

@@ -1,0 +1,227 @@
+"""Verdicts in plain English. Pure: a report in, sentences out; page, terminal and log show the same ones."""
+
+from router.analysis.checks import (
+    Check,
+    Criteria,
+    LatencyCheck,
+    RateCheck,
+    Report,
+    ScoreCheck,
+    SplitCheck,
+    Verdict,
+    verdict_in_force,
+)
+from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
+from router.analysis.statistics.drift import OutputShift
+from router.analysis.statistics.latency import FIRST_REQUESTS
+from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
+from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.latency_buckets import REQUEST_SECONDS
+
+MIN_KEYS = round(Criteria().min_keys)
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+NO_SCORES = "No scores are compared: there is no output that both versions count alike."
+
+
+def verdict_sentence(
+    report: Report | None, obstacle: str, alias: Alias = CANARY, *, broken: bool = False
+) -> str:
+    """The verdict of `alias`. `obstacle`: why nothing is compared at this moment; empty when it is.
+
+    `broken`: the obstacle is an open breaker. It counts more than the evidence does, such as crashes and
+    requests without a key, so it is no FAIL; but then nothing good is said, and no forecast made.
+    """
+    if report is None:
+        return f"Not compared: {obstacle}."
+    if not obstacle:
+        return _decisive(report, alias)
+    rests = f"Not compared now: {obstacle}."
+    if verdict_in_force(report, broken=broken) is Verdict.NOT_ENOUGH_DATA:
+        return rests
+    return f"{_decisive(report, alias)} {rests}"
+
+
+def check_sentence(one: Check, alias: Alias = CANARY) -> str:
+    """The verdict of one check of `alias`."""
+    if isinstance(one, SplitCheck):
+        return _split(one, alias)
+    if isinstance(one, ScoreCheck):
+        return _scores(one.outputs[0], alias) if one.outputs else NO_SCORES
+    return _rate(one, alias)
+
+
+def alias_phrase(alias: Alias) -> str:
+    """`the canary`, `production`, and `alias shadow` for one that bears a name of its own."""
+    return "the canary" if alias == CANARY else alias if alias == PRODUCTION else f"alias {alias}"
+
+
+def detectable_difference(one: RateCheck) -> str:
+    """When a difference worth knowing would be seen, were it there; empty while that is unknown."""
+    if one.seconds_to_show_point is None:
+        return ""
+    seconds = duration(one.seconds_to_show_point)
+    if one.check == "faults":
+        return f"A 1-point error difference shows in about {seconds} at this rate."
+    return f"A 5-point difference in slow answers shows in about {seconds} at this rate."
+
+
+def duration(seconds: float) -> str:
+    """`40 min` and the like; whole numbers, and no unit smaller than a second."""
+    for unit, size, most in (("s", 1.0, 90.0), ("min", _MINUTE, 90 * _MINUTE), ("h", _HOUR, 36 * _HOUR)):
+        if seconds < most:
+            return f"{max(1, round(seconds / size))} {unit}"
+    return f"{round(seconds / _DAY)} days" if seconds < 1000 * _DAY else "years"
+
+
+def percent(ratio: float) -> str:
+    """`3.3 %`: two digits that matter."""
+    return f"{_digits(ratio * 100)} %"
+
+
+def _capital(phrase: str) -> str:
+    return f"{phrase[0].upper()}{phrase[1:]}"
+
+
+def _digits(value: float) -> str:
+    size = abs(value)
+    if not size:
+        return "0"
+    return f"{value:.0f}" if size >= 9.95 else f"{round(value, 1):g}" if size >= 0.095 else f"{value:.2g}"
+
+
+def _decisive(report: Report, alias: Alias) -> str:
+    judging = [one for one in report.checks if one.judges]
+    if report.verdict is Verdict.FAIL:
+        return " ".join(check_sentence(one, alias) for one in judging if one.verdict is Verdict.FAIL)
+    if report.verdict is Verdict.PASS:
+        who, faults = _capital(alias_phrase(alias)), check_sentence(report.faults, alias)
+        return f"{who} is no worse than production, as far as it is judged. {faults}"
+    if report.scores.uncounted:
+        return check_sentence(report.scores, alias)  # whatever else is missing, it does not pass
+    waiting = [one for one in judging if one.verdict is Verdict.NOT_ENOUGH_DATA]
+    # What needs the most requests comes last, so its sentence says how long all of it takes.
+    return check_sentence(max(waiting, key=_needed), alias)
+
+
+def _needed(one: Check) -> tuple[bool, bool, float]:
+    if not isinstance(one, RateCheck):
+        return False, False, 0.0
+    return one.never_passes, one.will_not_pass, float(one.requests_needed or 0)
+
+
+def _rate(one: RateCheck, alias: Alias) -> str:
+    production, canary, who = one.production, one.canary, _capital(alias_phrase(alias))
+    if one.verdict is Verdict.FAIL and one.failed_by == "outage":
+        failed = f"{OUTAGE_FAULTS} of {OUTAGE_REQUESTS} requests in a row"
+        return f"{who} failed at least {failed} that production answered."
+    if not canary.requests or one.difference is None or canary.rate is None or production.rate is None:
+        return _without_traffic(one, alias)
+    rates = f"{percent(canary.rate)} against {percent(production.rate)}"
+    more = f"{_digits(abs(one.difference) * 100)} points {'more' if one.difference >= 0 else 'less'}"
+    worse = f"{who} {_does(one, more)} than production ({rates})"
+    if one.verdict is Verdict.FAIL:
+        return f"{worse}: proven."
+    if one.verdict is Verdict.PASS:
+        most = _does(one, f"at most {_digits(one.margin * 100)} points more")
+        return f"{who} {most} than production ({rates}, {canary.requests} {alias} requests)."
+    if one.production_failing:
+        return f"Production itself {_does(one, percent(production.rate))}: no pass."
+    if isinstance(one, LatencyCheck) and one.unmeasured:
+        return _unmeasured(one, alias)
+    if one.will_not_pass:
+        return f"{worse}: not proven so far, and at these rates it does not pass.{_until_fail(one)}"
+    return f"Not enough data: {_missing(one, alias)}.{_until_fail(one)}"
+
+
+def _does(one: RateCheck, amount: str) -> str:
+    if isinstance(one, LatencyCheck) and one.edge_seconds is not None:
+        return f"answers {amount} of its requests in over {one.edge_seconds * 1e3:g} ms"
+    return f"fails {amount} of its requests"
+
+
+def _unmeasured(one: LatencyCheck, alias: Alias) -> str:
+    if one.unmeasured == "all_slow":
+        slow = _does(one, percent(one.production.rate or 0.0))
+        return f"Not enough data: production itself {slow}, so that a slower {alias} would look the same."
+    over = one.quantiles_over_last_edge
+    arms = ((PRODUCTION, over.production), (alias, over.canary))
+    whose = " and of ".join(alias_phrase(arm) for arm, quantiles in arms if quantiles.p95)
+    last = f"{REQUEST_SECONDS[-1]:g} s, beyond which all durations are counted alike"
+    return f"Not enough data: the 95th percentile of {whose} is over {last}."
+
+
+def _without_traffic(one: RateCheck, alias: Alias) -> str:
+    if isinstance(one, LatencyCheck) and one.edge_seconds is None:
+        known = f"production's first {FIRST_REQUESTS} requests"
+        return f"Not enough data: what is slow is not known before {known}."
+    silent = PRODUCTION if one.canary.requests else alias
+    return f"Not enough data: no requests of {alias_phrase(silent)} that carry a key yet."
+
+
+def _missing(one: RateCheck, alias: Alias) -> str:
+    requests, keys, needed = one.canary.requests, one.canary.keys, _two_digits(one.requests_needed or 0)
+    if one.requests_enough and not one.keys_enough:
+        if keys < MIN_KEYS:
+            few = "1 key" if keys == 1 else f"{keys} keys"
+            return f"{requests} {alias} requests of {few}; {MIN_KEYS} are needed"
+        return f"{requests} {alias} requests of {keys} keys, but a few of them ask for nearly all"
+    if requests >= needed:
+        return f"{requests} {alias} requests"
+    counted = f"{requests} of about {needed} {alias} requests"
+    if one.seconds_needed is None:
+        return counted
+    return f"{counted}; about {duration(one.seconds_needed)} at this rate"
+
+
+def _two_digits(number: int) -> int:
+    """An estimate has two digits at most, rounded up."""
+    least: int = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // least) * least
+
+
+def _until_fail(one: RateCheck) -> str:
+    # A difference that may be nothing or is too small for a FAIL, or a PASS that is due before, makes the
+    # forecast a false alarm.
+    if not one.fail_seconds or one.interval is None or one.interval[0] <= 0.0:
+        return ""
+    if one.difference is None or one.difference < one.limit:
+        return ""
+    if one.seconds_needed is not None and one.seconds_needed <= one.fail_seconds:
+        return ""
+    return f" If it goes on like this, it fails in about {duration(one.fail_seconds)}."
+
+
+def _scores(output: OutputShift, alias: Alias) -> str:
+    if output.uncounted:
+        arm = output.canary if output.uncounted == CANARY else output.production
+        who = alias_phrase(alias if output.uncounted == CANARY else PRODUCTION)
+        answers = f"{arm.invalid} of {arm.invalid + arm.scores}"
+        return f"No pass: {answers} answers of {who} hold no score that can be counted."
+    if output.psi is None or output.noise is None:
+        keys = f"{output.canary.keys} {alias} keys and {output.production.keys} of production"
+        few = f"Not enough data: {keys} have a score; {SCORED_KEYS} of each are needed."
+        # Else it looks as if time alone would do, while the canary may answer texts where numbers are due.
+        without = output.canary.invalid
+        if not without:
+            return few
+        return f"{few} {without} answers of {alias_phrase(alias)} have none that can be counted."
+    measured = f"PSI {output.psi:.2f} (noise {output.noise:.2f})"
+    proven = ", proven" if output.proven else ""
+    what = "classes" if output.kind == "class" else "scores"
+    if output.size == "none":
+        return f"The {what} moved by no more than noise: {measured}{proven}."
+    return f"A {output.size} shift of the {what}: {measured}{proven}."
+
+
+def _split(one: SplitCheck, alias: Alias) -> str:
+    if one.observed_share is None:
+        return "Not enough data: no keys yet."
+    due = percent(one.expected_share)
+    # Where a third alias has keys, both shares are of those of production and this one alone.
+    of = "keys seen" if one.pair_share >= 1.0 else "keys of these two"
+    keys = f"{alias_phrase(alias)} has {percent(one.observed_share)} of the {of}, {due} are due"
+    if one.verdict is Verdict.FAIL:
+        return f"Split skew: {keys}. What is compared here may be wrong."
+    if one.verdict is Verdict.PASS:
+        return f"{_capital(keys)}."
+    return f"Not enough data: {keys}."

@@ -1,6 +1,0 @@
-"""How the lines are marked that a child prints for the gateway to read: a mark, then a JSON object."""
-
-RECORD = "\x1e"
-"""Begins a line that is a JSON object: `level`, `event` and, where known, `logger` and `exception`."""
-OWN = "\x1f"
-"""Begins such a line from this package's own side of the child, which never holds what a caller sent."""

@@ -1,0 +1,560 @@
+"""What is compared with what, from when on, and what is told about it. Clocks are passed in."""
+
+import json
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from router.analysis import text
+from router.analysis.document import document, verdicts
+from router.analysis.recorder import AnalysisRecorder
+from router.core.events import BreakerClosed, VerdictChanged
+from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.request_events import FAULT_KINDS, Answered
+from router.core.routing import Reason
+from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
+from router.serving.manager import OPERATOR_RESET
+from router.serving.models import ModelSet
+from tests.serving.conftest import V1, V2, V3, settings
+from tests.serving.fakes import Facts, FakeWorld, until
+
+HALF = {"production": 50, "canary": 50}
+
+
+class Told(Facts):
+    """A recorder in front of the comparison, as the gateway has one."""
+
+    analysis: AnalysisRecorder
+
+    def record(self, event: Any) -> None:
+        super().record(event)
+        self.analysis.record(event)
+
+
+class Gateway:
+    """A fleet of fakes, its comparison, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
+        self.facts = Told()
+        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0)))
+        self.analysis = self.facts.analysis = AnalysisRecorder(
+            self.fleet, self.facts, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
+        )
+
+    async def serve(self, aspired: dict[Alias, VersionId], **keys: Any) -> None:
+        self.fleet.apply({"sentiment": settings(**{"split": HALF, **keys})})
+        manager = self.fleet.managers["sentiment"]
+        manager.set_aspired(aspired)
+        await until(lambda: manager.bound == aspired)
+        self.look(0.0)
+
+    def answer(self, number: int, alias: Alias, version: VersionId, **keys: Any) -> None:
+        """`number` requests of different keys of the alias, of half of the buckets each."""
+        for i in range(number):
+            bucket = i * 37 % 50_000 + (0 if alias == CANARY else 50_000)
+            given = {"reason": Reason.HASH, "bucket": bucket, **keys}
+            self.analysis.record(Answered("sentiment", alias, version, "ok", 200, 0.003, 1, **given))
+
+    def look(self, seconds: float = 5.0) -> None:
+        self.now += seconds
+        tick = self.analysis.tick()
+        with suppress(StopIteration):
+            while True:
+                tick.send(None)  # it lets others have their turn, and waits for nothing
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        shown = document(self.analysis)
+        told: dict[str, Any] = json.loads(json.dumps(shown, allow_nan=False))["models"]["sentiment"]["canary"]
+        return told
+
+    def check(self, name: str) -> dict[str, Any]:
+        return next(check for check in self.entry["checks"] if check["check"] == name)
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    gateway = Gateway()
+    yield gateway
+    await gateway.fleet.close(0.0)
+
+
+async def test_a_canary_that_fails_more_fails_and_that_is_told_once(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(400, PRODUCTION, V1)
+    for turn in range(40):
+        gateway.answer(9, CANARY, V2)
+        gateway.answer(1, CANARY, V2, fault="error", bucket=turn)
+    for _ in range(3):
+        gateway.look()
+
+    assert (gateway.entry["verdict"], gateway.check("faults")["verdict"]) == ("fail", "fail")
+    assert gateway.entry["why"].startswith("The canary fails 10 points more of its requests than production")
+    [told] = gateway.facts.of(VerdictChanged)
+    assert (told.before, told.verdict, told.why) == ("not_enough_data", "fail", gateway.entry["why"])
+
+
+async def test_versions_that_behave_alike_pass_or_wait_and_never_fail(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(200, PRODUCTION, V1)  # which teach what is slow
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        gateway.answer(100, CANARY, V2)
+        gateway.look()
+        assert gateway.entry["verdict"] != "fail"
+
+    assert gateway.entry["verdict"] == "pass"
+    assert [told.verdict for told in gateway.facts.of(VerdictChanged)] == ["pass"]
+
+
+async def test_without_traffic_nothing_passes_and_nothing_fails(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(5000, PRODUCTION, V1)
+    gateway.look(3600)
+
+    assert gateway.entry["verdict"] == "not_enough_data"
+    assert gateway.entry["why"] == "Not enough data: no requests of the canary that carry a key yet."
+
+
+NOT_EVIDENCE = {
+    "routed without a key": {"reason": Reason.NO_KEY},
+    "asked directly": {"reason": Reason.DIRECT, "bucket": None},
+    "never asked": {"outcome": "fallback"},
+    "refused by both": {"outcome": "client_error"},
+    "of the version before": {"version": V3},
+}
+
+
+@pytest.mark.parametrize("keys", NOT_EVIDENCE.values(), ids=NOT_EVIDENCE)
+async def test_what_says_nothing_about_a_version_is_left_out(gateway: Gateway, keys: dict[str, Any]) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    fact = {"version": V2, "outcome": "ok", "reason": Reason.HASH, "bucket": 7, **keys}
+    version, outcome = fact.pop("version"), fact.pop("outcome")
+    for _ in range(60):
+        gateway.analysis.record(Answered("sentiment", CANARY, version, outcome, 200, 0.003, 1, **fact))
+    gateway.look()
+
+    assert gateway.check("faults")["canary"]["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slow"), [pytest.param(1.0, 60, id="after it was slow"), pytest.param(0.003, 0, id="before")]
+)
+async def test_what_the_canarys_callers_gave_up_counts_as_slow_or_as_nothing(
+    gateway: Gateway, seconds: float, slow: int
+) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(200, PRODUCTION, V1)  # which teach what is slow
+    for turn in range(60):
+        gateway.analysis.record(
+            Answered("sentiment", CANARY, V2, "abandoned", 499, seconds, 0, Reason.HASH, turn)
+        )
+    gateway.look()
+
+    assert gateway.check("latency")["canary"]["requests"] == slow
+    assert gateway.check("latency")["canary"]["events"] == slow
+    assert gateway.check("faults")["canary"]["requests"] == 0
+    assert sum(gateway.entry["latency"]["canary"]) == 0
+    assert gateway.entry["rates"]["canary"]["requests"] == 60, "they came, all the same"
+
+
+NOT_COMPARABLE = {
+    "no canary": ({PRODUCTION: V1}, {}, "the registry names no canary"),
+    "one version": ({PRODUCTION: V1, CANARY: V1}, {}, "both serve v1"),
+    "no share": (
+        {PRODUCTION: V1, CANARY: V2},
+        {"split": {"production": 100, "canary": 0}},
+        "its share is 0 %",
+    ),
+    "all of it": (
+        {PRODUCTION: V1, CANARY: V2},
+        {"split": {"production": 0, "canary": 100}},
+        "production's share is 0 %",
+    ),
+}
+
+
+@pytest.mark.parametrize(("aspired", "keys", "why"), NOT_COMPARABLE.values(), ids=NOT_COMPARABLE)
+async def test_what_can_not_be_compared_says_why(
+    gateway: Gateway, aspired: dict[Alias, VersionId], keys: dict[str, Any], why: str
+) -> None:
+    await gateway.serve(aspired, **keys)
+    gateway.answer(100, PRODUCTION, V1)
+    gateway.look()
+
+    entry = gateway.entry
+    assert (entry["comparable"], entry["not_comparable_because"]) == (False, why)
+    assert (entry["verdict"], entry["why"]) == ("not_enough_data", f"Not compared: {why}.")
+    assert entry["checks"] == []
+
+
+async def test_a_canary_that_loads_is_not_compared_yet(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1})
+    gateway.world.broken = {V2}
+    gateway.fleet.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V2})
+    gateway.look()
+
+    assert gateway.entry["not_comparable_because"] == "v2 is not READY yet"
+
+
+async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.answer(50, CANARY, V2, fault="error")
+    for _ in range(50):
+        breaker.judge(fault=True)
+    gateway.now += 1
+    gateway.answer(500, PRODUCTION, V1)
+
+    entry = gateway.entry
+    assert (entry["verdict"], entry["comparable"], entry["share"]) == ("fail", False, 0.0)
+    rests = "its breaker is open (50 of its last 50 requests were faults), and production has its share"
+    assert entry["not_comparable_because"] == rests
+    assert entry["why"].endswith(f" Not compared now: {rests}.")
+    gateway.look()
+    assert gateway.check("faults")["production"]["requests"] == 300, "no canary was there to compare with"
+
+    gateway.fleet.managers["sentiment"].reset_breakers()
+    assert gateway.entry["verdict"] == "not_enough_data", "an operator says that what was wrong is mended"
+    assert gateway.entry["comparable"]
+
+
+async def test_a_breaker_that_requests_without_a_key_opened_is_no_fail_and_says_why(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.answer(20, CANARY, V2)
+    gateway.look()
+    for _ in range(50):
+        gateway.answer(1, CANARY, V2, fault="error", reason=Reason.NO_KEY)
+        breaker.judge(fault=True)
+    gateway.look()
+
+    entry = gateway.entry
+    why = "its breaker is open (50 of its last 50 requests were faults), and production has its share"
+    assert (entry["verdict"], entry["why"]) == ("not_enough_data", f"Not compared now: {why}.")
+    assert verdicts(gateway.analysis, "sentiment")["canary"]["why"] == entry["why"]
+
+
+async def test_no_check_makes_a_forecast_while_nothing_is_compared(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.answer(200, CANARY, V2)
+    gateway.look()
+    before = gateway.check("faults")
+    assert " at this rate" in before["why"] + before["needed"]
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 100, "canary": 0})
+
+    assert gateway.entry["why"] == "Not compared now: its share is 0 %."
+    for check in gateway.entry["checks"][:2]:
+        assert "at this rate" not in check["why"] + check["needed"]
+        due = 0.0 if check["verdict"] == "pass" else None
+        assert [check[name] for name in FORECASTS] == [due, None, None]
+
+
+FORECASTS = ("seconds_needed", "seconds_until_fail", "seconds_to_show_point")
+
+
+async def test_a_pass_is_taken_back_when_the_breaker_opens_and_everybody_is_told(gateway: Gateway) -> None:
+    """Three crashes in a minute open it, however many requests went well."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(200, PRODUCTION, V1)
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        gateway.answer(100, CANARY, V2)
+        gateway.look()
+    assert gateway.entry["verdict"] == "pass"
+    for _ in range(3):
+        breaker.crash(gateway.now)
+
+    why = "its breaker is open (it crashed 3 times in 60 s), and production has its share"
+    assert (gateway.entry["verdict"], gateway.entry["why"]) == (
+        "not_enough_data",
+        f"Not compared now: {why}.",
+    )
+    *_, told = gateway.facts.of(VerdictChanged)
+    assert (told.before, told.verdict, told.why) == ("pass", "not_enough_data", gateway.entry["why"])
+
+
+async def test_a_new_share_takes_a_pass_back_and_that_is_told(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(200, PRODUCTION, V1)
+    for _ in range(30):
+        gateway.answer(100, PRODUCTION, V1)
+        gateway.answer(100, CANARY, V2)
+        gateway.look()
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 75, "canary": 25})
+    gateway.look()
+
+    told = [(one.before, one.verdict) for one in gateway.facts.of(VerdictChanged)]
+    assert told == [("not_enough_data", "pass"), ("pass", "not_enough_data")]
+
+
+async def test_an_obstacle_stands_alone_where_a_share_became_0_before_anything_was_known(
+    gateway: Gateway,
+) -> None:
+    for split, why in (
+        ({"production": 100, "canary": 0}, "its share is 0 %"),
+        ({"production": 0, "canary": 100}, "production's share is 0 %"),
+    ):
+        await gateway.serve({PRODUCTION: V1, CANARY: V2})
+        await gateway.serve({PRODUCTION: V1, CANARY: V2}, split=split)
+        assert gateway.entry["checks"]
+        assert gateway.entry["why"] == f"Not compared now: {why}."
+
+
+async def test_what_an_operator_mends_while_others_are_judged_is_judged_no_more(gateway: Gateway) -> None:
+    """A look lets others have their turn between two rollouts."""
+    third = Alias("challenger")
+    split = {"production": 50, "canary": 25, "challenger": 25}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2, third: V3}, split=split)
+    for i in range(200):
+        for alias, version, bucket in (
+            (PRODUCTION, V1, 25_000 + i),
+            (CANARY, V2, i),
+            (third, V3, 75_000 + i),
+        ):
+            fault = "" if alias == PRODUCTION else "error"
+            gateway.analysis.record(
+                Answered("sentiment", alias, version, "ok", 200, 0.003, 1, bucket=bucket, fault=fault)
+            )
+    gateway.now += 5.0
+    tick = gateway.analysis.tick()
+    tick.send(None)
+    [first] = gateway.facts.of(VerdictChanged)
+    [other] = {CANARY, third} - {first.alias}
+    gateway.facts.record(BreakerClosed("sentiment", other, V2 if other == CANARY else V3, OPERATOR_RESET))
+    with suppress(StopIteration):
+        while True:
+            tick.send(None)
+
+    assert gateway.facts.of(VerdictChanged) == [first]
+
+
+async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_before_its_50th_answer_is_told(
+    gateway: Gateway,
+) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(50, PRODUCTION, V1)
+    for _ in range(50):  # the dispatcher judges a request before its answer is told
+        breaker.judge(fault=True)
+        gateway.answer(1, CANARY, V2, fault="error")
+    gateway.now += 0.002
+    gateway.answer(2, PRODUCTION, V1)  # after 0.003 s: under way when it opened
+    gateway.now += 60.0
+    gateway.answer(9, PRODUCTION, V1)
+    gateway.look()
+
+    faults = gateway.check("faults")
+    assert (gateway.entry["verdict"], faults["verdict"]) == ("fail", "fail")
+    assert (faults["canary"]["requests"], faults["production"]["requests"]) == (50, 52)
+
+
+async def test_a_new_version_on_either_alias_starts_anew(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    for aspired in ({PRODUCTION: V1, CANARY: V3}, {PRODUCTION: V2, CANARY: V3}):
+        gateway.answer(100, CANARY, gateway.fleet.managers["sentiment"].bound[CANARY], fault="error")
+        gateway.answer(100, PRODUCTION, gateway.fleet.managers["sentiment"].bound[PRODUCTION])
+        gateway.look()
+        assert gateway.entry["verdict"] == "fail"
+        await gateway.serve(aspired)
+
+        entry = gateway.entry
+        assert (entry["verdict"], entry["checks"][0]["canary"]["requests"]) == ("not_enough_data", 0)
+        assert entry["since_timestamp"] == 5e8 + gateway.now
+
+
+async def test_a_new_salt_starts_anew_and_a_new_share_does_not(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    began = gateway.entry["since_timestamp"]
+    gateway.look(60)
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 75, "canary": 25})
+    assert (gateway.entry["since_timestamp"], gateway.entry["share"]) == (began, 0.25)
+
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, salt="another")
+    assert gateway.entry["since_timestamp"] == began + 60
+
+
+async def test_the_same_two_versions_that_meet_again_go_on(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(100, PRODUCTION, V1)
+    gateway.answer(100, CANARY, V2)
+    gateway.look()
+    await gateway.serve({PRODUCTION: V1})
+    assert gateway.entry["checks"] == []
+    gateway.answer(100, PRODUCTION, V1)
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(10, CANARY, V2)
+    gateway.look()
+
+    check = gateway.check("faults")
+    assert (check["production"]["requests"], check["canary"]["requests"]) == (100, 110)
+
+
+async def test_the_window_slides_over_15_minutes(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(50, PRODUCTION, V1)
+    gateway.answer(9, CANARY, V2, fault="timeout")
+    gateway.look(20)
+    assert gateway.entry["window_seconds"] == 20
+    rates = gateway.entry["rates"]
+    assert rates["production"]["requests_per_second"] == 2.5
+    assert rates["canary"]["faults_by_kind"]["timeout"] == rates["canary"]["faults"] == 9
+    assert sum(gateway.entry["latency"]["production"]) == 50
+    assert sum(gateway.entry["latency"]["canary"]) == 0, "how long a fault took is no latency"
+    for _ in range(100):
+        gateway.look(10)
+
+    assert gateway.entry["window_seconds"] == 900
+    assert gateway.entry["rates"]["production"]["requests"] == 0
+    assert gateway.entry["rates"]["canary"]["faults"] == 0
+
+
+async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Gateway) -> None:
+    """It owns the highest buckets, and production's requests are evidence in both comparisons."""
+    third = Alias("challenger")
+    split = {"production": 50, "canary": 25, "challenger": 25}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2, third: V3}, split=split)
+    for i in range(400):
+        fault = "error" if i % 2 else ""
+        for alias, version, bucket, how in (
+            (PRODUCTION, V1, 25_000 + i, ""),
+            (CANARY, V2, i, ""),
+            (third, V3, 75_000 + i, fault),
+        ):
+            gateway.analysis.record(
+                Answered("sentiment", alias, version, "ok", 200, 0.003, 1, Reason.HASH, bucket, fault=how)
+            )
+    gateway.look()
+    told = document(gateway.analysis)["models"]["sentiment"]
+
+    assert {alias: entry["verdict"] for alias, entry in told.items()} == {
+        "canary": "not_enough_data",
+        "challenger": "fail",
+    }
+    for entry in told.values():
+        faults, *_, split_check = entry["checks"]
+        assert split_check["pair_share"] == 0.75
+        assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
+        assert split_check["expected_share"] == pytest.approx(1 / 3)
+    [told_once] = gateway.facts.of(VerdictChanged)
+    assert told_once.why == told["challenger"]["why"]
+    assert told_once.why.startswith("Alias challenger failed at least 25 of 50 requests in a row")
+    sentences = [check["why"] for check in told["challenger"]["checks"]]
+    assert not [sentence for sentence in sentences if "canary" in sentence]
+    assert "alias challenger has 50 % of the keys of these two, 33 % are due." in sentences[-1]
+
+
+async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.fleet.apply({})
+    gateway.look()
+
+    assert document(gateway.analysis) == {"models": {}}
+    assert document(gateway.analysis, "sentiment") == {"models": {"sentiment": {}}}
+
+
+RATE = {
+    "check",
+    "verdict",
+    "judges",
+    "why",
+    "limit",
+    "margin",
+    "production",
+    "canary",
+    "difference",
+    "interval",
+    "excused",
+    "seconds_needed",
+    "requests_needed",
+    "seconds_until_fail",
+    "seconds_to_show_point",
+    "needed",
+}
+
+
+async def test_the_document_has_these_names(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.answer(300, CANARY, V2)
+    gateway.look()
+    entry = gateway.entry
+
+    assert set(entry) == {
+        *("verdict", "why", "production_version", "version", "share", "since_timestamp", "seconds"),
+        *("comparable", "not_comparable_because", "checks"),
+        *("window_seconds", "latency", "scores", "rates"),
+    }
+    faults, latency, scores, split = entry["checks"]
+    assert (scores["check"], scores["outputs"]) == ("scores", [])
+    assert set(faults) == RATE
+    assert set(faults["canary"]) == {"requests", "events", "rate", "keys"}
+    assert set(latency) == RATE | {"edge_seconds", "quantiles_seconds", "quantiles_over_last_edge"}
+    assert set(latency["quantiles_seconds"]["canary"]) == {"p50", "p95", "p99"}
+    assert latency["quantiles_over_last_edge"]["canary"] == {"p50": False, "p95": False, "p99": False}
+    assert set(split) == {
+        "check",
+        "verdict",
+        "judges",
+        "why",
+        "expected_share",
+        "observed_share",
+        "pair_share",
+    }
+    assert len(entry["latency"]["canary"]) == len(entry["latency"]["edges_seconds"]) + 1
+    assert entry["latency"]["edges_seconds"] == list(REQUEST_SECONDS)
+    assert set(entry["rates"]["canary"]["faults_by_kind"]) == set(FAULT_KINDS)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, float):
+        yield value
+
+
+async def test_no_number_of_the_document_is_infinite_or_none(gateway: Gateway) -> None:
+    """Also while there is nothing, little, or only production."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    for act in (
+        lambda: None,
+        lambda: gateway.answer(1, PRODUCTION, V1),
+        lambda: gateway.answer(1, CANARY, V2, fault="error"),
+        lambda: gateway.answer(500, CANARY, V2),
+    ):
+        act()
+        gateway.look()
+        assert all(map(math.isfinite, numbers(gateway.entry)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.2, "1 s"), (42.0, "42 s"), (2400.0, "40 min"), (9000.0, "2 h"), (2e5, "2 days"), (1e9, "years")],
+)
+def test_times_are_told_as_people_say_them(seconds: float, told: str) -> None:
+    assert text.duration(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"), [(0.0, "0 %"), (0.033, "3.3 %"), (0.12, "12 %"), (0.0004, "0.04 %"), (1.0, "100 %")]
+)
+def test_shares_are_told_with_the_digits_that_matter(ratio: float, told: str) -> None:
+    assert text.percent(ratio) == told

@@ -1,0 +1,174 @@
+"""The page `docs/metrics.md`, made from the catalogue: `python -m tests.support.metrics_reference`.
+
+A family that is added to the catalogue appears by itself; a label that is new must be explained here.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from router.adapters.prometheus.catalog import (
+    CODES,
+    DECISIONS,
+    ENDINGS,
+    FAILED,
+    FALLBACKS,
+    INVALID,
+    LOOPS,
+    OTHER,
+    PHASES,
+    POLLS,
+    PREFIX,
+    REJECTIONS,
+    SIGNS,
+    SWAPS,
+    Catalog,
+)
+from router.adapters.prometheus.recorder import KEPT_RETIRED, KEPT_SECONDS
+from router.adapters.prometheus.store import Family, number
+from router.core.request_events import FAULT_KINDS
+
+_HEAD = f"""\
+# Metrics
+
+Made from the code by `python -m tests.support.metrics_reference > docs/metrics.md`; a test compares.
+What to make of them is in [operating.md](operating.md#metrics).
+
+Each name has the prefix `{PREFIX}`. `/metrics` speaks the plain text format 0.0.4 and OpenMetrics
+1.0.0, whichever the scraper prefers; `?name[]=` picks families or samples. There are no `_created` series.
+Beside these are `process_*` and `python_*`, of the gateway's own process.
+
+In OpenMetrics each bucket of `request_duration_seconds` names the last request in it whose `traceparent`
+said that its trace is kept, as an exemplar: its `trace_id`, its seconds and when. Prometheus stores them
+with `--enable-feature=exemplar-storage`.
+"""
+
+_ALWAYS = "always"
+_OF_MODEL = "with the model"
+_OF_ALIAS = "with the alias"
+_OF_VERSION = "with the version"
+_BOUND = "while it is bound"
+_WORKING = "while it has workers"
+
+_SPAN = (
+    f"{KEPT_SECONDS / 60:g} minutes after it was retired, or as soon as {KEPT_RETIRED} more versions of the "
+    "alias are; it goes on where it stopped when it comes back sooner"
+)
+_LIFETIMES = f"""\
+| when it is there | from | to |
+|---|---|---|
+| {_ALWAYS} | the start | the end |
+| {_OF_MODEL} | the model is in the configuration | it leaves it |
+| {_OF_ALIAS} | the alias is named by the split, or bound | its model leaves the configuration |
+| {_OF_VERSION} | the version is bound to the alias, at 0 | {_SPAN} |
+| {_BOUND} | the version is bound to the alias | another is |
+| {_WORKING} | it has its first worker | its last one ended |
+"""
+
+_EXCEPTIONS = {
+    "request_duration_seconds": f"{_OF_VERSION}; client_error and {FAILED} from the first, {_BOUND}",
+    "split_ratio": f"{_OF_MODEL}, for each alias of the split",
+    "split_configured_ratio": f"{_OF_MODEL}, for each alias of the split",
+    "score": f"{_OF_VERSION}, where scores are counted; no sum and no count if a range begins below zero",
+    "score_bin_total": f"{_OF_VERSION}, where scores are counted",
+    "score_magnitude_total": f"{_OF_VERSION}, where scores are counted",
+    "score_invalid_total": f"{_OF_VERSION}, where scores are counted",
+    "score_psi": "while two versions are compared that count the output alike",
+    "score_ks": "while two versions are compared that count the output alike",
+    "predicted_classes_total": f"{_OF_VERSION}, where classes are counted",
+    "model_info": _BOUND,
+    "model_loaded_timestamp_seconds": _BOUND,
+    "versions_draining": _WORKING,
+    "workers": _WORKING,
+    "worker_memory_bytes": _WORKING,
+    "worker_restarts_total": f"{_OF_VERSION}, of whatever alias",
+    "config_info": "from the first configuration on",
+}
+_BINS_OF = {"score": "the bins of `scores`"}
+
+LISTED: Mapping[tuple[str, str], Sequence[str]] = {
+    ("outcome", "requests_total"): tuple(CODES),
+    ("outcome", "request_duration_seconds"): ("ok", "fallback", "client_error", FAILED),
+    ("code", "requests_total"): sorted({*chain.from_iterable(CODES.values())}),
+    ("reason", "requests_rejected_total"): REJECTIONS,
+    ("reason", "routing_decisions_total"): DECISIONS,
+    ("reason", "fallbacks_total"): FALLBACKS,
+    ("reason", "worker_restarts_total"): ENDINGS,
+    ("kind", "canary_faults_total"): FAULT_KINDS,
+    ("kind", "score_invalid_total"): INVALID,
+    ("sign", "score_magnitude_total"): SIGNS,
+    ("phase", "model_load_duration_seconds"): PHASES,
+    ("result", "model_swaps_total"): SWAPS,
+    ("result", "registry_polls_total"): POLLS,
+    ("loop", "loop_failures_total"): LOOPS,
+}
+"""Values by label and family, where they are on a list."""
+_TOLD = {
+    "model": "registered models of the configuration; in `requests_rejected_total` also `__other__`",
+    "alias": "production, canary and whatever alias the split has besides, by what the key was given",
+    "version": "the number in the registry; in `build_info` the gateway's own",
+    "from_alias": "the alias that the key was given, which is never production",
+    "to_alias": "production",
+    "output": "as `scores` names it: a column's position or name",
+    "bin": "the upper edge, spelled as in `le`",
+    "class": "the classes of `scores`",
+    "run_id": "of the run that logged the version, 128 characters at most",
+    "flavor": "of the version as MLflow names it, 128 characters at most",
+    "registry_alias": "the registry's own name for the alias, such as `champion`",
+    "sha256": "of the configuration file in force; one value at a time",
+}
+"""Of the other labels, in all families."""
+_OPEN = ("outcome", "code", "reason", "kind", "class", "loop")
+"""Labels that count what is on no list under `__other__`."""
+
+
+def page() -> str:
+    """The whole page, ending in a newline."""
+    families = Catalog().families
+    return "\n".join([_HEAD, *_metrics(families), "", _LIFETIMES, *_labels(families), ""])
+
+
+def _metrics(families: Iterable[Family[Any]]) -> Iterator[str]:
+    yield "| metric | type | labels | meaning | bins | when it is there |"
+    yield "|---|---|---|---|---|---|"
+    for family in families:
+        name = family.name.removeprefix(PREFIX)
+        labels = ", ".join(family.labels) or "–"
+        there = _EXCEPTIONS.get(name) or _by_labels(family.labels)
+        yield f"| `{name}` | {family.kind} | {labels} | {family.text} | {_bins(family)} | {there} |"
+
+
+def _by_labels(labels: tuple[str, ...]) -> str:
+    for label, there in (("version", _OF_VERSION), ("alias", _OF_ALIAS), ("model", _OF_MODEL)):
+        if label in labels and "model" in labels:
+            return there
+    return _ALWAYS
+
+
+def _bins(family: Family[Any]) -> str:
+    if family.kind != "histogram":
+        return "–"
+    edges = " ".join(number(bound).removesuffix(".0") for bound in family.bounds)
+    return edges or _BINS_OF.get(family.name.removeprefix(PREFIX), "its own")
+
+
+def _labels(families: Iterable[Family[Any]]) -> Iterator[str]:
+    used = [(label, family.name.removeprefix(PREFIX)) for family in families for label in family.labels]
+    if unknown := [
+        (label, name) for label, name in used if label not in _TOLD and (label, name) not in LISTED
+    ]:
+        raise ValueError(f"labels without an explanation: {unknown}")
+    yield f"Values of labels. What is on no list counts as `{OTHER}` under {', '.join(_OPEN)}."
+    yield ""
+    yield "| label | of | values |"
+    yield "|---|---|---|"
+    for label, told in _TOLD.items():
+        if any(label == one for one, _ in used):
+            yield f"| `{label}` | all | {told} |"
+    for (label, name), values in LISTED.items():
+        if (label, name) in used:
+            yield f"| `{label}` | `{name}` | {', '.join(values)} |"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
