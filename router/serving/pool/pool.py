@@ -129,7 +129,7 @@ class Pool:
             query, alias, self._loop, expires_at, rows=rows, may_wait_for_worker=may_wait_for_worker
         )
         try:
-            most_rows = self.settings.queue_rows
+            most_rows = self._owner.settings.queue_rows
             if self._window.is_open and self.queue.is_full(most_rows):
                 self.dispatch()  # what arrived in this turn of the loop does not wait for a worker yet
             self.queue.put(request, most_rows)
@@ -261,7 +261,7 @@ class Pool:
             # An even share per free worker: one worker must not take what another could start now.
             share = -(-len(queue) // len(free)) if slot.worker.batching.merges else 1
             most = min(share, admission.requests_at_once())
-            if requests := queue.take(most, self.settings.max_batch_rows, worthless_before):
+            if requests := queue.take(most, self._owner.settings.max_batch_rows, worthless_before):
                 slot.start(requests)
         if not self._closed and self._owner.is_production:
             self._surge.watch()

@@ -184,9 +184,9 @@ class WorkerSlot:
             self._loop.time(),
             started_at,
             started_at,
-            isolated=any(request.isolated for request in requests),
-            shared=len(requests) > 1,
-            stalls=self._stalls if self._batches else None,
+            any(request.isolated for request in requests),
+            len(requests) > 1,
+            self._stalls if self._batches else None,
         )
         if batch.stalls is None:
             self._stalls.begin(started_at)
