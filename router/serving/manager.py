@@ -233,7 +233,7 @@ class ModelManager:
     def _start(self, action: Action) -> None:
         match action:
             case Load(version):
-                aliases = tuple(alias for alias, wish in self._aspired.items() if wish == version)
+                aliases = tuple(alias for alias, wanted in self._aspired.items() if wanted == version)
                 self._harness(version).load(aliases)
             case Bind(alias, version):
                 self._bind(alias, version)

@@ -48,6 +48,8 @@ class FakeWorker:
         self._unanswered: list[tuple[OnAnswers, int, Query]] = []
 
     def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
+        if self.exited.done():
+            return  # as into a socket that is closed: what nobody reads is not refused
         frames = {id(on_answers) for on_answers, _, _ in self._unanswered}
         assert len(frames) < self.parallel, "a frame was handed over before a former one was answered"
         self.frames.append(list(queries))
@@ -72,13 +74,16 @@ class FakeWorker:
         self.is_last = last
 
     def kill(self, signal: int = 9) -> None:
-        self._unanswered = []
-        if not self.exited.done():
-            self.exited.set_result(Exit(None, signal))
+        self._end(Exit(None, signal))
 
     async def close(self, grace_seconds: float = 1.0) -> Exit:
-        self.kill(15)
+        self._end(Exit(0))
         return self.exited.result()
+
+    def _end(self, how: Exit) -> None:
+        self._unanswered = []
+        if not self.exited.done():
+            self.exited.set_result(how)
 
 
 @dataclass

@@ -258,8 +258,8 @@ async def test_changed_scores_replace_the_workers_new_one_first(
 
     [new] = world.alive(V1)
     assert new is not old
-    told = [bound for bound in facts.of(AliasBound) if bound.old == bound.new == V1]
-    assert len(told) == 1, "the metrics start their bins over when they are told"
+    reported = [bound for bound in facts.of(AliasBound) if bound.old == bound.new == V1]
+    assert len(reported) == 1, "the metrics start their bins over at each report"
 
 
 async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_any_model(

@@ -125,7 +125,7 @@ async def test_a_raised_limit_holds_for_the_predict_that_runs(
 async def test_of_requests_that_share_a_predict_each_is_asked_again_alone_and_one_pays(
     pool: Pool, world: FakeWorld
 ) -> None:
-    """Which of them held the predict up can not be told."""
+    """Which of them held the predict up can not be known."""
     world.held = True
     asked = [ask(pool) for _ in range(3)]
     await until(lambda: len(world.workers) == 2 and world.workers[1].frames)
@@ -238,7 +238,7 @@ class TestSideBySide:
     async def test_nothing_runs_beside_one_that_may_have_ended_a_worker(
         self, world: FakeWorld, pool: Pool
     ) -> None:
-        """Were it to end that one too, it could not be told from its neighbour, and be asked a third time."""
+        """Were it to end that one too, it and its neighbour would look alike, and it be asked a third time."""
         world.held = True
         asked = [ask(pool) for _ in range(2)]
         await until(lambda: len(world.workers[0].frames) == 2)
@@ -564,8 +564,8 @@ async def test_those_who_share_an_endless_predict_are_asked_again_elsewhere_and_
     world.held = False
 
     assert [(await request.answer).status for request in asked] == [200, 200]
-    [stuck, relief] = world.workers
-    assert [len(frame) for frame in relief.frames] == [1, 1]
+    [stuck, extra] = world.workers
+    assert [len(frame) for frame in extra.frames] == [1, 1]
     assert pool.leases == 0
     stuck.release_all()  # at last, and for nobody
     assert (await ask(pool).answer).status == 200

@@ -149,8 +149,8 @@ async def test_a_predict_that_takes_twice_the_limit_is_ended_after_another_has_j
     with pytest.raises(WorkerDied, match="worker_memory_mib"):
         await running.answer
     assert len(pool.workers) == 1
-    [told] = memory_ends(facts)
-    assert "another joined first, and this one was ended in a predict of" in told
+    [report] = memory_ends(facts)
+    assert "another joined first, and this one was ended in a predict of" in report
 
 
 async def test_without_a_limit_nobody_looks_and_one_that_is_set_holds_at_once(
