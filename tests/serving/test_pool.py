@@ -238,7 +238,7 @@ class TestSideBySide:
     async def test_nothing_runs_beside_one_that_may_have_ended_a_worker(
         self, world: FakeWorld, pool: Pool
     ) -> None:
-        """Were it to end that one too, it and its neighbour would look alike, and it be asked a third time."""
+        """Were it to end that one too, it and its neighbour would look alike, and be asked a third time."""
         world.held = True
         asked = [ask(pool) for _ in range(2)]
         await until(lambda: len(world.workers[0].frames) == 2)
