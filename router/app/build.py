@@ -31,6 +31,7 @@ from router.core.events import Event, Recorder
 from router.processes.process import Reaper
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.settings import SettingsInForce
 from router.web.context import WebState
@@ -106,13 +107,13 @@ def build_gateway(
     """A gateway that does nothing yet: no loop ticks, no version is loaded, nobody listens."""
     recorder = recorders.all
     in_force = SettingsInForce(loaded.settings)
+    load_limits = LoadLimits.of(loaded.settings.registry)
     models = ModelSet(
         VersionDependencies(
             backends.fetcher,
             backends.loader,
             recorder,
-            lambda: in_force.current.registry.download_timeout_seconds,
-            lambda: in_force.current.registry.parallel_loads,
+            load_limits,
         )
     )
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
@@ -140,7 +141,7 @@ def build_gateway(
     config = ConfigWatch(
         source,
         recorder,
-        SettingsFollowers(child_log, models, alias_loop),
+        SettingsFollowers(child_log, load_limits, models, alias_loop),
         in_force=in_force,
         digest=loaded.digest,
     )

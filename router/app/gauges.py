@@ -51,7 +51,7 @@ class Gauges:
 
 
 def _live(harness: Harness) -> LiveVersion:
-    workers, spare = harness.pool.workers, harness.pool.crew.spare
+    workers, spare = harness.pool.workers, harness.pool.supply.spare
     return LiveVersion(
         harness.version,
         workers=len(workers),

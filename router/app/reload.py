@@ -7,6 +7,7 @@ from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.periodic import PeriodicTask
+from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.settings import ServerSettings, Settings
 from router.web.listeners import Certificate
@@ -17,6 +18,7 @@ class SettingsFollowers:
     """The parts of a gateway that follow its settings; whatever reads them at each use is not among them."""
 
     child_log: ChildLog
+    load_limits: LoadLimits
     models: ModelSet
     alias_loop: PeriodicTask
 
@@ -24,6 +26,7 @@ class SettingsFollowers:
         """Put `settings` in force."""
         configure_logging(settings.log.level, settings.log.format)
         self.child_log.shown = settings.log.model_output
+        self.load_limits.follow(settings.registry)
         self.models.apply(settings.models)
         self.alias_loop.trigger()
 

@@ -79,7 +79,7 @@ class AliasWatch:
             # Without the record a version that served before the restart could be held by its warm-up.
             with suppress(CacheRefused):
                 manager.note_served(
-                    (await self._source.recall(manager.model, manager.settings.aliases)).values()
+                    (await self._source.last_known_good(manager.model, manager.settings.aliases)).values()
                 )
         model, started = manager.model, perf_counter()
         try:
@@ -98,7 +98,7 @@ class AliasWatch:
         self.last_success[model] = self._wall_clock()
         self._recorder.record(Polled(model, perf_counter() - started, ""))
         if self._fleet.managers.get(model) is manager:  # a reload may have removed it meanwhile
-            manager.aspire(aspired)
+            manager.set_aspired(aspired)
         return None
 
     def _failed(self, manager: ModelManager, error: RegistryError, seconds: float) -> None:
@@ -111,7 +111,7 @@ class AliasWatch:
         """The registry never said what serves of this model: take what served last, if that is recorded."""
         model = manager.model
         try:
-            recorded = await self._source.recall(model, manager.settings.aliases)
+            recorded = await self._source.last_known_good(model, manager.settings.aliases)
         except CacheRefused as error:
             if self.refused_records.get(model) != str(error):
                 self._recorder.record(LastGoodRefused(model, str(error)))
@@ -119,4 +119,4 @@ class AliasWatch:
             return
         self.refused_records.pop(model, None)
         if self._fleet.managers.get(model) is manager:
-            manager.recall(recorded)
+            manager.set_aspired_from_cache(recorded)

@@ -110,7 +110,7 @@ class Status:
             "versions": {
                 str(v.number): self._version(h, manager) for v, h in sorted(manager.harnesses.items())
             },
-            "canary_timeout_seconds": round(self.dispatcher.canary_patience(manager.model), 3),
+            "canary_timeout_seconds": round(self.dispatcher.canary_timeout(manager.model), 3),
             "requests": received,
             "keyless_share": round(share, 4),
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
@@ -156,9 +156,9 @@ class Status:
             "in_flight": pool.leases if pool else 0,
             "queued": pool.queued if pool else 0,
             "workers": [worker.pid for worker in pool.workers] if pool else [],
-            "spare": pool.crew.spare.pid if pool and pool.crew.spare else None,
-            "no_spare": pool.crew.no_spare if pool else "",
-            "error": redact(harness.error or (pool.crew.last_error if pool else "")),
+            "spare": pool.supply.spare.pid if pool and pool.supply.spare else None,
+            "no_spare": pool.supply.spare_skipped_because if pool else "",
+            "error": redact(harness.error or (pool.supply.last_error if pool else "")),
             "retry_seconds": harness.retry_seconds if harness.error else _reload_seconds(pool),
             "flavor": info.flavor if info else None,
             "run_id": info.run_id if info else None,
@@ -173,7 +173,7 @@ class Status:
 
 def _reload_seconds(pool: Pool | None) -> float | None:
     """Wait after the last load of one more worker, when that failed; None when all workers are there."""
-    return pool.crew.retry_seconds if pool and pool.crew.last_error else None
+    return pool.supply.retry_seconds if pool and pool.supply.last_error else None
 
 
 def _batching(workers: Sequence[WorkerHandle]) -> dict[str, Any] | None:

@@ -235,8 +235,21 @@ class VersionDraining:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainCutShort:
+    """A drain's time was over, and what still waited or ran in the version ends with its workers."""
+
+    version: VersionId
+    requests: int
+    """Those that waited or ran, also of callers who gave up."""
+    workers: int
+    """Workers that are ended in the middle of a predict."""
+    seconds: float
+    """Time that the drain had."""
+
+
+@dataclass(frozen=True, slots=True)
 class VersionGone:
-    """A version's last worker has ended."""
+    """A version's last worker has ended, and no other one of it was loaded meanwhile."""
 
     version: VersionId
 
@@ -395,6 +408,7 @@ _OfVersions = (
     | EnvironmentDiffers
     | LoadRefused
     | VersionDraining
+    | DrainCutShort
     | VersionGone
     | WorkerEnded
     | WorkerLoadFailed

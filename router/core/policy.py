@@ -18,6 +18,17 @@ class State(StrEnum):
     ERROR = "error"
 
 
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.NEW: frozenset({State.LOADING, State.GONE}),
+    State.LOADING: frozenset({State.READY, State.ERROR, State.GONE}),
+    State.READY: frozenset({State.DRAINING, State.GONE}),  # GONE without a drain: the gateway stops
+    State.DRAINING: frozenset({State.READY, State.GONE}),
+    State.ERROR: frozenset({State.NEW, State.GONE}),  # NEW: it is tried again
+    State.GONE: frozenset(),  # the version's next life begins with a new harness
+}
+"""Where a version's life may go from each state."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """Bring `version` to READY, or call back one that is draining."""

@@ -45,7 +45,7 @@ class Breakers:
         return frozenset(alias for alias, watched in self._watched.items() if watched.breaker.is_open)
 
     def reset(self, bound: Mapping[Alias, VersionId], why: str) -> None:
-        """Start anew with what is `bound`; `why` is told for each breaker that was open.
+        """Start anew with what is `bound`; `why` is reported for each breaker that was open.
 
         Production has none. Nor has an alias on production's version: there is nobody to compare it with.
         """

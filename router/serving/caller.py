@@ -13,9 +13,9 @@ class Caller:
         """True once it hung up, which is for good."""
         self._waits_for: PendingRequest | None = None
 
-    def wait_for(self, ticket: PendingRequest) -> None:
+    def wait_for(self, request: PendingRequest) -> None:
         """From now on `hang_up` abandons this request."""
-        self._waits_for = ticket
+        self._waits_for = request
 
     def wait_no_longer(self) -> None:
         """The request has its answer, or an error."""

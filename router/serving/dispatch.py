@@ -57,9 +57,9 @@ _OUTCOMES = {
 class RequestResult(NamedTuple):
     """How one request ended, after an alias was chosen for it."""
 
-    given: Assignment
-    """Whom the key was given."""
-    answered: Assignment
+    assigned: Assignment
+    """Whom the key was assigned."""
+    answered_by: Assignment
     """Who answered, or was the last one asked."""
     result: Result
     outcome: Outcome
@@ -67,12 +67,12 @@ class RequestResult(NamedTuple):
     """As `Answered.fault`; so are the rest."""
     excused: bool = False
     mark: int | None = None
-    call: int | None = None
+    blamed_batch: int | None = None
 
     @property
     def reason(self) -> Reason:
         """Why it was answered by whom it was."""
-        return Reason.FALLBACK if self.answered is not self.given else self.given.reason
+        return Reason.FALLBACK if self.answered_by is not self.assigned else self.assigned.reason
 
     @property
     def rows(self) -> int:
@@ -81,35 +81,35 @@ class RequestResult(NamedTuple):
 
     def fact(self, code: int, seconds: float, trace_id: str = "") -> Answered:
         """What is recorded of it, once its caller gets the status `code`, `seconds` after it was read."""
-        given = self.given
+        assigned = self.assigned
         # By position, in the order of the fields: with names it costs a microsecond more.
         return Answered(
-            given.version.model,
-            given.alias,
-            given.version,
+            assigned.version.model,
+            assigned.alias,
+            assigned.version,
             self.outcome,
             code,
             seconds,
             self.rows,
-            given.reason,
-            given.bucket,
+            assigned.reason,
+            assigned.bucket,
             self.fault,
             self.excused,
             self.mark,
-            self.call,
+            self.blamed_batch,
             trace_id,
         )
 
 
 class Dispatcher:
-    """Answers prediction requests from the fleet's versions."""
+    """Answers prediction requests from the versions that serve."""
 
-    def __init__(self, fleet: ModelSet, recorder: Recorder) -> None:
+    def __init__(self, models: ModelSet, recorder: Recorder) -> None:
         self.in_flight: Counter[tuple[str, Alias]] = Counter()
-        """HTTP requests under way by the alias their key was given."""
-        self._fleet = fleet
+        """HTTP requests under way by the alias their key was assigned."""
+        self._models = models
         self._recorder = recorder
-        self._patience: dict[str, AdaptiveTimeout] = {}
+        self._timeouts: dict[str, AdaptiveTimeout] = {}
         self._loop = asyncio.get_running_loop()
 
     async def serve(
@@ -120,96 +120,102 @@ class Dispatcher:
         Once `caller` hung up, nothing is predicted for it any more, but what runs already. None: it stays.
         """
         arrived = self._loop.time()
-        table = self._fleet.table
-        given = assign(self._routes(table, model), key, keyed=keyed)
-        if given is None:
+        table = self._models.table
+        assigned = assign(self._routes(table, model), key, keyed=keyed)
+        if assigned is None:
             raise NotReady(f"{model} has no production version yet")
-        return await self._serve(given, query, arrived, caller or Caller())
+        return await self._serve(assigned, query, arrived, caller or Caller())
 
     async def serve_direct(
         self, model: str, alias: Alias, query: Query, *, caller: Caller | None = None
     ) -> RequestResult:
         """Answer from the version bound to `alias`, and from no other. Raises as `serve` does."""
         arrived = self._loop.time()
-        given = assign_direct(self._routes(self._fleet.table, model), alias)
-        if given is None:
+        assigned = assign_direct(self._routes(self._models.table, model), alias)
+        if assigned is None:
             raise NotReady(f"{model} serves no version as {alias}")
-        return await self._serve(given, query, arrived, caller or Caller())
+        return await self._serve(assigned, query, arrived, caller or Caller())
 
     async def serve_version(
         self, model: str, number: int, query: Query, *, caller: Caller | None = None
     ) -> RequestResult:
         """Answer from the version of that number. Raises ModelNotConfigured or VersionNotServed."""
         arrived = self._loop.time()
-        given = assign_version(self._routes(self._fleet.table, model), number)
-        if given is None:
+        assigned = assign_version(self._routes(self._models.table, model), number)
+        if assigned is None:
             raise VersionNotServed(f"{model} serves no version of that number")
-        return await self._serve(given, query, arrived, caller or Caller())
+        return await self._serve(assigned, query, arrived, caller or Caller())
 
-    def canary_patience(self, model: str) -> float:
+    def canary_timeout(self, model: str) -> float:
         """Seconds a canary of `model` has to answer before production is asked."""
-        settings = self._fleet.managers[model].settings
-        return self._patience_of(model).seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
+        settings = self._models.managers[model].settings
+        return self._timeout_of(model).seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
 
-    async def _serve(self, given: Assignment, query: Query, arrived: float, caller: Caller) -> RequestResult:
+    async def _serve(
+        self, assigned: Assignment, query: Query, arrived: float, caller: Caller
+    ) -> RequestResult:
         # Nothing is awaited from here until the version is leased: the table that was read still holds.
-        model = given.version.model
-        self._recorder.record(Routed(model, given.alias, given.reason))
-        manager = self._fleet.managers[model]
+        model = assigned.version.model
+        self._recorder.record(Routed(model, assigned.alias, assigned.reason))
+        manager = self._models.managers[model]
         deadline = arrived + manager.settings.timeout_seconds
-        lane = (model, given.alias)
-        self.in_flight[lane] += 1
+        arm = (model, assigned.alias)
+        self.in_flight[arm] += 1
         try:
-            if not self._may_fall_back(given, manager):
-                answered_oddly = self._any_length(manager, given.version)
-                result, ticket = await self._ask(manager, given, query, deadline, caller)
+            if not self._may_fall_back(assigned, manager):
+                length_varies = self._variable_length(manager, assigned.version)
+                result, pending = await self._ask(manager, assigned, query, deadline, caller)
                 took = self._loop.time() - arrived
-                return self._of_one(manager, given, result, ticket, took, answered_oddly=answered_oddly)
-            patience = min(deadline, arrived + self.canary_patience(model))
-            breaker = manager.breakers.of(given.alias, given.version)
-            first, _ = await self._ask(manager, given, query, patience, caller, waits=False)
+                return self._unaided(manager, assigned, result, pending, took, length_varies=length_varies)
+            canary_deadline = min(deadline, arrived + self.canary_timeout(model))
+            breaker = manager.breakers.of(assigned.alias, assigned.version)
+            first, _ = await self._ask(
+                manager, assigned, query, canary_deadline, caller, may_wait_for_worker=False
+            )
             if not _is_good(first) or self._invalid(manager, first):
-                return await self._fall_back(given, first, query, deadline, breaker, caller)
+                return await self._fall_back(assigned, first, query, deadline, breaker, caller)
             if breaker is not None:
                 breaker.judge(fault=False)
             return RequestResult(
-                given, given, first, _OK, mark=first.mark if isinstance(first, Answer) else None
+                assigned, assigned, first, _OK, mark=first.mark if isinstance(first, Answer) else None
             )
         finally:
-            self.in_flight[lane] -= 1
+            self.in_flight[arm] -= 1
 
-    def _of_one(
+    def _unaided(
         self,
         manager: ModelManager,
-        given: Assignment,
+        assigned: Assignment,
         result: Result,
-        ticket: PendingRequest | None,
+        pending: PendingRequest | None,
         took: float,
         *,
-        answered_oddly: bool,
+        length_varies: bool,
     ) -> RequestResult:
         """The answer of production, or of another one that nobody stands in for, after `took` seconds."""
         if isinstance(result, CallerGone):
             return RequestResult(
-                given, given, result, Outcome.ABANDONED
+                assigned, assigned, result, Outcome.ABANDONED
             )  # how long it would have taken is not known
-        fault, call = _fault_of(result, odd=not answered_oddly), None
-        if given.alias == PRODUCTION:
-            patience, settings = self._patience_of(manager.model), manager.settings
+        fault, blamed = _fault_of(result, odd=not length_varies), None
+        if assigned.alias == PRODUCTION:
+            timeout, settings = self._timeout_of(manager.model), manager.settings
             # Measured as a canary is, or the two could not be compared: production's may have come later.
-            allowed = patience.seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
+            allowed = timeout.seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
             if took > allowed and settings.fallback and _was_asked(result):
-                fault, call = FaultKind.TIMEOUT, ticket.held_up_by() if ticket is not None else None
-            patience.note(took)
+                fault, blamed = FaultKind.TIMEOUT, pending.blamed_batch() if pending is not None else None
+            timeout.note(took)
         if isinstance(result, Answer):
             return RequestResult(
-                given, given, result, _outcome_of(result), fault, mark=result.mark, call=call
+                assigned, assigned, result, _outcome_of(result), fault, mark=result.mark, blamed_batch=blamed
             )
-        return RequestResult(given, given, result, _outcome_of(result), fault, call=result.call or call)
+        return RequestResult(
+            assigned, assigned, result, _outcome_of(result), fault, blamed_batch=result.call or blamed
+        )
 
     async def _fall_back(
         self,
-        given: Assignment,
+        assigned: Assignment,
         first: Result,
         query: Query,
         deadline: float,
@@ -218,20 +224,20 @@ class Dispatcher:
     ) -> RequestResult:
         if caller.gone:
             return RequestResult(
-                given, given, _gone(), Outcome.ABANDONED
+                assigned, assigned, _gone(), Outcome.ABANDONED
             )  # whether production could answer is not known
-        model = given.version.model
-        routes = self._fleet.table.models.get(model)
-        second = assign_fallback(routes, given) if routes else None
-        fault, call = _fault_of(first, odd=True), first.call if isinstance(first, RequestRefused) else None
+        model = assigned.version.model
+        routes = self._models.table.models.get(model)
+        second = assign_fallback(routes, assigned) if routes else None
+        fault, blamed = _fault_of(first, odd=True), first.call if isinstance(first, RequestRefused) else None
         if second is None:
-            return RequestResult(given, given, first, _outcome_of(first), fault, call=call)
+            return RequestResult(assigned, assigned, first, _outcome_of(first), fault, blamed_batch=blamed)
         reason = _reason_of(first)
-        self._recorder.record(FellBack(model, given.alias, second.alias, reason))
-        asked_at, patience = self._loop.time(), self.canary_patience(model)
-        result, _ = await self._ask(self._fleet.managers[model], second, query, deadline, caller)
+        self._recorder.record(FellBack(model, assigned.alias, second.alias, reason))
+        asked_at, allowed = self._loop.time(), self.canary_timeout(model)
+        result, _ = await self._ask(self._models.managers[model], second, query, deadline, caller)
         if isinstance(result, CallerGone):
-            return RequestResult(given, second, result, Outcome.ABANDONED)
+            return RequestResult(assigned, second, result, Outcome.ABANDONED)
         good = _is_good(result)
         # What production answers in the same odd way is how this model answers, and no fault.
         innocent = not good or (
@@ -239,18 +245,20 @@ class Dispatcher:
         )
         if reason not in NEVER_ASKED:
             if not innocent:
-                self._recorder.record(CanaryFaulted(model, given.alias, given.version, fault_kind(reason)))
+                self._recorder.record(
+                    CanaryFaulted(model, assigned.alias, assigned.version, fault_kind(reason))
+                )
             if breaker is not None:
                 breaker.judge(fault=not innocent)
         if reason is FallbackReason.CLIENT_ERROR:
             # It refused what it was sent, which is no fault unless production could answer it.
             fault = FaultKind.ERROR if good else ""
-        excused = bool(fault) and (innocent or self._loop.time() - asked_at > patience)
+        excused = bool(fault) and (innocent or self._loop.time() - asked_at > allowed)
         if good:
-            return RequestResult(given, second, result, Outcome.FALLBACK, fault, excused, None, call)
+            return RequestResult(assigned, second, result, Outcome.FALLBACK, fault, excused, None, blamed)
         # Production refuses as well: the request is at fault, not the canary. The outcome is that of the
         # answer its caller gets, so that it never contradicts the code beside it.
-        return RequestResult(given, second, result, _outcome_of(result), fault, excused, None, call)
+        return RequestResult(assigned, second, result, _outcome_of(result), fault, excused, None, blamed)
 
     async def _ask(
         self,
@@ -260,42 +268,42 @@ class Dispatcher:
         deadline: float,
         caller: Caller,
         *,
-        waits: bool = True,
+        may_wait_for_worker: bool = True,
     ) -> tuple[Result, PendingRequest | None]:
-        """How `to` answered; the ticket of what it was asked, None when it could not be."""
+        """How `to` answered, and the request it was asked with; None when it could not be asked."""
         if caller.gone:
             return _gone(), None
         try:
             harness = manager.serving(to.version)
-            ticket = harness.submit(query, to.alias, deadline, waits=waits)
+            pending = harness.submit(query, to.alias, deadline, may_wait_for_worker=may_wait_for_worker)
         except RequestRefused as refused:
             return refused, None
-        caller.wait_for(ticket)
+        caller.wait_for(pending)
         try:
-            answer = await ticket.answer
-            harness.any_length |= answer.odd_length
-            return answer, ticket
+            answer = await pending.answer
+            harness.variable_length |= answer.odd_length
+            return answer, pending
         except RequestRefused as refused:
-            return refused, ticket
+            return refused, pending
         finally:
             caller.wait_no_longer()
-            ticket.forget()
+            pending.cancel()
 
     def _invalid(self, manager: ModelManager, first: Result) -> bool:
         """Whether a canary's good answer can not be one: all NaN, or of a length it should not have."""
         if not isinstance(first, Answer) or not (first.all_nan or first.odd_length):
             return False
-        return first.all_nan or not self._any_length(manager, manager.bound[PRODUCTION])
+        return first.all_nan or not self._variable_length(manager, manager.bound[PRODUCTION])
 
-    def _any_length(self, manager: ModelManager, version: VersionId) -> bool:
+    def _variable_length(self, manager: ModelManager, version: VersionId) -> bool:
         harness = manager.harnesses.get(version)
-        return harness is not None and harness.any_length
+        return harness is not None and harness.variable_length
 
-    def _may_fall_back(self, given: Assignment, manager: ModelManager) -> bool:
+    def _may_fall_back(self, assigned: Assignment, manager: ModelManager) -> bool:
         return (
             manager.settings.fallback
-            and given.alias != PRODUCTION
-            and given.reason not in (Reason.DIRECT, Reason.SAME_VERSION)
+            and assigned.alias != PRODUCTION
+            and assigned.reason not in (Reason.DIRECT, Reason.SAME_VERSION)
         )
 
     def _routes(self, table: RoutingTable, model: str) -> ModelRoutes:
@@ -304,10 +312,10 @@ class Dispatcher:
         except KeyError:
             raise ModelNotConfigured("no such registered model here") from None
 
-    def _patience_of(self, model: str) -> AdaptiveTimeout:
-        if (patience := self._patience.get(model)) is None:
-            patience = self._patience[model] = AdaptiveTimeout()
-        return patience
+    def _timeout_of(self, model: str) -> AdaptiveTimeout:
+        if (timeout := self._timeouts.get(model)) is None:
+            timeout = self._timeouts[model] = AdaptiveTimeout()
+        return timeout
 
 
 def _gone() -> CallerGone:

@@ -1,13 +1,17 @@
 """One version's life in this gateway: NEW → LOADING → READY → DRAINING → GONE, or ERROR and another try."""
 
 import asyncio
+import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from msgspec.structs import replace
 
+from router.core.backoff import Backoff
 from router.core.events import (
     EnvironmentDiffers,
     LoadRefused,
@@ -18,18 +22,20 @@ from router.core.events import (
 )
 from router.core.ids import Alias, VersionId
 from router.core.loads import Priority
-from router.core.policy import State
+from router.core.policy import TRANSITIONS, State
 from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
 from router.protocol.messages import LoadSpec, Query, VersionInfo
-from router.serving.load_gate import LoadGate
+from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
 from router.serving.ports import Fetcher, Loader
 from router.settings import ModelSettings
 
 _MOST_THREADS = 32
-RETRY_SECONDS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-"""Wait after the n-th failed load in a row; the last one repeats."""
+LOAD_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""Wait after the n-th load in a row that failed."""
+
+_log = logging.getLogger(__name__)
 
 
 def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> LoadSpec:
@@ -49,66 +55,87 @@ def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> Lo
 
 @dataclass(frozen=True, slots=True)
 class VersionDependencies:
-    """What every harness of a gateway builds with."""
+    """What the versions of one gateway share."""
 
     fetcher: Fetcher
     loader: Loader
     recorder: Recorder
-    load_deadline_seconds: Callable[[], float]
-    side_by_side: Callable[[], int | None] = lambda: None
-    """How many loads may run at once; None: as many as there are processors."""
+    limits: LoadLimits
     gate: LoadGate = field(init=False)
-    """Through which all loads go."""
+    """All loads go through it."""
+    live: Counter[VersionId] = field(init=False, default_factory=Counter)
+    """Harnesses of each version that are not GONE yet, or whose workers still end. More than one where a
+    version is loaded again before its former workers have ended."""
 
     def __post_init__(self) -> None:
-        gate = LoadGate(lambda: self.loader.room(), lambda: self.side_by_side())
-        object.__setattr__(self, "gate", gate)
+        object.__setattr__(self, "gate", LoadGate(self.loader, self.limits))
+
+
+class HarnessOwner(Protocol):
+    """The model that a version belongs to; all of it is read at each use, for it may change meanwhile."""
+
+    @property
+    def settings(self) -> ModelSettings:
+        """In force now."""
+
+    def is_production(self, version: VersionId) -> bool:
+        """Whether production is bound to `version`."""
+
+    def has_served(self, version: VersionId) -> bool:
+        """Whether an alias has served `version` before: then it needs no warm-up, whatever settings say."""
+
+    def priority_of(self, version: VersionId) -> Priority:
+        """That of a load of `version` while it has no worker."""
+
+    def version_changed(self) -> None:
+        """A version's state or info changed, not by a call of the owner."""
+
+    def worker_crashed(self, version: VersionId) -> None:
+        """A worker of `version` ended by itself."""
 
 
 class Harness:
-    """Loads, holds and unloads one version; `on_change` is called after each change of `state`."""
+    """Loads, holds and unloads one version.
 
-    def __init__(
-        self,
-        version: VersionId,
-        workshop: VersionDependencies,
-        settings: Callable[[], ModelSettings],
-        on_change: Callable[[], None],
-        on_crash: Callable[[VersionId], None],
-        is_production: Callable[[], bool],
-        has_served: Callable[[], bool],
-        priority: Callable[[], Priority],
-    ) -> None:
-        """`on_crash` is called when a worker of the version ended by itself.
+    `load` and `unload` may be called in any state and any order; the last call wins. `load` in NEW begins, in
+    DRAINING takes the version back into service, and is without effect otherwise; a version that is GONE is
+    loaded again by a new harness. Without `unload` a version stays; one in ERROR is tried again for ever.
+    `submit` raises unless READY or DRAINING. `close` ends it from any state; nothing is called after it.
 
-        A version that `has_served()` an alias before needs no warm-up, whatever the settings say.
-        `priority` is that of a load while the version has no worker.
-        """
+    State changes only along `core.policy.TRANSITIONS`. A breach is a fault of ours: it is logged and the
+    change is made all the same, for a version must not hang because of it; tests make it raise.
+    """
+
+    def __init__(self, version: VersionId, dependencies: VersionDependencies, owner: HarnessOwner) -> None:
         self.version = version
-        self.state = State.NEW
         self.info: VersionInfo | None = None
-        self.failures = 0
-        """Loads that failed in a row."""
         self.error = ""
-        self.retry_seconds = 0.0
-        self.any_length = False
-        """True once it answered another number of rows than it was asked for, and meant it or not."""
-        self._workshop = workshop
-        self._settings = settings
-        self._on_change = on_change
-        self._on_crash = on_crash
-        self._is_production = is_production
-        self._has_served = has_served
-        self._priority = priority
+        """Why the last load failed, of the version or, while it serves, of workers with changed settings."""
+        self.variable_length = False
+        """True once it answered another number of rows than it was asked for: perhaps that is its way."""
+        self._state = State.NEW
+        self._dependencies = dependencies
+        self._owner = owner
+        self._load_failures = self._reload_failures = Backoff(LOAD_DELAYS)
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
         self._task: asyncio.Task[None] | None = None
-        self._renewal: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        """Ends the workers after a drain; never cancelled."""
         self._attempted: LoadSpec | None = None
         """What the last load of this version, or of its workers under other settings, was asked for."""
         self._settings_changed = asyncio.Event()
         """Ends the pause after workers could not be loaded with the settings of then."""
+        dependencies.live[version] += 1
+        self.is_live = True
+        """False once its workers have ended."""
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._state
 
     @property
     def pool(self) -> Pool:
@@ -122,180 +149,236 @@ class Harness:
         """True while the version has workers."""
         return self._pool is not None
 
-    def submit(self, query: Query, alias: Alias, expires_at: float, *, waits: bool = True) -> PendingRequest:
+    @property
+    def failures(self) -> int:
+        """Loads that failed in a row."""
+        return self._load_failures.failures
+
+    @property
+    def retry_seconds(self) -> float:
+        """Wait after the last failed load, or reload of workers; 0.0 when none failed."""
+        return self._load_failures.seconds or self._reload_failures.seconds
+
+    def submit(
+        self, query: Query, alias: Alias, expires_at: float, *, may_wait_for_worker: bool = True
+    ) -> PendingRequest:
         """Lease the version for one request, as `Pool.submit` does. Raises Overloaded, NotReady."""
-        return self.pool.submit(query, alias, expires_at, waits=waits)
+        return self.pool.submit(query, alias, expires_at, may_wait_for_worker=may_wait_for_worker)
 
     def load(self, aliases: tuple[Alias, ...]) -> None:
         """Start loading; or, when DRAINING, serve on."""
         if self.state is State.DRAINING:
             self._cancel()
-            self.state = State.READY
-            self.man()  # the settings may have changed meanwhile
-            self._align()
+            self._enter(State.READY)
+            self.ensure_workers()  # the settings may have changed meanwhile
+            self.refresh_if_outdated()
         elif self.state is State.NEW:
-            self.state = State.LOADING
+            self._enter(State.LOADING)
             on_its_way = ExitStack()
-            on_its_way.enter_context(self._workshop.gate.fetching(self._priority))
+            on_its_way.enter_context(self._dependencies.gate.fetching(self))
             self._start(self._load(aliases)).add_done_callback(lambda _: on_its_way.close())
 
     def unload(self) -> None:
-        """Stop loading, or drain; GONE follows."""
+        """Stop loading, or drain; GONE follows. Without effect when DRAINING or GONE."""
+        if self.state in (State.DRAINING, State.GONE):
+            return
         self._cancel()
         if self.state is State.READY:
-            self.state = State.DRAINING
-            self._workshop.recorder.record(VersionDraining(self.version, self.pool.leases))
+            self._enter(State.DRAINING)
+            self._dependencies.recorder.record(VersionDraining(self.version, self.pool.leases))
             self._start(self._drain())
         else:
+            self._enter(State.GONE)
             self._gone()
 
     def retry_now(self) -> None:
         """After a failed load, wait no longer."""
         if self.state is State.ERROR:
             self._cancel()
-            self.state = State.NEW
+            self._enter(State.NEW)
 
-    def obey(self) -> None:
-        """Follow changed settings: number of workers, scores. What failed to load under others is tried now.
+    def apply_settings(self) -> None:
+        """Follow changed settings: number of workers, limits, scores. What failed to load is tried again.
 
         Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
         """
         wanted = self._first_spec if self.state is State.ERROR else self._spec
         if self._attempted is not None and self._attempted != wanted(self._attempted.directory):
-            self.failures = 0
+            self._load_failures = self._load_failures.reset()
             self.retry_now()
             self._settings_changed.set()
         if self._pool is not None:
-            self._pool.crew.retry_now()
-        self.man()
-        self._align()
+            self._pool.settings_changed()
+        self.ensure_workers()
+        self.refresh_if_outdated()
 
-    def man(self) -> None:
+    def ensure_workers(self) -> None:
         """See that the workers are as many as they should be, with a spare where there should be one."""
         if self._pool is not None and self.state is State.READY:
             self._pool.fill()
 
+    def refresh_if_outdated(self) -> None:
+        """Have workers that were loaded with the settings of now; idempotent."""
+        reloading = self._reloading
+        if self.is_outdated and (reloading is None or reloading.done() or reloading.cancelling()):
+            self._reloading = asyncio.get_running_loop().create_task(
+                self._reload_workers(), name=f"reload {self.version}"
+            )
+
+    @property
+    def is_outdated(self) -> bool:
+        """True while READY with workers that were loaded with other settings."""
+        ready = self._pool is not None and self.state is State.READY
+        return ready and self.pool.supply.spec != self._spec(self.pool.supply.spec.directory)
+
     async def close(self, grace_seconds: float) -> None:
         """End everything now, without draining."""
         self._cancel()
-        tasks = [task for task in (self._task, self._renewal) if task is not None]
+        tasks = [task for task in (self._task, self._reloading, self._ending) if task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await pool.close(grace_seconds)
-        self.state = State.GONE
+        if self.state is not State.GONE:
+            self._enter(State.GONE)
+        self._is_last()
+
+    # From here on: for the pool and the gate of this version.
+
+    @property
+    def settings(self) -> ModelSettings:
+        """In force now."""
+        return self._owner.settings
+
+    @property
+    def is_production(self) -> bool:
+        """Whether production is bound to it."""
+        return self._owner.is_production(self.version)
+
+    @property
+    def load_priority(self) -> Priority:
+        """Of a load while it has no worker."""
+        return self._owner.priority_of(self.version)
+
+    @property
+    def load_deadline_seconds(self) -> float:
+        """How long a fetch, and then a load, may take."""
+        return self._dependencies.limits.deadline_seconds
+
+    def worker_crashed(self) -> None:
+        """A worker ended by itself."""
+        self._owner.worker_crashed(self.version)
 
     async def _load(self, aliases: tuple[Alias, ...]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
         phase = "fetch"
-        deadline = self._workshop.load_deadline_seconds
+        shared = self._dependencies
         try:
-            directory = await self._workshop.fetcher.fetch(
-                self.version, deadline_seconds=deadline(), fresh=self._distrusts_copy
+            directory = await shared.fetcher.fetch(
+                self.version, deadline_seconds=self.load_deadline_seconds, fresh=self._distrusts_copy
             )
             fetch_seconds, phase = loop.time() - started, "load"
             self._attempted = self._first_spec(directory)
-            pool = Pool(
-                self._spec(directory),
-                self._workshop.loader,
-                self._settings,
-                self._workshop.recorder,
-                load_deadline_seconds=deadline,
-                on_crash=lambda: self._on_crash(self.version),
-                is_production=self._is_production,
-                gate=self._workshop.gate,
-                priority=self._priority,
-            )
+            pool = Pool(self._spec(directory), shared.loader, shared.recorder, self, shared.gate)
             self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
-        except Exception as error:  # noqa: BLE001 - a version that stays LOADING for ever tells nobody why
+        except Exception as error:  # noqa: BLE001 - else the version would be LOADING for ever, and nobody knew why
             self._refuse(error, error.phase if isinstance(error, LoadFailed) else phase, aliases)
             return
-        self._pool, self.state, self.failures, self.error = pool, State.READY, 0, ""
+        self._pool, self._load_failures, self.error = pool, self._load_failures.reset(), ""
+        self._enter(State.READY)
         phases = {"fetch": fetch_seconds, **self.info.phase_seconds}
-        self._workshop.recorder.record(VersionLoaded(self.version, aliases, phases, self.info.note))
+        shared.recorder.record(VersionLoaded(self.version, aliases, phases, self.info.note))
         if self.info.mismatches:
-            self._workshop.recorder.record(EnvironmentDiffers(self.version, self.info.mismatches))
-        self._align()
-        self._on_change()
+            shared.recorder.record(EnvironmentDiffers(self.version, self.info.mismatches))
+        self.refresh_if_outdated()
+        self._owner.version_changed()
 
     def _refuse(self, error: Exception, phase: str, aliases: tuple[Alias, ...]) -> None:
-        self.retry_seconds = RETRY_SECONDS[min(self.failures, len(RETRY_SECONDS) - 1)]
-        self.failures += 1
+        self._load_failures = self._load_failures.failed(asyncio.get_running_loop().time())
         self.error = f"{phase}: {error}"
         self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
-        self.state = State.ERROR
-        self._workshop.recorder.record(
-            LoadRefused(
-                self.version, aliases, phase, str(error), self.retry_seconds, isinstance(error, FetchRefused)
-            )
+        self._enter(State.ERROR)
+        wait, by_rule = self._load_failures.seconds, isinstance(error, FetchRefused)
+        self._dependencies.recorder.record(
+            LoadRefused(self.version, aliases, phase, str(error), wait, by_rule)
         )
-        self._start(self._retry())
-        self._on_change()
+        self._start(self._retry(wait))
+        self._owner.version_changed()
 
-    async def _retry(self) -> None:
-        await asyncio.sleep(self.retry_seconds)
-        self.state = State.NEW
-        self._on_change()
+    async def _retry(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._enter(State.NEW)
+        self._owner.version_changed()
 
     async def _drain(self) -> None:
         # After its timeout no caller waits for an answer, so nothing is lost by ending then.
-        try:
-            await asyncio.wait_for(self.pool.drained(), self._settings().timeout_seconds)
-        except TimeoutError:
+        if not await self.pool.drain(self.settings.timeout_seconds):
             self.error = "drain deadline passed with requests still running"
         # From here nothing calls it back: whoever wants this version again loads it anew.
-        pool, self._pool, self.state = self.pool, None, State.GONE
-        await pool.close()
+        pool, self._pool = self.pool, None
+        self._enter(State.GONE)
+        self._ending = asyncio.get_running_loop().create_task(pool.close(), name=f"end {self.version}")
+        await asyncio.shield(self._ending)
         self._gone()
 
-    def _align(self) -> None:
-        """Have workers that were loaded with the settings of now; idempotent."""
-        renewal = self._renewal
-        if self._misaligned() and (renewal is None or renewal.done() or renewal.cancelling()):
-            self._renewal = asyncio.get_running_loop().create_task(
-                self._renew(), name=f"renew {self.version}"
-            )
-
-    def _misaligned(self) -> bool:
-        ready = self._pool is not None and self.state is State.READY
-        return ready and self.pool.crew.spec != self._spec(self.pool.crew.spec.directory)
-
     def _spec(self, directory: str) -> LoadSpec:
-        return load_spec(self.version, directory, self._settings())
+        return load_spec(self.version, directory, self.settings)
 
     def _first_spec(self, directory: str) -> LoadSpec:
-        required = self._settings().warm_up and not self._has_served()
+        required = self.settings.warm_up and not self._owner.has_served(self.version)
         return replace(self._spec(directory), warm_up_required=required)
 
-    async def _renew(self) -> None:
-        failures = 0
-        while self._misaligned():  # once more, when the settings changed while a worker was loading
-            self._attempted = spec = self._spec(self.pool.crew.spec.directory)
+    async def _reload_workers(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._reload_failures = self._reload_failures.reset()
+        while self.is_outdated:  # once more, when the settings changed while a worker was loading
+            self._attempted = spec = self._spec(self.pool.supply.spec.directory)
             self._settings_changed.clear()
             try:
-                self.info = await self.pool.renew(spec)
+                self.info = await self.pool.replace_workers(spec)
                 self.error = ""
             except Exception as error:  # noqa: BLE001 - the old workers serve on, and the next try may do
                 self.error = f"settings: {error}"
-                self.retry_seconds = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-                failures += 1
+                self._reload_failures = self._reload_failures.failed(loop.time())
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._settings_changed.wait(), self.retry_seconds)
-                    failures = 0
+                    await asyncio.wait_for(self._settings_changed.wait(), self._reload_failures.seconds)
+                    self._reload_failures = self._reload_failures.reset()
         self.error = ""
-        self._on_change()
+        self._owner.version_changed()
+
+    def _enter(self, state: State) -> None:
+        if state not in TRANSITIONS[self._state]:
+            report_breach(self.version, self._state, state)
+        self._state = state
 
     def _gone(self) -> None:
-        self.state = State.GONE
-        self._workshop.recorder.record(VersionGone(self.version))
-        self._on_change()
+        # Not while the same version serves again: what is kept of it would go with the old one.
+        if self._is_last():
+            self._dependencies.recorder.record(VersionGone(self.version))
+        self._owner.version_changed()
+
+    def _is_last(self) -> bool:
+        """Count this harness out, once; whether it was the last one of its version."""
+        live = self._dependencies.live
+        if self.is_live:
+            self.is_live = False
+            live[self.version] -= 1
+            if not live[self.version]:
+                del live[self.version]
+                return True
+        return False
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         self._task = asyncio.get_running_loop().create_task(work, name=f"{self.state} {self.version}")
         return self._task
 
     def _cancel(self) -> None:
-        for task in (self._task, self._renewal):
+        for task in (self._task, self._reloading):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
+
+
+def report_breach(version: VersionId, old: State, new: State) -> None:
+    """Log a change of state that no version may make."""
+    _log.error("%s went from %s to %s, which a version never does; please report this", version, old, new)

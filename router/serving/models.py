@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from router.core.events import ModelRemoved, ReadinessChanged
+from router.core.events import ModelRemoved, ReadinessChanged, VersionGone
 from router.core.ids import VersionId
 from router.core.routing import ModelRoutes, RoutingTable
 from router.serving.harness import VersionDependencies
@@ -14,10 +14,10 @@ from router.settings import ModelSettings
 class ModelSet:
     """Owns the routing table. Readers take `table` once; every change publishes a new one."""
 
-    def __init__(self, workshop: VersionDependencies) -> None:
+    def __init__(self, dependencies: VersionDependencies) -> None:
         self.table = RoutingTable({})
         self.managers: dict[str, ModelManager] = {}
-        self._workshop = workshop
+        self._dependencies = dependencies
         self._awaited: frozenset[str] | None = None
         self._was_ready = self._reported_ready = False
         self._retiring: dict[asyncio.Task[None], ModelManager] = {}
@@ -39,9 +39,9 @@ class ModelSet:
         """Follow a configuration: add, change and remove models. The first one names who must be ready."""
         for name, settings in models.items():
             if (manager := self.managers.get(name)) is not None:
-                manager.obey(settings)
+                manager.apply_settings(settings)
             else:
-                self.managers[name] = ModelManager(name, settings, self._workshop, self._publish)
+                self.managers[name] = ModelManager(name, settings, self._dependencies, self._publish)
         for name in [name for name in self.managers if name not in models]:
             self._remove(name)
         # A dict of the configuration's order: the first model also answers at /invocations.
@@ -63,7 +63,7 @@ class ModelSet:
         self._look_ready()
         shares = split_in_force(routes)
         if before is None or split_in_force(before) != shares:
-            self._workshop.recorder.record(shares)
+            self._dependencies.recorder.record(shares)
 
     def _remove(self, name: str) -> None:
         manager = self.managers.pop(name)
@@ -73,22 +73,26 @@ class ModelSet:
         task.add_done_callback(lambda done: self._retiring.pop(done))
 
     async def _retire(self, manager: ModelManager) -> None:
-        await manager.drain()
-        if manager.model not in self.managers:  # it may have been put back meanwhile
-            self._workshop.recorder.record(ModelRemoved(manager.model))
+        versions = await manager.drain()
+        if manager.model not in self.managers:
+            self._dependencies.recorder.record(ModelRemoved(manager.model))
+            return
+        # It was put back meanwhile: what is known of it stays, but for versions that serve no more.
+        for version in sorted(versions - self._dependencies.live.keys()):
+            self._dependencies.recorder.record(VersionGone(version))
 
     async def watch_readiness(self) -> None:
         """Report that readiness changed, if it did: a worker that is replaced at once goes unnoticed."""
         if self._was_ready and self._reported_ready != self.ready:
             self._reported_ready = self.ready
-            self._workshop.recorder.record(ReadinessChanged(ready=self._reported_ready))
+            self._dependencies.recorder.record(ReadinessChanged(ready=self._reported_ready))
 
     def _look_ready(self) -> None:
         if self._was_ready or self._awaited is None:
             return
         if all(manager.ready for manager in self._start_up_models()):
             self._was_ready = self._reported_ready = True
-            self._workshop.recorder.record(ReadinessChanged(ready=True))
+            self._dependencies.recorder.record(ReadinessChanged(ready=True))
 
     def _start_up_models(self) -> list[ModelManager]:
         """Those of the first configuration; one that a reload took out of it is no longer waited for."""

@@ -15,7 +15,7 @@ class WorkerHandle(Protocol):
 
     @property
     def info(self) -> VersionInfo:
-        """What the version told about itself."""
+        """What the version reported of itself."""
 
     @property
     def pid(self) -> int:
@@ -38,14 +38,14 @@ class WorkerHandle(Protocol):
 
     @property
     def parallel(self) -> int:
-        """How many frames it works on at once: one while requests share predicts, else its threads."""
+        """How many batches it works on at once: one while requests share predicts, else its threads."""
 
     def submit(
         self, queries: Sequence[Query], on_answers: Callable[[Sequence[int], Sequence[Answer]], None]
     ) -> None:
-        """Hand over one frame of requests, while fewer than `parallel` are unanswered.
+        """Hand over one batch of requests, while fewer than `parallel` are unanswered.
 
-        `on_answers(places, answers)` gets what came out of one predict; each place of the frame comes once.
+        `on_answers(places, answers)` gets what came out of one predict; each place of the batch comes once.
         """
 
     def rank(self, *, last: bool) -> None:
@@ -84,12 +84,12 @@ class Source(Protocol):
     async def poll(
         self, model: str, aliases: Mapping[Alias, str], *, deadline_seconds: float | None = None
     ) -> Mapping[Alias, VersionId]:
-        """The complete wish of the registry at one instant: roles it names now, with their versions.
+        """All that the registry names at one instant: roles with their versions.
 
         `aliases` maps roles to the registry's names for them. Raises RegistryError.
         """
 
-    async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+    async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         """What served last, by this machine's own record; empty when there is none. Raises CacheRefused.
 
         Until a poll of `model` is good, these versions are fetched from the record alone.
@@ -110,7 +110,7 @@ class LastKnownGoodStore(Protocol):
 
 
 class PoolSettings(Protocol):
-    """The settings a pool obeys; read at each use, because they may change while it serves."""
+    """The settings of a pool; read at each use, because they may change while it serves."""
 
     @property
     def workers(self) -> int:

@@ -200,11 +200,11 @@ def _sampled(gateway: WebState) -> bool:
 
 
 def _sample(request_id: str, result: RequestResult, code: int, seconds: float) -> RequestSample:
-    by = result.answered
+    by = result.answered_by
     return RequestSample(
         request_id,
         by.version.model,
-        result.given.alias,
+        result.assigned.alias,
         by.alias,
         by.version,
         result.reason,

@@ -141,7 +141,7 @@ def result_response(
 
     Its headers name who answered, whom the key was given, and why.
     """
-    given, by, answer = result.given, result.answered, result.result
+    given, by, answer = result.assigned, result.answered_by, result.result
     predict_seconds = answer.predict_seconds if isinstance(answer, Answer) else 0.0
     headers = {
         "X-Model-Name": by.version.model,

@@ -86,6 +86,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "version not loaded",
         "alias unbound",
         "version draining",
+        "drain cut short",
         "version gone",
         "child restarted",
         "a loop failed and goes on",

@@ -15,6 +15,7 @@ from router.core.events import (
     CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
+    DrainCutShort,
     Event,
     FellBack,
     LoadRefused,
@@ -477,6 +478,11 @@ def test_counters_survive_the_restart_of_a_worker(recorder: PrometheusRecorder) 
     after = samples(recorder)
     counters = [key for key in before if "_total" in key or "_bucket" in key or "_count" in key]
     assert all(after[key] >= before[key] for key in counters if not key.startswith(("process", "python")))
+
+
+def test_workers_that_a_drains_deadline_ends_are_counted(recorder: PrometheusRecorder) -> None:
+    moved = moved_by(recorder, DrainCutShort(V8, requests=3, workers=2, seconds=60.0))
+    assert moved == {"worker_restarts_total{model=m,reason=predict_timeout,version=8}": 2}
 
 
 @dataclass(frozen=True, slots=True)

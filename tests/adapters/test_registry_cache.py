@@ -15,6 +15,7 @@ from router.core.events import CacheEvicted, CacheOverBound, Polled
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import CacheRefused, FetchFailed
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.adapters.faults import black_hole
@@ -53,7 +54,7 @@ async def test_without_the_registry_what_served_last_is_found_and_fetched(
     copied.unlink()
     registry = open_registry(uri)
 
-    assert await registry.recall("seed", BOTH) == {PRODUCTION: V1, CANARY: V2}
+    assert await registry.last_known_good("seed", BOTH) == {PRODUCTION: V1, CANARY: V2}
     for version in (V1, V2):
         files = await registry.fetch(version, deadline_seconds=PATIENCE_SECONDS)
         assert (Path(files) / "MLmodel").is_file()
@@ -65,7 +66,7 @@ async def test_another_name_of_an_alias_finds_no_wrong_version(
     await serve(open_registry, f"sqlite:///{copied}", V1, V2)
     names = {PRODUCTION: "champion", CANARY: "production"}
 
-    assert await open_registry(f"sqlite:///{copied}").recall("seed", names) == {CANARY: V1}
+    assert await open_registry(f"sqlite:///{copied}").last_known_good("seed", names) == {CANARY: V1}
 
 
 async def test_the_record_of_another_registry_in_the_same_cache_is_not_taken(
@@ -73,7 +74,7 @@ async def test_the_record_of_another_registry_in_the_same_cache_is_not_taken(
 ) -> None:
     await serve(open_registry, f"sqlite:///{copied}", V1)
 
-    assert await open_registry(f"sqlite:///{tmp_path}/other.db").recall("seed", BOTH) == {}
+    assert await open_registry(f"sqlite:///{tmp_path}/other.db").last_known_good("seed", BOTH) == {}
 
 
 async def test_a_torn_record_is_refused(copied: Path, tmp_path: Path, open_registry: OpenRegistry) -> None:
@@ -82,7 +83,7 @@ async def test_a_torn_record_is_refused(copied: Path, tmp_path: Path, open_regis
     os.truncate(record, 30)
 
     with pytest.raises(CacheRefused, match="is torn"):
-        await open_registry(f"sqlite:///{copied}").recall("seed", BOTH)
+        await open_registry(f"sqlite:///{copied}").last_known_good("seed", BOTH)
 
 
 async def test_a_copy_that_was_refused_is_replaced_when_the_registry_answers(
@@ -95,7 +96,7 @@ async def test_a_copy_that_was_refused_is_replaced_when_the_registry_answers(
     good = pickled.read_bytes()
     pickled.write_bytes(bytes(len(good)))
     registry = open_registry(uri)
-    await registry.recall("seed", BOTH)
+    await registry.last_known_good("seed", BOTH)
     with pytest.raises(FetchFailed, match=r"python_model\.pkl is not as it was published"):
         await registry.fetch(V1, deadline_seconds=PATIENCE_SECONDS)
 
@@ -117,7 +118,7 @@ async def test_two_gateways_record_at_once_and_one_of_them_wins_whole(
             gateways[0].remember("seed", {"production": V1}, ()),
             gateways[1].remember("seed", {"production": V2}, ()),
         )
-        assert set(await gateways[0].recall("seed", BOTH)) == {PRODUCTION}
+        assert set(await gateways[0].last_known_good("seed", BOTH)) == {PRODUCTION}
 
     [record] = (tmp_path / "cache" / "seed").glob("*last-good-*")
     assert record.stat().st_mode & 0o777 == 0o600
@@ -147,10 +148,10 @@ async def test_the_polls_of_many_models_on_a_silent_registry_take_no_longer_than
 ) -> None:
     with black_hole() as uri:
         registry = open_registry(uri, poll_deadline_seconds=2.0)
-        fleet = ModelSet(VersionDependencies(registry, None, facts, lambda: 5.0))
+        fleet = ModelSet(VersionDependencies(registry, None, facts, LoadLimits(5.0)))
         fleet.apply({f"model-{n}": settings() for n in range(10)})
         watch = AliasWatch(registry, fleet, facts, time.time)
-        await registry.recall("model-0", BOTH)  # the agent's own start is no poll
+        await registry.last_known_good("model-0", BOTH)  # the agent's own start is no poll
         began = time.monotonic()
         await watch.tick()
         seconds = time.monotonic() - began

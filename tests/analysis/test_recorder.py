@@ -17,6 +17,7 @@ from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind
 from router.core.routing import Reason
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.manager import OPERATOR_RESET
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
@@ -42,7 +43,7 @@ class Gateway:
         self.now = 1000.0
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.facts = Told()
-        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, lambda: 5.0))
+        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0)))
         self.analysis = self.facts.analysis = AnalysisRecorder(
             self.fleet, self.facts, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )
@@ -50,7 +51,7 @@ class Gateway:
     async def serve(self, aspired: dict[Alias, VersionId], **keys: Any) -> None:
         self.fleet.apply({"sentiment": settings(**{"split": HALF, **keys})})
         manager = self.fleet.managers["sentiment"]
-        manager.aspire(aspired)
+        manager.set_aspired(aspired)
         await until(lambda: manager.bound == aspired)
         self.look(0.0)
 
@@ -197,7 +198,7 @@ async def test_what_can_not_be_compared_says_why(
 async def test_a_canary_that_loads_is_not_compared_yet(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1})
     gateway.world.broken = {V2}
-    gateway.fleet.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V2})
+    gateway.fleet.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V2})
     gateway.look()
 
     assert gateway.entry["not_comparable_because"] == "v2 is not READY yet"

@@ -14,6 +14,7 @@ from router.core.ids import CANARY, PRODUCTION
 from router.core.policy import State
 from router.errors import ModelUnknown, RegistryRefused, RegistryUnavailable
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
@@ -32,7 +33,7 @@ def facts() -> Facts:
 
 @pytest.fixture
 async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
-    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
+    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     fleet.apply({"sentiment": settings(), "other": settings()})
     yield fleet
     await fleet.close(0.0)
@@ -327,7 +328,7 @@ async def test_after_one_silence_the_rest_of_a_tick_is_not_asked_and_comes_first
     monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", -1.0)
     world = SilentRegistry()
     world.asked = []
-    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
+    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     fleet.apply({name: settings() for name in ("a", "b", "c")})
     watch = AliasWatch(world, fleet, facts, lambda: 0.0)
 
@@ -358,7 +359,7 @@ async def test_when_a_ticks_time_is_over_the_rest_comes_first_in_the_next(
         return {}
 
     monkeypatch.setattr(world, "poll", slow)
-    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
+    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     fleet.apply({name: settings() for name in "abc"})
     watch = AliasWatch(world, fleet, facts, lambda: 0.0)
     for _ in range(3):

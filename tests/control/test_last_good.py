@@ -11,6 +11,7 @@ from router.core.events import LastGoodNotWritten
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import CacheRefused
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
@@ -45,7 +46,7 @@ def facts() -> Facts:
 
 @pytest.fixture
 async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
-    fleet = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
+    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     names = {"production": "champion", "canary": "challenger"}
     fleet.apply({"sentiment": settings(split={"production": 50, "canary": 50}, aliases=names)})
     yield fleet
@@ -66,7 +67,7 @@ async def test_what_is_bound_is_recorded_once_by_the_registrys_names(
     last_good: LastKnownGood, notes: Notes, fleet: ModelSet
 ) -> None:
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await last_good.tick()
     assert notes.written == [], "nothing serves yet"
     await until(lambda: len(manager.bound) == 2)
@@ -81,10 +82,10 @@ async def test_a_canary_that_does_not_serve_yet_keeps_what_is_recorded_of_it_and
 ) -> None:
     manager = fleet.managers["sentiment"]
     world.unfetchable = {V2}
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: manager.ready)
     await last_good.tick()
-    manager.aspire({PRODUCTION: V1})
+    manager.set_aspired({PRODUCTION: V1})
     await last_good.tick()
 
     assert notes.written == [({"champion": V1}, {"challenger"}), ({"champion": V1}, set())]
@@ -95,12 +96,12 @@ async def test_what_came_from_the_record_is_not_recorded_before_the_registry_con
 ) -> None:
     """Else a canary that was refused would be forgotten."""
     manager = fleet.managers["sentiment"]
-    manager.recall({PRODUCTION: V1})
+    manager.set_aspired_from_cache({PRODUCTION: V1})
     await until(lambda: manager.ready)
     await last_good.tick()
     assert notes.written == []
 
-    manager.aspire({PRODUCTION: V1})
+    manager.set_aspired({PRODUCTION: V1})
     await last_good.tick()
 
     assert notes.written == [({"champion": V1}, set())]
@@ -110,7 +111,7 @@ async def test_a_record_that_can_not_be_written_is_told_once_and_tried_again(
     last_good: LastKnownGood, notes: Notes, fleet: ModelSet, facts: Facts
 ) -> None:
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     notes.full = True
     await last_good.tick()
@@ -129,10 +130,10 @@ async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
     last_good: LastKnownGood, notes: Notes, fleet: ModelSet, world: FakeWorld
 ) -> None:
     manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     world.slow_loads = asyncio.Event()
-    manager.aspire({PRODUCTION: V3})
+    manager.set_aspired({PRODUCTION: V3})
     await last_good.tick()
     assert notes.used == {V1, V3}
 

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient
 
 from router.web.apps import traffic_app
 from router.web.page import SOURCES, live_page
-from tests.serving.conftest import facts, fleet, serving, world  # noqa: F401 - fixtures, found by name
+from tests.serving.conftest import facts, models, serving, world  # noqa: F401 - fixtures, found by name
 from tests.web.conftest import Site, admin, site, traffic  # noqa: F401 - fixtures, found by name
 
 Client = TestClient[Any, Any]

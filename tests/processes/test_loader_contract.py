@@ -18,6 +18,7 @@ from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus, Query, TensorInfo
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.serving.fakes import FakeWorld
 from tests.support.in_process import InProcessLoader
 from tests.worker.versions import (
     command_query,
@@ -219,8 +220,28 @@ async def test_a_directory_is_read_and_never_written(workers: Any, versions: Pat
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-async def test_a_closed_worker_has_exited_and_answers_no_more(workers: Any) -> None:
-    worker = await workers("plain", fresh=True)
+@pytest.fixture(params=["as loaded", "fake"])
+def any_loader(loader: Any, request: pytest.FixtureRequest) -> Any:
+    """Each loader, and the fake of the tests of serving: what these rely on must hold for all of them."""
+    return loader if request.param == "as loaded" else FakeWorld()
+
+
+async def test_each_request_is_answered_once_and_frames_follow_each_other(
+    any_loader: Any, versions: Path, slack: float
+) -> None:
+    worker = await any_loader.load(spec_of(versions, "plain"), deadline_seconds=READY_SECONDS * slack)
+    for number in (1, 3, 2):
+        answers = await ask(worker, *[text_query("good")] * number)
+        assert [(answer.verdict, answer.rows) for answer in answers] == [(PredictStatus.OK, 1)] * number
+    assert not worker.exited.done()
+    assert worker.parallel >= 1
+    await worker.close()
+
+
+async def test_a_closed_worker_has_exited_and_answers_no_more(
+    any_loader: Any, versions: Path, slack: float
+) -> None:
+    worker = await any_loader.load(spec_of(versions, "plain"), deadline_seconds=READY_SECONDS * slack)
     await worker.close()
     answers: list[Any] = []
 
@@ -231,8 +252,8 @@ async def test_a_closed_worker_has_exited_and_answers_no_more(workers: Any) -> N
     assert answers == []
 
 
-async def test_a_killed_worker_answers_no_more(workers: Any, slack: float) -> None:
-    worker = await workers("commands", fresh=True)
+async def test_a_killed_worker_answers_no_more(any_loader: Any, versions: Path, slack: float) -> None:
+    worker = await any_loader.load(spec_of(versions, "commands"), deadline_seconds=READY_SECONDS * slack)
     answers: list[Any] = []
     worker.submit([command_query("sleep:0.3")], lambda *batch: answers.append(batch))
 

@@ -50,6 +50,8 @@ class FakeWorker:
         self._unanswered: list[tuple[OnAnswers, int, Query]] = []
 
     def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
+        if self.exited.done():
+            return  # as into a socket that is closed: what nobody reads is not refused
         frames = {id(on_answers) for on_answers, _, _ in self._unanswered}
         assert len(frames) < self.parallel, "a frame was handed over before a former one was answered"
         self.frames.append(list(queries))
@@ -74,13 +76,16 @@ class FakeWorker:
         self.is_last = last
 
     def kill(self, signal: int = 9) -> None:
-        self._unanswered = []
-        if not self.exited.done():
-            self.exited.set_result(Exit(None, signal))
+        self._end(Exit(None, signal))
 
     async def close(self, grace_seconds: float = 1.0) -> Exit:
-        self.kill(15)
+        self._end(Exit(0))
         return self.exited.result()
+
+    def _end(self, how: Exit) -> None:
+        self._unanswered = []
+        if not self.exited.done():
+            self.exited.set_result(how)
 
 
 @dataclass
@@ -122,7 +127,7 @@ class FakeWorld:
             raise ModelUnknown(f"there is no registered model {model}")
         return self.aspired[model]
 
-    async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+    async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         if self.torn_record:
             raise CacheRefused("the record is torn")
         return self.recorded.get(model, {})

@@ -10,7 +10,7 @@ from router.core.scores import ScoreCounts
 from router.protocol.messages import Answer, Batching, PredictStatus, Query
 from router.serving.dispatch import Dispatcher, RequestResult
 from router.serving.models import ModelSet
-from router.serving.pool.stall_tracker import SILENCE_SECONDS, StallTracker
+from router.serving.pool.worker_slot import STALL_SECONDS, StallTracker
 from tests.serving.conftest import V1, V2, settings
 from tests.serving.fakes import Facts, FakeWorld, ok, until
 
@@ -58,7 +58,7 @@ async def test_a_fault_has_one_name_whoever_commits_it(
 
     assert (given_to_production.fault, given_to_production.excused) == (fault, False)
     assert (given_to_canary.fault, given_to_canary.excused) == (canary_fault, excused)
-    assert given_to_canary.call is given_to_production.call is None
+    assert given_to_canary.blamed_batch is given_to_production.blamed_batch is None
 
 
 async def test_a_first_answer_of_another_length_is_a_fault_of_production_and_the_next_is_its_way(
@@ -91,7 +91,7 @@ async def test_production_that_is_later_than_a_canary_may_be_counts_as_too_late(
     world.alive(V1)[0].release()
     served = await asked
 
-    assert (served.outcome, served.fault, served.call) == ("ok", "timeout", None)
+    assert (served.outcome, served.fault, served.blamed_batch) == ("ok", "timeout", None)
 
 
 async def test_a_canarys_timeout_is_excused_where_production_takes_as_long(
@@ -123,9 +123,9 @@ async def test_who_waits_for_a_predict_that_hangs_names_it_and_who_hangs_alone_n
     world.alive(V1)[0].release_all()
 
     alone, others = await culprit, [await victim for victim in victims]
-    assert (alone.fault, alone.call) == ("timeout", None)
+    assert (alone.fault, alone.blamed_batch) == ("timeout", None)
     assert {one.fault for one in others} == {"timeout"}
-    [call] = {one.call for one in others}
+    [call] = {one.blamed_batch for one in others}
     assert call is not None
 
 
@@ -141,7 +141,7 @@ async def test_who_shares_a_predict_that_hangs_names_it(
     world.held = False
     world.alive(V1)[0].release_all()
 
-    calls = {(await one).call for one in asked}
+    calls = {(await one).blamed_batch for one in asked}
     assert len(calls) == 1
     assert calls != {None}
 
@@ -151,7 +151,7 @@ def test_side_by_side_a_process_that_says_nothing_is_named_once() -> None:
     silence = StallTracker(number=0)
     silence.begin(10.0)
     silence.end(7, 10.01)
-    assert silence.since(10.01, 10.01 + SILENCE_SECONDS * 2) == 7, "it lasts"
+    assert silence.since(10.01, 10.01 + STALL_SECONDS * 2) == 7, "it lasts"
     assert silence.since(10.0, 12.0) == 7
     silence.end(8, 12.0)
     silence.end(9, 12.001)

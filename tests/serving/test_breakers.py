@@ -12,7 +12,7 @@ from router.protocol.messages import Answer, PredictStatus, Query
 from router.serving.dispatch import Dispatcher, RequestResult
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
-from router.serving.pool import request_queue as tickets
+from router.serving.pool import request_queue
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
 
@@ -44,10 +44,11 @@ async def test_a_canary_that_always_fails_loses_its_share_at_its_50th_request_an
 ) -> None:
     world.answers[V2] = CRASHED
     for number in range(1, 51):
-        assert (await ask(dispatcher)).given.alias == CANARY, f"request {number}"
+        assert (await ask(dispatcher)).assigned.alias == CANARY, f"request {number}"
     after = await ask(dispatcher)
 
-    assert (after.given.alias, after.given.reason, after.outcome) == (PRODUCTION, Reason.BREAKER_OPEN, "ok")
+    assigned = after.assigned
+    assert (assigned.alias, assigned.reason, after.outcome) == (PRODUCTION, Reason.BREAKER_OPEN, "ok")
     assert len(facts.of(CanaryFaulted)) == 50
     assert facts.of(SplitInForce)[-1].in_force == {PRODUCTION: 1.0, CANARY: 0.0}
     assert facts.of(SplitInForce)[-1].configured[CANARY] == 0.5
@@ -59,7 +60,7 @@ async def test_requests_that_production_fails_too_are_not_held_against_the_canar
     dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
     world.answers = {V1: REFUSED, V2: CRASHED}
-    assert (await ask(dispatcher, 120)).given.alias == CANARY
+    assert (await ask(dispatcher, 120)).assigned.alias == CANARY
     assert facts.of(BreakerOpened) == []
 
 
@@ -71,7 +72,7 @@ async def test_three_crashes_in_a_minute_take_the_share_at_once(
         world.alive(V2)[0].kill()
         await asyncio.sleep(0)
 
-    assert (await ask(dispatcher)).given.reason is Reason.BREAKER_OPEN
+    assert (await ask(dispatcher)).assigned.reason is Reason.BREAKER_OPEN
     assert facts.of(BreakerOpened)[0].why == "it crashed 3 times in 60 s"
     await until(lambda: world.alive(V2))  # it still is kept loaded: a reset must find it ready
 
@@ -100,20 +101,20 @@ async def test_production_is_never_broken_off(dispatcher: Dispatcher, world: Fak
         await asyncio.sleep(0)
     for _ in range(60):
         served = await dispatcher.serve("sentiment", "user-1", QUERY, keyed=True)
-        assert (served.given.alias, served.given.reason) == (PRODUCTION, Reason.HASH)
+        assert (served.assigned.alias, served.assigned.reason) == (PRODUCTION, Reason.HASH)
     assert facts.of(BreakerOpened) == []
 
 
 async def test_a_canary_on_productions_version_has_no_breaker(
     manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
-    manager.aspire({PRODUCTION: V1, CANARY: V1})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V1})
     for _ in range(3):
         await until(lambda: world.alive(V1))
         world.alive(V1)[0].kill()
         await asyncio.sleep(0)
 
-    assert (await ask(dispatcher)).given.reason is Reason.SAME_VERSION
+    assert (await ask(dispatcher)).assigned.reason is Reason.SAME_VERSION
     assert facts.of(BreakerOpened) == []
 
 
@@ -122,10 +123,10 @@ async def test_a_moved_alias_gives_the_share_back(
     manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld, facts: Facts, alias: Alias
 ) -> None:
     await break_off(dispatcher, world)
-    manager.aspire({PRODUCTION: V1, CANARY: V2} | {alias: V3})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2} | {alias: V3})
     await until(lambda: manager.bound[alias] == V3)
 
-    assert (await ask(dispatcher)).given.reason is Reason.HASH
+    assert (await ask(dispatcher)).assigned.reason is Reason.HASH
     assert facts.of(BreakerClosed)[0].why == f"{alias} serves sentiment v3"
     assert facts.of(SplitInForce)[-1].in_force[CANARY] == 0.5
 
@@ -135,10 +136,10 @@ async def test_a_changed_split_gives_the_share_back_and_any_other_change_does_no
 ) -> None:
     await break_off(dispatcher, world)
     serving.apply({"sentiment": settings(split=SPLIT, timeout_seconds=30)})
-    assert (await ask(dispatcher)).given.reason is Reason.BREAKER_OPEN
+    assert (await ask(dispatcher)).assigned.reason is Reason.BREAKER_OPEN
 
     serving.apply({"sentiment": settings(split={"production": 75, "canary": 25})})
-    assert (await ask(dispatcher)).given.reason is Reason.HASH
+    assert (await ask(dispatcher)).assigned.reason is Reason.HASH
     assert [closed.why for closed in facts.of(BreakerClosed)] == ["the split changed"]
 
 
@@ -147,16 +148,16 @@ async def test_an_operator_gives_the_share_back_and_the_count_starts_anew(
 ) -> None:
     await break_off(dispatcher, world)
     manager.reset_breakers()
-    assert (await ask(dispatcher, 50)).given.alias == CANARY
-    assert (await ask(dispatcher)).given.reason is Reason.BREAKER_OPEN
+    assert (await ask(dispatcher, 50)).assigned.alias == CANARY
+    assert (await ask(dispatcher)).assigned.reason is Reason.BREAKER_OPEN
 
 
 async def test_a_poll_that_changes_nothing_leaves_the_breaker_open(
     manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     await break_off(dispatcher, world)
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
-    assert (await ask(dispatcher)).given.reason is Reason.BREAKER_OPEN
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    assert (await ask(dispatcher)).assigned.reason is Reason.BREAKER_OPEN
 
 
 async def test_an_answer_of_before_a_reset_is_not_held_against_what_came_after(
@@ -179,15 +180,15 @@ async def test_an_answer_of_before_a_reset_is_not_held_against_what_came_after(
 async def test_a_canary_that_was_full_is_neither_at_fault_nor_innocent(
     manager: ModelManager, dispatcher: Dispatcher, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: tickets.RequestQueue, ticket: tickets.PendingRequest, most_rows: int) -> None:
-        if ticket.alias == CANARY:
+    def full(self: request_queue.RequestQueue, request: request_queue.PendingRequest, most_rows: int) -> None:
+        if request.alias == CANARY:
             raise Overloaded("full")
-        put(self, ticket, most_rows)
+        put(self, request, most_rows)
 
-    put = tickets.RequestQueue.put
-    monkeypatch.setattr(tickets.RequestQueue, "put", full)
+    put = request_queue.RequestQueue.put
+    monkeypatch.setattr(request_queue.RequestQueue, "put", full)
     served = await ask(dispatcher, 60)
 
-    assert (served.given.alias, served.outcome) == (CANARY, "fallback")
+    assert (served.assigned.alias, served.outcome) == (CANARY, "fallback")
     assert facts.of(CanaryFaulted) == []
     assert manager.breakers.views(V2)[0][1].requests == 0

@@ -11,13 +11,13 @@ import pytest
 from router.core.events import CanaryFaulted, FellBack
 from router.core.ids import CANARY, PRODUCTION
 from router.errors import CallerGone, RequestRefused
-from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query
+from router.protocol.messages import Answer, Batching, PredictStatus, Query
 from router.serving.caller import Caller
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
-from tests.serving.conftest import V1, V2, settings
+from tests.serving.conftest import V1, V2, FakeVersion, pool_of
 from tests.serving.fakes import Facts, FakeWorld, until
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
@@ -30,7 +30,7 @@ WAITS_FOR_SOMEBODY = 5.0
 async def pool(world: FakeWorld, facts: Facts) -> AsyncIterator[Pool]:
     """One worker that predicts one request at a time."""
     world.held, world.batching = True, Batching(merges=False, why="a fake")
-    pool = Pool(LoadSpec(V1, "/cache", None), world, settings, facts, load_deadline_seconds=lambda: 5.0)
+    pool = pool_of(FakeVersion(), world, facts)
     await pool.start()
     yield pool
     await pool.close(0.0)
@@ -53,8 +53,8 @@ async def test_only_what_somebody_waits_for_follows_the_predict_that_runs(
     await until(lambda: world.workers[0].frames)
     waiting = [ask(pool, f"gone {number}") for number in range(20)]
     last = ask(pool, "last")
-    for ticket in (running, *waiting):
-        ticket.hang_up()
+    for request in (running, *waiting):
+        request.hang_up()
     assert (pool.queued, pool.leases) == (1, 2), "the last one waits, and the first one still runs"
     world.held = False
     world.workers[0].release_all()
@@ -62,9 +62,9 @@ async def test_only_what_somebody_waits_for_follows_the_predict_that_runs(
     assert (await last.answer).body == b"v1"
     assert predicted(world) == ["runs", "last"]
     assert pool.leases == 0
-    for ticket in (running, *waiting):
+    for request in (running, *waiting):
         with pytest.raises(CallerGone):
-            await ticket.answer
+            await request.answer
 
 
 async def test_a_request_that_is_handed_out_again_is_not_if_its_caller_hung_up(
@@ -126,7 +126,7 @@ async def test_one_caller_in_many_that_hangs_up_changes_nobodys_turn(pool: Pool,
 
 @dataclass
 class _Asked:
-    ticket: PendingRequest
+    request: PendingRequest
     body: str
     sent_before: int | None = None
     """How often a worker had got it when its caller hung up; None while it waits."""
@@ -141,15 +141,8 @@ async def test_in_whatever_order_things_happen_nothing_is_predicted_after_its_ca
     random = Random(seed)
     world.held, world.batching = True, Batching(merges=merges, why="a fake")
     world.threads = random.choice((1, 3))
-    limits = settings(workers=random.choice((1, 2)))
-    pool = Pool(
-        LoadSpec(V1, "/cache", None),
-        world,
-        lambda: limits,
-        facts,
-        load_deadline_seconds=lambda: 5.0,
-        is_production=lambda: True,
-    )
+    version = FakeVersion({"workers": random.choice((1, 2))}, is_production=True)
+    pool = pool_of(version, world, facts)
     await pool.start()
     asked: list[_Asked] = []
     for step in range(120):
@@ -157,9 +150,9 @@ async def test_in_whatever_order_things_happen_nothing_is_predicted_after_its_ca
         match random.choice(("ask", "ask", "ask", "hang up", "hang up", "answer", "answer", "die", "turn")):
             case "ask":
                 asked.append(_Asked(ask(pool, str(step)), str(step)))
-            case "hang up" if waiting := [one for one in asked if not one.ticket.abandoned]:
+            case "hang up" if waiting := [one for one in asked if not one.request.abandoned]:
                 one = random.choice(waiting)
-                one.ticket.hang_up()
+                one.request.hang_up()
                 one.sent_before = predicted(world).count(one.body)
             case "answer" if alive:
                 random.choice(alive).release()
@@ -177,7 +170,7 @@ async def test_in_whatever_order_things_happen_nothing_is_predicted_after_its_ca
 
     async with asyncio.timeout(WAITS_FOR_SOMEBODY):
         await answer_all()
-    results = await asyncio.gather(*(one.ticket.answer for one in asked), return_exceptions=True)
+    results = await asyncio.gather(*(one.request.answer for one in asked), return_exceptions=True)
     sent = Counter(predicted(world))
     for one, result in zip(asked, results, strict=True):
         if one.sent_before is None:
@@ -202,7 +195,7 @@ async def test_a_canary_whose_caller_hung_up_is_not_answered_by_production(
     world.answers[V2] = CRASHED
     world.alive(V2)[0].release()
 
-    assert (served.outcome, served.fault, served.given.alias) == ("abandoned", "", CANARY)
+    assert (served.outcome, served.fault, served.assigned.alias) == ("abandoned", "", CANARY)
     assert facts.of(FellBack) == facts.of(CanaryFaulted) == []
     assert world.alive(V1)[0].frames == []
     assert dispatcher.in_flight[("sentiment", CANARY)] == 0
@@ -271,7 +264,7 @@ async def test_what_production_was_not_given_time_for_does_not_shorten_a_canarys
     dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     """A canary's time follows from how long production takes; of abandoned requests nobody knows that."""
-    before = dispatcher.canary_patience("sentiment")
+    before = dispatcher.canary_timeout("sentiment")
     world.held = True
     for _ in range(300):
         caller = Caller()
@@ -281,4 +274,4 @@ async def test_what_production_was_not_given_time_for_does_not_shorten_a_canarys
         await asyncio.sleep(0)
         caller.hang_up()
         assert (await asked).outcome == "abandoned"
-    assert dispatcher.canary_patience("sentiment") == before
+    assert dispatcher.canary_timeout("sentiment") == before

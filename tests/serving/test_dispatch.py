@@ -34,8 +34,8 @@ async def test_the_key_decides_who_answers(dispatcher: Dispatcher) -> None:
     canary = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
     production = await dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True)
 
-    assert (body_of(canary.result), canary.answered.alias, canary.given.bucket) == (b"v2", CANARY, 418)
-    assert (body_of(production.result), production.answered.reason) == (b"v1", Reason.HASH)
+    assert (body_of(canary.result), canary.answered_by.alias, canary.assigned.bucket) == (b"v2", CANARY, 418)
+    assert (body_of(production.result), production.answered_by.reason) == (b"v1", Reason.HASH)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ async def test_what_the_canary_does_wrong_is_answered_by_production_and_counted(
     served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
 
     assert (body_of(served.result), served.outcome) == (b"v1", "fallback")
-    assert (served.given.alias, served.answered.alias) == (CANARY, PRODUCTION)
+    assert (served.assigned.alias, served.answered_by.alias) == (CANARY, PRODUCTION)
     assert facts.of(CanaryFaulted) == [CanaryFaulted("sentiment", CANARY, V2, kind)]
     assert facts.of(FellBack)[0].to_alias == PRODUCTION
 
@@ -110,7 +110,7 @@ async def test_a_canary_that_answers_nan_where_production_does_too_is_innocent(
     world.answers = {V1: ALL_NAN, V2: ALL_NAN}
     served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
 
-    assert (served.answered.alias, served.outcome) == (PRODUCTION, "fallback")
+    assert (served.answered_by.alias, served.outcome) == (PRODUCTION, "fallback")
     assert facts.of(CanaryFaulted) == []
 
 
@@ -122,7 +122,7 @@ async def test_a_model_that_answers_any_length_is_asked_twice_only_once(
     for _ in range(3):
         served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
 
-    assert (served.answered.alias, served.outcome) == (CANARY, "ok")
+    assert (served.answered_by.alias, served.outcome) == (CANARY, "ok")
     assert len(facts.of(FellBack)) == 1
     assert facts.of(CanaryFaulted) == []
 
@@ -206,33 +206,33 @@ async def test_direct_access_never_falls_back(dispatcher: Dispatcher, world: Fak
     world.answers[V2] = CRASHED
     served = await dispatcher.serve_direct("sentiment", CANARY, QUERY)
 
-    assert (served.result, served.given.reason) == (CRASHED, Reason.DIRECT)
+    assert (served.result, served.assigned.reason) == (CRASHED, Reason.DIRECT)
 
 
 async def test_one_version_under_both_aliases_has_nothing_to_fall_back_to(
     serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
-    serving.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V1})
+    serving.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V1})
     world.answers[V1] = CRASHED
     served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
 
-    assert (served.given.alias, served.given.reason) == (CANARY, Reason.SAME_VERSION)
+    assert (served.assigned.alias, served.assigned.reason) == (CANARY, Reason.SAME_VERSION)
     assert served.outcome == "model_error"
     assert facts.of(CanaryFaulted) == []
 
 
 async def test_a_missing_canarys_share_goes_to_production(serving: ModelSet, dispatcher: Dispatcher) -> None:
-    serving.managers["sentiment"].aspire({PRODUCTION: V1})
+    serving.managers["sentiment"].set_aspired({PRODUCTION: V1})
     served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
 
-    assert (served.given.alias, served.given.reason) == (PRODUCTION, Reason.CANARY_ABSENT)
+    assert (served.assigned.alias, served.assigned.reason) == (PRODUCTION, Reason.CANARY_ABSENT)
 
 
-async def test_only_a_canary_is_not_ready_and_never_stands_in(fleet: ModelSet, facts: Facts) -> None:
-    fleet.managers["sentiment"].aspire({CANARY: V2})
-    await until(lambda: CANARY in fleet.managers["sentiment"].bound)
+async def test_only_a_canary_is_not_ready_and_never_stands_in(models: ModelSet, facts: Facts) -> None:
+    models.managers["sentiment"].set_aspired({CANARY: V2})
+    await until(lambda: CANARY in models.managers["sentiment"].bound)
     with pytest.raises(NotReady):
-        await Dispatcher(fleet, facts).serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+        await Dispatcher(models, facts).serve("sentiment", CANARY_KEY, QUERY, keyed=True)
 
 
 async def test_an_unknown_model_is_refused(dispatcher: Dispatcher) -> None:
@@ -258,12 +258,12 @@ async def test_a_request_given_before_a_swap_is_answered_by_the_version_it_was_g
     world.held = True
     asked = asyncio.create_task(dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True))
     await until(lambda: world.alive(V1)[0].frames)
-    serving.managers["sentiment"].aspire({PRODUCTION: V3, CANARY: V2})
+    serving.managers["sentiment"].set_aspired({PRODUCTION: V3, CANARY: V2})
     await until(lambda: serving.managers["sentiment"].bound[PRODUCTION] == V3)
     world.alive(V1)[0].release()
 
     served = await asked
-    assert (body_of(served.result), served.answered.version) == (b"v1", V1)
+    assert (body_of(served.result), served.answered_by.version) == (b"v1", V1)
 
 
 def test_a_canary_has_half_the_callers_time_until_production_is_known() -> None:

@@ -27,11 +27,11 @@ def out_of_descriptors(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> pyt
 
 
 async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
-    fleet: ModelSet, facts: Facts, out_of_descriptors: pytest.MonkeyPatch
+    models: ModelSet, facts: Facts, out_of_descriptors: pytest.MonkeyPatch
 ) -> None:
-    out_of_descriptors.setattr("router.serving.harness.RETRY_SECONDS", (0.01,))
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    out_of_descriptors.setattr("router.serving.harness.LOAD_DELAYS", (0.01,))
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: facts.of(LoadRefused))
     assert "Too many open files" in facts.of(LoadRefused)[0].error
 
@@ -40,12 +40,12 @@ async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
 
 
 async def test_a_version_that_did_not_load_is_fetched_afresh(
-    fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr("router.serving.harness.LOAD_DELAYS", (0.01,))
     world.broken.add(V1)
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: len(world.fetches) >= 2)
     world.broken.clear()
     await until(lambda: manager.bound == {PRODUCTION: V1})
@@ -56,14 +56,13 @@ async def test_a_version_that_did_not_load_is_fetched_afresh(
 async def test_a_replacement_that_fails_in_an_unforeseen_way_comes_later(
     serving: ModelSet, world: FakeWorld, out_of_descriptors: pytest.MonkeyPatch
 ) -> None:
-    out_of_descriptors.setattr("router.serving.pool.supply.REPLACEMENT_BACKOFF_SECONDS", (0.0, 0.01))
     pool = serving.managers["sentiment"].serving(V1).pool
     world.alive(V1)[0].kill()
-    await until(lambda: "Too many open files" in pool.crew.last_error)
+    await until(lambda: "Too many open files" in pool.supply.last_error)
 
     out_of_descriptors.undo()
     await until(lambda: world.alive(V1))
-    assert pool.crew.last_error == ""
+    assert pool.supply.last_error == ""
 
 
 async def test_a_model_that_is_put_back_while_it_retires_keeps_its_routes_and_its_series(
@@ -75,14 +74,14 @@ async def test_a_model_that_is_put_back_while_it_retires_keeps_its_routes_and_it
     running = former.serving(V1).submit(Query(b"{}", None), PRODUCTION, now + 5)
     [busy] = world.alive(V1)
     world.slow_loads = asyncio.Event()
-    former.aspire({PRODUCTION: V1, CANARY: V3})
+    former.set_aspired({PRODUCTION: V1, CANARY: V3})
     await until(lambda: V3 in world.loads)
 
     serving.apply({"other": settings()})
     serving.apply({"sentiment": settings(split=HALF)})
     world.slow_loads.set()
     manager = serving.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: len(manager.bound) == 2)
     busy.release()
     await running.answer
@@ -104,17 +103,17 @@ async def test_closing_ends_a_model_that_still_retires(serving: ModelSet, world:
 
 
 async def test_scores_that_change_while_a_version_loads_are_counted_once_it_serves(
-    fleet: ModelSet, world: FakeWorld
+    models: ModelSet, world: FakeWorld
 ) -> None:
     world.slow_loads = asyncio.Event()
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: V1 in world.loads)
-    fleet.apply({"sentiment": settings(split=HALF, scores={"range": [0, 2]})})
+    models.apply({"sentiment": settings(split=HALF, scores={"range": [0, 2]})})
     world.slow_loads.set()
 
     await until(lambda: manager.bound == {PRODUCTION: V1})
-    await until(lambda: manager.serving(V1).pool.crew.spec.scores == manager.settings.scores.outputs)
+    await until(lambda: manager.serving(V1).pool.supply.spec.scores == manager.settings.scores.outputs)
 
 
 async def test_of_two_changes_of_scores_the_last_one_holds(serving: ModelSet, world: FakeWorld) -> None:
@@ -124,7 +123,7 @@ async def test_of_two_changes_of_scores_the_last_one_holds(serving: ModelSet, wo
     serving.apply({"sentiment": settings(split=HALF, scores={"range": [0, 20]})})
     world.slow_loads.set()
 
-    await until(lambda: manager.serving(V1).pool.crew.spec.scores == manager.settings.scores.outputs)
+    await until(lambda: manager.serving(V1).pool.supply.spec.scores == manager.settings.scores.outputs)
     await until(lambda: len(world.alive(V1)) == 1)
 
 
@@ -134,7 +133,7 @@ async def test_a_version_let_go_while_its_scores_change_leaves_no_worker(
     world.slow_loads = asyncio.Event()
     serving.apply({"sentiment": settings(split=HALF, scores={"range": [0, 2]})})
     await until(lambda: world.loads.count(V2) == 2)
-    serving.managers["sentiment"].aspire({PRODUCTION: V1})
+    serving.managers["sentiment"].set_aspired({PRODUCTION: V1})
     world.slow_loads.set()
 
     await until(lambda: V2 not in serving.managers["sentiment"].harnesses)

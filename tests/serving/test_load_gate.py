@@ -14,6 +14,7 @@ from router.core.policy import State
 from router.errors import ChildLost, WorkerOutOfMemory
 from router.protocol.messages import LoadSpec
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
@@ -54,17 +55,17 @@ def world() -> Loading:
 
 @pytest.fixture
 async def start(world: Loading, facts: Facts) -> AsyncIterator[Callable[..., ModelSet]]:
-    """Starts a fleet of models with those settings; `side_by_side` loads at once."""
+    """Starts a models of models with those settings; `side_by_side` loads at once."""
     fleets: list[ModelSet] = []
 
     def made(*models: str, side_by_side: int | None = 2, **keys: object) -> ModelSet:
-        fleets.append(ModelSet(VersionDependencies(world, world, facts, lambda: 5.0, lambda: side_by_side)))
+        fleets.append(ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0, side_by_side))))
         fleets[-1].apply({model: settings(**keys) for model in models})
         return fleets[-1]
 
     yield made
-    for fleet in fleets:
-        await fleet.close(0.0)
+    for models in fleets:
+        await models.close(0.0)
 
 
 def both(model: str) -> dict[str, VersionId]:
@@ -77,11 +78,11 @@ async def test_every_production_is_ready_before_the_first_canarys_load_begins(
 ) -> None:
     """Twelve models of two versions, each polled after the other, the first long before the last."""
     world.load_seconds = 5.0  # so that each production wants a spare
-    fleet = start(*MODELS, side_by_side=side_by_side, workers=2)
+    models = start(*MODELS, side_by_side=side_by_side, workers=2)
     for model in MODELS:
-        fleet.managers[model].aspire(both(model))
+        models.managers[model].set_aspired(both(model))
         await asyncio.sleep(0.003)
-    await until(lambda: all(len(fleet.managers[m].bound) == 2 for m in MODELS), 20)
+    await until(lambda: all(len(models.managers[m].bound) == 2 for m in MODELS), 20)
 
     began = [version for what, version in world.story if what == "begins"]
     first_canary = world.story.index(("begins", next(v for v in began if v.number == 2)))
@@ -98,25 +99,25 @@ async def test_a_production_that_fails_or_waits_for_its_next_try_holds_up_no_can
 ) -> None:
     broken = VersionId(MODELS[0], 1)
     world.broken.add(broken)
-    fleet = start(*MODELS[:3])
+    models = start(*MODELS[:3])
     for model in MODELS[:3]:
-        fleet.managers[model].aspire(both(model))
-    await until(lambda: all(CANARY in fleet.managers[m].bound for m in MODELS[:3]))
+        models.managers[model].set_aspired(both(model))
+    await until(lambda: all(CANARY in models.managers[m].bound for m in MODELS[:3]))
 
-    assert fleet.managers[MODELS[0]].harnesses[broken].state is State.ERROR
+    assert models.managers[MODELS[0]].harnesses[broken].state is State.ERROR
 
 
 async def test_a_model_that_the_registry_does_not_answer_about_holds_up_no_canary(
     start: Callable[..., ModelSet], world: Loading
 ) -> None:
-    fleet = start(*MODELS[:2])
-    fleet.managers[MODELS[0]].aspire(both(MODELS[0]))
-    await until(lambda: fleet.managers[MODELS[0]].ready)
+    models = start(*MODELS[:2])
+    models.managers[MODELS[0]].set_aspired(both(MODELS[0]))
+    await until(lambda: models.managers[MODELS[0]].ready)
     await asyncio.sleep(0.05)
-    assert CANARY not in fleet.managers[MODELS[0]].bound, "the other production may be named any moment"
+    assert CANARY not in models.managers[MODELS[0]].bound, "the other production may be named any moment"
 
-    fleet.managers[MODELS[1]].first_poll_ended()
-    await until(lambda: CANARY in fleet.managers[MODELS[0]].bound)
+    models.managers[MODELS[1]].first_poll_ended()
+    await until(lambda: CANARY in models.managers[MODELS[0]].bound)
 
 
 async def test_a_production_that_loads_for_ever_holds_up_canaries_for_a_while_only(
@@ -124,26 +125,26 @@ async def test_a_production_that_loads_for_ever_holds_up_canaries_for_a_while_on
 ) -> None:
     assert HOLD_SECONDS == 30.0
     monkeypatch.setattr("router.core.loads.HOLD_SECONDS", 0.2)
-    fleet = start(*MODELS[:2])
-    fleet.managers[MODELS[0]].aspire(both(MODELS[0]))
-    await until(lambda: fleet.managers[MODELS[0]].ready)
+    models = start(*MODELS[:2])
+    models.managers[MODELS[0]].set_aspired(both(MODELS[0]))
+    await until(lambda: models.managers[MODELS[0]].ready)
     world.turns = 1_000_000
-    fleet.managers[MODELS[1]].aspire({PRODUCTION: VersionId(MODELS[1], 1)})
+    models.managers[MODELS[1]].set_aspired({PRODUCTION: VersionId(MODELS[1], 1)})
     await until(lambda: ("begins", VersionId(MODELS[0], 2)) in world.story, 5)
 
-    assert not fleet.managers[MODELS[1]].ready
+    assert not models.managers[MODELS[1]].ready
 
 
 async def test_a_production_whose_worker_died_is_replaced_beside_canaries_that_load_for_ever(
     start: Callable[..., ModelSet], world: Loading
 ) -> None:
-    fleet = start("sentiment", "other", side_by_side=1)
-    fleet.managers["other"].first_poll_ended()
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    models = start("sentiment", "other", side_by_side=1)
+    models.managers["other"].first_poll_ended()
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     world.turns = 1_000_000
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: ("begins", V2) in world.story)
 
     world.turns = 1
@@ -156,11 +157,11 @@ async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figure
     start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 500 * MIB)
-    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.02,))
+    monkeypatch.setattr("router.serving.harness.LOAD_DELAYS", (0.02,))
     world.available = 531 * MIB
-    fleet = start("sentiment")
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    models = start("sentiment")
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: facts.of(LoadRefused))
 
     assert manager.ready, "production is tried: nobody can stand in for it, and the figure may be too high"
@@ -177,13 +178,13 @@ async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figure
 async def test_productions_next_version_that_does_not_fit_waits_and_the_old_one_serves(
     start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fleet = start("sentiment")
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    models = start("sentiment")
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 500 * MIB)
     world.available = 100 * MIB
-    manager.aspire({PRODUCTION: V3})
+    manager.set_aspired({PRODUCTION: V3})
     await until(lambda: facts.of(LoadRefused))
 
     assert V3 not in world.loads
@@ -195,14 +196,14 @@ async def test_a_further_worker_that_does_not_fit_is_not_loaded_and_it_is_said(
 ) -> None:
     """A worker's own size is known from the load before."""
     world.available = 99 * MIB
-    fleet = start("sentiment", workers=2)
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
-    await until(lambda: manager.ready and manager.serving(V1).pool.crew.last_error)
+    models = start("sentiment", workers=2)
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
+    await until(lambda: manager.ready and manager.serving(V1).pool.supply.last_error)
 
     assert world.loads == [V1]
     assert "it needs about 100 MiB (as its last load took), and 99 MiB are left" in (
-        manager.serving(V1).pool.crew.last_error
+        manager.serving(V1).pool.supply.last_error
     )
     world.available = 100 * MIB
     await until(lambda: len(world.alive(V1)) == 2, 5)
@@ -211,9 +212,9 @@ async def test_a_further_worker_that_does_not_fit_is_not_loaded_and_it_is_said(
 async def test_productions_only_worker_is_replaced_even_where_it_seems_not_to_fit(
     start: Callable[..., ModelSet], world: Loading
 ) -> None:
-    fleet = start("sentiment")
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
+    models = start("sentiment")
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     world.available = 0
     world.alive(V1)[0].kill()
@@ -225,31 +226,31 @@ async def test_a_spare_goes_when_another_version_needs_its_memory(
     start: Callable[..., ModelSet], world: Loading
 ) -> None:
     world.load_seconds = 5.0
-    fleet = start("sentiment")
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1})
-    await until(lambda: manager.ready and manager.serving(V1).pool.crew.spare)
-    spare = manager.serving(V1).pool.crew.spare
+    models = start("sentiment")
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
+    await until(lambda: manager.ready and manager.serving(V1).pool.supply.spare)
+    spare = manager.serving(V1).pool.supply.spare
     assert spare is not None
     world.available = 31 * MIB  # a version needs 32 beside its files
     spare.exited.add_done_callback(lambda _: setattr(world, "available", 131 * MIB))
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: CANARY in manager.bound)
 
     assert spare.exited.done()
-    assert manager.serving(V1).pool.crew.spare is None
-    assert manager.serving(V1).pool.crew.no_spare
+    assert manager.serving(V1).pool.supply.spare is None
+    assert manager.serving(V1).pool.supply.spare_skipped_because
 
 
 async def test_a_load_that_the_kernel_ended_is_not_tried_again_before_there_is_more_room(
     start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.02,))
+    monkeypatch.setattr("router.serving.harness.LOAD_DELAYS", (0.02,))
     world.available = 600 * MIB
     world.deaths[V2] = WorkerOutOfMemory("the worker ended while it loaded")
-    fleet = start("sentiment")
-    manager = fleet.managers["sentiment"]
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    models = start("sentiment")
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: manager.harnesses[V2].failures >= 4)
 
     assert [version for what, version in world.story if what == "begins"].count(V2) == 1
@@ -262,12 +263,12 @@ async def test_a_load_that_the_kernel_ended_is_not_tried_again_before_there_is_m
 async def test_a_load_that_is_cancelled_while_it_waits_gives_its_place_away(
     start: Callable[..., ModelSet], world: Loading
 ) -> None:
-    fleet = start("sentiment", side_by_side=1)
-    manager = fleet.managers["sentiment"]
+    models = start("sentiment", side_by_side=1)
+    manager = models.managers["sentiment"]
     world.turns = 1_000_000
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: ("begins", V1) in world.story)
-    manager.aspire({PRODUCTION: V3})  # V1 was never bound: its load and the canary's wait are cancelled
+    manager.set_aspired({PRODUCTION: V3})  # V1 was never bound: its load and the canary's wait are cancelled
     world.turns = 1
     await until(lambda: manager.bound.get(PRODUCTION) == V3)
 
@@ -276,6 +277,6 @@ async def test_a_load_that_is_cancelled_while_it_waits_gives_its_place_away(
 
 async def test_a_load_that_fails_gives_its_place_away(start: Callable[..., ModelSet], world: Loading) -> None:
     world.deaths = {V1: ChildLost("it died")}
-    fleet = start("sentiment", side_by_side=1)
-    fleet.managers["sentiment"].aspire({PRODUCTION: V1, CANARY: V2})
-    await until(lambda: CANARY in fleet.managers["sentiment"].bound)
+    models = start("sentiment", side_by_side=1)
+    models.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: CANARY in models.managers["sentiment"].bound)

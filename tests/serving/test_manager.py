@@ -9,6 +9,7 @@ from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
 from router.protocol.messages import LoadSpec, Query
 from router.serving.harness import VersionDependencies
+from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
@@ -17,14 +18,14 @@ from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
 QUERY = Query(b"{}", None)
 
 
-def manager_of(fleet: ModelSet) -> ModelManager:
-    return fleet.managers["sentiment"]
+def manager_of(models: ModelSet) -> ModelManager:
+    return models.managers["sentiment"]
 
 
 async def test_the_old_version_serves_until_the_new_one_is_ready(serving: ModelSet, world: FakeWorld) -> None:
     manager = manager_of(serving)
     world.slow_loads = asyncio.Event()
-    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V3, CANARY: V2})
     await until(lambda: V3 in world.loads)
 
     assert manager.bound[PRODUCTION] == V1
@@ -40,14 +41,14 @@ async def test_a_version_is_unloaded_only_after_its_last_lease(serving: ModelSet
     manager = manager_of(serving)
     world.held = True
     loop = asyncio.get_running_loop()
-    ticket = manager.serving(V1).submit(QUERY, PRODUCTION, loop.time() + 5)
-    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    request = manager.serving(V1).submit(QUERY, PRODUCTION, loop.time() + 5)
+    manager.set_aspired({PRODUCTION: V3, CANARY: V2})
     await until(lambda: manager.bound[PRODUCTION] == V3)
     [old] = world.alive(V1)
 
     assert manager.harnesses[V1].state is State.DRAINING
     old.release()
-    assert (await ticket.answer).body == b"v1"
+    assert (await request.answer).body == b"v1"
     await until(lambda: not world.alive(V1))
 
 
@@ -56,9 +57,9 @@ async def test_a_lease_ends_when_the_work_ends_not_when_the_caller_gives_up(
 ) -> None:
     manager = manager_of(serving)
     world.held = True
-    ticket = manager.serving(V1).submit(QUERY, PRODUCTION, asyncio.get_running_loop().time() + 5)
+    request = manager.serving(V1).submit(QUERY, PRODUCTION, asyncio.get_running_loop().time() + 5)
     await asyncio.sleep(0)  # the worker has it
-    ticket.forget()
+    request.cancel()
 
     assert manager.serving(V1).pool.leases == 1
     world.alive(V1)[0].release()
@@ -72,10 +73,10 @@ async def test_moving_an_alias_back_while_its_version_drains_loads_nothing(
     world.held = True
     manager.serving(V1).submit(QUERY, PRODUCTION, asyncio.get_running_loop().time() + 5)
     await asyncio.sleep(0)  # the worker has it
-    manager.aspire({PRODUCTION: V2, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V2, CANARY: V2})
     assert manager.harnesses[V1].state is State.DRAINING
 
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
 
     assert manager.bound[PRODUCTION] == V1
     assert world.loads.count(V1) == 1
@@ -84,9 +85,9 @@ async def test_moving_an_alias_back_while_its_version_drains_loads_nothing(
     assert world.alive(V1), "the drain went on after the version was called back"
 
 
-async def test_both_aliases_on_one_version_load_it_once(fleet: ModelSet, world: FakeWorld) -> None:
-    manager = manager_of(fleet)
-    manager.aspire({PRODUCTION: V1, CANARY: V1})
+async def test_both_aliases_on_one_version_load_it_once(models: ModelSet, world: FakeWorld) -> None:
+    manager = manager_of(models)
+    manager.set_aspired({PRODUCTION: V1, CANARY: V1})
     await until(lambda: len(manager.bound) == 2)
 
     assert world.loads == [V1]
@@ -96,7 +97,7 @@ async def test_only_a_successful_poll_that_lacks_the_canary_unbinds_it(
     serving: ModelSet, facts: Facts, world: FakeWorld
 ) -> None:
     manager = manager_of(serving)
-    manager.aspire({PRODUCTION: V1})
+    manager.set_aspired({PRODUCTION: V1})
 
     assert dict(manager.bound) == {PRODUCTION: V1}
     assert facts.of(AliasUnbound)[-1].old == V2
@@ -105,7 +106,7 @@ async def test_only_a_successful_poll_that_lacks_the_canary_unbinds_it(
 
 async def test_an_empty_wish_never_takes_production_away(serving: ModelSet) -> None:
     manager = manager_of(serving)
-    manager.aspire({})
+    manager.set_aspired({})
 
     assert dict(manager.bound) == {PRODUCTION: V1}
 
@@ -115,7 +116,7 @@ async def test_a_version_that_does_not_load_is_told_and_the_last_good_one_serves
 ) -> None:
     manager = manager_of(serving)
     world.broken.add(V3)
-    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V3, CANARY: V2})
     await until(lambda: facts.of(LoadRefused))
 
     refused = facts.of(LoadRefused)[0]
@@ -130,7 +131,7 @@ async def test_a_version_that_a_rule_forbids_is_told_apart_from_one_that_does_no
     serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     world.forbidden.add(V3)
-    manager_of(serving).aspire({PRODUCTION: V3, CANARY: V2})
+    manager_of(serving).set_aspired({PRODUCTION: V3, CANARY: V2})
     await until(lambda: facts.of(LoadRefused))
 
     refused = facts.of(LoadRefused)[0]
@@ -140,10 +141,10 @@ async def test_a_version_that_a_rule_forbids_is_told_apart_from_one_that_does_no
 async def test_a_failed_load_is_tried_again_after_its_back_off(
     serving: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.serving.harness.RETRY_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr("router.serving.harness.LOAD_DELAYS", (0.01, 0.02))
     manager = manager_of(serving)
     world.unfetchable.add(V3)
-    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V3, CANARY: V2})
     await until(lambda: manager.harnesses[V3].failures >= 3)
     assert manager.harnesses[V3].retry_seconds == 0.02
 
@@ -157,9 +158,9 @@ async def test_an_alias_that_moves_on_cancels_the_load_nobody_wants(
 ) -> None:
     manager = manager_of(serving)
     world.slow_loads = asyncio.Event()
-    manager.aspire({PRODUCTION: V3, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V3, CANARY: V2})
     await until(lambda: V3 in world.loads)
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
 
     world.slow_loads.set()
     await until(lambda: V3 not in manager.harnesses)
@@ -172,24 +173,24 @@ async def test_each_alias_changes_as_soon_as_its_own_version_is_ready(
 ) -> None:
     manager = manager_of(serving)
     world.broken.add(V3)
-    manager.aspire({PRODUCTION: V3, CANARY: V1})
+    manager.set_aspired({PRODUCTION: V3, CANARY: V1})
     await until(lambda: manager.bound[CANARY] == V1)
 
     assert manager.bound[PRODUCTION] == V1
 
 
 async def test_ready_is_said_once_every_model_of_the_start_has_production(
-    fleet: ModelSet, world: FakeWorld, facts: Facts
+    models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
-    manager = manager_of(fleet)
-    manager.aspire({CANARY: V2})
+    manager = manager_of(models)
+    manager.set_aspired({CANARY: V2})
     await until(lambda: CANARY in manager.bound)
-    assert not fleet.ready
+    assert not models.ready
 
-    manager.aspire({PRODUCTION: V1, CANARY: V2})
-    await until(lambda: fleet.ready)
-    fleet.apply({"sentiment": settings(), "typo": settings()})
-    assert fleet.ready
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: models.ready)
+    models.apply({"sentiment": settings(), "typo": settings()})
+    assert models.ready
     assert facts.of(ReadinessChanged) == [ReadinessChanged(ready=True)]
 
 
@@ -214,7 +215,7 @@ async def test_a_model_taken_out_of_the_configuration_leaves_the_table_and_its_w
 
 async def test_alias_bound_names_the_old_and_the_new_version(serving: ModelSet, facts: Facts) -> None:
     manager = manager_of(serving)
-    manager.aspire({PRODUCTION: V2, CANARY: V2})
+    manager.set_aspired({PRODUCTION: V2, CANARY: V2})
 
     bound = facts.of(AliasBound)[-1]
     assert (bound.alias, bound.old, bound.new) == (PRODUCTION, V1, V2)
@@ -226,9 +227,9 @@ async def test_the_kernel_would_end_productions_workers_last_whichever_version_t
     [production], [canary] = world.alive(V1), world.alive(V2)
     assert (production.is_last, canary.is_last) == (True, False)
 
-    manager_of(serving).aspire({PRODUCTION: V2, CANARY: V2})  # promoted
+    manager_of(serving).set_aspired({PRODUCTION: V2, CANARY: V2})  # promoted
     assert canary.is_last
-    manager_of(serving).aspire({PRODUCTION: V3, CANARY: V2})
+    manager_of(serving).set_aspired({PRODUCTION: V3, CANARY: V2})
     await until(lambda: world.alive(V3) and world.alive(V3)[0].is_last)
     assert not canary.is_last
 
@@ -245,7 +246,7 @@ async def test_another_spelling_of_nan_replaces_the_workers(serving: ModelSet, w
     [old] = world.alive(V1)
     serving.apply({"sentiment": settings(nan="null")})
     await until(lambda: old.exited.done())
-    assert serving.managers["sentiment"].serving(V1).pool.crew.spec.nan_is_null
+    assert serving.managers["sentiment"].serving(V1).pool.supply.spec.nan_is_null
 
 
 async def test_changed_scores_replace_the_workers_new_one_first(
@@ -257,21 +258,21 @@ async def test_changed_scores_replace_the_workers_new_one_first(
 
     [new] = world.alive(V1)
     assert new is not old
-    told = [bound for bound in facts.of(AliasBound) if bound.old == bound.new == V1]
-    assert len(told) == 1, "the metrics start their bins over when they are told"
+    reported = [bound for bound in facts.of(AliasBound) if bound.old == bound.new == V1]
+    assert len(reported) == 1, "the metrics start their bins over at each report"
 
 
 async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_any_model(
-    fleet: ModelSet, world: FakeWorld, facts: Facts
+    models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     """One bad model does not take the others off a load balancer."""
     one = settings(split={"production": 100})
     other = VersionId("other", 1)
-    both = ModelSet(VersionDependencies(world, world, facts, lambda: 5.0))
+    both = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     both.apply({"sentiment": one, "other": one.model_copy(update={"salt": "other"})})
     first, second = both.managers["sentiment"], both.managers["other"]
-    first.aspire({PRODUCTION: V1})
-    second.aspire({PRODUCTION: other})
+    first.set_aspired({PRODUCTION: V1})
+    second.set_aspired({PRODUCTION: other})
     await until(lambda: both.ready)
     world.broken |= {V1, other}
 
@@ -290,7 +291,7 @@ async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_a
 
 
 async def test_a_version_that_served_before_is_not_held_by_a_required_warm_up(
-    fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     required: list[tuple[VersionId, bool]] = []
     load = world.load
@@ -300,10 +301,10 @@ async def test_a_version_that_served_before_is_not_held_by_a_required_warm_up(
         return await load(spec, deadline_seconds=deadline_seconds)
 
     monkeypatch.setattr(world, "load", noted)
-    fleet.apply({"sentiment": settings(warm_up="required", split={"production": 100})})
-    manager = fleet.managers["sentiment"]
+    models.apply({"sentiment": settings(warm_up="required", split={"production": 100})})
+    manager = models.managers["sentiment"]
     manager.note_served([V3])
     for version in (V1, V2, V1, V3):
-        manager.aspire({PRODUCTION: version})
+        manager.set_aspired({PRODUCTION: version})
         await until(lambda version=version: set(manager.harnesses) == {version} and manager.ready)
     assert required == [(V1, True), (V2, True), (V1, False), (V3, False)]

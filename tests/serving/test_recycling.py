@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -10,11 +9,11 @@ from router.core.events import WorkerEnded
 from router.core.ids import PRODUCTION
 from router.core.memory import MIB
 from router.errors import WorkerDied
-from router.protocol.messages import LoadSpec, Query
-from router.serving.pool import memory_recycling as recycling
+from router.protocol.messages import Query
+from router.serving.pool import upkeep
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
-from tests.serving.conftest import V1, settings
+from tests.serving.conftest import V1, FakeVersion, pool_of
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
 
 LIMIT_MIB = 64
@@ -23,24 +22,17 @@ LIMIT_MIB = 64
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks come every 5 ms."""
-    monkeypatch.setattr(recycling, "LOOK_SECONDS", 0.005)
+    monkeypatch.setattr(upkeep, "MEMORY_LOOK_SECONDS", 0.005)
 
 
 @pytest.fixture
-def limits() -> dict[str, Any]:
-    return {"worker_memory_mib": LIMIT_MIB}
+def version() -> FakeVersion:
+    return FakeVersion({"worker_memory_mib": LIMIT_MIB}, is_production=True)
 
 
 @pytest.fixture
-async def pool(world: FakeWorld, facts: Facts, limits: dict[str, Any]) -> AsyncIterator[Pool]:
-    pool = Pool(
-        LoadSpec(V1, "/cache", None),
-        world,
-        lambda: settings(**limits),
-        facts,
-        load_deadline_seconds=lambda: 5.0,
-        is_production=lambda: True,
-    )
+async def pool(world: FakeWorld, facts: Facts, version: FakeVersion) -> AsyncIterator[Pool]:
+    pool = pool_of(version, world, facts)
     await pool.start()
     yield pool
     await pool.close(0.0)
@@ -126,7 +118,7 @@ async def test_one_that_cannot_be_replaced_serves_on_and_is_tried_later(
     world.broken.add(V1)
     [old] = world.workers
     old.grown_bytes = 10 * LIMIT_MIB * MIB
-    await until(lambda: pool.crew.last_error)
+    await until(lambda: pool.supply.last_error)
     await looks()
 
     assert len(world.loads) == 2
@@ -138,7 +130,7 @@ async def test_one_that_cannot_be_replaced_serves_on_and_is_tried_later(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A predict is a long one at once."""
-    monkeypatch.setattr("router.core.memory.RUNAWAY_SECONDS", 0.0)
+    monkeypatch.setattr("router.serving.pool.upkeep.RUNAWAY_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -157,20 +149,20 @@ async def test_a_predict_that_takes_twice_the_limit_is_ended_after_another_has_j
     with pytest.raises(WorkerDied, match="worker_memory_mib"):
         await running.answer
     assert len(pool.workers) == 1
-    [told] = memory_ends(facts)
-    assert "another joined first, and this one was ended in a predict of" in told
+    [report] = memory_ends(facts)
+    assert "another joined first, and this one was ended in a predict of" in report
 
 
 async def test_without_a_limit_nobody_looks_and_one_that_is_set_holds_at_once(
-    pool: Pool, world: FakeWorld, limits: dict[str, Any]
+    pool: Pool, world: FakeWorld, version: FakeVersion
 ) -> None:
-    limits["worker_memory_mib"] = None
+    version.keys["worker_memory_mib"] = None
     [old] = world.workers
     old.grown_bytes = 10 * LIMIT_MIB * MIB
     await looks(20)
     assert pool.workers == [old]
-    assert pool._recycling._looking is None
-    limits["worker_memory_mib"] = LIMIT_MIB
+    assert pool._recycler._looking is None
+    version.keys["worker_memory_mib"] = LIMIT_MIB
     pool.fill()  # as after a reload
     await until(old.exited.done)
 
@@ -178,8 +170,8 @@ async def test_without_a_limit_nobody_looks_and_one_that_is_set_holds_at_once(
 async def test_a_spare_takes_the_place_at_once(pool: Pool, world: FakeWorld) -> None:
     world.load_seconds = 5.0
     world.workers[0].kill()
-    await until(lambda: pool.crew.spare)
-    spare = pool.crew.spare
+    await until(lambda: pool.supply.spare)
+    spare = pool.supply.spare
     world.slow_loads = asyncio.Event()  # nothing loads from here on
     [old] = pool.workers
     assert isinstance(old, FakeWorker)
@@ -204,38 +196,47 @@ async def test_one_that_dies_while_another_comes_is_counted_as_what_it_was(
     assert [event.reason for event in facts.of(WorkerEnded)] == ["signal"]
 
 
-async def test_a_pool_that_closes_ends_those_that_were_leaving(pool: Pool, world: FakeWorld) -> None:
+async def test_a_pool_that_closes_ends_and_reports_those_that_were_leaving(
+    pool: Pool, world: FakeWorld, facts: Facts
+) -> None:
     world.held = True
     running = ask(pool)
     [old] = world.workers
     old.grown_bytes = 2 * LIMIT_MIB * MIB
     await until(lambda: len(world.workers) == 2)
+    reported_by_then: list[int] = []
+    old.exited.add_done_callback(lambda _: reported_by_then.append(len(memory_ends(facts))))
     await pool.close(0.0)
 
     with pytest.raises(WorkerDied):
         await running.answer
     assert not world.alive(V1)
     assert pool.leases == 0
+    await until(lambda: reported_by_then)
+    assert reported_by_then == [len(memory_ends(facts))] == [1], "after its version is gone it is too late"
 
 
 async def test_there_is_no_spare_where_memory_is_short_and_it_says_so(pool: Pool, world: FakeWorld) -> None:
     world.load_seconds, world.available = 5.0, 199 * MIB
     world.workers[0].kill()
-    await until(lambda: pool.crew.no_spare)
+    await until(lambda: pool.supply.spare_skipped_because)
     await until(lambda: len(world.alive(V1)) == 1)
-    assert pool.crew.spare is None
-    assert pool.crew.no_spare == "no memory for a spare worker: 199 MiB are available, a worker takes 100"
+    assert pool.supply.spare is None
+    assert (
+        pool.supply.spare_skipped_because
+        == "no memory for a spare worker: 199 MiB are available, a worker takes 100"
+    )
 
     world.available = 200 * MIB
     pool.fill()
-    await until(lambda: pool.crew.spare)
-    assert pool.crew.no_spare == ""
+    await until(lambda: pool.supply.spare)
+    assert pool.supply.spare_skipped_because == ""
     world.available = 100 * MIB  # what the spare took
     pool.fill()
     await looks()
-    assert pool.crew.spare is not None
+    assert pool.supply.spare is not None
     world.available = 40 * MIB
     pool.fill()
-    await until(lambda: pool.crew.spare is None)
+    await until(lambda: pool.supply.spare is None)
     await until(lambda: len(world.alive(V1)) == 1)
-    assert "40 MiB are available" in pool.crew.no_spare
+    assert "40 MiB are available" in pool.supply.spare_skipped_because

@@ -13,14 +13,13 @@ from router.core.events import WorkerLoadFailed
 from router.core.ids import PRODUCTION
 from router.errors import ChildLost, LoadFailed, NotReady, Overloaded
 from router.protocol.messages import LoadSpec, Query
-from router.serving.load_gate import LoadGate
-from router.serving.pool.pool import Pool
-from router.serving.pool.supply import RELOAD_SECONDS, REPLACEMENT_BACKOFF_SECONDS
-from tests.serving.conftest import V1, settings
+from router.serving.load_gate import LoadGate, LoadLimits
+from router.serving.pool.supply import RELOAD_DELAYS, REPLACEMENT_DELAYS
+from tests.serving.conftest import V1, FakeVersion, pool_of
 from tests.serving.fakes import Facts, FakeWorker, FakeWorld
 from tests.serving.virtual_time import run, settle
 
-LONGEST = RELOAD_SECONDS[-1]
+LONGEST = RELOAD_DELAYS[-1]
 
 
 @dataclass
@@ -64,18 +63,11 @@ class Situation:
 
     def __init__(self, *, workers: int = 1, production: bool = True) -> None:
         self.world, self.facts = SteeredLoads(load_seconds=3.0, at_once=True), Facts()
-        self.keys: dict[str, Any] = {"workers": workers}
-        self.production, self.closed = production, False
-        self.pool = Pool(
-            LoadSpec(V1, "/cache", None),
-            self.world,
-            lambda: settings(**self.keys),
-            self.facts,
-            load_deadline_seconds=lambda: 5.0,
-            is_production=lambda: self.production,
-            gate=LoadGate(self.world.room, measure=no_files),
-        )
-        self.renewals: set[asyncio.Task[Any]] = set()
+        self.version = FakeVersion({"workers": workers}, is_production=production)
+        self.keys, self.closed = self.version.keys, False
+        gate = LoadGate(self.world, LoadLimits(5.0), measure=no_files)
+        self.pool = pool_of(self.version, self.world, self.facts, gate)
+        self.replacements: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         await self.pool.start()
@@ -92,8 +84,8 @@ class Situation:
                 worker = self.pool.workers[which % len(self.pool.workers)]
                 assert isinstance(worker, FakeWorker)
                 worker.kill()
-            case ("kill the spare", _) if isinstance(self.pool.crew.spare, FakeWorker):
-                self.pool.crew.spare.kill()
+            case ("kill the spare", _) if isinstance(self.pool.supply.spare, FakeWorker):
+                self.pool.supply.spare.kill()
             case ("ask", _) if not self.closed:
                 await self.ask()
             case ("a load ends", bool(well)):
@@ -104,18 +96,18 @@ class Situation:
                 self.keys["workers"] = number
                 self.changed()
             case ("production", bool(production)):
-                self.production = production
+                self.version.is_production = production
                 self.pool.fill()
             case ("memory", bool(plenty)):
                 self.world.available = 1 << 40 if plenty else 0
             case ("other scores", _) if not self.closed:
-                self.renew()
+                self.replace_workers()
             case ("wait", float(seconds)):
                 await asyncio.sleep(seconds)
             case ("close", _):
                 self.closed = True
-                for renewal in self.renewals:
-                    renewal.cancel()
+                for replacement in self.replacements:
+                    replacement.cancel()
                 await self.pool.close(0.0)
         await settle()
 
@@ -127,29 +119,29 @@ class Situation:
 
     def changed(self) -> None:
         """As a version does when its settings change."""
-        self.pool.crew.retry_now()
+        self.pool.settings_changed()
         self.pool.fill()
 
-    def renew(self) -> None:
-        async def renewed() -> None:
+    def replace_workers(self) -> None:
+        async def replaced() -> None:
             try:
-                await self.pool.renew(LoadSpec(V1, "/cache", None, rtol=len(self.renewals)))
+                await self.pool.replace_workers(LoadSpec(V1, "/cache", None, rtol=len(self.replacements)))
             except (LoadFailed, ChildLost):
                 return
 
-        if all(renewal.done() for renewal in self.renewals):
-            self.renewals.add(asyncio.get_running_loop().create_task(renewed()))
+        if all(replacement.done() for replacement in self.replacements):
+            self.replacements.add(asyncio.get_running_loop().create_task(replaced()))
 
     def check(self) -> None:
         """With too few workers a load is under way, or the time of the next one is known and not far off."""
-        crew, wanted = self.pool.crew, self.keys["workers"]
+        supply, wanted = self.pool.supply, self.keys["workers"]
         assert self.pool.can_answer == bool(self.pool.workers)
         if self.closed:
             assert not self.world.under_way
             assert not self.world.alive(V1)
         elif len(self.pool.workers) < wanted and not self.world.under_way:
-            assert crew.next_load_at is not None
-            assert 0.0 < crew.next_load_at - self.now <= LONGEST
+            assert supply.next_load_at is not None
+            assert 0.0 < supply.next_load_at - self.now <= LONGEST
 
     async def recover(self) -> None:
         """From now on loads have room and succeed: the longest pause later every worker is there."""
@@ -162,7 +154,7 @@ class Situation:
         await asyncio.sleep(LONGEST)
         await settle()
         assert len(self.pool.workers) == self.keys["workers"]
-        assert self.pool.crew.last_error == ""
+        assert self.pool.supply.last_error == ""
         await self.do(("close", None))
         self.check()
 
@@ -230,9 +222,9 @@ def test_a_second_worker_that_never_loads_is_tried_less_and_less_often_and_each_
         assert len(world.loads) <= 4 + 4 + 3600 / LONGEST
 
         failed = situation.facts.of(WorkerLoadFailed)
-        assert [fact.retry_seconds for fact in failed[: len(RELOAD_SECONDS)]] == list(RELOAD_SECONDS)
-        assert "locked" in pool.crew.last_error
-        assert pool.crew.retry_seconds == LONGEST
+        assert [fact.retry_seconds for fact in failed[: len(RELOAD_DELAYS)]] == list(RELOAD_DELAYS)
+        assert "locked" in pool.supply.last_error
+        assert pool.supply.retry_seconds == LONGEST
 
     run(scenario())
 
@@ -248,7 +240,7 @@ def test_the_worker_that_held_a_lock_dies_and_the_next_try_is_not_that_of_the_la
         await asyncio.sleep(1000.0)
         world.fails, world.at_once = None, True
         await situation.do(("kill a worker", 0))
-        await asyncio.sleep(max(REPLACEMENT_BACKOFF_SECONDS))
+        await asyncio.sleep(max(REPLACEMENT_DELAYS))
         await settle()
         assert len(situation.pool.workers) == 2
 
@@ -272,7 +264,7 @@ def test_a_change_ends_the_pause_after_failed_loads(change: str) -> None:
         situation.changed()
         await settle()
         assert len(pool.workers) == situation.keys["workers"]
-        assert (pool.crew.last_error, pool.crew.retry_seconds) == ("", None)
+        assert (pool.supply.last_error, pool.supply.retry_seconds) == ("", None)
 
     run(scenario())
 
@@ -312,7 +304,7 @@ def test_deaths_are_followed_by_a_load_within_two_seconds_however_many() -> None
         situation.world.at_once = True
         for _ in range(30):
             await situation.do(("kill a worker", 0))
-            await asyncio.sleep(max(REPLACEMENT_BACKOFF_SECONDS) + 0.01)
+            await asyncio.sleep(max(REPLACEMENT_DELAYS) + 0.01)
             await settle()
             assert len(situation.pool.workers) == 1
 

@@ -13,7 +13,7 @@ from router.serving.models import ModelSet
 from router.settings import Settings, SettingsInForce
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
-from tests.serving.conftest import facts, fleet, serving, world  # noqa: F401 - fixtures, found by name
+from tests.serving.conftest import facts, models, serving, world  # noqa: F401 - fixtures, found by name
 from tests.serving.fakes import Facts
 
 

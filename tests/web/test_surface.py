@@ -86,7 +86,7 @@ async def test_route_explains_a_key(traffic: Client) -> None:
 async def test_route_says_why_a_canary_key_goes_to_production(
     traffic: Client, site: Site, world: FakeWorld
 ) -> None:
-    site.gateway.fleet.managers["sentiment"].aspire({PRODUCTION: V1})
+    site.gateway.fleet.managers["sentiment"].set_aspired({PRODUCTION: V1})
     told = await (await traffic.get("/v1/route?model=sentiment&key=user-2")).json()
     assert (told["alias"], told["owner"], told["reason"]) == (PRODUCTION, CANARY, "canary_absent")
 

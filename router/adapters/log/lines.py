@@ -100,6 +100,9 @@ def _line_of_version(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "version not loaded", {**values, "retry_seconds": retry_seconds})
         case events.VersionDraining(version, requests):
             return Line(logging.INFO, "version draining", {**_names(version), "requests": requests})
+        case events.DrainCutShort(version, requests, workers, seconds):
+            values = {**_names(version), "requests": requests, "workers": workers, "seconds": seconds}
+            return Line(logging.WARNING, "drain cut short", values)
         case events.VersionGone(version):
             return Line(logging.INFO, "version gone", _names(version))
         case events.WorkerEnded(version, reason, detail):

@@ -148,6 +148,7 @@ class PrometheusRecorder:
             events.AliasAspired: self._alias_aspired,
             events.VersionLoaded: self._version_loaded,
             events.LoadRefused: self._load_refused,
+            events.DrainCutShort: self._drain_cut_short,
             events.VersionGone: self._version_gone,
             events.WorkerEnded: self._worker_ended,
             events.WorkerLoadFailed: self._worker_load_failed,
@@ -398,11 +399,17 @@ class PrometheusRecorder:
         self._loaded_at.pop(event.version, None)
 
     def _worker_ended(self, event: events.WorkerEnded) -> None:
-        of_version = (event.version.model, str(event.version.number))
+        self._count_ends(event.version, "signal" if event.reason in _BY_SIGNAL else event.reason, 1)
+
+    def _drain_cut_short(self, event: events.DrainCutShort) -> None:
+        # A series of its own would be more than it says: a predict outlasted the time that it had.
+        self._count_ends(event.version, "predict_timeout", event.workers)
+
+    def _count_ends(self, version: VersionId, reason: str, workers: int) -> None:
+        of_version = (version.model, str(version.number))
         # Versions that no alias serves, or served lately, are not counted.
         if self._catalog.restarts.find(*of_version, ENDINGS[0]) is not None:
-            reason = "signal" if event.reason in _BY_SIGNAL else event.reason
-            self._catalog.restarts.series(*of_version, bounded(reason, ENDINGS)).value += 1
+            self._catalog.restarts.series(*of_version, bounded(reason, ENDINGS)).value += workers
 
     def _worker_load_failed(self, event: events.WorkerLoadFailed) -> None:
         if event.version.model in self._models:

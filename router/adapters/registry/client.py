@@ -28,7 +28,7 @@ _ERRORS = {"unknown_model": ModelUnknown, "refused": RegistryRefused}
 
 
 class RegistryClient:
-    """`Source`, `Fetcher` and `Keeper` through child processes; implements `serving.ports`."""
+    """`Source`, `Fetcher` and `LastKnownGoodStore` through child processes; implements `serving.ports`."""
 
     def __init__(
         self,
@@ -79,8 +79,8 @@ class RegistryClient:
         """Absolute path of a complete directory of the version's files, held until `retain`.
 
         `fresh`: do not trust a copy in the cache, say after it could not be loaded. The version is downloaded
-        whatever lies there, and replaces a copy that differs. After `recall` and before the registry answers,
-        the recorded copy is verified instead, whatever `fresh` says. Raises FetchFailed.
+        whatever lies there, and replaces a copy that differs. After `last_known_good` and before the
+        registry answers, the recorded copy is verified instead, whatever `fresh` says. Raises FetchFailed.
         """
         for _ in range(_HOLD_TRIES):
             files = await self._fetch(version, deadline_seconds, fresh=fresh)
@@ -113,7 +113,7 @@ class RegistryClient:
             return None  # the download asks again, for longer, and reports what is wrong
         return answer.get("directory")
 
-    async def recall(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
+    async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         """What served last, by the cache's record of this registry: roles with their versions, maybe none.
 
         From now on and until a good poll of `model`, these versions are fetched without the registry.

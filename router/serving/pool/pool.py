@@ -1,76 +1,80 @@
-"""The workers of one version, and the queue before them."""
+"""The workers of one version, and the requests that wait for them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
+from typing import Protocol
 
-from router.core.admission import Admission
-from router.core.events import Recorder, WorkerEnded
+from router.core.events import DrainCutShort, Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.loads import Priority
 from router.errors import NotReady, Overloaded, VersionUnloaded
 from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate
-from router.serving.pool.batch_window import BatchWindow
-from router.serving.pool.memory_recycling import MemoryRecycler
-from router.serving.pool.request_queue import PendingRequest, RequestQueue
+from router.serving.pool.request_queue import Admission, BatchWindow, PendingRequest, RequestQueue
 from router.serving.pool.supply import WorkerSupply
-from router.serving.pool.surge import SurgeScaler
+from router.serving.pool.upkeep import MemoryRecycler, SurgeScaler
 from router.serving.pool.worker_slot import CRASHES, BatchResult, WorkerSlot
 from router.serving.ports import Loader, PoolSettings, WorkerHandle
 
 
+class PoolOwner(Protocol):
+    """The version that a pool holds in memory; all of it is read at each use, for it may change meanwhile."""
+
+    @property
+    def settings(self) -> PoolSettings:
+        """In force now."""
+
+    @property
+    def is_production(self) -> bool:
+        """While True there may be a spare, and extra workers beside one that is stuck."""
+
+    @property
+    def load_priority(self) -> Priority:
+        """Of a load while no worker is alive."""
+
+    @property
+    def load_deadline_seconds(self) -> float:
+        """How long a load may take."""
+
+    def worker_crashed(self) -> None:
+        """A worker ended by itself, and not because its predict ran too long."""
+
+
 class Pool:
-    """Holds a version in `limits().workers` processes and keeps that many alive."""
+    """Holds a version in `settings.workers` processes and keeps that many alive.
+
+    `start` comes first and once; when it raises, the pool is of no use. Then, in any order: `submit`, `fill`
+    and `settings_changed`, which are to be called when the owner's answers changed (what is not announced is
+    noticed when the next worker ends), and `replace_workers`, one at a time. `drain` only waits:
+    requests may still come. `close` may be called at any time, and ends all: `submit` raises
+    NotReady from then on.
+
+    Each request that `submit` took is answered or fails by its `expires_at`. Its lease ends with the work.
+    """
 
     def __init__(
         self,
         spec: LoadSpec,
         loader: Loader,
-        limits: Callable[[], PoolSettings],
         recorder: Recorder,
-        *,
-        load_deadline_seconds: Callable[[], float],
-        on_crash: Callable[[], None] = lambda: None,
-        is_production: Callable[[], bool] = lambda: False,
-        gate: LoadGate | None = None,
-        priority: Callable[[], Priority] = lambda: Priority.CANARY,
+        owner: PoolOwner,
+        gate: LoadGate,
     ) -> None:
-        """`on_crash` is called when a worker ended by itself, not when its predict ran too long.
-
-        While `is_production()`, there may be a spare, and relief workers beside one that is stuck. Loads go
-        through `gate`, without one through a gate of their own; `priority` is that of a load for the first
-        worker.
-        """
-        self._limits = limits
+        """Every load goes through `gate`."""
+        self.queue = RequestQueue(self)
+        self.slots: list[WorkerSlot] = []
+        """Workers that serve."""
+        self.admission = Admission()
+        self.supply = WorkerSupply(spec, loader, recorder, self, gate)
+        self._owner = owner
         self._recorder = recorder
-        self._on_crash = on_crash
-        self._is_production = is_production
-        self._priority = priority
         self._loop = asyncio.get_running_loop()
-        self._queue = RequestQueue(self._work_ended)
-        self._seats: list[WorkerSlot] = []
-        self._leaving: set[WorkerSlot] = set()  # were let go, and still answer what they have
-        self.crew = WorkerSupply(
-            spec,
-            loader,
-            recorder,
-            missing=lambda: 0 if self._closed else self._relieving.wanted - len(self._seats),
-            join=self._seat,
-            may_spare=is_production,
-            load_deadline_seconds=load_deadline_seconds,
-            on_pause=self._paused,
-            gate=gate or LoadGate(loader.room),
-            priority=self._load_priority,
-        )
-        self._recycling = MemoryRecycler(
-            self.crew, recorder, lambda: self._seats, self._swap, lambda: self._limits().worker_memory_mib
-        )
-        self._admission = Admission()
-        self._relieving = SurgeScaler(
-            self._queue, self._admission, lambda: self._seats, lambda: self._limits().workers, self._looked
-        )
-        self._gathering = BatchWindow(self._queue, self._dispatch)
+        self._leaving: set[WorkerSlot] = set()
+        """Workers that were let go, and still answer what they have."""
+        self._recycler = MemoryRecycler(self, recorder)
+        self._surge = SurgeScaler(self)
+        self._window = BatchWindow(self.queue, self)
         self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -84,191 +88,242 @@ class Pool:
     @property
     def queued(self) -> int:
         """Requests that wait for a free worker."""
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def workers(self) -> list[WorkerHandle]:
         """Workers alive now, without the spare."""
-        return [seat.worker for seat in self._seats]
-
-    async def start(self, *, warm_up_required: bool = False) -> VersionInfo:
-        """Load the first worker, then the others beside it. Raises LoadFailed, ChildLost or ChildTimeout."""
-        info = await self.crew.first(warm_up_required=warm_up_required)
-        self.fill()
-        return info
-
-    def submit(self, query: Query, alias: Alias, expires_at: float, *, waits: bool = True) -> PendingRequest:
-        """Queue one request until `expires_at` (loop time); the ticket is the lease. Raises Overloaded.
-
-        `waits` False: another version can answer; NotReady when no worker is alive, now or later.
-        """
-        if self._closed or not (self._seats or (waits and self._has_worker_before(expires_at))):
-            raise _no_worker()
-        now = self._loop.time()
-        if not self._admission.admits(
-            now,
-            waiting=len(self._queue),
-            workers=sum(seat.worker.parallel for seat in self._seats),
-            seconds_left=expires_at - now,
-        ):
-            raise Overloaded("requests come faster than this version answers")
-        rows = self._admission.rows_in(len(query.body))
-        ticket = PendingRequest(query, alias, self._loop, expires_at, rows=rows, waits=waits)
-        try:
-            if self._gathering.under_way and self._queue.is_full(self._limits().queue_rows):
-                self._dispatch()  # what arrived in this turn of the loop does not wait for a worker yet
-            self._queue.put(ticket, self._limits().queue_rows)
-        except Overloaded:
-            ticket.forget()
-            raise
-        self._leases += 1
-        self._idle.clear()
-        self._gathering.soon(crowded=self._admission.last_requests > 1)
-        return ticket
+        return [slot.worker for slot in self.slots]
 
     @property
     def can_answer(self) -> bool:
         """True while a worker is alive."""
-        return bool(self._seats)
+        return bool(self.slots)
 
-    async def drained(self) -> None:
-        """Wait until no request is queued or running."""
-        await self._idle.wait()
+    async def start(self, *, warm_up_required: bool = False) -> VersionInfo:
+        """Load the first worker, then the others beside it. Raises LoadFailed, ChildLost or ChildTimeout."""
+        info = await self.supply.load_first(warm_up_required=warm_up_required)
+        self.fill()
+        return info
+
+    def submit(
+        self, query: Query, alias: Alias, expires_at: float, *, may_wait_for_worker: bool = True
+    ) -> PendingRequest:
+        """Queue one request until `expires_at` (loop time), and lease the version for it. Raises Overloaded.
+
+        `may_wait_for_worker` False: another version can answer; NotReady when no worker is alive, now or
+        later.
+        """
+        if self._closed or not (self.slots or (may_wait_for_worker and self._has_worker_before(expires_at))):
+            raise _no_worker()
+        now = self._loop.time()
+        if not self.admission.admits(
+            now,
+            waiting=len(self.queue),
+            workers=sum(slot.worker.parallel for slot in self.slots),
+            seconds_left=expires_at - now,
+        ):
+            raise Overloaded("requests come faster than this version answers")
+        rows = self.admission.rows_in(len(query.body))
+        request = PendingRequest(
+            query, alias, self._loop, expires_at, rows=rows, may_wait_for_worker=may_wait_for_worker
+        )
+        try:
+            most_rows = self._owner.settings.queue_rows
+            if self._window.is_open and self.queue.is_full(most_rows):
+                self.dispatch()  # what arrived in this turn of the loop does not wait for a worker yet
+            self.queue.put(request, most_rows)
+        except Overloaded:
+            request.cancel()
+            raise
+        self._leases += 1
+        self._idle.clear()
+        self._window.schedule(more_expected=self.admission.last_requests > 1)
+        return request
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait until no request is queued or running, `seconds` at most; False when that was not enough.
+
+        What is left then is reported, for it ends with `close`.
+        """
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            running = sum(slot.unanswered > 0 for slot in (*self.slots, *self._leaving))
+            self._recorder.record(DrainCutShort(self.supply.spec.version, self._leases, running, seconds))
+            return False
+        return True
 
     async def close(self, grace_seconds: float = 1.0) -> None:
         """End every worker; requests still here fail with WorkerDied."""
         self._closed = True
-        self._relieving.close()
-        self._gathering.end()
-        await self._recycling.close()
-        await self.crew.close(grace_seconds)
-        seats, self._seats = [*self._seats, *self._leaving], []
-        for ticket in [*self._queue.clear(), *(ticket for seat in seats for ticket in seat.leave())]:
-            ticket.fail(VersionUnloaded("the version was unloaded while this request was in it"))
-            self._work_ended()
-        await asyncio.gather(*(seat.worker.close(grace_seconds) for seat in seats))
+        self._surge.close()
+        self._window.cancel()
+        await self._recycler.close()
+        await self.supply.close(grace_seconds)
+        slots, self.slots = [*self.slots, *self._leaving], []
+        for request in [*self.queue.clear(), *(request for slot in slots for request in slot.detach())]:
+            request.fail(VersionUnloaded("the version was unloaded while this request was in it"))
+            self.release()
+        await asyncio.gather(*(slot.worker.close(grace_seconds) for slot in slots))
 
     def fill(self) -> None:
         """Bring the number of workers to what it should be; idempotent."""
-        while len(self._seats) > self._relieving.wanted:
-            surplus = min(reversed(self._seats), key=lambda seat: seat.load)
-            self._seats.remove(surplus)
+        while len(self.slots) > self._surge.wanted:
+            surplus = min(reversed(self.slots), key=lambda slot: slot.load)
+            self.slots.remove(surplus)
             self._retire(surplus)
-        for seat in self._seats:
-            seat.worker.rank(last=self._is_production())
-        self.crew.fill()
-        self._recycling.watch()
+        for slot in self.slots:
+            slot.worker.rank(last=self._owner.is_production)
+        self.supply.fill()
+        self._recycler.watch()
 
-    async def renew(self, spec: LoadSpec) -> VersionInfo:
+    def settings_changed(self) -> None:
+        """Follow changed settings in what runs already, and try failed loads again; `fill` does the rest."""
+        self.supply.retry_now()
+        for slot in (*self.slots, *self._leaving):
+            slot.rearm()
+
+    async def replace_workers(self, spec: LoadSpec) -> VersionInfo:
         """Replace every worker by one loaded from `spec`: the new one first, then the old ones go."""
-        fresh = await self.crew.renew(spec)
-        self._swap(self._seats, fresh)
+        fresh = await self.supply.load_anew(spec)
+        self.replace(self.slots, fresh)
         return fresh.info
 
-    def _load_priority(self) -> Priority:
-        if not self._seats:
-            return self._priority()
-        relief = self._relieving.wanted > max(self._limits().workers, len(self._seats))
-        return Priority.PRODUCTION if relief and self._is_production() else Priority.FURTHER
+    # From here on: for the queue, the slots, the supply and the upkeep of this pool.
 
-    def _swap(self, old: Sequence[WorkerSlot], fresh: WorkerHandle) -> None:
-        """`fresh` joins, then the `old` ones go."""
-        leaving = [seat for seat in old if seat in self._seats]
-        self._seats = [seat for seat in self._seats if seat not in old]
-        self._seat(fresh)
-        for seat in leaving:
-            self._retire(seat)
+    @property
+    def settings(self) -> PoolSettings:
+        """In force now."""
+        return self._owner.settings
+
+    @property
+    def predict_timeout_seconds(self) -> float:
+        """How long one predict may run."""
+        return self._owner.settings.predict_timeout_seconds
+
+    @property
+    def load_deadline_seconds(self) -> float:
+        """How long a load may take."""
+        return self._owner.load_deadline_seconds
+
+    @property
+    def load_priority(self) -> Priority:
+        """What the next load is for."""
+        if not self.slots:
+            return self._owner.load_priority
+        extra = self._surge.wanted > max(self.settings.workers, len(self.slots))
+        return Priority.PRODUCTION if extra and self._owner.is_production else Priority.FURTHER
+
+    @property
+    def shortfall(self) -> int:
+        """How many workers are missing; below 0 when there are too many."""
+        return 0 if self._closed else self._surge.wanted - len(self.slots)
+
+    @property
+    def allow_spare(self) -> bool:
+        """Whether there may be one worker beyond."""
+        return self._owner.is_production
+
+    def add(self, worker: WorkerHandle) -> None:
+        """A READY worker joins."""
+        slot = WorkerSlot(worker, self._loop, self)
+        self.slots.append(slot)
+        worker.rank(last=self._owner.is_production)
+        worker.exited.add_done_callback(lambda _: self._worker_ended(slot))
+        self.dispatch()
+
+    def replace(self, old: Sequence[WorkerSlot], fresh: WorkerHandle) -> None:
+        """`fresh` joins, then those of the `old` ones go that have not ended meanwhile."""
+        leaving = [slot for slot in old if slot in self.slots]
+        self.slots = [slot for slot in self.slots if slot not in old]
+        self.add(fresh)
+        for slot in leaving:
+            self._retire(slot)
         self.fill()
 
-    def _retire(self, seat: WorkerSlot) -> None:
-        self._leaving.add(seat)
-        seat.worker.rank(last=False)
-        seat.retire()
-
-    def _seat(self, worker: WorkerHandle) -> None:
-        seat = WorkerSlot(worker, self._loop, lambda: self._limits().predict_timeout_seconds, self._done)
-        self._seats.append(seat)
-        worker.rank(last=self._is_production())
-        worker.exited.add_done_callback(lambda _: self._ended(seat))
-        self._dispatch()
-
-    def _dispatch(self) -> None:
-        self._gathering.end()
-        limits = self._limits()
-        self._admission.heed(merges=any(seat.worker.batching.merges for seat in self._seats))
-        worthless_before = self._loop.time() + self._admission.fastest_seconds
-        while self._queue:
-            alone = self._queue.head_is_alone
-            free = [seat for seat in self._seats if seat.has_room(alone=alone)]
+    def dispatch(self) -> None:
+        """Hand over what waits, as far as there are free workers."""
+        self._window.cancel()
+        admission, queue = self.admission, self.queue
+        admission.note_batching(merges=any(slot.worker.batching.merges for slot in self.slots))
+        worthless_before = self._loop.time() + admission.fastest_seconds
+        while queue:
+            isolated = queue.head_is_isolated
+            free = [slot for slot in self.slots if slot.has_room(isolated=isolated)]
             if not free:
-                self._queue.ahead = min((seat.oldest for seat in self._seats if seat.oldest), default=None)
+                running = (slot.oldest_batch for slot in self.slots)
+                queue.blocking_batch = min((batch for batch in running if batch), default=None)
                 break
-            seat = min(free, key=lambda seat: seat.load)
+            slot = min(free, key=lambda slot: slot.load)
             # An even share per free worker: one worker must not take what another could start now.
-            share = -(-len(self._queue) // len(free)) if seat.worker.batching.merges else 1
-            most = min(share, self._admission.requests_at_once())
-            if frame := self._queue.take(most, limits.max_batch_rows, worthless_before):
-                seat.start(frame)
-        if not self._closed and self._is_production():
-            self._relieving.watch()
+            share = -(-len(queue) // len(free)) if slot.worker.batching.merges else 1
+            most = min(share, admission.requests_at_once())
+            if requests := queue.take(most, self._owner.settings.max_batch_rows, worthless_before):
+                slot.start(requests)
+        if not self._closed and self._owner.is_production:
+            self._surge.watch()
 
-    def _looked(self, changed: bool) -> None:
-        if changed:
-            self.fill()
-        self._dispatch()
+    def batch_answered(self, result: BatchResult) -> None:
+        """One predict of a worker is over."""
+        if result.requests:
+            self._record(result)
+            for request, answer in zip(result.requests, result.answers, strict=True):
+                request.resolve(answer)
+                self.release()
+        if self.queue:
+            self._window.schedule(more_expected=True)
 
-    def _done(self, done: BatchResult) -> None:
-        if done.tickets:
-            self._record(done)
-            for ticket, answer in zip(done.tickets, done.answers, strict=True):
-                ticket.resolve(answer)
-                self._work_ended()
-        if self._queue:
-            self._gathering.soon(crowded=True)
-
-    def _record(self, done: BatchResult) -> None:
-        self.crew.answered()
-        rows, sizes = [answer.rows for answer in done.answers], [ticket.size for ticket in done.tickets]
-        self._admission.learn(perf_counter() - done.started_at, rows, sizes)
-        self._recorder.record(done.fact(self.crew.spec.version))
-
-    def _ended(self, seat: WorkerSlot) -> None:
-        self._leaving.discard(seat)
-        fault, (lost, again) = seat.obituary(), seat.bequest()
-        for ticket in lost:
-            ticket.fail(fault)
-            self._work_ended()
-        self._queue.put_back(again)
-        if seat in self._seats:  # else it was retired, or the pool is closed: nobody replaces it
-            self._seats.remove(seat)
-            self.crew.lost(answered=seat.answered > 0)
-            how = str(seat.worker.exited.result())
-            self._recorder.record(WorkerEnded(self.crew.spec.version, seat.end_reason, how))
-            if seat.end_reason in CRASHES:
-                self._on_crash()
-            self.fill()
-            # Requests that another version can answer do not wait for a new worker.
-            self._refuse_unserved(until=None)
-        self._dispatch()
-
-    def _has_worker_before(self, expires_at: float) -> bool:
-        """Whether, with no worker alive, the next load begins before a request's time is over."""
-        next_load_at = self.crew.next_load_at
-        return next_load_at is None or next_load_at < expires_at
-
-    def _paused(self, until: float) -> None:
+    def no_load_before(self, until: float) -> None:
+        """No load will begin before that loop time."""
         self._refuse_unserved(until=until)
 
-    def _refuse_unserved(self, until: float | None) -> None:
-        """With no worker alive, refuse who does not wait for one, and whose time is over by `until`."""
-        for ticket in self._queue.take_unserved(until) if not self._seats else ():
-            ticket.fail(_no_worker())
-            self._work_ended()
-
-    def _work_ended(self) -> None:
+    def release(self) -> None:
+        """One request's work is over."""
         self._leases -= 1
         if self._leases == 0:
             self._idle.set()
+
+    def _retire(self, slot: WorkerSlot) -> None:
+        self._leaving.add(slot)
+        slot.worker.rank(last=False)
+        slot.retire()
+
+    def _record(self, result: BatchResult) -> None:
+        self.supply.answered()
+        rows, sizes = [answer.rows for answer in result.answers], [one.size for one in result.requests]
+        self.admission.learn(perf_counter() - result.started_at, rows, sizes)
+        self._recorder.record(result.fact(self.supply.spec.version))
+
+    def _worker_ended(self, slot: WorkerSlot) -> None:
+        self._leaving.discard(slot)
+        error, (lost, again) = slot.exit_error(), slot.split_unanswered()
+        for request in lost:
+            request.fail(error)
+            self.release()
+        self.queue.put_back(again)
+        if slot in self.slots:  # else it was retired, or the pool is closed: nobody replaces it
+            self.slots.remove(slot)
+            self.supply.lost(answered=slot.answered > 0)
+            how = str(slot.worker.exited.result())
+            self._recorder.record(WorkerEnded(self.supply.spec.version, slot.end_reason, how))
+            if slot.end_reason in CRASHES:
+                self._owner.worker_crashed()
+            self.fill()
+            # Requests that another version can answer do not wait for a new worker.
+            self._refuse_unserved(until=None)
+        self.dispatch()
+
+    def _has_worker_before(self, expires_at: float) -> bool:
+        """Whether, with no worker alive, the next load begins before a request's time is over."""
+        next_load_at = self.supply.next_load_at
+        return next_load_at is None or next_load_at < expires_at
+
+    def _refuse_unserved(self, until: float | None) -> None:
+        """With no worker alive, refuse who does not wait for one, and whose time is over by `until`."""
+        for request in self.queue.take_unserved(until) if not self.slots else ():
+            request.fail(_no_worker())
+            self.release()
 
 
 def _no_worker() -> NotReady:

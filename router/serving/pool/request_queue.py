@@ -1,46 +1,85 @@
-"""A request waiting for, or running in, one version: the lease that keeps the version loaded."""
+"""Requests that wait for a worker of one version: who may join, who is next, and when a batch is made."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from time import perf_counter
+from typing import Protocol
 
 from router.core.ids import Alias
 from router.errors import CallerGone, DeadlineExceeded, Overloaded, RouterError
 from router.protocol.messages import Answer, Query
-from router.serving.pool.stall_tracker import StallTracker
 
 MAX_QUEUED_BYTES = 128 << 20
 """Of the bodies that wait for one version; the last one may stand over it."""
-MAX_FRAME_REQUESTS = 64
-MAX_FRAME_BYTES = 8 << 20
-_FEW_HUSKS = 64
+MAX_BATCH_REQUESTS = 64
+MAX_BATCH_BYTES = 8 << 20
 HUNG_UP_SHARE = 0.25
 """Of the requests that left a queue since it was last empty: where so many of their callers hung up, the
 newest is next. The oldest is then the one whose caller hangs up next, and its predict would be for nobody."""
+_FEW_TOMBSTONES = 64
 _RECENT = 64
 _NOTHING = Query(b"", None)
 
+LEARNED_FROM = 64
+"""Answers from which the cost of a request is learned."""
+_LOOK_EVERY = 8
+MANY = 1 << 20
+CALM_SECONDS = 1.0
+CALM_REQUESTS = 8
+"""A queue that is over in this time, or that is no more than these requests per worker, is always good."""
+BURST_SECONDS = 0.5
+"""How long after it was empty a queue takes requests beyond that: a burst comes once, overload stays."""
+SHARED_AS_ONE = 1.5
+"""A predict that took no longer than so many times the fastest one cost as much as one request."""
+BATCH_SECONDS = 0.05
+"""Work that is handed to a worker at once. What is handed over can not be dropped or given to another."""
+
+QUIET_TURNS = 5
+"""Measured: with one more, batches grow no longer."""
+
+
+class QueueOwner(Protocol):
+    """The pool whose queue it is. It counts a lease for each request until the work on it ends."""
+
+    def release(self) -> None:
+        """One request's work is over."""
+
+    def dispatch(self) -> None:
+        """Hand over what waits, as far as there are free workers."""
+
+
+class BatchInWorker(Protocol):
+    """The batch in which a request was handed to a worker; it knows what else ran there."""
+
+    def blamed_batch(self, queued_at: float, queued_behind: int | None, now: float) -> int | None:
+        """Number of the batch that took most of the time since `queued_at`, where others shared it.
+
+        Times are of `perf_counter`; `queued_behind` is the batch that kept the workers busy meanwhile.
+        """
+
 
 class PendingRequest:
-    """One request at one version. `answer` is what the caller waits for; the lease may outlive it."""
+    """One request at one version: what is asked, and until when. `answer` is what the caller waits for.
+
+    `answer` has a result or a RouterError at `expires_at` at the latest. The request may be worked on for
+    longer: the pool's lease ends with the work, and `batch` knows where the time went.
+    """
 
     __slots__ = (
         "_timer",
         "alias",
-        "alone",
         "answer",
-        "behind",
-        "call",
+        "batch",
         "expires_at",
+        "isolated",
+        "may_wait_for_worker",
         "query",
         "queue",
         "queued_at",
+        "queued_behind",
         "rows",
-        "silence",
         "size",
-        "started_at",
-        "waits",
     )
 
     def __init__(
@@ -51,28 +90,27 @@ class PendingRequest:
         expires_at: float,
         *,
         rows: int = 1,
-        waits: bool = True,
+        may_wait_for_worker: bool = True,
     ) -> None:
-        """`rows` as estimated; `waits` False: another version can answer, so it awaits no new worker."""
+        """`expires_at` in the loop's time; `rows` as estimated.
+
+        `may_wait_for_worker` False: another version can answer, so it does not wait for a new worker.
+        """
         self.query = query
         self.alias = alias
         self.queued_at = perf_counter()
         self.expires_at = expires_at
         self.rows = rows
         self.size = len(query.body)
-        self.waits = waits
-        self.alone = False
+        self.may_wait_for_worker = may_wait_for_worker
+        self.isolated = False
         """True when it may be what ended a worker: then it runs in one that does nothing else."""
         self.queue: RequestQueue | None = None
         """Where it waits; None once it was handed to a worker, or nobody waits for it any more."""
-        self.behind: int | None = None
-        """Number of the predict that kept the workers busy while it waited."""
-        self.started_at = self.queued_at
-        """When it was handed to a worker."""
-        self.call: int | None = None
-        """Number of the predict it is in, where others share that; else None."""
-        self.silence: StallTracker | None = None
-        """Of the worker it runs in, when others ran beside it there; else None."""
+        self.queued_behind: int | None = None
+        """Number of the batch that kept the workers busy while it waited."""
+        self.batch: BatchInWorker | None = None
+        """The last one it was handed to a worker in; None before."""
         self.answer: asyncio.Future[Answer] = loop.create_future()
         self._timer = loop.call_at(expires_at, self._expire)
 
@@ -99,148 +137,156 @@ class PendingRequest:
         if self.queue is not None:
             self.queue.hung_up(self)
 
-    def forget(self) -> None:
-        """Nobody awaits `answer` any more."""
+    def cancel(self) -> None:
+        """Nobody awaits `answer` any more; idempotent."""
         self._timer.cancel()
         self.answer.cancel()
         self._leave()
 
-    def held_up_by(self) -> int | None:
-        """Number of the predict that took its time so far, if others had to do with that predict.
+    def blamed_batch(self) -> int | None:
+        """Number of the batch that took its time so far, if others had to do with that batch.
 
         What hits many keys at once says as much about a version as what hits one, and no more. So whoever
         counts faults has to know which of them are one.
         """
         if self.queue is not None:
-            return self.queue.ahead
-        now = perf_counter()
-        if self.started_at - self.queued_at > now - self.started_at:
-            return self.behind
-        if self.call is None and self.silence is not None:
-            return self.silence.since(self.started_at, now)
-        return self.call
+            return self.queue.blocking_batch
+        if self.batch is None:
+            return None
+        return self.batch.blamed_batch(self.queued_at, self.queued_behind, perf_counter())
 
     def _expire(self) -> None:
         error = DeadlineExceeded("no answer within the time this request had")
-        error.call = self.held_up_by()
+        error.call = self.blamed_batch()
         self.fail(error)
         self._leave()
 
     def _leave(self) -> None:
         if self.queue is not None:
-            self.queue.abandoned(self)
+            self.queue.abandon(self)
 
 
 class RequestQueue:
-    """Tickets that wait for a free worker, bounded in rows and in bytes. Who gave up takes no room."""
+    """Requests that wait for a free worker, bounded in rows and in bytes. Who gave up takes no room."""
 
-    def __init__(self, on_dropped: Callable[[], None]) -> None:
-        """`on_dropped` is called for each ticket that leaves without having been taken."""
-        self.ahead: int | None = None
-        """Number of the predict that keeps the workers busy, or did when it last had to wait."""
-        self._tickets: deque[PendingRequest] = deque()
-        self._husks = 0
-        """Abandoned tickets that still are in the deque; they hold no body and no lease."""
+    def __init__(self, owner: QueueOwner) -> None:
+        """`owner` gets the lease back of each request that leaves without having been taken."""
+        self.blocking_batch: int | None = None
+        """Number of the batch that keeps the workers busy, or did when a request last had to wait."""
+        self._requests: deque[PendingRequest] = deque()
+        self._tombstones = 0
+        """Abandoned requests that still are in the deque; they hold no body and no lease."""
         self._rows = 0
         self._bytes = 0
-        self._on_dropped = on_dropped
+        self._owner = owner
         self._taken = self._hung_up = 0
         """Requests that left since it was last empty, by how; of late ones, if there were many."""
 
     def __len__(self) -> int:
-        return len(self._tickets) - self._husks
+        return len(self._requests) - self._tombstones
 
     def is_full(self, most_rows: int) -> bool:
         """Whether `put` would refuse."""
         return self._rows >= most_rows or self._bytes >= MAX_QUEUED_BYTES
 
-    def put(self, ticket: PendingRequest, most_rows: int) -> None:
-        """Append. Raises Overloaded at the bound, which the last ticket may pass: a large one must fit."""
+    def put(self, request: PendingRequest, most_rows: int) -> None:
+        """Append. Raises Overloaded at the bound, which the last request may pass: a large one must fit."""
         if self.is_full(most_rows):
             raise Overloaded("the queue of this version is full")
         if not len(self):
             self._taken = self._hung_up = 0
-        self._tickets.append(self._entered(ticket))
+        self._requests.append(self._entered(request))
 
-    def put_back(self, tickets: list[PendingRequest]) -> None:
-        """Return tickets to the front, in their order: they were sent to a worker that ended before them."""
-        for ticket in reversed(tickets):
-            if ticket.abandoned:
-                self._on_dropped()
+    def put_back(self, requests: list[PendingRequest]) -> None:
+        """Return requests to the front, in their order: their worker ended before it answered them."""
+        for request in reversed(requests):
+            if request.abandoned:
+                self._owner.release()
             else:
-                self._tickets.appendleft(self._entered(ticket))
+                self._requests.appendleft(self._entered(request))
 
     @property
-    def head_is_alone(self) -> bool:
-        """Whether the next ticket is to run in a worker that does nothing else."""
-        ticket = self._next()
-        return ticket is not None and ticket.alone
+    def head_is_isolated(self) -> bool:
+        """Whether the next request is to run in a worker that does nothing else."""
+        request = self._next()
+        return request is not None and request.isolated
 
     @property
     def newest_first(self) -> bool:
-        """Whether the next ticket is the one that came last: callers hang up on what waits longest."""
+        """Whether the next request is the one that came last: callers hang up on what waits longest."""
         return self._hung_up > 0 and self._hung_up >= HUNG_UP_SHARE * (self._hung_up + self._taken)
 
     def take(self, share: int, most_rows: int, expires_after: float) -> list[PendingRequest]:
-        """Up to `share` waiting tickets of one alias and `most_rows` rows; the first may be larger.
+        """Up to `share` waiting requests of one alias and `most_rows` rows; the first may be larger.
 
         One that expires before the loop's time `expires_after` is dropped: its answer would be for nobody.
-        One that is `alone` comes alone.
+        One that is `isolated` comes alone.
         """
-        frame: list[PendingRequest] = []
+        batch: list[PendingRequest] = []
         size = rows = 0
-        alone = self.head_is_alone
-        while len(frame) < min(share, MAX_FRAME_REQUESTS):
-            ticket = self._next()
+        isolated = self.head_is_isolated
+        while len(batch) < min(share, MAX_BATCH_REQUESTS):
+            request = self._next()
             # The worker was chosen for the first one, which may have been dropped since.
-            if ticket is None or ticket.alone is not alone:
+            if request is None or request.isolated is not isolated:
                 break
-            size, rows = size + ticket.size, rows + ticket.rows
-            if frame and (size > MAX_FRAME_BYTES or rows > most_rows or ticket.alias != frame[0].alias):
+            size, rows = size + request.size, rows + request.rows
+            if batch and (size > MAX_BATCH_BYTES or rows > most_rows or request.alias != batch[0].alias):
                 break
-            if ticket is self._tickets[0]:
-                self._tickets.popleft()
+            if request is self._requests[0]:
+                self._requests.popleft()
             else:
-                self._tickets.pop()
-            self._left(ticket)
+                self._requests.pop()
+            self._left(request)
             self._count(hung_up=False)
-            if ticket.expires_at < expires_after:
+            if request.expires_at < expires_after:
                 late = DeadlineExceeded("its time would be over before its answer")
-                late.call = self.ahead
-                ticket.fail(late)
-                self._on_dropped()
+                late.call = self.blocking_batch
+                request.fail(late)
+                self._owner.release()
                 continue
-            frame.append(ticket)
-            if alone:
+            batch.append(request)
+            if isolated:
                 break
-        return frame
+        return batch
 
     def take_unserved(self, until: float | None) -> list[PendingRequest]:
         """Take out those that must not wait for a worker to come, and those that expire by `until`."""
         kept: list[PendingRequest] = []
         gone: list[PendingRequest] = []
-        for ticket in self._tickets:
-            if not ticket.abandoned:
-                stays = ticket.waits and (until is None or ticket.expires_at > until)
-                (kept if stays else gone).append(ticket)
+        for request in self._requests:
+            if not request.abandoned:
+                stays = request.may_wait_for_worker and (until is None or request.expires_at > until)
+                (kept if stays else gone).append(request)
         if gone:
-            for ticket in gone:
-                self._left(ticket)
-            self._tickets, self._husks = deque(kept), 0
+            for request in gone:
+                self._left(request)
+            self._requests, self._tombstones = deque(kept), 0
         return gone
 
     def clear(self) -> list[PendingRequest]:
         """Take everything out."""
-        tickets = [ticket for ticket in self._tickets if not ticket.abandoned]
-        for ticket in tickets:
-            self._left(ticket)
-        self._tickets, self._husks = deque(), 0
-        return tickets
+        requests = [request for request in self._requests if not request.abandoned]
+        for request in requests:
+            self._left(request)
+        self._requests, self._tombstones = deque(), 0
+        return requests
 
-    def hung_up(self, ticket: PendingRequest) -> None:
-        """The caller of a waiting ticket hung up."""
+    def hung_up(self, request: PendingRequest) -> None:
+        """The caller of a waiting request hung up."""
         self._count(hung_up=True)
-        self.abandoned(ticket)
+        self.abandon(request)
+
+    def abandon(self, request: PendingRequest) -> None:
+        """Nobody waits any more for this request, which is in the queue."""
+        self._left(request)
+        request.query = _NOTHING
+        self._tombstones += 1
+        if self._tombstones > max(_FEW_TOMBSTONES, len(self._requests) // 2):
+            # Amortised: a constant time per request.
+            self._requests = deque(one for one in self._requests if one.queue is not None)
+            self._tombstones = 0
+        self._owner.release()
 
     def _count(self, *, hung_up: bool) -> None:
         if hung_up:
@@ -251,36 +297,148 @@ class RequestQueue:
             self._taken, self._hung_up = self._taken // 2, self._hung_up // 2
 
     def _next(self) -> PendingRequest | None:
-        """The ticket to be taken next. Those to run alone come first: they were with a worker before."""
-        while self._tickets and self._tickets[0].queue is None:
-            self._tickets.popleft()
-            self._husks -= 1
-        if not self._tickets:
+        """The request to be taken next. Isolated ones come first: they were with a worker before."""
+        while self._requests and self._requests[0].queue is None:
+            self._requests.popleft()
+            self._tombstones -= 1
+        if not self._requests:
             return None
-        if self._tickets[0].alone or not self.newest_first:
-            return self._tickets[0]
-        while self._tickets[-1].queue is None:
-            self._tickets.pop()
-            self._husks -= 1
-        return self._tickets[-1]
+        if self._requests[0].isolated or not self.newest_first:
+            return self._requests[0]
+        while self._requests[-1].queue is None:
+            self._requests.pop()
+            self._tombstones -= 1
+        return self._requests[-1]
 
-    def _entered(self, ticket: PendingRequest) -> PendingRequest:
-        ticket.queue = self
-        self._rows += ticket.rows
-        self._bytes += ticket.size
-        return ticket
+    def _entered(self, request: PendingRequest) -> PendingRequest:
+        request.queue = self
+        self._rows += request.rows
+        self._bytes += request.size
+        return request
 
-    def _left(self, ticket: PendingRequest) -> None:
-        ticket.queue, ticket.behind = None, self.ahead
-        self._rows -= ticket.rows
-        self._bytes -= ticket.size
+    def _left(self, request: PendingRequest) -> None:
+        request.queue, request.queued_behind = None, self.blocking_batch
+        self._rows -= request.rows
+        self._bytes -= request.size
 
-    def abandoned(self, ticket: PendingRequest) -> None:
-        """Nobody waits for this one any more."""
-        self._left(ticket)
-        ticket.query = _NOTHING
-        self._husks += 1
-        if self._husks > max(_FEW_HUSKS, len(self._tickets) // 2):  # amortised: a constant time per ticket
-            self._tickets = deque(t for t in self._tickets if t.queue is not None)
-            self._husks = 0
-        self._on_dropped()
+
+class Admission:
+    """Learns what requests cost one version, and refuses what would only make everybody wait.
+
+    Pure: time comes in as an argument, in seconds of any one clock.
+    """
+
+    def __init__(self) -> None:
+        self.typical_seconds = 0.0
+        """Median time that a request costs a worker, its part of a shared predict; 0.0 until known. One slow
+        caller does not move it."""
+        self.predict_seconds = 0.0
+        """Median time of a predict, shared or not."""
+        self.fastest_seconds = 0.0
+        """Least time of a predict, among the last."""
+        self.last_requests = 0
+        """Of the last predict."""
+        self._costs: deque[float] = deque(maxlen=LEARNED_FROM)
+        self._predicts: deque[float] = deque(maxlen=LEARNED_FROM)
+        self._rows: deque[tuple[int, int]] = deque(maxlen=LEARNED_FROM)
+        self._rows_per_byte = 0.0
+        self._learned = 0
+        self._merges = False
+        self._last_seconds = 0.0
+        self._empty_at = 0.0
+
+    def note_batching(self, *, merges: bool) -> None:
+        """Requests share predicts or not; where that is new, what they cost is learned anew."""
+        if merges is self._merges:
+            return
+        self._merges = merges
+        self.typical_seconds = self.predict_seconds = self.fastest_seconds = 0.0
+        self._costs.clear()
+        self._predicts.clear()
+        self._learned = self.last_requests = 0
+
+    def learn(self, seconds: float, rows: Sequence[int], sizes: Sequence[int]) -> None:
+        """A predict of some requests took a worker `seconds`.
+
+        `rows` and `sizes` in bytes per request; 0 rows: it was refused.
+        """
+        self.last_requests, self._last_seconds = len(sizes), seconds
+        self._predicts.append(seconds)
+        self._costs.append(seconds / len(sizes))
+        if 0 not in rows and (size := sum(sizes)):
+            self._rows.append((sum(rows), size))
+        self._learned += 1
+        if self._learned <= _LOOK_EVERY or self._learned % _LOOK_EVERY == 0:
+            ordered = sorted(self._predicts)
+            self.fastest_seconds, self.predict_seconds = ordered[0], ordered[len(ordered) // 2]
+            self.typical_seconds = sorted(self._costs)[len(self._costs) // 2]
+            rows_known, bytes_known = map(sum, zip(*self._rows, strict=True)) if self._rows else (0, 1)
+            self._rows_per_byte = rows_known / bytes_known
+
+    def rows_in(self, size: int) -> int:
+        """Rows of a request of `size` bytes, by those answered so far; at least 1."""
+        return max(1, round(size * self._rows_per_byte))
+
+    def admits(self, now: float, *, waiting: int, workers: int, seconds_left: float) -> bool:
+        """Whether a request with `seconds_left` may join `waiting` others before `workers` at `now`.
+
+        No, when it could not be answered in time. No, when the queue is longer than calm and has not been
+        empty for longer than a burst lasts: then it takes up no peak, it only makes every caller wait.
+        """
+        if waiting == 0:
+            self._empty_at = now
+            return True
+        wait = waiting * self.typical_seconds / max(workers, 1)
+        calm = max(CALM_SECONDS, CALM_REQUESTS * self.typical_seconds)
+        return wait <= seconds_left and (wait <= calm or now - self._empty_at <= BURST_SECONDS)
+
+    def requests_at_once(self) -> int:
+        """How many requests a worker is handed at once; at least 1.
+
+        Twice as many as last time where those took hardly longer than one: what they cost together is only
+        known once it was tried.
+        """
+        if not self.typical_seconds:
+            return MANY
+        most = max(1, int(BATCH_SECONDS / self.typical_seconds))
+        as_one = self._last_seconds <= max(BATCH_SECONDS, SHARED_AS_ONE * self.fastest_seconds)
+        return max(most, 2 * self.last_requests) if as_one else most
+
+
+class BatchWindow:
+    """Has waiting requests dispatched a little later, once for all that arrived meanwhile."""
+
+    def __init__(self, queue: RequestQueue, owner: QueueOwner) -> None:
+        self._queue = queue
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._handle: asyncio.Handle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True while a dispatch is scheduled."""
+        return self._handle is not None
+
+    def schedule(self, *, more_expected: bool) -> None:
+        """Dispatch after the requests that arrive in this turn of the loop: they share a batch. Idempotent.
+
+        Where more are on their way, because they came together before, it is after some turns in which none
+        came. A turn in which nothing is read takes microseconds, and a lone client does not wait for any.
+        """
+        if self._handle is None:
+            step = self._look if more_expected else self._owner.dispatch
+            self._handle = self._loop.call_soon(step)
+
+    def cancel(self) -> None:
+        """Whoever calls has dispatched, or will not any more; idempotent."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _look(self, waiting: int = 0, quiet: int = 0) -> None:
+        now = len(self._queue)
+        quiet = quiet + 1 if now == waiting else 0
+        if quiet == QUIET_TURNS:
+            self._owner.dispatch()
+        else:
+            self._handle = self._loop.call_soon(self._look, now, quiet)

@@ -1,47 +1,62 @@
-"""Where a version's workers come from: loads, a back-off for those that die young, and a warm spare."""
+"""Where a version's workers come from: loads, a back-off for those that fail, and a warm spare."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from msgspec.structs import replace
 
+from router.core.backoff import Backoff
 from router.core.events import Recorder, WorkerLoadFailed, WorkerReplaced
 from router.core.loads import Priority
-from router.core.memory import MIB, has_room
+from router.core.memory import MIB
 from router.errors import NoRoom
 from router.protocol.messages import LoadSpec, VersionInfo
 from router.serving.load_gate import LoadGate
 from router.serving.ports import Loader, WorkerHandle
 
-REPLACEMENT_BACKOFF_SECONDS = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Wait before the n-th replacement in a row of workers that ended before their first answer."""
-RELOAD_SECONDS = (1.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-"""Wait after the n-th failed load in a row; the last one repeats. The first is short, unlike that of a
-version which has never loaded: this one has, so its next load is likely to succeed."""
+REPLACEMENT_DELAYS = (0.25, 0.5, 1.0, 2.0)
+"""Wait after the n-th worker in a row that ended before its first answer; after others there is none."""
+RELOAD_DELAYS = (1.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""Wait after the n-th failed load in a row. The first is short, unlike that of a version which has never
+loaded: this one has, so its next load is likely to succeed."""
 SPARE_FROM_SECONDS = 1.0
 """A version that loads faster is replaced soon enough without a spare in memory."""
 
 
-class _Failures:
-    """Loads of one kind that failed in a row."""
+class SuppliedPool(Protocol):
+    """The pool that workers are loaded for; all of it is read when it is needed, and may change meanwhile."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.not_before = float("-inf")
-        """Loop time before which the next load does not begin."""
+    @property
+    def shortfall(self) -> int:
+        """How many workers are missing; below 0 when there are too many."""
 
-    def add(self, now: float) -> float:
-        """Count one more; returns the seconds until the next load."""
-        seconds = RELOAD_SECONDS[min(self.count, len(RELOAD_SECONDS) - 1)]
-        self.count += 1
-        self.not_before = now + seconds
-        return seconds
+    @property
+    def allow_spare(self) -> bool:
+        """Whether there may be one worker beyond."""
 
-    def reset(self) -> None:
-        """The next load may begin at once."""
-        self.count = 0
-        self.not_before = float("-inf")
+    @property
+    def load_priority(self) -> Priority:
+        """What the next load is for."""
+
+    @property
+    def load_deadline_seconds(self) -> float:
+        """How long a load may take."""
+
+    def add(self, worker: WorkerHandle) -> None:
+        """A READY worker joins."""
+
+    def no_load_before(self, until: float) -> None:
+        """No load will begin before that loop time."""
+
+
+def has_room(available: int, worker: int, *, kept: bool) -> bool:
+    """Whether a spare may come, or be `kept`, where a worker takes so much. All sizes in bytes. Pure.
+
+    Two workers must fit for it to come, for the next version has to be loaded beside this one; half of one is
+    left at least while it is kept. The gap keeps it from coming and going.
+    """
+    return available >= (worker / 2 if kept else 2 * worker)
 
 
 class WorkerSupply:
@@ -49,33 +64,19 @@ class WorkerSupply:
 
     While workers are missing, a load is under way or `next_load_at` says when the next one begins, whatever
     the order in which workers end, loads fail and settings change: after each wait all is looked at anew.
+    `load_first` comes first and once; all else in any order, also while a load is under way; `close` last.
     """
 
     def __init__(
-        self,
-        spec: LoadSpec,
-        loader: Loader,
-        recorder: Recorder,
-        *,
-        missing: Callable[[], int],
-        join: Callable[[WorkerHandle], None],
-        may_spare: Callable[[], bool],
-        load_deadline_seconds: Callable[[], float],
-        gate: LoadGate,
-        priority: Callable[[], Priority],
-        on_pause: Callable[[float], None] = lambda _: None,
+        self, spec: LoadSpec, loader: Loader, recorder: Recorder, pool: SuppliedPool, gate: LoadGate
     ) -> None:
-        """`join` gets each new worker while `missing()` is above 0; `may_spare` allows one beyond.
-
-        Every load goes through `gate`; `priority` says what the next one is for. `on_pause(until)` is called
-        when no load will begin before that loop time.
-        """
+        """Every load goes through `gate`."""
         self.spec = spec
         self.spare: WorkerHandle | None = None
         """A READY worker that serves nobody until one is missing."""
         self.last_error = ""
-        """Why the last load failed; empty when the crew is whole."""
-        self.no_spare = ""
+        """Why the last load failed; empty when no worker is missing."""
+        self.spare_skipped_because = ""
         """Why there is no spare where there would be one."""
         self.retry_seconds: float | None = None
         """Wait after the last failed load; None after a good one."""
@@ -83,20 +84,15 @@ class WorkerSupply:
         """Loop time at which the next load begins; None while one is under way, or none is needed."""
         self._loader = loader
         self._recorder = recorder
-        self._missing = missing
-        self._join = join
-        self._may_spare = may_spare
-        self._load_deadline_seconds = load_deadline_seconds
-        self._on_pause = on_pause
+        self._pool = pool
         self._gate = gate
-        self._priority = priority
         self._loop = asyncio.get_running_loop()
         self._load_seconds = 0.0
         self._worker_bytes = 0
-        self._barren_deaths = 0
+        self._early_ends = Backoff(REPLACEMENT_DELAYS)
         self._last_event_at = float("-inf")
-        """When a worker, a spare or a load ended last: from then on the wait after barren deaths counts."""
-        self._failures, self._spare_failures = _Failures(), _Failures()
+        """When a worker, a spare or a load ended last: from then on the wait after early ends counts."""
+        self._load_failures = self._spare_failures = Backoff(RELOAD_DELAYS)
         self._short_since: float | None = None
         self._changed = asyncio.Event()
         """Set by whatever may have changed what is needed; ends a pause."""
@@ -104,25 +100,30 @@ class WorkerSupply:
         self._closing: set[asyncio.Task[object]] = set()
         self._closed = False
 
-    async def first(self, *, warm_up_required: bool = False) -> VersionInfo:
+    @property
+    def failures_before_first_answer(self) -> int:
+        """Workers in a row that ended before they had answered anything."""
+        return self._early_ends.failures
+
+    async def load_first(self, *, warm_up_required: bool = False) -> VersionInfo:
         """Load a worker and let it join. Raises LoadFailed, ChildLost or ChildTimeout.
 
         `warm_up_required` holds for this load only: what has been READY needs no warm-up to be replaced.
         """
         worker = await self._load(replace(self.spec, warm_up_required=warm_up_required))
-        self._join(worker)
+        self._pool.add(worker)
         return worker.info
 
-    async def renew(self, spec: LoadSpec) -> WorkerHandle:
-        """A worker loaded from `spec`, which holds from then on; not joined yet. Raises as `first` does."""
+    async def load_anew(self, spec: LoadSpec) -> WorkerHandle:
+        """A worker loaded from `spec`, which holds from then on; not joined yet. Raises as `load_first`."""
         worker = await self._load(spec)
         self.spec = spec
         self.retry_now()
         self._let_spare_go()
         return worker
 
-    async def another(self) -> WorkerHandle:
-        """One more worker, not joined yet: the spare, or a new one. Raises as `first` does."""
+    async def acquire(self) -> WorkerHandle:
+        """One more worker, not joined yet: the spare, or a new one. Raises as `load_first`."""
         if self.spare is not None:
             return self._take_spare(self.spare)
         while True:
@@ -130,13 +131,13 @@ class WorkerSupply:
             worker = await self._load(spec)
             if spec is self.spec:
                 return worker
-            await worker.close()  # renewed meanwhile: it counts other scores
+            await worker.close()  # the spec changed meanwhile: this one counts other scores
 
     def fill(self) -> None:
         """Bring as many workers as are missing, and a spare; idempotent."""
         # The spare first, and not in the task: that one may wait, for a load or for a back-off.
-        while self.spare is not None and self._missing() > 0:
-            self._join(self._take_spare(self.spare))
+        while self.spare is not None and self._pool.shortfall > 0:
+            self._pool.add(self._take_spare(self.spare))
         self._changed.set()
         self._gate.look()  # what waits there may be for more, or for less, than it was
         if not self._closed and (self._filling is None or self._filling.done()):
@@ -144,23 +145,23 @@ class WorkerSupply:
 
     def retry_now(self) -> None:
         """What loads depend on is no longer what it was: those that failed say nothing about the next one."""
-        self._failures.reset()
-        self._spare_failures.reset()
+        self._forget_failures()
         self._changed.set()
 
     def lost(self, *, answered: bool) -> None:
         """A worker ended by itself; `answered` says whether it had answered anything before."""
         if not answered:
-            self._barren_deaths += 1
+            self._early_ends = self._early_ends.failed(self._loop.time())
         self._last_event_at = self._loop.time()
         # It may have held what others waited for, and without it there may be no worker at all.
-        self._failures.reset()
+        self._load_failures = self._load_failures.reset()
         if self._short_since is None:
             self._short_since = self._loop.time()
 
     def answered(self) -> None:
         """A worker answered: the version works."""
-        self._barren_deaths = 0
+        if self._early_ends.failures:
+            self._early_ends = self._early_ends.reset()
 
     async def close(self, grace_seconds: float) -> None:
         """Bring no more, and end the spare."""
@@ -170,6 +171,11 @@ class WorkerSupply:
             await asyncio.gather(self._filling, return_exceptions=True)
         self._let_spare_go(grace_seconds)
         await asyncio.gather(*self._closing)
+
+    def free_spare(self) -> asyncio.Future[object] | None:
+        """Another version needs the spare's memory: end it. Done when it has ended; None without a spare."""
+        self.spare_skipped_because = "its memory was needed for another version"
+        return self._let_spare_go(0.0)
 
     async def _fill(self) -> None:
         while (due_at := self._due_at()) is not None:
@@ -181,23 +187,22 @@ class WorkerSupply:
         if self.retry_seconds is not None:  # what did not load is no longer needed
             self.retry_now()
             self.last_error, self.retry_seconds = "", None
-        if not self._may_spare() or (self.spare is not None and not self._spare_fits()):
+        if not self._pool.allow_spare or (self.spare is not None and not self._spare_fits()):
             self._let_spare_go()
 
     def _due_at(self) -> float | None:
         """When the load that is needed now may begin; None when none is needed."""
-        step = min(self._barren_deaths, len(REPLACEMENT_BACKOFF_SECONDS) - 1)
-        after_deaths = self._last_event_at + REPLACEMENT_BACKOFF_SECONDS[step]
-        if self._missing() > 0:
-            return max(after_deaths, self._failures.not_before)
-        self._tell_whole()
+        after_early_ends = self._last_event_at + self._early_ends.seconds
+        if self._pool.shortfall > 0:
+            return max(after_early_ends, self._load_failures.not_before)
+        self._report_complete()
         if self._wants_spare():
-            return max(after_deaths, self._spare_failures.not_before)
+            return max(after_early_ends, self._spare_failures.not_before)
         return None
 
     async def _pause(self, until: float) -> None:
         self.next_load_at = until
-        self._on_pause(until)
+        self._pool.no_load_before(until)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
@@ -206,41 +211,53 @@ class WorkerSupply:
             self.next_load_at = None
 
     async def _load_one(self) -> None:
-        spec, failures = self.spec, self._failures if self._missing() > 0 else self._spare_failures
+        spec, for_spare = self.spec, self._pool.shortfall <= 0
         try:
             worker = await self._load(spec)
         except Exception as error:  # noqa: BLE001 - were this task to end, nobody would bring a worker
-            if isinstance(error, NoRoom) and self._missing() <= 0:
-                failures.add(self._loop.time())
-                self.no_spare = str(error)
+            if isinstance(error, NoRoom) and self._pool.shortfall <= 0:
+                self._failed(for_spare=for_spare)
+                self.spare_skipped_because = str(error)
                 return
             # Of what was begun as a spare, the failure does not hold up a worker that is missing since.
-            seconds = failures.add(self._loop.time()) if spec is self.spec else 0.0
+            seconds = self._failed(for_spare=for_spare) if spec is self.spec else 0.0
             self.last_error, self.retry_seconds, self._last_event_at = str(error), seconds, self._loop.time()
             self._recorder.record(WorkerLoadFailed(spec.version, str(error), seconds))
             return
         self.last_error, self.retry_seconds, self._last_event_at = "", None, self._loop.time()
-        self._failures.reset()
-        self._spare_failures.reset()
-        if spec is not self.spec:  # renewed meanwhile: this one counts other scores
+        self._forget_failures()
+        if spec is not self.spec:  # it changed meanwhile: this worker counts other scores
             await worker.close()
-        elif self._missing() > 0:
-            self._join(worker)
+        elif self._pool.shortfall > 0:
+            self._pool.add(worker)
         else:
             self._keep(worker)
 
+    def _failed(self, *, for_spare: bool) -> float:
+        """Count one more failed load; returns the seconds until the next one of its kind."""
+        now = self._loop.time()
+        if for_spare:
+            self._spare_failures = self._spare_failures.failed(now)
+            return self._spare_failures.seconds
+        self._load_failures = self._load_failures.failed(now)
+        return self._load_failures.seconds
+
+    def _forget_failures(self) -> None:
+        self._load_failures = self._load_failures.reset()
+        self._spare_failures = self._spare_failures.reset()
+
     async def _load(self, spec: LoadSpec) -> WorkerHandle:
-        async with self._gate.admitted(spec, self._priority) as loaded:
-            worker = await self._loader.load(spec, deadline_seconds=self._load_deadline_seconds())
+        async with self._gate.admitted(spec, self._pool) as loaded:
+            worker = await self._loader.load(spec, deadline_seconds=self._pool.load_deadline_seconds)
             loaded(worker.ready.own)
         self._load_seconds = sum(worker.info.phase_seconds.values())
         self._worker_bytes = worker.ready.own
         return worker
 
     def _wants_spare(self) -> bool:
-        wanted = self.spare is None and self._load_seconds > SPARE_FROM_SECONDS and self._may_spare()
-        if not (wanted and self._spare_failures.count):
-            self.no_spare = ""
+        wanted = self.spare is None and self._load_seconds > SPARE_FROM_SECONDS and self._pool.allow_spare
+        if not (wanted and self._spare_failures.failures):
+            self.spare_skipped_because = ""
         return wanted and self._spare_fits()
 
     def _spare_fits(self) -> bool:
@@ -248,18 +265,18 @@ class WorkerSupply:
         fits = has_room(available, self._worker_bytes, kept=self.spare is not None)
         if not fits:
             sizes = f"{available // MIB} MiB are available, a worker takes {self._worker_bytes // MIB}"
-            self.no_spare = f"no memory for a spare worker: {sizes}"
+            self.spare_skipped_because = f"no memory for a spare worker: {sizes}"
         return fits
 
     def _keep(self, spare: WorkerHandle) -> None:
         self.spare = spare
-        self._gate.keep_spare(self, spare.ready.own, self._free_spare)
+        self._gate.keep_spare(self, spare.ready.own)
         spare.exited.add_done_callback(lambda _: self._spare_ended(spare))
 
     def _spare_ended(self, spare: WorkerHandle) -> None:
         if self.spare is spare:
             self._take_spare(spare)
-            self._barren_deaths += 1
+            self._early_ends = self._early_ends.failed(self._loop.time())
             self._last_event_at = self._loop.time()
             self.fill()
 
@@ -277,12 +294,8 @@ class WorkerSupply:
         self._gate.drop_spare(self)
         return spare
 
-    def _free_spare(self) -> asyncio.Future[object] | None:
-        self.no_spare = "its memory was needed for another version"
-        return self._let_spare_go(0.0)
-
-    def _tell_whole(self) -> None:
-        if self._short_since is not None and self._missing() <= 0:
+    def _report_complete(self) -> None:
+        if self._short_since is not None and self._pool.shortfall <= 0:
             seconds = self._loop.time() - self._short_since
             self._short_since = None
             self._recorder.record(WorkerReplaced(self.spec.version, seconds))

@@ -1,55 +1,114 @@
-"""One worker at work: the frames it holds, and the clock over each of them."""
+"""One worker at work: the batches it holds, the limit on the time of each, and when it answered nothing."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from time import perf_counter
+from typing import Protocol
 
 from router.core.events import Predicted
 from router.core.ids import VersionId
-from router.core.memory import EARLY_ANSWERS, Resident
+from router.core.memory import Resident
 from router.errors import DeadlineExceeded, RequestRefused, WorkerDied
 from router.protocol.messages import Answer
 from router.serving.pool.request_queue import PendingRequest
-from router.serving.pool.stall_tracker import StallTracker
 from router.serving.ports import WorkerHandle
 
 CRASHES = ("exit", "signal", "out_of_memory", "invalid")
 """Reasons of a worker's end that are its version's doing."""
+STALL_SECONDS = 0.5
+"""A worker that answers none of its requests for as long is stalled."""
+BASELINE_ANSWERS = 5
+"""What a worker has grown by then is what the version needs, such as what it loads at its first predict."""
 _numbers = count(1)
 
 
+class SlotOwner(Protocol):
+    """The pool that a worker works for."""
+
+    @property
+    def predict_timeout_seconds(self) -> float:
+        """How long one predict may run; read when a limit starts, passes or changed."""
+
+    def batch_answered(self, result: "BatchResult") -> None:
+        """One predict of a worker is over."""
+
+
+class StallTracker:
+    """Remembers when one worker last answered nothing though it had requests.
+
+    What then fails in it fails together. Batches have numbers; times are of one monotonic clock, in seconds.
+    """
+
+    def __init__(self, number: int) -> None:
+        """`number` stands for what was before the first batch; no batch has it."""
+        self._answered, self._answered_at = number, 0.0
+        self._last = (number, 0.0, 0.0)
+
+    def begin(self, now: float) -> None:
+        """The worker was idle, and gets a batch."""
+        self._answered_at = now
+
+    def end(self, number: int, now: float) -> None:
+        """An answer of the batch `number` came."""
+        if now - self._answered_at > STALL_SECONDS:
+            self._last = (self._answered, self._answered_at, now)
+        self._answered, self._answered_at = number, now
+
+    def since(self, started_at: float, now: float) -> int | None:
+        """The stall that fills most of the time since `started_at`, as one number; None: there was none.
+
+        Of requests that run side by side, one can keep the whole process from answering.
+        """
+        lasts = now - self._answered_at > STALL_SECONDS
+        number, began, ended = (self._answered, self._answered_at, now) if lasts else self._last
+        return number if ended - max(began, started_at) > (now - started_at) / 2 else None
+
+
 @dataclass(slots=True, eq=False)
-class _Frame:
-    tickets: dict[int, PendingRequest | None]
-    """Unanswered requests by their place; None for what was given back since, and is predicted for nobody."""
+class _Batch:
+    number: int
+    """In this gateway, unique."""
+    requests: dict[int, PendingRequest | None]
+    """Unanswered requests by their place; None for what was released since, and is predicted for nobody."""
     running_since: float
     """Loop time at which its predict that runs now began."""
     started_at: float
     """The same moment by a finer clock: uvloop's own counts in milliseconds."""
-    alone: bool
+    handed_over_at: float
+    """`perf_counter` when the worker got it."""
+    isolated: bool
     """Nothing runs beside it: it may be what ended a worker."""
-    number: int
-    """Of its predict, in this gateway."""
+    shared: bool
+    """Whether it was handed over with more than one request."""
+    stalls: StallTracker | None
+    """Of its worker, when others ran there beside it; else None."""
 
     def live(self) -> list[PendingRequest]:
-        return [ticket for ticket in self.tickets.values() if ticket is not None]
+        return [request for request in self.requests.values() if request is not None]
+
+    def blamed_batch(self, queued_at: float, queued_behind: int | None, now: float) -> int | None:
+        if self.handed_over_at - queued_at > now - self.handed_over_at:
+            return queued_behind
+        if self.shared:
+            return self.number
+        return self.stalls.since(self.handed_over_at, now) if self.stalls is not None else None
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
     """What came out of one predict, without what was for nobody."""
 
-    tickets: Sequence[PendingRequest]
+    requests: Sequence[PendingRequest]
     answers: Sequence[Answer]
     started_at: float
     """`perf_counter` when the predict began."""
 
     def fact(self, version: VersionId) -> Predicted:
         """What is recorded of it. The request that waited longest is the first."""
-        oldest = self.tickets[0]
+        oldest = self.requests[0]
         return Predicted(
             version.model,
             oldest.alias,
@@ -57,123 +116,140 @@ class BatchResult:
             predict_seconds=self.answers[0].predict_seconds,
             queue_seconds=self.started_at - oldest.queued_at,
             rows=sum(answer.rows for answer in self.answers),
-            requests=len(self.tickets),
+            requests=len(self.requests),
             scores=next((answer.scores for answer in self.answers if answer.scores), ()),
         )
 
 
 class WorkerSlot:
-    """Hands frames to one worker and ends the worker when one predict runs too long."""
+    """Hands batches to one worker and ends the worker when one predict runs too long.
 
-    def __init__(
-        self,
-        worker: WorkerHandle,
-        loop: asyncio.AbstractEventLoop,
-        predict_timeout_seconds: Callable[[], float],
-        on_done: Callable[[BatchResult], None],
-    ) -> None:
+    `start` while `has_room`. After the worker ended, `exit_error` and then `split_unanswered`, once. After
+    `detach` and after `retire` nothing more is started.
+    """
+
+    def __init__(self, worker: WorkerHandle, loop: asyncio.AbstractEventLoop, owner: SlotOwner) -> None:
         self.worker = worker
         self.answered = 0
         """Requests the worker has answered."""
-        self.early: Resident | None = None
+        self.baseline_memory: Resident | None = None
         """Its memory after the first few of them; None before."""
         self.end_reason = "exit"
         self._loop = loop
-        self._predict_timeout_seconds = predict_timeout_seconds
-        self._on_done = on_done
-        self._frames: list[_Frame] = []
-        self._silence = StallTracker(next(_numbers))
-        self._overdue: _Frame | None = None
+        self._owner = owner
+        self._batches: list[_Batch] = []
+        self._stalls = StallTracker(next(_numbers))
+        self._overdue: _Batch | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._retiring = False
         self._ending = False
 
     @property
     def load(self) -> int:
-        """Frames that are not fully answered."""
-        return len(self._frames)
+        """Batches that are not fully answered."""
+        return len(self._batches)
 
     @property
-    def oldest(self) -> int | None:
-        """Number of the frame that is here longest."""
-        return self._frames[0].number if self._frames else None
+    def oldest_batch(self) -> int | None:
+        """Number of the batch that is here longest."""
+        return self._batches[0].number if self._batches else None
 
-    def has_room(self, *, alone: bool) -> bool:
-        """Whether it can take one more frame; one that is to be `alone` needs a worker that is idle."""
-        if self._ending or any(frame.alone for frame in self._frames):
+    @property
+    def unanswered(self) -> int:
+        """Requests that run here or are about to."""
+        return sum(len(batch.live()) for batch in self._batches)
+
+    def growth(self) -> int:
+        """Bytes it has grown by since it was READY."""
+        return self.worker.resident().total - self.worker.ready.total
+
+    def has_room(self, *, isolated: bool) -> bool:
+        """Whether it can take one more batch; one that is to be `isolated` needs a worker that is idle."""
+        if self._ending or any(batch.isolated for batch in self._batches):
             return False
-        return not self._frames if alone else len(self._frames) < self.worker.parallel
+        return not self._batches if isolated else len(self._batches) < self.worker.parallel
 
-    def running_seconds(self, *, alone: bool) -> float:
-        """How long the frame has run that began last; 0.0 while there is room for another."""
-        if self.has_room(alone=alone) or not self._frames:
+    def running_seconds(self, *, isolated: bool) -> float:
+        """How long the batch has run that began last; 0.0 while there is room for another."""
+        if self.has_room(isolated=isolated) or not self._batches:
             return 0.0
-        return self._loop.time() - max(frame.running_since for frame in self._frames)
+        return self._loop.time() - max(batch.running_since for batch in self._batches)
 
-    def give_back(self) -> list[PendingRequest]:
-        """Hand out requests that share a frame which holds them up: another worker may be sooner.
-
-        Which of them is the slow one can not be told, so each is to be asked alone. A request that has a
-        frame of its own runs, and is never asked twice.
-        """
-        given = [ticket for frame in self._frames if len(frame.tickets) > 1 for ticket in frame.live()]
-        for frame in self._frames:
-            if len(frame.tickets) > 1:
-                frame.tickets = dict.fromkeys(frame.tickets)
-        return _alone(given)
-
-    def start(self, tickets: list[PendingRequest]) -> None:
-        """Send one frame to the worker, which has room for it."""
-        alone = any(ticket.alone for ticket in tickets)
-        started_at, number = perf_counter(), next(_numbers)
-        frame = _Frame(dict(enumerate(tickets)), self._loop.time(), started_at, alone, number)
-        call = number if len(tickets) > 1 else None
-        beside = self._silence if self._frames else None
-        if beside is None:
-            self._silence.begin(started_at)
-        for ticket in tickets:
-            ticket.started_at, ticket.call, ticket.silence = started_at, call, beside
-        self._frames.append(frame)
+    def start(self, requests: list[PendingRequest]) -> None:
+        """Send one batch to the worker, which has room for it."""
+        started_at = perf_counter()
+        batch = _Batch(
+            next(_numbers),
+            dict(enumerate(requests)),
+            self._loop.time(),
+            started_at,
+            started_at,
+            any(request.isolated for request in requests),
+            len(requests) > 1,
+            self._stalls if self._batches else None,
+        )
+        if batch.stalls is None:
+            self._stalls.begin(started_at)
+        for request in requests:
+            request.batch = batch
+        self._batches.append(batch)
         if self._timer is None:
             self._watch()
-        self.worker.submit([ticket.query for ticket in tickets], partial(self._take, frame))
+        self.worker.submit([request.query for request in requests], partial(self._take, batch))
+
+    def rearm(self) -> None:
+        """`predict_timeout_seconds` may have changed: it holds for what runs already, too; idempotent."""
+        self._stop_watching()
+        self._watch()
+
+    def release_stuck(self) -> list[PendingRequest]:
+        """Hand out requests that share a batch which holds them up: another worker may be sooner.
+
+        Which of them is the slow one can not be known, so each is to be asked in isolation. A request that
+        has a batch of its own runs, and is never asked twice.
+        """
+        released = [request for batch in self._batches if len(batch.requests) > 1 for request in batch.live()]
+        for batch in self._batches:
+            if len(batch.requests) > 1:
+                batch.requests = dict.fromkeys(batch.requests)
+        return _isolated(released)
 
     def retire(self) -> None:
-        """End the worker as soon as its frames are answered."""
+        """End the worker as soon as its batches are answered."""
         self._retiring = True
-        if not self._frames:
-            self._let_go()
+        if not self._batches:
+            self._close()
 
     def end(self, reason: str) -> None:
-        """End the worker now; the request that runs is told why."""
+        """End the worker now, for `reason`, which its running request gets in `exit_error`."""
         self.end_reason = reason
         self._ending = True  # it lives on for a moment, in which nothing more is for it
         self.worker.kill()
 
-    def leave(self) -> list[PendingRequest]:
+    def detach(self) -> list[PendingRequest]:
         """Stop watching and hand out what is unanswered."""
-        unanswered = [ticket for frame in self._frames for ticket in frame.live()]
-        self._frames = []
+        unanswered = [request for batch in self._batches for request in batch.live()]
+        self._batches = []
         self._stop_watching()
         return unanswered
 
-    def bequest(self) -> tuple[list[PendingRequest], list[PendingRequest]]:
+    def split_unanswered(self) -> tuple[list[PendingRequest], list[PendingRequest]]:
         """After the worker ended: requests that ended with it, and those to be asked again.
 
         A request ends with its worker when it alone can have been the one that ran. Of several, each is asked
-        once more and alone; so whoever did it does it once more, and to nobody else.
+        once more and in isolation; so whoever did it does it once more, and to nobody else.
         """
-        suspects = [self._overdue] if self._overdue is not None else self._frames
-        innocent = [ticket for frame in self._frames if frame not in suspects for ticket in frame.live()]
-        suspected = [ticket for frame in suspects for ticket in frame.tickets.values()]
-        self.leave()
-        live = [ticket for ticket in suspected if ticket is not None]
-        return (live, innocent) if len(suspected) == 1 else ([], [*_alone(live), *innocent])
+        suspects = [self._overdue] if self._overdue is not None else self._batches
+        innocent = [request for batch in self._batches if batch not in suspects for request in batch.live()]
+        suspected = [request for batch in suspects for request in batch.requests.values()]
+        self.detach()
+        live = [request for request in suspected if request is not None]
+        return (live, innocent) if len(suspected) == 1 else ([], [*_isolated(live), *innocent])
 
-    def obituary(self) -> RequestRefused:
-        """What the caller of the running request is told after the worker ended."""
+    def exit_error(self) -> RequestRefused:
+        """What the running request's caller gets after the worker ended; settles `end_reason`."""
         if self.end_reason == "predict_timeout":
-            limit = self._predict_timeout_seconds()
+            limit = self._owner.predict_timeout_seconds
             return DeadlineExceeded(f"the predict ran longer than {limit:g} s")
         if self.end_reason == "memory":
             return WorkerDied("its predict took more memory than worker_memory_mib allows")
@@ -186,36 +262,36 @@ class WorkerSlot:
             self.end_reason = "signal" if exit_.signal is not None else "exit"
         return WorkerDied(f"the worker ended while it ran this request: {exit_}")
 
-    def _take(self, frame: _Frame, places: Sequence[int], answers: Sequence[Answer]) -> None:
-        if frame not in self._frames:
+    def _take(self, batch: _Batch, places: Sequence[int], answers: Sequence[Answer]) -> None:
+        if batch not in self._batches:
             return  # it was given up
-        started_at, now = frame.started_at, perf_counter()
-        self._silence.end(frame.number, now)
-        pairs = [(frame.tickets.pop(place), answer) for place, answer in zip(places, answers, strict=True)]
-        early = self.answered < EARLY_ANSWERS
+        started_at, now = batch.started_at, perf_counter()
+        self._stalls.end(batch.number, now)
+        pairs = [(batch.requests.pop(place), answer) for place, answer in zip(places, answers, strict=True)]
+        early = self.answered < BASELINE_ANSWERS
         self.answered += len(pairs)
-        if early and self.answered >= EARLY_ANSWERS:
-            self.early = self.worker.resident()
-        if frame.tickets:
-            frame.running_since, frame.started_at = self._loop.time(), now
+        if early and self.answered >= BASELINE_ANSWERS:
+            self.baseline_memory = self.worker.resident()
+        if batch.requests:
+            batch.running_since, batch.started_at = self._loop.time(), now
         else:
-            self._frames.remove(frame)
-            if self._retiring and not self._frames:
-                self._let_go()
-        tickets, heard = [], []
-        for ticket, answer in pairs:
-            if ticket is not None:
-                tickets.append(ticket)
-                heard.append(answer)
-        self._on_done(BatchResult(tickets, heard, started_at))
+            self._batches.remove(batch)
+            if self._retiring and not self._batches:
+                self._close()
+        requests, wanted = [], []
+        for request, answer in pairs:
+            if request is not None:
+                requests.append(request)
+                wanted.append(answer)
+        self._owner.batch_answered(BatchResult(requests, wanted, started_at))
 
     def _watch(self) -> None:
-        # One timer for the seat, not one per frame: it looks when the limit could first be passed.
+        # One timer for the worker, not one per batch: it looks when the limit could first be passed.
         self._timer = None
-        if not self._frames:
+        if not self._batches or self._ending:
             return
-        oldest = min(self._frames, key=lambda frame: frame.running_since)
-        ends_at = oldest.running_since + self._predict_timeout_seconds()
+        oldest = min(self._batches, key=lambda batch: batch.running_since)
+        ends_at = oldest.running_since + self._owner.predict_timeout_seconds
         if self._loop.time() >= ends_at:
             self._overdue = oldest
             self.end("predict_timeout")
@@ -227,12 +303,12 @@ class WorkerSlot:
             self._timer.cancel()
             self._timer = None
 
-    def _let_go(self) -> None:
+    def _close(self) -> None:
         self._stop_watching()
         self._closing = self._loop.create_task(self.worker.close(), name="retire worker")
 
 
-def _alone(tickets: list[PendingRequest]) -> list[PendingRequest]:
-    for ticket in tickets:
-        ticket.alone = True
-    return tickets
+def _isolated(requests: list[PendingRequest]) -> list[PendingRequest]:
+    for request in requests:
+        request.isolated = True
+    return requests

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.admission import BURST_SECONDS, CALM_SECONDS, LEARNED_FROM, Admission
+from router.serving.pool.request_queue import BURST_SECONDS, CALM_SECONDS, LEARNED_FROM, Admission
 
 
 def learned(seconds: float, rows: int = 1, size: int = 100) -> Admission:
@@ -117,6 +117,6 @@ def test_a_frame_stays_where_requests_together_take_as_long_as_one_after_the_oth
 def test_what_requests_cost_is_learned_anew_when_they_begin_to_share_predicts() -> None:
     admission = learned(0.05)
     assert not admits(admission, 100.0, 64, left=1.0)
-    admission.heed(merges=True)
+    admission.note_batching(merges=True)
     assert admits(admission, 100.0, 64, left=1.0)
     assert admission.requests_at_once() > 64
