@@ -16,10 +16,9 @@ from mlflow.pyfunc.scoring_server import _parse_json_data, parse_csv_input, pred
 from mlflow.types import ColSpec, Schema
 
 from router.protocol.messages import Query
-from router.worker.decoding import CompiledDecoder, compile_decoder
-from router.worker.encoding import encode
-from router.worker.preparing import Preparer
-from router.worker.stacking import Stacking
+from router.worker.decode.csv import CsvBatchDecoder
+from router.worker.decode.request_decoder import CompiledDecoder, RequestDecoder, compile_decoder
+from router.worker.encoder import encode
 
 TEXT = Schema([ColSpec("string", "text")])
 LINEAR = Schema([ColSpec("double", f"feature_{i}") for i in range(20)])
@@ -91,11 +90,11 @@ def _theirs(model: PyFuncModel, body: bytes) -> Any:
 
 
 def _at_once(model: PyFuncModel, bodies: list[bytes]) -> Callable[[], Any]:
-    stacking = Stacking(Preparer(model))
+    stacking = CsvBatchDecoder(RequestDecoder(model))
     queries = [Query(body, "text/csv") for body in bodies]
-    if len(stacking.prepare(queries)) != len(queries):
+    if len(stacking.decode(queries)) != len(queries):
         raise SystemExit("plain CSV requests were read one by one")
-    return partial(stacking.prepare, queries)
+    return partial(stacking.decode, queries)
 
 
 def _each(schema: Schema, bodies: list[bytes]) -> list[Any]:

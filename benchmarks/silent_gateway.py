@@ -1,30 +1,25 @@
-"""The gateway without metrics, scores and comparison: `python -m benchmarks.silent_gateway serve`.
+"""The gateway without metrics, scores and comparison: `python -m benchmarks.silent_gateway serve -c FILE`.
 
-To see what they cost: nothing in the product switches them off. Facts are made here, too, for the log; nobody
-counts them.
+To see what they cost: nothing in the product switches them off. Events are made here, too, for the log;
+nobody counts them.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from router.analysis.recorder import AnalysisRecorder
-from router.app import backends as world
-from router.app import run as app
-from router.cli import main
-from router.control.fan_out import FanOut
-from router.core.events import Event, Recorder
-from router.core.ids import VersionId
-from router.processes.child import Child
-from router.processes.forkserver_supervisor import ForkServerSupervisor
+import click
+
+from router.adapters.prometheus import Live
+from router.app.build import Instruments
+from router.cli.serve import run_gateway
+from router.core.events import Event
 
 
 class NoMetrics:
     """In the place of what counts."""
 
-    def __init__(self, **_: object) -> None:
-        """Whatever the real one is made of."""
-
-    def watch(self, live: object) -> None:
+    def watch(self, live: Callable[[], Live]) -> None:
         """Nobody scrapes."""
 
     def record(self, event: Event) -> None:
@@ -35,27 +30,14 @@ class NoMetrics:
         return b"", "text/plain"
 
 
-class Scoreless(ForkServerSupervisor):
-    """Its workers have imported `no_scores`."""
-
-    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
-        """As a template does."""
-        return await super().launch(role, (*modules, "benchmarks.no_scores"), version)
-
-
-def without_metrics(*recorders: Recorder, deduplicated: Sequence[Recorder] = ()) -> FanOut:
-    """Tells all but `NoMetrics`, and nobody who compares."""
-    silent = (NoMetrics, AnalysisRecorder)
-    return FanOut(*(one for one in recorders if not isinstance(one, silent)), deduplicated=deduplicated)
+@click.command()
+@click.argument("command", type=click.Choice(["serve"]))
+@click.option("-c", "--config", type=click.Path(path_type=Path), required=True)
+def main(command: str, config: Path) -> None:
+    """Serve as `canary-router serve` does; whatever versions answer, no score is counted."""
+    silent = Instruments(NoMetrics(), compares=False, preload=("benchmarks.no_scores",))
+    sys.exit(run_gateway(config, {}, silent))
 
 
 if __name__ == "__main__":
-    for module, name, replacement in (
-        (app, "PrometheusRecorder", NoMetrics),
-        (app, "FanOut", without_metrics),
-        (world, "ForkServerSupervisor", Scoreless),
-    ):
-        if not hasattr(module, name):
-            raise SystemExit(f"{module.__name__} has no {name} any more: this benchmark is out of date")
-        setattr(module, name, replacement)
-    sys.exit(main())
+    main()

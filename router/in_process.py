@@ -15,8 +15,8 @@ from router.core.memory import Resident, Room
 from router.errors import ChildTimeout, LoadFailed
 from router.processes.process import MEMORY, Exit
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
-from router.worker.load import Loaded, bring_up
-from router.worker.scoring import Placed, Scorer
+from router.worker.load import Loaded, load_version
+from router.worker.scorer import Placed, Scorer
 
 _OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 _Frame = tuple[Sequence[Query], _OnAnswers]
@@ -98,7 +98,7 @@ class InProcessLoader:
         def load() -> None:
             result: Loaded | LoadFailed
             try:
-                result = bring_up(spec)
+                result = load_version(spec)
             except LoadFailed as failure:
                 result = failure
             with suppress(RuntimeError):  # the event loop is closed

@@ -81,17 +81,17 @@ class AnalysisRecorder:
 
     def __init__(
         self,
-        fleet: Callable[[], ModelSet],
-        record: Callable[[events.Event], None],
+        fleet: ModelSet,
+        recorder: events.Recorder,
         *,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """`record` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
+        """`recorder` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
         self.models: dict[str, Mapping[Alias, ComparisonStatus]] = {}
         """By model and further alias."""
         self._fleet = fleet
-        self._record = record
+        self._recorder = recorder
         self._wall = wall
         self._monotonic = monotonic
         self._arms: dict[tuple[str, Alias], ArmTraffic] = {}
@@ -109,7 +109,7 @@ class AnalysisRecorder:
 
         The event loop has its turn between two of them: each takes about a millisecond.
         """
-        for model in {*self._fleet().managers, *self.models}:
+        for model in {*self._fleet.managers, *self.models}:
             self._follow(model)
         now = self._monotonic()
         for arm in self._arms.values():
@@ -142,7 +142,7 @@ class AnalysisRecorder:
         if (verdict := status.verdict) != before:
             run.last_verdict = verdict
             versions = run.versions.version, run.versions.production
-            self._record(events.VerdictChanged(model, alias, *versions, before, verdict, status.why))
+            self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, status.why))
 
     # Facts
 
@@ -195,7 +195,7 @@ class AnalysisRecorder:
 
     def _follow(self, model: str) -> None:
         """Read the routing table: who is compared with whom from this moment on."""
-        manager, routes = self._fleet().managers.get(model), self._fleet().table.models.get(model)
+        manager, routes = self._fleet.managers.get(model), self._fleet.table.models.get(model)
         if manager is None or routes is None:
             self._forget(model)
             return

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -31,16 +31,20 @@ class Backends:
 
 @asynccontextmanager
 async def open_backends(
-    settings: Settings, recorder: Recorder, listener: OutputRouter | None = None
+    settings: Settings,
+    recorder: Recorder,
+    listener: OutputRouter | None = None,
+    preload: Sequence[str] = (),
 ) -> AsyncIterator[Backends]:
-    """The real one: a template that forks workers, an agent that polls, fetches into an owned cache.
+    """The real ones: a fork server for workers, an agent that polls, fetches into an owned cache.
 
-    Without a `listener` all of them print where this process does.
+    Without a `listener` all of them print where this process does. The fork server imports the modules of
+    `preload` at its start.
     """
     places = settings.registry.places(os.environ)
     directories = WorkingDirectories(places.working_directories)
     directories.start()
-    launcher = await _launcher(recorder, listener)
+    launcher = await _launcher(recorder, listener, preload)
     registry = RegistryClient(
         launcher,
         registry_uri=places.uri,
@@ -63,9 +67,9 @@ async def open_backends(
         await directories.close()
 
 
-async def _launcher(recorder: Recorder, listener: OutputRouter | None) -> Launcher:
+async def _launcher(recorder: Recorder, listener: OutputRouter | None, preload: Sequence[str]) -> Launcher:
     if sys.platform != "linux":  # no pidfds: children start slower and share no memory
         return SpawnLauncher(listener)
-    template = ForkServerSupervisor(recorder, listener=listener)
-    await template.start()
-    return template
+    supervisor = ForkServerSupervisor(recorder, listener=listener, modules=preload)
+    await supervisor.start()
+    return supervisor

@@ -12,7 +12,9 @@ import click
 from router.adapters.config.file import load_settings
 from router.adapters.log.format import install_exception_hooks, loop_exception_handler
 from router.adapters.log.writer import STDERR, STDOUT
-from router.app.run import Running, read_certificates, running_gateway
+from router.app.build import Instruments
+from router.app.reload import Certificates
+from router.app.run import GatewayServer
 from router.cli.client import base_url
 from router.errors import ConfigRefused
 from router.processes.gc_tuning import freeze_heap
@@ -26,7 +28,7 @@ def check_config(config_path: Path, flags: dict[str, str]) -> int:
     """Print what the configuration says; raises ConfigRefused with every problem."""
     loaded = load_settings(config_path, os.environ, flags)
     admin_token(loaded.settings.server, os.environ)
-    read_certificates(loaded.settings.server)
+    Certificates.of(loaded.settings.server)
     for notice in loaded.notices:
         click.echo(notice)
     models = ", ".join(loaded.settings.models)
@@ -34,14 +36,14 @@ def check_config(config_path: Path, flags: dict[str, str]) -> int:
     return 0
 
 
-def run_gateway(config_path: Path, flags: dict[str, str]) -> int:
+def run_gateway(config_path: Path, flags: dict[str, str], instruments: Instruments | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns 0 after a stop, 1 without a port, 2 with a bad install or
     configuration. An exit waits for nobody who does not read what is printed."""
     try:
         require_compiled_parser()
         install_exception_hooks()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(config_path, flags))
+            runner.run(_serve(GatewayServer(config_path, flags, instruments)))
     except SlowParser as error:
         return _failed(2, [str(error)])
     except ConfigRefused as refused:
@@ -62,38 +64,38 @@ def _failed(code: int, problems: Iterable[str]) -> int:
     return code
 
 
-async def _serve(config_path: Path, flags: dict[str, str]) -> None:
+async def _serve(server: GatewayServer) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(loop_exception_handler)
     for number in _STOPS:
         loop.add_signal_handler(number, stop.set)
-    async with running_gateway(config_path, flags) as running:
+    async with server:
         asked = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, asked.set)
-        reloading = loop.create_task(_reload_when(asked, running))
-        _announce(running)
+        reloading = loop.create_task(_reload_when(asked, server))
+        _announce(server)
         freeze_heap()
         await stop.wait()
-        running.draining.begin()
+        server.begin_drain()
         for number in _STOPS:
-            loop.add_signal_handler(number, running.draining.hurry)
+            loop.add_signal_handler(number, server.cut_drain_short)
         reloading.cancel()
 
 
-async def _reload_when(asked: asyncio.Event, running: Running) -> None:
+async def _reload_when(asked: asyncio.Event, server: GatewayServer) -> None:
     while True:
         await asked.wait()
         asked.clear()
         with suppress(ConfigRefused):  # the log says what is wrong; the configuration in force stays
-            await running.reload()
+            await server.reload()
 
 
-def _announce(running: Running) -> None:
-    server = running.gateway.settings().server
-    url = base_url(*running.traffic, encrypted=server.tls is not None)
-    admin = base_url(*running.admin, encrypted=server.admin_tls is not None)
-    names = ", ".join(running.gateway.fleet.managers)
+def _announce(server: GatewayServer) -> None:
+    settings = server.settings.server
+    url = base_url(*server.traffic_address, encrypted=settings.tls is not None)
+    admin = base_url(*server.admin_address, encrypted=settings.admin_tls is not None)
+    names = ", ".join(server.gateway.models.managers)
     # Standard output: scripts wait for this line; everything else goes to standard error.
     STDOUT.write(f"canary-router serves {names} on {url} (admin {admin})")
     STDOUT.close()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from router.core.events import ConfigApplied, ConfigRejected, Recorder
 from router.errors import ConfigRefused
-from router.settings import Change, Reload, Settings, changes
+from router.settings import Change, Reload, Settings, SettingsInForce, changes
 
 SETTLE_SECONDS = 0.25
 """Between the two readings of a change."""
@@ -34,6 +34,13 @@ class ConfigSource(Protocol):
 
     def parse(self, raw: bytes) -> ParsedConfig:
         """What `raw` says, if all of it is valid."""
+
+
+class Followers(Protocol):
+    """What changes with the settings."""
+
+    def apply(self, settings: Settings) -> None:
+        """Follow `settings`, which are valid as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +66,42 @@ class _Seen:
 
 
 class ConfigWatch:
-    """Owns which configuration is in force. One reload at a time; `apply` gets every new one, once."""
+    """Owns which configuration is in force. One reload at a time; its followers get every new one, once."""
 
     def __init__(
         self,
         source: ConfigSource,
         recorder: Recorder,
-        apply: Callable[[Settings], None],
+        followers: Followers,
         *,
-        settings: Settings,
+        in_force: SettingsInForce,
         digest: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
-        """`settings` and `digest` are those in force, as loaded at start."""
-        self.settings = settings
+        """`in_force` holds what was loaded at start, whose SHA-256 is `digest`."""
+        self._in_force = in_force
         self.digest = digest
         self.error: str | None = None
         """Why the file's present content is not in force; None when it is."""
         self._source = source
         self._recorder = recorder
-        self._apply = apply
+        self._followers = followers
         self._sleep = sleep
         self._settle_seconds = settle_seconds
         self._told: _Seen | None = None
         """The refused reading that was told last; None while the file's content is in force."""
         self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._in_force.current
+
+    def start(self) -> None:
+        """Put what was loaded in force."""
+        self._followers.apply(self.settings)
+        self._recorder.record(ConfigApplied(self.digest, ()))
 
     async def tick(self) -> None:
         """Look at the file once, and put a settled change in force, or tell once why it is not."""
@@ -134,9 +151,9 @@ class ConfigWatch:
         news = self._told is not None or seen.digest != self.digest
         paths = tuple(change.path for change in differences)
         if differences:
-            self._apply(new)
+            self._followers.apply(new)
         # Only now: should publishing fail, the next look finds the same news again.
-        self.settings, self.digest, self.error, self._told = new, seen.digest, None, None
+        self._in_force.current, self.digest, self.error, self._told = new, seen.digest, None, None
         if news:
             self._recorder.record(ConfigApplied(self.digest, paths))
         return Reloaded(self.digest, paths)

@@ -1,6 +1,7 @@
 """One recorder in front of many, and the rule which events say something new."""
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -29,12 +30,33 @@ class FanOut:
     def __init__(self, *recorders: events.Recorder, deduplicated: Sequence[events.Recorder] = ()) -> None:
         """`recorders` get every event, then `deduplicated` those that say something new, none per request."""
         self._recorders = recorders
+        self._deduplicated = tuple(deduplicated)
         self._all = (*recorders, *deduplicated)
         self._deduplicator = EventDeduplicator()
+        self._recording = False
+        self._waiting: deque[events.Event] = deque()
+        """Recorded while another event was handed on: every recorder gets the cause before its effect."""
         self._failed: set[tuple[str, str]] = set()
 
     def record(self, event: events.Event) -> None:
-        """Hand on one event."""
+        """Hand on one event, and then what recorders themselves recorded meanwhile."""
+        if self._recording:
+            self._waiting.append(event)
+            return
+        self._recording = True
+        try:
+            self._hand_on(event)
+            while self._waiting:
+                self._hand_on(self._waiting.popleft())
+        finally:
+            self._recording = False
+
+    def add(self, recorder: events.Recorder) -> None:
+        """From now on `recorder` gets every event too, before those that get each piece of news once."""
+        self._recorders = (*self._recorders, recorder)
+        self._all = (*self._recorders, *self._deduplicated)
+
+    def _hand_on(self, event: events.Event) -> None:
         news = type(event) not in PER_REQUEST and self._deduplicator.is_news(event)
         for recorder in self._all if news else self._recorders:
             try:

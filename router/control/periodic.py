@@ -1,39 +1,49 @@
-"""Runs ticks: a tick that raises does not stop its loop, and a loop can be poked to tick now."""
+"""Runs ticks: a tick that raises does not stop its loop, and a loop can be triggered to tick now."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 from router.core.events import LoopRecovered, Recorder, TickFailed
+from router.core.redaction import redact
 
 
 class PeriodicTask:
-    """One loop: `tick()`, then a wait of `period()` seconds or a poke, whichever comes first."""
+    """One loop: `tick()`, then a wait of `period` seconds or a trigger, whichever comes first."""
 
     def __init__(
         self,
         name: str,
         tick: Callable[[], Awaitable[object]],
-        period: Callable[[], float],
+        period: float | Callable[[], float],
         recorder: Recorder,
     ) -> None:
+        """A `period` that settings may change is asked for after each tick."""
         self.name = name
         self.last_tick: float | None = None
         """Loop time when the last tick ended; None before the first."""
+        self.error = ""
+        """Why the last tick failed; empty when it did not."""
         self._tick = tick
-        self._period = period
+        self._period = period if callable(period) else partial(float, period)
         self._recorder = recorder
-        self._failed = False
-        """True when the last tick raised."""
-        self._poked = asyncio.Event()
+        self._triggered = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin ticking."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"ticking {self.name}")
 
-    def poke(self) -> None:
+    def trigger(self) -> None:
         """Tick as soon as possible."""
-        self._poked.set()
+        self._triggered.set()
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready: how long ago the last tick ended, and why it failed; None before the first."""
+        ended = self.last_tick
+        since = None if ended is None else round(asyncio.get_running_loop().time() - ended, 3)
+        return {"seconds_since_tick": since, "error": redact(self.error)}
 
     async def stop(self) -> None:
         """End the loop; a tick under way is cancelled."""
@@ -45,19 +55,19 @@ class PeriodicTask:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
-            self._poked.clear()
+            self._triggered.clear()
             try:
                 await self._tick()
-                if self._failed:
-                    self._failed = False
+                if self.error:
+                    self.error = ""
                     self._recorder.record(LoopRecovered(self.name))
             except Exception as error:  # noqa: BLE001 - whatever a tick raises, the next one must come
-                self._failed = True
-                self._recorder.record(TickFailed(self.name, f"{type(error).__name__}: {error}"))
+                self.error = f"{type(error).__name__}: {error}"
+                self._recorder.record(TickFailed(self.name, self.error))
             self.last_tick = loop.time()
             # From start to start, so that a slow tick does not stretch the period it promises.
             rest = max(0.0, started + self._period() - self.last_tick)
             try:
-                await asyncio.wait_for(self._poked.wait(), rest)
+                await asyncio.wait_for(self._triggered.wait(), rest)
             except TimeoutError:
                 continue

@@ -1,12 +1,19 @@
 """The document of `/v1/state`: what is aspired, bound, split and wrong. No paths, hosts or credentials."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from router.analysis.document import verdicts
+from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
+from router.control.bound_times import BoundTimes
+from router.control.last_known_good import LastKnownGood
+from router.control.periodic import PeriodicTask
+from router.control.recent_events import RecentEvents
+from router.control.worker_exits import WorkerExitCounts
 from router.core import outputs
-from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.ids import PRODUCTION, Alias
 from router.core.redaction import redact
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
@@ -20,6 +27,35 @@ KEYLESS_IS_NEWS_FROM = 100
 """Requests before the share of keyless ones is worth a warning."""
 
 
+@dataclass(slots=True)
+class TrafficCounts:
+    """What HTTP knows of this gateway's requests, for the state; by registered model."""
+
+    stopping: bool = False
+    """True from the first signal to stop."""
+    received: dict[str, int] = field(default_factory=dict)
+    keyless: dict[str, int] = field(default_factory=dict)
+    """Of those received, requests that carried no key."""
+
+    def count(self, model: str, *, keyed: bool) -> None:
+        """One request was received."""
+        self.received[model] = self.received.get(model, 0) + 1
+        if not keyed:
+            self.keyless[model] = self.keyless.get(model, 0) + 1
+
+
+class ConfigStatus(Protocol):
+    """Which configuration is in force."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of it, in hexadecimal."""
+
+    @property
+    def error(self) -> str | None:
+        """Why the file's present content is not in force; None when it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """Gathers the state of one gateway; every part is read when the document is asked for."""
@@ -28,20 +64,14 @@ class Status:
     fleet: ModelSet
     dispatcher: Dispatcher
     alias_watch: AliasWatch
-    config: Callable[[], Mapping[str, Any]]
-    """Digest in force and why a later one was refused."""
-    events: Callable[[], Sequence[Mapping[str, Any]]]
-    worker_ends: Callable[[VersionId], Mapping[str, Any]]
-    """How the workers of one version ended."""
-    stopping: Callable[[], bool]
-    traffic: Callable[[str], tuple[int, int]]
-    """Requests received and those without a key, for one model."""
-    bound_since: Callable[[str, Alias], float | None]
-    """When an alias of a model began to serve its version, in seconds since 1970."""
-    unwritten: Callable[[], Mapping[str, str]] = dict
-    """Why what serves is not recorded for a start without the registry, by model."""
-    verdicts: Callable[[str], Mapping[str, Any]] = lambda _: {}
-    """What is said of each alias beside production, for one model."""
+    config: ConfigStatus
+    traffic: TrafficCounts
+    recent_events: RecentEvents
+    worker_exits: WorkerExitCounts
+    bound_times: BoundTimes
+    last_known_good: LastKnownGood
+    analysis: AnalysisRecorder
+    loops: Sequence[PeriodicTask]
 
     def document(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -50,21 +80,23 @@ class Status:
         errors = sorted(set(watch.errors.values()))
         return {
             "version": self.version,
-            "ready": self.fleet.ready and not self.stopping(),
+            "ready": self.fleet.ready and not self.traffic.stopping,
             "serving_from_cache": any(m.from_cache and m.bound for m in self.fleet.managers.values()),
-            "config": dict(self.config()),
+            "config": {"digest": self.config.digest, "error": self.config.error},
             "registry": {
                 "reachable": bool(watch.last_success) and not watch.errors,
                 "last_success_timestamp": min(watch.last_success.values(), default=None),
                 "error": redact("; ".join(errors)),
             },
             "models": {n: self._model(m, table) for n, m in self.fleet.managers.items()},
-            "events": list(self.events()),
+            "loops": {loop.name: loop.describe() for loop in self.loops},
+            "events": self.recent_events.events(),
         }
 
     def _model(self, manager: ModelManager, table: RoutingTable) -> dict[str, Any]:
         shares = split_in_force(table.models[manager.model])
-        received, keyless = self.traffic(manager.model)
+        received = self.traffic.received.get(manager.model, 0)
+        keyless = self.traffic.keyless.get(manager.model, 0)
         share = keyless / received if received else 0.0
         told: dict[str, Any] = {
             "ready": manager.can_answer,
@@ -83,7 +115,7 @@ class Status:
             "keyless_share": round(share, 4),
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
             "registry_refused": manager.model in self.alias_watch.refused,
-            "verdicts": dict(self.verdicts(manager.model)),
+            "verdicts": verdicts(self.analysis, manager.model),
             "warnings": [],
         }
         if manager.polled and PRODUCTION not in manager.aspired:
@@ -96,7 +128,7 @@ class Status:
             told["warnings"].append(f"the registry {why} since the start: what served last serves")
         if record := self.alias_watch.refused_records.get(manager.model):
             told["warnings"].append(f"what served last can not be taken from the cache: {redact(record)}")
-        if unwritten := self.unwritten().get(manager.model):
+        if unwritten := self.last_known_good.errors.get(manager.model):
             told["warnings"].append(f"what serves could not be recorded: {redact(unwritten)}")
         if received >= KEYLESS_IS_NEWS_FROM and share > 0.5:
             told["warnings"].append("over half of the requests carry no key: their users are not sticky")
@@ -109,7 +141,7 @@ class Status:
             "name": name,
             "aspired": aspired.number if aspired else None,
             "bound": bound.number if bound else None,
-            "bound_timestamp": self.bound_since(manager.model, alias),
+            "bound_timestamp": self.bound_times.of(manager.model, alias),
             "pending": aspired != bound,
             # Only production outlives the registry's word for it; a canary is unbound instead.
             "stale": alias == PRODUCTION and bound is not None and manager.polled and unnamed,
@@ -134,7 +166,7 @@ class Status:
             "scores": [outputs.told(spec) for spec in info.scores] if info else [],
             "batching": _batching(pool.workers) if pool else None,
             "mismatches": [redact(line) for line in info.mismatches] if info else [],
-            "worker_ends": self.worker_ends(harness.version),
+            "worker_ends": self.worker_exits.of(harness.version),
             "breaker": _breaker(manager, harness),
         }
 

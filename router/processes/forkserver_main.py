@@ -44,9 +44,9 @@ IMPORTS = (
     *("router.agent.store", "router.agent.source", "router.agent.download"),
     *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
 )
-_TINY = f"""flavors:
+_NOOP_MODEL = f"""flavors:
   python_function:
-    loader_module: router.worker.tiny
+    loader_module: router.worker.noop_model
     python_version: {platform.python_version()}
 """
 
@@ -96,14 +96,14 @@ def warm(modules: Sequence[str]) -> None:
     import threadpoolctl
     from mlflow.exceptions import MlflowException
 
-    from router.worker.mismatches import installed_versions
+    from router.worker.environment_check import installed_versions
 
     installed_versions()
     mlflow.tracing.disable()  # as in most workers; what it imports takes 25 ms, once
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
     with tempfile.TemporaryDirectory(prefix="canary-router-") as directory:
         # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
-        Path(directory, "MLmodel").write_text(_TINY)
+        Path(directory, "MLmodel").write_text(_NOOP_MODEL)
         Path(directory, "requirements.txt").write_text("mlflow\n")
         with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will say so
             mlflow.pyfunc.load_model(directory)

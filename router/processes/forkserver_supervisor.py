@@ -22,15 +22,21 @@ class ForkServerSupervisor:
     """Launches children; when the template dies, its children live on and another one is started."""
 
     def __init__(
-        self, recorder: Recorder, *, listener: OutputRouter | None = None, launch_seconds: float = 30.0
+        self,
+        recorder: Recorder,
+        *,
+        listener: OutputRouter | None = None,
+        launch_seconds: float = 30.0,
+        modules: Sequence[str] = (),
     ) -> None:
         """`launch_seconds`: the longest a launch may take, restarts of the template included.
 
+        `modules` are imported at its start, beside those that children ask for later.
         Without a `listener` all of them print where this process does.
         """
         self._recorder = recorder
         self._listener = listener
-        self._modules: dict[str, None] = {}
+        self._modules: dict[str, None] = dict.fromkeys(modules)
         """Asked for so far, in that order: the next template imports them at its start."""
         self._harmful: set[str] = set()
         """A template that imported these did not get as far as forking: whoever needs them imports them."""
@@ -47,7 +53,7 @@ class ForkServerSupervisor:
     async def start(self) -> None:
         """Start the template and return; launches wait for its imports. Raises SubreaperRefused."""
         become_subreaper()
-        self._server = ForkServer(listener=self._listener)
+        self._server = ForkServer(tuple(self._modules), self._listener)
         self._keeper = asyncio.create_task(self._keep(), name="keep template")
 
     async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:

@@ -12,6 +12,7 @@ from router.settings.gateway import (
     RegistrySettings,
     ServerSettings,
     Settings,
+    SettingsInForce,
     TlsSettings,
 )
 from router.settings.model import ModelSettings
@@ -27,6 +28,7 @@ __all__ = [
     "Reload",
     "ServerSettings",
     "Settings",
+    "SettingsInForce",
     "TlsSettings",
     "changes",
     "is_loopback",

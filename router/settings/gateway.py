@@ -191,3 +191,10 @@ class Settings(BaseModel):
         if port == admin_port != 0 and host in (admin_host, "0.0.0.0", "::"):
             raise ValueError("listen and admin must not share a port")
         return server
+
+
+class SettingsInForce:
+    """The settings that hold now. A reload replaces `current` whole; readers take it anew at each use."""
+
+    def __init__(self, current: Settings) -> None:
+        self.current = current

@@ -125,7 +125,7 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     finally:
         if connection is not None:
             connection.answered()
-    if gateway.stopping or not _may_go_on(request):
+    if gateway.traffic.stopping or not _may_go_on(request):
         response.force_close()
     if not isinstance(response, SinglePacketResponse):  # which is signed as it is made
         response.headers["Server"] = SERVER

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from router.control.status import TrafficCounts
 from router.core.events import Recorder
 from router.core.request_events import Sampled
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
-from router.settings import Settings
+from router.settings import SettingsInForce
 from router.web.request_key import KeyParseLock
 
 
@@ -76,8 +77,7 @@ class WebState:
     fleet: ModelSet
     dispatcher: Dispatcher
     recorder: Recorder
-    settings: Callable[[], Settings]
-    """The settings in force."""
+    settings: SettingsInForce
     state: Callable[[], dict[str, Any]]
     """The document of `/v1/state`."""
     metrics: Callable[[str, Sequence[str]], tuple[bytes, str]]
@@ -87,23 +87,17 @@ class WebState:
     mlflow_version: str
     compare: Callable[[str | None], dict[str, Any]] = lambda _: {"models": {}}
     """The document of `/v1/compare`, of one model or of all."""
-    stopping: bool = False
-    """True from the first signal to stop."""
-    keyless: dict[str, int] = field(default_factory=dict)
-    """Requests without a key, by model."""
-    received: dict[str, int] = field(default_factory=dict)
-    """Requests received, by model."""
+    traffic: TrafficCounts = field(default_factory=TrafficCounts)
     requests: InFlightRequests = field(default_factory=InFlightRequests)
-    sample_share: float = 0.0
-    """Of the prediction requests, this part is told to `tell_sampled`."""
     tell_sampled: Callable[[Sampled], None] = _ignore
+    """Gets the part of the prediction requests that `log.sample_requests` says."""
     turns: KeyParseLock = field(default_factory=KeyParseLock)
     """Of bodies that take long to search for their key."""
 
     @property
     def ready(self) -> bool:
         """The answer of `/readyz`."""
-        return self.fleet.ready and not self.stopping
+        return self.fleet.ready and not self.traffic.stopping
 
 
 GATEWAY: web.AppKey[WebState] = web.AppKey("gateway", WebState)

@@ -34,7 +34,7 @@ _BINARY = "Inference-Header-Content-Length"
 
 async def invoke(gateway: WebState, request: web.Request) -> web.StreamResponse:
     """`POST /invocations`: the first model of the configuration."""
-    return await answer_request(gateway, request, next(iter(gateway.settings().models)), None)
+    return await answer_request(gateway, request, next(iter(gateway.settings.current.models)), None)
 
 
 async def invoke_first(request: web.Request) -> web.StreamResponse:
@@ -79,7 +79,7 @@ async def _answer(
     request_id = request[REQUEST_ID]
     caller = caller_of(request)
     try:
-        settings = gateway.settings().models.get(model)
+        settings = gateway.settings.current.models.get(model)
         if settings is None:
             raise ModelNotConfigured("no such registered model here", reason="unknown_model")
         if direct is not None and not (
@@ -105,14 +105,12 @@ async def _answer(
         else:
             async with gateway.turns.for_key_of(settings.key, body):
                 key, keyed = read_key(settings.key, request, body, always_json=v2)
-            gateway.received[model] = gateway.received.get(model, 0) + 1
-            if not keyed:
-                gateway.keyless[model] = gateway.keyless.get(model, 0) + 1
+            gateway.traffic.count(model, keyed=keyed)
             routed_by = await hashed_if_long(settings.salt, key)
             served = await gateway.dispatcher.serve(model, routed_by, query, keyed=keyed, caller=caller)
     except RequestRefused as refused:
         # Only names of the configuration may become label values.
-        known = model if model in gateway.settings().models else OTHER
+        known = model if model in gateway.settings.current.models else OTHER
         gateway.recorder.record(Rejected(known, refused.reason))
         refusal = error_response(refused, request_id, protocol)
         if _is_drawn(gateway):
@@ -158,7 +156,8 @@ def _trace_id(request: web.Request) -> str:
 
 def _is_drawn(gateway: WebState) -> bool:
     # Drawn, not computed from the request's id: its sender must not be able to choose what is logged.
-    return bool(gateway.sample_share) and random.random() < gateway.sample_share  # noqa: S311
+    share = gateway.settings.current.log.sample_requests
+    return bool(share) and random.random() < share  # noqa: S311
 
 
 def _reason(served: RequestResult) -> Reason:
@@ -166,7 +165,7 @@ def _reason(served: RequestResult) -> Reason:
 
 
 async def _read_body(gateway: WebState, request: web.Request) -> bytes:
-    server = gateway.settings().server
+    server = gateway.settings.current.server
     limit = int(server.body_limit_mib * (1 << 20))
     if (request.content_length or 0) > limit:
         raise _too_large(server)  # before a byte of it is buffered
@@ -187,7 +186,7 @@ async def _read_body(gateway: WebState, request: web.Request) -> bytes:
                     raise _too_large(server)
                 chunks.append(chunk)
     except TimeoutError:
-        if gateway.stopping:
+        if gateway.traffic.stopping:
             raise NotReady("the gateway stops", reason="not_ready") from None
         limit_seconds = server.body_timeout_seconds
         raise BodyTimeout(f"the body took longer than {limit_seconds:g} s", reason="invalid_body") from None

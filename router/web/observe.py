@@ -28,7 +28,7 @@ async def readyz(request: web.Request) -> web.Response:
     """`GET /readyz`; `?verbose` lists the models."""
     gateway = request.app[GATEWAY]
     status = 200 if gateway.ready else 503
-    lines = ["ready" if gateway.ready else "stopping" if gateway.stopping else "not ready"]
+    lines = ["ready" if gateway.ready else "stopping" if gateway.traffic.stopping else "not ready"]
     if "verbose" in request.query:
         lines += [_readiness_line(name, gateway) for name in gateway.fleet.managers]
     return web.Response(status=status, text="\n".join(lines) + "\n")
@@ -57,7 +57,7 @@ async def compare(request: web.Request) -> web.Response:
 async def route(request: web.Request) -> web.Response:
     """`GET /v1/route?model=&key=`: which alias a key gets now, and why."""
     gateway = request.app[GATEWAY]
-    model = request.query.get("model", next(iter(gateway.settings().models)))
+    model = request.query.get("model", next(iter(gateway.settings.current.models)))
     key = request.query.get("key")
     routes = gateway.fleet.table.models.get(model)
     if routes is None:

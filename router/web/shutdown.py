@@ -34,8 +34,8 @@ class GracefulShutdown:
 
     def begin(self) -> None:
         """Not ready from now on, and every answer closes its connection; idempotent."""
-        if not self._gateway.stopping:
-            self._gateway.stopping = True
+        if not self._gateway.traffic.stopping:
+            self._gateway.traffic.stopping = True
             self._gateway.recorder.record(ReadinessChanged(ready=False))
 
     def hurry(self) -> None:

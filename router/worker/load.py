@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 import mlflow.pyfunc
 from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT as SERVING
@@ -13,18 +14,16 @@ from mlflow.pyfunc import PyFuncModel
 
 from router.errors import LoadFailed
 from router.processes.child_logging import say
-from router.protocol.messages import Batching, LoadSpec, VersionInfo
+from router.protocol.messages import Batching, LoadSpec, PredictStatus, Query, VersionInfo
 from router.protocol.tensors import TensorInfo, tellable
-from router.worker.choosing import choose_outputs, known_classes
-from router.worker.complaints import Complaints
-from router.worker.independence import Earning, shown_by_example
-from router.worker.inference.contract import contract_of, with_outputs
-from router.worker.inference.prepare import warm_outputs
-from router.worker.mismatches import mismatches
-from router.worker.preparing import Prepared
-from router.worker.scoring import Scorer
+from router.worker.answers import ErrorReporter
+from router.worker.batching_trial import BatchingTrial, shown_by_example
+from router.worker.decode.request_decoder import DecodedRequest, NotTaken
+from router.worker.environment_check import mismatches
+from router.worker.score_selection import choose_outputs, known_classes
+from router.worker.scorer import Scorer
 from router.worker.tracking import NO_TRACKING, lacks_tracking
-from router.worker.warm_up import Warmth, warm_up
+from router.worker.v2.request import contract_of, warm_outputs, with_outputs
 
 _ERROR_CHARACTERS = 500
 _PYFUNC = mlflow.pyfunc.FLAVOR_NAME
@@ -36,11 +35,25 @@ class Loaded:
 
     scorer: Scorer
     info: VersionInfo
-    earning: Earning | None
-    """What may yet find out whether requests may share predicts; None where that is settled."""
+    trial: BatchingTrial | None
+    """What may yet find out whether requests may share predicts; None where that is decided."""
 
 
-def bring_up(spec: LoadSpec, note: str = "") -> Loaded:
+@dataclass(frozen=True, slots=True)
+class WarmUpResult:
+    """How the warm-up went."""
+
+    warm: bool
+    """True when the version predicted its example."""
+    predictions: Any = None
+    request: DecodedRequest | None = None
+    """The example, decoded; None when there was no warm-up."""
+    note: str = ""
+    failure: BaseException | None = None
+    """What the version raised on its example."""
+
+
+def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     """Load and warm up one version in this process. Raises LoadFailed with one bounded line.
 
     `note` is for the operator, and is added to those of the version.
@@ -51,23 +64,23 @@ def bring_up(spec: LoadSpec, note: str = "") -> Loaded:
         model = mlflow.pyfunc.load_model(spec.directory)
         scorer = Scorer(
             model,
-            Complaints(spec.version),
+            ErrorReporter(spec.version),
             contract_of(model.metadata, spec.version),
             nan_is_null=spec.nan_is_null,
         )
     with _phase("warmup", spec, phase_seconds):
-        warmth = _warm_up(scorer, model, spec)
-        if spec.warm_up_required and warmth.note:
-            raise warmth.failure or ValueError(warmth.note)
-    if warmth.failure is not None:
-        say(f"{spec.version} serves without a warm-up: it failed on its example", error=warmth.failure)
-    if not warmth.warm:
+        warmed = _warm_up(scorer, model, spec)
+        if spec.warm_up_required and warmed.note:
+            raise warmed.failure or ValueError(warmed.note)
+    if warmed.failure is not None:
+        say(f"{spec.version} serves without a warm-up: it failed on its example", error=warmed.failure)
+    if not warmed.warm:
         del phase_seconds["warmup"]
-    if warmth.warm:
-        scorer.contract = with_outputs(scorer.contract, warm_outputs(warmth.predictions))
-    answers = warmth.predictions if warmth.warm else None
+    if warmed.warm:
+        scorer.contract = with_outputs(scorer.contract, warm_outputs(warmed.predictions))
+    answers = warmed.predictions if warmed.warm else None
     scorer.scores, scores_note = choose_outputs(spec, answers, partial(known_classes, model))
-    batching = _batching(spec, scorer, warmth.prepared)
+    batching = _batching(spec, scorer, warmed.request)
     metadata = model.metadata
     logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")
     info = VersionInfo(
@@ -77,32 +90,68 @@ def bring_up(spec: LoadSpec, note: str = "") -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmth.note, scores_note, note))),
+        note=" ".join(filter(None, (warmed.note, scores_note, note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
-        inputs=_told(scorer.contract.inputs),
-        outputs=_told(scorer.contract.outputs),
+        inputs=_describable(scorer.contract.inputs),
+        outputs=_describable(scorer.contract.outputs),
     )
-    earning = None if batching else Earning(scorer.predictions, spec.rtol, scorer.preparer.table)
-    return Loaded(scorer, info, earning)
+    trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
+    return Loaded(scorer, info, trial)
 
 
-def _warm_up(scorer: Scorer, model: PyFuncModel, spec: LoadSpec) -> Warmth:
+def _warm_up(scorer: Scorer, model: PyFuncModel, spec: LoadSpec) -> WarmUpResult:
+    """Predict the version's own input example, before any caller's request.
+
+    What the version raises on it is not a reason to refuse the version, which MLflow would serve, nor is an
+    example that its own signature refuses: then it is READY without being warm, and `note` says why.
+    """
     try:
-        return warm_up(scorer, model, spec.directory)
+        return _predict_example(scorer, model, spec.directory)
     except BaseException as error:  # noqa: BLE001 - a version's code runs where its example is read, too
         note = f"its input example could not be read ({type(error).__name__}), and it is not warm."
-        return Warmth(warm=False, note=note, failure=error)
+        return WarmUpResult(warm=False, note=note, failure=error)
 
 
-def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batching | None:
-    """Whether requests share predicts, as far as is known without any; None: it is to be earned."""
+def _predict_example(scorer: Scorer, model: PyFuncModel, directory: str) -> WarmUpResult:
+    """Through the path of requests, where the example was logged for serving."""
+    if model.metadata.saved_input_example_info is None:
+        return WarmUpResult(warm=False)
+    request = None
+    if (body := _serving_input(model, directory)) is not None:
+        request = scorer.decode(Query(body, None))
+    try:
+        if not isinstance(request, DecodedRequest):
+            request = scorer.decoder.decode_example(model.input_example)
+    except NotTaken:
+        note = "its input example cannot be predicted, so it starts without a warm-up."
+        return WarmUpResult(warm=False, note=note)
+    predicted = scorer.predict([request])
+    failure = predicted.failure
+    if failure is None and scorer.answer_to(request, predicted).verdict is not PredictStatus.OK:
+        failure = ValueError("the answer to its input example cannot be written as JSON")
+    if failure is not None:
+        note = f"it failed to predict its input example ({type(failure).__name__}), and is not warm."
+        return WarmUpResult(warm=False, note=note, failure=failure)
+    return WarmUpResult(warm=True, predictions=predicted.predictions, request=request)
+
+
+def _serving_input(model: PyFuncModel, directory: str) -> bytes | None:
+    try:
+        text: str | None = model.metadata.get_serving_input(directory)
+    except OSError:  # named in the metadata, absent among the files
+        return None
+    return None if text is None else text.encode()
+
+
+def _batching(spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None) -> Batching | None:
+    """Whether requests share predicts, as far as is known without any; None: a trial has to show it."""
     if not spec.batches:
         return Batching(merges=False, why="it is switched off")
     if example is None or example.key is None:
         return None
-    table = scorer.preparer.table([example])
-    shown = shown_by_example(table, lambda data: scorer.bare(data, example.params), spec.rtol)
+    table = scorer.decoder.table([example])
+    shown = shown_by_example(table, lambda data: scorer.predict_data(data, example.params), spec.rtol)
     if shown is None:
         return None
     if shown:
@@ -110,8 +159,8 @@ def _batching(spec: LoadSpec, scorer: Scorer, example: Prepared | None) -> Batch
     return Batching(merges=False, why="its input example is predicted differently together and apart")
 
 
-def _told(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
-    # A signature too large to be told still serves; its metadata then tells nothing, as without a signature.
+def _describable(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    # A version with a larger signature still serves; its metadata is then that of one without a signature.
     return tuple(tensors) if tellable(tensors) else ()
 
 

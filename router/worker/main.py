@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import socket
 import sys
 from types import ModuleType
@@ -15,8 +14,8 @@ from router.processes.child_logging import flush, say
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
 from router.protocol.wire import failed_header, load_spec, ready_header
-from router.worker.answering import Answering
-from router.worker.load import bring_up
+from router.worker.load import load_version
+from router.worker.request_loop import RequestLoop
 from router.worker.tracking import use_tracking
 
 _DOING = {"load": "load", "warmup": "warm up"}
@@ -25,8 +24,6 @@ _hidden: list[ModuleType] = []  # kept, because freeing them would copy the page
 
 def main(sock: socket.socket) -> None:
     """Hold the version named in the first frame. Returns when the other side of `sock` is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     np.random.seed()  # a fork copies the global generator: without this, all workers draw the same numbers
     channel = Channel(sock)
     try:
@@ -44,7 +41,7 @@ def _hold(channel: Channel) -> None:
     _hide_ourselves()
     try:
         _enter(first.header["working_directory"])
-        loaded = bring_up(spec, note=use_tracking(spec.tracking))
+        loaded = load_version(spec, note=use_tracking(spec.tracking))
     except LoadFailed as failure:
         say(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})
@@ -55,7 +52,7 @@ def _hold(channel: Channel) -> None:
     freeze_heap()
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
-    Answering(channel, loaded.scorer, loaded.info.batching, loaded.earning, spec.threads).run()
+    RequestLoop(channel, loaded.scorer, loaded.info.batching, loaded.trial, spec.threads).run()
 
 
 def _enter(working_directory: str | None) -> None:

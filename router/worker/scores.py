@@ -1,51 +1,62 @@
-"""What an answer counts for. Never raises: what is not a number is counted as such."""
+"""What an answer counts for, whatever type a version answers with. Counting never raises.
 
-from collections.abc import Sequence
+What is not a number, or not there, is counted as such.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from router.core.bins import ScoreCounts, ScoreSpec
 from router.core.counting import Floats, count_and_mark
 from router.core.labels import ClassCounts, ClassSpec, count_labels, is_nan
 from router.core.outputs import OutputCounts, OutputSpec, all_nan
-from router.worker.columns import Mask, column_of, labels_of, length_of, numbers_of
+from router.worker.encoder import rows_of
 
+Mask = npt.NDArray[np.bool_]
 _LARGEST = 1e290  # of scores beyond it, a few would add up to more than a float holds
-_Marks = list[int | None]
+_NESTED = (list, tuple, Mapping, np.ndarray)
+_PLAIN = frozenset((float, int, bool))
+_Bins = list[int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ScoreTally:
     """What the answers that came out of one predict count for."""
 
     counts: tuple[OutputCounts, ...]
     """Per counted output, of all of them."""
-    marks: Sequence[int | None]
-    """Per answer, as `Answer.mark`."""
+    bin_indexes: Sequence[int | None]
+    """Per answer, as `Answer.mark`: the bin of its first row."""
     nan_only: Sequence[bool]
     """Per answer, as `Answer.nan_only`."""
 
 
-def tally(predictions: Any, outputs: Sequence[OutputSpec], rows: Sequence[int] | None = None) -> Tally:
+def count_scores(
+    predictions: Any, outputs: Sequence[OutputSpec], rows: Sequence[int] | None = None
+) -> ScoreTally:
     """One pass over `predictions` per output; `rows` of each answer, None for one answer of all of them."""
     answers = 1 if rows is None else len(rows)
     if not outputs:
-        return Tally((), [None] * answers, [False] * answers)
+        return ScoreTally((), [None] * answers, [False] * answers)
     firsts = range(1) if rows is None else _firsts(rows)
-    first, marks = _count(predictions, outputs[0], firsts)
+    first, bins = _count(predictions, outputs[0], firsts)
     counts = (first, *(_count(predictions, spec, ())[0] for spec in outputs[1:]))
-    if rows is not None and marks and len(firsts) < answers:
-        marks = _spread(marks, rows)
+    if rows is not None and bins and len(firsts) < answers:
+        bins = _spread(bins, rows)
     if rows is None:
         nan_only = [all_nan(counts)]
     elif all(one.nan for one in counts):
         nan_only = _nan_only(predictions, outputs, rows)
     else:
         nan_only = [False] * answers
-    return Tally(counts, marks or [None] * answers, nan_only)
+    return ScoreTally(counts, bins or [None] * answers, nan_only)
 
 
 def _firsts(rows: Sequence[int]) -> Sequence[int]:
@@ -57,13 +68,13 @@ def _firsts(rows: Sequence[int]) -> Sequence[int]:
     return [start for start, length in zip(starts, rows, strict=True) if length] if 0 in rows else starts
 
 
-def _spread(marks: _Marks, rows: Sequence[int]) -> _Marks:
+def _spread(bins: _Bins, rows: Sequence[int]) -> _Bins:
     """Per answer, where those without rows were left out."""
-    found = iter(marks)
+    found = iter(bins)
     return [next(found) if length else None for length in rows]
 
 
-def _count(predictions: Any, spec: OutputSpec, firsts: Sequence[int]) -> tuple[OutputCounts, _Marks]:
+def _count(predictions: Any, spec: OutputSpec, firsts: Sequence[int]) -> tuple[OutputCounts, _Bins]:
     try:
         column = column_of(predictions, spec.output)
         if isinstance(spec, ClassSpec):
@@ -75,26 +86,27 @@ def _count(predictions: Any, spec: OutputSpec, firsts: Sequence[int]) -> tuple[O
         if odd is None:
             return _sensible(values, spec, firsts, 0)
         numbers, odd_numbers = values[~odd], int(odd.sum())
-        _, marks = count_and_mark(values[list(firsts)], spec, range(len(firsts)))
-        return _sensible(numbers, spec, (), odd_numbers)[0], marks
+        _, bins = count_and_mark(values[list(firsts)], spec, range(len(firsts)))
+        return _sensible(numbers, spec, (), odd_numbers)[0], bins
     except Exception:  # noqa: BLE001 - a version may answer anything at all; its answer still goes out
         return _nothing_in(predictions, spec), []
 
 
-def _sensible(values: Floats, spec: ScoreSpec, firsts: Sequence[int], odd: int) -> tuple[ScoreCounts, _Marks]:
-    counts, marks = count_and_mark(values, spec, firsts, non_numeric=odd)
+def _sensible(values: Floats, spec: ScoreSpec, firsts: Sequence[int], odd: int) -> tuple[ScoreCounts, _Bins]:
+    counts, bins = count_and_mark(values, spec, firsts, non_numeric=odd)
     if max(counts.positive_sum, counts.negative_sum) > _LARGEST:
         clipped = np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), values)
         counts, _ = count_and_mark(clipped, spec, (), non_numeric=odd)
-    return counts, marks
+    return counts, bins
 
 
 def _nothing_in(predictions: Any, spec: OutputSpec) -> OutputCounts:
     """Counts of an answer without the output: each row lacks it."""
     try:
-        rows = length_of(predictions)
+        rows = rows_of(predictions)
     except Exception:  # noqa: BLE001 - it runs code of what the version answered
-        rows = 1
+        rows = None
+    rows = 1 if rows is None else rows
     if isinstance(spec, ClassSpec):
         return ClassCounts((*(0,) * len(spec.classes), rows))
     return ScoreCounts((0,) * spec.bins, non_numeric=rows)
@@ -120,3 +132,103 @@ def _nan_rows(predictions: Any, spec: OutputSpec) -> Mask:
         return np.asarray([is_nan(label) for label in labels_of(column)], dtype=bool)
     values, odd = numbers_of(column)
     return np.isnan(values) if odd is None else np.isnan(values) & ~odd
+
+
+def column_of(answer: Any, output: int | str) -> Any:
+    """The column of a table, of a list of rows or of a mapping of columns, by position or by name.
+
+    A one-dimensional answer is its own column, a single value too. A row without the column has None there.
+    Raises whatever an answer without such a column raises.
+    """
+    if isinstance(answer, pd.DataFrame):
+        if not isinstance(output, str) and output not in answer.columns:
+            return answer.iloc[:, output]
+        found = answer[output]
+        # Of two columns with one name, the first.
+        return found.iloc[:, 0] if isinstance(found, pd.DataFrame) else found
+    if isinstance(answer, np.ndarray):
+        if answer.ndim > 2:
+            raise TypeError("an array of more dimensions has no columns")
+        if answer.ndim == 2:
+            return answer[:, _position(output)]
+        return column_of(answer.tolist(), output) if answer.ndim and answer.dtype.kind == "O" else answer
+    if isinstance(answer, Mapping):
+        return _cell(answer, output)
+    if isinstance(answer, (list, tuple)) and any(map(_is_nested, set(map(type, answer)))):
+        return [_cell_or_none(row, output) if isinstance(row, _NESTED) else row for row in answer]
+    return answer
+
+
+def columns_in(answer: Any) -> int | None:
+    """How many columns an answer has, by its first row; None for what has none, such as a deeper array."""
+    if isinstance(answer, pd.DataFrame):
+        return len(answer.columns)
+    if isinstance(answer, np.ndarray) and answer.ndim >= 2:
+        return answer.shape[1] if answer.ndim == 2 else None
+    if isinstance(answer, Mapping):
+        return len(answer)
+    has_rows = isinstance(answer, (list, tuple, np.ndarray)) and np.ndim(answer) and len(answer)
+    return len(answer[0]) if has_rows and isinstance(answer[0], _NESTED) else 1
+
+
+def numbers_of(column: Any) -> tuple[Floats, Mask | None]:
+    """Its numbers, shape (n,), and which of the n are none and stand there as NaN; None: all are numbers.
+
+    The first may be the version's own data: not to be changed.
+    """
+    if isinstance(column, pd.Series):
+        # A nullable column has pd.NA where a plain one has NaN; both are an answer that is not a score.
+        numeric = column.dtype.kind in "biuf"
+        column = column.to_numpy(np.float64, na_value=np.nan) if numeric else column.to_numpy(object)
+    if isinstance(column, np.ndarray) and column.dtype.kind in "biuf":
+        return np.atleast_1d(column).ravel().astype(np.float64, copy=False), None
+    items = labels_of(column)
+    if _PLAIN.issuperset(map(type, items)):
+        try:
+            return np.asarray(items, dtype=np.float64), None
+        except OverflowError:  # an integer beyond any float
+            pass
+    values = [_number(item) for item in items]
+    odd = np.asarray([value is None for value in values], dtype=bool)
+    floats = np.asarray([math.nan if value is None else value for value in values], dtype=np.float64)
+    return floats, odd if odd.any() else None
+
+
+def labels_of(column: Any) -> list[Any]:
+    """Its values one by one."""
+    if isinstance(column, (np.ndarray, pd.Series)):
+        values = column.tolist()
+        return values if isinstance(values, list) else [values]
+    return [column] if np.isscalar(column) or column is None else list(column)
+
+
+def _is_nested(kind: type) -> bool:
+    return issubclass(kind, _NESTED)
+
+
+def _cell_or_none(row: Any, output: int | str) -> Any:
+    try:
+        return _cell(row, output)
+    except (LookupError, TypeError):
+        return None
+
+
+def _cell(row: Any, output: int | str) -> Any:
+    if isinstance(row, Mapping):
+        return row[output] if isinstance(output, str) else list(row.values())[output]
+    return row[_position(output)]
+
+
+def _position(output: int | str) -> int:
+    if isinstance(output, str):
+        raise TypeError("columns without names cannot be picked by one")
+    return output
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond any float
+            return math.inf if value > 0 else -math.inf
+    return None

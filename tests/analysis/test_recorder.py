@@ -44,7 +44,7 @@ class Gateway:
         self.facts = Told()
         self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, lambda: 5.0))
         self.analysis = self.facts.analysis = AnalysisRecorder(
-            lambda: self.fleet, self.facts.record, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
+            self.fleet, self.facts, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )
 
     async def serve(self, aspired: dict[Alias, VersionId], **keys: Any) -> None:

@@ -22,7 +22,7 @@ from router.processes.forkserver_supervisor import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.processes.working_directories import WorkingDirectories
 from router.protocol.messages import Tracking
-from router.worker.complaints import Complaints
+from router.worker.answers import ErrorReporter
 from router.worker.tracking import NO_TRACKING, NoTracking
 from tests.children.conftest import LAUNCH_SECONDS, ask, until
 from tests.e2e.gateway import wait_until
@@ -129,7 +129,7 @@ def test_what_is_logged_of_such_a_version_names_the_setting_too(capsys: pytest.C
         except NoTracking as error:
             raise RuntimeError("a secret") from error
     except RuntimeError as error:
-        Complaints(VersionId("churn", 1)).note("its predict raised", error)
+        ErrorReporter(VersionId("churn", 1)).report("its predict raised", error)
 
     printed = capsys.readouterr().err
     assert "`tracking.uri`" in printed

@@ -7,17 +7,18 @@ import pytest
 
 from router.control import alias_watch
 from router.control.alias_watch import AliasWatch
-from router.control.status import Status
+from router.control.bound_times import BoundTimes
+from router.control.status import Status, TrafficCounts
 from router.core.cache_events import LastGoodRefused, ServingFromCache
-from router.core.events import AliasAspired, Polled
+from router.core.events import AliasAspired, AliasBound, Polled
 from router.core.ids import CANARY, PRODUCTION
 from router.core.policy import State
 from router.errors import ModelUnknown, RegistryRefused, RegistryUnavailable
-from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.status import status_of
 
 
 @pytest.fixture
@@ -43,19 +44,13 @@ def watch(world: FakeWorld, fleet: ModelSet, facts: Facts) -> AliasWatch:
     return AliasWatch(world, fleet, facts, lambda: 1_000_000.0)
 
 
-def document(fleet: ModelSet, watch: AliasWatch, facts: Facts) -> Status:
-    return Status(
-        worker_ends=lambda _: {},
-        bound_since=lambda _model, _alias: 5.0,
-        version="0",
-        fleet=fleet,
-        dispatcher=Dispatcher(fleet, facts),
-        alias_watch=watch,
-        config=lambda: {"digest": "3f9c", "error": None},
-        events=list,
-        stopping=lambda: False,
-        traffic=lambda _: (200, 150),
-    )
+def document(fleet: ModelSet, watch: AliasWatch, facts: Facts, world: FakeWorld) -> Status:
+    received = dict.fromkeys(fleet.managers, 200)
+    counts = TrafficCounts(received=received, keyless=dict.fromkeys(received, 150))
+    bound = BoundTimes(lambda: 5.0)
+    for event in facts.of(AliasBound):
+        bound.record(event)
+    return status_of(fleet, watch, facts, world, traffic=counts, bound_times=bound)
 
 
 async def test_what_a_poll_names_is_loaded_and_bound(watch: AliasWatch, fleet: ModelSet) -> None:
@@ -75,7 +70,7 @@ async def test_a_failed_poll_leaves_everything_as_it_was_and_is_told(
     assert fleet.managers["sentiment"].bound == {PRODUCTION: V1}
     assert watch.errors["sentiment"] == "connection refused"
     assert facts.of(Polled)[-1].error == "connection refused"
-    state = document(fleet, watch, facts).document()
+    state = document(fleet, watch, facts, world).document()
     assert state["registry"] == {
         "reachable": False,
         "last_success_timestamp": 1_000_000.0,
@@ -94,7 +89,7 @@ async def test_a_model_without_production_is_told_once_and_shown(
 
     told = [fact for fact in facts.of(AliasAspired) if fact.model == "other"]
     assert told == [AliasAspired("other", PRODUCTION, None, None)]
-    model = document(fleet, watch, facts).document()["models"]["other"]
+    model = document(fleet, watch, facts, world).document()["models"]["other"]
     assert model["warnings"][0].startswith("the registry names no version as production")
     assert model["ready"] is False
 
@@ -107,7 +102,7 @@ async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pendi
     world.aspired["sentiment"] = {}
     await watch.tick()
 
-    alias = document(fleet, watch, facts).document()["models"]["sentiment"]["aliases"]["production"]
+    alias = document(fleet, watch, facts, world).document()["models"]["sentiment"]["aliases"]["production"]
     assert alias == {
         "name": "production",
         "aspired": None,
@@ -126,7 +121,7 @@ async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_unti
     await until(lambda: fleet.managers["sentiment"].ready)
 
     def stale() -> bool:
-        models = document(fleet, watch, facts).document()["models"]
+        models = document(fleet, watch, facts, world).document()["models"]
         told: bool = models["sentiment"]["aliases"]["production"]["stale"]
         return told
 
@@ -184,7 +179,7 @@ async def test_models_are_polled_in_turn_so_that_a_poll_is_not_charged_with_the_
 async def test_the_state_warns_when_most_requests_carry_no_key(
     watch: AliasWatch, fleet: ModelSet, facts: Facts
 ) -> None:
-    model = document(fleet, watch, facts).document()["models"]["sentiment"]
+    model = document(fleet, watch, facts, world).document()["models"]["sentiment"]
     assert model["keyless_share"] == 0.75
     assert "carry no key" in model["warnings"][0]
 
@@ -200,7 +195,7 @@ async def test_a_start_without_the_registry_serves_what_served_last_until_it_ans
     await until(lambda: manager.bound == {PRODUCTION: V1, CANARY: V2})
     assert facts.of(ServingFromCache) == [ServingFromCache("sentiment", world.recorded["sentiment"])]
     assert facts.of(AliasAspired) == []
-    state = document(fleet, watch, facts).document()
+    state = document(fleet, watch, facts, world).document()
     assert [state["serving_from_cache"], state["models"]["other"]["serving_from_cache"]] == [True, False]
     assert "has not answered since the start" in state["models"]["sentiment"]["warnings"][0]
 
@@ -210,7 +205,7 @@ async def test_a_start_without_the_registry_serves_what_served_last_until_it_ans
     await until(lambda: manager.bound == {PRODUCTION: V1, CANARY: V3})
 
     assert world.loads == [V1, V2, V3], "an equal version was loaded again"
-    assert not document(fleet, watch, facts).document()["serving_from_cache"]
+    assert not document(fleet, watch, facts, world).document()["serving_from_cache"]
     assert AliasAspired("sentiment", PRODUCTION, None, V1) in facts.of(AliasAspired)
 
 
@@ -257,7 +252,7 @@ async def test_a_registry_that_refuses_is_not_one_that_has_not_answered(
         ("sentiment", True, "PERMISSION_DENIED"),
         ("other", True, "PERMISSION_DENIED"),
     ]
-    model = document(fleet, watch, facts).document()["models"]["sentiment"]
+    model = document(fleet, watch, facts, world).document()["models"]["sentiment"]
     assert model["registry_refused"]
     assert model["warnings"][0] == (
         "the registry refuses to be read since the start: what served last serves"
@@ -265,7 +260,7 @@ async def test_a_registry_that_refuses_is_not_one_that_has_not_answered(
 
     monkeypatch.undo()
     await watch.tick()
-    assert not document(fleet, watch, facts).document()["models"]["sentiment"]["registry_refused"]
+    assert not document(fleet, watch, facts, world).document()["models"]["sentiment"]["registry_refused"]
 
 
 async def test_a_model_that_was_deleted_leaves_what_serves(
@@ -308,7 +303,7 @@ async def test_a_torn_record_is_told_once_and_shown_until_the_registry_answers(
     await watch.tick()
     await watch.tick()
     assert [fact.model for fact in facts.of(LastGoodRefused)] == ["sentiment", "other"]
-    model = document(fleet, watch, facts).document()["models"]["sentiment"]
+    model = document(fleet, watch, facts, world).document()["models"]["sentiment"]
     assert "the record is torn" in model["warnings"][0]
 
     world.registry_down = False

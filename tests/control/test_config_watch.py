@@ -13,7 +13,7 @@ from router.control.config_watch import ConfigWatch, Reloaded
 from router.core.events import ConfigApplied, ConfigRejected, Event
 from router.core.split import Split
 from router.errors import ConfigRefused
-from router.settings import Settings
+from router.settings import Settings, SettingsInForce
 
 MIB = 1 << 20
 WAITS = "which moves callers between aliases; it waits for SIGHUP or POST /-/reload"
@@ -37,6 +37,13 @@ class Facts:
         return [event.changes for event in self.events if isinstance(event, ConfigApplied)]
 
 
+@dataclass
+class Following:
+    """Follows settings by one call."""
+
+    apply: Callable[[Settings], object]
+
+
 class Desk:
     """A file, a watch on it, and everything the watch told or applied. Sleeping runs `meanwhile`."""
 
@@ -53,8 +60,8 @@ class Desk:
         self.watch = ConfigWatch(
             source,
             self.facts,
-            self.published.append,
-            settings=loaded.settings,
+            Following(self.published.append),
+            in_force=SettingsInForce(loaded.settings),
             digest=loaded.digest,
             sleep=self._sleep,
         )
@@ -368,8 +375,8 @@ async def test_a_publication_that_fails_is_tried_again_at_the_next_tick(desk: De
     watch = ConfigWatch(
         ConfigFile(desk.path, {}, {}),
         desk.facts,
-        failing,
-        settings=desk.watch.settings,
+        Following(failing),
+        in_force=SettingsInForce(desk.watch.settings),
         digest=desk.start,
         sleep=desk.watch._sleep,
     )

@@ -47,3 +47,39 @@ def test_what_repeats_itself_and_what_each_request_reports_reaches_only_who_coun
 
     assert counting.events == facts
     assert reading.events == [facts[1], facts[-1]]
+
+
+class Answering:
+    """A recorder that records an effect of each cause it gets, while it gets it."""
+
+    def __init__(self) -> None:
+        self.recorder: FanOut | None = None
+
+    def record(self, event: Event) -> None:
+        if isinstance(event, Polled) and self.recorder is not None:
+            self.recorder.record(ReadinessChanged(ready=not event.error))
+
+
+def test_every_recorder_gets_a_cause_before_what_another_one_recorded_of_it() -> None:
+    """The comparison records a verdict that changed while it is given the alias that moved."""
+    answering, counting, reading = Answering(), Remembering(), Remembering()
+    answering.recorder = recorder = FanOut(answering, counting, deduplicated=(reading,))
+    causes = [Polled("m", 1.0, "away"), Polled("m", 0.1, "")]
+    for cause in causes:
+        recorder.record(cause)
+
+    effects = [ReadinessChanged(ready=False), ReadinessChanged(ready=True)]
+    both = [causes[0], effects[0], causes[1], effects[1]]
+    assert counting.events == both
+    assert reading.events == both
+
+
+def test_a_recorder_that_is_added_gets_what_is_recorded_from_then_on() -> None:
+    first, reading, added = Remembering(), Remembering(), Remembering()
+    recorder = FanOut(first, deduplicated=(reading,))
+    recorder.record(ReadinessChanged(ready=True))
+    recorder.add(added)
+    recorder.record(ReadinessChanged(ready=False))
+
+    assert added.events == [ReadinessChanged(ready=False)]
+    assert first.events == reading.events == [ReadinessChanged(ready=True), ReadinessChanged(ready=False)]

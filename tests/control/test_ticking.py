@@ -47,7 +47,7 @@ async def test_a_poke_ticks_at_once_and_the_period_is_read_anew_each_time() -> N
     loop = PeriodicTask("aliases", tick, lambda: 3600.0, Facts())
     loop.start()
     await until(lambda: len(ticks) == 1)
-    loop.poke()
+    loop.trigger()
     await until(lambda: len(ticks) == 2)
     await loop.stop()
 
@@ -63,3 +63,23 @@ async def test_a_stopped_loop_cancels_the_tick_under_way() -> None:
     loop.start()
     await begun.wait()
     await asyncio.wait_for(loop.stop(), 2.0)
+
+
+async def test_the_state_of_a_loop_says_how_long_ago_it_ticked_and_why_it_failed() -> None:
+    facts = Facts()
+
+    async def tick() -> None:
+        raise OSError("cannot read /srv/models/router.yaml")
+
+    loop = PeriodicTask("config", tick, 3600.0, facts)
+    before = loop.describe()
+    loop.start()
+    await until(lambda: bool(facts.of(TickFailed)))
+    await until(lambda: loop.last_tick is not None)
+    after = loop.describe()
+    await loop.stop()
+
+    assert before == {"seconds_since_tick": None, "error": ""}
+    assert 0.0 <= after["seconds_since_tick"] < 3600.0
+    assert after["error"].startswith("OSError: cannot read")
+    assert "/srv" not in after["error"]

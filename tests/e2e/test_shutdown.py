@@ -117,7 +117,7 @@ def test_an_idle_connection_is_served_once_more_before_the_end(
     gateway = start(MODELS)
     assert gateway.ask(PRODUCTION_KEY).status_code == 200  # the session keeps its connection
     gateway.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5 * slack)
+    wait_until(lambda: requests.get(f"{gateway.url}/readyz", timeout=5).status_code == 503, 5 * slack)
     answer = gateway.ask(PRODUCTION_KEY)
 
     assert (answer.status_code, answer.headers["Connection"]) == (200, "close")

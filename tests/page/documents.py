@@ -24,6 +24,7 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
         "config": {"digest": "3f9c" * 16, "error": None},
         "registry": {"reachable": True, "last_success_timestamp": now - 2, "error": ""},
         "models": {model: model_state()},
+        "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
         "events": [
             {"timestamp": now - 900, "event": "ConfigApplied", "digest": "3f9c", "changes": []},
             {

@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 
-from router.analysis.document import document, verdicts
+from router.analysis.document import document
 from router.control.alias_watch import AliasWatch
-from router.control.bound_times import BoundTimes
-from router.control.status import Status
+from router.control.status import TrafficCounts
 from router.core.bins import ScoreSpec
 from router.core.ids import CANARY, PRODUCTION
-from router.serving.dispatch import Dispatcher
 from tests.analysis.test_recorder import Gateway
 from tests.page import documents
 from tests.serving import fakes
 from tests.serving.conftest import V1, V2
+from tests.support.status import status_of
 
 
 @pytest.fixture
@@ -48,18 +47,10 @@ async def test_what_is_written_by_hand_of_a_comparison_has_the_gateways_names(ga
 
 async def test_what_is_written_by_hand_of_the_state_has_the_gateways_names(gateway: Gateway) -> None:
     """But for counts of what happened by name, and events, of which each has names of its own."""
-    status = Status(
-        version="0.1.0",
-        fleet=gateway.fleet,
-        dispatcher=Dispatcher(gateway.fleet, gateway.facts),
-        alias_watch=AliasWatch(gateway.world, gateway.fleet, gateway.facts, lambda: 1e9),
-        config=lambda: {"digest": "3f9c", "error": None},
-        events=list,
-        worker_ends=lambda _: {"counts": {}, "last": None},
-        stopping=lambda: False,
-        traffic=lambda _: (13071, 0),
-        bound_since=BoundTimes(lambda: 1e9).of,
-        verdicts=lambda model: verdicts(gateway.analysis, model),
+    watch = AliasWatch(gateway.world, gateway.fleet, gateway.facts, lambda: 1e9)
+    counts = TrafficCounts(received={"sentiment": 13071})
+    status = status_of(
+        gateway.fleet, watch, gateway.facts, gateway.world, traffic=counts, analysis=gateway.analysis
     )
 
     assert set(names({**documents.state(), "events": []})) == set(names(status.document()))

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient
 from router.errors import ConfigRefused
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
-from router.settings import Settings
+from router.settings import Settings, SettingsInForce
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
 from tests.serving.conftest import facts, fleet, serving, world  # noqa: F401 - fixtures, found by name
@@ -30,12 +30,13 @@ class Site:
         self.settings = Settings.model_validate(
             {"models": {"sentiment": {"split": {"production": 50, "canary": 50}}}}
         )
+        self.in_force = SettingsInForce(self.settings)
         self.problems: list[str] = []
         self.gateway = WebState(
             fleet=fleet,
             dispatcher=Dispatcher(fleet, facts),
             recorder=facts,
-            settings=lambda: self.settings,
+            settings=self.in_force,
             state=lambda: {"version": "0"},
             metrics=lambda accept, names: (f"# {accept} {list(names)}".encode(), "text/plain; version=1.0.0"),
             reload=self._reload,
@@ -44,6 +45,7 @@ class Site:
 
     def configure(self, **sections: Any) -> None:
         self.settings = Settings.model_validate({"models": {"sentiment": {}}, **sections})
+        self.in_force.current = self.settings
         self.gateway.fleet.apply(self.settings.models)
 
     async def _reload(self) -> Accepted:

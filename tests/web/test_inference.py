@@ -250,7 +250,7 @@ async def test_health_says_yes_with_200(traffic: Client) -> None:
 
 async def test_health_says_no_with_400(traffic: Client, site: Site) -> None:
     site.configure(models={"sentiment": {"direct_access": True}, "other": {}})
-    site.gateway.stopping = True
+    site.gateway.traffic.stopping = True
     for path, told in (
         ("/v2/health/ready", {"ready": False}),
         ("/v2/models/other/ready", {"name": "other", "ready": False}),

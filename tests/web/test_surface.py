@@ -36,7 +36,7 @@ async def test_version_is_mlflows_bare(traffic: Client) -> None:
 async def test_a_gateway_that_stops_says_so_and_closes_connections(
     traffic: Client, site: Site, path: str
 ) -> None:
-    site.gateway.stopping = True
+    site.gateway.traffic.stopping = True
     answer = await traffic.get(path)
     assert (answer.status, answer.headers["Connection"]) == (503, "close")
     assert (await traffic.get("/livez")).status == 200

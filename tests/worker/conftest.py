@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from router.worker.load import Loaded, bring_up
+from router.worker.load import Loaded, load_version
 from tests.worker.versions import saved_versions, spec_of
 
 
@@ -22,7 +22,7 @@ def loaded(versions: Path) -> Callable[[str], Loaded]:
 
     def get(name: str) -> Loaded:
         if name not in known:
-            known[name] = bring_up(spec_of(versions, name))
+            known[name] = load_version(spec_of(versions, name))
         return known[name]
 
     return get

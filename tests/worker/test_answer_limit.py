@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from router.protocol.messages import PredictStatus, ScoringProtocol
-from router.worker import failures, scoring
+from router.worker import answers
+from router.worker import scorer as scoring
 from router.worker.load import Loaded
 from tests.worker.versions import command_query, json_query
 
@@ -16,7 +17,7 @@ def test_an_answer_that_is_too_long_is_a_fault_of_the_version_and_not_the_end_of
     monkeypatch: pytest.MonkeyPatch, loaded: Callable[[str], Loaded]
 ) -> None:
     monkeypatch.setattr(scoring, "MAX_ANSWER_BYTES", 1 << 20)
-    monkeypatch.setattr(failures, "MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(answers, "MAX_ANSWER_BYTES", 1 << 20)
     scorer = loaded("commands").scorer
     around = len(b'{"predictions":[""]}')
 

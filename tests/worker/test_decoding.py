@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from router.worker.decoding import CompiledDecoder, Part, compile_decoder
-from router.worker.decoding.remembered import Remembered
-from router.worker.decoding.tensors import tensor_readers
+from router.worker.decode.arrays import tensor_readers
+from router.worker.decode.request_decoder import CompiledDecoder, compile_decoder
+from router.worker.decode.table import BoundedCache, DecodedPart
 from tests.conftest import Figure
 from tests.worker.mlflow_itself import NOTHING, assert_same, version_with
 from tests.worker.mlflow_itself import given as given_by_mlflow
@@ -89,7 +89,7 @@ def test_requests_of_one_key_stand_in_one_table(name: str) -> None:
     @QUICK
     @given(st.lists(requests(name, plain=True) | requests(name, plain=False), min_size=2, max_size=6))
     def check(found: list[Generated]) -> None:
-        groups: dict[Any, list[Part]] = {}
+        groups: dict[Any, list[DecodedPart]] = {}
         for request in [*found, *found]:
             if (part := decoder.part(request.body)) is not None:
                 groups.setdefault(part.key, []).append(part)
@@ -191,7 +191,7 @@ def test_column_names_that_callers_invent_do_not_pile_up(name: str) -> None:
     body = {"dataframe_split": {"columns": ["text", "c" * 100_000], "data": [["a", 1]]}}
     assert decoder.part(json.dumps(body).encode()) is not None
 
-    remembered = [key for value in vars(tables).values() if isinstance(value, Remembered) for key in value]
+    remembered = [key for value in vars(tables).values() if isinstance(value, BoundedCache) for key in value]
     assert 0 < len(remembered) < 1_000
     assert len(repr(remembered)) < 200_000
 

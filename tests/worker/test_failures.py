@@ -58,7 +58,7 @@ def test_a_note_that_nobody_can_read_costs_no_answer(
 ) -> None:
     """The version closed its standard error, or the disk behind it is full."""
     scorer = loaded("commands").scorer
-    scorer._failures._complaints._said.clear()
+    scorer._errors._reporter._reported.clear()
     with Path("/dev/full").open("w") as full:
         closed = io.StringIO()
         closed.close()

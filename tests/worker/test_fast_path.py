@@ -10,9 +10,9 @@ import pytest
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import invocations
 
-from router.worker.decoding import compile_decoder
-from router.worker.encoding import encode
-from router.worker.predicting import predict_function
+from router.worker.decode.request_decoder import compile_decoder
+from router.worker.encoder import encode
+from router.worker.scorer import predict_function
 
 ROW = {"d": 1.5, "l": 2, "s": "x"}
 REQUESTS: list[tuple[str, Any]] = [

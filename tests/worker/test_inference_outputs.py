@@ -14,12 +14,9 @@ from hypothesis import strategies as st
 
 from router.core.ids import VersionId
 from router.protocol.tensors import DATATYPES, TensorInfo, tellable, told_tensors
-from router.worker.inference.contract import Contract
-from router.worker.inference.inputs import data_of
-from router.worker.inference.outputs import outputs_of
-from router.worker.inference.prepare import Prepared, prepare, warm_outputs
-from router.worker.inference.request import InferenceRequest
-from router.worker.inference.tensors import DTYPES, InferenceRefused, read_tensor
+from router.worker.v2.output_tensors import outputs_of
+from router.worker.v2.request import Contract, V2Request, data_of, decode_v2_request, warm_outputs
+from router.worker.v2.tensors import DTYPES, InferenceRefused, InferenceRequest, read_tensor
 
 ECHO = Contract(VersionId("m", 3), None, takes_params=False, hinted=False, inputs=(), outputs=())
 NAN, INF = float("nan"), float("inf")
@@ -27,7 +24,7 @@ NAN, INF = float("nan"), float("inf")
 
 def encoded(predictions: Any, *told: TensorInfo) -> list[dict[str, Any]]:
     contract = Contract(VersionId("m", 3), None, takes_params=False, hinted=False, inputs=(), outputs=told)
-    answer = Prepared(None, None, 1, contract, None, ()).encode(predictions)
+    answer = V2Request(None, None, contract, None, ()).encode(predictions)
     outputs: list[dict[str, Any]] = json.loads(answer, parse_constant=pytest.fail)["outputs"]
     return outputs
 
@@ -210,7 +207,7 @@ def test_any_tensor_comes_back_as_it_was_sent(sent: tuple[str, list[int], list[A
         flat[:] = data
         spelled = flat.reshape(shape).tolist()
     body = json.dumps({"inputs": [{"name": "x", "datatype": datatype, "shape": shape, "data": spelled}]})
-    prepared = prepare(body.encode(), ECHO)
+    prepared = decode_v2_request(body.encode(), ECHO)
     [output] = json.loads(prepared.encode(prepared.data), parse_constant=pytest.fail)["outputs"]
 
     column = len(shape) == 2 and shape[1] == 1
@@ -247,7 +244,7 @@ def test_any_json_is_a_request_or_a_mistake_that_is_named(
 ) -> None:
     body = json.dumps({"inputs": inputs, "id": told, "outputs": outputs, "parameters": more}).encode()
     with suppress(InferenceRefused):
-        prepared = prepare(body, ECHO)
+        prepared = decode_v2_request(body, ECHO)
         prepared.encode(prepared.data)
 
 

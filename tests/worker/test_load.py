@@ -9,7 +9,7 @@ import pytest
 
 from router.core.bins import ScoreSpec
 from router.errors import LoadFailed
-from router.worker.load import Loaded, bring_up
+from router.worker.load import Loaded, load_version
 from tests.worker.versions import spec_of
 
 Get = Callable[[str], Loaded]
@@ -47,7 +47,7 @@ def test_an_example_logged_without_a_request_is_predicted_as_it_is(versions: Pat
     shutil.copytree(versions / "signed", tmp_path / "signed")
     (tmp_path / "signed" / "serving_input_example.json").unlink()
 
-    info = bring_up(spec_of(tmp_path, "signed")).info
+    info = load_version(spec_of(tmp_path, "signed")).info
 
     assert "warmup" in info.phase_seconds
     assert info.note == ""
@@ -85,7 +85,7 @@ def test_a_version_that_cannot_be_ready_says_in_which_phase_and_why(
 ) -> None:
     """One printable line of at most 500 characters."""
     with pytest.raises(LoadFailed) as failure:
-        bring_up(replace(spec_of(versions, name), warm_up_required=True))
+        load_version(replace(spec_of(versions, name), warm_up_required=True))
 
     text = str(failure.value)
     assert failure.value.phase == phase
@@ -101,7 +101,7 @@ def test_a_corrupt_file_is_a_failed_load(versions: Path, tmp_path: Path) -> None
     pickle.write_bytes(pickle.read_bytes()[:100])
 
     with pytest.raises(LoadFailed) as failure:
-        bring_up(spec_of(tmp_path, "plain"))
+        load_version(spec_of(tmp_path, "plain"))
 
     assert failure.value.phase == "load"
 
@@ -111,6 +111,6 @@ def test_a_failed_load_does_not_tell_where_the_files_are(versions: Path, tmp_pat
     (tmp_path / "plain" / "python_model.pkl").unlink()
 
     with pytest.raises(LoadFailed, match=r"No such file or directory: '…") as failure:
-        bring_up(spec_of(tmp_path, "plain"))
+        load_version(spec_of(tmp_path, "plain"))
 
     assert str(tmp_path) not in str(failure.value)

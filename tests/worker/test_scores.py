@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from router.core.bins import ScoreSpec
 from router.core.labels import ClassCounts, ClassSpec
 from router.core.outputs import OutputCounts, OutputSpec
-from router.worker.columns import column_of, numbers_of
-from router.worker.encoding import split
-from router.worker.scores import Tally, tally
+from router.worker.encoder import split
+from router.worker.scores import ScoreTally, column_of, count_scores, numbers_of
 
 FRAME = pd.DataFrame({"label": ["a", "b"], "score": [0.25, 0.75]})
 
 
 def count(answer: Any, spec: OutputSpec) -> Any:
     """Counts of one output of one answer."""
-    [counts] = tally(answer, (spec,)).counts
+    [counts] = count_scores(answer, (spec,)).counts
     return counts
 
 
@@ -152,11 +151,11 @@ def test_a_shared_predict_counts_as_its_requests_would_alone(
 ) -> None:
     """The counts are the sum, each request has its own mark, and is NaN only where it would be."""
     answer, lengths = shared
-    together = tally(answer, counted, lengths)
-    alone = [tally(piece, counted) for piece in split(answer, lengths) or []]
+    together = count_scores(answer, counted, lengths)
+    alone = [count_scores(piece, counted) for piece in split(answer, lengths) or []]
 
     assert len(alone) == len(lengths)
-    assert list(together.marks) == [one.marks[0] for one in alone]
+    assert list(together.bin_indexes) == [one.bin_indexes[0] for one in alone]
     assert list(together.nan_only) == [one.nan_only[0] for one in alone]
     for place, whole in enumerate(together.counts):
         assert numbers_in(whole) == [
@@ -175,9 +174,9 @@ def test_a_mark_is_where_a_request_of_one_row_is_counted(
     shared: tuple[Any, list[int]], counted: list[OutputSpec]
 ) -> None:
     answer, lengths = shared
-    found = tally(answer, counted, [1] * sum(lengths))
+    found = count_scores(answer, counted, [1] * sum(lengths))
 
-    for mark, piece in zip(found.marks, split(answer, [1] * sum(lengths)) or [], strict=True):
+    for mark, piece in zip(found.bin_indexes, split(answer, [1] * sum(lengths)) or [], strict=True):
         alone = count(piece, counted[0])
         if isinstance(alone, ClassCounts):
             assert mark == (None if alone.nan else alone.counts.index(1))
@@ -190,14 +189,14 @@ def test_an_answer_is_nan_only_when_every_counted_output_is() -> None:
     both = (ScoreSpec(0), ScoreSpec(1))
     answer = np.array([[math.nan, 0.5], [math.nan, math.nan], [0.5, 0.5]])
 
-    assert list(tally(answer, both, [1, 1, 1]).nan_only) == [False, True, False]
-    assert list(tally(answer, both[:1], [1, 1, 1]).nan_only) == [True, True, False]
-    assert list(tally(answer[:2], both, [2]).nan_only) == [False]
+    assert list(count_scores(answer, both, [1, 1, 1]).nan_only) == [False, True, False]
+    assert list(count_scores(answer, both[:1], [1, 1, 1]).nan_only) == [True, True, False]
+    assert list(count_scores(answer[:2], both, [2]).nan_only) == [False]
 
 
 def test_an_answer_shorter_than_its_requests_has_no_marks() -> None:
-    assert list(tally(np.array([0.5]), (ScoreSpec(),), [1, 1]).marks) == [None, None]
+    assert list(count_scores(np.array([0.5]), (ScoreSpec(),), [1, 1]).bin_indexes) == [None, None]
 
 
 def test_nothing_is_counted_where_nothing_is_to_be() -> None:
-    assert tally(np.array([0.5]), (), [1]) == Tally((), [None], [False])
+    assert count_scores(np.array([0.5]), (), [1]) == ScoreTally((), [None], [False])

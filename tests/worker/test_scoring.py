@@ -16,8 +16,8 @@ from mlflow.pyfunc.scoring_server import invocations
 
 from router.core.bins import ScoreCounts
 from router.protocol.messages import PredictStatus, Query
-from router.worker import scoring
-from router.worker.load import Loaded, bring_up
+from router.worker.encoder import rows_of
+from router.worker.load import Loaded, load_version
 from tests.worker.versions import command_query, json_query, spec_of, text_query
 
 Get = Callable[[str], Loaded]
@@ -211,7 +211,7 @@ def test_a_failure_tells_the_time_it_took(loaded: Get) -> None:
     ],
 )
 def test_rows_of_an_answer_are_counted_where_it_has_rows(predictions: Any, rows: int | None) -> None:
-    assert scoring._answer_rows(predictions) == rows
+    assert rows_of(predictions) == rows
 
 
 def test_an_answer_tells_the_rows_asked_for_and_the_rows_given(loaded: Get) -> None:
@@ -244,7 +244,7 @@ def test_a_request_of_more_rows_than_allowed_is_refused_before_it_is_predicted(
 
 def test_where_nan_is_null_every_answer_of_a_version_is_json(versions: Path) -> None:
     """Alone, together, beside an infinity, and of a request whose answer is not wrapped."""
-    scorer = bring_up(replace(spec_of(versions, "tells_nan"), nan_is_null=True)).scorer
+    scorer = load_version(replace(spec_of(versions, "tells_nan"), nan_is_null=True)).scorer
     queries = [text_query("nan", "inf"), text_query("ninf"), text_query("nan", "x")]
     unwrapped = json_query({"messages": [], "prompt": "nan"})
 
@@ -260,6 +260,6 @@ def test_where_nan_is_null_every_answer_of_a_version_is_json(versions: Path) -> 
         [None],
     ]
     assert [together[place].body for place in range(3)] == [answer.body for answer in alone[:3]]
-    literal = bring_up(spec_of(versions, "tells_nan")).scorer
+    literal = load_version(spec_of(versions, "tells_nan")).scorer
     assert literal.answer(queries[0]).body == b'{"predictions": [NaN, Infinity]}'
     assert literal.answer(unwrapped).body == b"[NaN]"

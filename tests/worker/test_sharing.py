@@ -17,18 +17,18 @@ from hypothesis import strategies as st
 
 from router.core.bins import ScoreCounts
 from router.protocol.messages import Answer, PredictStatus, Query
-from router.worker.independence import (
+from router.worker.batching_trial import (
     ENOUGH_TRIALS,
     LARGEST_BODY,
-    Earning,
+    BatchingTrial,
     Effort,
-    Sample,
+    TrialSample,
     efforts,
     equal,
     shown_by_example,
 )
-from router.worker.load import Loaded, bring_up
-from router.worker.preparing import Prepared
+from router.worker.decode.request_decoder import DecodedRequest
+from router.worker.load import Loaded, load_version
 from tests.worker.versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
 Get = Callable[[str], Loaded]
@@ -47,16 +47,16 @@ def together(loaded: Loaded, *queries: Query) -> tuple[list[Answer], int]:
 
 def earn(loaded: Loaded, most: int = 3 * ENOUGH_TRIALS) -> Any:
     """What is found out from requests that are predicted alone."""
-    assert loaded.earning is not None
+    assert loaded.trial is not None
     for number in range(most):
         query = text_query("x" * (number % 7 + 1), "y" * number)
-        prepared = loaded.scorer.prepare(query)
+        prepared = loaded.scorer.decode(query)
         assert not isinstance(prepared, Answer)
         with efforts() as took:
             predicted = loaded.scorer.predict([prepared])
-        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, took[0]))
-        if loaded.earning.verdict is not None:
-            return loaded.earning.verdict
+        loaded.trial.add(TrialSample(prepared, query.body, predicted.predictions, took[0]))
+        if loaded.trial.decision is not None:
+            return loaded.trial.decision
     return None
 
 
@@ -93,40 +93,44 @@ def test_an_example_shows_whether_rows_are_independent(
 def test_without_an_example_it_is_earned_by_requests_predicted_twice(
     versions: Path, name: str, *, merges: bool, why: str
 ) -> None:
-    verdict = earn(bring_up(spec_of(versions, name)))
+    verdict = earn(load_version(spec_of(versions, name)))
     assert verdict.merges is merges
     assert why in verdict.why
 
 
 def test_the_same_request_again_and_again_shows_nothing(versions: Path) -> None:
     """A version that subtracts the mean answers two equal rows like one."""
-    loaded = bring_up(spec_of(versions, "centres"))
-    assert loaded.earning is not None
+    loaded = load_version(spec_of(versions, "centres"))
+    assert loaded.trial is not None
     query = text_query("one text")
-    prepared = loaded.scorer.prepare(query)
+    prepared = loaded.scorer.decode(query)
     assert not isinstance(prepared, Answer)
     predicted = loaded.scorer.predict([prepared])
     for _ in range(3 * ENOUGH_TRIALS):
-        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, Effort(0.001, 0.001, 0.001)))
-    assert loaded.earning.verdict is None
+        loaded.trial.add(
+            TrialSample(prepared, query.body, predicted.predictions, Effort(0.001, 0.001, 0.001))
+        )
+    assert loaded.trial.decision is None
 
 
 def test_the_same_rows_under_other_ids_show_nothing(versions: Path) -> None:
     """A client may write an id into each body."""
-    loaded = bring_up(spec_of(versions, "centres"))
-    assert loaded.earning is not None
+    loaded = load_version(spec_of(versions, "centres"))
+    assert loaded.trial is not None
     for number in range(3 * ENOUGH_TRIALS):
         query = json_query({"id": number, "dataframe_records": [{"text": "one text"}]})
-        prepared = loaded.scorer.prepare(query)
+        prepared = loaded.scorer.decode(query)
         assert not isinstance(prepared, Answer)
         predicted = loaded.scorer.predict([prepared])
-        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, Effort(0.001, 0.001, 0.001)))
-    assert loaded.earning.verdict is None
+        loaded.trial.add(
+            TrialSample(prepared, query.body, predicted.predictions, Effort(0.001, 0.001, 0.001))
+        )
+    assert loaded.trial.decision is None
 
 
 def test_switched_off_nothing_is_looked_at(versions: Path) -> None:
-    loaded = bring_up(replace(spec_of(versions, "signed"), batches=False))
-    assert loaded.earning is None
+    loaded = load_version(replace(spec_of(versions, "signed"), batches=False))
+    assert loaded.trial is None
     assert (loaded.info.batching.merges, loaded.info.batching.why) == (False, "it is switched off")
 
 
@@ -142,7 +146,7 @@ def test_requests_of_one_shape_take_one_predict_and_each_gets_its_own_rows(loade
 
 def test_a_version_logged_as_code_is_decoded_like_one_that_was_pickled(loaded: Get) -> None:
     """MLflow loads chats and agents in the same way, whose formats are their own."""
-    prepared = loaded("from_code").scorer.prepare(text_query("good"))
+    prepared = loaded("from_code").scorer.decode(text_query("good"))
     assert not isinstance(prepared, Answer)
     assert prepared.part is not None
 
@@ -278,18 +282,18 @@ def test_what_a_version_does_to_its_example_does_not_hide_what_it_is(name: str) 
     assert shown_by_example(example, predict, 1e-9) is shown
 
 
-def earning_of(predict: Any, data: list[Any]) -> Earning:
+def trial_of(predict: Any, data: list[Any]) -> BatchingTrial:
     """After requests with this data, one after the other, as a worker predicts them."""
-    earning = Earning(lambda prepared: predict(_below(prepared)), 1e-9, _below)
+    trial = BatchingTrial(lambda prepared: predict(_below(prepared)), 1e-9, _below)
     for number, one in enumerate(data):
-        prepared = Prepared(len(one), ("key",), None, one)
+        prepared = DecodedRequest(len(one), ("key",), None, one)
         with efforts() as took:
             predictions = predict(one.copy())
-        earning.note(Sample(prepared, b"%d" % number, predictions, took[0]))
-    return earning
+        trial.add(TrialSample(prepared, b"%d" % number, predictions, took[0]))
+    return trial
 
 
-def _below(prepared: list[Prepared]) -> Any:
+def _below(prepared: list[DecodedRequest]) -> Any:
     parts = [one.data for one in prepared]
     return (
         pd.concat(parts, ignore_index=True) if isinstance(parts[0], pd.DataFrame) else np.concatenate(parts)
@@ -324,31 +328,31 @@ class Locked(Odd):
 )
 def test_earning_survives_whatever_a_version_answers(predict: Any, *, merges: bool, why: str) -> None:
     """Its thread has the next request to answer."""
-    earning = earning_of(predict, [np.array([[float(i)]]) for i in range(3 * ENOUGH_TRIALS)])
-    assert earning.verdict is not None
-    assert earning.verdict.merges is merges
-    assert why in earning.verdict.why
+    trial = trial_of(predict, [np.array([[float(i)]]) for i in range(3 * ENOUGH_TRIALS)])
+    assert trial.decision is not None
+    assert trial.decision.merges is merges
+    assert why in trial.decision.why
 
 
 def test_a_large_request_is_not_kept_to_be_looked_at() -> None:
     """An idle worker would hold it for as long as it is idle."""
-    prepared = Prepared(1, ("key",), None, np.zeros((1, 1)))
-    assert Earning.takes(prepared, b" " * LARGEST_BODY)
-    assert not Earning.takes(prepared, b" " * (LARGEST_BODY + 1))
+    prepared = DecodedRequest(1, ("key",), None, np.zeros((1, 1)))
+    assert BatchingTrial.accepts(prepared, b" " * LARGEST_BODY)
+    assert not BatchingTrial.accepts(prepared, b" " * (LARGEST_BODY + 1))
 
 
 def test_a_version_that_centres_tensors_in_place_does_not_earn_it(versions: Path) -> None:
-    loaded = bring_up(spec_of(versions, "centres_in_place"))
-    assert loaded.earning is not None
+    loaded = load_version(spec_of(versions, "centres_in_place"))
+    assert loaded.trial is not None
     for number in range(3 * ENOUGH_TRIALS):
         query = json_query({"inputs": [[float(number), 1.0]]})
-        prepared = loaded.scorer.prepare(query)
+        prepared = loaded.scorer.decode(query)
         assert not isinstance(prepared, Answer)
         with efforts() as took:
             predicted = loaded.scorer.predict([prepared])
-        loaded.earning.note(Sample(prepared, query.body, predicted.predictions, took[0]))
-    assert loaded.earning.verdict is not None
-    assert not loaded.earning.verdict.merges
+        loaded.trial.add(TrialSample(prepared, query.body, predicted.predictions, took[0]))
+    assert loaded.trial.decision is not None
+    assert not loaded.trial.decision.merges
 
 
 def test_a_healthy_request_is_answered_as_it_came_after_a_shared_predict_failed(loaded: Get) -> None:
@@ -452,8 +456,8 @@ def test_a_poisoned_inference_request_fails_alone(loaded: Get) -> None:
 def test_an_idle_thread_keeps_nothing_of_the_request_it_refused(loaded: Get) -> None:
     """The error that was kept held all of MLflow's frames, with the body in them."""
     scorer = loaded("columns").scorer
-    assert isinstance(scorer.prepare(json_query({"dataframe_records": [{"l": 1, "s": "a"}]})), Answer)
-    assert vars(scorer.preparer._handed) == {"over": None, "refused": None, "max_rows": None}
+    assert isinstance(scorer.decode(json_query({"dataframe_records": [{"l": 1, "s": "a"}]})), Answer)
+    assert vars(scorer.decoder._captured) == {"call": None, "refused": None, "max_rows": None}
 
 
 def test_params_that_a_version_changes_are_its_own(loaded: Get) -> None:

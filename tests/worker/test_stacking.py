@@ -13,10 +13,9 @@ import pytest
 from mlflow.types import ColSpec, DataType, Schema
 
 from router.protocol.messages import Query
-from router.worker.decoding.csv_lines import LARGEST_BODY, PlainCsv, stacked
+from router.worker.decode.csv import LARGEST_BODY, MOST_BYTES, CsvBatchDecoder, PlainCsv, concatenated
+from router.worker.decode.request_decoder import DecodedRequest, RequestDecoder
 from router.worker.load import Loaded
-from router.worker.preparing import Prepared, Preparer
-from router.worker.stacking import MOST_BYTES, Stacking
 from tests.conftest import Figure
 from tests.worker.csv_to_read import CSV, CSV_SCHEMAS, HOSTILE, PLAIN, frame
 from tests.worker.mlflow_itself import NOTHING, assert_same_rows, version_with
@@ -35,12 +34,12 @@ class Reader:
 
     def __init__(self, schema: Schema | None, **more: Any) -> None:
         ours, _ = version_with(schema, **more)
-        self.preparer = Preparer(ours)
-        self.stacking = Stacking(self.preparer)
+        self.decoder = RequestDecoder(ours)
+        self.stacking = CsvBatchDecoder(self.decoder)
         self._theirs = version_with(schema, **more)
 
-    def at_once(self, bodies: Sequence[bytes], content_type: str = CSV) -> dict[int, Prepared]:
-        return self.stacking.prepare([Query(body, content_type) for body in bodies])
+    def at_once(self, bodies: Sequence[bytes], content_type: str = CSV) -> dict[int, DecodedRequest]:
+        return self.stacking.decode([Query(body, content_type) for body in bodies])
 
     def by_mlflow(self, body: bytes) -> tuple[Any, Any]:
         return given_by_mlflow(*self._theirs, body, CSV)
@@ -147,7 +146,9 @@ def test_where_hints_say_what_a_version_takes_each_is_read_alone() -> None:
     """MLflow then hands over what pandas made of the cells."""
     model, _ = version_with(SCHEMAS["text"])
     model.metadata.signature._is_signature_from_type_hint = True
-    assert not Stacking(Preparer(model)).prepare([Query(b"text\na\n", CSV), Query(b"text\nb\n", CSV)])
+    assert not CsvBatchDecoder(RequestDecoder(model)).decode(
+        [Query(b"text\na\n", CSV), Query(b"text\nb\n", CSV)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_other_media_types_are_not_read_at_once() -> None:
     assert not reader.at_once(bodies, "text/csv; charset=latin-1")
     assert not reader.at_once(bodies, "application/json")
     mixed = [Query(bodies[0], CSV), Query(bodies[1], "text/csv; charset=utf-8"), Query(bodies[1], None)]
-    assert not reader.stacking.prepare(mixed)
+    assert not reader.stacking.decode(mixed)
 
 
 def test_a_broken_body_is_read_alone_and_the_others_at_once() -> None:
@@ -186,7 +187,7 @@ def test_a_broken_body_is_read_alone_and_the_others_at_once() -> None:
 def test_who_asks_for_more_rows_than_allowed_is_read_alone() -> None:
     reader = Reader(SCHEMAS["text"])
     queries = [Query(b"text\n" + b"a\n" * rows, CSV, max_rows=3) for rows in (1, 3, 4)]
-    assert [*reader.stacking.prepare(queries)] == [0, 1]
+    assert [*reader.stacking.decode(queries)] == [0, 1]
 
 
 def test_large_bodies_are_read_alone_and_many_in_several_turns() -> None:
@@ -221,9 +222,9 @@ def test_a_body_made_to_be_looked_at_for_long_is_not(spoiled: bytes, slack: floa
     plain = PlainCsv.of(SCHEMAS["text"])
     assert plain is not None
     body = (b"text\n" + spoiled)[: LARGEST_BODY - 1] + spoiled[-1:]
-    plain.lines(b"text\na\n")
+    plain.parse(b"text\na\n")
     started = time.thread_time()
-    plain.lines(body)
+    plain.parse(body)
     assert time.thread_time() - started < 0.05 * slack
 
 
@@ -233,7 +234,7 @@ def test_headers_that_callers_invent_are_not_all_kept() -> None:
         assert len(reader.at_once([b"text,c%d\na,1\n" % number] * 2)) == 2
     plain = reader.stacking._plain
     assert plain is not None
-    assert plain._columns.cache_info().currsize == 256
+    assert plain._forms.cache_info().currsize == 256
 
 
 def test_params_are_those_of_a_request_without_any() -> None:
@@ -244,10 +245,10 @@ def test_params_are_those_of_a_request_without_any() -> None:
 def test_lines_are_put_below_each_other_whether_the_last_one_ends_or_not() -> None:
     plain = PlainCsv.of(SCHEMAS["text"])
     assert plain is not None
-    found = [plain.lines(body) for body in (b"text\r\na\r\nb", b"text\r\nc\r\n", b"text\r\nd")]
+    found = [plain.parse(body) for body in (b"text\r\na\r\nb", b"text\r\nc\r\n", b"text\r\nd")]
     lines = [one for one in found if one is not None]
     assert [one.rows for one in lines] == [2, 1, 1]
-    assert stacked(lines) == b"text\r\na\r\nb\nc\r\nd\n"
+    assert concatenated(lines) == b"text\r\na\r\nb\nc\r\nd\n"
 
 
 def test_what_was_read_at_once_stands_in_one_table_with_what_was_read_alone(loaded: Get) -> None:

@@ -24,8 +24,8 @@ from mlflow.pyfunc.scoring_server import invocations
 
 from router.core.ids import VersionId
 from router.protocol.messages import Answer, LoadSpec, Query
-from router.worker.load import bring_up
-from router.worker.scoring import Scorer
+from router.worker.load import load_version
+from router.worker.scorer import Scorer
 from tests.conftest import Figure
 from tests.worker.csv_to_read import CSV_SCHEMAS, frame
 from tests.worker.requests_to_decode import PARAMS, SCHEMAS, requests, tables
@@ -67,7 +67,7 @@ class Pair:
     def __init__(self, directory: Path) -> None:
         self.theirs: PyFuncModel = mlflow.pyfunc.load_model(str(directory))
         with _loading() as loaded:
-            self.scorer: Scorer = bring_up(LoadSpec(VersionId("rowwise", 1), str(directory), None)).scorer
+            self.scorer: Scorer = load_version(LoadSpec(VersionId("rowwise", 1), str(directory), None)).scorer
         self._versions = [self.theirs._model_impl.python_model, loaded[0]._model_impl.python_model]
 
     def answer_with(self, way: str) -> None:

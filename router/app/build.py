@@ -1,0 +1,176 @@
+"""Builds a gateway from its configuration: every part gets what it needs when it is made, so nothing is named
+before it exists."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Protocol
+
+from router import __version__
+from router.adapters.config.file import ConfigFile, LoadedConfig
+from router.adapters.log.child_log import ChildLog
+from router.adapters.log.lines import LogRecorder, log_sampled
+from router.adapters.prometheus import Live, PrometheusRecorder
+from router.analysis.document import document
+from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
+from router.app.backends import Backends
+from router.app.gauges import Gauges
+from router.app.reload import Certificates, OperatorReload, SettingsFollowers
+from router.control.alias_watch import AliasWatch
+from router.control.bound_times import BoundTimes
+from router.control.config_watch import ConfigWatch
+from router.control.fan_out import FanOut
+from router.control.last_known_good import LastKnownGood
+from router.control.periodic import PeriodicTask
+from router.control.recent_events import RecentEvents
+from router.control.status import Status, TrafficCounts
+from router.control.worker_exits import WorkerExitCounts
+from router.core.events import Event, Recorder
+from router.processes.reaper import Reaper
+from router.serving.dispatch import Dispatcher
+from router.serving.harness import VersionDependencies
+from router.serving.models import ModelSet
+from router.settings import SettingsInForce
+from router.web.context import WebState
+
+CONFIG_LOOK_SECONDS = 2.0
+READINESS_LOOK_SECONDS = 1.0
+LAST_GOOD_LOOK_SECONDS = 1.0
+ORPHANS_LOOK_SECONDS = 1.0
+
+
+class Metrics(Protocol):
+    """Counts events, and shows the counts."""
+
+    def record(self, event: Event) -> None:
+        """Count one event."""
+
+    def watch(self, live: Callable[[], Live]) -> None:
+        """Ask `live` for the gateway at this instant, at each exposition."""
+
+    def render(self, accept: str = "", names: Sequence[str] = ()) -> tuple[bytes, str]:
+        """Exposition for an Accept header and a `name[]` filter: body and content type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """What observes a gateway. A benchmark passes others, to see what these cost."""
+
+    metrics: Metrics
+    compares: bool = True
+    """Whether canary and production are compared."""
+    preload: tuple[str, ...] = ()
+    """Modules that the fork server imports for every child."""
+
+    @classmethod
+    def of_the_product(cls) -> "Instruments":
+        """Metrics for Prometheus, and the comparison."""
+        return cls(PrometheusRecorder(version=__version__))
+
+
+class Recorders:
+    """Who gets the events of a gateway: metrics, log, and what `/v1/state` shows of the past."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.recent_events = RecentEvents(time.time)
+        self.worker_exits = WorkerExitCounts(time.time)
+        self.bound_times = BoundTimes(time.time)
+        self.all = FanOut(
+            metrics,
+            deduplicated=(LogRecorder(), self.recent_events, self.worker_exits, self.bound_times),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of one gateway that its life needs: what HTTP serves, what ticks, what a stop ends."""
+
+    config: ConfigWatch
+    web: WebState
+    models: ModelSet
+    recorder: Recorder
+    loops: Sequence[PeriodicTask]
+
+
+def build_gateway(
+    source: ConfigFile,
+    loaded: LoadedConfig,
+    instruments: Instruments,
+    recorders: Recorders,
+    backends: Backends,
+    child_log: ChildLog,
+    certificates: Certificates,
+) -> Gateway:
+    """A gateway that does nothing yet: no loop ticks, no version is loaded, nobody listens."""
+    recorder = recorders.all
+    in_force = SettingsInForce(loaded.settings)
+    models = ModelSet(
+        VersionDependencies(
+            backends.fetcher,
+            backends.loader,
+            recorder,
+            lambda: in_force.current.registry.download_timeout_seconds,
+            lambda: in_force.current.registry.parallel_loads,
+        )
+    )
+    analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
+    if instruments.compares:
+        recorder.add(analysis)
+    dispatcher = Dispatcher(models, recorder)
+    gauges = Gauges(models, dispatcher, analysis)
+    instruments.metrics.watch(gauges.live)
+
+    alias_watch = AliasWatch(backends.source, models, recorder, time.time)
+    last_known_good = LastKnownGood(backends.keeper, models, recorder)
+    alias_loop = PeriodicTask(
+        "aliases", alias_watch.tick, lambda: in_force.current.registry.poll_seconds, recorder
+    )
+    loops = [
+        PeriodicTask("readiness", models.watch_readiness, READINESS_LOOK_SECONDS, recorder),
+        alias_loop,
+        PeriodicTask("last good", last_known_good.tick, LAST_GOOD_LOOK_SECONDS, recorder),
+        PeriodicTask("gauges", gauges.tick, gauges.period_seconds, recorder),
+        PeriodicTask("comparison", analysis.tick, LOOK_SECONDS, recorder),
+    ]
+    if sys.platform == "linux":  # elsewhere orphans are not left to this process
+        loops.append(PeriodicTask("orphans", Reaper().tick, ORPHANS_LOOK_SECONDS, recorder))
+
+    config = ConfigWatch(
+        source,
+        recorder,
+        SettingsFollowers(child_log, models, alias_loop),
+        in_force=in_force,
+        digest=loaded.digest,
+    )
+    loops.append(PeriodicTask("config", config.tick, CONFIG_LOOK_SECONDS, recorder))
+    traffic = TrafficCounts()
+    status = Status(
+        version=__version__,
+        fleet=models,
+        dispatcher=dispatcher,
+        alias_watch=alias_watch,
+        config=config,
+        traffic=traffic,
+        recent_events=recorders.recent_events,
+        worker_exits=recorders.worker_exits,
+        bound_times=recorders.bound_times,
+        last_known_good=last_known_good,
+        analysis=analysis,
+        loops=loops,
+    )
+    web = WebState(
+        fleet=models,
+        dispatcher=dispatcher,
+        recorder=recorder,
+        settings=in_force,
+        state=status.document,
+        compare=lambda model: document(analysis, model),
+        metrics=instruments.metrics.render,
+        reload=OperatorReload(config, certificates),
+        mlflow_version=version("mlflow"),
+        traffic=traffic,
+        tell_sampled=log_sampled,
+    )
+    return Gateway(config, web, models, recorder, loops)

@@ -1,0 +1,239 @@
+"""Whether a version treats each row by itself, so that requests may share a predict.
+
+Its input example shows it where that has different rows: `predict(a + b)` must equal `predict(a)` and
+`predict(b)`, either way round. Else a trial does: requests that were predicted alone are predicted once more
+together, after their callers have their answers, until enough of them were equal.
+"""
+
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from router.protocol.messages import Batching
+from router.worker.decode.request_decoder import DecodedRequest, joined
+from router.worker.encoder import rows_of, split
+
+ENOUGH_TRIALS = 20
+"""Predicts that were equal together and alone, before requests share them."""
+EXAMPLE_ROWS = 16
+"""Rows of an example that are looked at."""
+LARGEST_BODY = 1 << 20
+"""Bytes of a request that is looked at: what is looked at is kept until the next one comes."""
+MOST_SECONDS = 0.25
+"""An example that takes longer is not tried before READY; its requests show what it shows."""
+WAITS_BELOW = 0.2
+"""Share of a predict's time with the processor at work, below which it waits for something else."""
+WAITING_MOST = 1.5
+"""How much longer than one alone a shared predict may take, when the version waits: its threads wait side
+by side, and rows that wait one after the other would be slower together."""
+WORKING_MOST = 1.5
+"""How much more work than those alone a shared predict may be, when the version works."""
+
+Predict = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a predict took."""
+
+    seconds: float
+    thread_seconds: float
+    """Of a processor, by the thread that predicted: what others do meanwhile does not add to it."""
+    process_seconds: float
+    """Of any processor, by the whole process meanwhile."""
+
+
+@contextmanager
+def efforts() -> Iterator[list[Effort]]:
+    """Measures the block; the list then holds what it took."""
+    measured: list[Effort] = []
+    seconds, thread, process = time.perf_counter(), time.thread_time(), time.process_time()
+    yield measured
+    measured.append(
+        Effort(time.perf_counter() - seconds, time.thread_time() - thread, time.process_time() - process)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSample:
+    """A request that was predicted alone."""
+
+    request: DecodedRequest
+    """As it was before: a version may change what it is given."""
+    body: bytes
+    predictions: Any
+    effort: Effort
+
+
+def equal(one: Any, other: Any, rtol: float) -> bool:
+    """Whether two predictions are the same: types, shapes, texts and integers exactly, floats to `rtol`."""
+    if type(one) is not type(other):
+        return False
+    if one is other:  # pandas' NA equals nothing, and says so by an error
+        return True
+    if isinstance(one, pd.DataFrame):
+        return list(one.columns) == list(other.columns) and all(
+            equal(one.iloc[:, i], other.iloc[:, i], rtol) for i in range(one.shape[1])
+        )
+    if isinstance(one, pd.Series):
+        return one.dtype == other.dtype and equal(one.to_numpy(), other.to_numpy(), rtol)
+    if isinstance(one, np.ndarray):
+        if one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        if one.dtype.kind in "fc":
+            return bool(np.all((one == other) | (np.isnan(one) & np.isnan(other)) | _close(one, other, rtol)))
+        if one.dtype.kind != "O":
+            return bool(np.array_equal(one, other))
+        return equal(one.tolist(), other.tolist(), rtol)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(
+            equal(mine, theirs, rtol) for mine, theirs in zip(one, other, strict=True)
+        )
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(equal(value, other[key], rtol) for key, value in one.items())
+    if isinstance(one, (float, np.floating)):
+        return bool(one == other or (one != one and other != other) or _close(one, other, rtol))
+    return bool(one == other)
+
+
+def _close(one: Any, other: Any, rtol: float) -> Any:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(one - other) <= rtol * np.maximum(np.abs(one), np.abs(other))
+
+
+def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
+    """Whether the rows of an example are predicted alike together and apart; None: it can not show it."""
+    rows = rows_of(data) if isinstance(data, (pd.DataFrame, np.ndarray)) else None
+    if rows is None or rows < 2 or equal(_cut(data, 0, 1), _cut(data, 1, 2), 0.0):
+        return None
+    rows = min(rows, EXAMPLE_ROWS)
+    # Halves alone would not do: both may have one mean, as 1, 4 and 2, 3 have.
+    cuts = {(1, 2), (rows // 2, rows)}
+    started = time.perf_counter()
+    try:
+        for middle, end in sorted(cuts):
+            a, b = _cut(data, 0, middle), _cut(data, middle, end)
+            apart = [deep_copy(predict(deep_copy(part))) for part in (a, b)]
+            if time.perf_counter() - started > MOST_SECONDS:
+                return None
+            for first, second, expected in ((a, b, apart), (b, a, apart[::-1])):
+                pieces = split(
+                    predict(joined([deep_copy(first), deep_copy(second)])), [len(first), len(second)]
+                )
+                if pieces is None or not equal(pieces, expected, rtol):
+                    return False
+    except BaseException:  # noqa: BLE001 - it predicted its whole example: parts of it it need not
+        return None
+    return True
+
+
+def deep_copy(values: Any) -> Any:
+    """A copy that shares nothing with `values`, not even the cells of a table. Raises what pickling raises.
+
+    A version may centre its input in place, or answer each time in the same array: what is compared must not
+    be what it has changed since.
+    """
+    return pickle.loads(pickle.dumps(values, pickle.HIGHEST_PROTOCOL))  # noqa: S301 - made by this process itself
+
+
+def _cut(data: Any, start: int, end: int) -> Any:
+    return data.iloc[start:end].reset_index(drop=True) if isinstance(data, pd.DataFrame) else data[start:end]
+
+
+class BatchingTrial:
+    """Compares requests predicted alone with the same predicted together, until it can decide."""
+
+    def __init__(
+        self,
+        predict: Callable[[list[DecodedRequest]], Any],
+        rtol: float,
+        table: Callable[[list[DecodedRequest]], Any],
+    ) -> None:
+        """`predict` predicts several requests together, or raises; `table` is the data of several."""
+        self.decision: Batching | None = None
+        """Whether requests share predicts from now on; None until there is a decision."""
+        self._predict = predict
+        self._table = table
+        self._rtol = rtol
+        self._waiting: TrialSample | None = None
+        self._trials = 0
+        self._alone: list[Effort] = []
+        self._together: list[Effort] = []
+        self._lock = threading.Lock()
+
+    def add(self, sample: TrialSample) -> None:
+        """Look at one more request: every second one costs a predict. Not while another is looked at."""
+        if self.decision is not None or not self.accepts(sample.request, sample.body):
+            return
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            sample = replace(sample, predictions=deep_copy(sample.predictions))
+            former, self._waiting = self._waiting, sample
+            if (
+                former is not None
+                and former.request.key == sample.request.key
+                and self._differ(former, sample)
+            ):
+                self._waiting = None
+                self._try([former, sample])
+        except BaseException:  # noqa: BLE001 - a version may answer what can not be copied, or compared
+            self.decision = _apart("its answers can not be compared")
+        finally:
+            if self.decision is not None:
+                self._waiting = None
+            self._lock.release()
+
+    @staticmethod
+    def accepts(request: DecodedRequest, body: bytes) -> bool:
+        """Whether a request is looked at: it may share a table, and is not too large."""
+        return request.key is not None and len(body) <= LARGEST_BODY
+
+    def _differ(self, one: TrialSample, other: TrialSample) -> bool:
+        # Not by their bodies: the same rows, each time under another id, would show nothing.
+        if one.body == other.body:
+            return False
+        tables = [self._table([sample.request]) for sample in (one, other)]
+        return not equal(tables[0], tables[1], 0.0)
+
+    def _try(self, samples: Sequence[TrialSample]) -> None:
+        with efforts() as took:
+            try:
+                predictions = self._predict([sample.request for sample in samples])
+            except BaseException:  # noqa: BLE001 - each of them was predicted alone
+                self.decision = _apart("it fails on requests together that it answers alone")
+                return
+        self._together += took
+        self._alone += [sample.effort for sample in samples]
+        pieces = split(predictions, [sample.request.rows for sample in samples])
+        if pieces is None:
+            self.decision = _apart("its answers have not one item per row")
+        elif not equal(pieces, [sample.predictions for sample in samples], self._rtol):
+            self.decision = _apart("it answers requests together differently")
+        else:
+            self._trials += 1
+            if self._trials == ENOUGH_TRIALS:
+                self.decision = self._decide()
+
+    def _decide(self) -> Batching:
+        alone, together = self._alone, self._together
+        if median(effort.process_seconds / effort.seconds for effort in alone) < WAITS_BELOW:
+            if median(e.seconds for e in together) > WAITING_MOST * median(e.seconds for e in alone):
+                return _apart("it waits for each row, and threads wait side by side")
+        elif median(e.thread_seconds for e in together) > 2 * WORKING_MOST * median(
+            e.thread_seconds for e in alone
+        ):
+            return _apart("it takes longer on requests together than alone")
+        return Batching(merges=True, why=f"{ENOUGH_TRIALS} predicts of requests together equalled lone ones")
+
+
+def _apart(why: str) -> Batching:
+    return Batching(merges=False, why=why)

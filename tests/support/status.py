@@ -1,0 +1,43 @@
+"""The state of a gateway that has no HTTP in front of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from router.analysis.recorder import AnalysisRecorder
+from router.control.alias_watch import AliasWatch
+from router.control.bound_times import BoundTimes
+from router.control.last_known_good import LastKnownGood
+from router.control.periodic import PeriodicTask
+from router.control.recent_events import RecentEvents
+from router.control.status import Status, TrafficCounts
+from router.control.worker_exits import WorkerExitCounts
+from router.core.events import Recorder
+from router.serving.dispatch import Dispatcher
+from router.serving.models import ModelSet
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is in force."""
+
+    digest: str = "3f9c"
+    error: str | None = None
+
+
+def status_of(fleet: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
+    """Its parts are new, and know nothing yet, but for those that are given."""
+    new = {
+        "version": "0",
+        "fleet": fleet,
+        "dispatcher": Dispatcher(fleet, recorder),
+        "alias_watch": watch,
+        "config": Config(),
+        "traffic": TrafficCounts(),
+        "recent_events": RecentEvents(lambda: 1e9),
+        "worker_exits": WorkerExitCounts(lambda: 1e9),
+        "bound_times": BoundTimes(lambda: 1e9),
+        "last_known_good": LastKnownGood(world, fleet, recorder),
+        "analysis": AnalysisRecorder(fleet, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
+        "loops": [PeriodicTask("aliases", watch.tick, 5.0, recorder)],
+    }
+    return Status(**{**new, **parts})
