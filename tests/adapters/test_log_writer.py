@@ -64,7 +64,11 @@ def writer(pipe: Pipe) -> Iterator[LineWriter]:
     writer = LineWriter(pipe.writer, most_lines=1000, most_bytes=100_000)
     yield writer
     writer.close()
-    pipe.close()  # its thread may wait for a reader
+    os.close(
+        pipe.reader
+    )  # its thread may wait for a reader, and must not write to what gets this number next
+    if writer._thread is not None:
+        writer._thread.join()
 
 
 def fill(writer: LineWriter, *, lines: int = 10_000, length: int = 80) -> None:
