@@ -5,6 +5,7 @@ from time import perf_counter
 
 import psutil
 
+from router.adapters.log.writer import STDERR
 from router.adapters.prometheus import Live, LiveShift, LiveVersion
 from router.analysis.recorder import AnalysisRecorder
 from router.core.policy import State
@@ -46,6 +47,7 @@ class Gauges:
             loop_lag_seconds=self._lag_seconds,
             ready=self._fleet.ready,
             models_ready={name: m.can_answer for name, m in self._fleet.managers.items()},
+            log_lines_dropped=STDERR.dropped,
             from_cache=any(m.from_cache and m.bound for m in self._fleet.managers.values()),
         )
 

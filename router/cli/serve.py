@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import click
 
 from router.adapters.config.file import load_settings
 from router.adapters.log.format import install_exception_hooks, loop_exception_handler
+from router.adapters.log.writer import STDERR, STDOUT
 from router.app.build import Instruments
 from router.app.reload import Certificates
 from router.app.run import GatewayServer
@@ -36,22 +37,31 @@ def check_config(config_path: Path, flags: dict[str, str]) -> int:
 
 
 def run_gateway(config_path: Path, flags: dict[str, str], instruments: Instruments | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; returns 0 after a stop, 1 without a port, 2 with a bad install."""
+    """Serve until SIGTERM or SIGINT; returns 0 after a stop, 1 without a port, 2 with a bad install or
+    configuration. An exit waits for nobody who does not read what is printed."""
     try:
         require_compiled_parser()
         install_exception_hooks()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(GatewayServer(config_path, flags, instruments)))
     except SlowParser as error:
-        click.echo(str(error), err=True)
-        return 2
+        return _failed(2, [str(error)])
+    except ConfigRefused as refused:
+        return _failed(2, refused.problems)
     except OSError as error:
-        click.echo(str(error.strerror or error), err=True)
-        return 1
+        return _failed(1, [str(error.strerror or error)])
     finally:
         for number in _STOPS:  # a further one must not turn a clean stop into a death by signal
             signal.signal(number, signal.SIG_IGN)
+        for writer in (STDOUT, STDERR):
+            writer.flush()
     return 0
+
+
+def _failed(code: int, problems: Iterable[str]) -> int:
+    for problem in problems:
+        STDERR.write(problem)
+    return code
 
 
 async def _serve(server: GatewayServer) -> None:
@@ -86,8 +96,9 @@ def _announce(server: GatewayServer) -> None:
     url = base_url(*server.traffic_address, encrypted=settings.tls is not None)
     admin = base_url(*server.admin_address, encrypted=settings.admin_tls is not None)
     names = ", ".join(server.gateway.models.managers)
-    # Standard output, flushed: scripts wait for this line; everything else goes to standard error.
-    print(f"canary-router serves {names} on {url} (admin {admin})", flush=True)
+    # Standard output: scripts wait for this line; everything else goes to standard error.
+    STDOUT.write(f"canary-router serves {names} on {url} (admin {admin})")
+    STDOUT.close()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

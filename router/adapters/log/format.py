@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from router.adapters.log.writer import STDERR, LineHandler
 from router.core.redaction import redact_credentials
 
 LONGEST_TEXT = 4000
@@ -38,10 +39,10 @@ def configure_logging(level: str, line_format: str, *, stream: TextIO | None = N
     """Send every line of the process, aiohttp's and asyncio's too, to `stream` (default stderr).
 
     `level` is debug, info, warning or error; `line_format` is console, json, or auto: console on a terminal.
-    Can be called again at any time.
+    Can be called again at any time. Nobody who logs waits for standard error: a thread writes to it.
     """
-    out = sys.stderr if stream is None else stream
-    on_terminal = out.isatty()
+    out: TextIO | None = sys.stderr if stream is None else stream
+    on_terminal = out is not None and out.isatty()  # None: closed
     console = line_format == "console" or (line_format == "auto" and on_terminal)
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(
@@ -57,7 +58,18 @@ def configure_logging(level: str, line_format: str, *, stream: TextIO | None = N
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.StreamHandler(out)
+
+    def describe_dropped(lines: int) -> str:
+        line: Any = {"event": "log lines dropped", "lines": lines}
+        for processor in (*before, _redacted):
+            line = processor(None, "warning", line)
+        return str(renderer(None, "warning", line))
+
+    # What somebody put in the place of standard error is theirs, and may have no descriptor.
+    handler: logging.Handler = logging.StreamHandler(out)
+    if out is sys.__stderr__:
+        handler = LineHandler(STDERR)
+        STDERR.describe_dropped = describe_dropped
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*before, structlog.stdlib.add_logger_name],

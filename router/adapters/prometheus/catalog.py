@@ -267,6 +267,9 @@ class Catalog(Store):
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
         )
+        self.log_lines_dropped = counter(
+            "log_lines_dropped_total", "Lines of the log that standard error did not take in time."
+        )
         self.own_errors = counter(
             "metrics_errors_total", "Events these metrics could not take; a bug when not 0."
         )

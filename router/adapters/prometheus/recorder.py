@@ -80,6 +80,8 @@ class Live:
     """By registered model, whether its production can answer."""
     from_cache: bool = False
     """True while some model serves what served last: the registry has not answered since the start."""
+    log_lines_dropped: int = 0
+    """Lines of the log that were not written, since the start."""
 
 
 @dataclass(slots=True)
@@ -131,7 +133,7 @@ class PrometheusRecorder:
         catalog.build_info.series(version).value = 1
         catalog.rejected.series(OTHER, RefusalReason.UNKNOWN_MODEL.value)
         of_gateway = (catalog.config_ok, catalog.config_ok_at, catalog.loop_lag, catalog.ready)
-        for family in (*of_gateway, catalog.from_cache, catalog.own_errors):
+        for family in (*of_gateway, catalog.from_cache, catalog.log_lines_dropped, catalog.own_errors):
             family.series()
         for loop in LOOPS:
             catalog.loop_failures.series(loop)
@@ -219,6 +221,7 @@ class PrometheusRecorder:
         catalog.ready.series().value = int(self._ready and live.ready)
         catalog.loop_lag.series().value = live.loop_lag_seconds
         catalog.from_cache.series().value = int(live.from_cache)
+        catalog.log_lines_dropped.series().value = live.log_lines_dropped
 
     # Requests
 
