@@ -53,7 +53,8 @@ class Answer:
     """Counts of the predict's scores per counted output, on one answer of those that share it; empty on the
     others, and when none were counted."""
     answer_rows: int | None = None
-    """Rows the version answered; None where there are none to count: a text, a mapping, one single value."""
+    """Rows the version answered; None where there are none to count: a text, a mapping, one single value, any
+    answer to an LLM's request."""
     nan_only: bool = False
     """True when scores were counted and all of this answer's own are NaN, in every output."""
     mark: int | None = None
@@ -63,7 +64,12 @@ class Answer:
     @property
     def odd_length(self) -> bool:
         """True when the version answered another number of rows than it was asked for."""
-        return bool(self.rows) and self.answer_rows is not None and self.answer_rows != self.rows
+        return self.answer_rows is not None and not self.one_per_row
+
+    @property
+    def one_per_row(self) -> bool:
+        """True when the version answered one item per row it was asked for, or was asked for none."""
+        return not self.rows or self.answer_rows == self.rows
 
     @property
     def all_nan(self) -> bool:

@@ -125,7 +125,7 @@ class Dispatcher:
             patience = min(deadline, arrived + self.canary_patience(model))
             breaker = manager.breakers.of(given.alias, given.version)
             first, _ = await self._ask(manager, given, query, patience, caller, waits=False)
-            if not is_good(first) or self._invalid(manager, first):
+            if not is_good(first) or self._invalid(manager, given.version, first):
                 return await self._fall_back(given, first, query, deadline, breaker, caller)
             if breaker is not None:
                 breaker.judge(fault=False)
@@ -225,6 +225,7 @@ class Dispatcher:
         try:
             answer = await ticket.answer
             harness.any_length |= answer.odd_length
+            harness.without_rows |= not answer.one_per_row and answer.answer_rows is None
             return answer, ticket
         except RequestRefused as refused:
             return refused, ticket
@@ -232,15 +233,21 @@ class Dispatcher:
             caller.wait_no_longer()
             ticket.forget()
 
-    def _invalid(self, manager: ModelManager, first: Result) -> bool:
+    def _invalid(self, manager: ModelManager, version: VersionId, first: Result) -> bool:
         """Whether a canary's good answer can not be one: all NaN, or of a length it should not have."""
         if not isinstance(first, Answer) or not (first.all_nan or first.odd_length):
             return False
-        return first.all_nan or not self._any_length(manager, manager.bound[PRODUCTION])
+        if first.all_nan:
+            return True
+        # A canary's own odd lengths excuse it of nothing; that it answers without rows as well does.
+        canary = manager.harnesses.get(version)
+        without_rows = canary is not None and canary.without_rows
+        return not (without_rows or self._any_length(manager, manager.bound[PRODUCTION]))
 
     def _any_length(self, manager: ModelManager, version: VersionId) -> bool:
+        """Whether a version is known to answer otherwise than by one item per row."""
         harness = manager.harnesses.get(version)
-        return harness is not None and harness.any_length
+        return harness is not None and (harness.any_length or harness.without_rows)
 
     def _may_fall_back(self, given: Assignment, manager: ModelManager) -> bool:
         return (

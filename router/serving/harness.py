@@ -91,6 +91,8 @@ class Harness:
         self.retry_seconds = 0.0
         self.any_length = False
         """True once it answered another number of rows than it was asked for, and meant it or not."""
+        self.without_rows = False
+        """True once an answer of it had no rows to count, such as a mapping."""
         self._workshop = workshop
         self._settings = settings
         self._on_change = on_change

@@ -44,7 +44,7 @@ def equally_odd(first: Result, second: Result) -> bool:
     """Whether production's answer, the `second`, is no less odd than the canary's."""
     if not isinstance(first, Answer) or not isinstance(second, Answer):
         return False
-    return (second.all_nan or not first.all_nan) and (second.odd_length or not first.odd_length)
+    return (second.all_nan or not first.all_nan) and (not second.one_per_row or not first.odd_length)
 
 
 def reason_of(first: Result) -> str:

@@ -1,6 +1,7 @@
 """One request: whom its key gets, who answers, and what happens when the canary does wrong."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,7 @@ CRASHED = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0
 NAN_SCORE = (ScoreCounts((0,) * 20, nan=1),)
 ALL_NAN = Answer(PredictStatus.OK, 200, b"[NaN]", "application/json", 1, 0.0, NAN_SCORE, 1)
 SHORT = Answer(PredictStatus.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
+MAPPING = replace(SHORT, body=b"{}", answer_rows=None)
 REFUSED = Answer(PredictStatus.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
 
 
@@ -124,6 +126,32 @@ async def test_a_model_that_answers_any_length_is_asked_twice_only_once(
 
     assert (served.answered.alias, served.outcome) == (CANARY, "ok")
     assert len(facts.of(FellBack)) == 1
+    assert facts.of(CanaryFaulted) == []
+
+
+@pytest.mark.parametrize("production_is_first", [True, False])
+async def test_a_length_is_wrong_only_where_production_answers_one_item_per_row(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts, *, production_is_first: bool
+) -> None:
+    """Production answers several rows with one mapping: a canary's list of one has no length to keep to."""
+    world.answers = {V1: MAPPING, V2: SHORT}
+    if production_is_first:
+        await dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True)
+    served = [await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True) for _ in range(3)]
+
+    assert [one.outcome for one in served] == ["ok" if production_is_first else "fallback", "ok", "ok"]
+    assert facts.of(CanaryFaulted) == []
+
+
+async def test_a_canary_that_answers_without_rows_as_well_keeps_to_no_length(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    world.answers[V2] = MAPPING
+    await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+    world.answers[V2] = SHORT
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.answered.alias, served.outcome) == (CANARY, "ok")
     assert facts.of(CanaryFaulted) == []
 
 

@@ -315,6 +315,9 @@ def main() -> None:
     mlflow.pyfunc.save_model(
         ROOT / "from_code", python_model=str(script), pip_requirements=["mlflow"], input_example=texts
     )
+    save("answers_a_mapping", Scripted(answer="{'text': 'hi'}"))
+    save("answers_a_list_of_one", Scripted(answer="[{'text': 'hi'}]"))
+    save("answers_five", Scripted(answer="['hi'] * 5"))
     for name in ("counts_rows", "centres"):
         save(
             f"{name}_with_example",
