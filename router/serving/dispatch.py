@@ -118,7 +118,7 @@ class Dispatcher:
         self.in_flight[lane] += 1
         try:
             if not self._may_fall_back(given, manager):
-                answered_oddly = self._any_length(manager, given.version)
+                answered_oddly = manager.settings.answer_length or self._any_length(manager, given.version)
                 result, ticket = await self._ask(manager, given, query, deadline, caller)
                 took = self._loop.time() - arrived
                 return self._of_one(manager, given, result, ticket, took, answered_oddly=answered_oddly)
@@ -237,8 +237,8 @@ class Dispatcher:
         """Whether a canary's good answer can not be one: all NaN, or of a length it should not have."""
         if not isinstance(first, Answer) or not (first.all_nan or first.odd_length):
             return False
-        if first.all_nan:
-            return True
+        if first.all_nan or manager.settings.answer_length:
+            return first.all_nan
         # A canary's own odd lengths excuse it of nothing; that it answers without rows as well does.
         canary = manager.harnesses.get(version)
         without_rows = canary is not None and canary.without_rows

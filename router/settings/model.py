@@ -52,6 +52,12 @@ def _batching(value: Any) -> bool:
     return bool(value == "auto")
 
 
+def _answer_length(value: Any) -> bool:
+    if value not in ("rows", "any"):
+        raise ValueError("must be `rows` or `any`")
+    return bool(value == "any")
+
+
 def _warm_up(value: Any) -> bool:
     if value not in ("auto", "required"):
         raise ValueError("must be `auto` or `required`")
@@ -172,6 +178,11 @@ class ModelSettings(BaseModel):
     """Rows of one request; above it 413."""
     queue_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 10_000
     """Rows that may wait for one version, estimated from the bytes of the requests; above it 503."""
+    answer_length: Annotated[
+        bool, PlainValidator(_answer_length), WithJsonSchema({"enum": ["rows", "any"]}), HOT
+    ] = Field(default=False, json_schema_extra={"default": "rows"})
+    """rows: a canary that answers another number of items than the request has rows is at fault, where
+    production answers one per row. any: an answer may have any length, such as the hits of a search."""
     nan: Annotated[bool, PlainValidator(_nan), WithJsonSchema({"enum": ["literal", "null"]}), HOT] = Field(
         default=False, json_schema_extra={"default": "literal"}
     )
