@@ -90,7 +90,7 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmed.note, scores_note, note))),
+        note=" ".join(filter(None, (warmed.note, scores_note, scorer.decoder.note, note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_describable(scorer.contract.inputs),

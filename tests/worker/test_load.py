@@ -114,3 +114,26 @@ def test_a_failed_load_does_not_tell_where_the_files_are(versions: Path, tmp_pat
         load_version(spec_of(tmp_path, "plain"))
 
     assert str(tmp_path) not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("signed", ""),
+        ("plain", ""),
+        ("hinted", "decoder: MLflow's own, because its input is checked against type hints."),
+        ("agent", "decoder: MLflow's own, because its flavor has an input format of its own."),
+    ],
+)
+def test_a_version_without_a_compiled_decoder_says_so(loaded: Get, name: str, note: str) -> None:
+    assert loaded(name).info.note == note
+
+
+def test_an_unknown_pandas_is_named_where_it_costs_the_decoder(
+    versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every version would be several times slower, silently."""
+    monkeypatch.setattr("router.worker.decode.request_decoder.tables_are_known", lambda: False)
+    note = load_version(spec_of(versions, "signed")).info.note
+
+    assert note.startswith("decoder: MLflow's own, because pandas or orjson here do not build tables")

@@ -92,7 +92,9 @@ class RequestDecoder:
         self._model = model
         self._captured = threading.local()
         self._unwrapped = functools.partial(encode_unwrapped, nan_is_null=nan_is_null)
-        self._compiled, _ = compile_decoder(model)
+        self._compiled, why_not = compile_decoder(model)
+        self.note = f"decoder: MLflow's own, because {why_not}." if why_not else ""
+        """A sentence for the operator; empty where plain requests have a compiled decoder."""
         self._has_own_format = _has_own_format(model)
         inner = model._predict_fn  # noqa: SLF001 - the seam between the signature and the version's own code
 
