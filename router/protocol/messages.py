@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from router.core.ids import VersionId
 from router.core.outputs import OutputCounts, OutputSpec, all_nan
@@ -112,6 +113,8 @@ class LoadSpec:
     """Whether NaN and infinities in answers are null, and not MLflow's literals, which JSON lacks."""
     tracking: Tracking | None = None
     """None: what it traces is dropped, and other calls of MLflow's tracking or registry raise."""
+    model_config: Mapping[str, Any] | None = None
+    """Over what it was logged with, key by key: JSON values. None: as it was logged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ def load_spec(header: Mapping[str, Any]) -> LoadSpec:
         warm_up_required=header["warm_up_required"],
         nan_is_null=header["nan_is_null"],
         tracking=Tracking(**header["tracking"]) if header["tracking"] else None,
+        model_config=header["model_config"],
     )
 
 

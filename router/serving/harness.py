@@ -42,6 +42,7 @@ def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> Lo
         threads=settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4),
         nan_is_null=settings.nan,
         tracking=tracking.destination() if tracking else None,
+        model_config=settings.configuration,
     )
 
 

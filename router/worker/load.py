@@ -1,8 +1,9 @@
 """From a directory to a READY version: load, warm up with its own example, choose what to score."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -61,7 +62,7 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
     with _phase("load", spec, phase_seconds):
-        model = mlflow.pyfunc.load_model(spec.directory)
+        model = mlflow.pyfunc.load_model(spec.directory, model_config=_own(spec.model_config))
         scorer = Scorer(
             model,
             ErrorReporter(spec.version),
@@ -98,6 +99,11 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial)
+
+
+def _own(model_config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    # A version may change what it is given, and an empty one is not the same as none to every flavor.
+    return deepcopy(dict(model_config)) if model_config else None
 
 
 def _warm_up(scorer: Scorer, model: PyFuncModel, spec: LoadSpec) -> WarmUpResult:

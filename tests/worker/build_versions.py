@@ -122,6 +122,15 @@ class Commands(PythonModel):
         )
 
 
+class Configured(PythonModel):
+    """Answers its model_config, and spoils it."""
+
+    def predict(self, context, model_input, params=None):
+        told = str(sorted(context.model_config.items()))
+        context.model_config.get("deep", {}).clear()
+        return [told] * len(model_input)
+
+
 class Scripted(PythonModel):
     """Runs one line when it is loaded and answers what another one says."""
 
@@ -315,6 +324,7 @@ def main() -> None:
     mlflow.pyfunc.save_model(
         ROOT / "from_code", python_model=str(script), pip_requirements=["mlflow"], input_example=texts
     )
+    save("configured", Configured(), model_config={"k": 1, "kept": [0.5], "deep": {}})
     save("answers_a_mapping", Scripted(answer="{'text': 'hi'}"))
     save("answers_a_list_of_one", Scripted(answer="[{'text': 'hi'}]"))
     save("answers_five", Scripted(answer="['hi'] * 5"))

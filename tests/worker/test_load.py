@@ -4,13 +4,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from router.core.bins import ScoreSpec
 from router.errors import LoadFailed
 from router.worker.load import Loaded, load_version
-from tests.worker.versions import spec_of
+from tests.worker.versions import predictions, spec_of, text_query
 
 Get = Callable[[str], Loaded]
 
@@ -137,3 +138,20 @@ def test_an_unknown_pandas_is_named_where_it_costs_the_decoder(
     note = load_version(spec_of(versions, "signed")).info.note
 
     assert note.startswith("decoder: MLflow's own, because pandas or orjson here do not build tables")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "[('deep', {}), ('k', 1), ('kept', [0.5])]"),
+        ({"k": 2, "deep": {"a": [1]}}, "[('deep', {'a': [1]}), ('k', 2), ('kept', [0.5])]"),
+    ],
+)
+def test_a_version_gets_the_model_config_of_its_settings_over_its_own(
+    versions: Path, given: dict[str, Any] | None, told: str
+) -> None:
+    """And what it does with it reaches neither the settings nor the next load."""
+    spec = replace(spec_of(versions, "configured"), model_config=given)
+    for _ in range(2):
+        answer = load_version(spec).scorer.answer(text_query("a"))
+        assert predictions(answer.body) == [told]
