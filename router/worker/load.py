@@ -157,12 +157,7 @@ def _batching(spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None) ->
     if example is None or example.key is None:
         return None
     table = scorer.decoder.table([example])
-    shown = shown_by_example(table, lambda data: scorer.predict_data(data, example.params), spec.rtol)
-    if shown is None:
-        return None
-    if shown:
-        return Batching(merges=True, why="its input example is predicted alike together and apart")
-    return Batching(merges=False, why="its input example is predicted differently together and apart")
+    return shown_by_example(table, lambda data: scorer.predict_data(data, example.params), spec.rtol)
 
 
 def _describable(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:

@@ -152,6 +152,8 @@ SHARING = {
     "mutates": "data.pop('text').str.len().astype(float).tolist()",
     "waits_once": "__import__('time').sleep(0.02) or [float(len(t)) for t in data['text']]",
     "waits_per_row": "[__import__('time').sleep(0.02) or float(len(t)) for t in data['text']]",
+    "waits_in_service": "[__import__('time').sleep(0.02 if t[0] == 'x' else 0) or float(len(t)) "
+    "for t in data['text']]",
     "not_a_number": "[float('nan') if 'nan' in t else 0.5 for t in data['text']]",
     "pops_cells": "[cell.pop('x') + 1 for cell in data['cell']]",
     "breaks_answering": "[setattr(f.f_locals['self'], '_send', None) for f in [s.frame for s in "
@@ -328,7 +330,7 @@ def main() -> None:
     save("answers_a_mapping", Scripted(answer="{'text': 'hi'}"))
     save("answers_a_list_of_one", Scripted(answer="[{'text': 'hi'}]"))
     save("answers_five", Scripted(answer="['hi'] * 5"))
-    for name in ("counts_rows", "centres"):
+    for name in ("counts_rows", "centres", "waits_once", "waits_per_row", "waits_in_service"):
         save(
             f"{name}_with_example",
             Scripted(answer=SHARING[name]),
