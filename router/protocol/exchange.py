@@ -71,6 +71,7 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "answer_rows": [answer.answer_rows for answer in answers],
         "nan_only": [answer.nan_only for answer in answers],
         "predict_seconds": answers[0].predict_seconds,
+        "keep_status": [place for place, answer in enumerate(answers) if answer.keeps_status],
         "marks": None if all(mark is None for mark in marks) else marks,
         # orjson writes a dataclass itself; asdict costs 20 µs
         "scores": next((answer.scores for answer in answers if answer.scores), ()),
@@ -102,6 +103,8 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
             or min(rows) < 0
             or min(count or 0 for count in answer_rows) < 0
             or not all(map(_is_media_type, set(types)))
+            or not set(map(type, keep := header.get("keep_status") or [])) <= _INTEGERS
+            or not set(keep) <= set(range(len(places)))
         ):
             raise ValueError("a field out of its range")
         seconds = amount(header["predict_seconds"])
@@ -111,10 +114,11 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
             *(header["verdict"], statuses, frame.bodies, types, rows, answer_rows, nan_only, marks, places),
             strict=True,
         )
-        answers = []
+        answers: list[Answer] = []
         for verdict, status, body, kind, count, answered, only_nan, mark, _ in fields:
-            said = _VERDICTS[verdict]
-            answers.append(Answer(said, status, body, kind, count, seconds, scores, answered, only_nan, mark))
+            head = (_VERDICTS[verdict], status, body, kind, count, seconds)
+            keeps = bool(keep) and len(answers) in keep
+            answers.append(Answer(*head, scores, answered, only_nan, mark, keeps))
             scores = ()
         return Batch(header["seq"], tuple(places), tuple(answers))
     except NOT_OURS as error:

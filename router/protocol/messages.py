@@ -61,6 +61,9 @@ class Answer:
     mark: int | None = None
     """Where the first row's score of the first counted output lies: the index of its bin, or of its class,
     one past the last where it is another one. None where nothing is counted, or it is not finite."""
+    keeps_status: bool = False
+    """True for an error whose status MLflow's server answers as well. False where it answers 400: the version
+    raised what is not an MlflowException."""
 
     @property
     def odd_length(self) -> bool:

@@ -217,7 +217,7 @@ class ModelSettings(BaseModel):
     """literal: answers of /invocations spell NaN and Infinity, as MLflow's server, which JSON does not have.
     "null", in quotes: they are null there. Answers of the Open Inference Protocol always say null."""
     model_error_status: Annotated[Literal[500, 400], HOT] = 500
-    """HTTP status when a version raises: 500, or 400 as MLflow's own server."""
+    """HTTP status when a version raises: 500, or 400 as MLflow's server. An MlflowException has its own."""
     # Not `model_config`: every pydantic model has its own of that name.
     configuration: Annotated[
         dict[str, Any] | None,

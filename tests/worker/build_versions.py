@@ -62,6 +62,9 @@ class Commands(PythonModel):
     def missing(self, argument: str) -> Any:
         raise MlflowException(argument, RESOURCE_DOES_NOT_EXIST)
 
+    def internal(self, argument: str) -> Any:
+        raise MlflowException(argument)
+
     def die(self, argument: str) -> Any:
         os._exit(int(argument))
 
