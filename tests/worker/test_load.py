@@ -127,7 +127,9 @@ def test_a_failed_load_does_not_tell_where_the_files_are(versions: Path, tmp_pat
     ],
 )
 def test_a_version_without_a_compiled_decoder_says_so(loaded: Get, name: str, note: str) -> None:
-    assert loaded(name).info.note == note
+    said = loaded(name).info.note
+    assert note in said
+    assert ("decoder" in said) is bool(note)
 
 
 def test_an_unknown_pandas_is_named_where_it_costs_the_decoder(
