@@ -393,6 +393,7 @@ def test_a_version_that_waits_per_row_only_in_service_shares_no_more(versions: P
     )
     ours.close()
     thread.join()
+    its.close()
 
 
 def trial_of(predict: Any, data: list[Any]) -> BatchingTrial:
