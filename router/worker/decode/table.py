@@ -149,10 +149,15 @@ class TableLayout:
 
 def _texts(values: Sequence[str | None]) -> Any:
     """A column of texts, as pandas infers it: of dtype `str`, and before pandas 3 of objects."""
-    if not isinstance(_text_dtype(), pd.StringDtype):
+    if texts_are_objects():
         return np.array(values, object)
     column: Any = pd.arrays.ArrowStringArray  # whose stubs lack `dtype`
     return column(pa.array(values, _TEXT), dtype=_text_dtype())
+
+
+def texts_are_objects() -> bool:
+    """Whether this pandas has no dtype of its own for texts, as before pandas 3."""
+    return not isinstance(_text_dtype(), pd.StringDtype)
 
 
 @lru_cache(maxsize=1)
