@@ -46,16 +46,13 @@ demo: $(VENV)/runtime.stamp
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
-# The decoder that is compiled from a signature needs pandas 3: below it, requests go to MLflow's own code, and
-# these suites have nothing to compare. numpy 1.26 has no wheel for Python 3.13.
-NEED_DECODER := $(patsubst %,tests/worker/test_%.py,decoding fast_path sharing stacking)
-
+# numpy 1.26 has no wheel for Python 3.13.
 test-matrix: pyproject.toml
 	@python=$$($(subst python3.13 ,,$(FIND_PYTHON))) && { [ -x $(OLDEST)/bin/python ] || "$$python" -m venv $(OLDEST); }
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' \
 	  'numpy==1.26.*' 'pandas==2.2.*'
 	@$(OLDEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) \
-	  $(filter-out $(NEED_DECODER),$(wildcard tests/worker/test_*.py))
+	  $(wildcard tests/worker/test_*.py)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

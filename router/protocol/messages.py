@@ -126,17 +126,26 @@ class Answer(Struct, frozen=True, gc=False):
     """Counts of the predict's scores per counted output, on one answer of those that share it; empty on the
     others, and when none were counted."""
     answer_rows: int | None = None
-    """Rows the version answered; None where there are none to count: a text, a mapping, one single value."""
+    """Rows the version answered; None where there are none to count: a text, a mapping, one single value, any
+    answer to an LLM's request."""
     nan_only: bool = False
     """True when scores were counted and all of this answer's own are NaN, in every output."""
     mark: int | None = None
     """Where the first row's score of the first counted output lies: the index of its bin, or of its class,
     one past the last where it is another one. None where nothing is counted, or it is not finite."""
+    keeps_status: bool = False
+    """True for an error whose status MLflow's server answers as well. False where it answers 400: the version
+    raised what is not an MlflowException."""
 
     @property
     def odd_length(self) -> bool:
         """True when the version answered another number of rows than it was asked for."""
-        return bool(self.rows) and self.answer_rows is not None and self.answer_rows != self.rows
+        return self.answer_rows is not None and not self.one_per_row
+
+    @property
+    def one_per_row(self) -> bool:
+        """True when the version answered one item per row it was asked for, or was asked for none."""
+        return not self.rows or self.answer_rows == self.rows
 
     @property
     def all_nan(self) -> bool:
@@ -186,6 +195,8 @@ class LoadSpec(Struct, frozen=True):
     """Whether NaN and infinities in answers are null, and not MLflow's literals, which JSON lacks."""
     tracking: Tracking | None = None
     """None: what it traces is dropped, and other calls of MLflow's tracking or registry raise."""
+    model_config: Mapping[str, Any] | None = None
+    """Over what it was logged with, key by key: JSON values. None: as it was logged."""
 
 
 class TensorInfo(Struct, frozen=True):
@@ -446,6 +457,8 @@ class _Answers(Struct):
     predict_seconds: _Amount
     marks: list[_Count | None] | None
     scores: list[Any]
+    keep_status: list[bool] | None = None
+    """None: no answer keeps its status."""
 
 
 def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, Any], list[bytes]]:
@@ -471,6 +484,7 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
     """Header and bodies of an `answers` frame. All answers of a batch took the same time, its predict's."""
     answers = batch.answers
     marks = [answer.mark for answer in answers]
+    keep_status = [answer.keeps_status for answer in answers]
     header = {
         "op": ANSWERS,
         "seq": batch.sequence,
@@ -482,6 +496,7 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "answer_rows": [answer.answer_rows for answer in answers],
         "nan_only": [answer.nan_only for answer in answers],
         "predict_seconds": answers[0].predict_seconds,
+        "keep_status": keep_status if any(keep_status) else None,
         "marks": None if all(mark is None for mark in marks) else marks,
         # orjson writes a dataclass itself
         "scores": next((answer.scores for answer in answers if answer.scores), ()),
@@ -505,6 +520,7 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
             *(sent.verdict, sent.status, frame.bodies, sent.content_type, sent.rows),
             *([sent.predict_seconds] * number, scores, sent.answer_rows, sent.nan_only),
             _marks_of(sent.marks, counted, number),
+            [False] * number if sent.keep_status is None else sent.keep_status,
             strict=True,
         )
         return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)))

@@ -163,7 +163,7 @@ class Dispatcher:
         self.in_flight[arm] += 1
         try:
             if not self._may_fall_back(assigned, manager):
-                length_varies = self._variable_length(manager, assigned.version)
+                length_varies = self._length_is_free(manager, assigned.version)
                 result, pending = await self._ask(manager, assigned, query, deadline, caller)
                 took = self._loop.time() - arrived
                 return self._unaided(manager, assigned, result, pending, took, length_varies=length_varies)
@@ -172,7 +172,7 @@ class Dispatcher:
             first, _ = await self._ask(
                 manager, assigned, query, canary_deadline, caller, may_wait_for_worker=False
             )
-            if not _is_good(first) or self._invalid(manager, first):
+            if not _is_good(first) or self._invalid(manager, assigned.version, first):
                 return await self._fall_back(assigned, first, query, deadline, breaker, caller)
             if breaker is not None:
                 breaker.judge(fault=False)
@@ -282,6 +282,7 @@ class Dispatcher:
         try:
             answer = await pending.answer
             harness.variable_length |= answer.odd_length
+            harness.without_rows |= not answer.one_per_row and answer.answer_rows is None
             return answer, pending
         except RequestRefused as refused:
             return refused, pending
@@ -289,15 +290,22 @@ class Dispatcher:
             caller.wait_no_longer()
             pending.cancel()
 
-    def _invalid(self, manager: ModelManager, first: Result) -> bool:
+    def _invalid(self, manager: ModelManager, version: VersionId, first: Result) -> bool:
         """Whether a canary's good answer can not be one: all NaN, or of a length it should not have."""
         if not isinstance(first, Answer) or not (first.all_nan or first.odd_length):
             return False
-        return first.all_nan or not self._variable_length(manager, manager.bound[PRODUCTION])
+        if first.all_nan or manager.settings.answer_length:
+            return first.all_nan
+        # A canary's own odd lengths excuse it of nothing; that it answers without rows as well does.
+        canary = manager.harnesses.get(version)
+        without_rows = canary is not None and canary.without_rows
+        return not (without_rows or self._length_is_free(manager, manager.bound[PRODUCTION]))
 
-    def _variable_length(self, manager: ModelManager, version: VersionId) -> bool:
+    def _length_is_free(self, manager: ModelManager, version: VersionId) -> bool:
+        """Whether the settings allow any length, or the version is known to answer not one item per row."""
         harness = manager.harnesses.get(version)
-        return harness is not None and harness.variable_length
+        known = harness is not None and (harness.variable_length or harness.without_rows)
+        return manager.settings.answer_length or known
 
     def _may_fall_back(self, assigned: Assignment, manager: ModelManager) -> bool:
         return (
@@ -345,7 +353,7 @@ def _production_equally_invalid(first: Result, second: Result) -> bool:
     """Whether production's answer, the `second`, is no less odd than the canary's."""
     if not isinstance(first, Answer) or not isinstance(second, Answer):
         return False
-    return (second.all_nan or not first.all_nan) and (second.odd_length or not first.odd_length)
+    return (second.all_nan or not first.all_nan) and (not second.one_per_row or not first.odd_length)
 
 
 def _reason_of(first: Result) -> FallbackReason:

@@ -50,6 +50,7 @@ def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> Lo
         threads=settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4),
         nan_is_null=settings.nan,
         tracking=tracking.destination() if tracking else None,
+        model_config=settings.configuration,
     )
 
 
@@ -113,6 +114,8 @@ class Harness:
         """Why the last load failed, of the version or, while it serves, of workers with changed settings."""
         self.variable_length = False
         """True once it answered another number of rows than it was asked for: perhaps that is its way."""
+        self.without_rows = False
+        """True once an answer of it had no rows to count, such as a mapping."""
         self._state = State.NEW
         self._dependencies = dependencies
         self._owner = owner

@@ -1,6 +1,8 @@
 """Settings of one registered model: who gets which version, and how long things may take."""
 
 import re
+from decimal import Decimal
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +25,9 @@ from router.protocol.messages import Tracking
 from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, Text
 from router.settings.mappings import AliasesField, KeyField, SplitField, complete_aliases
 from router.settings.scores import ScoreSettings, ScoresField
+
+_DEEPEST = 20
+"""Levels of lists and mappings in a model_config."""
 
 
 def check_model_name(name: Any) -> str:
@@ -50,6 +55,35 @@ def _batching(value: Any) -> bool:
     if value not in ("auto", "off"):
         raise ValueError("must be `auto` or `off`")
     return bool(value == "auto")
+
+
+def _configuration(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("must be a mapping, as load_model takes it")
+    return None if value is None else _json(value)
+
+
+def _json(value: Any, depth: int = 1) -> Any:
+    """`value` as JSON has it; the file's exact decimals become floats."""
+    if depth > _DEEPEST:
+        raise ValueError(f"must not be nested deeper than {_DEEPEST} levels")
+    if isinstance(value, dict):
+        return {key: _json(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json(item, depth + 1) for item in value]
+    if isinstance(value, Decimal | float):
+        value = float(value)
+        if not isfinite(value):
+            raise ValueError("must hold finite numbers only")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("must hold no whole number beyond 64 bits")
+    return value
+
+
+def _answer_length(value: Any) -> bool:
+    if value not in ("rows", "any"):
+        raise ValueError("must be `rows` or `any`")
+    return bool(value == "any")
 
 
 def _warm_up(value: Any) -> bool:
@@ -172,13 +206,27 @@ class ModelSettings(BaseModel):
     """Rows of one request; above it 413."""
     queue_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 10_000
     """Rows that may wait for one version, estimated from the bytes of the requests; above it 503."""
+    answer_length: Annotated[
+        bool, PlainValidator(_answer_length), WithJsonSchema({"enum": ["rows", "any"]}), HOT
+    ] = Field(default=False, json_schema_extra={"default": "rows"})
+    """rows: a canary that answers another number of items than the request has rows is at fault, where
+    production answers one per row. any: an answer may have any length, such as the hits of a search."""
     nan: Annotated[bool, PlainValidator(_nan), WithJsonSchema({"enum": ["literal", "null"]}), HOT] = Field(
         default=False, json_schema_extra={"default": "literal"}
     )
     """literal: answers of /invocations spell NaN and Infinity, as MLflow's server, which JSON does not have.
     "null", in quotes: they are null there. Answers of the Open Inference Protocol always say null."""
     model_error_status: Annotated[Literal[500, 400], HOT] = 500
-    """HTTP status when a version raises: 500, or 400 as MLflow's own server."""
+    """HTTP status when a version raises: 500, or 400 as MLflow's server. An MlflowException has its own."""
+    # Not `model_config`: every pydantic model has its own of that name.
+    configuration: Annotated[
+        dict[str, Any] | None,
+        PlainValidator(_configuration),
+        WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]}),
+        HOT,
+    ] = Field(default=None, alias="model_config")
+    """Handed to every version when it is loaded, over the model_config it was logged with, key by key; a
+    change loads new workers. Unset, for the first model: the variable SERVING_MODEL_CONFIG, as MLflow's."""
     tracking: Annotated[TrackingSettings | None, HOT] = None
     """Tracking server that versions may use, with credentials of its own; unset: what they trace is dropped,
     and a version that logs, or loads another registered model, is refused."""

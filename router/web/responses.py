@@ -121,8 +121,8 @@ def answer_response(
     status, body = answer.status, answer.body
     if answer.content_type == MEDIA_TYPE:
         error = orjson.loads(body)
-        if answer.verdict is PredictStatus.MODEL_ERROR and status == 500:
-            # MLflow answers 400 when a model crashes; a team may need that while it migrates.
+        if answer.verdict is PredictStatus.MODEL_ERROR and status == 500 and not answer.keeps_status:
+            # MLflow answers 400 when a model raises; a team may need that while it migrates.
             status = model_error_status
             if status == 400:
                 error["error_code"], error["sqlstate"], error["error_class"] = _BAD_REQUEST

@@ -114,6 +114,7 @@ class ErrorAnswers:
             self._reporter.report("its predict raised", error)
             lead = f"The version raised {type(error).__name__} on this request"
             answer = mlflow_error_answer(MlflowException("", INTERNAL_ERROR), lead, predict_seconds=seconds)
+            answer = replace(answer, keeps_status=False)  # MLflow's server answers 400
         else:
             if error.get_http_status_code() >= 500:
                 self._reporter.report("its predict raised", error)
@@ -167,6 +168,7 @@ def mlflow_error_answer(
         content_type=JSON,
         rows=0,
         predict_seconds=predict_seconds,
+        keeps_status=True,
     )
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from router.protocol.messages import Batching
 from router.worker.decode.request_decoder import DecodedRequest, joined
 from router.worker.encoder import rows_of, split
+from router.worker.sharing_cost import WAITS_BELOW
 
 ENOUGH_TRIALS = 20
 """Predicts that were equal together and alone, before requests share them."""
@@ -29,13 +30,17 @@ LARGEST_BODY = 1 << 20
 """Bytes of a request that is looked at: what is looked at is kept until the next one comes."""
 MOST_SECONDS = 0.25
 """An example that takes longer is not tried before READY; its requests show what it shows."""
-WAITS_BELOW = 0.2
-"""Share of a predict's time with the processor at work, below which it waits for something else."""
 WAITING_MOST = 1.5
 """How much longer than one alone a shared predict may take, when the version waits: its threads wait side
 by side, and rows that wait one after the other would be slower together."""
 WORKING_MOST = 1.5
 """How much more work than those alone a shared predict may be, when the version works."""
+MEASURED = 3
+"""Times that an example is predicted apart and together before it shows that the latter costs too much."""
+LEAST_SECONDS = 0.002
+"""What it has to cost more at least: less than that is lost in noise, and shows in service."""
+WAITS_PER_ROW = "it waits for each row, and threads wait side by side"
+WORKS_LONGER = "it takes longer on requests together than alone"
 
 Predict = Callable[[Any], Any]
 
@@ -109,8 +114,8 @@ def _close(one: Any, other: Any, rtol: float) -> Any:
         return np.abs(one - other) <= rtol * np.maximum(np.abs(one), np.abs(other))
 
 
-def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
-    """Whether the rows of an example are predicted alike together and apart; None: it can not show it."""
+def shown_by_example(data: Any, predict: Predict, rtol: float) -> Batching | None:
+    """Whether its example's rows are predicted alike, and no slower, together; None: it can not show it."""
     rows = rows_of(data) if isinstance(data, (pd.DataFrame, np.ndarray)) else None
     if rows is None or rows < 2 or equal(_cut(data, 0, 1), _cut(data, 1, 2), 0.0):
         return None
@@ -121,18 +126,55 @@ def shown_by_example(data: Any, predict: Predict, rtol: float) -> bool | None:
     try:
         for middle, end in sorted(cuts):
             a, b = _cut(data, 0, middle), _cut(data, middle, end)
-            apart = [deep_copy(predict(deep_copy(part))) for part in (a, b)]
+            apart, alone, together = [], [], []
+            for part in (a, b):
+                prediction, took = _measured(predict, deep_copy(part))
+                apart.append(deep_copy(prediction))
+                alone.append(took)
             if time.perf_counter() - started > MOST_SECONDS:
                 return None
             for first, second, expected in ((a, b, apart), (b, a, apart[::-1])):
-                pieces = split(
-                    predict(joined([deep_copy(first), deep_copy(second)])), [len(first), len(second)]
-                )
+                prediction, took = _measured(predict, joined([deep_copy(first), deep_copy(second)]))
+                together.append(took)
+                pieces = split(prediction, [len(first), len(second)])
                 if pieces is None or not equal(pieces, expected, rtol):
-                    return False
+                    return _apart("its input example is predicted differently together and apart")
+            if why := _costs_more(predict, (a, b), alone, together):
+                return _apart(why)
     except BaseException:  # noqa: BLE001 - it predicted its whole example: parts of it it need not
         return None
-    return True
+    return Batching(merges=True, why="its input example is predicted alike together and apart")
+
+
+def _measured(predict: Predict, data: Any) -> tuple[Any, Effort]:
+    with efforts() as took:
+        prediction = predict(data)
+    return prediction, took[0]
+
+
+def _costs_more(predict: Predict, parts: Sequence[Any], alone: list[Effort], together: list[Effort]) -> str:
+    """Why two parts of an example had better not share a predict; empty when they may, or it is not sure.
+
+    `alone` and `together` are what the predicts so far took: of each part, and of both. One that had to wait
+    for a processor looks dear, so what does is measured again, and the least of each counts.
+    """
+    least = [*alone, min(together, key=lambda effort: effort.seconds)]
+    for _ in range(MEASURED - 1):
+        if not _dear(*least):
+            return ""
+        both = joined([deep_copy(part) for part in parts])
+        again = [_measured(predict, data)[1] for data in (*map(deep_copy, parts), both)]
+        least = [min(pair, key=lambda effort: effort.seconds) for pair in zip(least, again, strict=True)]
+    return _dear(*least)
+
+
+def _dear(one: Effort, other: Effort, both: Effort) -> str:
+    if all(effort.process_seconds / effort.seconds < WAITS_BELOW for effort in (one, other)):
+        if both.seconds - WAITING_MOST * max(one.seconds, other.seconds) > LEAST_SECONDS:
+            return WAITS_PER_ROW
+    elif both.thread_seconds - WORKING_MOST * (one.thread_seconds + other.thread_seconds) > LEAST_SECONDS:
+        return WORKS_LONGER
+    return ""
 
 
 def deep_copy(values: Any) -> Any:
@@ -227,11 +269,11 @@ class BatchingTrial:
         alone, together = self._alone, self._together
         if median(effort.process_seconds / effort.seconds for effort in alone) < WAITS_BELOW:
             if median(e.seconds for e in together) > WAITING_MOST * median(e.seconds for e in alone):
-                return _apart("it waits for each row, and threads wait side by side")
+                return _apart(WAITS_PER_ROW)
         elif median(e.thread_seconds for e in together) > 2 * WORKING_MOST * median(
             e.thread_seconds for e in alone
         ):
-            return _apart("it takes longer on requests together than alone")
+            return _apart(WORKS_LONGER)
         return Batching(merges=True, why=f"{ENOUGH_TRIALS} predicts of requests together equalled lone ones")
 
 

@@ -1,8 +1,9 @@
 """From a directory to a READY version: load, warm up with its own example, choose what to score."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -68,7 +69,7 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
     with _phase("load", spec, phase_seconds):
-        model = mlflow.pyfunc.load_model(spec.directory)
+        model = mlflow.pyfunc.load_model(spec.directory, model_config=_own(spec.model_config))
         scorer = Scorer(
             model,
             ErrorReporter(spec.version),
@@ -97,7 +98,7 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmed.note, scores_note, note))),
+        note=" ".join(filter(None, (warmed.note, scores_note, scorer.decoder.note, note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_describable(scorer.contract.inputs),
@@ -105,6 +106,11 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial)
+
+
+def _own(model_config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    # A version may change what it is given, and an empty one is not the same as none to every flavor.
+    return deepcopy(dict(model_config)) if model_config else None
 
 
 def _warm_up(scorer: Scorer, model: PyFuncModel, spec: LoadSpec) -> WarmUpResult:
@@ -158,12 +164,7 @@ def _batching(spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None) ->
     if example is None or example.key is None:
         return None
     table = scorer.decoder.table([example])
-    shown = shown_by_example(table, lambda data: scorer.predict_data(data, example.params), spec.rtol)
-    if shown is None:
-        return None
-    if shown:
-        return Batching(merges=True, why="its input example is predicted alike together and apart")
-    return Batching(merges=False, why="its input example is predicted differently together and apart")
+    return shown_by_example(table, lambda data: scorer.predict_data(data, example.params), spec.rtol)
 
 
 def _describable(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:

@@ -20,6 +20,7 @@ from router.protocol.messages import (
 )
 from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
 from router.worker.scorer import Scorer
+from router.worker.sharing_cost import Busy, SharingCost
 
 _Task = tuple[int, int, Query]
 
@@ -36,6 +37,7 @@ class RequestLoop:
         self._merges = batching.merges
         self._trial = trial
         self._threads = threads
+        self._cost = SharingCost(threads)
         self._sending = threading.Lock()
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._started = False
@@ -51,14 +53,30 @@ class RequestLoop:
             return False
         sequence, queries = frame.header["seq"], queries_of(frame)
         if self._merges:
-            for places, answers in self._scorer.together(queries):
-                self._send(sequence, places, answers)
+            self._answer_together(sequence, queries)
         elif self._threads == 1:
             for place, query in enumerate(queries):
                 self._answer((sequence, place, query))
         else:
             self._share_out(sequence, queries)
         return True
+
+    def _answer_together(self, sequence: int, queries: Sequence[Query]) -> None:
+        if not self._cost.compares(queries):
+            for places, answers in self._scorer.together(queries):
+                self._send(sequence, places, answers)
+            return
+        busy = Busy()
+        lone = self._scorer.answer(queries[0])
+        self._send(sequence, (0,), (lone,))
+        shared: list[Sequence[Answer]] = []
+        for places, answers in self._scorer.together(queries[1:]):
+            self._send(sequence, [place + 1 for place in places], answers)
+            shared.append(answers)
+        if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], busy.share())):
+            with self._sending:
+                self._merges = decision.merges
+                self._channel.send(batching_header(decision))
 
     def _share_out(self, sequence: int, queries: Sequence[Query]) -> None:
         if not self._started:

@@ -167,7 +167,7 @@ class Scorer:
         """A good answer's body and length, or the answer where there is none."""
         try:
             body = (request.encode or self._encode)(predictions)
-            length = rows_of(predictions)
+            length = None if request.whole else rows_of(predictions)
         except BaseException as error:  # noqa: BLE001 - it runs code of what the version answered
             return self._errors.unwritable(request, error, seconds)
         return (body, length) if len(body) <= MAX_ANSWER_BYTES else self._errors.too_long(request, seconds)

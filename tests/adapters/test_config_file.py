@@ -350,3 +350,40 @@ def test_a_damaged_file_is_accepted_or_refused_in_words(mutations: list[tuple[in
     for start, length, new in mutations:
         content = content[:start] + new + content[start + length :]
     assert told_about(content.encode()) != []
+
+
+TWO = "models:\n  a: {split: {production: 100}}\n  b: {split: {production: 100}}\n"
+
+
+def test_the_model_config_of_mlflows_variable_is_that_of_the_first_model(path: Path) -> None:
+    path.write_text(TWO)
+    environ = {"SERVING_MODEL_CONFIG": '{"k": 2, "deep": {"x": [0.5, null]}}'}
+    loaded = load_settings(path, environ, {})
+
+    assert loaded.settings.models["a"].configuration == {"k": 2, "deep": {"x": [0.5, None]}}
+    assert loaded.settings.models["b"].configuration is None
+    assert loaded.notices == ("SERVING_MODEL_CONFIG is the model_config of a, and of no other model",)
+    assert load_settings(path, {"SERVING_MODEL_CONFIG": ""}, {}).settings.models["a"].configuration is None
+
+
+def test_a_model_config_in_the_file_stands_over_mlflows_variable_and_says_so(path: Path) -> None:
+    path.write_text(TWO.replace("a: {", "a: {model_config: {k: 1.5}, "))
+    loaded = load_settings(path, {"SERVING_MODEL_CONFIG": '{"k": 2}'}, {})
+
+    assert loaded.settings.models["a"].configuration == {"k": 1.5}
+    assert type((loaded.settings.models["a"].configuration or {})["k"]) is float
+    assert loaded.notices == (f"{path.name}:2 models.a.model_config: stands over SERVING_MODEL_CONFIG",)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "2", "null"])
+def test_a_variable_of_mlflows_that_is_no_json_object_is_refused_by_name(path: Path, text: str) -> None:
+    path.write_text(TWO)
+    with pytest.raises(ConfigRefused, match="SERVING_MODEL_CONFIG: must be a JSON object"):
+        load_settings(path, {"SERVING_MODEL_CONFIG": text}, {})
+
+
+@pytest.mark.parametrize("config", ["3", "[1]", "{1: 2}", "{k: .inf}", "{k: 99999999999999999999}"])
+def test_a_model_config_that_no_json_holds_is_refused(path: Path, config: str) -> None:
+    path.write_text(f"models:\n  a: {{model_config: {config}}}\n")
+    with pytest.raises(ConfigRefused, match=r"models\.a\.model_config: (must|has) "):
+        load_settings(path, {}, {})

@@ -148,6 +148,7 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         *[("rows", [0, value]) for value in (-1, "x", 1.0, True, None)],
         *[("answer_rows", [value, None]) for value in (-1, "x", 1.0, True)],
         *[("nan_only", [value, False]) for value in (0, None, "x")],
+        *[("keep_status", value) for value in (1, "0", [True], [2], [-1], ["0"], [[0]], {"x": 0})],
         *[("marks", [value, None]) for value in (-1, 2, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
         *[("marks", value) for value in ([], [0], [0, 1, 0], [None], "01", {"0": 1, "1": 0}, 0)],
         *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],

@@ -28,7 +28,8 @@ INFO = VersionInfo("run", "python_function", False, False, {"load": 0.01, "warmu
 
 
 def ok(version: VersionId) -> Answer:
-    return Answer(PredictStatus.OK, 200, f"v{version.number}".encode(), "application/json", 1, 0.001)
+    body = f"v{version.number}".encode()
+    return Answer(PredictStatus.OK, 200, body, "application/json", 1, 0.001, answer_rows=1)
 
 
 class FakeWorker:

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from router.core.events import CanaryFaulted, FellBack
-from router.core.ids import CANARY, PRODUCTION
+from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.routing import Reason
 from router.core.scores import ScoreCounts
 from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, WorkerDied
@@ -22,6 +23,8 @@ CRASHED = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0
 NAN_SCORE = (ScoreCounts((0,) * 20, nan=1),)
 ALL_NAN = Answer(PredictStatus.OK, 200, b"[NaN]", "application/json", 1, 0.0, NAN_SCORE, 1)
 SHORT = Answer(PredictStatus.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
+FIVE = replace(SHORT, body=b"[5, 4, 3, 2, 1]", rows=1, answer_rows=5)
+MAPPING = replace(SHORT, body=b"{}", answer_rows=None)
 REFUSED = Answer(PredictStatus.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
 
 
@@ -125,6 +128,63 @@ async def test_a_model_that_answers_any_length_is_asked_twice_only_once(
     assert (served.answered_by.alias, served.outcome) == (CANARY, "ok")
     assert len(facts.of(FellBack)) == 1
     assert facts.of(CanaryFaulted) == []
+
+
+@pytest.mark.parametrize("production_is_first", [True, False])
+async def test_a_length_is_wrong_only_where_production_answers_one_item_per_row(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts, *, production_is_first: bool
+) -> None:
+    """Production answers several rows with one mapping: a canary's list of one has no length to keep to."""
+    world.answers = {V1: MAPPING, V2: SHORT}
+    if production_is_first:
+        await dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True)
+    served = [await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True) for _ in range(3)]
+
+    assert [one.outcome for one in served] == ["ok" if production_is_first else "fallback", "ok", "ok"]
+    assert facts.of(CanaryFaulted) == []
+
+
+async def test_a_canary_that_answers_without_rows_as_well_keeps_to_no_length(
+    dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    world.answers[V2] = MAPPING
+    await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+    world.answers[V2] = SHORT
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (served.answered_by.alias, served.outcome) == (CANARY, "ok")
+    assert facts.of(CanaryFaulted) == []
+
+
+async def test_where_any_length_is_allowed_a_canary_may_answer_five_for_one(
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    """From the change of the setting on, and NaN is no more an answer than before."""
+    split = {"production": 50, "canary": 50}
+    world.answers[V2] = FIVE
+    before = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+    serving.apply({"sentiment": settings(split=split, answer_length="any")})
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+
+    assert (before.outcome, served.answered_by.alias, served.outcome) == ("fallback", CANARY, "ok")
+    assert len(facts.of(CanaryFaulted)) == 1
+    world.answers[V2] = ALL_NAN
+    assert (await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)).outcome == "fallback"
+    serving.apply({"sentiment": settings(split=split)})
+    world.answers[V2] = FIVE
+    assert (await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)).outcome == "fallback"
+
+
+@pytest.mark.parametrize("alias", [PRODUCTION, CANARY])
+async def test_where_any_length_is_allowed_no_version_is_at_fault_for_it(
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, alias: Alias
+) -> None:
+    """Production's answers and those that nobody stands in for are judged in the same way."""
+    kept = {"split": {"production": 50, "canary": 50}, "fallback": "none", "answer_length": "any"}
+    serving.apply({"sentiment": settings(**kept)})
+    world.answers = {V1: FIVE, V2: FIVE}
+    key = {PRODUCTION: PRODUCTION_KEY, CANARY: CANARY_KEY}[alias]
+    assert (await dispatcher.serve("sentiment", key, QUERY, keyed=True)).fault == ""
 
 
 async def test_without_fallback_an_odd_answer_is_the_callers(

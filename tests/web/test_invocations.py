@@ -113,6 +113,21 @@ async def test_a_model_that_raises_is_a_500_unless_the_team_wants_mlflows_400(
     assert (answer.status, body["error_code"], body["request_id"]) == (status, code, "r1")
 
 
+@pytest.mark.parametrize("status", [500, 400])
+async def test_under_mlflows_400_a_version_s_own_code_is_kept(
+    traffic: Client, site: Site, world: FakeWorld, status: int
+) -> None:
+    """MLflow answers an MlflowException by its code, also where that is the one of any other error."""
+    site.configure(models={"sentiment": {"model_error_status": status}})
+    told = b'{"error_code":"INTERNAL_ERROR","message":"m","sqlstate":"XXM00","error_class":"X"}'
+    error = Answer(PredictStatus.MODEL_ERROR, 500, told, "application/json", 0, 0.0, keeps_status=True)
+    world.answers[V1] = error
+    answer = await traffic.post("/invocations", data=b"{}", headers=PRODUCTION_KEY)
+
+    body = await answer.json()
+    assert (answer.status, body["error_code"], body["sqlstate"]) == (500, "INTERNAL_ERROR", "XXM00")
+
+
 async def test_the_versions_own_refusal_reaches_the_caller(traffic: Client, world: FakeWorld) -> None:
     world.answers[V1] = Answer(PredictStatus.CLIENT_ERROR, 415, b"no such format", "text/plain", 0, 0.0)
     answer = await traffic.post("/invocations", data=b"{}", headers=PRODUCTION_KEY)

@@ -62,6 +62,9 @@ class Commands(PythonModel):
     def missing(self, argument: str) -> Any:
         raise MlflowException(argument, RESOURCE_DOES_NOT_EXIST)
 
+    def internal(self, argument: str) -> Any:
+        raise MlflowException(argument)
+
     def die(self, argument: str) -> Any:
         os._exit(int(argument))
 
@@ -128,6 +131,15 @@ class Commands(PythonModel):
         )
 
 
+class Configured(PythonModel):
+    """Answers its model_config, and spoils it."""
+
+    def predict(self, context, model_input, params=None):
+        told = str(sorted(context.model_config.items()))
+        context.model_config.get("deep", {}).clear()
+        return [told] * len(model_input)
+
+
 class Scripted(PythonModel):
     """Runs one line when it is loaded and answers what another one says."""
 
@@ -149,6 +161,8 @@ SHARING = {
     "mutates": "data.pop('text').str.len().astype(float).tolist()",
     "waits_once": "__import__('time').sleep(0.02) or [float(len(t)) for t in data['text']]",
     "waits_per_row": "[__import__('time').sleep(0.02) or float(len(t)) for t in data['text']]",
+    "waits_in_service": "[__import__('time').sleep(0.02 if t[0] == 'x' else 0) or float(len(t)) "
+    "for t in data['text']]",
     "not_a_number": "[float('nan') if 'nan' in t else 0.5 for t in data['text']]",
     "pops_cells": "[cell.pop('x') + 1 for cell in data['cell']]",
     "breaks_answering": "[setattr(f.f_locals['self'], '_send', None) for f in [s.frame for s in "
@@ -333,7 +347,11 @@ def main() -> None:
     mlflow.pyfunc.save_model(
         ROOT / "from_code", python_model=str(script), pip_requirements=["mlflow"], input_example=texts
     )
-    for name in ("counts_rows", "centres"):
+    save("configured", Configured(), model_config={"k": 1, "kept": [0.5], "deep": {}})
+    save("answers_a_mapping", Scripted(answer="{'text': 'hi'}"))
+    save("answers_a_list_of_one", Scripted(answer="[{'text': 'hi'}]"))
+    save("answers_five", Scripted(answer="['hi'] * 5"))
+    for name in ("counts_rows", "centres", "waits_once", "waits_in_service"):
         save(
             f"{name}_with_example",
             Scripted(answer=SHARING[name]),

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import orjson
 import pytest
+from msgspec.structs import replace
 
-from router.protocol.messages import PredictStatus, Query
+from router.protocol.frames import Frame
+from router.protocol.messages import Answer, Batch, PredictStatus, Query, answers_frame, batch_of
 from router.worker.load import Loaded
 from tests.worker.versions import command_query, json_query, text_query
 
@@ -125,3 +128,27 @@ def test_no_error_quotes_the_request(
 )
 def test_an_error_says_what_to_mend(loaded: Get, name: str, query: Query, said: str) -> None:
     assert said in json.loads(loaded(name).scorer.answer(query).body)["message"]
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "keeps"),
+    [
+        ("fail:x", 500, False),  # MLflow's server answers 400
+        ("exit:x", 500, False),
+        ("internal:x", 500, True),
+        ("missing:x", 404, True),
+        ("unwritable:x", 500, True),
+    ],
+)
+def test_an_error_says_whether_mlflow_answers_its_status_too(
+    loaded: Get, command: str, status: int, *, keeps: bool
+) -> None:
+    """And so it arrives at the gateway, alone or among others."""
+    answer = loaded("commands").scorer.answer(command_query(command))
+    assert (answer.status, answer.keeps_status) == (status, keeps)
+
+    good = Answer(PredictStatus.OK, 200, b"{}", "application/json", 1, 0.0)
+    sent = replace(answer, predict_seconds=0.0)
+    header, bodies = answers_frame(Batch(1, (4, 2), (good, sent)))
+    frame = Frame(orjson.loads(orjson.dumps(header)), tuple(bodies))
+    assert batch_of(frame, ()).answers == (good, sent)

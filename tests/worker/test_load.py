@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from router.core.scores import ScoreSpec
 from router.errors import LoadFailed
 from router.worker.load import Loaded, load_version
-from tests.worker.versions import spec_of
+from tests.worker.versions import predictions, spec_of, text_query
 
 Get = Callable[[str], Loaded]
 
@@ -114,3 +115,45 @@ def test_a_failed_load_does_not_tell_where_the_files_are(versions: Path, tmp_pat
         load_version(spec_of(tmp_path, "plain"))
 
     assert str(tmp_path) not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("signed", ""),
+        ("plain", ""),
+        ("hinted", "decoder: MLflow's own, because its input is checked against type hints."),
+        ("agent", "decoder: MLflow's own, because its flavor has an input format of its own."),
+    ],
+)
+def test_a_version_without_a_compiled_decoder_says_so(loaded: Get, name: str, note: str) -> None:
+    said = loaded(name).info.note
+    assert note in said
+    assert ("decoder" in said) is bool(note)
+
+
+def test_an_unknown_pandas_is_named_where_it_costs_the_decoder(
+    versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every version would be several times slower, silently."""
+    monkeypatch.setattr("router.worker.decode.request_decoder.tables_are_known", lambda: False)
+    note = load_version(spec_of(versions, "signed")).info.note
+
+    assert note.startswith("decoder: MLflow's own, because pandas or orjson here do not build tables")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, "[('deep', {}), ('k', 1), ('kept', [0.5])]"),
+        ({"k": 2, "deep": {"a": [1]}}, "[('deep', {'a': [1]}), ('k', 2), ('kept', [0.5])]"),
+    ],
+)
+def test_a_version_gets_the_model_config_of_its_settings_over_its_own(
+    versions: Path, given: dict[str, Any] | None, told: str
+) -> None:
+    """And what it does with it reaches neither the settings nor the next load."""
+    spec = replace(spec_of(versions, "configured"), model_config=given)
+    for _ in range(2):
+        answer = load_version(spec).scorer.answer(text_query("a"))
+        assert predictions(answer.body) == [told]

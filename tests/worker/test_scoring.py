@@ -263,3 +263,47 @@ def test_where_nan_is_null_every_answer_of_a_version_is_json(versions: Path) -> 
     literal = load_version(spec_of(versions, "tells_nan")).scorer
     assert literal.answer(queries[0]).body == b'{"predictions": [NaN, Infinity]}'
     assert literal.answer(unwrapped).body == b"[NaN]"
+
+
+THREE = [{"role": "user", "content": text} for text in ("a", "b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("answers_a_mapping", {"messages": THREE}),
+        ("answers_a_list_of_one", {"messages": THREE}),
+        ("answers_five", {"messages": THREE}),
+        ("answers_five", {"prompt": ["a", "b"]}),
+        ("answers_five", {"input": ["a", "b"], "model": "x"}),
+        ("agent", {"input": THREE}),
+        ("agent", {"inputs": {"input": THREE}}),
+    ],
+)
+def test_a_request_to_an_llm_is_one_row_and_its_answer_has_no_length(
+    loaded: Get, name: str, body: Any
+) -> None:
+    """Three messages are one question, whatever a version answers."""
+    answer = loaded(name).scorer.answer(replace(json_query(body), max_rows=1))
+
+    assert answer.verdict is PredictStatus.OK, answer.body
+    assert (answer.rows, answer.answer_rows, answer.odd_length) == (1, None, False)
+
+
+def test_arrays_that_have_the_name_of_an_llms_format_are_rows(loaded: Get) -> None:
+    scorer = loaded("answers_a_mapping").scorer
+    query = json_query({"inputs": {"prompt": [[1.0], [2.0], [3.0]]}})
+
+    assert scorer.answer(query).rows == 3
+    assert scorer.answer(replace(query, max_rows=2)).status == 413
+    # What is nested deeper goes to MLflow's own code.
+    deeper = json_query({"inputs": {"prompt": [[[1.0]], [[2.0]], [[3.0]]]}})
+    assert scorer.answer(deeper).rows == 3
+    assert scorer.answer(replace(deeper, max_rows=2)).status == 413
+
+
+def test_a_mapping_whose_parts_are_not_columns_is_one_row(loaded: Get) -> None:
+    """The first part that happens to be a list does not say how many rows there are."""
+    scorer = loaded("answers_a_mapping").scorer
+    for parts in ({"tags": ["a", "b"], "query": "x"}, {"query": "x", "tags": ["a", "b"]}):
+        assert scorer.answer(json_query({"inputs": parts})).rows == 1

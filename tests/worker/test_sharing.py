@@ -3,7 +3,10 @@
 import io
 import json
 import math
+import socket
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from router.core.scores import ScoreCounts
-from router.protocol.messages import Answer, PredictStatus, Query
+from router.protocol.channel import Channel
+from router.protocol.messages import (
+    BATCHING,
+    Answer,
+    Batching,
+    PredictStatus,
+    Query,
+    batch_of,
+    batching_of,
+    predict_frame,
+)
+from router.worker import batching_trial
 from router.worker.batching_trial import (
     ENOUGH_TRIALS,
     LARGEST_BODY,
@@ -29,6 +43,8 @@ from router.worker.batching_trial import (
 )
 from router.worker.decode.request_decoder import DecodedRequest
 from router.worker.load import Loaded, load_version
+from router.worker.request_loop import RequestLoop
+from router.worker.sharing_cost import SAMPLES, SharingCost
 from tests.worker.versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
 Get = Callable[[str], Loaded]
@@ -66,6 +82,8 @@ def earn(loaded: Loaded, most: int = 3 * ENOUGH_TRIALS) -> Any:
         ("signed", True, "input example is predicted alike"),
         ("counts_rows_with_example", False, "predicted differently"),
         ("centres_with_example", False, "predicted differently"),
+        ("waits_once_with_example", True, "input example is predicted alike"),
+        ("waits_in_service_with_example", True, "input example is predicted alike"),
         ("plain", False, "yet to show"),
     ],
 )
@@ -279,7 +297,139 @@ EXAMPLES: dict[str, tuple[Any, Any, bool | None]] = {
 def test_what_a_version_does_to_its_example_does_not_hide_what_it_is(name: str) -> None:
     """It may change what it is given, and what it answered before."""
     predict, example, shown = EXAMPLES[name]
-    assert shown_by_example(example, predict, 1e-9) is shown
+    batching = shown_by_example(example, predict, 1e-9)
+    assert (None if batching is None else batching.merges) is shown
+
+
+class Clocks:
+    """In the place of `time`, where the trial measures: a busy machine would make a version look as it is not."""
+
+    def __init__(self) -> None:
+        self.passed = self.worked = 0.0
+
+    def spend(self, seconds: float, *, working: bool) -> None:
+        self.passed += seconds
+        self.worked += seconds if working else 0.0
+
+    def perf_counter(self) -> float:
+        return self.passed
+
+    def thread_time(self) -> float:
+        return self.worked
+
+    def process_time(self) -> float:
+        return self.worked
+
+
+@pytest.mark.parametrize(
+    ("working", "seconds_of", "why"),
+    [
+        (False, lambda rows: 0.02 * rows, "it waits for each row, and threads wait side by side"),
+        (True, lambda rows: 0.004 * rows**2, "it takes longer on requests together than alone"),
+    ],
+    ids=["waits for each row", "works more on rows together"],
+)
+def test_an_example_shows_that_sharing_costs_more_than_it_saves(
+    monkeypatch: pytest.MonkeyPatch, working: bool, seconds_of: Callable[[int], float], why: str
+) -> None:
+    clocks = Clocks()
+    monkeypatch.setattr(batching_trial, "time", clocks)
+
+    def predict(table: Any) -> Any:
+        clocks.spend(seconds_of(len(table)), working=working)
+        return table["x"].to_numpy()
+
+    batching = shown_by_example(pd.DataFrame({"x": [1.0, 2.0]}), predict, 1e-9)
+    assert batching is not None
+    assert (batching.merges, batching.why) == (False, why)
+
+
+def test_an_example_that_was_kept_waiting_once_shows_no_cost() -> None:
+    """Another process had the processor meanwhile: what looks dear is measured again."""
+    waits = iter([0.0, 0.0, 0.1])
+
+    def predict(table: Any) -> Any:
+        time.sleep(next(waits, 0.0))
+        return table["x"].to_numpy()
+
+    batching = shown_by_example(pd.DataFrame({"x": [1.0, 2.0]}), predict, 1e-9)
+    assert batching is not None
+    assert batching.merges
+
+
+def judged(requests: int, shared: float, busy: float, threads: int = 8) -> Batching | None:
+    """After enough frames of one lone request, which takes a second, and others that share `shared` ones."""
+    cost = SharingCost(threads)
+    good = Answer(PredictStatus.OK, 200, b"", "application/json", 1, 1.0)
+    told = [
+        cost.add([good], [replace(good, predict_seconds=shared)] * requests, busy) for _ in range(SAMPLES)
+    ]
+    assert told[:-1] == [None] * (SAMPLES - 1)
+    return told[-1]
+
+
+@pytest.mark.parametrize(
+    ("requests", "shared", "busy", "slower"),
+    [
+        (7, 7.0, 0.0, True),  # a wait per row: seven threads would wait side by side
+        (7, 1.1, 0.0, False),  # one wait for all
+        (16, 2.5, 0.0, False),  # eight threads would have to wait twice
+        (16, 16.0, 0.0, True),
+        (7, 7.0, 1.0, False),  # work is not done side by side
+        (7, 12.0, 1.0, True),  # more work than alone
+    ],
+)
+def test_sharing_is_taken_back_when_it_is_slower_than_predicts_alone(
+    requests: int, shared: float, busy: float, *, slower: bool
+) -> None:
+    decision = judged(requests, shared, busy)
+    assert (decision is not None) is slower
+    assert decision is None or not decision.merges
+
+
+def test_only_frames_of_like_requests_are_compared_and_in_the_long_run_few() -> None:
+    """One request says little of others that are a hundred times as large."""
+    cost = SharingCost(8)
+    like, unlike = [text_query("x")] * 4, [text_query("x"), text_query("x" * 1000), text_query("x")]
+    assert not any(cost.compares(queries) for _ in range(100) for queries in (unlike, like[:2]))
+    assert sum(cost.compares(like) for _ in range(4 * SAMPLES)) == SAMPLES
+    good = Answer(PredictStatus.OK, 200, b"", "application/json", 1, 1.0)
+    for _ in range(SAMPLES):
+        cost.add([good], [good], 1.0)
+    assert sum(cost.compares(like) for _ in range(64 * 5)) == 5
+
+
+def test_a_version_that_waits_per_row_only_in_service_shares_no_more(versions: Path) -> None:
+    """Its example says nothing of it. The gateway hears of it, and every request keeps its own answer."""
+    loaded = load_version(spec_of(versions, "waits_in_service_with_example"))
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    channel = Channel(ours)
+    loop = RequestLoop(Channel(its), loaded.scorer, loaded.info.batching, None, threads=8)
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    texts_of = ["x" * (n + 1) for n in range(4)]
+    taken_back = None
+    for number in range(4 * SAMPLES + 1):
+        header, bodies = predict_frame(number, [text_query(text) for text in texts_of])
+        channel.send(header, bodies)
+        answers: dict[int, Any] = {}
+        while len(answers) < len(texts_of):
+            frame = channel.receive()
+            assert frame is not None
+            if frame.header["op"] == BATCHING:
+                taken_back = batching_of(frame.header)
+                continue
+            batch = batch_of(frame, loaded.scorer.scores)
+            answers.update(zip(batch.places, batch.answers, strict=True))
+        assert [predictions(answers[n].body) for n in range(4)] == [[1.0], [2.0], [3.0], [4.0]]
+    assert taken_back is not None
+    assert (taken_back.merges, taken_back.why) == (
+        False,
+        "requests that shared predicts took longer than each by its own",
+    )
+    ours.close()
+    thread.join()
+    its.close()
 
 
 def trial_of(predict: Any, data: list[Any]) -> BatchingTrial:

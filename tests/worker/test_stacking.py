@@ -266,7 +266,8 @@ def test_what_was_read_at_once_stands_in_one_table_with_what_was_read_alone(load
     version = loaded("signed")
     answers, predicts = together(version, *queries)
 
-    assert predicts == 3
+    # Before pandas 3 texts are objects, also in tables that say so.
+    assert predicts == (3 if pd.Series(["x"]).dtype != object else 2)
     assert [predictions(answer.body) for answer in answers[:7]] == [
         pytest.approx(told) for told in ([0.01], [0.04], [0.05, 0.06], [0.03, 0.02], [0.08], [0.09], [0.07])
     ]

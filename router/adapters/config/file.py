@@ -1,5 +1,6 @@
 """The configuration: a file's bytes and what stands over them in, settings out, or every problem at once."""
 
+import json
 import os
 import re
 import stat
@@ -29,6 +30,8 @@ MAX_PROBLEMS = 100
 _BOM = b"\xef\xbb\xbf"
 
 PREFIX = "CANARY_ROUTER_"
+SERVING_MODEL_CONFIG = "SERVING_MODEL_CONFIG"
+"""Variable from which MLflow's own scoring server takes the model_config of its one model, as JSON."""
 _SECTIONS: dict[str, type[BaseModel]] = {
     "server": ServerSettings,
     "registry": RegistrySettings,
@@ -169,6 +172,15 @@ class ConfigFile:
         for path, origin in self._overrides.origins.items():
             if node := document.node(path):
                 notices.append(self._at(node.line, path, f"is hidden by {origin}"))
+        models = document.root.plain().get("models") if document.root else None
+        if self._overrides.serving_model_config is not None and models:
+            path = ("models", first := next(iter(models)), "model_config")
+            if node := document.node(path):
+                notices.append(self._at(node.line, path, f"stands over {SERVING_MODEL_CONFIG}"))
+            else:
+                notices.append(
+                    f"{SERVING_MODEL_CONFIG} is the model_config of {first}, and of no other model"
+                )
         return tuple(notices)
 
     def _at(self, line: int, path: YamlPath, sentence: str) -> str:
@@ -197,6 +209,8 @@ class Overrides:
     hidden: list[str] = field(default_factory=list)
     """Sentences about variables that a flag hides."""
     problems: list[str] = field(default_factory=list)
+    serving_model_config: dict[str, Any] | None = None
+    """Of MLflow's variable: `model_config` of the first model, where the file has none."""
 
     def over(self, tree: Any) -> Any:
         """`tree`, the file's content, with these values in it; what is no mapping stays as it is."""
@@ -207,12 +221,21 @@ class Overrides:
             before = merged.get(section)
             if before is None or isinstance(before, dict):
                 merged[section] = {**(before or {}), key: value}
+        models = merged.get("models")
+        if self.serving_model_config is not None and isinstance(models, dict) and models:
+            first = next(iter(models))
+            written = {} if models[first] is None else models[first]
+            if isinstance(written, dict) and "model_config" not in written:
+                added = {**written, "model_config": self.serving_model_config}
+                merged["models"] = {**models, first: added}
         return merged
 
 
 def read_overrides(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Overrides:
     """Overrides from `environ` and from `flags`, texts by dotted path; a flag that is None was not given."""
     overrides = Overrides()
+    if text := environ.get(SERVING_MODEL_CONFIG):
+        overrides = _with_model_config(text)
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in _NOT_KEYS or _is_service_link(name):
             continue
@@ -237,6 +260,18 @@ def read_overrides(environ: Mapping[str, str], flags: Mapping[str, str | None]) 
 
 def _is_service_link(name: str) -> bool:
     return "__" not in name and _SERVICE_LINK.fullmatch(name) is not None
+
+
+def _with_model_config(text: str) -> Overrides:
+    try:
+        config = json.loads(text)
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        return Overrides(
+            problems=[f"{SERVING_MODEL_CONFIG}: must be a JSON object, as MLflow's server takes it"]
+        )
+    return Overrides(serving_model_config=config)
 
 
 def _value(section: str, key: str, text: str) -> Any:

@@ -18,6 +18,7 @@ from router.worker.decode.table import (
     TableRequest,
     records,
     split_table,
+    texts_are_objects,
 )
 
 _KINDS = {
@@ -48,7 +49,7 @@ def column_readers(schema: Schema) -> dict[str, Reader] | str:
     return {
         "dataframe_split": columns.split,
         "dataframe_records": columns.records,
-        "inputs": columns.tensors,
+        "inputs": columns.inputs,
         "instances": columns.tensors,
     }
 
@@ -102,6 +103,14 @@ class _Columns:
             return None
         pick = _pick(self._in_order(present))
         return _checked(self._layout(present), [pick(record) for record in found])
+
+    def inputs(self, value: Any) -> TableRequest | None:
+        """`inputs`: as `instances`, but for texts of a list of objects that are held as objects."""
+        request = self.tensors(value)
+        of_objects = request is not None and type(value) is list and type(value[0]) is dict
+        if request is not None and of_objects and Kind.TEXT in request.layout.kinds and texts_are_objects():
+            return None  # MLflow's table has numpy's texts there, which are another type
+        return request
 
     def tensors(self, value: Any) -> TableRequest | None:
         """`inputs` and `instances`: a mapping of columns, a list of objects, or the one column by itself."""

@@ -28,7 +28,7 @@ from mlflow.pyfunc.scoring_server import (
     InvocationsResponse,
     invocations,
 )
-from mlflow.pyfunc.utils.serving_data_parser import SUPPORTED_LLM_FORMATS
+from mlflow.pyfunc.utils.serving_data_parser import SUPPORTED_LLM_FORMATS, is_unified_llm_input
 
 from router.protocol.messages import Query, ScoringProtocol
 from router.worker.decode.arrays import inferred_array_readers, tensor_readers
@@ -63,6 +63,7 @@ class DecodedRequest:
     """One request, decoded by the version's signature, ready for its predict."""
 
     rows: int
+    """Items to predict; a request to an LLM is one, however many messages it has."""
     key: Hashable | None
     """Requests with equal keys may share a table, one below the other. None: this one stands alone."""
     part: DecodedPart | None
@@ -74,6 +75,8 @@ class DecodedRequest:
     encode: Callable[[Any], bytes] | None = None
     """Writes the answer; None: it is written as MLflow's server does, under `predictions`."""
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW
+    whole: bool = False
+    """It is one question, so its answer has no rows to count: a request in the format of LLMs."""
     shares_data: bool = False
     """`data` is one table of all requests read with it; they are predicted together, in its order, first."""
 
@@ -89,7 +92,10 @@ class RequestDecoder:
         self._model = model
         self._captured = threading.local()
         self._unwrapped = functools.partial(encode_unwrapped, nan_is_null=nan_is_null)
-        self._compiled, _ = compile_decoder(model)
+        self._compiled, why_not = compile_decoder(model)
+        self.note = f"decoder: MLflow's own, because {why_not}." if why_not else ""
+        """A sentence for the operator; empty where plain requests have a compiled decoder."""
+        self._has_own_format = _has_own_format(model)
         inner = model._predict_fn  # noqa: SLF001 - the seam between the signature and the version's own code
 
         @functools.wraps(inner)  # MLflow looks at its parameters in every predict
@@ -125,7 +131,9 @@ class RequestDecoder:
         request = decode_v2_request(body, contract)
         with self._capturing(max_rows):
             self.predict(request.data, request.params)
-            return replace(self._take(), encode=request.encode, protocol=ScoringProtocol.V2)
+            decoded = self._take()
+            _check_rows(decoded.rows, max_rows)  # a tensor may have the name of an LLM's format
+            return replace(decoded, encode=request.encode, protocol=ScoringProtocol.V2)
 
     def table(self, requests: list[DecodedRequest]) -> Any:
         """The data of requests with equal keys, one below the other, as one request would have brought it."""
@@ -139,7 +147,8 @@ class RequestDecoder:
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """MLflow calls this with what it decoded; it takes this object for the model."""
         try:
-            _check_rows(request_rows(data), self._captured.max_rows)
+            if not (isinstance(data, Mapping) and is_unified_llm_input(data)):
+                _check_rows(1 if self._is_whole(data) else request_rows(data), self._captured.max_rows)
             return self._model.predict(data, params=params)
         except TooManyRows as refused:
             self._captured.refused = refused
@@ -162,8 +171,11 @@ class RequestDecoder:
                 return response
             decoded = self._take()
         if response.response.startswith(f'{{"{_WRAPPED}"'):
+            # A column may have the name of an LLM's format: only now it is known to be one.
+            _check_rows(decoded.rows, query.max_rows)
             return decoded
-        return replace(decoded, key=None, encode=self._unwrapped)  # an LLM's request, answered as it is
+        # An LLM's request, answered as it is: its messages, prompts or inputs are no rows.
+        return replace(decoded, rows=1, key=None, encode=self._unwrapped, whole=True)
 
     @contextmanager
     def _capturing(self, max_rows: int | None) -> Iterator[None]:
@@ -177,7 +189,13 @@ class RequestDecoder:
 
     def _take(self) -> DecodedRequest:
         (data, params), self._captured.call = self._captured.call, None
-        return DecodedRequest(request_rows(data), _key(data, params), None, data, params)
+        whole = self._is_whole(data)
+        rows = 1 if whole else request_rows(data)
+        return DecodedRequest(rows, _key(data, params), None, data, params, whole=whole)
+
+    def _is_whole(self, data: Any) -> bool:
+        # A chat or an agent takes its one request as a mapping under `inputs`, too.
+        return self._has_own_format and isinstance(data, Mapping)
 
 
 class CompiledDecoder:
@@ -281,10 +299,15 @@ def joined(parts: list[Any]) -> Any:
 
 
 def request_rows(data: Any) -> int:
-    """Rows of a decoded request; of a mapping, those of its first column. What has no rows counts as one."""
+    """Rows of a decoded request; of a mapping, those of its columns where all have as many.
+
+    What has no rows counts as one, such as a mapping of a text and a list; an empty mapping has none.
+    """
     if isinstance(data, Mapping):
-        data = next(iter(data.values()), ())
-    rows = rows_of(data)
+        lengths = {rows_of(column) for column in data.values()} or {0}
+        rows = lengths.pop() if len(lengths) == 1 else None
+    else:
+        rows = rows_of(data)
     return 1 if rows is None else rows
 
 

@@ -16,8 +16,22 @@ try:
     from pandas.api.internals import (  # type: ignore[import-not-found]  # the stubs lack it
         create_dataframe_from_blocks,
     )
-except ImportError:  # before pandas 3, where texts were objects too
-    create_dataframe_from_blocks = None
+except ImportError:  # before pandas 3
+
+    def create_dataframe_from_blocks(
+        blocks: list[tuple[Any, npt.NDArray[np.intp]]], index: pd.Index, columns: pd.Index
+    ) -> pd.DataFrame:
+        """The table whose columns at these places are the rows of these blocks, or the one text block."""
+        if len(blocks) == 1 and blocks[0][0].ndim == 2:
+            return pd.DataFrame(blocks[0][0].T, index, columns, copy=False)
+        cells: dict[int, Any] = {}
+        for values, places in blocks:
+            cells.update(zip(places.tolist(), np.atleast_2d(values), strict=True))
+        # A mapping is copied into blocks of one dtype each, as MLflow's tables are.
+        frame = pd.DataFrame({place: cells[place] for place in range(len(columns))}, index)
+        frame.columns = columns
+        return frame
+
 
 Rows = Sequence[Sequence[Any]]
 """Rows of cells, in the order of the columns."""
@@ -134,9 +148,16 @@ class TableLayout:
 
 
 def _texts(values: Sequence[str | None]) -> Any:
-    """A column of dtype `str`, as pandas infers it."""
+    """A column of texts, as pandas infers it: of dtype `str`, and before pandas 3 of objects."""
+    if texts_are_objects():
+        return np.array(values, object)
     column: Any = pd.arrays.ArrowStringArray  # whose stubs lack `dtype`
     return column(pa.array(values, _TEXT), dtype=_text_dtype())
+
+
+def texts_are_objects() -> bool:
+    """Whether this pandas has no dtype of its own for texts, as before pandas 3."""
+    return not isinstance(_text_dtype(), pd.StringDtype)
 
 
 @lru_cache(maxsize=1)
@@ -145,11 +166,21 @@ def _text_dtype() -> Any:
 
 
 def tables_are_known() -> bool:
-    """Whether this pandas makes tables in the one way that is compiled here: `str` columns held by Arrow."""
-    if create_dataframe_from_blocks is None:
+    """Whether this pandas makes tables in one of the two ways that are compiled here.
+
+    Texts are `str` columns held by Arrow, or objects before pandas 3 unless they were switched to the former.
+    """
+    known = pd.Series(["a", None])
+    if known.dtype == object:
+        return known.tolist() == ["a", None] and not _has_text_dtype()
+    if not _has_text_dtype():
         return False
-    known: Any = pd.Series(["a", None]).array
-    return type(known) is type(_texts(["a"])) and bool(known.equals(_texts(["a", None])))
+    texts: Any = known.array
+    return type(texts) is type(_texts(["a"])) and bool(texts.equals(_texts(["a", None])))
+
+
+def _has_text_dtype() -> bool:
+    return int(pd.__version__.split(".")[0]) >= 3
 
 
 @lru_cache(maxsize=128)
