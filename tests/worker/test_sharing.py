@@ -302,7 +302,7 @@ def test_what_a_version_does_to_its_example_does_not_hide_what_it_is(name: str) 
 
 
 class Clocks:
-    """In the place of `time`, where the trial measures: a busy machine would make a version look as it is not."""
+    """In the place of `time`, where the trial measures: on a busy machine nothing takes what it takes."""
 
     def __init__(self) -> None:
         self.passed = self.worked = 0.0
