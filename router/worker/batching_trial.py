@@ -156,11 +156,11 @@ def _costs_more(predict: Predict, parts: Sequence[Any], alone: list[Effort], tog
     """Why two parts of an example had better not share a predict; empty when they may, or it is not sure.
 
     `alone` and `together` are what the predicts so far took: of each part, and of both. One that had to wait
-    for a processor looks dear, so what does is measured again, and the least of each counts.
+    for a processor looks dear, so what waits or looks dear is measured again, and the least of each counts.
     """
     least = [*alone, min(together, key=lambda effort: effort.seconds)]
     for _ in range(MEASURED - 1):
-        if not _dear(*least):
+        if not (_dear(*least) or (_waits(*least) and least[-1].seconds > LEAST_SECONDS)):
             return ""
         both = joined([deep_copy(part) for part in parts])
         again = [_measured(predict, data)[1] for data in (*map(deep_copy, parts), both)]
@@ -169,12 +169,18 @@ def _costs_more(predict: Predict, parts: Sequence[Any], alone: list[Effort], tog
 
 
 def _dear(one: Effort, other: Effort, both: Effort) -> str:
-    if all(effort.process_seconds / effort.seconds < WAITS_BELOW for effort in (one, other)):
+    """Why both together cost more than each by itself; empty when they do not."""
+    if _waits(one, other, both):
         if both.seconds - WAITING_MOST * max(one.seconds, other.seconds) > LEAST_SECONDS:
             return WAITS_PER_ROW
     elif both.thread_seconds - WORKING_MOST * (one.thread_seconds + other.thread_seconds) > LEAST_SECONDS:
         return WORKS_LONGER
     return ""
+
+
+def _waits(*taken: Effort) -> bool:
+    work = sum(effort.process_seconds for effort in taken)
+    return work < WAITS_BELOW * sum(effort.seconds for effort in taken)
 
 
 def deep_copy(values: Any) -> Any:
