@@ -5,6 +5,7 @@ from itertools import compress
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
 from mlflow.types import DataType, Schema
 
 from router.worker.decode.table import (
@@ -105,12 +106,21 @@ class _Columns:
         return _checked(self._layout(present), [pick(record) for record in found])
 
     def inputs(self, value: Any) -> TableRequest | None:
-        """`inputs`: as `instances`, but for texts of a list of objects that are held as objects."""
+        """`inputs`: as `instances`; of a list of objects, texts that pandas holds as objects are numpy's."""
         request = self.tensors(value)
-        of_objects = request is not None and type(value) is list and type(value[0]) is dict
-        if request is not None and of_objects and Kind.TEXT in request.layout.kinds and texts_are_objects():
-            return None  # MLflow's table has numpy's texts there, which are another type
-        return request
+        if (
+            request is None
+            or type(value) is not list
+            or type(value[0]) is not dict
+            or not texts_are_objects()
+        ):
+            return request
+        texts = [kind is Kind.TEXT for kind in request.layout.kinds]
+        cells = [
+            [np.str_(cell) if text else cell for cell, text in zip(row, texts, strict=True)]
+            for row in request.cells
+        ]
+        return TableRequest(request.layout, cells)
 
     def tensors(self, value: Any) -> TableRequest | None:
         """`inputs` and `instances`: a mapping of columns, a list of objects, or the one column by itself."""
