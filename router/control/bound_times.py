@@ -18,7 +18,7 @@ class BoundTimes:
         """Note when an alias began to serve another version."""
         match event:
             case events.AliasBound(model=model, alias=alias, new=new):
-                # The same version is told again when it is named anew, which is no beginning.
+                # The same version is reported again when it is named anew, which is no beginning.
                 if self._since.get((model, alias), (None, 0.0))[0] != new:
                     self._since[model, alias] = new, self._clock()
             case events.AliasUnbound(model=model, alias=alias):
