@@ -19,14 +19,12 @@ from router.app.backends import Backends
 from router.app.gauges import Gauges
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alias_watch import AliasWatch
-from router.control.bound_times import BoundTimes
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
+from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.periodic import PeriodicTask
-from router.control.recent_events import RecentEvents
 from router.control.status import Status, TrafficCounts
-from router.control.worker_exits import WorkerExitCounts
 from router.core.events import Event, Recorder
 from router.processes.process import Reaper
 from router.serving.dispatch import Dispatcher

@@ -7,11 +7,9 @@ from typing import Any, Protocol
 from router.analysis.document import verdicts
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
-from router.control.bound_times import BoundTimes
+from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.periodic import PeriodicTask
-from router.control.recent_events import RecentEvents
-from router.control.worker_exits import WorkerExitCounts
 from router.core import scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.redaction import redact
