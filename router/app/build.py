@@ -3,7 +3,7 @@ before it exists."""
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Protocol
@@ -12,7 +12,7 @@ from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_sample
-from router.adapters.prometheus import Live, PrometheusRecorder
+from router.adapters.prometheus import LiveReader, PrometheusRecorder
 from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
@@ -46,7 +46,7 @@ class Metrics(Protocol):
     def record(self, event: Event) -> None:
         """Count one event."""
 
-    def watch(self, live: Callable[[], Live]) -> None:
+    def watch(self, live: LiveReader) -> None:
         """Ask `live` for the gateway at this instant, at each exposition."""
 
     def render(self, accept: str = "", names: Sequence[str] = ()) -> tuple[bytes, str]:

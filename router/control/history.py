@@ -14,12 +14,15 @@ MOST_CAUSES = 20
 OTHER = "other"
 _MOST_ITEMS = 20
 
+WallClock = Callable[[], float]
+"""Gives seconds since 1970, such as `time.time`."""
+
 
 class RecentEvents:
     """Implements `Recorder`: keeps the newest events. It filters none, so it stands behind a `FanOut`."""
 
-    def __init__(self, clock: Callable[[], float], *, size: int = 50) -> None:
-        """`clock` gives seconds since 1970; `size` is how many events are kept."""
+    def __init__(self, clock: WallClock, *, size: int = 50) -> None:
+        """`size` is how many events are kept."""
         self._clock = clock
         self._events: deque[dict[str, Any]] = deque(maxlen=size)
 
@@ -69,8 +72,7 @@ class _Ends:
 class WorkerExitCounts:
     """Implements `Recorder`: how the workers of each version ended, by cause, until the version is gone."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds since 1970."""
+    def __init__(self, clock: WallClock) -> None:
         self._clock = clock
         self._ends: dict[VersionId, _Ends] = {}
 
@@ -107,8 +109,7 @@ def cause_of(reason: str, detail: str) -> str:
 class BoundTimes:
     """Implements `Recorder`: since when each alias serves its version."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds since 1970."""
+    def __init__(self, clock: WallClock) -> None:
         self._clock = clock
         self._since: dict[tuple[str, Alias], tuple[VersionId, float]] = {}
 
