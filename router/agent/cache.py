@@ -196,7 +196,7 @@ def _age_seconds(path: Path) -> float:
 
 
 def _place() -> str:
-    """Names this boot and process namespace: only within one do process ids tell who is alive."""
+    """Names this boot and process namespace: only within one do process ids say who is alive."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
 

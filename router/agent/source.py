@@ -34,7 +34,7 @@ def read_source(registry: Any, model: str, number: int) -> Source:
 
 
 def read_fingerprint(registry: Any, model: str, number: int) -> str:
-    """One read of `registry`: what tells this version from any other that ever had its name and number."""
+    """One read of `registry`: what differs between all versions that ever had its name and number."""
     version = registry.client().get_model_version(model, str(number))
     if int(version.version) != number:
         raise ConnectionError("the registry's answer does not name the version")

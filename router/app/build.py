@@ -3,7 +3,7 @@ before it exists."""
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Protocol
@@ -12,21 +12,19 @@ from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_sample
-from router.adapters.prometheus import Live, PrometheusRecorder
+from router.adapters.prometheus import LiveReader, PrometheusRecorder
 from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alias_watch import AliasWatch
-from router.control.bound_times import BoundTimes
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
+from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.periodic import PeriodicTask
-from router.control.recent_events import RecentEvents
 from router.control.status import Status, TrafficCounts
-from router.control.worker_exits import WorkerExitCounts
 from router.core.events import Event, Recorder
 from router.processes.process import Reaper
 from router.serving.dispatch import Dispatcher
@@ -48,7 +46,7 @@ class Metrics(Protocol):
     def record(self, event: Event) -> None:
         """Count one event."""
 
-    def watch(self, live: Callable[[], Live]) -> None:
+    def watch(self, live: LiveReader) -> None:
         """Ask `live` for the gateway at this instant, at each exposition."""
 
     def render(self, accept: str = "", names: Sequence[str] = ()) -> tuple[bytes, str]:

@@ -50,8 +50,8 @@ async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[
             version = aspired.get(alias)
             if version is None:
                 # A canary is optional; without production nothing is served.
-                told = f"the registry has no alias {name} for this model"
-                rows.append({"alias": alias, "version": None, "ok": alias != "production", "told": told})
+                why = f"the registry has no alias {name} for this model"
+                rows.append({"alias": alias, "version": None, "ok": alias != "production", "told": why})
                 continue
             rows.append(await _bring_up(world.fetcher, world.loader, settings, wanted, alias, version))
         return rows
@@ -78,12 +78,12 @@ async def _bring_up(
     phases = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in info.phase_seconds.items())
     signature = "signature" if info.has_signature else "no signature"
     example = "input example" if info.has_example else "no input example, so no warm-up"
-    told = f"flavor {info.flavor}; {phases}; {signature}; {example}"
+    described = f"flavor {info.flavor}; {phases}; {signature}; {example}"
     if info.scores:
-        told = f"{told}; counts {' and '.join(map(describe, info.scores))}"
-    told = f"{told}; {info.note}" if info.note else told
+        described = f"{described}; counts {' and '.join(map(describe, info.scores))}"
+    described = f"{described}; {info.note}" if info.note else described
     scores = [to_json(spec) for spec in info.scores]
-    return {**row, "ok": True, "told": told, "mismatches": list(info.mismatches), "scores": scores}
+    return {**row, "ok": True, "told": described, "mismatches": list(info.mismatches), "scores": scores}
 
 
 class _Silent:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -101,9 +101,9 @@ def _announce(server: GatewayServer) -> None:
     STDOUT.close()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:  # the standard loop behaves the same, slower
         return None
-    return uvloop.new_event_loop
+    return uvloop.Loop

@@ -1,4 +1,4 @@
-"""Asks the registry what each alias should serve, and tells the fleet."""
+"""Asks the registry what each alias should serve, and gives it to the model set."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Config watch: a changed file becomes the configuration in force, whole, or it is refused and told once.
+"""Config watch: a changed file becomes the configuration in force, whole, or it is refused and reported once.
 
 The content's digest is compared, because a ConfigMap changes by a swapped symbolic link, which watching the
 file misses. A change is read twice, so that a file just being written is not judged halfway.
@@ -89,8 +89,8 @@ class ConfigWatch:
         self._followers = followers
         self._sleep = sleep
         self._settle_seconds = settle_seconds
-        self._told: _Seen | None = None
-        """The refused reading that was told last; None while the file's content is in force."""
+        self._reported: _Seen | None = None
+        """The refused reading that was reported last; None while the file's content is in force."""
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -104,7 +104,7 @@ class ConfigWatch:
         self._recorder.record(ConfigApplied(self.digest, ()))
 
     async def tick(self) -> None:
-        """Look at the file once, and put a settled change in force, or tell once why it is not."""
+        """Look at the file once, and put a settled change in force, or report once why it is not."""
         async with self._one_at_a_time:
             seen = await self._look()
             if not self._is_news(seen):
@@ -137,8 +137,8 @@ class ConfigWatch:
             return _Seen(problems=tuple(refused.problems))
 
     def _is_news(self, seen: _Seen) -> bool:
-        if self._told is not None:
-            return seen != self._told
+        if self._reported is not None:
+            return seen != self._reported
         return bool(seen.problems) or seen.digest != self.digest
 
     async def _take(self, seen: _Seen, *, operator: bool) -> Reloaded:
@@ -148,12 +148,12 @@ class ConfigWatch:
         differences = changes(self.settings, new)
         if obstacles := _obstacles(differences, operator=operator):
             raise ConfigRefused(obstacles)
-        news = self._told is not None or seen.digest != self.digest
+        news = self._reported is not None or seen.digest != self.digest
         paths = tuple(change.path for change in differences)
         if differences:
             self._followers.apply(new)
         # Only now: should publishing fail, the next look finds the same news again.
-        self._in_force.current, self.digest, self.error, self._told = new, seen.digest, None, None
+        self._in_force.current, self.digest, self.error, self._reported = new, seen.digest, None, None
         if news:
             self._recorder.record(ConfigApplied(self.digest, paths))
         return Reloaded(self.digest, paths)
@@ -162,7 +162,7 @@ class ConfigWatch:
         self.error = str(refused)
         if self._is_news(seen):
             self._recorder.record(ConfigRejected(self.digest, tuple(refused.problems)))
-        self._told = seen
+        self._reported = seen
 
 
 def _obstacles(differences: list[Change], *, operator: bool) -> list[str]:

@@ -7,11 +7,9 @@ from typing import Any, Protocol
 from router.analysis.document import verdicts
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
-from router.control.bound_times import BoundTimes
+from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.periodic import PeriodicTask
-from router.control.recent_events import RecentEvents
-from router.control.worker_exits import WorkerExitCounts
 from router.core import scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.redaction import redact
@@ -98,7 +96,7 @@ class Status:
         received = self.traffic.received.get(manager.model, 0)
         keyless = self.traffic.keyless.get(manager.model, 0)
         share = keyless / received if received else 0.0
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "ready": manager.can_answer,
             "serving_from_cache": manager.from_cache and bool(manager.bound),
             "split": _percent(shares.in_force),
@@ -120,19 +118,19 @@ class Status:
         }
         if manager.polled and PRODUCTION not in manager.aspired:
             name = manager.settings.aliases[PRODUCTION]
-            told["warnings"].append(
+            document["warnings"].append(
                 f"the registry names no version as {name}, which is this model's production"
             )
         if manager.from_cache:
             why = "refuses to be read" if manager.model in self.alias_watch.refused else "has not answered"
-            told["warnings"].append(f"the registry {why} since the start: what served last serves")
+            document["warnings"].append(f"the registry {why} since the start: what served last serves")
         if record := self.alias_watch.refused_records.get(manager.model):
-            told["warnings"].append(f"what served last can not be taken from the cache: {redact(record)}")
+            document["warnings"].append(f"what served last can not be taken from the cache: {redact(record)}")
         if unwritten := self.last_known_good.errors.get(manager.model):
-            told["warnings"].append(f"what serves could not be recorded: {redact(unwritten)}")
+            document["warnings"].append(f"what serves could not be recorded: {redact(unwritten)}")
         if received >= KEYLESS_IS_NEWS_FROM and share > 0.5:
-            told["warnings"].append("over half of the requests carry no key: their users are not sticky")
-        return told
+            document["warnings"].append("over half of the requests carry no key: their users are not sticky")
+        return document
 
     def _alias(self, alias: Alias, name: str, manager: ModelManager) -> dict[str, Any]:
         aspired, bound = manager.aspired.get(alias), manager.bound.get(alias)
@@ -178,13 +176,13 @@ def _reload_seconds(pool: Pool | None) -> float | None:
 
 def _batching(workers: Sequence[WorkerHandle]) -> dict[str, Any] | None:
     """As the workers say now; of several, as the one that shares no predicts: it may learn later."""
-    told = min((worker.batching for worker in workers), key=lambda one: one.merges, default=None)
-    return {"on": told.merges, "why": told.why} if told else None
+    batching = min((worker.batching for worker in workers), key=lambda one: one.merges, default=None)
+    return {"on": batching.merges, "why": batching.why} if batching else None
 
 
 def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:
     """None for a version that nobody could stand in for. Of several aliases, the one that is worst off."""
-    told = [
+    breakers = [
         {
             "alias": alias,
             "state": "open" if view.open else "closed",
@@ -196,7 +194,7 @@ def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:
         }
         for alias, view, since in manager.breakers.views(harness.version)
     ]
-    return max(told, key=lambda breaker: breaker["state"] == "open", default=None)
+    return max(breakers, key=lambda breaker: breaker["state"] == "open", default=None)
 
 
 def _percent(ratios: Mapping[Alias, float]) -> dict[str, float]:

@@ -26,7 +26,7 @@ class Exit:
     reason: str = ""
     """Why this process ended it, where it did so for what the other one sent."""
     out_of_memory: bool = False
-    """True when the kernel ended it for want of memory, as far as that can be told."""
+    """True when the kernel ended it for want of memory, as far as that can be known."""
 
     def __str__(self) -> str:
         how = self._how()

@@ -1,20 +1,37 @@
 """The gateway's side of a worker: start it, send it requests, receive its answers, stop it."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from router.core.memory import Resident, Room
 from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
 from router.processes.child import Child, Launcher
 from router.processes.memory import MEMORY, Rank, resident
-from router.processes.preload import modules_for
 from router.processes.process import Exit
 from router.processes.working_directories import WorkingDirectories
 from router.protocol import messages
 from router.protocol.frames import Frame
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo, WireRefused
+
+_PRELOADED = {
+    # 0.9 s and 40 MB, and its versions load ten times faster.
+    "scikit-learn": (
+        "mlflow.sklearn",
+        "sklearn.ensemble",
+        "sklearn.linear_model",
+        "sklearn.pipeline",
+        "sklearn.compose",
+    ),
+}
+"""By requirement, what the fork server imports once before it forks the first worker that needs it: then all
+workers share its memory and none waits for it. Only what survives a fork and starts no thread is listed."""
+_MOST_BYTES = 1 << 16
+_REQUIREMENT = re.compile(rb"^[ \t]*([A-Za-z0-9._-]+)", re.MULTILINE)
 
 OnAnswers = Callable[[Sequence[int], Sequence[Answer]], None]
 """Takes the places in the frame, and the answers, of what came out of one predict."""
@@ -216,3 +233,19 @@ class WorkerLoader:
         return await Worker.start(
             self._launcher, spec, deadline_seconds=deadline_seconds, directories=self._directories
         )
+
+
+def modules_for(directory: Path) -> tuple[str, ...]:
+    """Modules to import for the version whose files are in `directory`, by the requirements logged with it.
+
+    Reads the disk. None when there are no requirements to be read: then its worker imports what it needs.
+    """
+    try:
+        with (directory / "requirements.txt").open("rb") as file:
+            names = {
+                canonicalize_name(name.decode("ascii"))
+                for name in _REQUIREMENT.findall(file.read(_MOST_BYTES))
+            }
+    except OSError:
+        return ()
+    return tuple(module for library, modules in _PRELOADED.items() if library in names for module in modules)

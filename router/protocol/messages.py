@@ -288,7 +288,7 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
             mismatches=tuple(map(_printable, info.mismatches)),
         )
     except _NOT_OURS as error:
-        raise WireRefused("a description of itself that is none") from error
+        raise WireRefused("a malformed description of itself") from error
 
 
 def batching_header(batching: Batching) -> dict[str, Any]:
@@ -301,7 +301,7 @@ def batching_of(header: Mapping[str, Any]) -> Batching:
     try:
         batching = convert(header, Batching)
     except _NOT_OURS as error:
-        raise WireRefused("a way of batching that is none") from error
+        raise WireRefused("a malformed way of batching") from error
     return replace(batching, why=_printable(batching.why))
 
 
@@ -320,7 +320,7 @@ def failure(header: Mapping[str, Any]) -> LoadFailed:
     try:
         failed = convert(header, _Failed)
     except _NOT_OURS as error:
-        raise WireRefused("a failure that is none") from error
+        raise WireRefused("a malformed failure") from error
     return LoadFailed(_printable(failed.error), phase=failed.phase)
 
 
@@ -525,7 +525,7 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
         )
         return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)))
     except _NOT_OURS as error:
-        raise WireRefused("an answer that is none") from error
+        raise WireRefused("a malformed answer") from error
 
 
 def _marks_of(

@@ -14,9 +14,9 @@ from router.settings.gateway import (
     Settings,
     SettingsInForce,
     TlsSettings,
+    schema_json,
 )
 from router.settings.model import ModelSettings
-from router.settings.schema import schema_json
 
 __all__ = [
     "Change",

@@ -1,5 +1,6 @@
 """Settings of the whole gateway: its listeners, its registry, its log, and every registered model."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,13 +17,15 @@ from router.settings.fields import (
     STRICT,
     Address,
     Gibibytes,
+    Roots,
+    Schemes,
     Seconds,
     Share,
     Text,
+    is_local_registry,
     is_loopback,
 )
 from router.settings.model import ModelSettings, check_model_name
-from router.settings.sources import Roots, Schemes, is_local_registry
 
 
 class TlsSettings(BaseModel):
@@ -201,3 +204,33 @@ class SettingsInForce:
 
     def __init__(self, current: Settings) -> None:
         self.current = current
+
+
+def schema_json() -> str:
+    """Text of `config/router.schema.json`: JSON Schema, draft 2020-12.
+
+    It knows keys, types, ranges and meanings. What needs arithmetic or another key — a split of 100 in all,
+    roles, loopback — only the gateway judges.
+    """
+    schema = _tidy(Settings.model_json_schema())
+    del schema["$defs"]["ModelSettings"]["properties"]["salt"]["default"]  # it is the model's name
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mlflow-canary-router"}
+    return json.dumps({**head, **schema}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _tidy(node: Any, *, named: bool = False) -> Any:
+    """Without pydantic's titles, which repeat the keys, and with each description on one line.
+
+    `named` says that the keys of `node` are names of ours, where a `title` would be a real key.
+    """
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: " ".join(value.split())
+        if key == "description" and not named
+        else _tidy(value, named=key in ("properties", "$defs"))
+        for key, value in node.items()
+        if named or key != "title"
+    }

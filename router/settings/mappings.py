@@ -118,7 +118,7 @@ def _registry_name(name: Any) -> str:
             hint = did_you_mean(stage, _STAGES)
             raise ValueError(f"no such stage{hint or ': MLflow has ' + ', '.join(_STAGES)}")
         return name
-    # MLflow's own rules: a name it can not hold is told here, not found missing at every poll.
+    # MLflow's own rules: a name it can not hold is refused here, not found missing at every poll.
     if not re.fullmatch(r"[\w\-]{1,255}", name):
         raise ValueError("must be an alias of letters, digits, _ and -, or stage: and the name of a stage")
     if name.lower() == "latest" or re.fullmatch(r"[vV]\d+", name):

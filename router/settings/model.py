@@ -236,7 +236,7 @@ class ModelSettings(BaseModel):
     @field_validator("aliases")
     @classmethod
     def _complete(cls, written: dict[Alias, str], info: ValidationInfo) -> dict[Alias, str]:
-        # Without a valid split its own problem is told; judging aliases by a default would add a wrong one.
+        # Without a valid split that problem is reported: aliases judged by a default would add a wrong one.
         return complete_aliases(written, info.data["split"]) if "split" in info.data else written
 
     @field_validator("canary_timeout_seconds", mode="before")

@@ -40,7 +40,7 @@ class ScoreSettings:
     outputs: tuple[OutputSpec, ...] | None = None
     """None: what the answers to the input example suggest."""
     on_shift: Literal["report", "fail"] = "report"
-    """Whether a shift of the first output's scores fails a canary, or is only told."""
+    """Whether a shift of the first output's scores fails a canary, or is only reported."""
 
 
 def _output(value: Any) -> int | str:
@@ -99,7 +99,7 @@ class WrittenScores(BaseModel):
     classes: Annotated[tuple[str, ...], PlainValidator(_classes), WithJsonSchema(_LABELS)] | None = None
     """For answers that are labels: those to count by name. All others are counted together."""
     on_shift: Literal["report", "fail"] = "report"
-    """report: a shift of the scores is told. fail: a large one, proven, fails the canary."""
+    """report: a shift of the scores is reported. fail: a large one, proven, fails the canary."""
 
     @model_validator(mode="after")
     def _can_be_counted(self) -> Self:
@@ -142,7 +142,7 @@ def _settings(written: Sequence[WrittenScores]) -> ScoreSettings:
 def _read(value: Any) -> ScoreSettings:
     if value is None:
         return ScoreSettings()
-    # Each is validated by its own schema: a union of the two would tell the errors of both.
+    # Each is validated by its own schema: a union of the two would list the errors of both.
     return _settings(
         _MANY.validate_python(value) if isinstance(value, list) else [_ONE.validate_python(value)]
     )

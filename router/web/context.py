@@ -1,7 +1,7 @@
 """What the handlers need, in one typed place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -65,6 +65,13 @@ class Reloaded(Protocol):
         """Dotted paths that changed."""
 
 
+class Reloader(Protocol):
+    """Puts what the operator changed in force."""
+
+    async def __call__(self) -> Reloaded:
+        """Re-read the configuration now. Raises ConfigRefused."""
+
+
 def _ignore(_sampled: RequestSample) -> None:
     """Nobody wants to hear of single requests."""
 
@@ -81,8 +88,7 @@ class WebState:
     """The document of `/v1/state`."""
     metrics: Callable[[str, Sequence[str]], tuple[bytes, str]]
     """Exposition for an Accept header and a `name[]` filter: body and content type."""
-    reload: Callable[[], Awaitable[Reloaded]]
-    """Re-read the configuration now. Raises ConfigRefused."""
+    reload: Reloader
     mlflow_version: str
     compare: Callable[[str | None], dict[str, Any]] = lambda _: {"models": {}}
     """The document of `/v1/compare`, of one model or of all."""

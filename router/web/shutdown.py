@@ -1,7 +1,6 @@
 """How a gateway stops: not ready at once, every request answered, and done in time."""
 
 import asyncio
-from collections.abc import Callable
 
 from router.core.events import ReadinessChanged
 from router.web.context import WebState
@@ -40,24 +39,29 @@ class GracefulShutdown:
         seconds, began_at = self._gateway.settings.current.server.drain_seconds, self._loop.time()
         closing = min(LONGEST_CLOSING_SECONDS, seconds / 4)
         quiet = min(LONGEST_QUIET_SECONDS, seconds / 5)
-        traffic = self._gateway.requests
+        traffic, connections = self._gateway.requests, self._listener.connections
         # The socket stays open: load balancers go on sending until they have noticed. Under constant traffic
         # it is closed a little before the end, so that what was accepted can still be answered.
-        await self._until(
-            lambda: not traffic.under_way and self._loop.time() - max(traffic.last_at, began_at) > quiet,
-            began_at + seconds - 1.5 * closing,
-        )
+        quiet_by = began_at + seconds - 1.5 * closing
+        while traffic.under_way or self._loop.time() - max(traffic.last_at, began_at) <= quiet:
+            if not await self._look_again(quiet_by):
+                break
         self._listener.refuse_more()
-        await self._until(lambda: not self._listener.connections.pending(), began_at + seconds - closing)
+        while connections.pending() and await self._look_again(began_at + seconds - closing):
+            pass
         # What still waits for its body or its answer gets 503, in MLflow's shape: cut off, a caller would
         # not know whether to try again.
         traffic.stop_reading()
         await self._gateway.fleet.close(0.0)
         answers_by = self._loop.time() + closing / 2
         self._aborted.clear()
-        await self._until(lambda: not self._listener.connections.pending(), answers_by)
+        while connections.pending() and await self._look_again(answers_by):
+            pass
 
-    async def _until(self, done: Callable[[], bool], ends_at: float) -> None:
+    async def _look_again(self, ends_at: float) -> bool:
+        """A short wait; False, without one, when the time is over or the shutdown was aborted."""
         # Looked at, not waited for: neither connections nor write buffers report a change.
-        while not done() and not self._aborted.is_set() and self._loop.time() < ends_at:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_SECONDS)
+        if self._aborted.is_set() or self._loop.time() >= ends_at:
+            return False
+        await asyncio.sleep(_LOOK_SECONDS)
+        return True

@@ -53,22 +53,12 @@ def use_tracking(tracking: Tracking | None) -> str:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = tracking.experiment
     if tracking.username:
         os.environ["MLFLOW_TRACKING_USERNAME"] = tracking.username
-    files = {
-        "MLFLOW_TRACKING_TOKEN": tracking.token_file,
-        "MLFLOW_TRACKING_PASSWORD": tracking.password_file,
-    }
-
-    def renew() -> None:
-        for name, file in files.items():
-            if file:
-                os.environ[name] = Path(file).read_text().strip()
-
     for registry in _REGISTRIES:
         for scheme in ("http", "https"):
-            registry.register(scheme, _renewing(registry.get_store_builder(f"{scheme}://"), renew))
+            registry.register(scheme, _renewing(registry.get_store_builder(f"{scheme}://"), tracking))
     mlflow.set_tracking_uri(tracking.uri)
     try:
-        renew()
+        _renew(tracking)
     except (OSError, ValueError) as error:
         return f"its tracking credentials cannot be read ({type(error).__name__}), so it may trace nothing."
     return ""
@@ -99,7 +89,18 @@ def _none(*_arguments: Any, **_named: Any) -> Any:
     raise NoTracking(NO_TRACKING)
 
 
-def _renewing(build: Callable[..., Any], renew: Callable[[], None]) -> Callable[..., Any]:
+def _renew(tracking: Tracking) -> None:
+    """Read the secrets of `tracking` anew. Raises OSError and ValueError."""
+    files = {
+        "MLFLOW_TRACKING_TOKEN": tracking.token_file,
+        "MLFLOW_TRACKING_PASSWORD": tracking.password_file,
+    }
+    for name, file in files.items():
+        if file:
+            os.environ[name] = Path(file).read_text().strip()
+
+
+def _renewing(build: Callable[..., Any], tracking: Tracking) -> Callable[..., Any]:
     """`build`, whose stores read their credentials anew at each request: a rotated token counts at once."""
 
     def built(*arguments: Any, **named: Any) -> Any:
@@ -107,7 +108,7 @@ def _renewing(build: Callable[..., Any], renew: Callable[[], None]) -> Callable[
         credentials = store.get_host_creds
 
         def renewed() -> Any:
-            renew()
+            _renew(tracking)
             return credentials()
 
         store.get_host_creds = renewed

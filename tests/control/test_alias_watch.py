@@ -7,7 +7,7 @@ import pytest
 
 from router.control import alias_watch
 from router.control.alias_watch import AliasWatch
-from router.control.bound_times import BoundTimes
+from router.control.history import BoundTimes
 from router.control.status import Status, TrafficCounts
 from router.core.events import AliasAspired, AliasBound, LastGoodRefused, Polled, ServingFromCache
 from router.core.ids import CANARY, PRODUCTION

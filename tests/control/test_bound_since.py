@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from router.control.bound_times import BoundTimes
+from router.control.history import BoundTimes
 from router.core.events import AliasBound, AliasUnbound, ModelRemoved
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 

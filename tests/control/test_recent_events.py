@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any
 
 from router.control.fan_out import FanOut
-from router.control.recent_events import RecentEvents
+from router.control.history import RecentEvents
 from router.core.events import ChildRestarted, Event, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
 from router.core.ids import CANARY, VersionId
 from router.core.scores import ScoreSpec

@@ -1,6 +1,6 @@
 """Counts of how workers ended."""
 
-from router.control.worker_exits import MOST_CAUSES, OTHER, WorkerExitCounts
+from router.control.history import MOST_CAUSES, OTHER, WorkerExitCounts
 from router.core.events import ModelRemoved, ReadinessChanged, VersionGone, WorkerEnded
 from router.core.ids import VersionId
 

@@ -8,7 +8,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from router.control.recent_events import as_json
+from router.control.history import as_json
 from router.core.events import VerdictChanged
 from router.core.ids import CANARY, VersionId
 from tests.page import documents

@@ -105,7 +105,7 @@ async def test_an_odd_description_is_a_failed_load_and_ends_the_worker(
     header = wire.ready_header(INFO)
     header["info"].update(odd)
 
-    with pytest.raises(LoadFailed, match="its worker sent a description of itself that is none"):
+    with pytest.raises(LoadFailed, match="its worker sent a malformed description of itself"):
         await started(puppet, slack, lambda: puppet.say({**header, "id": 1}))
 
     assert puppet.exited.done()
@@ -235,9 +235,7 @@ async def test_an_odd_answer_ends_the_worker(puppet: Puppet, slack: float, answe
     puppet.answer(1, 0, answer)
 
     async with asyncio.timeout(2 * slack):
-        assert (
-            str(await asyncio.shield(worker.exited)) == "signal 9 (SIGKILL); it sent an answer that is none"
-        )
+        assert str(await asyncio.shield(worker.exited)) == "signal 9 (SIGKILL); it sent a malformed answer"
     assert answers == []
 
 
@@ -281,4 +279,4 @@ async def test_what_is_no_way_of_batching_ends_the_worker(
     puppet.say({**wire.batching_header(Batching(merges=True, why="earned")), **odd})
 
     async with asyncio.timeout(2 * slack):
-        assert "a way of batching that is none" in str(await asyncio.shield(worker.exited))
+        assert "a malformed way of batching" in str(await asyncio.shield(worker.exited))

@@ -13,8 +13,7 @@ import uvloop
 from router.errors import ChildLost, ChildTimeout
 from router.processes import process
 from router.processes.forkserver import ForkServerSupervisor
-from router.processes.preload import modules_for
-from router.processes.worker_client import Worker, WorkerLoader
+from router.processes.worker_client import Worker, WorkerLoader, modules_for
 from router.protocol.messages import PredictStatus
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, child_pids
 from tests.worker.versions import command_query, spec_of

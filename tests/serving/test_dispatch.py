@@ -11,8 +11,7 @@ from router.core.routing import Reason
 from router.core.scores import ScoreCounts
 from router.errors import DeadlineExceeded, ModelNotConfigured, NotReady, WorkerDied
 from router.protocol.messages import Answer, PredictStatus, Query
-from router.serving.adaptive_timeout import KNOWN_ANSWERS, AdaptiveTimeout
-from router.serving.dispatch import Dispatcher
+from router.serving.dispatch import KNOWN_ANSWERS, AdaptiveTimeout, Dispatcher
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.fakes import Facts, FakeWorld, until

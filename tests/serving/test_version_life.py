@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from router.control.worker_exits import WorkerExitCounts
+from router.control.history import WorkerExitCounts
 from router.core.events import DrainCutShort, ModelRemoved, VersionGone, VersionLoaded, WorkerEnded
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import TRANSITIONS, State

@@ -5,12 +5,10 @@ from typing import Any
 
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
-from router.control.bound_times import BoundTimes
+from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.periodic import PeriodicTask
-from router.control.recent_events import RecentEvents
 from router.control.status import Status, TrafficCounts
-from router.control.worker_exits import WorkerExitCounts
 from router.core.events import Recorder
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet

@@ -9,6 +9,6 @@ and when series come and go. Everything runs on the event loop; nothing here is 
 thread.
 """
 
-from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion, PrometheusRecorder
+from router.adapters.prometheus.recorder import Live, LiveReader, LiveShift, LiveVersion, PrometheusRecorder
 
-__all__ = ["Live", "LiveShift", "LiveVersion", "PrometheusRecorder"]
+__all__ = ["Live", "LiveReader", "LiveShift", "LiveVersion", "PrometheusRecorder"]

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -84,6 +84,13 @@ class Live:
     """Lines of the log that were not written, since the start."""
 
 
+class LiveReader(Protocol):
+    """Reads the gauges of the instant; called at every scrape."""
+
+    def __call__(self) -> Live:
+        """The gateway as it is now."""
+
+
 @dataclass(slots=True)
 class _AliasState:
     """One alias of one model: series that every request moves, and which versions, by number, it has."""
@@ -117,7 +124,7 @@ class PrometheusRecorder:
     ) -> None:
         """`version` of the gateway; `monotonic` decides when series go, `wall` is seconds since 1970."""
         self._monotonic, self._wall = monotonic, wall
-        self._live: Callable[[], Live] = Live
+        self._live: LiveReader = Live
         self._models: set[str] = set()
         self._aliases: dict[tuple[str, Alias], _AliasState] = {}
         self._versions: dict[tuple[str, Alias, int], VersionSeries] = {}
@@ -162,8 +169,8 @@ class PrometheusRecorder:
             events.TickFailed: self._tick_failed,
         }
 
-    def watch(self, live: Callable[[], Live]) -> None:
-        """Ask `live` for the gauges of the instant at every scrape. Until then they are 0 or absent."""
+    def watch(self, live: LiveReader) -> None:
+        """Ask `live` at every scrape. Until then they are 0 or absent."""
         self._live = live
 
     def record(self, event: events.Event) -> None:

@@ -7,7 +7,7 @@ const CHANGE = "change", TROUBLE = "trouble", GOOD = "good", QUIET = "quiet";
 const SIGNS = { [CHANGE]: "●", [TROUBLE]: "▲", [GOOD]: "✓", [QUIET]: "·" };
 
 /** Each fact: how it is marked, and its words. */
-const TELLINGS = {
+const SENTENCES = {
   AliasAspired: (e) => [CHANGE, e.new === null ? ["The registry names no ", named(e.alias), " any more"]
     : ["Alias moved: the registry names ", version(e.new), " as ", named(e.alias), e.old === null ? "" : `, before ${version(e.old)}`]],
   AliasBound: (e) => [CHANGE, [named(e.alias), ` serves ${version(e.new)}`, e.old === null ? "" : `, before ${version(e.old)}`]],
@@ -70,7 +70,7 @@ function timeline(events, now) {
 }
 
 function eventLine(event, now) {
-  const [kind, words] = telling(event);
+  const [kind, words] = sentence(event);
   return [
     el("span", { class: `sign ${kind}`, "aria-hidden": "true" }, SIGNS[kind]),
     el("span", { class: "words" }, words),
@@ -78,12 +78,12 @@ function eventLine(event, now) {
   ];
 }
 
-function telling(event) {
+function sentence(event) {
   try {
-    const known = own(TELLINGS, event.event);
+    const known = own(SENTENCES, event.event);
     if (known) return known(event);
   } catch {
-    // A fact of another shape than ours is told as it is.
+    // A fact of another shape than ours is shown as it is.
   }
   const { event: name, timestamp, ...rest } = event;
   return [QUIET, `${name ?? "something"}: ${JSON.stringify(rest)}`];

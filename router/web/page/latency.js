@@ -5,10 +5,10 @@ const PARTS = [0.5, 0.95, 0.99];
 
 /** The chart of the challenger `alias`; `id` is its own on the page. */
 function latencyChart(id, alias, one, width) {
-  const told = one.latency;
-  if (!told?.edges_seconds?.length) return null;
-  const edges = [0, ...told.edges_seconds, Infinity];
-  const counts = { production: told.production ?? [], canary: told.canary ?? [] };
+  const latency = one.latency;
+  if (!latency?.edges_seconds?.length) return null;
+  const edges = [0, ...latency.edges_seconds, Infinity];
+  const counts = { production: latency.production ?? [], canary: latency.canary ?? [] };
   const used = edges.slice(1).map((_, index) => (counts.production[index] ?? 0) + (counts.canary[index] ?? 0) > 0);
   if (!used.includes(true)) return empty("Latency", one);
   // One empty bin on each side, so that nothing seems to be cut off.

@@ -8,30 +8,30 @@ function anchor(model) {
 /** The section of `model`. `seen`: state, compared (by challenger), events, now, width of a chart in pixels. */
 function modelSection(model, seen) {
   const id = anchor(model);
-  const told = seen.state.models[model];
+  const entry = seen.state.models[model];
   try {
     return el("section", { id, class: "model", "aria-labelledby": `${id}-name`, tabindex: "-1" },
       el("h2", { id: `${id}-name` }, named(model)),
-      parts(id, model, told, seen));
+      parts(id, model, entry, seen));
   } catch (error) {
     return el("section", { id, class: "model" }, el("h2", null, named(model)),
       el("p", { class: "warning" }, `This page could not draw it (${error}). Its facts are in /v1/state.`));
   }
 }
 
-function parts(id, model, told, { compared, events, now, width }) {
+function parts(id, model, entry, { compared, events, now, width }) {
   const mine = eventsOf(events, model);
   const challengers = Object.entries(compared ?? {});
   return [
-    banners(told, compared),
-    warnings(told),
-    el("div", { class: "pair" }, splitBars(told, compared), versionsTable(told, now)),
+    banners(entry, compared),
+    warnings(entry),
+    el("div", { class: "pair" }, splitBars(entry, compared), versionsTable(entry, now)),
     challengers.filter(([, one]) => one.checks?.length).map(([alias, one], index) => [
       checksTable(alias, one, challengers.length > 1),
       el("div", { class: "pair" },
         latencyChart(`${id}-latency-${index}`, alias, one, width),
         scoreCharts(`${id}-scores-${index}`, alias, one, width)),
-      faultsTable(alias, one, told),
+      faultsTable(alias, one, entry),
     ]),
     timeline(mine, now),
   ];

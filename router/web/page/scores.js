@@ -2,34 +2,34 @@
 
 /** A chart for each counted output of the challenger `alias`. */
 function scoreCharts(id, alias, one, width) {
-  return (one.scores ?? []).map((told, index) => {
-    const heading = (one.scores.length > 1 || String(told.output) !== "0")
-      ? [told.kind === "class" ? "Classes, output " : "Scores, output ", named(told.output)]
-      : told.kind === "class" ? "Classes" : "Scores";
-    const own = { id: `${id}-${index}`, alias, one, told, heading, width };
-    if (!sharesOf(told.production).all && !sharesOf(told.canary).all) return empty(heading, one);
-    return told.kind === "class" ? classChart(own) : scoreChart(own);
+  return (one.scores ?? []).map((counted, index) => {
+    const heading = (one.scores.length > 1 || String(counted.output) !== "0")
+      ? [counted.kind === "class" ? "Classes, output " : "Scores, output ", named(counted.output)]
+      : counted.kind === "class" ? "Classes" : "Scores";
+    const own = { id: `${id}-${index}`, alias, one, counted, heading, width };
+    if (!sharesOf(counted.production).all && !sharesOf(counted.canary).all) return empty(heading, one);
+    return counted.kind === "class" ? classChart(own) : scoreChart(own);
   });
 }
 
-function outputOf(one, told) {
-  return (checkOf(one, "scores")?.outputs ?? []).find((output) => String(output.output) === String(told.output) && (!output.kind || output.kind === told.kind));
+function outputOf(one, counted) {
+  return (checkOf(one, "scores")?.outputs ?? []).find((output) => String(output.output) === String(counted.output) && (!output.kind || output.kind === counted.kind));
 }
 
-function armsOf({ alias, one, told }, more) {
+function armsOf({ alias, one, counted }, more) {
   return [["production", "production", one.production_version], ["canary", alias, one.version]].map(([key, role, number]) => {
-    const counts = told[key] ?? [];
+    const counts = counted[key] ?? [];
     return { role, version: version(number), name: `${role} ${version(number)}`, counts, ...more(key, counts) };
   });
 }
 
 function scoreChart(given) {
-  const { id, alias, one, told, heading, width } = given;
-  const edges = [isNumber(told.low) ? told.low : 0, ...(told.edges ?? [])];
+  const { id, alias, one, counted, heading, width } = given;
+  const edges = [isNumber(counted.low) ? counted.low : 0, ...(counted.edges ?? [])];
   const [low, high] = [edges[0], edges.at(-1)];
   const at = (value) => (value - low) / (high - low || 1);
   const bins = edges.slice(1).map((to, index) => ({ from: at(edges[index]), to: at(to), label: `${digits(edges[index])} to ${digits(to)}` }));
-  const shift = outputOf(one, told);
+  const shift = outputOf(one, counted);
   const arms = armsOf(given, (key, counts) => {
     const [p50, p95] = [0.5, 0.95].map((part, index) => own(shift?.[key], ["p50", "p95"][index]) ?? quantileOf(counts, edges, part));
     const marks = [["p50", p50], ["p95", p95]].filter(([, value]) => isNumber(value)).map(([name, value]) => ({ at: at(value), label: name }));
@@ -50,14 +50,14 @@ function shiftWords(shift) {
 
 /** Classes have no order: two bars for each, with their names. */
 function classChart(given) {
-  const { id, alias, one, told, heading, width } = given;
+  const { id, alias, one, counted, heading, width } = given;
   const arms = armsOf(given, (key, counts) => ({ figures: [count(sharesOf(counts).all)], ...sharesOf(counts) }));
   const top = niceTop(Math.max(0.01, ...arms.flatMap((arm) => arm.shares)));
-  const classes = (told.classes ?? []).map((name) => (name === "__other__" ? "any other" : String(name)));
+  const classes = (counted.classes ?? []).map((name) => (name === "__other__" ? "any other" : String(name)));
   const inner = width - 70;
   const row = 50;
   const words = classes.map((name, index) => `${name}: ${arms.map((arm) => `${arm.role} ${percent(arm.shares[index] ?? 0)}`).join(", ")}.`).join(" ");
-  const shift = outputOf(one, told);
+  const shift = outputOf(one, counted);
   return el("figure", { class: "card chart", "aria-labelledby": `${id}-heading` },
     el("h3", { id: `${id}-heading` }, heading),
     el("p", { class: "note" }, `Share of the answers of each class, ${windowWords(one)}.`),

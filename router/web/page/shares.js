@@ -1,11 +1,11 @@
 // Who gets what: the split as configured, in force and observed; and the versions behind the aliases.
 
 /** Bars of one length each, so that a share can be compared with the one above it. */
-function splitBars(told, compared) {
-  const roles = Object.keys(told.aliases ?? {});
-  const inForce = asRatios(told.split, roles);
+function splitBars(entry, compared) {
+  const roles = Object.keys(entry.aliases ?? {});
+  const inForce = asRatios(entry.split, roles);
   const rows = [splitRow("in force", inForce, "of the keys")];
-  const configured = asRatios(told.split_configured, roles);
+  const configured = asRatios(entry.split_configured, roles);
   rows.unshift(splitRow("configured", configured, "of the keys"));
   const observed = observedShares(compared);
   if (observed) rows.push(splitRow("observed", observed, "of the keys seen"));
@@ -68,10 +68,10 @@ function swatch(role) {
 }
 
 /** Aliases and the versions behind them, and versions that are on their way in or out. */
-function versionsTable(told, now) {
-  const rows = Object.entries(told.aliases ?? {}).map(([role, alias]) => aliasRow(role, alias, told, now));
-  const bound = Object.values(told.aliases ?? {}).map((alias) => alias.bound);
-  const others = Object.entries(told.versions ?? {}).filter(([number]) => !bound.includes(Number(number)));
+function versionsTable(entry, now) {
+  const rows = Object.entries(entry.aliases ?? {}).map(([role, alias]) => aliasRow(role, alias, entry, now));
+  const bound = Object.values(entry.aliases ?? {}).map((alias) => alias.bound);
+  const others = Object.entries(entry.versions ?? {}).filter(([number]) => !bound.includes(Number(number)));
   const more = others.map(([number, one]) =>
     [el("span", null, "no alias"), DASH, version(Number(number)), stateWords(one), workerWords(one), DASH]);
   return el("section", { class: "card versions" },
@@ -80,8 +80,8 @@ function versionsTable(told, now) {
       [...rows, ...more], "versions-table"));
 }
 
-function aliasRow(role, alias, told, now) {
-  const one = own(told.versions, String(alias.bound));
+function aliasRow(role, alias, entry, now) {
+  const one = own(entry.versions, String(alias.bound));
   const called = alias.name && alias.name !== role ? [" ", el("span", { class: "aside line" }, "registry: ", named(alias.name))] : null;
   return [
     [swatch(role), " ", named(role), called],

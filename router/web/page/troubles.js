@@ -3,12 +3,12 @@
 const KINDS = ["error", "timeout", "crash", "invalid_output"];
 
 /** Everything that a person should know before anything else, as a list; null when there is nothing. */
-function warnings(told) {
-  const lines = [...(told.warnings ?? [])];
-  const silent = told.registry_refused ? "refuses to be read" : "does not answer";
-  if (told.registry_error) lines.push(`The registry ${silent} for this model: ${told.registry_error}`);
-  if (told.serving_from_cache) lines.push("It serves what served last, from the cache.");
-  for (const [number, one] of Object.entries(told.versions ?? {})) {
+function warnings(entry) {
+  const lines = [...(entry.warnings ?? [])];
+  const silent = entry.registry_refused ? "refuses to be read" : "does not answer";
+  if (entry.registry_error) lines.push(`The registry ${silent} for this model: ${entry.registry_error}`);
+  if (entry.serving_from_cache) lines.push("It serves what served last, from the cache.");
+  for (const [number, one] of Object.entries(entry.versions ?? {})) {
     if (one.error) lines.push(`Version ${number} (${one.state}): ${one.error}`);
     if (one.breaker?.state === "open") lines.push(`The breaker of ${one.breaker.alias} v${number} is open, production has its share: ${one.breaker.why}`);
     if (one.mismatches?.length) lines.push(`Version ${number} was logged in another environment: ${one.mismatches.join("; ")}`);
@@ -21,9 +21,9 @@ function gatewayWarnings({ ready, config = {}, registry = {}, models = {} }) {
   const lines = [];
   if (!ready) lines.push("The gateway is not ready: /readyz answers 503.");
   if (config.error) lines.push(`The configuration in force is not the newest: ${listed(config.error)}`);
-  // Where a model tells it, it says there which one.
-  const told = Object.values(models).some((model) => model.registry_error);
-  if (!registry.reachable && !told) lines.push(`The registry does not answer; what serves goes on. ${registry.error ?? ""}`);
+  // Where a model has this warning itself, it names which one.
+  const shownThere = Object.values(models).some((model) => model.registry_error);
+  if (!registry.reachable && !shownThere) lines.push(`The registry does not answer; what serves goes on. ${registry.error ?? ""}`);
   return warningBox("h2", "Warnings of the gateway", lines);
 }
 
@@ -36,14 +36,14 @@ function warningBox(heading, title, lines) {
 }
 
 /** Rates, faults and fallbacks of both versions, and how its breaker stands. */
-function faultsTable(alias, one, told) {
+function faultsTable(alias, one, entry) {
   const rates = one.rates ?? {};
   const rows = [["production", "production", one.production_version], ["canary", alias, one.version]]
     .filter(([key]) => own(rates, key))
     .map(([key, role, number]) => {
       const arm = rates[key];
       return [[swatch(role), " ", named(role), ` ${version(number)}`], perSecond(arm.requests_per_second), count(arm.faults),
-        count(arm.fallbacks), kindWords(arm), breakerWords(own(told.versions, String(number))?.breaker)];
+        count(arm.fallbacks), kindWords(arm), breakerWords(own(entry.versions, String(number))?.breaker)];
     });
   if (!rows.length) return null;
   return el("section", { class: "card faults" },

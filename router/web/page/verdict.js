@@ -25,9 +25,9 @@ function marked(kind, sign, word, small) {
 }
 
 /** One banner for each challenger; where there is none, what serves. */
-function banners(told, compared) {
+function banners(entry, compared) {
   const challengers = Object.entries(compared ?? {});
-  if (!challengers.length) return [banner("none", withoutChallenger(told))];
+  if (!challengers.length) return [banner("none", withoutChallenger(entry))];
   challengers.sort(([, one], [, other]) => WORST_FIRST.indexOf(one.verdict) - WORST_FIRST.indexOf(other.verdict));
   return challengers.map(([alias, one]) =>
     banner(one.verdict, one.why || "The gateway gave no reason.",
@@ -48,11 +48,11 @@ function notComparable(one) {
 }
 
 /** What serves, in a sentence, where there is nothing to compare. */
-function withoutChallenger(told) {
-  const production = own(told.aliases, "production");
+function withoutChallenger(entry) {
+  const production = own(entry.aliases, "production");
   if (!isNumber(production?.bound)) return "Nothing is served: production has no version that is ready.";
   const serves = `Production ${version(production.bound)} answers everybody`;
-  const others = Object.entries(told.aliases ?? {}).filter(([role]) => role !== "production");
+  const others = Object.entries(entry.aliases ?? {}).filter(([role]) => role !== "production");
   if (!others.length) return `${serves}; no canary is configured.`;
   const [role, other] = others[0];
   if (other.bound === production.bound) return `${serves}; ${role} is the same version.`;
