@@ -25,10 +25,20 @@ from router.core.split import bucket_of
 from router.demo.gateway_process import clean_environment
 from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace
-from tests.documents.markdown import DOCUMENTS, ROOT, Block, blocks, first_cells, links, prose, shows, steps
-from tests.documents.postgres import Postgres, programs_of_postgres, running_postgres
-from tests.documents.session import Session, file_name
 from tests.e2e.conftest import Registry, built_registry, registry  # noqa: F401 - fixtures, found by name
+from tests.support.document_blocks import (
+    DOCUMENTS,
+    ROOT,
+    Block,
+    blocks,
+    first_cells,
+    links,
+    prose,
+    shows,
+    steps,
+)
+from tests.support.document_session import Session, file_name
+from tests.support.postgres import Postgres, programs_of_postgres, running_postgres
 
 README = ROOT / "README.md"
 OPERATING = ROOT / "docs" / "operating.md"

@@ -31,7 +31,15 @@ from router.core.events import (
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.routing import Reason
-from tests.adapters.story import answered, bound, count_scores_of, goodbye, one_of_each, predicted, split
+from tests.support.sample_events import (
+    answered,
+    bound,
+    count_scores_of,
+    goodbye,
+    one_of_each,
+    predicted,
+    split,
+)
 
 V8 = VersionId("m", 8)
 

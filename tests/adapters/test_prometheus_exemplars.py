@@ -10,7 +10,7 @@ from prometheus_client.samples import Exemplar
 
 from router.adapters.prometheus import PrometheusRecorder
 from router.core.ids import CANARY, PRODUCTION
-from tests.adapters.story import Clock, answered, bound, recorder_at, split
+from tests.support.sample_events import Clock, answered, bound, recorder_at, split
 
 OPENMETRICS = "application/openmetrics-text"
 ONE, OTHER = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"

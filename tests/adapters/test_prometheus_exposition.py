@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from router.adapters.prometheus import PrometheusRecorder
 from router.core.ids import CANARY, PRODUCTION
-from tests.adapters.story import (
+from tests.support.sample_events import (
     Clock,
     answered,
     bound,

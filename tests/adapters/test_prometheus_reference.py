@@ -10,9 +10,9 @@ import pytest
 
 from router.adapters.prometheus.catalog import LOOPS, PREFIX, Catalog
 from router.control.periodic import PeriodicTask
-from tests.adapters.story import Clock, live_of, one_of_each, recorder_at, samples
-from tests.documents.markdown import first_cells
 from tests.support import metrics_reference as reference
+from tests.support.document_blocks import first_cells
+from tests.support.sample_events import Clock, live_of, one_of_each, recorder_at, samples
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 

@@ -18,10 +18,10 @@ from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.adapters.conftest import Facts, OpenRegistry
-from tests.adapters.faults import black_hole
-from tests.adapters.registries import RealRegistry
 from tests.conftest import Figure
 from tests.serving.conftest import settings
+from tests.support.faulty_servers import black_hole
+from tests.support.registry_backends import RealRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

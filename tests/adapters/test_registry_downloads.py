@@ -17,7 +17,7 @@ from router.errors import ChildLost, FetchFailed
 from router.processes.child import Child
 from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
-from tests.adapters.faults import (
+from tests.support.faulty_servers import (
     Answer,
     Proxy,
     black_hole,
@@ -27,7 +27,7 @@ from tests.adapters.faults import (
     list_a_way_out,
     proxy_to,
 )
-from tests.adapters.registries import RealRegistry
+from tests.support.registry_backends import RealRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

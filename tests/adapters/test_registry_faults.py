@@ -19,8 +19,8 @@ from router.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from router.processes.child import Child
 from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
-from tests.adapters.faults import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
-from tests.adapters.registries import RealRegistry, free_port
+from tests.support.faulty_servers import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
+from tests.support.registry_backends import RealRegistry, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -9,7 +9,7 @@ from router.control.recent_events import RecentEvents
 from router.core.events import ChildRestarted, Event, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
 from router.core.ids import CANARY, VersionId
 from router.core.scores import ScoreSpec
-from tests.adapters.story import Clock, bound, one_of_each
+from tests.support.sample_events import Clock, bound, one_of_each
 
 V8 = VersionId("m", 8)
 

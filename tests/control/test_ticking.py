@@ -4,7 +4,7 @@ import asyncio
 
 from router.control.periodic import PeriodicTask
 from router.core.events import LoopRecovered, TickFailed
-from tests.serving.fakes import Facts, until
+from tests.support.fakes import Facts, until
 
 
 async def test_a_tick_that_raises_does_not_stop_its_loop() -> None:

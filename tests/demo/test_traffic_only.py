@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from router.demo.gateway_process import clean_environment
 from router.demo.traffic_only import NoGateway, require_models
-from tests.adapters.registries import free_port
-from tests.e2e.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess
+from tests.support.registry_backends import free_port
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

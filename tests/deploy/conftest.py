@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Registry, built_registry  # noqa: F401 - a fixture, found by name
-from tests.e2e.gateway import CONFIG, GatewayProcess
-from tests.e2e.load import BODY, Load
+from tests.support.gateway import CONFIG, GatewayProcess
+from tests.support.load import BODY, Load
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MODEL = "sentiment"

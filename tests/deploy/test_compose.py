@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from router.adapters.config.file import load_settings
 from tests.deploy.conftest import DEPLOY, Prometheus
-from tests.documents.postgres import programs_of_postgres, running_postgres
+from tests.support.postgres import programs_of_postgres, running_postgres
 
 FILE = DEPLOY / "compose.yaml"
 ROOT = DEPLOY.parent

@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.registry import Registry
 from tests.e2e.test_http_hostile import CONFIG
+from tests.support.gateway import GatewayProcess
+from tests.support.registry import Registry
 
 WIDE = 20_000
 INVOCATIONS, INFER = "/invocations", "/v2/models/sentiment/infer"

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e import faulty
 from tests.e2e.conftest import Registry
-from tests.e2e.faulty import CANARY_KEY, PRODUCTION_KEY, body_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load, Seen
+from tests.support import faulty_registry
+from tests.support.faulty_registry import CANARY_KEY, PRODUCTION_KEY, body_of
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load, Seen
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 MODELS = "  sentiment: {{split: {{production: 50, canary: 50}}, {more}}}\n"
 

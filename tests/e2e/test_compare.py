@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.conftest import Figure
-from tests.e2e import faulty
-from tests.e2e.compared import check, command
-from tests.e2e.faulty import body_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support import faulty_registry
+from tests.support.comparison import check, command
+from tests.support.faulty_registry import body_of
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 PLACES = re.compile(r"https?://|mlflow\.db|/tmp|/home|/root|/v\d+/|user-\d|127\.0\.0\.1|Traceback")
@@ -65,7 +65,7 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
     for _ in range(30):
-        gateway.ask(faulty.PRODUCTION_KEY)
+        gateway.ask(faulty_registry.PRODUCTION_KEY)
     entry = asked(gateway)
     assert check(entry, "faults")["canary"]["requests"] == 0
     code, table = command(gateway, "compare")

@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
-from tests.e2e.registry import Registry
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load
+from tests.support.registry import Registry
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import CONFIG, GatewayProcess, wait_until
-from tests.e2e.registry import Registry
+from tests.support.gateway import CONFIG, GatewayProcess, wait_until
+from tests.support.registry import Registry
 
 ODD = 7
 TOLD = "no-such-library==1.0 is required and not installed"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Registry
-from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess, wait_until
 from tests.web.test_listeners import write_certificate
 
 TOKEN = "operators-only-0123456789"

@@ -15,8 +15,8 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.wire import VERSION, exchange, get, post
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.raw_http import VERSION, exchange, get, post
 
 CONFIG = """\
 server:

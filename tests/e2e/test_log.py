@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.e2e.gateway import ANNOUNCED, wait_until
-from tests.e2e.registry import Registry, build
+from tests.support.gateway import ANNOUNCED, wait_until
+from tests.support.registry import Registry, build
 
 SECRET = "the-callers-own-words"
 KEY = "a-key-of-a-user"

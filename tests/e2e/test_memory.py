@@ -8,13 +8,13 @@ import psutil
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e import faulty
 from tests.e2e.conftest import Registry
-from tests.e2e.faulty import PRODUCTION_KEY
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support import faulty_registry
+from tests.support.faulty_registry import PRODUCTION_KEY
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 LIMIT_MIB = 64
 LEAKY = 5

@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Registry
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 PRODUCTION_KEY = "user-1"

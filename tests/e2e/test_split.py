@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load
 
 MODELS = "  sentiment:\n    split: {production: 95, canary: 5}  # the one number\n"
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.registry import Registry
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.registry import Registry
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from tests.e2e.test_http_hostile import AMBIGUOUS, MALFORMED
-from tests.e2e.wire import exchange, get, post
-from tests.faults.alongside import Alongside
+from tests.faults.background_thread import BackgroundThread
+from tests.support.raw_http import exchange, get, post
 
 MOST_ROWS = 1000
 BODY_LIMIT_MIB = 1
@@ -63,7 +63,7 @@ TOO_LONG = post(b"Content-Length: %d\r\n" % ((BODY_LIMIT_MIB << 20) + 1))
 NO_HTTP = [*AMBIGUOUS.values(), *MALFORMED.values()]
 
 
-class MixedClients(Alongside):
+class MixedClients(BackgroundThread):
     """`with MixedClients(port):` — about `rate` of them per second, at random, to the block's end."""
 
     def __init__(self, port: int, rate: float = 40.0, seed: int = 7) -> None:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.adapters.registries import Server
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
 from tests.faults.watch import Watch
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load
+from tests.support.registry_backends import Server
 
 DOWN = "registry poll failed; what it last named stays"
 UP = "the registry answers again"

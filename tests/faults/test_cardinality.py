@@ -10,10 +10,10 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e import conftest as e2e
-from tests.e2e.faulty import CANARY_KEY, body_of
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.registry import Registry
-from tests.e2e.wire import get
+from tests.support.faulty_registry import CANARY_KEY, body_of
+from tests.support.gateway import GatewayProcess
+from tests.support.raw_http import get
+from tests.support.registry import Registry
 
 built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 

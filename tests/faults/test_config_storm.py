@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load
 
 CHANGES = 100
 STORM_SECONDS = 10.0

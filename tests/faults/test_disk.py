@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.faults import Answer, Proxy, cut_half_way, is_artifact
-from tests.adapters.registries import Server
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, gateways, wait_until
-from tests.e2e.load import Load
 from tests.faults.mounts import mounted
+from tests.support.faulty_servers import Answer, Proxy, cut_half_way, is_artifact
+from tests.support.gateway import GatewayProcess, gateways, wait_until
+from tests.support.load import Load
+from tests.support.registry_backends import Server
 
 RESERVE_MIB = 64
 """What a download leaves free."""

@@ -12,9 +12,9 @@ import requests
 
 from tests.conftest import Figure
 from tests.e2e import conftest as e2e
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.wire import Told, exchange, post
-from tests.faults.beside import Peak, Pulse
+from tests.faults.liveness_client import Peak, Pulse
+from tests.support.gateway import GatewayProcess
+from tests.support.raw_http import Told, exchange, post
 
 built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.page.browser import Browser
 from tests.page.reading import beyond_the_edge, nameless, spoken, too_faint
 from tests.page.rollout import Readers, Rollout, build, rollout
+from tests.support.browser import Browser
 
 
 @pytest.fixture(scope="module")

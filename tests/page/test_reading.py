@@ -12,9 +12,9 @@ from router.control.recent_events import as_json
 from router.core.events import VerdictChanged
 from router.core.ids import CANARY, VersionId
 from tests.page import documents
-from tests.page.browser import Browser
 from tests.page.canned import Canned
 from tests.page.reading import beyond_the_edge, drawn_too_faintly, nameless, spoken, too_faint
+from tests.support.browser import Browser
 
 HOSTILE = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>\u202e"
 LONG = "a-model-with-a-name-that-nobody-would-type-" * 5

@@ -15,7 +15,7 @@ from router.core.events import Event
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.protocol.messages import Answer, Query
-from tests.worker.versions import saved_versions, spec_of
+from tests.support.saved_versions import saved_versions, spec_of
 
 LAUNCH_SECONDS = 60.0 * float(os.environ.get("CI_SLACK", "1"))
 """How long a launch may take on a machine that does much else; the imports come first."""

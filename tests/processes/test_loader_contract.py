@@ -18,9 +18,9 @@ from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus, Query, TensorInfo
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
-from tests.serving.fakes import FakeWorld
+from tests.support.fakes import FakeWorld
 from tests.support.in_process import InProcessLoader
-from tests.worker.versions import (
+from tests.support.saved_versions import (
     command_query,
     inference_query,
     json_query,

@@ -16,7 +16,7 @@ from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import LONGEST_LINE_BYTES, Output
 from router.processes.worker_client import Worker
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, until
-from tests.worker.versions import command_query, spec_of
+from tests.support.saved_versions import command_query, spec_of
 
 
 class Listening:

@@ -10,7 +10,7 @@ from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker
 from router.protocol.messages import LoadSpec
 from tests.processes.conftest import LAUNCH_SECONDS, ask
-from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
+from tests.support.saved_versions import command_query, json_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,7 +10,7 @@ from router.core.policy import State
 from router.protocol.messages import LoadSpec, Query
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld, until
 
 HALF = {"production": 50, "canary": 50}
 

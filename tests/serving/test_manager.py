@@ -13,7 +13,7 @@ from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld, until
 
 QUERY = Query(b"{}", None)
 

@@ -14,7 +14,7 @@ from router.serving.pool import request_queue
 from router.serving.pool.pool import Pool
 from router.serving.pool.supply import REPLACEMENT_DELAYS
 from tests.serving.conftest import V1, FakeVersion, pool_of
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, ok, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld, ok, until
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import aiohttp
 
 from router.core.split import bucket_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load, Seen
-from tests.e2e.registry import Registry
+from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.load import Load, Seen
+from tests.support.registry import Registry
 
 PRODUCTION, HEALTHY, SLOW, SHIFTED = 1, 2, 3, 4
 """Versions that `build_stories.py` logs."""

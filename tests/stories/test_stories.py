@@ -12,10 +12,8 @@ import pytest
 
 from tests.conftest import Figure
 from tests.deploy.conftest import Prometheus
-from tests.e2e.compared import check, command
-from tests.e2e.gateway import wait_until
-from tests.page.browser import Browser
 from tests.stories.panels import Board
+from tests.stories.reports import Rates, Scores, Told, by_interface, by_page, by_terminal
 from tests.stories.situation import (
     CANARY_PERCENT,
     HARD_EVERY,
@@ -25,7 +23,9 @@ from tests.stories.situation import (
     SLOW,
     Stage,
 )
-from tests.stories.told import Rates, Scores, Told, by_interface, by_page, by_terminal
+from tests.support.browser import Browser
+from tests.support.comparison import check, command
+from tests.support.gateway import wait_until
 
 FAILS_MORE, REGRESSION, DRIFT = (
     f"CanaryRouter{name}" for name in ("CanaryFailsMore", "LatencyRegression", "ScoreDrift")

@@ -11,7 +11,7 @@ from yarl import URL
 from router.core.ids import CANARY, PRODUCTION
 from router.web.apps import traffic_app
 from tests.serving.conftest import V1
-from tests.serving.fakes import FakeWorld
+from tests.support.fakes import FakeWorld
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]

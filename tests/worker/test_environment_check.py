@@ -13,7 +13,7 @@ from router.protocol.messages import MISMATCH_CHARACTERS, MOST_MISMATCHES
 from router.worker.environment_check import differing, installed_versions, mismatches
 from router.worker.load import load_version
 from tests.conftest import Figure
-from tests.worker.versions import spec_of
+from tests.support.saved_versions import spec_of
 
 HERE = {"numpy": "2.1.0", "scikit-learn": "1.5.2", "torch": "2.3.0+cpu", "beta": "1.0rc1"}
 FOUND = {

@@ -11,7 +11,7 @@ import pytest
 
 from router.protocol.messages import PredictStatus, Query
 from router.worker.load import Loaded
-from tests.worker.versions import command_query, json_query, text_query
+from tests.support.saved_versions import command_query, json_query, text_query
 
 Get = Callable[[str], Loaded]
 ROW = {"d": 1.5, "l": 2, "s": "x"}

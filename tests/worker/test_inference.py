@@ -10,7 +10,7 @@ import pytest
 from router.core.scores import ScoreCounts
 from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.load import Loaded
-from tests.worker.versions import inference_query, tensor
+from tests.support.saved_versions import inference_query, tensor
 
 Get = Callable[[str], Loaded]
 GOOD = tensor("FP64", [2], [1.5, 2.5])

@@ -8,8 +8,8 @@ import pytest
 
 from router.protocol.messages import Query, TensorInfo
 from router.worker.load import Loaded
+from tests.support.saved_versions import inference_query, json_query, predictions, tensor
 from tests.worker.test_inference import answered, refusal_of
-from tests.worker.versions import inference_query, json_query, predictions, tensor
 
 Get = Callable[[str], Loaded]
 D, L, S = tensor("FP64", [1], [1.5], "d"), tensor("INT64", [1], [2], "l"), tensor("BYTES", [1], ["x"], "s")

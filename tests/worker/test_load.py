@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from router.core.scores import ScoreSpec
 from router.errors import LoadFailed
 from router.worker.load import Loaded, load_version
-from tests.worker.versions import spec_of
+from tests.support.saved_versions import spec_of
 
 Get = Callable[[str], Loaded]
 

@@ -18,7 +18,7 @@ from router.core.scores import ScoreCounts
 from router.protocol.messages import PredictStatus, Query
 from router.worker.encoder import rows_of
 from router.worker.load import Loaded, load_version
-from tests.worker.versions import command_query, json_query, spec_of, text_query
+from tests.support.saved_versions import command_query, json_query, spec_of, text_query
 
 Get = Callable[[str], Loaded]
 JSON = "application/json"

@@ -29,7 +29,7 @@ from router.worker.batching_trial import (
 )
 from router.worker.decode.request_decoder import DecodedRequest
 from router.worker.load import Loaded, load_version
-from tests.worker.versions import inference_query, json_query, predictions, spec_of, tensor, text_query
+from tests.support.saved_versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
 Get = Callable[[str], Loaded]
 

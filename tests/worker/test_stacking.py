@@ -17,12 +17,12 @@ from router.worker.decode.csv import LARGEST_BODY, MOST_BYTES, CsvBatchDecoder, 
 from router.worker.decode.request_decoder import DecodedRequest, RequestDecoder
 from router.worker.load import Loaded
 from tests.conftest import Figure
+from tests.support.saved_versions import inference_query, predictions, tensor, text_query
 from tests.worker.csv_to_read import CSV, CSV_SCHEMAS, HOSTILE, PLAIN, frame
 from tests.worker.mlflow_itself import NOTHING, assert_same_rows, version_with
 from tests.worker.mlflow_itself import given as given_by_mlflow
 from tests.worker.requests_to_decode import PARAMS, SCHEMAS
 from tests.worker.test_sharing import parquet, together
-from tests.worker.versions import inference_query, predictions, tensor, text_query
 
 Get = Callable[[str], Loaded]
 EXAMPLES = int(os.environ.get("EXAMPLES", "1500"))

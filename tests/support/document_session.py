@@ -12,7 +12,7 @@ from types import TracebackType
 
 from router.demo.gateway_process import clean_environment
 from router.demo.workspace import free_ports
-from tests.documents.markdown import Block, Step, shows, steps
+from tests.support.document_blocks import Block, Step, shows, steps
 
 STAYS = re.compile(r"(?:\w+=\S+ )*(?:canary-router serve(?! --check)|mlflow models serve) ")
 """Commands that a reader leaves running in a terminal of their own."""

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.compared import check
-from tests.page.browser import Browser
+from tests.support.browser import Browser
+from tests.support.comparison import check
 
 WORDS = {"✔ pass": "pass", "✓ PASS": "pass", "✘ FAIL": "fail", "✕ FAIL": "fail"}
 WORDS |= {"… not enough data": "not_enough_data", "… NOT ENOUGH DATA": "not_enough_data"}
