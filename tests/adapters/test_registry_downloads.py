@@ -28,6 +28,7 @@ from tests.support.faulty_servers import (
     proxy_to,
 )
 from tests.support.registry_backends import RealRegistry
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -83,12 +84,6 @@ def files_of(directory: str | Path) -> dict[str, int]:
 
 def parts_in(cache: Path) -> list[Path]:
     return list(cache.glob("*/.part-*"))
-
-
-async def until(true: Callable[[], object], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def part_in(cache: Path, seconds: float) -> None:

@@ -21,7 +21,8 @@ from router.serving.load_gate import LoadLimits
 from router.serving.manager import OPERATOR_RESET
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.support.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 
 HALF = {"production": 50, "canary": 50}
 

@@ -17,8 +17,9 @@ from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.support.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
 from tests.support.status import status_of
+from tests.support.waiting import until
 
 
 @pytest.fixture

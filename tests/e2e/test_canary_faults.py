@@ -11,8 +11,9 @@ import pytest
 from tests.e2e.conftest import Registry
 from tests.support import faulty_registry
 from tests.support.faulty_registry import CANARY_KEY, PRODUCTION_KEY, body_of
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load, Seen
+from tests.support.waiting import wait_until
 
 built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 

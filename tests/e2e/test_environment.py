@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import CONFIG, GatewayProcess, wait_until
+from tests.support.gateway import CONFIG, GatewayProcess
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 ODD = 7
 TOLD = "no-such-library==1.0 is required and not installed"

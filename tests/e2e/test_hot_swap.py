@@ -10,9 +10,10 @@ import psutil
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.support.alias_moves import Moves
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 GOOD_VERSIONS = (1, 2, 5)

@@ -15,8 +15,9 @@ import psutil
 import pytest
 import requests
 
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.raw_http import VERSION, exchange, get, post
+from tests.support.waiting import wait_until
 
 CONFIG = """\
 server:

@@ -11,8 +11,9 @@ from tests.conftest import Figure
 from tests.e2e.conftest import Registry
 from tests.support import faulty_registry
 from tests.support.faulty_registry import PRODUCTION_KEY
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
+from tests.support.waiting import wait_until
 
 built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 

@@ -26,9 +26,10 @@ from benchmarks.workloads import write_requests
 from tests.conftest import Figure
 from tests.deploy.conftest import running_prometheus
 from tests.e2e.conftest import POLL_SECONDS
-from tests.support.gateway import GatewayProcess, gateways, wait_until
+from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 OPENMETRICS = {"Accept": "application/openmetrics-text"}

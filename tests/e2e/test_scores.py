@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
+from tests.support.waiting import wait_until
 
 HALF = "split: {production: 50, canary: 50}"
 BY_DEFAULT = f"  risk: {{{HALF}}}\n  mail: {{{HALF}}}\n"

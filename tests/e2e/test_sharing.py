@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e.conftest import Registry
-from tests.support.gateway import GatewayProcess, gateways, wait_until
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}, fallback: none, direct_access: true}\n"
 JSON, CSV = "application/json", "text/csv"

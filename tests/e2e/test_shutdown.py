@@ -16,8 +16,9 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Registry
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 PRODUCTION_KEY = "user-1"

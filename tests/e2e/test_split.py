@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 
 from tests.conftest import Figure
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment:\n    split: {production: 95, canary: 5}  # the one number\n"
 

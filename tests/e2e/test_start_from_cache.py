@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Figure
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

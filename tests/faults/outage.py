@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.faults.watch import Watch
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.registry_backends import Server
+from tests.support.waiting import wait_until
 
 DOWN = "registry poll failed; what it last named stays"
 UP = "the registry answers again"

@@ -8,9 +8,10 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}, predict_timeout_seconds: 2}\n"
 HOUR = 3600

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Figure
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
+from tests.support.waiting import wait_until
 
 CHANGES = 100
 STORM_SECONDS = 10.0

@@ -10,9 +10,10 @@ from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.faults.mounts import mounted
 from tests.support.faulty_servers import Answer, Proxy, cut_half_way, is_artifact
-from tests.support.gateway import GatewayProcess, gateways, wait_until
+from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load
 from tests.support.registry_backends import Server
+from tests.support.waiting import wait_until
 
 RESERVE_MIB = 64
 """What a download leaves free."""

@@ -13,9 +13,10 @@ import pytest
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.support.alias_moves import Moves
-from tests.support.gateway import GatewayProcess, gateways, wait_until
+from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 LONG_LOAD_SECONDS = 60.0

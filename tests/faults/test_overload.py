@@ -18,9 +18,10 @@ from tests.e2e import conftest as e2e
 from tests.e2e.test_canary_production import Endless
 from tests.support import faulty_registry
 from tests.support.faulty_registry import body_of
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import BODY, Load
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 built_faults, registry, start = faulty_registry.built_faults, faulty_registry.registry, e2e.start
 

@@ -15,9 +15,10 @@ import pytest
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
 from tests.faults.mounts import mounted
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 LOCKED_SECONDS = 30.0

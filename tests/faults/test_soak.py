@@ -16,9 +16,10 @@ from tests.conftest import Figure
 from tests.e2e import conftest as e2e
 from tests.faults.levels import Held, Levels, held, slope_of
 from tests.faults.mixed_clients import BODY_LIMIT_MIB, MOST_ROWS, MixedClients
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load, Seen
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 

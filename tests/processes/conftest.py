@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,16 +58,6 @@ async def ask(worker: Answers, *queries: Query, seconds: float = 30.0) -> list[A
 def child_pids() -> set[int | None]:
     """Our children, those that ended and were not waited for included."""
     return {child.pid for child in psutil.Process().children()}
-
-
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Return as soon as `condition()` holds; after `seconds`, fail and show our children."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(str([(child.pid, child.name(), child.status()) for child in psutil.Process().children()]))
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ from router.core.ids import VersionId
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import LONGEST_LINE_BYTES, Output
 from router.processes.worker_client import Worker
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, until
+from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
 from tests.support.saved_versions import command_query, spec_of
+from tests.support.waiting import until
 
 
 class Listening:

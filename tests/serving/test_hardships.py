@@ -10,7 +10,8 @@ from router.core.policy import State
 from router.protocol.messages import LoadSpec, Query
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.support.fakes import Facts, FakeWorker, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld
+from tests.support.waiting import until
 
 HALF = {"production": 50, "canary": 50}
 

@@ -14,7 +14,8 @@ from router.serving.pool import request_queue
 from router.serving.pool.pool import Pool
 from router.serving.pool.supply import REPLACEMENT_DELAYS
 from tests.serving.conftest import V1, FakeVersion, pool_of
-from tests.support.fakes import Facts, FakeWorker, FakeWorld, ok, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld, ok
+from tests.support.waiting import until
 
 
 @pytest.fixture

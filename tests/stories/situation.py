@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import aiohttp
 
 from router.core.split import bucket_of
-from tests.support.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.load import Load, Seen
 from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 PRODUCTION, HEALTHY, SLOW, SHIFTED = 1, 2, 3, 4
 """Versions that `build_stories.py` logs."""

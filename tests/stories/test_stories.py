@@ -25,7 +25,7 @@ from tests.stories.situation import (
 )
 from tests.support.browser import Browser
 from tests.support.comparison import check, command
-from tests.support.gateway import wait_until
+from tests.support.waiting import wait_until
 
 FAILS_MORE, REGRESSION, DRIFT = (
     f"CanaryRouter{name}" for name in ("CanaryFailsMore", "LatencyRegression", "ScoreDrift")

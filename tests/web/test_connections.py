@@ -14,7 +14,8 @@ from router.web import connections
 from router.web.apps import traffic_app
 from router.web.connections import Connection
 from router.web.listeners import Listener, bind, listening
-from tests.support.fakes import FakeWorld, until
+from tests.support.fakes import FakeWorld
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"

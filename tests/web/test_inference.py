@@ -14,7 +14,8 @@ from router.core.events import Answered, CanaryFaulted, FellBack, Rejected
 from router.core.ids import CANARY, PRODUCTION
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, TensorInfo
 from tests.serving.conftest import V1, V2
-from tests.support.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]

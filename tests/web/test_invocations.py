@@ -14,7 +14,8 @@ from router.core.ids import CANARY, PRODUCTION
 from router.errors import RouterError
 from router.protocol.messages import Answer, PredictStatus
 from tests.serving.conftest import V1, V2
-from tests.support.fakes import Facts, FakeWorld, ok, until
+from tests.support.fakes import Facts, FakeWorld, ok
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]

@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import TransferEncodingError
 from router.web.apps import traffic_app
 from router.web.listeners import bind, listening
 from router.web.safe_traceback import safe_traceback
-from tests.support.fakes import until
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 SECRET = "what a client sent"
