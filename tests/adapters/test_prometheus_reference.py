@@ -36,7 +36,7 @@ def test_every_metric_has_a_line() -> None:
     ]
 
 
-def test_a_family_that_is_new_is_told_without_a_change_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_that_is_new_is_reported_without_a_change_here(monkeypatch: pytest.MonkeyPatch) -> None:
     class Larger(Catalog):
         def __init__(self) -> None:
             super().__init__()

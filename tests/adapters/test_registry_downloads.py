@@ -180,7 +180,7 @@ async def test_a_download_whose_process_is_killed_fails_and_leaves_nothing(
     assert parts_in(tmp_path) == []
 
 
-async def test_closing_ends_downloads_and_tells_those_who_wait(
+async def test_closing_ends_downloads_and_fails_those_who_wait(
     proxy: Proxy, launcher: CountingLauncher, tmp_path: Path, slack: float
 ) -> None:
     proxy.spoil = hang_half_way

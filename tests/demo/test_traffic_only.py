@@ -114,7 +114,7 @@ def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[GatewayP
     process.stop()
 
 
-def test_a_gateway_that_lacks_a_model_of_the_demo_is_told_and_nothing_is_written(
+def test_a_gateway_that_lacks_a_model_of_the_demo_is_reported_and_nothing_is_written(
     gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     done = run("router", "demo", "--against", gateway.url, "--registry", f"sqlite:///{tmp_path / 'new.db'}")

@@ -101,8 +101,8 @@ class Prometheus:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Alerts that are pending or firing."""
-        told: list[dict[str, Any]] = self._get("alerts")["data"]["alerts"]
-        return told
+        reported: list[dict[str, Any]] = self._get("alerts")["data"]["alerts"]
+        return reported
 
     def rules(self) -> list[dict[str, Any]]:
         """Rules as evaluated: `health` and `lastError` of each."""

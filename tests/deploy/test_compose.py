@@ -315,11 +315,11 @@ def traffic(stack: Stack, seconds: float) -> str:
 
 @pytest.mark.slow
 def test_its_services_find_each_other_and_do_their_work(stack: Stack) -> None:
-    told = traffic(stack, 12)
+    reported = traffic(stack, 12)
 
-    assert "trained and registered sentiment: v1" in told
+    assert "trained and registered sentiment: v1" in reported
     for who in ("sentiment@production v1", "sentiment@canary v2", "churn_predictor@canary v2"):
-        assert who in told
+        assert who in reported
     assert list((stack.directory / "var/lib/mlflow/artifacts").rglob("MLmodel"))
     prometheus = Prometheus(f"127.0.0.1:{stack.ports['prometheus:9090']}")
     wait_until(
@@ -345,10 +345,10 @@ def test_its_services_find_each_other_and_do_their_work(stack: Stack) -> None:
 def test_its_traffic_registers_once(stack: Stack) -> None:
     """A restart of the service leaves versions and aliases as they are by then."""
     traffic(stack, 5)
-    told = traffic(stack, 5)
+    reported = traffic(stack, 5)
 
-    assert "sentiment is registered" in told
-    assert "trained" not in told
+    assert "sentiment is registered" in reported
+    assert "trained" not in reported
     answer = f"{stack.url('mlflow:5000')}/api/2.0/mlflow/registered-models/get?name=sentiment"
     with urllib.request.urlopen(answer, timeout=10) as response:
         model = json.load(response)["registered_model"]

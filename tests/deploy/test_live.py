@@ -76,7 +76,7 @@ def test_nothing_fires_but_what_is_wrong(prometheus: Prometheus, slack: float) -
     assert firing <= {ALERT, "CanaryRouterFallbackInUse"}
 
 
-def test_alertmanager_hears_of_it_and_tells_the_team(
+def test_alertmanager_hears_of_it_and_notifies_the_team(
     prometheus: Prometheus, alertmanager: str, slack: float
 ) -> None:
     if alertmanager == NOBODY:
@@ -85,10 +85,10 @@ def test_alertmanager_hears_of_it_and_tells_the_team(
 
     def unheard() -> str:
         with urllib.request.urlopen(f"http://{alertmanager}/api/v2/alerts", timeout=10) as answer:
-            told = {one["labels"]["alertname"]: one for one in json.load(answer)}
-        if ALERT not in told:
-            return f"only {sorted(told)}"
-        return "" if told[ALERT]["receivers"] == [{"name": "team"}] else f"{told[ALERT]}"
+            reported = {one["labels"]["alertname"]: one for one in json.load(answer)}
+        if ALERT not in reported:
+            return f"only {sorted(reported)}"
+        return "" if reported[ALERT]["receivers"] == [{"name": "team"}] else f"{reported[ALERT]}"
 
     wait_while(unheard, 30 * slack)
 
@@ -97,8 +97,8 @@ def test_every_rule_is_evaluated_without_an_error(prometheus: Prometheus, slack:
     assert len(prometheus.rules()) == len(all_rules())
 
     def unwell() -> list[tuple[str, str, str]]:
-        told = ((rule["name"], rule["health"], rule.get("lastError", "")) for rule in prometheus.rules())
-        return [rule for rule in told if rule[1] != "ok"]
+        reported = ((rule["name"], rule["health"], rule.get("lastError", "")) for rule in prometheus.rules())
+        return [rule for rule in reported if rule[1] != "ok"]
 
     wait_while(unwell, 10 * slack)
 
@@ -122,7 +122,7 @@ def test_every_panel_has_an_answer(prometheus: Prometheus, slack: float) -> None
     wait_while(lacking, 60 * slack)
 
 
-def test_the_panel_of_classes_tells_labels_by_alias(
+def test_the_panel_of_classes_shows_labels_by_alias(
     prometheus: Prometheus, target: Target, slack: float
 ) -> None:
     query = dict(questions(CLASSIFIER))["Classes by alias A"]

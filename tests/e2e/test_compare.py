@@ -23,9 +23,9 @@ PLACES = re.compile(r"https?://|mlflow\.db|/tmp|/home|/root|/v\d+/|user-\d|127\.
 
 def asked(gateway: GatewayProcess) -> dict[str, Any]:
     text = gateway.get("/v1/compare").text
-    told = json.loads(text, parse_constant=lambda name: 1 / 0)  # NaN and Infinity are no JSON
+    reported = json.loads(text, parse_constant=lambda name: 1 / 0)  # NaN and Infinity are no JSON
     assert not PLACES.search(text), text
-    entry: dict[str, Any] = told["models"]["sentiment"]["canary"]
+    entry: dict[str, Any] = reported["models"]["sentiment"]["canary"]
     return entry
 
 
@@ -55,8 +55,8 @@ def test_a_canary_that_raises_on_a_fifth_of_its_requests_fails_and_everyone_says
     assert gateway.model()["verdicts"]["canary"]["verdict"] == "fail"
     code, table = command(gateway, "compare", "sentiment")
     assert (code, "✘ FAIL" in table) == (1, True), table
-    code, told = command(gateway, "compare", "-o", "json")
-    assert (code, json.loads(told)["models"]["sentiment"]["canary"]["verdict"]) == (1, "fail")
+    code, reported = command(gateway, "compare", "-o", "json")
+    assert (code, json.loads(reported)["models"]["sentiment"]["canary"]["verdict"]) == (1, "fail")
     assert "sentiment canary ✘ FAIL: The canary fails " in command(gateway, "status")[1]
 
 
@@ -85,7 +85,7 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
         False,
         "large",
         True,
-    ), "it answers 0.2 where production answers 0.1, which is told and fails nobody"
+    ), "it answers 0.2 where production answers 0.1, which is reported and fails nobody"
     assert gateway.metric("canary_router_score_psi", alias="canary", output="0") > 0.25
     assert gateway.metric("canary_router_score_ks", alias="canary", output="0") == 1.0
     figure(f"{entry['why']} {scores['why']}")
@@ -93,7 +93,7 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
     assert (code, "A 1-point error difference shows in about" in table) == (0, True), table
 
 
-def test_nobody_there_is_told_by_the_exit_code() -> None:
+def test_nobody_there_is_reported_by_the_exit_code() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "router", "compare", "--url", "http://127.0.0.1:9"],
         capture_output=True,

@@ -30,7 +30,7 @@ def test_a_version_that_requires_what_is_not_here_serves_and_says_so_in_state_an
     assert TOLD in lines[0]
 
 
-def test_check_tells_what_differs_and_that_all_is_well(registry: Registry, tmp_path: Path) -> None:
+def test_check_reports_what_differs_and_that_all_is_well(registry: Registry, tmp_path: Path) -> None:
     registry.move("canary", ODD)
     path = tmp_path / "router.yaml"
     head = CONFIG.format(uri=registry.uri, poll_seconds=1, cache=tmp_path / "cache")

@@ -71,7 +71,7 @@ def test_a_version_that_leaks_is_recycled_under_load_and_costs_no_user_an_error(
     with watching(gateway) as peak, Load(gateway.url, rate=60) as load:
         wait_until(lambda: recycled(gateway) >= 6, 60 * slack, gateway.story)
     grown = peak.mib - ready_mib
-    figure(f"{recycled(gateway)} recycled, one grew by {grown:.0f} MiB at most; {load.told()}")
+    figure(f"{recycled(gateway)} recycled, one grew by {grown:.0f} MiB at most; {load.summary()}")
 
     assert load.failed == []
     assert len(load.seen) > 6 * LIMIT_MIB

@@ -59,6 +59,6 @@ class Peak:
 
     def growth(self) -> int:
         """Bytes; 0 when it never held more."""
-        with open(self._status) as told:
-            fields = dict(line.split(":", 1) for line in told)
+        with open(self._status) as reported:
+            fields = dict(line.split(":", 1) for line in reported)
         return max(0, int(fields["VmHWM"].split()[0]) * 1024 - self._before)

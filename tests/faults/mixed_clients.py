@@ -116,15 +116,15 @@ class MixedClients(BackgroundThread):
 
     def _exchange(self, name: str, raw: bytes, status: int, until: bytes | None = None) -> None:
         began_at = time.monotonic()
-        told = exchange(self._port, raw, _LONGEST_SECONDS, until)
+        reported = exchange(self._port, raw, _LONGEST_SECONDS, until)
         ended_at = time.monotonic()
         self.slowest = max(self.slowest, ended_at - began_at)
-        heard = told.statuses[0] if told.statuses else 0
+        heard = reported.statuses[0] if reported.statuses else 0
         self.heard[name, heard] += 1
         if heard == 503:
             self.refused.append((began_at, ended_at))
-        elif told.statuses != [status] or told.closed != (until is None):
-            self.unexpected.append((name, told.raw[:200]))
+        elif reported.statuses != [status] or reported.closed != (until is None):
+            self.unexpected.append((name, reported.raw[:200]))
 
     def _vanishing(self) -> None:
         """In the middle, or after all was sent and before the answer; half of them with a reset."""

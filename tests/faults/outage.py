@@ -49,7 +49,7 @@ class Outage:
     def hurt_nobody(self, slack: float, figure: Figure) -> None:
         """The promise."""
         watch = self._watch
-        figure(f"{self._load.told()}; {watch.told()}; converged after {self._converged_seconds:.1f} s")
+        figure(f"{self._load.summary()}; {watch.summary()}; converged after {self._converged_seconds:.1f} s")
         assert self._load.failed == []
         assert {one.version for one in self._load.seen if one.route_alias == "canary"} == {2}
         assert watch.readiness == {200}

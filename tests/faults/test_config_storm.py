@@ -46,7 +46,7 @@ def test_a_hundred_changes_in_ten_seconds_cost_no_request_and_the_last_is_in_for
         last = (CHANGES - 1) % 90 + 1
         took = wait_until(lambda: gateway.model()["split"]["canary"] == last, IN_FORCE_SECONDS * slack)
         error = gateway.state()["config"]["error"]
-    figure(f"{load.told()}; the last in force after {took:.1f} s, {len(splits)} in force meanwhile")
+    figure(f"{load.summary()}; the last in force after {took:.1f} s, {len(splits)} in force meanwhile")
     assert load.failed == []
     assert error is None
     assert splits <= {50, *range(1, 91)}

@@ -148,7 +148,7 @@ def test_twenty_minutes_of_everything_at_once_leave_no_trace(
     failed = [(one.sent_at, one.sent_at + one.seconds) for one in load.failed] + mixed.refused
     figure(
         f"{SECONDS:.0f} s, {trouble.moves} moves, {trouble.kills} kills, {len(kills)} of them production's, "
-        f"{trouble.splits} splits; {load.told()}; {mixed.heard.total()} mixed clients, "
+        f"{trouble.splits} splits; {load.summary()}; {mixed.heard.total()} mixed clients, "
         f"slowest {mixed.slowest:.2f} s, {len(mixed.refused)} refused"
     )
     for name in processes:

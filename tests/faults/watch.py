@@ -43,7 +43,7 @@ class Watch(BackgroundThread):
         super().__exit__(kind, error, trace)
         self._session.close()
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The watch in a line."""
         threads, agent = sorted(self.threads), max(self.agent_threads, default=0)
         return (

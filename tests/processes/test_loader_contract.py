@@ -120,7 +120,7 @@ async def test_an_answer_that_exists_is_not_held_back_by_the_next_request(worker
     assert await last - await first > 0.4
 
 
-async def test_what_it_tells_about_itself_arrives(workers: Any) -> None:
+async def test_what_it_reports_about_itself_arrives(workers: Any) -> None:
     info = (await workers("churn")).info
 
     assert info.flavor == "sklearn"

@@ -52,7 +52,7 @@ async def test_workers_draw_different_random_numbers(load: Any) -> None:
     assert one.body != other.body
 
 
-async def test_a_worker_uses_as_many_threads_for_linear_algebra_as_it_is_told(
+async def test_a_worker_uses_as_many_threads_for_linear_algebra_as_it_is_set(
     template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     for threads in (1, 2):

@@ -168,7 +168,7 @@ async def test_a_hanging_canary_has_its_own_time_and_production_the_rest(
     assert not world.alive(V2)[0].exited.done(), "the canary's own time never ends its worker"
 
 
-async def test_production_that_dies_under_a_request_is_told_and_not_retried(
+async def test_production_that_dies_under_a_request_is_reported_and_not_retried(
     dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     world.held = True

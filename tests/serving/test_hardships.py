@@ -27,7 +27,7 @@ def out_of_descriptors(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> pyt
     return monkeypatch
 
 
-async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
+async def test_a_load_that_fails_in_an_unforeseen_way_is_reported_and_tried_again(
     models: ModelSet, facts: Facts, out_of_descriptors: pytest.MonkeyPatch
 ) -> None:
     out_of_descriptors.setattr("router.serving.harness.LOAD_DELAYS", (0.01,))

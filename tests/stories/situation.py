@@ -50,16 +50,16 @@ class Readers(Load):
         try:
             async with session.post("/invocations", json=body, headers=headers) as answer:
                 await answer.read()
-                told = answer.headers
+                reported = answer.headers
                 return Seen(
                     sent_at,
                     time.monotonic() - sent_at,
                     answer.status,
                     headers["X-Request-Key"],
-                    told.get("X-Route-Alias", ""),
-                    told.get("X-Model-Alias", ""),
-                    int(told.get("X-Model-Version", 0)),
-                    told.get("X-Route-Reason", ""),
+                    reported.get("X-Route-Alias", ""),
+                    reported.get("X-Model-Alias", ""),
+                    int(reported.get("X-Model-Version", 0)),
+                    reported.get("X-Route-Reason", ""),
                 )
         except (aiohttp.ClientError, OSError) as error:
             return Seen(sent_at, time.monotonic() - sent_at, 0, key, reason=type(error).__name__)
@@ -83,8 +83,8 @@ class Stage:
 
     def compared(self) -> dict[str, Any]:
         """What `/v1/compare` says of the canary."""
-        told: dict[str, Any] = json.loads(self.gateway.get("/v1/compare").text, parse_constant=_no_json)
-        entry: dict[str, Any] = told["models"]["sentiment"]["canary"]
+        reported: dict[str, Any] = json.loads(self.gateway.get("/v1/compare").text, parse_constant=_no_json)
+        entry: dict[str, Any] = reported["models"]["sentiment"]["canary"]
         return entry
 
     def play(

@@ -120,9 +120,9 @@ class Session:
         self._running.append(process)
         give_up = time.monotonic() + STAYS_SECONDS * self._slack
         while not shows(step.shown, self._there(printed.read_text())):
-            told = f"{block}: $ {step.command}\n{printed.read_text()}{log.read_text()}"
-            assert process.poll() is None, told
-            assert time.monotonic() < give_up, told
+            reported = f"{block}: $ {step.command}\n{printed.read_text()}{log.read_text()}"
+            assert process.poll() is None, reported
+            assert time.monotonic() < give_up, reported
             time.sleep(LOOK_AGAIN_SECONDS)
 
     def _demand(self, block: Block, step: Step, done: tuple[int, str]) -> None:

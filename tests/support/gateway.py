@@ -61,12 +61,12 @@ class GatewayProcess:
         return self.session.get(self.url + path, timeout=10)
 
     def state(self) -> dict[str, Any]:
-        told: dict[str, Any] = self.get("/v1/state").json()
-        return told
+        reported: dict[str, Any] = self.get("/v1/state").json()
+        return reported
 
     def model(self, name: str = "sentiment") -> dict[str, Any]:
-        told: dict[str, Any] = self.state()["models"][name]
-        return told
+        reported: dict[str, Any] = self.state()["models"][name]
+        return reported
 
     def bound(self, alias: str = "production", name: str = "sentiment") -> int | None:
         version: int | None = self.model(name)["aliases"][alias]["bound"]

@@ -79,7 +79,7 @@ class Clients:
 
     @property
     def outcomes(self) -> list[tuple[str, int]]:
-        return [(told.outcome, told.code) for told in self.facts.of(Answered)]
+        return [(reported.outcome, reported.code) for reported in self.facts.of(Answered)]
 
     @property
     def unread(self) -> int:

@@ -29,7 +29,7 @@ def test_an_answer_that_is_too_long_is_a_fault_of_the_version_and_not_the_end_of
     assert json.loads(longer.body)["message"] == "The answer is longer than 1 MiB."
 
 
-def test_too_long_an_answer_is_told_in_the_protocol_of_the_request(
+def test_too_long_an_answer_is_reported_in_the_protocol_of_the_request(
     monkeypatch: pytest.MonkeyPatch, loaded: Callable[[str], Loaded]
 ) -> None:
     monkeypatch.setattr(scoring, "MAX_ANSWER_BYTES", 10)

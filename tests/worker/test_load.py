@@ -106,7 +106,7 @@ def test_a_corrupt_file_is_a_failed_load(versions: Path, tmp_path: Path) -> None
     assert failure.value.phase == "load"
 
 
-def test_a_failed_load_does_not_tell_where_the_files_are(versions: Path, tmp_path: Path) -> None:
+def test_a_failed_load_does_not_show_where_the_files_are(versions: Path, tmp_path: Path) -> None:
     shutil.copytree(versions / "plain", tmp_path / "plain")
     (tmp_path / "plain" / "python_model.pkl").unlink()
 

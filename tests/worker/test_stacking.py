@@ -123,8 +123,8 @@ def test_what_would_be_read_otherwise_below_others_is_read_alone(case: str) -> N
 
     alone = [reader.by_mlflow(body)[0] for body in bodies]
     below = reader.by_mlflow(f"x\n{one}\n{other}\n".encode())[0]
-    told = [None if table is NOTHING else table["x"].tolist() for table in (*alone, below)]
-    assert told[2] != (told[0] or []) + (told[1] or [])
+    reported = [None if table is NOTHING else table["x"].tolist() for table in (*alone, below)]
+    assert reported[2] != (reported[0] or []) + (reported[1] or [])
 
 
 UNSIGNED = {
@@ -268,7 +268,8 @@ def test_what_was_read_at_once_stands_in_one_table_with_what_was_read_alone(load
 
     assert predicts == 3
     assert [predictions(answer.body) for answer in answers[:7]] == [
-        pytest.approx(told) for told in ([0.01], [0.04], [0.05, 0.06], [0.03, 0.02], [0.08], [0.09], [0.07])
+        pytest.approx(reported)
+        for reported in ([0.01], [0.04], [0.05, 0.06], [0.03, 0.02], [0.08], [0.09], [0.07])
     ]
     assert answers[7].body == version.scorer.answer(queries[7]).body
     assert [answer.rows for answer in answers] == [1, 1, 2, 2, 1, 1, 1, 1]
