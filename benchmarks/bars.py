@@ -43,8 +43,8 @@ def judge(bar: Bar, results: Results) -> Outcome:
     except NotMeasured as reason:
         return Outcome(bar, "not measured", None, str(reason))
     met = figure.value >= bar.limit if bar.at_least else figure.value <= bar.limit
-    told = (figure.note, "" if met else figure.profile)
-    return Outcome(bar, "met" if met else "missed", figure.value, "; ".join(filter(None, told)))
+    reported = (figure.note, "" if met else figure.profile)
+    return Outcome(bar, "met" if met else "missed", figure.value, "; ".join(filter(None, reported)))
 
 
 def _speed(number: str, load: tuple[str, int, int], limit: float, stretch: float, over: str = MLFLOW) -> Bar:

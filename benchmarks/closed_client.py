@@ -27,12 +27,12 @@ async def measure(host: str, port: int, requests: list[bytes], connections: int,
     def send(connection: Connection) -> None:
         sent_at = time.perf_counter()
 
-        def told(status: int) -> None:
+        def reported(status: int) -> None:
             nonlocal failed
             latencies.append((time.perf_counter() - sent_at) * 1e3)
             failed += not 200 <= status < 300
 
-        connection.ask(next(turn), told)
+        connection.ask(next(turn), reported)
 
     all_of_them = [Connection(host, port, send) for _ in range(connections)]
     began = time.perf_counter()

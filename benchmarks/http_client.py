@@ -14,7 +14,7 @@ class Connection(asyncio.Protocol):
         """`on_free` is called when it can take a request: after `open`, each answer and each loss."""
         self._host, self._port, self._on_free = host, port, on_free
         self._transport: asyncio.Transport | None = None
-        self._told: Callable[[int], None] | None = None
+        self._reported: Callable[[int], None] | None = None
         self._received = bytearray()
         self._reopening: asyncio.Task[None] | None = None
         self._closed = False
@@ -35,10 +35,10 @@ class Connection(asyncio.Protocol):
                 self._on_free(self)
                 return
 
-    def ask(self, request: bytes, told: Callable[[int], None]) -> None:
+    def ask(self, request: bytes, reported: Callable[[int], None]) -> None:
         """Send; `told` gets the status once the answer is whole, 0 when the connection is lost before."""
         assert self._transport is not None
-        self._told = told
+        self._reported = reported
         self._transport.write(request)
 
     def close(self) -> None:
@@ -77,6 +77,6 @@ class Connection(asyncio.Protocol):
             self._reopening = asyncio.get_running_loop().create_task(self.open())
 
     def _tell(self, status: int) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            told(status)
+        reported, self._reported = self._reported, None
+        if reported is not None:
+            reported(status)

@@ -39,8 +39,8 @@ class Loader:
         else:
             client = [sys.executable, "-m", "benchmarks.closed_client"]
             command = [*client, HOST, str(port), str(requests), str(connections), str(seconds)]
-        told = output(command, self.core, seconds + _LATE_SECONDS)
-        return Round(**json.loads(told.splitlines()[-1]))
+        reported = output(command, self.core, seconds + _LATE_SECONDS)
+        return Round(**json.loads(reported.splitlines()[-1]))
 
     @contextmanager
     def open_loop(self, port: int, requests: Path, rate: int, limit_seconds: float) -> Iterator["OnSchedule"]:
@@ -53,13 +53,13 @@ class Loader:
         with _started(command, self.core) as client:
             yield load
             try:
-                told, _ = client.communicate(
+                reported, _ = client.communicate(
                     timeout=_LATE_SECONDS
                 )  # closes its standard input, which ends it
             except TimeoutExpired:
                 raise Ended(f"the client on schedule took {_LATE_SECONDS:g} s to end") from None
             load.samples = [
-                (due_at, milliseconds, status) for due_at, milliseconds, status in json.loads(told)
+                (due_at, milliseconds, status) for due_at, milliseconds, status in json.loads(reported)
             ]
 
 

@@ -81,9 +81,9 @@ class Schedule:
             if connection.is_open:
                 due_at = self._waiting.popleft()
                 self._sent.add(due_at)
-                connection.ask(next(self._turn), partial(self._told, due_at))
+                connection.ask(next(self._turn), partial(self._reported, due_at))
 
-    def _told(self, due_at: float, status: int) -> None:
+    def _reported(self, due_at: float, status: int) -> None:
         if due_at in self._sent:
             self._sent.remove(due_at)
             self._note(due_at, status)

@@ -117,16 +117,16 @@ def _swaps(results: Results) -> dict[str, Any] | None:
     swaps = results.swaps
     if swaps is None:
         return None
-    told = {}
+    reported = {}
     for name, values in (("steady", swaps.steady_ms), ("window", swaps.window_ms)):
         shares = {f"p{percent}": percentile(values, percent) for percent in (50, 90, 99)}
-        told[name] = {"requests": len(values), **shares, "worst": max(values, default=None)}
+        reported[name] = {"requests": len(values), **shares, "worst": max(values, default=None)}
     return {
         "requests_per_second": swaps.rate,
         "sent": swaps.sent,
         "failed": swaps.failed,
         "never_sent": swaps.never_sent,
-        "milliseconds": told,
+        "milliseconds": reported,
         "window_seconds_median": median(swaps.window_seconds) if swaps.window_seconds else None,
         "levels": [asdict(level) for level in swaps.levels],
     }

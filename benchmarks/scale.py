@@ -60,11 +60,11 @@ def _slower(one: Server, many: Server, plan: Plan, place: Place, loader: Loader)
 
 
 def _speed(server: Server, seconds: int, requests: Path, loader: Loader) -> float:
-    told = loader.closed_loop(server.port, requests, CONNECTIONS, seconds)
+    reported = loader.closed_loop(server.port, requests, CONNECTIONS, seconds)
     server.tree.alive()
-    if told.failed or not told.requests:
-        raise Ended(f"{told.failed} of {told.requests} requests failed: {server.tree.tail()}")
-    return told.per_second
+    if reported.failed or not reported.requests:
+        raise Ended(f"{reported.failed} of {reported.requests} requests failed: {server.tree.tail()}")
+    return reported.per_second
 
 
 def _series(server: Server, wanted: int, place: Place, loader: Loader) -> tuple[int, int, int]:
@@ -74,9 +74,9 @@ def _series(server: Server, wanted: int, place: Place, loader: Loader) -> tuple[
     ends_at = time.monotonic() + _KEYS_LIMIT_SECONDS
     while sent < wanted and time.monotonic() < ends_at:
         write_keys(requests, MODEL, sent, _KEYS_PER_ROUND)
-        told = loader.closed_loop(server.port, requests, CONNECTIONS, _WARM_SECONDS)
+        reported = loader.closed_loop(server.port, requests, CONNECTIONS, _WARM_SECONDS)
         # A key counts once, however often the client came round to it.
-        sent += min(told.requests - told.failed, _KEYS_PER_ROUND)
+        sent += min(reported.requests - reported.failed, _KEYS_PER_ROUND)
     return before, _count(server), sent
 
 

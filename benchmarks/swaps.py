@@ -89,9 +89,9 @@ def _window(log: Path, known: int, old: int, new: int) -> Window | None:
         for line in source:
             if not (line.startswith(b"{") and line.endswith(b"\n")):
                 continue
-            told = json.loads(line)
-            at = datetime.fromisoformat(told["timestamp"]).timestamp() + to_monotonic
-            what = (told["event"], told.get("version"))
+            reported = json.loads(line)
+            at = datetime.fromisoformat(reported["timestamp"]).timestamp() + to_monotonic
+            what = (reported["event"], reported.get("version"))
             if what == ("the registry names another version", new):
                 noticed = at
             elif what == ("version gone", old) and noticed is not None:

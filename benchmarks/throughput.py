@@ -83,10 +83,10 @@ def compare(servers: list[Server], workload: str, rows: list[int]) -> int:
             for server in servers:
                 if server.name in _UNLIKE.get(workload, {ECHO}):
                     continue
-                status, told, version = server.ask(body, f"user-{key}", content_type=content_type)
+                status, reported, version = server.ask(body, f"user-{key}", content_type=content_type)
                 if status != 200:
-                    raise Unequal(f"{server.name} answered {status} on {workload}: {told[:500]!r}")
-                answers[server.name] = json.loads(told)
+                    raise Unequal(f"{server.name} answered {status} on {workload}: {reported[:500]!r}")
+                answers[server.name] = json.loads(reported)
                 if server.name == GATEWAY:
                     versions.add(version)
             for name, answer in answers.items():
@@ -138,5 +138,7 @@ def _measure_cell(cell: Cell, servers: list[Server], loader: Loader, requests: P
 
 def _alone(server: Server) -> dict[str, str]:
     [model] = json.loads(server.get("/v1/state"))["models"].values()
-    told = {number: version["batching"] for number, version in model["versions"].items()}
-    return {number: batching["why"] for number, batching in told.items() if batching and not batching["on"]}
+    reported = {number: version["batching"] for number, version in model["versions"].items()}
+    return {
+        number: batching["why"] for number, batching in reported.items() if batching and not batching["on"]
+    }

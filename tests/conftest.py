@@ -39,16 +39,18 @@ def figure(request: pytest.FixtureRequest) -> Figure:
     row = ROW.search(request.function.__doc__ or "")
 
     def note(measured: str) -> None:
-        told = Measured(row[1] if row else "", request.node.name, measured)
-        request.node.user_properties.append((FIGURE, tuple(told)))  # which comes back from other processes
+        reported = Measured(row[1] if row else "", request.node.name, measured)
+        request.node.user_properties.append(
+            (FIGURE, tuple(reported))
+        )  # which comes back from other processes
 
     return note
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    told = [report.user_properties for report in reports if getattr(report, "when", "") == "call"]
-    figures = [Measured(*figure) for properties in told for name, figure in properties if name == FIGURE]
+    reported = [report.user_properties for report in reports if getattr(report, "when", "") == "call"]
+    figures = [Measured(*figure) for properties in reported for name, figure in properties if name == FIGURE]
     if figures:
         terminalreporter.section("figures")
         for one in figures:

@@ -149,7 +149,7 @@ def test_a_bar_without_a_measurement_is_neither_met_nor_missed() -> None:
     assert {judge(bar, Results()).verdict for bar in BARS} == {"not measured"}
 
 
-def test_a_bar_whose_peer_could_not_be_started_tells_why() -> None:
+def test_a_bar_whose_peer_could_not_be_started_reports_why() -> None:
     results = a_cell([a_round(2000)], [a_round(1000)])
     results.missing[ECHO] = "it is not installed"
 
@@ -159,7 +159,7 @@ def test_a_bar_whose_peer_could_not_be_started_tells_why() -> None:
     assert judge(SPEED_OF_64, results).verdict == "missed"
 
 
-def test_what_metrics_cost_is_told_with_the_spread_of_the_rounds() -> None:
+def test_what_metrics_cost_is_reported_with_the_spread_of_the_rounds() -> None:
     results = a_cell([a_round(900), a_round(950), a_round(990)], [a_round(100)] * 3)
     results.cells[0].rounds[SILENT] = [a_round(1000)] * 3
     results.cells[0].microseconds = {GATEWAY: {"gateway": 74.0, "worker": 34.0}, SILENT: {"gateway": 100.0}}
@@ -178,7 +178,7 @@ def test_what_fails_at_a_peer_is_no_failure_of_other_bars() -> None:
     assert judge(SPEED_OF_64, results).verdict == "missed"
 
 
-def test_a_missed_bar_tells_where_the_time_goes_and_a_met_one_does_not() -> None:
+def test_a_missed_bar_reports_where_the_time_goes_and_a_met_one_does_not() -> None:
     results = a_cell([a_round(2000)], [a_round(1000)])
     results.cells[0].microseconds = {GATEWAY: {"gateway": 50.0, "worker": 450.0}, MLFLOW: {"server": 1000.0}}
 

@@ -25,10 +25,20 @@ from router.core.split import bucket_of
 from router.demo.gateway_process import clean_environment
 from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace
-from tests.documents.markdown import DOCUMENTS, ROOT, Block, blocks, first_cells, links, prose, shows, steps
-from tests.documents.postgres import Postgres, programs_of_postgres, running_postgres
-from tests.documents.session import Session, file_name
 from tests.e2e.conftest import Registry, built_registry, registry  # noqa: F401 - fixtures, found by name
+from tests.support.document_blocks import (
+    DOCUMENTS,
+    ROOT,
+    Block,
+    blocks,
+    first_cells,
+    links,
+    prose,
+    shows,
+    steps,
+)
+from tests.support.document_session import Session, file_name
+from tests.support.postgres import Postgres, programs_of_postgres, running_postgres
 
 README = ROOT / "README.md"
 OPERATING = ROOT / "docs" / "operating.md"
@@ -90,7 +100,7 @@ def test_what_is_typed_does_what_is_shown(
 
 
 @pytest.mark.slow  # some twenty commands, of which one loads both versions
-def test_what_runbooks_tell_to_type_can_be_typed(
+def test_what_runbooks_ask_to_type_can_be_typed(
     registry: Registry,  # noqa: F811 - the fixture, by its name
     slack: float,
 ) -> None:
@@ -165,8 +175,8 @@ def demo_in(directory: Path, slack: float) -> str:
 
 def the_commands_it_prints() -> Iterator[str]:
     """As in a clone with a virtual environment of its own."""
-    for told, command in commands_to_try(Workspace(Path.cwd() / ".demo"), "http://127.0.0.1:8080"):
-        yield f"# {told}"
+    for reported, command in commands_to_try(Workspace(Path.cwd() / ".demo"), "http://127.0.0.1:8080"):
+        yield f"# {reported}"
         yield re.sub(r"(?<!\S)\S*bin/(?=canary-router|python|mlflow)", ".venv/bin/", command)
 
 
@@ -176,7 +186,7 @@ def loosened(line: str) -> re.Pattern[str]:
     return re.compile(text.replace(re.escape("…"), ".*"))
 
 
-def test_every_command_is_told() -> None:
+def test_every_command_is_reported() -> None:
     text = README.read_text() + OPERATING.read_text() + MIGRATING.read_text()
 
     assert [
@@ -256,8 +266,8 @@ def test_the_formula_in_sql_gives_the_gateways_buckets(postgres: Postgres) -> No
         assert (int(bucket), canary) == (bucket_of("sentiment", key), "ft"[int(bucket) < 5000])
 
     literals = ", ".join("('{}')".format(key.replace("'", "''")) for key in some_keys())
-    told = postgres.run(f"SELECT key, bucket('s', key) FROM (VALUES {literals}) AS requests(key);")
-    assert [int(bucket) for _, bucket in told] == [bucket_of("s", key) for key in some_keys()]
+    reported = postgres.run(f"SELECT key, bucket('s', key) FROM (VALUES {literals}) AS requests(key);")
+    assert [int(bucket) for _, bucket in reported] == [bucket_of("s", key) for key in some_keys()]
 
 
 # Names

@@ -252,9 +252,9 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("key", "value", "inside"), WRONG_INSIDE, ids=lambda case: str(case)[:50])
 def test_a_wrong_value_within_a_mapping_is_refused_where_it_stands(key: str, value: Any, inside: str) -> None:
-    told = {path.removesuffix(".[key]") for path in problems({key: value})}
+    reported = {path.removesuffix(".[key]") for path in problems({key: value})}
 
-    assert f"models.sentiment.{key}.{inside}" in told
+    assert f"models.sentiment.{key}.{inside}" in reported
 
 
 RIGHT_MODEL_KEYS: list[tuple[str, Any, Any]] = [
@@ -470,7 +470,7 @@ BEFORE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "reported"),
     [
         ("server.drain_seconds", 20, [("server.drain_seconds", Reload.HOT)]),
         ("server.listen", "0.0.0.0:9090", [("server.listen", Reload.COLD)]),
@@ -491,7 +491,9 @@ BEFORE: dict[str, Any] = {
         ("models.new", {"split": {"production": 100}}, [("models.new", Reload.HOT)]),
     ],
 )
-def test_a_change_is_told_by_path_and_by_when_it_takes_effect(path: str, value: Any, told: list[Any]) -> None:
+def test_a_change_is_reported_by_path_and_by_when_it_takes_effect(
+    path: str, value: Any, reported: list[Any]
+) -> None:
     after = copy.deepcopy(BEFORE)
     *parents, last = path.split(".")
     place = after
@@ -501,7 +503,7 @@ def test_a_change_is_told_by_path_and_by_when_it_takes_effect(path: str, value: 
 
     found = changes(Settings.model_validate(BEFORE), Settings.model_validate(after))
 
-    assert [(change.path, change.reload) for change in found] == told
+    assert [(change.path, change.reload) for change in found] == reported
 
 
 def test_removing_or_reordering_models_moves_callers() -> None:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from router.adapters.registry.client import RegistryClient
 from router.core.events import Event
 from router.processes.forkserver import ForkServerSupervisor
-from tests.adapters.registries import RealRegistry, server_registry, sqlite_registry
+from tests.support.registry_backends import RealRegistry, server_registry, sqlite_registry
 
 OpenRegistry = Callable[..., RegistryClient]
 

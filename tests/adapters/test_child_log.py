@@ -76,13 +76,13 @@ def test_a_line_says_whose_it_is(log: Log) -> None:
 
 
 def test_a_record_of_logging_keeps_its_level_its_logger_and_its_traceback(log: Log) -> None:
-    told = {
+    reported = {
         "level": "warning",
         "logger": "mlflow.pyfunc",
         "event": "a\nb",
         "exception": "Traceback …\nKeyError",
     }
-    log.worker().write(b"\x1e" + json.dumps(told).encode())
+    log.worker().write(b"\x1e" + json.dumps(reported).encode())
 
     (line,) = log.lines()
     assert (line["level"], line["logger"]) == ("warning", "mlflow.pyfunc")
@@ -166,7 +166,7 @@ def test_an_operator_may_see_all_or_nothing(log: Log) -> None:
     assert log.lines()[0]["why"] == HIDDEN
 
 
-def test_what_is_left_out_for_long_is_told_once_an_hour(log: Log) -> None:
+def test_what_is_left_out_for_long_is_reported_once_an_hour(log: Log) -> None:
     sink = log.worker()
     sink.requests_started()
     for _ in range(720):
@@ -230,7 +230,7 @@ def test_in_the_long_run_it_is_so_many_bytes_a_second_as_they_are_written(log: L
 
 
 @pytest.mark.parametrize("starts_again", [False, True])
-def test_what_tells_of_lines_left_out_is_told_seldom_and_charged(log: Log, starts_again: bool) -> None:
+def test_a_report_of_lines_left_out_is_reported_seldom_and_charged(log: Log, starts_again: bool) -> None:
     """A version may print so that every second line is left out, or end after each."""
     sink, seconds = log.worker(), 100
     sink.requests_started()
@@ -249,7 +249,7 @@ def test_what_tells_of_lines_left_out_is_told_seldom_and_charged(log: Log, start
         assert seconds // NOTICE_SECONDS - 1 <= len(notices) <= seconds // NOTICE_SECONDS + 1
 
 
-def test_what_could_not_be_told_at_an_end_is_told_later(log: Log) -> None:
+def test_what_could_not_be_reported_at_an_end_is_reported_later(log: Log) -> None:
     log.of.shown = "always"
     sink = log.worker()
     heard = sum(sink.write(b"x" * 900) for _ in range(1000))

@@ -26,7 +26,7 @@ def test_a_committed_configuration_is_valid_for_the_gateway_and_for_editors(path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_committed_configuration_tells_editors_where_its_schema_is(path: Path) -> None:
+def test_a_committed_configuration_shows_editors_where_its_schema_is(path: Path) -> None:
     first = path.read_text().partition("\n")[0]
     named = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
 

@@ -32,10 +32,10 @@ def edited(path: Path, content: str, percent: Decimal = TWELVE, model: str = "m"
 
 def refused(path: Path, content: str, percent: Decimal = TWELVE, model: str = "m") -> list[str]:
     path.write_bytes(content.encode())
-    with pytest.raises(ConfigRefused) as told:
+    with pytest.raises(ConfigRefused) as reported:
         edit_split(path, model, percent)
     assert path.read_bytes() == content.encode()
-    return told.value.problems
+    return reported.value.problems
 
 
 EDITS = {
@@ -199,9 +199,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("content", "percent", "told"), REFUSED.values(), ids=REFUSED)
-def test_an_edit_that_is_not_safe_is_refused(path: Path, content: str, percent: Decimal, told: str) -> None:
-    assert told in "\n".join(refused(path, content, percent))
+@pytest.mark.parametrize(("content", "percent", "reported"), REFUSED.values(), ids=REFUSED)
+def test_an_edit_that_is_not_safe_is_refused(
+    path: Path, content: str, percent: Decimal, reported: str
+) -> None:
+    assert reported in "\n".join(refused(path, content, percent))
 
 
 GOOD = "models: {m: {split: {production: 95, canary: 5}}}\n"
@@ -246,21 +248,21 @@ def test_a_file_of_a_config_map_is_refused(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("..2026_11_20")
     (tmp_path / "router.yaml").symlink_to("..data/router.yaml")
 
-    told = refused_as_it_is(tmp_path / "router.yaml")
+    reported = refused_as_it_is(tmp_path / "router.yaml")
 
-    assert told == "router.yaml: is mounted from a ConfigMap; change the ConfigMap"
+    assert reported == "router.yaml: is mounted from a ConfigMap; change the ConfigMap"
 
 
 def refused_as_it_is(path: Path) -> str:
-    with pytest.raises(ConfigRefused) as told:
+    with pytest.raises(ConfigRefused) as reported:
         edit_split(path, "m", TWELVE)
     assert path.read_text() == GOOD
-    (problem,) = told.value.problems
+    (problem,) = reported.value.problems
     return problem
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "reported"),
     [
         (30, "is on a read-only file system; change it where it comes from"),
         (16, "is mounted by itself and can not be replaced; change it where it comes from"),
@@ -270,7 +272,7 @@ def refused_as_it_is(path: Path) -> str:
     ],
 )
 def test_a_replacement_that_fails_leaves_the_file_and_says_why(
-    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reported: str
 ) -> None:
     path.write_text(GOOD)
 
@@ -279,7 +281,7 @@ def test_a_replacement_that_fails_leaves_the_file_and_says_why(
 
     monkeypatch.setattr(config_edit.os, "replace", failing)
 
-    assert refused_as_it_is(path) == f"router.yaml: {told}"
+    assert refused_as_it_is(path) == f"router.yaml: {reported}"
     assert [file.name for file in path.parent.iterdir()] == ["router.yaml"]
 
 
@@ -294,8 +296,8 @@ def test_an_edit_of_somebody_else_meanwhile_is_not_overwritten(
         return real(name)
 
     monkeypatch.setattr(config_edit.os.path, "realpath", meanwhile)
-    with pytest.raises(ConfigRefused) as told:
+    with pytest.raises(ConfigRefused) as reported:
         edit_split(path, "m", TWELVE)
 
-    assert told.value.problems == ["router.yaml: was changed by somebody else meanwhile; try again"]
+    assert reported.value.problems == ["router.yaml: was changed by somebody else meanwhile; try again"]
     assert path.read_text() == GOOD + "# theirs\n"

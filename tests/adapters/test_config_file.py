@@ -36,7 +36,7 @@ def split_in(content: str | bytes) -> Split:
     return ConfigFile("router.yaml", {}, {}).parse(raw).settings.models["sentiment"].split
 
 
-def told_about(raw: bytes) -> list[str] | None:
+def reported_about(raw: bytes) -> list[str] | None:
     """The problems of `raw`, or None when it is accepted."""
     try:
         ConfigFile("router.yaml", {}, {}).parse(raw)
@@ -70,7 +70,7 @@ models:
 """
 
 
-def test_all_problems_are_told_at_once_with_file_line_and_path(path: Path) -> None:
+def test_all_problems_are_reported_at_once_with_file_line_and_path(path: Path) -> None:
     assert problems(path, EVERYTHING_WRONG) == [
         "router.yaml:2 server.lisen: unknown key, did you mean `listen`?",
         "router.yaml:3 server.body_limit_mib: must be a whole number, not 64.5",
@@ -114,7 +114,7 @@ models:
 """
 
 
-def test_problems_of_what_is_counted_are_told_with_the_line_of_the_output(path: Path) -> None:
+def test_problems_of_what_is_counted_are_reported_with_the_line_of_the_output(path: Path) -> None:
     assert problems(path, SCORES_WRONG) == [
         (
             "router.yaml:5 models.sentiment.scores.0.bins: "
@@ -158,9 +158,9 @@ SPLITS_REFUSED = {
 
 @pytest.mark.parametrize("split", SPLITS_REFUSED.values(), ids=SPLITS_REFUSED)
 def test_a_split_that_is_not_100_percent_in_plain_numbers_is_refused(path: Path, split: str) -> None:
-    told = problems(path, f"models:\n  sentiment:\n    split: {split}\n")
+    reported = problems(path, f"models:\n  sentiment:\n    split: {split}\n")
 
-    assert all(problem.startswith("router.yaml:3 models.sentiment.split") for problem in told)
+    assert all(problem.startswith("router.yaml:3 models.sentiment.split") for problem in reported)
 
 
 def test_percentages_are_exactly_what_is_written() -> None:
@@ -208,25 +208,25 @@ YAML_REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("content", "told"), YAML_REFUSED.values(), ids=YAML_REFUSED)
-def test_what_is_not_plain_data_is_refused(path: Path, content: str | bytes, told: str) -> None:
-    assert any(told in problem for problem in problems(path, content))
+@pytest.mark.parametrize(("content", "reported"), YAML_REFUSED.values(), ids=YAML_REFUSED)
+def test_what_is_not_plain_data_is_refused(path: Path, content: str | bytes, reported: str) -> None:
+    assert any(reported in problem for problem in problems(path, content))
 
 
 def test_an_alias_bomb_is_refused_without_being_unfolded(path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
 
-    told = problems(path, "\n".join(lines))
+    reported = problems(path, "\n".join(lines))
 
-    assert "router.yaml:10 a9.8: is the alias *a8; anchors and aliases are not accepted" in told
-    assert len(told) < 100
+    assert "router.yaml:10 a9.8: is the alias *a8; anchors and aliases are not accepted" in reported
+    assert len(reported) < 100
 
 
 def test_a_problem_of_the_yaml_does_not_hide_those_of_other_keys(path: Path) -> None:
-    told = problems(path, "models:\n  a: {workers: *x}\n  b: {wokers: 1}\n  2: {}\n  c: {salt: ''}\n")
+    reported = problems(path, "models:\n  a: {workers: *x}\n  b: {wokers: 1}\n  2: {}\n  c: {salt: ''}\n")
 
-    assert told == [
+    assert reported == [
         "router.yaml:2 models.a.workers: is the alias *x; anchors and aliases are not accepted",
         "router.yaml:3 models.b.wokers: unknown key, did you mean `workers`?",
         "router.yaml:4 models: has a key that is not text, '2'; quotes make it text",
@@ -234,11 +234,11 @@ def test_a_problem_of_the_yaml_does_not_hide_those_of_other_keys(path: Path) -> 
     ]
 
 
-def test_ten_thousand_problems_are_told_as_a_hundred_and_a_count(path: Path) -> None:
-    told = problems(path, "models:\n" + "".join(f"  m{n}: {{bad: 1}}\n" for n in range(10_000)))
+def test_ten_thousand_problems_are_reported_as_a_hundred_and_a_count(path: Path) -> None:
+    reported = problems(path, "models:\n" + "".join(f"  m{n}: {{bad: 1}}\n" for n in range(10_000)))
 
-    assert len(told) == 101
-    assert told[-1] == "router.yaml: has 9900 more problems"
+    assert len(reported) == 101
+    assert reported[-1] == "router.yaml: has 9900 more problems"
 
 
 def test_a_mapping_may_be_left_empty(path: Path) -> None:
@@ -263,9 +263,9 @@ def test_what_editors_add_is_accepted(content: bytes) -> None:
 
 
 def test_lines_are_counted_the_same_with_crlf(path: Path) -> None:
-    told = problems(path, EVERYTHING_WRONG.replace("\n", "\r\n"))
+    reported = problems(path, EVERYTHING_WRONG.replace("\n", "\r\n"))
 
-    assert told == problems(path, EVERYTHING_WRONG)
+    assert reported == problems(path, EVERYTHING_WRONG)
 
 
 def test_the_digest_is_that_of_the_file_s_bytes(path: Path) -> None:
@@ -331,10 +331,10 @@ def test_a_mebibyte_is_read_and_one_byte_more_is_not(path: Path) -> None:
 @example("- - - -\n -")
 def test_any_text_is_accepted_or_refused_in_words(content: str) -> None:
     """No exception but ours leaves the reader, whatever the file holds."""
-    told = told_about(content.encode("utf-8", "surrogatepass"))
+    reported = reported_about(content.encode("utf-8", "surrogatepass"))
 
-    assert told != []
-    assert not {category(character) for character in "".join(told or [])} & {"Cc", "Cs"}
+    assert reported != []
+    assert not {category(character) for character in "".join(reported or [])} & {"Cc", "Cs"}
 
 
 MUTATIONS = st.tuples(
@@ -349,7 +349,7 @@ def test_a_damaged_file_is_accepted_or_refused_in_words(mutations: list[tuple[in
     content = EVERYTHING_WRONG
     for start, length, new in mutations:
         content = content[:start] + new + content[start + length :]
-    assert told_about(content.encode()) != []
+    assert reported_about(content.encode()) != []
 
 
 TWO = "models:\n  a: {split: {production: 100}}\n  b: {split: {production: 100}}\n"

@@ -66,7 +66,7 @@ def test_a_variable_is_a_number_where_the_key_wants_one(path: Path) -> None:
     assert everything.registry.uri is None
 
 
-def test_a_wrong_value_is_told_by_the_variable_s_name_beside_the_file_s_problems(path: Path) -> None:
+def test_a_wrong_value_is_reported_by_the_variable_s_name_beside_the_file_s_problems(path: Path) -> None:
     path.write_text(FILE.replace("sentiment: {}", "sentiment: {wrkers: 1}"))
     environ = {
         "CANARY_ROUTER_REGISTRY__POLL_SECONDS": "often",
@@ -83,7 +83,7 @@ def test_a_wrong_value_is_told_by_the_variable_s_name_beside_the_file_s_problems
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("CANARY_ROUTER_SERVER__LISEN", ": unknown variable, did you mean `CANARY_ROUTER_SERVER__LISTEN`?"),
         ("CANARY_ROUTER_SERVER_LISTEN", ": unknown variable, did you mean `CANARY_ROUTER_SERVER__LISTEN`?"),
@@ -92,10 +92,10 @@ def test_a_wrong_value_is_told_by_the_variable_s_name_beside_the_file_s_problems
         ("CANARY_ROUTER_MODELS__SENTIMENT__WORKERS", ": models are configured in the file only"),
     ],
 )
-def test_an_unknown_variable_is_an_error(path: Path, name: str, told: str) -> None:
+def test_an_unknown_variable_is_an_error(path: Path, name: str, reported: str) -> None:
     (problem,) = problems(path, {name: "secret"})
 
-    assert problem.startswith(name + told)
+    assert problem.startswith(name + reported)
     assert "secret" not in problem
 
 
@@ -120,7 +120,7 @@ def test_variables_of_others_are_left_alone(path: Path) -> None:
     assert loaded(path, environ).notices == ()
 
 
-def test_a_section_that_is_no_mapping_is_told_once(path: Path) -> None:
+def test_a_section_that_is_no_mapping_is_reported_once(path: Path) -> None:
     path.write_text("server: 5\nmodels: {sentiment: {}}\n")
 
     assert problems(path, {"CANARY_ROUTER_SERVER__LISTEN": "0.0.0.0:1"}) == [

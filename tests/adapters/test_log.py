@@ -31,7 +31,15 @@ from router.core.events import (
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.routing import Reason
-from tests.adapters.story import answered, bound, count_scores_of, goodbye, one_of_each, predicted, split
+from tests.support.sample_events import (
+    answered,
+    bound,
+    count_scores_of,
+    goodbye,
+    one_of_each,
+    predicted,
+    split,
+)
 
 V8 = VersionId("m", 8)
 
@@ -64,9 +72,9 @@ def written(*facts: Event, level: str = "debug", line_format: str = "json") -> l
 
 
 def test_every_fact_that_is_no_request_has_a_line() -> None:
-    told = [line["event"] for line in written(*one_of_each(), *goodbye())]
+    reported = [line["event"] for line in written(*one_of_each(), *goodbye())]
 
-    assert told == [
+    assert reported == [
         "configuration in force",
         "split in force",
         "the registry names another version",
@@ -121,7 +129,7 @@ def test_requests_write_no_lines() -> None:
     )
 
 
-def test_a_moved_alias_is_told_with_both_versions() -> None:
+def test_a_moved_alias_is_reported_with_both_versions() -> None:
     (line,) = written(bound(CANARY, 8, old=7))
 
     assert line.pop("timestamp").endswith("Z")
@@ -308,7 +316,7 @@ def test_a_registry_that_answers_with_megabytes_makes_a_short_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "level", "told"),
+    ("code", "level", "reported"),
     [
         ("import warnings; warnings.warn('mind the gap')", "warning", "mind the gap"),
         ("raise ValueError('gone')", "critical", "ValueError: gone"),
@@ -325,7 +333,7 @@ def test_a_registry_that_answers_with_megabytes_makes_a_short_line() -> None:
     ],
     ids=["a warning", "a crash", "a thread's crash", "an exception in a destructor"],
 )
-def test_what_python_prints_by_itself_is_a_line_without_values(code: str, level: str, told: str) -> None:
+def test_what_python_prints_by_itself_is_a_line_without_values(code: str, level: str, reported: str) -> None:
     script = (
         "from router.adapters.log.format import configure_logging, install_exception_hooks\n"
         "configure_logging('info', 'json'); install_exception_hooks()\n"
@@ -335,12 +343,12 @@ def test_what_python_prints_by_itself_is_a_line_without_values(code: str, level:
 
     (line,) = [json.loads(text) for text in done.stderr.splitlines()]
     assert line["level"] == level
-    assert told in line["event"] + line.get("exception", "")
+    assert reported in line["event"] + line.get("exception", "")
     assert "the payload" not in done.stderr
     assert done.stdout == ""
 
 
-async def test_an_error_in_the_event_loop_is_told_without_its_words_and_its_objects() -> None:
+async def test_an_error_in_the_event_loop_is_reported_without_its_words_and_its_objects() -> None:
     """Asyncio's own handler names the callback with its arguments: bytes of a request, where they arrive."""
     stream = io.StringIO()
     configure_logging("info", "json", stream=stream)

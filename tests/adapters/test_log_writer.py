@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from router.adapters.log.writer import LineHandler, LineWriter
-from tests.e2e.gateway import wait_until
+from tests.support.waiting import wait_until
 
 PIPE_BYTES = 65_536
 

@@ -34,7 +34,7 @@ from router.core.events import (
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.routing import Reason
 from router.core.scores import ClassCounts, ClassSpec, OutputCounts, ScoreCounts, ScoreSpec, with_edges
-from tests.adapters.story import (
+from tests.support.sample_events import (
     SPEC,
     Clock,
     answered,

@@ -10,7 +10,7 @@ from prometheus_client.samples import Exemplar
 
 from router.adapters.prometheus import PrometheusRecorder
 from router.core.ids import CANARY, PRODUCTION
-from tests.adapters.story import Clock, answered, bound, recorder_at, split
+from tests.support.sample_events import Clock, answered, bound, recorder_at, split
 
 OPENMETRICS = "application/openmetrics-text"
 ONE, OTHER = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
@@ -47,11 +47,11 @@ def test_a_traced_request_is_named_at_its_bucket_with_its_time(recorder: Prometh
     recorder.record(answered(PRODUCTION, 7, seconds=0.0031, trace_id=ONE))
 
     assert exemplars(recorder) == {("production", "ok", "0.005"): Exemplar({"trace_id": ONE}, 0.0031, NOW)}
-    line = next(line for line in told(recorder, OPENMETRICS) if "trace_id" in line)
+    line = next(line for line in reported(recorder, OPENMETRICS) if "trace_id" in line)
     assert line.endswith(f' 1 # {{trace_id="{ONE}"}} 0.0031 1763650000.250')
 
 
-def told(recorder: PrometheusRecorder, accept: str) -> list[str]:
+def reported(recorder: PrometheusRecorder, accept: str) -> list[str]:
     return recorder.render(accept)[0].decode().splitlines()
 
 
@@ -59,7 +59,7 @@ def test_plain_text_has_none_and_is_the_same_as_without_traces(recorder: Prometh
     """The format has no place for them: a parser of it would refuse the line."""
     recorder.record(answered(PRODUCTION, 7, trace_id=ONE))
 
-    assert not [line for line in told(recorder, "text/plain") if ONE in line or " # " in line]
+    assert not [line for line in reported(recorder, "text/plain") if ONE in line or " # " in line]
     assert list(parse_text(recorder.render()[0].decode()))
 
 

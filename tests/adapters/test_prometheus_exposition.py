@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from router.adapters.prometheus import PrometheusRecorder
 from router.core.ids import CANARY, PRODUCTION
-from tests.adapters.story import (
+from tests.support.sample_events import (
     Clock,
     answered,
     bound,
@@ -134,7 +134,7 @@ def test_both_formats_say_the_same(busy: PrometheusRecorder) -> None:
     assert ours(openmetrics) == found
 
 
-def test_no_series_tells_when_it_was_created(busy: PrometheusRecorder) -> None:
+def test_no_series_reports_when_it_was_created(busy: PrometheusRecorder) -> None:
     assert b"_created" not in busy.render()[0]
     assert b"_created" not in busy.render("application/openmetrics-text")[0]
 

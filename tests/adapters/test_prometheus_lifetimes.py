@@ -27,7 +27,7 @@ from router.core.events import (
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Reason
 from router.core.scores import ClassCounts, ClassSpec, ScoreCounts, ScoreSpec
-from tests.adapters.story import (
+from tests.support.sample_events import (
     SPEC,
     Clock,
     answered,

@@ -10,9 +10,9 @@ import pytest
 
 from router.adapters.prometheus.catalog import LOOPS, PREFIX, Catalog
 from router.control.periodic import PeriodicTask
-from tests.adapters.story import Clock, live_of, one_of_each, recorder_at, samples
-from tests.documents.markdown import first_cells
 from tests.support import metrics_reference as reference
+from tests.support.document_blocks import first_cells
+from tests.support.sample_events import Clock, live_of, one_of_each, recorder_at, samples
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -36,7 +36,7 @@ def test_every_metric_has_a_line() -> None:
     ]
 
 
-def test_a_family_that_is_new_is_told_without_a_change_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_that_is_new_is_reported_without_a_change_here(monkeypatch: pytest.MonkeyPatch) -> None:
     class Larger(Catalog):
         def __init__(self) -> None:
             super().__init__()

@@ -16,7 +16,7 @@ from router.errors import FetchFailed, ModelUnknown
 from router.processes.child import Child
 from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import OpenRegistry
-from tests.adapters.registries import RealRegistry
+from tests.support.registry_backends import RealRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -17,15 +17,15 @@ ENVIRON = {
 
 
 def test_what_workers_are_not_born_with_is_told_to_who_talks_to_the_registry() -> None:
-    told = registry_environment(ENVIRON)
+    reported = registry_environment(ENVIRON)
 
-    assert told.keys() == {
+    assert reported.keys() == {
         name for name in ENVIRON if name.startswith(("MLFLOW", "AWS", "AZURE", "GOOGLE", "DATA"))
     }
-    assert not told.keys() & child_environment(ENVIRON).keys()
+    assert not reported.keys() & child_environment(ENVIRON).keys()
 
 
-def test_our_own_settings_are_told_to_nobody() -> None:
+def test_our_own_settings_are_reported_to_nobody() -> None:
     assert not any(name.startswith("CANARY_ROUTER_") for name in registry_environment(ENVIRON))
 
 

@@ -18,10 +18,10 @@ from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.adapters.conftest import Facts, OpenRegistry
-from tests.adapters.faults import black_hole
-from tests.adapters.registries import RealRegistry
 from tests.conftest import Figure
 from tests.serving.conftest import settings
+from tests.support.faulty_servers import black_hole
+from tests.support.registry_backends import RealRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -125,7 +125,7 @@ async def test_two_gateways_record_at_once_and_one_of_them_wins_whole(
     assert len(json.loads(record.read_bytes())["aliases"]) == 1
 
 
-async def test_a_download_over_the_bound_removes_what_nobody_uses_and_tells_when_it_is_not_enough(
+async def test_a_download_over_the_bound_removes_what_nobody_uses_and_reports_when_it_is_not_enough(
     copied: Path, tmp_path: Path, open_registry: OpenRegistry, facts: Facts
 ) -> None:
     uri = f"sqlite:///{copied}"

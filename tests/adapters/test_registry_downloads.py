@@ -17,7 +17,7 @@ from router.errors import ChildLost, FetchFailed
 from router.processes.child import Child
 from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
-from tests.adapters.faults import (
+from tests.support.faulty_servers import (
     Answer,
     Proxy,
     black_hole,
@@ -27,7 +27,8 @@ from tests.adapters.faults import (
     list_a_way_out,
     proxy_to,
 )
-from tests.adapters.registries import RealRegistry
+from tests.support.registry_backends import RealRegistry
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -83,12 +84,6 @@ def files_of(directory: str | Path) -> dict[str, int]:
 
 def parts_in(cache: Path) -> list[Path]:
     return list(cache.glob("*/.part-*"))
-
-
-async def until(true: Callable[[], object], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def part_in(cache: Path, seconds: float) -> None:
@@ -185,7 +180,7 @@ async def test_a_download_whose_process_is_killed_fails_and_leaves_nothing(
     assert parts_in(tmp_path) == []
 
 
-async def test_closing_ends_downloads_and_tells_those_who_wait(
+async def test_closing_ends_downloads_and_fails_those_who_wait(
     proxy: Proxy, launcher: CountingLauncher, tmp_path: Path, slack: float
 ) -> None:
     proxy.spoil = hang_half_way

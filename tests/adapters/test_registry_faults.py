@@ -19,8 +19,8 @@ from router.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from router.processes.child import Child
 from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
-from tests.adapters.faults import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
-from tests.adapters.registries import RealRegistry, free_port
+from tests.support.faulty_servers import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
+from tests.support.registry_backends import RealRegistry, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -199,7 +199,7 @@ async def test_a_locked_database_is_unavailable_within_the_deadline_and_then_bac
     assert facts.of(ChildRestarted) == []
 
 
-async def test_a_refused_port_is_told_at_once(open_registry: OpenRegistry, slack: float) -> None:
+async def test_a_refused_port_is_reported_at_once(open_registry: OpenRegistry, slack: float) -> None:
     """With MLflow's own retries it would be 247 s."""
     registry = open_registry(f"http://127.0.0.1:{free_port()}")
     started = time.monotonic()
@@ -210,7 +210,7 @@ async def test_a_refused_port_is_told_at_once(open_registry: OpenRegistry, slack
     assert time.monotonic() - started < 10 * slack
 
 
-async def test_a_server_that_never_answers_is_told_within_ten_seconds(
+async def test_a_server_that_never_answers_is_reported_within_ten_seconds(
     open_registry: OpenRegistry, facts: Facts, slack: float
 ) -> None:
     with black_hole() as uri:

@@ -12,8 +12,8 @@ from router.adapters.registry.downloads import FetchPolicy
 from router.core.ids import VersionId
 from router.errors import FetchFailed, FetchRefused
 from tests.adapters.conftest import OpenRegistry
-from tests.adapters.faults import Proxy, proxy_to
-from tests.adapters.registries import RealRegistry
+from tests.support.faulty_servers import Proxy, proxy_to
+from tests.support.registry_backends import RealRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -113,8 +113,8 @@ def test_a_torn_record_is_refused_and_the_next_one_replaces_it(directory: Path, 
 )
 def test_an_entry_that_is_not_ours_is_refused(directory: Path, entry: object) -> None:
     record(directory, production=1)
-    told = json.loads(path_of(directory).read_bytes())
-    path_of(directory).write_text(json.dumps({**told, "aliases": {"production": entry}}))
+    reported = json.loads(path_of(directory).read_bytes())
+    path_of(directory).write_text(json.dumps({**reported, "aliases": {"production": entry}}))
 
     with pytest.raises(RecordRefused, match="is torn"):
         recorded(directory)
@@ -169,9 +169,9 @@ def test_a_record_that_others_could_have_written_is_refused(
     directory: Path, damage: Callable[[Path], str]
 ) -> None:
     record(directory, production=1)
-    told = damage(directory)
+    reported = damage(directory)
 
-    with pytest.raises(RecordRefused, match=told):
+    with pytest.raises(RecordRefused, match=reported):
         recorded(directory)
 
 
@@ -221,8 +221,8 @@ def _pipe(place: Path) -> str:
 
 
 def _other_manifest(place: Path) -> str:
-    told = json.loads((place / MANIFEST).read_bytes())
-    (place / MANIFEST).write_text(json.dumps(told, indent=1))
+    reported = json.loads((place / MANIFEST).read_bytes())
+    (place / MANIFEST).write_text(json.dumps(reported, indent=1))
     return "its manifest is not the recorded one"
 
 
@@ -248,9 +248,9 @@ def test_a_copy_that_is_not_what_was_recorded_is_refused_by_name(
 ) -> None:
     record(directory, production=1)
     entry = read(directory, "m", HERE)["production"]
-    told = damage(directory / PLACE)
+    reported = damage(directory / PLACE)
 
-    with pytest.raises(CopyRefused, match=told):
+    with pytest.raises(CopyRefused, match=reported):
         verified(directory / PLACE, entry.manifest)
 
 

@@ -31,7 +31,7 @@ def test_every_model_has_a_directory_of_its_own_inside_the_cache(tmp_path: Path,
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
 @given(model=NAMES, other=NAMES)
-def test_a_directory_is_read_alike_as_a_path_and_as_a_uri_and_tells_its_model(
+def test_a_directory_is_read_alike_as_a_path_and_as_a_uri_and_reports_its_model(
     tmp_path: Path, model: str, other: str
 ) -> None:
     directory = model_directory(tmp_path, model)

@@ -77,7 +77,7 @@ def test_an_answer_about_another_version_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize("fact", ["creation_timestamp", "source", "run_id", "model_id"])
-def test_the_fingerprint_tells_two_registries_apart(fact: str) -> None:
+def test_the_fingerprint_distinguishes_two_registries(fact: str) -> None:
     locations = {("m", "1"): "s3://b"}
     one = read_source(FakeRegistry(locations), "m", 1).fingerprint
     other = read_source(FakeRegistry(locations, {fact: "another"}), "m", 1).fingerprint

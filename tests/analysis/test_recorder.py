@@ -21,7 +21,8 @@ from router.serving.load_gate import LoadLimits
 from router.serving.manager import OPERATOR_RESET
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 
 HALF = {"production": 50, "canary": 50}
 
@@ -72,8 +73,10 @@ class Gateway:
     @property
     def entry(self) -> dict[str, Any]:
         shown = document(self.analysis)
-        told: dict[str, Any] = json.loads(json.dumps(shown, allow_nan=False))["models"]["sentiment"]["canary"]
-        return told
+        reported: dict[str, Any] = json.loads(json.dumps(shown, allow_nan=False))["models"]["sentiment"][
+            "canary"
+        ]
+        return reported
 
     def check(self, name: str) -> dict[str, Any]:
         return next(check for check in self.entry["checks"] if check["check"] == name)
@@ -86,7 +89,7 @@ async def gateway() -> AsyncIterator[Gateway]:
     await gateway.fleet.close(0.0)
 
 
-async def test_a_canary_that_fails_more_fails_and_that_is_told_once(gateway: Gateway) -> None:
+async def test_a_canary_that_fails_more_fails_and_that_is_reported_once(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(400, PRODUCTION, V1)
     for turn in range(40):
@@ -97,8 +100,12 @@ async def test_a_canary_that_fails_more_fails_and_that_is_told_once(gateway: Gat
 
     assert (gateway.entry["verdict"], gateway.check("faults")["verdict"]) == ("fail", "fail")
     assert gateway.entry["why"].startswith("The canary fails 10 points more of its requests than production")
-    [told] = gateway.facts.of(VerdictChanged)
-    assert (told.before, told.verdict, told.why) == ("not_enough_data", "fail", gateway.entry["why"])
+    [reported] = gateway.facts.of(VerdictChanged)
+    assert (reported.before, reported.verdict, reported.why) == (
+        "not_enough_data",
+        "fail",
+        gateway.entry["why"],
+    )
 
 
 async def test_versions_that_behave_alike_pass_or_wait_and_never_fail(gateway: Gateway) -> None:
@@ -111,7 +118,7 @@ async def test_versions_that_behave_alike_pass_or_wait_and_never_fail(gateway: G
         assert gateway.entry["verdict"] != "fail"
 
     assert gateway.entry["verdict"] == "pass"
-    assert [told.verdict for told in gateway.facts.of(VerdictChanged)] == ["pass"]
+    assert [reported.verdict for reported in gateway.facts.of(VerdictChanged)] == ["pass"]
 
 
 async def test_without_traffic_nothing_passes_and_nothing_fails(gateway: Gateway) -> None:
@@ -265,7 +272,7 @@ async def test_no_check_makes_a_forecast_while_nothing_is_compared(gateway: Gate
 FORECASTS = ("seconds_needed", "seconds_until_fail", "seconds_to_show_point")
 
 
-async def test_a_pass_is_taken_back_when_the_breaker_opens_and_everybody_is_told(gateway: Gateway) -> None:
+async def test_a_pass_is_taken_back_when_the_breaker_opens_and_everybody_says_so(gateway: Gateway) -> None:
     """Three crashes in a minute open it, however many requests went well."""
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
@@ -284,11 +291,15 @@ async def test_a_pass_is_taken_back_when_the_breaker_opens_and_everybody_is_told
         "not_enough_data",
         f"Not compared now: {why}.",
     )
-    *_, told = gateway.facts.of(VerdictChanged)
-    assert (told.before, told.verdict, told.why) == ("pass", "not_enough_data", gateway.entry["why"])
+    *_, reported = gateway.facts.of(VerdictChanged)
+    assert (reported.before, reported.verdict, reported.why) == (
+        "pass",
+        "not_enough_data",
+        gateway.entry["why"],
+    )
 
 
-async def test_a_new_share_takes_a_pass_back_and_that_is_told(gateway: Gateway) -> None:
+async def test_a_new_share_takes_a_pass_back_and_that_is_reported(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(200, PRODUCTION, V1)
     for _ in range(30):
@@ -298,8 +309,8 @@ async def test_a_new_share_takes_a_pass_back_and_that_is_told(gateway: Gateway) 
     await gateway.serve({PRODUCTION: V1, CANARY: V2}, split={"production": 75, "canary": 25})
     gateway.look()
 
-    told = [(one.before, one.verdict) for one in gateway.facts.of(VerdictChanged)]
-    assert told == [("not_enough_data", "pass"), ("pass", "not_enough_data")]
+    reported = [(one.before, one.verdict) for one in gateway.facts.of(VerdictChanged)]
+    assert reported == [("not_enough_data", "pass"), ("pass", "not_enough_data")]
 
 
 async def test_an_obstacle_stands_alone_where_a_share_became_0_before_anything_was_known(
@@ -343,7 +354,7 @@ async def test_what_an_operator_mends_while_others_are_judged_is_judged_no_more(
     assert gateway.facts.of(VerdictChanged) == [first]
 
 
-async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_before_its_50th_answer_is_told(
+async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_before_its_50th_answer(
     gateway: Gateway,
 ) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
@@ -440,21 +451,21 @@ async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Ga
                 Answered("sentiment", alias, version, "ok", 200, 0.003, 1, Reason.HASH, bucket, fault=how)
             )
     gateway.look()
-    told = document(gateway.analysis)["models"]["sentiment"]
+    reported = document(gateway.analysis)["models"]["sentiment"]
 
-    assert {alias: entry["verdict"] for alias, entry in told.items()} == {
+    assert {alias: entry["verdict"] for alias, entry in reported.items()} == {
         "canary": "not_enough_data",
         "challenger": "fail",
     }
-    for entry in told.values():
+    for entry in reported.values():
         faults, *_, split_check = entry["checks"]
         assert split_check["pair_share"] == 0.75
         assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
         assert split_check["expected_share"] == pytest.approx(1 / 3)
-    [told_once] = gateway.facts.of(VerdictChanged)
-    assert told_once.why == told["challenger"]["why"]
-    assert told_once.why.startswith("Alias challenger failed at least 25 of 50 requests in a row")
-    sentences = [check["why"] for check in told["challenger"]["checks"]]
+    [reported_once] = gateway.facts.of(VerdictChanged)
+    assert reported_once.why == reported["challenger"]["why"]
+    assert reported_once.why.startswith("Alias challenger failed at least 25 of 50 requests in a row")
+    sentences = [check["why"] for check in reported["challenger"]["checks"]]
     assert not [sentence for sentence in sentences if "canary" in sentence]
     assert "alias challenger has 50 % of the keys of these two, 33 % are due." in sentences[-1]
 
@@ -546,15 +557,16 @@ async def test_no_number_of_the_document_is_infinite_or_none(gateway: Gateway) -
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "reported"),
     [(0.2, "1 s"), (42.0, "42 s"), (2400.0, "40 min"), (9000.0, "2 h"), (2e5, "2 days"), (1e9, "years")],
 )
-def test_times_are_told_as_people_say_them(seconds: float, told: str) -> None:
-    assert text.duration(seconds) == told
+def test_times_are_reported_as_people_say_them(seconds: float, reported: str) -> None:
+    assert text.duration(seconds) == reported
 
 
 @pytest.mark.parametrize(
-    ("ratio", "told"), [(0.0, "0 %"), (0.033, "3.3 %"), (0.12, "12 %"), (0.0004, "0.04 %"), (1.0, "100 %")]
+    ("ratio", "reported"),
+    [(0.0, "0 %"), (0.033, "3.3 %"), (0.12, "12 %"), (0.0004, "0.04 %"), (1.0, "100 %")],
 )
-def test_shares_are_told_with_the_digits_that_matter(ratio: float, told: str) -> None:
-    assert text.percent(ratio) == told
+def test_shares_are_reported_with_the_digits_that_matter(ratio: float, reported: str) -> None:
+    assert text.percent(ratio) == reported

@@ -135,7 +135,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("check", "said"), FAULTS.values(), ids=FAULTS)
-def test_a_check_of_rates_is_told_in_one_sentence_or_two(check: RateCheck, said: str) -> None:
+def test_a_check_of_rates_is_reported_in_one_sentence_or_two(check: RateCheck, said: str) -> None:
     assert text.check_sentence(check) == said
 
 
@@ -155,7 +155,7 @@ def test_a_difference_that_may_be_nothing_is_no_forecast_of_a_fail(known: dict[s
 
 
 @pytest.mark.parametrize("needed", [None, 3600.0])
-def test_a_fail_that_comes_before_a_pass_could_is_told(needed: float | None) -> None:
+def test_a_fail_that_comes_before_a_pass_could_is_reported(needed: float | None) -> None:
     known = {"requests_needed": 1000, "seconds_needed": needed, "interval": (0.001, 0.03)}
     check = faults((200, 2), fail_seconds=2280.0, **known)
     assert text.check_sentence(check).endswith(" If it goes on like this, it fails in about 38 min.")
@@ -217,7 +217,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("check", "said"), OTHERS.values(), ids=OTHERS)
-def test_what_is_only_told_has_its_words_too(check: ScoreCheck | SplitCheck, said: str) -> None:
+def test_what_is_only_reported_has_its_words_too(check: ScoreCheck | SplitCheck, said: str) -> None:
     assert text.check_sentence(check) == said
 
 
@@ -247,9 +247,9 @@ def test_a_further_alias_is_called_by_its_name_and_never_the_canary(check: Check
 
 def test_the_whole_of_a_further_alias_bears_its_name() -> None:
     passed = replace(report(), verdict=PASS, faults=faults((5000, 6), verdict=PASS))
-    told = text.verdict_sentence(passed, "", SHADOW)
-    assert told.startswith("Alias shadow is no worse than production")
-    assert "canary" not in told
+    reported = text.verdict_sentence(passed, "", SHADOW)
+    assert reported.startswith("Alias shadow is no worse than production")
+    assert "canary" not in reported
 
 
 def whole(verdict: Verdict, faults: RateCheck, latency: RateCheck) -> str:
@@ -257,7 +257,7 @@ def whole(verdict: Verdict, faults: RateCheck, latency: RateCheck) -> str:
     return text.verdict_sentence(replace(report(), verdict=verdict, faults=faults, latency=latency), "")
 
 
-def test_the_whole_is_told_by_what_decides_it() -> None:
+def test_the_whole_is_reported_by_what_decides_it() -> None:
     fails = faults((1000, 33), verdict=FAIL, failed_by="cumulative")
     good = latency((1000, 50), verdict=PASS)
     assert whole(FAIL, fails, good) == text.check_sentence(fails)
@@ -273,14 +273,14 @@ def test_the_whole_is_told_by_what_decides_it() -> None:
     assert whole(PASS, passes, good).startswith("The canary is no worse than production")
 
 
-def test_scores_that_nobody_can_count_are_told_whatever_else_is_missing() -> None:
+def test_scores_that_nobody_can_count_are_reported_whatever_else_is_missing() -> None:
     uncounted = scores(uncounted="canary", canary=replace(scores().outputs[0].canary, invalid=600))
     for checks in (
         {"faults": faults((5000, 6), verdict=PASS), "latency": latency((5000, 250), verdict=PASS)},
         {"faults": faults((600, 0), requests_needed=1000, seconds_needed=60.0)},
     ):
-        told = text.verdict_sentence(replace(report(), verdict=WAITS, scores=uncounted, **checks), "")
-        assert told == text.check_sentence(uncounted)
+        reported = text.verdict_sentence(replace(report(), verdict=WAITS, scores=uncounted, **checks), "")
+        assert reported == text.check_sentence(uncounted)
     fails = faults((1000, 33), verdict=FAIL, failed_by="cumulative")
     assert text.verdict_sentence(
         replace(report(), verdict=FAIL, scores=uncounted, faults=fails), ""
@@ -290,9 +290,9 @@ def test_scores_that_nobody_can_count_are_told_whatever_else_is_missing() -> Non
 def test_what_rests_says_why_beside_what_is_known() -> None:
     assert text.verdict_sentence(None, "both serve v1") == "Not compared: both serve v1."
     passed = replace(report(), verdict=PASS, faults=faults((5000, 6), verdict=PASS))
-    told = text.verdict_sentence(passed, "its share is 0 %")
-    assert told.startswith("The canary is no worse than production")
-    assert told.endswith(" Not compared now: its share is 0 %.")
+    reported = text.verdict_sentence(passed, "its share is 0 %")
+    assert reported.startswith("The canary is no worse than production")
+    assert reported.endswith(" Not compared now: its share is 0 %.")
 
 
 def test_where_nothing_is_known_of_what_rests_only_why_it_rests_is_said() -> None:
@@ -302,7 +302,7 @@ def test_where_nothing_is_known_of_what_rests_only_why_it_rests_is_said() -> Non
 
 
 @pytest.mark.parametrize("verdict", [WAITS, PASS])
-def test_an_open_breaker_is_told_with_its_reason_and_without_praise_or_forecast(verdict: Verdict) -> None:
+def test_an_open_breaker_is_reported_with_its_reason_and_without_praise_or_forecast(verdict: Verdict) -> None:
     """It counts crashes and requests without a key, too, so it opens where the evidence proves nothing."""
     why = "its breaker is open (it crashed 3 times in 60 s), and production has its share"
     known = faults((200, 2), verdict=verdict, requests_needed=1000, seconds_needed=60.0, fail_seconds=30.0)
@@ -310,13 +310,13 @@ def test_an_open_breaker_is_told_with_its_reason_and_without_praise_or_forecast(
     assert text.verdict_sentence(judged, why, broken=True) == f"Not compared now: {why}."
 
 
-def test_a_proven_fail_is_told_also_while_the_breaker_is_open() -> None:
+def test_a_proven_fail_is_reported_also_while_the_breaker_is_open() -> None:
     fails = replace(report(), verdict=FAIL, faults=faults((50, 50), verdict=FAIL, failed_by="outage"))
-    told = text.verdict_sentence(fails, "its breaker is open", broken=True)
-    assert told == f"{text.check_sentence(fails.faults)} Not compared now: its breaker is open."
+    reported = text.verdict_sentence(fails, "its breaker is open", broken=True)
+    assert reported == f"{text.check_sentence(fails.faults)} Not compared now: its breaker is open."
 
 
-def test_when_a_point_would_show_is_told_where_it_is_known() -> None:
+def test_when_a_point_would_show_is_reported_where_it_is_known() -> None:
     assert text.detectable_difference(faults((31, 0), seconds_to_show_point=2400.0)) == (
         "A 1-point error difference shows in about 40 min at this rate."
     )

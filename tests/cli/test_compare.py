@@ -113,7 +113,7 @@ def ask() -> Ask:
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("reported", "code"),
     [
         (FAILS, 1),
         (WAITS, 0),
@@ -122,9 +122,9 @@ def ask() -> Ask:
     ],
     ids=["fail", "not enough data", "pass", "not compared"],
 )
-def test_only_a_canary_that_fails_is_an_error(ask: Ask, told: dict[str, Any], code: int) -> None:
+def test_only_a_canary_that_fails_is_an_error(ask: Ask, reported: dict[str, Any], code: int) -> None:
     for output in ("table", "json"):
-        assert ask({"m": {"canary": told}}, "-o", output).exit_code == code
+        assert ask({"m": {"canary": reported}}, "-o", output).exit_code == code
 
 
 def test_the_table_says_it_in_words_and_signs_and_never_by_colour_alone(ask: Ask) -> None:
@@ -138,7 +138,7 @@ def test_the_table_says_it_in_words_and_signs_and_never_by_colour_alone(ask: Ask
     assert "+3.23 points +1.2 to +5.5 │" in shown
     assert "PSI 0.13 mean +0 -0.02 to +0.01 │ moderate shift" in shown
     assert "over 25 ms" in shown
-    assert "moderate shift" in shown, "scores that are only told about neither pass nor fail"
+    assert "moderate shift" in shown, "scores that are only reported neither pass nor fail"
     assert "faults: faults in words." in shown
     assert "A 1-point error difference shows in about 40 min at this rate." in shown
     assert "\x1b" not in shown, "a terminal has colours, a pipe has none"
@@ -146,10 +146,10 @@ def test_the_table_says_it_in_words_and_signs_and_never_by_colour_alone(ask: Ask
 
 def test_at_80_columns_every_cell_is_whole_and_every_figure_has_its_unit(ask: Ask) -> None:
     """Requests by the million and two-digit differences among them."""
-    told = entry("fail", "The canary fails.")
+    reported = entry("fail", "The canary fails.")
     big = rate("faults", "not_enough_data", arm(1_234_567, 200_000), interval=[-0.1234, 0.1357])
-    told["checks"][0] = big | {"difference": -0.1234}
-    shown = ask({"m": {"canary": told}}, columns=80).output.splitlines()
+    reported["checks"][0] = big | {"difference": -0.1234}
+    shown = ask({"m": {"canary": reported}}, columns=80).output.splitlines()
     table = [line for line in shown if line.startswith(("┃", "│"))]
     cells = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in table]
 
@@ -169,9 +169,9 @@ def test_at_80_columns_every_cell_is_whole_and_every_figure_has_its_unit(ask: As
 
 
 def test_a_further_alias_has_its_name_above_its_figures_and_its_share_is_of_the_keys_of_two(ask: Ask) -> None:
-    told = entry("pass", "Alias shadow is no worse than production.", share=0.1)
-    told["checks"][-1] |= {"expected_share": 1 / 9, "observed_share": 0.108, "pair_share": 0.9}
-    shown = ask({"m": {"shadow": told}}).output
+    reported = entry("pass", "Alias shadow is no worse than production.", share=0.1)
+    reported["checks"][-1] |= {"expected_share": 1 / 9, "observed_share": 0.108, "pair_share": 0.9}
+    shown = ask({"m": {"shadow": reported}}).output
 
     assert "m shadow: v2 against production v1, 10 % of the keys" in shown
     assert "┃ production ┃" in " ".join(shown.split())
@@ -181,9 +181,9 @@ def test_a_further_alias_has_its_name_above_its_figures_and_its_share_is_of_the_
 
 
 def test_scores_that_are_not_counted_are_marked(ask: Ask) -> None:
-    told = entry("not_enough_data", "No pass: 600 of 640 answers of the canary hold no score.")
-    told["checks"][2]["outputs"][0]["uncounted"] = "canary"
-    assert "│ ⚠ not counted " in ask({"m": {"canary": told}}).output
+    reported = entry("not_enough_data", "No pass: 600 of 640 answers of the canary hold no score.")
+    reported["checks"][2]["outputs"][0]["uncounted"] = "canary"
+    assert "│ ⚠ not counted " in ask({"m": {"canary": reported}}).output
 
 
 def test_too_little_is_said_once(ask: Ask) -> None:
@@ -191,7 +191,7 @@ def test_too_little_is_said_once(ask: Ask) -> None:
     assert "…: Not enough data: 31 of about 640 canary requests." in shown
 
 
-def test_what_is_not_compared_is_told_without_a_table(ask: Ask) -> None:
+def test_what_is_not_compared_is_reported_without_a_table(ask: Ask) -> None:
     shown = ask({"m": {"canary": RESTS}}).output
     assert "m canary: not compared, 0 % of the keys" in shown
     assert "…: Not compared: the registry names no canary." in shown
@@ -209,8 +209,8 @@ def test_one_model_can_be_asked_for(ask: Ask) -> None:
 
 def test_an_older_gateway_without_comparisons_is_out_of_reach() -> None:
     with answering({"/v1/state": {"models": {}, "config": {}}}) as url:
-        told = CliRunner().invoke(root, ["compare", "--url", url])
-    assert (told.exit_code, "404" in told.output) == (3, True)
+        reported = CliRunner().invoke(root, ["compare", "--url", url])
+    assert (reported.exit_code, "404" in reported.output) == (3, True)
 
 
 def test_the_address_comes_from_the_configuration(tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_the_address_comes_from_the_configuration(tmp_path: Path) -> None:
         path.write_text(f"server: {{admin: '{url.removeprefix('http://')}'}}\nmodels: {{m: {{}}}}\n")
         assert CliRunner().invoke(root, ["compare", "-c", str(path)]).exit_code == 0
     path.write_text("models: [")
-    told = CliRunner().invoke(root, ["compare", "-c", str(path)])
-    assert "with --url http://HOST:PORT none is needed" in str(told.exception)
+    reported = CliRunner().invoke(root, ["compare", "-c", str(path)])
+    assert "with --url http://HOST:PORT none is needed" in str(reported.exception)
 
 
 def test_status_has_a_line_per_canary(ask: Ask) -> None:
@@ -239,13 +239,13 @@ def test_status_has_a_line_per_canary(ask: Ask) -> None:
         },
     }
     with answering({"/v1/state": state}) as url:
-        told = CliRunner().invoke(root, ["status", "--url", url])
-    assert (told.exit_code, "m canary ✘ FAIL: It is bad." in told.output) == (0, True)
+        reported = CliRunner().invoke(root, ["status", "--url", url])
+    assert (reported.exit_code, "m canary ✘ FAIL: It is bad." in reported.output) == (0, True)
 
 
 def test_an_open_breaker_is_a_line_and_status_ends_with_1() -> None:
-    told = {"alias": "canary", "state": "open", "why": "50 of its last 50 requests were faults"}
-    version = {"state": "ready", "error": "", "in_flight": 0, "breaker": told}
+    reported = {"alias": "canary", "state": "open", "why": "50 of its last 50 requests were faults"}
+    version = {"state": "ready", "error": "", "in_flight": 0, "breaker": reported}
     alias = {"aspired": 2, "bound": 2, "pending": False, "stale": False}
     model = {"aliases": {"canary": alias}, "versions": {"1": {**version, "breaker": None}, "2": version}}
     state = {
@@ -263,7 +263,7 @@ def test_an_open_breaker_is_a_line_and_status_ends_with_1() -> None:
 
 @pytest.mark.parametrize("output", ["price [eur]", "[/b]"])
 def test_the_name_of_an_output_is_no_markup(ask: Ask, output: str) -> None:
-    told = entry("pass", "Good.")
-    told["checks"][2]["outputs"][0]["output"] = output
-    shown = ask({"m": {"canary": told}})
+    reported = entry("pass", "Good.")
+    reported["checks"][2]["outputs"][0]["output"] = output
+    shown = ask({"m": {"canary": reported}})
     assert (shown.exit_code, f"score {output}" in shown.output) == (0, True)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router.cli import root
-from tests.e2e.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess
 from tests.web.test_listeners import write_certificate
 
 

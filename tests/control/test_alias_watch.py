@@ -17,8 +17,9 @@ from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
 from tests.support.status import status_of
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ async def test_what_a_poll_names_is_loaded_and_bound(watch: AliasWatch, fleet: M
     assert watch.last_success == {"sentiment": 1_000_000.0, "other": 1_000_000.0}
 
 
-async def test_a_failed_poll_leaves_everything_as_it_was_and_is_told(
+async def test_a_failed_poll_leaves_everything_as_it_was_and_is_reported(
     watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     await watch.tick()
@@ -81,14 +82,14 @@ async def test_a_failed_poll_leaves_everything_as_it_was_and_is_told(
     assert watch.errors == {}
 
 
-async def test_a_model_without_production_is_told_once_and_shown(
+async def test_a_model_without_production_is_reported_once_and_shown(
     watch: AliasWatch, fleet: ModelSet, facts: Facts
 ) -> None:
     await watch.tick()
     await watch.tick()
 
-    told = [fact for fact in facts.of(AliasAspired) if fact.model == "other"]
-    assert told == [AliasAspired("other", PRODUCTION, None, None)]
+    reported = [fact for fact in facts.of(AliasAspired) if fact.model == "other"]
+    assert reported == [AliasAspired("other", PRODUCTION, None, None)]
     model = document(fleet, watch, facts, world).document()["models"]["other"]
     assert model["warnings"][0].startswith("the registry names no version as production")
     assert model["ready"] is False
@@ -122,8 +123,8 @@ async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_unti
 
     def stale() -> bool:
         models = document(fleet, watch, facts, world).document()["models"]
-        told: bool = models["sentiment"]["aliases"]["production"]["stale"]
-        return told
+        reported: bool = models["sentiment"]["aliases"]["production"]["stale"]
+        return reported
 
     wish = world.aspired.pop("sentiment")
     await watch.tick()
@@ -296,7 +297,7 @@ async def test_what_the_cache_could_not_give_is_asked_of_the_registry_at_once(
     await until(lambda: manager.bound == {PRODUCTION: V1})
 
 
-async def test_a_torn_record_is_told_once_and_shown_until_the_registry_answers(
+async def test_a_torn_record_is_reported_once_and_shown_until_the_registry_answers(
     watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     world.registry_down = world.torn_record = True

@@ -30,7 +30,9 @@ def test_each_alias_has_the_moment_in_which_it_began_to_serve_its_version(since:
     assert since.of("fraud", CANARY) is None
 
 
-def test_a_version_that_is_told_again_keeps_its_moment_and_another_one_does_not(since: BoundTimes) -> None:
+def test_a_version_that_is_reported_again_keeps_its_moment_and_another_one_does_not(
+    since: BoundTimes,
+) -> None:
     since.record(bound(CANARY, V1))
     since.record(bound(CANARY, V1, V1))
     assert since.of("sentiment", CANARY) == 1.0

@@ -99,7 +99,7 @@ async def test_a_changed_share_is_in_force_after_one_tick(desk: Desk) -> None:
     assert desk.slept == [0.25]
 
 
-async def test_an_unchanged_file_is_neither_read_twice_nor_told(desk: Desk) -> None:
+async def test_an_unchanged_file_is_neither_read_twice_nor_reported(desk: Desk) -> None:
     for _ in range(3):
         await desk.watch.tick()
 
@@ -208,7 +208,7 @@ REFUSED: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("content", REFUSED.values(), ids=REFUSED)
-async def test_a_refused_file_leaves_the_one_in_force_and_is_told_once(
+async def test_a_refused_file_leaves_the_one_in_force_and_is_reported_once(
     desk: Desk, content: str | bytes
 ) -> None:
     for _ in range(3):
@@ -225,7 +225,9 @@ async def test_a_refused_file_leaves_the_one_in_force_and_is_told_once(
     assert desk.watch.error is None
 
 
-async def test_a_hundred_megabytes_a_directory_and_nothing_are_told_and_change_nothing(desk: Desk) -> None:
+async def test_a_hundred_megabytes_a_directory_and_nothing_are_reported_and_change_nothing(
+    desk: Desk,
+) -> None:
     with open(desk.path, "wb") as file:
         file.truncate(100_000_000)
     await desk.watch.tick()
@@ -243,7 +245,7 @@ async def test_a_hundred_megabytes_a_directory_and_nothing_are_told_and_change_n
     assert (desk.split, desk.watch.digest) == (Split(5_000), desk.start)
 
 
-async def test_a_file_that_comes_back_as_it_was_is_told_as_good_again(desk: Desk) -> None:
+async def test_a_file_that_comes_back_as_it_was_is_reported_as_good_again(desk: Desk) -> None:
     """Without it the gauge of a failed reload would stay up although the file is in force."""
     desk.path.unlink()
     await desk.watch.tick()
@@ -254,7 +256,7 @@ async def test_a_file_that_comes_back_as_it_was_is_told_as_good_again(desk: Desk
     assert desk.published == []
 
 
-async def test_an_editor_that_replaces_the_file_is_not_told_as_a_vanished_file(desk: Desk) -> None:
+async def test_an_editor_that_replaces_the_file_is_not_reported_as_a_vanished_file(desk: Desk) -> None:
     desk.path.unlink()
     desk.meanwhile = lambda: desk.write(text(25))
     await desk.watch.tick()
@@ -316,12 +318,14 @@ MOVING = {
 }
 
 
-@pytest.mark.parametrize(("content", "told"), MOVING.values(), ids=MOVING)
-async def test_a_change_that_moves_callers_waits_for_an_operator(desk: Desk, content: str, told: str) -> None:
+@pytest.mark.parametrize(("content", "reported"), MOVING.values(), ids=MOVING)
+async def test_a_change_that_moves_callers_waits_for_an_operator(
+    desk: Desk, content: str, reported: str
+) -> None:
     for _ in range(3):
         await desk.after(content)
     (problems,) = desk.facts.rejected()
-    assert problems[0].startswith(told)
+    assert problems[0].startswith(reported)
     assert problems[0].endswith("it waits for SIGHUP or POST /-/reload")
     assert desk.split == Split(5_000)
     assert desk.watch.error == "; ".join(problems)
@@ -354,7 +358,7 @@ async def test_a_reload_of_what_is_in_force_says_no_changes(desk: Desk) -> None:
     assert desk.slept == []
 
 
-async def test_a_refused_reload_tells_every_problem_each_time_and_records_it_once(desk: Desk) -> None:
+async def test_a_refused_reload_reports_every_problem_each_time_and_records_it_once(desk: Desk) -> None:
     desk.write("models: {sentiment: {wrkers: 1, salt: ''}}")
     for _ in range(2):
         with pytest.raises(ConfigRefused) as refused:

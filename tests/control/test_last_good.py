@@ -14,7 +14,8 @@ from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 
 
 @dataclass
@@ -107,7 +108,7 @@ async def test_what_came_from_the_record_is_not_recorded_before_the_registry_con
     assert notes.written == [({"champion": V1}, set())]
 
 
-async def test_a_record_that_can_not_be_written_is_told_once_and_tried_again(
+async def test_a_record_that_can_not_be_written_is_reported_once_and_tried_again(
     last_good: LastKnownGood, notes: Notes, fleet: ModelSet, facts: Facts
 ) -> None:
     manager = fleet.managers["sentiment"]

@@ -9,7 +9,7 @@ from router.control.history import RecentEvents
 from router.core.events import ChildRestarted, Event, LoadRefused, Polled, ReadinessChanged, WorkerReplaced
 from router.core.ids import CANARY, VersionId
 from router.core.scores import ScoreSpec
-from tests.adapters.story import Clock, bound, one_of_each
+from tests.support.sample_events import Clock, bound, one_of_each
 
 V8 = VersionId("m", 8)
 
@@ -47,11 +47,11 @@ def test_what_a_score_is_stands_as_values_too() -> None:
 
 
 def test_every_fact_can_be_written_as_json() -> None:
-    told = json.loads(json.dumps(kept(*one_of_each())))
-    names = {entry["event"] for entry in told}
+    reported = json.loads(json.dumps(kept(*one_of_each())))
+    names = {entry["event"] for entry in reported}
     assert {"AliasBound", "LoadRefused", "ConfigRejected", "SplitInForce"} <= names
     assert not {"Routed", "Answered", "Predicted", "Rejected", "FellBack"} & names
-    assert all(entry["model"] == "m" for entry in told if "version" in entry)
+    assert all(entry["model"] == "m" for entry in reported if "version" in entry)
 
 
 def test_the_newest_fifty_are_kept() -> None:
@@ -62,14 +62,14 @@ def test_the_newest_fifty_are_kept() -> None:
     assert [entry["seconds"] for entry in entries] == [float(i) for i in range(10, 60)]
 
 
-def test_an_agent_that_is_replaced_at_every_poll_is_told_once_until_the_registry_answers() -> None:
+def test_an_agent_that_is_replaced_at_every_poll_is_reported_once_until_the_registry_answers() -> None:
     """A registry that sends a byte a second costs one each time."""
     late, killed = (ChildRestarted("agent", reason) for reason in ("it was late", "signal 9 (SIGKILL)"))
     silent, answered = Polled("m", 10.0, "late"), Polled("m", 0.01, "")
     entries = kept(silent, late, silent, late, killed, killed, answered, killed)
 
-    told = [entry["reason"] for entry in entries if entry["event"] == "ChildRestarted"]
-    assert told == ["it was late", "signal 9 (SIGKILL)", "signal 9 (SIGKILL)"]
+    reported = [entry["reason"] for entry in entries if entry["event"] == "ChildRestarted"]
+    assert reported == ["it was late", "signal 9 (SIGKILL)", "signal 9 (SIGKILL)"]
 
 
 def test_texts_name_no_path_host_or_credential() -> None:

@@ -4,7 +4,8 @@ import asyncio
 
 from router.control.periodic import PeriodicTask
 from router.core.events import LoopRecovered, TickFailed
-from tests.serving.fakes import Facts, until
+from tests.support.fakes import Facts
+from tests.support.waiting import until
 
 
 async def test_a_tick_that_raises_does_not_stop_its_loop() -> None:

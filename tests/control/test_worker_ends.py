@@ -22,10 +22,10 @@ def ends() -> WorkerExitCounts:
     return ends
 
 
-def test_ends_are_counted_by_cause_and_the_last_one_is_told() -> None:
-    told = ends().of(V7)
+def test_ends_are_counted_by_cause_and_the_last_one_is_reported() -> None:
+    reported = ends().of(V7)
 
-    assert told["counts"] == {
+    assert reported["counts"] == {
         "exit code 3": 2,
         "signal 11 (SIGSEGV)": 1,
         "out_of_memory": 1,
@@ -33,7 +33,7 @@ def test_ends_are_counted_by_cause_and_the_last_one_is_told() -> None:
         "predict_timeout": 1,
         "memory": 1,
     }
-    assert told["last"] == {
+    assert reported["last"] == {
         "cause": "memory",
         "detail": "it grew by 90 MiB after it was READY, from …/x",
         "timestamp": 1_000.0,

@@ -34,7 +34,7 @@ def test_what_is_named_is_allowed(allowed: AllowedSources, uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "uri", "told"),
+    ("allowed", "uri", "reported"),
     [
         (REMOTE, "file:///etc", "local path"),
         (REMOTE, "/etc", "local path"),
@@ -71,9 +71,11 @@ def test_what_is_named_is_allowed(allowed: AllowedSources, uri: str) -> None:
         (AllowedSources(roots=("/srv",), any_local=True), "/home/ada/m", "local path"),
     ],
 )
-def test_what_is_not_named_is_refused_with_what_to_set(allowed: AllowedSources, uri: str, told: str) -> None:
+def test_what_is_not_named_is_refused_with_what_to_set(
+    allowed: AllowedSources, uri: str, reported: str
+) -> None:
     refusal = allowed.refusal(uri)
 
     assert refusal is not None
-    assert told in refusal
+    assert reported in refusal
     assert repr(uri) in refusal

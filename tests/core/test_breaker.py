@@ -43,12 +43,12 @@ def test_it_opens_exactly_when_25_of_the_last_50_were_faults(faults: list[bool])
 
 @given(verdicts)
 def test_it_says_why_exactly_when_it_is_open_and_says_so_once(faults: list[bool]) -> None:
-    told: list[str] = []
-    breaker = Breaker(lambda: told.append(breaker.view().why))
+    reported: list[str] = []
+    breaker = Breaker(lambda: reported.append(breaker.view().why))
     for fault in faults:
         breaker.judge(fault=fault)
 
-    assert told == ([breaker.view().why] if breaker.is_open else [])
+    assert reported == ([breaker.view().why] if breaker.is_open else [])
     assert bool(breaker.view().why) is breaker.is_open
 
 

@@ -90,7 +90,7 @@ def test_labels_are_all_nan_when_there_are_some_and_each_is() -> None:
         lambda: ClassSpec(0, ("a" * 129,)),
     ],
 )
-def test_classes_that_can_not_be_told_apart_are_refused(build: Callable[[], ClassSpec]) -> None:
+def test_classes_that_can_not_be_distinguished_are_refused(build: Callable[[], ClassSpec]) -> None:
     with pytest.raises(ValueError, match=r"class|label"):
         build()
 
@@ -102,6 +102,6 @@ def test_numbers_spelled_in_another_way_are_text() -> None:
     assert count_labels(["007", 7, "٧"], spec)[0].counts == (1, 1, 1, 0)
 
 
-def test_what_is_counted_is_told_in_words_and_as_values() -> None:
+def test_what_is_counted_is_reported_in_words_and_as_values() -> None:
     assert describe(SPEC) == "output 0 by the classes ham, 7, true"
     assert to_json(SPEC) == {"output": "0", "kind": "class", "classes": ["ham", "7", "true", "__other__"]}

@@ -132,9 +132,9 @@ def test_a_key_made_from_the_body_goes_the_same_way_and_is_no_key(
 ) -> None:
     """Its share is exact. Only the plain reason differs: a stand-in must stay visible."""
     alias, version, reason, bucket = expected
-    told = Reason.NO_KEY if reason is Reason.HASH else reason
+    reported = Reason.NO_KEY if reason is Reason.HASH else reason
 
-    assert assign(table, key, keyed=False) == Assignment(alias, version, told, bucket)
+    assert assign(table, key, keyed=False) == Assignment(alias, version, reported, bucket)
 
 
 def test_every_reason_is_reached() -> None:

@@ -68,21 +68,21 @@ def _output(demo: subprocess.Popen[str]) -> str:
     return text
 
 
-def test_the_story_tells_itself_in_twenty_seconds_and_every_answer_is_right(
+def test_the_story_plays_in_twenty_seconds_and_every_answer_is_right(
     seeded_place: Workspace, slack: float
 ) -> None:
     """Share up, promotion, rollback, share down: each seen in answers; plain lines, because nobody looks."""
     with _demo(seeded_place.root, slack, until=READY, seconds=20) as demo:
-        told = _output(demo)
+        reported = _output(demo)
 
-    assert demo.returncode == 0, told
-    assert told.rstrip().endswith("everything was right")
-    assert "\x1b" not in told
+    assert demo.returncode == 0, reported
+    assert reported.rstrip().endswith("everything was right")
+    assert "\x1b" not in reported
     for step in ("split 5 → 25", "promotion, @production → v2", "rollback, @production → v1", "split 25 → 5"):
-        assert f"  {step}: first " in told
+        assert f"  {step}: first " in reported
     for who in ("sentiment @production v2", "sentiment @production v1", "churn_predictor @canary v2"):
-        assert f"  {who}: " in told
-    assert ": 0 wrong" in told
+        assert f"  {who}: " in reported
+    assert ": 0 wrong" in reported
 
 
 @pytest.mark.slow
@@ -98,13 +98,13 @@ def test_one_wrong_prediction_makes_the_exit_code_1(seeded_place: Workspace, sla
     try:
         summary.write_text(json.dumps(document))
         with _demo(seeded_place.root, slack, until=READY, seconds=5) as demo:
-            told = _output(demo)
+            reported = _output(demo)
     finally:
         summary.write_text(whole)
 
-    assert demo.returncode == 1, told
-    assert "WRONG: sentiment, user-" in told
-    assert "offline it says" in told
+    assert demo.returncode == 1, reported
+    assert "WRONG: sentiment, user-" in reported
+    assert "offline it says" in reported
 
 
 def address_of_the_page(printed: list[str]) -> str:
@@ -135,11 +135,11 @@ def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
             )
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         demo.send_signal(signal.SIGINT)
-        told = _output(demo)
+        reported = _output(demo)
 
-    assert demo.returncode == 0, told
-    assert "Traceback" not in told
-    assert told.rstrip().endswith("everything was right")
+    assert demo.returncode == 0, reported
+    assert "Traceback" not in reported
+    assert reported.rstrip().endswith("everything was right")
 
 
 @pytest.mark.slow
@@ -147,11 +147,11 @@ def test_a_gateway_that_ends_by_itself_fails_the_demo(seeded_place: Workspace, s
     with _demo(seeded_place.root, slack, until="Ctrl-C ends everything") as demo:
         (gateway,) = (child for child in psutil.Process(demo.pid).children() if "serve" in child.cmdline())
         gateway.kill()
-        told = _output(demo)
+        reported = _output(demo)
 
-    assert demo.returncode == 1, told
-    assert "the demo failed: the gateway ended with code -9" in told
-    assert "Traceback" not in told
+    assert demo.returncode == 1, reported
+    assert "the demo failed: the gateway ended with code -9" in reported
+    assert "Traceback" not in reported
 
 
 @pytest.mark.parametrize("moment", ["training two versions", "@production → v1"])
@@ -163,7 +163,7 @@ def test_ctrl_c_before_there_is_traffic_ends_everything_too(
     directory = tmp_path / "new" if moment.startswith("training") else seeded_place.root
     with _demo(directory, slack, until=moment) as demo:
         demo.send_signal(signal.SIGINT)
-        told = _output(demo)
+        reported = _output(demo)
 
-    assert demo.returncode == 130, told
-    assert "Traceback" not in told
+    assert demo.returncode == 130, reported
+    assert "Traceback" not in reported

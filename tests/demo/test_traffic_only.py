@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from router.demo.gateway_process import clean_environment
 from router.demo.traffic_only import NoGateway, require_models
-from tests.adapters.registries import free_port
-from tests.e2e.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess
+from tests.support.registry_backends import free_port
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -114,7 +114,7 @@ def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[GatewayP
     process.stop()
 
 
-def test_a_gateway_that_lacks_a_model_of_the_demo_is_told_and_nothing_is_written(
+def test_a_gateway_that_lacks_a_model_of_the_demo_is_reported_and_nothing_is_written(
     gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     done = run("router", "demo", "--against", gateway.url, "--registry", f"sqlite:///{tmp_path / 'new.db'}")

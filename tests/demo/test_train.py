@@ -16,15 +16,15 @@ import json, sys, mlflow
 uri, model = sys.argv[1:]
 mlflow.set_tracking_uri(uri)
 client = mlflow.MlflowClient()
-told = {}
+registered = {}
 for version in client.search_model_versions(f"name = '{model}'"):
     run = client.get_run(version.run_id)
     info = mlflow.models.get_model_info(f"models:/{model}/{version.version}")
-    told[version.version] = {
+    registered[version.version] = {
         "params": run.data.params, "metrics": run.data.metrics, "signature": info.signature is not None,
         "example": info.saved_input_example_info is not None, "flavors": sorted(info.flavors),
     }
-print(json.dumps(told))
+print(json.dumps(registered))
 """
 
 LOAD = """
@@ -51,18 +51,18 @@ def test_the_second_version_of_each_model_is_really_better(seeded_place: Workspa
     sentiment = _asked(READ, seeded_place.registry_uri, "sentiment")
     churn = _asked(READ, seeded_place.registry_uri, "churn_predictor")
 
-    accuracy = {number: told["metrics"]["holdout_accuracy"] for number, told in sentiment.items()}  # type: ignore[attr-defined]  # parsed JSON
-    auc = {number: told["metrics"]["auc_roc"] for number, told in churn.items()}  # type: ignore[attr-defined]  # parsed JSON
+    accuracy = {number: reported["metrics"]["holdout_accuracy"] for number, reported in sentiment.items()}  # type: ignore[attr-defined]  # parsed JSON
+    auc = {number: reported["metrics"]["auc_roc"] for number, reported in churn.items()}  # type: ignore[attr-defined]  # parsed JSON
     assert accuracy["2"] > accuracy["1"] + 0.1
     assert auc["2"] > auc["1"] + 0.02
-    assert all(not told["signature"] and not told["example"] for told in sentiment.values())  # type: ignore[attr-defined]  # parsed JSON
-    for told in churn.values():  # type: ignore[attr-defined]  # parsed JSON
-        assert told["signature"]
-        assert told["example"]
-        assert "sklearn" in told["flavors"]
-        assert told["params"]["n_estimators"] == "200"
-        assert len(told["params"]["training_data_hash"]) == 64
-        assert told["params"]["training_cutoff"].startswith("2026-")
+    assert all(not reported["signature"] and not reported["example"] for reported in sentiment.values())  # type: ignore[attr-defined]  # parsed JSON
+    for reported in churn.values():  # type: ignore[attr-defined]  # parsed JSON
+        assert reported["signature"]
+        assert reported["example"]
+        assert "sklearn" in reported["flavors"]
+        assert reported["params"]["n_estimators"] == "200"
+        assert len(reported["params"]["training_data_hash"]) == 64
+        assert reported["params"]["training_cutoff"].startswith("2026-")
 
 
 @pytest.mark.parametrize("model", ["sentiment", "churn_predictor"])

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Registry, built_registry  # noqa: F401 - a fixture, found by name
-from tests.e2e.gateway import CONFIG, GatewayProcess
-from tests.e2e.load import BODY, Load
+from tests.support.gateway import CONFIG, GatewayProcess
+from tests.support.load import BODY, Load
+from tests.support.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MODEL = "sentiment"
@@ -61,8 +62,11 @@ def target(
         registry.move("canary", 3)
         assert gateway.ask("user-1", model="nobody").status_code == 404
         assert gateway.session.post(f"{gateway.url}/invocations", data=b"{").status_code >= 400
-        while not gateway.metric("canary_router_model_swaps_total", result="failure"):
-            time.sleep(0.1)
+        wait_until(
+            lambda: gateway.metric("canary_router_model_swaps_total", result="failure"),
+            60 * slack,
+            gateway.story,
+        )
         registry.move("canary", BAD_CANARY)
         gateway.wait_bound(BAD_CANARY, "canary", 60 * slack)
         good, bad = Load(gateway.url, clients=8, rate=35), Load(gateway.url, clients=4, rate=5, body=BAD_BODY)
@@ -97,8 +101,8 @@ class Prometheus:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Alerts that are pending or firing."""
-        told: list[dict[str, Any]] = self._get("alerts")["data"]["alerts"]
-        return told
+        reported: list[dict[str, Any]] = self._get("alerts")["data"]["alerts"]
+        return reported
 
     def rules(self) -> list[dict[str, Any]]:
         """Rules as evaluated: `health` and `lastError` of each."""

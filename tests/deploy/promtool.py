@@ -45,7 +45,7 @@ class Case:
     """When it is true already and `for` is not over."""
     interval: str = "15s"
 
-    def told(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """As promtool's unit tests want it."""
         rule = alerts()[self.alert]
         expected = []
@@ -76,7 +76,7 @@ class Worth:
     """By labels, as PromQL writes them."""
     interval: str = "1m"
 
-    def told(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """As promtool's unit tests want it."""
         samples = [{"labels": labels, "value": value} for labels, value in self.expected.items()]
         look = {"expr": self.expression, "eval_time": self.at, "exp_samples": samples}
@@ -110,13 +110,13 @@ def unit_test(directory: Path, *cases: Case | Worth) -> str:
     """What promtool says against these cases; empty when all hold. Rules are evaluated at every sample."""
     paths = []
     for interval in sorted({case.interval for case in cases}):
-        told = {
+        reported = {
             "rule_files": [str(one) for one in sorted(RULES.glob("*.yml"))],
             "evaluation_interval": interval,
             "group_eval_order": list(GROUPS),
-            "tests": [case.told() for case in cases if case.interval == interval],
+            "tests": [case.document() for case in cases if case.interval == interval],
         }
         paths.append(directory / f"cases-{interval}.yml")
-        paths[-1].write_text(json.dumps(told))  # which is YAML, too
+        paths[-1].write_text(json.dumps(reported))  # which is YAML, too
     done = run("test", "rules", *map(str, paths))
     return "" if done.returncode == 0 else done.stdout + done.stderr

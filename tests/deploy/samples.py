@@ -42,10 +42,10 @@ def durations(labels: str, within: dict[str, str], count: str, seconds: str) -> 
     """Good answers by upper edge in seconds, `count` and `seconds` of them altogether."""
     name, outcome = "canary_router_request_duration_seconds", 'outcome="ok"'
     bins = {**within, "+Inf": count}
-    told = {f'{name}_bucket{{{A},{labels},{outcome},le="{le}"}}': values for le, values in bins.items()}
-    told[f"{name}_count{{{A},{labels},{outcome}}}"] = count
-    told[f"{name}_sum{{{A},{labels},{outcome}}}"] = seconds
-    return told
+    reported = {f'{name}_bucket{{{A},{labels},{outcome},le="{le}"}}': values for le, values in bins.items()}
+    reported[f"{name}_count{{{A},{labels},{outcome}}}"] = count
+    reported[f"{name}_sum{{{A},{labels},{outcome}}}"] = seconds
+    return reported
 
 
 FAST = {"0.01": "0+10x60", "0.025": "0+10x60"}
@@ -58,14 +58,14 @@ def scores(labels: str, counts: tuple[int, ...]) -> dict[str, str]:
     """Counts of four bins on [0, 1], which all come at minute 16."""
     edges = ("0.25", "0.5", "0.75", "1.0")
     of = f'{A},{labels},output="0"'
-    told = {
+    reported = {
         f'canary_router_score_bin_total{{{of},bin="{edge}"}}': f"0+0x15 {count}+0x30"
         for edge, count in zip(edges, counts, strict=True)
     }
     for n, edge in enumerate(edges, 1):
-        told[f'canary_router_score_bucket{{{of},le="{edge}"}}'] = f"0+0x15 {sum(counts[:n])}+0x30"
-    told[f'canary_router_score_bucket{{{of},le="+Inf"}}'] = f"0+0x15 {sum(counts)}+0x30"
-    return told
+        reported[f'canary_router_score_bucket{{{of},le="{edge}"}}'] = f"0+0x15 {sum(counts[:n])}+0x30"
+    reported[f'canary_router_score_bucket{{{of},le="+Inf"}}'] = f"0+0x15 {sum(counts)}+0x30"
+    return reported
 
 
 def two_scores(production: tuple[int, ...], canary: tuple[int, ...]) -> dict[str, str]:

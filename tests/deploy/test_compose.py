@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from ruamel.yaml import YAML
 
 from router.adapters.config.file import load_settings
 from tests.deploy.conftest import DEPLOY, Prometheus
-from tests.documents.postgres import programs_of_postgres, running_postgres
+from tests.support.postgres import programs_of_postgres, running_postgres
+from tests.support.waiting import wait_until
 
 FILE = DEPLOY / "compose.yaml"
 ROOT = DEPLOY.parent
@@ -314,14 +315,14 @@ def traffic(stack: Stack, seconds: float) -> str:
 
 @pytest.mark.slow
 def test_its_services_find_each_other_and_do_their_work(stack: Stack) -> None:
-    told = traffic(stack, 12)
+    reported = traffic(stack, 12)
 
-    assert "trained and registered sentiment: v1" in told
+    assert "trained and registered sentiment: v1" in reported
     for who in ("sentiment@production v1", "sentiment@canary v2", "churn_predictor@canary v2"):
-        assert who in told
+        assert who in reported
     assert list((stack.directory / "var/lib/mlflow/artifacts").rglob("MLmodel"))
     prometheus = Prometheus(f"127.0.0.1:{stack.ports['prometheus:9090']}")
-    wait_for(
+    wait_until(
         lambda: (
             {
                 (one["metric"]["model"], one["metric"]["alias"])
@@ -336,6 +337,7 @@ def test_its_services_find_each_other_and_do_their_work(stack: Stack) -> None:
             }
         ),
         20 * stack.slack,
+        pause_seconds=0.2,
     )
 
 
@@ -343,10 +345,10 @@ def test_its_services_find_each_other_and_do_their_work(stack: Stack) -> None:
 def test_its_traffic_registers_once(stack: Stack) -> None:
     """A restart of the service leaves versions and aliases as they are by then."""
     traffic(stack, 5)
-    told = traffic(stack, 5)
+    reported = traffic(stack, 5)
 
-    assert "sentiment is registered" in told
-    assert "trained" not in told
+    assert "sentiment is registered" in reported
+    assert "trained" not in reported
     answer = f"{stack.url('mlflow:5000')}/api/2.0/mlflow/registered-models/get?name=sentiment"
     with urllib.request.urlopen(answer, timeout=10) as response:
         model = json.load(response)["registered_model"]
@@ -367,13 +369,6 @@ def test_its_mlflow_answers_to_the_names_it_has_here(stack: Stack, host: str, st
     except urllib.error.HTTPError as refused:
         found = refused.code
     assert found == status
-
-
-def wait_for(true: Callable[[], bool], seconds: float) -> None:
-    give_up = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up
-        time.sleep(0.2)
 
 
 def test_promtool_accepts_its_prometheus(tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ def amtool(*arguments: str) -> str:
 def test_promtool_accepts_the_scrape_configuration_and_finds_the_rules() -> None:
     checked = run("check", "config", "--lint-fatal", str(DEPLOY / "prometheus.yml"))
 
-    told = checked.stdout + checked.stderr
-    assert checked.returncode == 0, told
-    assert "warning" not in told.lower()
-    assert "2 rule files found" in told
+    reported = checked.stdout + checked.stderr
+    assert checked.returncode == 0, reported
+    assert "warning" not in reported.lower()
+    assert "2 rule files found" in reported
 
 
 def test_amtool_accepts_the_alertmanager_configuration() -> None:
@@ -39,9 +39,9 @@ def test_amtool_accepts_the_alertmanager_configuration() -> None:
     ("severity", "receiver"), [("critical", "on-call"), ("warning", "team"), ("info", "record")]
 )
 def test_each_severity_reaches_its_receiver(severity: str, receiver: str) -> None:
-    told = amtool("config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}")
+    reported = amtool("config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}")
 
-    assert told.split() == [receiver]
+    assert reported.split() == [receiver]
     assert severity in {rule["labels"]["severity"] for rule in alerts().values()}
 
 
@@ -59,6 +59,6 @@ def test_what_inhibits_and_what_is_inhibited_exists() -> None:
 
 
 def test_prometheus_sends_to_where_alertmanager_listens() -> None:
-    told = YAML(typ="safe").load((DEPLOY / "prometheus.yml").read_text())
+    reported = YAML(typ="safe").load((DEPLOY / "prometheus.yml").read_text())
 
-    assert json.dumps(told["alerting"]).count("127.0.0.1:9093") == 1  # its default
+    assert json.dumps(reported["alerting"]).count("127.0.0.1:9093") == 1  # its default

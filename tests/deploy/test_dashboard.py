@@ -37,10 +37,10 @@ def test_five_rows_in_their_order() -> None:
 
 
 def test_the_readme_counts_the_panels_and_the_alerts_that_there_are() -> None:
-    told = (DEPLOY.parent / "README.md").read_text()
+    reported = (DEPLOY.parent / "README.md").read_text()
     assert len(ROWS) == 5
-    assert f"a Grafana dashboard of {len(PANELS)} panels in five rows" in told
-    assert f"{len(alerts())} alerts with a runbook each" in told
+    assert f"a Grafana dashboard of {len(PANELS)} panels in five rows" in reported
+    assert f"{len(alerts())} alerts with a runbook each" in reported
 
 
 def test_ids_and_titles_are_unique() -> None:
@@ -110,10 +110,10 @@ def colors(panel: dict[str, Any]) -> dict[str, str]:
             elif one["id"] == "color":
                 pattern = re.compile(override["matcher"]["options"].strip("/"))
                 assert override["matcher"]["id"] == "byRegexp"
-                told = {
+                reported = {
                     alias: one["value"]["fixedColor"] for alias in COLORS if pattern.search(f"{alias} v1")
                 }
-                found |= told
+                found |= reported
     return found
 
 
@@ -167,10 +167,10 @@ def test_every_series_of_one_panel_has_a_name_of_its_own() -> None:
         assert len(set(refs)) == len(refs), panel["title"]
 
 
-def test_the_annotations_tell_of_aliases_splits_and_alerts(tmp_path: Path) -> None:
+def test_the_annotations_show_aliases_splits_and_alerts(tmp_path: Path) -> None:
     """Production moves at minute 5, the share at minute 10; each is told for a minute and no longer."""
-    told = {one["name"]: filled_in(one["expr"], "m") for one in ANNOTATIONS}
-    assert set(told) == {"Alias moved", "Split changed", "Alert firing"}
+    reported = {one["name"]: filled_in(one["expr"], "m") for one in ANNOTATIONS}
+    assert set(reported) == {"Alias moved", "Split changed", "Alert firing"}
     where = A.replace("gateways", "canary-router")
     moved = 'model="m",alias="production",version="2"'
     series = {
@@ -184,13 +184,13 @@ def test_the_annotations_tell_of_aliases_splits_and_alerts(tmp_path: Path) -> No
 
     wrong = unit_test(
         tmp_path,
-        Worth("before", series, told["Alias moved"], "4m30s", {}, "30s"),
-        Worth("moved", series, told["Alias moved"], "5m30s", of_move, "30s"),
-        Worth("after", series, told["Alias moved"], "7m", {}, "30s"),
-        Worth("split before", series, told["Split changed"], "9m", {}, "30s"),
-        Worth("split", series, told["Split changed"], "10m30s", {'{alias="canary"}': 1.0}, "30s"),
-        Worth("split after", series, told["Split changed"], "12m", {}, "30s"),
-        Worth("fires", series, told["Alert firing"], "16m", {alert: 1.0}, "30s"),
+        Worth("before", series, reported["Alias moved"], "4m30s", {}, "30s"),
+        Worth("moved", series, reported["Alias moved"], "5m30s", of_move, "30s"),
+        Worth("after", series, reported["Alias moved"], "7m", {}, "30s"),
+        Worth("split before", series, reported["Split changed"], "9m", {}, "30s"),
+        Worth("split", series, reported["Split changed"], "10m30s", {'{alias="canary"}': 1.0}, "30s"),
+        Worth("split after", series, reported["Split changed"], "12m", {}, "30s"),
+        Worth("fires", series, reported["Alert firing"], "16m", {alert: 1.0}, "30s"),
     )
 
     assert not wrong, wrong

@@ -90,12 +90,12 @@ def test_it_holds_no_secrets(word: str) -> None:
 
 
 def test_the_readme_names_every_file() -> None:
-    told = (DEPLOY / "README.md").read_text()
+    reported = (DEPLOY / "README.md").read_text()
     files = [path for path in DEPLOY.rglob("*") if path.is_file() and path.name != "README.md"]
 
     assert files
     for path in files:
-        assert any(part in told for part in (path.name, *path_prefixes(path))), path
+        assert any(part in reported for part in (path.name, *path_prefixes(path))), path
 
 
 def path_prefixes(path: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """Real Prometheus, real gateway, real bad canary: every question is answered, and the real alert fires."""
 
 import json
-import time
 import urllib.request
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from tests.conftest import Figure
 from tests.deploy.conftest import BAD_CANARY, CLASSIFIER, NOBODY, OwnPrometheus, Prometheus, Target
 from tests.deploy.dashboard import ANNOTATIONS, VARIABLES, filled_in, questions
 from tests.deploy.promtool import all_rules, run_on
+from tests.support.waiting import wait_until
 
 ALERT = "CanaryRouterCanaryFailsMore"
 OF_CLASSIFIERS = ("Classes by alias A",)
@@ -20,13 +20,9 @@ CANARY_ONLY = ("minus production", "canary to", "(PSI)", "(K-S)", "as the gatewa
 BOTH = {"production", "canary"}
 
 
-def wait_for(lacking: Callable[[], object], seconds: float) -> float:
+def wait_while(lacking: Callable[[], object], seconds: float) -> float:
     """Poll until nothing lacks any more; the seconds that took."""
-    started = time.monotonic()
-    while missing := lacking():
-        assert time.monotonic() - started < seconds, missing
-        time.sleep(0.3)
-    return time.monotonic() - started
+    return wait_until(lambda: not lacking(), seconds, lambda: f"{lacking()}", pause_seconds=0.3)
 
 
 def lack(prometheus: Prometheus, query: str, aliases: set[str] | None = None) -> str:
@@ -61,7 +57,7 @@ def test_promtool_has_no_remark_about_what_a_gateway_under_traffic_exports(targe
 
 def test_a_bad_canary_makes_the_real_alert_fire(prometheus: Prometheus, slack: float, figure: Figure) -> None:
     """It raises on an eighth of its requests; the rules' own windows and `for`."""
-    seconds = wait_for(lambda: not_firing(prometheus), 60 * slack)
+    seconds = wait_while(lambda: not_firing(prometheus), 60 * slack)
     [alert] = (one for one in prometheus.alerts() if one["labels"]["alertname"] == ALERT)
     assert alert["labels"]["version"] == str(BAD_CANARY)
     assert alert["labels"]["production_version"] == "1"
@@ -73,44 +69,44 @@ def test_a_bad_canary_makes_the_real_alert_fire(prometheus: Prometheus, slack: f
 
 def test_nothing_fires_but_what_is_wrong(prometheus: Prometheus, slack: float) -> None:
     """The version that did not load is asked for no more, and production is well."""
-    wait_for(lambda: not_firing(prometheus), 60 * slack)
+    wait_while(lambda: not_firing(prometheus), 60 * slack)
 
     firing = {one["labels"]["alertname"] for one in prometheus.alerts() if one["state"] == "firing"}
 
     assert firing <= {ALERT, "CanaryRouterFallbackInUse"}
 
 
-def test_alertmanager_hears_of_it_and_tells_the_team(
+def test_alertmanager_hears_of_it_and_notifies_the_team(
     prometheus: Prometheus, alertmanager: str, slack: float
 ) -> None:
     if alertmanager == NOBODY:
         pytest.skip("Alertmanager is missing; install the Debian package `prometheus-alertmanager`")
-    wait_for(lambda: not_firing(prometheus), 60 * slack)
+    wait_while(lambda: not_firing(prometheus), 60 * slack)
 
     def unheard() -> str:
         with urllib.request.urlopen(f"http://{alertmanager}/api/v2/alerts", timeout=10) as answer:
-            told = {one["labels"]["alertname"]: one for one in json.load(answer)}
-        if ALERT not in told:
-            return f"only {sorted(told)}"
-        return "" if told[ALERT]["receivers"] == [{"name": "team"}] else f"{told[ALERT]}"
+            reported = {one["labels"]["alertname"]: one for one in json.load(answer)}
+        if ALERT not in reported:
+            return f"only {sorted(reported)}"
+        return "" if reported[ALERT]["receivers"] == [{"name": "team"}] else f"{reported[ALERT]}"
 
-    wait_for(unheard, 30 * slack)
+    wait_while(unheard, 30 * slack)
 
 
 def test_every_rule_is_evaluated_without_an_error(prometheus: Prometheus, slack: float) -> None:
     assert len(prometheus.rules()) == len(all_rules())
 
     def unwell() -> list[tuple[str, str, str]]:
-        told = ((rule["name"], rule["health"], rule.get("lastError", "")) for rule in prometheus.rules())
-        return [rule for rule in told if rule[1] != "ok"]
+        reported = ((rule["name"], rule["health"], rule.get("lastError", "")) for rule in prometheus.rules())
+        return [rule for rule in reported if rule[1] != "ok"]
 
-    wait_for(unwell, 10 * slack)
+    wait_while(unwell, 10 * slack)
 
 
 def test_every_recorded_series_has_data(prometheus: Prometheus, slack: float) -> None:
     names = [rule["record"] for rule in all_rules() if "record" in rule]
 
-    wait_for(lambda: {name: why for name in names if (why := lack(prometheus, name))}, 30 * slack)
+    wait_while(lambda: {name: why for name in names if (why := lack(prometheus, name))}, 30 * slack)
 
 
 def test_every_panel_has_an_answer(prometheus: Prometheus, slack: float) -> None:
@@ -123,10 +119,10 @@ def test_every_panel_has_an_answer(prometheus: Prometheus, slack: float) -> None
             name: why for name, query in asked.items() if (why := lack(prometheus, query, of(name, query)))
         }
 
-    wait_for(lacking, 60 * slack)
+    wait_while(lacking, 60 * slack)
 
 
-def test_the_panel_of_classes_tells_labels_by_alias(
+def test_the_panel_of_classes_shows_labels_by_alias(
     prometheus: Prometheus, target: Target, slack: float
 ) -> None:
     query = dict(questions(CLASSIFIER))["Classes by alias A"]
@@ -138,7 +134,7 @@ def test_the_panel_of_classes_tells_labels_by_alias(
             urllib.request.urlopen(urllib.request.Request(url, A_MAIL, headers), timeout=10).close()
         return lack(prometheus, query, BOTH)
 
-    wait_for(lacking, 60 * slack)
+    wait_while(lacking, 60 * slack)
     found = prometheus.query(query)["data"]["result"]
     assert {one["metric"]["class"] for one in found} == {"ham", "spam", "__other__"}
 
@@ -152,7 +148,7 @@ def of(name: str, query: str) -> set[str] | None:
 
 def test_the_score_panel_shows_shares_of_one(prometheus: Prometheus, slack: float) -> None:
     query = f"sum by (alias) ({dict(questions())['Scores by alias A']})"
-    wait_for(lambda: lack(prometheus, query, BOTH), 30 * slack)
+    wait_while(lambda: lack(prometheus, query, BOTH), 30 * slack)
 
     sums = [float(one["value"][1]) for one in prometheus.query(query)["data"]["result"]]
 
@@ -179,7 +175,7 @@ def test_the_variables_find_what_there_is(
     selector, _, named = asked.removeprefix("label_values(").removesuffix(")").rpartition(", ")
     assert named == label
     query = f"count by ({label}) ({filled_in(selector)})"
-    wait_for(lambda: lack(prometheus, query), 30 * slack)
+    wait_while(lambda: lack(prometheus, query), 30 * slack)
 
     found = prometheus.query(query)["data"]["result"]
     assert {one["metric"][label] for one in found} == (values or {target.address})
@@ -188,7 +184,7 @@ def test_the_variables_find_what_there_is(
 def test_the_annotation_of_a_firing_alert_is_answered(prometheus: Prometheus, slack: float) -> None:
     [query] = (filled_in(one["expr"]) for one in ANNOTATIONS if one["name"] == "Alert firing")
 
-    wait_for(lambda: lack(prometheus, query), 60 * slack)
+    wait_while(lambda: lack(prometheus, query), 60 * slack)
 
 
 @pytest.mark.slow  # after the alert fired, its `for` of 30 s passes once more
@@ -196,9 +192,9 @@ def test_a_restart_of_prometheus_does_not_lose_the_alert(
     prometheus: OwnPrometheus, slack: float, figure: Figure
 ) -> None:
     """Killed: what it stored is enough to fire again. Alertmanager goes on meanwhile: it heard of no end."""
-    wait_for(lambda: not_firing(prometheus), 60 * slack)
+    wait_while(lambda: not_firing(prometheus), 60 * slack)
     prometheus.kill()
     prometheus.start()
 
-    seconds = wait_for(lambda: not_firing(prometheus), 60 * slack)
+    seconds = wait_while(lambda: not_firing(prometheus), 60 * slack)
     figure(f"{ALERT} fired again {seconds:.0f} s after Prometheus was killed")

@@ -40,7 +40,7 @@ def test_psi_and_ks_are_the_golden_numbers(tmp_path: Path) -> None:
 
     PSI, its mean and its line when nothing differs, and K-S: computed twice by unrelated code.
     """
-    told = unit_test(
+    reported = unit_test(
         tmp_path,
         millionths("PSI of quarters", QUARTERS, PSI, OF, 0.227161),
         millionths("noise of quarters", QUARTERS, NOISE, OF_ALIAS, 0.033),
@@ -52,7 +52,7 @@ def test_psi_and_ks_are_the_golden_numbers(tmp_path: Path) -> None:
         millionths("PSI of equals", two_scores((50,) * 4, (50,) * 4), PSI, OF, 0.0),
     )
 
-    assert not told, told
+    assert not reported, reported
 
 
 def test_replicas_count_together(tmp_path: Path) -> None:
@@ -65,13 +65,13 @@ def test_replicas_count_together(tmp_path: Path) -> None:
     whole = two_scores((100, 200, 300, 400), (26, 26, 24, 24))
     expected = 0.261884  # from 26.5, 26.5, 24.5, 24.5 of 102 and 100.5, 200.5, 300.5, 400.5 of 1002
 
-    told = unit_test(
+    reported = unit_test(
         tmp_path,
         millionths("whole", whole, PSI, OF, expected),
         millionths("halves", halves, PSI, OF, expected),
     )
 
-    assert not told, told
+    assert not reported, reported
 
 
 def test_when_production_moves_its_former_versions_scores_are_in_no_window(tmp_path: Path) -> None:
@@ -94,9 +94,11 @@ def test_when_production_moves_its_former_versions_scores_are_in_no_window(tmp_p
     }
     labels = OF.replace('production_version="1"', 'production_version="3"')
 
-    told = unit_test(tmp_path, Worth("moved", series, f"round({PSI} * 1000)", "25m", {f"{{{labels}}}": 0}))
+    reported = unit_test(
+        tmp_path, Worth("moved", series, f"round({PSI} * 1000)", "25m", {f"{{{labels}}}": 0})
+    )
 
-    assert not told, told
+    assert not reported, reported
 
 
 def test_an_outcome_that_never_came_is_a_rate_of_nought(tmp_path: Path) -> None:
@@ -105,20 +107,20 @@ def test_an_outcome_that_never_came_is_a_rate_of_nought(tmp_path: Path) -> None:
     series = {**info(PRODUCTION), **requests(PRODUCTION, "ok", "0+10x20")}
     labels = f'{record}{{job="gateways", {PRODUCTION.replace(",", ", ")}}}'
 
-    told = unit_test(tmp_path, Worth("nought", series, record, "10m", {labels: 0}))
+    reported = unit_test(tmp_path, Worth("nought", series, record, "10m", {labels: 0}))
 
-    assert not told, told
+    assert not reported, reported
 
 
 def everything(labels: str, instance: str, counts: tuple[int, ...]) -> dict[str, str]:
     """What a version that serves makes: requests, durations and scores, all of which begin at minute 16."""
-    told = {
+    reported = {
         **info(labels),
         **requests(labels, "ok", "0+0x15 100+0x30"),
         **durations(labels, {"0.01": "0+0x15 100+0x30"}, "0+0x15 100+0x30", "0+0x15 0.5+0x30"),
         **scores(labels, counts),
     }
-    return {name.replace(A, instance): values for name, values in told.items()}
+    return {name.replace(A, instance): values for name, values in reported.items()}
 
 
 def test_a_version_without_requests_has_no_quantile(tmp_path: Path) -> None:
@@ -126,9 +128,9 @@ def test_a_version_without_requests_has_no_quantile(tmp_path: Path) -> None:
     idle = durations(PRODUCTION, {"0.01": "0+0x30"}, "0+0x30", "0+0x30")
     quantile = "version:canary_router_request_duration_seconds:p95_10m"
 
-    told = unit_test(tmp_path, Worth("idle", {**info(PRODUCTION), **idle}, quantile, "16m", {}))
+    reported = unit_test(tmp_path, Worth("idle", {**info(PRODUCTION), **idle}, quantile, "16m", {}))
 
-    assert not told, told
+    assert not reported, reported
 
 
 def test_a_rule_that_meets_half_swapped_replicas_takes_the_version_that_most_serve(tmp_path: Path) -> None:
@@ -142,9 +144,9 @@ def test_a_rule_that_meets_half_swapped_replicas_takes_the_version_that_most_ser
     }
     labels = OF.replace('production_version="1"', 'production_version="3"')
 
-    told = unit_test(tmp_path, millionths("skew", series, PSI, labels, 0.227161))
+    reported = unit_test(tmp_path, millionths("skew", series, PSI, labels, 0.227161))
 
-    assert not told, told
+    assert not reported, reported
 
 
 def test_jobs_models_and_further_aliases_are_compared_each_by_itself(tmp_path: Path) -> None:
@@ -166,6 +168,8 @@ def test_jobs_models_and_further_aliases_are_compared_each_by_itself(tmp_path: P
 
     by_labels = {f"{{{labels}}}": float(psi) for labels, psi in expected.items()}
 
-    told = unit_test(tmp_path, Worth("each by itself", series, f"round({PSI} * 1000000)", "16m", by_labels))
+    reported = unit_test(
+        tmp_path, Worth("each by itself", series, f"round({PSI} * 1000000)", "16m", by_labels)
+    )
 
-    assert not told, told
+    assert not reported, reported

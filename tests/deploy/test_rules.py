@@ -31,9 +31,9 @@ def test_promtool_accepts_the_rules() -> None:
 @pytest.mark.parametrize("alert", alerts())
 def test_each_alert_does_what_its_cases_say(alert: str, tmp_path: Path) -> None:
     """It fires, not before its time; it stays silent, and also on figures as bad from too little traffic."""
-    told = unit_test(tmp_path, *(case for case in CASES if case.alert == alert))
+    reported = unit_test(tmp_path, *(case for case in CASES if case.alert == alert))
 
-    assert not told, told
+    assert not reported, reported
 
 
 def test_a_case_that_expects_the_wrong_thing_is_noticed(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import GatewayProcess, gateways
-from tests.e2e.registry import Registry, built_once
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.registry import BUILD_REGISTRY, Registry, built_once
 
 POLL_SECONDS = 0.5
 
@@ -15,7 +15,7 @@ POLL_SECONDS = 0.5
 @pytest.fixture(scope="session")
 def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built once in a run, whoever imports this fixture; its artifacts are shared and only read."""
-    return built_once(Path(__file__).with_name("build_registry.py"), tmp_path_factory)
+    return built_once(BUILD_REGISTRY, tmp_path_factory)
 
 
 @pytest.fixture

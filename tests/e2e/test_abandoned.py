@@ -8,13 +8,14 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.e2e import faulty
-from tests.e2e.faulty import PRODUCTION_KEY, body_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.registry import Registry
-from tests.e2e.wire import post
+from tests.support import faulty_registry
+from tests.support.faulty_registry import PRODUCTION_KEY, body_of
+from tests.support.gateway import GatewayProcess
+from tests.support.raw_http import post
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 MODELS = "  sentiment: {split: {production: 100}, workers: 1, threads: 1, batching: off}\n"
 ABANDONED = {"alias": "production", "outcome": "abandoned", "code": "499"}
@@ -87,7 +88,7 @@ def test_a_canary_whose_caller_hung_up_is_not_answered_by_production(
         "  sentiment: {split: {production: 50, canary: 50}, canary_timeout_seconds: 1, batching: off}\n"
     )
     gateway.wait_bound(2, "canary")
-    headers = {"Content-Type": "application/json", "X-Request-Key": faulty.CANARY_KEY}
+    headers = {"Content-Type": "application/json", "X-Request-Key": faulty_registry.CANARY_KEY}
     with pytest.raises(requests.ReadTimeout):
         requests.post(
             f"{gateway.url}/invocations", data=body_of("stuck"), headers=headers, timeout=HANG_UP_SECONDS

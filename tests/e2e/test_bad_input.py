@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.registry import Registry
 from tests.e2e.test_http_hostile import CONFIG
+from tests.support.gateway import GatewayProcess
+from tests.support.registry import Registry
 
 WIDE = 20_000
 INVOCATIONS, INFER = "/invocations", "/v2/models/sentiment/infer"
@@ -178,12 +178,12 @@ def test_bad_input_is_refused_as_stated_and_nobody_waits_for_it(
     with Pinging(gateway.url) as pinging:
         for name, cases in CASES.items():
             for path, (body, stated) in zip((INVOCATIONS, INFER), cases, strict=True):
-                status, told = asked(gateway, path, body)
-                shown = "predictions" in told or "outputs" in told
-                explained = "error" in told or told.get("error_code")
+                status, reported = asked(gateway, path, body)
+                shown = "predictions" in reported or "outputs" in reported
+                explained = "error" in reported or reported.get("error_code")
                 if status != stated or not (shown if status == 200 else explained):
-                    wrong.append((name, path, status, stated, str(told)[:300]))
-                assert len(json.dumps(told)) < 2000 or status == 200, name
+                    wrong.append((name, path, status, stated, str(reported)[:300]))
+                assert len(json.dumps(reported)) < 2000 or status == 200, name
     assert not wrong
     assert pinging.statuses == {200}
     slowest = max(pinging.seconds)
@@ -200,7 +200,7 @@ def test_a_version_without_a_signature_survives_the_same(gateway: GatewayProcess
             for path, (body, _) in zip((INVOCATIONS, INFER), cases, strict=True):
                 direct = path.replace("/invocations", "/models/sentiment/aliases/canary/invocations")
                 direct = direct.replace("/infer", "/versions/12/infer")
-                status, _told = asked(gateway, direct, body)
+                status, _reported = asked(gateway, direct, body)
                 assert status in (200, 400, 500), (name, path, status)
     assert max(pinging.seconds) < 1.0 * slack
     assert gateway.worker_pids(12) == pids

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e import faulty
 from tests.e2e.conftest import Registry
-from tests.e2e.faulty import CANARY_KEY, PRODUCTION_KEY, body_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load, Seen
+from tests.support import faulty_registry
+from tests.support.faulty_registry import CANARY_KEY, PRODUCTION_KEY, body_of
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load, Seen
+from tests.support.waiting import wait_until
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 MODELS = "  sentiment: {{split: {{production: 50, canary: 50}}, {more}}}\n"
 
@@ -30,8 +31,8 @@ def gateway(start: Callable[..., GatewayProcess]) -> Callable[..., GatewayProces
 
 
 def breaker(gateway: GatewayProcess) -> dict[str, object]:
-    told: dict[str, object] = gateway.model()["versions"]["2"]["breaker"]
-    return told
+    reported: dict[str, object] = gateway.model()["versions"]["2"]["breaker"]
+    return reported
 
 
 def faults(gateway: GatewayProcess, kind: str) -> float:
@@ -49,10 +50,12 @@ def test_a_canary_that_always_raises_hurts_nobody_and_loses_its_share_at_its_50t
     served = gateway()
     for number in range(1, 51):
         answer = served.ask(CANARY_KEY, "raise")
-        told = answer.headers
+        reported = answer.headers
         assert (answer.status_code, answer.json()) == (200, {"predictions": [0.1]})
-        assert (told["X-Route-Alias"], told["X-Route-Reason"]) == ("canary", "fallback"), f"request {number}"
-        assert (told["X-Model-Alias"], told["X-Model-Version"]) == ("production", "1")
+        assert (reported["X-Route-Alias"], reported["X-Route-Reason"]) == ("canary", "fallback"), (
+            f"request {number}"
+        )
+        assert (reported["X-Model-Alias"], reported["X-Model-Version"]) == ("production", "1")
     after = served.ask(CANARY_KEY, "raise")
 
     assert (after.status_code, after.headers["X-Route-Reason"]) == (200, "breaker_open")
@@ -155,7 +158,7 @@ def test_sys_exit_in_a_canarys_predict_is_an_error_of_the_model_and_not_its_end(
 
 
 @pytest.mark.parametrize(
-    ("how", "reason", "told"),
+    ("how", "reason", "reported"),
     [
         ("os._exit", "exit", "exit code 3"),
         ("segfault", "signal", r"signal 11 \(SIGSEGV\)"),
@@ -164,7 +167,7 @@ def test_sys_exit_in_a_canarys_predict_is_an_error_of_the_model_and_not_its_end(
 )
 @pytest.mark.slow
 def test_a_canary_whose_process_ends_is_back_soon_and_broken_off_at_its_third_crash(
-    gateway: Callable[..., GatewayProcess], slack: float, how: str, reason: str, told: str
+    gateway: Callable[..., GatewayProcess], slack: float, how: str, reason: str, reported: str
 ) -> None:
     served = gateway()
     for crash in range(1, 4):
@@ -180,10 +183,10 @@ def test_a_canary_whose_process_ends_is_back_soon_and_broken_off_at_its_third_cr
     assert breaker(served)["why"] == "it crashed 3 times in 60 s"
     assert faults(served, "crash") == 3
     assert served.metric("canary_router_worker_restarts_total", version="2", reason=reason) == 3
-    assert len(re.findall(told, served.log.read_text())) == 3
+    assert len(re.findall(reported, served.log.read_text())) == 3
     ends = served.model()["versions"]["2"]["worker_ends"]
     assert ends["counts"] == {ends["last"]["cause"]: 3}
-    assert re.fullmatch(told, ends["last"]["cause"])
+    assert re.fullmatch(reported, ends["last"]["cause"])
 
 
 @pytest.mark.slow

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from tests.e2e import faulty
 from tests.e2e.conftest import Registry
-from tests.e2e.faulty import body_of
-from tests.e2e.gateway import GatewayProcess
+from tests.support import faulty_registry
+from tests.support.faulty_registry import body_of
+from tests.support.gateway import GatewayProcess
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 HEADERS = {"Content-Type": "application/json", "X-Request-Key": "user-1"}
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.e2e import faulty
 from tests.e2e.conftest import Registry
-from tests.e2e.faulty import PRODUCTION_KEY, body_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support import faulty_registry
+from tests.support.faulty_registry import PRODUCTION_KEY, body_of
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.waiting import wait_until
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 
 class Endless:

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.conftest import Figure
-from tests.e2e import faulty
-from tests.e2e.compared import check, command
-from tests.e2e.faulty import body_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support import faulty_registry
+from tests.support.comparison import check, command
+from tests.support.faulty_registry import body_of
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.waiting import wait_until
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 PLACES = re.compile(r"https?://|mlflow\.db|/tmp|/home|/root|/v\d+/|user-\d|127\.0\.0\.1|Traceback")
@@ -22,9 +23,9 @@ PLACES = re.compile(r"https?://|mlflow\.db|/tmp|/home|/root|/v\d+/|user-\d|127\.
 
 def asked(gateway: GatewayProcess) -> dict[str, Any]:
     text = gateway.get("/v1/compare").text
-    told = json.loads(text, parse_constant=lambda name: 1 / 0)  # NaN and Infinity are no JSON
+    reported = json.loads(text, parse_constant=lambda name: 1 / 0)  # NaN and Infinity are no JSON
     assert not PLACES.search(text), text
-    entry: dict[str, Any] = told["models"]["sentiment"]["canary"]
+    entry: dict[str, Any] = reported["models"]["sentiment"]["canary"]
     return entry
 
 
@@ -54,8 +55,8 @@ def test_a_canary_that_raises_on_a_fifth_of_its_requests_fails_and_everyone_says
     assert gateway.model()["verdicts"]["canary"]["verdict"] == "fail"
     code, table = command(gateway, "compare", "sentiment")
     assert (code, "✘ FAIL" in table) == (1, True), table
-    code, told = command(gateway, "compare", "-o", "json")
-    assert (code, json.loads(told)["models"]["sentiment"]["canary"]["verdict"]) == (1, "fail")
+    code, reported = command(gateway, "compare", "-o", "json")
+    assert (code, json.loads(reported)["models"]["sentiment"]["canary"]["verdict"]) == (1, "fail")
     assert "sentiment canary ✘ FAIL: The canary fails " in command(gateway, "status")[1]
 
 
@@ -65,7 +66,7 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
     for _ in range(30):
-        gateway.ask(faulty.PRODUCTION_KEY)
+        gateway.ask(faulty_registry.PRODUCTION_KEY)
     entry = asked(gateway)
     assert check(entry, "faults")["canary"]["requests"] == 0
     code, table = command(gateway, "compare")
@@ -84,7 +85,7 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
         False,
         "large",
         True,
-    ), "it answers 0.2 where production answers 0.1, which is told and fails nobody"
+    ), "it answers 0.2 where production answers 0.1, which is reported and fails nobody"
     assert gateway.metric("canary_router_score_psi", alias="canary", output="0") > 0.25
     assert gateway.metric("canary_router_score_ks", alias="canary", output="0") == 1.0
     figure(f"{entry['why']} {scores['why']}")
@@ -92,7 +93,7 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
     assert (code, "A 1-point error difference shows in about" in table) == (0, True), table
 
 
-def test_nobody_there_is_told_by_the_exit_code() -> None:
+def test_nobody_there_is_reported_by_the_exit_code() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "router", "compare", "--url", "http://127.0.0.1:9"],
         capture_output=True,

@@ -13,9 +13,10 @@ import pytest
 import requests
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
-from tests.e2e.registry import Registry
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 
@@ -31,17 +32,17 @@ def gateway(start: Callable[..., GatewayProcess]) -> GatewayProcess:
 
 
 @pytest.mark.parametrize(
-    ("version", "told"), [(3, "another architecture"), (4, "load")], ids=["raises", "corrupt"]
+    ("version", "reported"), [(3, "another architecture"), (4, "load")], ids=["raises", "corrupt"]
 )
 @pytest.mark.parametrize("alias", ["production", "canary"])
 def test_a_version_that_does_not_load_leaves_the_old_one_serving_and_is_named(
-    gateway: GatewayProcess, registry: Registry, alias: str, version: int, told: str
+    gateway: GatewayProcess, registry: Registry, alias: str, version: int, reported: str
 ) -> None:
     before = gateway.bound(alias)
     with Load(gateway.url, rate=100) as load:
         registry.move(alias, version)
         wait_until(lambda: gateway.model()["versions"].get(str(version), {}).get("error"), 20, gateway.story)
-        assert told in gateway.model()["versions"][str(version)]["error"]
+        assert reported in gateway.model()["versions"][str(version)]["error"]
         assert gateway.metric("canary_router_model_swaps_total", alias=alias, result="failure") == 1
         assert gateway.metric("canary_router_alias_pending", alias=alias) == 1
         assert gateway.bound(alias) == before
@@ -69,7 +70,7 @@ def test_a_registry_that_goes_away_and_comes_back_hurts_nobody(
     assert load.failed == []
 
 
-def test_an_invalid_config_is_refused_whole_and_told(gateway: GatewayProcess) -> None:
+def test_an_invalid_config_is_refused_whole_and_reported(gateway: GatewayProcess) -> None:
     good = gateway.config.read_text()
     with Load(gateway.url, rate=100) as load:
         gateway.config.write_text(good.replace("canary: 50", "canray: 50"))
@@ -108,7 +109,7 @@ def test_a_canarys_worker_killed_again_and_again_costs_no_user_an_error(
             total = gateway.metric("canary_router_requests_total")
             assert total >= answered, "a counter went down"
             answered = total
-    figure(load.told())
+    figure(load.summary())
     assert load.failed == []
     assert gateway.metric("canary_router_worker_restarts_total", version="2") == CANARY_KILLS
 
@@ -124,7 +125,7 @@ def test_productions_worker_killed_fails_only_what_ran_in_it(
             # A worker that ends before its first answer is replaced later and later, which is not meant here.
             answered = load.answered_by(1)
             wait_until(lambda n=answered: load.answered_by(1) > n, 10 * slack, gateway.story)
-    figure(load.told())
+    figure(load.summary())
     assert {one.status for one in load.failed} <= {503}
     assert len(load.failed) <= 20, "a request that did not run in the worker failed"
 
@@ -180,7 +181,7 @@ def test_the_death_of_template_or_agent_costs_no_request(
         registry.move("production", 5)
         gateway.wait_bound(5)
         wait_until(lambda: pids_of(gateway, role) not in ([], [pid]), 30, gateway.story)
-    figure(load.told())
+    figure(load.summary())
     assert load.failed == []
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import CONFIG, GatewayProcess, wait_until
-from tests.e2e.registry import Registry
+from tests.support.gateway import CONFIG, GatewayProcess
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 ODD = 7
 TOLD = "no-such-library==1.0 is required and not installed"
@@ -29,7 +30,7 @@ def test_a_version_that_requires_what_is_not_here_serves_and_says_so_in_state_an
     assert TOLD in lines[0]
 
 
-def test_check_tells_what_differs_and_that_all_is_well(registry: Registry, tmp_path: Path) -> None:
+def test_check_reports_what_differs_and_that_all_is_well(registry: Registry, tmp_path: Path) -> None:
     registry.move("canary", ODD)
     path = tmp_path / "router.yaml"
     head = CONFIG.format(uri=registry.uri, poll_seconds=1, cache=tmp_path / "cache")

@@ -9,10 +9,11 @@ import psutil
 
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
-from tests.e2e.moves import Moves
-from tests.e2e.registry import Registry
+from tests.support.alias_moves import Moves
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 GOOD_VERSIONS = (1, 2, 5)
@@ -54,7 +55,7 @@ def test_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version
     assert moves.wrong(load.seen, POLL_SECONDS + longest_load + 1.0 * slack) == []
     assert max(late) <= 1.0 * slack
     settled, last = sorted(levels[4:8])[2], sorted(levels[-4:])[1]
-    figure(f"{load.told()}; live at most {max(late):.2f} s after poll and load")
+    figure(f"{load.summary()}; live at most {max(late):.2f} s after poll and load")
     figure(f"memory of everything {settled >> 20} MiB, after all moves {last >> 20} MiB")
     assert last <= settled * 1.05, f"memory grew from {settled >> 20} to {last >> 20} MiB"
 
@@ -93,5 +94,5 @@ def test_two_versions_that_ship_one_module_name_each_answer_with_their_own(
             gateway.story,
         )
         answers = [gateway.ask(f"user-{n}", model="shadowed") for n in range(20)]
-        told = {(a.headers["X-Model-Alias"], a.json()["predictions"][0]) for a in answers}
-        assert told == {("production", production / 10), ("canary", canary / 10)}
+        reported = {(a.headers["X-Model-Alias"], a.json()["predictions"][0]) for a in answers}
+        assert reported == {("production", production / 10), ("canary", canary / 10)}

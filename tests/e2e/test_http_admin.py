@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Registry
-from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
+from tests.support.waiting import wait_until
 from tests.web.test_listeners import write_certificate
 
 TOKEN = "operators-only-0123456789"
@@ -82,10 +83,10 @@ def test_with_token_and_certificates_the_verbs_work_and_a_new_certificate_takes_
         everything = [gateway.log.read_text(), gateway.get("/metrics").text, gateway.get("/v1/state").text]
         everything += [answer.text for answer in (*denied, refused)]
         assert TOKEN not in "".join(everything)
-        told_at = time.monotonic()
+        reported_at = time.monotonic()
     finally:
         assert gateway.stop() == 0
-    assert time.monotonic() - told_at < 15 * slack
+    assert time.monotonic() - reported_at < 15 * slack
 
 
 def shown(url: str) -> str:

@@ -15,8 +15,9 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.wire import VERSION, exchange, get, post
+from tests.support.gateway import GatewayProcess
+from tests.support.raw_http import VERSION, exchange, get, post
+from tests.support.waiting import wait_until
 
 CONFIG = """\
 server:
@@ -82,7 +83,7 @@ AMBIGUOUS = {
     "chunk size negative": post(CHUNKED, b"-1\r\n\r\n" + VERSION),
     "chunk size with a prefix": post(CHUNKED, b"0x2\r\n{}\r\n" + EMPTY_CHUNKS + VERSION),
     "chunk size beyond 64 bits": post(CHUNKED, b"10000000000000002\r\n{}\r\n" + EMPTY_CHUNKS + VERSION),
-    "chunk longer than told": post(CHUNKED, b"2\r\n{}XX" + EMPTY_CHUNKS + VERSION),
+    "chunk longer than declared": post(CHUNKED, b"2\r\n{}XX" + EMPTY_CHUNKS + VERSION),
     "chunk ended by LF": post(CHUNKED, b"2\n{}\n0\n\n" + VERSION),
     "LF in a chunk extension": post(CHUNKED, b"2;\nxx\r\n{}\r\n" + EMPTY_CHUNKS + VERSION),
     "endless trailers": post(CHUNKED, b"2\r\n{}\r\n0\r\n" + b"X-T: 1\r\n" * 5000 + b"\r\n" + VERSION),
@@ -119,13 +120,13 @@ def test_what_has_more_than_one_reading_is_refused_once_and_the_connection_close
     port: int, raw: bytes
 ) -> None:
     """Whatever stands before us and reads it the other way: no second message is answered here."""
-    told = exchange(port, raw)
+    reported = exchange(port, raw)
 
-    assert told.statuses == [400]
-    assert told.closed
-    assert b"3.17" not in told.raw, "the second message was answered"
-    assert re.search(rb"(?i)server: canary-router\r\n", told.raw)
-    assert not re.search(rb"(?i)python|aiohttp|llhttp|traceback|expected", told.raw)
+    assert reported.statuses == [400]
+    assert reported.closed
+    assert b"3.17" not in reported.raw, "the second message was answered"
+    assert re.search(rb"(?i)server: canary-router\r\n", reported.raw)
+    assert not re.search(rb"(?i)python|aiohttp|llhttp|traceback|expected", reported.raw)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +148,8 @@ def test_what_has_more_than_one_reading_is_refused_once_and_the_connection_close
     ids=lambda case: str(case[:40]),
 )
 def test_what_has_one_reading_is_answered_once_each(port: int, raw: bytes, statuses: list[int]) -> None:
-    told = exchange(port, raw, until=b"3.17")
-    assert told.statuses == statuses
+    reported = exchange(port, raw, until=b"3.17")
+    assert reported.statuses == statuses
 
 
 @pytest.mark.parametrize(
@@ -161,8 +162,8 @@ def test_what_has_one_reading_is_answered_once_each(port: int, raw: bytes, statu
     ids=["CONNECT", "h2c", "websocket"],
 )
 def test_nothing_is_read_after_a_client_spoke_of_leaving_http(port: int, raw: bytes, status: int) -> None:
-    told = exchange(port, raw + VERSION)
-    assert (told.statuses, told.closed) == ([status], True)
+    reported = exchange(port, raw + VERSION)
+    assert (reported.statuses, reported.closed) == ([status], True)
 
 
 def test_a_body_that_is_too_long_is_refused_before_it_is_sent(port: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import requests
 
 from tests.e2e.conftest import Registry
-from tests.e2e.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}, key: {json: id}, direct_access: true}\n"
 PRODUCTION_KEY, CANARY_KEY = "user-1", "user-2"

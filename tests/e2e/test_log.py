@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.e2e.gateway import ANNOUNCED, wait_until
-from tests.e2e.registry import Registry, build
+from tests.support.gateway import ANNOUNCED
+from tests.support.registry import Registry, build
+from tests.support.waiting import wait_until
 
 SECRET = "the-callers-own-words"
 KEY = "a-key-of-a-user"
@@ -123,11 +124,11 @@ def test_what_a_version_says_while_it_loads_is_there_with_its_name(gateway: Coll
 
 def test_mlflows_own_lines_keep_their_level_and_logger(gateway: Collected) -> None:
     """The warning about a missing requirement has several lines of its own; here it is one."""
-    told = [line for line in gateway.lines(child="worker") if line.get("logger", "").startswith("mlflow")]
+    reported = [line for line in gateway.lines(child="worker") if line.get("logger", "").startswith("mlflow")]
 
-    assert told
-    assert {line["level"] for line in told} == {"warning"}
-    assert any("a-library-that-nobody-has" in line["event"] for line in told)
+    assert reported
+    assert {line["level"] for line in reported} == {"warning"}
+    assert any("a-library-that-nobody-has" in line["event"] for line in reported)
 
 
 def complaints(gateway: Collected) -> list[dict[str, Any]]:
@@ -140,8 +141,8 @@ def test_nothing_of_a_request_is_logged_whatever_versions_print(gateway: Collect
         assert gateway.ask(SECRET, key).status_code == 200
     assert gateway.ask("raise", PRODUCTION).status_code == 500
 
-    told = gateway.wait_for(10 * slack, child="worker", version=1, why=WHY)
-    assert told["event"].endswith("left out")
+    reported = gateway.wait_for(10 * slack, child="worker", version=1, why=WHY)
+    assert reported["event"].endswith("left out")
     wait_until(lambda: complaints(gateway), 10 * slack, gateway.story)
     (failed,) = complaints(gateway)
     assert failed["level"] == "warning"
@@ -158,14 +159,14 @@ def test_a_version_that_can_not_be_loaded_leaves_its_traceback(
 ) -> None:
     talkers.move("canary", 3)
     try:
-        told = gateway.wait_for(30 * slack, event="sentiment v3 failed to load")
+        reported = gateway.wait_for(30 * slack, event="sentiment v3 failed to load")
     finally:
         talkers.move("canary", 2)
 
-    assert (told["child"], told["version"], told["level"]) == ("worker", 3, "warning")
-    assert told["exception"].startswith("Traceback (most recent call last):\n")
-    assert "in read_weights" in told["exception"]
-    assert told["exception"].endswith("ValueError: the weights are for\nanother architecture")
+    assert (reported["child"], reported["version"], reported["level"]) == ("worker", 3, "warning")
+    assert reported["exception"].startswith("Traceback (most recent call last):\n")
+    assert "in read_weights" in reported["exception"]
+    assert reported["exception"].endswith("ValueError: the weights are for\nanother architecture")
 
 
 def test_what_is_no_http_is_one_line_without_its_bytes(gateway: Collected, slack: float) -> None:
@@ -245,8 +246,10 @@ def test_sampled_requests_have_a_line_each_without_key_and_payload(
         lines = gateway.stop()
 
     assert {line["event"] for line in lines} >= {"ready", "request", "version ready"}
-    told = {line["event"] for line in lines if line.get("child") and SECRET in line["event"]}
-    assert all("asked about" in event for event in told)  # a version's own words, which are wanted by then
+    reported = {line["event"] for line in lines if line.get("child") and SECRET in line["event"]}
+    assert all(
+        "asked about" in event for event in reported
+    )  # a version's own words, which are wanted by then
     assert not [line for line in lines if not line.get("child") and SECRET in json.dumps(line)]
 
 

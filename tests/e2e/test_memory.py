@@ -8,13 +8,14 @@ import psutil
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e import faulty
 from tests.e2e.conftest import Registry
-from tests.e2e.faulty import PRODUCTION_KEY
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support import faulty_registry
+from tests.support.faulty_registry import PRODUCTION_KEY
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.waiting import wait_until
 
-built_faults, registry = faulty.built_faults, faulty.registry
+built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
 
 LIMIT_MIB = 64
 LEAKY = 5
@@ -70,7 +71,7 @@ def test_a_version_that_leaks_is_recycled_under_load_and_costs_no_user_an_error(
     with watching(gateway) as peak, Load(gateway.url, rate=60) as load:
         wait_until(lambda: recycled(gateway) >= 6, 60 * slack, gateway.story)
     grown = peak.mib - ready_mib
-    figure(f"{recycled(gateway)} recycled, one grew by {grown:.0f} MiB at most; {load.told()}")
+    figure(f"{recycled(gateway)} recycled, one grew by {grown:.0f} MiB at most; {load.summary()}")
 
     assert load.failed == []
     assert len(load.seen) > 6 * LIMIT_MIB

@@ -26,9 +26,10 @@ from benchmarks.workloads import write_requests
 from tests.conftest import Figure
 from tests.deploy.conftest import running_prometheus
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, gateways, wait_until
-from tests.e2e.load import Load
-from tests.e2e.registry import Registry
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.load import Load
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 OPENMETRICS = {"Accept": "application/openmetrics-text"}
@@ -65,7 +66,9 @@ def damage(gateway: GatewayProcess, registry: Registry) -> None:
         registry.move("canary", version)
         swaps = {"alias": "canary", "result": result}
         wait_until(
-            lambda told=swaps: gateway.metric("canary_router_model_swaps_total", **told), 30, gateway.story
+            lambda reported=swaps: gateway.metric("canary_router_model_swaps_total", **reported),
+            30,
+            gateway.story,
         )
     registry.move("canary", 2)
     registry.move("production", 5)
@@ -174,10 +177,10 @@ def exemplars_in(base: str, trace_id: str) -> list[tuple[dict[str, str], dict[st
     asked = {"query": "canary_router_request_duration_seconds_bucket", "start": time.time() - 300}
     query = urllib.parse.urlencode({**asked, "end": time.time() + 60})
     with urllib.request.urlopen(f"{base}/api/v1/query_exemplars?{query}", timeout=10) as answer:
-        told: list[dict[str, Any]] = json.load(answer)["data"]
+        reported: list[dict[str, Any]] = json.load(answer)["data"]
     return [
         (series["seriesLabels"], exemplar)
-        for series in told
+        for series in reported
         for exemplar in series["exemplars"]
         if exemplar["labels"] == {"trace_id": trace_id}
     ]
@@ -205,13 +208,13 @@ def test_a_scrape_takes_under_a_tenth_of_a_second_while_the_gateway_is_under_loa
             seconds.append(time.perf_counter() - started)
             time.sleep(0.02)
     thread.join()
-    [told] = rounds
+    [reported] = rounds
     p50, p99 = (percentile(seconds, percent) * 1e3 for percent in (50, 99))
     size = len(scrape(gateway, OPENMETRICS)) >> 10
     figure(
-        f"{len(seconds)} scrapes of {size} KiB at {told.per_second:.0f} requests/s by {loader.client}, "
+        f"{len(seconds)} scrapes of {size} KiB at {reported.per_second:.0f} requests/s by {loader.client}, "
         f"{CONNECTIONS} connections: p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {max(seconds) * 1e3:.1f} ms"
     )
-    assert told.failed == 0
+    assert reported.failed == 0
     assert len(seconds) >= 20
     assert p99 < SCRAPE_SECONDS * 1e3 * slack

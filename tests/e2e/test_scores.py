@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.gateway import GatewayProcess, wait_until
+from tests.support.gateway import GatewayProcess
+from tests.support.waiting import wait_until
 
 HALF = "split: {production: 50, canary: 50}"
 BY_DEFAULT = f"  risk: {{{HALF}}}\n  mail: {{{HALF}}}\n"
@@ -39,9 +40,9 @@ class Heard:
                 timeout=30,
             )
             assert answer.status_code == 200, answer.text
-            told = answer.json()["predictions"]
-            assert len(told) == len(rows)
-            self.answers[answer.headers["X-Model-Alias"]] += told
+            reported = answer.json()["predictions"]
+            assert len(reported) == len(rows)
+            self.answers[answer.headers["X-Model-Alias"]] += reported
 
     def metric(self, name: str, alias: str, **labels: str) -> float:
         """Of the version of `alias`, under that alias alone."""
@@ -105,10 +106,10 @@ def test_classifiers_are_counted_as_they_answer_and_then_as_the_configuration_sa
                 below = sum(score <= float(edge) for score in scores)
                 assert risk.metric("score_bucket", alias, output=str(output), le=edge) == below
         classes = Counter(mail.answers[alias])
-        told = {
+        reported = {
             name: mail.metric("predicted_classes_total", alias, **{"class": name})
             for name in ("spam", "eggs", "__other__", "ham")
         }
-        assert told == {"spam": classes["spam"], "eggs": 0, "__other__": classes["ham"], "ham": 0}
+        assert reported == {"spam": classes["spam"], "eggs": 0, "__other__": classes["ham"], "ham": 0}
     assert gateway.metric("canary_router_metrics_errors_total") == 0
     assert gateway.metric("canary_router_worker_restarts_total") == 0

@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e.conftest import Registry
-from tests.e2e.gateway import GatewayProcess, gateways, wait_until
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}, fallback: none, direct_access: true}\n"
 JSON, CSV = "application/json", "text/csv"
@@ -49,12 +50,12 @@ class Asked:
     def wrong(self, status: int, version: str, body: bytes) -> str:
         """What is wrong with the answer; empty when it is this caller's."""
         expected = [f"{version} {text}" for text in self.texts]
-        told = json.loads(body)
+        reported = json.loads(body)
         if self.number % 5 == 2:
-            own = told.get("id") == f"id {self.number}" and told.get("model_version") == version
-            answered = told["outputs"][0]["data"] if own else None
+            own = reported.get("id") == f"id {self.number}" and reported.get("model_version") == version
+            answered = reported["outputs"][0]["data"] if own else None
         else:
-            answered = told.get("predictions")
+            answered = reported.get("predictions")
         return "" if status == 200 and answered == expected else f"{self}: {status} {version} {body[:300]!r}"
 
 
@@ -72,11 +73,11 @@ async def ask_all(url: str, asked: list[Asked], connections: int) -> Counter[str
             path, content_type, body = one.sent()
             headers = {"Content-Type": content_type, "X-Request-Key": f"user-{one.number}"}
             async with session.post(path, data=body, headers=headers) as answer:
-                told = await answer.read()
+                reported = await answer.read()
                 version = answer.headers.get("X-Model-Version", "")
                 assert answer.headers["X-Model-Alias"] == answer.headers["X-Route-Alias"]
                 seen[answer.headers["X-Model-Alias"]] += 1
-                if wrong := one.wrong(answer.status, version, told):
+                if wrong := one.wrong(answer.status, version, reported):
                     seen[wrong] += 1
 
     connector = aiohttp.TCPConnector(limit=connections)
@@ -108,8 +109,8 @@ def test_four_thousand_concurrent_requests_and_each_caller_gets_its_own_answer(
     gateway: GatewayProcess, figure: Figure
 ) -> None:
     """Over 64 and 200 connections, in four forms and two protocols, to two versions."""
-    told = [check(gateway, 4000, connections) for connections in (64, 200)]
-    figure("; ".join(told))
+    reported = [check(gateway, 4000, connections) for connections in (64, 200)]
+    figure("; ".join(reported))
 
 
 def check(gateway: GatewayProcess, number: int, connections: int) -> str:
@@ -124,8 +125,8 @@ def check(gateway: GatewayProcess, number: int, connections: int) -> str:
         "canary_router_batch_requests_count"
     )
     assert shared > 1.5
-    told = f"0 wrong of {number} over {connections} connections in {seconds:.1f} s"
-    return f"{told}, {shared:.1f} requests a predict so far"
+    reported = f"0 wrong of {number} over {connections} connections in {seconds:.1f} s"
+    return f"{reported}, {shared:.1f} requests a predict so far"
 
 
 def test_a_poisoned_request_among_64_fails_alone(gateway: GatewayProcess) -> None:

@@ -16,8 +16,9 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Registry
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 PRODUCTION_KEY = "user-1"
@@ -37,7 +38,7 @@ def hung(gateway: GatewayProcess, registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_stop_under_load_is_told_at_once_and_loses_no_request(
+def test_a_stop_under_load_is_reported_at_once_and_loses_no_request(
     start: Callable[..., GatewayProcess], number: signal.Signals, slack: float
 ) -> None:
     """Load balancers go on sending until they have noticed: what they send meanwhile is answered."""
@@ -45,17 +46,19 @@ def test_a_stop_under_load_is_told_at_once_and_loses_no_request(
     gateway.wait_bound(2, "canary")
     with Load(gateway.url) as load:
         wait_until(lambda: len(load.seen) > 200, 30 * slack)
-        told_at = time.monotonic()
+        reported_at = time.monotonic()
         gateway.process.send_signal(number)
         time.sleep(0.1 * slack)
         assert unready(gateway).headers["Connection"] == "close"
         asked = requests.post(f"{gateway.url}/invocations", data=b"{}", timeout=5)
         assert asked.headers["Connection"] == "close"
-        wait_until(lambda: time.monotonic() - told_at > 1.0, 5 * slack)
+        wait_until(lambda: time.monotonic() - reported_at > 1.0, 5 * slack)
     assert load.failed == []
-    assert sum(seen.sent_at > told_at for seen in load.seen) > 50
+    assert sum(seen.sent_at > reported_at for seen in load.seen) > 50
     assert gateway.process.wait(15 * slack) == 0
-    assert time.monotonic() - told_at < 6 * slack, "it waits for the quiet, not for the whole time to drain"
+    assert time.monotonic() - reported_at < 6 * slack, (
+        "it waits for the quiet, not for the whole time to drain"
+    )
 
 
 @pytest.mark.slow
@@ -68,11 +71,11 @@ def test_a_request_that_hangs_at_the_end_of_the_drain_is_answered_503_and_the_ex
     with concurrent.futures.ThreadPoolExecutor() as threads:
         asked = threads.submit(gateway.ask, PRODUCTION_KEY, "120")
         wait_until(lambda: gateway.model()["versions"]["6"]["in_flight"] == 1, 10)
-        told_at = time.monotonic()
+        reported_at = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
         answer = asked.result(10 * slack)
     assert gateway.process.wait(10 * slack) == 0
-    assert time.monotonic() - told_at < 6 * slack
+    assert time.monotonic() - reported_at < 6 * slack
     assert (answer.status_code, answer.headers["Connection"]) == (503, "close")
     assert answer.headers["Retry-After"] == "1"
     assert sorted(answer.json()) == ["error_class", "error_code", "message", "request_id", "sqlstate"]
@@ -90,11 +93,11 @@ def test_a_second_signal_quickens_the_stop(
         wait_until(lambda: gateway.model()["versions"]["6"]["in_flight"] == 1, 10)
         gateway.process.send_signal(signal.SIGTERM)
         wait_until(lambda: gateway.get("/readyz").status_code == 503, 2 * slack)
-        told_at = time.monotonic()
+        reported_at = time.monotonic()
         gateway.process.send_signal(signal.SIGINT)
         assert asked.result(10 * slack).status_code == 503
     assert gateway.process.wait(10 * slack) == 0
-    assert time.monotonic() - told_at < 3 * slack
+    assert time.monotonic() - reported_at < 3 * slack
 
 
 def test_a_body_that_is_still_on_its_way_at_the_end_of_the_drain_is_answered_503(
@@ -124,7 +127,7 @@ def test_an_idle_connection_is_served_once_more_before_the_end(
     assert gateway.process.wait(10 * slack) == 0
 
 
-def test_as_pid_1_it_stops_when_told_and_waits_for_orphans_it_did_not_start(
+def test_as_pid_1_it_stops_when_asked_and_waits_for_orphans_it_did_not_start(
     registry: Registry, tmp_path: Path, slack: float
 ) -> None:
     """Without an init in the container dead grandchildren pile up; how workers ended must still be told."""

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment:\n    split: {production: 95, canary: 5}  # the one number\n"
 
@@ -43,9 +44,8 @@ def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
             begun = time.monotonic()
             wait_until(lambda b=begun: sum(s.sent_at > b for s in load.seen) > REQUESTS, 60 * slack)
             phases.append((percent, begun, time.monotonic()))
-    figure(
-        f"{load.told()}; in force {', '.join(f'{seconds:.1f} s' for seconds in took)} after the file changed"
-    )
+    in_force = ", ".join(f"{seconds:.1f} s" for seconds in took)
+    figure(f"{load.summary()}; in force {in_force} after the file changed")
     assert load.failed == []
     canary_keys, keys = [], []
     for percent, begun, ended in phases:
@@ -69,10 +69,10 @@ def test_the_offline_explanation_of_a_key_is_what_the_gateway_did(
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
     command = [sys.executable, "-m", "router", "route", "sentiment", "user-2", "-c", str(gateway.config)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    reported = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     answer, route = gateway.ask("user-2"), gateway.get("/v1/route?model=sentiment&key=user-2").json()
 
-    assert "goes to canary" in told
-    assert "418" in told
+    assert "goes to canary" in reported
+    assert "418" in reported
     assert answer.headers["X-Route-Bucket"] == "418" == str(route["bucket"])
     assert answer.headers["X-Route-Alias"] == "canary" == route["alias"]

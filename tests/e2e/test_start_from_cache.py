@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.registry import Registry
+from tests.support.gateway import GatewayProcess
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -164,14 +165,14 @@ def test_a_copy_that_was_tampered_with_is_refused_by_name_and_fetched_anew_later
     served_before: Away, start: Start, slack: float
 ) -> None:
     """The other ways to tamper are in tests/agent/test_last_good.py."""
-    told = _other_bytes(served_before.place(1))
+    reported = _other_bytes(served_before.place(1))
     served_before.take()
     gateway = start(MODELS, wait=False)
 
     gateway.wait_bound(2, "canary")
     wait_until(lambda: gateway.model()["versions"]["1"]["error"], 20 * slack, gateway.story)
-    assert told in gateway.model()["versions"]["1"]["error"]
-    assert told in gateway.log.read_text()
+    assert reported in gateway.model()["versions"]["1"]["error"]
+    assert reported in gateway.log.read_text()
     assert gateway.get("/readyz").status_code == 503
     assert gateway.ask("user-1").status_code == 503
 
@@ -182,11 +183,11 @@ def test_a_copy_that_was_tampered_with_is_refused_by_name_and_fetched_anew_later
 
 
 def test_a_canary_that_is_refused_does_not_stop_production(served_before: Away, start: Start) -> None:
-    told = _other_bytes(served_before.place(2))
+    reported = _other_bytes(served_before.place(2))
     served_before.take()
 
     gateway = start(MODELS)
 
     wait_until(lambda: gateway.model()["versions"]["2"]["error"], 20, gateway.story)
-    assert told in gateway.model()["versions"]["2"]["error"]
+    assert reported in gateway.model()["versions"]["2"]["error"]
     assert {gateway.ask(f"user-{n}").headers["X-Model-Version"] for n in range(20)} == {"1"}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.registry import Registry, built_once
+from tests.support.gateway import GatewayProcess
+from tests.support.registry import Registry, built_once
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 100}}\n"
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.e2e.gateway import ANNOUNCED, wait_until
-from tests.e2e.registry import Registry
+from tests.support.gateway import ANNOUNCED
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 REQUESTS = 400
 CONFIG = """\

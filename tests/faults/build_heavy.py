@@ -21,7 +21,7 @@ import mlflow  # noqa: E402 - the environment comes first
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-from tests.e2e.registering import log_versions  # noqa: E402
+from tests.support.log_versions import log_versions  # noqa: E402
 
 MODELS = [f"model{number:02}" for number in range(12)]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.faults import Proxy, proxy_to
-from tests.adapters.registries import Server, seed
 from tests.e2e.conftest import POLL_SECONDS, built_registry, registry, start  # noqa: F401 - fixtures, by name
-from tests.e2e.gateway import GatewayProcess, gateways
+from tests.support.faulty_servers import Proxy, proxy_to
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.registry_backends import Server, seed
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.alongside import Alongside
+from tests.faults.background_thread import BackgroundThread
 
 LOOK_SECONDS = 2.0
 ONE_SIDED_95 = 1.645
@@ -39,7 +39,7 @@ def slope_of(points: list[tuple[float, float]]) -> Slope:
     return Slope(statistics.median(slopes), slopes[low], slopes[-1 - low])
 
 
-class Levels(Alongside):
+class Levels(BackgroundThread):
     """Looks at some processes, by name, every two seconds until the block's end."""
 
     def __init__(self, processes: dict[str, psutil.Process]) -> None:

@@ -11,8 +11,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from tests.e2e.test_http_hostile import AMBIGUOUS, MALFORMED
-from tests.e2e.wire import exchange, get, post
-from tests.faults.alongside import Alongside
+from tests.faults.background_thread import BackgroundThread
+from tests.support.raw_http import exchange, get, post
 
 MOST_ROWS = 1000
 BODY_LIMIT_MIB = 1
@@ -63,7 +63,7 @@ TOO_LONG = post(b"Content-Length: %d\r\n" % ((BODY_LIMIT_MIB << 20) + 1))
 NO_HTTP = [*AMBIGUOUS.values(), *MALFORMED.values()]
 
 
-class MixedClients(Alongside):
+class MixedClients(BackgroundThread):
     """`with MixedClients(port):` — about `rate` of them per second, at random, to the block's end."""
 
     def __init__(self, port: int, rate: float = 40.0, seed: int = 7) -> None:
@@ -116,15 +116,15 @@ class MixedClients(Alongside):
 
     def _exchange(self, name: str, raw: bytes, status: int, until: bytes | None = None) -> None:
         began_at = time.monotonic()
-        told = exchange(self._port, raw, _LONGEST_SECONDS, until)
+        reported = exchange(self._port, raw, _LONGEST_SECONDS, until)
         ended_at = time.monotonic()
         self.slowest = max(self.slowest, ended_at - began_at)
-        heard = told.statuses[0] if told.statuses else 0
+        heard = reported.statuses[0] if reported.statuses else 0
         self.heard[name, heard] += 1
         if heard == 503:
             self.refused.append((began_at, ended_at))
-        elif told.statuses != [status] or told.closed != (until is None):
-            self.unexpected.append((name, told.raw[:200]))
+        elif reported.statuses != [status] or reported.closed != (until is None):
+            self.unexpected.append((name, reported.raw[:200]))
 
     def _vanishing(self) -> None:
         """In the middle, or after all was sent and before the answer; half of them with a reset."""

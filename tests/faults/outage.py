@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.adapters.registries import Server
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
 from tests.faults.watch import Watch
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.registry_backends import Server
+from tests.support.waiting import wait_until
 
 DOWN = "registry poll failed; what it last named stays"
 UP = "the registry answers again"
@@ -48,7 +49,7 @@ class Outage:
     def hurt_nobody(self, slack: float, figure: Figure) -> None:
         """The promise."""
         watch = self._watch
-        figure(f"{self._load.told()}; {watch.told()}; converged after {self._converged_seconds:.1f} s")
+        figure(f"{self._load.summary()}; {watch.summary()}; converged after {self._converged_seconds:.1f} s")
         assert self._load.failed == []
         assert {one.version for one in self._load.seen if one.route_alias == "canary"} == {2}
         assert watch.readiness == {200}

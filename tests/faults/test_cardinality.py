@@ -10,10 +10,10 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e import conftest as e2e
-from tests.e2e.faulty import CANARY_KEY, body_of
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.registry import Registry
-from tests.e2e.wire import get
+from tests.support.faulty_registry import CANARY_KEY, body_of
+from tests.support.gateway import GatewayProcess
+from tests.support.raw_http import get
+from tests.support.registry import Registry
 
 built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 
@@ -63,7 +63,7 @@ def series(gateway: GatewayProcess) -> set[str]:
     return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
 
 
-def told_anywhere(gateway: GatewayProcess, text: str) -> list[str]:
+def reported_anywhere(gateway: GatewayProcess, text: str) -> list[str]:
     """Where `text` stands: metrics in both formats, state, page, log."""
     openmetrics = gateway.session.get(
         f"{gateway.url}/metrics", headers={"Accept": "application/openmetrics-text"}, timeout=10
@@ -101,7 +101,7 @@ def every_kind_of_answer(gateway: GatewayProcess) -> None:
     [(2000, 500), pytest.param(100_000, 10_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
     ids=["2 000 keys", "100 000 keys"],
 )
-def test_keys_paths_names_and_methods_of_clients_make_no_series_and_are_told_nowhere(
+def test_keys_paths_names_and_methods_of_clients_make_no_series_and_are_reported_nowhere(
     gateway: GatewayProcess, keys: int, others: int, figure: Figure
 ) -> None:
     """100 000 keys, 10 000 paths, 10 000 model names and as many methods: not one series more."""
@@ -127,7 +127,7 @@ def test_keys_paths_names_and_methods_of_clients_make_no_series_and_are_told_now
     figure(f"{len(of_model)} series of the model, {len(after)} in all, after {keys} keys")
     assert after == before
     assert len(of_model) <= MOST_SERIES
-    assert told_anywhere(gateway, MARK) == []
+    assert reported_anywhere(gateway, MARK) == []
     assert gateway.metric("canary_router_requests_in_flight") == 0
 
 
@@ -153,7 +153,7 @@ def test_fifty_moves_and_100_000_keys_leave_no_more_series_than_are_allowed(
     figure(f"at most {most} series of the model in {SWAPS} moves and {SWAPS * KEYS_BETWEEN} keys")
     assert most <= MOST_WITH_RETIRED
     assert gateway.metric("canary_router_canary_faults_total") > 0
-    assert told_anywhere(gateway, MARK) == []
+    assert reported_anywhere(gateway, MARK) == []
     assert gateway.metric("canary_router_metrics_errors_total") == 0
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
-from tests.e2e.registry import Registry
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}, predict_timeout_seconds: 2}\n"
 HOUR = 3600
@@ -53,8 +54,8 @@ def clock(tmp_path: Path) -> Clock:
 
 def time_of_day(gateway: GatewayProcess) -> float:
     """Seconds since 1970, as the gateway believes."""
-    told: float = gateway.state()["registry"]["last_success_timestamp"]
-    return told
+    reported: float = gateway.state()["registry"]["last_success_timestamp"]
+    return reported
 
 
 @pytest.mark.slow
@@ -77,7 +78,7 @@ def test_a_clock_that_jumps_an_hour_and_a_day_there_and_back_changes_nothing(
             assert gateway.state()["events"][: len(before)] == before
             assert gateway.get("/readyz").status_code == 200
     figure(
-        f"{load.told()}; an alias live after {max(took):.1f} s at most,"
+        f"{load.summary()}; an alias live after {max(took):.1f} s at most,"
         f" {min(paces):.1f} to {max(paces):.1f} polls a second"
     )
     assert load.failed == []

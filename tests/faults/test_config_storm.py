@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.waiting import wait_until
 
 CHANGES = 100
 STORM_SECONDS = 10.0
@@ -45,7 +46,7 @@ def test_a_hundred_changes_in_ten_seconds_cost_no_request_and_the_last_is_in_for
         last = (CHANGES - 1) % 90 + 1
         took = wait_until(lambda: gateway.model()["split"]["canary"] == last, IN_FORCE_SECONDS * slack)
         error = gateway.state()["config"]["error"]
-    figure(f"{load.told()}; the last in force after {took:.1f} s, {len(splits)} in force meanwhile")
+    figure(f"{load.summary()}; the last in force after {took:.1f} s, {len(splits)} in force meanwhile")
     assert load.failed == []
     assert error is None
     assert splits <= {50, *range(1, 91)}

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.faults import Answer, Proxy, cut_half_way, is_artifact
-from tests.adapters.registries import Server
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, gateways, wait_until
-from tests.e2e.load import Load
 from tests.faults.mounts import mounted
+from tests.support.faulty_servers import Answer, Proxy, cut_half_way, is_artifact
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.load import Load
+from tests.support.registry_backends import Server
+from tests.support.waiting import wait_until
 
 RESERVE_MIB = 64
 """What a download leaves free."""
@@ -38,8 +39,8 @@ def parts_in(cache: Path) -> list[Path]:
 
 
 def error_of(gateway: GatewayProcess, model: str, version: int) -> str:
-    told: str = gateway.model(model)["versions"].get(str(version), {}).get("error", "")
-    return told
+    reported: str = gateway.model(model)["versions"].get(str(version), {}).get("error", "")
+    return reported
 
 
 def test_a_version_that_does_not_fit_on_the_disk_leaves_the_old_one_serving_until_there_is_room(
@@ -61,7 +62,7 @@ def test_a_version_that_does_not_fit_on_the_disk_leaves_the_old_one_serving_unti
         freed_at = time.monotonic()
         gateway.wait_bound(3, name=model, seconds=40 * slack)
         took = time.monotonic() - freed_at
-    figure(f"{load.told()}; the new version served {took:.1f} s after there was room")
+    figure(f"{load.summary()}; the new version served {took:.1f} s after there was room")
     assert load.failed == []
     assert took <= RETRY_SECONDS + 5 * slack
 
@@ -96,7 +97,7 @@ def fill_and_make_room(
         server.registry.client.set_registered_model_alias(model, "production", "3")
         wait_until(lambda: error_of(gateway, model, 3), 40 * slack, gateway.story)
         assert filler.exists()
-        told = error_of(gateway, model, 3)
+        reported = error_of(gateway, model, 3)
         wait_until(lambda: parts_in(cache) == [], 5 * slack)
         assert gateway.bound(name=model) == 1
         proxy.mend()
@@ -104,8 +105,8 @@ def fill_and_make_room(
         freed_at = time.monotonic()
         gateway.wait_bound(3, name=model, seconds=60 * slack)
         took = time.monotonic() - freed_at
-    figure(f"{load.told()}; told as {told[-34:]!r}; served {took:.1f} s after there was room")
-    assert "No space left" in told
+    figure(f"{load.summary()}; reported as {reported[-34:]!r}; served {took:.1f} s after there was room")
+    assert "No space left" in reported
     assert load.failed == []
     assert took <= RETRY_SECONDS + 5 * slack
 
@@ -164,9 +165,9 @@ def test_an_artifact_store_that_crawls_or_is_cut_leaves_the_old_version_serving_
         mended_at = time.monotonic()
         gateway.wait_bound(3, name=model, seconds=60 * slack)
         took = time.monotonic() - mended_at
-    told = gateway.lines("version not loaded")[0]["error"]
-    figure(f"{load.told()}; refused after {refused:.1f} s; served {took:.1f} s after it was mended")
+    reported = gateway.lines("version not loaded")[0]["error"]
+    figure(f"{load.summary()}; refused after {refused:.1f} s; served {took:.1f} s after it was mended")
     if spoil is crawl:
-        assert "was not downloaded within" in told
+        assert "was not downloaded within" in reported
     assert load.failed == []
     assert took <= RETRY_SECONDS + 5 * slack

@@ -10,12 +10,12 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e import conftest as e2e
-from tests.e2e import faulty
-from tests.e2e.faulty import body_of
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.registry import Registry
+from tests.support import faulty_registry
+from tests.support.faulty_registry import body_of
+from tests.support.gateway import GatewayProcess
+from tests.support.registry import Registry
 
-built_faults, registry, start = faulty.built_faults, faulty.registry, e2e.start
+built_faults, registry, start = faulty_registry.built_faults, faulty_registry.registry, e2e.start
 
 MODELS = "  sentiment: {split: {production: 100}, workers: 1, threads: 1, batching: off}\n"
 HEADERS = {"Content-Type": "application/json", "X-Request-Key": "user-1"}

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess, gateways, wait_until
-from tests.e2e.registry import Registry, built_once
 from tests.faults.build_heavy import MODELS
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.registry import Registry, built_once
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 POLL_SECONDS = 0.5

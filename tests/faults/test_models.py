@@ -12,10 +12,11 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, gateways, wait_until
-from tests.e2e.load import Load
-from tests.e2e.moves import Moves
-from tests.e2e.registry import Registry
+from tests.support.alias_moves import Moves
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.load import Load
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 LONG_LOAD_SECONDS = 60.0
@@ -28,8 +29,8 @@ def polled(gateway: GatewayProcess, times: int = 3) -> None:
 
 
 def alias_of(gateway: GatewayProcess, alias: str = "production") -> dict[str, object]:
-    told: dict[str, object] = gateway.model()["aliases"][alias]
-    return told
+    reported: dict[str, object] = gateway.model()["aliases"][alias]
+    return reported
 
 
 def test_a_mistyped_model_added_by_a_reload_leaves_every_other_model_and_readiness_alone(
@@ -50,7 +51,7 @@ def test_a_mistyped_model_added_by_a_reload_leaves_every_other_model_and_readine
         answer = gateway.ask("user-1", model="sentimnet")
         assert (answer.status_code, answer.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
         after = gateway.model()
-    figure(f"{load.told()}; told {took:.1f} s after the file was written")
+    figure(f"{load.summary()}; reported {took:.1f} s after the file was written")
     assert load.failed == []
     for unchanged in ("ready", "split", "aliases", "registry_error", "warnings"):
         assert after[unchanged] == before[unchanged]
@@ -71,7 +72,7 @@ def test_an_alias_that_is_deleted_ends_the_canary_and_leaves_production_stale(
         registry.client.delete_registered_model_alias("sentiment", "production")
         wait_until(lambda: alias_of(gateway)["stale"], 10 * slack, gateway.story)
         polled(gateway)
-    figure(load.told())
+    figure(load.summary())
     assert load.failed == []
     assert alias_of(gateway)["bound"] == 1
     assert gateway.get("/readyz").status_code == 200
@@ -89,7 +90,7 @@ def test_a_registered_model_that_is_deleted_leaves_production_stale_and_serving(
         registry.client.delete_registered_model("sentiment")
         wait_until(lambda: gateway.model()["registry_error"], 10 * slack, gateway.story)
         polled(gateway)
-    figure(load.told())
+    figure(load.summary())
     assert load.failed == []
     assert alias_of(gateway)["bound"] == 1
     assert alias_of(gateway)["stale"]
@@ -118,7 +119,7 @@ def test_an_alias_at_a_version_that_is_deleted_leaves_the_old_one_serving(
         wait_until(lambda: alias_of(gateway)["stale"], 10 * slack, gateway.story)
         wait_until(lambda: alias_of(gateway, "canary")["bound"] is None, 10 * slack, gateway.story)
         polled(gateway)
-    figure(load.told())
+    figure(load.summary())
     assert load.failed == []
     assert alias_of(gateway)["bound"] == 1
     assert gateway.get("/readyz").status_code == 200
@@ -194,7 +195,7 @@ def test_both_aliases_that_move_at_once_change_each_as_soon_as_its_own_version_i
         gateway.wait_bound(8)
         production_after = time.monotonic() - begun
     longest = max(sum(ready["seconds"].values()) for ready in gateway.loads())
-    figure(f"{load.told()}; canary after {canary_after:.1f} s, production after {production_after:.1f} s")
+    figure(f"{load.summary()}; canary after {canary_after:.1f} s, production after {production_after:.1f} s")
     assert load.failed == []
     assert moves.wrong(load.seen, POLL_SECONDS + longest + 1.0 * slack) == []
     assert canary_after < production_after - 2
@@ -215,7 +216,7 @@ def test_a_version_that_loads_for_a_minute_slows_nobody_and_holds_up_no_other_al
         assert gateway.bound() == 1
         gateway.wait_bound(8, seconds=LONG_LOAD_SECONDS + 30 * slack)
     p99 = sorted(one.seconds for one in load.seen)[int(len(load.seen) * 0.99)]
-    figure(f"{load.told()}; the other alias swapped after {swapped:.1f} s")
+    figure(f"{load.summary()}; the other alias swapped after {swapped:.1f} s")
     assert load.failed == []
     assert p99 < 0.5 * slack
     assert swapped < 10 * slack
@@ -238,7 +239,7 @@ def test_versions_with_other_signatures_each_get_requests_as_their_own_says(
             registry.move("canary", canary)
             gateway.wait_bound(production)
             gateway.wait_bound(canary, "canary")
-    figure(load.told())
+    figure(load.summary())
     assert load.failed == []
     assert {one.version for one in load.seen} == {9, 10}
     assert all(json.loads(one.body)["predictions"] == [one.version / 10] for one in load.seen)

@@ -15,14 +15,15 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e import conftest as e2e
-from tests.e2e import faulty
-from tests.e2e.faulty import body_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import BODY, Load
-from tests.e2e.registry import Registry
 from tests.e2e.test_canary_production import Endless
+from tests.support import faulty_registry
+from tests.support.faulty_registry import body_of
+from tests.support.gateway import GatewayProcess
+from tests.support.load import BODY, Load
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
-built_faults, registry, start = faulty.built_faults, faulty.registry, e2e.start
+built_faults, registry, start = faulty_registry.built_faults, faulty_registry.registry, e2e.start
 
 MODELS = "  sentiment: {split: {production: 100}}\n"
 OVERLOAD_SECONDS = float(os.environ.get("OVERLOAD_SECONDS", "60"))
@@ -157,7 +158,7 @@ def test_as_many_requests_as_the_gateway_can_not_take_leave_it_answering(
     gateway = start(MODELS)
     with Load(gateway.url, clients=8, rate=20) as during:
         floods = flooding(gateway, tmp_path)
-        told = [flood.communicate(timeout=60 * slack)[0] for flood in floods]
+        reported = [flood.communicate(timeout=60 * slack)[0] for flood in floods]
         ended_at = time.monotonic()
     with Load(gateway.url, clients=8, rate=50) as after:
         wait_until(lambda: len(after.seen) > 50, 30)
@@ -165,7 +166,10 @@ def test_as_many_requests_as_the_gateway_can_not_take_leave_it_answering(
     accepted = sorted(one.seconds for one in during.seen if one.status == 200)
     p99 = accepted[int(len(accepted) * 0.99)]
     settled = [one for one in after.seen if one.sent_at > ended_at + 5 * slack]
-    figure(f"{b' '.join(told).decode().split()}; beside it p99 {p99 * 1e3:.0f} ms; after it {after.told()}")
+    figure(
+        f"{b' '.join(reported).decode().split()}; beside it p99 {p99 * 1e3:.0f} ms;"
+        f" after it {after.summary()}"
+    )
     assert {one.status for one in during.seen} <= {200, 503}
     assert p99 <= 1.0 * slack
     assert [one for one in settled if one in after.failed] == []
@@ -188,7 +192,7 @@ def test_five_minutes_of_sixty_second_predicts_hurt_no_other_caller(
         with Endless(gateway.url, seconds=min(60, int(ENDLESS_SECONDS / 2))) as endless:
             wait_until(lambda: time.monotonic() - began_at >= ENDLESS_SECONDS, ENDLESS_SECONDS + 5)
             relieved = gateway.worker_pids(1)
-    figure(f"{len(endless.statuses)} predicts of 60 s; beside them {load.told()}; {len(relieved)} workers")
+    figure(f"{len(endless.statuses)} predicts of 60 s; beside them {load.summary()}; {len(relieved)} workers")
     seconds = sorted(one.seconds for one in load.seen)
     assert set(endless.statuses) == {200}
     assert {one.status for one in load.seen} == {200}

@@ -12,9 +12,9 @@ import requests
 
 from tests.conftest import Figure
 from tests.e2e import conftest as e2e
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.wire import Told, exchange, post
-from tests.faults.beside import Peak, Pulse
+from tests.faults.liveness_client import Peak, Pulse
+from tests.support.gateway import GatewayProcess
+from tests.support.raw_http import RawResponse, exchange, post
 
 built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 
@@ -195,7 +195,7 @@ MARK = b"never-to-be-seen"
 TORN_CHUNKS = {
     "size": b"%s\r\n" % MARK,
     "extension": b"5;%s\nx\r\n" % MARK,
-    "longer than told": b"5\r\n%s\r\n" % MARK,
+    "longer than declared": b"5\r\n%s\r\n" % MARK,
     "negative": b"-5%s\r\n" % MARK,
     "trailer": b"0\r\n%s(\x00: a\r\n\r\n" % MARK,
 }
@@ -209,13 +209,13 @@ def test_torn_bodies_are_quoted_nowhere(start: Callable[..., GatewayProcess]) ->
     for torn in TORN_CHUNKS.values():
         for path in (b"/invocations", b"/models/nobody/invocations", b"/livez"):
             head = post(b"Transfer-Encoding: chunked\r\n", b"", path)
-            told = [exchange(port_of(gateway), head + torn), *in_parts(port_of(gateway), head, torn)]
-            assert MARK not in b"".join(one.raw for one in told)
-            assert {status for one in told for status in one.statuses} <= {400, 404, 405, 408}
+            reported = [exchange(port_of(gateway), head + torn), *in_parts(port_of(gateway), head, torn)]
+            assert MARK not in b"".join(one.raw for one in reported)
+            assert {status for one in reported for status in one.statuses} <= {400, 404, 405, 408}
     assert MARK.decode() not in gateway.log.read_text()
 
 
-def in_parts(port: int, head: bytes, torn: bytes) -> Iterator[Told]:
+def in_parts(port: int, head: bytes, torn: bytes) -> Iterator[RawResponse]:
     """The body in a packet of its own, and cut off; nothing more is sent after it."""
     for parts in ((head, torn), (head, torn[:-3])):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
@@ -223,4 +223,4 @@ def in_parts(port: int, head: bytes, torn: bytes) -> Iterator[Told]:
                 connection.sendall(part)
                 time.sleep(0.01)  # else the kernel sends both at once
             connection.shutdown(socket.SHUT_WR)
-            yield Told(connection.recv(65536), closed=True)
+            yield RawResponse(connection.recv(65536), closed=True)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.faults import (
+from tests.conftest import Figure
+from tests.faults.network import cables
+from tests.faults.outage import Outage
+from tests.support.faulty_servers import (
     Proxy,
     Spoil,
     a_byte_a_second,
@@ -19,11 +22,8 @@ from tests.adapters.faults import (
     endless_json,
     too_many,
 )
-from tests.adapters.registries import Server, seed
-from tests.conftest import Figure
-from tests.e2e.gateway import GatewayProcess
-from tests.faults.network import cables
-from tests.faults.outage import Outage
+from tests.support.gateway import GatewayProcess
+from tests.support.registry_backends import Server, seed
 
 pytestmark = pytest.mark.slow
 

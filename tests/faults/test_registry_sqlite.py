@@ -14,10 +14,11 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load
-from tests.e2e.registry import Registry
 from tests.faults.mounts import mounted
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 LOCKED_SECONDS = 30.0
@@ -59,7 +60,7 @@ def test_a_database_that_somebody_locks_for_half_a_minute_costs_no_request(
         registry.move("production", 5)
         gateway.wait_bound(5)
         took = time.monotonic() - released_at
-    figure(f"{load.told()}; converged {took:.1f} s after it was released")
+    figure(f"{load.summary()}; converged {took:.1f} s after it was released")
     assert load.failed == []
     assert took <= POLL_SECONDS + 5 * slack
 
@@ -90,7 +91,7 @@ def test_a_database_that_is_replaced_deleted_and_put_back_costs_no_request_and_i
         assert gateway.get("/readyz").status_code == 200
         Path(kept).replace(registry.database)
         took = wait_until(lambda: gateway.state()["registry"]["reachable"], 20 * slack, gateway.story)
-    figure(f"{load.told()}; reachable {took:.1f} s after it was put back")
+    figure(f"{load.summary()}; reachable {took:.1f} s after it was put back")
     assert load.failed == []
     assert took <= POLL_SECONDS + 5 * slack
 
@@ -120,6 +121,6 @@ def test_a_database_on_a_read_only_file_system_is_followed(
     with Load(gateway.url, rate=100) as load:
         registry.move("production", 5)
         gateway.wait_bound(5)
-    figure(load.told())
+    figure(load.summary())
     assert load.failed == []
     assert os.listdir(read_only.directory).count("mlflow.db") == 1

@@ -14,11 +14,12 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e import conftest as e2e
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load, Seen
-from tests.e2e.registry import Registry
 from tests.faults.levels import Held, Levels, held, slope_of
 from tests.faults.mixed_clients import BODY_LIMIT_MIB, MOST_ROWS, MixedClients
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load, Seen
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 
@@ -147,7 +148,7 @@ def test_twenty_minutes_of_everything_at_once_leave_no_trace(
     failed = [(one.sent_at, one.sent_at + one.seconds) for one in load.failed] + mixed.refused
     figure(
         f"{SECONDS:.0f} s, {trouble.moves} moves, {trouble.kills} kills, {len(kills)} of them production's, "
-        f"{trouble.splits} splits; {load.told()}; {mixed.heard.total()} mixed clients, "
+        f"{trouble.splits} splits; {load.summary()}; {mixed.heard.total()} mixed clients, "
         f"slowest {mixed.slowest:.2f} s, {len(mixed.refused)} refused"
     )
     for name in processes:

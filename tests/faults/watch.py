@@ -8,14 +8,14 @@ from typing import Self
 import psutil
 import requests
 
-from tests.e2e.gateway import GatewayProcess
-from tests.faults.alongside import Alongside
+from tests.faults.background_thread import BackgroundThread
+from tests.support.gateway import GatewayProcess
 
 PERIOD_SECONDS = 0.2
 POLL = re.compile(r"^canary_router_registry_poll_duration_seconds_sum\{.*\} (\S+)$", re.MULTILINE)
 
 
-class Watch(Alongside):
+class Watch(BackgroundThread):
     """`with Watch(gateway) as watch:` — readiness, threads and polls of a gateway, until the block's end."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
@@ -43,7 +43,7 @@ class Watch(Alongside):
         super().__exit__(kind, error, trace)
         self._session.close()
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The watch in a line."""
         threads, agent = sorted(self.threads), max(self.agent_threads, default=0)
         return (

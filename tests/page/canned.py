@@ -38,10 +38,10 @@ def canned_gateway() -> Iterator[Canned]:
         if canned.silent:
             assert request.transport is not None
             request.transport.abort()
-        told = canned.state if request.path.endswith("/v1/state") else canned.compare
+        document = canned.state if request.path.endswith("/v1/state") else canned.compare
         return (
-            web.json_response(told)
-            if told is not None
+            web.json_response(document)
+            if document is not None
             else web.json_response({"detail": "Not Found"}, status=404)
         )
 

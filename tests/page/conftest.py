@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.page.browser import Browser, chromium, missing
 from tests.page.canned import Canned, canned_gateway
+from tests.support.browser import Browser, chromium, missing
 
 collect_ignore = [] if "PAGE_PICTURES" in os.environ else ["test_pictures.py"]
 

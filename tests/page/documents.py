@@ -94,8 +94,8 @@ def model_state() -> Document:
 def alias_state(name: str, number: int | None) -> Document:
     """An alias whose version serves."""
     since = None if number is None else time.time() - 812
-    told = {"name": name, "aspired": number, "bound": number, "bound_timestamp": since}
-    return told | {"pending": False, "stale": False}
+    reported = {"name": name, "aspired": number, "bound": number, "bound_timestamp": since}
+    return reported | {"pending": False, "stale": False}
 
 
 def version_state(alias: str, *, breaker: bool = False) -> Document:
@@ -130,9 +130,9 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
     }
 
 
-def compare(*told: Any, model: str = "sentiment", **changes: Any) -> Document:
+def compare(*reported: Any, model: str = "sentiment", **changes: Any) -> Document:
     """Contract of `/v1/compare` with one challenger, as `challenger` tells it."""
-    return {"models": {model: {"canary": challenger(*told, **changes)}}}
+    return {"models": {model: {"canary": challenger(*reported, **changes)}}}
 
 
 def challenger(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.page.browser import Browser
+from tests.support.browser import Browser
 
 LEAST_CONTRAST = 4.5
 """WCAG 2.2, success criterion 1.4.3, level AA; texts of 24 px, or bold ones of 18.7 px, may have 3."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.e2e import registry
-from tests.e2e.gateway import GatewayProcess, gateways
-from tests.e2e.load import Load, Seen
-from tests.e2e.registry import Registry
+from tests.support import registry
+from tests.support.gateway import GatewayProcess, gateways
+from tests.support.load import Load, Seen
+from tests.support.registry import Registry
 
 POLL_SECONDS = 0.5
 TEXTS = 3000

@@ -13,8 +13,8 @@ from router.core.ids import CANARY, PRODUCTION
 from router.core.scores import ScoreSpec
 from tests.analysis.test_recorder import Gateway
 from tests.page import documents
-from tests.serving import fakes
 from tests.serving.conftest import V1, V2
+from tests.support import fakes
 from tests.support.status import status_of
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.page.browser import Browser
 from tests.page.reading import beyond_the_edge, nameless, spoken, too_faint
 from tests.page.rollout import Readers, Rollout, build, rollout
+from tests.support.browser import Browser
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def test_under_traffic_the_page_says_what_the_gateway_says_and_asks_nobody_else(
 
     def one_story() -> bool:
         page.look_again()
-        told = served.gateway.get("/v1/compare").json()["models"]["sentiment"]["canary"]
-        if not told["checks"] or page.texts(".sentence") != [told["why"]]:
+        reported = served.gateway.get("/v1/compare").json()["models"]["sentiment"]["canary"]
+        if not reported["checks"] or page.texts(".sentence") != [reported["why"]]:
             return False
-        arm = told["checks"][0]["canary"]
+        arm = reported["checks"][0]["canary"]
         return f"{arm['events']} of {arm['requests']} " in plain(page, ".checks tbody tr")[0].replace(
             "\n", " "
         )
@@ -91,8 +91,8 @@ def test_a_canary_that_the_registry_no_longer_names_leaves_production_on_the_pag
     served.registry.client.delete_registered_model_alias("sentiment", "canary")
     try:
         page.wait(lambda: "canary no longer serves v2; production has its share" in words(page), 15)
-        told = served.gateway.get("/v1/compare").json()["models"]["sentiment"].get("canary", {})
-        page.wait(lambda: not told or page.texts(".sentence") == [told["why"]], 10)
+        reported = served.gateway.get("/v1/compare").json()["models"]["sentiment"].get("canary", {})
+        page.wait(lambda: not reported or page.texts(".sentence") == [reported["why"]], 10)
         assert plain(page, ".bar-figures")[1] == "100 % · 0 %"
         assert plain(page, ".versions tbody tr:nth-child(2) td")[:2] == ["none", "nothing"]
     finally:
@@ -100,7 +100,7 @@ def test_a_canary_that_the_registry_no_longer_names_leaves_production_on_the_pag
         served.gateway.wait_bound(2, "canary", 15 * slack)
 
 
-def test_a_swap_that_failed_is_told_with_its_error(page: Browser, served: Rollout, slack: float) -> None:
+def test_a_swap_that_failed_is_reported_with_its_error(page: Browser, served: Rollout, slack: float) -> None:
     served.registry.move("canary", 3)
     try:
         page.wait(lambda: any(one.startswith("Swap failed: v3 did not load") for one in words(page)), 15)
@@ -112,7 +112,7 @@ def test_a_swap_that_failed_is_told_with_its_error(page: Browser, served: Rollou
         served.gateway.wait_bound(2, "canary", 15 * slack)
 
 
-def test_a_killed_gateway_is_told_with_the_time_and_the_page_goes_on_when_it_is_back(
+def test_a_killed_gateway_is_reported_with_the_time_and_the_page_goes_on_when_it_is_back(
     page: Browser, served: Rollout
 ) -> None:
     served.gateway.process.kill()

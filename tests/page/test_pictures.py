@@ -12,8 +12,8 @@ import pytest
 from PIL import Image  # which MLflow's own dependencies bring along
 
 from tests.conftest import Figure
-from tests.page.browser import Browser
 from tests.page.rollout import Readers, build, rollout
+from tests.support.browser import Browser
 
 PATIENCE_SECONDS = 240.0
 MOST_BYTES = 200_000

@@ -12,9 +12,9 @@ from router.control.history import as_json
 from router.core.events import VerdictChanged
 from router.core.ids import CANARY, VersionId
 from tests.page import documents
-from tests.page.browser import Browser
 from tests.page.canned import Canned
 from tests.page.reading import beyond_the_edge, drawn_too_faintly, nameless, spoken, too_faint
+from tests.support.browser import Browser
 
 HOSTILE = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>\u202e"
 LONG = "a-model-with-a-name-that-nobody-would-type-" * 5
@@ -89,14 +89,14 @@ def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
     text = shown(browser)
 
     assert browser.texts("h3, footer h2") == PARTS
-    for told in (
+    for reported in (
         "95 % · 5 %", "95.1 % · 4.93 %",  # configured and in force; observed
         "registry: champion", "1 in flight", "14 min ago",
         "21 of 640", "+3 points", "+1.8 to +4.4", "slower than 25 ms", "expected 5 %",
         "12.7 ms", "PSI 0.02 (noise 0.03)", "error 20, timeout 1", "1 of its last 50 requests were faults",
         "canary serves v2", "0.1.0, ready", "3f9c3f9c3f9c",
     ):  # fmt: skip
-        assert told in text, told
+        assert reported in text, reported
 
 
 def test_three_aliases_are_observed_with_the_shares_of_all_keys_that_they_got(
@@ -107,11 +107,11 @@ def test_three_aliases_are_observed_with_the_shares_of_all_keys_that_they_got(
     model["split"] = model["split_configured"] = {"production": 80.0, "canary": 10.0, "shadow": 10.0}
     model["aliases"]["shadow"] = documents.alias_state("shadow", 3)
     model["versions"]["3"] = documents.version_state("shadow")
-    told = {"canary": documents.challenger(), "shadow": documents.challenger()}
+    reported = {"canary": documents.challenger(), "shadow": documents.challenger()}
     for alias, observed in (("canary", 0.108), ("shadow", 0.109)):
-        check = told[alias]["checks"][-1]
+        check = reported[alias]["checks"][-1]
         check |= {"expected_share": 1 / 9, "observed_share": observed, "pair_share": 0.9}
-    gateway.compare = {"models": {"sentiment": told}}
+    gateway.compare = {"models": {"sentiment": reported}}
     browser.open(gateway.url)
 
     text = shown(browser)
@@ -266,14 +266,14 @@ SITUATIONS = [
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda one: one.__name__)
-def test_every_situation_is_told_and_fits_into_a_narrow_window(
+def test_every_situation_is_reported_and_fits_into_a_narrow_window(
     browser: Browser, gateway: Canned, situation: object
 ) -> None:
-    told = situation(gateway)  # type: ignore[operator]
+    reported = situation(gateway)  # type: ignore[operator]
     browser.open(gateway.url, width=400)
 
     text = shown(browser)
-    assert told in text
+    assert reported in text
     assert "could not draw" not in text
     assert beyond_the_edge(browser) == []
     assert nameless(spoken(browser)) == []
@@ -337,16 +337,16 @@ def test_every_text_can_be_read_in_light_and_in_the_dark(
     assert (ground == "rgb(15, 20, 27)") is dark
 
 
-def test_no_arm_is_told_by_its_colour_alone(browser: Browser, gateway: Canned) -> None:
+def test_no_arm_is_reported_by_its_colour_alone(browser: Browser, gateway: Canned) -> None:
     """Production is filled; the canary is hatched, has an outline, and its marks are dashed."""
     browser.open(gateway.url)
     shown(browser)
 
     def style(selector: str, name: str) -> str:
-        told: str = browser.run(
+        reported: str = browser.run(
             "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]", selector, name
         )
-        return told
+        return reported
 
     assert style(".bar .arm.production", "fill").startswith("rgb(")
     assert "#hatch" in style(".bar .arm.canary", "fill")
@@ -409,8 +409,8 @@ def test_a_changed_verdict_is_announced_once_and_is_an_event(browser: Browser, g
     browser.look_again()
     browser.wait(lambda: browser.run("return window.said.length"))
     assert browser.run("return window.said") == [f"sentiment: FAIL. {FAILS[1]}"]
-    told = f"Verdict of canary v2: FAIL, before NOT ENOUGH DATA. {FAILS[1]}"
-    assert browser.texts(".events .words")[0] == told
+    reported = f"Verdict of canary v2: FAIL, before NOT ENOUGH DATA. {FAILS[1]}"
+    assert browser.texts(".events .words")[0] == reported
 
 
 def test_it_is_used_with_the_keyboard_in_the_order_in_which_it_is_read(
@@ -500,7 +500,7 @@ def test_who_wants_less_motion_gets_none(browser: Browser, gateway: Canned) -> N
     assert browser.run("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"
 
 
-def test_silence_is_told_with_its_time_and_ends_by_itself(browser: Browser, gateway: Canned) -> None:
+def test_silence_is_reported_with_its_time_and_ends_by_itself(browser: Browser, gateway: Canned) -> None:
     """Also when the page was opened before the gateway said a word."""
     gateway.silent = True
     browser.open(gateway.url)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from router.core.events import Event
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.protocol.messages import Answer, Query
-from tests.worker.versions import saved_versions, spec_of
+from tests.support.saved_versions import saved_versions, spec_of
 
 LAUNCH_SECONDS = 60.0 * float(os.environ.get("CI_SLACK", "1"))
 """How long a launch may take on a machine that does much else; the imports come first."""
@@ -58,16 +58,6 @@ async def ask(worker: Answers, *queries: Query, seconds: float = 30.0) -> list[A
 def child_pids() -> set[int | None]:
     """Our children, those that ended and were not waited for included."""
     return {child.pid for child in psutil.Process().children()}
-
-
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Return as soon as `condition()` holds; after `seconds`, fail and show our children."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(str([(child.pid, child.name(), child.status()) for child in psutil.Process().children()]))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import WorkerLoader
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
-from tests.worker.versions import command_query, predictions, spec_of
+from tests.support.saved_versions import command_query, predictions, spec_of
 
 
 async def main(versions: Path, busy: str) -> None:

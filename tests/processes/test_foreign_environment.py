@@ -11,7 +11,7 @@ from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
-from tests.worker.versions import spec_of, text_query
+from tests.support.saved_versions import spec_of, text_query
 
 HIDE = """
 import importlib.metadata as metadata

@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -35,10 +36,7 @@ def test_no_child_is_left_after_the_gateway_was_killed(
         gateway.kill()
         gateway.wait()
 
-    give_up = time.monotonic() + 2 * slack
-    while not all(map(ended, pids)):
-        assert time.monotonic() < give_up, [pid for pid in pids if not ended(pid)]
-        time.sleep(0.01)
+    wait_until(lambda: all(map(ended, pids)), 2 * slack, lambda: str([pid for pid in pids if not ended(pid)]))
 
 
 def ended(pid: int) -> bool:

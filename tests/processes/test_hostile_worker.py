@@ -29,7 +29,7 @@ from router.protocol.messages import (
     VersionInfo,
     answers_frame,
 )
-from tests.processes.conftest import until
+from tests.support.waiting import until
 
 SPEC = LoadSpec(VersionId("churn", 1), "/cache/churn/1", None)
 INFO = VersionInfo("r1", "sklearn", True, False, {"load": 0.5}, ())

@@ -18,9 +18,9 @@ from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus, Query, TensorInfo
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
-from tests.serving.fakes import FakeWorld
+from tests.support.fakes import FakeWorld
 from tests.support.in_process import InProcessLoader
-from tests.worker.versions import (
+from tests.support.saved_versions import (
     command_query,
     inference_query,
     json_query,
@@ -120,7 +120,7 @@ async def test_an_answer_that_exists_is_not_held_back_by_the_next_request(worker
     assert await last - await first > 0.4
 
 
-async def test_what_it_tells_about_itself_arrives(workers: Any) -> None:
+async def test_what_it_reports_about_itself_arrives(workers: Any) -> None:
     info = (await workers("churn")).info
 
     assert info.flavor == "sklearn"

@@ -166,8 +166,8 @@ def test_a_cgroup_that_is_ended_as_one_is_known(
 
 def test_in_a_container_the_root_is_its_own_cgroup(tmp_path: Path) -> None:
     cgroup(tmp_path / "cgroup", memory_max=300 * MIB, memory_current=100 * MIB)
-    for told in ("0::/", "0::/docker/4f5e", "0::/../other"):
-        (tmp_path / "own").write_text(f"{told}\n")
+    for reported in ("0::/", "0::/docker/4f5e", "0::/../other"):
+        (tmp_path / "own").write_text(f"{reported}\n")
         assert Memory(tmp_path / "cgroup", tmp_path / "own").room().available == 200 * MIB
 
 
@@ -183,7 +183,7 @@ def test_without_cgroups_it_is_what_the_machine_has(tmp_path: Path, damage: str)
     assert not memory.ended_one()
 
 
-def test_each_process_that_the_kernel_ended_is_told_once(mounted: Path) -> None:
+def test_each_process_that_the_kernel_ended_is_reported_once(mounted: Path) -> None:
     memory = Memory(mounted, mounted.parent / "own")
     assert not memory.ended_one()  # those before us are not ours
     events = mounted / "system.slice" / "router.service" / "memory.events"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.memory import Rank, score, set_rank
-from tests.processes.conftest import until
+from tests.support.waiting import until
 
 on_one_loop = pytest.mark.asyncio(loop_scope="module")
 """That of the template which these tests share."""

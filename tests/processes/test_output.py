@@ -15,8 +15,9 @@ from router.core.ids import VersionId
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import LONGEST_LINE_BYTES, Output
 from router.processes.worker_client import Worker
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, until
-from tests.worker.versions import command_query, spec_of
+from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.support.saved_versions import command_query, spec_of
+from tests.support.waiting import until
 
 
 class Listening:
@@ -30,11 +31,11 @@ class Listening:
         self.left_out = 0
         self.deaf = deaf
         self.ended = False
-        self.told: list[tuple[str, VersionId | None]] = []
+        self.sinks: list[tuple[str, VersionId | None]] = []
         self.before_requests: list[bytes] | None = None
 
     def sink_for(self, role: str, version: VersionId | None) -> "Listening":
-        self.told.append((role, version))
+        self.sinks.append((role, version))
         return self
 
     def write(self, line: bytes) -> bool:
@@ -191,7 +192,7 @@ async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: P
     finally:
         await template.close()
 
-    assert listener.told == [("template", None), ("worker", VersionId("commands", 1))]
+    assert listener.sinks == [("template", None), ("worker", VersionId("commands", 1))]
     assert b"noise" not in listener.before_requests
     assert listener.lines.count(b"noise") == 1000
     assert listener.ended

@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from router.processes.forkserver import ForkServer, ForkServerSupervisor
 from router.processes.worker_client import Worker
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, until
-from tests.worker.versions import command_query, predictions, text_query
+from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.support.saved_versions import command_query, predictions, text_query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -65,18 +65,18 @@ def test_a_warning_is_a_record() -> None:
 
 
 def test_a_version_that_sets_logging_up_gets_what_it_asked_for() -> None:
-    told = said(
+    reported = said(
         "import logging\n"
         "logging.basicConfig(level=logging.INFO, format='%(levelname)s!%(message)s')\n"
         "logging.info('mine')\n"
     )
 
-    assert told == ["INFO!mine"]
+    assert reported == ["INFO!mine"]
 
 
 def test_prints_of_python_of_c_and_of_programs_come_in_their_order() -> None:
     """A pipe makes both languages hold lines back; a crash would lose them."""
-    told = said(
+    reported = said(
         "import ctypes\n"
         "print('python')\n"
         "ctypes.CDLL(None).puts(b'c')\n"
@@ -85,7 +85,7 @@ def test_prints_of_python_of_c_and_of_programs_come_in_their_order() -> None:
         "os._exit(0)\n"
     )
 
-    assert told == ["python", "c", "program", "error"]
+    assert reported == ["python", "c", "program", "error"]
 
 
 def test_half_a_line_is_there_when_the_interpreter_is_asked_for_it() -> None:

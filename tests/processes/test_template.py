@@ -16,7 +16,7 @@ from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader, modules_for
 from router.protocol.messages import PredictStatus
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, child_pids
-from tests.worker.versions import command_query, spec_of
+from tests.support.saved_versions import command_query, spec_of
 
 READY_SECONDS = 30.0
 

@@ -18,8 +18,9 @@ from router.errors import ChildLost
 from router.processes import forkserver as fork_server
 from router.processes.forkserver import ForkServerSupervisor
 from router.protocol.messages import PredictStatus
-from tests.processes.conftest import Notes, ask, child_pids, until
-from tests.worker.versions import command_query, text_query
+from tests.processes.conftest import Notes, ask, child_pids
+from tests.support.saved_versions import command_query, text_query
+from tests.support.waiting import until
 
 
 async def test_workers_outlive_the_template_and_new_ones_come_from_another(

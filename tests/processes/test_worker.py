@@ -15,8 +15,9 @@ from router.errors import ChildLost
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker
 from router.protocol.messages import PredictStatus
-from tests.processes.conftest import ask, child_pids, until
-from tests.worker.versions import command_query, predictions, spec_of, text_query
+from tests.processes.conftest import ask, child_pids
+from tests.support.saved_versions import command_query, predictions, spec_of, text_query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

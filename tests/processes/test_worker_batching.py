@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.protocol.messages import PredictStatus, Query
-from tests.processes.conftest import ask, until
-from tests.worker.versions import command_query, predictions, spec_of, text_query
+from tests.processes.conftest import ask
+from tests.support.saved_versions import command_query, predictions, spec_of, text_query
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

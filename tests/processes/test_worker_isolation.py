@@ -10,7 +10,7 @@ from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker
 from router.protocol.messages import LoadSpec
 from tests.processes.conftest import LAUNCH_SECONDS, ask
-from tests.worker.versions import command_query, json_query, predictions, spec_of, text_query
+from tests.support.saved_versions import command_query, json_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,7 +52,7 @@ async def test_workers_draw_different_random_numbers(load: Any) -> None:
     assert one.body != other.body
 
 
-async def test_a_worker_uses_as_many_threads_for_linear_algebra_as_it_is_told(
+async def test_a_worker_uses_as_many_threads_for_linear_algebra_as_it_is_set(
     template: ForkServerSupervisor, versions: Path, slack: float
 ) -> None:
     for threads in (1, 2):

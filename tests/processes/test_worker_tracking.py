@@ -24,9 +24,9 @@ from router.processes.working_directories import WorkingDirectories
 from router.protocol.messages import Tracking
 from router.worker.answers import ErrorReporter
 from router.worker.tracking import NO_TRACKING, NoTracking
-from tests.e2e.gateway import wait_until
-from tests.processes.conftest import LAUNCH_SECONDS, ask, until
-from tests.worker.versions import json_query, predictions, spec_of, text_query
+from tests.processes.conftest import LAUNCH_SECONDS, ask
+from tests.support.saved_versions import json_query, predictions, spec_of, text_query
+from tests.support.waiting import until, wait_until
 
 HELLO = json_query({"input": [{"role": "user", "content": "a secret prompt"}]})
 

@@ -215,11 +215,11 @@ def test_answers_without_scores_may_have_been_counted_or_not() -> None:
 
 
 def test_marks_are_places_among_the_classes_where_those_come_first() -> None:
-    told = {**ANSWERS, "scores": [], "marks": [2, 0]}
+    reported = {**ANSWERS, "scores": [], "marks": [2, 0]}
 
-    assert [one.mark for one in messages.batch_of(sent(told, BODIES), TWO[::-1]).answers] == [2, 0]
+    assert [one.mark for one in messages.batch_of(sent(reported, BODIES), TWO[::-1]).answers] == [2, 0]
     with pytest.raises(WireRefused):
-        messages.batch_of(sent(told, BODIES), TWO)
+        messages.batch_of(sent(reported, BODIES), TWO)
 
 
 def test_scores_that_nobody_counts_are_refused() -> None:

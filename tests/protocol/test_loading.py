@@ -77,7 +77,7 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         outputs=tensors,
     )
 )
-def test_what_a_version_tells_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
+def test_what_a_version_reports_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
     assert messages.version_info(sent(messages.ready_header(info)).header) == info
 
 
@@ -187,11 +187,11 @@ def test_no_description_of_a_version_is_refused(header: dict[str, Any]) -> None:
 def test_a_version_counts_the_scores_that_were_asked_for_or_none() -> None:
     """A name that the operator chose may be longer than one that a version brings."""
     asked = (ScoreSpec("a" * 500, 0, 2.0, 3), with_edges(1, -1.0, (0.0, 7.0)), ClassSpec("l", ("a", "1")))
-    told = sent({"scores": [asdict(spec) for spec in asked]}).header["scores"]
+    reported = sent({"scores": [asdict(spec) for spec in asked]}).header["scores"]
 
-    assert messages.version_info({"info": {**INFO, "scores": told}}, asked).scores == asked
+    assert messages.version_info({"info": {**INFO, "scores": reported}}, asked).scores == asked
     assert messages.version_info({"info": {**INFO, "scores": []}}, asked).scores == ()
-    for other in (told[:1], told[::-1], [*told, SCORES]):
+    for other in (reported[:1], reported[::-1], [*reported, SCORES]):
         with pytest.raises(messages.WireRefused):
             messages.version_info({"info": {**INFO, "scores": other}}, asked)
     with pytest.raises(messages.WireRefused):

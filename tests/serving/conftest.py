@@ -16,7 +16,8 @@ from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool
 from router.settings import ModelSettings, Settings
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 
 V1, V2, V3 = (VersionId("sentiment", n) for n in (1, 2, 3))
 

@@ -89,12 +89,12 @@ def test_a_worker_is_handed_little_at_once_by_a_slow_version(seconds: float, req
 
 
 @pytest.mark.parametrize(
-    ("rows", "size", "asked", "told"), [(10, 100, 999, 100), (1, 100, 10, 1), (0, 5, 9, 1)]
+    ("rows", "size", "asked", "reported"), [(10, 100, 999, 100), (1, 100, 10, 1), (0, 5, 9, 1)]
 )
 def test_rows_are_estimated_by_bytes_and_never_less_than_one(
-    rows: int, size: int, asked: int, told: int
+    rows: int, size: int, asked: int, reported: int
 ) -> None:
-    assert learned(0.01, rows, size).rows_in(asked) == told
+    assert learned(0.01, rows, size).rows_in(asked) == reported
 
 
 def test_a_frame_doubles_where_requests_together_take_no_longer_than_one() -> None:

@@ -12,7 +12,8 @@ from router.serving.dispatch import Dispatcher, RequestResult
 from router.serving.models import ModelSet
 from router.serving.pool.worker_slot import STALL_SECONDS, StallTracker
 from tests.serving.conftest import V1, V2, settings
-from tests.serving.fakes import Facts, FakeWorld, ok, until
+from tests.support.fakes import Facts, FakeWorld, ok
+from tests.support.waiting import until
 
 QUERY = Query(b"{}", None)
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under the salt `sentiment`

@@ -14,7 +14,8 @@ from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.pool import request_queue
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 
 QUERY = Query(b"{}", None)
 CANARY_KEY = "user-2"

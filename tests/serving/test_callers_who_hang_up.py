@@ -18,7 +18,8 @@ from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
 from tests.serving.conftest import V1, V2, FakeVersion, pool_of
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 QUERY = Query(b"{}", None)

@@ -14,7 +14,8 @@ from router.protocol.messages import Answer, PredictStatus, Query
 from router.serving.dispatch import KNOWN_ANSWERS, AdaptiveTimeout, Dispatcher
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 
 QUERY = Query(b"{}", None)
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under the salt `sentiment`
@@ -226,7 +227,7 @@ async def test_a_hanging_canary_has_its_own_time_and_production_the_rest(
     assert not world.alive(V2)[0].exited.done(), "the canary's own time never ends its worker"
 
 
-async def test_production_that_dies_under_a_request_is_told_and_not_retried(
+async def test_production_that_dies_under_a_request_is_reported_and_not_retried(
     dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
     world.held = True

@@ -10,7 +10,8 @@ from router.core.policy import State
 from router.protocol.messages import LoadSpec, Query
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld
+from tests.support.waiting import until
 
 HALF = {"production": 50, "canary": 50}
 
@@ -26,7 +27,7 @@ def out_of_descriptors(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> pyt
     return monkeypatch
 
 
-async def test_a_load_that_fails_in_an_unforeseen_way_is_told_and_tried_again(
+async def test_a_load_that_fails_in_an_unforeseen_way_is_reported_and_tried_again(
     models: ModelSet, facts: Facts, out_of_descriptors: pytest.MonkeyPatch
 ) -> None:
     out_of_descriptors.setattr("router.serving.harness.LOAD_DELAYS", (0.01,))

@@ -17,7 +17,8 @@ from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld
+from tests.support.waiting import until
 
 MODELS = [f"model{number:02}" for number in range(12)]
 

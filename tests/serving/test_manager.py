@@ -13,7 +13,8 @@ from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld
+from tests.support.waiting import until
 
 QUERY = Query(b"{}", None)
 
@@ -111,7 +112,7 @@ async def test_an_empty_wish_never_takes_production_away(serving: ModelSet) -> N
     assert dict(manager.bound) == {PRODUCTION: V1}
 
 
-async def test_a_version_that_does_not_load_is_told_and_the_last_good_one_serves(
+async def test_a_version_that_does_not_load_is_reported_and_the_last_good_one_serves(
     serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     manager = manager_of(serving)
@@ -127,7 +128,7 @@ async def test_a_version_that_does_not_load_is_told_and_the_last_good_one_serves
     assert not refused.by_rule
 
 
-async def test_a_version_that_a_rule_forbids_is_told_apart_from_one_that_does_not_load(
+async def test_a_version_that_a_rule_forbids_is_distinguished_from_one_that_does_not_load(
     serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     world.forbidden.add(V3)

@@ -14,7 +14,8 @@ from router.serving.pool import request_queue
 from router.serving.pool.pool import Pool
 from router.serving.pool.supply import REPLACEMENT_DELAYS
 from tests.serving.conftest import V1, FakeVersion, pool_of
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, ok, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld, ok
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -295,7 +296,7 @@ class TestSideBySide:
         assert (await later.answer).status == 200
 
 
-async def test_a_closed_pool_ends_workers_that_were_let_go_and_tells_their_callers(
+async def test_a_closed_pool_ends_workers_that_were_let_go_and_answers_their_callers(
     pool: Pool, world: FakeWorld
 ) -> None:
     """They still had a predict to answer when their settings changed."""
@@ -344,7 +345,7 @@ async def test_an_idle_worker_that_dies_is_replaced(pool: Pool, world: FakeWorld
     assert (await ask(pool).answer).body == b"v1"
 
 
-async def test_callers_are_told_when_their_time_is_over_and_the_queue_forgets_them(
+async def test_callers_hear_when_their_time_is_over_and_the_queue_forgets_them(
     pool: Pool, world: FakeWorld
 ) -> None:
     world.held = True

@@ -14,7 +14,8 @@ from router.serving.pool import upkeep
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
 from tests.serving.conftest import V1, FakeVersion, pool_of
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld
+from tests.support.waiting import until
 
 LIMIT_MIB = 64
 

@@ -16,8 +16,8 @@ from router.protocol.messages import LoadSpec, Query
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.supply import RELOAD_DELAYS, REPLACEMENT_DELAYS
 from tests.serving.conftest import V1, FakeVersion, pool_of
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld
 from tests.serving.virtual_time import run, settle
+from tests.support.fakes import Facts, FakeWorker, FakeWorld
 
 LONGEST = RELOAD_DELAYS[-1]
 

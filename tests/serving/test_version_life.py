@@ -15,7 +15,8 @@ from router.serving import harness as harnesses
 from router.serving.models import ModelSet
 from router.serving.pool.request_queue import PendingRequest
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.serving.fakes import Facts, FakeWorker, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorker, FakeWorld
+from tests.support.waiting import until
 
 HALF = {"production": 50, "canary": 50}
 

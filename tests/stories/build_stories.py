@@ -19,7 +19,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import mlflow  # noqa: E402 - the environment comes first
 import pandas as pd  # noqa: E402
 
-from tests.e2e.registering import log_versions  # noqa: E402
+from tests.support.log_versions import log_versions  # noqa: E402
 
 SECONDS = 0.02
 SLOWER = 15.0

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.conftest import NOBODY, Prometheus, hurried, running_prometheus
-from tests.e2e.gateway import gateways
-from tests.e2e.registry import Registry, build
-from tests.page.browser import Browser
 from tests.page.conftest import window  # noqa: F401 - a fixture, found by name
 from tests.stories.situation import MODELS, Readers, Stage
+from tests.support.browser import Browser
+from tests.support.gateway import gateways
+from tests.support.registry import Registry, build
 
 POLL_SECONDS = 0.5
 

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import aiohttp
 
 from router.core.split import bucket_of
-from tests.e2e.gateway import GatewayProcess, wait_until
-from tests.e2e.load import Load, Seen
-from tests.e2e.registry import Registry
+from tests.support.gateway import GatewayProcess
+from tests.support.load import Load, Seen
+from tests.support.registry import Registry
+from tests.support.waiting import wait_until
 
 PRODUCTION, HEALTHY, SLOW, SHIFTED = 1, 2, 3, 4
 """Versions that `build_stories.py` logs."""
@@ -49,16 +50,16 @@ class Readers(Load):
         try:
             async with session.post("/invocations", json=body, headers=headers) as answer:
                 await answer.read()
-                told = answer.headers
+                reported = answer.headers
                 return Seen(
                     sent_at,
                     time.monotonic() - sent_at,
                     answer.status,
                     headers["X-Request-Key"],
-                    told.get("X-Route-Alias", ""),
-                    told.get("X-Model-Alias", ""),
-                    int(told.get("X-Model-Version", 0)),
-                    told.get("X-Route-Reason", ""),
+                    reported.get("X-Route-Alias", ""),
+                    reported.get("X-Model-Alias", ""),
+                    int(reported.get("X-Model-Version", 0)),
+                    reported.get("X-Route-Reason", ""),
                 )
         except (aiohttp.ClientError, OSError) as error:
             return Seen(sent_at, time.monotonic() - sent_at, 0, key, reason=type(error).__name__)
@@ -82,8 +83,8 @@ class Stage:
 
     def compared(self) -> dict[str, Any]:
         """What `/v1/compare` says of the canary."""
-        told: dict[str, Any] = json.loads(self.gateway.get("/v1/compare").text, parse_constant=_no_json)
-        entry: dict[str, Any] = told["models"]["sentiment"]["canary"]
+        reported: dict[str, Any] = json.loads(self.gateway.get("/v1/compare").text, parse_constant=_no_json)
+        entry: dict[str, Any] = reported["models"]["sentiment"]["canary"]
         return entry
 
     def play(

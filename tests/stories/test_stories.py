@@ -12,10 +12,8 @@ import pytest
 
 from tests.conftest import Figure
 from tests.deploy.conftest import Prometheus
-from tests.e2e.compared import check, command
-from tests.e2e.gateway import wait_until
-from tests.page.browser import Browser
 from tests.stories.panels import Board
+from tests.stories.reports import Rates, Report, Scores, by_interface, by_page, by_terminal
 from tests.stories.situation import (
     CANARY_PERCENT,
     HARD_EVERY,
@@ -25,7 +23,9 @@ from tests.stories.situation import (
     SLOW,
     Stage,
 )
-from tests.stories.told import Rates, Scores, Told, by_interface, by_page, by_terminal
+from tests.support.browser import Browser
+from tests.support.comparison import check, command
+from tests.support.waiting import wait_until
 
 FAILS_MORE, REGRESSION, DRIFT = (
     f"CanaryRouter{name}" for name in ("CanaryFailsMore", "LatencyRegression", "ScoreDrift")
@@ -38,14 +38,14 @@ WIDE = 160
 LEAST_ASKED = 500
 """Scores of either side from which on the alert on drift, and the gateway's own PSI, have a say."""
 
-Tell = Callable[[], tuple[Told, Board]]
+Tell = Callable[[], tuple[Report, Board]]
 
 
 @pytest.fixture
 def tell(stage: Stage, prometheus: Prometheus, page: Browser) -> Tell:
     """Asks everybody, and lays what they say side by side."""
 
-    def tell() -> tuple[Told, Board]:
+    def tell() -> tuple[Report, Board]:
         board = Board(prometheus, stage.began)
         page.look_again()
         # What is still needed is told in minutes, which go by: each is held against the comparison of then.
@@ -69,45 +69,45 @@ def none_left(contradictions: Callable[[], list[str]], seconds: float) -> None:
     wait_until(agree, seconds, lambda: "\n".join(found))
 
 
-def of_compare(stage: Stage, told: Told) -> list[str]:
+def of_compare(stage: Stage, reported: Report) -> list[str]:
     """What `canary-router compare` says otherwise."""
     code, table = command(stage.gateway, "compare", "sentiment", columns=WIDE)
-    assert code == int(told.verdict == "fail"), table
-    return alike(by_terminal(table), told)
+    assert code == int(reported.verdict == "fail"), table
+    return alike(by_terminal(table), reported)
 
 
-def of_status(stage: Stage, told: Told) -> list[str]:
+def of_status(stage: Stage, reported: Report) -> list[str]:
     """What `canary-router status` says otherwise of versions, share, verdict and its reason."""
     code, shown = command(stage.gateway, "status", columns=WIDE)
     assert code == 0, shown
-    production, canary = told.versions
+    production, canary = reported.versions
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if line[:1] == "│"
     ]
     assert [row[1:5] for row in rows] == [
-        ["production", f"v{production}", f"v{production}", f"{100 - told.share:g} %"],
-        ["canary", f"v{canary}", f"v{canary}", f"{told.share:g} %"],
+        ["production", f"v{production}", f"v{production}", f"{100 - reported.share:g} %"],
+        ["canary", f"v{canary}", f"v{canary}", f"{reported.share:g} %"],
     ]
-    sign = {"pass": "✔ pass", "fail": "✘ FAIL", "not_enough_data": "…"}[told.verdict]
-    return [] if f"sentiment canary {sign}: {told.why}" in shown.splitlines() else [shown, told.why]
+    sign = {"pass": "✔ pass", "fail": "✘ FAIL", "not_enough_data": "…"}[reported.verdict]
+    return [] if f"sentiment canary {sign}: {reported.why}" in shown.splitlines() else [shown, reported.why]
 
 
-def of_page(page: Browser, told: Told) -> list[str]:
+def of_page(page: Browser, reported: Report) -> list[str]:
     """What the live page shows otherwise, its title among it."""
     signs = {"pass": "✓ PASS", "fail": "✕ FAIL", "not_enough_data": "… NOT ENOUGH DATA"}
     title = str(page.run("return document.title"))
-    return alike(by_page(page), told) + ([] if title.startswith(signs[told.verdict]) else [title])
+    return alike(by_page(page), reported) + ([] if title.startswith(signs[reported.verdict]) else [title])
 
 
-def alike(shown: Told, told: Told) -> list[str]:
+def alike(shown: Report, reported: Report) -> list[str]:
     """What is shown otherwise than `/v1/compare` tells it: words and counts exactly, figures as rounded."""
     pairs: list[tuple[str, Any, Any]] = [
-        ("verdict", shown.verdict, told.verdict),
-        ("why", shown.why, told.why),
+        ("verdict", shown.verdict, reported.verdict),
+        ("why", shown.why, reported.why),
     ]
-    pairs += [("versions", shown.versions, told.versions), ("split", shown.split, told.split)]
+    pairs += [("versions", shown.versions, reported.versions), ("split", shown.split, reported.split)]
     for name in ("share", "observed_share", "slow_ms", "faults", "latency", "scores"):
-        ours, theirs = getattr(shown, name), getattr(told, name)
+        ours, theirs = getattr(shown, name), getattr(reported, name)
         if isinstance(ours, Rates | Scores):
             pairs += [(name, *pair) for pair in zip(astuple(ours), astuple(theirs), strict=True)]
         else:
@@ -117,19 +117,21 @@ def alike(shown: Told, told: Told) -> list[str]:
     ]
 
 
-def same(shown: Any, told: Any) -> bool:
+def same(shown: Any, reported: Any) -> bool:
     """Equal, where it is a figure as far as three digits, or two decimals, go."""
-    return bool(shown == (pytest.approx(told, rel=0.006, abs=0.0051) if isinstance(told, float) else told))
+    return bool(
+        shown == (pytest.approx(reported, rel=0.006, abs=0.0051) if isinstance(reported, float) else reported)
+    )
 
 
-def of_board(board: Board, told: Told, stage: Stage) -> list[str]:
+def of_board(board: Board, reported: Report, stage: Stage) -> list[str]:
     """What the dashboard shows otherwise than `/v1/compare` tells it.
 
     Prometheus looks once a second, and knows nothing of a version's first second; so figures may differ by
     what that second can hold.
     """
     try:
-        pairs = side_by_side(board, told, stage)
+        pairs = side_by_side(board, reported, stage)
     except KeyError as missing:
         return [f"a panel that has nothing of {missing} yet"]
     return [
@@ -139,35 +141,45 @@ def of_board(board: Board, told: Told, stage: Stage) -> list[str]:
     ]
 
 
-def side_by_side(board: Board, told: Told, stage: Stage) -> list[tuple[str, Any, Any, float]]:
+def side_by_side(board: Board, reported: Report, stage: Stage) -> list[tuple[str, Any, Any, float]]:
     """What the dashboard shows, what is told, and how far apart they may be. Raises KeyError."""
-    production, canary = map(str, told.versions)
+    production, canary = map(str, reported.versions)
     failed = board.shown("Failed by the version", by="version")
     p95 = board.shown("p95")
     quantiles = check(stage.compared(), "latency")["quantiles_seconds"]
     ratio = quantiles["canary"]["p95"] / quantiles["production"]["p95"]
     recorded, own = board.shown("Score shift (PSI)"), board.shown("PSI and K-S as the gateways report them")
     return [
-        ("versions", board.versions(), {"production": told.versions[0], "canary": told.versions[1]}, 0),
-        ("share configured", board.shown("Share of requests", "B")["canary"], told.share / 100, 0),
-        ("share of requests", board.shown("Share of requests")["canary"], told.observed_share / 100, 0.03),
-        ("production's failures", failed[production], told.faults.production / 100, 0.0001),
-        ("canary's failures", failed[canary], told.faults.canary / 100, 0.004),
+        (
+            "versions",
+            board.versions(),
+            {"production": reported.versions[0], "canary": reported.versions[1]},
+            0,
+        ),
+        ("share configured", board.shown("Share of requests", "B")["canary"], reported.share / 100, 0),
+        (
+            "share of requests",
+            board.shown("Share of requests")["canary"],
+            reported.observed_share / 100,
+            0.03,
+        ),
+        ("production's failures", failed[production], reported.faults.production / 100, 0.0001),
+        ("canary's failures", failed[canary], reported.faults.canary / 100, 0.004),
         (
             "more failures",
             board.shown("Failed requests, canary minus production").get("canary"),
-            told.faults.points / 100,
+            reported.faults.points / 100,
             0.004,
         ),
         ("p95 of the canary", p95["canary"], quantiles["canary"]["p95"], 0.25 * quantiles["canary"]["p95"]),
         ("p95, canary to production", p95["canary"] / p95["production"], ratio, 0.4 * ratio),
-        ("PSI", recorded.get("canary"), told.scores.psi, 0.05 + 0.2 * told.scores.psi),
-        ("PSI of the gateway", own.get("canary"), told.scores.psi, 0.05 + 0.2 * told.scores.psi),
-        ("mean score", board.shown("Mean score")["canary"], told.scores.canary, 0.03),
+        ("PSI", recorded.get("canary"), reported.scores.psi, 0.05 + 0.2 * reported.scores.psi),
+        ("PSI of the gateway", own.get("canary"), reported.scores.psi, 0.05 + 0.2 * reported.scores.psi),
+        ("mean score", board.shown("Mean score")["canary"], reported.scores.canary, 0.03),
     ]
 
 
-def in_a_line(told: Told, board: Board) -> str:
+def in_a_line(reported: Report, board: Board) -> str:
     """For the figures: what page, terminal and comparison say alike, and beside it what Prometheus says."""
     panels = {
         "failures": "Failed requests, canary minus production",
@@ -177,12 +189,12 @@ def in_a_line(told: Told, board: Board) -> str:
     shown = ", ".join(f"{name} {board.shown(panel)['canary']:.3f}" for name, panel in panels.items())
     alerts = [
         f"{name.removeprefix('CanaryRouter')} {state}"
-        for name, state in board.alerts(told.versions[1]).items()
+        for name, state in board.alerts(reported.versions[1]).items()
     ]
     ours = (
-        f"{told.verdict}; faults {told.faults.verdict} {told.faults.points:+.2f} points, slow answers"
-        f" {told.latency.verdict} {told.latency.points:+.1f} points,"
-        f" {told.scores.size}, PSI {told.scores.psi:.2f}"
+        f"{reported.verdict}; faults {reported.faults.verdict} {reported.faults.points:+.2f} points,"
+        f" slow answers {reported.latency.verdict} {reported.latency.points:+.1f} points,"
+        f" {reported.scores.size}, PSI {reported.scores.psi:.2f}"
     )
     return f"{ours}. Prometheus: {shown}; alerts: {', '.join(sorted(alerts)) or 'none'}"
 
@@ -209,13 +221,13 @@ def judged(*wanted: tuple[str, str]) -> Callable[[dict[str, Any]], bool]:
     return true
 
 
-def as_seen_by_readers(stage: Stage, told: Told) -> None:
+def as_seen_by_readers(stage: Stage, reported: Report) -> None:
     """The readers count as the gateway does, but for those asked while the alias moved."""
     assert [one for one in stage.seen if one.status != 200] == []
     of_canary = sum(one.route_alias == "canary" and one.reason != "same_version" for one in stage.seen)
-    assert told.faults.canary_requests == pytest.approx(of_canary, rel=0.05, abs=80)
+    assert reported.faults.canary_requests == pytest.approx(of_canary, rel=0.05, abs=80)
     fell_back = sum(one.reason == "fallback" for one in stage.seen)
-    assert told.faults.canary / 100 * told.faults.canary_requests == pytest.approx(fell_back, abs=8)
+    assert reported.faults.canary / 100 * reported.faults.canary_requests == pytest.approx(fell_back, abs=8)
 
 
 @pytest.mark.slow  # a minute with what it needs to start
@@ -223,17 +235,25 @@ def as_seen_by_readers(stage: Stage, told: Told) -> None:
 def test_a_healthy_canary_passes_and_nobody_complains(stage: Stage, tell: Tell, figure: Figure) -> None:
     stage.play(HEALTHY, 150.0, judged(("faults", "pass"), ("latency", "pass")), 90)
 
-    told, board = tell()
+    reported, board = tell()
 
-    figure(in_a_line(told, board))
-    figure(f"PASS after {stage.seconds:.0f} s and {told.faults.canary_requests} canary requests")
-    assert (told.verdict, told.versions, told.share) == ("pass", (PRODUCTION, HEALTHY), CANARY_PERCENT)
-    assert (told.faults.verdict, told.latency.verdict, told.scores.size) == ("pass", "pass", "no shift")
-    assert told.split != "split skew"
+    figure(in_a_line(reported, board))
+    figure(f"PASS after {stage.seconds:.0f} s and {reported.faults.canary_requests} canary requests")
+    assert (reported.verdict, reported.versions, reported.share) == (
+        "pass",
+        (PRODUCTION, HEALTHY),
+        CANARY_PERCENT,
+    )
+    assert (reported.faults.verdict, reported.latency.verdict, reported.scores.size) == (
+        "pass",
+        "pass",
+        "no shift",
+    )
+    assert reported.split != "split skew"
     assert board.shown("Score shift (PSI)")["canary"] < board.shown("Score shift (PSI)", "B")["canary"] + 0.02
     assert set(board.alerts(HEALTHY)) & JUDGING == set()
     assert board.others() <= BUSY
-    as_seen_by_readers(stage, told)
+    as_seen_by_readers(stage, reported)
 
 
 @pytest.mark.slow  # the proof of slowness needs twelve blocks of half a minute
@@ -241,31 +261,35 @@ def test_a_healthy_canary_passes_and_nobody_complains(stage: Stage, tell: Tell, 
 def test_a_slow_canary_fails_for_its_slowness_alone(stage: Stage, tell: Tell, figure: Figure) -> None:
     """Until the blocks are there, everybody says that it is not proven, and when it will be."""
     stage.play(SLOW, 50.0, judged(("faults", "pass")), 120)
-    told, board = tell()
+    reported, board = tell()
     first = stage.seconds
     due = check(stage.compared(), "latency")["seconds_until_fail"]
-    assert (told.verdict, told.latency.verdict) == ("not_enough_data", "not_enough_data")
-    assert "not proven so far" in told.why
-    assert "If it goes on like this, it fails in about " in told.why
+    assert (reported.verdict, reported.latency.verdict) == ("not_enough_data", "not_enough_data")
+    assert "not proven so far" in reported.why
+    assert "If it goes on like this, it fails in about " in reported.why
     assert 120 < due < 400
-    figure(in_a_line(told, board))
-    figure(f"after {first:.0f} s: {told.why}")
+    figure(in_a_line(reported, board))
+    figure(f"after {first:.0f} s: {reported.why}")
 
     stage.play(SLOW, 50.0, judged(("latency", "fail")), due + 60)
 
-    told, board = tell()
-    figure(in_a_line(told, board))
+    reported, board = tell()
+    figure(in_a_line(reported, board))
     figure(f"FAIL after {stage.seconds:.0f} s; {due:.0f} s were said to be left after {first:.0f} s")
-    assert (told.verdict, told.versions) == ("fail", (PRODUCTION, SLOW))
-    assert (told.faults.verdict, told.latency.verdict, told.scores.size) == ("pass", "fail", "no shift")
-    assert "of its requests in over" in told.why
-    assert told.latency.points > 50
+    assert (reported.verdict, reported.versions) == ("fail", (PRODUCTION, SLOW))
+    assert (reported.faults.verdict, reported.latency.verdict, reported.scores.size) == (
+        "pass",
+        "fail",
+        "no shift",
+    )
+    assert "of its requests in over" in reported.why
+    assert reported.latency.points > 50
     assert board.shown("p95, canary to production")["canary"] > 1.5
     found = board.alerts(SLOW)
     assert set(found) & JUDGING == {REGRESSION}
     assert found[REGRESSION] == "firing", "it has been so for more than its two minutes"
     assert board.others() <= BUSY
-    as_seen_by_readers(stage, told)
+    as_seen_by_readers(stage, reported)
 
 
 def test_a_canary_that_scores_higher_and_fails_three_in_a_hundred_fails_for_its_faults(
@@ -274,20 +298,27 @@ def test_a_canary_that_scores_higher_and_fails_three_in_a_hundred_fails_for_its_
     """Its scores are reported, as proven and large, and fail nobody."""
     stage.play(SHIFTED, 150.0, judged(("faults", "fail")), 60)
 
-    told, board = tell()
+    reported, board = tell()
 
-    figure(in_a_line(told, board))
-    figure(f"FAIL after {stage.seconds:.0f} s and {told.faults.canary_requests} canary requests: {told.why}")
-    assert (told.verdict, told.versions, told.share) == ("fail", (PRODUCTION, SHIFTED), CANARY_PERCENT)
-    assert (told.faults.verdict, told.scores.size) == ("fail", "large shift")
-    assert told.latency.verdict != "fail"
-    assert told.faults.points == pytest.approx(100 / HARD_EVERY, abs=0.3)
-    assert told.why.startswith("The canary fails ")
+    figure(in_a_line(reported, board))
+    figure(
+        f"FAIL after {stage.seconds:.0f} s and {reported.faults.canary_requests} canary requests:"
+        f" {reported.why}"
+    )
+    assert (reported.verdict, reported.versions, reported.share) == (
+        "fail",
+        (PRODUCTION, SHIFTED),
+        CANARY_PERCENT,
+    )
+    assert (reported.faults.verdict, reported.scores.size) == ("fail", "large shift")
+    assert reported.latency.verdict != "fail"
+    assert reported.faults.points == pytest.approx(100 / HARD_EVERY, abs=0.3)
+    assert reported.why.startswith("The canary fails ")
     scores = check(stage.compared(), "scores")
     assert (scores["judges"], scores["outputs"][0]["proven"]) == (False, True)
     assert scores["why"].endswith(", proven.")
-    assert told.scores.canary > told.scores.production + 0.1
-    assert told.split != "split skew"
+    assert reported.scores.canary > reported.scores.production + 0.1
+    assert reported.split != "split skew"
     assert {FAILS_MORE, DRIFT} <= set(board.alerts(SHIFTED)) <= {*JUDGING, "CanaryRouterFallbackInUse"}
     assert board.others() <= BUSY
-    as_seen_by_readers(stage, told)
+    as_seen_by_readers(stage, reported)

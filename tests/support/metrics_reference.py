@@ -163,9 +163,9 @@ def _labels(families: Iterable[Family[Any]]) -> Iterator[str]:
     yield ""
     yield "| label | of | values |"
     yield "|---|---|---|"
-    for label, told in _TOLD.items():
+    for label, reported in _TOLD.items():
         if any(label == one for one, _ in used):
-            yield f"| `{label}` | all | {told} |"
+            yield f"| `{label}` | all | {reported} |"
     for (label, name), values in LISTED.items():
         if (label, name) in used:
             yield f"| `{label}` | `{name}` | {', '.join(values)} |"

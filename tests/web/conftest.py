@@ -14,7 +14,7 @@ from router.settings import Settings, SettingsInForce
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
 from tests.serving.conftest import facts, models, serving, world  # noqa: F401 - fixtures, found by name
-from tests.serving.fakes import Facts
+from tests.support.fakes import Facts
 
 
 @dataclass

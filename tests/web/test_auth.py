@@ -73,7 +73,7 @@ async def test_reading_takes_no_token_and_get_is_never_a_verb(guarded: Client) -
     answer = await guarded.get("/-/reload", headers=bearer(TOKEN))
     assert (answer.status, answer.headers["Allow"]) == (405, "POST")
     assert (await guarded.request("HEAD", "/-/reload")).status == 405
-    assert (await guarded.request("OPTIONS", "/-/reload")).status == 401, "no page is told that it may ask"
+    assert (await guarded.request("OPTIONS", "/-/reload")).status == 401, "no page hears that it may ask"
 
 
 async def test_a_rotated_token_counts_at_once_and_a_lost_one_opens_nothing(
@@ -150,7 +150,7 @@ def test_an_admin_address_that_others_reach_needs_a_token(token_file: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"two words of a token", b"x" * 5000], ids=len)
-def test_a_token_that_can_not_be_one_is_refused_at_start_without_being_told(
+def test_a_token_that_can_not_be_one_is_refused_at_start_without_being_shown(
     tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "token"

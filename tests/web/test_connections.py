@@ -14,7 +14,8 @@ from router.web import connections
 from router.web.apps import traffic_app
 from router.web.connections import Connection
 from router.web.listeners import Listener, bind, listening
-from tests.serving.fakes import FakeWorld, until
+from tests.support.fakes import FakeWorld
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -176,7 +177,7 @@ async def test_beyond_the_limit_the_slowest_make_room_and_the_busy_stay(
             assert (await reader.readuntil(b"v1")).startswith(b"HTTP/1.1 200")
 
 
-async def test_when_all_are_busy_a_newcomer_is_told_to_come_back(
+async def test_when_all_are_busy_a_newcomer_is_asked_to_come_back(
     site: Site, world: FakeWorld, connect: Connect
 ) -> None:
     world.held = True
@@ -185,9 +186,9 @@ async def test_when_all_are_busy_a_newcomer_is_told_to_come_back(
         first, _ = await connect(port, request)
         await until(lambda: any(one.busy for one in up.connections._open))
         newcomer, _ = await connect(port)
-        told = await newcomer.read()
-        assert told.startswith(b"HTTP/1.1 503 ")
-        assert b"Retry-After: 1" in told
+        reported = await newcomer.read()
+        assert reported.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1" in reported
         world.workers[0].release()
         assert (await first.readuntil(b"v1")).startswith(b"HTTP/1.1 200")
 

@@ -15,7 +15,8 @@ from router.serving.pool.pool import Pool
 from router.web.apps import traffic_app
 from router.web.listeners import Listener, bind, listening
 from tests.serving.conftest import V1, V2
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 CLOSE, RESET, END_OF_FILE = "close", "reset", "end of file"
@@ -78,7 +79,7 @@ class Clients:
 
     @property
     def outcomes(self) -> list[tuple[str, int]]:
-        return [(told.outcome, told.code) for told in self.facts.of(Answered)]
+        return [(reported.outcome, reported.code) for reported in self.facts.of(Answered)]
 
     @property
     def unread(self) -> int:

@@ -14,7 +14,8 @@ from router.core.events import Answered, CanaryFaulted, FellBack, Rejected
 from router.core.ids import CANARY, PRODUCTION
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol, TensorInfo
 from tests.serving.conftest import V1, V2
-from tests.serving.fakes import Facts, FakeWorld, until
+from tests.support.fakes import Facts, FakeWorld
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]
@@ -27,9 +28,9 @@ BROKEN = Answer(PredictStatus.MODEL_ERROR, 500, b'{"error":"it raised"}', "appli
 
 async def error_of(answer: Any) -> str:
     assert answer.content_type == "application/json"
-    told = await answer.json()
-    assert list(told) == ["error"]
-    message: str = told["error"]
+    reported = await answer.json()
+    assert list(reported) == ["error"]
+    message: str = reported["error"]
     return message
 
 
@@ -38,9 +39,11 @@ async def test_an_inference_goes_through_the_split_with_the_same_headers_and_fac
 ) -> None:
     answer = await traffic.post(INFER, data=BODY, headers=CANARY_KEY)
 
-    told = {name: answer.headers[name] for name in answer.headers if name.startswith(("X-Model", "X-Route"))}
+    reported = {
+        name: answer.headers[name] for name in answer.headers if name.startswith(("X-Model", "X-Route"))
+    }
     assert (answer.status, await answer.read()) == (200, b"v2")
-    assert told == {
+    assert reported == {
         "X-Model-Name": "sentiment",
         "X-Model-Version": "2",
         "X-Model-Alias": "canary",
@@ -232,32 +235,36 @@ async def test_direct_access_never_falls_back(traffic: Client, site: Site, world
     assert (answer.status, answer.headers["X-Model-Version"]) == (500, "2")
 
 
-async def test_the_server_tells_its_name_and_version(traffic: Client) -> None:
+async def test_the_server_reports_its_name_and_version(traffic: Client) -> None:
     answer = await traffic.get("/v2")
 
     assert await answer.json() == {"name": "canary-router", "version": __version__, "extensions": []}
 
 
 async def test_health_says_yes_with_200(traffic: Client) -> None:
-    for path, told in (
+    for path, reported in (
         ("/v2/health/live", {"live": True}),
         ("/v2/health/ready", {"ready": True}),
         ("/v2/models/sentiment/ready", {"name": "sentiment", "ready": True}),
     ):
         answer = await traffic.get(path)
-        assert (answer.status, await answer.json(), answer.content_type) == (200, told, "application/json")
+        assert (answer.status, await answer.json(), answer.content_type) == (
+            200,
+            reported,
+            "application/json",
+        )
 
 
 async def test_health_says_no_with_400(traffic: Client, site: Site) -> None:
     site.configure(models={"sentiment": {"direct_access": True}, "other": {}})
     site.gateway.traffic.stopping = True
-    for path, told in (
+    for path, reported in (
         ("/v2/health/ready", {"ready": False}),
         ("/v2/models/other/ready", {"name": "other", "ready": False}),
         ("/v2/models/sentiment/versions/3/ready", {"name": "sentiment", "ready": False}),
     ):
         answer = await traffic.get(path)
-        assert (answer.status, await answer.json()) == (400, told)
+        assert (answer.status, await answer.json()) == (400, reported)
     assert (await traffic.get("/v2/health/live")).status == 200
     assert (await traffic.get("/v2/models/sentiment/versions/2/ready")).status == 200
 

@@ -14,7 +14,8 @@ from router.core.ids import CANARY, PRODUCTION
 from router.errors import RouterError
 from router.protocol.messages import Answer, PredictStatus
 from tests.serving.conftest import V1, V2
-from tests.serving.fakes import Facts, FakeWorld, ok, until
+from tests.support.fakes import Facts, FakeWorld, ok
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]
@@ -26,8 +27,10 @@ async def test_an_answer_says_who_answered_whom_the_key_was_given_and_why(traffi
     answer = await traffic.post("/invocations", data=b"{}", headers=CANARY_KEY)
 
     assert (answer.status, await answer.read()) == (200, b"v2")
-    told = {name: answer.headers[name] for name in answer.headers if name.startswith(("X-Model", "X-Route"))}
-    assert told == {
+    reported = {
+        name: answer.headers[name] for name in answer.headers if name.startswith(("X-Model", "X-Route"))
+    }
+    assert reported == {
         "X-Model-Name": "sentiment",
         "X-Model-Version": "2",
         "X-Model-Alias": "canary",
@@ -49,8 +52,13 @@ async def test_a_fallback_says_that_production_answered_for_the_canary(
     assert (answer.status, await answer.read()) == (200, b"v1")
     assert (headers["X-Model-Alias"], headers["X-Route-Alias"]) == ("production", "canary")
     assert (headers["X-Route-Reason"], headers["X-Model-Version"]) == ("fallback", "1")
-    [told] = facts.of(Answered)
-    assert (told.alias, told.version, told.outcome, told.code) == (CANARY, V2, "fallback", 200)
+    [reported] = facts.of(Answered)
+    assert (reported.alias, reported.version, reported.outcome, reported.code) == (
+        CANARY,
+        V2,
+        "fallback",
+        200,
+    )
 
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -73,8 +81,8 @@ async def test_an_answer_is_reported_with_the_trace_that_its_request_belongs_to(
 ) -> None:
     answer = await traffic.post("/invocations", data=b"{}", headers=headers)
 
-    [told] = facts.of(Answered)
-    assert (answer.status, told.trace_id) == (200, trace_id)
+    [reported] = facts.of(Answered)
+    assert (answer.status, reported.trace_id) == (200, trace_id)
     assert TRACE not in str(answer.headers)
 
 
@@ -105,8 +113,8 @@ async def test_a_model_that_raises_is_a_500_unless_the_team_wants_mlflows_400(
     traffic: Client, site: Site, world: FakeWorld, status: int, code: str
 ) -> None:
     site.configure(models={"sentiment": {"model_error_status": status}})
-    told = b'{"error_code":"INTERNAL_ERROR","message":"m","sqlstate":"XXM00","error_class":"X"}'
-    world.answers[V1] = Answer(PredictStatus.MODEL_ERROR, 500, told, "application/json", 0, 0.0)
+    reported = b'{"error_code":"INTERNAL_ERROR","message":"m","sqlstate":"XXM00","error_class":"X"}'
+    world.answers[V1] = Answer(PredictStatus.MODEL_ERROR, 500, reported, "application/json", 0, 0.0)
     answer = await traffic.post("/invocations", data=b"{}", headers={**PRODUCTION_KEY, "X-Request-Id": "r1"})
 
     body = await answer.json()

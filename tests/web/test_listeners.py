@@ -57,11 +57,11 @@ async def subject(port: int) -> str:
     return str(name.value)
 
 
-def app_that_tells_its_socket(told: list[int]) -> web.Application:
+def app_that_prints_its_socket(reported: list[int]) -> web.Application:
     async def look(request: web.Request) -> web.Response:
         assert request.transport is not None
         accepted = request.transport.get_extra_info("socket")
-        told.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        reported.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         return web.Response(text="ok")
 
     app = web.Application()
@@ -82,12 +82,12 @@ def test_small_answers_are_sent_at_once_in_every_listening_mode(
     loop: str, encrypted: bool, tmp_path: Path
 ) -> None:
     """Nagle's algorithm would hold back the second part of an answer for 40 ms."""
-    told: list[int] = []
+    reported: list[int] = []
 
     async def main() -> None:
         tls = Certificate("server.tls", write_certificate(tmp_path, "a")).context if encrypted else None
         async with (
-            listener(app_that_tells_its_socket(told), tls) as (port, up),
+            listener(app_that_prints_its_socket(reported), tls) as (port, up),
             ClientSession(connector=TCPConnector(ssl=False)) as session,
         ):
             async with session.get(f"http{'s' if encrypted else ''}://127.0.0.1:{port}/") as answer:
@@ -95,8 +95,8 @@ def test_small_answers_are_sent_at_once_in_every_listening_mode(
             assert len(up.connections) == 1
 
     run(loop, main)
-    assert told
-    assert all(told)
+    assert reported
+    assert all(reported)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -107,7 +107,7 @@ def test_a_new_certificate_is_used_at_once_and_no_connection_is_dropped(loop: st
         files = write_certificate(tmp_path, "old", elliptic=False)
         certificate = Certificate("server.tls", files)
         async with (
-            listener(app_that_tells_its_socket([]), certificate.context) as (port, up),
+            listener(app_that_prints_its_socket([]), certificate.context) as (port, up),
             ClientSession(f"https://127.0.0.1:{port}", connector=TCPConnector(ssl=False, limit=1)) as session,
         ):
             async with session.get("/") as answer:
@@ -127,7 +127,9 @@ def test_a_new_certificate_is_used_at_once_and_no_connection_is_dropped(loop: st
     run(loop, main)
 
 
-def test_a_certificate_that_can_not_be_used_is_told_and_no_passphrase_is_asked_for(tmp_path: Path) -> None:
+def test_a_certificate_that_can_not_be_used_is_reported_and_no_passphrase_is_asked_for(
+    tmp_path: Path,
+) -> None:
     files = write_certificate(tmp_path, "a")
     key = serialization.load_pem_private_key((tmp_path / "tls.key").read_bytes(), None)
     secret = serialization.BestAvailableEncryption(b"secret")

@@ -46,8 +46,8 @@ async def test_a_line_has_an_end() -> None:
         async with turns.for_key_of(SOURCE, LONG):
             await asyncio.sleep(0)
 
-    told = await asyncio.gather(*(search() for _ in range(200)), return_exceptions=True)
-    refused = [one for one in told if isinstance(one, Overloaded)]
+    reported = await asyncio.gather(*(search() for _ in range(200)), return_exceptions=True)
+    refused = [one for one in reported if isinstance(one, Overloaded)]
     assert len(refused) == 200 - 128
-    assert told.count(None) == 128
+    assert reported.count(None) == 128
     await search()

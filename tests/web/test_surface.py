@@ -11,7 +11,7 @@ from yarl import URL
 from router.core.ids import CANARY, PRODUCTION
 from router.web.apps import traffic_app
 from tests.serving.conftest import V1
-from tests.serving.fakes import FakeWorld
+from tests.support.fakes import FakeWorld
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]
@@ -66,7 +66,7 @@ async def test_a_model_of_every_name_has_its_paths(traffic: Client, site: Site, 
     assert (answer.status, ready.status) == (503, 400), "known, and not bound yet"
 
 
-async def test_the_server_does_not_tell_its_libraries(traffic: Client) -> None:
+async def test_the_server_does_not_show_its_libraries(traffic: Client) -> None:
     assert (await traffic.get("/livez")).headers["Server"] == "canary-router"
 
 
@@ -76,8 +76,8 @@ async def test_metrics_pass_the_accept_header_and_the_name_filter(traffic: Clien
 
 
 async def test_route_explains_a_key(traffic: Client) -> None:
-    told = await (await traffic.get("/v1/route?model=sentiment&key=user-2")).json()
-    assert told == {
+    reported = await (await traffic.get("/v1/route?model=sentiment&key=user-2")).json()
+    assert reported == {
         "model": "sentiment", "alias": "canary", "version": 2, "bucket": 418, "reason": "hash",
         "owner": "canary", "salt": "sentiment", "split": {"production": 50.0, "canary": 50.0},
     }  # fmt: skip
@@ -87,8 +87,8 @@ async def test_route_says_why_a_canary_key_goes_to_production(
     traffic: Client, site: Site, world: FakeWorld
 ) -> None:
     site.gateway.fleet.managers["sentiment"].set_aspired({PRODUCTION: V1})
-    told = await (await traffic.get("/v1/route?model=sentiment&key=user-2")).json()
-    assert (told["alias"], told["owner"], told["reason"]) == (PRODUCTION, CANARY, "canary_absent")
+    reported = await (await traffic.get("/v1/route?model=sentiment&key=user-2")).json()
+    assert (reported["alias"], reported["owner"], reported["reason"]) == (PRODUCTION, CANARY, "canary_absent")
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ async def test_route_refuses_what_it_cannot_explain(traffic: Client, query: str,
     assert (await traffic.get(f"/v1/route?{query}")).status == status
 
 
-async def test_what_is_compared_is_told_of_one_model_or_of_all(
+async def test_what_is_compared_is_reported_of_one_model_or_of_all(
     traffic: Client, admin: Client, site: Site, aiohttp_client: Callable[..., Any]
 ) -> None:
     site.gateway.compare = lambda model: {"models": {model or "all": {}}}
     for listener in (traffic, admin):
         assert await (await listener.get("/v1/compare")).json() == {"models": {"all": {}}}
-        told = await listener.get("/v1/compare?model=sentiment")
-        assert await told.json() == {"models": {"sentiment": {}}}
+        reported = await listener.get("/v1/compare?model=sentiment")
+        assert await reported.json() == {"models": {"sentiment": {}}}
         assert (await listener.get("/v1/compare?model=nobody")).status == 404
     hidden = await aiohttp_client(traffic_app(site.gateway, observable=False))
     assert (await hidden.get("/v1/compare")).status == 404

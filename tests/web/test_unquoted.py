@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import TransferEncodingError
 from router.web.apps import traffic_app
 from router.web.listeners import bind, listening
 from router.web.safe_traceback import safe_traceback
-from tests.serving.fakes import until
+from tests.support.waiting import until
 from tests.web.conftest import Site
 
 SECRET = "what a client sent"
@@ -27,7 +27,7 @@ async def torn(request: web.Request) -> web.Response:
 
 
 @pytest.mark.parametrize(
-    ("handler", "body", "told"),
+    ("handler", "body", "reported"),
     [
         (broken, b"12345", "ValueError < test_unquoted.py"),
         (torn, b"1", "a connection failed: TransferEncodingError < "),
@@ -35,7 +35,7 @@ async def torn(request: web.Request) -> web.Response:
     ids=["a handler", "the library"],
 )
 async def test_a_failure_is_logged_with_its_place_and_without_its_words(
-    site: Site, caplog: pytest.LogCaptureFixture, handler: object, body: bytes, told: str
+    site: Site, caplog: pytest.LogCaptureFixture, handler: object, body: bytes, reported: str
 ) -> None:
     app = traffic_app(site.gateway, observable=False)
     app.router.add_post("/broken", handler)
@@ -45,10 +45,10 @@ async def test_a_failure_is_logged_with_its_place_and_without_its_words(
             reader, writer = await asyncio.open_connection(*bound.getsockname())
             writer.write(b"POST /broken HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n" + body)
             await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
-            await until(lambda: told in caplog.text)
+            await until(lambda: reported in caplog.text)
             writer.close()
 
-    assert told in caplog.text
+    assert reported in caplog.text
     assert SECRET not in caplog.text
 
 

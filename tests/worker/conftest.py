@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from router.worker.load import Loaded, load_version
-from tests.worker.versions import saved_versions, spec_of
+from tests.support.saved_versions import saved_versions, spec_of
 
 
 @pytest.fixture(scope="session")

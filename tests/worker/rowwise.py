@@ -40,15 +40,15 @@ class Rowwise(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if self.way == "echo":
             return model_input
         rows = list(_rows(model_input))
-        told = [repr((row, params)) for row in rows]
-        odd = [zlib.crc32(text.encode("utf-8", "replace")) % 16 == 0 for text in told]
+        reported = [repr((row, params)) for row in rows]
+        odd = [zlib.crc32(text.encode("utf-8", "replace")) % 16 == 0 for text in reported]
         if any(odd):
             if self.way == "raises":
                 raise ValueError("a row that it can not stand")
             if self.way == "refuses":
                 raise MlflowException("a row that it does not know", RESOURCE_DOES_NOT_EXIST)
             if self.way == "unwritable":
-                return [object() if one else text for one, text in zip(odd, told, strict=True)]
+                return [object() if one else text for one, text in zip(odd, reported, strict=True)]
         # A product of matrices: its last bits differ with the number of rows.
         scores = np.array([_numbers(row) for row in rows]).reshape(-1, WIDTH) @ _WEIGHTS
         if self.way == "scored":
@@ -56,9 +56,11 @@ class Rowwise(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if self.way == "series":
             return pd.Series(scores)
         if self.way == "table":
-            lengths = np.array([len(text) for text in told], np.int64)
-            return pd.DataFrame({"told": pd.Series(told, dtype=object), "score": scores, "length": lengths})
-        return told
+            lengths = np.array([len(text) for text in reported], np.int64)
+            return pd.DataFrame(
+                {"told": pd.Series(reported, dtype=object), "score": scores, "length": lengths}
+            )
+        return reported
 
 
 def _rows(data: Any) -> Iterator[Any]:

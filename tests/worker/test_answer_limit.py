@@ -10,7 +10,7 @@ from router.protocol.messages import PredictStatus, ScoringProtocol
 from router.worker import answers
 from router.worker import scorer as scoring
 from router.worker.load import Loaded
-from tests.worker.versions import command_query, json_query
+from tests.support.saved_versions import command_query, json_query
 
 
 def test_an_answer_that_is_too_long_is_a_fault_of_the_version_and_not_the_end_of_its_worker(
@@ -29,7 +29,7 @@ def test_an_answer_that_is_too_long_is_a_fault_of_the_version_and_not_the_end_of
     assert json.loads(longer.body)["message"] == "The answer is longer than 1 MiB."
 
 
-def test_too_long_an_answer_is_told_in_the_protocol_of_the_request(
+def test_too_long_an_answer_is_reported_in_the_protocol_of_the_request(
     monkeypatch: pytest.MonkeyPatch, loaded: Callable[[str], Loaded]
 ) -> None:
     monkeypatch.setattr(scoring, "MAX_ANSWER_BYTES", 10)

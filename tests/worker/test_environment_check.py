@@ -13,7 +13,7 @@ from router.protocol.messages import MISMATCH_CHARACTERS, MOST_MISMATCHES
 from router.worker.environment_check import differing, installed_versions, mismatches
 from router.worker.load import load_version
 from tests.conftest import Figure
-from tests.worker.versions import spec_of
+from tests.support.saved_versions import spec_of
 
 HERE = {"numpy": "2.1.0", "scikit-learn": "1.5.2", "torch": "2.3.0+cpu", "beta": "1.0rc1"}
 FOUND = {
@@ -38,9 +38,9 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize(("line", "told"), FOUND.values(), ids=FOUND)
-def test_a_requirement_that_is_not_met_is_told(line: str, told: list[str]) -> None:
-    assert list(differing([line], HERE.get)) == told
+@pytest.mark.parametrize(("line", "reported"), FOUND.values(), ids=FOUND)
+def test_a_requirement_that_is_not_met_is_reported(line: str, reported: list[str]) -> None:
+    assert list(differing([line], HERE.get)) == reported
 
 
 def test_the_environments_own_versions_are_found_under_any_spelling(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_distribution_of_an_older_manner_is_found_too(
         (["no", "version"], "", True),
     ],
 )
-def test_another_python_is_told_another_patch_release_is_not(
+def test_another_python_is_reported_another_patch_release_is_not(
     tmp_path: Path, mlmodel: object, python_env: str, *, differs: bool
 ) -> None:
     (tmp_path / "python_env.yaml").write_text(python_env)
@@ -90,14 +90,14 @@ def test_another_python_is_told_another_patch_release_is_not(
 def test_a_long_or_hostile_list_stays_short(tmp_path: Path) -> None:
     names = "\n".join(f"absent-{number}=={'1' * 300}" for number in range(400))
     (tmp_path / "requirements.txt").write_bytes(b"\xff\x00\n" + names.encode() + b"\n" * 10_000_000)
-    told = mismatches(str(tmp_path), "9.9\x1b[31m" + "9" * 1000)
+    reported = mismatches(str(tmp_path), "9.9\x1b[31m" + "9" * 1000)
 
-    assert len(told) == MOST_MISMATCHES
-    assert told[-1].endswith(" more")
-    assert all(len(line) <= MISMATCH_CHARACTERS and line.isprintable() for line in told)
+    assert len(reported) == MOST_MISMATCHES
+    assert reported[-1].endswith(" more")
+    assert all(len(line) <= MISMATCH_CHARACTERS and line.isprintable() for line in reported)
 
 
-def test_a_version_tells_its_mismatches_and_loads_all_the_same(versions: Path, tmp_path: Path) -> None:
+def test_a_version_reports_its_mismatches_and_loads_all_the_same(versions: Path, tmp_path: Path) -> None:
     directory = tmp_path / "plain"
     shutil.copytree(versions / "plain", directory)
     (directory / "requirements.txt").write_text("numpy==0.1\nno-such-library==1\n")
@@ -122,9 +122,9 @@ def test_looking_costs_next_to_nothing_of_the_time_to_ready(
     (tmp_path / "requirements.txt").write_text("\n".join(lines))
     mismatches(str(tmp_path), "3.8.1")
     started = perf_counter()
-    told = mismatches(str(tmp_path), "3.8.1")
+    reported = mismatches(str(tmp_path), "3.8.1")
     seconds = perf_counter() - started
 
     figure(f"{len(lines)} requirements in {seconds * 1e3:.1f} ms")
-    assert len(told) == 2
+    assert len(reported) == 2
     assert seconds < 0.01 * slack

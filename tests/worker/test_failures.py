@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from router.protocol.frames import Frame
 from router.protocol.messages import Answer, Batch, PredictStatus, Query, answers_frame, batch_of
 from router.worker.load import Loaded
-from tests.worker.versions import command_query, json_query, text_query
+from tests.support.saved_versions import command_query, json_query, text_query
 
 Get = Callable[[str], Loaded]
 ROW = {"d": 1.5, "l": 2, "s": "x"}

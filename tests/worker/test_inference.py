@@ -10,7 +10,7 @@ import pytest
 from router.core.scores import ScoreCounts
 from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol
 from router.worker.load import Loaded
-from tests.worker.versions import inference_query, tensor
+from tests.support.saved_versions import inference_query, tensor
 
 Get = Callable[[str], Loaded]
 GOOD = tensor("FP64", [2], [1.5, 2.5])
@@ -20,21 +20,21 @@ INTEGERS = [f"{kind}INT{bits}" for kind in ("", "U") for bits in (8, 16, 32, 64)
 def answered(version: Loaded, *inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
     answer = version.scorer.answer(inference_query(*inputs, **more))
     assert (answer.status, answer.verdict) == (200, PredictStatus.OK), answer.body
-    told: dict[str, Any] = json.loads(answer.body, parse_constant=pytest.fail)
-    return told
+    reported: dict[str, Any] = json.loads(answer.body, parse_constant=pytest.fail)
+    return reported
 
 
 def refusal_of(answer: Answer) -> str:
     """The error of a caller's mistake, which has one shape."""
-    told = json.loads(answer.body)
+    reported = json.loads(answer.body)
     assert (answer.status, answer.verdict, answer.content_type) == (
         400,
         PredictStatus.CLIENT_ERROR,
         "application/json",
     )
-    assert list(told) == ["error"]
+    assert list(reported) == ["error"]
     assert b"secret" not in answer.body
-    message: str = told["error"]
+    message: str = reported["error"]
     return message
 
 
@@ -234,16 +234,16 @@ def test_a_bad_request_is_a_mistake_that_is_named(loaded: Get, body: bytes, said
         assert said in refusal_of(answer)
 
 
-@pytest.mark.parametrize("told", ["", "42", "a\r\nX-Evil: 1", "\ud800", "x" * 100_000])
-def test_any_text_is_an_id_and_comes_back(loaded: Get, told: str) -> None:
-    assert answered(loaded("echo"), GOOD, id=told)["id"] == told
+@pytest.mark.parametrize("reported", ["", "42", "a\r\nX-Evil: 1", "\ud800", "x" * 100_000])
+def test_any_text_is_an_id_and_comes_back(loaded: Get, reported: str) -> None:
+    assert answered(loaded("echo"), GOOD, id=reported)["id"] == reported
 
 
 def test_what_is_optional_may_be_null_or_absent(loaded: Get) -> None:
-    told = answered(loaded("echo"), {**GOOD, "parameters": None}, id=None, parameters=None, outputs=None)
+    reported = answered(loaded("echo"), {**GOOD, "parameters": None}, id=None, parameters=None, outputs=None)
 
-    assert "id" not in told
-    assert told["outputs"] == answered(loaded("echo"), GOOD, outputs=[], unknown=1)["outputs"]
+    assert "id" not in reported
+    assert reported["outputs"] == answered(loaded("echo"), GOOD, outputs=[], unknown=1)["outputs"]
 
 
 @pytest.mark.parametrize(
@@ -271,17 +271,17 @@ def test_other_unicodes_are_read_as_mlflow_reads_them(loaded: Get, encoding: str
 
 
 def test_outputs_are_selected_in_the_order_asked_for(loaded: Get) -> None:
-    told = answered(
+    reported = answered(
         loaded("echo"), GOOD, {**GOOD, "name": "y"}, outputs=[{"name": "y"}, {"name": "x", "parameters": {}}]
     )
 
-    assert [output["name"] for output in told["outputs"]] == ["y", "x"]
+    assert [output["name"] for output in reported["outputs"]] == ["y", "x"]
 
 
 def test_an_answer_names_model_and_version(loaded: Get) -> None:
-    told = answered(loaded("echo"), GOOD)
+    reported = answered(loaded("echo"), GOOD)
 
-    assert (told["model_name"], told["model_version"]) == ("echo", "1")
+    assert (reported["model_name"], reported["model_version"]) == ("echo", "1")
 
 
 def test_rows_are_counted_and_limited(loaded: Get) -> None:

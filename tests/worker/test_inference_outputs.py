@@ -22,8 +22,10 @@ ECHO = Contract(VersionId("m", 3), None, takes_params=False, hinted=False, input
 NAN, INF = float("nan"), float("inf")
 
 
-def encoded(predictions: Any, *told: TensorInfo) -> list[dict[str, Any]]:
-    contract = Contract(VersionId("m", 3), None, takes_params=False, hinted=False, inputs=(), outputs=told)
+def encoded(predictions: Any, *reported: TensorInfo) -> list[dict[str, Any]]:
+    contract = Contract(
+        VersionId("m", 3), None, takes_params=False, hinted=False, inputs=(), outputs=reported
+    )
     answer = V2Request(None, None, contract, None, ()).encode(predictions)
     outputs: list[dict[str, Any]] = json.loads(answer, parse_constant=pytest.fail)["outputs"]
     return outputs
@@ -114,7 +116,7 @@ def test_an_answer_with_names_is_a_tensor_for_each(predictions: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("predictions", "told", "names"),
+    ("predictions", "reported", "names"),
     [
         (np.zeros((3, 2)), ["low", "high"], ["low", "high"]),
         (np.zeros((3, 2)), ["probabilities"], ["probabilities"]),
@@ -129,9 +131,9 @@ def test_an_answer_with_names_is_a_tensor_for_each(predictions: Any) -> None:
     ],
 )
 def test_an_answer_is_called_as_the_metadata_calls_it(
-    predictions: Any, told: list[str], names: list[str]
+    predictions: Any, reported: list[str], names: list[str]
 ) -> None:
-    tensors = [TensorInfo(name, "FP64", (-1,)) for name in told]
+    tensors = [TensorInfo(name, "FP64", (-1,)) for name in reported]
 
     assert [output["name"] for output in encoded(predictions, *tensors)] == names
 
@@ -157,7 +159,7 @@ def test_a_sparse_matrix_is_answered_whole() -> None:
     assert (output["shape"], output["data"]) == ([1, 2], [0, 1.5])
 
 
-def test_a_description_that_is_tellable_is_taken_and_no_other() -> None:
+def test_a_description_that_can_be_sent_is_taken_and_no_other() -> None:
     good = [TensorInfo("a\n\x1b", "FP64", (-1, 2**63 - 1), "json")]
     for tensors, taken in [
         (good, True),
@@ -240,9 +242,9 @@ junk = st.recursive(
 @settings(max_examples=150)
 @given(st.lists(junk, max_size=2) | junk, junk, junk, junk)
 def test_any_json_is_a_request_or_a_mistake_that_is_named(
-    inputs: Any, told: Any, outputs: Any, more: Any
+    inputs: Any, reported: Any, outputs: Any, more: Any
 ) -> None:
-    body = json.dumps({"inputs": inputs, "id": told, "outputs": outputs, "parameters": more}).encode()
+    body = json.dumps({"inputs": inputs, "id": reported, "outputs": outputs, "parameters": more}).encode()
     with suppress(InferenceRefused):
         prepared = decode_v2_request(body, ECHO)
         prepared.encode(prepared.data)

@@ -8,8 +8,8 @@ import pytest
 
 from router.protocol.messages import Query, TensorInfo
 from router.worker.load import Loaded
+from tests.support.saved_versions import inference_query, json_query, predictions, tensor
 from tests.worker.test_inference import answered, refusal_of
-from tests.worker.versions import inference_query, json_query, predictions, tensor
 
 Get = Callable[[str], Loaded]
 D, L, S = tensor("FP64", [1], [1.5], "d"), tensor("INT64", [1], [2], "l"), tensor("BYTES", [1], ["x"], "s")
@@ -234,7 +234,7 @@ def test_without_a_signature_columns_make_a_table_and_one_other_tensor_an_array(
     assert names(column, parameters={"content_type": "np"}) == ["predict"]
 
 
-def test_a_signature_tells_inputs_and_outputs(loaded: Get) -> None:
+def test_a_signature_reports_inputs_and_outputs(loaded: Get) -> None:
     info = loaded("churn").info
     assert info.inputs == (TensorInfo("age", "FP64", (-1,)), TensorInfo("usage", "FP64", (-1,)))
     assert info.outputs == (TensorInfo("predict", "FP64", (-1, 2)),)
@@ -257,7 +257,7 @@ def test_a_signature_tells_inputs_and_outputs(loaded: Get) -> None:
     assert (loaded("plain").info.inputs, loaded("plain").info.outputs) == ((), ())
 
 
-def test_outputs_that_no_signature_names_are_told_by_the_warm_up(loaded: Get) -> None:
+def test_outputs_that_no_signature_names_are_reported_by_the_warm_up(loaded: Get) -> None:
     assert loaded("labels").info.outputs == (TensorInfo("predict", "BYTES", (-1,)),)
 
 
@@ -275,10 +275,10 @@ def test_outputs_that_no_signature_names_are_told_by_the_warm_up(loaded: Get) ->
 def test_names_and_datatypes_agree_between_metadata_and_answers(
     loaded: Get, name: str, inputs: list[dict[str, Any]]
 ) -> None:
-    told = [(one.name, one.datatype, len(one.shape)) for one in loaded(name).info.outputs]
+    reported = [(one.name, one.datatype, len(one.shape)) for one in loaded(name).info.outputs]
     outputs = answered(loaded(name), *inputs)["outputs"]
 
-    assert told == [(one["name"], one["datatype"], len(one["shape"])) for one in outputs]
+    assert reported == [(one["name"], one["datatype"], len(one["shape"])) for one in outputs]
 
 
 def test_the_same_bytes_are_decoded_by_each_version_for_itself(loaded: Get) -> None:

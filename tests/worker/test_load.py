@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from router.core.scores import ScoreSpec
 from router.errors import LoadFailed
 from router.worker.load import Loaded, load_version
-from tests.worker.versions import predictions, spec_of, text_query
+from tests.support.saved_versions import predictions, spec_of, text_query
 
 Get = Callable[[str], Loaded]
 
@@ -107,7 +107,7 @@ def test_a_corrupt_file_is_a_failed_load(versions: Path, tmp_path: Path) -> None
     assert failure.value.phase == "load"
 
 
-def test_a_failed_load_does_not_tell_where_the_files_are(versions: Path, tmp_path: Path) -> None:
+def test_a_failed_load_does_not_show_where_the_files_are(versions: Path, tmp_path: Path) -> None:
     shutil.copytree(versions / "plain", tmp_path / "plain")
     (tmp_path / "plain" / "python_model.pkl").unlink()
 

@@ -18,7 +18,7 @@ from router.core.scores import ScoreCounts
 from router.protocol.messages import PredictStatus, Query
 from router.worker.encoder import rows_of
 from router.worker.load import Loaded, load_version
-from tests.worker.versions import command_query, json_query, spec_of, text_query
+from tests.support.saved_versions import command_query, json_query, spec_of, text_query
 
 Get = Callable[[str], Loaded]
 JSON = "application/json"
@@ -180,7 +180,7 @@ def test_a_request_without_content_type_is_json(loaded: Get) -> None:
     assert loaded("plain").scorer.answer(text_query("good")).status == 200
 
 
-def test_an_answer_tells_its_rows_time_and_scores(loaded: Get) -> None:
+def test_an_answer_reports_its_rows_time_and_scores(loaded: Get) -> None:
     answer = loaded("plain").scorer.answer(text_query("x" * 10, "x" * 60, "x" * 100))
 
     assert answer.rows == 3
@@ -191,7 +191,7 @@ def test_an_answer_tells_its_rows_time_and_scores(loaded: Get) -> None:
     assert answer.mark == 1
 
 
-def test_a_failure_tells_the_time_it_took(loaded: Get) -> None:
+def test_a_failure_reports_the_time_it_took(loaded: Get) -> None:
     assert loaded("commands").scorer.answer(command_query("fail:x")).predict_seconds > 0
 
 
@@ -214,7 +214,7 @@ def test_rows_of_an_answer_are_counted_where_it_has_rows(predictions: Any, rows:
     assert rows_of(predictions) == rows
 
 
-def test_an_answer_tells_the_rows_asked_for_and_the_rows_given(loaded: Get) -> None:
+def test_an_answer_reports_the_rows_asked_for_and_the_rows_given(loaded: Get) -> None:
     answer = loaded("plain").scorer.answer(text_query("good", "bad"))
     assert (answer.rows, answer.answer_rows, answer.odd_length) == (2, 2, False)
 
@@ -250,7 +250,9 @@ def test_where_nan_is_null_every_answer_of_a_version_is_json(versions: Path) -> 
 
     alone = [scorer.answer(query) for query in (*queries, unwrapped)]
     together = {
-        place: answer for ps, told in scorer.together(queries) for place, answer in zip(ps, told, strict=True)
+        place: answer
+        for ps, reported in scorer.together(queries)
+        for place, answer in zip(ps, reported, strict=True)
     }
 
     assert [json.loads(answer.body) for answer in alone] == [

@@ -45,7 +45,7 @@ from router.worker.decode.request_decoder import DecodedRequest
 from router.worker.load import Loaded, load_version
 from router.worker.request_loop import RequestLoop
 from router.worker.sharing_cost import SAMPLES, SharingCost
-from tests.worker.versions import inference_query, json_query, predictions, spec_of, tensor, text_query
+from tests.support.saved_versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
 Get = Callable[[str], Loaded]
 
@@ -54,9 +54,9 @@ def together(loaded: Loaded, *queries: Query) -> tuple[list[Answer], int]:
     """Each request's answer, and how many predicts they took."""
     answers: dict[int, Answer] = {}
     batches = 0
-    for places, told in loaded.scorer.together(queries):
+    for places, reported in loaded.scorer.together(queries):
         assert not answers.keys() & set(places)
-        answers.update(zip(places, told, strict=True))
+        answers.update(zip(places, reported, strict=True))
         batches += 1
     return [answers[place] for place in range(len(queries))], batches
 
@@ -566,21 +566,21 @@ def texts(*texts: str) -> dict[str, Any]:
 def test_inference_requests_share_a_predict_and_neither_ids_nor_outputs_mix(loaded: Get) -> None:
     """Who asks for an output that is not there is refused alone."""
     asked = [["x"], ["x" * 20, "x" * 30], ["x" * 4], ["x" * 5]]
-    queries = [inference_query(texts(*told), id=f"id-{n}") for n, told in enumerate(asked)]
+    queries = [inference_query(texts(*reported), id=f"id-{n}") for n, reported in enumerate(asked)]
     queries[2] = inference_query(texts("x" * 4), id="id-2", outputs=[{"name": "nothing"}])
     queries[3] = inference_query(texts("x" * 5), outputs=[{"name": "predict"}])
     answers, predicts = together(loaded("signed"), *queries)
 
     assert predicts == 1
     assert [answer.status for answer in answers] == [200, 200, 400, 200]
-    told = [json.loads(answers[i].body) for i in (0, 1, 3)]
-    assert [one.get("id") for one in told] == ["id-0", "id-1", None]
-    assert [one["outputs"][0]["data"] for one in told] == [
+    reported = [json.loads(answers[i].body) for i in (0, 1, 3)]
+    assert [one.get("id") for one in reported] == ["id-0", "id-1", None]
+    assert [one["outputs"][0]["data"] for one in reported] == [
         pytest.approx([0.01]),
         pytest.approx([0.2, 0.3]),
         pytest.approx([0.05]),
     ]
-    assert [one["outputs"][0]["shape"] for one in told] == [[1], [2], [1]]
+    assert [one["outputs"][0]["shape"] for one in reported] == [[1], [2], [1]]
     assert list(json.loads(answers[2].body)) == ["error"]
 
 
@@ -589,8 +589,8 @@ def test_in_one_frame_each_protocol_is_answered_in_its_own(loaded: Get) -> None:
     answers, _ = together(loaded("signed"), csv, inference_query(texts("xxx"), id="a"), text_query("x"))
 
     assert predictions(answers[0].body) == [0.02]
-    told = json.loads(answers[1].body)
-    assert (told["id"], told["outputs"][0]["data"]) == ("a", pytest.approx([0.03]))
+    reported = json.loads(answers[1].body)
+    assert (reported["id"], reported["outputs"][0]["data"]) == ("a", pytest.approx([0.03]))
     assert predictions(answers[2].body) == [0.01]
 
 

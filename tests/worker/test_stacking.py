@@ -17,12 +17,12 @@ from router.worker.decode.csv import LARGEST_BODY, MOST_BYTES, CsvBatchDecoder, 
 from router.worker.decode.request_decoder import DecodedRequest, RequestDecoder
 from router.worker.load import Loaded
 from tests.conftest import Figure
+from tests.support.saved_versions import inference_query, predictions, tensor, text_query
 from tests.worker.csv_to_read import CSV, CSV_SCHEMAS, HOSTILE, PLAIN, frame
 from tests.worker.mlflow_itself import NOTHING, assert_same_rows, version_with
 from tests.worker.mlflow_itself import given as given_by_mlflow
 from tests.worker.requests_to_decode import PARAMS, SCHEMAS
 from tests.worker.test_sharing import parquet, together
-from tests.worker.versions import inference_query, predictions, tensor, text_query
 
 Get = Callable[[str], Loaded]
 EXAMPLES = int(os.environ.get("EXAMPLES", "1500"))
@@ -123,8 +123,8 @@ def test_what_would_be_read_otherwise_below_others_is_read_alone(case: str) -> N
 
     alone = [reader.by_mlflow(body)[0] for body in bodies]
     below = reader.by_mlflow(f"x\n{one}\n{other}\n".encode())[0]
-    told = [None if table is NOTHING else table["x"].tolist() for table in (*alone, below)]
-    assert told[2] != (told[0] or []) + (told[1] or [])
+    reported = [None if table is NOTHING else table["x"].tolist() for table in (*alone, below)]
+    assert reported[2] != (reported[0] or []) + (reported[1] or [])
 
 
 UNSIGNED = {
@@ -269,7 +269,8 @@ def test_what_was_read_at_once_stands_in_one_table_with_what_was_read_alone(load
     # Before pandas 3 texts are objects, also in tables that say so.
     assert predicts == (3 if pd.Series(["x"]).dtype != object else 2)
     assert [predictions(answer.body) for answer in answers[:7]] == [
-        pytest.approx(told) for told in ([0.01], [0.04], [0.05, 0.06], [0.03, 0.02], [0.08], [0.09], [0.07])
+        pytest.approx(reported)
+        for reported in ([0.01], [0.04], [0.05, 0.06], [0.03, 0.02], [0.08], [0.09], [0.07])
     ]
     assert answers[7].body == version.scorer.answer(queries[7]).body
     assert [answer.rows for answer in answers] == [1, 1, 2, 2, 1, 1, 1, 1]

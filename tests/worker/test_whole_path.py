@@ -80,22 +80,26 @@ class Pair:
         version.failed = False
         internal = (500, JSON, ("INTERNAL_ERROR", "XXM00", "CLIENT_INTERNAL_ERROR"))
         content_type = JSON if query.content_type is None else query.content_type
-        told = "no Content-Type" if query.content_type is None else ""
+        reported = "no Content-Type" if query.content_type is None else ""
         reached = _Reached(self.theirs)
         try:
             result = invocations(query.body, content_type, reached, self.theirs.metadata.get_input_schema())
         except MlflowException as error:
             if version.failed:
                 return internal, "the version raises"
-            return (error.get_http_status_code(), JSON, codes(json.loads(error.serialize_as_json()))), told
+            return (
+                error.get_http_status_code(),
+                JSON,
+                codes(json.loads(error.serialize_as_json())),
+            ), reported
         except Exception:
             if reached.predicted:
                 return internal, "an answer that can not be written"
             refused = (400, JSON, ("BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE"))
             return refused, "what MLflow fails on without a body"
         if result.mimetype == JSON:
-            return (result.status, JSON, json.loads(result.response)), told
-        return (result.status, result.mimetype, None), told
+            return (result.status, JSON, json.loads(result.response)), reported
+        return (result.status, result.mimetype, None), reported
 
 
 class _Reached:

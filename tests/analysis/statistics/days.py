@@ -110,7 +110,7 @@ def canary_requests_until(
     return None
 
 
-def told(values: list[int | None]) -> str:
+def reported(values: list[int | None]) -> str:
     """Median and 95th percentile of those that came to an end, and the share that did."""
     done = [value for value in values if value is not None]
     if not done:

@@ -50,7 +50,7 @@ def buckets(count: int, seed: int = 1) -> list[int]:
     return random.Random(seed).sample(range(100_000), count)
 
 
-def told_after(seen: Evidence, requests: list[Observation], now: float) -> Report:
+def reported_after(seen: Evidence, requests: list[Observation], now: float) -> Report:
     """Looked at after every 500 requests, by `now` in all."""
     for index, one in enumerate(requests):
         if index and not index % 500:
@@ -71,30 +71,30 @@ def faulty_canary(count: int, share: float = 0.05) -> list[Observation]:
 
 
 def test_nothing_seen_is_not_enough_data() -> None:
-    told = evidence().report(10.0)
+    reported = evidence().report(10.0)
 
-    assert told.verdict is Verdict.NOT_ENOUGH_DATA
-    assert {check.verdict for check in told.checks} == {Verdict.NOT_ENOUGH_DATA}
+    assert reported.verdict is Verdict.NOT_ENOUGH_DATA
+    assert {check.verdict for check in reported.checks} == {Verdict.NOT_ENOUGH_DATA}
 
 
 def test_without_canary_traffic_there_is_neither_fail_nor_pass() -> None:
     seen = evidence()
-    told = told_after(seen, [request(bucket) for bucket in PRODUCTION_BUCKETS[:3000]], 60.0)
+    reported = reported_after(seen, [request(bucket) for bucket in PRODUCTION_BUCKETS[:3000]], 60.0)
 
-    assert told.verdict is Verdict.NOT_ENOUGH_DATA
-    assert told.faults.canary.requests == 0
-    assert told.faults.interval is None
-    assert told.faults.seconds_needed is None
+    assert reported.verdict is Verdict.NOT_ENOUGH_DATA
+    assert reported.faults.canary.requests == 0
+    assert reported.faults.interval is None
+    assert reported.faults.seconds_needed is None
 
 
 def test_a_canary_that_fails_everybody_fails() -> None:
-    told = told_after(evidence(), faulty_canary(2000), 60.0)
+    reported = reported_after(evidence(), faulty_canary(2000), 60.0)
 
-    assert told.verdict is Verdict.FAIL
-    assert told.faults.failed_by == "outage"
-    assert told.faults.failed_at == 30.0, "at the first look after fifty canary requests"
-    assert told.faults.cumulative.proven
-    assert told.faults.requests_needed is None
+    assert reported.verdict is Verdict.FAIL
+    assert reported.faults.failed_by == "outage"
+    assert reported.faults.failed_at == 30.0, "at the first look after fifty canary requests"
+    assert reported.faults.cumulative.proven
+    assert reported.faults.requests_needed is None
 
 
 def test_a_rise_of_five_points_is_proven_and_large() -> None:
@@ -104,13 +104,13 @@ def test_a_rise_of_five_points_is_proven_and_large() -> None:
         for bucket in buckets(20_000)
     ]
 
-    told = told_after(evidence(), requests, 60.0)
+    reported = reported_after(evidence(), requests, 60.0)
 
-    assert told.faults.verdict is Verdict.FAIL
-    assert told.faults.failed_by == "cumulative"
-    assert told.faults.interval
-    assert told.faults.interval[0] > 0.0
-    assert told.latency.verdict is Verdict.PASS
+    assert reported.faults.verdict is Verdict.FAIL
+    assert reported.faults.failed_by == "cumulative"
+    assert reported.faults.interval
+    assert reported.faults.interval[0] > 0.0
+    assert reported.latency.verdict is Verdict.PASS
 
 
 def test_a_proven_rise_below_the_limit_does_not_fail() -> None:
@@ -121,21 +121,21 @@ def test_a_proven_rise_below_the_limit_does_not_fail() -> None:
         for bucket in buckets(20_000)
     ]
 
-    told = told_after(evidence(criteria=limits), requests, 60.0)
+    reported = reported_after(evidence(criteria=limits), requests, 60.0)
 
-    assert told.faults.cumulative.proven
-    assert not told.faults.cumulative.large
-    assert told.faults.verdict is not Verdict.FAIL
+    assert reported.faults.cumulative.proven
+    assert not reported.faults.cumulative.large
+    assert reported.faults.verdict is not Verdict.FAIL
 
 
 def test_fewer_than_fifty_canary_requests_never_fail() -> None:
     requests = [request(bucket, fault=True) for bucket in range(49)]
     requests += [request(bucket) for bucket in PRODUCTION_BUCKETS[:1000]]
 
-    told = told_after(evidence(), requests, 60.0)
+    reported = reported_after(evidence(), requests, 60.0)
 
-    assert told.faults.cumulative.proven
-    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+    assert reported.faults.cumulative.proven
+    assert reported.verdict is Verdict.NOT_ENOUGH_DATA
 
 
 def test_one_key_that_fails_a_thousand_times_is_one_event() -> None:
@@ -143,33 +143,33 @@ def test_one_key_that_fails_a_thousand_times_is_one_event() -> None:
     seen = evidence()
     often = [request(7, fault=index % 3 == 0) for index in range(1000)]
 
-    told = told_after(seen, often + [request(bucket) for bucket in PRODUCTION_BUCKETS[:5000]], 60.0)
+    reported = reported_after(seen, often + [request(bucket) for bucket in PRODUCTION_BUCKETS[:5000]], 60.0)
 
-    assert told.faults.canary.events == 334
-    assert told.faults.canary.hit_keys == 1
-    assert not told.faults.cumulative.proven
-    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+    assert reported.faults.canary.events == 334
+    assert reported.faults.canary.hit_keys == 1
+    assert not reported.faults.cumulative.proven
+    assert reported.verdict is Verdict.NOT_ENOUGH_DATA
 
 
 def test_one_heavy_key_whose_every_request_fails_is_an_outage() -> None:
-    told = told_after(evidence(), [request(7, fault=True) for _ in range(50)], 60.0)
+    reported = reported_after(evidence(), [request(7, fault=True) for _ in range(50)], 60.0)
 
-    assert told.faults.failed_by == "outage"
+    assert reported.faults.failed_by == "outage"
 
 
 def test_requests_that_production_fails_as_well_do_not_count_towards_the_outage_rule() -> None:
-    told = told_after(evidence(), [request(7, fault=True, excused=True) for _ in range(500)], 60.0)
+    reported = reported_after(evidence(), [request(7, fault=True, excused=True) for _ in range(500)], 60.0)
 
-    assert told.faults.excused == 500
-    assert told.faults.failed_by == ""
+    assert reported.faults.excused == 500
+    assert reported.faults.failed_by == ""
 
 
 def test_a_healthy_canary_passes_once_there_is_enough() -> None:
-    told = told_after(evidence(), healthy(20_000), 60.0)
+    reported = reported_after(evidence(), healthy(20_000), 60.0)
 
-    assert told.verdict is Verdict.PASS
-    assert told.faults.seconds_needed == 0.0
-    assert told.faults.requests_needed == told.faults.canary.requests
+    assert reported.verdict is Verdict.PASS
+    assert reported.faults.seconds_needed == 0.0
+    assert reported.faults.requests_needed == reported.faults.canary.requests
 
 
 def test_a_few_keys_never_pass() -> None:
@@ -177,27 +177,27 @@ def test_a_few_keys_never_pass() -> None:
     requests = [request(bucket) for _ in range(500) for bucket in range(19)]
     requests += [request(bucket) for bucket in PRODUCTION_BUCKETS[:10_000]]
 
-    told = told_after(evidence(), requests, 60.0)
+    reported = reported_after(evidence(), requests, 60.0)
 
-    assert told.faults.canary.keys == 19
-    assert not told.faults.keys_enough
-    assert told.verdict is Verdict.NOT_ENOUGH_DATA
+    assert reported.faults.canary.keys == 19
+    assert not reported.faults.keys_enough
+    assert reported.verdict is Verdict.NOT_ENOUGH_DATA
 
 
 def test_nothing_passes_while_production_itself_fails() -> None:
     drawn = random.Random(5)
     requests = [request(bucket, fault=drawn.random() < 0.2) for bucket in buckets(50_000)]
 
-    told = told_after(evidence(criteria=Criteria(max_increase=0.2)), requests, 60.0)
+    reported = reported_after(evidence(criteria=Criteria(max_increase=0.2)), requests, 60.0)
 
-    assert told.faults.production_failing
-    assert told.faults.verdict is Verdict.NOT_ENOUGH_DATA
-    assert told.faults.requests_needed is None
+    assert reported.faults.production_failing
+    assert reported.faults.verdict is Verdict.NOT_ENOUGH_DATA
+    assert reported.faults.requests_needed is None
 
 
 def test_it_says_how_much_longer() -> None:
-    told = told_after(evidence(), healthy(620), 60.0)
-    faults = told.faults
+    reported = reported_after(evidence(), healthy(620), 60.0)
+    faults = reported.faults
 
     assert faults.verdict is Verdict.NOT_ENOUGH_DATA
     assert faults.requests_needed
@@ -209,18 +209,18 @@ def test_it_says_how_much_longer() -> None:
     assert faults.seconds_to_show_point
 
 
-def test_a_canary_a_little_worse_is_told_it_will_not_pass() -> None:
+def test_a_canary_a_little_worse_is_reported_as_one_that_will_not_pass() -> None:
     drawn = random.Random(3)
     requests = [
         request(bucket, fault=drawn.random() < (0.025 if bucket < 5_000 else 0.01))
         for bucket in buckets(6_000)
     ]
 
-    told = told_after(evidence(), requests, 60.0)
+    reported = reported_after(evidence(), requests, 60.0)
 
-    assert told.faults.will_not_pass
-    assert told.faults.requests_needed is None
-    assert told.faults.verdict is not Verdict.PASS
+    assert reported.faults.will_not_pass
+    assert reported.faults.requests_needed is None
+    assert reported.faults.verdict is not Verdict.PASS
 
 
 def test_a_crash_that_many_requests_shared_is_one_event() -> None:
@@ -228,11 +228,11 @@ def test_a_crash_that_many_requests_shared_is_one_event() -> None:
     crash = [request(bucket, fault=True, call=12) for bucket in range(64)]
     requests = crash + [request(bucket) for bucket in buckets(5000)]
 
-    told = told_after(seen, requests, 60.0)
+    reported = reported_after(seen, requests, 60.0)
 
-    assert told.faults.canary.events == 64
-    assert told.faults.canary.hit_keys == 1
-    assert not told.faults.cumulative.proven
+    assert reported.faults.canary.events == 64
+    assert reported.faults.canary.hit_keys == 1
+    assert not reported.faults.cumulative.proven
 
 
 def test_crashes_are_tossed_between_workers_not_between_keys() -> None:
@@ -242,13 +242,13 @@ def test_crashes_are_tossed_between_workers_not_between_keys() -> None:
     crashes = [request(bucket, fault=True, call=bucket) for bucket in range(5)]
     faults = [request(bucket, fault=True) for bucket in range(5)]
 
-    assert not told_after(crashed, clean + crashes, 60.0).faults.cumulative.proven
-    assert told_after(failed, clean + faults, 60.0).faults.cumulative.proven
+    assert not reported_after(crashed, clean + crashes, 60.0).faults.cumulative.proven
+    assert reported_after(failed, clean + faults, 60.0).faults.cumulative.proven
 
 
 def test_a_new_share_restarts_counts_and_passes_but_keeps_the_proof() -> None:
     seen = evidence()
-    before = told_after(seen, faulty_canary(2000), 60.0)
+    before = reported_after(seen, faulty_canary(2000), 60.0)
 
     seen.change_share(0.25, 70.0)
     after = seen.report(70.0)
@@ -266,22 +266,22 @@ def test_requests_from_before_the_new_share_are_left_out() -> None:
     under_way = request(6_000)
     seen.change_share(0.25, 70.0)
 
-    told = told_after(seen, [under_way], 80.0)
+    reported = reported_after(seen, [under_way], 80.0)
 
-    assert told.left_out == 1
-    assert told.faults.production.requests == 0
+    assert reported.left_out == 1
+    assert reported.faults.production.requests == 0
 
 
 def test_a_raised_share_takes_faulty_buckets_with_it() -> None:
     """A bucket that was faulty under production stays used up when the canary gets it."""
     seen = evidence()
-    told_after(seen, [request(6_000, fault=True)], 60.0)
+    reported_after(seen, [request(6_000, fault=True)], 60.0)
     seen.change_share(0.25, 70.0)
 
-    told = told_after(seen, [request(6_000, share=0.25, fault=True)], 80.0)
+    reported = reported_after(seen, [request(6_000, share=0.25, fault=True)], 80.0)
 
-    assert told.faults.canary.events == 1
-    assert told.faults.canary.hit_keys == 0
+    assert reported.faults.canary.events == 1
+    assert reported.faults.canary.hit_keys == 0
 
 
 def test_the_order_of_requests_within_a_look_does_not_matter() -> None:
@@ -297,55 +297,55 @@ def test_the_order_of_requests_within_a_look_does_not_matter() -> None:
     shuffled = requests.copy()
     drawn.shuffle(shuffled)
 
-    told = []
+    reported = []
     for ordered in (requests, shuffled):
         seen = evidence()
         for one in ordered:
             seen.observe(one)
         seen.look(60.0)
-        told.append(seen.report(60.0))
-    assert told[0] == told[1]
+        reported.append(seen.report(60.0))
+    assert reported[0] == reported[1]
 
 
 def test_a_slow_canary_fails_when_both_proofs_agree() -> None:
     seen = evidence()
-    told = None
+    reported = None
     for look in range(1, 40):
         for bucket in buckets(1000, seed=look):
             slow = bucket < 5_000 and bucket % 2 == 0
             seen.observe(request(bucket, seconds=0.2 if slow else 0.004))
         seen.look(look * 15.0)
-        told = seen.report(look * 15.0)
+        reported = seen.report(look * 15.0)
         if look == 1:
-            assert told.latency.cumulative.ln_e > told.latency.cumulative.level
-            assert not told.latency.cumulative.proven, "one proof is not enough"
-            first = told.latency.fail_seconds
+            assert reported.latency.cumulative.ln_e > reported.latency.cumulative.level
+            assert not reported.latency.cumulative.proven, "one proof is not enough"
+            first = reported.latency.fail_seconds
             assert first is not None
             assert first > 300, "nor is its time: the other proof is by blocks of half a minute"
-        if told.latency.verdict is Verdict.FAIL:
+        if reported.latency.verdict is Verdict.FAIL:
             break
 
-    assert told
-    assert told.latency.verdict is Verdict.FAIL
+    assert reported
+    assert reported.latency.verdict is Verdict.FAIL
     assert look * 15.0 == pytest.approx(15.0 + (first or 0.0), abs=45.0), "it fails when it was said to"
-    assert told.latency.edge_seconds == 0.025
-    assert told.latency.quantiles_seconds.canary.p95 == pytest.approx(0.25, abs=0.06)
+    assert reported.latency.edge_seconds == 0.025
+    assert reported.latency.quantiles_seconds.canary.p95 == pytest.approx(0.25, abs=0.06)
 
 
 def test_the_edge_is_learned_from_productions_first_answers() -> None:
     seen = evidence(slow_edge_seconds=None)
-    told = told_after(
+    reported = reported_after(
         seen,
         [request(bucket, seconds=0.02 if bucket % 100 < 92 else 0.07) for bucket in range(5_000, 5_199)],
         10.0,
     )
-    assert told.latency.edge_seconds is None
+    assert reported.latency.edge_seconds is None
 
-    told = told_after(seen, [request(5_300), request(1)], 20.0)
+    reported = reported_after(seen, [request(5_300), request(1)], 20.0)
 
-    assert told.latency.edge_seconds == 0.1
-    assert told.latency.production.requests == 0, "what it was learned from is not judged"
-    assert told.latency.canary.requests == 1
+    assert reported.latency.edge_seconds == 0.1
+    assert reported.latency.production.requests == 0, "what it was learned from is not judged"
+    assert reported.latency.canary.requests == 1
 
 
 def two_hours(canary: float, production: float, slow_edge: float | None = None, share: float = 1.0) -> Report:
@@ -433,11 +433,11 @@ def test_an_epoch_finds_what_begins_late() -> None:
                 seen.observe(request(bucket, fault=bad))
             seen.look(now)
 
-    told = seen.report(now)
-    assert told.faults.verdict is Verdict.FAIL
-    assert told.faults.failed_at
-    assert told.faults.failed_at > 4500.0
-    assert told.faults.failed_by == "epoch"
+    reported = seen.report(now)
+    assert reported.faults.verdict is Verdict.FAIL
+    assert reported.faults.failed_at
+    assert reported.faults.failed_at > 4500.0
+    assert reported.faults.failed_by == "epoch"
 
 
 def test_scores_that_moved_are_reported_and_do_not_judge() -> None:
@@ -449,13 +449,13 @@ def test_scores_that_moved_are_reported_and_do_not_judge() -> None:
         for bucket in buckets(20_000)
     ]
 
-    told = told_after(seen, scored, 30.0)
+    reported = reported_after(seen, scored, 30.0)
 
-    assert told.scores
-    assert told.scores.verdict is Verdict.FAIL
-    assert not told.scores.judges
-    assert told.verdict is Verdict.PASS
-    output = told.scores.outputs[0]
+    assert reported.scores
+    assert reported.scores.verdict is Verdict.FAIL
+    assert not reported.scores.judges
+    assert reported.verdict is Verdict.PASS
+    output = reported.scores.outputs[0]
     assert output.proven
     assert output.size == "large"
     assert output.mean_difference == pytest.approx(5 / 7 - 0.5, abs=0.02)
@@ -465,24 +465,24 @@ def test_scores_that_moved_are_reported_and_do_not_judge() -> None:
 
 def test_scores_judge_where_the_operator_said_so() -> None:
     seen = evidence(bin_count=2, classes=True, criteria=Criteria(on_shift="fail"))
-    told = told_after(
+    reported = reported_after(
         seen, [request(bucket, bin_index=int(bucket < 5_000)) for bucket in buckets(20_000)], 60.0
     )
 
-    assert told.scores
-    assert told.scores.judges
-    assert told.scores.outputs[0].kind == "class"
-    assert told.verdict is Verdict.FAIL
+    assert reported.scores
+    assert reported.scores.judges
+    assert reported.scores.outputs[0].kind == "class"
+    assert reported.verdict is Verdict.FAIL
 
 
 def test_scores_that_stay_pass_where_they_judge() -> None:
     seen = evidence(0.5, bin_count=2, classes=True, criteria=Criteria(on_shift="fail"))
-    told = told_after(
+    reported = reported_after(
         seen, [request(bucket, share=0.5, bin_index=bucket % 2) for bucket in buckets(20_000)], 60.0
     )
 
-    assert told.scores
-    assert told.scores.verdict is Verdict.PASS
+    assert reported.scores
+    assert reported.scores.verdict is Verdict.PASS
 
 
 def test_what_is_slow_is_fixed_from_the_first_answers_and_two_milliseconds_on_one_are_a_fail() -> None:
@@ -518,9 +518,9 @@ def test_answers_without_a_score_on_one_side_only_keep_it_from_passing_and_never
         for turn, bucket in enumerate(buckets(20_000)):
             without = ("canary" if bucket < 50_000 else "production") in sides and turn % 3 < scoreless
             requests.append(request(bucket, share=0.5, bin_index=None if without else bucket % 2))
-        told = told_after(seen, requests, 60.0)
-        assert told.scores
-        return told.verdict, told.scores.verdict, told.scores.outputs[0].uncounted
+        reported = reported_after(seen, requests, 60.0)
+        assert reported.scores
+        return reported.verdict, reported.scores.verdict, reported.scores.outputs[0].uncounted
 
     waits, passes = Verdict.NOT_ENOUGH_DATA, Verdict.PASS
     assert verdicts(2, {arm}) == (waits, waits, arm)
@@ -533,18 +533,18 @@ def test_fewer_than_fifty_answers_of_an_arm_say_nothing_of_missing_scores(canary
     seen = evidence(0.5, bin_count=2)
     requests = [request(bucket, share=0.5) for bucket in range(canary)]
     requests += [request(50_000 + bucket, share=0.5, bin_index=1) for bucket in range(60)]
-    told = told_after(seen, requests, 60.0)
+    reported = reported_after(seen, requests, 60.0)
 
-    assert told.scores
-    assert told.scores.outputs[0].uncounted == ("canary" if canary == 50 else "")
+    assert reported.scores
+    assert reported.scores.outputs[0].uncounted == ("canary" if canary == 50 else "")
 
 
 def test_a_bucket_scores_once() -> None:
     seen = evidence(bin_count=3)
-    told = told_after(seen, [request(8, bin_index=bin_index) for bin_index in (1, 2, 2, 2)], 60.0)
+    reported = reported_after(seen, [request(8, bin_index=bin_index) for bin_index in (1, 2, 2, 2)], 60.0)
 
-    assert told.scores
-    canary = told.scores.outputs[0].canary
+    assert reported.scores
+    canary = reported.scores.outputs[0].canary
     assert (canary.scores, canary.keys) == (4, 1)
     assert seen._scores
     assert seen._scores.first[1] == [0, 1, 0]
@@ -552,27 +552,27 @@ def test_a_bucket_scores_once() -> None:
 
 @pytest.mark.parametrize("bin_index", [None, -1, 3], ids=["none", "below", "beyond"])
 def test_a_score_that_is_not_on_the_list_is_invalid(bin_index: int | None) -> None:
-    told = told_after(evidence(bin_count=3), [request(8, bin_index=bin_index)], 60.0)
+    reported = reported_after(evidence(bin_count=3), [request(8, bin_index=bin_index)], 60.0)
 
-    assert told.scores
-    assert (told.scores.outputs[0].canary.invalid, told.scores.outputs[0].canary.scores) == (1, 0)
+    assert reported.scores
+    assert (reported.scores.outputs[0].canary.invalid, reported.scores.outputs[0].canary.scores) == (1, 0)
 
 
 def test_a_canary_that_gets_half_its_keys_is_called_skewed() -> None:
     requests = [request(bucket) for bucket in buckets(40_000) if bucket >= 5_000 or bucket % 2]
 
-    told = told_after(evidence(), requests, 60.0)
+    reported = reported_after(evidence(), requests, 60.0)
 
-    assert told.split.verdict is Verdict.FAIL
-    assert told.split.observed_share == pytest.approx(0.0256, abs=0.002)
-    assert not told.split.judges
-    assert told.verdict is Verdict.PASS
+    assert reported.split.verdict is Verdict.FAIL
+    assert reported.split.observed_share == pytest.approx(0.0256, abs=0.002)
+    assert not reported.split.judges
+    assert reported.verdict is Verdict.PASS
 
 
 def test_a_further_alias_owns_the_top_and_production_what_is_left() -> None:
     """With 10 % for one challenger and 5 % for another, π is its part of the buckets of both arms."""
     seen = evidence(0.05, production_share=0.85, from_top=True)
-    told = told_after(
+    reported = reported_after(
         seen,
         [
             request(99_999, canary=True),
@@ -583,19 +583,19 @@ def test_a_further_alias_owns_the_top_and_production_what_is_left() -> None:
         60.0,
     )
 
-    assert told.left_out == 2
-    assert told.split.expected_share == pytest.approx(5 / 90)
+    assert reported.left_out == 2
+    assert reported.split.expected_share == pytest.approx(5 / 90)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_an_arm_without_buckets_is_never_judged(share: float) -> None:
     seen = evidence(share)
-    told = told_after(
+    reported = reported_after(
         seen, [request(bucket, share=share, fault=bucket % 7 == 0) for bucket in buckets(5000)], 60.0
     )
 
-    assert told.verdict is Verdict.NOT_ENOUGH_DATA
-    assert told.faults.cumulative.ln_e == pytest.approx(0.0)
+    assert reported.verdict is Verdict.NOT_ENOUGH_DATA
+    assert reported.faults.cumulative.ln_e == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
@@ -659,11 +659,13 @@ def test_whatever_comes_every_number_is_finite_or_unknown(
         unknown_or_finite(asdict(seen.report(now)))
 
 
-def unknown_or_finite(told: object) -> None:
-    for value in told.values() if isinstance(told, dict) else told if isinstance(told, tuple) else ():
+def unknown_or_finite(reported: object) -> None:
+    for value in (
+        reported.values() if isinstance(reported, dict) else reported if isinstance(reported, tuple) else ()
+    ):
         unknown_or_finite(value)
-    if isinstance(told, float):
-        assert math.isfinite(told)
+    if isinstance(reported, float):
+        assert math.isfinite(reported)
 
 
 def test_the_margin_shrinks_with_what_is_at_stake() -> None:
@@ -689,8 +691,8 @@ def test_the_names_are_those_of_the_comparison() -> None:
     assert names(SplitCheck) >= {"check", "verdict", "judges", "expected_share", "observed_share"}
 
 
-def names(told: type[Any]) -> set[str]:
-    return {field.name for field in fields(told)}
+def names(reported: type[Any]) -> set[str]:
+    return {field.name for field in fields(reported)}
 
 
 def test_a_canary_whose_callers_gave_up_after_the_edge_is_slow() -> None:
@@ -699,12 +701,12 @@ def test_a_canary_whose_callers_gave_up_after_the_edge_is_slow() -> None:
         request(bucket, abandoned=bucket < 5_000, seconds=1.0 if bucket < 5_000 else 0.004)
         for bucket in buckets(16_000)
     ]
-    told = told_after(evidence(), requests, 3_600.0)
+    reported = reported_after(evidence(), requests, 3_600.0)
 
-    assert told.latency.canary.events == told.latency.canary.requests > 50
-    assert told.latency.verdict is Verdict.FAIL
-    assert told.faults.canary.requests == 0, "whether it would have failed nobody knows"
-    assert told.latency.quantiles_seconds.canary.p95 is None, "how long it takes nobody knows either"
+    assert reported.latency.canary.events == reported.latency.canary.requests > 50
+    assert reported.latency.verdict is Verdict.FAIL
+    assert reported.faults.canary.requests == 0, "whether it would have failed nobody knows"
+    assert reported.latency.quantiles_seconds.canary.p95 is None, "how long it takes nobody knows either"
 
 
 def test_what_was_abandoned_before_the_edge_says_nothing_of_either_version() -> None:
@@ -712,12 +714,12 @@ def test_what_was_abandoned_before_the_edge_says_nothing_of_either_version() -> 
     for bucket in buckets(2_000):
         seen.observe(request(bucket, abandoned=True, seconds=0.02))
     seen.look(900.0)
-    told = seen.report(900.0)
+    reported = seen.report(900.0)
 
-    for arm in (told.faults, told.latency):
+    for arm in (reported.faults, reported.latency):
         assert arm.canary.requests == arm.production.requests == 0
         assert (arm.verdict, arm.cumulative.ln_e) == (Verdict.NOT_ENOUGH_DATA, 0.0)
-    assert told.split.observed_share == pytest.approx(0.05, rel=0.3), "the split gave them, all the same"
+    assert reported.split.observed_share == pytest.approx(0.05, rel=0.3), "the split gave them, all the same"
 
 
 def test_callers_of_both_versions_who_give_up_alike_make_no_difference() -> None:
@@ -726,7 +728,7 @@ def test_callers_of_both_versions_who_give_up_alike_make_no_difference() -> None
         request(bucket, abandoned=not index % 10, seconds=0.004 if index % 10 else 1.0)
         for index, bucket in enumerate(buckets(8_000))
     ]
-    told = told_after(evidence(), requests, 3_600.0)
+    reported = reported_after(evidence(), requests, 3_600.0)
 
-    assert told.latency.production.rate == pytest.approx(0.1, rel=0.05)
-    assert told.verdict is not Verdict.FAIL
+    assert reported.latency.production.rate == pytest.approx(0.1, rel=0.05)
+    assert reported.verdict is not Verdict.FAIL

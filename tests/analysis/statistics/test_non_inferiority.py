@@ -151,9 +151,9 @@ def test_what_would_show_agrees_with_what_was_measured(
     increase: float, rate: float, share: float, measured: int
 ) -> None:
     """Median canary requests to FAIL, measured with both guards at ln 400."""
-    told = fault_test.requests_to_show(increase, rate, share, math.log(400))
+    reported = fault_test.requests_to_show(increase, rate, share, math.log(400))
 
-    assert told == pytest.approx(measured, rel=0.4)
+    assert reported == pytest.approx(measured, rel=0.4)
 
 
 def test_events_still_needed_shrink_as_the_evidence_grows() -> None:
@@ -165,7 +165,7 @@ def test_events_still_needed_shrink_as_the_evidence_grows() -> None:
 
 
 @pytest.mark.parametrize(("hits", "canary"), [(0, 0), (100, 3)], ids=["nothing", "no-rise"])
-def test_no_time_is_told_for_a_rise_that_is_not_there(hits: int, canary: int) -> None:
+def test_no_time_is_reported_for_a_rise_that_is_not_there(hits: int, canary: int) -> None:
     assert fault_test.events_to_fail(0.0, 6.0, 0.05, hits, canary) is None
 
 
@@ -209,11 +209,11 @@ def test_the_mean_of_groups_is_that_of_all_and_scatters_as_groups_do() -> None:
     requests = [1] * 500
     scores = drawn.normal(0.5, 0.1, 500)
 
-    told = mean_of_groups(requests, scores.tolist())
+    reported = mean_of_groups(requests, scores.tolist())
 
-    assert told
-    assert told[0] == pytest.approx(scores.mean())
-    assert told[1] == pytest.approx(scores.var(ddof=1) / 500)
+    assert reported
+    assert reported[0] == pytest.approx(scores.mean())
+    assert reported[1] == pytest.approx(scores.var(ddof=1) / 500)
     assert mean_of_groups([5], [2.5]) is None
     low, high = of_means((0.5, 0.0001), (0.6, 0.0001))
     assert (low + high) / 2 == pytest.approx(0.1)

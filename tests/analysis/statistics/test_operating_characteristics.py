@@ -31,7 +31,7 @@ from tests.analysis.statistics.days import (
     failed,
     highest_ln_e,
     passed,
-    told,
+    reported,
 )
 from tests.conftest import Figure
 
@@ -159,7 +159,7 @@ def test_canary_requests_until_a_worse_canary_fails(
     for rise, runs in ((0.01, 25), (0.05, 60), (0.2, 60), (1.0, 20)):
         rise, most = min(rise, 1.0 - base), round(16_000 / share)
         measured.append([to_fail(seed, share, base, rise, most) for seed in range(runs)])
-    figure(f"share {share:.0%}, base {base:.0%}: {' · '.join(map(told, measured))}")
+    figure(f"share {share:.0%}, base {base:.0%}: {' · '.join(map(reported, measured))}")
 
     for taken, expected in zip(measured, published, strict=True):
         as_published(taken, *expected)
@@ -200,7 +200,7 @@ def test_canary_requests_until_an_equal_canary_passes(
     for base, runs in ((0.0, 10), (0.001, 60), (0.01, 40)):
         traffics = [(seed, Traffic(seed, share=share, base=base)) for seed in range(runs)]
         measured.append([to_pass(seed, each, criteria, round(12_000 / share)) for seed, each in traffics])
-    figure(f"share {share:.0%}, base 0, 0.1 and 1 %: {' · '.join(map(told, measured))}")
+    figure(f"share {share:.0%}, base 0, 0.1 and 1 %: {' · '.join(map(reported, measured))}")
 
     for taken, expected in zip(measured, published, strict=True):
         as_published(taken, *expected)
@@ -342,9 +342,8 @@ def test_seconds_until_a_slow_canary_fails(figure: Figure) -> None:
     """100 requests a second, 5 % split, slow share 4 % before: +10 points in 12 min, +20 in 7, +50 in 6."""
     published = {0.1: (750, 794), 0.2: (420, 450), 0.5: (360, 360)}
     measured = {rise: [slow_seconds(seed, rise) for seed in range(12)] for rise in published}
-    figure(
-        f"seconds to FAIL: {' · '.join(f'+{100 * rise:.0f}: {told(measured[rise])}' for rise in published)}"
-    )
+    rises = (f"+{100 * rise:.0f}: {reported(measured[rise])}" for rise in published)
+    figure(f"seconds to FAIL: {' · '.join(rises)}")
 
     for rise, expected in published.items():
         as_published(measured[rise], *expected)

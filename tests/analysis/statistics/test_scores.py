@@ -232,10 +232,10 @@ def test_a_quantile_is_within_the_bin_of_the_exact_one(seconds: list[float], sha
     bin_of = int(np.searchsorted(REQUEST_SECONDS, exact))
     low = 0.0 if bin_of == 0 else REQUEST_SECONDS[bin_of - 1]
 
-    told = quantile((0.0, *REQUEST_SECONDS), counts, share)
+    reported = quantile((0.0, *REQUEST_SECONDS), counts, share)
 
-    assert told is not None
-    assert low <= told <= REQUEST_SECONDS[bin_of]
+    assert reported is not None
+    assert low <= reported <= REQUEST_SECONDS[bin_of]
 
 
 def test_a_quantile_of_nothing_is_unknown_and_beyond_the_edges_it_is_the_last() -> None:

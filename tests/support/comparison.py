@@ -4,7 +4,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.e2e.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess
 
 
 def check(entry: dict[str, Any], name: str) -> dict[str, Any]:

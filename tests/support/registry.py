@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+BUILD_REGISTRY = Path(__file__).with_name("build_registry.py")
+"""The script that logs the versions of the end-to-end tests."""
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -45,7 +48,7 @@ def build(script: Path, directory: Path) -> Registry:
 
 def build_registry(directory: Path) -> Registry:
     """Log every version that `build_registry.py` knows into `directory`."""
-    return build(Path(__file__).with_name("build_registry.py"), directory)
+    return build(BUILD_REGISTRY, directory)
 
 
 def built_once(script: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

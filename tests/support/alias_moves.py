@@ -2,8 +2,8 @@
 
 import time
 
-from tests.e2e.load import Seen
-from tests.e2e.registry import Registry
+from tests.support.load import Seen
+from tests.support.registry import Registry
 
 
 class Moves:

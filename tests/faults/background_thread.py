@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Alongside:
+class BackgroundThread:
     """`with` it: `work` runs from the block's beginning, and is asked to stop at its end."""
 
     def __init__(self) -> None:

@@ -172,10 +172,3 @@ class Facts:
 
     def of(self, kind: type[T]) -> list[T]:
         return [event for event in self.events if isinstance(event, kind)]
-
-
-async def until(true: Callable[[], object], seconds: float = 2.0) -> None:
-    """Wait, boundedly, until `true()` holds."""
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.001)

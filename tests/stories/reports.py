@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.compared import check
-from tests.page.browser import Browser
+from tests.support.browser import Browser
+from tests.support.comparison import check
 
 WORDS = {"✔ pass": "pass", "✓ PASS": "pass", "✘ FAIL": "fail", "✕ FAIL": "fail"}
 WORDS |= {"… not enough data": "not_enough_data", "… NOT ENOUGH DATA": "not_enough_data"}
@@ -37,7 +37,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Told:
+class Report:
     """A source's story. Shares in percent."""
 
     verdict: str
@@ -54,11 +54,11 @@ class Told:
     scores: Scores
 
 
-def by_interface(entry: dict[str, Any]) -> Told:
+def by_interface(entry: dict[str, Any]) -> Report:
     """`/v1/compare`."""
     [output] = check(entry, "scores")["outputs"]
     split = check(entry, "split")
-    return Told(
+    return Report(
         verdict=entry["verdict"],
         why=entry["why"],
         versions=(entry["production_version"], entry["version"]),
@@ -94,7 +94,7 @@ def _rates(one: dict[str, Any]) -> Rates:
     )
 
 
-def by_terminal(text: str) -> Told:
+def by_terminal(text: str) -> Report:
     """What `canary-router compare` printed."""
     head, sentence, *lines = text.splitlines()
     versions = re.fullmatch(
@@ -106,7 +106,7 @@ def by_terminal(text: str) -> Told:
     rows = {row[0]: row[1:] for row in cells}
     over = next(name for name in rows if name.startswith("over "))
     split = rows["share of keys"]
-    return Told(
+    return Report(
         verdict=WORDS.get(sign, "not_enough_data"),
         why=why,
         versions=(int(versions[2]), int(versions[1])),
@@ -120,7 +120,7 @@ def by_terminal(text: str) -> Told:
     )
 
 
-def by_page(browser: Browser) -> Told:
+def by_page(browser: Browser) -> Report:
     """What the live page shows at this moment, in one look."""
     shown: dict[str, Any] = browser.run(SHOWN)
     cells = [[_plain(cell) for cell in row] for row in shown["rows"]]
@@ -133,7 +133,7 @@ def by_page(browser: Browser) -> Told:
     assert slower, latency
     means = [" ".join(re.findall(NUMBER, cell)[:2]) for cell in scores[1:3]]
     psi = next(line for line in scores[3].split("\n") if line.startswith("PSI"))
-    return Told(
+    return Report(
         verdict=WORDS[_plain(shown["badge"])],
         why=_plain(shown["sentence"]),
         versions=(int(production), int(canary)),

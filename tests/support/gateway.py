@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import psutil
 import requests
+
+from tests.support.waiting import wait_until
 
 ANNOUNCED = re.compile(r"on (https?://\S+) \(admin (https?://[^\s)]+)\)")
 
@@ -60,12 +61,12 @@ class GatewayProcess:
         return self.session.get(self.url + path, timeout=10)
 
     def state(self) -> dict[str, Any]:
-        told: dict[str, Any] = self.get("/v1/state").json()
-        return told
+        reported: dict[str, Any] = self.get("/v1/state").json()
+        return reported
 
     def model(self, name: str = "sentiment") -> dict[str, Any]:
-        told: dict[str, Any] = self.state()["models"][name]
-        return told
+        reported: dict[str, Any] = self.state()["models"][name]
+        return reported
 
     def bound(self, alias: str = "production", name: str = "sentiment") -> int | None:
         version: int | None = self.model(name)["aliases"][alias]["bound"]
@@ -163,12 +164,3 @@ def gateways(
         for gateway in started:
             gateway.hurry()
             gateway.stop()
-
-
-def wait_until(true: Callable[[], object], seconds: float, story: Callable[[], str] = str) -> float:
-    """Poll until `true()`, and return how long it took; fail with `story()` when it never holds."""
-    started = time.monotonic()
-    while not true():
-        assert time.monotonic() - started < seconds, f"not within {seconds} s\n{story()}"
-        time.sleep(0.02)
-    return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""A client beside the damage that asks the gateway for signs of life all the time, and what it heard."""
+"""A client that asks the gateway for signs of life while something is broken, and what it heard."""
 
 import http.client
 import time
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import psutil
 
-from tests.faults.alongside import Alongside
+from tests.faults.background_thread import BackgroundThread
 
 PERIOD_SECONDS = 0.02
 
@@ -18,7 +18,7 @@ class Sign(NamedTuple):
     status: int
 
 
-class Pulse(Alongside):
+class Pulse(BackgroundThread):
     """`with Pulse(port) as pulse:` — asks `/ping` fifty times a second on one connection."""
 
     def __init__(self, port: int) -> None:
@@ -59,6 +59,6 @@ class Peak:
 
     def growth(self) -> int:
         """Bytes; 0 when it never held more."""
-        with open(self._status) as told:
-            fields = dict(line.split(":", 1) for line in told)
+        with open(self._status) as reported:
+            fields = dict(line.split(":", 1) for line in reported)
         return max(0, int(fields["VmHWM"].split()[0]) * 1024 - self._before)

@@ -32,7 +32,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
-    told_bytes: int | None = None
+    reported_bytes: int | None = None
     """Content-Length told; None: as long as the body. -1: none, the end of the connection is the end."""
     released: threading.Event | None = None
     """When set, the second half of the body waits for it."""
@@ -104,9 +104,9 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            if answer.told_bytes != -1:
-                told = len(answer.body) if answer.told_bytes is None else answer.told_bytes
-                self.send_header("Content-Length", str(told))
+            if answer.reported_bytes != -1:
+                reported = len(answer.body) if answer.reported_bytes is None else answer.reported_bytes
+                self.send_header("Content-Length", str(reported))
             try:
                 self.end_headers()
                 self._send(answer)
@@ -150,14 +150,14 @@ def is_poll(answer: Answer) -> bool:
 def cut_half_way(answer: Answer) -> None:
     """The connection ends after half of a file."""
     if is_artifact(answer):
-        answer.told_bytes = len(answer.body)
+        answer.reported_bytes = len(answer.body)
         answer.body = answer.body[: len(answer.body) // 2]
 
 
 def cut_silently(answer: Answer) -> None:
     """Half of a file, and nothing that says so."""
     if is_artifact(answer):
-        answer.told_bytes = -1
+        answer.reported_bytes = -1
         answer.body = answer.body[: len(answer.body) // 2]
 
 

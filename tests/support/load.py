@@ -62,7 +62,7 @@ class Load:
         """Good answers by `version` so far."""
         return sum(one.status == 200 and one.version == version for one in self.seen)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The load in a line: requests, failures, latency in milliseconds."""
         times = sorted(one.seconds for one in self.seen)
         p50, p99 = (times[int(len(times) * part)] * 1e3 for part in (0.5, 0.99))
@@ -91,16 +91,16 @@ class Load:
         try:
             async with session.post("/invocations", data=self.body, headers=headers) as answer:
                 body = await answer.read()
-                told = answer.headers
+                reported = answer.headers
                 return Seen(
                     sent_at,
                     time.monotonic() - sent_at,
                     answer.status,
                     key,
-                    told.get("X-Route-Alias", ""),
-                    told.get("X-Model-Alias", ""),
-                    int(told.get("X-Model-Version", 0)),
-                    told.get("X-Route-Reason", ""),
+                    reported.get("X-Route-Alias", ""),
+                    reported.get("X-Model-Alias", ""),
+                    int(reported.get("X-Model-Version", 0)),
+                    reported.get("X-Route-Reason", ""),
                     body,
                 )
         except (aiohttp.ClientError, OSError) as error:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from router.demo.gateway_process import clean_environment
 from router.demo.workspace import free_ports
-from tests.documents.markdown import Block, Step, shows, steps
+from tests.support.document_blocks import Block, Step, shows, steps
 
 STAYS = re.compile(r"(?:\w+=\S+ )*(?:canary-router serve(?! --check)|mlflow models serve) ")
 """Commands that a reader leaves running in a terminal of their own."""
@@ -120,9 +120,9 @@ class Session:
         self._running.append(process)
         give_up = time.monotonic() + STAYS_SECONDS * self._slack
         while not shows(step.shown, self._there(printed.read_text())):
-            told = f"{block}: $ {step.command}\n{printed.read_text()}{log.read_text()}"
-            assert process.poll() is None, told
-            assert time.monotonic() < give_up, told
+            reported = f"{block}: $ {step.command}\n{printed.read_text()}{log.read_text()}"
+            assert process.poll() is None, reported
+            assert time.monotonic() < give_up, reported
             time.sleep(LOOK_AGAIN_SECONDS)
 
     def _demand(self, block: Block, step: Step, done: tuple[int, str]) -> None:

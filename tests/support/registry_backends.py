@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
+
+from tests.support.waiting import wait_until
 
 SEED = Path(__file__).with_name("seed_registry.py")
 
@@ -97,10 +98,9 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + seconds
-        while not _answers(f"{self.uri}/health"):
-            assert time.monotonic() < deadline, (directory / "log").read_text()
-            time.sleep(0.1)
+        wait_until(
+            lambda: _answers(f"{self.uri}/health"), seconds, (directory / "log").read_text, pause_seconds=0.1
+        )
 
     def signal(self, number: signal.Signals) -> None:
         """To all of its processes."""

@@ -50,8 +50,8 @@ def inference_query(*inputs: dict[str, Any], **more: Any) -> Query:
 
 def tensor(datatype: str, shape: list[int], data: Any, name: str = "x", **parameters: Any) -> dict[str, Any]:
     """One tensor of a request."""
-    told = {"name": name, "datatype": datatype, "shape": shape, "data": data}
-    return {**told, "parameters": parameters} if parameters else told
+    reported = {"name": name, "datatype": datatype, "shape": shape, "data": data}
+    return {**reported, "parameters": parameters} if parameters else reported
 
 
 def predictions(body: bytes) -> Any:

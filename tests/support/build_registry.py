@@ -55,7 +55,7 @@ class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return np.full(len(model_input), np.nan if self.fault == "nan" else self.number / 10)
 
 
-class Telling(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class Reporting(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def __init__(self, number: int) -> None:
         self.number = number
 
@@ -137,8 +137,8 @@ def main(directory: Path) -> None:
         log(Constant(number, fault), "sentiment", signature=ModelSignature(Schema([ColSpec(kind, "text")])))
     text = Schema([ColSpec(DataType.string, "text")])
     example = pd.DataFrame({"text": ["one", "another"]})
-    log(Telling(11), "sentiment", signature=ModelSignature(text), input_example=example)
-    log(Telling(12), "sentiment")
+    log(Reporting(11), "sentiment", signature=ModelSignature(text), input_example=example)
+    log(Reporting(12), "sentiment")
     log(Constant(13, "nan"), "sentiment")
     client = mlflow.MlflowClient()
     source = client.get_model_version_download_uri("sentiment", "4")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.registry import Registry, built_once
+from tests.support.registry import Registry, built_once
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 """Buckets 418 and 62121 under the salt `sentiment`."""

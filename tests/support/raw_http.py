@@ -9,7 +9,7 @@ VERSION = b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RawResponse:
     """All that came back on one connection."""
 
     raw: bytes
@@ -21,7 +21,7 @@ class Told:
         return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", self.raw)]
 
 
-def exchange(port: int, raw: bytes, seconds: float = 5.0, until: bytes | None = None) -> Told:
+def exchange(port: int, raw: bytes, seconds: float = 5.0, until: bytes | None = None) -> RawResponse:
     """Send `raw` on a connection of its own and read until it is closed, `until` came, or time is over."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         heard = b""
@@ -29,13 +29,13 @@ def exchange(port: int, raw: bytes, seconds: float = 5.0, until: bytes | None = 
             connection.sendall(raw)
             while until is None or until not in heard:
                 if not (chunk := connection.recv(65536)):
-                    return Told(heard, closed=True)
+                    return RawResponse(heard, closed=True)
                 heard += chunk
         except TimeoutError:
-            return Told(heard, closed=False)
+            return RawResponse(heard, closed=False)
         except ConnectionError:
-            return Told(heard, closed=True)
-        return Told(heard, closed=False)
+            return RawResponse(heard, closed=True)
+        return RawResponse(heard, closed=False)
 
 
 def post(headers: bytes, body: bytes = b"", path: bytes = b"/invocations") -> bytes:

@@ -1,1 +1,0 @@
-"""What the tests of the documents read and run them with."""
