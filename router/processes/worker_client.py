@@ -238,7 +238,7 @@ class WorkerLoader:
 def modules_for(directory: Path) -> tuple[str, ...]:
     """Modules to import for the version whose files are in `directory`, by the requirements logged with it.
 
-    Reads the disk. None when there are no requirements to be read: then its worker imports what it needs.
+    Reads the disk. Empty where no requirements can be read: then its worker imports what it needs.
     """
     try:
         with (directory / "requirements.txt").open("rb") as file:

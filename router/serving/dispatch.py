@@ -94,7 +94,7 @@ class RequestResult(NamedTuple):
     result: Result
     outcome: Outcome
     fault: Fault = ""
-    """As `Answered.fault`; so are the rest."""
+    """As `Answered.fault`; so are the rest, but `blamed_batch`, which is `Answered.call`."""
     excused: bool = False
     mark: int | None = None
     blamed_batch: int | None = None

@@ -194,7 +194,8 @@ class ModelManager:
     def version_changed(self) -> None:
         """Bind and unload what can be now; report what is bound with other scores."""
         self._superseded = {harness for harness in self._superseded if harness.is_live}
-        self.harnesses = {v: h for v, h in self.harnesses.items() if h.state is not State.GONE}
+        # One whose workers still end counts until they have: its files are in use, and a stop waits for it.
+        self.harnesses = {v: h for v, h in self.harnesses.items() if h.is_live}
         for alias, version in self._bound.items():
             harness = self.harnesses.get(version)
             if harness is not None and harness.info is not self._reported.get(alias):

@@ -109,10 +109,11 @@ class Pool:
     def submit(
         self, query: Query, alias: Alias, expires_at: float, *, may_wait_for_worker: bool = True
     ) -> PendingRequest:
-        """Queue one request until `expires_at` (loop time), and lease the version for it. Raises Overloaded.
+        """Queue one request until `expires_at` (loop time), and lease the version for it.
 
-        `may_wait_for_worker` False: another version can answer; NotReady when no worker is alive, now or
-        later.
+        Raises Overloaded; and NotReady when the pool is closed, or no worker is alive and none will be by
+        then. `may_wait_for_worker` False: another version can answer, so that NotReady is raised at once, and
+        later when the last worker ends.
         """
         if self._closed or not (self.slots or (may_wait_for_worker and self._has_worker_before(expires_at))):
             raise _no_worker()
@@ -155,7 +156,7 @@ class Pool:
         return True
 
     async def close(self, grace_seconds: float = 1.0) -> None:
-        """End every worker; requests still here fail with WorkerDied."""
+        """End every worker; requests still here fail with VersionUnloaded."""
         self._closed = True
         self._surge.close()
         self._window.cancel()
