@@ -25,7 +25,7 @@ OUTPUT = ROOT / ".bench"
 def main(arguments: list[str]) -> int:
     """Exit code: 0 when nothing broke, however slow it was; 1 otherwise."""
     options = _options(arguments)
-    # Being told to stop is an exit like any other: what was started is ended on the way.
+    # Being asked to stop is an exit like any other: what was started is ended on the way.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     server_core, load_core = (None if options.no_pin else cores()) or (None, None)
     client = options.client or ("wrk" if shutil.which("wrk") else "python")

@@ -31,7 +31,7 @@ class Figure:
     note: str = ""
     """How this run falls short of what the bar asks for, or what the figure is made of."""
     profile: str = ""
-    """Where the time goes: told of a bar that is missed."""
+    """Where the time goes: shown of a bar that is missed."""
 
 
 Measured = Callable[[Results], Figure]
@@ -166,7 +166,7 @@ def growth_over_moves(figure: str) -> Measured:
         levels = _swaps(results).levels
         grown = growth([getattr(level, figure) for level in levels])
         if grown != grown:
-            raise NotMeasured(f"{len(levels)} moves are too few to tell")
+            raise NotMeasured(f"{len(levels)} moves are too few to judge")
         short = f"{len(levels)} moves, not {GROWTH_SWAPS}" if len(levels) < GROWTH_SWAPS else ""
         return Figure(grown, short)
 

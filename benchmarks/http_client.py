@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol):
                 return
 
     def ask(self, request: bytes, reported: Callable[[int], None]) -> None:
-        """Send; `told` gets the status once the answer is whole, 0 when the connection is lost before."""
+        """Send; `reported` gets the status once the answer is whole, 0 when the connection is lost before."""
         assert self._transport is not None
         self._reported = reported
         self._transport.write(request)
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
             return
         head = bytes(self._received[:head_end]).lower()
         length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
-        if not length:  # every server here tells the length; one that does not is not understood
+        if not length:  # every server here sends the length; one that does not is not understood
             assert self._transport is not None
             self._transport.abort()
         elif len(self._received) >= head_end + 4 + int(length):

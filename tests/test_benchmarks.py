@@ -331,4 +331,4 @@ def test_growth_forgets_the_first_quarter_and_compares_late_with_early() -> None
     warm_up, level = [10.0] * 5, [100.0] * 10
 
     assert growth([*warm_up, *level, *[110.0] * 5]) == pytest.approx(1.1)
-    assert growth([1.0, 2.0, 3.0]) != growth([1.0, 2.0, 3.0])  # too few to tell: NaN
+    assert growth([1.0, 2.0, 3.0]) != growth([1.0, 2.0, 3.0])  # too few to judge: NaN

@@ -1,6 +1,6 @@
 """The documents are true: every block runs, every name exists, nothing that is there is left out.
 
-README and pages tell a reader what to type and what comes back. Each document is played from its top, in one
+README and pages show a reader what to type and what comes back. Each document is played from its top, in one
 directory with a registry; the pages under `docs/` beside the gateway that the README starts.
 """
 

@@ -16,7 +16,7 @@ OpenRegistry = Callable[..., RegistryClient]
 
 
 class Facts:
-    """A recorder that keeps what it was told."""
+    """A recorder that keeps what it was given."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -62,7 +62,7 @@ def facts() -> Facts:
 async def open_registry(
     template: ForkServerSupervisor, tmp_path: Path, facts: Facts
 ) -> AsyncIterator[OpenRegistry]:
-    """Opens registries by their URI, each with the cache `tmp_path/cache` unless told; all are closed."""
+    """Opens registries by their URI, by default with the cache `tmp_path/cache`; all are closed."""
     async with AsyncExitStack() as stack:
 
         def opened(uri: str, **arguments: object) -> RegistryClient:

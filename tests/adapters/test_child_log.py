@@ -217,7 +217,7 @@ LINES = {
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES.keys())
 def test_in_the_long_run_it_is_so_many_bytes_a_second_as_they_are_written(log: Log, line: bytes) -> None:
-    """The names and escapes of JSON are written too, and so is what tells that lines were left out."""
+    """The names and escapes of JSON are written too, and so is the report that lines were left out."""
     log.of.shown = "always"
     sink = log.worker(VersionId('mo"del', 1))
     seconds = 300

@@ -487,7 +487,7 @@ def test_workers_that_a_drains_deadline_ends_are_counted(recorder: PrometheusRec
 
 @dataclass(frozen=True, slots=True)
 class SomethingNew:
-    """A fact this recorder was never told about."""
+    """A fact this recorder never got before."""
 
 
 def test_unknown_facts_are_ignored(recorder: PrometheusRecorder) -> None:

@@ -290,7 +290,7 @@ async def test_a_version_that_the_registry_does_not_know_is_not_fetched(
 async def test_a_model_made_anew_never_gets_the_files_of_its_namesake(
     real: RealRegistry, open_registry: OpenRegistry
 ) -> None:
-    """Version numbers start at 1 again; the directory's name tells the two apart."""
+    """Version numbers start at 1 again; the directory's name distinguishes the two."""
     model = real.new_model(1)
     registry = open_registry(real.uri)
     first = await registry.fetch(VersionId(model, 1), deadline_seconds=PATIENCE_SECONDS)

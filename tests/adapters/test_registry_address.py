@@ -1,4 +1,4 @@
-"""Who is told the registry's credentials."""
+"""Who gets the registry's credentials."""
 
 from router.adapters.registry.agent import RegistryAddress, registry_environment
 from router.processes.environment import child_environment

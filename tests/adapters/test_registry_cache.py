@@ -89,7 +89,7 @@ async def test_a_torn_record_is_refused(copied: Path, tmp_path: Path, open_regis
 async def test_a_copy_that_was_refused_is_replaced_when_the_registry_answers(
     copied: Path, tmp_path: Path, open_registry: OpenRegistry
 ) -> None:
-    """Its sizes are right, so nothing else would tell that it is another."""
+    """Its sizes are right, so nothing else would show that it is another."""
     uri = f"sqlite:///{copied}"
     await serve(open_registry, uri, V1)
     [pickled] = (tmp_path / "cache" / "seed").glob("1-*/files/python_model.pkl")

@@ -156,7 +156,7 @@ async def test_a_replaced_database_is_followed(
 
 
 async def test_a_database_overwritten_in_place_is_followed(copied: Path, open_registry: OpenRegistry) -> None:
-    """With the same change counter, by which an open connection tells that its cached pages are stale."""
+    """With the same change counter, by which an open connection knows that its cached pages are stale."""
     registry = open_registry(f"sqlite:///{copied}")
     successor = Path(shutil.copy(copied, copied.with_name("successor.db")))
     change(copied, "UPDATE registered_models SET description = 'one change here, one change there'")

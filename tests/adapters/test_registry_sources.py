@@ -31,7 +31,7 @@ ELSEWHERE = [
 
 @pytest.fixture(scope="session")
 def listener(server: RealRegistry) -> Iterator[Proxy]:
-    """Tells every path that the server is asked for."""
+    """Reports every path that the server is asked for."""
     with proxy_to(server.uri) as proxy:
         yield proxy
 

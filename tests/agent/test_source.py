@@ -87,7 +87,7 @@ def test_the_fingerprint_distinguishes_two_registries(fact: str) -> None:
 
 
 def test_the_fingerprint_is_the_same_over_rest_and_sql() -> None:
-    """REST tells the number as text and what is missing as an empty text."""
+    """REST gives the number as text and what is missing as an empty text."""
     locations = {("m", "1"): "s3://b"}
     sql = read_source(FakeRegistry(locations, {"run_id": None, "version": 1}), "m", 1)
     rest = read_source(FakeRegistry(locations, {"run_id": "", "model_id": "", "version": "1"}), "m", 1)

@@ -1,4 +1,4 @@
-"""What is compared with what, from when on, and what is told about it. Clocks are passed in."""
+"""What is compared with what, from when on, and what is reported about it. Clocks are passed in."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from tests.support.waiting import until
 HALF = {"production": 50, "canary": 50}
 
 
-class Told(Facts):
+class Listening(Facts):
     """A recorder in front of the comparison, as the gateway has one."""
 
     analysis: AnalysisRecorder
@@ -43,7 +43,7 @@ class Gateway:
     def __init__(self) -> None:
         self.now = 1000.0
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
-        self.facts = Told()
+        self.facts = Listening()
         self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0)))
         self.analysis = self.facts.analysis = AnalysisRecorder(
             self.fleet, self.facts, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
@@ -361,7 +361,7 @@ async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_bef
     breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
     assert breaker is not None
     gateway.answer(50, PRODUCTION, V1)
-    for _ in range(50):  # the dispatcher judges a request before its answer is told
+    for _ in range(50):  # the dispatcher judges a request before its answer is reported
         breaker.judge(fault=True)
         gateway.answer(1, CANARY, V2, fault="error")
     gateway.now += 0.002

@@ -1,4 +1,4 @@
-"""Config watch: the configuration in force is always a whole one, and what is wrong is told once."""
+"""Config watch: the configuration in force is always a whole one, and what is wrong is reported once."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ class Following:
 
 
 class Desk:
-    """A file, a watch on it, and everything the watch told or applied. Sleeping runs `meanwhile`."""
+    """A file, a watch on it, and everything the watch reported or applied. Sleeping runs `meanwhile`."""
 
     def __init__(self, path: Path, content: str | bytes) -> None:
         self.path = path

@@ -16,7 +16,7 @@ class Broken:
 
 
 class Remembering:
-    """A recorder that keeps what it was told."""
+    """A recorder that keeps what it was given."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

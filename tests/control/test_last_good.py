@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 @dataclass
 class Notes:
-    """A keeper that writes down what it is told."""
+    """A keeper that writes down what it is given."""
 
     full: bool = False
     written: list[tuple[Mapping[str, VersionId], Collection[str]]] = field(default_factory=list)

@@ -36,11 +36,11 @@ class Gateway:
             action = next_action(Snapshot(self.aspired, self.bound, self.states))
             if action is None:
                 return
-            self.obey(action)
+            self.apply(action)
             self.done.append(action)
         raise AssertionError(f"no fixed point: {self.done[-MOST_ACTIONS:]}")
 
-    def obey(self, action: Action) -> None:
+    def apply(self, action: Action) -> None:
         match action:
             case Bind(alias, version):
                 assert self.states[version] is State.READY

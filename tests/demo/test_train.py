@@ -85,7 +85,7 @@ def test_both_versions_of_sentiment_ship_other_code_under_one_name() -> None:
 
 
 def test_versions_answer_differently_to_most_rows(datasets: dict[str, Dataset]) -> None:
-    """Else the comparison with the offline answer could not tell who answered."""
+    """Else the comparison with the offline answer could not know who answered."""
     for dataset in datasets.values():
         one, other = dataset.versions[1].expected, dataset.versions[2].expected
         assert sum(a != b for a, b in zip(one, other, strict=True)) > 0.95 * len(dataset.rows)

@@ -29,7 +29,7 @@ def requests(labels: str, outcome: str, values: str, code: int = 200) -> dict[st
 
 
 def fallbacks(good: str, fell_back: str) -> dict[str, str]:
-    """Production answers well 10 requests per 15 s, 200 in 5 minutes; the canary does as told."""
+    """Production answers well 10 requests per 15 s, 200 in 5 minutes; the canary does as given."""
     return {
         **BOUND,
         **requests(PRODUCTION, "ok", "0+10x60"),

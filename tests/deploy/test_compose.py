@@ -222,7 +222,7 @@ class Stack:
                 time.sleep(0.2)
             yield
         finally:
-            with suppress(ProcessLookupError):  # it ended, and the assertion above tells how
+            with suppress(ProcessLookupError):  # it ended, and the assertion above shows how
                 os.killpg(process.pid, signal.SIGTERM if name == "gateway" else signal.SIGKILL)
             process.wait(30)
 

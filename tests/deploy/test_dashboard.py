@@ -84,7 +84,7 @@ def test_every_alert_is_led_to_from_some_panel() -> None:
 
 @every_panel
 def test_production_is_blue_and_the_canary_orange(panel: dict[str, Any]) -> None:
-    """By series name, or by the text of a cell; and whoever can not tell them apart reads their names."""
+    """By series name, or by the text of a cell; and whoever can not distinguish them reads their names."""
     of_aliases = any("alias" in target["expr"] or ":" in target["expr"] for target in panel["targets"])
     shown = colors(panel)
     if panel["type"] == "table":
@@ -168,7 +168,7 @@ def test_every_series_of_one_panel_has_a_name_of_its_own() -> None:
 
 
 def test_the_annotations_show_aliases_splits_and_alerts(tmp_path: Path) -> None:
-    """Production moves at minute 5, the share at minute 10; each is told for a minute and no longer."""
+    """Production moves at minute 5, the share at minute 10; each is shown for a minute and no longer."""
     reported = {one["name"]: filled_in(one["expr"], "m") for one in ANNOTATIONS}
     assert set(reported) == {"Alias moved", "Split changed", "Alert firing"}
     where = A.replace("gateways", "canary-router")

@@ -1,4 +1,4 @@
-"""What the Dockerfile promises, as far as reading it can tell; no image is built here."""
+"""What the Dockerfile promises, as far as reading it can show; no image is built here."""
 
 import re
 import shlex

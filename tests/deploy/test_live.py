@@ -110,7 +110,7 @@ def test_every_recorded_series_has_data(prometheus: Prometheus, slack: float) ->
 
 
 def test_every_panel_has_an_answer(prometheus: Prometheus, slack: float) -> None:
-    """For both aliases, where it tells them apart."""
+    """For both aliases, where it distinguishes them."""
     asked = {name: query for name, query in questions() if name not in OF_CLASSIFIERS}
     assert len(asked) > 50
 
@@ -140,7 +140,7 @@ def test_the_panel_of_classes_shows_labels_by_alias(
 
 
 def of(name: str, query: str) -> set[str] | None:
-    """The aliases that a panel must show; None where it need not tell them apart."""
+    """The aliases that a panel must show; None where it need not distinguish them."""
     if "by (alias" not in query and ":canary_router" not in query:
         return None
     return {"canary"} if any(word in name for word in CANARY_ONLY) else BOTH

@@ -1,7 +1,7 @@
 """Makes the registry of the tests about the log: `python build_talkers.py DIRECTORY`.
 
 Registered model `sentiment`. Versions 1 and 2 talk in every way there is while they load and at every
-request, and then they tell the text they were asked about; the texts `megabyte` and `raise` do what they say.
+request, and then the text they were asked about; the texts `megabyte` and `raise` do what they say.
 Version 3 can not be loaded.
 """
 

@@ -107,7 +107,7 @@ CASES: dict[str, tuple[Case, Case]] = {
         (invocation(more="".join(f'"k{i}": {i}, ' for i in range(WIDE))), 200),
         (inference(more="".join(f'"k{i}": {i}, ' for i in range(WIDE))), 200),
     ),
-    "a column that is none": (
+    "no column": (
         (b'{"dataframe_split": {"columns": [{}], "data": [[1]]}}', 400),
         (b'{"inputs": {}}', 400),
     ),

@@ -1,4 +1,4 @@
-"""A version that was logged in another environment serves, and it is told where it differs."""
+"""A version that was logged in another environment serves, and it is reported where it differs."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.support.registry import Registry
 from tests.support.waiting import wait_until
 
 ODD = 7
-TOLD = "no-such-library==1.0 is required and not installed"
+MISMATCH = "no-such-library==1.0 is required and not installed"
 
 
 @pytest.mark.slow
@@ -24,10 +24,10 @@ def test_a_version_that_requires_what_is_not_here_serves_and_says_so_in_state_an
     gateway = start("  sentiment: {split: {production: 100}}\n")
 
     assert gateway.ask("user-1").json() == {"predictions": [ODD / 10]}
-    assert gateway.model()["versions"][str(ODD)]["mismatches"] == [TOLD]
+    assert gateway.model()["versions"][str(ODD)]["mismatches"] == [MISMATCH]
     lines = [line for line in gateway.log.read_text().splitlines() if "logged in another environment" in line]
     assert len(lines) == 1
-    assert TOLD in lines[0]
+    assert MISMATCH in lines[0]
 
 
 def test_check_reports_what_differs_and_that_all_is_well(registry: Registry, tmp_path: Path) -> None:
@@ -40,8 +40,8 @@ def test_check_reports_what_differs_and_that_all_is_well(registry: Registry, tmp
 
     assert done.returncode == 0, done.stdout + done.stderr
     production, canary = done.stdout.split("ok   sentiment@")[1:]
-    assert TOLD not in production
-    assert canary.splitlines()[-1] == f"     {TOLD}"
+    assert MISMATCH not in production
+    assert canary.splitlines()[-1] == f"     {MISMATCH}"
 
 
 def test_a_switch_that_has_mlflow_refuse_models_reaches_gateway_and_check_alike(

@@ -1,4 +1,4 @@
-"""A gateway that is told to stop: nobody who sends to it is hurt, and it stops in time."""
+"""A gateway that is asked to stop: nobody who sends to it is hurt, and it stops in time."""
 
 import concurrent.futures
 import os
@@ -130,7 +130,7 @@ def test_an_idle_connection_is_served_once_more_before_the_end(
 def test_as_pid_1_it_stops_when_asked_and_waits_for_orphans_it_did_not_start(
     registry: Registry, tmp_path: Path, slack: float
 ) -> None:
-    """Without an init in the container dead grandchildren pile up; how workers ended must still be told."""
+    """Without an init in the container dead grandchildren pile up; how workers ended must still be known."""
     if os.getuid() != 0 or not shutil.which("unshare") or not shutil.which("nsenter"):
         pytest.skip("a PID namespace takes root, unshare and nsenter")
     config, cache = tmp_path / "router.yaml", tmp_path / "cache"

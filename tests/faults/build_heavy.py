@@ -1,6 +1,6 @@
 """Makes the registry of the tests of memory limits: `python build_heavy.py DIRECTORY`.
 
-Registered model `sentiment`; no version's files tell what it takes:
+Registered model `sentiment`; no version's files show what it takes:
 
 - 1 takes 2.5 s to load and holds 500 MiB.
 - 2 holds 800 MiB.

@@ -27,7 +27,7 @@ class Cables:
         return ("ip", "netns", "exec", self.namespace)
 
     def pull(self) -> None:
-        """From now on nothing comes through the registry's cable, and nobody is told."""
+        """From now on nothing comes through the registry's cable, and nobody notices."""
         ip("link", "set", self._registry_device, "down")
 
     def plug(self) -> None:

@@ -41,7 +41,7 @@ class Tries:
                     self.answered += 1
                 else:
                     self.refused += 1
-                    await asyncio.sleep(0.1)  # nobody asks again at once who was told to come back later
+                    await asyncio.sleep(0.1)  # nobody asks again at once who was asked to come back later
         except TimeoutError:
             self.hung_up += 1
 

@@ -30,7 +30,7 @@ MODEL = "  sentiment: {{split: {{production: {}, canary: {}}}, max_rows: {}}}\n"
 NOTICED_SECONDS = 0.1
 MOST_MIB_PER_HOUR = 1.0
 SLOPE_SECONDS = 3600.0
-"""A shorter run can not tell 1 MiB per hour from one arena of the allocator: there the ends are compared."""
+"""In a shorter run 1 MiB per hour looks like one arena of the allocator: there the ends are compared."""
 MOST_MIB = 1.0
 """Between the first minute after the warm-up and the last."""
 

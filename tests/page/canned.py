@@ -14,7 +14,7 @@ from tests.page.documents import Document, compare, state
 
 @dataclass
 class Canned:
-    """What the next request is told. `silent`: connections are cut."""
+    """What the next request gets. `silent`: connections are cut."""
 
     url: str = ""
     state: Document = field(default_factory=state)

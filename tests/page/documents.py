@@ -131,7 +131,7 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
 
 
 def compare(*reported: Any, model: str = "sentiment", **changes: Any) -> Document:
-    """Contract of `/v1/compare` with one challenger, as `challenger` tells it."""
+    """Contract of `/v1/compare` with one challenger, as `challenger` says."""
     return {"models": {model: {"canary": challenger(*reported, **changes)}}}
 
 

@@ -27,7 +27,7 @@ MODELS = """\
 
 
 def build(directory: Path) -> None:
-    """Log the versions that `build_rollout.py` tells of into `directory`."""
+    """Log the versions that `build_rollout.py` names into `directory`."""
     registry.build(Path(__file__).with_name("build_rollout.py"), directory)
 
 

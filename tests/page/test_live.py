@@ -127,7 +127,7 @@ def test_a_killed_gateway_is_reported_with_the_time_and_the_page_goes_on_when_it
 
 
 def words(page: Browser) -> list[str]:
-    """The events as they are told, newest first."""
+    """The events as they are reported, newest first."""
     return plain(page, ".events .words")
 
 

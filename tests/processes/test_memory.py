@@ -1,4 +1,4 @@
-"""What the kernel tells about memory, read from real processes and from the files of real cgroups."""
+"""What the kernel says about memory, read from real processes and from the files of real cgroups."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a version does not share with the gateway or with other versions, and what it does not tell."""
+"""What a version does not share with the gateway or with other versions, and what it does not reveal."""
 
 import os
 from pathlib import Path

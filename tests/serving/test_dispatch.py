@@ -120,7 +120,7 @@ async def test_a_canary_that_answers_nan_where_production_does_too_is_innocent(
 async def test_a_model_that_answers_any_length_is_asked_twice_only_once(
     dispatcher: Dispatcher, world: FakeWorld, facts: Facts
 ) -> None:
-    """A forecast answers more rows than it was given. Production's own answers tell."""
+    """A forecast answers more rows than it was given. Production's own answers show it."""
     world.answers = {V1: SHORT, V2: SHORT}
     for _ in range(3):
         served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)

@@ -1,4 +1,4 @@
-"""What each source tells of one canary, in one form, so that two of them can be laid side by side."""
+"""What each source says of one canary, in one form, so that two of them can be laid side by side."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Of three canaries everybody tells the same: `/v1/compare`, the terminal, the live page, Prometheus.
+"""Of three canaries everybody says the same: `/v1/compare`, the terminal, the live page, Prometheus.
 
 The canary alias is really moved under traffic. Then the readers rest, so that all figures of a situation are
 final: what one source says is laid beside what the others say, to the last digit that each of them shows.
@@ -38,24 +38,24 @@ WIDE = 160
 LEAST_ASKED = 500
 """Scores of either side from which on the alert on drift, and the gateway's own PSI, have a say."""
 
-Tell = Callable[[], tuple[Report, Board]]
+Ask = Callable[[], tuple[Report, Board]]
 
 
 @pytest.fixture
-def tell(stage: Stage, prometheus: Prometheus, page: Browser) -> Tell:
+def ask(stage: Stage, prometheus: Prometheus, page: Browser) -> Ask:
     """Asks everybody, and lays what they say side by side."""
 
-    def tell() -> tuple[Report, Board]:
+    def ask() -> tuple[Report, Board]:
         board = Board(prometheus, stage.began)
         page.look_again()
-        # What is still needed is told in minutes, which go by: each is held against the comparison of then.
+        # What is still needed is shown in minutes, which go by: each is held against the comparison of then.
         none_left(lambda: of_compare(stage, by_interface(stage.compared())), 15 * stage.slack)
         none_left(lambda: of_status(stage, by_interface(stage.compared())), 15 * stage.slack)
         none_left(lambda: of_page(page, by_interface(stage.compared())), 15 * stage.slack)
         none_left(lambda: of_board(board, by_interface(stage.compared()), stage), 15 * stage.slack)
         return by_interface(stage.compared()), board
 
-    return tell
+    return ask
 
 
 def none_left(contradictions: Callable[[], list[str]], seconds: float) -> None:
@@ -100,7 +100,7 @@ def of_page(page: Browser, reported: Report) -> list[str]:
 
 
 def alike(shown: Report, reported: Report) -> list[str]:
-    """What is shown otherwise than `/v1/compare` tells it: words and counts exactly, figures as rounded."""
+    """What is shown otherwise than `/v1/compare` says: words and counts exactly, figures as rounded."""
     pairs: list[tuple[str, Any, Any]] = [
         ("verdict", shown.verdict, reported.verdict),
         ("why", shown.why, reported.why),
@@ -125,7 +125,7 @@ def same(shown: Any, reported: Any) -> bool:
 
 
 def of_board(board: Board, reported: Report, stage: Stage) -> list[str]:
-    """What the dashboard shows otherwise than `/v1/compare` tells it.
+    """What the dashboard shows otherwise than `/v1/compare` says.
 
     Prometheus looks once a second, and knows nothing of a version's first second; so figures may differ by
     what that second can hold.
@@ -142,7 +142,7 @@ def of_board(board: Board, reported: Report, stage: Stage) -> list[str]:
 
 
 def side_by_side(board: Board, reported: Report, stage: Stage) -> list[tuple[str, Any, Any, float]]:
-    """What the dashboard shows, what is told, and how far apart they may be. Raises KeyError."""
+    """What the dashboard shows, what is reported, and how far apart they may be. Raises KeyError."""
     production, canary = map(str, reported.versions)
     failed = board.shown("Failed by the version", by="version")
     p95 = board.shown("p95")
@@ -232,10 +232,10 @@ def as_seen_by_readers(stage: Stage, reported: Report) -> None:
 
 @pytest.mark.slow  # a minute with what it needs to start
 @pytest.mark.timeout(600)
-def test_a_healthy_canary_passes_and_nobody_complains(stage: Stage, tell: Tell, figure: Figure) -> None:
+def test_a_healthy_canary_passes_and_nobody_complains(stage: Stage, ask: Ask, figure: Figure) -> None:
     stage.play(HEALTHY, 150.0, judged(("faults", "pass"), ("latency", "pass")), 90)
 
-    reported, board = tell()
+    reported, board = ask()
 
     figure(in_a_line(reported, board))
     figure(f"PASS after {stage.seconds:.0f} s and {reported.faults.canary_requests} canary requests")
@@ -258,10 +258,10 @@ def test_a_healthy_canary_passes_and_nobody_complains(stage: Stage, tell: Tell, 
 
 @pytest.mark.slow  # the proof of slowness needs twelve blocks of half a minute
 @pytest.mark.timeout(1200)
-def test_a_slow_canary_fails_for_its_slowness_alone(stage: Stage, tell: Tell, figure: Figure) -> None:
+def test_a_slow_canary_fails_for_its_slowness_alone(stage: Stage, ask: Ask, figure: Figure) -> None:
     """Until the blocks are there, everybody says that it is not proven, and when it will be."""
     stage.play(SLOW, 50.0, judged(("faults", "pass")), 120)
-    reported, board = tell()
+    reported, board = ask()
     first = stage.seconds
     due = check(stage.compared(), "latency")["seconds_until_fail"]
     assert (reported.verdict, reported.latency.verdict) == ("not_enough_data", "not_enough_data")
@@ -273,7 +273,7 @@ def test_a_slow_canary_fails_for_its_slowness_alone(stage: Stage, tell: Tell, fi
 
     stage.play(SLOW, 50.0, judged(("latency", "fail")), due + 60)
 
-    reported, board = tell()
+    reported, board = ask()
     figure(in_a_line(reported, board))
     figure(f"FAIL after {stage.seconds:.0f} s; {due:.0f} s were said to be left after {first:.0f} s")
     assert (reported.verdict, reported.versions) == ("fail", (PRODUCTION, SLOW))
@@ -293,12 +293,12 @@ def test_a_slow_canary_fails_for_its_slowness_alone(stage: Stage, tell: Tell, fi
 
 
 def test_a_canary_that_scores_higher_and_fails_three_in_a_hundred_fails_for_its_faults(
-    stage: Stage, tell: Tell, figure: Figure
+    stage: Stage, ask: Ask, figure: Figure
 ) -> None:
     """Its scores are reported, as proven and large, and fail nobody."""
     stage.play(SHIFTED, 150.0, judged(("faults", "fail")), 60)
 
-    reported, board = tell()
+    reported, board = ask()
 
     figure(in_a_line(reported, board))
     figure(

@@ -44,9 +44,9 @@ class Commands(PythonModel):
     """Does what its one column says; whatever it does not know, it answers."""
 
     def predict(self, context, model_input, params=None):
-        return [self.obey(command) for command in model_input["command"]]
+        return [self.run_command(command) for command in model_input["command"]]
 
-    def obey(self, command: str) -> Any:
+    def run_command(self, command: str) -> Any:
         name, _, argument = command.partition(":")
         return getattr(self, name, lambda argument: command)(argument)
 
@@ -135,9 +135,9 @@ class Configured(PythonModel):
     """Answers its model_config, and spoils it."""
 
     def predict(self, context, model_input, params=None):
-        told = str(sorted(context.model_config.items()))
+        shown = str(sorted(context.model_config.items()))
         context.model_config.get("deep", {}).clear()
-        return [told] * len(model_input)
+        return [shown] * len(model_input)
 
 
 class Scripted(PythonModel):

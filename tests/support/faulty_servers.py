@@ -33,7 +33,7 @@ class Answer:
     headers: dict[str, str]
     body: bytes
     reported_bytes: int | None = None
-    """Content-Length told; None: as long as the body. -1: none, the end of the connection is the end."""
+    """Content-Length announced; None: as long as the body. -1: none, the end of the connection is the end."""
     released: threading.Event | None = None
     """When set, the second half of the body waits for it."""
     bytes_per_second: float | None = None

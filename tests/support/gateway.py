@@ -107,7 +107,7 @@ class GatewayProcess:
         return [line for line in lines if line["event"] == event]
 
     def loads(self) -> list[dict[str, Any]]:
-        """Every version that became ready, as the log tells it: `version`, and `seconds` by phase."""
+        """Every version that became ready, as the log says: `version`, and `seconds` by phase."""
         return self.lines("version ready")
 
     def hurry(self) -> None:

@@ -44,7 +44,7 @@ class InProcessWorker:
         self._frames.put((queries, on_answers))
 
     def resident(self) -> Resident:
-        """Nothing: what is this version's share of this process, nobody can tell."""
+        """Nothing: what is this version's share of this process, nobody can know."""
         return self.ready
 
     def rank(self, *, last: bool) -> None:
@@ -92,7 +92,7 @@ class InProcessLoader:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Loaded | LoadFailed] = loop.create_future()
 
-        def tell(result: Loaded | LoadFailed) -> None:
+        def deliver(result: Loaded | LoadFailed) -> None:
             if not outcome.done():
                 outcome.set_result(result)
 
@@ -103,7 +103,7 @@ class InProcessLoader:
             except LoadFailed as failure:
                 result = failure
             with suppress(RuntimeError):  # the event loop is closed
-                loop.call_soon_threadsafe(tell, result)
+                loop.call_soon_threadsafe(deliver, result)
 
         threading.Thread(target=load, name="load", daemon=True).start()
         try:

@@ -53,7 +53,7 @@ SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
 
 @dataclass
 class Clock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that stands still until it is moved."""
 
     now: float = 1_000_000.0
 

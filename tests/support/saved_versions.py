@@ -33,7 +33,7 @@ def text_query(*texts: str) -> Query:
 
 
 def command_query(*commands: str) -> Query:
-    """A request to the version `commands`, which does what it is told."""
+    """A request to the version `commands`, which does what it is asked."""
     return json_query({"dataframe_records": [{"command": command} for command in commands]})
 
 

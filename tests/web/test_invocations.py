@@ -127,8 +127,8 @@ async def test_under_mlflows_400_a_version_s_own_code_is_kept(
 ) -> None:
     """MLflow answers an MlflowException by its code, also where that is the one of any other error."""
     site.configure(models={"sentiment": {"model_error_status": status}})
-    told = b'{"error_code":"INTERNAL_ERROR","message":"m","sqlstate":"XXM00","error_class":"X"}'
-    error = Answer(PredictStatus.MODEL_ERROR, 500, told, "application/json", 0, 0.0, keeps_status=True)
+    body = b'{"error_code":"INTERNAL_ERROR","message":"m","sqlstate":"XXM00","error_class":"X"}'
+    error = Answer(PredictStatus.MODEL_ERROR, 500, body, "application/json", 0, 0.0, keeps_status=True)
     world.answers[V1] = error
     answer = await traffic.post("/invocations", data=b"{}", headers=PRODUCTION_KEY)
 

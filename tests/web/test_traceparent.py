@@ -33,7 +33,7 @@ MALFORMED = {
     "a blank before it": f" {GOOD}",
     "two in one": f"{GOOD},{GOOD}",
     "short": GOOD[:-1],
-    "a digit that is none": f"00-{TRACE[:-1]}g-{PARENT}-01",
+    "no digit": f"00-{TRACE[:-1]}g-{PARENT}-01",
     "a digit of another alphabet": f"00-{TRACE[:-1]}٤-{PARENT}-01",
     "a quote": f'00-{TRACE[:-1]}"-{PARENT}-01',
     "without dashes": GOOD.replace("-", " "),

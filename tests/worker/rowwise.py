@@ -1,4 +1,4 @@
-"""Saved versions with every kind of signature, whose answers tell all they see of each row."""
+"""Saved versions with every kind of signature, whose answers show all they see of each row."""
 
 import zlib
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.types import ParamSchema, Schema
 
-WAYS = ("echo", "told", "scored", "table", "series", "raises", "refuses", "unwritable")
+WAYS = ("echo", "seen", "scored", "table", "series", "raises", "refuses", "unwritable")
 """What a version answers with; each row by itself."""
 WIDTH = 24
 _WEIGHTS = np.random.default_rng(7).random(WIDTH)
 
 
 class Rowwise(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Answers in the way that `way` says; `failed` after it raised an error that is none of MLflow's."""
+    """Answers in the way that `way` says; `failed` after it raised an error not of MLflow's."""
 
     def __init__(self) -> None:
         self.way = "echo"
@@ -58,7 +58,7 @@ class Rowwise(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if self.way == "table":
             lengths = np.array([len(text) for text in reported], np.int64)
             return pd.DataFrame(
-                {"told": pd.Series(reported, dtype=object), "score": scores, "length": lengths}
+                {"seen": pd.Series(reported, dtype=object), "score": scores, "length": lengths}
             )
         return reported
 

@@ -1,4 +1,4 @@
-"""What the caller and the operator are told when a request fails, and what neither is told."""
+"""What the caller and the operator learn when a request fails, and what neither learns."""
 
 import io
 import json

@@ -143,17 +143,17 @@ def test_an_unknown_pandas_is_named_where_it_costs_the_decoder(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "shown"),
     [
         (None, "[('deep', {}), ('k', 1), ('kept', [0.5])]"),
         ({"k": 2, "deep": {"a": [1]}}, "[('deep', {'a': [1]}), ('k', 2), ('kept', [0.5])]"),
     ],
 )
 def test_a_version_gets_the_model_config_of_its_settings_over_its_own(
-    versions: Path, given: dict[str, Any] | None, told: str
+    versions: Path, given: dict[str, Any] | None, shown: str
 ) -> None:
     """And what it does with it reaches neither the settings nor the next load."""
     spec = replace(spec_of(versions, "configured"), model_config=given)
     for _ in range(2):
         answer = load_version(spec).scorer.answer(text_query("a"))
-        assert predictions(answer.body) == [told]
+        assert predictions(answer.body) == [shown]

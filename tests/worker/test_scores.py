@@ -183,7 +183,7 @@ def test_a_mark_is_where_a_request_of_one_row_is_counted(
 
 
 def test_an_answer_is_nan_only_when_every_counted_output_is() -> None:
-    """One output that works still is an answer; what is NaN in it is counted, and told."""
+    """One output that works still is an answer; what is NaN in it is counted, and reported."""
     both = (ScoreSpec(0), ScoreSpec(1))
     answer = np.array([[math.nan, 0.5], [math.nan, math.nan], [0.5, 0.5]])
 

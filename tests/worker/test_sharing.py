@@ -361,11 +361,11 @@ def judged(requests: int, shared: float, busy: float, threads: int = 8) -> Batch
     """After enough frames of one lone request, which takes a second, and others that share `shared` ones."""
     cost = SharingCost(threads)
     good = Answer(PredictStatus.OK, 200, b"", "application/json", 1, 1.0)
-    told = [
+    judged_so_far = [
         cost.add([good], [replace(good, predict_seconds=shared)] * requests, busy) for _ in range(SAMPLES)
     ]
-    assert told[:-1] == [None] * (SAMPLES - 1)
-    return told[-1]
+    assert judged_so_far[:-1] == [None] * (SAMPLES - 1)
+    return judged_so_far[-1]
 
 
 @pytest.mark.parametrize(
@@ -548,7 +548,7 @@ PAIRS: dict[str, tuple[Query, Query]] = {
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_tables_that_would_not_be_the_same_below_each_other_stand_alone(loaded: Get, name: str) -> None:
-    """The version tells all it sees of its table."""
+    """The version shows all it sees of its table."""
     one, other = PAIRS[name]
     version = loaded("tells_tables")
     answers, predicts = together(version, one, other)

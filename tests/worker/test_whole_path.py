@@ -41,10 +41,10 @@ WANTED_DIFFERENCES = {
     "what MLflow fails on without a body": "MLflow: a bare 500. Here: 400 BAD_REQUEST, as JSON",
     "no Content-Type": "MLflow: a bare 500. Here: read as JSON",
     "the text of a refusal": "MLflow quotes the request. Here: at most 1 000 characters, without its values",
-    "a stack trace": "MLflow tells it. Here: never",
+    "a stack trace": "MLflow sends it. Here: never",
     "more than max_rows": "MLflow: predicted. Here: 413",
 }
-"""Everything in which an answer may be another one; `docs/migrating.md` tells the same."""
+"""Everything in which an answer may be another one; `docs/migrating.md` says the same."""
 Outcome = tuple[int, str, Any]
 """Status, content type and parsed body; of a refusal, its codes instead of the body."""
 
@@ -136,7 +136,7 @@ def codes(body: dict[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def ours(answer: Answer) -> Outcome:
-    """What a caller gets, as `Pair.by_mlflow` tells it."""
+    """What a caller gets, as `Pair.by_mlflow` has it."""
     if answer.content_type != JSON:
         return answer.status, answer.content_type.partition(";")[0], None
     body = json.loads(answer.body)

@@ -27,7 +27,7 @@ class Traffic:
     rise: float = 0.0
     heavy: bool = False
     slow: float | None = None
-    """Share of slow answers, both arms; None: durations are not told."""
+    """Share of slow answers, both arms; None: durations are not given."""
     slow_rise: float = 0.0
 
     def __post_init__(self) -> None:

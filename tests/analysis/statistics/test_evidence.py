@@ -635,7 +635,7 @@ STEP = st.tuples(
 def test_whatever_comes_every_number_is_finite_or_unknown(
     steps: list[tuple[float, int, float, float, int]], classes: bool, seed: int
 ) -> None:
-    """No arm, no traffic, nothing but faults, one bucket: a report is always told."""
+    """No arm, no traffic, nothing but faults, one bucket: there is always a report."""
     drawn, now = random.Random(seed), 0.0
     edges = None if classes else (0.0, 0.1, 0.5, 2.0)
     seen = evidence(
