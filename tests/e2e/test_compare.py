@@ -46,7 +46,9 @@ def test_a_canary_that_raises_on_a_fifth_of_its_requests_fails_and_everyone_says
     assert good.failed == bad.failed == [], "production answers what a canary fails"
     assert (faults["verdict"], faults["production"]["events"]) == ("fail", 0)
     assert 0.1 < faults["canary"]["rate"] < 0.3
-    assert entry["rates"]["canary"]["faults_by_kind"]["error"] > 20
+    # How many there are by then depends on when it is proven; of what kind they are does not.
+    by_kind = entry["rates"]["canary"]["faults_by_kind"]
+    assert by_kind["error"] == sum(by_kind.values()) >= faults["canary"]["events"] > 0
     assert entry["why"].startswith("The canary fails ")
 
     [line] = gateway.lines("verdict changed")
