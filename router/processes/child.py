@@ -12,7 +12,7 @@ from router.errors import ChildLost
 from router.processes.memory import Rank, set_rank
 from router.processes.output import LineSink, Output
 from router.processes.process import Exit
-from router.protocol.connection import Connection
+from router.protocol.connection import ChildConnection
 
 _LAST_FRAMES_SECONDS = 0.5
 _KILL_SECONDS = 5.0
@@ -97,7 +97,7 @@ class ChildPipes:
 
     def __init__(self, sink: LineSink | None = None) -> None:
         """Without a `sink` a child prints where we do. Raises OSError when no descriptor is left."""
-        self.connection = Connection()
+        self.connection = ChildConnection()
         self.output: Output | None = None
         self._read_end, self._write_end = os.pipe()
         try:
