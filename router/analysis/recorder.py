@@ -168,7 +168,14 @@ class AnalysisRecorder:
         ):
             seconds = None if fault else event.seconds
             seen = Observation(
-                bucket, arm.canary, bool(fault), seconds, event.mark, event.call, event.excused, abandoned
+                bucket,
+                arm.canary,
+                bool(fault),
+                seconds,
+                event.bin_index,
+                event.call,
+                event.excused,
+                abandoned,
             )
             for run in arm.runs:
                 run.observe(seen)
@@ -235,7 +242,7 @@ class AnalysisRecorder:
         outputs = harness.info.scores if harness is not None and harness.info is not None else ()
         arm = self._arms.get((manager.model, alias))
         if arm is None or arm.version != version or arm.outputs != outputs:
-            counters = ArmCounters([output.marks for output in outputs])
+            counters = ArmCounters([output.bin_count for output in outputs])
             self._arms[manager.model, alias] = ArmTraffic(version, outputs, counters, alias != PRODUCTION)
 
     def _compare(self, manager: ModelManager, routes: ModelRoutes, alias: Alias) -> ComparisonStatus:

@@ -287,7 +287,7 @@ class AnalysisRun:
             from_top=alias != CANARY,
             started_at=now,
             criteria=Criteria(on_shift=versions.on_shift),
-            bin_count=first.marks if first else None,
+            bin_count=first.bin_count if first else None,
             classes=isinstance(first, ClassSpec),
             bin_edges=(first.low, *first.edges()) if isinstance(first, ScoreSpec) else None,
             slow_edge_seconds=edge_at(hour, SLOW_QUANTILE) if sum(hour) >= FIRST_REQUESTS else None,

@@ -45,8 +45,8 @@ class Answered:
     canary: an answer that came after the time a canary has is a timeout, too."""
     excused: bool = False
     """True when a canary's fault is the input's: production failed on the same bytes, or did as oddly."""
-    mark: int | None = None
-    """Bin, or class, of the first score that the version it was given answered; see `Answer.mark`."""
+    bin_index: int | None = None
+    """Bin, or class, of the first score that the version it was given answered; see `Answer.bin_index`."""
     call: int | None = None
     """Number of the predict that failed it where others shared that predict, or waited for it."""
     trace_id: str = ""

@@ -18,7 +18,7 @@ T = TypeVar("T", bound=np.generic)
 Floats = npt.NDArray[np.float64]
 
 
-def count_and_mark(
+def count_and_locate(
     values: Floats, spec: ScoreSpec, firsts: Sequence[int], *, non_numeric: int = 0
 ) -> tuple[ScoreCounts, list[int | None]]:
     """Counts of one batch of scores, shape (n,), and the indexes of the bins of those at the places `firsts`.

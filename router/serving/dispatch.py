@@ -96,7 +96,7 @@ class RequestResult(NamedTuple):
     fault: Fault = ""
     """As `Answered.fault`; so are the rest, but `blamed_batch`, which is `Answered.call`."""
     excused: bool = False
-    mark: int | None = None
+    bin_index: int | None = None
     blamed_batch: int | None = None
 
     @property
@@ -125,7 +125,7 @@ class RequestResult(NamedTuple):
             assigned.bucket,
             self.fault,
             self.excused,
-            self.mark,
+            self.bin_index,
             self.blamed_batch,
             trace_id,
         )
@@ -207,7 +207,11 @@ class Dispatcher:
             if breaker is not None:
                 breaker.judge(fault=False)
             return RequestResult(
-                assigned, assigned, first, _OK, mark=first.mark if isinstance(first, Answer) else None
+                assigned,
+                assigned,
+                first,
+                _OK,
+                bin_index=first.bin_index if isinstance(first, Answer) else None,
             )
         finally:
             self.in_flight[arm] -= 1
@@ -237,7 +241,13 @@ class Dispatcher:
             timeout.note(took)
         if isinstance(result, Answer):
             return RequestResult(
-                assigned, assigned, result, _outcome_of(result), fault, mark=result.mark, blamed_batch=blamed
+                assigned,
+                assigned,
+                result,
+                _outcome_of(result),
+                fault,
+                bin_index=result.bin_index,
+                blamed_batch=blamed,
             )
         return RequestResult(
             assigned, assigned, result, _outcome_of(result), fault, blamed_batch=result.call or blamed

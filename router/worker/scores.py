@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from router.core.histogram import Floats, count_and_mark
+from router.core.histogram import Floats, count_and_locate
 from router.core.scores import (
     ClassCounts,
     ClassSpec,
@@ -41,7 +41,7 @@ class ScoreTally:
     counts: tuple[OutputCounts, ...]
     """Per counted output, of all of them."""
     bin_indexes: Sequence[int | None]
-    """Per answer, as `Answer.mark`: the bin of its first row."""
+    """Per answer, as `Answer.bin_index`: the bin of its first row."""
     nan_only: Sequence[bool]
     """Per answer, as `Answer.nan_only`."""
 
@@ -94,17 +94,17 @@ def _count(predictions: Any, spec: OutputSpec, firsts: Sequence[int]) -> tuple[O
         if odd is None:
             return _sensible(values, spec, firsts, 0)
         numbers, odd_numbers = values[~odd], int(odd.sum())
-        _, bins = count_and_mark(values[list(firsts)], spec, range(len(firsts)))
+        _, bins = count_and_locate(values[list(firsts)], spec, range(len(firsts)))
         return _sensible(numbers, spec, (), odd_numbers)[0], bins
     except Exception:  # noqa: BLE001 - a version may answer anything at all; its answer still goes out
         return _nothing_in(predictions, spec), []
 
 
 def _sensible(values: Floats, spec: ScoreSpec, firsts: Sequence[int], odd: int) -> tuple[ScoreCounts, _Bins]:
-    counts, bins = count_and_mark(values, spec, firsts, non_numeric=odd)
+    counts, bins = count_and_locate(values, spec, firsts, non_numeric=odd)
     if max(counts.positive_sum, counts.negative_sum) > _LARGEST:
         clipped = np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), values)
-        counts, _ = count_and_mark(clipped, spec, (), non_numeric=odd)
+        counts, _ = count_and_locate(clipped, spec, (), non_numeric=odd)
     return counts, bins
 
 

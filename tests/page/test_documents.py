@@ -24,8 +24,8 @@ async def gateway(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(fakes, "INFO", replace(fakes.INFO, scores=(ScoreSpec(),)))
     gateway = Gateway()
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
-    gateway.answer(600, PRODUCTION, V1, mark=3)
-    gateway.answer(600, CANARY, V2, mark=4)
+    gateway.answer(600, PRODUCTION, V1, bin_index=3)
+    gateway.answer(600, CANARY, V2, bin_index=4)
     gateway.look()
     yield gateway
     await gateway.fleet.close(0.0)

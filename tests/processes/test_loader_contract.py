@@ -156,8 +156,8 @@ async def test_scores_are_counted_as_the_configuration_says(workers: Any) -> Non
     [counts] = answer.scores
     assert isinstance(counts, ScoreCounts)
     assert (sum(counts.bins), len(counts.bins)) == (3, 2)
-    assert answer.mark is not None
-    assert counts.bins[answer.mark] == 3
+    assert answer.bin_index is not None
+    assert counts.bins[answer.bin_index] == 3
 
 
 async def test_a_note_for_the_operator_arrives(workers: Any) -> None:

@@ -43,7 +43,7 @@ from router.core.events import (
     WorkerLoadFailed,
     WorkerReplaced,
 )
-from router.core.histogram import count_and_mark
+from router.core.histogram import count_and_locate
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Reason
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
@@ -164,7 +164,7 @@ def goodbye(model: str = "m") -> list[Event]:
 
 
 def count_scores_of(*values: float, spec: ScoreSpec = SPEC) -> ScoreCounts:
-    return count_and_mark(np.array(values, dtype=np.float64), spec, ())[0]
+    return count_and_locate(np.array(values, dtype=np.float64), spec, ())[0]
 
 
 def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Live:

@@ -188,7 +188,7 @@ def test_an_answer_reports_its_rows_time_and_scores(loaded: Get) -> None:
     [counts] = answer.scores
     assert isinstance(counts, ScoreCounts)
     assert counts.bins[1] == counts.bins[11] == counts.bins[19] == 1
-    assert answer.mark == 1
+    assert answer.bin_index == 1
 
 
 def test_a_failure_reports_the_time_it_took(loaded: Get) -> None:

@@ -212,7 +212,7 @@ def test_scores_of_a_shared_predict_are_counted_once_and_nan_where_it_is(loaded:
     assert isinstance(counts, ScoreCounts)
     assert (sum(counts.bins), counts.nan) == (2, 2)
     assert [answer.all_nan for answer in answers] == [False, True, False]
-    assert [answer.mark is None for answer in answers] == [False, True, True]
+    assert [answer.bin_index is None for answer in answers] == [False, True, True]
 
 
 numbers = st.floats() | st.integers(-(2**60), 2**60) | st.text(max_size=3) | st.booleans() | st.none()
