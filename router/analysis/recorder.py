@@ -173,7 +173,7 @@ class AnalysisRecorder:
                 bool(fault),
                 seconds,
                 event.bin_index,
-                event.call,
+                event.blamed_batch,
                 event.excused,
                 abandoned,
             )

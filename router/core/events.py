@@ -47,8 +47,9 @@ class Answered:
     """True when a canary's fault is the input's: production failed on the same bytes, or did as oddly."""
     bin_index: int | None = None
     """Bin, or class, of the first score that the version it was given answered; see `Answer.bin_index`."""
-    call: int | None = None
-    """Number of the predict that failed it where others shared that predict, or waited for it."""
+    blamed_batch: int | None = None
+    """Number of the batch that failed it, where others were in that batch or waited for it; else None.
+    Faults that name the same batch count as one."""
     trace_id: str = ""
     """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
 

@@ -94,7 +94,7 @@ class RequestResult(NamedTuple):
     result: Result
     outcome: Outcome
     fault: Fault = ""
-    """As `Answered.fault`; so are the rest, but `blamed_batch`, which is `Answered.call`."""
+    """As `Answered.fault`; so are the rest."""
     excused: bool = False
     bin_index: int | None = None
     blamed_batch: int | None = None
@@ -250,7 +250,7 @@ class Dispatcher:
                 blamed_batch=blamed,
             )
         return RequestResult(
-            assigned, assigned, result, _outcome_of(result), fault, blamed_batch=result.call or blamed
+            assigned, assigned, result, _outcome_of(result), fault, blamed_batch=result.blamed_batch or blamed
         )
 
     async def _fall_back(
@@ -269,7 +269,8 @@ class Dispatcher:
         model = assigned.version.model
         routes = self._models.table.models.get(model)
         second = assign_fallback(routes, assigned) if routes else None
-        fault, blamed = _fault_of(first, odd=True), first.call if isinstance(first, RequestRefused) else None
+        fault = _fault_of(first, odd=True)
+        blamed = first.blamed_batch if isinstance(first, RequestRefused) else None
         if second is None:
             return RequestResult(assigned, assigned, first, _outcome_of(first), fault, blamed_batch=blamed)
         reason = _reason_of(first)

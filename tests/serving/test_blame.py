@@ -136,8 +136,8 @@ async def test_who_waits_for_a_predict_that_hangs_names_it_and_who_hangs_alone_n
     alone, others = await culprit, [await victim for victim in victims]
     assert (alone.fault, alone.blamed_batch) == ("timeout", None)
     assert {one.fault for one in others} == {"timeout"}
-    [call] = {one.blamed_batch for one in others}
-    assert call is not None
+    [batch] = {one.blamed_batch for one in others}
+    assert batch is not None
 
 
 async def test_who_shares_a_predict_that_hangs_names_it(
@@ -152,9 +152,9 @@ async def test_who_shares_a_predict_that_hangs_names_it(
     world.held = False
     world.alive(V1)[0].release_all()
 
-    calls = {(await one).blamed_batch for one in asked}
-    assert len(calls) == 1
-    assert calls != {None}
+    batches = {(await one).blamed_batch for one in asked}
+    assert len(batches) == 1
+    assert batches != {None}
 
 
 def test_side_by_side_a_process_that_says_nothing_is_named_once() -> None:

@@ -102,7 +102,7 @@ async def test_an_answer_is_reported_with_what_it_says_of_the_version_the_key_wa
         3,
     )
     assert (canary.reason, canary.bucket, canary.fault, canary.bin_index) == ("hash", 418, "error", None)
-    assert (canary.outcome, canary.excused, canary.call) == ("fallback", False, None)
+    assert (canary.outcome, canary.excused, canary.blamed_batch) == ("fallback", False, None)
 
 
 async def test_a_good_request_id_is_echoed_and_a_bad_one_replaced(traffic: Client) -> None:
