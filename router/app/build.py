@@ -147,7 +147,7 @@ def build_gateway(
     traffic = TrafficCounts()
     status = Status(
         version=__version__,
-        fleet=models,
+        models=models,
         dispatcher=dispatcher,
         alias_watch=alias_watch,
         config=config,
@@ -160,7 +160,7 @@ def build_gateway(
         loops=loops,
     )
     web = WebState(
-        fleet=models,
+        models=models,
         dispatcher=dispatcher,
         recorder=recorder,
         settings=in_force,

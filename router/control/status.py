@@ -59,7 +59,7 @@ class Status:
     """Gathers the state of one gateway; every part is read when the document is asked for."""
 
     version: str
-    fleet: ModelSet
+    models: ModelSet
     dispatcher: Dispatcher
     alias_watch: AliasWatch
     config: ConfigStatus
@@ -73,20 +73,20 @@ class Status:
 
     def document(self) -> dict[str, Any]:
         """JSON-ready."""
-        table = self.fleet.table
+        table = self.models.table
         watch = self.alias_watch
         errors = sorted(set(watch.errors.values()))
         return {
             "version": self.version,
-            "ready": self.fleet.ready and not self.traffic.stopping,
-            "serving_from_cache": any(m.from_cache and m.bound for m in self.fleet.managers.values()),
+            "ready": self.models.ready and not self.traffic.stopping,
+            "serving_from_cache": any(m.from_cache and m.bound for m in self.models.managers.values()),
             "config": {"digest": self.config.digest, "error": self.config.error},
             "registry": {
                 "reachable": bool(watch.last_success) and not watch.errors,
                 "last_success_timestamp": min(watch.last_success.values(), default=None),
                 "error": redact("; ".join(errors)),
             },
-            "models": {n: self._model(m, table) for n, m in self.fleet.managers.items()},
+            "models": {n: self._model(m, table) for n, m in self.models.managers.items()},
             "loops": {loop.name: loop.describe() for loop in self.loops},
             "events": self.recent_events.events(),
         }

@@ -30,7 +30,7 @@ async def readyz(request: web.Request) -> web.Response:
     status = 200 if gateway.ready else 503
     lines = ["ready" if gateway.ready else "stopping" if gateway.traffic.stopping else "not ready"]
     if "verbose" in request.query:
-        lines += [_readiness_line(name, gateway) for name in gateway.fleet.managers]
+        lines += [_readiness_line(name, gateway) for name in gateway.models.managers]
     return web.Response(status=status, text="\n".join(lines) + "\n")
 
 
@@ -49,7 +49,7 @@ async def state(request: web.Request) -> web.Response:
 async def compare(request: web.Request) -> web.Response:
     """`GET /v1/compare[?model=]`: how each further alias stands against production, and how sure that is."""
     gateway, model = request.app[GATEWAY], request.query.get("model")
-    if model is not None and model not in gateway.fleet.managers:
+    if model is not None and model not in gateway.models.managers:
         return plain_error(404, "no such registered model here")
     return document(gateway.compare(model))
 
@@ -59,7 +59,7 @@ async def route(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     model = request.query.get("model", next(iter(gateway.settings.current.models)))
     key = request.query.get("key")
-    routes = gateway.fleet.table.models.get(model)
+    routes = gateway.models.table.models.get(model)
     if routes is None:
         return plain_error(404, "no such registered model here")
     if not key:
@@ -86,7 +86,7 @@ async def route(request: web.Request) -> web.Response:
 
 
 def _readiness_line(name: str, gateway: WebState) -> str:
-    manager = gateway.fleet.managers[name]
+    manager = gateway.models.managers[name]
     if (bound := manager.bound.get(PRODUCTION)) is None:
         return f"[-] {name} production is not bound"
     if not manager.can_answer:

@@ -52,7 +52,7 @@ class GracefulShutdown:
         # What still waits for its body or its answer gets 503, in MLflow's shape: cut off, a caller would
         # not know whether to try again.
         traffic.stop_reading()
-        await self._gateway.fleet.close(0.0)
+        await self._gateway.models.close(0.0)
         answers_by = self._loop.time() + closing / 2
         self._aborted.clear()
         while connections.pending() and await self._look_again(answers_by):
