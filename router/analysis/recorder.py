@@ -16,8 +16,7 @@ from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputSpec
-from router.core.split import BUCKETS
-from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force
+from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 
 LOOK_SECONDS = 2.0
@@ -247,7 +246,7 @@ class AnalysisRecorder:
 
     def _compare(self, manager: ModelManager, routes: ModelRoutes, alias: Alias) -> ComparisonStatus:
         production, version = routes.bound.get(PRODUCTION), routes.bound.get(alias)
-        share = split_in_force(routes).in_force.get(alias, 0.0)
+        share = routes.split_in_force.ratios().get(alias, 0.0)
         obstacle = obstacle_to(manager, routes, alias)
         run = None
         if production is not None and version is not None and production != version:
@@ -270,8 +269,8 @@ class AnalysisRecorder:
             run = None
         if not start:
             return run
-        buckets = routes.split.shares()
-        shares = Shares(buckets[PRODUCTION] / BUCKETS, buckets.get(alias, 0) / BUCKETS)
+        configured = routes.configured_split.ratios()
+        shares = Shares(configured[PRODUCTION], configured.get(alias, 0.0))
         if run is None:
             counters = production.counters, canary.counters
             run = AnalysisRun(versions, alias, shares, counters, now=now, timestamp=self._wall())
@@ -285,7 +284,7 @@ class AnalysisRecorder:
 def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str:
     """Why production and `alias` can not be compared now; empty when they can."""
     production, version = routes.bound.get(PRODUCTION), routes.bound.get(alias)
-    aspired, shares = manager.aspired.get(alias), routes.split.shares()
+    aspired, shares = manager.aspired.get(alias), routes.configured_split.shares()
     if production is None:
         return "production serves no version yet"
     if version is None:

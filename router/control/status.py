@@ -1,6 +1,6 @@
 """The document of `/v1/state`: what is aspired, bound, split and wrong. No paths, hosts or credentials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from router.core.redaction import redact
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
-from router.serving.manager import ModelManager, split_in_force
+from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool
 from router.serving.ports import WorkerHandle
@@ -92,15 +92,15 @@ class Status:
         }
 
     def _model(self, manager: ModelManager, table: RoutingTable) -> dict[str, Any]:
-        shares = split_in_force(table.models[manager.model])
+        routes = table.models[manager.model]
         received = self.traffic.received.get(manager.model, 0)
         keyless = self.traffic.keyless.get(manager.model, 0)
         share = keyless / received if received else 0.0
         document: dict[str, Any] = {
             "ready": manager.can_answer,
             "serving_from_cache": manager.from_cache and bool(manager.bound),
-            "split": _percent(shares.in_force),
-            "split_configured": _percent(shares.configured),
+            "split": routes.split_in_force.percentages(),
+            "split_configured": routes.configured_split.percentages(),
             "salt": manager.settings.salt,
             "aliases": {
                 alias: self._alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
@@ -195,7 +195,3 @@ def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:
         for alias, view, since in manager.breakers.views(harness.version)
     ]
     return max(breakers, key=lambda breaker: breaker["state"] == "open", default=None)
-
-
-def _percent(ratios: Mapping[Alias, float]) -> dict[str, float]:
-    return {alias: round(ratio * 100, 3) for alias, ratio in ratios.items()}

@@ -66,7 +66,7 @@ async def route(request: web.Request) -> web.Response:
         # An empty key counts as missing in a request, so there is nothing to explain about it.
         return plain_error(400, "say which key: /v1/route?model=NAME&key=KEY")
     assignment = assign(routes, key)
-    owner = routes.split.alias_of(bucket_of(routes.salt, key))
+    owner = routes.configured_split.alias_of(bucket_of(routes.salt, key))
     if assignment is None:
         decision = {
             "alias": None,
@@ -81,8 +81,8 @@ async def route(request: web.Request) -> web.Response:
             "bucket": assignment.bucket,
             "reason": assignment.reason,
         }
-    shares = {alias: share / 1000 for alias, share in routes.split.shares().items()}
-    return document({"model": model, **decision, "owner": owner, "salt": routes.salt, "split": shares})
+    configured = routes.configured_split.percentages()
+    return document({"model": model, **decision, "owner": owner, "salt": routes.salt, "split": configured})
 
 
 def _readiness_line(name: str, gateway: WebState) -> str:
