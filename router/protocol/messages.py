@@ -113,7 +113,7 @@ class Query(Struct, frozen=True, gc=False):
 class Answer(Struct, frozen=True, gc=False):
     """One version's complete answer to one `Query`, ready to be written to the client."""
 
-    verdict: PredictStatus
+    predict_status: PredictStatus
     status: int
     """HTTP status MLflow's scoring protocol gives this answer."""
     body: bytes
@@ -445,6 +445,8 @@ class _Predict(Struct):
 
 
 class _Answers(Struct):
+    """Per answer, as the fields of `Answer`; `verdict` is its `predict_status`, `i` its place."""
+
     op: Literal["answers"]
     seq: int
     i: Annotated[tuple[int, ...], Meta(min_length=1)]
@@ -489,7 +491,7 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "op": ANSWERS,
         "seq": batch.sequence,
         "i": batch.places,
-        "verdict": [answer.verdict for answer in answers],
+        "verdict": [answer.predict_status for answer in answers],
         "status": [answer.status for answer in answers],
         "content_type": [answer.content_type for answer in answers],
         "rows": [answer.rows for answer in answers],

@@ -373,7 +373,7 @@ def _gone() -> CallerGone:
 
 def _is_good(result: Result) -> bool:
     """Whether a version answered, and found nothing wrong itself."""
-    return isinstance(result, Answer) and result.verdict is _ANSWERED
+    return isinstance(result, Answer) and result.predict_status is _ANSWERED
 
 
 def _was_asked(result: Result) -> bool:
@@ -385,9 +385,9 @@ def _fault_of(result: Result, *, odd: bool) -> Fault:
     """What is wrong with an answer, whoever gave it. `odd`: an odd length is wrong. A refusal is not."""
     if not isinstance(result, Answer):
         return fault_kind(_reason_of(result)) if _was_asked(result) else ""
-    if result.verdict is _ANSWERED:
+    if result.predict_status is _ANSWERED:
         return FaultKind.INVALID_OUTPUT if result.all_nan or (odd and result.odd_length) else ""
-    return FaultKind.ERROR if result.verdict is PredictStatus.MODEL_ERROR else ""
+    return FaultKind.ERROR if result.predict_status is PredictStatus.MODEL_ERROR else ""
 
 
 def _production_equally_invalid(first: Result, second: Result) -> bool:
@@ -401,13 +401,15 @@ def _reason_of(first: Result) -> FallbackReason:
     """Why production is asked."""
     if not isinstance(first, Answer):
         return FallbackReason(first.reason)
-    return FallbackReason.INVALID_OUTPUT if first.verdict is _ANSWERED else FallbackReason(first.verdict)
+    if first.predict_status is _ANSWERED:
+        return FallbackReason.INVALID_OUTPUT
+    return FallbackReason(first.predict_status)
 
 
 def _outcome_of(result: Result) -> Outcome:
     """Of what its caller gets."""
     if isinstance(result, Answer):
-        return _OUTCOMES[result.verdict]
+        return _OUTCOMES[result.predict_status]
     if isinstance(result, DeadlineExceeded):
         return Outcome.TIMEOUT
     if isinstance(result, CallerGone):

@@ -44,7 +44,7 @@ def batches(draw: st.DrawFn) -> Batch:
     seconds, scores = draw(st.floats(0, 1e6)), draw(st.just(()) | st.tuples(score_counts, class_counts))
     answers = [
         Answer(
-            verdict=draw(st.sampled_from(PredictStatus)),
+            predict_status=draw(st.sampled_from(PredictStatus)),
             status=draw(st.integers(200, 599)),
             body=draw(st.binary()),
             content_type=draw(names),
