@@ -18,8 +18,8 @@ class Priority(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """One load at one instant. `since` is in seconds of any clock."""
+class ScheduledLoad:
+    """One load of the gateway, as its schedule sees it at one instant. `since` is in seconds of any clock."""
 
     priority: Priority
     since: float
@@ -53,9 +53,9 @@ Decision = Begin | Refuse | FreeSpares
 def next_decision(
     now: float,
     *,
-    fetching: Sequence[Load],
-    waiting: Sequence[Load],
-    running: Sequence[Load],
+    fetching: Sequence[ScheduledLoad],
+    waiting: Sequence[ScheduledLoad],
+    running: Sequence[ScheduledLoad],
     side_by_side: int,
     available: int,
     spare: int,
@@ -99,7 +99,9 @@ def next_decision(
     return FreeSpares() if helps else Refuse(index)
 
 
-def held_until(priority: Priority, fetching: Sequence[Load], running: Sequence[Load]) -> float:
+def held_until(
+    priority: Priority, fetching: Sequence[ScheduledLoad], running: Sequence[ScheduledLoad]
+) -> float:
     """Until when loads of `priority` wait for unserved productions; in the past when they do not."""
     if priority <= Priority.PRODUCTION:
         return float("-inf")
