@@ -29,7 +29,7 @@ def document(recorder: AnalysisRecorder, model: str | None = None) -> dict[str, 
 
 
 def verdicts(recorder: AnalysisRecorder, model: str) -> dict[str, dict[str, str]]:
-    """The short form, by further alias, for `/v1/state`."""
+    """The short form, by alias but production, for `/v1/state`."""
     return {
         alias: {"verdict": status.verdict, "why": status.why}
         for alias, status in recorder.statuses.get(model, {}).items()

@@ -1,4 +1,4 @@
-"""Compares every further alias with production. Facts in; every few seconds: due → measure → judge → act."""
+"""Compares every other alias with production. Facts in; every few seconds: due → measure → judge → act."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +34,7 @@ class ArmTraffic:
     outputs: tuple[OutputSpec, ...]
     counters: ArmCounters
     canary: bool
+    """True of every alias but production."""
     runs: tuple[AnalysisRun, ...] = ()
     """Those that its requests are evidence in, at this moment."""
     left: tuple[AnalysisRun, ...] = ()
@@ -49,7 +50,7 @@ class ArmTraffic:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonStatus:
-    """How one further alias stands against production, as of the last look."""
+    """How one alias stands against production, as of the last look."""
 
     alias: Alias
     production: VersionId | None
@@ -89,7 +90,7 @@ class AnalysisRecorder:
     ) -> None:
         """`recorder` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
         self.statuses: dict[str, Mapping[Alias, ComparisonStatus]] = {}
-        """By model and further alias."""
+        """By model, and by alias but production."""
         self._models = models
         self._recorder = recorder
         self._wall = wall

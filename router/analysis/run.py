@@ -37,7 +37,7 @@ class Observation(NamedTuple):
     bucket: int
     """0 to 99 999."""
     canary: bool
-    """Whether its key was given the canary, whoever answered."""
+    """Whether its key was given the alias that is compared with production, whoever answered."""
     fault: bool
     seconds: float | None
     """Last byte read until answer ready, of an answer without fault; None when not known."""
@@ -74,7 +74,7 @@ class Evidence:
         some.
 
         `bin_count`: bins or classes of a score, None for none; `bin_edges`: their `bin_count` + 1 edges, for
-        means. `from_top`: the canary owns the highest buckets, as a further alias of a split does.
+        means. `from_top`: what is compared owns the highest buckets, as a further alias does.
         """
         self._criteria = criteria
         self._from_top = from_top
@@ -250,6 +250,7 @@ class Shares:
 
     production: float
     canary: float
+    """Of the alias that is compared with production."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class FellBack:
 
 @dataclass(frozen=True, slots=True)
 class CanaryFaulted:
-    """The canary failed a request that production could answer."""
+    """A canary, which is any alias but production, failed a request that production could answer."""
 
     model: str
     alias: Alias

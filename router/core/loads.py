@@ -13,7 +13,7 @@ class Priority(IntEnum):
 
     UNSERVED = 0  # production, while nothing answers for it: nobody can stand in
     PRODUCTION = 1  # production's next version, or relief of its stuck workers: another one answers so long
-    CANARY = 2  # any other alias: production answers so long
+    OTHER_ALIAS = 2  # a version that production does not name: production answers so long
     FURTHER = 3  # a further worker of a version that has one, or a spare
 
 

@@ -10,7 +10,10 @@ from router.core.split import Key, Split, bucket_of
 
 
 class Reason(StrEnum):
-    """Why a request went where it went; values of X-Route-Reason."""
+    """Why a request went where it went; values of X-Route-Reason.
+
+    `canary_…` is said of any alias but production that owns the key.
+    """
 
     HASH = "hash"
     NO_KEY = "no_key"

@@ -1,4 +1,7 @@
-"""One prediction request from its key to its answer: route, ask, and ask production when the canary fails."""
+"""One prediction request from its key to its answer: route, ask, and ask production when a canary fails.
+
+A canary is any alias but production.
+"""
 
 import asyncio
 from collections import Counter, deque

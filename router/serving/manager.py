@@ -185,7 +185,7 @@ class ModelManager:
         """That of a load of `version` while it has no worker."""
         bound = self._bound.get(PRODUCTION)
         if version not in (bound, self._aspired.get(PRODUCTION)):
-            return Priority.CANARY
+            return Priority.OTHER_ALIAS
         serving = self.harnesses.get(bound) if bound is not None else None
         has_workers = serving is not None and serving.loaded and serving.pool.workers
         return Priority.PRODUCTION if has_workers else Priority.UNSERVED

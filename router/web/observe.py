@@ -47,7 +47,7 @@ async def state(request: web.Request) -> web.Response:
 
 
 async def compare(request: web.Request) -> web.Response:
-    """`GET /v1/compare[?model=]`: how each further alias stands against production, and how sure that is."""
+    """`GET /v1/compare[?model=]`: how each alias stands against production, and how sure that is."""
     gateway, model = request.app[GATEWAY], request.query.get("model")
     if model is not None and model not in gateway.models.managers:
         return plain_error(404, "no such registered model here")

@@ -17,7 +17,7 @@ from router.core.loads import (
     next_decision,
 )
 
-UNSERVED, PRODUCTION, CANARY, FURTHER = Priority
+UNSERVED, PRODUCTION, OTHER_ALIAS, FURTHER = Priority
 LOADS = st.builds(ScheduledLoad, st.sampled_from(Priority), st.floats(0, 100), st.integers(0, 1000))
 SOME = st.lists(LOADS, max_size=6)
 
@@ -136,31 +136,31 @@ def test_a_start_ends_with_every_load_begun_in_order_and_never_too_many_at_once(
 def test_a_canary_waits_while_an_unserved_production_is_fetched_or_loaded_but_not_for_ever() -> None:
     for where in ("fetching", "running"):
         production = {where: (load(UNSERVED, since=50.0),)}
-        assert decide(load(CANARY), now=50.0, **production) is None  # type: ignore[arg-type]
+        assert decide(load(OTHER_ALIAS), now=50.0, **production) is None  # type: ignore[arg-type]
         over = 50.0 + HOLD_SECONDS
-        assert decide(load(CANARY), now=over, **production) == Begin(0)  # type: ignore[arg-type]
+        assert decide(load(OTHER_ALIAS), now=over, **production) == Begin(0)  # type: ignore[arg-type]
 
 
 def test_a_production_that_is_served_so_long_holds_up_nobody() -> None:
     for where in ("fetching", "running"):
-        assert decide(load(CANARY), **{where: (load(PRODUCTION),)}) == Begin(0)  # type: ignore[arg-type]
+        assert decide(load(OTHER_ALIAS), **{where: (load(PRODUCTION),)}) == Begin(0)  # type: ignore[arg-type]
 
 
 def test_a_production_without_a_worker_does_not_wait_for_slow_canaries() -> None:
-    canaries = (load(CANARY, size=400), load(CANARY, size=400))
+    canaries = (load(OTHER_ALIAS, size=400), load(OTHER_ALIAS, size=400))
     assert decide(load(UNSERVED, size=300), running=canaries) == Begin(0)
-    assert decide(load(CANARY), running=canaries) is None
+    assert decide(load(OTHER_ALIAS), running=canaries) is None
 
 
 def test_a_canary_without_room_waits_for_what_runs_and_is_refused_when_nothing_does() -> None:
-    big = load(CANARY, size=1001)
+    big = load(OTHER_ALIAS, size=1001)
     assert decide(big, running=(load(FURTHER, size=1),)) is None
     assert decide(big) == Refuse(0)
 
 
 def test_spares_go_for_a_version_that_fits_then_and_for_no_other_spare() -> None:
-    assert decide(load(CANARY, size=1100), spare=100) == FreeSpares()
-    assert decide(load(CANARY, size=1101), spare=100) == Refuse(0)
+    assert decide(load(OTHER_ALIAS, size=1100), spare=100) == FreeSpares()
+    assert decide(load(OTHER_ALIAS, size=1101), spare=100) == Refuse(0)
     assert decide(load(FURTHER, size=1100), spare=100) == Refuse(0)
 
 
