@@ -12,7 +12,7 @@ from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_sample
-from router.adapters.prometheus import LiveReader, PrometheusRecorder
+from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends

@@ -6,7 +6,7 @@ from time import perf_counter
 import psutil
 
 from router.adapters.log.writer import STDERR
-from router.adapters.prometheus import Live, LiveShift, LiveVersion
+from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
 from router.analysis.recorder import AnalysisRecorder
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher

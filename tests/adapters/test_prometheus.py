@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from router.adapters.prometheus import Live, LiveShift, PrometheusRecorder
+from router.adapters.prometheus.recorder import Live, LiveShift, PrometheusRecorder
 from router.core.events import (
     AliasAspired,
     AliasUnbound,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
+from router.adapters.prometheus.recorder import Live, LiveVersion, PrometheusRecorder
 from router.core.events import (
     AliasAspired,
     AliasBound,
