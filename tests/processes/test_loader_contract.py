@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from router.core.scores import ScoreCounts, ScoreSpec
 from router.errors import ChildTimeout, LoadFailed
+from router.processes.child import SpawnLauncher
 from router.processes.forkserver import ForkServerSupervisor
-from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus, Query, TensorInfo
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
