@@ -1,7 +1,8 @@
 """What a change did to speed: gateways of two checkouts or more take turns under one load.
 
-`python -m benchmarks.revisions --load text,1,64 --rounds 8 ../before .`: the others are held against the first. All run side by side in this environment, each with the code of its own directory; one that is
-idle takes next to nothing. Neighbouring rounds are compared: what else the machine does hits all alike.
+`python -m benchmarks.revisions --load text,1,64 --rounds 8 ../before .`: the others are held against the
+first. All run side by side in this environment, each with the code of its own directory; one that is idle
+takes next to nothing. Neighbouring rounds are compared: what else the machine does hits all alike.
 With `--silent` each takes part once more, counting nothing (as in P13).
 """
 
