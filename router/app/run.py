@@ -116,9 +116,12 @@ class GatewayServer:
         """Read the configuration now, as an operator who asks for it. Raises ConfigRefused."""
         return await self.gateway.web.reload()
 
-    def begin_drain(self) -> None:
-        """Not ready from now on. What comes and what runs is answered until the time to drain is over."""
-        self._shutdown.start()
+    def begin_drain(self, *, waits_for_balancers: bool) -> None:
+        """Not ready from now on. What comes and what runs is answered until the time to drain is over.
+
+        `waits_for_balancers`: for `server.min_drain_seconds` at least, whether anything comes or not.
+        """
+        self._shutdown.start(waits_for_balancers=waits_for_balancers)
 
     def cut_drain_short(self) -> None:
         """Wait for nothing any more."""

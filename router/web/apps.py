@@ -1,7 +1,6 @@
 """The two listeners: traffic, and admin."""
 
 import logging
-import random
 import re
 from collections.abc import Callable
 from functools import partial
@@ -9,13 +8,23 @@ from functools import partial
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
+from router.core.events import Rejected
+from router.core.outcomes import RefusalReason
+from router.core.scores import OTHER
 from router.protocol.messages import ScoringProtocol
 from router.web import admin, invocations, observe, page
 from router.web import v2 as inference
 from router.web.admin import AdminToken, guard
 from router.web.connections import OTHER_VERSION, Connection
 from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, WebState
-from router.web.responses import SERVER, SinglePacketResponse, inference_error, internal_error, plain_error
+from router.web.responses import (
+    SERVER,
+    SinglePacketResponse,
+    inference_error,
+    internal_error,
+    new_request_id,
+    plain_error,
+)
 from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
@@ -121,11 +130,11 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
             # The library would answer in the version that was asked for, and there is none to answer in.
             connection.refuse(OTHER_VERSION)
     sent = request.headers.get("X-Request-Id", "")
-    request_id = sent if sent and _GOOD_REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
+    request_id = sent if sent and _GOOD_REQUEST_ID.fullmatch(sent) else new_request_id()
     request[REQUEST_ID] = request_id
     well_framed = _is_well_framed(request)
     try:
-        response = await _answered(request, handler) if well_framed else _error(request, 400, "Bad Request")
+        response = await _answered(request, handler) if well_framed else _misframed(gateway, request)
     finally:
         if connection is not None:
             connection.answered()
@@ -137,7 +146,14 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     if not isinstance(response, SinglePacketResponse):  # which is signed as it is made
         response.headers["Server"] = SERVER
         response.headers["X-Request-Id"] = request_id
+        if connection is not None:
+            connection.deliver(response)
     return response
+
+
+def _misframed(gateway: WebState, request: web.Request) -> web.Response:
+    gateway.recorder.record(Rejected(OTHER, RefusalReason.MALFORMED))
+    return _error(request, 400, "Bad Request")
 
 
 def _is_well_framed(request: web.Request) -> bool:

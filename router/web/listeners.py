@@ -90,8 +90,7 @@ async def listening(
         runner.server.request_handler = cast(
             Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], handler
         )
-    settings = app[GATEWAY].settings if GATEWAY in app else None
-    connections = Connections(runner.server, settings, limit)
+    connections = Connections(runner.server, app.get(GATEWAY), limit)
     server = await loop.create_server(
         connections,
         sock=bound,
