@@ -388,9 +388,13 @@ class Admission:
         if waiting == 0:
             self._empty_at = now
             return True
-        wait = waiting * self.typical_seconds / max(workers, 1)
+        wait = self.wait_seconds(waiting, workers)
         calm = max(CALM_SECONDS, CALM_REQUESTS * self.typical_seconds)
         return wait <= seconds_left and (wait <= calm or now - self._empty_at <= BURST_SECONDS)
+
+    def wait_seconds(self, waiting: int, workers: int) -> float:
+        """How long it takes `workers` to answer the `waiting`; 0.0 until what they cost is known."""
+        return waiting * self.typical_seconds / max(workers, 1)
 
     def requests_at_once(self) -> int:
         """How many requests a worker is handed at once; at least 1.
