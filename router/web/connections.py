@@ -350,11 +350,15 @@ class Connections:
     @property
     def unread(self) -> int:
         """Connections with an answer that its client has not taken."""
-        return sum(not one.busy and one.unsent_bytes > 0 for one in self._open)
+        return sum(not one.busy and self._is_unread(one) for one in self._open)
 
     def pending(self) -> bool:
         """True while a request is under way, or an answer not yet taken."""
-        return any(one.busy or one.unsent_bytes for one in self._open)
+        return any(one.busy or self._is_unread(one) for one in self._open)
+
+    def _is_unread(self, connection: Connection) -> bool:
+        # Under TLS the last part of a large answer is in a buffer that does not count as the transport's.
+        return bool(connection.unsent_bytes) or (connection in self.deliveries and connection.has_unread)
 
     def _drop(self, connection: Connection, reason: CutReason) -> None:
         if connection.drop():

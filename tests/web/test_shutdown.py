@@ -1,10 +1,12 @@
 """How long a gateway that is asked to stop goes on, and what it reports of what it did not wait for."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from aiohttp import web
 
 from router.core.events import ShutdownCutShort
 from router.web.apps import traffic_app
@@ -13,16 +15,26 @@ from router.web.shutdown import GracefulShutdown
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
 from tests.web.conftest import Site
+from tests.web.test_deliveries import asked, contexts, read  # noqa: F401 - a fixture, found by name
 
+MUCH = 8 << 20
 REQUEST = b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-Request-Key: user-1\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @asynccontextmanager
-async def up(site: Site, **server: float) -> AsyncIterator[tuple[GracefulShutdown, int]]:
-    """The end of a gateway with these settings, and its port."""
+async def up(
+    site: Site, tls: ssl.SSLContext | None = None, **server: float
+) -> AsyncIterator[tuple[GracefulShutdown, int]]:
+    """The end of a gateway with these settings, and its port; `/much` answers 8 MiB."""
+
+    async def much(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(MUCH))
+
     site.configure(server=server)
+    app = traffic_app(site.gateway, observable=True)
+    app.router.add_get("/much", much)
     bound = bind("127.0.0.1", 0)
-    async with listening(traffic_app(site.gateway, observable=True), bound, limit=100) as listener:
+    async with listening(app, bound, limit=100, tls=tls) as listener:
         yield GracefulShutdown(site.gateway, listener), bound.getsockname()[1]
 
 
@@ -92,3 +104,26 @@ async def test_a_shutdown_that_waited_for_everybody_reports_nothing(site: Site, 
     async with up(site, drain_seconds=1.0) as (shutdown, _):
         await shutdown.drain()
     assert facts.of(ShutdownCutShort) == []
+
+
+async def test_a_shutdown_waits_for_who_reads_a_large_answer_slowly(
+    site: Site,
+    facts: Facts,
+    contexts: tuple[ssl.SSLContext | None, ...],  # noqa: F811 - the fixture, by its name
+) -> None:
+    """Whole, also what TLS keeps where the transport does not count it."""
+    async with up(site, contexts[0], drain_seconds=30.0) as (shutdown, port):
+        one = await asyncio.to_thread(asked, port, contexts[1])
+        reading = asyncio.create_task(asyncio.to_thread(read, one, MUCH, 0.02))
+        await shutdown.drain()
+    assert await reading == MUCH
+    assert facts.of(ShutdownCutShort) == []
+
+
+async def test_a_shutdown_reports_who_did_not_read(site: Site, facts: Facts) -> None:
+    async with up(site, drain_seconds=1.0) as (shutdown, port):
+        one = await asyncio.to_thread(asked, port)
+        await until(lambda: shutdown._listener.connections.unread == 1)
+        await shutdown.drain()
+        one.close()
+    assert [(left.requests, left.unread) for left in facts.of(ShutdownCutShort)] == [(0, 1)]
