@@ -67,7 +67,7 @@ class HeaderLimit:
             fed = self._parser.feed_data(data)
         except HttpProcessingError as error:
             self._failed = True
-            if not in_body and _is_about_size(error):
+            if not in_body and _is_about_size(error) and self._are_headers_too_long(data):
                 raise HeadersOverLimit(_path_of(self._begun or data)) from None
             raise
         requests = fed[0]
@@ -84,6 +84,13 @@ class HeaderLimit:
                 self._failed = True
                 raise HeadersOverLimit(_path_of(self._begun))
         return fed
+
+    def _are_headers_too_long(self, data: bytes) -> bool:
+        """Whether what the library's parser found too long in `data` is the headers, and no trailers."""
+        end = data.find(b"\r\n\r\n")
+        if self._begun or end < 0:
+            return True
+        return end > self._limit or data.count(b"\r\n", 0, end) > MOST_HEADERS
 
     def _check(self, request: RawRequestMessage) -> None:
         headers = sum(len(name) + len(value) + _LINE_END_BYTES for name, value in request.raw_headers)

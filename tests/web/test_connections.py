@@ -59,9 +59,12 @@ def oldest(up: Listener) -> Connection:
 
 
 async def swept(up: Listener, seconds: float) -> None:
-    """As if `seconds` had passed."""
+    """As if `seconds` had passed since a sweep."""
+    up.connections.sweep()
     for one in up.connections._open:
         one.deadline -= seconds
+    for delivery in up.connections.deliveries._by_client.values():
+        delivery._period_ends_at -= seconds
     up.connections.sweep()
     await asyncio.sleep(0)
 

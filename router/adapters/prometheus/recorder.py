@@ -277,7 +277,8 @@ class PrometheusRecorder:
             self._catalog.fallbacks.series(event.model, *aliases, reason).value += 1
 
     def _rejected(self, event: events.Rejected) -> None:
-        model = event.model if event.model in self._models else OTHER
+        known = event.model in self._models and event.reason not in NOT_HTTP
+        model = event.model if known else OTHER
         self._catalog.rejected.series(model, bounded(event.reason, REJECTIONS)).value += 1
 
     # Models and aliases
