@@ -160,8 +160,8 @@ class Connection(web.RequestHandler):
             if isinstance(body, bytes) and len(body) > LARGE_BYTES:
                 response.body = LargeBody(body, self, self._connections.deliveries)
 
-    def delivered(self) -> None:
-        """Its client has taken all of a large answer."""
+    def keep(self) -> None:
+        """Its client takes a large answer, or has taken all of it: it is idle from now on, and no sooner."""
         if self._between_requests:
             self.deadline = self._connections.idle_deadline()
 
@@ -213,12 +213,14 @@ class Connection(web.RequestHandler):
             self.transport.write(answer)
         self.force_close()
 
-    def drop(self) -> bool:
-        """Close it now. What its client would not read is thrown away; False where there is none of that."""
+    def drop(self, *, overdue: bool) -> bool:
+        """Close it now. What its client would not read is thrown away; False where there is none of that.
+
+        Who is not `overdue` may not have acknowledged an answer yet: what the kernel has of it is not taken
+        back.
+        """
         if self.transport is None:
             return False
-        # Who is sent away early may not have acknowledged an answer yet: it is not taken back.
-        overdue = self.deadline < self._connections.clock
         if not self.unsent_bytes and not (overdue and self.has_unread):
             self.force_close()
             return False
@@ -361,7 +363,8 @@ class Connections:
         return bool(connection.unsent_bytes) or (connection in self.deliveries and connection.has_unread)
 
     def _drop(self, connection: Connection, reason: CutReason) -> None:
-        if connection.drop():
+        overdue = reason is not CutReason.TOO_MANY_CONNECTIONS or connection.deadline < self.clock
+        if connection.drop(overdue=overdue):
             self._cut.add(reason)
 
     def _reject(self, reason: RefusalReason) -> None:

@@ -30,8 +30,8 @@ class Client(Protocol):
     def has_unread(self) -> bool:
         """Whether its client has not taken all that was written."""
 
-    def delivered(self) -> None:
-        """The client has taken the whole answer; it is idle from now on."""
+    def keep(self) -> None:
+        """The client takes its answer, or has taken all of it: it is idle from now on, and no sooner."""
 
 
 class DeliveryOwner(Protocol):
@@ -138,11 +138,13 @@ class Deliveries:
                 delivery.wait_for_next_answer()
             elif client not in self._unwritten and not client.has_unread:
                 self.forget(client)
-                client.delivered()
-            elif delivery.is_due(now) and delivery.took_too_little(
-                client.acknowledged_bytes, now, idle_seconds
-            ):
+                client.keep()
+            elif not delivery.is_due(now):
+                continue
+            elif delivery.took_too_little(client.acknowledged_bytes, now, idle_seconds):
                 self._cut(client, CutReason.TOO_SLOW)
+            else:
+                client.keep()
         self._make_room(now)
 
     def _let_go(self, client: Client, delivery: Delivery) -> None:

@@ -54,7 +54,7 @@ PLAIN = (None, None)
 
 @asynccontextmanager
 async def up(
-    facts: Facts, *, size: int, tls: ssl.SSLContext | None = None, **server: float
+    facts: Facts, *, size: int, tls: ssl.SSLContext | None = None, limit: int = 100, **server: float
 ) -> AsyncIterator[tuple[int, Listener]]:
     """A gateway that answers `/much` with so many bytes."""
 
@@ -69,7 +69,7 @@ async def up(
     app = traffic_app(gateway, observable=False)
     app.router.add_get("/much", much)
     bound = bind("127.0.0.1", 0)
-    async with listening(app, bound, limit=100, tls=tls) as listener:
+    async with listening(app, bound, limit=limit, tls=tls) as listener:
         yield bound.getsockname()[1], listener
 
 
@@ -198,6 +198,29 @@ def test_a_connection_is_idle_from_the_moment_its_large_answer_was_taken(
 
     run(main())
     assert facts.of(AnswersCut) == []
+
+
+async def test_who_takes_an_answer_is_sent_away_after_who_idles(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a newcomer needs a place, and the answer was ready long before the other one's."""
+    monkeypatch.setattr("router.web.connections._EVICTED_AT_ONCE", 1)
+    async with up(facts, size=8 * MIB, limit=2) as (port, listener):
+        connections = listener.connections
+        reader = await asyncio.to_thread(asked, port)
+        await until(lambda: connections.deliveries.held_bytes > 0)
+        [reading] = connections._open
+        reading.deadline -= 60  # as if it had read for a minute
+        idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", port)
+        idle_writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        await idle_reader.readuntil(b"ok\n")
+        connections.sweep()
+        _, newcomer = await asyncio.open_connection("127.0.0.1", port)
+        assert await idle_reader.read() == b""
+        assert reading in connections._open
+        for writer in (idle_writer, newcomer):
+            writer.close()
+        reader.close()
 
 
 @pytest.mark.parametrize(
