@@ -306,6 +306,7 @@ class Connections:
         if len(self._open) < self._limit:
             self._open.add(connection)
         else:
+            self._reject(RefusalReason.OVERLOADED)
             self._loop.call_soon(connection.refuse, NO_ROOM)
 
     def discard(self, connection: Connection) -> None:

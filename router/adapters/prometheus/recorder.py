@@ -139,7 +139,7 @@ class PrometheusRecorder:
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
         catalog.build_info.series(version).value = 1
-        for refusal in (RefusalReason.UNKNOWN_MODEL, *NOT_HTTP):
+        for refusal in (RefusalReason.UNKNOWN_MODEL, RefusalReason.OVERLOADED, *NOT_HTTP):
             catalog.rejected.series(OTHER, refusal.value)
         for cut in CUTS:
             catalog.answers_cut.series(cut)
