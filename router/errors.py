@@ -114,8 +114,8 @@ class RequestRefused(RouterError):
         """`retry_after`: seconds after which another try may do better, where that is known."""
         super().__init__(message)
         self.retry_after = retry_after
-        self.call: int | None = None
-        """Number of the predict that held this request up and others with it; None where it was its own."""
+        self.blamed_batch: int | None = None
+        """Number of the batch that held up this request and others; None where it held up no others."""
 
 
 class HeadersTooLarge(RequestRefused):

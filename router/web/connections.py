@@ -9,21 +9,31 @@ import sys
 import termios
 from contextlib import suppress
 from heapq import nsmallest
-from typing import Any
+from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from router.core.events import AnswersCut, HeadersRefused, Rejected
 from router.core.outcomes import CutReason, RefusalReason
 from router.core.scores import OTHER
+from router.protocol.messages import ScoringProtocol
 from router.serving.caller import Caller
 from router.settings import ServerSettings
 from router.web.context import WebState
 from router.web.deliveries import LARGE_BYTES, Client, Deliveries, LargeBody
 from router.web.header_limit import MOST_HEADERS, HeaderLimit, HeadersOverLimit
+from router.web.incoming import choose_request_id
 from router.web.repeats import Repeats
-from router.web.responses import SERVER, FinalResponse, headers_response, new_request_id, plain_error
+from router.web.responses import (
+    FinalResponse,
+    SinglePacketResponse,
+    has_too_much,
+    headers_response,
+    plain_error,
+    sign,
+)
 from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
@@ -31,6 +41,9 @@ _log = logging.getLogger(__name__)
 HEADER_SECONDS = 10.0
 """From a connection's first moment, or a request's first byte, to the end of the request's headers."""
 SWEEP_SECONDS = 1.0
+_SMALL_BODY_BYTES = 1 << 15
+_BODY_FOLLOWS_SECONDS = 1.0
+"""Many clients send head and body one after the other."""
 _EVICTED_AT_ONCE = 64
 """Room for new connections is made for several at a time: a flood must not cost a search each."""
 
@@ -46,7 +59,27 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 _KEPT_ALIVE_BY_US = 86_400.0  # the sweep closes idle connections long before the library's own timer would
 
 
-class Connection(web.RequestHandler):
+Target = tuple[str, ScoringProtocol]
+"""The model that a request asks, and in which protocol."""
+
+
+class Direct(Protocol):
+    """Answers plain requests, in place of the application."""
+
+    def target(self, message: RawRequestMessage) -> Target | None:
+        """What a request asks for; None where the application is to answer it."""
+
+    async def answer(
+        self, message: RawRequestMessage, payload: StreamReader, target: Target, caller: Caller
+    ) -> web.StreamResponse:
+        """The answer to one with a `target`, whose body is there; never raises."""
+
+
+DIRECT_PATH: web.AppKey[Direct] = web.AppKey("direct_path")
+"""What answers plain requests of an application; absent where it answers all itself."""
+
+
+class HttpConnection(web.RequestHandler):
     """One client's connection. Between requests it has a deadline; within one, the request has its own."""
 
     def __init__(self, connections: "Connections", server: web.Server) -> None:
@@ -142,6 +175,83 @@ class Connection(web.RequestHandler):
             self.deadline = self._connections.clock + HEADER_SECONDS
         super().data_received(data)
 
+    async def start(self) -> None:
+        """Answer one request after the other, until the connection ends.
+
+        In place of the library's loop as long as all take the direct path; from the first other one on it is
+        the library's. A small body that is a moment behind its head is waited for.
+        """
+        direct = self._connections.direct
+        try:
+            while direct is not None and not self._force_close:
+                if not self._messages:
+                    await self._next_message()
+                message, payload = self._messages[0]
+                if not isinstance(message, RawRequestMessage) or (target := direct.target(message)) is None:
+                    break
+                self.began()
+                if not (payload.is_eof() or await _arrives(message, payload)):
+                    break
+                self._messages.popleft()
+                self._message_taken()
+                if not await self._answer(direct, message, payload, target) or self._close:
+                    self._task_handler = None
+                    if self.transport is not None:
+                        self.transport.close()
+                    return
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except ConnectionError:  # the client is gone
+            self.force_close()
+            return
+        await super().start()
+
+    async def _next_message(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _message_taken(self) -> None:
+        """There is room for one more of those that the client sent ahead."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+
+    async def _answer(
+        self, direct: Direct, message: RawRequestMessage, payload: StreamReader, target: Target
+    ) -> bool:
+        """Answer one request. False when the connection is to be closed after it."""
+        self._request_in_progress = True
+        try:
+            try:
+                response = await direct.answer(message, payload, target, self.caller)
+            finally:
+                self.answered()
+            if isinstance(response, SinglePacketResponse):
+                response.send(self.transport)
+                if self.transport is not None and has_too_much(self.transport):
+                    await self._drain_helper()
+                return bool(response.keep_alive)
+            return await self._send_as_the_library(message, payload, response)
+        finally:
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+
+    async def _send_as_the_library(
+        self, message: RawRequestMessage, payload: StreamReader, response: web.StreamResponse
+    ) -> bool:
+        if self._request_factory is None or self._task_handler is None:
+            raise ConnectionResetError("the client is gone")
+        writer = StreamWriter(self, self._loop)
+        request = self._request_factory(message, payload, self, writer, self._task_handler)
+        sent, is_reset = await self.finish_response(request, response, None)
+        return bool(sent.keep_alive) and not is_reset
+
     def began(self) -> None:
         """The headers of a request are complete."""
         self.busy = True
@@ -153,12 +263,15 @@ class Connection(web.RequestHandler):
         self._between_requests = True
         self.deadline = self._connections.idle_deadline()
 
-    def deliver(self, response: web.StreamResponse) -> None:
-        """Let its client take the time that it needs for `response`, if that is large."""
-        if isinstance(response, web.Response):
-            body = response.body
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """As the library's; of a large answer its client takes as long as it needs."""
+        if isinstance(resp, web.Response):
+            body = resp.body
             if isinstance(body, bytes) and len(body) > LARGE_BYTES:
-                response.body = LargeBody(body, self, self._connections.deliveries)
+                resp.body = LargeBody(body, self, self._connections.deliveries)
+        return await super().finish_response(request, resp, start_time)
 
     def keep(self) -> None:
         """Its client takes a large answer, or has taken all of it: it is idle from now on, and no sooner."""
@@ -178,14 +291,14 @@ class Connection(web.RequestHandler):
             self.log_exception("answering failed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is sent already")
-        request_id = new_request_id()
+        request_id = choose_request_id("")
         if isinstance(exc, HeadersOverLimit):
             response = self._connections.refuse_headers(exc.path, request_id)
         elif isinstance(exc, HttpProcessingError):
             response = self._connections.refuse_malformed()
         else:
             response = plain_error(500, "Internal Server Error")
-        response.headers["Server"], response.headers["X-Request-Id"] = SERVER, request_id
+        sign(response, request_id)
         self.answered()
         return FinalResponse(response, self._linger)
 
@@ -239,6 +352,18 @@ class Connection(web.RequestHandler):
         return self.unsent_bytes + _held_by_kernel(transport.get_extra_info("socket")) > LARGE_BYTES
 
 
+async def _arrives(message: RawRequestMessage, payload: StreamReader) -> bool:
+    """Whether a small body that follows its head is there soon. Of a large one never: it is read in parts."""
+    if int(message.headers.get("Content-Length", 0)) > _SMALL_BODY_BYTES:
+        return False
+    try:
+        async with asyncio.timeout(_BODY_FOLLOWS_SECONDS):
+            await payload.wait_eof()
+    except TimeoutError:
+        return False
+    return True
+
+
 def _held_by_kernel(accepted: socket.socket) -> int:
     """Bytes that were sent to the client, and that it has not acknowledged."""
     (count,) = struct.unpack("i", fcntl.ioctl(accepted.fileno(), termios.TIOCOUTQ, bytes(4)))
@@ -255,30 +380,34 @@ def _is_open(accepted: socket.socket) -> bool:
 def caller_of(request: web.BaseRequest) -> Caller:
     """Who waits for the answer to `request`."""
     connection = request.protocol
-    return connection.caller if isinstance(connection, Connection) else Caller()
+    return connection.caller if isinstance(connection, HttpConnection) else Caller()
 
 
 class Connections:
     """Makes a protocol for each connection of a listener, and sends the slow ones away."""
 
-    def __init__(self, server: web.Server, gateway: WebState | None, limit: int) -> None:
+    def __init__(
+        self, server: web.Server, gateway: WebState | None, limit: int, direct: Direct | None = None
+    ) -> None:
         """`limit`: connections open at once; room for further ones is made by closing the slowest.
 
         Without a `gateway` its settings are the defaults, and nobody hears of what is refused or cut off.
+        `direct` answers in place of the application what it has a target for.
         """
+        self.direct = direct
         self._server = server
         self._gateway = gateway
         self._limit = limit
         self._cut, self._headers_refused = Repeats(), Repeats()
         self._loop = asyncio.get_running_loop()
-        self._open: set[Connection] = set()
+        self._open: set[HttpConnection] = set()
         self.clock = self._loop.time()
         """Loop time as of the last sweep: exact enough for the deadlines of headers, and free to read."""
         self.deliveries = Deliveries(self)
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> HttpConnection:
         """A protocol for one more connection."""
-        return Connection(self, self._server)
+        return HttpConnection(self, self._server)
 
     def idle_deadline(self) -> float:
         """Loop time at which a connection whose answer is ready now has been idle for too long.
@@ -296,7 +425,7 @@ class Connections:
         """Connections open now."""
         return len(self._open)
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: HttpConnection) -> None:
         """Count `connection`; beyond the limit those nearest to their deadline go, or it if all are busy."""
         if len(self._open) >= self._limit:
             waiting = (one for one in self._open if not one.busy)
@@ -309,7 +438,7 @@ class Connections:
             self._reject(RefusalReason.OVERLOADED)
             self._loop.call_soon(connection.refuse, NO_ROOM)
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: HttpConnection) -> None:
         """Count `connection` no longer."""
         self._open.discard(connection)
         self.deliveries.forget(connection)
@@ -331,7 +460,7 @@ class Connections:
 
     def cut(self, client: Client, reason: CutReason) -> None:
         """For the deliveries: close a connection in the middle of its answer."""
-        assert isinstance(client, Connection)
+        assert isinstance(client, HttpConnection)
         self._drop(client, reason)
 
     def refuse_headers(self, path: str, request_id: str) -> web.Response:
@@ -359,11 +488,11 @@ class Connections:
         """True while a request is under way, or an answer not yet taken."""
         return any(one.busy or self._is_unread(one) for one in self._open)
 
-    def _is_unread(self, connection: Connection) -> bool:
+    def _is_unread(self, connection: HttpConnection) -> bool:
         # Under TLS the last part of a large answer is in a buffer that does not count as the transport's.
         return bool(connection.unsent_bytes) or (connection in self.deliveries and connection.has_unread)
 
-    def _drop(self, connection: Connection, reason: CutReason) -> None:
+    def _drop(self, connection: HttpConnection, reason: CutReason) -> None:
         overdue = reason is not CutReason.TOO_MANY_CONNECTIONS or connection.deadline < self.clock
         if connection.drop(overdue=overdue):
             self._cut.add(reason)

@@ -14,7 +14,7 @@ from router.core.events import Rejected
 from router.core.outcomes import RefusalReason
 from router.web import connections
 from router.web.apps import traffic_app
-from router.web.connections import Connection
+from router.web.connections import HttpConnection
 from router.web.listeners import Listener, bind, listening
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
@@ -56,7 +56,7 @@ def read_all(sock: socket.socket) -> None:
         pass
 
 
-def oldest(up: Listener) -> Connection:
+def oldest(up: Listener) -> HttpConnection:
     return min(up.connections._open, key=lambda one: one.deadline)
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from router.core.events import AnswersCut
 from router.core.outcomes import CutReason
@@ -20,8 +21,10 @@ from router.web.context import WebState
 from router.web.deliveries import LARGE_BYTES, Delivery
 from router.web.listeners import Certificate, Listener, bind, listening
 from router.web.repeats import REPORT_SECONDS, Repeats
-from tests.support.fakes import Facts
+from tests.serving.conftest import V1, V2
+from tests.support.fakes import Facts, FakeWorld, ok
 from tests.support.waiting import until
+from tests.web.conftest import Site
 from tests.web.test_listeners import LOOPS, write_certificate
 
 MIB = 1 << 20
@@ -73,12 +76,18 @@ async def up(
         yield bound.getsockname()[1], listener
 
 
+def connected(port: int) -> socket.socket:
+    """A connection for which the kernel keeps little."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LARGE_BYTES)
+    one.settimeout(30)
+    one.connect(("127.0.0.1", port))
+    return one
+
+
 def asked(port: int, tls: ssl.SSLContext | None = None, times: int = 1) -> socket.socket:
-    """A connection that asked for much, and for which the kernel keeps little."""
-    plain = socket.socket()
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LARGE_BYTES)
-    plain.settimeout(30)
-    plain.connect(("127.0.0.1", port))
+    """A connection that asked for much."""
+    plain = connected(port)
     one = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
     one.sendall(GET * times)
     return one
@@ -197,6 +206,22 @@ def test_a_connection_is_idle_from_the_moment_its_large_answer_was_taken(
             kept.close()
 
     run(main())
+    assert facts.of(AnswersCut) == []
+
+
+async def test_a_versions_large_answer_is_delivered_like_any_other(
+    site: Site, world: FakeWorld, facts: Facts
+) -> None:
+    """Plain requests pass by the library; what is large of their answers does not."""
+    for version in (V1, V2):
+        world.answers[version] = replace(ok(version), body=bytes(8 * MIB))
+    site.configure(server={"idle_seconds": 1.0})
+    bound = bind("127.0.0.1", 0)
+    async with listening(traffic_app(site.gateway, observable=True), bound, limit=10) as listener:
+        one = await asyncio.to_thread(connected, bound.getsockname()[1])
+        one.sendall(b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
+        await until(lambda: listener.connections.deliveries.held_bytes == 8 * MIB)
+        assert await asyncio.to_thread(read, one, 8 * MIB, 0.02) == 8 * MIB
     assert facts.of(AnswersCut) == []
 
 

@@ -49,7 +49,7 @@ async def test_without_production_it_is_the_time_to_the_next_load(
     traffic: Any, site: Site, world: FakeWorld
 ) -> None:
     site.configure(models={"sentiment": {}, "other": {}})
-    manager, broken = site.gateway.fleet.managers["other"], VersionId("other", 1)
+    manager, broken = site.gateway.models.managers["other"], VersionId("other", 1)
     world.broken.add(broken)
     manager.set_aspired({PRODUCTION: broken})
     await until(lambda: manager.harnesses[broken].failures == 1)

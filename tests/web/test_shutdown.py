@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from aiohttp import web
 
+from router.app.run import GracefulShutdown
 from router.core.events import ShutdownCutShort
 from router.web.apps import traffic_app
 from router.web.listeners import bind, listening
-from router.web.shutdown import GracefulShutdown
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
 from tests.web.conftest import Site

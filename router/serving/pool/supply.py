@@ -100,11 +100,6 @@ class WorkerSupply:
         self._closing: set[asyncio.Task[object]] = set()
         self._closed = False
 
-    @property
-    def failures_before_first_answer(self) -> int:
-        """Workers in a row that ended before they had answered anything."""
-        return self._early_ends.failures
-
     def seconds_until_worker(self, now: float) -> float:
         """With no worker alive, how long until the next one, at loop time `now`: until its load begins, and
         as long as the last one took."""
