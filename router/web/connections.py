@@ -113,10 +113,7 @@ class HttpConnection(web.RequestHandler):
     @property
     def has_unread(self) -> bool:
         """Whether its client has not acknowledged all that was written."""
-        transport = self.transport
-        return transport is not None and (
-            self.unsent_bytes > 0 or _held_by_kernel(transport.get_extra_info("socket")) > 0
-        )
+        return self.unsent_bytes > 0 or _held_by_kernel(self._socket)
 
     @property
     def acknowledged_bytes(self) -> int:
@@ -124,13 +121,20 @@ class HttpConnection(web.RequestHandler):
 
         Where the system does not say, it falls below zero by what is unsent, and rises as that is taken.
         """
-        info = b""
-        if self.transport is not None and sys.platform == "linux":
-            accepted = self.transport.get_extra_info("socket")
+        info, accepted = b"", self._socket
+        if accepted is not None and sys.platform == "linux":
             info = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + 8)
         if len(info) < _ACKNOWLEDGED_AT + 8:
             return -self.unsent_bytes
         return int.from_bytes(info[_ACKNOWLEDGED_AT:], sys.byteorder)
+
+    @property
+    def _socket(self) -> socket.socket | None:
+        """None when it is closed; under TLS a moment before `connection_lost` says so."""
+        accepted: socket.socket | None = None
+        if self.transport is not None:
+            accepted = self.transport.get_extra_info("socket")
+        return accepted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
@@ -262,6 +266,8 @@ class HttpConnection(web.RequestHandler):
         self.busy = False
         self._between_requests = True
         self.deadline = self._connections.idle_deadline()
+        if self._messages:
+            self._connections.asked_ahead.add(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -338,18 +344,10 @@ class HttpConnection(web.RequestHandler):
             self.force_close()
             return False
         # A reset: else the kernel would keep on offering the rest, on a connection that nobody owns.
-        accepted = self.transport.get_extra_info("socket")
-        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        if (accepted := self._socket) is not None:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
         return True
-
-    @property
-    def has_much_unread(self) -> bool:
-        """Whether more waits for its client than one that is slow has to take in a period."""
-        transport = self.transport
-        if transport is None:
-            return False
-        return self.unsent_bytes + _held_by_kernel(transport.get_extra_info("socket")) > LARGE_BYTES
 
 
 async def _arrives(message: RawRequestMessage, payload: StreamReader) -> bool:
@@ -364,10 +362,12 @@ async def _arrives(message: RawRequestMessage, payload: StreamReader) -> bool:
     return True
 
 
-def _held_by_kernel(accepted: socket.socket) -> int:
-    """Bytes that were sent to the client, and that it has not acknowledged."""
+def _held_by_kernel(accepted: socket.socket | None) -> bool:
+    """True when the client has not acknowledged all that was sent to it."""
+    if accepted is None:
+        return False
     (count,) = struct.unpack("i", fcntl.ioctl(accepted.fileno(), termios.TIOCOUTQ, bytes(4)))
-    return int(count)
+    return bool(count)
 
 
 def _is_open(accepted: socket.socket) -> bool:
@@ -404,6 +404,8 @@ class Connections:
         self.clock = self._loop.time()
         """Loop time as of the last sweep: exact enough for the deadlines of headers, and free to read."""
         self.deliveries = Deliveries(self)
+        self.asked_ahead: set[HttpConnection] = set()
+        """Those that sent requests before they had their answers: more than one of these may be unread."""
 
     def __call__(self) -> HttpConnection:
         """A protocol for one more connection."""
@@ -441,6 +443,7 @@ class Connections:
     def discard(self, connection: HttpConnection) -> None:
         """Count `connection` no longer."""
         self._open.discard(connection)
+        self.asked_ahead.discard(connection)
         self.deliveries.forget(connection)
 
     def sweep(self) -> None:
@@ -449,12 +452,11 @@ class Connections:
         for connection in [one for one in self._open if one.busy or one.deadline < now]:
             if connection.busy:
                 connection.look_for_end()
-            elif connection in self.deliveries:
-                continue
-            elif connection.has_much_unread:
-                self.deliveries.watch(connection)
-            else:
+            elif connection not in self.deliveries:
                 self._drop(connection, CutReason.TOO_SLOW)
+        for connection in [one for one in self.asked_ahead if not one.busy]:
+            self.asked_ahead.remove(connection)
+            self.deliveries.watch(connection)
         self.deliveries.sweep(now)
         self._report(now)
 

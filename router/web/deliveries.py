@@ -1,6 +1,5 @@
 """Large answers on their way: how slowly a client may take one, and how many bytes may wait in all."""
 
-import asyncio
 from typing import Protocol
 
 from aiohttp.abc import AbstractStreamWriter
@@ -11,6 +10,7 @@ from router.settings import ServerSettings
 
 LARGE_BYTES = 1 << 16
 """An answer above it is delivered in pieces. So much of it a client has to take in every idle period."""
+_JUDGED_AFTER_SECONDS = 0.5
 PIECE_BYTES = 1 << 18
 """Handed to the transport at once; the next piece waits while the transport holds more than a little."""
 
@@ -48,20 +48,12 @@ class DeliveryOwner(Protocol):
 class Delivery:
     """One answer, or the answers that one client has not taken. Time comes in as an argument, in seconds."""
 
-    def __init__(self, size: int, now: float) -> None:
+    def __init__(self, size: int) -> None:
         """`size` in bytes: what is kept for it until all is written."""
         self.size = size
-        self.written = 0
-        """Bytes that the transport has taken."""
-        self._began_at = now
         self._acknowledged: int | None = None
         """At the begin of the period; None before the first."""
-        self._period_ends_at = 0.0
-
-    @property
-    def was_seen(self) -> bool:
-        """False where it is too young for a judgement."""
-        return self._acknowledged is not None
+        self._period_began_at = self._period_ends_at = 0.0
 
     def is_due(self, now: float) -> bool:
         """Whether `took_too_little` has to be asked now."""
@@ -71,16 +63,20 @@ class Delivery:
         """At the end of a period, whether less than 64 KiB were taken in it. Else the next one begins."""
         if self._acknowledged is not None and acknowledged - self._acknowledged < LARGE_BYTES:
             return True
-        self._acknowledged, self._period_ends_at = acknowledged, now + idle_seconds
+        self._acknowledged = acknowledged
+        self._period_began_at, self._period_ends_at = now, now + idle_seconds
         return False
 
     def wait_for_next_answer(self) -> None:
         """Another answer is being made: the period begins when it is ready."""
         self._acknowledged = None
 
-    def rate(self, now: float) -> float:
-        """Bytes a second, on the whole."""
-        return self.written / max(now - self._began_at, 1e-3)
+    def rate(self, acknowledged: int, now: float) -> float | None:
+        """Bytes a second that were taken in this period; None while it is too young for a judgement."""
+        seconds = now - self._period_began_at
+        if self._acknowledged is None or seconds < _JUDGED_AFTER_SECONDS:
+            return None
+        return (acknowledged - self._acknowledged) / seconds
 
 
 class Deliveries:
@@ -96,7 +92,6 @@ class Deliveries:
         self.held_bytes = 0
         """Of the answers that are not written yet."""
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
         self._by_client: dict[Client, Delivery] = {}
         self._unwritten: set[Client] = set()
 
@@ -109,11 +104,9 @@ class Deliveries:
 
     def begin(self, client: Client, size: int) -> Delivery:
         """An answer of `size` bytes is about to be written to `client`."""
-        now = self._loop.time()
-        delivery = self._by_client[client] = Delivery(size, now)
+        delivery = self._by_client[client] = Delivery(size)
         self._unwritten.add(client)
         self.held_bytes += size
-        self._make_room(now)
         return delivery
 
     def written(self, client: Client, delivery: Delivery) -> None:
@@ -122,8 +115,8 @@ class Deliveries:
             self._let_go(client, delivery)
 
     def watch(self, client: Client) -> None:
-        """Give a client that has not taken many small answers the time that a large one has."""
-        self._by_client[client] = Delivery(0, self._loop.time())
+        """Have an eye on a client that asked ahead: what it has not taken may be many small answers."""
+        self._by_client.setdefault(client, Delivery(0))
 
     def forget(self, client: Client) -> None:
         """The connection is gone; without effect where nothing is delivered to it."""
@@ -154,11 +147,15 @@ class Deliveries:
 
     def _make_room(self, now: float) -> None:
         most = self._owner.server.unsent_answers_mib << 20
-        if self.held_bytes <= most or len(self._unwritten) < 2:
+        if self.held_bytes <= most:
             return
-        seen = [client for client in self._unwritten if self._by_client[client].was_seen]
-        seen.sort(key=lambda client: self._by_client[client].rate(now))
-        for client in seen[: len(self._unwritten) - 1]:
+        rates = {
+            client: self._by_client[client].rate(client.acknowledged_bytes, now) for client in self._unwritten
+        }
+        judged = [(rate, client) for client, rate in rates.items() if rate is not None]
+        judged.sort(key=lambda one: one[0])
+        # Whatever a single answer takes, it is delivered.
+        for _, client in judged[: len(self._unwritten) - 1]:
             if self.held_bytes > most:
                 self._cut(client, CutReason.TOO_MANY_BYTES)
 
@@ -189,6 +186,5 @@ class LargeBody(Payload):
         try:
             for start in range(0, len(whole), PIECE_BYTES):
                 await writer.write(whole[start : start + PIECE_BYTES])
-                delivery.written = start + PIECE_BYTES
         finally:
             deliveries.written(self._client, delivery)

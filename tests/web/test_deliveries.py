@@ -258,7 +258,7 @@ async def test_who_takes_an_answer_is_sent_away_after_who_idles(
     ids=["as much as it has to", "a byte less", "much, and then nothing"],
 )
 def test_in_each_period_64_kib_are_to_be_taken(taken: list[int], cut: list[bool]) -> None:
-    delivery = Delivery(8 * MIB, 0.0)
+    delivery = Delivery(8 * MIB)
     for number, (acknowledged, expected) in enumerate(zip(taken, cut, strict=True)):
         assert delivery.is_due(75.0 * number)
         assert delivery.took_too_little(acknowledged, 75.0 * number, 75.0) is expected
