@@ -39,7 +39,9 @@ def gateway(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     config.write_text(CONFIG.format(registry=built_registry, cache=directory / "cache"))
     gateway = GatewayProcess(directory, config)
     try:
-        yield gateway.wait_ready()
+        gateway.wait_ready()
+        gateway.wait_bound(2, "canary")  # from then on the gateway opens no further descriptors by itself
+        yield gateway
     finally:
         gateway.stop()
 
