@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.01
 GATEWAY, MLFLOW = "gateway", "mlflow"
 
 _CONFIG = """\
-server: {{listen: "{host}:{port}", admin: "{host}:{admin}"}}
+server: {{listen: "{host}:{port}", admin: "{host}:{admin}", min_drain_seconds: 0}}
 registry: {{uri: "{uri}", cache_dir: "{cache}", poll_seconds: {poll_seconds:g}}}
 log: {{format: json}}
 models: {{{models}}}

@@ -16,8 +16,8 @@ RouterError
 │  └─ WorkerOutOfMemory         the kernel ended it for want of memory
 ├─ ChildTimeout               a child process did not answer in time
 └─ RequestRefused             a prediction request that no version answered
-   ├─ before a version is chosen: ModelNotConfigured, VersionNotServed, NoDirectAccess, KeyMissing,
-   │                              TooLarge, BodyTimeout, BodyUnreadable, BinaryTensors
+   ├─ before a version is chosen: HeadersTooLarge, ModelNotConfigured, VersionNotServed, NoDirectAccess,
+   │                              KeyMissing, TooLarge, BodyTimeout, BodyUnreadable, BinaryTensors
    ├─ before or after that:       NotReady, Overloaded
    └─ after that:                 DeadlineExceeded, WorkerDied (VersionUnloaded), CallerGone
 """
@@ -110,10 +110,18 @@ class RequestRefused(RouterError):
 
     reason: ClassVar[RefusalReason]
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds after which another try may do better, where that is known."""
         super().__init__(message)
+        self.retry_after = retry_after
         self.blamed_batch: int | None = None
         """Number of the batch that held up this request and others; None where it held up no others."""
+
+
+class HeadersTooLarge(RequestRefused):
+    """The request's headers are over `header_limit_kib`."""
+
+    reason = RefusalReason.HEADERS_TOO_LARGE
 
 
 class ModelNotConfigured(RequestRefused):

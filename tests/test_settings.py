@@ -49,6 +49,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (server.listen, server.admin) == (("0.0.0.0", 8080), ("127.0.0.1", 8081))
     assert (server.observe, server.body_limit_mib) == ("traffic", 64)
     assert (server.body_timeout_seconds, server.drain_seconds) == (30, 15)
+    assert server.min_drain_seconds == 8  # HAProxy has noticed after 6 s, and `docker stop` kills after 10 s
     assert (registry.uri, registry.tracking_uri, registry.cache_dir) == (None, None, None)
     assert (registry.poll_seconds, registry.download_timeout_seconds) == (5, 600)
     assert registry.parallel_loads is None

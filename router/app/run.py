@@ -15,7 +15,7 @@ from router.adapters.log.format import configure_logging
 from router.app.backends import open_backends
 from router.app.build import Gateway, Instruments, Recorders, build_gateway
 from router.app.reload import Certificates
-from router.core.events import ReadinessChanged
+from router.core.events import ReadinessChanged, ShutdownCutShort
 from router.core.memory import MIB
 from router.processes.environment import unknown_variables
 from router.processes.memory import MEMORY
@@ -123,9 +123,12 @@ class GatewayServer:
         """Read the configuration now, as an operator who asks for it. Raises ConfigRefused."""
         return await self.gateway.web.reload()
 
-    def begin_drain(self) -> None:
-        """Not ready from now on. What comes and what runs is answered until the time to drain is over."""
-        self._shutdown.start()
+    def begin_drain(self, *, waits_for_balancers: bool) -> None:
+        """Not ready from now on. What comes and what runs is answered until the time to drain is over.
+
+        `waits_for_balancers`: for `server.min_drain_seconds` at least, whether anything comes or not.
+        """
+        self._shutdown.start(waits_for_balancers=waits_for_balancers)
 
     def cut_drain_short(self) -> None:
         """Wait for nothing any more."""
@@ -153,11 +156,19 @@ class GracefulShutdown:
         self._listener = listener
         self._aborted = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._began_at = 0.0
+        self._waits_for_balancers = False
 
-    def start(self) -> None:
-        """Not ready from now on, and every answer closes its connection; idempotent."""
+    def start(self, *, waits_for_balancers: bool = False) -> None:
+        """Not ready from now on, and every answer closes its connection; idempotent.
+
+        `waits_for_balancers`: the port stays open for `server.min_drain_seconds` at least. That nobody sends
+        says nothing: a load balancer that sends once in a while has not noticed before its next probe.
+        """
         if not self._gateway.traffic.stopping:
             self._gateway.traffic.stopping = True
+            self._began_at = self._loop.time()
+            self._waits_for_balancers = waits_for_balancers
             self._gateway.recorder.record(ReadinessChanged(ready=False))
 
     def abort(self) -> None:
@@ -167,19 +178,24 @@ class GracefulShutdown:
     async def drain(self) -> None:
         """Answer what comes and what runs; at the end of the time, or hurried, refuse what is left."""
         self.start()
-        seconds, began_at = self._gateway.settings.current.server.drain_seconds, self._loop.time()
+        server, began_at = self._gateway.settings.current.server, self._began_at
+        seconds = server.drain_seconds
         closing = min(LONGEST_CLOSING_SECONDS, seconds / 4)
         quiet = min(LONGEST_QUIET_SECONDS, seconds / 5)
+        open_until = began_at + (server.min_drain_seconds if self._waits_for_balancers else 0.0)
         traffic, connections = self._gateway.requests, self._listener.connections
         # The socket stays open: load balancers go on sending until they have noticed. Under constant traffic
         # it is closed a little before the end, so that what was accepted can still be answered.
-        quiet_by = began_at + seconds - 1.5 * closing
-        while traffic.under_way or self._loop.time() - max(traffic.last_at, began_at) <= quiet:
-            if not await self._look_again(quiet_by):
+        closed_by = began_at + seconds - 1.5 * closing
+        while traffic.under_way or self._loop.time() <= max(
+            open_until, began_at + quiet, traffic.last_at + quiet
+        ):
+            if not await self._look_again(closed_by):
                 break
         self._listener.refuse_more()
         while connections.pending() and await self._look_again(began_at + seconds - closing):
             pass
+        self._report_what_is_left(began_at)
         # What still waits for its body or its answer gets 503, in MLflow's shape: cut off, a caller would
         # not know whether to try again.
         traffic.stop_reading()
@@ -188,6 +204,13 @@ class GracefulShutdown:
         self._aborted.clear()
         while connections.pending() and await self._look_again(answers_by):
             pass
+
+    def _report_what_is_left(self, began_at: float) -> None:
+        connections = self._listener.connections
+        if connections.pending():
+            seconds = self._loop.time() - began_at
+            left = ShutdownCutShort(connections.busy, connections.unread, seconds)
+            self._gateway.recorder.record(left)
 
     async def _look_again(self, ends_at: float) -> bool:
         """A short wait; False, without one, when the time is over or the shutdown was aborted."""

@@ -65,22 +65,27 @@ def _failed(code: int, problems: Iterable[str]) -> int:
 
 
 async def _serve(server: GatewayServer) -> None:
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    stop: asyncio.Future[signal.Signals] = loop.create_future()
     loop.set_exception_handler(loop_exception_handler)
     for number in _STOPS:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _resolve, stop, number)
     async with server:
         asked = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, asked.set)
         reloading = loop.create_task(_reload_when(asked, server))
         _announce(server)
         freeze_heap()
-        await stop.wait()
-        server.begin_drain()
+        # Who is in front of a terminal is no load balancer, and does not want to wait for one.
+        server.begin_drain(waits_for_balancers=await stop is signal.SIGTERM)
         for number in _STOPS:
             loop.add_signal_handler(number, server.cut_drain_short)
         reloading.cancel()
+
+
+def _resolve(stop: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
+    if not stop.done():
+        stop.set_result(number)
 
 
 async def _reload_when(asked: asyncio.Event, server: GatewayServer) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
-from router.core.outcomes import FallbackReason, Fault, FaultKind, Outcome, RefusalReason
+from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import Reason
 from router.core.scores import OutputCounts, OutputSpec
 
@@ -333,6 +333,34 @@ class ReadinessChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswersCut:
+    """Connections were closed before their clients had taken all of an answer; once a minute at most."""
+
+    reason: CutReason
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersRefused:
+    """Requests were refused for the size of their headers; once a minute at most."""
+
+    requests: int
+    limit_kib: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownCutShort:
+    """The gateway stops, the time for it is over or was cut short, and somebody still waited."""
+
+    requests: int
+    """Requests under way: those get 503 now."""
+    unread: int
+    """Connections whose client has not taken its whole answer."""
+    seconds: float
+    """From the signal until now."""
+
+
+@dataclass(frozen=True, slots=True)
 class TickFailed:
     """A control loop's tick raised; the loop goes on."""
 
@@ -413,6 +441,9 @@ _Others = (
     | ModelRemoved
     | ChildRestarted
     | ReadinessChanged
+    | AnswersCut
+    | HeadersRefused
+    | ShutdownCutShort
     | TickFailed
     | LoopRecovered
 )

@@ -38,6 +38,8 @@ Fault = FaultKind | Literal[""]
 class RefusalReason(StrEnum):
     """Why a request has no version's answer; `RequestRefused.reason`."""
 
+    MALFORMED = "malformed"
+    HEADERS_TOO_LARGE = "headers_too_large"
     INVALID_BODY = "invalid_body"
     UNKNOWN_MODEL = "unknown_model"
     TOO_LARGE = "too_large"
@@ -49,7 +51,10 @@ class RefusalReason(StrEnum):
     ABANDONED = "abandoned"
 
 
+NOT_HTTP = (RefusalReason.MALFORMED, RefusalReason.HEADERS_TOO_LARGE)
+"""Reasons for which nothing of a request was read, so that its model is not known."""
 REJECTIONS = (
+    *NOT_HTTP,
     RefusalReason.INVALID_BODY,
     RefusalReason.UNKNOWN_MODEL,
     RefusalReason.TOO_LARGE,
@@ -58,6 +63,17 @@ REJECTIONS = (
     RefusalReason.NO_KEY,
 )
 """Reasons known before a version is chosen; `reason` of `requests_rejected_total`."""
+
+
+class CutReason(StrEnum):
+    """Why a connection was closed before its client had taken its answer; `reason` of `answers_cut_total`."""
+
+    TOO_SLOW = "too_slow"
+    """Less than 64 KiB in `server.idle_seconds`."""
+    TOO_MANY_BYTES = "too_many_bytes"
+    """More than `server.unsent_answers_mib` waited for clients, and it was the slowest."""
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    """Its place was needed for another client."""
 
 
 class FallbackReason(StrEnum):

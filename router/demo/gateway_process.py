@@ -20,6 +20,8 @@ READY_SECONDS = 120.0
 END_SECONDS = 30.0
 """Longer than the drain time of the configuration."""
 LOG_LINES_SHOWN = 15
+_NO_BALANCER = {"CANARY_ROUTER_SERVER__MIN_DRAIN_SECONDS": "0"}
+"""When the demo ends its gateway, nobody sends to it any more."""
 
 
 class GatewayFailed(RouterError):
@@ -71,7 +73,7 @@ async def gateway(config_file: Path, log: Path) -> AsyncIterator[Process]:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=STDOUT,
-            env=clean_environment(),
+            env={**clean_environment(), **_NO_BALANCER},
             start_new_session=True,
         )
     try:

@@ -157,7 +157,8 @@ class Dispatcher:
         table = self._models.table
         assigned = assign(self._routes(table, model), key, keyed=keyed)
         if assigned is None:
-            raise NotReady(f"{model} has no production version yet")
+            until_load = self._models.managers[model].seconds_until_load
+            raise NotReady(f"{model} has no production version yet", retry_after=until_load)
         return self._serve(assigned, query, arrived, caller or Caller())
 
     def serve_direct(

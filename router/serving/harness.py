@@ -162,6 +162,13 @@ class Harness:
         """Wait after the last failed load, or reload of workers; 0.0 when none failed."""
         return self._load_failures.seconds or self._reload_failures.seconds
 
+    @property
+    def seconds_until_load(self) -> float | None:
+        """Until it is tried again, after a load that failed; None in any other state."""
+        if self.state is not State.ERROR:
+            return None
+        return max(0.0, self._load_failures.not_before - asyncio.get_running_loop().time())
+
     def submit(
         self, query: Query, alias: Alias, expires_at: float, *, may_wait_for_worker: bool = True
     ) -> PendingRequest:

@@ -96,6 +96,13 @@ class ModelManager:
         """True while production is bound to a version that has a worker alive."""
         return self.ready and self.serves(self._bound[PRODUCTION])
 
+    @property
+    def seconds_until_load(self) -> float | None:
+        """Until the version that production shall serve is tried again; None unless its last load failed."""
+        aspired = self._aspired.get(PRODUCTION)
+        harness = self.harnesses.get(aspired) if aspired is not None else None
+        return harness.seconds_until_load if harness is not None else None
+
     def note_served(self, versions: Iterable[VersionId]) -> None:
         """By this machine's record, these versions served before the restart."""
         self._served.update(versions)

@@ -20,6 +20,7 @@ from router.settings.fields import (
     Roots,
     Schemes,
     Seconds,
+    SecondsOrNone,
     Share,
     Text,
     is_local_registry,
@@ -64,11 +65,21 @@ class ServerSettings(BaseModel):
     """Largest request body, in MiB; above it 413."""
     body_timeout_seconds: Annotated[Seconds, HOT] = 30.0
     """To read one request."""
+    header_limit_kib: Annotated[int, Field(ge=8, le=1024), HOT] = 64
+    """Largest request line and headers of a request in all, in KiB, of connections opened from then on; above
+    it 431."""
     idle_seconds: Annotated[Seconds, HOT] = 75.0
-    """A connection without a new request is closed so long after its last answer, read or not. To be above
-    the idle timeout of the load balancer in front, or that sends into connections that close."""
+    """A connection without a new request is closed so long after its last answer. To be above the idle
+    timeout of the load balancer in front, or that sends into connections that close. Of an answer that is not
+    taken as a whole, a client has to take 64 KiB in each such period, or it is cut off."""
+    unsent_answers_mib: Annotated[int, Field(ge=1, le=1_048_576), HOT] = 512
+    """Answers above 64 KiB that wait for their clients, in MiB in all; beyond it the slowest are cut off."""
     drain_seconds: Annotated[Seconds, HOT] = 15.0
     """From SIGTERM to the exit; what still runs shortly before its end is answered 503."""
+    min_drain_seconds: Annotated[SecondsOrNone, HOT] = 8.0
+    """After SIGTERM connections are accepted and answered at least so long, within drain_seconds: longer than
+    the load balancer in front takes to notice that /readyz is 503, however seldom it sends. SIGINT and a
+    second signal do not wait for it."""
 
     @property
     def body_limit_bytes(self) -> int:

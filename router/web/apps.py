@@ -5,6 +5,9 @@ import logging
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
+from router.core.events import Rejected
+from router.core.outcomes import RefusalReason
+from router.core.scores import OTHER
 from router.protocol.messages import ScoringProtocol
 from router.web import admin, invocations, observe, page
 from router.web import v2 as inference
@@ -105,7 +108,7 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     request_id = request[REQUEST_ID] = choose_request_id(request.headers.get("X-Request-Id", ""))
     well_framed = _is_well_framed(request)
     try:
-        response = await _answered(request, handler) if well_framed else _error(request, 400, "Bad Request")
+        response = await _answered(request, handler) if well_framed else _misframed(gateway, request)
     finally:
         if connection is not None:
             connection.answered()
@@ -116,6 +119,11 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
         response.force_close()
     sign(response, request_id)
     return response
+
+
+def _misframed(gateway: WebState, request: web.Request) -> web.Response:
+    gateway.recorder.record(Rejected(OTHER, RefusalReason.MALFORMED))
+    return _error(request, 400, "Bad Request")
 
 
 def _is_well_framed(request: web.Request) -> bool:

@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 import termios
+from contextlib import suppress
 from heapq import nsmallest
 from typing import Any, Protocol
 
@@ -14,10 +15,25 @@ from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
+from router.core.events import AnswersCut, HeadersRefused, Rejected
+from router.core.outcomes import CutReason, RefusalReason
+from router.core.scores import OTHER
 from router.protocol.messages import ScoringProtocol
 from router.serving.caller import Caller
-from router.settings import ServerSettings, SettingsInForce
-from router.web.responses import SERVER, SinglePacketResponse, has_too_much, plain_error
+from router.settings import ServerSettings
+from router.web.context import WebState
+from router.web.deliveries import LARGE_BYTES, Client, Deliveries, LargeBody
+from router.web.header_limit import MOST_HEADERS, HeaderLimit, HeadersOverLimit
+from router.web.incoming import choose_request_id
+from router.web.repeats import Repeats
+from router.web.responses import (
+    FinalResponse,
+    SinglePacketResponse,
+    has_too_much,
+    headers_response,
+    plain_error,
+    sign,
+)
 from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
@@ -31,9 +47,9 @@ _BODY_FOLLOWS_SECONDS = 1.0
 _EVICTED_AT_ONCE = 64
 """Room for new connections is made for several at a time: a flood must not cost a search each."""
 
-# Headers longer or more numerous than these are refused by the parser, before they are kept.
-_MAX_LINE_BYTES = 8190
-_MAX_HEADERS = 100
+_LINGER_SECONDS = 2.0
+_ACKNOWLEDGED_AT = 120
+"""Place of `tcpi_bytes_acked` in Linux's `struct tcp_info`, 8 bytes long."""
 _ENDING = b"Server: canary-router\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n" + _ENDING
 OTHER_VERSION = b"HTTP/1.1 400 Bad Request\r\n" + _ENDING
@@ -67,15 +83,17 @@ class HttpConnection(web.RequestHandler):
     """One client's connection. Between requests it has a deadline; within one, the request has its own."""
 
     def __init__(self, connections: "Connections", server: web.Server) -> None:
+        limit = connections.server.header_limit_kib << 10
         settings: dict[str, Any] = {
             "access_log": None,
             "auto_decompress": False,  # MLflow does none, and a bomb must not be unpacked here
             "keepalive_timeout": _KEPT_ALIVE_BY_US,
-            "max_line_size": _MAX_LINE_BYTES,
-            "max_field_size": _MAX_LINE_BYTES,
-            "max_headers": _MAX_HEADERS,
+            "max_line_size": limit,
+            "max_field_size": limit,
+            "max_headers": MOST_HEADERS,
         }
         super().__init__(server, loop=asyncio.get_running_loop(), **settings)
+        self._parser: Any = HeaderLimit(self._parser, limit)
         self.busy = False
         """True from the end of a request's headers until its answer is ready to be sent."""
         self.deadline = 0.0
@@ -84,11 +102,39 @@ class HttpConnection(web.RequestHandler):
         """Whoever waits for the answers on it."""
         self._connections = connections
         self._between_requests = False
+        self._closed: asyncio.Future[None] | None = None
+        """Done when it is closed; made where somebody waits for that."""
 
     @property
     def unsent_bytes(self) -> int:
         """What the client has not taken yet, apart from what the kernel holds."""
         return self.transport.get_write_buffer_size() if self.transport is not None else 0
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether its client has not acknowledged all that was written."""
+        return self.unsent_bytes > 0 or _held_by_kernel(self._socket)
+
+    @property
+    def acknowledged_bytes(self) -> int:
+        """What its client has acknowledged since it connected.
+
+        Where the system does not say, it falls below zero by what is unsent, and rises as that is taken.
+        """
+        info, accepted = b"", self._socket
+        if accepted is not None and sys.platform == "linux":
+            info = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + 8)
+        if len(info) < _ACKNOWLEDGED_AT + 8:
+            return -self.unsent_bytes
+        return int.from_bytes(info[_ACKNOWLEDGED_AT:], sys.byteorder)
+
+    @property
+    def _socket(self) -> socket.socket | None:
+        """None when it is closed; under TLS a moment before `connection_lost` says so."""
+        accepted: socket.socket | None = None
+        if self.transport is not None:
+            accepted = self.transport.get_extra_info("socket")
+        return accepted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
@@ -100,14 +146,22 @@ class HttpConnection(web.RequestHandler):
         """The client is gone, or was sent away."""
         self._connections.discard(self)
         self.caller.hang_up()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
         super().connection_lost(exc)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:  # type: ignore[override]  # the library's base says None, asyncio bool
         """The client sends no more, which counts as hanging up: a client that is gone looks the same.
 
-        The transport closes itself then, but only after what was written before is sent.
+        The transport closes itself then, but only after what was written before is sent; True: it is to stay
+        open, for an answer is being written.
         """
         self.caller.hang_up()
+        can_stay = self.transport is not None and self.transport.can_write_eof()  # not under TLS
+        if not (can_stay and self._connections.deliveries.is_writing(self)):
+            return False
+        self.close()  # when it is written
+        return True
 
     def look_for_end(self) -> None:
         """Hang up when the client did while nothing was read: what it sent ahead fills the buffers."""
@@ -144,7 +198,7 @@ class HttpConnection(web.RequestHandler):
                     break
                 self._messages.popleft()
                 self._message_taken()
-                if not await self._answer(direct, message, payload, target):
+                if not await self._answer(direct, message, payload, target) or self._close:
                     self._task_handler = None
                     if self.transport is not None:
                         self.transport.close()
@@ -212,6 +266,23 @@ class HttpConnection(web.RequestHandler):
         self.busy = False
         self._between_requests = True
         self.deadline = self._connections.idle_deadline()
+        if self._messages:
+            self._connections.asked_ahead.add(self)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """As the library's; of a large answer its client takes as long as it needs."""
+        if isinstance(resp, web.Response):
+            body = resp.body
+            if isinstance(body, bytes) and len(body) > LARGE_BYTES:
+                resp.body = LargeBody(body, self, self._connections.deliveries)
+        return await super().finish_response(request, resp, start_time)
+
+    def keep(self) -> None:
+        """Its client takes a large answer, or has taken all of it: it is idle from now on, and no sooner."""
+        if self._between_requests:
+            self.deadline = self._connections.idle_deadline()
 
     def handle_error(
         self,
@@ -220,17 +291,33 @@ class HttpConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """400 for what is no HTTP, without a word from or about the parser; the connection is closed."""
+        """400 for what is no HTTP, without a word from or about the parser, and 431 for too long headers; the
+        connection is closed."""
         if not isinstance(exc, HttpProcessingError):
             self.log_exception("answering failed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is sent already")
-        status = 400 if isinstance(exc, HttpProcessingError) else status
-        reason = "Bad Request" if status == 400 else "Internal Server Error"
-        response = plain_error(status, reason, {"Server": SERVER})
-        response.force_close()
+        request_id = choose_request_id("")
+        if isinstance(exc, HeadersOverLimit):
+            response = self._connections.refuse_headers(exc.path, request_id)
+        elif isinstance(exc, HttpProcessingError):
+            response = self._connections.refuse_malformed()
+        else:
+            response = plain_error(500, "Internal Server Error")
+        sign(response, request_id)
         self.answered()
-        return response
+        return FinalResponse(response, self._linger)
+
+    async def _linger(self) -> None:
+        """Give the client time to read the last answer: closed while it still sends, it would get a reset."""
+        transport = self.transport
+        if transport is None or not transport.can_write_eof():  # TLS says by itself that this was the end
+            return
+        transport.write_eof()
+        self._closed = self._loop.create_future()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                await self._closed
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """One line in place of the library's, which quotes the bytes that it could not read."""
@@ -245,19 +332,22 @@ class HttpConnection(web.RequestHandler):
             self.transport.write(answer)
         self.force_close()
 
-    def drop(self) -> None:
-        """Close it now. What its client would not read is thrown away."""
+    def drop(self, *, overdue: bool) -> bool:
+        """Close it now. What its client would not read is thrown away; False where there is none of that.
+
+        Who is not `overdue` may not have acknowledged an answer yet: what the kernel has of it is not taken
+        back.
+        """
         if self.transport is None:
-            return
-        accepted = self.transport.get_extra_info("socket")
-        # Who is sent away early may not have acknowledged an answer yet: it is not taken back.
-        overdue = self.deadline < self._connections.clock
-        if not self.unsent_bytes and not (overdue and _held_by_kernel(accepted)):
+            return False
+        if not self.unsent_bytes and not (overdue and self.has_unread):
             self.force_close()
-            return
+            return False
         # A reset: else the kernel would keep on offering the rest, on a connection that nobody owns.
-        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        if (accepted := self._socket) is not None:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
+        return True
 
 
 async def _arrives(message: RawRequestMessage, payload: StreamReader) -> bool:
@@ -272,8 +362,10 @@ async def _arrives(message: RawRequestMessage, payload: StreamReader) -> bool:
     return True
 
 
-def _held_by_kernel(accepted: socket.socket) -> bool:
+def _held_by_kernel(accepted: socket.socket | None) -> bool:
     """True when the client has not acknowledged all that was sent to it."""
+    if accepted is None:
+        return False
     (count,) = struct.unpack("i", fcntl.ioctl(accepted.fileno(), termios.TIOCOUTQ, bytes(4)))
     return bool(count)
 
@@ -295,21 +387,25 @@ class Connections:
     """Makes a protocol for each connection of a listener, and sends the slow ones away."""
 
     def __init__(
-        self, server: web.Server, settings: SettingsInForce | None, limit: int, direct: Direct | None = None
+        self, server: web.Server, gateway: WebState | None, limit: int, direct: Direct | None = None
     ) -> None:
         """`limit`: connections open at once; room for further ones is made by closing the slowest.
 
-        Without `settings` those of `server` have their defaults. `direct` answers in place of the application
-        what it has a target for.
+        Without a `gateway` its settings are the defaults, and nobody hears of what is refused or cut off.
+        `direct` answers in place of the application what it has a target for.
         """
         self.direct = direct
         self._server = server
-        self._settings = settings
+        self._gateway = gateway
         self._limit = limit
+        self._cut, self._headers_refused = Repeats(), Repeats()
         self._loop = asyncio.get_running_loop()
         self._open: set[HttpConnection] = set()
         self.clock = self._loop.time()
         """Loop time as of the last sweep: exact enough for the deadlines of headers, and free to read."""
+        self.deliveries = Deliveries(self)
+        self.asked_ahead: set[HttpConnection] = set()
+        """Those that sent requests before they had their answers: more than one of these may be unread."""
 
     def __call__(self) -> HttpConnection:
         """A protocol for one more connection."""
@@ -320,8 +416,12 @@ class Connections:
 
         Not by the last sweep: a balancer that keeps connections a little shorter must never be the later one.
         """
-        server = self._settings.current.server if self._settings is not None else _DEFAULTS
-        return self._loop.time() + server.idle_seconds
+        return self._loop.time() + self.server.idle_seconds
+
+    @property
+    def server(self) -> ServerSettings:
+        """Settings in force now."""
+        return self._gateway.settings.current.server if self._gateway is not None else _DEFAULTS
 
     def __len__(self) -> int:
         """Connections open now."""
@@ -332,16 +432,19 @@ class Connections:
         if len(self._open) >= self._limit:
             waiting = (one for one in self._open if not one.busy)
             for slow in nsmallest(_EVICTED_AT_ONCE, waiting, key=lambda one: one.deadline):
-                slow.drop()
+                self._drop(slow, CutReason.TOO_MANY_CONNECTIONS)
                 self.discard(slow)
         if len(self._open) < self._limit:
             self._open.add(connection)
         else:
+            self._reject(RefusalReason.OVERLOADED)
             self._loop.call_soon(connection.refuse, NO_ROOM)
 
     def discard(self, connection: HttpConnection) -> None:
         """Count `connection` no longer."""
         self._open.discard(connection)
+        self.asked_ahead.discard(connection)
+        self.deliveries.forget(connection)
 
     def sweep(self) -> None:
         """Close what is past its deadline, and what its client closed unseen."""
@@ -349,9 +452,61 @@ class Connections:
         for connection in [one for one in self._open if one.busy or one.deadline < now]:
             if connection.busy:
                 connection.look_for_end()
-            else:
-                connection.drop()
+            elif connection not in self.deliveries:
+                self._drop(connection, CutReason.TOO_SLOW)
+        for connection in [one for one in self.asked_ahead if not one.busy]:
+            self.asked_ahead.remove(connection)
+            self.deliveries.watch(connection)
+        self.deliveries.sweep(now)
+        self._report(now)
+
+    def cut(self, client: Client, reason: CutReason) -> None:
+        """For the deliveries: close a connection in the middle of its answer."""
+        assert isinstance(client, HttpConnection)
+        self._drop(client, reason)
+
+    def refuse_headers(self, path: str, request_id: str) -> web.Response:
+        """What answers headers that are too long; counted."""
+        self._reject(RefusalReason.HEADERS_TOO_LARGE)
+        self._headers_refused.add("")
+        return headers_response(path, self.server.header_limit_kib, request_id)
+
+    def refuse_malformed(self) -> web.Response:
+        """What answers bytes that are no request; counted."""
+        self._reject(RefusalReason.MALFORMED)
+        return plain_error(400, "Bad Request")
+
+    @property
+    def busy(self) -> int:
+        """Requests under way."""
+        return sum(one.busy for one in self._open)
+
+    @property
+    def unread(self) -> int:
+        """Connections with an answer that its client has not taken."""
+        return sum(not one.busy and self._is_unread(one) for one in self._open)
 
     def pending(self) -> bool:
         """True while a request is under way, or an answer not yet taken."""
-        return any(one.busy or one.unsent_bytes for one in self._open)
+        return any(one.busy or self._is_unread(one) for one in self._open)
+
+    def _is_unread(self, connection: HttpConnection) -> bool:
+        # Under TLS the last part of a large answer is in a buffer that does not count as the transport's.
+        return bool(connection.unsent_bytes) or (connection in self.deliveries and connection.has_unread)
+
+    def _drop(self, connection: HttpConnection, reason: CutReason) -> None:
+        overdue = reason is not CutReason.TOO_MANY_CONNECTIONS or connection.deadline < self.clock
+        if connection.drop(overdue=overdue):
+            self._cut.add(reason)
+
+    def _reject(self, reason: RefusalReason) -> None:
+        if self._gateway is not None:
+            self._gateway.recorder.record(Rejected(OTHER, reason))
+
+    def _report(self, now: float) -> None:
+        if self._gateway is None:
+            return
+        for reason, answers in self._cut.take(now).items():
+            self._gateway.recorder.record(AnswersCut(CutReason(reason), answers))
+        for requests in self._headers_refused.take(now).values():
+            self._gateway.recorder.record(HeadersRefused(requests, self.server.header_limit_kib))

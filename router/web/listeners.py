@@ -83,8 +83,7 @@ async def listening(
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()
     assert runner.server is not None  # setup made it
-    settings = app[GATEWAY].settings if GATEWAY in app else None
-    connections = Connections(runner.server, settings, limit, app.get(DIRECT_PATH))
+    connections = Connections(runner.server, app.get(GATEWAY), limit, app.get(DIRECT_PATH))
     server = await loop.create_server(
         connections,
         sock=bound,

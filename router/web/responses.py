@@ -1,7 +1,8 @@
 """HTTP status codes, bodies and headers of answers: decided here and nowhere else."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from math import ceil
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from router.errors import (
     CallerGone,
     ConfigRefused,
     DeadlineExceeded,
+    HeadersTooLarge,
     KeyMissing,
     ModelNotConfigured,
     NoDirectAccess,
@@ -32,7 +34,7 @@ from router.web.incoming import IncomingRequest
 
 SERVER = "canary-router"
 """The Server header of every answer: neither a version nor a library."""
-RETRY_AFTER_SECONDS = "1"
+LEAST_RETRY_SECONDS, MOST_RETRY_SECONDS = 1, 300
 
 # MLflow's error codes with the SQL state and class its own exceptions carry (3.17).
 _BAD_REQUEST = ("BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE")
@@ -50,6 +52,7 @@ _BY_ERROR: dict[type[RequestRefused], tuple[int, tuple[str, str, str]]] = {
     VersionNotServed: (404, _NOT_FOUND),
     BodyTimeout: (408, _BAD_REQUEST),
     TooLarge: (413, _BAD_REQUEST),
+    HeadersTooLarge: (431, _BAD_REQUEST),
     NotReady: (503, _UNAVAILABLE),
     Overloaded: (503, _UNAVAILABLE),
     WorkerDied: (503, _UNAVAILABLE),
@@ -72,8 +75,17 @@ def error_response(
     """The answer to a request that no version answered, in the shape of its protocol."""
     status, (code, state, class_) = _BY_ERROR.get(type(error), (500, _INTERNAL))
     if protocol is ScoringProtocol.V2:
-        return inference_error(status, str(error))
-    return mlflow_error(status, code, state, class_, str(error), request_id)
+        response = inference_error(status, str(error))
+    else:
+        response = mlflow_error(status, code, state, class_, str(error), request_id)
+    if status == 503:
+        response.headers["Retry-After"] = retry_after(error.retry_after)
+    return response
+
+
+def retry_after(seconds: float | None) -> str:
+    """The header's value: whole seconds from 1 to 300; 1 where nothing is known."""
+    return str(min(max(ceil(seconds or 0.0), LEAST_RETRY_SECONDS), MOST_RETRY_SECONDS))
 
 
 def internal_error(request_id: str, protocol: ScoringProtocol = ScoringProtocol.MLFLOW) -> web.Response:
@@ -86,7 +98,6 @@ def internal_error(request_id: str, protocol: ScoringProtocol = ScoringProtocol.
 
 def inference_error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
     """An error in the shape of the Open Inference Protocol."""
-    headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else headers
     body = orjson.dumps({"error": message})
     return web.Response(status=status, body=body, content_type=MEDIA_TYPE, headers=headers)
 
@@ -102,8 +113,7 @@ def mlflow_error(
         "error_class": class_,
         "request_id": request_id,
     }
-    headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
-    return web.Response(status=status, body=orjson.dumps(body), content_type=MEDIA_TYPE, headers=headers)
+    return web.Response(status=status, body=orjson.dumps(body), content_type=MEDIA_TYPE)
 
 
 def answer_response(
@@ -171,6 +181,17 @@ def result_response(
     return response
 
 
+def headers_response(path: str, limit_kib: int, request_id: str) -> web.Response:
+    """431, in the shape of what was asked for at `path`."""
+    error = HeadersTooLarge(f"the request line and headers are over {limit_kib} KiB, or there are too many")
+    bare = path.partition("?")[0]
+    if bare == "/v2" or bare.startswith("/v2/"):
+        return error_response(error, request_id, ScoringProtocol.V2)
+    if bare.endswith("/invocations"):
+        return error_response(error, request_id)
+    return plain_error(431, str(error))
+
+
 def plain_error(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
     """404, 405 and the like for paths, as `mlflow models serve` answers them."""
     body = orjson.dumps({"detail": detail})
@@ -194,6 +215,8 @@ class SinglePacketResponse(web.StreamResponse):
     Of a response, aiohttp asks for no more than what is here.
     """
 
+    _status, _status_line = 200, "HTTP/1.1 200 OK"
+
     def __init__(self, headers: Mapping[str, str], body: bytes) -> None:
         # Not the library's: it makes a dictionary of headers, to be written again in `prepare`.
         self._headers_to_send = headers
@@ -203,8 +226,8 @@ class SinglePacketResponse(web.StreamResponse):
 
     @property
     def status(self) -> int:
-        """Always 200."""
-        return 200
+        """200, but in a `FinalResponse`."""
+        return self._status
 
     @property
     def keep_alive(self) -> bool | None:
@@ -234,11 +257,31 @@ class SinglePacketResponse(web.StreamResponse):
             raise ConnectionResetError("the client is gone")
         lines = "".join([f"{name}: {value}\r\n" for name, value in self._headers_to_send.items()])
         start = (
-            f"HTTP/1.1 200 OK\r\n{lines}Content-Length: {len(self._whole_body)}\r\n"
+            f"{self._status_line}\r\n{lines}Content-Length: {len(self._whole_body)}\r\n"
             f"Date: {rfc822_formatted_time()}\r\n"
         )
         end = _CLOSE if self._closes else _GO_ON
         transport.write(b"".join((start.encode(), end, self._whole_body)))
+
+
+class FinalResponse(SinglePacketResponse):
+    """The answer to what could not be read to its end; the connection is closed after it."""
+
+    def __init__(self, response: web.Response, linger: Callable[[], Awaitable[None]]) -> None:
+        """`response`: what it says. `linger` waits until its client may have read it."""
+        body = response.body
+        assert isinstance(body, bytes)  # an error's document
+        super().__init__(dict(response.headers), body)
+        self._status = response.status
+        # In the version that is spoken here: that of the request is perhaps not known.
+        self._status_line = f"HTTP/1.1 {response.status} {response.reason}"
+        self._closes = True
+        self._linger = linger
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write all of it, and wait. Raises ConnectionResetError when the client is gone."""
+        await super().write_eof()
+        await self._linger()
 
 
 def has_too_much(transport: asyncio.WriteTransport) -> bool:

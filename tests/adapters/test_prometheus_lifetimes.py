@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.adapters.prometheus.catalog import ENDINGS, FALLBACKS, FAULTS, REJECTIONS, reasons_of
+from router.adapters.prometheus.catalog import CUTS, ENDINGS, FALLBACKS, FAULTS, REJECTIONS, reasons_of
 from router.adapters.prometheus.recorder import Live, LiveVersion, PrometheusRecorder
 from router.core.events import (
     AliasUnbound,
@@ -25,6 +25,7 @@ from router.core.events import (
     WorkerEnded,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.outcomes import NOT_HTTP
 from router.core.routing import Reason
 from router.core.scores import ClassCounts, ClassSpec, ScoreCounts, ScoreSpec
 from tests.support.sample_events import (
@@ -92,7 +93,11 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
         "registry_polls_total{model=m,result=failure}",
         "registry_last_success_timestamp_seconds{model=m}",
     ]
-    zeros += [f"requests_rejected_total{{model=m,reason={reason}}}" for reason in REJECTIONS]
+    zeros += [
+        f"requests_rejected_total{{model={'__other__' if reason in NOT_HTTP else 'm'},reason={reason}}}"
+        for reason in REJECTIONS
+    ]
+    zeros += [f"answers_cut_total{{reason={reason}}}" for reason in CUTS]
     zeros += [
         f"fallbacks_total{{from_alias=canary,model=m,reason={reason},to_alias=production}}"
         for reason in FALLBACKS

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 
 from router.adapters.config.file import load_settings
 from tests.deploy.conftest import DEPLOY, Prometheus
+from tests.support.gateway import NO_BALANCER
 from tests.support.postgres import programs_of_postgres, running_postgres
 from tests.support.waiting import wait_until
 
@@ -281,6 +282,7 @@ def stack(
                 CANARY_ROUTER_CONFIG=f"{config}/router.yaml",
                 CANARY_ROUTER_SERVER__LISTEN=f"127.0.0.1:{stack.ports['gateway:8080']}",
                 CANARY_ROUTER_SERVER__ADMIN="127.0.0.1:0",
+                **NO_BALANCER,
                 XDG_CACHE_HOME=str(directory / "cache"),
             )
         )

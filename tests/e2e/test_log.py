@@ -23,7 +23,7 @@ KEY = "a-key-of-a-user"
 CANARY, PRODUCTION = "user-2", "user-1"
 
 CONFIG = """\
-server: {{listen: 127.0.0.1:0, admin: 127.0.0.1:0}}
+server: {{listen: 127.0.0.1:0, admin: 127.0.0.1:0, min_drain_seconds: 0}}
 registry: {{uri: "{uri}", poll_seconds: 0.5, cache_dir: "{cache}"}}
 log: {{{log}}}
 models:

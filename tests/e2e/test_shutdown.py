@@ -31,6 +31,13 @@ def unready(gateway: GatewayProcess) -> requests.Response:
     return answer
 
 
+def gateway_is_ready(gateway: GatewayProcess) -> bool:
+    try:
+        return requests.get(f"{gateway.url}/readyz", timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
 def hung(gateway: GatewayProcess, registry: Registry) -> None:
     """Let production be the version that sleeps as long as the input says."""
     registry.move("production", 6)
@@ -59,6 +66,38 @@ def test_a_stop_under_load_is_reported_at_once_and_loses_no_request(
     assert time.monotonic() - reported_at < 6 * slack, (
         "it waits for the quiet, not for the whole time to drain"
     )
+
+
+def test_after_sigterm_a_balancer_that_seldom_sends_is_still_answered(
+    start: Callable[..., GatewayProcess], slack: float
+) -> None:
+    """It has not noticed yet; that nobody sends for 3 s proves nothing."""
+    gateway = start(MODELS, CANARY_ROUTER_SERVER__MIN_DRAIN_SECONDS="4")
+    assert gateway.ask(PRODUCTION_KEY).status_code == 200
+    gateway.session.close()
+    reported_at = time.monotonic()
+    gateway.process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        gateway.process.wait(3)
+    answer = gateway.ask(PRODUCTION_KEY)
+    assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
+    assert gateway.process.wait(15 * slack) == 0
+    assert 4 < time.monotonic() - reported_at < 12 * slack
+
+
+@pytest.mark.parametrize(
+    "signals", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)], ids=["SIGINT", "a second SIGTERM"]
+)
+def test_who_is_at_a_terminal_does_not_wait_for_a_balancer(
+    start: Callable[..., GatewayProcess], signals: tuple[signal.Signals, ...], slack: float
+) -> None:
+    gateway = start(
+        MODELS, CANARY_ROUTER_SERVER__MIN_DRAIN_SECONDS="600", CANARY_ROUTER_SERVER__DRAIN_SECONDS="600"
+    )
+    for number in signals:
+        gateway.process.send_signal(number)
+        wait_until(lambda: not gateway_is_ready(gateway), 5 * slack)
+    assert gateway.process.wait(10 * slack) == 0
 
 
 @pytest.mark.slow

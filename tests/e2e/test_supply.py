@@ -105,7 +105,9 @@ def test_production_that_does_not_load_again_is_refused_at_once_and_says_so(
     wait_until(pauses, 30 * slack, gateway.story)
     began = time.monotonic()
     answer = gateway.ask("user-1")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.status_code == 503
+    # The pause of 20 s may have run for a while, and a load takes some time.
+    assert 2 <= int(answer.headers["Retry-After"]) <= 40
     assert time.monotonic() - began < 1 * slack
     assert "which has no worker" in gateway.get("/readyz?verbose").text
     assert gateway.get("/readyz").status_code == 503

@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 
 REQUESTS = 400
 CONFIG = """\
-server: {{listen: 127.0.0.1:0, admin: "127.0.0.1:{admin}"}}
+server: {{listen: 127.0.0.1:0, admin: "127.0.0.1:{admin}", min_drain_seconds: 0}}
 registry: {{uri: "{uri}", poll_seconds: 0.5, cache_dir: "{cache}"}}
 log: {{format: json, sample_requests: 1}}
 models:

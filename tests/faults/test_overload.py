@@ -123,7 +123,7 @@ def test_ten_times_its_capacity_leaves_a_version_its_capacity(
     )
     figure(figures)
     assert flood.other == after.other == []
-    assert flood.hints == {"1"}
+    assert all(1 <= int(hint) <= 60 for hint in flood.hints)  # as long as the queue takes, in whole seconds
     assert inside[int(len(inside) * 0.99)] <= 50 * slack, figures
     assert statistics.median(refusals) <= 0.05 * slack, figures
     assert goodput >= 0.9 * peak / slack, figures

@@ -366,9 +366,24 @@ async def test_a_full_queue_refuses_at_once(pool: Pool, world: FakeWorld, versio
     await running(pool)
     for _ in range(2):
         ask(pool)
-    with pytest.raises(Overloaded):
+    with pytest.raises(Overloaded) as refused:
         ask(pool)
+    assert refused.value.retry_after == 0.0  # nothing is known yet of what a request costs
     assert pool.leases == 3
+
+
+async def test_who_is_refused_is_asked_back_when_the_queue_is_over(
+    pool: Pool, world: FakeWorld, version: FakeVersion
+) -> None:
+    version.keys["queue_rows"] = 2
+    pool.admission.learn(3.0, [1], [2])
+    world.held = True
+    await running(pool)
+    for _ in range(2):
+        ask(pool)
+    with pytest.raises(Overloaded) as refused:
+        ask(pool)
+    assert refused.value.retry_after == 6.0
 
 
 async def test_a_queue_is_bounded_in_bytes_too(
@@ -515,8 +530,9 @@ async def test_with_no_worker_alive_only_those_wait_whom_nobody_else_can_answer(
         await ran.answer
     with pytest.raises(NotReady):
         await queued.answer
-    with pytest.raises(NotReady):
+    with pytest.raises(NotReady) as refused:
         ask(pool, may_wait_for_worker=False)
+    assert refused.value.retry_after == world.load_seconds  # a load is under way
     world.slow_loads.set()
     assert (await patient.answer).status == 200
     assert pool.leases == 0

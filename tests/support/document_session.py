@@ -13,6 +13,7 @@ from types import TracebackType
 from router.demo.gateway_process import clean_environment
 from router.demo.workspace import free_ports
 from tests.support.document_blocks import Block, Step, shows, steps
+from tests.support.gateway import NO_BALANCER
 
 STAYS = re.compile(r"(?:\w+=\S+ )*(?:canary-router serve(?! --check)|mlflow models serve) ")
 """Commands that a reader leaves running in a terminal of their own."""
@@ -46,6 +47,7 @@ class Session:
             "CANARY_ROUTER_SERVER__LISTEN": f"0.0.0.0:{self._ports[8080]}",
             "CANARY_ROUTER_SERVER__ADMIN": f"127.0.0.1:{self._ports[8081]}",
             "CANARY_ROUTER_REGISTRY__POLL_SECONDS": "0.5",
+            **NO_BALANCER,
         }
 
     def __enter__(self) -> "Session":

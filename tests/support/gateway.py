@@ -16,6 +16,8 @@ import requests
 
 from tests.support.waiting import wait_until
 
+NO_BALANCER = {"CANARY_ROUTER_SERVER__MIN_DRAIN_SECONDS": "0"}
+"""In a gateway's environment: nobody sends to it after SIGTERM, so that it need not wait for that."""
 ANNOUNCED = re.compile(r"on (https?://\S+) \(admin (https?://[^\s)]+)\)")
 
 CONFIG = """\
@@ -44,7 +46,7 @@ class GatewayProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **NO_BALANCER, **(environment or {})},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -9,6 +9,7 @@ from typing import Any
 
 from router.adapters.prometheus.catalog import (
     CODES,
+    CUTS,
     DECISIONS,
     ENDINGS,
     FAILED,
@@ -92,6 +93,7 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("outcome", "request_duration_seconds"): (Outcome.OK, Outcome.FALLBACK, Outcome.CLIENT_ERROR, FAILED),
     ("code", "requests_total"): sorted({*chain.from_iterable(CODES.values())}),
     ("reason", "requests_rejected_total"): REJECTIONS,
+    ("reason", "answers_cut_total"): CUTS,
     ("reason", "routing_decisions_total"): DECISIONS,
     ("reason", "fallbacks_total"): FALLBACKS,
     ("reason", "worker_restarts_total"): ENDINGS,

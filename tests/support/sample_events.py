@@ -12,6 +12,7 @@ from router.core.events import (
     AliasBound,
     AliasUnbound,
     Answered,
+    AnswersCut,
     BreakerClosed,
     BreakerOpened,
     CacheEvicted,
@@ -23,6 +24,7 @@ from router.core.events import (
     DrainCutShort,
     Event,
     FellBack,
+    HeadersRefused,
     LastGoodNotWritten,
     LastGoodRefused,
     LoadRefused,
@@ -33,6 +35,7 @@ from router.core.events import (
     ReadinessChanged,
     Rejected,
     ServingFromCache,
+    ShutdownCutShort,
     SplitInForce,
     TickFailed,
     VersionDraining,
@@ -43,6 +46,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.outcomes import CutReason
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
 from router.worker.scores import count_and_locate
 
@@ -142,6 +146,9 @@ def one_of_each(model: str = "m") -> list[Event]:
         DrainCutShort(canary, 1, 1, 60.0),
         VersionGone(canary),
         ChildRestarted("agent", "exit code 1"),
+        AnswersCut(CutReason.TOO_SLOW, 3),
+        HeadersRefused(2, 64),
+        ShutdownCutShort(1, 1, 15.0),
         TickFailed("aliases", "KeyError: 'x'"),
         LoopRecovered("aliases"),
         Polled(model, 5.0, "connection refused"),

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from router.core.events import Rejected
+from router.core.outcomes import RefusalReason
 from router.web import connections
 from router.web.apps import traffic_app
 from router.web.connections import HttpConnection
 from router.web.listeners import Listener, bind, listening
-from tests.support.fakes import FakeWorld
+from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
 from tests.web.conftest import Site
 
@@ -59,9 +61,12 @@ def oldest(up: Listener) -> HttpConnection:
 
 
 async def swept(up: Listener, seconds: float) -> None:
-    """As if `seconds` had passed."""
+    """As if `seconds` had passed since a sweep."""
+    up.connections.sweep()
     for one in up.connections._open:
         one.deadline -= seconds
+    for delivery in up.connections.deliveries._by_client.values():
+        delivery._period_ends_at -= seconds
     up.connections.sweep()
     await asyncio.sleep(0)
 
@@ -177,8 +182,8 @@ async def test_beyond_the_limit_the_slowest_make_room_and_the_busy_stay(
             assert (await reader.readuntil(b"v1")).startswith(b"HTTP/1.1 200")
 
 
-async def test_when_all_are_busy_a_newcomer_is_asked_to_come_back(
-    site: Site, world: FakeWorld, connect: Connect
+async def test_when_all_are_busy_a_newcomer_is_asked_to_come_back_and_counted(
+    site: Site, world: FakeWorld, facts: Facts, connect: Connect
 ) -> None:
     world.held = True
     request = b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-Request-Key: user-1\r\nContent-Length: 2\r\n\r\n{}"
@@ -189,6 +194,7 @@ async def test_when_all_are_busy_a_newcomer_is_asked_to_come_back(
         reported = await newcomer.read()
         assert reported.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After: 1" in reported
+        assert facts.of(Rejected) == [Rejected("__other__", RefusalReason.OVERLOADED)]
         world.workers[0].release()
         assert (await first.readuntil(b"v1")).startswith(b"HTTP/1.1 200")
 

@@ -83,7 +83,12 @@ def line_of(event: events.Event) -> Line | None:
                 "canary at fault, production answered; said once per version and kind",
                 values,
             )
-    return _line_of_version(event) or _line_of_gateway(event) or _line_of_cache(event)
+    return (
+        _line_of_version(event)
+        or _line_of_gateway(event)
+        or _line_of_listener(event)
+        or _line_of_cache(event)
+    )
 
 
 def _line_of_version(event: events.Event) -> Line | None:
@@ -143,6 +148,21 @@ def _line_of_gateway(event: events.Event) -> Line | None:
             return Line(logging.ERROR, "a loop failed and goes on", {"loop": loop, "error": error})
         case events.LoopRecovered(loop):
             return Line(logging.INFO, "a loop works again", {"loop": loop})
+    return None
+
+
+def _line_of_listener(event: events.Event) -> Line | None:
+    values: dict[str, Any]
+    match event:
+        case events.AnswersCut(why, answers):
+            values = {"reason": str(why), "answers": answers}
+            return Line(logging.WARNING, "answers cut off that clients did not take", values)
+        case events.HeadersRefused(requests, limit_kib):
+            values = {"requests": requests, "limit_kib": limit_kib}
+            return Line(logging.WARNING, "requests refused for the size of their headers", values)
+        case events.ShutdownCutShort(requests, unread, waited):
+            values = {"requests": requests, "unread": unread, "seconds": round(waited, 3)}
+            return Line(logging.WARNING, "shutdown cut short", values)
     return None
 
 

@@ -58,6 +58,7 @@ DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLB
 _OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN)
 """Why production gets what is another alias's share."""
 REJECTIONS = tuple(map(str, outcomes.REJECTIONS))
+CUTS = tuple(map(str, outcomes.CutReason))
 FALLBACKS = tuple(map(str, FallbackReason))
 FAULTS = tuple(map(str, FaultKind))
 ENDINGS = ("exit", "signal", "predict_timeout", "memory")
@@ -110,6 +111,11 @@ class Catalog(Store):
         )
         self.rejected = counter(
             "requests_rejected_total", "Requests refused before a version was chosen.", "model", "reason"
+        )
+        self.answers_cut = counter(
+            "answers_cut_total",
+            "Connections closed before the client had taken its answer; counted within a minute.",
+            "reason",
         )
         self.decisions = counter("routing_decisions_total", "Routing decisions by reason.", *_ALIAS, "reason")
         self.faults = counter(

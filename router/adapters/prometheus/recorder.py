@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from router.adapters.prometheus import store
 from router.adapters.prometheus.catalog import (
+    CUTS,
     ENDINGS,
     FALLBACKS,
     LOOPS,
@@ -26,7 +27,7 @@ from router.adapters.prometheus.store import Histogram, Value
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
-from router.core.outcomes import RefusalReason
+from router.core.outcomes import NOT_HTTP, RefusalReason
 
 KEPT_SECONDS = 900.0
 """How long a retired version's series stay: the last increments must be scraped, and late answers counted."""
@@ -139,7 +140,10 @@ class PrometheusRecorder:
             collector(registry=self._process)
         self._catalog = catalog = Catalog()
         catalog.build_info.series(version).value = 1
-        catalog.rejected.series(OTHER, RefusalReason.UNKNOWN_MODEL.value)
+        for refusal in (RefusalReason.UNKNOWN_MODEL, RefusalReason.OVERLOADED, *NOT_HTTP):
+            catalog.rejected.series(OTHER, refusal.value)
+        for cut in CUTS:
+            catalog.answers_cut.series(cut)
         of_gateway = (catalog.config_ok, catalog.config_ok_at, catalog.loop_lag, catalog.ready)
         for family in (*of_gateway, catalog.from_cache, catalog.log_lines_dropped, catalog.own_errors):
             family.series()
@@ -167,6 +171,7 @@ class PrometheusRecorder:
             events.ConfigRejected: self._config_rejected,
             events.ReadinessChanged: self._readiness_changed,
             events.TickFailed: self._tick_failed,
+            events.AnswersCut: self._answers_cut,
         }
 
     def watch(self, live: LiveReader) -> None:
@@ -268,7 +273,8 @@ class PrometheusRecorder:
             self._catalog.fallbacks.series(event.model, *aliases, reason).value += 1
 
     def _rejected(self, event: events.Rejected) -> None:
-        model = event.model if event.model in self._models else OTHER
+        known = event.model in self._models and event.reason not in NOT_HTTP
+        model = event.model if known else OTHER
         self._catalog.rejected.series(model, bounded(event.reason, REJECTIONS)).value += 1
 
     # Models and aliases
@@ -278,7 +284,8 @@ class PrometheusRecorder:
         if model not in self._models:
             self._models.add(model)
             for reason in REJECTIONS:
-                self._catalog.rejected.series(model, reason)
+                if reason not in NOT_HTTP:
+                    self._catalog.rejected.series(model, reason)
             self._catalog.worker_load_failures.series(model)
             for result in POLLS:
                 self._catalog.polls.series(model, result)
@@ -441,6 +448,9 @@ class PrometheusRecorder:
     def _readiness_changed(self, event: events.ReadinessChanged) -> None:
         self._ready = event.ready
         self._catalog.ready.series().value = int(event.ready)
+
+    def _answers_cut(self, event: events.AnswersCut) -> None:
+        self._catalog.answers_cut.series(event.reason.value).value += event.answers
 
     def _tick_failed(self, event: events.TickFailed) -> None:
         self._catalog.loop_failures.series(bounded(event.loop, LOOPS)).value += 1

@@ -86,7 +86,7 @@ class Admission:
         if waiting == 0:
             self._empty_at = now
             return True
-        wait = self._seconds_for(waiting, rows) / max(workers, 1)
+        wait = self.wait_seconds(waiting, rows, workers)
         calm = max(CALM_SECONDS, CALM_REQUESTS * self.cost.usual_seconds(max(1, rows // waiting)))
         return wait <= seconds_left and (wait <= calm or now - self._empty_at <= BURST_SECONDS)
 
@@ -109,9 +109,13 @@ class Admission:
         is_untried = most <= largest and cost.seen_lately(2 * most) < TRIED
         return 2 * most if is_untried else most
 
-    def _seconds_for(self, waiting: int, rows: int) -> float:
-        """What a worker needs for all of them."""
+    def wait_seconds(self, waiting: int, rows: int, workers: int) -> float:
+        """How long `workers` need for the `waiting`, of `rows` in all; 0.0 until what they cost is known."""
+        if not waiting:
+            return 0.0
         if not self._merges:
-            return waiting * self.cost.usual_seconds(max(1, rows // waiting))
-        batches = max(ceil(rows / self.rows_at_once()), ceil(waiting / MAX_BATCH_REQUESTS))
-        return (batches * self.cost.fixed_seconds + rows * self.cost.row_seconds) * self.cost.slowness
+            seconds = waiting * self.cost.usual_seconds(max(1, rows // waiting))
+        else:
+            batches = max(ceil(rows / self.rows_at_once()), ceil(waiting / MAX_BATCH_REQUESTS))
+            seconds = self.cost.slowness * (batches * self.cost.fixed_seconds + rows * self.cost.row_seconds)
+        return seconds / max(workers, 1)

@@ -117,16 +117,16 @@ class Pool:
         later when the last worker ends.
         """
         if self._closed or not (self.slots or (may_wait_for_worker and self._has_worker_before(expires_at))):
-            raise _no_worker()
+            raise self._no_worker()
         now = self._loop.time()
-        if not self.admission.admits(
-            now,
-            waiting=len(self.queue),
-            rows=self.queue.rows,
-            workers=sum(slot.worker.parallel for slot in self.slots),
-            seconds_left=expires_at - now,
-        ):
-            raise Overloaded("requests come faster than this version answers")
+        waiting, rows = len(self.queue), self.queue.rows
+        workers = sum(slot.worker.parallel for slot in self.slots)
+        left = expires_at - now
+        if not self.admission.admits(now, waiting=waiting, rows=rows, workers=workers, seconds_left=left):
+            raise Overloaded(
+                "requests come faster than this version answers",
+                retry_after=self.admission.wait_seconds(waiting, rows, workers),
+            )
         rows = self.admission.rows_in(len(query.body))
         request = PendingRequest(
             query, alias, self._loop, expires_at, rows=rows, may_wait_for_worker=may_wait_for_worker
@@ -136,8 +136,9 @@ class Pool:
             if self._window.is_open and self.queue.is_full(most_rows):
                 self.dispatch()  # what arrived in this turn of the loop does not wait for a worker yet
             self.queue.put(request, most_rows)
-        except Overloaded:
+        except Overloaded as refused:
             request.cancel()
+            refused.retry_after = self.admission.wait_seconds(len(self.queue), self.queue.rows, workers)
             raise
         self._leases += 1
         self._idle.clear()
@@ -325,9 +326,10 @@ class Pool:
     def _refuse_unserved(self, until: float | None) -> None:
         """With no worker alive, refuse who does not wait for one, and whose time is over by `until`."""
         for request in self.queue.take_unserved(until) if not self.slots else ():
-            request.fail(_no_worker())
+            request.fail(self._no_worker())
             self.release()
 
-
-def _no_worker() -> NotReady:
-    return NotReady("this version has no worker")
+    def _no_worker(self) -> NotReady:
+        return NotReady(
+            "this version has no worker", retry_after=self.supply.seconds_until_worker(self._loop.time())
+        )

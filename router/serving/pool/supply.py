@@ -100,6 +100,11 @@ class WorkerSupply:
         self._closing: set[asyncio.Task[object]] = set()
         self._closed = False
 
+    def seconds_until_worker(self, now: float) -> float:
+        """With no worker alive, how long until the next one, at loop time `now`: until its load begins, and
+        as long as the last one took."""
+        return max(0.0, (self.next_load_at or now) - now) + self._load_seconds
+
     async def load_first(self, *, warm_up_required: bool = False) -> VersionInfo:
         """Load a worker and let it join. Raises LoadFailed, ChildLost or ChildTimeout.
 
