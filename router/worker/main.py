@@ -52,7 +52,8 @@ def _hold(channel: Channel) -> None:
     freeze_heap()
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
-    RequestLoop(channel, loaded.scorer, loaded.info.batching, loaded.trial, spec.threads).run()
+    batching = loaded.info.batching
+    RequestLoop(channel, loaded.scorer, batching, loaded.trial, spec.threads, loaded.check).run()
 
 
 def _enter(working_directory: str | None) -> None:
