@@ -16,7 +16,7 @@ from router.protocol.messages import LoadSpec, Query
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.supply import RELOAD_DELAYS, REPLACEMENT_DELAYS
 from tests.serving.conftest import V1, FakeVersion, pool_of
-from tests.serving.virtual_time import run, settle
+from tests.serving.virtual_time import no_files, run, settle
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 
 LONGEST = RELOAD_DELAYS[-1]
@@ -51,11 +51,6 @@ class SteeredLoads(FakeWorld):
                 self.under_way[0].set_result(None)
             else:
                 self.under_way[0].set_exception(error)
-
-
-async def no_files(directory: str) -> int:
-    """On this clock, time passes while a thread works."""
-    return 0
 
 
 class Situation:
