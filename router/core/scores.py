@@ -1,6 +1,6 @@
 """What is counted of a version's answers: up to four outputs, each as scores in bins or as labels in classes.
 
-Counts add up. Without numpy, which only who fills the bins has to have (`histogram`).
+Counts add up. Without numpy, which only a worker needs, to fill the bins (`worker/histogram`).
 """
 
 import math

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from router.core.histogram import Floats, count_and_mark
 from router.core.scores import (
     ClassCounts,
     ClassSpec,
@@ -26,6 +25,7 @@ from router.core.scores import (
     is_nan,
 )
 from router.worker.encoder import rows_of
+from router.worker.histogram import Floats, count_and_mark
 
 Mask = npt.NDArray[np.bool_]
 _LARGEST = 1e290  # of scores beyond it, a few would add up to more than a float holds

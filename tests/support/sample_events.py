@@ -43,10 +43,10 @@ from router.core.events import (
     WorkerLoadFailed,
     WorkerReplaced,
 )
-from router.core.histogram import count_and_mark
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.routing import Reason
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
+from router.worker.histogram import count_and_mark
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.core import histogram
-from router.core.histogram import FEW_SCORES, count_and_mark
 from router.core.scores import ScoreCounts, ScoreSpec, with_edges
+from router.worker import histogram
+from router.worker.histogram import FEW_SCORES, count_and_mark
 
 SPECS = [
     ScoreSpec(),
