@@ -191,7 +191,8 @@ class LoadSpec(Struct, frozen=True):
     batches: bool = True
     """Whether requests may share one predict, where the version is seen to treat rows independently."""
     rtol: float = 1e-9
-    """How far a float may be, relatively, from that of a predict of its own; 0.0 demands the same bits."""
+    """How far a float may be, relatively, from that of a predict of its own, and a float32 by its rounding at
+    least; 0.0 demands the same bits."""
     threads: int = 1
     """Predicts side by side while requests do not share them."""
     warm_up_required: bool = False
