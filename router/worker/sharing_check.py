@@ -23,8 +23,8 @@ EVERY = 10_000
 class SharingCheck:
     """Keeps a shared predict now and then, and compares it with predicts of its requests alone.
 
-    At most one is kept at a time, and only one whose bodies and predictions have a MiB at most each. A version
-    whose predicts have effects outside has no such check, because it predicts requests twice.
+    At most one is kept at a time, and only one whose bodies and predictions have a MiB at most each. There is
+    no check of a version whose predicts have effects outside, because it predicts requests twice.
     """
 
     def __init__(self, scorer: Scorer, rtol: float) -> None:

@@ -35,7 +35,7 @@ async def test_predicts_run_beside_each_other_as_many_as_there_are_threads(
 
     answers = await asyncio.gather(*(ask(worker, command_query("sleep:0.5")) for _ in range(4)))
 
-    assert all(answer.verdict is PredictStatus.OK for [answer] in answers)
+    assert all(answer.predict_status is PredictStatus.OK for [answer] in answers)
     assert loop.time() - started < 0.9 * max(1.0, slack / 2)
     await worker.close()
 
@@ -136,7 +136,7 @@ async def test_its_tenth_shared_predict_is_repeated_and_sharing_ends_where_that_
     assert (worker.batching.merges, worker.batching.differs) == (not differs, differs)
     assert worker.parallel == (2 if differs else 1)
     [answer] = await ask(worker, text_query("good"))
-    assert answer.verdict is PredictStatus.OK
+    assert answer.predict_status is PredictStatus.OK
     await repeat(worker, 5 * slack)  # of what it has not kept, it repeats nothing
     await worker.close()
 
