@@ -57,7 +57,7 @@ test-matrix: pyproject.toml
 	  python="python$$minor"; \
 	  "$$python" -c 'import ensurepip' >/dev/null 2>&1 || python=$$(uv python find "$$minor" 2>/dev/null); \
 	  echo "Python $$minor, numpy $${pins%/*}, pandas $${pins#*/}"; \
-	  if ! { [ -n "$$python" ] && "$$python" -m venv "$$venv" && "$$venv/bin/python" -m pip install --quiet \
+	  if ! { [ -n "$$python" ] && { [ -x "$$venv/bin/python" ] || "$$python" -m venv "$$venv"; } && "$$venv/bin/python" -m pip install --quiet \
 	      --disable-pip-version-check --editable '.[test]' "numpy==$${pins%/*}.*" "pandas==$${pins#*/}.*"; }; then \
 	    echo "  can not be made here"; missing="$$missing $$row"; \
 	  elif "$$venv/bin/python" -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) tests/worker tests/protocol; then \
