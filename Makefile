@@ -3,7 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 TEST_PROCESSES ?= 3
 .DEFAULT_GOAL := help
-OLDEST := .venv-oldest
+MATRIX_VENVS := .venv-matrix
+# Python, numpy and pandas of each environment. numpy 1.26 has no wheel for Python 3.13.
+MATRIX ?= 3.11/1.26/2.2 3.12/1.26/2.2 3.11/2/3 3.12/2/3 3.13/2/3
 .PHONY: help demo test test-matrix lint format bench faults clean
 
 # The first interpreter that is new enough and can make a virtual environment.
@@ -20,7 +22,8 @@ help:
 	@echo "make demo    a real canary in two minutes: registry, models, traffic, an alias that moves"
 	@echo "             (DEMO_SECONDS=20 make demo tells the whole story by itself and stops)"
 	@echo "make test    everything the tests need, then the tests"
-	@echo "make test-matrix  what reads and writes requests, under the oldest numpy and pandas that are allowed"
+	@echo "make test-matrix  what reads and writes requests, under the oldest and newest Python, numpy and pandas"
+	@echo "             (with each python3.X that is found; it says which were not)"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
 	@echo "make bench   speed and memory beside mlflow models serve and others, in half an hour"
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
@@ -46,13 +49,23 @@ demo: $(VENV)/runtime.stamp
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
-# numpy 1.26 has no wheel for Python 3.13.
+# An interpreter is python3.X on the PATH, or one that uv knows. What can not be made is named, and is no failure.
 test-matrix: pyproject.toml
-	@python=$$($(subst python3.13 ,,$(FIND_PYTHON))) && { [ -x $(OLDEST)/bin/python ] || "$$python" -m venv $(OLDEST); }
-	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' \
-	  'numpy==1.26.*' 'pandas==2.2.*'
-	@$(OLDEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) \
-	  $(wildcard tests/worker/test_*.py)
+	@passed=; failed=; missing=; \
+	for row in $(MATRIX); do \
+	  minor=$${row%%/*}; pins=$${row#*/}; venv=$(MATRIX_VENVS)/$$(echo "$$row" | tr / -); \
+	  python="python$$minor"; \
+	  "$$python" -c 'import ensurepip' >/dev/null 2>&1 || python=$$(uv python find "$$minor" 2>/dev/null); \
+	  echo "Python $$minor, numpy $${pins%/*}, pandas $${pins#*/}"; \
+	  if ! { [ -n "$$python" ] && { [ -x "$$venv/bin/python" ] || "$$python" -m venv "$$venv"; } && "$$venv/bin/python" -m pip install --quiet \
+	      --disable-pip-version-check --editable '.[test]' "numpy==$${pins%/*}.*" "pandas==$${pins#*/}.*"; }; then \
+	    echo "  can not be made here"; missing="$$missing $$row"; \
+	  elif "$$venv/bin/python" -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) tests/worker tests/protocol; then \
+	    passed="$$passed $$row"; \
+	  else failed="$$failed $$row"; fi; \
+	done; \
+	echo "Python/numpy/pandas passed:$${passed:- none}; failed:$${failed:- none}; not made here:$${missing:- none}"; \
+	[ -n "$$passed" ] && [ -z "$$failed" ]
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
@@ -74,5 +87,5 @@ faults: $(VENV)/test.stamp
 	  tests/test_benchmarks.py tests/analysis/statistics/test_operating_characteristics.py $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .demo .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(MATRIX_VENVS) .demo .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -81,9 +81,18 @@ async def _bring_up(
     described = f"flavor {info.flavor}; {phases}; {signature}; {example}"
     if info.scores:
         described = f"{described}; counts {' and '.join(map(describe, info.scores))}"
+    batching = info.batching
+    described = f"{described}; {'shares' if batching.merges else 'does not share'} predicts: {batching.why}"
     described = f"{described}; {info.note}" if info.note else described
     scores = [to_json(spec) for spec in info.scores]
-    return {**row, "ok": True, "told": described, "mismatches": list(info.mismatches), "scores": scores}
+    return {
+        **row,
+        "ok": True,
+        "told": described,
+        "mismatches": list(info.mismatches),
+        "scores": scores,
+        "batching": {"on": batching.merges, "why": batching.why},
+    }
 
 
 class _Silent:

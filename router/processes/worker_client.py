@@ -48,6 +48,8 @@ class Worker:
         """Done when it has ended, after the last `on_answers`. Shield it where it is awaited."""
         self.batching: Batching = info.batching
         """Whether its requests share predicts, as it said last."""
+        self.to_repeat = 0
+        """Requests of a shared predict that it has yet to repeat."""
         self.pid = child.pid
         self._threads = threads
         self._child = child
@@ -56,6 +58,7 @@ class Worker:
         self._sequence = 0
         self._frames: dict[int, _Outstanding] = {}
         """Frames that are not fully answered, by their sequence."""
+        self._on_repeated: Callable[[], None] | None = None
         child.requests_started()
         child.connection.on_frame = self._take
         child.connection.on_lost = child.kill  # one that lives on without its socket is of no use
@@ -110,6 +113,19 @@ class Worker:
         self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
         self._child.connection.send(*frame)
 
+    def repeat(self, on_repeated: Callable[[], None]) -> None:
+        """Have it repeat one of the `to_repeat` requests, while nothing else is under way there.
+
+        `on_repeated` is called when it has; until then nothing is to be handed over.
+        """
+        self._on_repeated = on_repeated
+        self._child.connection.send(messages.repeat_header())
+
+    def stop_sharing(self, batching: Batching) -> None:
+        """Its requests share predicts no more, for what `batching` says."""
+        self.batching, self.to_repeat = batching, 0
+        self._child.connection.send(messages.batching_header(batching))
+
     def resident(self) -> Resident:
         """Its memory now; nothing when it has ended, and on systems without /proc."""
         return resident(self.pid) if not self._child.exited.done() else Resident()
@@ -133,6 +149,12 @@ class Worker:
     def _take(self, frame: Frame) -> None:
         if frame.header.get("op") == messages.BATCHING:
             self.batching = messages.batching_of(frame.header)
+            return
+        if frame.header.get("op") == messages.REPEATS:
+            self.to_repeat = messages.repeats_of(frame.header)
+            if (on_repeated := self._on_repeated) is not None:
+                self._on_repeated = None
+                on_repeated()
             return
         if not self._frames:
             _refuse(frame)

@@ -4,6 +4,10 @@ A worker's first frame is `load`; it answers `ready` or `failed`. A `predict` fr
 `answers` frame that follows holds those that came out of one predict, so a frame of requests is over when
 each of them was in one. Several frames may be under way at once; each answer names the sequence of its own.
 
+Some shared predicts are repeated, to see that sharing changed no answer. With `repeats` a worker says how
+many requests it has kept for that; `repeat` has it predict one of them alone, and `repeats` follows.
+`batching` says, either way, whether requests share predicts from now on.
+
 A version's code runs where a worker writes, so what it sends is read with suspicion. msgspec converts it
 strictly to the types and ranges declared here, the functions below check what types can not express, and
 everything else raises WireRefused. What is constructed in this process is not checked.
@@ -40,6 +44,7 @@ from router.protocol.frames import Frame, FrameLimits
 
 LOAD, READY, FAILED, BATCHING = "load", "ready", "failed", "batching"
 PREDICT, ANSWERS = "predict", "answers"
+REPEAT, REPEATS = "repeat", "repeats"
 
 DATATYPES = (
     "BOOL",
@@ -186,7 +191,8 @@ class LoadSpec(Struct, frozen=True):
     batches: bool = True
     """Whether requests may share one predict, where the version is seen to treat rows independently."""
     rtol: float = 1e-9
-    """How far a float may be, relatively, from that of a predict of its own; 0.0 demands the same bits."""
+    """How far a float may be, relatively, from that of a predict of its own, and a float32 by its rounding at
+    least; 0.0 demands the same bits."""
     threads: int = 1
     """Predicts side by side while requests do not share them."""
     warm_up_required: bool = False
@@ -223,6 +229,8 @@ class Batching(Struct, frozen=True):
     merges: bool
     why: _Text
     """A sentence for the operator, without its end."""
+    differs: bool = False
+    """True when sharing was seen to change an answer: no worker of the version is to share any more."""
 
 
 class VersionInfo(Struct, frozen=True):
@@ -303,6 +311,28 @@ def batching_of(header: Mapping[str, Any]) -> Batching:
     except _NOT_OURS as error:
         raise WireRefused("a malformed way of batching") from error
     return replace(batching, why=_printable(batching.why))
+
+
+def repeat_header() -> dict[str, Any]:
+    """A frame that has an idle worker repeat one request of a shared predict."""
+    return {"op": REPEAT}
+
+
+def repeats_header(left: int) -> dict[str, Any]:
+    """A frame that says how many requests a worker has yet to repeat."""
+    return {"op": REPEATS, "left": left}
+
+
+class _Repeats(Struct):
+    left: _Count
+
+
+def repeats_of(header: Mapping[str, Any]) -> int:
+    """What a `repeats` frame's header says. Raises WireRefused."""
+    try:
+        return convert(header, _Repeats).left
+    except _NOT_OURS as error:
+        raise WireRefused("a malformed number of repeats") from error
 
 
 def failed_header(phase: str, error: str) -> dict[str, Any]:

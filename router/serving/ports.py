@@ -48,6 +48,17 @@ class WorkerHandle(Protocol):
         `on_answers(places, answers)` gets what came out of one predict; each place of the batch comes once.
         """
 
+    @property
+    def to_repeat(self) -> int:
+        """Requests of a shared predict that it has yet to predict once more, alone, and to compare."""
+
+    def repeat(self, on_repeated: Callable[[], None]) -> None:
+        """Have it predict the next of them, while nothing is unanswered; nothing is to be handed over until
+        `on_repeated` is called."""
+
+    def stop_sharing(self, batching: Batching) -> None:
+        """Its requests share predicts no more, for what `batching` says."""
+
     def rank(self, *, last: bool) -> None:
         """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""
 

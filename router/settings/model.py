@@ -192,7 +192,7 @@ class ModelSettings(BaseModel):
     itself. off: every request has a predict of its own."""
     batching_rtol: Annotated[float, Field(ge=0, le=0.1), HOT] = 1e-9
     """How far a float of a shared predict may be, relatively, from that of a predict of its own: arithmetic
-    in blocks rounds differently. 0 demands the same bits."""
+    in blocks rounds differently. A float32 may be 7.6e-6 from it at least. 0 demands the same bits of all."""
     max_batch_rows: Annotated[int, Field(ge=1, le=1_000_000), HOT] = 1024
     """Rows that may share one predict. A request that is larger has one of its own."""
     warm_up: Annotated[

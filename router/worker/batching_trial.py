@@ -1,8 +1,9 @@
 """Whether a version treats each row by itself, so that requests may share a predict.
 
 Its input example shows it where that has different rows: `predict(a + b)` must equal `predict(a)` and
-`predict(b)`, either way round. Else a trial does: requests that were predicted alone are predicted once more
-together, after their callers have their answers, until enough of them were equal.
+`predict(b)`, either way round and many times over. Else a trial does: requests that were predicted alone are
+predicted once more together, two and sometimes many of them, after their callers have their answers, until
+enough of them were equal.
 """
 
 import pickle
@@ -21,13 +22,18 @@ from router.protocol.messages import Batching
 from router.worker.decode.request_decoder import DecodedRequest, joined
 from router.worker.encoder import rows_of, split
 from router.worker.sharing_cost import WAITS_BELOW
+from router.worker.tolerance import equal
 
 ENOUGH_TRIALS = 20
 """Predicts that were equal together and alone, before requests share them."""
 EXAMPLE_ROWS = 16
 """Rows of an example that are looked at."""
+MANY_ROWS = 64
+"""Of an example, repeated: libraries add in another order where a table is large."""
+MANY_REQUESTS, MANY_EVERY = 6, 5
+"""Requests of every fifth trial; the others are of two."""
 LARGEST_BODY = 1 << 20
-"""Bytes of a request that is looked at: what is looked at is kept until the next one comes."""
+"""Bytes of the requests of one trial: they are kept until the last of them comes."""
 MOST_SECONDS = 0.25
 """An example that takes longer is not tried before READY; its requests show what it shows."""
 WAITING_MOST = 1.5
@@ -78,42 +84,6 @@ class TrialSample:
     effort: Effort
 
 
-def equal(one: Any, other: Any, rtol: float) -> bool:
-    """Whether two predictions are the same: types, shapes, texts and integers exactly, floats to `rtol`."""
-    if type(one) is not type(other):
-        return False
-    if one is other:  # pandas' NA equals nothing, and says so by an error
-        return True
-    if isinstance(one, pd.DataFrame):
-        return list(one.columns) == list(other.columns) and all(
-            equal(one.iloc[:, i], other.iloc[:, i], rtol) for i in range(one.shape[1])
-        )
-    if isinstance(one, pd.Series):
-        return one.dtype == other.dtype and equal(one.to_numpy(), other.to_numpy(), rtol)
-    if isinstance(one, np.ndarray):
-        if one.dtype != other.dtype or one.shape != other.shape:
-            return False
-        if one.dtype.kind in "fc":
-            return bool(np.all((one == other) | (np.isnan(one) & np.isnan(other)) | _close(one, other, rtol)))
-        if one.dtype.kind != "O":
-            return bool(np.array_equal(one, other))
-        return equal(one.tolist(), other.tolist(), rtol)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(
-            equal(mine, theirs, rtol) for mine, theirs in zip(one, other, strict=True)
-        )
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(equal(value, other[key], rtol) for key, value in one.items())
-    if isinstance(one, (float, np.floating)):
-        return bool(one == other or (one != one and other != other) or _close(one, other, rtol))
-    return bool(one == other)
-
-
-def _close(one: Any, other: Any, rtol: float) -> Any:
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.abs(one - other) <= rtol * np.maximum(np.abs(one), np.abs(other))
-
-
 def shown_by_example(data: Any, predict: Predict, rtol: float) -> Batching | None:
     """Whether its example's rows are predicted alike, and no slower, together; None: it can not show it."""
     rows = rows_of(data) if isinstance(data, (pd.DataFrame, np.ndarray)) else None
@@ -143,7 +113,24 @@ def shown_by_example(data: Any, predict: Predict, rtol: float) -> Batching | Non
                 return _apart(why)
     except BaseException:  # noqa: BLE001 - it predicted its whole example: parts of it it need not
         return None
+    if _many_differ(predict, (a, b), apart, sum(effort.seconds for effort in alone), rtol):
+        return _apart("its input example is predicted differently in a larger table")
     return Batching(merges=True, why="its input example is predicted alike together and apart")
+
+
+def _many_differ(
+    predict: Predict, parts: Sequence[Any], apart: Sequence[Any], seconds: float, rtol: float
+) -> bool:
+    """Whether two parts of an example, which take `seconds`, are predicted otherwise many times over."""
+    most = min(MANY_ROWS // sum(map(len, parts)), int(MOST_SECONDS / max(seconds, 1e-9)))
+    if most < 2:
+        return False
+    try:
+        prediction = predict(joined([deep_copy(part) for part in [*parts] * most]))
+        pieces = split(prediction, [len(part) for part in parts] * most)
+        return pieces is None or not equal(pieces, [*apart] * most, rtol)
+    except BaseException:  # noqa: BLE001 - it may take so many rows only; what it fails on is asked one by one
+        return False
 
 
 def _measured(predict: Predict, data: Any) -> tuple[Any, Effort]:
@@ -211,33 +198,31 @@ class BatchingTrial:
         self._predict = predict
         self._table = table
         self._rtol = rtol
-        self._waiting: TrialSample | None = None
+        self._waiting: list[TrialSample] = []
+        """Of one shape, and none like the first of them."""
         self._trials = 0
         self._alone: list[Effort] = []
         self._together: list[Effort] = []
         self._lock = threading.Lock()
 
     def add(self, sample: TrialSample) -> None:
-        """Look at one more request: every second one costs a predict. Not while another is looked at."""
+        """Look at one more request: some of them cost a predict. Not while another is looked at."""
         if self.decision is not None or not self.accepts(sample.request, sample.body):
             return
         if not self._lock.acquire(blocking=False):
             return
         try:
             sample = replace(sample, predictions=deep_copy(sample.predictions))
-            former, self._waiting = self._waiting, sample
-            if (
-                former is not None
-                and former.request.key == sample.request.key
-                and self._differ(former, sample)
-            ):
-                self._waiting = None
-                self._try([former, sample])
+            waiting = self._waiting
+            if waiting and waiting[0].request.key == sample.request.key and self._differ(waiting[0], sample):
+                self._add_to(waiting, sample)
+            else:
+                self._waiting = [sample]
         except BaseException:  # noqa: BLE001 - a version may answer what can not be copied, or compared
             self.decision = _apart("its answers can not be compared")
         finally:
             if self.decision is not None:
-                self._waiting = None
+                self._waiting = []
             self._lock.release()
 
     @staticmethod
@@ -252,24 +237,37 @@ class BatchingTrial:
         tables = [self._table([sample.request]) for sample in (one, other)]
         return not equal(tables[0], tables[1], 0.0)
 
+    def _add_to(self, waiting: list[TrialSample], sample: TrialSample) -> None:
+        waiting.append(sample)
+        many = (self._trials + 1) % MANY_EVERY == 0
+        room = sum(len(one.body) for one in waiting) < LARGEST_BODY
+        if not many or len(waiting) == MANY_REQUESTS or not room:
+            self._waiting = []
+            self._try(waiting)
+
     def _try(self, samples: Sequence[TrialSample]) -> None:
+        self._trials += 1
+        self._compare(samples)
+        if self.decision is None and self._trials == ENOUGH_TRIALS:
+            self.decision = self._decide()
+
+    def _compare(self, samples: Sequence[TrialSample]) -> None:
+        pair = len(samples) == 2
         with efforts() as took:
             try:
                 predictions = self._predict([sample.request for sample in samples])
             except BaseException:  # noqa: BLE001 - each of them was predicted alone
-                self.decision = _apart("it fails on requests together that it answers alone")
+                if pair:  # else it may only take fewer rows, and what fails is asked one by one
+                    self.decision = _apart("it fails on requests together that it answers alone")
                 return
-        self._together += took
-        self._alone += [sample.effort for sample in samples]
+        if pair:
+            self._together += took
+            self._alone += [sample.effort for sample in samples]
         pieces = split(predictions, [sample.request.rows for sample in samples])
         if pieces is None:
             self.decision = _apart("its answers have not one item per row")
         elif not equal(pieces, [sample.predictions for sample in samples], self._rtol):
             self.decision = _apart("it answers requests together differently")
-        else:
-            self._trials += 1
-            if self._trials == ENOUGH_TRIALS:
-                self.decision = self._decide()
 
     def _decide(self) -> Batching:
         alone, together = self._alone, self._together

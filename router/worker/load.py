@@ -30,6 +30,7 @@ from router.worker.decode.request_decoder import DecodedRequest, NotTaken
 from router.worker.environment_check import mismatches
 from router.worker.score_selection import choose_outputs, known_classes
 from router.worker.scorer import Scorer
+from router.worker.sharing_check import SharingCheck
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.request import contract_of, warm_outputs, with_outputs
 
@@ -45,6 +46,8 @@ class Loaded:
     info: VersionInfo
     trial: BatchingTrial | None
     """What may yet find out whether requests may share predicts; None where that is decided."""
+    check: SharingCheck | None
+    """What repeats shared predicts now and then; None where no request may be predicted twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,8 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         scorer.contract = with_outputs(scorer.contract, warm_outputs(warmed.predictions))
     answers = warmed.predictions if warmed.warm else None
     scorer.scores, scores_note = choose_outputs(spec, answers, partial(known_classes, model))
-    batching = _batching(spec, scorer, warmed.request)
     metadata = model.metadata
+    batching = _batching(spec, scorer, warmed.request, twice=not metadata.env_vars)
     logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")
     info = VersionInfo(
         run_id=metadata.run_id or "",
@@ -105,7 +108,7 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         outputs=_describable(scorer.contract.outputs),
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
-    return Loaded(scorer, info, trial)
+    return Loaded(scorer, info, trial, None if metadata.env_vars else SharingCheck(scorer, spec.rtol))
 
 
 def _own(model_config: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -157,14 +160,23 @@ def _serving_input(model: PyFuncModel, directory: str) -> bytes | None:
     return None if text is None else text.encode()
 
 
-def _batching(spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None) -> Batching | None:
-    """Whether requests share predicts, as far as is known without any; None: a trial has to show it."""
+def _batching(
+    spec: LoadSpec, scorer: Scorer, example: DecodedRequest | None, *, twice: bool
+) -> Batching | None:
+    """Whether requests share predicts, as far as is known without any; None: a trial has to show it.
+
+    `twice`: whether a request may be predicted twice, as a trial does.
+    """
     if not spec.batches:
         return Batching(merges=False, why="it is switched off")
-    if example is None or example.key is None:
-        return None
-    table = scorer.decoder.table([example])
-    return shown_by_example(table, lambda data: scorer.predict_data(data, example.params), spec.rtol)
+    shown = None
+    if example is not None and example.key is not None:
+        table = scorer.decoder.table([example])
+        shown = shown_by_example(table, lambda data: scorer.predict_data(data, example.params), spec.rtol)
+    if shown is None and not twice:
+        why = "its example does not show that they may, and with env_vars no request is predicted twice"
+        return Batching(merges=False, why=why)
+    return shown
 
 
 def _describable(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:

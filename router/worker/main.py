@@ -18,21 +18,26 @@ from router.processes.child_logging import flush, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
 from router.protocol.messages import (
+    BATCHING,
     MAX_ANSWER_BYTES,
+    REPEAT,
     Answer,
     Batch,
     Batching,
     Query,
     answers_frame,
     batching_header,
+    batching_of,
     failed_header,
     load_spec,
     queries_of,
     ready_header,
+    repeats_header,
 )
 from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
 from router.worker.load import load_version
 from router.worker.scorer import Scorer
+from router.worker.sharing_check import SharingCheck
 from router.worker.sharing_cost import Busy, SharingCost
 from router.worker.tracking import use_tracking
 
@@ -71,7 +76,8 @@ def _hold(channel: Channel) -> None:
     freeze_heap()
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
-    RequestLoop(channel, loaded.scorer, loaded.info.batching, loaded.trial, spec.threads).run()
+    batching = loaded.info.batching
+    RequestLoop(channel, loaded.scorer, batching, loaded.trial, spec.threads, loaded.check).run()
 
 
 def _enter(working_directory: str | None) -> None:
@@ -92,14 +98,26 @@ class RequestLoop:
     """Answers what comes through one channel until the gateway is gone."""
 
     def __init__(
-        self, channel: Channel, scorer: Scorer, batching: Batching, trial: BatchingTrial | None, threads: int
+        self,
+        channel: Channel,
+        scorer: Scorer,
+        batching: Batching,
+        trial: BatchingTrial | None,
+        threads: int,
+        check: SharingCheck | None = None,
     ) -> None:
-        """`trial`: what may turn `batching` on later; None when that is decided."""
+        """`trial`: what may turn `batching` on later; None when that is decided.
+
+        `check`: what may turn it off; None where no request may be predicted twice.
+        """
         self._channel = channel
         self._scorer = scorer
         self._merges = batching.merges
         self._trial = trial
         self._threads = threads
+        self._check = check
+        self._announced = 0
+        """Requests to be repeated, as the gateway knows."""
         self._cost = SharingCost(threads)
         self._sending = threading.Lock()
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
@@ -114,7 +132,15 @@ class RequestLoop:
         # A function of its own: what it holds is gone while the next frame is waited for.
         if (frame := self._channel.receive()) is None:
             return False
-        sequence, queries = frame.header["seq"], queries_of(frame)
+        if frame.header["op"] == REPEAT:
+            self._repeat()
+        elif frame.header["op"] == BATCHING:
+            self._follow(batching_of(frame.header))
+        else:
+            self._answer_frame(frame.header["seq"], queries_of(frame))
+        return True
+
+    def _answer_frame(self, sequence: int, queries: Sequence[Query]) -> None:
         if self._merges:
             self._answer_together(sequence, queries)
         elif self._threads == 1:
@@ -122,24 +148,55 @@ class RequestLoop:
                 self._answer((sequence, place, query))
         else:
             self._share_out(sequence, queries)
-        return True
 
     def _answer_together(self, sequence: int, queries: Sequence[Query]) -> None:
         if not self._cost.compares(queries):
-            for places, answers in self._scorer.together(queries):
+            for places, answers in self._scorer.together(queries, self._check):
+                self._announce_repeats()
                 self._send(sequence, places, answers)
             return
         busy = Busy()
         lone = self._scorer.answer(queries[0])
         self._send(sequence, (0,), (lone,))
         shared: list[Sequence[Answer]] = []
-        for places, answers in self._scorer.together(queries[1:]):
+        for places, answers in self._scorer.together(queries[1:], self._check):
+            self._announce_repeats()
             self._send(sequence, [place + 1 for place in places], answers)
             shared.append(answers)
         if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], busy.share())):
-            with self._sending:
-                self._merges = decision.merges
-                self._channel.send(batching_header(decision))
+            self._take_back(decision)
+
+    def _announce_repeats(self) -> None:
+        # Before the answers: when these have come, the gateway may have nothing else to do.
+        left = self._check.left if self._check is not None else 0
+        if left != self._announced:
+            self._send_repeats(left)
+
+    def _send_repeats(self, left: int) -> None:
+        self._announced = left
+        with self._sending:
+            self._channel.send(repeats_header(left))
+
+    def _repeat(self) -> None:
+        check = self._check
+        if check is not None and check.left and (decision := check.repeat()):
+            self._take_back(decision)
+        self._send_repeats(check.left if check is not None else 0)
+
+    def _follow(self, batching: Batching) -> None:
+        """What another worker of this version found out holds here, too."""
+        with self._sending:
+            self._trial, self._merges = None, batching.merges
+        if self._check is not None:
+            self._check.clear()
+
+    def _take_back(self, decision: Batching) -> None:
+        with self._sending:
+            self._merges = decision.merges
+            self._channel.send(batching_header(decision))
+        if self._check is not None:
+            self._check.clear()
+        log_event(f"its requests share predicts no more: {decision.why}")
 
     def _share_out(self, sequence: int, queries: Sequence[Query]) -> None:
         if not self._started:

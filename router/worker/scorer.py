@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from mlflow.models.dependencies_schemas import _get_dependencies_schema_from_model
 from mlflow.pyfunc import PyFuncModel
@@ -37,6 +37,13 @@ class Predicted:
     seconds: float
     predictions: Any = None
     failure: BaseException | None = None
+
+
+class SharedPredicts(Protocol):
+    """Whoever looks at shared predicts."""
+
+    def shared(self, queries: Sequence[Query], rows: Sequence[int], predictions: Any) -> None:
+        """Requests of so many rows each shared a predict, and are answered with `predictions`."""
 
 
 class Scorer:
@@ -112,8 +119,11 @@ class Scorer:
         tally = count_scores(predicted.predictions, self.scores)
         return _good_answer(written, request.rows, predicted.seconds, tally)
 
-    def together(self, queries: Sequence[Query]) -> Iterator[Placed]:
-        """Answers to all of them, in as few predicts as their shapes allow, each as soon as it is there."""
+    def together(self, queries: Sequence[Query], looks: SharedPredicts | None = None) -> Iterator[Placed]:
+        """Answers to all of them, in as few predicts as their shapes allow, each as soon as it is there.
+
+        `looks` is called with each predict that some of them shared, before their answers are handed out.
+        """
         groups: dict[Hashable, list[tuple[int, DecodedRequest]]] = {}
         of_csv = self._csv.decode(queries)
         others = ((place, self.decode(query)) for place, query in enumerate(queries) if place not in of_csv)
@@ -124,8 +134,13 @@ class Scorer:
                 key = (decoded.key, decoded.key is None and place)
                 groups.setdefault(key, []).append((place, decoded))
         for group in groups.values():
-            if len(group) > 1 and (answers := self._by_one_predict([request for _, request in group])):
-                yield [place for place, _ in group], answers
+            if len(group) > 1 and (shared := self._by_one_predict([request for _, request in group])):
+                answers, predictions = shared
+                places = [place for place, _ in group]
+                if looks is not None:
+                    rows = [request.rows for _, request in group]
+                    looks.shared([queries[place] for place in places], rows, predictions)
+                yield places, answers
             elif len(group) == 1:
                 [(place, request)] = group
                 yield (place,), (self.answer_alone(request),)
@@ -133,8 +148,11 @@ class Scorer:
                 for place, _ in group:
                     yield (place,), (self.answer(queries[place]),)
 
-    def _by_one_predict(self, requests: list[DecodedRequest]) -> list[Answer] | None:
-        """Their answers; None when they have to be asked one by one, to see which of them is at fault."""
+    def _by_one_predict(self, requests: list[DecodedRequest]) -> tuple[list[Answer], Any] | None:
+        """Their answers, and what was predicted.
+
+        None when they have to be asked one by one, to see which of them is at fault.
+        """
         predicted = self.predict(requests)
         if predicted.failure is not None:
             return None
@@ -161,7 +179,7 @@ class Scorer:
             else:
                 answers.append(_good_answer(one, rows[place], seconds, tally, place, counts=counts))
                 counts = False
-        return answers
+        return answers, predictions
 
     def _write(self, request: DecodedRequest, predictions: Any, seconds: float) -> _Written | Answer:
         """A good answer's body and length, or the answer where there is none."""

@@ -68,6 +68,7 @@ def test_it_loads_a_version_with_every_setting_of_its_model(
         (1, "/cache/1"),
         (2, "/cache/2"),
     ]
+    assert "does not share predicts: not looked at yet" in done.output
     for spec in world.specs:
         assert (spec.batches, spec.rtol, spec.threads, spec.nan_is_null) == (False, 0.001, 3, True)
         assert spec.scores is not None

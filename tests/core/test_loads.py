@@ -1,6 +1,8 @@
 """Which load begins next: an order by importance, never a barrier, and nothing without room."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,15 @@ from router.core.loads import (
 UNSERVED, PRODUCTION, OTHER_ALIAS, FURTHER = Priority
 LOADS = st.builds(ScheduledLoad, st.sampled_from(Priority), st.floats(0, 100), st.integers(0, 1000))
 SOME = st.lists(LOADS, max_size=6)
+MACHINES = st.fixed_dictionaries(
+    {
+        "fetching": SOME,
+        "running": SOME,
+        "side_by_side": st.integers(1, 4),
+        "available": st.integers(0, 2000),
+    }
+)
+"""What is under way there, and what there is room for."""
 
 
 def load(priority: Priority, since: float = 0.0, size: int = 0) -> ScheduledLoad:
@@ -29,8 +40,8 @@ def load(priority: Priority, since: float = 0.0, size: int = 0) -> ScheduledLoad
 def decide(
     *waiting: ScheduledLoad,
     now: float = 0.0,
-    fetching: tuple[ScheduledLoad, ...] = (),
-    running: tuple[ScheduledLoad, ...] = (),
+    fetching: Sequence[ScheduledLoad] = (),
+    running: Sequence[ScheduledLoad] = (),
     side_by_side: int = 2,
     available: int = 1000,
     spare: int = 0,
@@ -46,53 +57,29 @@ def decide(
     )
 
 
-@given(SOME, SOME, SOME, st.integers(1, 4), st.integers(0, 2000), st.integers(0, 500))
+@given(SOME, MACHINES, st.integers(0, 500))
 def test_nobody_is_overtaken_by_a_lesser_load(
-    fetching: list[ScheduledLoad],
-    waiting: list[ScheduledLoad],
-    running: list[ScheduledLoad],
-    side_by_side: int,
-    available: int,
-    spare: int,
+    waiting: list[ScheduledLoad], machine: dict[str, Any], spare: int
 ) -> None:
-    decision = next_decision(
-        100.0,
-        fetching=fetching,
-        waiting=waiting,
-        running=running,
-        side_by_side=side_by_side,
-        available=available,
-        spare=spare,
-    )
+    decision = decide(*waiting, now=100.0, spare=spare, **machine)
     if isinstance(decision, Begin | Refuse):
         assert waiting[decision.index].priority == min(one.priority for one in waiting)
 
 
-@given(SOME, SOME, SOME, st.integers(1, 4), st.integers(0, 2000))
+@given(SOME, MACHINES)
 def test_what_is_not_vital_begins_only_within_the_bound_and_the_memory_that_is_left(
-    fetching: list[ScheduledLoad],
-    waiting: list[ScheduledLoad],
-    running: list[ScheduledLoad],
-    side_by_side: int,
-    available: int,
+    waiting: list[ScheduledLoad], machine: dict[str, Any]
 ) -> None:
-    decision = next_decision(
-        100.0,
-        fetching=fetching,
-        waiting=waiting,
-        running=running,
-        side_by_side=side_by_side,
-        available=available,
-        spare=0,
-    )
+    decision = decide(*waiting, now=100.0, **machine)
+    running: list[ScheduledLoad] = machine["running"]
     if isinstance(decision, Begin):
         begun = waiting[decision.index]
         rivals = (
             running if begun.priority > PRODUCTION else [r for r in running if r.priority <= begun.priority]
         )
-        assert len(rivals) < side_by_side
+        assert len(rivals) < machine["side_by_side"]
         if begun.priority is not UNSERVED:
-            assert begun.size + sum(one.size for one in running) <= available
+            assert begun.size + sum(one.size for one in running) <= machine["available"]
 
 
 @given(st.lists(LOADS, min_size=1, max_size=6), SOME, st.integers(0, 2000), st.integers(0, 500))
@@ -101,7 +88,7 @@ def test_with_nothing_running_something_happens_at_the_latest_when_the_hold_is_o
 ) -> None:
     """Nobody waits for an event that never comes."""
     now = max(0.0, *(held_until(one.priority, fetching, ()) for one in waiting))
-    assert decide(*waiting, now=now, fetching=tuple(fetching), available=available, spare=spare) is not None
+    assert decide(*waiting, now=now, fetching=fetching, available=available, spare=spare) is not None
 
 
 @given(
@@ -119,7 +106,7 @@ def test_a_start_ends_with_every_load_begun_in_order_and_never_too_many_at_once(
     now = 0.0
     while waiting:
         flat = [one for loads in running.values() for one in loads]
-        match decide(*waiting, now=now, running=tuple(flat), side_by_side=side_by_side):
+        match decide(*waiting, now=now, running=flat, side_by_side=side_by_side):
             case Begin(index):
                 begun.append(waiting[index].priority)
                 ends_at = now + seconds.pop(index)

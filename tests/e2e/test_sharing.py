@@ -153,6 +153,41 @@ def test_a_poisoned_request_among_64_fails_alone(gateway: GatewayProcess) -> Non
             ]
 
 
+def test_a_version_that_depends_on_other_callers_shares_no_more_once_a_repeat_shows_it(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    """Its example does not: both of its texts are as long. State and log say so."""
+    registry.move("production", 14)
+    gateway = start("  sentiment: {split: {production: 100, canary: 0}}\n")
+    texts = ["x" * (3 + 7 * n) for n in range(12)]
+
+    async def ask() -> list[Any]:
+        async with aiohttp.ClientSession(gateway.url) as session:
+
+            async def one(text: str) -> Any:
+                split = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
+                async with session.post(INVOCATIONS, json=split) as answer:
+                    assert answer.status == 200
+                    return (await answer.json())["predictions"]
+
+            return await asyncio.gather(*map(one, texts))
+
+    def batching() -> Any:
+        return gateway.model()["versions"]["14"]["batching"]
+
+    assert batching()["on"]
+
+    def found() -> bool:
+        asyncio.run(ask())
+        return not batching()["on"]
+
+    wait_until(found, 30, gateway.story)
+    assert batching()["why"] == "in service it answered requests together differently than alone"
+    assert asyncio.run(ask()) == [[1.0]] * len(texts)
+    [line] = gateway.lines(f"its requests share predicts no more: {batching()['why']}")
+    assert (line["level"], line["version"]) == ("warning", 14)
+
+
 @pytest.mark.slow
 def test_nan_is_spelled_as_the_settings_say_from_one_answer_to_the_next(
     start: Callable[..., GatewayProcess], registry: Registry

@@ -280,3 +280,28 @@ async def test_what_is_no_way_of_batching_ends_the_worker(
 
     async with asyncio.timeout(2 * slack):
         assert "a malformed way of batching" in str(await asyncio.shield(worker.exited))
+
+
+@pytest.mark.parametrize("left", [-1, 1.5, "many", None])
+async def test_what_is_no_number_of_repeats_ends_the_worker(puppet: Puppet, slack: float, left: Any) -> None:
+    worker = await ready(puppet, slack)
+
+    puppet.say({**wire.repeats_header(2), "left": left})
+
+    async with asyncio.timeout(2 * slack):
+        assert "a malformed number of repeats" in str(await asyncio.shield(worker.exited))
+
+
+async def test_a_worker_that_says_it_repeated_what_nobody_asked_for_reaches_nobody(
+    puppet: Puppet, slack: float
+) -> None:
+    worker = await ready(puppet, slack)
+    repeated: list[int] = []
+    worker.repeat(lambda: repeated.append(worker.to_repeat))
+
+    for left in (2, 1, 0):
+        puppet.say(wire.repeats_header(left))
+
+    await until(lambda: worker.to_repeat == 0 and bool(repeated), 2 * slack)
+    assert repeated == [2]
+    assert not worker.exited.done()

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
-from router.protocol.messages import PredictStatus, Query
+from router.protocol.messages import Batching, PredictStatus, Query
+from router.worker.sharing_check import FIRST
 from tests.processes.conftest import ask
 from tests.support.saved_versions import command_query, predictions, spec_of, text_query
 from tests.support.waiting import until
@@ -109,3 +110,45 @@ async def test_a_thread_that_can_not_go_on_ends_the_worker_and_not_only_itself(
     worker.submit([text_query("x")], lambda *_: None)
     async with asyncio.timeout(5 * slack):
         assert str(await asyncio.shield(worker.exited)) == "exit code 1"
+
+
+async def repeat(worker: Worker, seconds: float) -> None:
+    """Have it repeat one request."""
+    repeated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    worker.repeat(lambda: repeated.set_result(None))
+    async with asyncio.timeout(seconds):
+        await repeated
+
+
+@pytest.mark.parametrize(("name", "differs"), [("padded", False), ("padded_without_a_mask", True)])
+async def test_its_tenth_shared_predict_is_repeated_and_sharing_ends_where_that_differs(
+    template: ForkServerSupervisor, versions: Path, slack: float, name: str, differs: bool
+) -> None:
+    worker = await worker_of(template, versions, name, slack, threads=2)
+    for number in range(FIRST[0]):
+        assert (worker.batching.merges, worker.to_repeat) == (True, 0)
+        await ask(worker, *[text_query("text of its own" * (n * n + 1) + "x" * number) for n in range(4)])
+    assert worker.to_repeat == 4
+
+    while worker.to_repeat:
+        await repeat(worker, 5 * slack)
+
+    assert (worker.batching.merges, worker.batching.differs) == (not differs, differs)
+    assert worker.parallel == (2 if differs else 1)
+    [answer] = await ask(worker, text_query("good"))
+    assert answer.predict_status is PredictStatus.OK
+    await repeat(worker, 5 * slack)  # of what it has not kept, it repeats nothing
+    await worker.close()
+
+
+async def test_a_worker_shares_no_more_when_the_gateway_says_so(
+    template: ForkServerSupervisor, versions: Path, slack: float
+) -> None:
+    worker = await worker_of(template, versions, "signed", slack, threads=2)
+    worker.stop_sharing(Batching(merges=False, why="another worker found it out", differs=True))
+    assert worker.parallel == 2
+    places: list[Any] = []
+    worker.submit([text_query("x" * n) for n in range(4)], lambda some, _: places.extend([some]))
+    await until(lambda: len(places) == 4, 5 * slack)
+    assert sorted(places) == [(0,), (1,), (2,), (3,)]
+    await worker.close()

@@ -16,7 +16,7 @@ from router.protocol.messages import LoadSpec, Query
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.supply import RELOAD_DELAYS, REPLACEMENT_DELAYS
 from tests.serving.conftest import V1, FakeVersion, pool_of
-from tests.serving.virtual_time import run, settle
+from tests.serving.virtual_time import no_files, run, settle
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 
 LONGEST = RELOAD_DELAYS[-1]
@@ -51,11 +51,6 @@ class SteeredLoads(FakeWorld):
                 self.under_way[0].set_result(None)
             else:
                 self.under_way[0].set_exception(error)
-
-
-async def no_files(directory: str) -> int:
-    """On this clock, time passes while a thread works."""
-    return 0
 
 
 class Situation:
@@ -159,6 +154,22 @@ class Situation:
         self.check()
 
 
+async def started(*, production: bool = True) -> Situation:
+    """A version with its worker, whose further loads end when a step says so."""
+    situation = Situation(production=production)
+    await situation.start()
+    return situation
+
+
+async def started_without_its_second_worker() -> Situation:
+    """A canary that is to have two workers, and whose second one never loads."""
+    situation = await started(production=False)
+    situation.world.fails = LoadFailed("BlockingIOError: it is locked", phase="load")
+    situation.keys["workers"] = 2
+    situation.changed()
+    return situation
+
+
 STEPS = st.one_of(
     st.tuples(st.just("kill a worker"), st.integers(0, 3)),
     st.tuples(st.just("a load ends"), st.booleans()),
@@ -176,8 +187,7 @@ def test_a_version_with_too_few_workers_has_a_load_under_way_or_the_time_of_the_
     steps: list[tuple[str, Any]], end: list[tuple[str, Any]]
 ) -> None:
     async def scenario() -> None:
-        situation = Situation()
-        await situation.start()
+        situation = await started()
         for step in [*steps, *end]:
             await situation.do(step)
             situation.check()
@@ -190,9 +200,8 @@ def test_a_worker_that_dies_while_its_spare_does_not_load_is_replaced_at_once() 
     """Without a worker, whether a spare loads says nothing any more."""
 
     async def scenario() -> None:
-        situation = Situation()
+        situation = await started()
         world, pool = situation.world, situation.pool
-        await situation.start()
         await situation.do(("ask", None))
         await situation.do(("kill the spare", None))
         await situation.do(("wait", 0.3))
@@ -210,12 +219,8 @@ def test_a_worker_that_dies_while_its_spare_does_not_load_is_replaced_at_once() 
 
 def test_a_second_worker_that_never_loads_is_tried_less_and_less_often_and_each_try_is_reported() -> None:
     async def scenario() -> None:
-        situation = Situation(production=False)
+        situation = await started_without_its_second_worker()
         world, pool = situation.world, situation.pool
-        await situation.start()
-        world.fails = LoadFailed("BlockingIOError: it is locked", phase="load")
-        situation.keys["workers"] = 2
-        situation.changed()
         await asyncio.sleep(60.0)
         assert len(world.loads) <= 4
         await asyncio.sleep(3600.0)
@@ -231,12 +236,8 @@ def test_a_second_worker_that_never_loads_is_tried_less_and_less_often_and_each_
 
 def test_the_worker_that_held_a_lock_dies_and_the_next_try_is_not_that_of_the_ladder() -> None:
     async def scenario() -> None:
-        situation = Situation(production=False)
+        situation = await started_without_its_second_worker()
         world = situation.world
-        await situation.start()
-        world.fails = LoadFailed("BlockingIOError: it is locked", phase="load")
-        situation.keys["workers"] = 2
-        situation.changed()
         await asyncio.sleep(1000.0)
         world.fails, world.at_once = None, True
         await situation.do(("kill a worker", 0))
@@ -250,12 +251,8 @@ def test_the_worker_that_held_a_lock_dies_and_the_next_try_is_not_that_of_the_la
 @pytest.mark.parametrize("change", ["settings", "fewer workers"])
 def test_a_change_ends_the_pause_after_failed_loads(change: str) -> None:
     async def scenario() -> None:
-        situation = Situation(production=False)
+        situation = await started_without_its_second_worker()
         world, pool = situation.world, situation.pool
-        await situation.start()
-        world.fails = LoadFailed("ValueError: on purpose", phase="load")
-        situation.keys["workers"] = 2
-        situation.changed()
         await asyncio.sleep(1000.0)
         if change == "settings":
             world.fails, world.at_once = None, True
@@ -271,9 +268,8 @@ def test_a_change_ends_the_pause_after_failed_loads(change: str) -> None:
 
 def test_while_no_load_comes_in_time_callers_are_refused_at_once_and_else_they_wait() -> None:
     async def scenario() -> None:
-        situation = Situation(production=False)
+        situation = await started(production=False)
         world, pool = situation.world, situation.pool
-        await situation.start()
         await situation.do(("kill a worker", 0))
         await asyncio.sleep(0.5)
         assert len(world.under_way) == 1
@@ -298,9 +294,7 @@ def test_while_no_load_comes_in_time_callers_are_refused_at_once_and_else_they_w
 
 def test_deaths_are_followed_by_a_load_within_two_seconds_however_many() -> None:
     async def scenario() -> None:
-        situation = Situation(production=False)
-        situation.world.at_once = True
-        await situation.start()
+        situation = await started(production=False)
         situation.world.at_once = True
         for _ in range(30):
             await situation.do(("kill a worker", 0))

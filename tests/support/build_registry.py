@@ -7,7 +7,8 @@ Runs in a process of its own, so that the tests' process stays free of MLflow's 
   that nobody has; 8 takes two seconds to load, or `TEST_LOAD_SECONDS`; 9 and 10 have a signature: the text
   is a string to 9, and bytes in base64 to 10; 11 and 12 answer each text with their number before it, and
   raise on the text `poison`: 11 has a signature and an example, which show that rows are independent, 12 has
-  none; 13 answers NaN.
+  none; 13 answers NaN; 14 answers how long each text is beside the longest of its table, and has an example
+  whose texts have one length.
 - `shadowed`: 1 and 2 ship different code under one module name; 3 ships a module named `router`.
 - `risk` and `mail`: 1 and 2 are classifiers with an example of one row: the one answers two probabilities,
   the other the label `ham` or `spam`.
@@ -52,6 +53,9 @@ class Constant(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             decoded = {type(text).__name__ for text in model_input["text"]}
             if decoded != {self.fault}:
                 raise TypeError(f"this version's signature says {self.fault}, and it is given {decoded}")
+        if self.fault == "longest":
+            lengths = model_input["text"].str.len().to_numpy()
+            return lengths / lengths.max()
         return np.full(len(model_input), np.nan if self.fault == "nan" else self.number / 10)
 
 
@@ -140,6 +144,8 @@ def main(directory: Path) -> None:
     log(Reporting(11), "sentiment", signature=ModelSignature(text), input_example=example)
     log(Reporting(12), "sentiment")
     log(Constant(13, "nan"), "sentiment")
+    alike = pd.DataFrame({"text": ["one", "two"]})
+    log(Constant(14, "longest"), "sentiment", signature=ModelSignature(text), input_example=alike)
     client = mlflow.MlflowClient()
     source = client.get_model_version_download_uri("sentiment", "4")
     if source.startswith("models:/"):

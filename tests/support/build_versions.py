@@ -19,7 +19,7 @@ import mlflow  # noqa: E402 - after the environment it reads
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.models import ModelSignature, infer_signature  # noqa: E402
+from mlflow.models import Model, ModelSignature, infer_signature  # noqa: E402
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST  # noqa: E402
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec  # noqa: E402
 from mlflow.types.schema import Array, Object, Property  # noqa: E402
@@ -210,6 +210,23 @@ def lengths(data):
 """
 
 
+class Padded(PythonModel):
+    """Pads texts to the longest, as networks do, and takes the mean of a float32 per letter."""
+
+    def __init__(self, *, masked: bool) -> None:
+        """Without a mask the padding counts, so that a score depends on the longest of the other texts."""
+        self.masked = masked
+
+    def predict(self, context, model_input, params=None):
+        scores = np.random.default_rng(7).random(128, np.float32)
+        width = max(map(len, model_input["text"]))
+        letters = np.array(
+            [[ord(one) % 128 for one in text.ljust(width, "\0")] for text in model_input["text"]]
+        )
+        counted = letters > 0 if self.masked else np.ones(letters.shape, bool)
+        return (scores[letters] * counted).sum(axis=1) / counted.sum(axis=1, dtype=np.float32)
+
+
 class FromCode(PythonModel):
     """Answers with what a module that the version ships says."""
 
@@ -351,6 +368,14 @@ def main() -> None:
     save("answers_a_mapping", Scripted(answer="{'text': 'hi'}"))
     save("answers_a_list_of_one", Scripted(answer="[{'text': 'hi'}]"))
     save("answers_five", Scripted(answer="['hi'] * 5"))
+    words = pd.DataFrame({"text": ["good", "evil"]})
+    for name, masked in (("padded", True), ("padded_without_a_mask", False)):
+        signature = infer_signature(words, np.float32([0.1]))
+        save(name, Padded(masked=masked), signature=signature, input_example=words)
+    save("has_env_vars", Lengths(), artifacts=artifacts)
+    metadata = Model.load(ROOT / "has_env_vars")
+    metadata.env_vars = ["SOME_API_KEY"]
+    metadata.save(ROOT / "has_env_vars" / "MLmodel")
     for name in ("counts_rows", "centres", "waits_once", "waits_in_service"):
         save(
             f"{name}_with_example",

@@ -45,20 +45,43 @@ class FakeWorker:
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.batching = world.batching
         self.parallel = 1 if world.batching.merges else world.threads
+        self.to_repeat = 0
+        self.repeats = 0
+        """Requests that it was asked to repeat."""
         self.frames: list[list[Query]] = []
         self.is_last = False
         """Whether the kernel, out of memory, would end it last of all workers."""
         self._unanswered: list[tuple[OnAnswers, int, Query]] = []
+        self._on_repeated: Callable[[], None] | None = None
 
     def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
         if self.exited.done():
             return  # as into a socket that is closed: what nobody reads is not refused
+        assert self._on_repeated is None, "a frame was handed over while a repeat ran"
         frames = {id(on_answers) for on_answers, _, _ in self._unanswered}
         assert len(frames) < self.parallel, "a frame was handed over before a former one was answered"
         self.frames.append(list(queries))
         self._unanswered += [(on_answers, place, query) for place, query in enumerate(queries)]
         if not self.world.held:
             asyncio.get_running_loop().call_soon(self.release_all)
+
+    def repeat(self, on_repeated: Callable[[], None]) -> None:
+        assert not self._unanswered, "a repeat was asked for while a request ran"
+        assert self._on_repeated is None, "a repeat was asked for beside another"
+        self.repeats += 1
+        self._on_repeated = on_repeated
+        if not self.world.held:
+            asyncio.get_running_loop().call_soon(self.end_repeat)
+
+    def end_repeat(self) -> None:
+        """The repeat that it was asked for is over."""
+        on_repeated, self._on_repeated = self._on_repeated, None
+        if on_repeated is not None and not self.exited.done():
+            self.to_repeat -= 1
+            on_repeated()
+
+    def stop_sharing(self, batching: Batching) -> None:
+        self.batching, self.to_repeat, self.parallel = batching, 0, self.world.threads
 
     def release(self) -> None:
         """Answer the request that is there longest, by itself."""

@@ -31,6 +31,7 @@ class InProcessWorker:
     def __init__(self, loaded: Loaded) -> None:
         self.info: VersionInfo = loaded.info
         self.batching: Batching = loaded.info.batching
+        self.to_repeat = 0
         self.pid = os.getpid()
         self.ready = Resident()
         self._loop = asyncio.get_running_loop()
@@ -42,6 +43,14 @@ class InProcessWorker:
     def submit(self, queries: Sequence[Query], on_answers: _OnAnswers) -> None:
         """As `Worker.submit`."""
         self._frames.put((queries, on_answers))
+
+    def repeat(self, on_repeated: Callable[[], None]) -> None:
+        """Nothing: it keeps no request."""
+        on_repeated()
+
+    def stop_sharing(self, batching: Batching) -> None:
+        """As `Worker.stop_sharing`."""
+        self.batching = batching
 
     def resident(self) -> Resident:
         """Nothing: what is this version's share of this process, nobody can know."""

@@ -178,7 +178,7 @@ def test_a_bad_tensor_is_a_mistake_that_is_named(loaded: Get, sent: Any, said: s
         (b'{"inputs": [' + b"{}," * 100_000 + b"{}]}", "inputs are more than 100000"),
         (b'{"dataframe_split": {"columns": ["secret"], "data": [[1]]}}', "inputs must be a list"),
         (b"[" * 100_000, "decoded"),
-        (b'{"inputs": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "decoded"),
+        (b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "decoded"),
         (b'{"inputs": [{"data": ' + b"9" * 5_000 + b"}]}", "decoded"),
         (json.dumps({"inputs": [GOOD, GOOD]}).encode(), "two inputs have one name"),
         (json.dumps({"inputs": [GOOD], "id": 7}).encode(), "id must be a string"),

@@ -38,13 +38,13 @@ from router.worker.batching_trial import (
     Effort,
     TrialSample,
     efforts,
-    equal,
     shown_by_example,
 )
 from router.worker.decode.request_decoder import DecodedRequest
 from router.worker.load import Loaded, load_version
 from router.worker.main import RequestLoop
 from router.worker.sharing_cost import SAMPLES, SharingCost
+from router.worker.tolerance import equal
 from tests.support.saved_versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
 Get = Callable[[str], Loaded]

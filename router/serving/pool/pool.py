@@ -9,12 +9,12 @@ from router.core.events import DrainCutShort, Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.loads import Priority
 from router.errors import NotReady, Overloaded, VersionUnloaded
-from router.protocol.messages import LoadSpec, Query, VersionInfo
+from router.protocol.messages import Batching, LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate
 from router.serving.pool.admission import Admission
 from router.serving.pool.request_queue import BatchWindow, PendingRequest, RequestQueue
 from router.serving.pool.supply import WorkerSupply
-from router.serving.pool.upkeep import MemoryRecycler, SurgeScaler
+from router.serving.pool.upkeep import IdleRepeats, MemoryRecycler, SurgeScaler
 from router.serving.pool.worker_slot import CRASHES, BatchResult, WorkerSlot
 from router.serving.ports import Loader, PoolSettings, WorkerHandle
 
@@ -75,6 +75,9 @@ class Pool:
         """Workers that were let go, and still answer what they have."""
         self._recycler = MemoryRecycler(self, recorder)
         self._surge = SurgeScaler(self)
+        self._repeats = IdleRepeats(self)
+        self._differs: Batching | None = None
+        """Why no worker is to share predicts, once one has seen an answer that sharing changed."""
         self._window = BatchWindow(self.queue, self)
         self._leases = 0
         self._idle = asyncio.Event()
@@ -162,6 +165,7 @@ class Pool:
         """End every worker; requests still here fail with VersionUnloaded."""
         self._closed = True
         self._surge.close()
+        self._repeats.close()
         self._window.cancel()
         await self._recycler.close()
         await self.supply.close(grace_seconds)
@@ -190,7 +194,10 @@ class Pool:
 
     async def replace_workers(self, spec: LoadSpec) -> VersionInfo:
         """Replace every worker by one loaded from `spec`: the new one first, then the old ones go."""
+        rtol = self.supply.spec.rtol
         fresh = await self.supply.load_anew(spec)
+        if spec.rtol != rtol:
+            self._differs = None  # by another measure
         self.replace(self.slots, fresh)
         return fresh.info
 
@@ -233,6 +240,8 @@ class Pool:
         """A READY worker joins."""
         slot = WorkerSlot(worker, self._loop, self)
         self.slots.append(slot)
+        if self._differs is not None:
+            worker.stop_sharing(self._differs)
         worker.rank(last=self._owner.is_production)
         worker.exited.add_done_callback(lambda _: self._worker_ended(slot))
         self.dispatch()
@@ -278,6 +287,17 @@ class Pool:
         if self.queue:
             self._window.schedule(more_expected=True)
 
+    def repeated(self, slot: WorkerSlot) -> None:
+        """A worker has repeated a request, and is free again."""
+        if self._differs is None and slot.worker.batching.differs:
+            self._differs = slot.worker.batching
+            for other in self.slots:
+                if other is not slot:
+                    other.worker.stop_sharing(self._differs)
+        self.dispatch()
+        if not self._leases:
+            self._repeats.watch()
+
     def no_load_before(self, until: float) -> None:
         """No load will begin before that loop time."""
         self._refuse_unserved(until=until)
@@ -287,6 +307,7 @@ class Pool:
         self._leases -= 1
         if self._leases == 0:
             self._idle.set()
+            self._repeats.watch()
 
     def _retire(self, slot: WorkerSlot) -> None:
         self._leaving.add(slot)

@@ -1,4 +1,7 @@
-"""What keeps a version's workers fit: extra ones while predicts are stuck, fresh ones for those that grew."""
+"""What keeps a version's workers fit: extra ones while predicts are stuck, fresh ones for those that grew.
+
+And while nothing waits, shared predicts are repeated alone, to see that sharing changed no answer.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -30,6 +33,9 @@ RECYCLE_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 RUNAWAY_TIMES = 2
 RUNAWAY_SECONDS = 1.0
 
+IDLE_SECONDS = 0.01
+"""A version that had no request for as long, and for as long as a predict takes, repeats what it has to."""
+
 
 class UpkeptPool(Protocol):
     """What a pool shows to its upkeep; all of it is read at each look."""
@@ -45,6 +51,10 @@ class UpkeptPool(Protocol):
     @property
     def queue(self) -> RequestQueue:
         """What waits for them."""
+
+    @property
+    def leases(self) -> int:
+        """Requests that wait or run."""
 
     @property
     def admission(self) -> Admission:
@@ -221,3 +231,45 @@ class MemoryRecycler:
     def _left(self, slot: WorkerSlot, _exited: object = None) -> None:
         if (report := self._leaving.pop(slot, None)) is not None:
             self._recorder.record(WorkerEnded(self._pool.supply.spec.version, "memory", report))
+
+
+class IdleRepeats:
+    """Has workers repeat requests of shared predicts, one at a time, while the version has no request.
+
+    A request that comes meanwhile waits for one predict at most, and for none where another worker is free.
+    `watch` whenever the last request has left.
+    """
+
+    def __init__(self, pool: UpkeptPool) -> None:
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._idle_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """The version has no request from now on."""
+        if not any(slot.worker.to_repeat for slot in self._pool.slots):
+            return
+        self._idle_since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._pause(), self._look)
+
+    def close(self) -> None:
+        """Repeat nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _pause(self) -> float:
+        return max(IDLE_SECONDS, self._pool.admission.predict_seconds)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._pool.leases:
+            return  # whoever ends the last of them calls `watch`
+        if (rest := self._idle_since + self._pause() - self._loop.time()) > 0:
+            self._timer = self._loop.call_later(rest, self._look)
+            return
+        for slot in self._pool.slots:
+            if slot.worker.to_repeat and slot.has_room(isolated=True):
+                slot.repeat()
+                return

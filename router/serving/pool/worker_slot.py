@@ -35,6 +35,9 @@ class SlotOwner(Protocol):
     def batch_answered(self, result: "BatchResult") -> None:
         """One predict of a worker is over."""
 
+    def repeated(self, slot: "WorkerSlot") -> None:
+        """A worker has repeated a request, and is free again."""
+
 
 class StallTracker:
     """Remembers when one worker last answered nothing though it had requests.
@@ -177,25 +180,19 @@ class WorkerSlot:
 
     def start(self, requests: list[PendingRequest]) -> None:
         """Send one batch to the worker, which has room for it."""
-        started_at = perf_counter()
-        batch = _Batch(
-            next(_numbers),
-            dict(enumerate(requests)),
-            self._loop.time(),
-            started_at,
-            started_at,
-            any(request.isolated for request in requests),
-            len(requests) > 1,
-            self._stalls if self._batches else None,
-        )
-        if batch.stalls is None:
-            self._stalls.begin(started_at)
+        isolated = any(request.isolated for request in requests)
+        batch = self._begin(dict(enumerate(requests)), isolated=isolated)
         for request in requests:
             request.batch = batch
-        self._batches.append(batch)
-        if self._timer is None:
-            self._watch()
         self.worker.submit([request.query for request in requests], partial(self._take, batch))
+
+    def repeat(self) -> None:
+        """Have the worker, which is idle, repeat one request of a shared predict; nobody waits for that.
+
+        It is a batch of its own while it lasts: there is no room beside it, and its time is limited.
+        """
+        batch = self._begin({0: None}, isolated=True)
+        self.worker.repeat(partial(self._repeated, batch))
 
     def rearm(self) -> None:
         """`predict_timeout_seconds` may have changed: it holds for what runs already, too; idempotent."""
@@ -262,6 +259,35 @@ class WorkerSlot:
             self.end_reason = "signal" if exit_.signal is not None else "exit"
         return WorkerDied(f"the worker ended while it ran this request: {exit_}")
 
+    def _begin(self, requests: dict[int, PendingRequest | None], *, isolated: bool) -> _Batch:
+        started_at = perf_counter()
+        batch = _Batch(
+            next(_numbers),
+            requests,
+            self._loop.time(),
+            started_at,
+            started_at,
+            isolated,
+            len(requests) > 1,
+            self._stalls if self._batches else None,
+        )
+        if batch.stalls is None:
+            self._stalls.begin(started_at)
+        self._batches.append(batch)
+        if self._timer is None:
+            self._watch()
+        return batch
+
+    def _repeated(self, batch: _Batch) -> None:
+        if batch in self._batches:
+            self._over(batch)
+            self._owner.repeated(self)
+
+    def _over(self, batch: _Batch) -> None:
+        self._batches.remove(batch)
+        if self._retiring and not self._batches:
+            self._close()
+
     def _take(self, batch: _Batch, places: Sequence[int], answers: Sequence[Answer]) -> None:
         if batch not in self._batches:
             return  # it was given up
@@ -275,9 +301,7 @@ class WorkerSlot:
         if batch.requests:
             batch.running_since, batch.started_at = self._loop.time(), now
         else:
-            self._batches.remove(batch)
-            if self._retiring and not self._batches:
-                self._close()
+            self._over(batch)
         requests, wanted = [], []
         for request, answer in pairs:
             if request is not None:

@@ -318,11 +318,15 @@ def _times(flat: npt.NDArray[Any], place: str) -> npt.NDArray[Any]:
 
 def _in_unit(times: npt.NDArray[Any], dtype: np.dtype[Any], place: str) -> npt.NDArray[Any]:
     """Times in nanoseconds as `dtype`, which may be coarser; what a finer one can not hold is refused."""
-    found = times.astype(dtype)
-    # numpy of every release wraps: in picoseconds, 2020 would be predicted as 1969.
-    if np.datetime_data(dtype)[0] in _FINER_UNITS and not np.array_equal(
-        found.astype(times.dtype).view(np.int64), times.view(np.int64)
-    ):
+    try:
+        found = times.astype(dtype)
+        # numpy before 2.5 wraps: in picoseconds, 2020 would be predicted as 1969.
+        fits = np.datetime_data(dtype)[0] not in _FINER_UNITS or np.array_equal(
+            found.astype(times.dtype).view(np.int64), times.view(np.int64)
+        )
+    except OverflowError:
+        fits = False
+    if not fits:
         raise InferenceRefused(f"{place}.data has a time that the version's input can not hold")
     return found
 
