@@ -12,6 +12,7 @@ from router.errors import ChildLost
 from router.processes.memory import Rank, set_rank
 from router.processes.output import LineSink, Output
 from router.processes.process import Exit
+from router.processes.shared_memory import SharedMemory
 from router.protocol.connection import Connection
 
 _LAST_FRAMES_SECONDS = 0.5
@@ -46,17 +47,31 @@ class Child:
         """Done when it has ended and all it sent was handed out. Shield it where it is awaited."""
         self._process = process
         self._pipes = pipes
+        self._shared_memory: SharedMemory | None = None
         process.exited.add_done_callback(self._process_ended)
         # A version is loading from here on; all other children are helpers.
         self.set_rank(Rank.FIRST if role == "worker" else Rank.HELPER)
 
+    @property
+    def running(self) -> bool:
+        """False once its exit status was read: after that, another process may have its number."""
+        return not self._process.exited.done()
+
     def kill(self) -> None:
         """SIGKILL through its pidfd: never another process, nothing when it has ended."""
+        if self._shared_memory is not None:
+            self._shared_memory.look()
         self._process.kill()
+
+    def track(self, shared_memory: SharedMemory) -> None:
+        """Have shared memory that it leaves behind removed."""
+        self._shared_memory = shared_memory
+        shared_memory.watch(self)
+        self.exited.add_done_callback(lambda _exited: shared_memory.ended(self))
 
     def set_rank(self, rank: Rank) -> None:
         """How early the kernel ends it when memory runs out; nothing happens when it has ended."""
-        if not self._process.exited.done():  # after that, another process may have its number
+        if self.running:
             set_rank(self.pid, rank)
 
     def requests_started(self) -> None:
@@ -66,6 +81,8 @@ class Child:
 
     async def stop(self, grace_seconds: float) -> Exit:
         """Close its socket, which ends an idle child, and kill it when it outlives the grace."""
+        if self._shared_memory is not None:
+            self._shared_memory.look()
         self.connection.abort()
         try:
             await asyncio.wait({self.exited}, timeout=grace_seconds)

@@ -184,15 +184,16 @@ def set_rank(pid: int, rank: Rank) -> None:
     """Rank process `pid`, which must not have been waited for, and what it started; nothing where refused."""
     with suppress(OSError, ValueError):
         value = str(score(int((_PROC / "self" / "oom_score_adj").read_text()), rank))
-        for process in _with_descendants(pid):
+        for process in with_descendants(pid):
             with suppress(OSError):  # it has ended, or runs as somebody else
                 (_PROC / str(process) / "oom_score_adj").write_text(value)
 
 
-def _with_descendants(pid: int) -> Iterator[int]:
+def with_descendants(pid: int) -> Iterator[int]:
+    """`pid`, and all that it started and that has not outlived its parent."""
     yield pid
     with suppress(OSError):
         for task in (_PROC / str(pid) / "task").iterdir():
             with suppress(OSError):
                 for child in (task / "children").read_text().split():
-                    yield from _with_descendants(int(child))
+                    yield from with_descendants(int(child))

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from router.core.ids import VersionId
 from router.errors import ChildLost
@@ -19,9 +20,10 @@ from router.processes.process import Exit, kill_group
 class SpawnLauncher:
     """Starts each child by itself: READY seconds later than from a fork server, and no memory is shared."""
 
-    def __init__(self, outputs: OutputRouter | None = None) -> None:
-        """Without `outputs` children print where this process does."""
+    def __init__(self, outputs: OutputRouter | None = None, temporary: Path | None = None) -> None:
+        """Without `outputs` children print where this process does; `temporary` is for temporary files."""
         self._outputs = outputs
+        self._temporary = temporary
         self._open = True
 
     async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
@@ -30,7 +32,7 @@ class SpawnLauncher:
             raise ChildLost(f"no {role} can be started: the launcher is closed")
 
         async def spawned(theirs: tuple[int, ...]) -> ProcessHandle:
-            return _Spawned(role, theirs)
+            return _Spawned(role, theirs, self._temporary)
 
         sink = self._outputs.sink_for(role, version) if self._outputs is not None else None
         return await start_child(role, spawned, sink)
@@ -43,7 +45,7 @@ class SpawnLauncher:
 class _Spawned:
     """A direct child, waited for in a thread."""
 
-    def __init__(self, role: str, theirs: tuple[int, ...]) -> None:
+    def __init__(self, role: str, theirs: tuple[int, ...], temporary: Path | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
         self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -58,7 +60,7 @@ class _Spawned:
             ],
             pass_fds=theirs,
             stdin=subprocess.DEVNULL,
-            env=child_environment(os.environ),
+            env=child_environment(os.environ, temporary),
             process_group=0,
         )
         self.pid = self._popen.pid

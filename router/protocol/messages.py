@@ -253,9 +253,12 @@ class VersionInfo(Struct, frozen=True):
 # Loading
 
 
-def load_header(spec: LoadSpec, working_directory: str | None = None) -> dict[str, Any]:
-    """A worker's first frame; without a working directory it stays in that of the gateway."""
-    return {"op": LOAD, "working_directory": working_directory, **asdict(spec)}
+def load_header(
+    spec: LoadSpec, working_directory: str | None = None, temporary_directory: str | None = None
+) -> dict[str, Any]:
+    """A worker's first frame; without directories of its own it uses those of the gateway."""
+    directories = {"working_directory": working_directory, "temporary_directory": temporary_directory}
+    return {"op": LOAD, **directories, **asdict(spec)}
 
 
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:

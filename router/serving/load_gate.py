@@ -11,6 +11,7 @@ from router.core.ids import VersionId
 from router.core.loads import Begin, FreeSpares, Load, Priority, Refuse, held_until, next_decision
 from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, no_room
 from router.errors import NoRoom, WorkerOutOfMemory
+from router.processes.disk import in_disk_thread
 from router.processes.memory import files_bytes
 from router.protocol.messages import LoadSpec
 from router.serving.ports import Loader
@@ -26,7 +27,7 @@ def processors() -> int:
 
 
 async def _measured_in_a_thread(directory: str) -> int:
-    return await asyncio.to_thread(files_bytes, directory)
+    return await in_disk_thread(files_bytes, directory)
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 from types import ModuleType
 
 import numpy as np
@@ -41,6 +42,7 @@ def _hold(channel: Channel) -> None:
     _hide_ourselves()
     try:
         _enter(first.header["working_directory"])
+        _write_temporary_files_to(first.header["temporary_directory"])
         loaded = load_version(spec, note=use_tracking(spec.tracking))
     except LoadFailed as failure:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
@@ -61,6 +63,13 @@ def _enter(working_directory: str | None) -> None:
             os.chdir(working_directory)
         except OSError as error:
             raise LoadFailed(f"its working directory is not there: {error.strerror}", phase="load") from error
+
+
+def _write_temporary_files_to(directory: str | None) -> None:
+    if directory is not None:
+        # joblib would take /dev/shm, where what a killed process leaves takes memory.
+        os.environ["TMPDIR"] = os.environ["JOBLIB_TEMP_FOLDER"] = directory
+        tempfile.tempdir = None  # it remembers where the fork server's are
 
 
 def _hide_ourselves() -> None:
