@@ -13,7 +13,8 @@ from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_Job = Callable[[], None]
+_Report = Callable[[], None]
+_Job = Callable[[], _Report]
 
 MOST_THREADS = 8
 """So many pieces of work wait for a disk at once; further ones wait for a thread."""
@@ -36,13 +37,12 @@ class DiskThreads:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[_T] = loop.create_future()
 
-        def job() -> None:
+        def job() -> _Report:
             try:
                 outcome = _settled(done.set_result, work(*arguments, **options))
             except BaseException as error:  # noqa: BLE001 - it is for whoever waits
                 outcome = _settled(done.set_exception, error)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(lambda: None if done.done() else outcome())
+            return lambda: _report(loop, done, outcome)
 
         self._submit(job)
         return await done
@@ -54,18 +54,25 @@ class DiskThreads:
                 self._threads += 1
             except RuntimeError:  # a limit of threads or processes: those that there are do it
                 if not self._threads:
-                    job()
+                    job()()
                     return
         self._jobs.put(job)
 
     def _work(self) -> None:
         while True:
-            self._jobs.get()()
-            self._idle.release()
+            report = self._jobs.get()()
+            self._idle.release()  # first, so that what follows on the report finds this thread
+            report()
+            del report  # and what it returned, while nothing comes
 
 
-def _settled(settle: Callable[[_T], None], outcome: _T) -> _Job:
+def _settled(settle: Callable[[_T], None], outcome: _T) -> _Report:
     return lambda: settle(outcome)
+
+
+def _report(loop: asyncio.AbstractEventLoop, done: asyncio.Future[_T], outcome: _Report) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(lambda: None if done.done() else outcome())
 
 
 in_disk_thread = DiskThreads().run

@@ -102,7 +102,7 @@ class Worker:
     @property
     def parallel(self) -> int:
         """How many frames it works on at once."""
-        return 1 if self.batching.merges else self._threads
+        return 1 if self.batching.merges else min(self.batching.threads or self._threads, self._threads)
 
     def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
         """Hand over one frame of requests; at most `parallel` are to be under way at once.
@@ -113,8 +113,8 @@ class Worker:
         """
         self._sequence += 1
         frame = messages.predict_frame(self._sequence, queries)
-        self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
         self._child.connection.send(*frame)
+        self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
 
     def resident(self) -> Resident:
         """Its memory now; nothing when it has ended, and on systems without /proc."""

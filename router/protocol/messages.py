@@ -223,6 +223,8 @@ class Batching(Struct, frozen=True):
     merges: bool
     why: _Text
     """A sentence for the operator, without its end."""
+    threads: Annotated[int, Meta(ge=1)] | None = None
+    """How many predicts run side by side, while that is known to be fewer than the load asked for."""
 
 
 class VersionInfo(Struct, frozen=True):

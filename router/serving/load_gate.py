@@ -1,7 +1,6 @@
 """The order of loads: every load of this gateway waits here for its turn and for memory."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -13,17 +12,13 @@ from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, 
 from router.errors import NoRoom, WorkerOutOfMemory
 from router.processes.disk import in_disk_thread
 from router.processes.memory import files_bytes
+from router.processes.processors import processors
 from router.protocol.messages import LoadSpec
 from router.serving.ports import Loader
 from router.settings import RegistrySettings
 
 _KNOWN_VERSIONS = 1000
 """Whose sizes are remembered; of more, the one that was loaded longest ago is forgotten."""
-
-
-def processors() -> int:
-    """How many loads run side by side unless the settings say so."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _measured_in_a_thread(directory: str) -> int:

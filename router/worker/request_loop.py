@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 
 from router.processes.child_logging import log_event
 from router.protocol.channel import Channel
@@ -23,6 +24,8 @@ from router.worker.scorer import Scorer
 from router.worker.sharing_cost import Busy, SharingCost
 
 _Task = tuple[int, int, Query]
+_RETRY_SECONDS = 10.0
+"""Between two tries to have more threads, where there were fewer than were asked for."""
 
 
 class RequestLoop:
@@ -35,12 +38,17 @@ class RequestLoop:
         self._channel = channel
         self._scorer = scorer
         self._merges = batching.merges
+        self._why = batching.why
         self._trial = trial
         self._threads = threads
         self._cost = SharingCost(threads)
         self._sending = threading.Lock()
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
-        self._started = False
+        self._working = 0
+        """Threads that answer; this one does while there are none."""
+        self._limit: int | None = None
+        """How many predicts run side by side, where that is fewer than `threads`."""
+        self._more_threads_at = float("-inf")
 
     def run(self) -> None:
         """Return when the gateway closed its end. Raises ConnectionError when it went away meanwhile."""
@@ -75,16 +83,43 @@ class RequestLoop:
             shared.append(answers)
         if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], busy.share())):
             with self._sending:
-                self._merges = decision.merges
-                self._channel.send(batching_header(decision))
+                self._merges, self._why = decision.merges, decision.why
+                self._report_batching()
 
     def _share_out(self, sequence: int, queries: Sequence[Query]) -> None:
-        if not self._started:
-            self._started = True
-            for number in range(self._threads):
-                threading.Thread(target=self._work, name=f"predict {number}", daemon=True).start()
+        if self._working < self._threads:
+            self._start_threads()
         for place, query in enumerate(queries):
-            self._tasks.put((sequence, place, query))
+            if self._working:
+                self._tasks.put((sequence, place, query))
+            else:
+                self._answer((sequence, place, query))
+
+    def _start_threads(self) -> None:
+        """As many as there may be: a limit of threads or processes is no reason to answer nobody."""
+        if (now := monotonic()) < self._more_threads_at:
+            return
+        limit = None
+        try:
+            while self._working < self._threads:
+                threading.Thread(target=self._work, name=f"predict {self._working}", daemon=True).start()
+                self._working += 1
+        except RuntimeError as error:
+            self._more_threads_at = now + _RETRY_SECONDS
+            limit = max(self._working, 1)
+            if self._limit is None:
+                log_event(f"{self._working} of {self._threads} threads answer requests: {error}")
+        with self._sending:
+            changed, self._limit = limit != self._limit, limit
+            if changed and not self._merges:
+                self._report_batching()
+
+    def _report_batching(self) -> None:
+        """Report how requests are predicted from now on; the channel is to be locked."""
+        why = self._why
+        if self._limit is not None:
+            why = f"{why}; {self._limit} of {self._threads} predicts run side by side, for want of threads"
+        self._channel.send(batching_header(Batching(merges=self._merges, why=why, threads=self._limit)))
 
     def _work(self) -> None:
         while True:
@@ -124,8 +159,8 @@ class RequestLoop:
     def _settle(self, trial: BatchingTrial) -> None:
         with self._sending:
             if self._trial is not None and (decision := trial.decision) is not None:
-                self._trial, self._merges = None, decision.merges
-                self._channel.send(batching_header(decision))
+                self._trial, self._merges, self._why = None, decision.merges, decision.why
+                self._report_batching()
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
         # One answer always fits into a frame; those of a batch need not.

@@ -92,7 +92,7 @@ class Tidy(Version):
         import os
         import tempfile
 
-        self.own = tempfile.TemporaryDirectory(dir=os.environ["ELSEWHERE"])  # noqa: SIM115 - to its end
+        self.own = tempfile.TemporaryDirectory(dir=os.environ["ELSEWHERE"])
 
 
 def main(directory: Path) -> None:
