@@ -48,6 +48,7 @@ class Child:
         self._process = process
         self._pipes = pipes
         self._shared_memory: SharedMemory | None = None
+        self._ended_by_us = False
         process.exited.add_done_callback(self._process_ended)
         # A version is loading from here on; all other children are helpers.
         self.set_rank(Rank.FIRST if role == "worker" else Rank.HELPER)
@@ -59,6 +60,7 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL through its pidfd: never another process, nothing when it has ended."""
+        self._ended_by_us = True
         if self._shared_memory is not None:
             self._shared_memory.look()
         self._process.kill()
@@ -81,6 +83,7 @@ class Child:
 
     async def stop(self, grace_seconds: float) -> Exit:
         """Close its socket, which ends an idle child, and kill it when it outlives the grace."""
+        self._ended_by_us = True
         if self._shared_memory is not None:
             self._shared_memory.look()
         self.connection.abort()
@@ -103,7 +106,12 @@ class Child:
         time_limit.cancel()
         self._pipes.close_output()  # what it printed last, before anybody learns that it ended
         if not self.exited.done():
-            self.exited.set_result(replace(self._process.exited.result(), reason=self.connection.refused))
+            output = self._pipes.output
+            cause = "" if output is None else output.cause
+            ended = replace(self._process.exited.result(), reason=self.connection.refused, cause=cause)
+            if output is not None and not self._ended_by_us and ended.code != 0:
+                output.report_death(str(ended))
+            self.exited.set_result(ended)
 
 
 class ChildPipes:

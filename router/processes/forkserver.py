@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ class ForkServer:
         self.pid = self._process.pid
         set_rank(self.pid, Rank.HELPER)
         self.exited: asyncio.Future[Exit] = self._process.exited
+        self._output = output
         if output is not None:
             output.close_theirs()
             self.exited.add_done_callback(lambda _exited: output.close())
@@ -133,6 +135,16 @@ class ForkServer:
             # then that one is ours to wait for. Mostly it is gone, and there is no such process.
             with suppress(OSError):
                 Process(self._between, os.pidfd_open(self._between))
+
+    def ending(self) -> str:
+        """How it ended; `exited` is done. What it printed last is reported where it ended by itself."""
+        ended = self.exited.result()
+        if self._output is None:
+            return str(ended)
+        how = str(replace(ended, cause=self._output.cause))
+        if not self._killed:
+            self._output.report_death(how)
+        return how
 
     async def _ask(self, role: str, modules: Sequence[str], fds: tuple[int, ...]) -> Process:
         number = next(self._ids)
@@ -358,10 +370,10 @@ class ForkServerSupervisor:
         await asyncio.wait({server.ready}, timeout=_READY_SECONDS)
         if not server.ready.done():
             server.kill()  # its imports hang
-        ended = await asyncio.shield(server.exited)
+        await asyncio.shield(server.exited)
         await asyncio.wait({server.lost}, timeout=_LAST_REPLY_SECONDS)
         server.close()
-        return str(ended), server.ready.exception() is None
+        return server.ending(), server.ready.exception() is None
 
     def _fork_server(self) -> ForkServer:
         return ForkServer(self._name, self._interpreter, tuple(self._modules), self._outputs, self._temporary)

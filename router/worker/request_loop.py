@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
 
-from router.processes.child_logging import log_event
+from router.processes.child_logging import log_cause, log_event
 from router.protocol.channel import Channel
 from router.protocol.messages import (
     MAX_ANSWER_BYTES,
@@ -128,8 +128,7 @@ class RequestLoop:
             except ConnectionError:  # the gateway went away while we answered
                 return
             except BaseException as error:  # noqa: BLE001 - a request without a thread is never answered
-                # Its text may quote the request.
-                log_event(f"a thread that answers ended: {type(error).__name__}", level="error")
+                log_cause(error)
                 os._exit(1)
 
     def _answer(self, task: _Task) -> None:
