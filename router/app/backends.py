@@ -10,12 +10,11 @@ from pathlib import Path
 from router.adapters.registry.client import RegistryClient
 from router.adapters.registry.downloads import GIB, FetchPolicy
 from router.core.events import Recorder
-from router.processes.child import Launcher
+from router.processes.child import Launcher, SpawnLauncher
 from router.processes.disk import in_disk_thread
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import OutputRouter
 from router.processes.shared_memory import SharedMemory
-from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
 from router.processes.working_directories import WorkingDirectories, below_system_temporary
 from router.serving.ports import Fetcher, LastKnownGoodStore, Loader, Source
