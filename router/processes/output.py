@@ -110,7 +110,7 @@ class Output:
 
     def report_death(self, how: str) -> None:
         """It ended by itself: what it printed last says why, unless that may hold a request."""
-        if self._last is not None:
+        if self._last:
             self._sink.died(how, [line.decode("utf-8", "replace") for line in self._last])
 
     def close(self) -> None:
