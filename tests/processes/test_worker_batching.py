@@ -121,7 +121,7 @@ async def test_where_threads_are_limited_those_that_there_are_answer_and_that_is
     first = await ask(worker, text_query("x"))
     answers = await asyncio.gather(*(ask(worker, text_query("x")) for _ in range(6)))
 
-    assert {answer.verdict for [answer] in [first, *answers]} == {PredictStatus.OK}
+    assert {answer.predict_status for [answer] in [first, *answers]} == {PredictStatus.OK}
     assert len({answer.body for [answer] in [first, *answers]}) == side_by_side
     assert worker.parallel == side_by_side
     assert worker.batching.why.endswith(
