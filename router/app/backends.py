@@ -5,15 +5,18 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from router.adapters.registry.client import RegistryClient
 from router.adapters.registry.downloads import GIB, FetchPolicy
 from router.core.events import Recorder
 from router.processes.child import Launcher, SpawnLauncher
+from router.processes.disk import in_disk_thread
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import OutputRouter
+from router.processes.shared_memory import SharedMemory
 from router.processes.worker_client import WorkerLoader
-from router.processes.working_directories import WorkingDirectories
+from router.processes.working_directories import WorkingDirectories, below_system_temporary
 from router.serving.ports import Fetcher, LastKnownGoodStore, Loader, Source
 from router.settings import Settings
 
@@ -26,6 +29,8 @@ class Backends:
     fetcher: Fetcher
     loader: Loader
     keeper: LastKnownGoodStore
+    shared_memory: SharedMemory
+    """Its `tick` removes what workers left behind."""
 
 
 @asynccontextmanager
@@ -41,9 +46,10 @@ async def open_backends(
     `preload` at its start.
     """
     places = settings.registry.places(os.environ)
-    directories = WorkingDirectories(places.working_directories)
+    directories = WorkingDirectories(places.working_directories, below_system_temporary())
     directories.start()
-    launcher = await _launcher(recorder, outputs, preload)
+    shared_memory = SharedMemory()
+    launcher = await _launcher(recorder, outputs, preload, await _shared_temporary(directories))
     registry = RegistryClient(
         launcher,
         registry_uri=places.uri,
@@ -59,16 +65,29 @@ async def open_backends(
         ),
     )
     try:
-        yield Backends(registry, registry, WorkerLoader(launcher, directories), registry)
+        yield Backends(
+            registry, registry, WorkerLoader(launcher, directories, shared_memory), registry, shared_memory
+        )
     finally:
         await registry.close()
         await launcher.close()
         await directories.close()
+        await shared_memory.close()
 
 
-async def _launcher(recorder: Recorder, outputs: OutputRouter | None, preload: Sequence[str]) -> Launcher:
+async def _shared_temporary(directories: WorkingDirectories) -> Path | None:
+    """None where nothing can be made in the cache, as each load will report; the system's has to do."""
+    try:
+        return await in_disk_thread(directories.shared_temporary)
+    except OSError:
+        return None
+
+
+async def _launcher(
+    recorder: Recorder, outputs: OutputRouter | None, preload: Sequence[str], temporary: Path | None
+) -> Launcher:
     if sys.platform != "linux":  # no pidfds: children start slower and share no memory
-        return SpawnLauncher(outputs)
-    supervisor = ForkServerSupervisor(recorder, outputs=outputs, modules=preload)
+        return SpawnLauncher(outputs, temporary)
+    supervisor = ForkServerSupervisor(recorder, outputs=outputs, modules=preload, temporary=temporary)
     await supervisor.start()
     return supervisor

@@ -38,6 +38,7 @@ CONFIG_LOOK_SECONDS = 2.0
 READINESS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
+SHARED_MEMORY_LOOK_SECONDS = 1.0
 
 
 class Metrics(Protocol):
@@ -133,8 +134,12 @@ def build_gateway(
         PeriodicTask("gauges", gauges.tick, gauges.period_seconds, recorder),
         PeriodicTask("comparison", analysis.tick, LOOK_SECONDS, recorder),
     ]
-    if sys.platform == "linux":  # elsewhere orphans are not left to this process
+    if (
+        sys.platform == "linux"
+    ):  # elsewhere shared memory is nowhere to be seen, and orphans are not left to this process
         loops.append(PeriodicTask("orphans", Reaper().tick, ORPHANS_LOOK_SECONDS, recorder))
+        shared_memory = backends.shared_memory
+        loops.append(PeriodicTask("shared memory", shared_memory.tick, SHARED_MEMORY_LOOK_SECONDS, recorder))
 
     config = ConfigWatch(
         source,

@@ -1,12 +1,12 @@
 """What a reload does: every part that follows the settings, and the certificates of both listeners."""
 
-import asyncio
 from dataclasses import dataclass
 
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.periodic import PeriodicTask
+from router.processes.disk import in_disk_thread
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.settings import ServerSettings, Settings
@@ -57,7 +57,7 @@ class OperatorReload:
     async def __call__(self) -> Reloaded:
         """Read all of it now. Raises ConfigRefused, and then nothing has changed."""
         both = (self._certificates.traffic, self._certificates.admin)
-        fresh = [(one, await asyncio.to_thread(one.read)) for one in both if one]
+        fresh = [(one, await in_disk_thread(one.read)) for one in both if one]
         reloaded = await self._config.reload(operator=True)
         for certificate, context in fresh:
             certificate.use(context)

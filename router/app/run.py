@@ -30,6 +30,8 @@ LONGEST_QUIET_SECONDS = 2.0
 """Without a request for so long, those who send have noticed that this gateway is not ready any more."""
 LONGEST_CLOSING_SECONDS = 2.0
 """Of the time to drain, what is kept to answer what still runs at its end, and to end the workers."""
+LONGEST_GRACE_SECONDS = 1.0
+"""For a version to end by itself."""
 _LOOK_SECONDS = 0.02
 
 _log = logging.getLogger(__name__)
@@ -199,7 +201,10 @@ class GracefulShutdown:
         # What still waits for its body or its answer gets 503, in MLflow's shape: cut off, a caller would
         # not know whether to try again.
         traffic.stop_reading()
-        await self._gateway.models.close(0.0)
+        # Callers have that at once; versions have the time that they get when an alias moves, and what they
+        # registered for the end of their process runs in it.
+        grace = 0.0 if self._aborted.is_set() else min(LONGEST_GRACE_SECONDS, closing / 2)
+        await self._gateway.models.close(grace)
         answers_by = self._loop.time() + closing / 2
         self._aborted.clear()
         while connections.pending() and await self._look_again(answers_by):

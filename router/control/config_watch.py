@@ -12,6 +12,7 @@ from typing import Protocol
 
 from router.core.events import ConfigApplied, ConfigRejected, Recorder
 from router.errors import ConfigRefused
+from router.processes.disk import in_disk_thread
 from router.settings import Change, Reload, Settings, SettingsInForce, changes
 
 SETTLE_SECONDS = 0.25
@@ -132,7 +133,7 @@ class ConfigWatch:
 
     async def _look(self) -> _Seen:
         try:
-            return _Seen(raw=await asyncio.to_thread(self._source.read))
+            return _Seen(raw=await in_disk_thread(self._source.read))
         except ConfigRefused as refused:
             return _Seen(problems=tuple(refused.problems))
 
@@ -144,7 +145,7 @@ class ConfigWatch:
     async def _take(self, seen: _Seen, *, operator: bool) -> Reloaded:
         if seen.problems:
             raise ConfigRefused(list(seen.problems))
-        new = (await asyncio.to_thread(self._source.parse, seen.raw)).settings
+        new = (await in_disk_thread(self._source.parse, seen.raw)).settings
         differences = changes(self.settings, new)
         if obstacles := _obstacles(differences, operator=operator):
             raise ConfigRefused(obstacles)

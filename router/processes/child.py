@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from router.core.ids import VersionId
@@ -17,6 +18,7 @@ from router.processes.environment import child_environment
 from router.processes.memory import Rank, set_rank
 from router.processes.output import LineSink, Output, OutputRouter
 from router.processes.process import Exit, kill_group
+from router.processes.shared_memory import SharedMemory
 from router.protocol.connection import ChildConnection
 
 _LAST_FRAMES_SECONDS = 0.5
@@ -51,17 +53,33 @@ class Child:
         """Done when it has ended and all it sent was handed out. Shield it where it is awaited."""
         self._process = process
         self._pipes = pipes
+        self._shared_memory: SharedMemory | None = None
+        self._ended_by_us = False
         process.exited.add_done_callback(self._process_ended)
         # A version is loading from here on; all other children are helpers.
         self.set_rank(Rank.FIRST if role == "worker" else Rank.HELPER)
 
+    @property
+    def running(self) -> bool:
+        """False once its exit status was read: after that, another process may have its number."""
+        return not self._process.exited.done()
+
     def kill(self) -> None:
         """SIGKILL through its pidfd: never another process, nothing when it has ended."""
+        self._ended_by_us = True
+        if self._shared_memory is not None:
+            self._shared_memory.look()
         self._process.kill()
+
+    def track(self, shared_memory: SharedMemory) -> None:
+        """Have shared memory that it leaves behind removed."""
+        self._shared_memory = shared_memory
+        shared_memory.watch(self)
+        self.exited.add_done_callback(lambda _exited: shared_memory.ended(self))
 
     def set_rank(self, rank: Rank) -> None:
         """How early the kernel ends it when memory runs out; nothing happens when it has ended."""
-        if not self._process.exited.done():  # after that, another process may have its number
+        if self.running:
             set_rank(self.pid, rank)
 
     def requests_started(self) -> None:
@@ -71,6 +89,9 @@ class Child:
 
     async def stop(self, grace_seconds: float) -> Exit:
         """Close its socket, which ends an idle child, and kill it when it outlives the grace."""
+        self._ended_by_us = True
+        if self._shared_memory is not None:
+            self._shared_memory.look()
         self.connection.abort()
         try:
             await asyncio.wait({self.exited}, timeout=grace_seconds)
@@ -91,7 +112,12 @@ class Child:
         time_limit.cancel()
         self._pipes.close_output()  # what it printed last, before anybody learns that it ended
         if not self.exited.done():
-            self.exited.set_result(replace(self._process.exited.result(), reason=self.connection.refused))
+            output = self._pipes.output
+            cause = "" if output is None else output.cause
+            ended = replace(self._process.exited.result(), reason=self.connection.refused, cause=cause)
+            if output is not None and not self._ended_by_us and ended.code != 0:
+                output.report_death(str(ended))
+            self.exited.set_result(ended)
 
 
 class ChildPipes:
@@ -207,9 +233,10 @@ class SpawnLauncher:
     Each is READY seconds later than from a fork server, and no memory is shared.
     """
 
-    def __init__(self, outputs: OutputRouter | None = None) -> None:
-        """Without `outputs` children print where this process does."""
+    def __init__(self, outputs: OutputRouter | None = None, temporary: Path | None = None) -> None:
+        """Without `outputs` children print where this process does; `temporary` is for temporary files."""
         self._outputs = outputs
+        self._temporary = temporary
         self._open = True
 
     async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
@@ -218,7 +245,7 @@ class SpawnLauncher:
             raise ChildLost(f"no {role} can be started: the launcher is closed")
 
         async def spawned(theirs: tuple[int, ...]) -> ProcessHandle:
-            return _Spawned(role, theirs)
+            return _Spawned(role, theirs, self._temporary)
 
         sink = self._outputs.sink_for(role, version) if self._outputs is not None else None
         return await start_child(role, spawned, sink)
@@ -231,7 +258,7 @@ class SpawnLauncher:
 class _Spawned:
     """A direct child, waited for in a thread."""
 
-    def __init__(self, role: str, theirs: tuple[int, ...]) -> None:
+    def __init__(self, role: str, theirs: tuple[int, ...], temporary: Path | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
         self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -246,7 +273,7 @@ class _Spawned:
             ],
             pass_fds=theirs,
             stdin=subprocess.DEVNULL,
-            env=child_environment(os.environ),
+            env=child_environment(os.environ, temporary),
             process_group=0,
         )
         self.pid = self._popen.pid

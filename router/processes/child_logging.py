@@ -57,6 +57,24 @@ def log_event(event: str, *, level: str = "warning", error: BaseException | None
             print(event, exception, sep="\n" if exception else "", file=sys.stderr, flush=True)
 
 
+def log_cause(error: BaseException) -> None:
+    """Log that `error` ends this process, without its text, which may quote what a caller sent."""
+    with suppress(Exception):
+        cause = cause_of(error)
+        if _redirected:
+            _write(GATEWAY_LINE, {"level": "error", "event": f"it ends by {cause}", "cause": cause})
+
+
+def cause_of(error: BaseException) -> str:
+    """Where `error` was raised, such as `RuntimeError in threading, line 969`."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    if at is None:
+        return type(error).__name__
+    return f"{type(error).__name__} in {at.tb_frame.f_globals.get('__name__')}, line {at.tb_lineno}"
+
+
 def flush() -> None:
     """Hand on what the interpreter still holds."""
     for stream in (sys.stdout, sys.stderr):

@@ -8,6 +8,7 @@ at start.
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
+from pathlib import Path
 
 # Without these, numpy's BLAS and pyarrow's allocator start threads at import, whose locks a fork copies.
 SINGLE_THREADED = {
@@ -38,9 +39,13 @@ _NEEDED = {
 }
 
 
-def child_environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child, from this process' own. What restricts is never withheld."""
-    return {**{name: value for name, value in ours.items() if _is_passed(name)}, **SINGLE_THREADED}
+def child_environment(ours: Mapping[str, str], temporary: Path | None = None) -> dict[str, str]:
+    """The environment of a child, from this process' own. What restricts is never withheld.
+
+    `temporary`: a directory for its temporary files; None: as ours.
+    """
+    passed = {name: value for name, value in ours.items() if _is_passed(name)}
+    return {**passed, **SINGLE_THREADED, **({"TMPDIR": str(temporary)} if temporary else {})}
 
 
 def _is_passed(name: str) -> bool:

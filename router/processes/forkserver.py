@@ -11,10 +11,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from router.core.backoff import Backoff
 from router.core.events import ChildRestarted, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout
@@ -24,8 +27,8 @@ from router.processes.memory import Rank, set_rank
 from router.processes.output import Output, OutputRouter
 from router.processes.process import Exit, Process, become_subreaper
 
-_FIRST_DELAY_SECONDS = 0.5
-_LONGEST_DELAY_SECONDS = 10.0
+_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
+"""Wait after the n-th fork server in a row that ended before it could fork."""
 _READY_SECONDS = 120.0
 _GRACE_SECONDS = 1.0
 _LAST_REPLY_SECONDS = 1.0
@@ -44,11 +47,17 @@ class ForkServer:
     """
 
     def __init__(
-        self, name: str, interpreter: str, modules: Sequence[str] = (), outputs: OutputRouter | None = None
+        self,
+        name: str,
+        interpreter: str,
+        modules: Sequence[str] = (),
+        outputs: OutputRouter | None = None,
+        temporary: Path | None = None,
     ) -> None:
         """Start `interpreter`; its imports, `modules` too, go on beside us for two seconds or more.
 
-        What it prints goes to the sink of `outputs` for the role `name`. Raises OSError.
+        What it prints goes to the sink of `outputs` for the role `name`; its temporary files, and those of
+        its children, to the directory `temporary`, None: where ours go. Raises OSError.
         """
         self._outputs = outputs
         self._loop = asyncio.get_running_loop()
@@ -74,7 +83,8 @@ class ForkServer:
         try:
             output = None if outputs is None else Output(outputs.sink_for(name, None))
             try:
-                self._process = _spawn(interpreter, theirs.fileno(), read_end, output, modules)
+                environment = child_environment(os.environ, temporary)
+                self._process = _spawn(interpreter, theirs.fileno(), read_end, output, modules, environment)
             except OSError:
                 if output is not None:
                     output.close()
@@ -89,6 +99,7 @@ class ForkServer:
         self.pid = self._process.pid
         set_rank(self.pid, Rank.HELPER)
         self.exited: asyncio.Future[Exit] = self._process.exited
+        self._output = output
         if output is not None:
             output.close_theirs()
             self.exited.add_done_callback(lambda _exited: output.close())
@@ -124,6 +135,16 @@ class ForkServer:
             # then that one is ours to wait for. Mostly it is gone, and there is no such process.
             with suppress(OSError):
                 Process(self._between, os.pidfd_open(self._between))
+
+    def ending(self) -> str:
+        """How it ended; `exited` is done. What it printed last is reported where it ended by itself."""
+        ended = self.exited.result()
+        if self._output is None:
+            return str(ended)
+        how = str(replace(ended, cause=self._output.cause))
+        if not self._killed:
+            self._output.report_death(how)
+        return how
 
     async def _ask(self, role: str, modules: Sequence[str], fds: tuple[int, ...]) -> Process:
         number = next(self._ids)
@@ -190,7 +211,12 @@ class ForkServer:
 
 
 def _spawn(
-    interpreter: str, control: int, lifeline: int, output: Output | None, modules: Sequence[str]
+    interpreter: str,
+    control: int,
+    lifeline: int,
+    output: Output | None,
+    modules: Sequence[str],
+    environment: Mapping[str, str],
 ) -> Process:
     # posix_spawn, because it takes a millisecond and no thread; a process group of its own, so that a Ctrl-C
     # is ours alone; -P, because a directory `router` where the operator stands is not this package.
@@ -211,7 +237,7 @@ def _spawn(
         pid = os.posix_spawn(
             interpreter,
             arguments,
-            child_environment(os.environ),
+            environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, copies[0], _CONTROL),
@@ -247,17 +273,20 @@ class ForkServerSupervisor:
         outputs: OutputRouter | None = None,
         launch_seconds: float = 30.0,
         modules: Sequence[str] = (),
+        temporary: Path | None = None,
     ) -> None:
         """`launch_seconds`: the longest a launch may take, restarts of the fork server included.
 
         Events and log lines call the fork server `name`; `interpreter` is the Python that it and its children
         run; `modules` are imported at its start, beside those that children ask for later. Without `outputs`
-        all of them print where this process does.
+        all of them print where this process does; without `temporary` their temporary files are where ours
+        are.
         """
         self._recorder = recorder
         self._name = name
         self._interpreter = interpreter
         self._outputs = outputs
+        self._temporary = temporary
         self._modules: dict[str, None] = dict.fromkeys(modules)
         """Asked for so far, in that order: the next fork server imports them at its start."""
         self._harmful: set[str] = set()
@@ -318,7 +347,7 @@ class ForkServerSupervisor:
             await asyncio.shield(server.exited)
 
     async def _keep_running(self) -> None:
-        delay = 0.0
+        failures, loop = Backoff(_DELAYS), asyncio.get_running_loop()
         while True:
             reason, was_ready = await self._end_of(self._server)
             self._replace(None)
@@ -326,8 +355,8 @@ class ForkServerSupervisor:
                 # Perhaps by an import, and without a fork server nothing at all can be started.
                 self._harmful.update(self._modules)
                 self._modules.clear()
-            delay = 0.0 if was_ready else min(max(2 * delay, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
-            await asyncio.sleep(delay)
+            failures = failures.reset() if was_ready else failures.failed(loop.time())
+            await asyncio.sleep(failures.seconds)
             try:
                 self._replace(self._fork_server())
             except OSError as error:  # no memory, no process slot, no descriptor: later perhaps
@@ -341,13 +370,13 @@ class ForkServerSupervisor:
         await asyncio.wait({server.ready}, timeout=_READY_SECONDS)
         if not server.ready.done():
             server.kill()  # its imports hang
-        ended = await asyncio.shield(server.exited)
+        await asyncio.shield(server.exited)
         await asyncio.wait({server.lost}, timeout=_LAST_REPLY_SECONDS)
         server.close()
-        return str(ended), server.ready.exception() is None
+        return server.ending(), server.ready.exception() is None
 
     def _fork_server(self) -> ForkServer:
-        return ForkServer(self._name, self._interpreter, tuple(self._modules), self._outputs)
+        return ForkServer(self._name, self._interpreter, tuple(self._modules), self._outputs, self._temporary)
 
     def _replace(self, server: ForkServer | None) -> None:
         self._server = server

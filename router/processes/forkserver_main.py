@@ -30,7 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from router.processes.child_logging import redirect_output
+from router.processes.child_logging import log_cause, redirect_output
 from router.processes.gc_tuning import freeze_heap
 from router.processes.process_state import (
     ignore_stop_signals,
@@ -101,13 +101,22 @@ def warm(modules: Sequence[str]) -> None:
     installed_versions()
     mlflow.tracing.disable()  # as in most workers; what it imports takes 25 ms, once
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
-    with tempfile.TemporaryDirectory(prefix="canary-router-") as directory:
+    with _temporary_directory() as directory:
         # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
         Path(directory, "MLmodel").write_text(_NOOP_MODEL)
         Path(directory, "requirements.txt").write_text("mlflow\n")
         with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will fail so
             mlflow.pyfunc.load_model(directory)
     freeze()
+
+
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="canary-router-")
+    except FileNotFoundError:  # as Python reports that it found no directory which it can write to
+        sys.exit(
+            "there is no place for temporary files: set TMPDIR to a directory that this user can write to"
+        )
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -207,8 +216,9 @@ def run_child(role: str, umask: int, sock: int, lifeline: int, output: int | Non
         replace_main_module()
         importlib.import_module(ROLES[role]).main(socket.socket(fileno=sock))
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing may return into the fork server's own stack
+    except BaseException as error:  # noqa: BLE001 - nothing may return into the fork server's own stack
         traceback.print_exc()
+        log_cause(error)
     finally:
         end(code)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from router.core.memory import MIB, Resident, Room
+from router.processes.cgroups import MOUNTED, OWN, chains, number
 
-_CGROUPS = Path("/sys/fs/cgroup")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -62,6 +62,7 @@ _V1 = _Layout(
     "memory.oom_control",
 )
 _V2 = _Layout(("memory.max", "memory.high"), "memory.current", ("inactive_file",), "memory.events")
+_LAYOUTS = {1: _V1, 2: _V2}
 
 
 class Memory:
@@ -70,9 +71,9 @@ class Memory:
     Both versions are read, also side by side: on a hybrid machine the memory controller may be in either.
     """
 
-    def __init__(self, cgroups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> None:
+    def __init__(self, cgroups: Path = MOUNTED, own: Path = OWN) -> None:
         """`cgroups` is where they are mounted, `own` names those of this process."""
-        self._chains = [(layout, tuple(chain)) for layout, chain in _chains(cgroups, own)]
+        self._chains = [(_LAYOUTS[version], chain) for version, chain in chains("memory", cgroups, own)]
         """Per cgroup version: this process's own cgroup, then those above it."""
         self._ended = self._ends()
 
@@ -88,7 +89,7 @@ class Memory:
     def ends_all_together(self) -> bool:
         """Whether the kernel, out of memory, ends all of this process's cgroup (`memory.oom.group` of v2)."""
         return any(
-            _number(cgroup / "memory.oom.group") == 1
+            number(cgroup / "memory.oom.group") == 1
             for layout, chain in self._chains
             if layout is _V2
             for cgroup in chain
@@ -105,45 +106,15 @@ class Memory:
         return sum(_field(chain[0] / layout.kills, "oom_kill") or 0 for layout, chain in self._chains)
 
 
-def _chains(cgroups: Path, own: Path) -> Iterator[tuple[_Layout, Iterator[Path]]]:
-    with suppress(OSError):
-        for line in own.read_text().splitlines():
-            number, _, rest = line.partition(":")
-            controllers, _, path = rest.partition(":")
-            if "memory" in controllers.split(","):
-                yield _V1, _own_and_above(cgroups / "memory", path)
-            elif number == "0" and not controllers:
-                unified = cgroups / "unified"  # of a hybrid machine
-                yield _V2, _own_and_above(unified if unified.is_dir() else cgroups, path)
-
-
-def _own_and_above(root: Path, path: str) -> Iterator[Path]:
-    here = root / path.lstrip("/")
-    # A container sees its own cgroup as the root of what is mounted, whatever its name outside is.
-    here = here if here.is_dir() and ".." not in here.parts else root
-    while here != root:
-        yield here
-        here = here.parent
-    yield root
-
-
 def _rooms(cgroup: Path, layout: _Layout) -> Iterator[Room]:
     """One for each limit of `cgroup`. Page cache that the kernel gives up at will is room, too."""
-    used = _number(cgroup / layout.used)
+    used = number(cgroup / layout.used)
     for name in layout.limits:
-        limit = _number(cgroup / name)
+        limit = number(cgroup / name)
         if used is not None and limit is not None:
             values = (_field(cgroup / "memory.stat", field) for field in layout.cache)
             cache = next((value for value in values if value is not None), 0)
             yield Room(max(0, limit - used + cache), f"{name} of {limit // MIB} MiB")
-
-
-def _number(path: Path) -> int | None:
-    """None for `max`, which is no limit, and where there is no such file, as in the root of version 2."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _field(path: Path, name: str) -> int | None:
@@ -184,15 +155,16 @@ def set_rank(pid: int, rank: Rank) -> None:
     """Rank process `pid`, which must not have been waited for, and what it started; nothing where refused."""
     with suppress(OSError, ValueError):
         value = str(score(int((_PROC / "self" / "oom_score_adj").read_text()), rank))
-        for process in _with_descendants(pid):
+        for process in with_descendants(pid):
             with suppress(OSError):  # it has ended, or runs as somebody else
                 (_PROC / str(process) / "oom_score_adj").write_text(value)
 
 
-def _with_descendants(pid: int) -> Iterator[int]:
+def with_descendants(pid: int) -> Iterator[int]:
+    """`pid`, and all that it started and that has not outlived its parent."""
     yield pid
     with suppress(OSError):
         for task in (_PROC / str(pid) / "task").iterdir():
             with suppress(OSError):
                 for child in (task / "children").read_text().split():
-                    yield from _with_descendants(int(child))
+                    yield from with_descendants(int(child))

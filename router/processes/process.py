@@ -25,6 +25,8 @@ class Exit:
     signal: int | None = None
     reason: str = ""
     """Why this process ended it, where it did so for what the other one sent."""
+    cause: str = ""
+    """The exception that ended it, as it reported itself: type, module and line."""
     out_of_memory: bool = False
     """True when the kernel ended it for want of memory, as far as that can be known."""
 
@@ -32,7 +34,9 @@ class Exit:
         how = self._how()
         if self.reason:
             return f"{how}; it sent {self.reason}"
-        return f"{how}; the kernel was out of memory" if self.out_of_memory else how
+        if self.out_of_memory:
+            return f"{how}; the kernel was out of memory"
+        return f"{how}; {self.cause}" if self.cause else how
 
     def _how(self) -> str:
         if self.signal is not None:

@@ -11,9 +11,11 @@ from packaging.utils import canonicalize_name
 from router.core.memory import Resident, Room
 from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
 from router.processes.child import Child, Launcher
+from router.processes.disk import in_disk_thread
 from router.processes.memory import MEMORY, Rank, resident
 from router.processes.process import Exit
-from router.processes.working_directories import WorkingDirectories
+from router.processes.shared_memory import SharedMemory
+from router.processes.working_directories import WorkerDirectory, WorkingDirectories
 from router.protocol import messages
 from router.protocol.frames import Frame
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo, WireRefused
@@ -73,19 +75,23 @@ class Worker:
         *,
         deadline_seconds: float,
         directories: WorkingDirectories | None = None,
+        shared_memory: SharedMemory | None = None,
     ) -> "Worker":
         """A worker whose version is READY. Raises LoadFailed, ChildLost or ChildTimeout.
 
-        With `directories` it stands in one of its own, which is removed at its end; else where we do.
+        With `directories` it stands in one of its own and has another for temporary files, which are removed
+        at its end; else it uses ours. With `shared_memory` so is what it leaves of that.
         Leaves no process behind when it raises, also when it is cancelled.
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + deadline_seconds
         try:
             async with asyncio.timeout_at(ends_at):
-                modules = await asyncio.to_thread(modules_for, Path(spec.directory))
+                modules = await in_disk_thread(modules_for, Path(spec.directory))
                 directory = await _working_directory(directories)
                 child = await _launch(launcher, modules, spec, directories, directory)
+                if shared_memory is not None:
+                    child.track(shared_memory)
         except TimeoutError:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
         try:
@@ -99,7 +105,7 @@ class Worker:
     @property
     def parallel(self) -> int:
         """How many frames it works on at once."""
-        return 1 if self.batching.merges else self._threads
+        return 1 if self.batching.merges else min(self.batching.threads or self._threads, self._threads)
 
     def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
         """Hand over one frame of requests; at most `parallel` are to be under way at once.
@@ -110,8 +116,8 @@ class Worker:
         """
         self._sequence += 1
         frame = messages.predict_frame(self._sequence, queries)
-        self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
         self._child.connection.send(*frame)
+        self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
 
     def repeat(self, on_repeated: Callable[[], None]) -> None:
         """Have it repeat one of the `to_repeat` requests, while nothing else is under way there.
@@ -175,10 +181,10 @@ class _Outstanding:
     on_answers: OnAnswers
 
 
-async def _working_directory(directories: WorkingDirectories | None) -> Path | None:
+async def _working_directory(directories: WorkingDirectories | None) -> WorkerDirectory | None:
     if directories is None:
         return None
-    making = asyncio.ensure_future(asyncio.to_thread(directories.make))
+    making = asyncio.ensure_future(in_disk_thread(directories.make))
     try:
         return await asyncio.shield(making)
     except asyncio.CancelledError:  # its thread goes on, and nobody would remove what it makes
@@ -194,7 +200,7 @@ async def _launch(
     modules: Sequence[str],
     spec: LoadSpec,
     directories: WorkingDirectories | None,
-    directory: Path | None,
+    directory: WorkerDirectory | None,
 ) -> Child:
     """A child that owns `directory`, which is removed when it has ended, or could not be started."""
     try:
@@ -209,14 +215,14 @@ async def _launch(
 
 
 async def _load(
-    child: Child, spec: LoadSpec, directory: Path | None, *, timeout_seconds: float
+    child: Child, spec: LoadSpec, directory: WorkerDirectory | None, *, timeout_seconds: float
 ) -> VersionInfo:
     child.connection.limit(messages.WORKER_LIMITS)
     child.connection.on_frame = _refuse
+    own = (str(directory.working), str(directory.temporary)) if directory else ()
     try:
-        frame = await child.connection.call(
-            messages.load_header(spec, str(directory) if directory else None), timeout_seconds=timeout_seconds
-        )
+        header = messages.load_header(spec, *own)
+        frame = await child.connection.call(header, timeout_seconds=timeout_seconds)
         if frame.header.get("op") == messages.READY:
             return messages.version_info(frame.header, spec.scores)
         raise messages.failure(frame.header)
@@ -241,10 +247,16 @@ def _refuse(_frame: Frame) -> None:
 class WorkerLoader:
     """Brings versions to READY, each in a worker of its own."""
 
-    def __init__(self, launcher: Launcher, directories: WorkingDirectories | None = None) -> None:
-        """Without `directories` workers stand where this process does."""
+    def __init__(
+        self,
+        launcher: Launcher,
+        directories: WorkingDirectories | None = None,
+        shared_memory: SharedMemory | None = None,
+    ) -> None:
+        """Both as `Worker.start` takes them."""
         self._launcher = launcher
         self._directories = directories
+        self._shared_memory = shared_memory
 
     def room(self) -> Room:
         """Memory that more workers may use."""
@@ -253,7 +265,11 @@ class WorkerLoader:
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
         """A worker that holds `spec`'s version. Raises as `Worker.start` does."""
         return await Worker.start(
-            self._launcher, spec, deadline_seconds=deadline_seconds, directories=self._directories
+            self._launcher,
+            spec,
+            deadline_seconds=deadline_seconds,
+            directories=self._directories,
+            shared_memory=self._shared_memory,
         )
 
 

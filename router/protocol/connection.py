@@ -54,15 +54,16 @@ class ChildConnection(asyncio.Protocol):
     ) -> Frame:
         """Send a frame with an `id` of its own and wait for the frame with the same one.
 
-        Raises ChildTimeout after `timeout_seconds`, ChildLost when the other side is gone before it answers.
+        Raises ChildTimeout after `timeout_seconds`, ChildLost when the other side is gone before it answers,
+        and what `encode_frame` raises.
         """
         if self.lost.done():
             raise ChildLost("its socket is closed")
         number = next(self._ids)
         answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self._calls[number] = answer
-        self.send({**header, _ID: number}, bodies)
         try:
+            self.send({**header, _ID: number}, bodies)
             async with asyncio.timeout(timeout_seconds):
                 return await answer
         except TimeoutError:

@@ -231,6 +231,8 @@ class Batching(Struct, frozen=True):
     """A sentence for the operator, without its end."""
     differs: bool = False
     """True when sharing was seen to change an answer: no worker of the version is to share any more."""
+    threads: Annotated[int, Meta(ge=1)] | None = None
+    """How many predicts run side by side, while that is known to be fewer than the load asked for."""
 
 
 class VersionInfo(Struct, frozen=True):
@@ -261,9 +263,12 @@ class VersionInfo(Struct, frozen=True):
 # Loading
 
 
-def load_header(spec: LoadSpec, working_directory: str | None = None) -> dict[str, Any]:
-    """A worker's first frame; without a working directory it stays in that of the gateway."""
-    return {"op": LOAD, "working_directory": working_directory, **asdict(spec)}
+def load_header(
+    spec: LoadSpec, working_directory: str | None = None, temporary_directory: str | None = None
+) -> dict[str, Any]:
+    """A worker's first frame; without directories of its own it uses those of the gateway."""
+    directories = {"working_directory": working_directory, "temporary_directory": temporary_directory}
+    return {"op": LOAD, **directories, **asdict(spec)}
 
 
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
@@ -24,6 +23,7 @@ from router.core.ids import Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import TRANSITIONS, State
 from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
+from router.processes.processors import processors
 from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.pool import Pool
@@ -47,7 +47,7 @@ def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> Lo
         settings.scores.outputs,
         batches=settings.batching,
         rtol=settings.batching_rtol,
-        threads=settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4),
+        threads=settings.threads or min(_MOST_THREADS, processors() + 4),
         nan_is_null=settings.nan,
         tracking=tracking.destination() if tracking else None,
         model_config=settings.configuration,

@@ -1,7 +1,6 @@
 """The order of loads: every load of this gateway waits here for its turn and for memory."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from router.core.ids import VersionId
 from router.core.loads import Begin, FreeSpares, Priority, Refuse, ScheduledLoad, held_until, next_decision
 from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, no_room
 from router.errors import NoRoom, WorkerOutOfMemory
+from router.processes.disk import in_disk_thread
 from router.processes.memory import files_bytes
+from router.processes.processors import processors
 from router.protocol.messages import LoadSpec
 from router.serving.ports import Loader
 from router.settings import RegistrySettings
@@ -20,13 +21,8 @@ _KNOWN_VERSIONS = 1000
 """Whose sizes are remembered; of more, the one that was loaded longest ago is forgotten."""
 
 
-def processors() -> int:
-    """How many loads run side by side unless the settings say so."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 async def _measured_in_a_thread(directory: str) -> int:
-    return await asyncio.to_thread(files_bytes, directory)
+    return await in_disk_thread(files_bytes, directory)
 
 
 @dataclass(slots=True)

@@ -229,8 +229,8 @@ class ModelManager:
         """End every version now."""
         self._closed = True
         self._expecting.close()
-        for harness in (*self.harnesses.values(), *self._superseded):
-            await harness.close(grace_seconds)
+        harnesses = (*self.harnesses.values(), *self._superseded)
+        await asyncio.gather(*(harness.close(grace_seconds) for harness in harnesses))
 
     def _snapshot(self) -> Snapshot:
         states = {version: harness.state for version, harness in self.harnesses.items()}

@@ -127,7 +127,7 @@ class RegistrySettings(BaseModel):
         HOT,
     ] = Field(default=None, json_schema_extra={"default": "auto"})
     """Versions that are loaded side by side, as far as memory allows: productions first, then canaries, then
-    further workers and spares. auto (None here): as many as there are processors."""
+    further workers and spares. auto (None here): as many as affinity and CPU quota allow processors."""
     cache_dir: Annotated[Text | None, COLD] = None
     """Directory for copies of versions; unset: $XDG_CACHE_HOME/canary-router/ and a digest of uri."""
     cache_max_gib: Annotated[Gibibytes, COLD] = 20.0

@@ -184,7 +184,7 @@ class ModelSettings(BaseModel):
     """Processes per version."""
     threads: Annotated[int | None, Field(ge=1, le=256), COLD] = None
     """Predicts side by side in a worker while its requests do not share them. Unset: processors + 4, 32 at
-    most, as MLflow's server."""
+    most, as MLflow's server; processors are those that affinity and the CPU quota allow."""
     batching: Annotated[bool, PlainValidator(_batching), WithJsonSchema({"enum": ["auto", "off"]}), HOT] = (
         Field(default=True, json_schema_extra={"default": "auto"})
     )

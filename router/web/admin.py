@@ -3,7 +3,6 @@
 Holders of the token may; without one, programs on this machine.
 """
 
-import asyncio
 import hmac
 import logging
 import os
@@ -15,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from router.errors import ConfigRefused, ModelNotConfigured
+from router.processes.disk import in_disk_thread
 from router.settings import ServerSettings, is_loopback
 from router.web.context import GATEWAY, REQUEST_ID
 from router.web.responses import config_refused, document, error_response, plain_error
@@ -121,7 +121,7 @@ async def _token_only(request: web.Request, expected: AdminToken) -> web.Respons
     if scheme.lower() != "bearer" or not sent.strip():
         return _unauthorized("this takes the admin token: Authorization: Bearer …", _CHALLENGE)
     try:
-        token = await asyncio.to_thread(expected.read)
+        token = await in_disk_thread(expected.read)
     except ConfigRefused as refused:
         # A token that is gone opens nothing.
         _log.warning("the admin token is unusable: %s", refused)

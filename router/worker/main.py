@@ -5,16 +5,18 @@ import os
 import queue
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 from types import ModuleType
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from router.errors import LoadFailed
-from router.processes.child_logging import flush, log_event
+from router.processes.child_logging import flush, log_cause, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
 from router.protocol.messages import (
@@ -43,6 +45,8 @@ from router.worker.tracking import use_tracking
 
 _DOING = {"load": "load", "warmup": "warm up"}
 _Task = tuple[int, int, Query]
+_RETRY_SECONDS = 10.0
+"""Between two tries to have more threads, where there were fewer than were asked for."""
 _hidden: list[ModuleType] = []  # kept, because freeing them would copy the pages that all workers share
 
 
@@ -65,6 +69,7 @@ def _hold(channel: Channel) -> None:
     _hide_ourselves()
     try:
         _enter(first.header["working_directory"])
+        _write_temporary_files_to(first.header["temporary_directory"])
         loaded = load_version(spec, note=use_tracking(spec.tracking))
     except LoadFailed as failure:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
@@ -86,6 +91,13 @@ def _enter(working_directory: str | None) -> None:
             os.chdir(working_directory)
         except OSError as error:
             raise LoadFailed(f"its working directory is not there: {error.strerror}", phase="load") from error
+
+
+def _write_temporary_files_to(directory: str | None) -> None:
+    if directory is not None:
+        # joblib would take /dev/shm, where what a killed process leaves takes memory.
+        os.environ["TMPDIR"] = os.environ["JOBLIB_TEMP_FOLDER"] = directory
+        tempfile.tempdir = None  # it remembers where the fork server's are
 
 
 def _hide_ourselves() -> None:
@@ -113,6 +125,8 @@ class RequestLoop:
         self._channel = channel
         self._scorer = scorer
         self._merges = batching.merges
+        self._why = batching.why
+        self._differs = batching.differs
         self._trial = trial
         self._threads = threads
         self._check = check
@@ -121,7 +135,11 @@ class RequestLoop:
         self._cost = SharingCost(threads)
         self._sending = threading.Lock()
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
-        self._started = False
+        self._working = 0
+        """Threads that answer; this one does while there are none."""
+        self._limit: int | None = None
+        """How many predicts run side by side, where that is fewer than `threads`."""
+        self._more_threads_at = float("-inf")
 
     def run(self) -> None:
         """Return when the gateway closed its end. Raises ConnectionError when it went away meanwhile."""
@@ -186,25 +204,54 @@ class RequestLoop:
     def _follow(self, batching: Batching) -> None:
         """What another worker of this version found out holds here, too."""
         with self._sending:
-            self._trial, self._merges = None, batching.merges
+            self._trial, self._merges, self._why = None, batching.merges, batching.why
         if self._check is not None:
             self._check.clear()
 
     def _take_back(self, decision: Batching) -> None:
         with self._sending:
-            self._merges = decision.merges
-            self._channel.send(batching_header(decision))
+            self._merges, self._why, self._differs = decision.merges, decision.why, decision.differs
+            self._report_batching()
         if self._check is not None:
             self._check.clear()
         log_event(f"its requests share predicts no more: {decision.why}")
 
     def _share_out(self, sequence: int, queries: Sequence[Query]) -> None:
-        if not self._started:
-            self._started = True
-            for number in range(self._threads):
-                threading.Thread(target=self._work, name=f"predict {number}", daemon=True).start()
+        if self._working < self._threads:
+            self._start_threads()
         for place, query in enumerate(queries):
-            self._tasks.put((sequence, place, query))
+            if self._working:
+                self._tasks.put((sequence, place, query))
+            else:
+                self._answer((sequence, place, query))
+
+    def _start_threads(self) -> None:
+        """As many as there may be: a limit of threads or processes is no reason to answer nobody."""
+        if (now := monotonic()) < self._more_threads_at:
+            return
+        limit = None
+        try:
+            while self._working < self._threads:
+                threading.Thread(target=self._work, name=f"predict {self._working}", daemon=True).start()
+                self._working += 1
+        except RuntimeError as error:
+            self._more_threads_at = now + _RETRY_SECONDS
+            limit = max(self._working, 1)
+            if self._limit is None:
+                log_event(f"{self._working} of {self._threads} threads answer requests: {error}")
+        with self._sending:
+            changed, self._limit = limit != self._limit, limit
+            if changed and not self._merges:
+                self._report_batching()
+
+    def _report_batching(self) -> None:
+        """Report how requests are predicted from now on; the channel is to be locked."""
+        why = self._why
+        if self._limit is not None:
+            why = f"{why}; {self._limit} of {self._threads} predicts run side by side, for want of threads"
+        self._channel.send(
+            batching_header(Batching(self._merges, why, differs=self._differs, threads=self._limit))
+        )
 
     def _work(self) -> None:
         while True:
@@ -213,8 +260,7 @@ class RequestLoop:
             except ConnectionError:  # the gateway went away while we answered
                 return
             except BaseException as error:  # noqa: BLE001 - a request without a thread is never answered
-                # Its text may quote the request.
-                log_event(f"a thread that answers ended: {type(error).__name__}", level="error")
+                log_cause(error)
                 os._exit(1)
 
     def _answer(self, task: _Task) -> None:
@@ -244,8 +290,9 @@ class RequestLoop:
     def _settle(self, trial: BatchingTrial) -> None:
         with self._sending:
             if self._trial is not None and (decision := trial.decision) is not None:
-                self._trial, self._merges = None, decision.merges
-                self._channel.send(batching_header(decision))
+                self._trial = None
+                self._merges, self._why, self._differs = decision.merges, decision.why, decision.differs
+                self._report_batching()
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
         # One answer always fits into a frame; those of a batch need not.

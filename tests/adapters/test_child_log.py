@@ -281,3 +281,21 @@ def test_credentials_do_not_reach_a_line(log: Log) -> None:
     log.worker().write(b"connecting to postgresql://joe:s3cr3t@db/x with token=s3cr3t")
 
     assert "s3cr3t" not in log.stream.getvalue()
+
+
+def test_of_a_child_that_died_the_last_lines_are_written_as_an_error_unless_versions_are_hidden(
+    log: Log,
+) -> None:
+    log.of.sink_for("template", None).died("exit code 1", ["first", "OSError: no place"])
+    log.of.shown = "never"
+    log.worker().died("exit code 7", ["loading"])
+
+    template, worker = log.lines()
+    assert (template["level"], template["event"], template["why"]) == (
+        "error",
+        "it ended by itself",
+        "exit code 1",
+    )
+    assert template["exception"] == "first\nOSError: no place"
+    assert worker["why"] == "exit code 7"
+    assert "exception" not in worker

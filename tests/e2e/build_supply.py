@@ -7,6 +7,7 @@ the environment of the gateway says what goes wrong:
 - 2 can only predict its input example, `ask`, while the file SERVICE is there.
 - 3 can not predict its input example, `bad`.
 - 4 loads in one process at a time, and counts its loads in the file LOCK.
+- 5 has a temporary directory in ELSEWHERE, for as long as its process lives.
 """
 
 import os
@@ -84,11 +85,27 @@ class Exclusive(Version):
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+class Tidy(Version):
+    score = 0.5
+
+    def load_context(self, context: object) -> None:
+        import os
+        import tempfile
+
+        self.own = tempfile.TemporaryDirectory(dir=os.environ["ELSEWHERE"])
+
+
 def main(directory: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
     mlflow.create_experiment("versions", artifact_location=str(directory / "artifacts"))
     mlflow.set_experiment("versions")
-    for model, example in ((Fragile(), None), (Dependent(), "ask"), (Picky(), "bad"), (Exclusive(), None)):
+    for model, example in (
+        (Fragile(), None),
+        (Dependent(), "ask"),
+        (Picky(), "bad"),
+        (Exclusive(), None),
+        (Tidy(), None),
+    ):
         with mlflow.start_run():
             mlflow.pyfunc.log_model(
                 name="model",

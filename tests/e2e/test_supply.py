@@ -129,3 +129,19 @@ def test_a_second_worker_that_never_loads_is_tried_ever_less_often(
     assert "BlockingIOError" in gateway.model()["versions"]["4"]["error"]
     assert gateway.metric("canary_router_worker_load_failures_total") == 2
     assert gateway.ask("user-1").status_code == 200
+
+
+def test_at_a_stop_versions_have_time_to_tidy_up_and_no_temporary_file_of_theirs_stays(
+    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    registry.move("production", 5)
+    gateway = start("  sentiment: {split: {production: 100}, workers: 2}\n", ELSEWHERE=str(elsewhere))
+    wait_until(lambda: len([*elsewhere.iterdir()]) == 2, 30 * slack, gateway.story)
+    own = Path(f"/proc/{gateway.worker_pids(5)[0]}/cwd").resolve()
+
+    assert gateway.stop(15 * slack) == 0
+
+    assert [*elsewhere.iterdir()] == []
+    assert not own.parent.exists()

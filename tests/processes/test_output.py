@@ -2,21 +2,24 @@
 
 import asyncio
 import os
+import re
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from router.core.ids import VersionId
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import LONGEST_LINE_BYTES, Output
 from router.processes.worker_client import Worker
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
-from tests.support.saved_versions import command_query, spec_of
+from tests.support.saved_versions import command_query, spec_of, text_query
 from tests.support.waiting import until
 
 
@@ -31,6 +34,7 @@ class Listening:
         self.left_out = 0
         self.deaf = deaf
         self.ended = False
+        self.deaths: list[tuple[str, list[str]]] = []
         self.sinks: list[tuple[str, VersionId | None]] = []
         self.before_requests: list[bytes] | None = None
 
@@ -47,6 +51,9 @@ class Listening:
 
     def skipped(self, lines: int) -> None:
         self.left_out += lines
+
+    def died(self, how: str, lines: Sequence[str]) -> None:
+        self.deaths.append((how, list(lines)))
 
     def requests_started(self) -> None:
         self.before_requests = list(self.lines)
@@ -211,3 +218,68 @@ async def test_the_last_words_of_a_worker_come_before_its_end(versions: Path, sl
         await worker.close()
     finally:
         await template.close()
+
+
+async def test_of_a_child_that_dies_before_it_is_ready_the_last_lines_and_the_exception_are_reported(
+    versions: Path, slack: float, tmp_path: Path
+) -> None:
+    """As where a library of the gateway's own environment can not be imported."""
+    listener, notes = Listening(), Notes()
+    (tmp_path / "bad_at_import.py").write_text("print('line\\n' * 50)\nraise OSError('a secret')\n")
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/bad_at_import.py\n")
+    program.chmod(0o755)
+    template = ForkServerSupervisor(
+        notes, interpreter=str(program), outputs=listener, launch_seconds=LAUNCH_SECONDS
+    )
+    await template.start()
+    try:
+        await until(lambda: notes.events, 10 * slack)
+    finally:
+        await template.close()
+
+    how, lines = listener.deaths[0]
+    [event, *_] = notes.events
+    assert how == event.reason == "exit code 1; OSError in bad_at_import, line 2"  # type: ignore[union-attr]
+    assert lines[-1] == "OSError: a secret"
+    assert len(lines) == 20
+
+
+async def test_without_a_place_for_temporary_files_one_line_names_tmpdir(
+    versions: Path, slack: float, tmp_path: Path
+) -> None:
+    listener, notes = Listening(), Notes()
+    program = tmp_path / "python"
+    nowhere = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/none']"
+    (tmp_path / "sitecustomize.py").write_text(nowhere)
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    template = ForkServerSupervisor(
+        notes, interpreter=str(program), outputs=listener, launch_seconds=LAUNCH_SECONDS
+    )
+    await template.start()
+    try:
+        await until(lambda: listener.deaths, LAUNCH_SECONDS)
+    finally:
+        await template.close()
+
+    _, lines = listener.deaths[0]
+    assert [line for line in lines if "set TMPDIR" in line] == lines[-1:]
+    assert not any(line.startswith("Traceback") for line in lines)
+
+
+async def test_what_ends_a_worker_after_ready_is_named_without_its_text(versions: Path, slack: float) -> None:
+    """A thread that answers has lost what it sends with; what it prints may hold what callers sent."""
+    listener = Listening()
+    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=LAUNCH_SECONDS)
+    await template.start()
+    try:
+        spec = replace(spec_of(versions, "breaks_answering"), threads=2)
+        worker = await Worker.start(template, spec, deadline_seconds=60 * slack)
+        worker.submit([text_query("x")], lambda _places, _answers: None)
+        ended = await asyncio.wait_for(asyncio.shield(worker.exited), 30 * slack)
+    finally:
+        await template.close()
+
+    assert re.fullmatch(r"exit code 1; TypeError in [\w.]+, line \d+", str(ended))
+    assert listener.deaths == []

@@ -152,3 +152,22 @@ async def test_a_worker_shares_no_more_when_the_gateway_says_so(
     await until(lambda: len(places) == 4, 5 * slack)
     assert sorted(places) == [(0,), (1,), (2,), (3,)]
     await worker.close()
+
+
+@pytest.mark.parametrize(("number", "side_by_side"), [(0, 1), (2, 2)])
+async def test_where_threads_are_limited_those_that_there_are_answer_and_that_is_reported(
+    template: ForkServerSupervisor, versions: Path, slack: float, number: int, side_by_side: int
+) -> None:
+    """A limit of processes that the load has nearly reached: the first request found no thread."""
+    worker = await worker_of(template, versions, f"starts_{number}_threads", slack, threads=8)
+
+    first = await ask(worker, text_query("x"))
+    answers = await asyncio.gather(*(ask(worker, text_query("x")) for _ in range(6)))
+
+    assert {answer.predict_status for [answer] in [first, *answers]} == {PredictStatus.OK}
+    assert len({answer.body for [answer] in [first, *answers]}) == side_by_side
+    assert worker.parallel == side_by_side
+    assert worker.batching.why.endswith(
+        f"; {side_by_side} of 8 predicts run side by side, for want of threads"
+    )
+    await worker.close()

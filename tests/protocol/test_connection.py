@@ -172,3 +172,11 @@ def test_a_channel_sends_more_bodies_than_one_system_call_takes() -> None:
         sender.join()
         assert frame is not None
         assert frame.bodies == tuple(bodies)
+
+
+async def test_a_call_that_can_not_be_written_leaves_nothing_behind(pair: Pair) -> None:
+    ours, _theirs = pair
+    with pytest.raises(TypeError):
+        await ours.call({"op": "poll", "name": "\udcff"}, timeout_seconds=1)
+
+    assert not ours._calls

@@ -175,6 +175,20 @@ SHARING = {
 """Versions without signature and example that treat rows in one way each."""
 
 
+FEW_THREADS = """
+import threading
+
+def limited(thread, start=threading.Thread.start, left=[{number}]):
+    if not left[0]:
+        raise RuntimeError("can't start new thread")
+    left[0] -= 1
+    start(thread)
+
+threading.Thread.start = limited
+"""
+"""From its load on, its process can start so many threads."""
+
+
 FROM_CODE = """
 import mlflow
 
@@ -320,6 +334,14 @@ def main() -> None:
     save("exits_on_load", Scripted(load="raise SystemExit(4)"))
     save("dies_on_load", Scripted(load="__import__('os')._exit(7)"))
     save("dies_of_memory_on_load", Scripted(load="__import__('os').kill(__import__('os').getpid(), 9)"))
+    for number in (0, 2):
+        save(
+            f"starts_{number}_threads",
+            Scripted(
+                load=FEW_THREADS.format(number=number),
+                answer="[(__import__('time').sleep(0.2), __import__('threading').current_thread().name)[1]]",
+            ),
+        )
     save("slow_to_load", Scripted(load="__import__('time').sleep(1000)"))
     save("raises_on_example", Scripted(answer="data['nowhere']"), input_example=texts)
     save("raises_often", Scripted(answer="data['nowhere']"))

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,6 +179,16 @@ class ChildLineSink:
     def skipped(self, lines: int) -> None:
         """Count lines."""
         self._source.left_out += lines
+
+    def died(self, how: str, lines: Sequence[str]) -> None:
+        """Log at the level of what happened, which the lines by themselves were not written at."""
+        hidden = self._is_version and self._log.shown == "never"
+        values = {**self._source.origin, "why": how}
+        if lines and not hidden:
+            values["exception"] = "\n".join(lines)
+        event = "it ended by itself"
+        self._source.bucket.force_take(written_bytes(event, values), self._log.now())
+        self._log.write("error", event, values)
 
     def end(self) -> None:
         """Report what is not reported yet."""

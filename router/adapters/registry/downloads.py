@@ -14,6 +14,7 @@ from router.core.events import CacheEvicted, CacheOverBound, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child, Launcher
+from router.processes.disk import in_disk_thread
 
 ROLE = "fetch"
 AT_ONCE = 2
@@ -179,7 +180,7 @@ class Downloads:
     async def _clean(self, child: Child, token: str) -> None:
         """End the process, then remove what it left, which is nothing unless it was killed."""
         await child.stop(_GRACE_SECONDS)
-        await asyncio.to_thread(_remove_parts, self.cache_dir, token)
+        await in_disk_thread(_remove_parts, self.cache_dir, token)
 
 
 def _remove_parts(cache_dir: Path, token: str) -> None:
