@@ -197,6 +197,9 @@ class LoadSpec(Struct, frozen=True):
     """None: what it traces is dropped, and other calls of MLflow's tracking or registry raise."""
     model_config: Mapping[str, Any] | None = None
     """Over what it was logged with, key by key: JSON values. None: as it was logged."""
+    production_scores: _Outputs | None = None
+    """Without `scores`: what production counts, to be counted here too where the warm-up's answers have it.
+    None: it is production itself, or production's choice is not known."""
 
 
 class TensorInfo(Struct, frozen=True):
@@ -248,6 +251,8 @@ class VersionInfo(Struct, frozen=True):
     """What its signature takes; empty without a signature."""
     outputs: _Tensors = ()
     """What it answers, by its signature or else by its warm-up; empty when neither says."""
+    suggested_scores: _Outputs = ()
+    """What its own warm-up suggests to count, whatever is counted; empty when nothing."""
 
 
 # Loading
@@ -260,9 +265,11 @@ def load_header(spec: LoadSpec, working_directory: str | None = None) -> dict[st
 
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:
     """The `LoadSpec` in a `load` frame's header, which the gateway writes."""
-    fields = header["scores"]
-    scores = None if fields is None else _chosen_outputs(fields)
-    return convert({**header, "scores": scores}, LoadSpec)
+    chosen = {
+        key: None if header[key] is None else _chosen_outputs(header[key])
+        for key in ("scores", "production_scores")
+    }
+    return convert({**header, **chosen}, LoadSpec)
 
 
 def ready_header(info: VersionInfo) -> dict[str, Any]:
@@ -274,7 +281,11 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
     """The `VersionInfo` in a `ready` frame's header; `asked`: `scores` of the load. Raises WireRefused."""
     try:
         fields = convert(header["info"], dict[str, Any])
-        info = convert({**fields, "scores": _counted_outputs(fields["scores"], asked)}, VersionInfo)
+        outputs = {
+            "scores": _counted_outputs(fields["scores"], asked),
+            "suggested_scores": _counted_outputs(fields["suggested_scores"], None),
+        }
+        info = convert({**fields, **outputs}, VersionInfo)
         if not (
             info.run_id.isprintable() and info.flavor.isprintable() and info.phase_seconds.keys() <= _PHASES
         ):

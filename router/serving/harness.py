@@ -23,6 +23,7 @@ from router.core.events import (
 from router.core.ids import Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import TRANSITIONS, State
+from router.core.scores import OutputSpec
 from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
 from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate, LoadLimits
@@ -38,19 +39,28 @@ LOAD_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 _log = logging.getLogger(__name__)
 
 
-def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> LoadSpec:
-    """What a worker needs to load `version`, whose files are in `directory`, as its model's settings say."""
-    tracking = settings.tracking
+def load_spec(
+    version: VersionId,
+    directory: str,
+    settings: ModelSettings,
+    production_scores: tuple[OutputSpec, ...] | None = None,
+) -> LoadSpec:
+    """What a worker needs to load `version`, whose files are in `directory`, as its model's settings say.
+
+    `production_scores`: what production counts of its own accord; None for production itself.
+    """
+    tracking, scores = settings.tracking, settings.scores.outputs
     return LoadSpec(
         version,
         directory,
-        settings.scores.outputs,
+        scores,
         batches=settings.batching,
         rtol=settings.batching_rtol,
         threads=settings.threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)) + 4),
         nan_is_null=settings.nan,
         tracking=tracking.destination() if tracking else None,
         model_config=settings.configuration,
+        production_scores=production_scores if scores is None else None,
     )
 
 
@@ -87,6 +97,9 @@ class HarnessOwner(Protocol):
 
     def priority_of(self, version: VersionId) -> Priority:
         """That of a load of `version` while it has no worker."""
+
+    def production_scores(self, version: VersionId) -> tuple[OutputSpec, ...] | None:
+        """What production counts of its own accord; None where `version` is to decide that itself."""
 
     def version_changed(self) -> None:
         """A version's state or info changed, not by a call of the owner."""
@@ -206,7 +219,9 @@ class Harness:
         Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
         """
         wanted = self._first_spec if self.state is State.ERROR else self._spec
-        if self._attempted is not None and self._attempted != wanted(self._attempted.directory):
+        if self._attempted is not None and _by_settings(self._attempted) != _by_settings(
+            wanted(self._attempted.directory)
+        ):
             self._load_failures = self._load_failures.reset()
             self.retry_now()
             self._settings_changed.set()
@@ -230,9 +245,14 @@ class Harness:
 
     @property
     def is_outdated(self) -> bool:
-        """True while READY with workers that were loaded with other settings."""
-        ready = self._pool is not None and self.state is State.READY
-        return ready and self.pool.supply.spec != self._spec(self.pool.supply.spec.directory)
+        """True while READY with workers that were loaded with other settings, or count otherwise."""
+        if self._pool is None or self.state is not State.READY:
+            return False
+        spec = self._pool.supply.spec
+        wanted = self._spec(spec.directory)
+        if spec.production_scores != wanted.production_scores and self._counts_as(wanted):
+            return _by_settings(spec) != _by_settings(wanted)
+        return spec != wanted
 
     async def close(self, grace_seconds: float) -> None:
         """End everything now, without draining."""
@@ -326,7 +346,14 @@ class Harness:
         self._gone()
 
     def _spec(self, directory: str) -> LoadSpec:
-        return load_spec(self.version, directory, self.settings)
+        return load_spec(self.version, directory, self.settings, self._owner.production_scores(self.version))
+
+    def _counts_as(self, wanted: LoadSpec) -> bool:
+        """Whether what is counted is what a worker loaded from `wanted` would count."""
+        if self.info is None:
+            return False
+        chosen = self.info.suggested_scores if wanted.production_scores is None else wanted.production_scores
+        return self.info.scores == chosen
 
     def _first_spec(self, directory: str) -> LoadSpec:
         required = self.settings.warm_up and not self._owner.has_served(self.version)
@@ -380,6 +407,11 @@ class Harness:
         for task in (self._task, self._reloading):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
+
+
+def _by_settings(spec: LoadSpec) -> LoadSpec:
+    """`spec` without what depends on another version."""
+    return replace(spec, production_scores=None)
 
 
 def report_breach(version: VersionId, old: State, new: State) -> None:

@@ -10,6 +10,7 @@ from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
 from router.core.routing import ModelRoutes
+from router.core.scores import OutputSpec
 from router.core.split import BUCKETS
 from router.errors import NotReady
 from router.protocol.messages import VersionInfo
@@ -63,6 +64,8 @@ class ModelManager:
         """Versions that an alias has served, also before a restart: their warm-up is required no more."""
         self._reported: dict[Alias, VersionInfo] = {}
         """What was last reported of each bound alias; changed scores are reported anew."""
+        self._production_scores: tuple[OutputSpec, ...] | None = None
+        """What the bound production suggests to count; it stays while that is loaded anew."""
         self._superseded: set[Harness] = set()
         """Those whose version was loaded again before their workers had ended."""
         self._reconciling = False
@@ -191,6 +194,14 @@ class ModelManager:
         has_workers = serving is not None and serving.loaded and serving.pool.workers
         return Priority.PRODUCTION if has_workers else Priority.UNSERVED
 
+    def production_scores(self, version: VersionId) -> tuple[OutputSpec, ...] | None:
+        """What production counts of its own accord; None for production's own versions, and before it serves.
+
+        Two versions are compared by what both count, so production's choice holds for all others.
+        """
+        own = version in (self._bound.get(PRODUCTION), self._aspired.get(PRODUCTION))
+        return None if own else self._production_scores
+
     def version_changed(self) -> None:
         """Bind and unload what can be now; report what is bound with other scores."""
         self._superseded = {harness for harness in self._superseded if harness.is_live}
@@ -262,6 +273,10 @@ class ModelManager:
             self._reported[alias] = info
             name = self.settings.aliases[alias]
             self._record(AliasBound(self.model, alias, old, new, info.run_id, info.flavor, info.scores, name))
+            if alias == PRODUCTION:
+                self._production_scores = info.suggested_scores
+                for harness in self.harnesses.values():
+                    harness.refresh_if_outdated()
 
     def _harness(self, version: VersionId) -> Harness:
         harness = self.harnesses.get(version)

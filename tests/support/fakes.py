@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from router.core.events import Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
+from router.core.scores import OutputSpec
 from router.errors import (
     CacheRefused,
     FetchFailed,
@@ -37,9 +38,16 @@ class FakeWorker:
 
     pids = iter(range(1000, 10_000))
 
-    def __init__(self, version: VersionId, world: "FakeWorld") -> None:
-        self.version, self.world = version, world
-        self.info = replace(INFO, phase_seconds={"load": world.load_seconds})
+    def __init__(self, spec: LoadSpec, world: "FakeWorld") -> None:
+        self.version, self.world = spec.version, world
+        suggested = world.suggested.get(spec.version, ())
+        chosen = suggested if spec.production_scores is None else spec.production_scores
+        self.info = replace(
+            INFO,
+            phase_seconds={"load": world.load_seconds},
+            scores=chosen if spec.scores is None else spec.scores,
+            suggested_scores=suggested,
+        )
         self.pid = next(self.pids)
         self.ready, self.grown_bytes = Resident(world.worker_bytes), 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -116,6 +124,8 @@ class FakeWorld:
     forbidden: set[VersionId] = field(default_factory=set)
     workers: list[FakeWorker] = field(default_factory=list)
     answers: dict[VersionId, Answer] = field(default_factory=dict)
+    suggested: dict[VersionId, tuple[OutputSpec, ...]] = field(default_factory=dict)
+    """What each version's example suggests to count."""
     loads: list[VersionId] = field(default_factory=list)
     fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
 
@@ -147,7 +157,7 @@ class FakeWorld:
             await self.slow_loads.wait()
         if spec.version in self.broken:
             raise LoadFailed("ValueError: broken on purpose", phase="load")
-        worker = FakeWorker(spec.version, self)
+        worker = FakeWorker(spec, self)
         self.workers.append(worker)
         return worker
 
