@@ -117,6 +117,10 @@ class PoolSettings(Protocol):
         """Processes per version."""
 
     @property
+    def in_turn(self) -> bool:
+        """Whether a worker is loaded only after the one that it replaces has ended."""
+
+    @property
     def predict_timeout_seconds(self) -> float:
         """How long one predict may run before its worker is ended."""
 

@@ -56,7 +56,7 @@ async def model(request: web.Request) -> web.Response:
         version = version or manager.bound.get(PRODUCTION)
         harness = manager.harnesses.get(version) if version else None
         if harness is None or harness.info is None:
-            raise NotReady(f"{manager.model} has no production version yet")
+            raise NotReady(f"{manager.model} has no production version that is loaded")
     except RequestRefused as refused:
         return _refused(request, refused)
     return _json(
