@@ -7,6 +7,7 @@ the environment of the gateway says what goes wrong:
 - 2 can only predict its input example, `ask`, while the file SERVICE is there.
 - 3 can not predict its input example, `bad`.
 - 4 loads in one process at a time, and counts its loads in the file LOCK.
+- 5 and 6 listen on the port PORT from their load on; 7 does, and then fails to load.
 """
 
 import os
@@ -84,11 +85,36 @@ class Exclusive(Version):
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+class Listening(Version):
+    score = 0.5
+
+    def load_context(self, context: object) -> None:
+        import os
+        import socket
+
+        self.listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+
+
+class Failing(Listening):
+    def load_context(self, context: object) -> None:
+        super().load_context(context)
+        raise RuntimeError("this version never loads")
+
+
 def main(directory: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
     mlflow.create_experiment("versions", artifact_location=str(directory / "artifacts"))
     mlflow.set_experiment("versions")
-    for model, example in ((Fragile(), None), (Dependent(), "ask"), (Picky(), "bad"), (Exclusive(), None)):
+    examples: dict[Version, str | None] = {
+        Fragile(): None,
+        Dependent(): "ask",
+        Picky(): "bad",
+        Exclusive(): None,
+        Listening(): None,
+        Listening(): None,
+        Failing(): None,
+    }
+    for model, example in examples.items():
         with mlflow.start_run():
             mlflow.pyfunc.log_model(
                 name="model",
