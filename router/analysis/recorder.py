@@ -237,7 +237,7 @@ class AnalysisRecorder:
         if harness is not None and harness.info is not None:  # else it is loaded anew, and counts as before
             outputs = harness.info.scores
         if arm is None or arm.version != version or arm.outputs != outputs:
-            counters = ArmCounters([output.marks for output in outputs])
+            counters = ArmCounters([output.bin_count for output in outputs])
             self._arms[manager.model, alias] = ArmTraffic(version, outputs, counters, alias != PRODUCTION)
 
     def _compare(self, manager: ModelManager, routes: ModelRoutes, alias: Alias) -> ComparisonStatus:

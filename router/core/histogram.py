@@ -21,11 +21,11 @@ Floats = npt.NDArray[np.float64]
 def count_and_mark(
     values: Floats, spec: ScoreSpec, firsts: Sequence[int], *, non_numeric: int = 0
 ) -> tuple[ScoreCounts, list[int | None]]:
-    """Counts of one batch of scores, shape (n,), and the indexes of the bins of those at the places `firsts`.
+    """Counts of one batch of scores, shape (n,), and the marks of those at the places `firsts`.
 
-    A score on an edge counts in the bin whose upper edge it is, as Prometheus' `le` does; the lowest
-    bin also takes `low` itself. What is not finite has no bin: None. A sum beyond the largest float stays at
-    the largest float.
+    A score on an edge counts in the bin whose upper edge it is, as Prometheus' `le` does; the lowest bin also
+    takes `low` itself. One out of range counts in the end bin on its side, and has a mark of its own. What is
+    not finite has no bin: None. A sum beyond the largest float stays at the largest float.
     """
     if len(values) <= FEW_SCORES:
         return _few(values.tolist(), spec, firsts, non_numeric)
@@ -40,8 +40,12 @@ def count_and_mark(
     counts = _all_kinds(values, finite, places, spec, non_numeric)
     if not len(firsts):
         return counts, []
-    found, sound = np.minimum(_at(places, firsts), spec.bins - 1).tolist(), _at(finite, firsts).tolist()
-    return counts, [place if good else None for place, good in zip(found, sound, strict=True)]
+    first = _at(values, firsts)
+    marks = np.where(
+        first < spec.low, spec.below, np.where(first > spec.high, spec.above, _at(places, firsts))
+    )
+    sound = _at(finite, firsts).tolist()
+    return counts, [mark if good else None for mark, good in zip(marks.tolist(), sound, strict=True)]
 
 
 def _at(values: npt.NDArray[T], places: Sequence[int]) -> npt.NDArray[T]:
@@ -77,31 +81,31 @@ def _few(
 ) -> tuple[ScoreCounts, list[int | None]]:
     edges, low, high, last = spec.edges(), spec.low, spec.high, spec.bins - 1
     bins = [0] * spec.bins
-    places: list[int | None] = []
+    marks: list[int | None] = []
     positive: list[float] = []
     negative: list[float] = []
     nan = inf = out_of_range = 0
     for value in values:
         if low <= value <= high:
-            place = bisect_left(edges, value)
+            place = mark = bisect_left(edges, value)
         elif math.isfinite(value):
             out_of_range += 1
-            place = last if value > high else 0
+            place, mark = (last, spec.above) if value > high else (0, spec.below)
         else:
             if math.isnan(value):
                 nan += 1
             else:
                 inf += 1
-            places.append(None)
+            marks.append(None)
             continue
         bins[place] += 1
-        places.append(place)
+        marks.append(mark)
         if value > 0:
             positive.append(value)
         elif value < 0:
             negative.append(-value)
     counts = ScoreCounts(tuple(bins), _sum(positive), _sum(negative), nan, inf, non_numeric, out_of_range)
-    return counts, [places[first] for first in firsts]
+    return counts, [marks[first] for first in firsts]
 
 
 @lru_cache(maxsize=64)

@@ -54,9 +54,24 @@ class ScoreSpec:
         return self.upper or _edges(self.low, self.high, self.bins)
 
     @property
-    def marks(self) -> int:
-        """How many marks there are: one per bin."""
+    def bin_count(self) -> int:
+        """How many counts there are: one per bin."""
         return self.bins
+
+    @property
+    def below(self) -> int:
+        """The mark of a score below the range; those in a bin have its index."""
+        return self.bins
+
+    @property
+    def above(self) -> int:
+        """The mark of a score above the range."""
+        return self.bins + 1
+
+    @property
+    def mark_count(self) -> int:
+        """How many marks there are; the largest is one less."""
+        return self.bins + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +145,14 @@ class ClassSpec:
             raise ValueError("a label is listed twice; true and 1 are one label, and so are false and 0")
 
     @property
-    def marks(self) -> int:
-        """How many marks there are: one per class, and one for every other label."""
+    def bin_count(self) -> int:
+        """How many counts there are: one per class, and one for every other label."""
         return len(self.classes) + 1
+
+    @property
+    def mark_count(self) -> int:
+        """How many marks there are: as many; each is the index of its count."""
+        return self.bin_count
 
 
 @dataclass(frozen=True, slots=True)

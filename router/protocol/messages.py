@@ -131,8 +131,9 @@ class Answer(Struct, frozen=True, gc=False):
     nan_only: bool = False
     """True when scores were counted and all of this answer's own are NaN, in every output."""
     mark: int | None = None
-    """Where the first row's score of the first counted output lies: the index of its bin, or of its class,
-    one past the last where it is another one. None where nothing is counted, or it is not finite."""
+    """Where the first row's score of the first counted output lies: the index of its bin, or of its class;
+    past the last one, the next for a score below the range or another class, and the one after it for a score
+    above the range. None where nothing is counted, or it is not finite."""
     keeps_status: bool = False
     """True for an error whose status MLflow's server answers as well. False where it answers 400: the version
     raised what is not an MlflowException."""
@@ -427,7 +428,7 @@ def _counts_of(fields: Sequence[Any], counted: Sequence[OutputSpec]) -> tuple[Ou
 
 def _score_counts(fields: Any, spec: ScoreSpec) -> ScoreCounts:
     counts = convert(fields, ScoreCounts)
-    if len(counts.bins) != spec.marks:
+    if len(counts.bins) != spec.bin_count:
         raise ValueError("counts of other bins")
     if min(counts.bins) < 0 or min(counts.nan, counts.inf, counts.non_numeric, counts.out_of_range) < 0:
         raise ValueError("a count below zero")
@@ -439,7 +440,7 @@ def _score_counts(fields: Any, spec: ScoreSpec) -> ScoreCounts:
 
 def _class_counts(fields: Any, spec: ClassSpec) -> ClassCounts:
     counts = convert(fields, ClassCounts)
-    if len(counts.counts) != spec.marks or min(counts.counts) < 0:
+    if len(counts.counts) != spec.bin_count or min(counts.counts) < 0:
         raise ValueError("counts of other classes, or below zero")
     if not 0 <= counts.nan <= counts.counts[-1]:
         raise ValueError("more that are NaN than are on no list")
@@ -546,7 +547,7 @@ def _marks_of(
     if marks is None:
         return [None] * answers
     known = [mark for mark in marks if mark is not None]
-    if not known or not counted or max(known) >= counted[0].marks:
+    if not known or not counted or max(known) >= counted[0].mark_count:
         raise ValueError("marks of nothing that is counted")
     return marks
 
