@@ -1,6 +1,6 @@
 """What is counted of a version's answers: up to four outputs, each as scores in bins or as labels in classes.
 
-Counts add up. Without numpy, which only who fills the bins has to have (`histogram`).
+Counts add up. Without numpy, which only the worker has, who fills the bins (`worker.scores`).
 """
 
 import math
@@ -55,22 +55,22 @@ class ScoreSpec:
 
     @property
     def bin_count(self) -> int:
-        """How many counts there are: one per bin."""
+        """How many bins there are."""
         return self.bins
 
     @property
     def below(self) -> int:
-        """The mark of a score below the range; those in a bin have its index."""
+        """The `bin_index` of a score below the range; it counts in the first bin."""
         return self.bins
 
     @property
     def above(self) -> int:
-        """The mark of a score above the range."""
+        """The `bin_index` of a score above the range; it counts in the last bin."""
         return self.bins + 1
 
     @property
-    def mark_count(self) -> int:
-        """How many marks there are; the largest is one less."""
+    def index_count(self) -> int:
+        """Every `bin_index` is below it."""
         return self.bins + 2
 
 
@@ -146,12 +146,12 @@ class ClassSpec:
 
     @property
     def bin_count(self) -> int:
-        """How many counts there are: one per class, and one for every other label."""
+        """How many bins there are: one per class, and one for every other label."""
         return len(self.classes) + 1
 
     @property
-    def mark_count(self) -> int:
-        """How many marks there are: as many; each is the index of its count."""
+    def index_count(self) -> int:
+        """Every `bin_index` is below it."""
         return self.bin_count
 
 
@@ -177,7 +177,7 @@ class ClassCounts:
 def count_labels(
     labels: Sequence[Any], spec: ClassSpec, firsts: Sequence[int] = ()
 ) -> tuple[ClassCounts, list[int | None]]:
-    """Counts of `labels`, and the marks of those at the places `firsts`; NaN has none.
+    """Counts of `labels`, and the indexes of the bins of those at the places `firsts`; NaN has none.
 
     Labels are compared as numpy and Python do: 1, 1.0 and true are one label, "1" counts as it too.
     """

@@ -250,10 +250,13 @@ class ScoreHistograms:
         self.invalid = [0, 0]
         self._test.restart()
 
-    def add(self, mark: int | None, group: int, *, first: bool, canary: bool) -> bool:
-        """Count the score of an answer by its mark, as of `Answer`; False when it has none that counts."""
-        bin_index, outside = mark, -1
-        if mark is not None and not self._classes and 0 <= (outside := mark - self.bin_count) < 2:
+    def add(self, bin_index: int | None, group: int, *, first: bool, canary: bool) -> bool:
+        """Count the score of an answer; False when it has none that counts.
+
+        `bin_index` as of `Answer`: past the last bin are those below, and above, the range.
+        """
+        outside = -1
+        if bin_index is not None and not self._classes and 0 <= (outside := bin_index - self.bin_count) < 2:
             bin_index = (0, self.bin_count - 1)[outside]
         if bin_index is None or not 0 <= bin_index < self.bin_count:
             self.invalid[canary] += 1

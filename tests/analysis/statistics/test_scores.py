@@ -24,9 +24,9 @@ from router.analysis.statistics.drift import (
     total_variation,
 )
 from router.analysis.statistics.latency import BettingTest, SlowThreshold, TimeBlocks, edge_at, quantile
-from router.core.histogram import count_and_mark
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.scores import ScoreSpec
+from router.worker.scores import count_and_locate
 
 HISTOGRAMS = st.integers(2, 12).flatmap(
     lambda bins: st.tuples(
@@ -165,7 +165,7 @@ def test_nothing_is_said_of_fewer_than_fifty_keys() -> None:
 
 
 @pytest.mark.parametrize(("bin_count", "edges"), [(0, None), (3, (0.0, 1.0))], ids=["none", "too-few-edges"])
-def test_marks_have_their_edges(bin_count: int, edges: tuple[float, ...] | None) -> None:
+def test_bins_have_their_edges(bin_count: int, edges: tuple[float, ...] | None) -> None:
     with pytest.raises(ValueError, match="bin_count"):
         ScoreHistograms(bin_count, 0.0025, classes=False, edges=edges)
 
@@ -281,9 +281,9 @@ def test_scores_are_never_further_apart_than_is_said_at_the_edges_and_out_of_ran
     spec = ScoreSpec(bins=4)
     histograms = ScoreHistograms(4, 0.0025, classes=False, edges=(0.0, *spec.edges()))
     for arm, values in enumerate((production, canary)):
-        _, marks = count_and_mark(np.array(values), spec, range(len(values)))
-        for mark in marks:
-            assert histograms.add(mark, 0, first=True, canary=bool(arm))
+        _, bin_indexes = count_and_locate(np.array(values), spec, range(len(values)))
+        for bin_index in bin_indexes:
+            assert histograms.add(bin_index, 0, first=True, canary=bool(arm))
     histograms.look()
     shift = histograms.shift()
 
