@@ -39,7 +39,7 @@ from router.errors import LoadFailed
 from router.protocol.frames import Frame, FrameLimits
 
 LOAD, READY, FAILED, BATCHING = "load", "ready", "failed", "batching"
-PREDICT, ANSWERS = "predict", "answers"
+PREDICT, ANSWERS, HUNG_UP = "predict", "answers", "hung_up"
 
 DATATYPES = (
     "BOOL",
@@ -485,6 +485,11 @@ def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, An
         "protocols": [query.protocol for query in queries],
     }
     return header, [query.body for query in queries]
+
+
+def hung_up_header(sequence: int, place: int) -> dict[str, Any]:
+    """The caller of a request in the `predict` frame `sequence` hung up; it is answered as ever."""
+    return {"op": HUNG_UP, "seq": sequence, "place": place}
 
 
 def queries_of(frame: Frame) -> list[Query]:

@@ -42,11 +42,14 @@ class WorkerHandle(Protocol):
 
     def submit(
         self, queries: Sequence[Query], on_answers: Callable[[Sequence[int], Sequence[Answer]], None]
-    ) -> None:
-        """Hand over one batch of requests, while fewer than `parallel` are unanswered.
+    ) -> int:
+        """Hand over one batch of requests, while fewer than `parallel` are unanswered. Returns its number.
 
         `on_answers(places, answers)` gets what came out of one predict; each place of the batch comes once.
         """
+
+    def hung_up(self, number: int, place: int) -> None:
+        """The caller of the request at `place` of that batch hung up: it is of no use but to be over."""
 
     def rank(self, *, last: bool) -> None:
         """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""

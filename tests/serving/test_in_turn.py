@@ -12,6 +12,7 @@ from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.memory import MIB
 from router.core.policy import State
 from router.core.routing import Reason
+from router.core.split import BUCKETS
 from router.errors import NotReady
 from router.processes.process import Exit
 from router.protocol.messages import Answer, LoadSpec, PredictStatus, Query
@@ -19,7 +20,7 @@ from router.serving import harness as harnesses
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
-from router.serving.manager import ModelManager, split_in_force
+from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.pool import supply, upkeep
 from router.serving.pool.pool import Pool
@@ -252,12 +253,12 @@ async def test_a_canary_is_out_of_the_split_while_it_is_replaced_and_production_
 
     assert manager.out_of_service == {CANARY}
     routes = models.table.models["sentiment"]
-    assert split_in_force(routes).in_force == {PRODUCTION: 1.0, CANARY: 0.0}
+    assert routes.split_in_force.shares()[PRODUCTION] == BUCKETS
     served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
     assert (served.answered_by.version, served.reason) == (V1, Reason.CANARY_NOT_READY)
     world.bind.clear()
     world.slow_loads.set()
-    await until(lambda: split_in_force(models.table.models["sentiment"]).in_force[CANARY] == 0.5)
+    await until(lambda: models.table.models["sentiment"].split_in_force.shares().get(CANARY) == BUCKETS / 2)
     assert manager.bound[CANARY] == V3
     world.beside.clear()  # two aliases of which each holds the port: that is not what a turn is about
 

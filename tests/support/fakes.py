@@ -54,19 +54,24 @@ class FakeWorker:
         self.batching = world.batching
         self.parallel = 1 if world.batching.merges else world.threads
         self.frames: list[list[Query]] = []
+        self.hang_ups: list[tuple[int, int]] = []
         self.is_last = False
         """Whether the kernel, out of memory, would end it last of all workers."""
         self._unanswered: list[tuple[OnAnswers, int, Query]] = []
 
-    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
+    def hung_up(self, number: int, place: int) -> None:
+        self.hang_ups.append((number, place))
+
+    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> int:
         if self.exited.done():
-            return  # as into a socket that is closed: what nobody reads is not refused
+            return 0  # as into a socket that is closed: what nobody reads is not refused
         frames = {id(on_answers) for on_answers, _, _ in self._unanswered}
         assert len(frames) < self.parallel, "a frame was handed over before a former one was answered"
         self.frames.append(list(queries))
         self._unanswered += [(on_answers, place, query) for place, query in enumerate(queries)]
         if not self.world.held:
             asyncio.get_running_loop().call_soon(self.release_all)
+        return len(self.frames)
 
     def release(self) -> None:
         """Answer the request that is there longest, by itself."""

@@ -39,9 +39,13 @@ class InProcessWorker:
         self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
         threading.Thread(target=self._answer_requests, args=(loaded,), name="version", daemon=True).start()
 
-    def submit(self, queries: Sequence[Query], on_answers: _OnAnswers) -> None:
+    def submit(self, queries: Sequence[Query], on_answers: _OnAnswers) -> int:
         """As `Worker.submit`."""
         self._frames.put((queries, on_answers))
+        return 0
+
+    def hung_up(self, number: int, place: int) -> None:
+        """Nothing: it tries nothing with a request that is over."""
 
     def resident(self) -> Resident:
         """Nothing: what is this version's share of this process, nobody can know."""

@@ -85,9 +85,18 @@ class _Batch:
     """Whether it was handed over with more than one request."""
     stalls: StallTracker | None
     """Of its worker, when others ran there beside it; else None."""
+    worker: WorkerHandle
+    worker_number: int = 0
+    """Its number at its worker."""
 
     def live(self) -> list[PendingRequest]:
         return [request for request in self.requests.values() if request is not None]
+
+    def hung_up(self, request: PendingRequest) -> None:
+        for place, one in self.requests.items():
+            if one is request:
+                self.worker.hung_up(self.worker_number, place)
+                return
 
     def blamed_batch(self, queued_at: float, queued_behind: int | None, now: float) -> int | None:
         if self.handed_over_at - queued_at > now - self.handed_over_at:
@@ -187,6 +196,7 @@ class WorkerSlot:
             any(request.isolated for request in requests),
             len(requests) > 1,
             self._stalls if self._batches else None,
+            self.worker,
         )
         if batch.stalls is None:
             self._stalls.begin(started_at)
@@ -195,7 +205,8 @@ class WorkerSlot:
         self._batches.append(batch)
         if self._timer is None:
             self._watch()
-        self.worker.submit([request.query for request in requests], partial(self._take, batch))
+        queries = [request.query for request in requests]
+        batch.worker_number = self.worker.submit(queries, partial(self._take, batch))
 
     def rearm(self) -> None:
         """`predict_timeout_seconds` may have changed: it holds for what runs already, too; idempotent."""
