@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from router.analysis.statistics import fault_test, non_inferiority
 from router.analysis.statistics.counts import ArmTotals, GroupCounts, RecentTotals
-from router.analysis.statistics.drift import EQUAL_ENOUGH, MODERATE, OutputShift, ScoreHistograms
+from router.analysis.statistics.drift import EQUAL_ENOUGH, LARGE_FROM, OutputShift, ScoreHistograms
 from router.analysis.statistics.fault_test import EPOCH_REQUESTS, BucketFlags, FirstHitTest
 from router.analysis.statistics.latency import (
     BettingTest,
@@ -28,8 +28,6 @@ from router.analysis.statistics.sample_ratio import SampleRatioTest
 from router.core.breaker import OutageRule
 from router.core.split import BUCKETS
 
-ADDED_BY_NEXT_STEP = 0.0025
-"""The next step may add faults to at most this share of *all* requests, 0 to 1."""
 SCORES_BUDGET = 0.25
 """Share of `alpha` that the check of scores may use; with those of the two events it is 1 (union bound)."""
 _NEARLY_ALL = 0.95
@@ -72,11 +70,9 @@ class Criteria:
     wrong_pass: float = 0.05
     """Chance that PASS is said of a canary that is worse by more than the margin."""
     max_increase: float = 0.005
-    """Rise of the fault rate from which on a proven rise is a FAIL; also the smallest margin of a PASS."""
+    """Rise of the fault rate from which on a proven rise is a FAIL; also the margin of a PASS."""
     max_slow_increase: float = 0.05
     """The same for the share of slow answers: the slow share may at most double."""
-    next_share: float | None = None
-    """Share of the canary at the next step, which widens the margin of a PASS; None for the narrowest."""
     on_shift: Literal["report", "fail"] = "report"
     """Whether scores that moved are only reported."""
     min_requests: int = 50
@@ -95,8 +91,6 @@ class Criteria:
         shares = (self.alpha, self.wrong_pass, self.max_increase, self.max_slow_increase)
         if not all(0.0 < share < 1.0 for share in shares):
             raise ValueError("alpha, wrong_pass, max_increase and max_slow_increase lie between 0 and 1")
-        if self.next_share is not None and not 0.0 < self.next_share <= 1.0:
-            raise ValueError("next_share lies above 0, and is at most 1")
         if self.on_shift not in ("report", "fail"):
             raise ValueError("on_shift is report or fail")
         if self.min_requests < 1 or self.min_hit_keys < 1 or not self.min_keys >= 1.0:
@@ -108,13 +102,6 @@ class Criteria:
     def ln_pass(self) -> float:
         """What ln L must reach for PASS: ln(1 / wrong_pass), 2.995732 by default."""
         return -math.log(self.wrong_pass)
-
-    def margin(self, next_share: float | None) -> float:
-        """δ of the fault check before a step to `next_share`: max(max_increase, 0.25 points / next share)."""
-        if next_share is None:
-            return self.max_increase
-        # Half at most: beyond that nothing would be non-inferior, it would be no test.
-        return max(self.max_increase, min(0.5, ADDED_BY_NEXT_STEP / next_share))
 
 
 # What is shown of a check
@@ -171,7 +158,7 @@ class RateCheck:
     limit: float
     """Rise from which on a proven rise fails."""
     margin: float
-    """δ: rise that PASS excludes; it shrinks as the next step grows."""
+    """δ: rise that PASS excludes."""
     production: ArmRate
     canary: ArmRate
     difference: float | None
@@ -253,6 +240,11 @@ class ScoreCheck:
     def uncounted(self) -> bool:
         """Whether most answers of one arm alone hold no score, so that nothing passes."""
         return any(output.uncounted for output in self.outputs)
+
+    @property
+    def never_passes(self) -> bool:
+        """Whether no number of such answers makes it pass: too many of their scores count alike."""
+        return any(output.saturated for output in self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,18 +329,17 @@ class RateEvidence:
         self.epoch_number = 1
         self._epoch_since = now
         self._epoch_carried = 0
-        self._begin_step(now, criteria.next_share)
+        self._begin_step(now)
 
     @property
     def _alpha(self) -> float:
         return self.criteria.alpha * self.event.budget
 
-    def _begin_step(self, now: float, next_share: float | None) -> None:
-        margin = self.criteria.margin(next_share) if self.event is FAULTS else self.limit
+    def _begin_step(self, now: float) -> None:
         self.counts = GroupCounts()
         self.total = ArmTotals()
         self.recent = RecentTotals(now)
-        self.non_inferiority = NonInferiorityTest(margin)
+        self.non_inferiority = NonInferiorityTest(self.limit)
         self.failed_at: float | None = None
         self.failed_by = ""
         self.blocks = TimeBlocks(now)
@@ -356,12 +347,12 @@ class RateEvidence:
         self.outage_rule = OutageRule()
         self._weigh()
 
-    def change_share(self, now: float, next_share: float | None) -> None:
+    def change_share(self, now: float) -> None:
         """Another step. What proves a FAIL goes on with the buckets' new owners; the rest begins anew."""
         self._epoch_carried += self.total.since(self._epoch_base).canary_requests
         self.cumulative.recount()
         self.epoch.recount()
-        self._begin_step(now, next_share)
+        self._begin_step(now)
 
     def look(self, now: float) -> None:
         """Close a block, take in new hits, and say FAIL if both proof and size are there."""
@@ -569,13 +560,13 @@ def build_score_check(scores: ScoreHistograms | None, criteria: Criteria) -> Sco
 
 def _score_verdict(output: OutputShift) -> Verdict:
     beyond = None if output.psi is None or output.noise is None else output.psi - output.noise
-    if output.proven and beyond is not None and beyond >= MODERATE:
+    if output.proven and beyond is not None and beyond >= LARGE_FROM:
         return Verdict.FAIL
     if (
-        not output.uncounted
-        and output.ks is not None
+        not (output.uncounted or output.saturated)
+        and output.ks_at_most is not None
         and output.ks_bound is not None
-        and output.ks + output.ks_bound <= EQUAL_ENOUGH
+        and output.ks_at_most + output.ks_bound <= EQUAL_ENOUGH
     ):
         return Verdict.PASS
     return Verdict.NOT_ENOUGH_DATA

@@ -239,8 +239,10 @@ class AnalysisRecorder:
 
     def _serve(self, manager: ModelManager, alias: Alias, version: VersionId) -> None:
         harness = manager.harnesses.get(version)
-        outputs = harness.info.scores if harness is not None and harness.info is not None else ()
         arm = self._arms.get((manager.model, alias))
+        outputs = arm.outputs if arm is not None and arm.version == version else ()
+        if harness is not None and harness.info is not None:  # else it is loaded anew, and counts as before
+            outputs = harness.info.scores
         if arm is None or arm.version != version or arm.outputs != outputs:
             counters = ArmCounters([output.bin_count for output in outputs])
             self._arms[manager.model, alias] = ArmTraffic(version, outputs, counters, alias != PRODUCTION)

@@ -191,16 +191,12 @@ class Evidence:
         now: float,
         *,
         production_share: float | None = None,
-        next_share: float | None = None,
     ) -> None:
-        """Another step: the last block is closed, PASS and sizes begin anew, what proves a FAIL goes on.
-
-        `next_share`: share at the step after this one; None for the narrowest margin.
-        """
+        """Another step: the last block is closed, PASS and sizes begin anew, what proves a FAIL goes on."""
         self.look(now)
         self._buckets.assign(*self._ranges(canary_share, production_share))
-        self._faults.change_share(now, next_share)
-        self._latency.change_share(now, next_share)
+        self._faults.change_share(now)
+        self._latency.change_share(now)
         self._seen.restart()
         if self._scores is not None:
             self._buckets.clear(SCORED)

@@ -104,6 +104,8 @@ def _decisive(report: Report, alias: Alias) -> str:
 
 
 def _needed(one: Check) -> tuple[bool, bool, float]:
+    if isinstance(one, ScoreCheck):
+        return one.never_passes, False, 0.0
     if not isinstance(one, RateCheck):
         return False, False, 0.0
     return one.never_passes, one.will_not_pass, float(one.requests_needed or 0)
@@ -208,9 +210,22 @@ def _scores(output: OutputShift, alias: Alias) -> str:
     measured = f"PSI {output.psi:.2f} (noise {output.noise:.2f})"
     proven = ", proven" if output.proven else ""
     what = "classes" if output.kind == "class" else "scores"
+    if output.saturated and output.size == "none":
+        return f"Not enough data: {_hidden(output, alias)}."
     if output.size == "none":
         return f"The {what} moved by no more than noise: {measured}{proven}."
-    return f"A {output.size} shift of the {what}: {measured}{proven}."
+    shift = f"A {output.size} shift of the {what}: {measured}{proven}."
+    return f"{shift} It may be larger: {_hidden(output, alias)}." if output.saturated else shift
+
+
+def _hidden(output: OutputShift, alias: Alias) -> str:
+    """How many scores all count alike, wherever they lie."""
+    production, canary = (
+        percent(arm.keys_out_of_range / arm.keys) for arm in (output.production, output.canary)
+    )
+    what, where = ("labels", "on no list") if output.kind == "class" else ("scores", "out of range")
+    whose = f"{production} of production's {what} and {canary} of those of {alias_phrase(alias)}"
+    return f"{whose} are {where}, where all count alike"
 
 
 def _split(one: SplitCheck, alias: Alias) -> str:

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from router.adapters.config.file import load_settings
 from router.app.backends import open_backends
 from router.cli.split import find_model
-from router.core.ids import Alias, VersionId
-from router.core.scores import describe, to_json
+from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.scores import OutputSpec, describe, to_json
 from router.errors import RegistryError, RouterError
+from router.protocol.messages import VersionInfo
 from router.serving.harness import load_spec
 from router.serving.ports import Fetcher, Loader
 from router.settings import ModelSettings, Settings
@@ -45,15 +46,22 @@ async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[
             aspired = await world.source.poll(model, wanted.aliases)
         except RegistryError as error:
             return [{"alias": "*", "version": None, "ok": False, "told": str(error)}]
-        rows = []
-        for alias, name in wanted.aliases.items():
+        rows: list[dict[str, Any]] = []
+        production_scores: tuple[OutputSpec, ...] | None = None
+        # Production first: what it counts of its own accord is counted of the others, too.
+        for alias, name in sorted(wanted.aliases.items(), key=lambda role: role[0] != PRODUCTION):
             version = aspired.get(alias)
             if version is None:
                 # A canary is optional; without production nothing is served.
                 why = f"the registry has no alias {name} for this model"
-                rows.append({"alias": alias, "version": None, "ok": alias != "production", "told": why})
+                rows.append({"alias": alias, "version": None, "ok": alias != PRODUCTION, "told": why})
                 continue
-            rows.append(await _bring_up(world.fetcher, world.loader, settings, wanted, alias, version))
+            own = version == aspired.get(PRODUCTION)
+            scores = None if own else production_scores
+            row, info = await _bring_up(world.fetcher, world.loader, settings, wanted, alias, version, scores)
+            rows.append(row)
+            if alias == PRODUCTION and info is not None:
+                production_scores = info.suggested_scores
         return rows
 
 
@@ -64,15 +72,18 @@ async def _bring_up(
     wanted: ModelSettings,
     alias: Alias,
     version: VersionId,
-) -> dict[str, Any]:
+    production_scores: tuple[OutputSpec, ...] | None,
+) -> tuple[dict[str, Any], VersionInfo | None]:
+    """How it did, and what it reported of itself; None where it did not load."""
     limit = settings.registry.download_timeout_seconds
     row: dict[str, Any] = {"alias": alias, "version": version.number}
     try:
         directory = await fetcher.fetch(version, deadline_seconds=limit)
-        spec = replace(load_spec(version, directory, wanted), warm_up_required=wanted.warm_up)
+        spec = load_spec(version, directory, wanted, production_scores)
+        spec = replace(spec, warm_up_required=wanted.warm_up)
         worker = await loader.load(spec, deadline_seconds=limit)
     except RouterError as error:
-        return {**row, "ok": False, "told": str(error)}
+        return {**row, "ok": False, "told": str(error)}, None
     info = worker.info
     await worker.close()
     phases = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in info.phase_seconds.items())
@@ -85,7 +96,7 @@ async def _bring_up(
     described = f"{described}; {'shares' if batching.merges else 'does not share'} predicts: {batching.why}"
     described = f"{described}; {info.note}" if info.note else described
     scores = [to_json(spec) for spec in info.scores]
-    return {
+    row = {
         **row,
         "ok": True,
         "told": described,
@@ -93,6 +104,7 @@ async def _bring_up(
         "scores": scores,
         "batching": {"on": batching.merges, "why": batching.why},
     }
+    return row, info
 
 
 class _Silent:

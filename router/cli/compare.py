@@ -113,6 +113,8 @@ def _of_scores(check: Mapping[str, Any], output: Mapping[str, Any]) -> str:
         return "⚠ not counted"
     # A new version is meant to score differently: what is only reported is neither good nor bad.
     size = output["size"]
+    if output.get("saturated") and size == "none":
+        return "⚠ out of range"
     return SYMBOLS["not_enough_data"] if size is None else f"{size} shift" if size != "none" else "no shift"
 
 

@@ -85,8 +85,11 @@ def _verdicts(state: Mapping[str, Any]) -> list[str]:
 
 
 def _failure(version: Mapping[str, Any]) -> str:
-    again = f" (next try within {version['retry_seconds']:g} s)" if version["state"] == "error" else ""
-    return f"{version['error']}{again}"
+    if version["state"] != "error":
+        return str(version["error"])
+    seconds = version["retry_seconds"]
+    again = "not tried again by itself" if seconds is None else f"next try within {seconds:g} s"
+    return f"{version['error']} ({again})"
 
 
 def _v(number: int | None) -> str:

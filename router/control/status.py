@@ -121,6 +121,10 @@ class Status:
             document["warnings"].append(
                 f"the registry names no version as {name}, which is this model's production"
             )
+        for alias in sorted(manager.out_of_service):
+            document["warnings"].append(
+                f"{alias} is being replaced in turn: nothing answers for it until a version is loaded"
+            )
         if manager.from_cache:
             why = "refuses to be read" if manager.model in self.alias_watch.refused else "has not answered"
             document["warnings"].append(f"the registry {why} since the start: what served last serves")

@@ -207,13 +207,13 @@ class EnvironmentDiffers:
 
 @dataclass(frozen=True, slots=True)
 class LoadRefused:
-    """A version did not reach READY; `retry_seconds` until the next try."""
+    """A version did not reach READY; `retry_seconds` until the next try, None where there is none."""
 
     version: VersionId
     aliases: tuple[Alias, ...]
     phase: str
     error: str
-    retry_seconds: float
+    retry_seconds: float | None
     by_rule: bool = False
     """True when it was not even tried: where its files come from, or what they are, is not allowed."""
 
@@ -224,6 +224,16 @@ class VersionDraining:
 
     version: VersionId
     requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class AliasWithoutVersion:
+    """`alias` serves nothing until `successor` is loaded, for which its `version` ends first."""
+
+    model: str
+    alias: Alias
+    version: VersionId
+    successor: VersionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +438,7 @@ _OfVersions = (
     | EnvironmentDiffers
     | LoadRefused
     | VersionDraining
+    | AliasWithoutVersion
     | DrainCutShort
     | VersionGone
     | WorkerEnded

@@ -1,7 +1,7 @@
 """Lifecycle policy: what to do next about one registered model's versions. Pure; one action per look."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from router.core.ids import PRODUCTION, Alias, VersionId
@@ -58,7 +58,23 @@ class Unload:
     version: VersionId
 
 
-Action = Load | Bind | Unbind | Unload
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """What `version` replaces has ended: it may be loaded now."""
+
+    version: VersionId
+
+
+Action = Load | Bind | Unbind | Unload | Begin
+
+
+class Turn(StrEnum):
+    """Where a version stands that is LOADING in turn, once its files are here."""
+
+    WAITING = "waiting"
+    """What it replaces has not ended yet."""
+    TAKEN = "taken"
+    """It is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,20 @@ class Snapshot:
     """By the last good poll. A failed poll leaves it as it was."""
     bound: Mapping[Alias, VersionId]
     states: Mapping[VersionId, State]
-    """Versions absent here are NEW (when aspired) or GONE."""
+    """Versions absent here are NEW (when aspired) or GONE, with their workers ended."""
+    in_turn: bool = False
+    """Whether no version may be loaded beside the one that it replaces."""
+    turns: Mapping[VersionId, Turn] = field(default_factory=dict)
+    """Of versions that are LOADING in turn, and whose files are here."""
+
+    @property
+    def making_way(self) -> frozenset[VersionId]:
+        """Bound versions that end, or have ended, so that those which replace them can be loaded."""
+        if not self.in_turn:
+            return frozenset()
+        replaced = {alias for alias, version in self.aspired.items() if version in self.turns}
+        kept = (version for alias, version in self.bound.items() if alias not in replaced)
+        return frozenset(self.bound.values()).difference(self.aspired.values(), kept)
 
 
 def next_action(snapshot: Snapshot) -> Action | None:
@@ -77,6 +106,9 @@ def next_action(snapshot: Snapshot) -> Action | None:
 
     Order: bind what is ready; unbind an alias nobody asks for, but never production, of which silence is a
     fault and not a wish; unload what is neither bound nor aspired; load what is aspired or bound, and new.
+
+    In turn, what is replaced stays bound and is unloaded as soon as the files of the next version are here;
+    that one begins when all that was let go has ended. If it does not load, what is bound is loaded again.
     """
     return next(_actions(snapshot), None)
 
@@ -91,11 +123,19 @@ def _actions(snapshot: Snapshot) -> Iterator[Action]:
     for alias in sorted(bound):
         if alias not in aspired and alias != PRODUCTION:
             yield Unbind(alias)
-    wanted = {*aspired.values(), *bound.values()}
+    making_way = snapshot.making_way
+    wanted = {*aspired.values(), *bound.values()} - making_way
     for version in sorted(states):
         if version not in wanted and states[version] in (State.NEW, State.LOADING, State.READY, State.ERROR):
             yield Unload(version)
+    for version in sorted(snapshot.turns):
+        waits = snapshot.turns[version] is Turn.WAITING
+        if waits and not (snapshot.in_turn and states.keys() - wanted):
+            yield Begin(version)
     # What is bound counts too: production that outlived the registry's word for it must come back as well.
     for _, version in (*wishes, *sorted(bound.items())):
-        if states.get(version, State.NEW) in (State.NEW, State.GONE, State.DRAINING):
+        state = states.get(version, State.NEW)
+        # GONE, and not absent: its workers still end, and in turn nothing is loaded beside them.
+        loadable = state in (State.NEW, State.DRAINING) or (state is State.GONE and not snapshot.in_turn)
+        if loadable and version not in making_way:
             yield Load(version)

@@ -58,6 +58,21 @@ class ScoreSpec:
         """How many bins there are."""
         return self.bins
 
+    @property
+    def below(self) -> int:
+        """The `bin_index` of a score below the range; it counts in the first bin."""
+        return self.bins
+
+    @property
+    def above(self) -> int:
+        """The `bin_index` of a score above the range; it counts in the last bin."""
+        return self.bins + 1
+
+    @property
+    def index_count(self) -> int:
+        """Every `bin_index` is below it."""
+        return self.bins + 2
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreCounts:
@@ -133,6 +148,11 @@ class ClassSpec:
     def bin_count(self) -> int:
         """How many bins there are: one per class, and one for every other label."""
         return len(self.classes) + 1
+
+    @property
+    def index_count(self) -> int:
+        """Every `bin_index` is below it."""
+        return self.bin_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,8 @@ class Worker:
         """How many frames it works on at once."""
         return 1 if self.batching.merges else min(self.batching.threads or self._threads, self._threads)
 
-    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
-        """Hand over one frame of requests; at most `parallel` are to be under way at once.
+    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> int:
+        """Hand over one frame of requests, and return its number; `parallel` may be under way at once.
 
         `on_answers` gets what came out of one predict, as soon as it is there, until each request had its
         answer. When the worker ends, no more come and `exited` is done. An answer to what was not asked, or
@@ -118,6 +118,7 @@ class Worker:
         frame = messages.predict_frame(self._sequence, queries)
         self._child.connection.send(*frame)
         self._frames[self._sequence] = _Outstanding(set(range(len(queries))), on_answers)
+        return self._sequence
 
     def repeat(self, on_repeated: Callable[[], None]) -> None:
         """Have it repeat one of the `to_repeat` requests, while nothing else is under way there.
@@ -131,6 +132,11 @@ class Worker:
         """Its requests share predicts no more, for what `batching` says."""
         self.batching, self.to_repeat = batching, 0
         self._child.connection.send(messages.batching_header(batching))
+
+    def hung_up(self, number: int, place: int) -> None:
+        """The caller of the request at `place` of that frame hung up. Nothing is tried with it any more."""
+        if number in self._frames and not self.batching.merges:
+            self._child.connection.send(messages.hung_up_header(number, place))
 
     def resident(self) -> Resident:
         """Its memory now; nothing when it has ended, and on systems without /proc."""

@@ -34,6 +34,18 @@ class Channel:
             self._whole.extend(self._decoder.feed(data))
         return self._whole.popleft()
 
+    def arrived(self) -> Frame | None:
+        """The next frame if it is here already, else None; it does not wait. Raises as `receive` does."""
+        while not self._whole:
+            try:
+                data = self._sock.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+            except (BlockingIOError, ConnectionError):
+                return None
+            if not data:
+                return None
+            self._whole.extend(self._decoder.feed(data))
+        return self._whole.popleft()
+
     def send(self, header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> None:
         """Write one frame whole. Raises ConnectionError when the other side is gone."""
         buffers = [memoryview(part) for part in encode_frame(header, bodies) if part]

@@ -43,7 +43,7 @@ from router.errors import LoadFailed
 from router.protocol.frames import Frame, FrameLimits
 
 LOAD, READY, FAILED, BATCHING = "load", "ready", "failed", "batching"
-PREDICT, ANSWERS = "predict", "answers"
+PREDICT, ANSWERS, HUNG_UP = "predict", "answers", "hung_up"
 REPEAT, REPEATS = "repeat", "repeats"
 
 DATATYPES = (
@@ -136,8 +136,9 @@ class Answer(Struct, frozen=True, gc=False):
     nan_only: bool = False
     """True when scores were counted and all of this answer's own are NaN, in every output."""
     bin_index: int | None = None
-    """Where the first row's score of the first counted output lies: the index of its bin, or of its class,
-    one past the last where it is another one. None where nothing is counted, or it is not finite."""
+    """Where the first row's score of the first counted output lies: the index of its bin, or of its class;
+    past the last one, the next for a score below the range or another class, and the one after it for a score
+    above the range. None where nothing is counted, or it is not finite."""
     keeps_status: bool = False
     """True for an error whose status MLflow's server answers as well. False where it answers 400: the version
     raised what is not an MlflowException."""
@@ -203,6 +204,9 @@ class LoadSpec(Struct, frozen=True):
     """None: what it traces is dropped, and other calls of MLflow's tracking or registry raise."""
     model_config: Mapping[str, Any] | None = None
     """Over what it was logged with, key by key: JSON values. None: as it was logged."""
+    production_scores: _Outputs | None = None
+    """Without `scores`: what production counts, to be counted here too where the warm-up's answers have it.
+    None: it is production itself, or production's choice is not known."""
 
 
 class TensorInfo(Struct, frozen=True):
@@ -258,6 +262,8 @@ class VersionInfo(Struct, frozen=True):
     """What its signature takes; empty without a signature."""
     outputs: _Tensors = ()
     """What it answers, by its signature or else by its warm-up; empty when neither says."""
+    suggested_scores: _Outputs = ()
+    """What its own warm-up suggests to count, whatever is counted; empty when nothing."""
 
 
 # Loading
@@ -273,9 +279,11 @@ def load_header(
 
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:
     """The `LoadSpec` in a `load` frame's header, which the gateway writes."""
-    fields = header["scores"]
-    scores = None if fields is None else _chosen_outputs(fields)
-    return convert({**header, "scores": scores}, LoadSpec)
+    chosen = {
+        key: None if header[key] is None else _chosen_outputs(header[key])
+        for key in ("scores", "production_scores")
+    }
+    return convert({**header, **chosen}, LoadSpec)
 
 
 def ready_header(info: VersionInfo) -> dict[str, Any]:
@@ -287,7 +295,11 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
     """The `VersionInfo` in a `ready` frame's header; `asked`: `scores` of the load. Raises WireRefused."""
     try:
         fields = convert(header["info"], dict[str, Any])
-        info = convert({**fields, "scores": _counted_outputs(fields["scores"], asked)}, VersionInfo)
+        outputs = {
+            "scores": _counted_outputs(fields["scores"], asked),
+            "suggested_scores": _counted_outputs(fields["suggested_scores"], None),
+        }
+        info = convert({**fields, **outputs}, VersionInfo)
         if not (
             info.run_id.isprintable() and info.flavor.isprintable() and info.phase_seconds.keys() <= _PHASES
         ):
@@ -510,6 +522,11 @@ def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, An
     return header, [query.body for query in queries]
 
 
+def hung_up_header(sequence: int, place: int) -> dict[str, Any]:
+    """The caller of a request in the `predict` frame `sequence` hung up; it is answered as ever."""
+    return {"op": HUNG_UP, "seq": sequence, "place": place}
+
+
 def queries_of(frame: Frame) -> list[Query]:
     """The requests in a `predict` frame."""
     sent = convert(frame.header, _Predict)
@@ -572,7 +589,7 @@ def _bin_indexes_of(
     if bin_indexes is None:
         return [None] * answers
     known = [index for index in bin_indexes if index is not None]
-    if not known or not counted or max(known) >= counted[0].bin_count:
+    if not known or not counted or max(known) >= counted[0].index_count:
         raise ValueError("bins of nothing that is counted")
     return bin_indexes
 

@@ -294,7 +294,8 @@ class Dispatcher:
                 self._recorder.record(
                     CanaryFaulted(model, assigned.alias, assigned.version, fault_kind(reason))
                 )
-            if breaker is not None:
+            # Where production was not asked either, it is not known whether it could have answered.
+            if breaker is not None and _was_asked(result):
                 breaker.judge(fault=not innocent)
         if reason is FallbackReason.CLIENT_ERROR:
             # It refused what it was sent, which is no fault unless production could answer it.

@@ -21,7 +21,8 @@ from router.core.events import (
 )
 from router.core.ids import Alias, VersionId
 from router.core.loads import Priority
-from router.core.policy import TRANSITIONS, State
+from router.core.policy import TRANSITIONS, State, Turn
+from router.core.scores import OutputSpec
 from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
 from router.processes.processors import processors
 from router.protocol.messages import LoadSpec, Query, VersionInfo
@@ -38,19 +39,28 @@ LOAD_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 _log = logging.getLogger(__name__)
 
 
-def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> LoadSpec:
-    """What a worker needs to load `version`, whose files are in `directory`, as its model's settings say."""
-    tracking = settings.tracking
+def load_spec(
+    version: VersionId,
+    directory: str,
+    settings: ModelSettings,
+    production_scores: tuple[OutputSpec, ...] | None = None,
+) -> LoadSpec:
+    """What a worker needs to load `version`, whose files are in `directory`, as its model's settings say.
+
+    `production_scores`: what production counts of its own accord; None for production itself.
+    """
+    tracking, scores = settings.tracking, settings.scores.outputs
     return LoadSpec(
         version,
         directory,
-        settings.scores.outputs,
+        scores,
         batches=settings.batching,
         rtol=settings.batching_rtol,
         threads=settings.threads or min(_MOST_THREADS, processors() + 4),
         nan_is_null=settings.nan,
         tracking=tracking.destination() if tracking else None,
         model_config=settings.configuration,
+        production_scores=production_scores if scores is None else None,
     )
 
 
@@ -88,6 +98,12 @@ class HarnessOwner(Protocol):
     def priority_of(self, version: VersionId) -> Priority:
         """That of a load of `version` while it has no worker."""
 
+    def production_scores(self, version: VersionId) -> tuple[OutputSpec, ...] | None:
+        """What production counts of its own accord; None where `version` is to decide that itself."""
+
+    def took_a_turn(self, version: VersionId) -> bool:
+        """Whether another version ended so that `version` could be loaded in its place."""
+
     def version_changed(self) -> None:
         """A version's state or info changed, not by a call of the owner."""
 
@@ -102,6 +118,9 @@ class Harness:
     DRAINING takes the version back into service, and is without effect otherwise; a version that is GONE is
     loaded again by a new harness. Without `unload` a version stays; one in ERROR is tried again for ever.
     `submit` raises unless READY or DRAINING. `close` ends it from any state; nothing is called after it.
+
+    Where the settings say in turn, a load waits for `begin` once the files are here. If it fails after
+    another version ended for it, it is not tried again but as `may_retry` says: each try is an outage.
 
     State changes only along `core.policy.TRANSITIONS`. A breach is a fault of ours: it is logged and the
     change is made all the same, for a version must not hang because of it; tests make it raise.
@@ -129,6 +148,12 @@ class Harness:
         """Ends the workers after a drain; never cancelled."""
         self._attempted: LoadSpec | None = None
         """What the last load of this version, or of its workers under other settings, was asked for."""
+        self._begins: asyncio.Event | None = None
+        """Set when a load in turn may begin; None while its files are not here, and of loads beside."""
+        self._costs_outage = False
+        """True after a load failed for which another version had ended."""
+        self._reload_costs_outage = False
+        """True after a load of workers under other settings failed for which the former ones had ended."""
         self._settings_changed = asyncio.Event()
         """Ends the pause after workers could not be loaded with the settings of then."""
         dependencies.live[version] += 1
@@ -158,8 +183,13 @@ class Harness:
         return self._load_failures.failures
 
     @property
-    def retry_seconds(self) -> float:
-        """Wait after the last failed load, or reload of workers; 0.0 when none failed."""
+    def retry_seconds(self) -> float | None:
+        """Wait after the last failed load, or reload of workers; 0.0 when none failed.
+
+        None where it is not tried again by itself.
+        """
+        if self._costs_outage or self._reload_costs_outage:
+            return None
         return self._load_failures.seconds or self._reload_failures.seconds
 
     @property
@@ -168,6 +198,13 @@ class Harness:
         if self.state is not State.ERROR:
             return None
         return max(0.0, self._load_failures.not_before - asyncio.get_running_loop().time())
+
+    @property
+    def turn(self) -> Turn | None:
+        """Where it stands while it is LOADING in turn and its files are here; else None."""
+        if self._begins is None or self._state is not State.LOADING:
+            return None
+        return Turn.TAKEN if self._begins.is_set() else Turn.WAITING
 
     def submit(
         self, query: Query, alias: Alias, expires_at: float, *, may_wait_for_worker: bool = True
@@ -184,9 +221,15 @@ class Harness:
             self.refresh_if_outdated()
         elif self.state is State.NEW:
             self._enter(State.LOADING)
+            self._begins, self._costs_outage = None, False
             on_its_way = ExitStack()
             on_its_way.enter_context(self._dependencies.gate.fetching(self))
             self._start(self._load(aliases)).add_done_callback(lambda _: on_its_way.close())
+
+    def begin(self) -> None:
+        """What it replaces has ended: load it. Without effect unless it waits for that."""
+        if self._begins is not None:
+            self._begins.set()
 
     def unload(self) -> None:
         """Stop loading, or drain; GONE follows. Without effect when DRAINING or GONE."""
@@ -197,6 +240,11 @@ class Harness:
             self._enter(State.DRAINING)
             self._dependencies.recorder.record(VersionDraining(self.version, self.pool.leases))
             self._start(self._drain())
+        elif self.state is State.LOADING and self._task is not None:
+            self._enter(State.GONE)
+            self._ending = asyncio.get_running_loop().create_task(
+                self._end_load(self._task), name=f"end {self.version}"
+            )
         else:
             self._enter(State.GONE)
             self._gone()
@@ -207,15 +255,34 @@ class Harness:
             self._cancel()
             self._enter(State.NEW)
 
+    def may_retry(self, *, allowed: bool) -> None:
+        """Whether a load that costs an outage is tried again, after its pause; idempotent.
+
+        Without effect on any other version. Changed settings and `retry_now` end the wait in any case.
+        """
+        if not (self._costs_outage and self.state is State.ERROR):
+            return
+        waiting = self._task is not None and not self._task.done()
+        if allowed and not waiting:
+            # Counted from the failure: else one that is tried more often would hold it up for ever.
+            self._start(self._retry(self._load_failures.not_before - asyncio.get_running_loop().time()))
+        elif waiting and not allowed:
+            self._cancel()
+
     def apply_settings(self) -> None:
         """Follow changed settings: number of workers, limits, scores. What failed to load is tried again.
 
         Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
         """
         wanted = self._first_spec if self.state is State.ERROR else self._spec
-        if self._attempted is not None and self._attempted != wanted(self._attempted.directory):
+        if self._attempted is not None and _by_settings(self._attempted) != _by_settings(
+            wanted(self._attempted.directory)
+        ):
             self._load_failures = self._load_failures.reset()
             self.retry_now()
+            self._settings_changed.set()
+        elif not self.settings.in_turn and (self._costs_outage or self._reload_costs_outage):
+            self.retry_now()  # beside, a try costs nothing
             self._settings_changed.set()
         if self._pool is not None:
             self._pool.settings_changed()
@@ -232,14 +299,19 @@ class Harness:
         reloading = self._reloading
         if self.is_outdated and (reloading is None or reloading.done() or reloading.cancelling()):
             self._reloading = asyncio.get_running_loop().create_task(
-                self._reload_workers(), name=f"reload {self.version}"
+                self._reload_workers(reloading), name=f"reload {self.version}"
             )
 
     @property
     def is_outdated(self) -> bool:
-        """True while READY with workers that were loaded with other settings."""
-        ready = self._pool is not None and self.state is State.READY
-        return ready and self.pool.supply.spec != self._spec(self.pool.supply.spec.directory)
+        """True while READY with workers that were loaded with other settings, or count otherwise."""
+        if self._pool is None or self.state is not State.READY:
+            return False
+        spec = self._pool.supply.spec
+        wanted = self._spec(spec.directory)
+        if spec.production_scores != wanted.production_scores and self._counts_as(wanted):
+            return _by_settings(spec) != _by_settings(wanted)
+        return spec != wanted
 
     async def close(self, grace_seconds: float) -> None:
         """End everything now, without draining."""
@@ -288,7 +360,12 @@ class Harness:
             directory = await shared.fetcher.fetch(
                 self.version, deadline_seconds=self.load_deadline_seconds, fresh=self._distrusts_copy
             )
-            fetch_seconds, phase = loop.time() - started, "load"
+            fetch_seconds = loop.time() - started
+            if self.settings.in_turn:
+                self._begins = asyncio.Event()
+                loop.call_soon(self._owner.version_changed)
+                await self._begins.wait()
+            phase = "load"
             self._attempted = self._first_spec(directory)
             pool = Pool(self._spec(directory), shared.loader, shared.recorder, self, shared.gate)
             self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
@@ -309,17 +386,24 @@ class Harness:
         self.error = f"{phase}: {error}"
         self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
         self._enter(State.ERROR)
-        wait, by_rule = self._load_failures.seconds, isinstance(error, FetchRefused)
+        self._costs_outage = self._begins is not None and self._owner.took_a_turn(self.version)
+        by_rule = isinstance(error, FetchRefused)
         self._dependencies.recorder.record(
-            LoadRefused(self.version, aliases, phase, str(error), wait, by_rule)
+            LoadRefused(self.version, aliases, phase, str(error), self.retry_seconds, by_rule)
         )
-        self._start(self._retry(wait))
+        if not self._costs_outage:
+            self._start(self._retry(self._load_failures.seconds))
         self._owner.version_changed()
 
     async def _retry(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
         self._enter(State.NEW)
         self._owner.version_changed()
+
+    async def _end_load(self, load: asyncio.Task[None]) -> None:
+        # Until then it is not gone: its worker ends, and holds whatever it has taken.
+        await asyncio.wait({load})
+        self._gone()
 
     async def _drain(self) -> None:
         # After its timeout no caller waits for an answer, so nothing is lost by ending then.
@@ -333,28 +417,40 @@ class Harness:
         self._gone()
 
     def _spec(self, directory: str) -> LoadSpec:
-        return load_spec(self.version, directory, self.settings)
+        return load_spec(self.version, directory, self.settings, self._owner.production_scores(self.version))
+
+    def _counts_as(self, wanted: LoadSpec) -> bool:
+        """Whether what is counted is what a worker loaded from `wanted` would count."""
+        if self.info is None:
+            return False
+        chosen = self.info.suggested_scores if wanted.production_scores is None else wanted.production_scores
+        return self.info.scores == chosen
 
     def _first_spec(self, directory: str) -> LoadSpec:
         required = self.settings.warm_up and not self._owner.has_served(self.version)
         return replace(self._spec(directory), warm_up_required=required)
 
-    async def _reload_workers(self) -> None:
+    async def _reload_workers(self, former: asyncio.Task[None] | None) -> None:
+        if former is not None:
+            await asyncio.wait({former})  # it was cancelled, and what it loads still ends
         loop = asyncio.get_running_loop()
         self._reload_failures = self._reload_failures.reset()
         while self.is_outdated:  # once more, when the settings changed while a worker was loading
             self._attempted = spec = self._spec(self.pool.supply.spec.directory)
             self._settings_changed.clear()
+            self._reload_costs_outage = False
             try:
                 self.info = await self.pool.replace_workers(spec)
                 self.error = ""
             except Exception as error:  # noqa: BLE001 - the old workers serve on, and the next try may do
                 self.error = f"settings: {error}"
                 self._reload_failures = self._reload_failures.failed(loop.time())
+                self._reload_costs_outage = self.settings.in_turn
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._settings_changed.wait(), self._reload_failures.seconds)
+                    # In turn each try is an outage: there is none before the settings are others.
+                    await asyncio.wait_for(self._settings_changed.wait(), self.retry_seconds)
                     self._reload_failures = self._reload_failures.reset()
-        self.error = ""
+        self.error, self._reload_costs_outage = "", False
         self._owner.version_changed()
 
     def _enter(self, state: State) -> None:
@@ -387,6 +483,11 @@ class Harness:
         for task in (self._task, self._reloading):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
+
+
+def _by_settings(spec: LoadSpec) -> LoadSpec:
+    """`spec` without what depends on another version."""
+    return replace(spec, production_scores=None)
 
 
 def report_breach(version: VersionId, old: State, new: State) -> None:

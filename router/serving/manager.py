@@ -5,11 +5,18 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from router.core.events import AliasAspired, AliasBound, AliasUnbound, ServingFromCache
+from router.core.events import (
+    AliasAspired,
+    AliasBound,
+    AliasUnbound,
+    AliasWithoutVersion,
+    ServingFromCache,
+)
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.loads import Priority
-from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
+from router.core.policy import Action, Begin, Bind, Load, Snapshot, State, Turn, Unbind, Unload, next_action
 from router.core.routing import ModelRoutes
+from router.core.scores import OutputSpec
 from router.errors import NotReady
 from router.protocol.messages import VersionInfo
 from router.serving.breakers import Breakers
@@ -35,7 +42,10 @@ class ModelManager:
     same as before changes nothing. `set_aspired_from_cache` holds until the first `set_aspired`, and is
     without effect after it. `apply_settings` may come at any time. `reconcile` starts what is to be done; it
     never waits, and each version's harness has it called again when something has changed. An alias serves
-    its version until the next one is READY. After `drain` or `close` nothing is bound or published any more.
+    its version until the next one is READY; in turn, until the files of the next one are here, and again if
+    that one does not load. Meanwhile production stays in the routing table and answers NotReady, and any
+    other alias is taken out of it, so that production has its share. After `drain` or `close` nothing is
+    bound or published any more.
     """
 
     def __init__(
@@ -62,6 +72,8 @@ class ModelManager:
         """Versions that an alias has served, also before a restart: their warm-up is required no more."""
         self._reported: dict[Alias, VersionInfo] = {}
         """What was last reported of each bound alias; changed scores are reported anew."""
+        self._production_scores: tuple[OutputSpec, ...] | None = None
+        """What the bound production suggests to count; it stays while that is loaded anew."""
         self._superseded: set[Harness] = set()
         """Those whose version was loaded again before their workers had ended."""
         self._reconciling = False
@@ -80,6 +92,11 @@ class ModelManager:
     def bound(self) -> Mapping[Alias, VersionId]:
         """What serves now."""
         return self._bound
+
+    @property
+    def out_of_service(self) -> set[Alias]:
+        """Aliases whose version ended so that the next one can be loaded, or is loaded again after that."""
+        return {alias for alias, version in self._bound.items() if not self._is_loaded(version)}
 
     @property
     def ready(self) -> bool:
@@ -173,10 +190,13 @@ class ModelManager:
         self._dependencies.gate.look()  # what a load is for may have changed
 
     def serving(self, version: VersionId) -> Harness:
-        """The harness of a bound version. Raises NotReady when it is gone."""
-        if (harness := self.harnesses.get(version)) is None:
-            raise NotReady(f"{version} is gone")
-        return harness
+        """The harness of a bound version. Raises NotReady when it is gone, or makes way for the next one."""
+        harness = self.harnesses.get(version)
+        if harness is not None and (harness.state is not State.DRAINING or not self._is_bound(version)):
+            return harness
+        raise NotReady(
+            f"{version} is being replaced, in turn" if self._is_bound(version) else f"{version} is gone"
+        )
 
     # From here to `drain`: for the harnesses of this model.
 
@@ -197,6 +217,18 @@ class ModelManager:
         has_workers = serving is not None and serving.loaded and serving.pool.workers
         return Priority.PRODUCTION if has_workers else Priority.UNSERVED
 
+    def production_scores(self, version: VersionId) -> tuple[OutputSpec, ...] | None:
+        """What production counts of its own accord; None for production's own versions, and before it serves.
+
+        Two versions are compared by what both count, so production's choice holds for all others.
+        """
+        own = version in (self._bound.get(PRODUCTION), self._aspired.get(PRODUCTION))
+        return None if own else self._production_scores
+
+    def took_a_turn(self, version: VersionId) -> bool:
+        """Whether another version ended so that `version` could be loaded in its place."""
+        return any(not self._is_loaded(old) for old in self._replaced_by(version))
+
     def version_changed(self) -> None:
         """Bind and unload what can be now; report what is bound with other scores."""
         self._superseded = {harness for harness in self._superseded if harness.is_live}
@@ -204,8 +236,12 @@ class ModelManager:
         self.harnesses = {v: h for v, h in self.harnesses.items() if h.is_live}
         for alias, version in self._bound.items():
             harness = self.harnesses.get(version)
-            if harness is not None and harness.info is not self._reported.get(alias):
+            if harness is not None and harness.loaded and harness.info is not self._reported.get(alias):
                 self._report_bound(alias, version, version)
+        for version, harness in self.harnesses.items():
+            # While what it replaces serves, or comes back, a try would be an outage; else it costs nothing.
+            harness.may_retry(allowed=all(map(self._is_in_error, self._replaced_by(version))))
+        self._publish_routes()
         self.reconcile()
 
     def worker_crashed(self, version: VersionId) -> None:
@@ -234,7 +270,13 @@ class ModelManager:
 
     def _snapshot(self) -> Snapshot:
         states = {version: harness.state for version, harness in self.harnesses.items()}
-        return Snapshot(self._aspired, self._bound, states)
+        # While former workers of one that was loaded again still end, nothing begins.
+        turns = {
+            version: Turn.TAKEN if self._superseded else turn
+            for version, harness in self.harnesses.items()
+            if (turn := harness.turn) is not None
+        }
+        return Snapshot(self._aspired, self._bound, states, self.settings.in_turn, turns)
 
     def _start(self, action: Action) -> None:
         match action:
@@ -249,8 +291,11 @@ class ModelManager:
                 self.breakers.reset(self._bound, f"{alias} was unbound")
                 self._publish_routes()
                 self._record(AliasUnbound(self.model, alias, old))
+            case Begin(version):
+                self.harnesses[version].begin()
             case Unload(version):
                 self.harnesses[version].unload()
+                self._report_outage(version)
 
     def _bind(self, alias: Alias, version: VersionId) -> None:
         old = self._bound.get(alias)
@@ -262,12 +307,39 @@ class ModelManager:
         for harness in self.harnesses.values():
             harness.ensure_workers()  # only production's version may have a spare
 
+    def _report_outage(self, version: VersionId) -> None:
+        """`version` was let go: if an alias still serves it, it makes way for what is loaded in its place."""
+        for alias, bound in self._bound.items():
+            if bound == version:
+                self._record(AliasWithoutVersion(self.model, alias, version, self._aspired[alias]))
+        self._publish_routes()
+
+    def _is_bound(self, version: VersionId) -> bool:
+        return version in self._bound.values()
+
+    def _is_loaded(self, version: VersionId) -> bool:
+        harness = self.harnesses.get(version)
+        return harness is not None and harness.state is State.READY
+
+    def _is_in_error(self, version: VersionId) -> bool:
+        harness = self.harnesses.get(version)
+        return harness is not None and harness.state is State.ERROR
+
+    def _replaced_by(self, version: VersionId) -> list[VersionId]:
+        """Versions that aliases serve which are to serve `version`."""
+        aliases = [alias for alias, wanted in self._aspired.items() if wanted == version]
+        return [old for alias in aliases if (old := self._bound.get(alias, version)) != version]
+
     def _report_bound(self, alias: Alias, old: VersionId | None, new: VersionId) -> None:
         info = self.harnesses[new].info
         if info is not None:
             self._reported[alias] = info
             name = self.settings.aliases[alias]
             self._record(AliasBound(self.model, alias, old, new, info.run_id, info.flavor, info.scores, name))
+            if alias == PRODUCTION:
+                self._production_scores = info.suggested_scores
+                for harness in self.harnesses.values():
+                    harness.refresh_if_outdated()
 
     def _harness(self, version: VersionId) -> Harness:
         harness = self.harnesses.get(version)
@@ -286,11 +358,11 @@ class ModelManager:
                 self.model,
                 settings.salt,
                 settings.split,
-                bound=self._bound.copy(),
+                bound={a: v for a, v in self._bound.items() if a not in self.out_of_service - {PRODUCTION}},
                 aspired=frozenset(self._aspired),
                 broken=self.breakers.broken,
             )
         )
 
-    def _record(self, event: AliasAspired | AliasBound | AliasUnbound) -> None:
+    def _record(self, event: AliasAspired | AliasBound | AliasUnbound | AliasWithoutVersion) -> None:
         self._dependencies.recorder.record(event)

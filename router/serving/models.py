@@ -31,9 +31,12 @@ class ModelSet:
 
     @property
     def versions(self) -> set[VersionId]:
-        """Every version that is loading, serving or ending, also of models that left the configuration."""
+        """Every version that is loading, serving or ending, also of models that left the configuration.
+
+        One that makes way for the next is among them: if that does not load, it is loaded again.
+        """
         managers = [*self.managers.values(), *self._retiring.values()]
-        return {version for manager in managers for version in manager.harnesses}
+        return {version for one in managers for version in (*one.harnesses, *one.bound.values())}
 
     def apply(self, models: Mapping[str, ModelSettings]) -> None:
         """Follow a configuration: add, change and remove models. The first one names who must be ready."""

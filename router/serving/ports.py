@@ -42,8 +42,8 @@ class WorkerHandle(Protocol):
 
     def submit(
         self, queries: Sequence[Query], on_answers: Callable[[Sequence[int], Sequence[Answer]], None]
-    ) -> None:
-        """Hand over one batch of requests, while fewer than `parallel` are unanswered.
+    ) -> int:
+        """Hand over one batch of requests, while fewer than `parallel` are unanswered. Returns its number.
 
         `on_answers(places, answers)` gets what came out of one predict; each place of the batch comes once.
         """
@@ -58,6 +58,9 @@ class WorkerHandle(Protocol):
 
     def stop_sharing(self, batching: Batching) -> None:
         """Its requests share predicts no more, for what `batching` says."""
+
+    def hung_up(self, number: int, place: int) -> None:
+        """The caller of the request at `place` of that batch hung up: it is of no use but to be over."""
 
     def rank(self, *, last: bool) -> None:
         """Whether the kernel, out of memory, ends it last of all workers, or first, as while it loaded."""
@@ -126,6 +129,10 @@ class PoolSettings(Protocol):
     @property
     def workers(self) -> int:
         """Processes per version."""
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether a worker is loaded only after the one that it replaces has ended."""
 
     @property
     def predict_timeout_seconds(self) -> float:

@@ -200,6 +200,9 @@ class ModelSettings(BaseModel):
     ] = Field(default=False, json_schema_extra={"default": "auto"})
     """auto: a version that can not predict its input example serves without a warm-up, and its note says so.
     required: it does not serve, unless it has served before."""
+    replace: Annotated[Literal["beside", "in_turn"], HOT] = "beside"
+    """beside: a version, and every worker, is loaded beside the one that it replaces. in_turn: after that has
+    ended, for versions that hold a port or a lock; meanwhile the alias has no version that answers."""
     worker_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
     """MiB that a worker may grow after it was READY; then another takes its place first. null: no limit."""
     max_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 100_000
@@ -232,6 +235,11 @@ class ModelSettings(BaseModel):
     and a version that logs, or loads another registered model, is refused."""
     direct_access: Annotated[bool, HOT] = False
     """Whether callers may ask for one alias or version by its own path."""
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether nothing is loaded beside what it replaces."""
+        return self.replace == "in_turn"
 
     @field_validator("aliases")
     @classmethod

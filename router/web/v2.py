@@ -57,7 +57,8 @@ async def model(request: web.Request) -> web.Response:
         harness = manager.harnesses.get(version) if version else None
         if harness is None or harness.info is None:
             raise NotReady(
-                f"{manager.model} has no production version yet", retry_after=manager.seconds_until_load
+                f"{manager.model} has no production version that is loaded",
+                retry_after=manager.seconds_until_load,
             )
     except RequestRefused as refused:
         return _refused(request, refused)

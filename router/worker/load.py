@@ -90,7 +90,8 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     if warmed.warm:
         scorer.contract = with_outputs(scorer.contract, warm_outputs(warmed.predictions))
     answers = warmed.predictions if warmed.warm else None
-    scorer.scores, scores_note = choose_outputs(spec, answers, partial(known_classes, model))
+    chosen = choose_outputs(spec, answers, partial(known_classes, model))
+    scorer.scores = chosen.counted
     metadata = model.metadata
     batching = _batching(spec, scorer, warmed.request, twice=not metadata.env_vars)
     logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")
@@ -101,11 +102,12 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmed.note, scores_note, scorer.decoder.note, note))),
+        note=" ".join(filter(None, (warmed.note, chosen.note, scorer.decoder.note, note))),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_describable(scorer.contract.inputs),
         outputs=_describable(scorer.contract.outputs),
+        suggested_scores=chosen.suggested,
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial, None if metadata.env_vars else SharingCheck(scorer, spec.rtol))

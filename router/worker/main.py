@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
@@ -19,8 +20,10 @@ from router.errors import LoadFailed
 from router.processes.child_logging import flush, log_cause, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
+from router.protocol.frames import Frame
 from router.protocol.messages import (
     BATCHING,
+    HUNG_UP,
     MAX_ANSWER_BYTES,
     REPEAT,
     Answer,
@@ -140,6 +143,11 @@ class RequestLoop:
         self._limit: int | None = None
         """How many predicts run side by side, where that is fewer than `threads`."""
         self._more_threads_at = float("-inf")
+        self._deferred: deque[Frame] = deque()
+        """Frames that came while the only thread predicted."""
+        self._hung_up: set[tuple[int, int]] = set()
+        """Of the requests that are here, by frame and place, those whose callers hung up."""
+        self._here: set[tuple[int, int]] = set()
 
     def run(self) -> None:
         """Return when the gateway closed its end. Raises ConnectionError when it went away meanwhile."""
@@ -148,8 +156,11 @@ class RequestLoop:
 
     def _next_frame(self) -> bool:
         # A function of its own: what it holds is gone while the next frame is waited for.
-        if (frame := self._channel.receive()) is None:
+        frame = self._deferred.popleft() if self._deferred else self._channel.receive()
+        if frame is None:
             return False
+        if self._is_hang_up(frame):
+            return True
         if frame.header["op"] == REPEAT:
             self._repeat()
         elif frame.header["op"] == BATCHING:
@@ -163,6 +174,7 @@ class RequestLoop:
             self._answer_together(sequence, queries)
         elif self._threads == 1:
             for place, query in enumerate(queries):
+                self._here.add((sequence, place))
                 self._answer((sequence, place, query))
         else:
             self._share_out(sequence, queries)
@@ -220,6 +232,7 @@ class RequestLoop:
         if self._working < self._threads:
             self._start_threads()
         for place, query in enumerate(queries):
+            self._here.add((sequence, place))
             if self._working:
                 self._tasks.put((sequence, place, query))
             else:
@@ -263,7 +276,29 @@ class RequestLoop:
                 log_cause(error)
                 os._exit(1)
 
+    def _is_hang_up(self, frame: Frame) -> bool:
+        if frame.header["op"] != HUNG_UP:
+            return False
+        if (request := (frame.header["seq"], frame.header["place"])) in self._here:
+            self._hung_up.add(request)
+        return True
+
+    def _is_for_nobody(self, request: tuple[int, int]) -> bool:
+        """Whether the caller of a request hung up while it ran."""
+        while self._threads == 1 and (frame := self._channel.arrived()) is not None:
+            if not self._is_hang_up(frame):
+                self._deferred.append(frame)
+        return request in self._hung_up
+
     def _answer(self, task: _Task) -> None:
+        request = task[:2]
+        try:
+            self._answer_one(task)
+        finally:
+            self._here.discard(request)
+            self._hung_up.discard(request)
+
+    def _answer_one(self, task: _Task) -> None:
         sequence, place, query = task
         request = self._scorer.decode(query)
         if isinstance(request, Answer):
@@ -283,7 +318,8 @@ class RequestLoop:
         with efforts() as took:
             outcome = self._scorer.predict([request])
         self._send(sequence, (place,), (self._scorer.answer_to(request, outcome),))
-        if outcome.failure is None:
+        # What nobody waits for is predicted once at most: the trial predicts it a second time.
+        if outcome.failure is None and not self._is_for_nobody((sequence, place)):
             trial.add(TrialSample(untouched, query.body, outcome.predictions, took[0]))
             self._settle(trial)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,28 +14,45 @@ from router.worker.scores import column_of, columns_in, labels_of, numbers_of
 
 _SUM_TOLERANCE = 1e-3  # probabilities in half precision, each rounded by itself
 _ZERO_ONE = {0, 1}
-Chosen = tuple[tuple[OutputSpec, ...], str]
-"""What to count, and a sentence for the operator: which key to set, or empty."""
+_Suggestion = tuple[tuple[OutputSpec, ...], str]
+"""What to count, and why nothing is."""
+
+
+class ChosenOutputs(NamedTuple):
+    """What is counted of a version's answers."""
+
+    counted: tuple[OutputSpec, ...]
+    note: str
+    """A sentence for the operator, such as which key to set; empty when there is nothing to say."""
+    suggested: tuple[OutputSpec, ...]
+    """What the warm-up's answers suggest, whatever is counted."""
 
 
 def choose_outputs(
     spec: LoadSpec, warm_up_predictions: Any, known: Callable[[], Sequence[Any]] = tuple
-) -> Chosen:
+) -> ChosenOutputs:
     """What is counted of this version's answers.
 
-    A configured choice stands. Else the warm-up's answers decide; `warm_up_predictions` is None when there
-    was no warm-up. `known` gives the labels that the version can answer by its own account; never raises.
+    A configured choice stands. Else production's does, or the two could not be compared, unless the warm-up's
+    answers lack what production counts. Else they decide; `warm_up_predictions` is None when there was no
+    warm-up. `known` gives the labels that the version can answer by its own account; never raises.
     """
     key = f"`models.{spec.version.model}.scores`"
+    suggested, note = _suggestion(warm_up_predictions, known, key)
     if spec.scores is not None:
-        return spec.scores, _missing(spec.scores, warm_up_predictions, key)
-    if warm_up_predictions is None:
-        return (ScoreSpec(),), ""
-    try:
-        outputs, note = _suggested(warm_up_predictions, known)
-    except Exception:  # noqa: BLE001 - a version may answer anything at all
-        outputs, note = (), "its answers have no columns; {key} can name an output that is a number"
-    return outputs, note and f"No scores are counted: {note.format(key=key)}."
+        return ChosenOutputs(spec.scores, _missing(spec.scores, warm_up_predictions, key), suggested)
+    of_production = spec.production_scores
+    if of_production is None or of_production == suggested:
+        return ChosenOutputs(suggested, note, suggested)
+    if not of_production:
+        note = f"No scores are counted, as none of production's are: {key} names those to count."
+        return ChosenOutputs((), note, suggested)
+    what = " and ".join(map(describe, of_production))
+    if _lacking(of_production, warm_up_predictions):
+        alone = f"Its scores are not compared with production's: its answers do not have {what}."
+        return ChosenOutputs(suggested, f"{alone} {note}".rstrip(), suggested)
+    note = f"It is counted as production is: {what}. {key} names something else for both."
+    return ChosenOutputs(of_production, note, suggested)
 
 
 def known_classes(model: PyFuncModel) -> Sequence[Any]:
@@ -48,7 +65,17 @@ def known_classes(model: PyFuncModel) -> Sequence[Any]:
     return labels if all(label_text(label) is not None for label in labels) else ()
 
 
-def _suggested(answer: Any, known: Callable[[], Sequence[Any]]) -> Chosen:
+def _suggestion(answer: Any, known: Callable[[], Sequence[Any]], key: str) -> _Suggestion:
+    if answer is None:
+        return (ScoreSpec(),), ""
+    try:
+        outputs, note = _suggested(answer, known)
+    except Exception:  # noqa: BLE001 - a version may answer anything at all
+        outputs, note = (), "its answers have no columns; {key} can name an output that is a number"
+    return outputs, note and f"No scores are counted: {note.format(key=key)}."
+
+
+def _suggested(answer: Any, known: Callable[[], Sequence[Any]]) -> _Suggestion:
     columns = columns_in(answer)
     if columns == 2 and not isinstance(answer, (pd.DataFrame, Mapping)) and _are_probabilities(answer):
         return (ScoreSpec(1),), ""
@@ -83,7 +110,7 @@ def _are_probabilities(answer: Any) -> bool:
     return bool(near_one.all() and (negative[0] >= 0).all() and (positive[0] >= 0).all())
 
 
-def _classes(known: Sequence[Any], labels: Sequence[Any]) -> Chosen:
+def _classes(known: Sequence[Any], labels: Sequence[Any]) -> _Suggestion:
     if len(known) > MOST_CLASSES:
         most = f"`classes` names up to {MOST_CLASSES}"
         return (), f"its answers are labels of {len(known)} classes; {{key}} with {most}"
@@ -96,10 +123,13 @@ def _classes(known: Sequence[Any], labels: Sequence[Any]) -> Chosen:
 
 def _missing(scores: Sequence[OutputSpec], answer: Any, key: str) -> str:
     """A sentence when the warm-up's answers lack what is to be counted."""
-    if answer is None:
-        return ""
-    lacking = [describe(spec) for spec in scores if not _has(answer, spec)]
+    lacking = _lacking(scores, answer)
     return f"{key} counts {' and '.join(lacking)}, which its answers do not have." if lacking else ""
+
+
+def _lacking(scores: Sequence[OutputSpec], answer: Any) -> list[str]:
+    """Those that the warm-up's answers do not have; none where there was no warm-up."""
+    return [] if answer is None else [describe(spec) for spec in scores if not _has(answer, spec)]
 
 
 def _has(answer: Any, spec: OutputSpec) -> bool:

@@ -251,11 +251,11 @@ def _number(value: Any) -> float | None:
 def count_and_locate(
     values: Floats, spec: ScoreSpec, firsts: Sequence[int], *, non_numeric: int = 0
 ) -> tuple[ScoreCounts, list[int | None]]:
-    """Counts of one batch of scores, shape (n,), and the indexes of the bins of those at the places `firsts`.
+    """Counts of one batch of scores, shape (n,), and the `bin_index` of those at the places `firsts`.
 
-    A score on an edge counts in the bin whose upper edge it is, as Prometheus' `le` does; the lowest
-    bin also takes `low` itself. What is not finite has no bin: None. A sum beyond the largest float stays at
-    the largest float.
+    A score on an edge counts in the bin whose upper edge it is, as Prometheus' `le` does; the lowest bin also
+    takes `low` itself. One out of range counts in the end bin on its side, and has an index of its own. What
+    is not finite has no bin: None. A sum beyond the largest float stays at the largest float.
     """
     if len(values) <= FEW_SCORES:
         return _few(values.tolist(), spec, firsts, non_numeric)
@@ -270,8 +270,10 @@ def count_and_locate(
     counts = _all_kinds(values, finite, places, spec, non_numeric)
     if not len(firsts):
         return counts, []
-    found, sound = np.minimum(_at(places, firsts), spec.bins - 1).tolist(), _at(finite, firsts).tolist()
-    return counts, [place if good else None for place, good in zip(found, sound, strict=True)]
+    first = _at(values, firsts)
+    inside_or_below = np.where(first < spec.low, spec.below, _at(places, firsts))
+    found, sound = np.where(first > spec.high, spec.above, inside_or_below), _at(finite, firsts).tolist()
+    return counts, [index if good else None for index, good in zip(found.tolist(), sound, strict=True)]
 
 
 def _at(values: npt.NDArray[T], places: Sequence[int]) -> npt.NDArray[T]:
@@ -307,25 +309,25 @@ def _few(
 ) -> tuple[ScoreCounts, list[int | None]]:
     edges, low, high, last = spec.edges(), spec.low, spec.high, spec.bins - 1
     bins = [0] * spec.bins
-    places: list[int | None] = []
+    bin_indexes: list[int | None] = []
     positive: list[float] = []
     negative: list[float] = []
     nan = inf = out_of_range = 0
     for value in values:
         if low <= value <= high:
-            place = bisect_left(edges, value)
+            place = index = bisect_left(edges, value)
         elif math.isfinite(value):
             out_of_range += 1
-            place = last if value > high else 0
+            place, index = (last, spec.above) if value > high else (0, spec.below)
         else:
             if math.isnan(value):
                 nan += 1
             else:
                 inf += 1
-            places.append(None)
+            bin_indexes.append(None)
             continue
         bins[place] += 1
-        places.append(place)
+        bin_indexes.append(index)
         if value > 0:
             positive.append(value)
         elif value < 0:
@@ -333,7 +335,7 @@ def _few(
     counts = ScoreCounts(
         tuple(bins), _finite_sum(positive), _finite_sum(negative), nan, inf, non_numeric, out_of_range
     )
-    return counts, [places[first] for first in firsts]
+    return counts, [bin_indexes[first] for first in firsts]
 
 
 @lru_cache(maxsize=64)

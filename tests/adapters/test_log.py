@@ -92,6 +92,8 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "version not loaded",
         "alias unbound",
         "version draining",
+        "replaced in turn; nothing answers for this alias until then",
+        "version not loaded",
         "drain cut short",
         "version gone",
         "child restarted",

@@ -7,7 +7,8 @@ the environment of the gateway says what goes wrong:
 - 2 can only predict its input example, `ask`, while the file SERVICE is there.
 - 3 can not predict its input example, `bad`.
 - 4 loads in one process at a time, and counts its loads in the file LOCK.
-- 5 has a temporary directory in ELSEWHERE, for as long as its process lives.
+- 5 and 6 listen on the port PORT from their load on; 7 does, and then fails to load.
+- 8 has a temporary directory in ELSEWHERE, for as long as its process lives.
 """
 
 import os
@@ -85,6 +86,22 @@ class Exclusive(Version):
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+class Listening(Version):
+    score = 0.5
+
+    def load_context(self, context: object) -> None:
+        import os
+        import socket
+
+        self.listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+
+
+class Failing(Listening):
+    def load_context(self, context: object) -> None:
+        super().load_context(context)
+        raise RuntimeError("this version never loads")
+
+
 class Tidy(Version):
     score = 0.5
 
@@ -99,13 +116,17 @@ def main(directory: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
     mlflow.create_experiment("versions", artifact_location=str(directory / "artifacts"))
     mlflow.set_experiment("versions")
-    for model, example in (
-        (Fragile(), None),
-        (Dependent(), "ask"),
-        (Picky(), "bad"),
-        (Exclusive(), None),
-        (Tidy(), None),
-    ):
+    examples: dict[Version, str | None] = {
+        Fragile(): None,
+        Dependent(): "ask",
+        Picky(): "bad",
+        Exclusive(): None,
+        Listening(): None,
+        Listening(): None,
+        Failing(): None,
+        Tidy(): None,
+    }
+    for model, example in examples.items():
         with mlflow.start_run():
             mlflow.pyfunc.log_model(
                 name="model",

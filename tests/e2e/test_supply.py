@@ -1,10 +1,12 @@
 """Production always gets a worker again, whatever fails to load, and says so while it has none."""
 
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.gateway import GatewayProcess
@@ -136,12 +138,47 @@ def test_at_a_stop_versions_have_time_to_tidy_up_and_no_temporary_file_of_theirs
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    registry.move("production", 5)
+    registry.move("production", 8)
     gateway = start("  sentiment: {split: {production: 100}, workers: 2}\n", ELSEWHERE=str(elsewhere))
     wait_until(lambda: len([*elsewhere.iterdir()]) == 2, 30 * slack, gateway.story)
-    own = Path(f"/proc/{gateway.worker_pids(5)[0]}/cwd").resolve()
+    own = Path(f"/proc/{gateway.worker_pids(8)[0]}/cwd").resolve()
 
     assert gateway.stop(15 * slack) == 0
 
     assert [*elsewhere.iterdir()] == []
     assert not own.parent.exists()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_versions_that_hold_one_port_are_replaced_in_turn_and_the_outage_shows(
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+) -> None:
+    """Beside each other the second never loads; if the next one never does, the former one serves again."""
+    registry.move("production", 5)
+    models = "  sentiment: {split: {production: 100}, replace: in_turn}\n"
+    gateway = start(models, PORT=str(free_port()))
+    [first] = gateway.worker_pids(5)
+    registry.move("production", 6)
+    wait_until(lambda: gateway.bound() == 6, 30 * slack, gateway.story)
+    assert gateway.ask("user-1").headers["X-Model-Version"] == "6"
+    assert not psutil.pid_exists(first)
+    [outage] = gateway.lines("replaced in turn; nothing answers for this alias until then")
+    assert (outage["alias"], outage["version"], outage["successor"]) == ("production", 5, 6)
+
+    registry.move("production", 7)
+    wait_until(lambda: gateway.lines("version not loaded"), 30 * slack, gateway.story)
+    wait_until(lambda: gateway.ask("user-1").status_code == 200, 30 * slack, gateway.story)
+    assert gateway.bound() == 6
+    failed = gateway.model()["versions"]["7"]
+    assert (failed["state"], failed["retry_seconds"]) == ("error", None)
+    assert "this version never loads" in failed["error"]
+
+    [worker] = gateway.worker_pids(6)
+    psutil.Process(worker).kill()
+    wait_until(lambda: gateway.worker_pids(6) not in ([], [worker]), 10 * slack, gateway.story)
+    assert gateway.ask("user-1").status_code == 200
+    assert gateway.metric("canary_router_worker_load_failures_total") == 0

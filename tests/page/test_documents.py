@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from router.analysis.document import document
 from router.control.alias_watch import AliasWatch
@@ -14,15 +13,14 @@ from router.core.scores import ScoreSpec
 from tests.analysis.test_recorder import Gateway
 from tests.page import documents
 from tests.serving.conftest import V1, V2
-from tests.support import fakes
 from tests.support.status import status_of
 
 
 @pytest.fixture
-async def gateway(monkeypatch: pytest.MonkeyPatch) -> Any:
+async def gateway() -> Any:
     """A canary beside production, which both count their scores."""
-    monkeypatch.setattr(fakes, "INFO", replace(fakes.INFO, scores=(ScoreSpec(),)))
     gateway = Gateway()
+    gateway.world.suggested = {V1: (ScoreSpec(),), V2: (ScoreSpec(),)}
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(600, PRODUCTION, V1, bin_index=3)
     gateway.answer(600, CANARY, V2, bin_index=4)

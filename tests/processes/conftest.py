@@ -24,7 +24,7 @@ LAUNCH_SECONDS = 60.0 * float(os.environ.get("CI_SLACK", "1"))
 class Answers(Protocol):
     """A worker, of whichever loader."""
 
-    def submit(self, queries: Sequence[Query], on_answers: Any) -> None: ...
+    def submit(self, queries: Sequence[Query], on_answers: Any) -> int: ...
 
 
 class Notes:

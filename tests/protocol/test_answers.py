@@ -149,7 +149,7 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         *[("answer_rows", [value, None]) for value in (-1, "x", 1.0, True)],
         *[("nan_only", [value, False]) for value in (0, None, "x")],
         *[("keep_status", value) for value in (1, "0", [True], [2], [-1], ["0"], [[0]], {"x": 0})],
-        *[("bin_indexes", [value, None]) for value in (-1, 2, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
+        *[("bin_indexes", [value, None]) for value in (-1, 4, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
         *[("bin_indexes", value) for value in ([], [0], [0, 1, 0], [None], "01", {"0": 1, "1": 0}, 0)],
         *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],
         *[(name, [value]) for name in ("rows", "status", "answer_rows", "nan_only") for value in (0, 200)],
@@ -219,7 +219,7 @@ def test_marks_are_places_among_the_classes_where_those_come_first() -> None:
 
     assert [one.bin_index for one in messages.batch_of(sent(reported, BODIES), TWO[::-1]).answers] == [2, 0]
     with pytest.raises(WireRefused):
-        messages.batch_of(sent(reported, BODIES), TWO)
+        messages.batch_of(sent({**reported, "bin_indexes": [3, 0]}, BODIES), TWO[::-1])
 
 
 def test_scores_that_nobody_counts_are_refused() -> None:

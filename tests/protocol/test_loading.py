@@ -55,6 +55,7 @@ def sent(header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> Frame:
         st.booleans(),
         st.floats(0, 1),
         st.integers(1, 64),
+        production_scores=st.none() | outputs,
     )
 )
 def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
@@ -75,6 +76,7 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         mismatches=st.lists(names.map(lambda name: name[:200]), max_size=20).map(tuple),
         inputs=tensors,
         outputs=tensors,
+        suggested_scores=outputs,
     )
 )
 def test_what_a_version_reports_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
@@ -96,6 +98,7 @@ INFO = {
     "mismatches": ["numpy==1.0 is required and not installed"],
     "inputs": [TENSOR],
     "outputs": [],
+    "suggested_scores": [],
 }
 FAILURE = {"op": "failed", "phase": "load", "error": "no such lexicon"}
 ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x" * 3000, "a\r\nb"]
@@ -152,6 +155,8 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         ],
         ("scores", [CLASSES, {**CLASSES, "output": 1}]),
         ("scores", [SCORES, SCORES]),
+        ("suggested_scores", [SCORES, SCORES]),
+        ("suggested_scores", None),
         ("scores", [{**SCORES, "output": i} for i in range(5)]),
         *[("scores", value) for value in ([1], [[]], [{}], {}, None, 7, "x", SCORES)],
         *[("batching", value) for value in (None, {}, {"merges": 1, "why": ""}, {"merges": True, "why": 7})],

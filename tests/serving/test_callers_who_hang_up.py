@@ -47,6 +47,20 @@ def predicted(world: FakeWorld) -> list[str]:
     return [query.body.decode() for worker in world.workers for frame in worker.frames for query in frame]
 
 
+async def test_a_worker_learns_of_a_caller_who_hangs_up_while_its_request_runs(
+    pool: Pool, world: FakeWorld
+) -> None:
+    """It may be about to predict that request once more, to see whether requests can share predicts."""
+    running = ask(pool)
+    [worker] = world.workers
+    await until(lambda: worker.frames)
+    waiting = ask(pool)
+    running.hang_up()
+    waiting.hang_up()
+    assert worker.hang_ups == [(1, 0)]
+    worker.release()
+
+
 async def test_only_what_somebody_waits_for_follows_the_predict_that_runs(
     pool: Pool, world: FakeWorld
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from router.core.events import AliasBound, AliasUnbound, LoadRefused, ReadinessChanged, SplitInForce
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
+from router.core.scores import OutputSpec, ScoreSpec
 from router.protocol.messages import LoadSpec, Query
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
@@ -261,6 +262,75 @@ async def test_changed_scores_replace_the_workers_new_one_first(
     assert new is not old
     reported = [bound for bound in facts.of(AliasBound) if bound.old == bound.new == V1]
     assert len(reported) == 1, "the metrics start their bins over at each report"
+
+
+def counts(models: ModelSet, version: VersionId) -> tuple[OutputSpec, ...]:
+    info = manager_of(models).harnesses[version].info
+    assert info is not None
+    return info.scores
+
+
+async def test_a_canary_is_counted_as_production_is_whichever_of_them_is_ready_first(
+    models: ModelSet, world: FakeWorld
+) -> None:
+    """Each by its own example would be counted differently, and nothing could be compared."""
+    world.suggested = {V1: (ScoreSpec(),), V2: (), V3: (ScoreSpec(1),)}
+    manager = manager_of(models)
+    manager.set_aspired({CANARY: V2})
+    await until(lambda: manager.bound.get(CANARY) == V2)
+    assert counts(models, V2) == ()
+
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: manager.bound.get(PRODUCTION) == V1 and counts(models, V2) == (ScoreSpec(),))
+    manager.set_aspired({PRODUCTION: V1, CANARY: V3})
+    await until(lambda: manager.bound.get(CANARY) == V3)
+    assert counts(models, V3) == (ScoreSpec(),)
+    assert world.loads.count(V3) == 1
+
+
+async def test_a_canary_that_becomes_production_is_counted_by_its_own_choice(
+    models: ModelSet, world: FakeWorld
+) -> None:
+    """As after a restart, which knows of no former production."""
+    world.suggested = {V1: (ScoreSpec(),), V2: (ScoreSpec(1),)}
+    manager = manager_of(models)
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: len(manager.bound) == 2 and counts(models, V2) == (ScoreSpec(),))
+    manager.set_aspired({PRODUCTION: V2, CANARY: V1})
+
+    await until(lambda: counts(models, V2) == counts(models, V1) == (ScoreSpec(1),))
+
+
+async def test_workers_that_count_alike_already_are_not_loaded_anew(
+    models: ModelSet, world: FakeWorld
+) -> None:
+    world.suggested = {V1: (ScoreSpec(),), V2: (ScoreSpec(),)}
+    manager = manager_of(models)
+    manager.set_aspired({CANARY: V2})
+    await until(lambda: manager.bound.get(CANARY) == V2)
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: len(manager.bound) == 2)
+    manager.set_aspired({PRODUCTION: V2, CANARY: V1})
+    await until(lambda: manager.bound == {PRODUCTION: V2, CANARY: V1})
+    models.apply({"sentiment": settings(split={"production": 60, "canary": 40})})
+    await asyncio.sleep(0)
+
+    assert not any(harness.is_outdated for harness in manager.harnesses.values())
+    assert sorted(world.loads) == [V1, V2]
+
+
+async def test_a_configured_choice_holds_for_both_whatever_production_suggests(
+    models: ModelSet, world: FakeWorld
+) -> None:
+    written = settings(scores={"output": 2})
+    models.apply({"sentiment": written})
+    world.suggested = {V1: (ScoreSpec(),), V2: ()}
+    manager = manager_of(models)
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: len(manager.bound) == 2)
+
+    assert counts(models, V1) == counts(models, V2) == written.scores.outputs
+    assert sorted(world.loads) == [V1, V2]
 
 
 async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_any_model(

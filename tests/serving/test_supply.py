@@ -41,7 +41,7 @@ class SteeredLoads(FakeWorld):
                 await end
             finally:
                 self.under_way.remove(end)
-        worker = FakeWorker(spec.version, self)
+        worker = FakeWorker(spec, self)
         self.workers.append(worker)
         return worker
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from router.core.events import Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
+from router.core.scores import OutputSpec
 from router.errors import (
     CacheRefused,
     FetchFailed,
@@ -37,9 +38,16 @@ class FakeWorker:
 
     pids = iter(range(1000, 10_000))
 
-    def __init__(self, version: VersionId, world: "FakeWorld") -> None:
-        self.version, self.world = version, world
-        self.info = replace(INFO, phase_seconds={"load": world.load_seconds})
+    def __init__(self, spec: LoadSpec, world: "FakeWorld") -> None:
+        self.version, self.world = spec.version, world
+        suggested = world.suggested.get(spec.version, ())
+        chosen = suggested if spec.production_scores is None else spec.production_scores
+        self.info = replace(
+            INFO,
+            phase_seconds={"load": world.load_seconds},
+            scores=chosen if spec.scores is None else spec.scores,
+            suggested_scores=suggested,
+        )
         self.pid = next(self.pids)
         self.ready, self.grown_bytes = Resident(world.worker_bytes), 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -49,14 +57,18 @@ class FakeWorker:
         self.repeats = 0
         """Requests that it was asked to repeat."""
         self.frames: list[list[Query]] = []
+        self.hang_ups: list[tuple[int, int]] = []
         self.is_last = False
         """Whether the kernel, out of memory, would end it last of all workers."""
         self._unanswered: list[tuple[OnAnswers, int, Query]] = []
         self._on_repeated: Callable[[], None] | None = None
 
-    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> None:
+    def hung_up(self, number: int, place: int) -> None:
+        self.hang_ups.append((number, place))
+
+    def submit(self, queries: Sequence[Query], on_answers: OnAnswers) -> int:
         if self.exited.done():
-            return  # as into a socket that is closed: what nobody reads is not refused
+            return 0  # as into a socket that is closed: what nobody reads is not refused
         assert self._on_repeated is None, "a frame was handed over while a repeat ran"
         frames = {id(on_answers) for on_answers, _, _ in self._unanswered}
         assert len(frames) < self.parallel, "a frame was handed over before a former one was answered"
@@ -64,6 +76,7 @@ class FakeWorker:
         self._unanswered += [(on_answers, place, query) for place, query in enumerate(queries)]
         if not self.world.held:
             asyncio.get_running_loop().call_soon(self.release_all)
+        return len(self.frames)
 
     def repeat(self, on_repeated: Callable[[], None]) -> None:
         assert not self._unanswered, "a repeat was asked for while a request ran"
@@ -139,6 +152,8 @@ class FakeWorld:
     forbidden: set[VersionId] = field(default_factory=set)
     workers: list[FakeWorker] = field(default_factory=list)
     answers: dict[VersionId, Answer] = field(default_factory=dict)
+    suggested: dict[VersionId, tuple[OutputSpec, ...]] = field(default_factory=dict)
+    """What each version's example suggests to count."""
     loads: list[VersionId] = field(default_factory=list)
     fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
 
@@ -170,7 +185,7 @@ class FakeWorld:
             await self.slow_loads.wait()
         if spec.version in self.broken:
             raise LoadFailed("ValueError: broken on purpose", phase="load")
-        worker = FakeWorker(spec.version, self)
+        worker = FakeWorker(spec, self)
         self.workers.append(worker)
         return worker
 

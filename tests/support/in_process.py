@@ -40,9 +40,13 @@ class InProcessWorker:
         self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
         threading.Thread(target=self._answer_requests, args=(loaded,), name="version", daemon=True).start()
 
-    def submit(self, queries: Sequence[Query], on_answers: _OnAnswers) -> None:
+    def submit(self, queries: Sequence[Query], on_answers: _OnAnswers) -> int:
         """As `Worker.submit`."""
         self._frames.put((queries, on_answers))
+        return 0
+
+    def hung_up(self, number: int, place: int) -> None:
+        """Nothing: it tries nothing with a request that is over."""
 
     def repeat(self, on_repeated: Callable[[], None]) -> None:
         """Nothing: it keeps no request."""

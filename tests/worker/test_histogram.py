@@ -76,7 +76,7 @@ def test_few_scores_and_many_are_counted_alike(values: list[float], spec: ScoreS
 
 
 @given(scores, specs, st.data())
-def test_bin_indexes_are_of_the_scores_they_are_asked_of(
+def test_bin_indexes_are_of_the_scores_they_are_asked_of_or_of_the_side_they_lie_on(
     values: list[float], spec: ScoreSpec, data: st.DataObject
 ) -> None:
     firsts = (
@@ -84,8 +84,16 @@ def test_bin_indexes_are_of_the_scores_they_are_asked_of(
     )
     _, bin_indexes = count_and_locate(np.array(values, dtype=np.float64), spec, firsts)
 
-    alone = [count_by_hand([values[first]], spec).bins for first in firsts]
-    assert bin_indexes == [bins.index(1) if any(bins) else None for bins in alone]
+    assert bin_indexes == [index_by_hand(values[first], spec) for first in firsts]
+
+
+def index_by_hand(value: float, spec: ScoreSpec) -> int | None:
+    """Out of range, where all count alike, is not a bin like the others."""
+    if not math.isfinite(value):
+        return None
+    if not spec.low <= value <= spec.high:
+        return spec.below if value < spec.low else spec.above
+    return count_by_hand([value], spec).bins.index(1)
 
 
 @given(scores, specs)

@@ -12,7 +12,7 @@ from hypothesis import given
 from router.core.ids import VersionId
 from router.core.scores import ClassSpec, OutputSpec, ScoreSpec, with_edges
 from router.protocol.messages import LoadSpec
-from router.worker.score_selection import choose_outputs
+from router.worker.score_selection import ChosenOutputs, choose_outputs
 from tests.worker.test_scores import anything
 
 OPEN = LoadSpec(VersionId("churn", 1), "/nowhere", scores=None)
@@ -22,7 +22,7 @@ SCORE = ScoreSpec()
 
 
 def chosen(answer: Any, *known: Any) -> tuple[Sequence[OutputSpec], str]:
-    return choose_outputs(OPEN, answer, lambda: known)
+    return choose_outputs(OPEN, answer, lambda: known)[:2]
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,56 @@ def test_a_configured_choice_stands_and_what_the_answers_lack_is_said() -> None:
     spec = LoadSpec(VersionId("churn", 1), "/nowhere", CHOICE)
     answer = pd.DataFrame({"label": ["b"], "score": [250.0]})
 
-    assert choose_outputs(spec, answer.assign(**dict.fromkeys("abcdef", 1))) == (CHOICE, "")
-    assert choose_outputs(spec, None) == (CHOICE, "")
-    outputs, note = choose_outputs(spec, answer)
+    assert choose_outputs(spec, answer.assign(**dict.fromkeys("abcdef", 1)))[:2] == (CHOICE, "")
+    assert choose_outputs(spec, None)[:2] == (CHOICE, "")
+    outputs, note, _ = choose_outputs(spec, answer)
     assert outputs == CHOICE
     assert (
         note == "`models.churn.scores` counts output 7 in 2 bins on [-1, 5], which its answers do not have."
     )
+
+
+def beside(production: tuple[OutputSpec, ...], answer: Any, *known: Any) -> ChosenOutputs:
+    """What is counted of a version that answers so, beside a production that counts that."""
+    spec = LoadSpec(VersionId("churn", 2), "/nowhere", None, production_scores=production)
+    return choose_outputs(spec, answer, lambda: known)
+
+
+LABELS = ClassSpec(0, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("production", "answer", "known", "suggested"),
+    [
+        pytest.param((SCORE,), np.array([1.3]), (), (), id="a regressor whose example lies outside"),
+        pytest.param((LABELS,), ["a"], "abc", (ClassSpec(0, ("a", "b", "c")),), id="one more class"),
+        pytest.param((ScoreSpec(1),), PROBABILITIES.tolist(), (), (ScoreSpec(1),), id="the same"),
+        pytest.param((LABELS,), None, (), (SCORE,), id="no example"),
+        pytest.param((), np.array([0.5]), (), (SCORE,), id="nothing"),
+    ],
+)
+def test_what_production_counts_is_counted_of_every_other_version_too(
+    production: tuple[OutputSpec, ...], answer: Any, known: Any, suggested: tuple[OutputSpec, ...]
+) -> None:
+    """Each by its own example would leave nothing that both count alike; the note says what was chosen."""
+    found = beside(production, answer, *known)
+
+    assert (found.counted, found.suggested) == (production, suggested)
+    assert bool(found.note) is (production != suggested)
+    if found.note:
+        assert "production" in found.note
+        assert "`models.churn.scores`" in found.note
+
+
+def test_what_its_answers_do_not_have_is_not_counted_for_production_and_its_note_says_so() -> None:
+    found = beside((LABELS,), np.array([0.5]))
+
+    assert found.counted == found.suggested == (SCORE,)
+    assert found.note == (
+        "Its scores are not compared with production's: its answers do not have output 0 by the classes a, b."
+    )
+
+
+def test_what_the_configuration_says_stands_over_production() -> None:
+    spec = LoadSpec(VersionId("churn", 2), "/nowhere", (SCORE,), production_scores=(LABELS,))
+    assert choose_outputs(spec, ["a"]).counted == (SCORE,)

@@ -179,7 +179,10 @@ def test_a_bin_index_is_where_a_request_of_one_row_is_counted(
         if isinstance(alone, ClassCounts):
             assert bin_index == (None if alone.nan else alone.counts.index(1))
         else:
-            assert bin_index == (alone.bins.index(1) if any(alone.bins) else None)
+            bins = len(alone.bins)
+            assert (bin_index is None) is (not any(alone.bins))
+            assert bin_index is None or (bin_index >= bins) is bool(alone.out_of_range)
+            assert bin_index is None or bin_index >= bins or alone.bins[bin_index] == 1
 
 
 def test_an_answer_is_nan_only_when_every_counted_output_is() -> None:

@@ -28,6 +28,7 @@ from router.protocol.messages import (
     Query,
     batch_of,
     batching_of,
+    hung_up_header,
     predict_frame,
 )
 from router.worker import batching_trial
@@ -46,6 +47,7 @@ from router.worker.main import RequestLoop
 from router.worker.sharing_cost import SAMPLES, SharingCost
 from router.worker.tolerance import equal
 from tests.support.saved_versions import inference_query, json_query, predictions, spec_of, tensor, text_query
+from tests.support.waiting import wait_until
 
 Get = Callable[[str], Loaded]
 
@@ -616,3 +618,62 @@ def test_params_that_a_version_changes_are_its_own(loaded: Get) -> None:
     version = loaded("adds_to_params")
     bodies = [version.scorer.answer(text_query("a")).body for _ in range(3)]
     assert [predictions(body) for body in bodies] == [[3]] * 3
+
+
+class Noted:
+    """In the place of a trial: what it was given to look at."""
+
+    decision = None
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def accepts(self, _request: object, _body: bytes) -> bool:
+        return True
+
+    def add(self, sample: TrialSample) -> None:
+        self.bodies.append(sample.body)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_request_whose_caller_hung_up_while_it_ran_is_not_predicted_once_more(
+    versions: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial predicts what it looks at a second time, which would be for nobody."""
+    loaded = load_version(spec_of(versions, "plain"))
+    trial, began, go_on = Noted(), threading.Semaphore(0), threading.Semaphore(0)
+    predict = loaded.scorer.predict
+
+    def slow(requests: list[DecodedRequest]) -> Any:
+        began.release()
+        go_on.acquire()
+        return predict(requests)
+
+    monkeypatch.setattr(loaded.scorer, "predict", slow)
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    channel = Channel(ours)
+    loop = RequestLoop(Channel(its), loaded.scorer, loaded.info.batching, trial, threads)  # type: ignore[arg-type]
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    queries = [text_query("x" * (number + 1)) for number in range(4)]
+    for number, query in enumerate(queries):
+        header, bodies = predict_frame(number, [query])
+        channel.send(header, bodies)
+        began.acquire()
+        if number % 2:
+            wait_until(lambda: len(loop._here) == 1, 5.0)
+            channel.send(hung_up_header(number - 1, 0))  # it is over: of no consequence
+            channel.send(hung_up_header(number, 0))
+        if number % 2 and threads > 1:
+            wait_until(lambda: loop._hung_up, 5.0)
+        go_on.release()
+        frame = channel.receive()
+        assert frame is not None
+        assert batch_of(frame, loaded.scorer.scores).answers[0].status == 200
+    ours.close()
+    thread.join()
+    its.close()
+
+    wait_until(lambda: not loop._here, 5.0)
+    assert trial.bodies == [queries[0].body, queries[2].body]
+    assert not loop._hung_up

@@ -105,6 +105,12 @@ def _line_of_version(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "version not loaded", {**values, "retry_seconds": retry_seconds})
         case events.VersionDraining(version, requests):
             return Line(logging.INFO, "version draining", {**_names(version), "requests": requests})
+        case events.AliasWithoutVersion(model, alias, version, successor):
+            values = {"model": model, "alias": alias, "version": version.number}
+            values |= {"successor": successor.number}
+            return Line(
+                logging.WARNING, "replaced in turn; nothing answers for this alias until then", values
+            )
         case events.DrainCutShort(version, requests, workers, seconds):
             values = {**_names(version), "requests": requests, "workers": workers, "seconds": seconds}
             return Line(logging.WARNING, "drain cut short", values)

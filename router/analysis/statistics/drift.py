@@ -5,7 +5,7 @@ A model is meant to score differently than the one before it, so by default a sh
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from statistics import NormalDist
 from typing import Literal
@@ -18,7 +18,7 @@ FIRST_LOOK, GROWTH = 50, 1.25
 """Keys of the canary at the first look, and by what factor they grow to the next."""
 MIN_KEYS = 50
 """Keys per arm below which nothing is said."""
-SMALL, MODERATE = 0.1, 0.25
+MODERATE_FROM, LARGE_FROM = 0.1, 0.25
 """PSI beyond its noise from which on a shift is moderate, large."""
 EQUAL_ENOUGH = 0.1
 """Largest distance of the distributions with which `on_shift: fail` passes."""
@@ -70,6 +70,26 @@ def total_variation(production: Sequence[int], canary: Sequence[int]) -> float:
     return sum(abs(c / n - p / m) for p, c in zip(production, canary, strict=True)) / 2.0
 
 
+def hidden_distance(production: "FirstScores", canary: "FirstScores", *, classes: bool) -> float:
+    """How far apart scores may be that all count alike, 0 to 1; 0 where an arm has none.
+
+    Of those out of range on one side, at most the larger share of the two arms: one arm's may all lie beyond
+    the other's. Of labels on no list, the smaller share, which total variation does not see.
+    """
+    m, n = sum(production.bins), sum(canary.bins)
+    if not m or not n:
+        return 0.0
+    if classes:
+        return min(production.bins[-1] / m, canary.bins[-1] / n)
+    shares = (max(p / m, c / n) for p, c in zip(production.out_of_range, canary.out_of_range, strict=True))
+    return max(shares)
+
+
+def largest_distance(distance: float, hidden: float, *, classes: bool) -> float:
+    """What the distance may be, of which `hidden` does not show."""
+    return distance + hidden if classes else max(distance, hidden)
+
+
 def look_keys(index: int) -> int:
     """Keys of the canary at look `index` = 1, 2, … of a step: 50·1.25^(i−1), rounded up."""
     return math.ceil(FIRST_LOOK * GROWTH ** (index - 1))
@@ -98,13 +118,23 @@ def size_of(index: float, noise: float, line: float) -> Size:
     if index < line:
         return "none"
     beyond = index - noise
-    return "small" if beyond < SMALL else "moderate" if beyond < MODERATE else "large"
+    return "small" if beyond < MODERATE_FROM else "moderate" if beyond < LARGE_FROM else "large"
+
+
+@dataclass(slots=True)
+class FirstScores:
+    """The first score of each bucket of one arm in this step."""
+
+    bins: list[int]
+    """Per bin, those out of range in the end bins; or per class, the last of them all other labels."""
+    out_of_range: list[int] = field(default_factory=lambda: [0, 0])
+    """Of them, those below and above the range."""
 
 
 class DriftTest:
     """Looks at the distance, all of them together under `alpha`; their number goes on through steps."""
 
-    __slots__ = ("_alpha", "_classes", "bound", "distance", "in_step", "looks", "proven")
+    __slots__ = ("_alpha", "_classes", "at_most", "bound", "distance", "in_step", "looks", "proven")
 
     def __init__(self, alpha: float, *, classes: bool) -> None:
         self._alpha, self._classes = alpha, classes
@@ -120,22 +150,26 @@ class DriftTest:
         """Number of the next look, counted in this step."""
         self.distance: float | None = None
         """At the last look of this step."""
+        self.at_most: float | None = None
+        """The same if what counts alike, out of range or on no list, lay as far apart as it can."""
         self.bound: float | None = None
 
-    def look(self, production: Sequence[int], canary: Sequence[int]) -> None:
+    def look(self, production: FirstScores, canary: FirstScores) -> None:
         """Compare the first scores per bucket, if it is time."""
-        n, m = sum(canary), sum(production)
+        n, m = sum(canary.bins), sum(production.bins)
         if n < look_keys(self.in_step) or m < MIN_KEYS:
             return
         while look_keys(self.in_step) <= n:
             self.in_step += 1
         self.looks += 1
         alpha = self._alpha / (self.looks * (self.looks + 1))
+        pair = production.bins, canary.bins
         if self._classes:
-            self.distance = total_variation(production, canary)
-            self.bound = classes_bound(len(canary), m, n, alpha)
+            self.distance, self.bound = total_variation(*pair), classes_bound(len(canary.bins), m, n, alpha)
         else:
-            self.distance, self.bound = ks_distance(production, canary), ks_bound(m, n, alpha)
+            self.distance, self.bound = ks_distance(*pair), ks_bound(m, n, alpha)
+        hidden = hidden_distance(production, canary, classes=self._classes)
+        self.at_most = largest_distance(self.distance, hidden, classes=self._classes)
         self.proven = self.proven or self.distance > self.bound
 
 
@@ -147,6 +181,8 @@ class ArmScores:
     """All requests with a score."""
     keys: int
     """Buckets with a score: what is compared."""
+    keys_out_of_range: int
+    """Of them, those whose score lies out of range, or whose label is on no list: all count alike."""
     mean: float | None
     p50: float | None
     p95: float | None
@@ -162,6 +198,8 @@ class OutputShift:
     """score or class."""
     uncounted: str
     """production or canary: the one arm most of whose answers hold no score; empty for none or both."""
+    saturated: bool
+    """Whether so many lie out of range, or on no list, that versions far apart may look alike: no pass."""
     psi: float | None
     noise: float | None
     line: float | None
@@ -170,6 +208,8 @@ class OutputShift:
     ks: float | None
     """Distance at the last look of this step (total variation for classes)."""
     ks_bound: float | None
+    ks_at_most: float | None
+    """`ks` if what counts alike lay as far apart as it can: what a pass rests on."""
     proven: bool
     production: ArmScores
     canary: ArmScores
@@ -180,7 +220,8 @@ class OutputShift:
 class ScoreHistograms:
     """Scores of both arms in one step: the first of each bucket is compared, all of them are shown.
 
-    Counts by bin of a score, or by class. `[0]` is production's list, `[1]` the canary's.
+    Counts by bin of a score, or by class; the last class is all labels that are on no list. `[0]` is
+    production's list, `[1]` the canary's.
     """
 
     def __init__(
@@ -202,7 +243,7 @@ class ScoreHistograms:
 
     def restart(self) -> None:
         """Another step."""
-        self.first = ([0] * self.bin_count, [0] * self.bin_count)
+        self.first = FirstScores([0] * self.bin_count), FirstScores([0] * self.bin_count)
         self.all = ([0] * self.bin_count, [0] * self.bin_count)
         self._requests = ([0] * GROUPS, [0] * GROUPS)
         self._sums = ([0.0] * GROUPS, [0.0] * GROUPS)
@@ -210,7 +251,13 @@ class ScoreHistograms:
         self._test.restart()
 
     def add(self, bin_index: int | None, group: int, *, first: bool, canary: bool) -> bool:
-        """Count the score of an answer; False when it has none that is on the list."""
+        """Count the score of an answer; False when it has none that counts.
+
+        `bin_index` as of `Answer`: past the last bin are those below, and above, the range.
+        """
+        outside = -1
+        if bin_index is not None and not self._classes and 0 <= (outside := bin_index - self.bin_count) < 2:
+            bin_index = (0, self.bin_count - 1)[outside]
         if bin_index is None or not 0 <= bin_index < self.bin_count:
             self.invalid[canary] += 1
             return False
@@ -219,7 +266,9 @@ class ScoreHistograms:
             self._requests[canary][group] += 1
             self._sums[canary][group] += self._values[bin_index]
         if first:
-            self.first[canary][bin_index] += 1
+            self.first[canary].bins[bin_index] += 1
+            if outside >= 0:
+                self.first[canary].out_of_range[outside] += 1
         return True
 
     def look(self) -> None:
@@ -229,22 +278,26 @@ class ScoreHistograms:
     def shift(self) -> OutputShift:
         """How far they moved, as of the last look; and what is shown beside it."""
         production, canary = self.first
-        m, n = sum(production), sum(canary)
+        m, n = sum(production.bins), sum(canary.bins)
         index = noise = line = size = None
+        saturated = False
         if min(m, n) >= MIN_KEYS:
-            index, noise = psi(production, canary), psi_noise(self.bin_count, m, n)
+            saturated = hidden_distance(production, canary, classes=self._classes) > EQUAL_ENOUGH
+            index, noise = psi(production.bins, canary.bins), psi_noise(self.bin_count, m, n)
             line = psi_line(self.bin_count, m, n)
             size = size_of(index, noise, line)
         difference, interval = self._mean_difference()
         return OutputShift(
             kind="class" if self._classes else "score",
             uncounted=self._uncounted(),
+            saturated=saturated,
             psi=index,
             noise=noise,
             line=line,
             size=size,
             ks=self._test.distance,
             ks_bound=self._test.bound,
+            ks_at_most=self._test.at_most,
             proven=self._test.proven,
             production=self._arm(0),
             canary=self._arm(1),
@@ -265,7 +318,9 @@ class ScoreHistograms:
         scores = sum(every)
         mean = sum(map(float.__mul__, self._values, map(float, every))) / scores if scores and edges else None
         p50, p95 = (quantile(edges, every, share) if edges else None for share in (0.5, 0.95))
-        return ArmScores(scores, sum(self.first[arm]), mean, p50, p95, self.invalid[arm])
+        first = self.first[arm]
+        outside = first.bins[-1] if self._classes else sum(first.out_of_range)
+        return ArmScores(scores, sum(first.bins), outside, mean, p50, p95, self.invalid[arm])
 
     def _mean_difference(self) -> tuple[float, Interval] | tuple[None, None]:
         if not self._values:

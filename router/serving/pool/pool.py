@@ -82,6 +82,8 @@ class Pool:
         self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._held = False
+        """While True nothing is loaded but what `replace_workers` loads."""
         self._closed = False
 
     @property
@@ -193,13 +195,29 @@ class Pool:
             slot.rearm()
 
     async def replace_workers(self, spec: LoadSpec) -> VersionInfo:
-        """Replace every worker by one loaded from `spec`: the new one first, then the old ones go."""
+        """Replace every worker by one loaded from `spec`: the new one first, then the old ones go.
+
+        In turn the old ones go first; if the new one does not load, they are loaded again. Raises as `start`.
+        """
         rtol = self.supply.spec.rtol
-        fresh = await self.supply.load_anew(spec)
+        if self.settings.in_turn:
+            fresh = await self._replace_in_turn(spec)
+        else:
+            fresh = await self.supply.load_anew(spec)
+            self.replace(self.slots, fresh)
         if spec.rtol != rtol:
             self._differs = None  # by another measure
-        self.replace(self.slots, fresh)
         return fresh.info
+
+    async def end_workers(self, slots: Sequence[WorkerSlot]) -> None:
+        """Let `slots` answer what they have, and wait until they and all that were let go have ended."""
+        leaving = [slot for slot in slots if slot in self.slots]
+        self.slots = [slot for slot in self.slots if slot not in leaving]
+        for slot in leaving:
+            self._retire(slot)
+        self._refuse_unserved(until=None)
+        if self._leaving:
+            await asyncio.wait({slot.worker.exited for slot in self._leaving})
 
     # From here on: for the queue, the slots, the supply and the upkeep of this pool.
 
@@ -229,12 +247,14 @@ class Pool:
     @property
     def shortfall(self) -> int:
         """How many workers are missing; below 0 when there are too many."""
-        return 0 if self._closed else self._surge.wanted - len(self.slots)
+        if self._closed or self._held or (self.settings.in_turn and self._leaving):
+            return 0
+        return self._surge.wanted - len(self.slots)
 
     @property
     def allow_spare(self) -> bool:
         """Whether there may be one worker beyond."""
-        return self._owner.is_production
+        return self._owner.is_production and not self.settings.in_turn
 
     def add(self, worker: WorkerHandle) -> None:
         """A READY worker joins."""
@@ -309,6 +329,18 @@ class Pool:
             self._idle.set()
             self._repeats.watch()
 
+    async def _replace_in_turn(self, spec: LoadSpec) -> WorkerHandle:
+        self._held = True
+        try:
+            await self.supply.stop_loading()
+            await self.end_workers(self.slots)
+            fresh = await self.supply.load_anew(spec)
+            self.add(fresh)
+            return fresh
+        finally:
+            self._held = False
+            self.fill()
+
     def _retire(self, slot: WorkerSlot) -> None:
         self._leaving.add(slot)
         slot.worker.rank(last=False)
@@ -337,6 +369,8 @@ class Pool:
             self.fill()
             # Requests that another version can answer do not wait for a new worker.
             self._refuse_unserved(until=None)
+        elif self.settings.in_turn and not self._closed:
+            self.fill()  # what was to come after it may be loaded now
         self.dispatch()
 
     def _has_worker_before(self, expires_at: float) -> bool:

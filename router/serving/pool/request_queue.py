@@ -43,6 +43,9 @@ class BatchInWorker(Protocol):
         Times are of `perf_counter`; `queued_behind` is the batch that kept the workers busy meanwhile.
         """
 
+    def hung_up(self, request: "PendingRequest") -> None:
+        """The caller of a request hung up while it was with the worker."""
+
 
 class PendingRequest:
     """One request at one version: what is asked, and until when. `answer` is what the caller waits for.
@@ -121,6 +124,8 @@ class PendingRequest:
         self.fail(CallerGone("its caller hung up"))
         if self.queue is not None:
             self.queue.hung_up(self)
+        elif self.batch is not None:
+            self.batch.hung_up(self)
 
     def cancel(self) -> None:
         """Nobody awaits `answer` any more; idempotent."""

@@ -143,6 +143,12 @@ class WorkerSupply:
         if not self._closed and (self._filling is None or self._filling.done()):
             self._filling = self._loop.create_task(self._fill(), name=f"fill {self.spec.version}")
 
+    async def stop_loading(self) -> None:
+        """End the load that is under way, if there is one; `fill` begins anew."""
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
+
     def retry_now(self) -> None:
         """What loads depend on is no longer what it was: those that failed say nothing about the next one."""
         self._forget_failures()
@@ -166,9 +172,7 @@ class WorkerSupply:
     async def close(self, grace_seconds: float) -> None:
         """Bring no more, and end the spare."""
         self._closed = True
-        if self._filling is not None:
-            self._filling.cancel()
-            await asyncio.gather(self._filling, return_exceptions=True)
+        await self.stop_loading()
         self._let_spare_go(grace_seconds)
         await asyncio.gather(*self._closing)
 

@@ -73,6 +73,9 @@ class UpkeptPool(Protocol):
     def replace(self, old: Sequence[WorkerSlot], fresh: WorkerHandle) -> None:
         """`fresh` joins, then those of the `old` ones go that have not ended meanwhile."""
 
+    async def end_workers(self, slots: Sequence[WorkerSlot]) -> None:
+        """Let `slots` answer what they have, and wait until they and all that were let go have ended."""
+
 
 def is_stuck(running_seconds: float, typical_seconds: float) -> bool:
     """Whether a predict that has run so long holds others up; a slow version's usual one does not."""
@@ -116,7 +119,8 @@ class SurgeScaler:
     @property
     def wanted(self) -> int:
         """How many workers there should be."""
-        return self._pool.settings.workers + self._extra.count
+        settings = self._pool.settings
+        return settings.workers + (0 if settings.in_turn else self._extra.count)
 
     def watch(self) -> None:
         """Look, from now on, until there is nothing to see; idempotent."""
@@ -136,8 +140,9 @@ class SurgeScaler:
         for slot in stuck:
             queue.put_back(slot.release_stuck())
         before, waiting = self._extra.count, len(queue)
+        held_up = 0 if self._pool.settings.in_turn else waiting  # there, no worker comes beside the others
         self._extra.look(
-            self._loop.time(), stuck=len(stuck), workers=len(slots), wanted=self.wanted, waiting=waiting
+            self._loop.time(), stuck=len(stuck), workers=len(slots), wanted=self.wanted, waiting=held_up
         )
         if waiting or self._extra.count or any(slot.load for slot in slots):
             self.watch()
@@ -156,7 +161,8 @@ def is_runaway(growth: int, limit: int, running_seconds: float) -> bool:
 
 
 class MemoryRecycler:
-    """Replaces workers that grew past `worker_memory_mib`: another one joins first, then the old one goes.
+    """Replaces workers that grew past `worker_memory_mib`: another one joins first, then the old one goes; in
+    turn the other way round.
 
     It looks while there is a limit, and replaces one worker at a time.
     """
@@ -212,8 +218,9 @@ class MemoryRecycler:
     async def _recycle(self, over: Sequence[WorkerSlot], limit: int) -> None:
         supply = self._pool.supply
         for slot in over:
+            in_turn, fresh = self._pool.settings.in_turn, None
             try:
-                fresh = await supply.acquire()
+                fresh = None if in_turn else await supply.acquire()
             except Exception as error:  # noqa: BLE001 - the old one serves on, and the next try may do
                 supply.last_error = str(error)
                 self._backoff = self._backoff.failed(self._loop.time())
@@ -221,9 +228,14 @@ class MemoryRecycler:
             stayed = not slot.worker.exited.done()
             if stayed:  # else it ended by itself meanwhile, and the pool has reported it
                 grown = f"it grew by {slot.growth() // MIB} MiB after it was READY"
-                self._leaving[slot] = f"{grown}, the limit is {limit // MIB}; another joined first"
+                order = "another joins after it" if in_turn else "another joined first"
+                self._leaving[slot] = f"{grown}, the limit is {limit // MIB}; {order}"
                 slot.worker.exited.add_done_callback(partial(self._left, slot))
-            self._pool.replace([slot] if stayed else [], fresh)
+            old = [slot] if stayed else []
+            if fresh is None:
+                await self._pool.end_workers(old)
+            else:
+                self._pool.replace(old, fresh)
             baseline = slot.baseline_memory
             in_vain = baseline is None or baseline.total - slot.worker.ready.total > limit
             self._backoff = self._backoff.failed(self._loop.time()) if in_vain else self._backoff.reset()

@@ -88,9 +88,18 @@ class _Batch:
     """Whether it was handed over with more than one request."""
     stalls: StallTracker | None
     """Of its worker, when others ran there beside it; else None."""
+    worker: WorkerHandle
+    worker_number: int = 0
+    """Its number at its worker."""
 
     def live(self) -> list[PendingRequest]:
         return [request for request in self.requests.values() if request is not None]
+
+    def hung_up(self, request: PendingRequest) -> None:
+        for place, one in self.requests.items():
+            if one is request:
+                self.worker.hung_up(self.worker_number, place)
+                return
 
     def blamed_batch(self, queued_at: float, queued_behind: int | None, now: float) -> int | None:
         if self.handed_over_at - queued_at > now - self.handed_over_at:
@@ -184,7 +193,8 @@ class WorkerSlot:
         batch = self._begin(dict(enumerate(requests)), isolated=isolated)
         for request in requests:
             request.batch = batch
-        self.worker.submit([request.query for request in requests], partial(self._take, batch))
+        queries = [request.query for request in requests]
+        batch.worker_number = self.worker.submit(queries, partial(self._take, batch))
 
     def repeat(self) -> None:
         """Have the worker, which is idle, repeat one request of a shared predict; nobody waits for that.
@@ -270,6 +280,7 @@ class WorkerSlot:
             isolated,
             len(requests) > 1,
             self._stalls if self._batches else None,
+            self.worker,
         )
         if batch.stalls is None:
             self._stalls.begin(started_at)

@@ -68,6 +68,7 @@ const REPORTED = { // in the words of `canary-router compare`; true: worth a loo
 function verdictOf(check) {
   if (check.judges !== false) return badge(check.verdict, true);
   if (check.check === "scores" && check.outputs?.[0]?.uncounted) return remark("not counted", true); // nothing passes
+  if (check.check === "scores" && check.outputs?.[0]?.saturated && check.outputs[0].size === "none") return remark("out of range", true);
   const found = check.check === "scores" ? check.outputs?.[0]?.size : check.verdict;
   const reported = own(own(REPORTED, check.check), String(found));
   return [reported ? remark(...reported) : badge("not_enough_data", true),
@@ -102,7 +103,7 @@ function scoreArm(arm) {
   if (!arm) return DASH;
   const middle = isNumber(arm.mean) ? `mean ${digits(arm.mean)}` : `${count(arm.scores)} scores`;
   return titled(middle, isNumber(arm.mean) && count(arm.scores) + GAP + "scores", isNumber(arm.keys) && `${count(arm.keys)} keys`,
-    arm.invalid > 0 && `${count(arm.invalid)} invalid`);
+    arm.keys_out_of_range > 0 && `${count(arm.keys_out_of_range)} of them out of range`, arm.invalid > 0 && `${count(arm.invalid)} invalid`);
 }
 
 function signed(value) {

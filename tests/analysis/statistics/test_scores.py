@@ -12,6 +12,7 @@ from scipy import stats
 from router.analysis.statistics.counts import RECENT_SECONDS, ArmTotals, RecentTotals
 from router.analysis.statistics.drift import (
     DriftTest,
+    FirstScores,
     ScoreHistograms,
     classes_bound,
     ks_bound,
@@ -24,12 +25,18 @@ from router.analysis.statistics.drift import (
 )
 from router.analysis.statistics.latency import BettingTest, SlowThreshold, TimeBlocks, edge_at, quantile
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.scores import ScoreSpec
+from router.worker.scores import count_and_locate
 
 HISTOGRAMS = st.integers(2, 12).flatmap(
     lambda bins: st.tuples(
         *(st.lists(st.integers(0, 60), min_size=bins, max_size=bins).filter(any) for _ in range(2))
     )
 )
+
+
+def first(bins: list[int]) -> FirstScores:
+    return FirstScores(bins)
 
 
 @given(HISTOGRAMS)
@@ -126,13 +133,13 @@ def test_words_for_sizes(index: float, size: str) -> None:
 def test_looks_are_few_and_go_on_through_steps() -> None:
     shift = DriftTest(0.0025, classes=False)
     for keys in range(1, 64):
-        shift.look([1000, 1000], [keys, 0])
+        shift.look(first([1000, 1000]), first([keys, 0]))
     assert (shift.looks, shift.in_step, shift.proven) == (2, 3, True)
     assert shift.bound == ks_bound(2000, 63, 0.0025 / 6)
 
     shift.restart()
     assert (shift.distance, shift.in_step, shift.proven) == (None, 1, True)
-    shift.look([1000, 1000], [100, 100])
+    shift.look(first([1000, 1000]), first([100, 100]))
 
     assert (shift.looks, shift.in_step) == (3, 8)
     assert shift.bound == ks_bound(2000, 200, 0.0025 / 12)
@@ -140,7 +147,7 @@ def test_looks_are_few_and_go_on_through_steps() -> None:
 
 def test_no_look_is_spent_while_production_has_few_keys() -> None:
     shift = DriftTest(0.0025, classes=False)
-    shift.look([25, 24], [400, 400])
+    shift.look(first([25, 24]), first([400, 400]))
 
     assert shift.looks == 0
 
@@ -261,3 +268,46 @@ def test_recent_counts_are_of_five_minutes_and_bounded() -> None:
     exact = sum(1 for at, _ in history if at > now - recent.seconds(now) + 1e-9)
     assert abs(counted - exact) <= 1
     assert len(recent._snapshots) <= 62
+
+
+SCORES = st.lists(st.floats(-3.0, 4.0), min_size=60, max_size=120)
+
+
+@given(SCORES, SCORES)
+def test_scores_are_never_further_apart_than_is_said_at_the_edges_and_out_of_range(
+    production: list[float], canary: list[float]
+) -> None:
+    """Beyond both ends all count alike, so that their distance alone does not show it."""
+    spec = ScoreSpec(bins=4)
+    histograms = ScoreHistograms(4, 0.0025, classes=False, edges=(0.0, *spec.edges()))
+    for arm, values in enumerate((production, canary)):
+        _, bin_indexes = count_and_locate(np.array(values), spec, range(len(values)))
+        for bin_index in bin_indexes:
+            assert histograms.add(bin_index, 0, first=True, canary=bool(arm))
+    histograms.look()
+    shift = histograms.shift()
+
+    points = [*spec.edges(), *(value for value in (*production, *canary) if not 0.0 <= value <= 1.0)]
+    farthest = max(
+        abs(np.mean(np.array(production) <= point) - np.mean(np.array(canary) <= point)) for point in points
+    )
+    assert shift.ks is not None
+    assert shift.ks_at_most is not None
+    assert shift.ks <= shift.ks_at_most + 1e-12
+    assert shift.ks_at_most >= farthest - 1e-12
+    assert shift.production.keys_out_of_range == sum(not 0.0 <= value <= 1.0 for value in production)
+
+
+@pytest.mark.parametrize(("other", "saturated"), [(0, False), (10, False), (11, True), (100, True)])
+def test_labels_on_no_list_may_be_any(other: int, saturated: bool) -> None:
+    histograms = ScoreHistograms(3, 0.0025, classes=True)
+    for canary in (False, True):
+        for turn in range(100):
+            histograms.add(2 if turn < other else turn % 2, 0, first=True, canary=canary)
+    histograms.look()
+    shift = histograms.shift()
+
+    assert shift.saturated is saturated
+    assert shift.ks == 0.0
+    assert shift.ks_at_most == pytest.approx(other / 100)
+    assert shift.canary.keys_out_of_range == other
