@@ -9,7 +9,7 @@ from typing import Any
 from router.agent import cache
 from router.agent import last_known_good as last_good
 from router.agent.bootstrap import open_registry
-from router.agent.errors import CopyRefused, VersionRefused
+from router.agent.errors import CopyMissing, CopyRefused, VersionRefused
 from router.agent.eviction import evict
 from router.agent.manifest import FILES, verified
 from router.core.artifact_source import AllowedSources
@@ -37,7 +37,7 @@ def main(sock: socket.socket) -> None:
         found = _recorded(order.header) if order.header["recorded"] else _fetch(order.header)
         answer = {"op": "fetched", **found}
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a store's library raises is an answer
-        refused = isinstance(error, VersionRefused | CopyRefused)
+        refused = isinstance(error, VersionRefused | CopyRefused) and not isinstance(error, CopyMissing)
         answer = {"op": "failed", "error": redact_line(str(error) or repr(error)), "refused": refused}
     with suppress(OSError):  # the gateway is gone
         channel.send({"id": order.header.get("id"), **answer})
@@ -72,4 +72,4 @@ def _recorded(order: Mapping[str, Any]) -> dict[str, Any]:
     for entry in record.values():
         if entry.version == order["version"]:
             return {"directory": str(verified(directory / entry.place, entry.manifest))}
-    raise CopyRefused("it is no longer recorded as a last good version")
+    raise CopyMissing("it is no longer recorded as a last good version")

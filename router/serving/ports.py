@@ -89,6 +89,13 @@ class Source(Protocol):
         `aliases` maps roles to the registry's names for them. Raises RegistryError.
         """
 
+    async def registrations(
+        self, versions: Collection[VersionId], *, deadline_seconds: float | None = None
+    ) -> Mapping[VersionId, str]:
+        """What the registry says of each of these `versions`, as a text that differs when it says otherwise:
+        its status, when it was made, where its files lie. Raises RegistryError.
+        """
+
     async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         """What served last, by this machine's own record; empty when there is none. Raises CacheRefused.
 

@@ -75,6 +75,22 @@ class RegistryClient:
         self._recalled = {version for version in self._recalled if version.model != model}
         return _aspired(model, aliases, answer)
 
+    async def registrations(
+        self, versions: Collection[VersionId], *, deadline_seconds: float | None = None
+    ) -> Mapping[VersionId, str]:
+        """What the registry says of each version, as a text that differs when it says otherwise.
+
+        Takes as long as `poll` at most. Raises RegistryRefused, RegistryUnavailable.
+        """
+        asked = sorted(versions)
+        answer = await self._agent.ask(
+            {"op": "registrations", "versions": [[version.model, version.number] for version in asked]},
+            deadline_seconds,
+        )
+        if "error" in answer:
+            raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
+        return dict(zip(asked, answer["registrations"], strict=True))
+
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
         """Absolute path of a complete directory of the version's files, held until `retain`.
 
