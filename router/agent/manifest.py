@@ -44,6 +44,12 @@ def read_manifest(path: Path) -> Manifest | None:
         return None
 
 
+def size_of(files: Path) -> int:
+    """Bytes of all files below `files`."""
+    paths = (os.path.join(folder, name) for folder, _, names in os.walk(files) for name in names)
+    return sum(os.lstat(path).st_size for path in paths)
+
+
 def has_its_sizes(files: Path, manifest: Manifest) -> bool:
     """Whether every file is there with its size; reads none. Files that a load left there do not matter."""
     return MODEL_FILE in manifest and all(_size(files / name) == size for name, (size, _) in manifest.items())

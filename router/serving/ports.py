@@ -74,7 +74,8 @@ class Fetcher(Protocol):
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
         """Absolute path of a complete directory of the version's files. Raises FetchFailed.
 
-        `fresh`: a copy that is here already did not load; compare it with the registry's, and replace it.
+        `fresh`: a copy that is here already did not load; see that it is what the registry names, and replace
+        it where it is not.
         """
 
 

@@ -95,8 +95,10 @@ class RegistryClient:
         """Absolute path of a complete directory of the version's files, held until `retain`.
 
         `fresh`: do not trust a copy in the cache, say after it could not be loaded. The version is downloaded
-        whatever lies there, and replaces a copy that differs. After `last_known_good` and before the
-        registry answers, the recorded copy is verified instead, whatever `fresh` says. Raises FetchFailed.
+        once whatever lies there, and replaces a copy that differs. Asked for again, until `retain` leaves it
+        out, the copy is compared with that download, and replaced where something changed. After
+        `last_known_good` and before the registry answers, the recorded copy is verified instead, whatever
+        `fresh` says. Raises FetchFailed.
         """
         for _ in range(_HOLD_TRIES):
             files = await self._fetch(version, deadline_seconds, fresh=fresh)
@@ -160,6 +162,7 @@ class RegistryClient:
     def retain(self, versions: Collection[VersionId]) -> None:
         """Release the copies of all other versions: they may leave the cache."""
         self._locks.retain(versions)
+        self._downloads.retain(versions)
 
     async def _ask_cache(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
