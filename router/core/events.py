@@ -266,7 +266,8 @@ class WorkerEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLoadFailed:
-    """A version that has been READY could not be loaded into one more worker, or into a spare."""
+    """A version that has been READY could not be loaded into one more worker, or into a spare; or any
+    version's warm-up hung or ended its worker, and it is loaded again without one."""
 
     version: VersionId
     error: str

@@ -299,7 +299,10 @@ class Harness:
             fetch_seconds, self._phase = loop.time() - started, "load"
             self._attempted = self._first_spec(directory)
             pool = Pool(self._spec(directory), shared.loader, shared.recorder, self, shared.gate)
-            self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
+            self.info = await pool.start(
+                warm_up_required=self._attempted.warm_up_required,
+                proven=self._owner.has_served(self.version),
+            )
         except Exception as error:  # noqa: BLE001 - else the version would be LOADING for ever, and nobody knew why
             self._refuse(error, error.phase if isinstance(error, LoadFailed) else self._phase, aliases)
             return

@@ -62,7 +62,8 @@ class Loader(Protocol):
     """Brings versions to READY."""
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> WorkerHandle:
-        """A READY worker. Raises LoadFailed, ChildLost or ChildTimeout; leaves no process behind then."""
+        """A READY worker. Raises LoadFailed, of it WarmUpLost, ChildLost or ChildTimeout; leaves no process
+        behind then."""
 
     def room(self) -> Room:
         """Memory that more workers may use."""

@@ -13,7 +13,7 @@ from router.errors import LoadFailed
 from router.processes.child_logging import flush, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
-from router.protocol.messages import failed_header, load_spec, ready_header
+from router.protocol.messages import failed_header, load_spec, loaded_header, ready_header
 from router.worker.load import load_version
 from router.worker.request_loop import RequestLoop
 from router.worker.tracking import use_tracking
@@ -41,7 +41,8 @@ def _hold(channel: Channel) -> None:
     _hide_ourselves()
     try:
         _enter(first.header["working_directory"])
-        loaded = load_version(spec, note=use_tracking(spec.tracking))
+        note = use_tracking(spec.tracking)
+        loaded = load_version(spec, note, on_loaded=lambda: channel.send(loaded_header()))
     except LoadFailed as failure:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})
