@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -294,7 +295,10 @@ class Harness:
         shared = self._dependencies
         try:
             directory = await shared.fetcher.fetch(
-                self.version, deadline_seconds=self.load_deadline_seconds, fresh=self._distrusts_copy
+                self.version,
+                deadline_seconds=self.load_deadline_seconds,
+                fresh=self._distrusts_copy,
+                turn=partial(shared.gate.download_turn, self),
             )
             fetch_seconds, self._phase = loop.time() - started, "load"
             self._attempted = self._first_spec(directory)

@@ -71,7 +71,7 @@ class ModelManager:
         self._closed = False
         self._expecting = ExitStack()
         """Until the registry was asked, a load of production is to be expected."""
-        self._expecting.enter_context(dependencies.gate.fetching(_UnnamedProduction()))
+        self._expecting.enter_context(dependencies.gate.fetching(_UnnamedProduction(), named=False))
         self._publish_routes()
 
     @property

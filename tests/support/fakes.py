@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from router.errors import (
 )
 from router.processes.process import Exit
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
+from router.serving.ports import Turn
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
@@ -151,10 +153,13 @@ class FakeWorld:
             raise CacheRefused("the record is torn")
         return self.recorded.get(model, {})
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
-        self.fetches.append((version, fresh))
-        if self.slow_fetches is not None:
-            await self.slow_fetches.wait()
+    async def fetch(
+        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+    ) -> str:
+        async with turn():
+            self.fetches.append((version, fresh))
+            if self.slow_fetches is not None:
+                await self.slow_fetches.wait()
         if version in self.unfetchable:
             raise FetchFailed("no space left on device")
         if version in self.forbidden:
