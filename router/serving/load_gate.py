@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from router.core.ids import VersionId
 from router.core.loads import Begin, FreeSpares, Load, Priority, Refuse, held_until, next_decision
-from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, no_room
+from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, need_by_settings, no_room
 from router.errors import NoRoom, WorkerOutOfMemory
 from router.processes.memory import files_bytes
 from router.protocol.messages import LoadSpec
@@ -145,14 +145,21 @@ class LoadGate:
             self._look_at_downloads()
 
     @asynccontextmanager
-    async def admitted(self, spec: LoadSpec, owner: LoadOwner) -> AsyncIterator[Callable[[int], None]]:
+    async def admitted(
+        self, spec: LoadSpec, owner: LoadOwner, expected_mib: int | None = None
+    ) -> AsyncIterator[Callable[[int], None]]:
         """Wait for its turn; the load is to run within. Raises NoRoom, with figures.
 
+        `expected_mib` holds until the version was loaded once; None: the size of its files says it.
         Yields a function to call with the bytes that the loaded worker holds: what the next load will need.
         """
         need = self._needs.get(spec.version)
         if need is None:
-            need = need_by_files(await self._measure(spec.directory))
+            need = (
+                need_by_files(await self._measure(spec.directory))
+                if expected_mib is None
+                else need_by_settings(expected_mib)
+            )
         entry = self._entry(owner, need)
         self._waiting.append(entry)
         try:

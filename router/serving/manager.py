@@ -169,6 +169,8 @@ class ModelManager:
         if former != settings:
             for harness in self.harnesses.values():
                 harness.apply_settings()
+                if former.load_memory_mib != settings.load_memory_mib:
+                    harness.retry_now()  # what had no room may have it by this figure
             self.reconcile()
 
     def reset_breakers(self) -> None:

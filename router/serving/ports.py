@@ -142,6 +142,10 @@ class PoolSettings(Protocol):
         """How much a worker may grow after it was READY; None: without limit."""
 
     @property
+    def load_memory_mib(self) -> int | None:
+        """What a worker is expected to take before one was loaded; None: as the files' size says."""
+
+    @property
     def queue_rows(self) -> int:
         """Rows that may wait for a version."""
 

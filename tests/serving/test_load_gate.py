@@ -169,7 +169,8 @@ async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figure
     assert manager.ready, "production is tried: nobody can stand in for it, and the figure may be too high"
     assert V2 not in world.loads
     assert manager.harnesses[V2].error == (
-        "load: no memory to load it: it needs about 532 MiB (its files have 500), and 531 MiB are left below"
+        "load: no memory to load it: it needs about 532 MiB (its files have 500; load_memory_mib of"
+        " its model may say otherwise), and 531 MiB are left below"
         " memory.max of 531 MiB; give the gateway more memory, or fewer models or workers"
     )
     assert {fresh for version, fresh in world.fetches if version == V2} == {False}, "its copy is not to blame"
@@ -347,3 +348,39 @@ async def test_a_fetch_that_is_given_up_gives_its_turn_away(
     await until(lambda: len(world.fetches) == 3)
 
     assert world.fetches[2][0] == VersionId(MODELS[2], 1), "who waited longest is next"
+
+
+async def test_what_the_settings_expect_of_a_load_stands_over_the_size_of_its_files(
+    start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version whose files are mostly never read would be refused for ever, for it is never measured."""
+
+    monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda directory: 900 * MIB)
+    world.available, model = 500 * MIB, MODELS[0]
+    models = start(model)
+    manager = models.managers[model]
+    manager.set_aspired(both(model))
+    await until(lambda: manager.ready and facts.of(LoadRefused))
+    assert "load_memory_mib" in facts.of(LoadRefused)[0].error
+
+    models.apply({model: settings(load_memory_mib=400)})
+
+    await until(lambda: CANARY in manager.bound)
+    assert len(facts.of(LoadRefused)) == 1
+
+
+async def test_what_a_load_was_measured_to_take_stands_over_what_the_settings_expect(
+    start: Callable[..., ModelSet], world: Loading, facts: Facts
+) -> None:
+    world.available, world.worker_bytes, model = 500 * MIB, 600 * MIB, MODELS[0]
+    models = start(model, load_memory_mib=400)
+    manager = models.managers[model]
+    manager.set_aspired(both(model))
+    await until(lambda: CANARY in manager.bound)
+    manager.set_aspired({PRODUCTION: VersionId(model, 1)})
+    await until(lambda: VersionId(model, 2) not in manager.harnesses)
+    manager.set_aspired(both(model))
+
+    await until(lambda: facts.of(LoadRefused))
+
+    assert "it needs about 600 MiB (as its last load took)" in facts.of(LoadRefused)[0].error

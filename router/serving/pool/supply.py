@@ -13,7 +13,7 @@ from router.core.memory import MIB
 from router.errors import NoRoom, WarmUpLost
 from router.protocol.messages import LoadSpec, VersionInfo
 from router.serving.load_gate import LoadGate
-from router.serving.ports import Loader, WorkerHandle
+from router.serving.ports import Loader, PoolSettings, WorkerHandle
 
 REPLACEMENT_DELAYS = (0.25, 0.5, 1.0, 2.0)
 """Wait after the n-th worker in a row that ended before its first answer; after others there is none."""
@@ -49,8 +49,8 @@ class SuppliedPool(Protocol):
         """How long a load may take."""
 
     @property
-    def predict_timeout_seconds(self) -> float:
-        """How long one predict may run."""
+    def settings(self) -> PoolSettings:
+        """In force now."""
 
     def add(self, worker: WorkerHandle) -> None:
         """A READY worker joins."""
@@ -122,7 +122,7 @@ class WorkerSupply:
         `warm_up_required` holds for this load only: what has been READY needs no warm-up to be replaced.
         `proven`: the version served before, so its warm-up has the time of a predict, and not of a load.
         """
-        self._warm_up_seconds = self._pool.predict_timeout_seconds if proven else None
+        self._warm_up_seconds = self._pool.settings.predict_timeout_seconds if proven else None
         worker = await self._load(replace(self.spec, warm_up_required=warm_up_required))
         self._pool.add(worker)
         return worker.info
@@ -275,14 +275,14 @@ class WorkerSupply:
             return await self._load_once(replace(spec, warm_up_seconds=0.0))
 
     async def _load_once(self, spec: LoadSpec) -> WorkerHandle:
-        async with self._gate.admitted(spec, self._pool) as loaded:
+        async with self._gate.admitted(spec, self._pool, self._pool.settings.load_memory_mib) as loaded:
             worker = await self._loader.load(spec, deadline_seconds=self._pool.load_deadline_seconds)
             loaded(worker.ready.own)
         self._load_seconds = sum(worker.info.phase_seconds.values())
         if self._warm_up_seconds != 0.0:
             took = worker.info.phase_seconds.get("warmup")
             self._warm_up_seconds = (
-                self._pool.predict_timeout_seconds
+                self._pool.settings.predict_timeout_seconds
                 if took is None
                 else max(LEAST_WARM_UP_SECONDS, TIMES_WARM_UP * took)
             )
