@@ -90,8 +90,10 @@ class LoadFailed(RouterError):
 class NoRoom(LoadFailed):
     """A load was not tried, because its version would not fit into the memory that is left."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, size: int = 0) -> None:
         super().__init__(message, phase="load")
+        self.size = size
+        """Bytes that it is expected to take."""
 
 
 class WarmUpLost(LoadFailed):

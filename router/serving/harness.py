@@ -125,6 +125,8 @@ class Harness:
         """What the load under way, or the last one, has come to: fetch or load."""
         self._superseded_try = False
         """True when what the load under way depends on changed since it began."""
+        self._lacked_bytes = 0
+        """What the last load was expected to take, which was not tried for want of memory; else 0."""
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
@@ -211,6 +213,12 @@ class Harness:
             self._enter(State.NEW)
         elif self.state is State.LOADING:
             self._superseded_try = True
+
+    def retry_if_it_fits(self) -> None:
+        """As `retry_now`, where the last load had no room and would have some now."""
+        gate = self._dependencies.gate
+        if self.state is State.ERROR and self._lacked_bytes and gate.has_room(self._lacked_bytes):
+            self.retry_now()
 
     def retry_fetch_now(self) -> None:
         """The registry answers again: as `retry_now`, unless the files are here and did not load."""
@@ -323,6 +331,7 @@ class Harness:
         if not self._superseded_try:
             self._load_failures = self._load_failures.failed(asyncio.get_running_loop().time())
         self.error = f"{phase}: {error}"
+        self._lacked_bytes = error.size if isinstance(error, NoRoom) else 0
         self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
         self._enter(State.ERROR)
         wait, by_rule = self._load_failures.seconds, isinstance(error, FetchRefused)

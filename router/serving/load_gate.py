@@ -176,6 +176,10 @@ class LoadGate:
                     entries.remove(entry)
             self.look()
 
+    def has_room(self, size: int) -> bool:
+        """Whether a load of `size` bytes would fit now, beside those that run."""
+        return size + sum(entry.need.size for entry in self._running) <= self._loader.room().available
+
     def keep_spare(self, owner: SpareOwner, size: int) -> None:
         """`owner` has a spare of `size` bytes, which goes when they are needed."""
         self._spares[owner] = max(size, 1)
@@ -213,7 +217,7 @@ class LoadGate:
                     self._settle(entry, None)
                 case Refuse(index):
                     entry = self._waiting.pop(index)
-                    self._settle(entry, NoRoom(no_room(entry.need, room)))
+                    self._settle(entry, NoRoom(no_room(entry.need, room), entry.need.size))
                 case FreeSpares():
                     self._free_spares()
                 case None:

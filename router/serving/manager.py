@@ -156,6 +156,12 @@ class ModelManager:
             harness.retry_fetch_now()
         self.reconcile()
 
+    def look_for_room(self) -> None:
+        """Memory may have come free meanwhile: versions that had none are tried again where they fit now."""
+        for harness in self.harnesses.values():
+            harness.retry_if_it_fits()
+        self.reconcile()
+
     def first_poll_ended(self) -> None:
         """The registry was asked, whatever it answered: nobody waits for this production to be named."""
         self._expecting.close()
