@@ -5,10 +5,11 @@ A canary is any alias but production.
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Awaitable
 from typing import NamedTuple
 
 from router.core.breaker import Breaker
-from router.core.events import Answered, CanaryFaulted, FellBack, Recorder, Routed
+from router.core.events import Answered, CanaryFaulted, FellBack, Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import (
     NEVER_ASKED,
@@ -163,10 +164,10 @@ class Dispatcher:
         self._timeouts: dict[str, AdaptiveTimeout] = {}
         self._loop = asyncio.get_running_loop()
 
-    async def serve(
+    def serve(
         self, model: str, key: Key | None, query: Query, *, keyed: bool, caller: Caller | None = None
-    ) -> RequestResult:
-        """Route one request by `key` and answer it. Raises ModelNotConfigured or NotReady.
+    ) -> Awaitable[RequestResult]:
+        """Route one request by `key`, at once, and answer it. Raises ModelNotConfigured or NotReady.
 
         Once `caller` hung up, nothing is predicted for it any more, but what runs already. None: it stays.
         """
@@ -175,27 +176,27 @@ class Dispatcher:
         assigned = assign(self._routes(table, model), key, keyed=keyed)
         if assigned is None:
             raise NotReady(f"{model} has no production version yet")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
-    async def serve_direct(
+    def serve_direct(
         self, model: str, alias: Alias, query: Query, *, caller: Caller | None = None
-    ) -> RequestResult:
+    ) -> Awaitable[RequestResult]:
         """Answer from the version bound to `alias`, and from no other. Raises as `serve` does."""
         arrived = self._loop.time()
         assigned = assign_direct(self._routes(self._models.table, model), alias)
         if assigned is None:
             raise NotReady(f"{model} serves no version as {alias}")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
-    async def serve_version(
+    def serve_version(
         self, model: str, number: int, query: Query, *, caller: Caller | None = None
-    ) -> RequestResult:
+    ) -> Awaitable[RequestResult]:
         """Answer from the version of that number. Raises ModelNotConfigured or VersionNotServed."""
         arrived = self._loop.time()
         assigned = assign_version(self._routes(self._models.table, model), number)
         if assigned is None:
             raise VersionNotServed(f"{model} serves no version of that number")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
     def canary_timeout(self, model: str) -> float:
         """Seconds a canary of `model` has to answer before production is asked."""
@@ -205,9 +206,9 @@ class Dispatcher:
     async def _serve(
         self, assigned: Assignment, query: Query, arrived: float, caller: Caller
     ) -> RequestResult:
-        # Nothing is awaited from here until the version is leased: the table that was read still holds.
+        # Nothing may be awaited between the look into the table and the lease of the version. `serve` makes
+        # this coroutine, and its caller awaits it at once: the table that was read still holds.
         model = assigned.version.model
-        self._recorder.record(Routed(model, assigned.alias, assigned.reason))
         manager = self._models.managers[model]
         deadline = arrived + manager.settings.timeout_seconds
         arm = (model, assigned.alias)
