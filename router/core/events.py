@@ -268,7 +268,8 @@ class WorkerEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLoadFailed:
-    """A version that has been READY could not be loaded into one more worker, or into a spare."""
+    """A version that has been READY could not be loaded into one more worker, or into a spare; or any
+    version's warm-up hung or ended its worker, and it is loaded again without one."""
 
     version: VersionId
     error: str
@@ -413,6 +414,15 @@ class LastGoodNotWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class Downloaded:
+    """Files of a version came from its artifact store, in a download that may yet have failed."""
+
+    version: VersionId
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheEvicted:
     """Copies that nobody uses were removed; `cache_bytes` are left."""
 
@@ -429,7 +439,9 @@ class CacheOverBound:
 
 
 _OfRequests = Answered | Rejected | FellBack | CanaryFaulted | Predicted
-_OfCache = ServingFromCache | LastGoodRefused | LastGoodNotWritten | CacheEvicted | CacheOverBound
+_OfCache = (
+    ServingFromCache | LastGoodRefused | LastGoodNotWritten | Downloaded | CacheEvicted | CacheOverBound
+)
 _OfAliases = (
     AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged
 )

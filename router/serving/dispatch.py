@@ -52,6 +52,9 @@ TIMES_P99 = 3.0
 KNOWN_ANSWERS = 200
 WINDOW = 1000
 """Production's newest answers, of which a canary's timeout is learned."""
+ANSWERED_BY_THEN = 0.9
+"""The part of production's callers who have their answer within `AdaptiveTimeout.patience_seconds`. A canary
+as fast as production loses at most a tenth of its callers after that: no outage to the breaker."""
 
 # Under names of their own: an enumeration looks its members up, and these are asked for by every request.
 _ANSWERED = PredictStatus.OK
@@ -67,12 +70,27 @@ class AdaptiveTimeout:
     """How long a canary may take before production is asked: learned from production's last 1 000 answers."""
 
     def __init__(self) -> None:
+        self.patience_seconds = float("inf")
+        """Whoever hangs up on a canary after it would have been answered by production; infinite until 200 of
+        production's callers are known, and while more than a tenth of them hang up."""
         self._seconds: deque[float] = deque(maxlen=WINDOW)
+        self._waits: deque[float] = deque(maxlen=WINDOW)
+        """As above, of all callers; infinite for those who hung up."""
+        self._waits_until_next_look = KNOWN_ANSWERS
         self._until_next_look = KNOWN_ANSWERS
         self._p99: float | None = None
 
+    def note_caller(self, seconds: float) -> None:
+        """One of production's callers waited `seconds` for an answer; infinite for one who hung up before."""
+        self._waits.append(seconds)
+        self._waits_until_next_look -= 1
+        if self._waits_until_next_look == 0:
+            self._waits_until_next_look = KNOWN_ANSWERS
+            self.patience_seconds = sorted(self._waits)[int(len(self._waits) * ANSWERED_BY_THEN)]
+
     def note(self, seconds: float) -> None:
         """Production took `seconds`, from arrival to answer."""
+        self.note_caller(seconds)
         self._seconds.append(seconds)
         self._until_next_look -= 1
         if self._until_next_look == 0:
@@ -208,7 +226,11 @@ class Dispatcher:
                 manager, assigned, query, canary_deadline, caller, may_wait_for_worker=False
             )
             if not _is_good(first) or self._invalid(manager, assigned.version, first):
-                return await self._fall_back(assigned, first, query, deadline, breaker, caller)
+                took = self._loop.time() - arrived
+                ended = await self._fall_back(assigned, first, query, deadline, breaker, caller)
+                if ended.outcome is Outcome.ABANDONED and breaker is not None:
+                    self._judge_abandoned(manager, breaker, first, took)
+                return ended
             if breaker is not None:
                 breaker.judge(fault=False)
             return RequestResult(
@@ -220,6 +242,15 @@ class Dispatcher:
             )
         finally:
             self.in_flight[arm] -= 1
+
+    def _judge_abandoned(self, manager: ModelManager, breaker: Breaker, first: Result, took: float) -> None:
+        """Of a request whose caller hung up, after the canary had `took` seconds for its part of it.
+
+        Else a canary that hangs would keep its share where its callers wait for less than its time limit.
+        """
+        asked = isinstance(first, CallerGone) or _was_asked(first)
+        if asked and took > self._timeout_of(manager.model).patience_seconds:
+            breaker.judge(fault=True, hung_up=True)
 
     def _unaided(
         self,
@@ -233,6 +264,8 @@ class Dispatcher:
     ) -> RequestResult:
         """The answer of production, or of another one that nobody stands in for, after `took` seconds."""
         if isinstance(result, CallerGone):
+            if assigned.alias == PRODUCTION:
+                self._timeout_of(manager.model).note_caller(float("inf"))
             return RequestResult(
                 assigned, assigned, result, Outcome.ABANDONED
             )  # how long it would have taken is not known

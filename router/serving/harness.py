@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -139,6 +140,12 @@ class Harness:
         self._dependencies = dependencies
         self._owner = owner
         self._load_failures = self._reload_failures = Backoff(LOAD_DELAYS)
+        self._phase = "fetch"
+        """What the load under way, or the last one, has come to: fetch or load."""
+        self._superseded_try = False
+        """True when what the load under way depends on changed since it began."""
+        self._lacked_bytes = 0
+        """What the last load was expected to take, which was not tried for want of memory; else 0."""
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
@@ -250,10 +257,28 @@ class Harness:
             self._gone()
 
     def retry_now(self) -> None:
-        """After a failed load, wait no longer."""
+        """What loads depend on has changed: those that failed say nothing about the next one.
+
+        After a failed load the wait is over, and the policy is to be asked. When the one that is under way
+        fails, another follows at once: it was begun under what held before.
+        """
+        self._load_failures = self._load_failures.reset()
         if self.state is State.ERROR:
             self._cancel()
             self._enter(State.NEW)
+        elif self.state is State.LOADING:
+            self._superseded_try = True
+
+    def retry_if_it_fits(self) -> None:
+        """As `retry_now`, where the last load had no room and would have some now."""
+        gate = self._dependencies.gate
+        if self.state is State.ERROR and self._lacked_bytes and gate.has_room(self._lacked_bytes):
+            self.retry_now()
+
+    def retry_fetch_now(self) -> None:
+        """The registry answers again: as `retry_now`, unless the files are here and did not load."""
+        if self._phase == "fetch":
+            self.retry_now()
 
     def may_retry(self, *, allowed: bool) -> None:
         """Whether a load that costs an outage is tried again, after its pause; idempotent.
@@ -274,7 +299,7 @@ class Harness:
 
         Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
         """
-        wanted = self._first_spec if self.state is State.ERROR else self._spec
+        wanted = self._spec if self.loaded else self._first_spec
         if self._attempted is not None and _by_settings(self._attempted) != _by_settings(
             wanted(self._attempted.directory)
         ):
@@ -354,23 +379,29 @@ class Harness:
     async def _load(self, aliases: tuple[Alias, ...]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        phase = "fetch"
+        self._phase, self._superseded_try = "fetch", False
         shared = self._dependencies
         try:
             directory = await shared.fetcher.fetch(
-                self.version, deadline_seconds=self.load_deadline_seconds, fresh=self._distrusts_copy
+                self.version,
+                deadline_seconds=self.load_deadline_seconds,
+                fresh=self._distrusts_copy,
+                turn=partial(shared.gate.download_turn, self),
             )
             fetch_seconds = loop.time() - started
             if self.settings.in_turn:
                 self._begins = asyncio.Event()
                 loop.call_soon(self._owner.version_changed)
                 await self._begins.wait()
-            phase = "load"
+            self._phase = "load"
             self._attempted = self._first_spec(directory)
             pool = Pool(self._spec(directory), shared.loader, shared.recorder, self, shared.gate)
-            self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
+            self.info = await pool.start(
+                warm_up_required=self._attempted.warm_up_required,
+                proven=self._owner.has_served(self.version),
+            )
         except Exception as error:  # noqa: BLE001 - else the version would be LOADING for ever, and nobody knew why
-            self._refuse(error, error.phase if isinstance(error, LoadFailed) else phase, aliases)
+            self._refuse(error, error.phase if isinstance(error, LoadFailed) else self._phase, aliases)
             return
         self._pool, self._load_failures, self.error = pool, self._load_failures.reset(), ""
         self._enter(State.READY)
@@ -382,8 +413,10 @@ class Harness:
         self._owner.version_changed()
 
     def _refuse(self, error: Exception, phase: str, aliases: tuple[Alias, ...]) -> None:
-        self._load_failures = self._load_failures.failed(asyncio.get_running_loop().time())
+        if not self._superseded_try:
+            self._load_failures = self._load_failures.failed(asyncio.get_running_loop().time())
         self.error = f"{phase}: {error}"
+        self._lacked_bytes = error.size if isinstance(error, NoRoom) else 0
         self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
         self._enter(State.ERROR)
         self._costs_outage = self._begins is not None and self._owner.took_a_turn(self.version)

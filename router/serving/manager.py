@@ -70,6 +70,8 @@ class ModelManager:
         self._bound: dict[Alias, VersionId] = {}
         self._served: set[VersionId] = set()
         """Versions that an alias has served, also before a restart: their warm-up is required no more."""
+        self._registrations: Mapping[VersionId, str] = {}
+        """What the registry last said of each version that has no workers here."""
         self._reported: dict[Alias, VersionInfo] = {}
         """What was last reported of each bound alias; changed scores are reported anew."""
         self._production_scores: tuple[OutputSpec, ...] | None = None
@@ -80,7 +82,7 @@ class ModelManager:
         self._closed = False
         self._expecting = ExitStack()
         """Until the registry was asked, a load of production is to be expected."""
-        self._expecting.enter_context(dependencies.gate.fetching(_UnnamedProduction()))
+        self._expecting.enter_context(dependencies.gate.fetching(_UnnamedProduction(), named=False))
         self._publish_routes()
 
     @property
@@ -157,6 +159,32 @@ class ModelManager:
         self.reconcile()
         self.first_poll_ended()
 
+    def not_loaded(self, aspired: Mapping[Alias, VersionId]) -> set[VersionId]:
+        """Versions that would serve, if `aspired` were, and have no workers here yet."""
+        wanted = {*aspired.values(), *self._bound.values()}
+        return {v for v in wanted if v not in self.harnesses or not self.harnesses[v].loaded}
+
+    def note_registrations(self, registrations: Mapping[VersionId, str]) -> None:
+        """What the registry says of the versions that are `not_loaded`: one of which that changed is tried
+        again at once."""
+        former, self._registrations = self._registrations, registrations
+        for version, said in registrations.items():
+            if version in self.harnesses and former.get(version, said) != said:
+                self.harnesses[version].retry_now()
+        self.reconcile()
+
+    def registry_recovered(self) -> None:
+        """The registry answers again: fetches that failed without it are tried again at once."""
+        for harness in self.harnesses.values():
+            harness.retry_fetch_now()
+        self.reconcile()
+
+    def look_for_room(self) -> None:
+        """Memory may have come free meanwhile: versions that had none are tried again where they fit now."""
+        for harness in self.harnesses.values():
+            harness.retry_if_it_fits()
+        self.reconcile()
+
     def first_poll_ended(self) -> None:
         """The registry was asked, whatever it answered: nobody waits for this production to be named."""
         self._expecting.close()
@@ -170,6 +198,8 @@ class ModelManager:
         if former != settings:
             for harness in self.harnesses.values():
                 harness.apply_settings()
+                if former.load_memory_mib != settings.load_memory_mib:
+                    harness.retry_now()  # what had no room may have it by this figure
             self.reconcile()
 
     def reset_breakers(self) -> None:

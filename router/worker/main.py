@@ -35,6 +35,7 @@ from router.protocol.messages import (
     batching_of,
     failed_header,
     load_spec,
+    loaded_header,
     queries_of,
     ready_header,
     repeats_header,
@@ -73,7 +74,8 @@ def _hold(channel: Channel) -> None:
     try:
         _enter(first.header["working_directory"])
         _write_temporary_files_to(first.header["temporary_directory"])
-        loaded = load_version(spec, note=use_tracking(spec.tracking))
+        note = use_tracking(spec.tracking)
+        loaded = load_version(spec, note, on_loaded=lambda: channel.send(loaded_header()))
     except LoadFailed as failure:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure.phase, str(failure)), "id": call})

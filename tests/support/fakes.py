@@ -1,7 +1,8 @@
 """Stand-ins for the registry, the cache and workers, steered by the tests that use them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,9 +19,11 @@ from router.errors import (
     LoadFailed,
     ModelUnknown,
     RegistryUnavailable,
+    WarmUpLost,
 )
 from router.processes.process import Exit
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
+from router.serving.ports import Turn
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
@@ -42,9 +45,10 @@ class FakeWorker:
         self.version, self.world = spec.version, world
         suggested = world.suggested.get(spec.version, ())
         chosen = suggested if spec.production_scores is None else spec.production_scores
+        phases = {"load": world.load_seconds, "warmup": world.warm_up_seconds}
         self.info = replace(
             INFO,
-            phase_seconds={"load": world.load_seconds},
+            phase_seconds={name: took for name, took in phases.items() if took},
             scores=chosen if spec.scores is None else spec.scores,
             suggested_scores=suggested,
         )
@@ -139,7 +143,12 @@ class FakeWorld:
     threads: int = 1
     load_seconds: float = 0.01
     """What workers say their load took; it takes none of it."""
+    warm_up_seconds: float = 0.0
+    """And their warm-up; 0.0 where there was none."""
     slow_loads: asyncio.Event | None = None
+    slow_fetches: asyncio.Event | None = None
+    registered: dict[VersionId, str] = field(default_factory=dict)
+    """What the registry says of versions, where it is not READY."""
     worker_bytes: int = 100 << 20
     """Of a worker when it is READY."""
     available: int = 1 << 40
@@ -155,6 +164,10 @@ class FakeWorld:
     suggested: dict[VersionId, tuple[OutputSpec, ...]] = field(default_factory=dict)
     """What each version's example suggests to count."""
     loads: list[VersionId] = field(default_factory=list)
+    unwarmable: set[VersionId] = field(default_factory=set)
+    """Versions whose input example ends their worker."""
+    warm_ups: list[float | None] = field(default_factory=list)
+    """Of each load, how long its warm-up may take."""
     fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
 
     async def poll(
@@ -166,13 +179,25 @@ class FakeWorld:
             raise ModelUnknown(f"there is no registered model {model}")
         return self.aspired[model]
 
+    async def registrations(
+        self, versions: Collection[VersionId], *, deadline_seconds: float | None = None
+    ) -> Mapping[VersionId, str]:
+        if self.registry_down:
+            raise RegistryUnavailable("connection refused")
+        return {version: self.registered.get(version, "READY") for version in versions}
+
     async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         if self.torn_record:
             raise CacheRefused("the record is torn")
         return self.recorded.get(model, {})
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
-        self.fetches.append((version, fresh))
+    async def fetch(
+        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+    ) -> str:
+        async with turn():
+            self.fetches.append((version, fresh))
+            if self.slow_fetches is not None:
+                await self.slow_fetches.wait()
         if version in self.unfetchable:
             raise FetchFailed("no space left on device")
         if version in self.forbidden:
@@ -183,6 +208,9 @@ class FakeWorld:
         self.loads.append(spec.version)
         if self.slow_loads is not None:
             await self.slow_loads.wait()
+        self.warm_ups.append(spec.warm_up_seconds)
+        if spec.version in self.unwarmable and spec.warm_up_seconds != 0.0:
+            raise WarmUpLost("its worker ended while it predicted its input example: exit code 9")
         if spec.version in self.broken:
             raise LoadFailed("ValueError: broken on purpose", phase="load")
         worker = FakeWorker(spec, self)

@@ -1,23 +1,25 @@
-"""Downloads from the gateway's side: a process each, two at a time, shared by who asks for one version."""
+"""Downloads from the gateway's side: a process each, shared by who asks for one version."""
 
 import asyncio
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from router.adapters.registry.agent import RegistryAddress
 from router.core.artifact_source import STORES
-from router.core.events import CacheEvicted, CacheOverBound, Recorder
+from router.core.events import CacheEvicted, CacheOverBound, Downloaded, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child, Launcher
 from router.processes.disk import in_disk_thread
+from router.processes.memory import files_bytes
+from router.serving.ports import Turn
 
 ROLE = "fetch"
-AT_ONCE = 2
 GIB = 1 << 30
 _GRACE_SECONDS = 1.0
 
@@ -76,24 +78,34 @@ class Downloads:
         self._over_bound = False
         self.cache_dir = cache_dir.absolute()
         """Where versions lie, one directory each."""
-        self._turns = asyncio.Semaphore(AT_ONCE)
         self._shared: dict[_Wanted, _Shared] = {}
+        self._known: dict[VersionId, Mapping[str, str]] = {}
+        """By what the copy of a version is compared that was downloaded anew: the listing of its store then,
+        and its manifest."""
         self._closed = False
 
     async def fetch(
-        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, recorded: bool = False
+        self,
+        version: VersionId,
+        *,
+        deadline_seconds: float,
+        fresh: bool = False,
+        recorded: bool = False,
+        turn: Turn = nullcontext,
     ) -> str:
-        """Absolute path of the version's files, never a copy from before when `fresh`.
+        """Absolute path of the version's files.
 
-        Raises FetchFailed, of which FetchRefused where a rule forbids it. `recorded`: the registry is not
-        asked; the copy that is recorded as last good is verified instead. The deadline runs from the
-        download's turn. Who asks for a version that is under way gets the same answer at the same time; when
-        all have been cancelled the download ends and leaves nothing.
+        Raises FetchFailed, of which FetchRefused where a rule forbids it. `fresh`: no copy from before is
+        taken as it is. It is downloaded anew, but once until `retain`: after that the copy is compared with
+        that download, byte by byte, and downloaded only when it, the registration or the store's listing
+        differs. `recorded`: the registry is not asked; the copy that is recorded as last good is verified
+        instead. The deadline runs from the download's turn. Who asks for a version that is under way gets the
+        same answer at the same time; when all have been cancelled the download ends and leaves nothing.
         """
         wanted = _Wanted(version, fresh, recorded)
         shared = self._shared.get(wanted)
         if shared is None:
-            shared = self._start(wanted, deadline_seconds)
+            shared = self._start(wanted, deadline_seconds, turn)
         shared.waiting += 1
         try:
             return await asyncio.shield(shared.task)
@@ -108,6 +120,10 @@ class Downloads:
                 shared.task.cancel()
                 await asyncio.wait({shared.task})
 
+    def retain(self, versions: Collection[VersionId]) -> None:
+        """Nothing here uses any other version: who asks for one `fresh` gets a download again."""
+        self._known = {version: known for version, known in self._known.items() if version in versions}
+
     async def close(self) -> None:
         """End every download; those who wait for one get FetchFailed."""
         self._closed = True
@@ -117,8 +133,8 @@ class Downloads:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _start(self, wanted: _Wanted, deadline_seconds: float) -> _Shared:
-        shared = _Shared(asyncio.create_task(self._download(wanted, deadline_seconds)))
+    def _start(self, wanted: _Wanted, deadline_seconds: float, turn: Turn) -> _Shared:
+        shared = _Shared(asyncio.create_task(self._download(wanted, deadline_seconds, turn)))
         shared.task.add_done_callback(lambda _: self._forget(wanted, shared))
         self._shared[wanted] = shared
         return shared
@@ -129,8 +145,8 @@ class Downloads:
         if shared.task.done() and not shared.task.cancelled():
             shared.task.exception()  # seen, also when the last one who waited has just been cancelled
 
-    async def _download(self, wanted: _Wanted, deadline_seconds: float) -> str:
-        async with self._turns:
+    async def _download(self, wanted: _Wanted, deadline_seconds: float, turn: Turn) -> str:
+        async with turn():
             try:
                 child = await self._launcher.launch(ROLE, version=wanted.version)
             except (ChildLost, ChildTimeout) as error:
@@ -143,7 +159,7 @@ class Downloads:
                 raise
             finally:
                 # Shielded: whoever gives up during the clean-up does not leave half of it.
-                await asyncio.shield(asyncio.ensure_future(self._clean(child, token)))
+                await asyncio.shield(asyncio.ensure_future(self._clean(child, wanted.version, token)))
 
     async def _ask(self, child: Child, wanted: _Wanted, token: str, deadline_seconds: float) -> str:
         version = wanted.version
@@ -154,6 +170,7 @@ class Downloads:
             "cache_dir": str(self.cache_dir),
             "token": token,
             "fresh": wanted.fresh,
+            "known": self._known.get(version) if wanted.fresh else None,
             "recorded": wanted.recorded,
             **self._policy.frame(),
         }
@@ -163,12 +180,19 @@ class Downloads:
             raise FetchFailed(f"{version} was not downloaded within {deadline_seconds:g} s") from None
         except ChildLost:
             raise FetchFailed(f"the download of {version} ended with {await child.stop(0)}") from None
+        self._report_download(version, answer["downloaded_bytes"])
         if answer["op"] != "fetched":
             refused = FetchRefused if answer.get("refused") else FetchFailed
             raise refused(f"{version}: {answer['error']}")
         if "cache_bytes" in answer:
             self._report_cache(answer["cache_bytes"], tuple(answer["removed"]))
+        if wanted.fresh and "known" in answer:
+            self._known[version] = answer["known"]
         return str(answer["directory"])
+
+    def _report_download(self, version: VersionId, size: int) -> None:
+        if size:
+            self._recorder.record(Downloaded(version, size))
 
     def _report_cache(self, cache_bytes: int, removed: tuple[str, ...]) -> None:
         if removed:
@@ -177,12 +201,16 @@ class Downloads:
         if self._over_bound and not was_over:  # once, not at every download
             self._recorder.record(CacheOverBound(cache_bytes, self._policy.max_bytes))
 
-    async def _clean(self, child: Child, token: str) -> None:
+    async def _clean(self, child: Child, version: VersionId, token: str) -> None:
         """End the process, then remove what it left, which is nothing unless it was killed."""
         await child.stop(_GRACE_SECONDS)
-        await in_disk_thread(_remove_parts, self.cache_dir, token)
+        self._report_download(version, await in_disk_thread(_remove_parts, self.cache_dir, token))
 
 
-def _remove_parts(cache_dir: Path, token: str) -> None:
+def _remove_parts(cache_dir: Path, token: str) -> int:
+    """Returns the bytes that were in them."""
+    size = 0
     for part in cache_dir.glob(f"*/.part-*-{token}*"):
+        size += files_bytes(str(part))
         shutil.rmtree(part, ignore_errors=True)
+    return size
