@@ -8,10 +8,10 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
+from router.core.environment import child_environment
 from router.core.ids import VersionId
 from router.errors import ChildLost
 from router.processes.child import Child, ProcessHandle, start_child
-from router.processes.environment import child_environment
 from router.processes.output import OutputRouter
 from router.processes.process import Exit, kill_group
 

@@ -1,6 +1,7 @@
 """The gateway's side of a worker: start it, send it requests, receive its answers, stop it."""
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -192,9 +193,8 @@ async def _load(
     child.connection.limit(messages.WORKER_LIMITS)
     child.connection.on_frame = _refuse
     try:
-        frame = await child.connection.call(
-            messages.load_header(spec, str(directory) if directory else None), timeout_seconds=timeout_seconds
-        )
+        header = messages.load_header(spec, str(directory) if directory else None, os.environ)
+        frame = await child.connection.call(header, timeout_seconds=timeout_seconds)
         if frame.header.get("op") == messages.READY:
             return messages.version_info(frame.header, spec.scores)
         raise messages.failure(frame.header)

@@ -197,6 +197,9 @@ class LoadSpec(Struct, frozen=True):
     """None: what it traces is dropped, and other calls of MLflow's tracking or registry raise."""
     model_config: Mapping[str, Any] | None = None
     """Over what it was logged with, key by key: JSON values. None: as it was logged."""
+    environment_variables: tuple[str, ...] = ()
+    """Names of variables that it gets although they are withheld. Their values are in no LoadSpec, which is
+    kept and compared: they travel beside it."""
 
 
 class TensorInfo(Struct, frozen=True):
@@ -253,9 +256,16 @@ class VersionInfo(Struct, frozen=True):
 # Loading
 
 
-def load_header(spec: LoadSpec, working_directory: str | None = None) -> dict[str, Any]:
-    """A worker's first frame; without a working directory it stays in that of the gateway."""
-    return {"op": LOAD, "working_directory": working_directory, **asdict(spec)}
+def load_header(
+    spec: LoadSpec, working_directory: str | None = None, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A worker's first frame; without a working directory it stays in that of the gateway.
+
+    Of `environment` it carries what `spec` names: credentials, so it is never shown.
+    """
+    ours = environment or {}
+    given = {name: ours[name] for name in spec.environment_variables if name in ours}
+    return {"op": LOAD, "working_directory": working_directory, "environment": given, **asdict(spec)}
 
 
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:

@@ -7,7 +7,7 @@ caller's values.
 import re
 import threading
 import traceback
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from json import JSONDecodeError
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from router.core.ids import VersionId
 from router.processes.child_logging import log_event
 from router.protocol.messages import MAX_ANSWER_BYTES, Answer, PredictStatus, Query, ScoringProtocol
+from router.worker import withheld_variables
 from router.worker.decode.request_decoder import JSON, DecodedRequest, NotEnforced, TooManyRows
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.tensors import InferenceRefused
@@ -67,8 +68,10 @@ _SAFE = re.compile("|".join((*_SENTENCES, re.escape(NO_TRACKING))), re.DOTALL)
 class ErrorReporter:
     """Writes a line to standard error the first time a version fails at a place in its code."""
 
-    def __init__(self, version: VersionId) -> None:
+    def __init__(self, version: VersionId, variables: Sequence[str] = ()) -> None:
+        """`variables`: names of the environment variables that its model's settings list."""
         self._version = version
+        self._variables = variables
         self._reported: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
@@ -79,7 +82,11 @@ class ErrorReporter:
             if failure in self._reported or len(self._reported) >= _PLACES:
                 return
             self._reported.add(failure)
-        remedy = f". {NO_TRACKING}" if lacks_tracking(error) else ""
+        remedies = [
+            NO_TRACKING if lacks_tracking(error) else "",
+            withheld_variables.remedy(withheld_variables.asked_of_environment(error), self._variables),
+        ]
+        remedy = "".join(f". {remedy}" for remedy in remedies if remedy)
         log_event(f"{self._version}: {what}: {kind} {place} (said once){remedy}")
 
 

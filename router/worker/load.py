@@ -24,6 +24,7 @@ from router.protocol.messages import (
     VersionInfo,
     describable,
 )
+from router.worker import withheld_variables
 from router.worker.answers import ErrorReporter
 from router.worker.batching_trial import BatchingTrial, shown_by_example
 from router.worker.decode.request_decoder import DecodedRequest, NotTaken
@@ -72,7 +73,7 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         model = mlflow.pyfunc.load_model(spec.directory, model_config=_own(spec.model_config))
         scorer = Scorer(
             model,
-            ErrorReporter(spec.version),
+            ErrorReporter(spec.version, spec.environment_variables),
             contract_of(model.metadata, spec.version),
             nan_is_null=spec.nan_is_null,
         )
@@ -98,7 +99,9 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmed.note, scores_note, scorer.decoder.note, note))),
+        note=" ".join(
+            filter(None, (warmed.note, _withheld(spec, warmed), scores_note, scorer.decoder.note, note))
+        ),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_describable(scorer.contract.inputs),
@@ -106,6 +109,12 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial)
+
+
+def _withheld(spec: LoadSpec, warmed: WarmUpResult) -> str:
+    asked = [*withheld_variables.named_by(warmed.failure), *withheld_variables.listed_in(spec.directory)]
+    remedy = withheld_variables.remedy(asked, spec.environment_variables)
+    return f"{remedy}." if remedy else ""
 
 
 def _own(model_config: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -179,16 +188,19 @@ def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[Non
         yield
     except BaseException as error:
         # A version that calls sys.exit while it loads has failed to load; it does not end its worker.
-        raise LoadFailed(_one_line(error, spec.directory), phase=name) from error
+        raise LoadFailed(_one_line(error, spec), phase=name) from error
     finally:
         seconds[name] = perf_counter() - started
 
 
-def _one_line(error: BaseException, directory: str) -> str:
+def _one_line(error: BaseException, spec: LoadSpec) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    asked = [*withheld_variables.named_by(error), *withheld_variables.listed_in(spec.directory)]
+    if remedy := withheld_variables.remedy(asked, spec.environment_variables):
+        text = f"{remedy}; {text}"
     if lacks_tracking(error) and not text.endswith(NO_TRACKING):
         text = f"{NO_TRACKING}; {text}"  # before what may be long
-    text = text.replace(directory, "…")  # what is shown to operators names no place on this machine
+    text = text.replace(spec.directory, "…")  # what is shown to operators names no place on this machine
     printable = "".join(
         character if character.isprintable() else " " for character in text[: 4 * _ERROR_CHARACTERS]
     )

@@ -36,6 +36,7 @@ def _hold(channel: Channel) -> None:
     if (first := channel.receive()) is None:
         return
     spec, call = load_spec(first.header), first.header.get("id")
+    os.environ.update(first.header["environment"])
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(spec.blas_threads)  # for libraries that the version brings
     _hide_ourselves()
