@@ -15,6 +15,9 @@ _MOST_FILES = 100_000
 _RESERVE_BYTES = 64 << 20
 """Left free on the disk: a full one is everyone's fault to find."""
 
+_EXTRAS = {"s3": "s3", "r2": "s3", "b2": "s3", "gs": "gcs", "wasbs": "azure", "abfss": "azure"}
+"""By the scheme of a source, the extra of this package that installs what MLflow reads it with."""
+
 Listing = dict[str, int | None]
 """Size in bytes by path relative to the version's root; None where the store does not say."""
 
@@ -24,6 +27,19 @@ def download(uri: str, tracking_uri: str, registry_uri: str, target: Path) -> No
 
     Raises DownloadRefused, MlflowException and OSError; what is in `target` then is not to be used.
     """
+    try:
+        _download(uri, tracking_uri, registry_uri, target)
+    except ImportError as error:
+        scheme = uri.partition(":")[0].lower()
+        if (extra := _EXTRAS.get(scheme)) is None:
+            raise
+        raise DownloadRefused(
+            f"its source lies at {scheme}://, and what reads that is not installed ({error}):"
+            f" pip install 'mlflow-canary-router[{extra}]'"
+        ) from error
+
+
+def _download(uri: str, tracking_uri: str, registry_uri: str, target: Path) -> None:
     repository = get_artifact_repository(uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
     # Listed before, so that a wrong source is not copied first, and compared after: a body cut by a proxy
     # and a failure that a repository swallows leave less than was listed.

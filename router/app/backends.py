@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from router.adapters.registry.client import RegistryClient
 from router.adapters.registry.downloads import GIB, FetchPolicy
+from router.app.directories import own_directories
 from router.core.events import Recorder
 from router.processes.child import Launcher
 from router.processes.forkserver import ForkServerSupervisor
@@ -39,9 +40,9 @@ async def open_backends(
     """The real ones: a fork server for workers, an agent that polls, fetches into an owned cache.
 
     Without `outputs` all of them print where this process does. The fork server imports the modules of
-    `preload` at its start.
+    `preload` at its start. Raises ConfigRefused where the cache can not be written to.
     """
-    places = settings.registry.places(os.environ)
+    places = own_directories(settings.registry.places(os.environ))
     directories = WorkingDirectories(places.working_directories)
     directories.start()
     launcher = await _launcher(recorder, outputs, preload)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
 
 from router.core.artifact_source import STORES
+from router.errors import ConfigRefused
 from router.settings.fields import (
     COLD,
     HOT,
@@ -135,13 +136,23 @@ class RegistrySettings(BaseModel):
         return uri, self.tracking_uri or tracking or uri
 
     def places(self, environ: Mapping[str, str]) -> RegistryPlaces:
-        """These settings with MLflow's own environment variables and the defaults filled in."""
+        """These settings with MLflow's own environment variables and the defaults filled in.
+
+        Raises ConfigRefused where the cache would lie in a home directory, and there is none.
+        """
         uri, tracking_uri = self.addresses(environ)
-        if self.cache_dir:
-            cache = caches = Path(self.cache_dir).expanduser()
-        else:
-            caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "canary-router"
-            cache = caches / sha256(uri.encode()).hexdigest()[:16]
+        try:
+            if self.cache_dir:
+                cache = caches = Path(self.cache_dir).expanduser()
+            else:
+                caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "canary-router"
+                cache = caches / sha256(uri.encode()).hexdigest()[:16]
+        except RuntimeError as error:  # a user id without an entry in /etc/passwd
+            problem = (
+                "this user has no home directory, where copies of versions are kept by default:"
+                " name a directory as registry.cache_dir, or set HOME"
+            )
+            raise ConfigRefused([problem]) from error
         local = is_local_registry(uri) and is_local_registry(tracking_uri)
         schemes = STORES if self.artifact_schemes is None else tuple(self.artifact_schemes)
         return RegistryPlaces(uri, tracking_uri, cache.absolute(), caches.absolute(), local, schemes)
