@@ -103,7 +103,9 @@ def test_more_files_than_a_version_may_have_are_refused(
 @pytest.mark.parametrize(
     ("uri", "library", "extra"),
     [
-        *((f"{scheme}://bucket/models/7", "boto3", "s3") for scheme in ("s3", "r2", "b2")),
+        ("s3://bucket/models/7", "botocore", "s3"),
+        ("r2://bucket/models/7", "boto3", "s3"),
+        ("b2://bucket@s3.us-west-004.backblazeb2.com/models/7", "boto3", "s3"),
         ("gs://bucket/models/7", "google.cloud", "gcs"),
         ("wasbs://box@account.blob.core.windows.net/7", "azure", "azure"),
         ("abfss://box@account.dfs.core.windows.net/7", "azure", "azure"),
@@ -117,7 +119,7 @@ def test_a_source_whose_library_is_missing_names_the_extra_that_installs_it(
         download(uri, "http://mlflow:5000", "http://mlflow:5000", target)
 
     assert f"pip install 'mlflow-canary-router[{extra}]'" in str(refused.value)
-    assert library.partition(".")[0] in str(refused.value)
+    assert library in str(refused.value)
     root = Path(__file__).parents[2]
     assert extra in tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert f"[{extra}]" in (root / "README.md").read_text()

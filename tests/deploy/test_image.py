@@ -54,7 +54,7 @@ def test_it_runs_as_a_user_without_rights() -> None:
 
 
 def test_any_user_in_group_0_may_write_where_versions_are_kept() -> None:
-    """The last of them is what the gateway looks for: tests/e2e/test_any_user.py proves what it makes there."""
+    """The last is what the gateway looks for; tests/e2e/test_any_user.py shows what it makes there."""
     (made,) = [arguments for name, arguments in final_stage() if name == "RUN"]
     words = shlex.split(made.partition("install -d ")[2])
     options, directories = words[:6], words[6:]
