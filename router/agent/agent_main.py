@@ -26,8 +26,9 @@ def main(sock: socket.socket) -> None:
     First frame: `registry_uri`, `tracking_uri`, `environment`. It is answered with `{"id", "op": "ready"}`
     after the imports, and before the registry is asked anything. Then `{"id", "op": "poll", "model",
     "aliases"}` is answered with `{"id", "aliases": {name: version}, "stages": {stage: version}}`, where only
-    the asked names appear, and `{"id", "op": "locate", "model", "version", "cache_dir"}` with `{"id",
-    "directory"}`, null unless the version's files are in the cache. Either may be answered with `{"id",
+    the asked names appear, `{"id", "op": "registrations", "versions": [[model, version], …]}` with `{"id",
+    "registrations": [text, …]}`, and `{"id", "op": "locate", "model", "version", "cache_dir"}` with `{"id",
+    "directory"}`, null unless the version's files are in the cache. Each may be answered with `{"id",
     "error", "message"}`; `error` is unavailable, unknown_model, refused or replaced. After replaced the
     process ends: a fresh one opens the new database.
     """
@@ -70,6 +71,26 @@ def _poll(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     return _aliases_and_stages(found, set(request["aliases"]))
 
 
+def _registrations(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "registrations": [_registration(registry, model, number) for model, number in request["versions"]]
+    }
+
+
+def _registration(registry: Any, model: str, number: int) -> str:
+    from mlflow.exceptions import MlflowException
+
+    from router.agent.source import read_registration
+
+    try:
+        registration = read_registration(registry, model, number)
+    except MlflowException as error:
+        if error.error_code != _UNKNOWN:
+            raise
+        return "absent"  # which is news, too, when it was there before or comes later
+    return f"{registration.status} {registration.fingerprint}"
+
+
 def _locate(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     from router.agent.source import read_fingerprint
 
@@ -93,7 +114,13 @@ def _remember(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-_OPERATIONS = {"poll": _poll, "locate": _locate, "recall": _recall, "remember": _remember}
+_OPERATIONS = {
+    "poll": _poll,
+    "registrations": _registrations,
+    "locate": _locate,
+    "recall": _recall,
+    "remember": _remember,
+}
 
 
 def _aliases_and_stages(found: Any, names: set[str]) -> dict[str, dict[str, int]]:

@@ -3,13 +3,17 @@
 import os
 import shutil
 import stat
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import orjson
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from router.agent.errors import DownloadRefused
 from router.agent.manifest import MODEL_FILE
+from router.core.artifact_source import local_path
 
 _MOST_FILES = 100_000
 _RESERVE_BYTES = 64 << 20
@@ -22,13 +26,34 @@ Listing = dict[str, int | None]
 """Size in bytes by path relative to the version's root; None where the store does not say."""
 
 
-def download(uri: str, tracking_uri: str, registry_uri: str, target: Path) -> None:
-    """Copy the version at `uri` into the empty directory `target`.
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version's files in an artifact store, as they were listed."""
 
-    Raises DownloadRefused, MlflowException and OSError; what is in `target` then is not to be used.
-    """
+    repository: Any
+    """MLflow's, of that store."""
+    listing: Listing
+    digest: str
+    """SHA-256 in hex of all that the store says of the files: names and sizes, of local files also when each
+    was changed. Equal digests: as far as can be seen without reading them, the files are the same."""
+
+    def copy_to(self, target: Path) -> None:
+        """Copy all of it into the empty directory `target`.
+
+        Raises DownloadRefused, MlflowException and OSError; what is in `target` then is not to be used.
+        """
+        # Listed before, so that a wrong source is not copied first, and compared after: a body cut by a proxy
+        # and a failure that a repository swallows leave less than was listed.
+        _check_room(self.listing, target)
+        self.repository.download_artifacts("", dst_path=str(target))
+        _compare(self.listing, target)
+
+
+def list_version(uri: str, tracking_uri: str, registry_uri: str) -> StoredVersion:
+    """List the version at `uri`. Raises DownloadRefused, MlflowException and OSError."""
     try:
-        _download(uri, tracking_uri, registry_uri, target)
+        repository = get_artifact_repository(uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
+        listing = _listed(repository)
     except ImportError as error:
         scheme = uri.partition(":")[0].lower()
         if (extra := _EXTRAS.get(scheme)) is None:
@@ -37,16 +62,12 @@ def download(uri: str, tracking_uri: str, registry_uri: str, target: Path) -> No
             f"its source lies at {scheme}://, and what reads that is not installed ({error}):"
             f" pip install 'mlflow-canary-router[{extra}]'"
         ) from error
-
-
-def _download(uri: str, tracking_uri: str, registry_uri: str, target: Path) -> None:
-    repository = get_artifact_repository(uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
-    # Listed before, so that a wrong source is not copied first, and compared after: a body cut by a proxy
-    # and a failure that a repository swallows leave less than was listed.
-    listing = _listed(repository)
-    _check(listing, target)
-    repository.download_artifacts("", dst_path=str(target))
-    _compare(listing, target)
+    _check_names(listing)
+    root = local_path(uri)
+    changed = {} if root is None else {path: _changed_at(Path(root, path)) for path in listing}
+    # MLflow's listing gives no times, and those of other stores have no common form.
+    facts = sorted((os.fsencode(path).hex(), size, changed.get(path)) for path, size in listing.items())
+    return StoredVersion(repository, listing, sha256(orjson.dumps(facts)).hexdigest())
 
 
 def _listed(repository: Any) -> Listing:
@@ -65,12 +86,21 @@ def _listed(repository: Any) -> Listing:
     return listing
 
 
-def _check(listing: Listing, target: Path) -> None:
+def _changed_at(path: Path) -> tuple[int, int]:
+    """Nanoseconds since 1970, and the file's number: a copy may keep the time of what it replaces."""
+    status = os.stat(path)
+    return status.st_mtime_ns, status.st_ino
+
+
+def _check_names(listing: Listing) -> None:
     if MODEL_FILE not in listing:
         raise DownloadRefused(f"there is no {MODEL_FILE} file at its source")
     for path in listing:
         if path.startswith("/") or ".." in path.split("/"):
             raise DownloadRefused("an artifact's name leads out of its directory")
+
+
+def _check_room(listing: Listing, target: Path) -> None:
     needed_bytes = sum(size or 0 for size in listing.values())
     free_bytes = shutil.disk_usage(target).free - _RESERVE_BYTES
     if needed_bytes > free_bytes:

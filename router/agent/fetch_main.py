@@ -9,9 +9,9 @@ from typing import Any
 from router.agent import cache
 from router.agent import last_known_good as last_good
 from router.agent.bootstrap import open_registry
-from router.agent.errors import CopyRefused, VersionRefused
+from router.agent.errors import CopyMissing, CopyRefused, VersionRefused
 from router.agent.eviction import evict
-from router.agent.manifest import FILES, verified
+from router.agent.manifest import FILES, digest_of_manifest, size_of, verified
 from router.core.artifact_source import AllowedSources
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
@@ -22,28 +22,31 @@ def main(sock: socket.socket) -> None:
 
     The frame: `registry_uri`, `tracking_uri`, `environment`, `model`, `version`, `cache_dir` (absolute),
     `token`, which is part of the `.part` directory's name so that who ends this process can remove it,
-    `fresh`, true when a copy in the cache is to be distrusted, `recorded`, true when the version's last good
-    copy is to be verified and the registry left alone, `allowed`, the fields of an AllowedSources, and
-    `cache_max_bytes`.
-    Answers `{"op": "fetched", "directory"}`, after a download with `cache_bytes` and `removed`, the names of
-    versions that left the cache; or `{"op": "failed", "error", "refused"}`, `refused` being true where a rule
-    forbids to take it; with the order's `id`.
+    `fresh`, true when a copy in the cache is to be distrusted, `known`, null or what a fresh download
+    answered: while the store's listing is the same, the copy is compared with that instead, `recorded`, true
+    when the version's last good copy is to be verified and the registry left alone, `allowed`, the fields of
+    an AllowedSources, and `cache_max_bytes`.
+    Answers `{"op": "fetched", "directory"}`, after a download with `cache_bytes`, `removed`, the names of
+    versions that left the cache, and `known`; or `{"op": "failed", "error", "refused"}`, `refused` being true
+    where a rule forbids to take it. All have the order's `id`, and `downloaded_bytes`.
     """
     channel = Channel(sock)
     order = channel.receive()
     if order is None:
         return
+    sizes: list[int] = []
     try:
-        found = _recorded(order.header) if order.header["recorded"] else _fetch(order.header)
+        found = _recorded(order.header) if order.header["recorded"] else _fetch(order.header, sizes)
         answer = {"op": "fetched", **found}
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a store's library raises is an answer
-        refused = isinstance(error, VersionRefused | CopyRefused)
+        refused = isinstance(error, VersionRefused | CopyRefused) and not isinstance(error, CopyMissing)
         answer = {"op": "failed", "error": redact_line(str(error) or repr(error)), "refused": refused}
     with suppress(OSError):  # the gateway is gone
-        channel.send({"id": order.header.get("id"), **answer})
+        channel.send({"id": order.header.get("id"), "downloaded_bytes": sum(sizes), **answer})
 
 
-def _fetch(order: Mapping[str, Any]) -> dict[str, Any]:
+def _fetch(order: Mapping[str, Any], sizes: list[int]) -> dict[str, Any]:
+    """The answer; the bytes that came are added to `sizes`, also when it raises."""
     registry = open_registry(order)
     # Here, not above, and after it: MLflow reads the environment at import.
     from router.agent.source import check_source, read_source
@@ -55,14 +58,35 @@ def _fetch(order: Mapping[str, Any]) -> dict[str, Any]:
     directory = str(place / FILES)
     if not order["fresh"] and cache.is_complete(place):
         return {"directory": directory}
-    from router.agent.download import download
+    from router.agent.download import list_version
 
+    stored = list_version(source.uri, registry.tracking_uri, registry.registry_uri)
+    known = order["known"]
+    if known is not None and known["listing"] == stored.digest and _is_whole(place, known["manifest"]):
+        return {"directory": directory}
     cache.remove_leftovers(cache_dir)
     with cache.part_of(place.parent, order["token"]) as part:
-        download(source.uri, registry.tracking_uri, registry.registry_uri, part / FILES)
+        try:
+            stored.copy_to(part / FILES)
+        finally:
+            sizes.append(size_of(part / FILES))
         cache.publish(part, place, fresh=order["fresh"])
     swept = evict(cache_dir, order["cache_max_bytes"], spare=place)
-    return {"directory": directory, "cache_bytes": swept.cache_bytes, "removed": swept.removed}
+    return {
+        "directory": directory,
+        "cache_bytes": swept.cache_bytes,
+        "removed": swept.removed,
+        "known": {"listing": stored.digest, "manifest": digest_of_manifest(place)},
+    }
+
+
+def _is_whole(place: Path, manifest_digest: str) -> bool:
+    """Whether the copy is, to the last byte, the one of that manifest."""
+    try:
+        verified(place, manifest_digest)
+    except CopyRefused:
+        return False
+    return True
 
 
 def _recorded(order: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,4 +96,4 @@ def _recorded(order: Mapping[str, Any]) -> dict[str, Any]:
     for entry in record.values():
         if entry.version == order["version"]:
             return {"directory": str(verified(directory / entry.place, entry.manifest))}
-    raise CopyRefused("it is no longer recorded as a last good version")
+    raise CopyMissing("it is no longer recorded as a last good version")

@@ -7,7 +7,7 @@ import stat
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from router.agent.errors import CopyRefused
+from router.agent.errors import CopyMissing, CopyRefused
 
 FILES = "files"
 """Directory of a version's files, in its place in the cache."""
@@ -42,6 +42,12 @@ def read_manifest(path: Path) -> Manifest | None:
         return {name: (int(size), str(digest)) for name, (size, digest) in written.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def size_of(files: Path) -> int:
+    """Bytes of all files below `files`."""
+    paths = (os.path.join(folder, name) for folder, _, names in os.walk(files) for name in names)
+    return sum(os.lstat(path).st_size for path in paths)
 
 
 def has_its_sizes(files: Path, manifest: Manifest) -> bool:
@@ -96,7 +102,7 @@ def digest_of_manifest(place: Path) -> str:
 def verified(place: Path, manifest_digest: str) -> Path:
     """The directory of the version's files, after every byte was compared with its manifest.
 
-    Raises CopyRefused, naming what differs, is a link, is missing, or could have been written by others.
+    Raises CopyRefused, naming what differs, is a link, or could have been written by others; CopyMissing.
     Bytecode that was not published is removed, as nothing says whose it is. Other files that a load left
     there are not compared.
     """
@@ -114,7 +120,8 @@ def verified(place: Path, manifest_digest: str) -> Path:
         for name in names:
             _check_file(Path(folder, name))
     if (different := first_difference(place / FILES, manifest)) is not None:
-        raise CopyRefused(f"{place.name}: {different} is not as it was published")
+        kind = CopyRefused if os.path.lexists(place / FILES / different) else CopyMissing
+        raise kind(f"{place.name}: {different} is not as it was published")
     return place / FILES
 
 
@@ -145,7 +152,7 @@ def _status(path: Path) -> os.stat_result:
     try:
         status = os.lstat(path)
     except OSError as error:
-        raise CopyRefused(f"{path.name} is missing from the cache: {error.strerror}") from error
+        raise CopyMissing(f"{path.name} is missing from the cache: {error.strerror}") from error
     if stat.S_ISLNK(status.st_mode):
         raise CopyRefused(f"{path.name} is a symbolic link")
     return status

@@ -8,10 +8,11 @@ from urllib.parse import urlparse
 
 import orjson
 
-from router.agent.errors import VersionRefused
+from router.agent.errors import VersionAbsent, VersionRefused
 from router.agent.manifest import MODEL_FILE
 from router.core.artifact_source import AllowedSources, local_path
 
+_REGISTERED = "READY"
 _DEEPEST = 5
 """`models:/a/1` may point at `models:/b/2`, and so on; more is a loop."""
 
@@ -26,22 +27,42 @@ class Source:
     """12 hex digits that differ when a registry was made anew and numbers its versions from 1 again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a registry says of one version."""
+
+    status: str
+    """READY, PENDING_REGISTRATION or FAILED_REGISTRATION."""
+    fingerprint: str
+    """As in `Source`."""
+
+
 def read_source(registry: Any, model: str, number: int) -> Source:
-    """Ask `registry` (a `store.Registry`) about one version. Raises VersionRefused and MLflow's errors."""
+    """Ask `registry` (a `store.Registry`) about one version.
+
+    Raises VersionAbsent, VersionRefused and MLflow's errors.
+    """
     fingerprint = read_fingerprint(registry, model, number)
     uri = registry.client().get_model_version_download_uri(model, str(number))
     return Source(_location(registry, uri), fingerprint)
 
 
 def read_fingerprint(registry: Any, model: str, number: int) -> str:
-    """One read of `registry`: what differs between all versions that ever had its name and number."""
+    """What differs between all versions that ever had its name and number. Raises VersionAbsent."""
+    registration = read_registration(registry, model, number)
+    if registration.status != _REGISTERED:
+        raise VersionAbsent(f"its registration is {registration.status}")
+    return registration.fingerprint
+
+
+def read_registration(registry: Any, model: str, number: int) -> Registration:
+    """One read of `registry`. Raises MLflow's errors, also for a version that it does not have."""
     version = registry.client().get_model_version(model, str(number))
     if int(version.version) != number:
         raise ConnectionError("the registry's answer does not name the version")
-    if version.status not in (None, "READY"):
-        raise VersionRefused(f"its registration is {version.status}")
     facts = [version.creation_timestamp, version.source, version.run_id or None, version.model_id or None]
-    return sha256(orjson.dumps(facts)).hexdigest()[:12]
+    fingerprint = sha256(orjson.dumps(facts)).hexdigest()[:12]
+    return Registration(str(version.status or _REGISTERED), fingerprint)
 
 
 def _location(registry: Any, uri: str, depth: int = 0) -> str:
@@ -78,7 +99,10 @@ def _run_location(registry: Any, uri: str) -> str:
 
 
 def check_source(uri: str, allowed: AllowedSources) -> None:
-    """Raise VersionRefused, naming `uri`, before anything of it is listed or read."""
+    """Raise VersionRefused, naming `uri`, before anything of it is listed or read.
+
+    Raises VersionAbsent where an allowed directory of this machine holds no version.
+    """
     if (refusal := allowed.refusal(uri)) is not None:
         raise VersionRefused(refusal)
     path = local_path(uri)
@@ -91,4 +115,4 @@ def check_source(uri: str, allowed: AllowedSources) -> None:
         raise VersionRefused(f"its source {uri!r} leads out of registry.artifact_roots by a symbolic link")
     # Any directory has a listing; only a version has this file.
     if not os.path.isfile(os.path.join(real, MODEL_FILE)):
-        raise VersionRefused(f"there is no {MODEL_FILE} file at its source {uri!r}")
+        raise VersionAbsent(f"there is no {MODEL_FILE} file at its source {uri!r}")

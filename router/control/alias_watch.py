@@ -1,10 +1,11 @@
 """Asks the registry what each alias should serve, and gives it to the model set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import perf_counter
 
 from router.core.events import LastGoodRefused, Polled, Recorder
+from router.core.ids import VersionId
 from router.errors import CacheRefused, ModelUnknown, RegistryError, RegistryRefused, RegistryUnavailable
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
@@ -14,6 +15,8 @@ TICK_SECONDS = 10.0
 """What the polls of one tick take together, however many models there are."""
 _TO_BEGIN = 0.45
 """The part of it in which polls begin: the last has over 5 s left, the agent's own limit for a silence."""
+_LEAST_SECONDS = 1.0
+"""For a second question about the same model, however long the first one took."""
 SILENCE_SECONDS = 1.0
 """A registry that took this long to fail is not asked again in the same tick; one that refuses at once is."""
 
@@ -91,14 +94,26 @@ class AliasWatch:
             if isinstance(error, ModelUnknown):
                 self.unknown.add(model)
             return error
-        self.errors.pop(model, None)
+        seconds = perf_counter() - started
+        registrations: Mapping[VersionId, str] = {}
+        if new := manager.not_loaded(aspired):
+            # Before any of them is loaded: what changes from here on is seen by the next poll.
+            with suppress(RegistryError):  # it named them just now; the next poll asks again
+                registrations = await self._source.registrations(
+                    new, deadline_seconds=max(deadline_seconds - seconds, _LEAST_SECONDS)
+                )
+        recovered = self.errors.pop(model, None) is not None
         self.unknown.discard(model)
         self.refused.discard(model)
         self.refused_records.pop(model, None)
         self.last_success[model] = self._wall_clock()
-        self._recorder.record(Polled(model, perf_counter() - started, ""))
+        self._recorder.record(Polled(model, seconds, ""))
         if self._fleet.managers.get(model) is manager:  # a reload may have removed it meanwhile
+            if registrations or not new:
+                manager.note_registrations(registrations)
             manager.set_aspired(aspired)
+            if recovered:
+                manager.registry_recovered()
         return None
 
     def _failed(self, manager: ModelManager, error: RegistryError, seconds: float) -> None:

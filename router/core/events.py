@@ -383,6 +383,15 @@ class LastGoodNotWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class Downloaded:
+    """Files of a version came from its artifact store, in a download that may yet have failed."""
+
+    version: VersionId
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheEvicted:
     """Copies that nobody uses were removed; `cache_bytes` are left."""
 
@@ -399,7 +408,9 @@ class CacheOverBound:
 
 
 _OfRequests = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted
-_OfCache = ServingFromCache | LastGoodRefused | LastGoodNotWritten | CacheEvicted | CacheOverBound
+_OfCache = (
+    ServingFromCache | LastGoodRefused | LastGoodNotWritten | Downloaded | CacheEvicted | CacheOverBound
+)
 _OfAliases = (
     AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged
 )

@@ -121,6 +121,10 @@ class Harness:
         self._dependencies = dependencies
         self._owner = owner
         self._load_failures = self._reload_failures = Backoff(LOAD_DELAYS)
+        self._phase = "fetch"
+        """What the load under way, or the last one, has come to: fetch or load."""
+        self._superseded_try = False
+        """True when what the load under way depends on changed since it began."""
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
@@ -196,19 +200,30 @@ class Harness:
             self._gone()
 
     def retry_now(self) -> None:
-        """After a failed load, wait no longer."""
+        """What loads depend on has changed: those that failed say nothing about the next one.
+
+        After a failed load the wait is over, and the policy is to be asked. When the one that is under way
+        fails, another follows at once: it was begun under what held before.
+        """
+        self._load_failures = self._load_failures.reset()
         if self.state is State.ERROR:
             self._cancel()
             self._enter(State.NEW)
+        elif self.state is State.LOADING:
+            self._superseded_try = True
+
+    def retry_fetch_now(self) -> None:
+        """The registry answers again: as `retry_now`, unless the files are here and did not load."""
+        if self._phase == "fetch":
+            self.retry_now()
 
     def apply_settings(self) -> None:
         """Follow changed settings: number of workers, limits, scores. What failed to load is tried again.
 
         Afterwards the policy is to be asked, for a version that was to wait may be NEW again.
         """
-        wanted = self._first_spec if self.state is State.ERROR else self._spec
+        wanted = self._spec if self.loaded else self._first_spec
         if self._attempted is not None and self._attempted != wanted(self._attempted.directory):
-            self._load_failures = self._load_failures.reset()
             self.retry_now()
             self._settings_changed.set()
         if self._pool is not None:
@@ -276,18 +291,18 @@ class Harness:
     async def _load(self, aliases: tuple[Alias, ...]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        phase = "fetch"
+        self._phase, self._superseded_try = "fetch", False
         shared = self._dependencies
         try:
             directory = await shared.fetcher.fetch(
                 self.version, deadline_seconds=self.load_deadline_seconds, fresh=self._distrusts_copy
             )
-            fetch_seconds, phase = loop.time() - started, "load"
+            fetch_seconds, self._phase = loop.time() - started, "load"
             self._attempted = self._first_spec(directory)
             pool = Pool(self._spec(directory), shared.loader, shared.recorder, self, shared.gate)
             self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
         except Exception as error:  # noqa: BLE001 - else the version would be LOADING for ever, and nobody knew why
-            self._refuse(error, error.phase if isinstance(error, LoadFailed) else phase, aliases)
+            self._refuse(error, error.phase if isinstance(error, LoadFailed) else self._phase, aliases)
             return
         self._pool, self._load_failures, self.error = pool, self._load_failures.reset(), ""
         self._enter(State.READY)
@@ -299,7 +314,8 @@ class Harness:
         self._owner.version_changed()
 
     def _refuse(self, error: Exception, phase: str, aliases: tuple[Alias, ...]) -> None:
-        self._load_failures = self._load_failures.failed(asyncio.get_running_loop().time())
+        if not self._superseded_try:
+            self._load_failures = self._load_failures.failed(asyncio.get_running_loop().time())
         self.error = f"{phase}: {error}"
         self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
         self._enter(State.ERROR)

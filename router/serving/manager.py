@@ -61,6 +61,8 @@ class ModelManager:
         self._bound: dict[Alias, VersionId] = {}
         self._served: set[VersionId] = set()
         """Versions that an alias has served, also before a restart: their warm-up is required no more."""
+        self._registrations: Mapping[VersionId, str] = {}
+        """What the registry last said of each version that has no workers here."""
         self._reported: dict[Alias, VersionInfo] = {}
         """What was last reported of each bound alias; changed scores are reported anew."""
         self._superseded: set[Harness] = set()
@@ -133,6 +135,26 @@ class ModelManager:
                 harness.retry_now()  # what the cache could not give, the registry may
         self.reconcile()
         self.first_poll_ended()
+
+    def not_loaded(self, aspired: Mapping[Alias, VersionId]) -> set[VersionId]:
+        """Versions that would serve, if `aspired` were, and have no workers here yet."""
+        wanted = {*aspired.values(), *self._bound.values()}
+        return {v for v in wanted if v not in self.harnesses or not self.harnesses[v].loaded}
+
+    def note_registrations(self, registrations: Mapping[VersionId, str]) -> None:
+        """What the registry says of the versions that are `not_loaded`: one of which that changed is tried
+        again at once."""
+        former, self._registrations = self._registrations, registrations
+        for version, said in registrations.items():
+            if version in self.harnesses and former.get(version, said) != said:
+                self.harnesses[version].retry_now()
+        self.reconcile()
+
+    def registry_recovered(self) -> None:
+        """The registry answers again: fetches that failed without it are tried again at once."""
+        for harness in self.harnesses.values():
+            harness.retry_fetch_now()
+        self.reconcile()
 
     def first_poll_ended(self) -> None:
         """The registry was asked, whatever it answered: nobody waits for this production to be named."""

@@ -74,7 +74,8 @@ class Fetcher(Protocol):
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
         """Absolute path of a complete directory of the version's files. Raises FetchFailed.
 
-        `fresh`: a copy that is here already did not load; compare it with the registry's, and replace it.
+        `fresh`: a copy that is here already did not load; see that it is what the registry names, and replace
+        it where it is not.
         """
 
 
@@ -87,6 +88,13 @@ class Source(Protocol):
         """All that the registry names at one instant: roles with their versions.
 
         `aliases` maps roles to the registry's names for them. Raises RegistryError.
+        """
+
+    async def registrations(
+        self, versions: Collection[VersionId], *, deadline_seconds: float | None = None
+    ) -> Mapping[VersionId, str]:
+        """What the registry says of each of these `versions`, as a text that differs when it says otherwise:
+        its status, when it was made, where its files lie. Raises RegistryError.
         """
 
     async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:

@@ -15,6 +15,7 @@ from router.core.events import (
     CanaryFaulted,
     ConfigApplied,
     ConfigRejected,
+    Downloaded,
     DrainCutShort,
     Event,
     FellBack,
@@ -113,6 +114,10 @@ MOVES: dict[str, tuple[Event, dict[str, float]]] = {
     "worker not loaded": (
         WorkerLoadFailed(V8, "ValueError", 20.0),
         {"worker_load_failures_total{model=m}": 1},
+    ),
+    "downloaded": (
+        Downloaded(VersionId("m", 9), 105_000_000),
+        {"downloaded_bytes_total": 105_000_000},
     ),
     "load refused": (
         LoadRefused(VersionId("m", 9), (CANARY,), "load", "ValueError", 10.0),

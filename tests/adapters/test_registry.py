@@ -4,6 +4,8 @@ import asyncio
 import os
 import pickle
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +304,31 @@ async def test_a_model_made_anew_never_gets_the_files_of_its_namesake(
 
     assert second != first
     assert answers_of(second) == [2]
+
+
+async def test_what_the_registry_says_of_versions_differs_when_it_says_otherwise(
+    real: RealRegistry, open_registry: OpenRegistry
+) -> None:
+    model, registry = real.new_model(1), open_registry(real.uri)
+    versions = [VersionId(model, 1), VersionId("seed", 1), VersionId(model, 2)]
+    before = await registry.registrations(versions)
+    assert before == await registry.registrations(versions)
+    real.client.create_model_version(model, source="models:/seed/2")
+    set_status(real, model, "PENDING_REGISTRATION")
+
+    after = await registry.registrations(versions)
+
+    assert [before[version] == after[version] for version in versions] == [False, True, False]
+    assert after[versions[0]].startswith("PENDING_REGISTRATION ")
+    assert (before[versions[2]], after[versions[2]][:5]) == ("absent", "READY")
+
+
+def set_status(registry: RealRegistry, model: str, status: str) -> None:
+    """Of the model's first version, past MLflow, which offers no way to."""
+    with closing(sqlite3.connect(registry.database)) as database, database:
+        database.execute(
+            "UPDATE model_versions SET status = ? WHERE name = ? AND version = 1", (status, model)
+        )
 
 
 async def test_a_read_only_artifact_store_serves(sqlite: RealRegistry, open_registry: OpenRegistry) -> None:

@@ -100,8 +100,9 @@ async def test_a_local_registry_may_name_local_files_and_nothing_else(
     for source in ("http://169.254.169.254/x", "/srv/../etc"):
         with pytest.raises(FetchFailed, match="its source"):
             await registry.fetch(put(sqlite, source), deadline_seconds=PATIENCE_SECONDS)
-    with pytest.raises(FetchFailed, match="there is no MLmodel file at its source 'file:///etc'"):
+    with pytest.raises(FetchFailed, match="there is no MLmodel file at its source 'file:///etc'") as failed:
         await registry.fetch(put(sqlite, "file:///etc"), deadline_seconds=PATIENCE_SECONDS)
+    assert not isinstance(failed.value, FetchRefused), "no rule forbids it"
 
 
 async def test_roots_hold_also_where_a_link_leads_out_of_them(

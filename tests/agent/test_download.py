@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from router.agent import download as downloading
-from router.agent.download import download
+from router.agent.download import list_version
 from router.agent.errors import DownloadRefused
 
 
@@ -33,7 +33,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def take(stored: Path, target: Path) -> None:
-    download(str(stored), "", "", target)
+    list_version(str(stored), "", "").copy_to(target)
 
 
 def test_all_files_of_all_folders_come(stored: Path, target: Path) -> None:
@@ -112,11 +112,11 @@ def test_more_files_than_a_version_may_have_are_refused(
     ],
 )
 def test_a_source_whose_library_is_missing_names_the_extra_that_installs_it(
-    uri: str, library: str, extra: str, target: Path, monkeypatch: pytest.MonkeyPatch
+    uri: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed, where it is
     with pytest.raises(DownloadRefused) as refused:
-        download(uri, "http://mlflow:5000", "http://mlflow:5000", target)
+        list_version(uri, "http://mlflow:5000", "http://mlflow:5000")
 
     assert f"pip install 'mlflow-canary-router[{extra}]'" in str(refused.value)
     assert library in str(refused.value)
@@ -134,3 +134,31 @@ def test_another_missing_library_is_its_own_error(
     monkeypatch.setattr(downloading, "get_artifact_repository", broken)
     with pytest.raises(ModuleNotFoundError, match="pyarrow"):
         take(stored, target)
+
+
+def test_a_listing_is_the_same_until_a_file_changes(stored: Path) -> None:
+    """Also one that keeps its size: it may be torn, and put right later."""
+    first = list_version(str(stored), "", "").digest
+    assert first == list_version(f"file://{stored}", "", "").digest
+    module = stored / "code" / "deep" / "module.py"
+    size = module.stat().st_size
+    module.write_text("x = 2")
+    second = list_version(str(stored), "", "").digest
+
+    assert module.stat().st_size == size
+    assert second != first
+    (stored / "empty").write_text("more")
+    assert list_version(str(stored), "", "").digest not in (first, second)
+
+
+def test_a_file_that_was_replaced_with_its_size_and_its_time_kept_changes_the_listing(
+    stored: Path, tmp_path: Path
+) -> None:
+    """As `rsync -t` and `cp -p` do."""
+    first = list_version(str(stored), "", "").digest
+    module, other = stored / "code" / "deep" / "module.py", tmp_path / "other"
+    other.write_text("x = 2")
+    os.utime(other, ns=(module.stat().st_atime_ns, module.stat().st_mtime_ns))
+    other.replace(module)
+
+    assert list_version(str(stored), "", "").digest != first

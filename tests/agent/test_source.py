@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.agent.errors import VersionRefused
+from router.agent.errors import VersionAbsent, VersionRefused
 from router.agent.source import read_source
 
 
@@ -64,10 +64,11 @@ def test_versions_that_point_at_each_other_are_refused() -> None:
         location_of("models:/m/1")
 
 
-def test_a_version_whose_registration_is_not_ready_is_refused() -> None:
+def test_a_version_whose_registration_is_not_ready_is_not_there_yet() -> None:
+    """No rule refuses it: it may be served as soon as it is whole."""
     registry = FakeRegistry({("m", "1"): "s3://b"}, {"status": "PENDING_REGISTRATION"})
 
-    with pytest.raises(VersionRefused, match="PENDING"):
+    with pytest.raises(VersionAbsent, match="PENDING"):
         read_source(registry, "m", 1)
 
 

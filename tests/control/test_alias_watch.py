@@ -10,11 +10,12 @@ from router.control.alias_watch import AliasWatch
 from router.control.history import BoundTimes
 from router.control.status import Status, TrafficCounts
 from router.core.events import AliasAspired, AliasBound, LastGoodRefused, Polled, ServingFromCache
-from router.core.ids import CANARY, PRODUCTION
+from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
 from router.errors import ModelUnknown, RegistryRefused, RegistryUnavailable
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
+from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld
@@ -295,6 +296,165 @@ async def test_what_the_cache_could_not_give_is_asked_of_the_registry_at_once(
     await watch.tick()
 
     await until(lambda: manager.bound == {PRODUCTION: V1})
+
+
+async def fails(manager: ModelManager, version: VersionId) -> None:
+    await until(lambda: version in manager.harnesses and manager.harnesses[version].state is State.ERROR)
+
+
+async def let_fail(world: FakeWorld) -> None:
+    """Let the fetch that waits fail, and the next one be good."""
+    assert world.slow_fetches is not None
+    first, second, before = world.slow_fetches, asyncio.Event(), len(world.fetches)
+    world.slow_fetches = second
+    first.set()
+    await until(lambda: len(world.fetches) > before)
+    world.unfetchable.clear()
+    second.set()
+
+
+async def test_a_version_whose_registration_changes_is_tried_again_at_once(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+) -> None:
+    """Such as PENDING, then READY: the pause after a failed try is up to five minutes."""
+    world.registered, world.unfetchable = {V1: "PENDING_REGISTRATION"}, {V1}
+    manager = fleet.managers["sentiment"]
+    await watch.tick()
+    await fails(manager, V1)
+    await watch.tick()
+    assert len(world.fetches) == 1, "nothing changed, and yet it was asked for again"
+    world.registered.clear()
+    world.unfetchable.clear()
+
+    await watch.tick()
+
+    await until(lambda: manager.bound == {PRODUCTION: V1})
+
+
+async def test_a_registration_that_changed_between_the_poll_and_the_fetch_counts_as_changed(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+) -> None:
+    """What the first look after a failure sees may be the news already."""
+    world.registered, world.unfetchable = {V1: "PENDING_REGISTRATION"}, {V1}
+    manager = fleet.managers["sentiment"]
+    await watch.tick()
+    world.registered.clear()
+    await fails(manager, V1)
+    world.unfetchable.clear()
+
+    await watch.tick()
+
+    await until(lambda: manager.bound == {PRODUCTION: V1})
+
+
+async def test_a_version_that_was_made_anew_in_the_registry_is_tried_again_at_once(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+) -> None:
+    """Its files, which did not load, are others now."""
+    world.registered, world.broken = {V1: "READY 0123"}, {V1}
+    manager = fleet.managers["sentiment"]
+    await watch.tick()
+    await fails(manager, V1)
+    world.registered, world.broken = {V1: "READY 4567"}, set()
+
+    await watch.tick()
+
+    await until(lambda: manager.bound == {PRODUCTION: V1})
+
+
+async def test_a_registration_that_can_not_be_read_ends_no_pause(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(versions: object, **_: float) -> object:
+        raise RegistryUnavailable("connection reset")
+
+    world.unfetchable = {V1}
+    await watch.tick()
+    await fails(fleet.managers["sentiment"], V1)
+    monkeypatch.setattr(world, "registrations", away)
+    await watch.tick()
+    monkeypatch.undo()
+    await watch.tick()
+
+    assert world.fetches == [(V1, False)]
+    assert watch.errors == {}
+
+
+async def test_versions_that_serve_are_not_asked_about_beside_their_aliases(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll is one read as long as nothing is new."""
+    await watch.tick()
+    await until(lambda: fleet.managers["sentiment"].ready)
+    asked: list[object] = []
+
+    async def counted(versions: object, **_: float) -> object:
+        asked.append(versions)
+        return {}
+
+    monkeypatch.setattr(world, "registrations", counted)
+    await watch.tick()
+
+    assert asked == []
+
+
+async def test_a_fetch_of_the_outage_that_fails_after_the_registrys_answer_is_repeated_at_once(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+) -> None:
+    """It was begun by the rule of the outage, so its failure says nothing about the registry."""
+    world.registry_down, world.slow_fetches = True, asyncio.Event()
+    world.recorded, world.unfetchable = {"sentiment": {PRODUCTION: V1}}, {V1}
+    manager = fleet.managers["sentiment"]
+    await watch.tick()
+    await until(lambda: world.fetches)
+    world.registry_down = False
+    await watch.tick()
+    assert len(world.fetches) == 1
+
+    await let_fail(world)
+
+    await until(lambda: manager.bound == {PRODUCTION: V1})
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_fetch_that_failed_without_the_registry_is_repeated_when_it_answers_again(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, *, ended: bool
+) -> None:
+    """Also of a gateway that served before: the registry went away between its poll and the fetch."""
+    manager = fleet.managers["sentiment"]
+    await watch.tick()
+    await until(lambda: manager.ready)
+    world.slow_fetches, world.unfetchable = asyncio.Event(), {V2}
+    world.aspired["sentiment"] = {PRODUCTION: V2}
+    await watch.tick()
+    world.registry_down = True
+    await watch.tick()
+    if ended:
+        world.slow_fetches.set()
+        await fails(manager, V2)
+        world.unfetchable.clear()
+    world.registry_down = False
+    await watch.tick()
+    if not ended:
+        await let_fail(world)
+
+    await until(lambda: manager.bound == {PRODUCTION: V2})
+
+
+async def test_a_version_that_does_not_load_waits_out_its_pause_when_the_registry_answers_again(
+    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+) -> None:
+    """Its files are here, so the registry's silence was not the reason."""
+    world.broken = {V1}
+    await watch.tick()
+    await fails(fleet.managers["sentiment"], V1)
+    world.registry_down = True
+    await watch.tick()
+    world.registry_down = False
+    await watch.tick()
+
+    assert fleet.managers["sentiment"].harnesses[V1].state is State.ERROR
+    assert world.loads == [V1]
 
 
 async def test_a_torn_record_is_reported_once_and_shown_until_the_registry_answers(

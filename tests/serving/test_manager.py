@@ -309,3 +309,36 @@ async def test_a_version_that_served_before_is_not_held_by_a_required_warm_up(
         manager.set_aspired({PRODUCTION: version})
         await until(lambda version=version: set(manager.harnesses) == {version} and manager.ready)
     assert required == [(V1, True), (V2, True), (V1, False), (V3, False)]
+
+
+async def test_a_load_that_was_begun_with_other_settings_and_fails_is_followed_by_another_at_once(
+    models: ModelSet, world: FakeWorld
+) -> None:
+    """Its failure says nothing about the settings of now."""
+    world.slow_loads, world.broken = asyncio.Event(), {V1}
+    manager = manager_of(models)
+    manager.set_aspired({PRODUCTION: V1})
+    await until(lambda: world.loads)
+    models.apply({"sentiment": settings(split={"production": 50, "canary": 50}, nan="null")})
+    first, second = world.slow_loads, asyncio.Event()
+    world.slow_loads = second
+    first.set()
+    await until(lambda: len(world.loads) == 2)
+    world.broken.clear()
+    second.set()
+
+    await until(lambda: manager.ready)
+
+
+async def test_settings_that_do_not_concern_a_load_leave_its_pause(
+    models: ModelSet, world: FakeWorld, facts: Facts
+) -> None:
+    world.slow_loads, world.broken = asyncio.Event(), {V1}
+    manager_of(models).set_aspired({PRODUCTION: V1})
+    await until(lambda: world.loads)
+    models.apply({"sentiment": settings(split={"production": 75, "canary": 25})})
+    world.slow_loads.set()
+
+    await until(lambda: facts.of(LoadRefused))
+
+    assert [refused.retry_seconds for refused in facts.of(LoadRefused)] == [10.0]

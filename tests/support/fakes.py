@@ -1,7 +1,7 @@
 """Stand-ins for the registry, the cache and workers, steered by the tests that use them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -104,6 +104,9 @@ class FakeWorld:
     load_seconds: float = 0.01
     """What workers say their load took; it takes none of it."""
     slow_loads: asyncio.Event | None = None
+    slow_fetches: asyncio.Event | None = None
+    registered: dict[VersionId, str] = field(default_factory=dict)
+    """What the registry says of versions, where it is not READY."""
     worker_bytes: int = 100 << 20
     """Of a worker when it is READY."""
     available: int = 1 << 40
@@ -128,6 +131,13 @@ class FakeWorld:
             raise ModelUnknown(f"there is no registered model {model}")
         return self.aspired[model]
 
+    async def registrations(
+        self, versions: Collection[VersionId], *, deadline_seconds: float | None = None
+    ) -> Mapping[VersionId, str]:
+        if self.registry_down:
+            raise RegistryUnavailable("connection refused")
+        return {version: self.registered.get(version, "READY") for version in versions}
+
     async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         if self.torn_record:
             raise CacheRefused("the record is torn")
@@ -135,6 +145,8 @@ class FakeWorld:
 
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
         self.fetches.append((version, fresh))
+        if self.slow_fetches is not None:
+            await self.slow_fetches.wait()
         if version in self.unfetchable:
             raise FetchFailed("no space left on device")
         if version in self.forbidden:

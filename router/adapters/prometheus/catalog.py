@@ -240,6 +240,11 @@ class Catalog(Store):
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
         )
 
+        self.downloaded_bytes = counter(
+            "downloaded_bytes_total",
+            "Bytes of versions that came from the artifact store, those of failed downloads included.",
+        )
+
         self.polls = counter("registry_polls_total", "Registry polls by result.", "model", "result")
         self.poll_seconds = histogram(
             "registry_poll_duration_seconds", "Duration of a poll.", POLL_SECONDS, "model"

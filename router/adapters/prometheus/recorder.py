@@ -140,7 +140,8 @@ class PrometheusRecorder:
         catalog.build_info.series(version).value = 1
         catalog.rejected.series(OTHER, RefusalReason.UNKNOWN_MODEL.value)
         of_gateway = (catalog.config_ok, catalog.config_ok_at, catalog.loop_lag, catalog.ready)
-        for family in (*of_gateway, catalog.from_cache, catalog.log_lines_dropped, catalog.own_errors):
+        counters = (catalog.downloaded_bytes, catalog.log_lines_dropped, catalog.own_errors)
+        for family in (*of_gateway, catalog.from_cache, *counters):
             family.series()
         for loop in LOOPS:
             catalog.loop_failures.series(loop)
@@ -161,6 +162,7 @@ class PrometheusRecorder:
             events.VersionGone: self._version_gone,
             events.WorkerEnded: self._worker_ended,
             events.WorkerLoadFailed: self._worker_load_failed,
+            events.Downloaded: self._downloaded,
             events.Polled: self._polled,
             events.ModelRemoved: self._model_removed,
             events.ConfigApplied: self._config_applied,
@@ -424,6 +426,9 @@ class PrometheusRecorder:
     def _worker_load_failed(self, event: events.WorkerLoadFailed) -> None:
         if event.version.model in self._models:
             self._catalog.worker_load_failures.series(event.version.model).value += 1
+
+    def _downloaded(self, event: events.Downloaded) -> None:
+        self._catalog.downloaded_bytes.series().value += event.size
 
     # Gateway
 

@@ -75,12 +75,30 @@ class RegistryClient:
         self._recalled = {version for version in self._recalled if version.model != model}
         return _aspired(model, aliases, answer)
 
+    async def registrations(
+        self, versions: Collection[VersionId], *, deadline_seconds: float | None = None
+    ) -> Mapping[VersionId, str]:
+        """What the registry says of each version, as a text that differs when it says otherwise.
+
+        Takes as long as `poll` at most. Raises RegistryRefused, RegistryUnavailable.
+        """
+        asked = sorted(versions)
+        answer = await self._agent.ask(
+            {"op": "registrations", "versions": [[version.model, version.number] for version in asked]},
+            deadline_seconds,
+        )
+        if "error" in answer:
+            raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
+        return dict(zip(asked, answer["registrations"], strict=True))
+
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
         """Absolute path of a complete directory of the version's files, held until `retain`.
 
         `fresh`: do not trust a copy in the cache, say after it could not be loaded. The version is downloaded
-        whatever lies there, and replaces a copy that differs. After `last_known_good` and before the
-        registry answers, the recorded copy is verified instead, whatever `fresh` says. Raises FetchFailed.
+        once whatever lies there, and replaces a copy that differs. Asked for again, until `retain` leaves it
+        out, the copy is compared with that download, and replaced where something changed. After
+        `last_known_good` and before the registry answers, the recorded copy is verified instead, whatever
+        `fresh` says. Raises FetchFailed.
         """
         for _ in range(_HOLD_TRIES):
             files = await self._fetch(version, deadline_seconds, fresh=fresh)
@@ -144,6 +162,7 @@ class RegistryClient:
     def retain(self, versions: Collection[VersionId]) -> None:
         """Release the copies of all other versions: they may leave the cache."""
         self._locks.retain(versions)
+        self._downloads.retain(versions)
 
     async def _ask_cache(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
         try:

@@ -3,17 +3,18 @@
 import asyncio
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from router.adapters.registry.agent import RegistryAddress
 from router.core.artifact_source import STORES
-from router.core.events import CacheEvicted, CacheOverBound, Recorder
+from router.core.events import CacheEvicted, CacheOverBound, Downloaded, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child, Launcher
+from router.processes.memory import files_bytes
 
 ROLE = "fetch"
 AT_ONCE = 2
@@ -77,17 +78,22 @@ class Downloads:
         """Where versions lie, one directory each."""
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._shared: dict[_Wanted, _Shared] = {}
+        self._known: dict[VersionId, Mapping[str, str]] = {}
+        """By what the copy of a version is compared that was downloaded anew: the listing of its store then,
+        and its manifest."""
         self._closed = False
 
     async def fetch(
         self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, recorded: bool = False
     ) -> str:
-        """Absolute path of the version's files, never a copy from before when `fresh`.
+        """Absolute path of the version's files.
 
-        Raises FetchFailed, of which FetchRefused where a rule forbids it. `recorded`: the registry is not
-        asked; the copy that is recorded as last good is verified instead. The deadline runs from the
-        download's turn. Who asks for a version that is under way gets the same answer at the same time; when
-        all have been cancelled the download ends and leaves nothing.
+        Raises FetchFailed, of which FetchRefused where a rule forbids it. `fresh`: no copy from before is
+        taken as it is. It is downloaded anew, but once until `retain`: after that the copy is compared with
+        that download, byte by byte, and downloaded only when it, the registration or the store's listing
+        differs. `recorded`: the registry is not asked; the copy that is recorded as last good is verified
+        instead. The deadline runs from the download's turn. Who asks for a version that is under way gets the
+        same answer at the same time; when all have been cancelled the download ends and leaves nothing.
         """
         wanted = _Wanted(version, fresh, recorded)
         shared = self._shared.get(wanted)
@@ -106,6 +112,10 @@ class Downloads:
                 self._forget(wanted, shared)
                 shared.task.cancel()
                 await asyncio.wait({shared.task})
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        """Nothing here uses any other version: who asks for one `fresh` gets a download again."""
+        self._known = {version: known for version, known in self._known.items() if version in versions}
 
     async def close(self) -> None:
         """End every download; those who wait for one get FetchFailed."""
@@ -142,7 +152,7 @@ class Downloads:
                 raise
             finally:
                 # Shielded: whoever gives up during the clean-up does not leave half of it.
-                await asyncio.shield(asyncio.ensure_future(self._clean(child, token)))
+                await asyncio.shield(asyncio.ensure_future(self._clean(child, wanted.version, token)))
 
     async def _ask(self, child: Child, wanted: _Wanted, token: str, deadline_seconds: float) -> str:
         version = wanted.version
@@ -153,6 +163,7 @@ class Downloads:
             "cache_dir": str(self.cache_dir),
             "token": token,
             "fresh": wanted.fresh,
+            "known": self._known.get(version) if wanted.fresh else None,
             "recorded": wanted.recorded,
             **self._policy.frame(),
         }
@@ -162,12 +173,19 @@ class Downloads:
             raise FetchFailed(f"{version} was not downloaded within {deadline_seconds:g} s") from None
         except ChildLost:
             raise FetchFailed(f"the download of {version} ended with {await child.stop(0)}") from None
+        self._report_download(version, answer["downloaded_bytes"])
         if answer["op"] != "fetched":
             refused = FetchRefused if answer.get("refused") else FetchFailed
             raise refused(f"{version}: {answer['error']}")
         if "cache_bytes" in answer:
             self._report_cache(answer["cache_bytes"], tuple(answer["removed"]))
+        if wanted.fresh and "known" in answer:
+            self._known[version] = answer["known"]
         return str(answer["directory"])
+
+    def _report_download(self, version: VersionId, size: int) -> None:
+        if size:
+            self._recorder.record(Downloaded(version, size))
 
     def _report_cache(self, cache_bytes: int, removed: tuple[str, ...]) -> None:
         if removed:
@@ -176,12 +194,16 @@ class Downloads:
         if self._over_bound and not was_over:  # once, not at every download
             self._recorder.record(CacheOverBound(cache_bytes, self._policy.max_bytes))
 
-    async def _clean(self, child: Child, token: str) -> None:
+    async def _clean(self, child: Child, version: VersionId, token: str) -> None:
         """End the process, then remove what it left, which is nothing unless it was killed."""
         await child.stop(_GRACE_SECONDS)
-        await asyncio.to_thread(_remove_parts, self.cache_dir, token)
+        self._report_download(version, await asyncio.to_thread(_remove_parts, self.cache_dir, token))
 
 
-def _remove_parts(cache_dir: Path, token: str) -> None:
+def _remove_parts(cache_dir: Path, token: str) -> int:
+    """Returns the bytes that were in them."""
+    size = 0
     for part in cache_dir.glob(f"*/.part-*-{token}*"):
+        size += files_bytes(str(part))
         shutil.rmtree(part, ignore_errors=True)
+    return size
