@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -37,15 +38,17 @@ class StoredVersion:
     """SHA-256 in hex of all that the store says of the files: names and sizes, of local files also when each
     was changed. Equal digests: as far as can be seen without reading them, the files are the same."""
 
-    def copy_to(self, target: Path) -> None:
-        """Copy all of it into the empty directory `target`.
+    def copy_to(self, target: Path, *, but: Collection[str] = ()) -> None:
+        """Copy all of it into the directory `target`, which is empty, or holds the files of `but` already.
 
         Raises DownloadRefused, MlflowException and OSError; what is in `target` then is not to be used.
         """
         # Listed before, so that a wrong source is not copied first, and compared after: a body cut by a proxy
         # and a failure that a repository swallows leave less than was listed.
-        _check_room(self.listing, target)
-        self.repository.download_artifacts("", dst_path=str(target))
+        missing = {path: size for path, size in self.listing.items() if path not in but}
+        _check_room(missing, target)
+        for path in missing if but else [""]:
+            self.repository.download_artifacts(path, dst_path=str(target))
         _compare(self.listing, target)
 
 

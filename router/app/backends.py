@@ -60,11 +60,13 @@ async def open_backends(
             places.tracking_uri,
         ),
     )
+    loader = WorkerLoader(launcher, directories, recorder)
     try:
-        yield Backends(registry, registry, WorkerLoader(launcher, directories), registry)
+        yield Backends(registry, registry, loader, registry)
     finally:
         await registry.close()
         await launcher.close()
+        await loader.close()
         await directories.close()
 
 

@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
 from packaging.utils import canonicalize_name
 
+from router.core.events import OwnCopyNeeded, Recorder
+from router.core.ids import VersionId
 from router.core.memory import Resident, Room
 from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
 from router.processes.child import Child, Launcher
 from router.processes.memory import MEMORY, Rank, resident
+from router.processes.own_copies import OwnCopies
 from router.processes.process import Exit
 from router.processes.working_directories import WorkingDirectories
 from router.protocol import messages
@@ -71,10 +75,12 @@ class Worker:
         *,
         deadline_seconds: float,
         directories: WorkingDirectories | None = None,
+        own_copies: OwnCopies | None = None,
     ) -> "Worker":
         """A worker whose version is READY. Raises LoadFailed, ChildLost or ChildTimeout.
 
         With `directories` it stands in one of its own, which is removed at its end; else where we do.
+        With `own_copies` a `writable` version has one, which is removed as well; else it shares its files.
         Leaves no process behind when it raises, also when it is cancelled.
         """
         loop = asyncio.get_running_loop()
@@ -86,8 +92,14 @@ class Worker:
                 child = await _launch(launcher, modules, spec, directories, directory)
         except TimeoutError:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
+        own_copy = own_copies.name(spec.directory) if own_copies is not None and spec.writable else None
+        if own_copies is not None and own_copy is not None:
+            remove, copy = own_copies.remove, own_copy
+            child.exited.add_done_callback(lambda _exited: remove(copy))
         try:
-            info = await _load(child, spec, directory, timeout_seconds=max(ends_at - loop.time(), 0.0))
+            info = await _load(
+                child, spec, directory, own_copy, timeout_seconds=max(ends_at - loop.time(), 0.0)
+            )
             return cls(child, info, spec.threads)
         except BaseException:
             child.kill()
@@ -188,12 +200,13 @@ async def _launch(
 
 
 async def _load(
-    child: Child, spec: LoadSpec, directory: Path | None, *, timeout_seconds: float
+    child: Child, spec: LoadSpec, directory: Path | None, own_copy: Path | None, *, timeout_seconds: float
 ) -> VersionInfo:
     child.connection.limit(messages.WORKER_LIMITS)
     child.connection.on_frame = _refuse
     try:
-        header = messages.load_header(spec, str(directory) if directory else None, os.environ)
+        places = [str(path) if path else None for path in (directory, own_copy)]
+        header = messages.load_header(spec, places[0], os.environ, places[1])
         frame = await child.connection.call(header, timeout_seconds=timeout_seconds)
         if frame.header.get("op") == messages.READY:
             return messages.version_info(frame.header, spec.scores)
@@ -219,19 +232,56 @@ def _refuse(_frame: Frame) -> None:
 class WorkerLoader:
     """Brings versions to READY, each in a worker of its own."""
 
-    def __init__(self, launcher: Launcher, directories: WorkingDirectories | None = None) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        directories: WorkingDirectories | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         """Without `directories` workers stand where this process does."""
         self._launcher = launcher
         self._directories = directories
+        self._recorder = recorder
+        self._own_copies = OwnCopies()
+        self._writers: set[VersionId] = set()
+        """Versions that did not load until they could write to their files."""
 
     def room(self) -> Room:
         """Memory that more workers may use."""
         return MEMORY.room()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
-        """A worker that holds `spec`'s version. Raises as `Worker.start` does."""
+        """A worker that holds `spec`'s version. Raises as `Worker.start` does.
+
+        A version that fails because it may not write to its files is loaded again, with a copy of its own.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + deadline_seconds
+        if not spec.writable and spec.version not in self._writers:
+            try:
+                return await self._start(spec, deadline_seconds)
+            except LoadFailed as failure:
+                if not failure.write_refused:
+                    raise
+                refused = str(failure)
+            worker = await self._start(replace(spec, writable=True), max(ends_at - loop.time(), 0.0))
+            self._writers.add(spec.version)
+            if self._recorder is not None:
+                self._recorder.record(OwnCopyNeeded(spec.version, refused))
+            return worker
+        return await self._start(replace(spec, writable=True), deadline_seconds)
+
+    async def close(self) -> None:
+        """Remove the copies that workers had for themselves. All workers have ended."""
+        await self._own_copies.close()
+
+    async def _start(self, spec: LoadSpec, deadline_seconds: float) -> Worker:
         return await Worker.start(
-            self._launcher, spec, deadline_seconds=deadline_seconds, directories=self._directories
+            self._launcher,
+            spec,
+            deadline_seconds=deadline_seconds,
+            directories=self._directories,
+            own_copies=self._own_copies,
         )
 
 

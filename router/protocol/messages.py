@@ -197,6 +197,8 @@ class LoadSpec(Struct, frozen=True):
     """None: what it traces is dropped, and other calls of MLflow's tracking or registry raise."""
     model_config: Mapping[str, Any] | None = None
     """Over what it was logged with, key by key: JSON values. None: as it was logged."""
+    writable: bool = False
+    """Whether the worker has a copy of the files for itself, which the version may write to."""
     environment_variables: tuple[str, ...] = ()
     """Names of variables that it gets although they are withheld. Their values are in no LoadSpec, which is
     kept and compared: they travel beside it."""
@@ -257,15 +259,25 @@ class VersionInfo(Struct, frozen=True):
 
 
 def load_header(
-    spec: LoadSpec, working_directory: str | None = None, environment: Mapping[str, str] | None = None
+    spec: LoadSpec,
+    working_directory: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    own_copy: str | None = None,
 ) -> dict[str, Any]:
     """A worker's first frame; without a working directory it stays in that of the gateway.
 
-    Of `environment` it carries what `spec` names: credentials, so it is never shown.
+    `own_copy`: where it is to make a copy of the files for itself. Of `environment` it carries what `spec`
+    names: credentials, so it is never shown.
     """
     ours = environment or {}
     given = {name: ours[name] for name in spec.environment_variables if name in ours}
-    return {"op": LOAD, "working_directory": working_directory, "environment": given, **asdict(spec)}
+    return {
+        "op": LOAD,
+        "working_directory": working_directory,
+        "environment": given,
+        "own_copy": own_copy,
+        **asdict(spec),
+    }
 
 
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:
@@ -315,14 +327,16 @@ def batching_of(header: Mapping[str, Any]) -> Batching:
     return replace(batching, why=_printable(batching.why))
 
 
-def failed_header(phase: str, error: str) -> dict[str, Any]:
-    """The version did not become READY; `phase` is load or warmup, `error` one bounded line."""
-    return {"op": FAILED, "phase": phase, "error": error}
+def failed_header(failure: LoadFailed) -> dict[str, Any]:
+    """The version did not become READY; its phase is load or warmup, its text one bounded line."""
+    fields = {"phase": failure.phase, "error": str(failure), "write_refused": failure.write_refused}
+    return {"op": FAILED, **fields}
 
 
 class _Failed(Struct):
     phase: Literal["load", "warmup"]
     error: _Text
+    write_refused: bool = False
 
 
 def failure(header: Mapping[str, Any]) -> LoadFailed:
@@ -331,7 +345,7 @@ def failure(header: Mapping[str, Any]) -> LoadFailed:
         failed = convert(header, _Failed)
     except _NOT_OURS as error:
         raise WireRefused("a malformed failure") from error
-    return LoadFailed(_printable(failed.error), phase=failed.phase)
+    return LoadFailed(_printable(failed.error), phase=failed.phase, write_refused=failed.write_refused)
 
 
 def describable(tensors: Sequence[TensorInfo]) -> bool:

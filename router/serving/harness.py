@@ -51,6 +51,7 @@ def load_spec(version: VersionId, directory: str, settings: ModelSettings) -> Lo
         nan_is_null=settings.nan,
         tracking=tracking.destination() if tracking else None,
         model_config=settings.configuration,
+        writable=settings.writable,
         environment_variables=tuple(settings.environment_variables),
     )
 

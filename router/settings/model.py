@@ -245,6 +245,9 @@ class ModelSettings(BaseModel):
     ] = Field(default=None, alias="model_config")
     """Handed to every version when it is loaded, over the model_config it was logged with, key by key; a
     change loads new workers. Unset, for the first model: the variable SERVING_MODEL_CONFIG, as MLflow's."""
+    writable: Annotated[bool, HOT] = False
+    """Whether each worker has a copy of the version's files for itself, which the version may write to, and
+    which goes with the worker. A version that fails because it may not write gets one anyway."""
     environment_variables: Annotated[
         list[
             Annotated[

@@ -29,6 +29,7 @@ from router.worker.answers import ErrorReporter
 from router.worker.batching_trial import BatchingTrial, shown_by_example
 from router.worker.decode.request_decoder import DecodedRequest, NotTaken
 from router.worker.environment_check import mismatches
+from router.worker.own_files import WRITES, FileStates, changed_since, file_states, was_refused
 from router.worker.score_selection import choose_outputs, known_classes
 from router.worker.scorer import Scorer
 from router.worker.tracking import NO_TRACKING, lacks_tracking
@@ -69,17 +70,19 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     """
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
+    before = {} if spec.writable else file_states(spec.directory)
     with _phase("load", spec, phase_seconds):
         model = mlflow.pyfunc.load_model(spec.directory, model_config=_own(spec.model_config))
         scorer = Scorer(
             model,
-            ErrorReporter(spec.version, spec.environment_variables),
+            ErrorReporter(spec),
             contract_of(model.metadata, spec.version),
             nan_is_null=spec.nan_is_null,
         )
     with _phase("warmup", spec, phase_seconds):
         warmed = _warm_up(scorer, model, spec)
-        if spec.warm_up_required and warmed.note:
+        refused = not spec.writable and was_refused(warmed.failure, spec.directory)
+        if (spec.warm_up_required or refused) and warmed.note:
             raise warmed.failure or ValueError(warmed.note)
     if warmed.failure is not None:
         log_event(f"{spec.version} serves without a warm-up: it failed on its example", error=warmed.failure)
@@ -100,7 +103,13 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
         phase_seconds=phase_seconds,
         scores=scorer.scores,
         note=" ".join(
-            filter(None, (warmed.note, _withheld(spec, warmed), scores_note, scorer.decoder.note, note))
+            filter(
+                None,
+                (
+                    *(warmed.note, _withheld(spec, warmed), _wrote(spec, before)),
+                    *(scores_note, scorer.decoder.note, note),
+                ),
+            )
         ),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
@@ -109,6 +118,17 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial)
+
+
+def _wrote(spec: LoadSpec, before: FileStates) -> str:
+    changed = changed_since(spec.directory, before)
+    if not changed:
+        return ""
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return (
+        f"its load changed {changed[0]}{more} in the copy that all workers load, and that is fetched anew at"
+        f" the next start; {WRITES}."
+    )
 
 
 def _withheld(spec: LoadSpec, warmed: WarmUpResult) -> str:
@@ -188,7 +208,8 @@ def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[Non
         yield
     except BaseException as error:
         # A version that calls sys.exit while it loads has failed to load; it does not end its worker.
-        raise LoadFailed(_one_line(error, spec), phase=name) from error
+        refused = not spec.writable and was_refused(error, spec.directory)
+        raise LoadFailed(_one_line(error, spec), phase=name, write_refused=refused) from error
     finally:
         seconds[name] = perf_counter() - started
 

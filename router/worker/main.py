@@ -7,14 +7,16 @@ import sys
 from types import ModuleType
 
 import numpy as np
+from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from router.errors import LoadFailed
 from router.processes.child_logging import flush, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
-from router.protocol.messages import failed_header, load_spec, ready_header
+from router.protocol.messages import LoadSpec, failed_header, load_spec, ready_header
 from router.worker.load import load_version
+from router.worker.own_files import copy_for_this_worker
 from router.worker.request_loop import RequestLoop
 from router.worker.tracking import use_tracking
 
@@ -42,10 +44,11 @@ def _hold(channel: Channel) -> None:
     _hide_ourselves()
     try:
         _enter(first.header["working_directory"])
+        spec = _with_own_files(spec, first.header["own_copy"])
         loaded = load_version(spec, note=use_tracking(spec.tracking))
     except LoadFailed as failure:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
-        channel.send({**failed_header(failure.phase, str(failure)), "id": call})
+        channel.send({**failed_header(failure), "id": call})
         return
     threadpool_limits(spec.blas_threads)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
@@ -62,6 +65,17 @@ def _enter(working_directory: str | None) -> None:
             os.chdir(working_directory)
         except OSError as error:
             raise LoadFailed(f"its working directory is not there: {error.strerror}", phase="load") from error
+
+
+def _with_own_files(spec: LoadSpec, own_copy: str | None) -> LoadSpec:
+    if own_copy is None:
+        return spec
+    try:
+        copy_for_this_worker(spec.directory, own_copy)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise LoadFailed(f"it can not have a copy of its own: {reason}", phase="load") from error
+    return replace(spec, directory=own_copy)
 
 
 def _hide_ourselves() -> None:
