@@ -11,7 +11,8 @@ _RESERVE_BYTES = 64 << 20
 _CHAIN = 8
 _MOST_FILES = 10_000
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
-_REFUSED = re.compile(r"read-?only (?:database|file)|Permission denied", re.IGNORECASE)
+_READ_ONLY = re.compile(r"\bread-?only (?:database|file)", re.IGNORECASE)
+"""As SQLite words it, and others that name no file."""
 WRITES = "`writable: true` of its registered model gives each worker a copy of its own"
 
 FileStates = dict[str, tuple[int, int, int]]
@@ -61,12 +62,10 @@ def was_refused(error: BaseException | None, directory: str) -> bool:
     for _ in range(_CHAIN):
         if error is None:
             return False
-        named = getattr(error, "filename", None)
-        if isinstance(error, OSError) and error.errno in _REFUSALS and named is not None:
-            if str(named).startswith(directory):
-                return True
-        elif _REFUSED.search(str(error)):
-            return True  # of SQLite, or of a library that words it by itself
+        if isinstance(error, OSError) and error.errno in _REFUSALS and directory in str(error.filename):
+            return True
+        if _READ_ONLY.search(str(error)) or ("Permission denied" in str(error) and directory in str(error)):
+            return True
         error = error.__cause__ or error.__context__
     return False
 
