@@ -45,10 +45,11 @@ class Answered:
     canary: an answer that came after the time a canary has is a timeout, too."""
     excused: bool = False
     """True when a canary's fault is the input's: production failed on the same bytes, or did as oddly."""
-    mark: int | None = None
-    """Bin, or class, of the first score that the version it was given answered; see `Answer.mark`."""
-    call: int | None = None
-    """Number of the predict that failed it where others shared that predict, or waited for it."""
+    bin_index: int | None = None
+    """Bin, or class, of the first score that the version it was given answered; see `Answer.bin_index`."""
+    blamed_batch: int | None = None
+    """Number of the batch that failed it, where others were in that batch or waited for it; else None.
+    Faults that name the same batch count as one."""
     trace_id: str = ""
     """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
 
@@ -73,7 +74,7 @@ class FellBack:
 
 @dataclass(frozen=True, slots=True)
 class CanaryFaulted:
-    """The canary failed a request that production could answer."""
+    """A canary, which is any alias but production, failed a request that production could answer."""
 
     model: str
     alias: Alias

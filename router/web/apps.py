@@ -13,7 +13,7 @@ from router.protocol.messages import ScoringProtocol
 from router.web import admin, invocations, observe, page
 from router.web import v2 as inference
 from router.web.admin import AdminToken, guard
-from router.web.connections import OTHER_VERSION, Connection
+from router.web.connections import OTHER_VERSION, HttpConnection
 from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, WebState
 from router.web.responses import SERVER, SinglePacketResponse, inference_error, internal_error, plain_error
 from router.web.safe_traceback import safe_traceback
@@ -114,7 +114,7 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
 
 async def _identified(gateway: WebState, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give a request its id, and let its connection know when it begins and when its answer is ready."""
-    connection = request.protocol if isinstance(request.protocol, Connection) else None
+    connection = request.protocol if isinstance(request.protocol, HttpConnection) else None
     if connection is not None:
         connection.began()
         if request.version not in _VERSIONS:

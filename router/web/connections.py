@@ -38,7 +38,7 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 _KEPT_ALIVE_BY_US = 86_400.0  # the sweep closes idle connections long before the library's own timer would
 
 
-class Connection(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """One client's connection. Between requests it has a deadline; within one, the request has its own."""
 
     def __init__(self, connections: "Connections", server: web.Server) -> None:
@@ -174,7 +174,7 @@ def _is_open(accepted: socket.socket) -> bool:
 def caller_of(request: web.BaseRequest) -> Caller:
     """Who waits for the answer to `request`."""
     connection = request.protocol
-    return connection.caller if isinstance(connection, Connection) else Caller()
+    return connection.caller if isinstance(connection, HttpConnection) else Caller()
 
 
 class Connections:
@@ -189,13 +189,13 @@ class Connections:
         self._settings = settings
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._open: set[Connection] = set()
+        self._open: set[HttpConnection] = set()
         self.clock = self._loop.time()
         """Loop time as of the last sweep: exact enough for the deadlines of headers, and free to read."""
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> HttpConnection:
         """A protocol for one more connection."""
-        return Connection(self, self._server)
+        return HttpConnection(self, self._server)
 
     def idle_deadline(self) -> float:
         """Loop time at which a connection whose answer is ready now has been idle for too long.
@@ -209,7 +209,7 @@ class Connections:
         """Connections open now."""
         return len(self._open)
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: HttpConnection) -> None:
         """Count `connection`; beyond the limit those nearest to their deadline go, or it if all are busy."""
         if len(self._open) >= self._limit:
             waiting = (one for one in self._open if not one.busy)
@@ -221,7 +221,7 @@ class Connections:
         else:
             self._loop.call_soon(connection.refuse, NO_ROOM)
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: HttpConnection) -> None:
         """Count `connection` no longer."""
         self._open.discard(connection)
 

@@ -80,7 +80,7 @@ def _ignore(_sampled: RequestSample) -> None:
 class WebState:
     """One gateway as HTTP sees it."""
 
-    fleet: ModelSet
+    models: ModelSet
     dispatcher: Dispatcher
     recorder: Recorder
     settings: SettingsInForce
@@ -102,7 +102,7 @@ class WebState:
     @property
     def ready(self) -> bool:
         """The answer of `/readyz`."""
-        return self.fleet.ready and not self.traffic.stopping
+        return self.models.ready and not self.traffic.stopping
 
 
 GATEWAY: web.AppKey[WebState] = web.AppKey("gateway", WebState)

@@ -112,7 +112,7 @@ def answer_response(
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW,
 ) -> web.Response:
     """A version's own answer as HTTP. `model_error_status` is of MLflow's protocol; the other has 500."""
-    if answer.verdict is _OK:
+    if answer.predict_status is _OK:
         return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
     if protocol is ScoringProtocol.V2:
         return web.Response(
@@ -121,7 +121,7 @@ def answer_response(
     status, body = answer.status, answer.body
     if answer.content_type == MEDIA_TYPE:
         error = orjson.loads(body)
-        if answer.verdict is PredictStatus.MODEL_ERROR and status == 500 and not answer.keeps_status:
+        if answer.predict_status is PredictStatus.MODEL_ERROR and status == 500 and not answer.keeps_status:
             # MLflow answers 400 when a model raises; a team may need that while it migrates.
             status = model_error_status
             if status == 400:
@@ -156,7 +156,7 @@ def result_response(
     request_id = request[REQUEST_ID]
     if not isinstance(answer, Answer):
         response = error_response(answer, request_id, protocol)
-    elif answer.verdict is _OK and len(answer.body) <= MOST_BYTES and request.version == HttpVersion11:
+    elif answer.predict_status is _OK and len(answer.body) <= MOST_BYTES and request.version == HttpVersion11:
         headers = {
             "Content-Type": answer.content_type,
             **headers,

@@ -84,7 +84,7 @@ def _asked(request: web.Request) -> tuple[ModelManager, VersionId | None]:
     """
     gateway: WebState = request.app[GATEWAY]
     name = request.match_info["name"]
-    manager, settings = gateway.fleet.managers.get(name), gateway.settings.current.models.get(name)
+    manager, settings = gateway.models.managers.get(name), gateway.settings.current.models.get(name)
     if manager is None or settings is None:
         raise ModelNotConfigured("no such registered model here")
     number = _number(request)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from router.adapters.prometheus import Live, LiveShift, PrometheusRecorder
+from router.adapters.prometheus.recorder import Live, LiveShift, PrometheusRecorder
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
@@ -543,7 +543,7 @@ def test_gauges_that_can_not_be_read_do_not_hide_the_counters(
     recorder: PrometheusRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
-        raise RuntimeError("no fleet")
+        raise RuntimeError("no models")
 
     recorder.watch(broken)  # type: ignore[arg-type] # that is the point
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
 from router.adapters.prometheus.catalog import ENDINGS, FALLBACKS, FAULTS, REJECTIONS, reasons_of
+from router.adapters.prometheus.recorder import Live, LiveVersion, PrometheusRecorder
 from router.core.events import (
     AliasUnbound,
     Answered,

@@ -26,15 +26,15 @@ class Accepted:
 class Site:
     """A gateway whose settings a test may change."""
 
-    def __init__(self, fleet: ModelSet, facts: Facts) -> None:  # noqa: F811 - as the fixture
+    def __init__(self, models: ModelSet, facts: Facts) -> None:  # noqa: F811 - as the fixture
         self.settings = Settings.model_validate(
             {"models": {"sentiment": {"split": {"production": 50, "canary": 50}}}}
         )
         self.in_force = SettingsInForce(self.settings)
         self.problems: list[str] = []
         self.gateway = WebState(
-            fleet=fleet,
-            dispatcher=Dispatcher(fleet, facts),
+            models=models,
+            dispatcher=Dispatcher(models, facts),
             recorder=facts,
             settings=self.in_force,
             state=lambda: {"version": "0"},
@@ -46,7 +46,7 @@ class Site:
     def configure(self, **sections: Any) -> None:
         self.settings = Settings.model_validate({"models": {"sentiment": {}}, **sections})
         self.in_force.current = self.settings
-        self.gateway.fleet.apply(self.settings.models)
+        self.gateway.models.apply(self.settings.models)
 
     async def _reload(self) -> Accepted:
         if self.problems:
