@@ -314,11 +314,11 @@ async def let_fail(world: FakeWorld) -> None:
 
 
 async def test_a_version_whose_registration_changes_is_tried_again_at_once(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+    watch: AliasWatch, models: ModelSet, world: FakeWorld
 ) -> None:
     """Such as PENDING, then READY: the pause after a failed try is up to five minutes."""
     world.registered, world.unfetchable = {V1: "PENDING_REGISTRATION"}, {V1}
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     await watch.tick()
     await fails(manager, V1)
     await watch.tick()
@@ -332,11 +332,11 @@ async def test_a_version_whose_registration_changes_is_tried_again_at_once(
 
 
 async def test_a_registration_that_changed_between_the_poll_and_the_fetch_counts_as_changed(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+    watch: AliasWatch, models: ModelSet, world: FakeWorld
 ) -> None:
     """What the first look after a failure sees may be the news already."""
     world.registered, world.unfetchable = {V1: "PENDING_REGISTRATION"}, {V1}
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     await watch.tick()
     world.registered.clear()
     await fails(manager, V1)
@@ -348,11 +348,11 @@ async def test_a_registration_that_changed_between_the_poll_and_the_fetch_counts
 
 
 async def test_a_version_that_was_made_anew_in_the_registry_is_tried_again_at_once(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+    watch: AliasWatch, models: ModelSet, world: FakeWorld
 ) -> None:
     """Its files, which did not load, are others now."""
     world.registered, world.broken = {V1: "READY 0123"}, {V1}
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     await watch.tick()
     await fails(manager, V1)
     world.registered, world.broken = {V1: "READY 4567"}, set()
@@ -363,14 +363,14 @@ async def test_a_version_that_was_made_anew_in_the_registry_is_tried_again_at_on
 
 
 async def test_a_registration_that_can_not_be_read_ends_no_pause(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(versions: object, **_: float) -> object:
         raise RegistryUnavailable("connection reset")
 
     world.unfetchable = {V1}
     await watch.tick()
-    await fails(fleet.managers["sentiment"], V1)
+    await fails(models.managers["sentiment"], V1)
     monkeypatch.setattr(world, "registrations", away)
     await watch.tick()
     monkeypatch.undo()
@@ -381,11 +381,11 @@ async def test_a_registration_that_can_not_be_read_ends_no_pause(
 
 
 async def test_versions_that_serve_are_not_asked_about_beside_their_aliases(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A poll is one read as long as nothing is new."""
     await watch.tick()
-    await until(lambda: fleet.managers["sentiment"].ready)
+    await until(lambda: models.managers["sentiment"].ready)
     asked: list[object] = []
 
     async def counted(versions: object, **_: float) -> object:
@@ -399,12 +399,12 @@ async def test_versions_that_serve_are_not_asked_about_beside_their_aliases(
 
 
 async def test_a_fetch_of_the_outage_that_fails_after_the_registrys_answer_is_repeated_at_once(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+    watch: AliasWatch, models: ModelSet, world: FakeWorld
 ) -> None:
     """It was begun by the rule of the outage, so its failure says nothing about the registry."""
     world.registry_down, world.slow_fetches = True, asyncio.Event()
     world.recorded, world.unfetchable = {"sentiment": {PRODUCTION: V1}}, {V1}
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     await watch.tick()
     await until(lambda: world.fetches)
     world.registry_down = False
@@ -418,10 +418,10 @@ async def test_a_fetch_of_the_outage_that_fails_after_the_registrys_answer_is_re
 
 @pytest.mark.parametrize("ended", [True, False])
 async def test_a_fetch_that_failed_without_the_registry_is_repeated_when_it_answers_again(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, *, ended: bool
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, *, ended: bool
 ) -> None:
     """Also of a gateway that served before: the registry went away between its poll and the fetch."""
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     await watch.tick()
     await until(lambda: manager.ready)
     world.slow_fetches, world.unfetchable = asyncio.Event(), {V2}
@@ -442,18 +442,18 @@ async def test_a_fetch_that_failed_without_the_registry_is_repeated_when_it_answ
 
 
 async def test_a_version_that_does_not_load_waits_out_its_pause_when_the_registry_answers_again(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+    watch: AliasWatch, models: ModelSet, world: FakeWorld
 ) -> None:
     """Its files are here, so the registry's silence was not the reason."""
     world.broken = {V1}
     await watch.tick()
-    await fails(fleet.managers["sentiment"], V1)
+    await fails(models.managers["sentiment"], V1)
     world.registry_down = True
     await watch.tick()
     world.registry_down = False
     await watch.tick()
 
-    assert fleet.managers["sentiment"].harnesses[V1].state is State.ERROR
+    assert models.managers["sentiment"].harnesses[V1].state is State.ERROR
     assert world.loads == [V1]
 
 

@@ -162,19 +162,15 @@ def _line_of_cache(event: events.Event) -> Line | None:
             values = {"model": model, "error": error}
             return Line(logging.WARNING, "what serves could not be recorded", values)
         case events.CopyMended(version, files):
-            text = (
-                "files of a copy in the cache had changed, and were fetched anew; a version that writes them"
-            )
+            values = {"model": version.model, "version": version.number, "files": files}
+            values |= {"remedy": "`writable: true` of the model, where it is the version that writes them"}
             return Line(
-                logging.WARNING,
-                f"{text} needs `writable: true`",
-                {"model": version.model, "version": version.number, "files": files},
+                logging.WARNING, "files of a copy in the cache had changed, and were fetched anew", values
             )
         case events.OwnCopyNeeded(version, error):
-            text = "a version writes among its files; its workers have copies of their own (`writable`)"
-            return Line(
-                logging.WARNING, text, {"model": version.model, "version": version.number, "error": error}
-            )
+            values = {"model": version.model, "version": version.number, "error": error}
+            text = "a version writes among its files; its workers have copies of their own (writable)"
+            return Line(logging.WARNING, text, values)
         case events.CacheEvicted(versions, cache_bytes):
             left = {"versions": versions, "cache_mib": cache_bytes >> 20}
             return Line(logging.INFO, "versions that nobody uses left the cache", left)
