@@ -11,7 +11,8 @@ RouterError
 │  └─ FetchFailed               a version's files did not come into the cache
 │     └─ FetchRefused             they may not be used
 ├─ LoadFailed                 a version did not become READY
-│  └─ NoRoom                    it would not fit into the memory that is left
+│  ├─ NoRoom                    it would not fit into the memory that is left
+│  └─ WarmUpLost                its warm-up ended its worker, or took too long
 ├─ ChildLost                  a child process ended before it answered
 │  └─ WorkerOutOfMemory         the kernel ended it for want of memory
 ├─ ChildTimeout               a child process did not answer in time
@@ -91,8 +92,17 @@ class LoadFailed(RouterError):
 class NoRoom(LoadFailed):
     """A load was not tried, because its version would not fit into the memory that is left."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, size: int = 0) -> None:
         super().__init__(message, phase="load")
+        self.size = size
+        """Bytes that it is expected to take."""
+
+
+class WarmUpLost(LoadFailed):
+    """A version was loaded, and then its own input example ended its worker, or took too long to predict."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, phase="warmup")
 
 
 class ChildLost(RouterError):

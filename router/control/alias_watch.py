@@ -68,6 +68,7 @@ class AliasWatch:
             if isinstance(error, RegistryUnavailable | RegistryRefused) and not manager.polled:
                 await self._recall(manager)
             manager.first_poll_ended()
+            manager.look_for_room()
 
     def _in_turn(self) -> list[ModelManager]:
         """All managers, first the one after the last that was asked: a slow registry starves none."""

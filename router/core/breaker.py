@@ -67,6 +67,7 @@ class Breaker:
         self._on_open = on_open
         self._outage = OutageRule()
         self._requests = 0
+        self._hung_up = 0
         self._crashes = 0
         self._crashed_at: deque[float] = deque(maxlen=MOST_CRASHES)
         self._why = ""
@@ -80,8 +81,9 @@ class Breaker:
         """For the state document and for facts."""
         return BreakerView(self.is_open, self._why, self._requests, self._outage.faults, self._crashes)
 
-    def judge(self, *, fault: bool) -> None:
-        """One request ended. `fault`: the version failed it and production answered the same bytes.
+    def judge(self, *, fault: bool, hung_up: bool = False) -> None:
+        """One request ended. `fault`: the version failed it and production answered the same bytes, or, where
+        its caller `hung_up`, would have answered before that.
 
         What is asked once it is open is not counted: those requests were under way when it opened.
         """
@@ -89,8 +91,10 @@ class Breaker:
             return
         self._outage.add(fault=fault)
         self._requests += 1
+        self._hung_up += fault and hung_up
         if self._outage.broken:
-            self._open(f"{self._outage.faults} of its last {OUTAGE_REQUESTS} requests were faults")
+            left = ", callers who hung up included" if self._hung_up else ""
+            self._open(f"{self._outage.faults} of its last {OUTAGE_REQUESTS} requests were faults{left}")
 
     def crash(self, now: float) -> None:
         """A worker of the version ended by itself at `now`, in seconds of a monotonic clock."""

@@ -12,18 +12,9 @@ from router.core.scores import OutputCounts, OutputSpec
 # ---- single requests
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """A request was given to an alias."""
-
-    model: str
-    alias: Alias
-    reason: Reason
-
-
 @dataclass(slots=True)
 class Answered:
-    """A prediction request was answered, or abandoned; once per request, under what its key was given.
+    """A prediction request that was given to an alias was answered, or abandoned; once for each of them.
 
     Nobody changes one. It is not frozen because every request makes one, and freezing costs a microsecond.
     """
@@ -267,7 +258,8 @@ class WorkerEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLoadFailed:
-    """A version that has been READY could not be loaded into one more worker, or into a spare."""
+    """A version that has been READY could not be loaded into one more worker, or into a spare; or any
+    version's warm-up hung or ended its worker, and it is loaded again without one."""
 
     version: VersionId
     error: str
@@ -425,7 +417,7 @@ class CacheOverBound:
     bound_bytes: int
 
 
-_OfRequests = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted
+_OfRequests = Answered | Rejected | FellBack | CanaryFaulted | Predicted
 _OfCache = (
     ServingFromCache
     | LastGoodRefused

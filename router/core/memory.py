@@ -44,7 +44,13 @@ class Need:
 
 def need_by_files(size: int) -> Need:
     """Of a version that was never loaded here and whose files have `size` bytes."""
-    return Need(size + LEAST_WORKER, f"its files have {size // MIB}")
+    source = f"its files have {size // MIB}; load_memory_mib of its model may say otherwise"
+    return Need(size + LEAST_WORKER, source)
+
+
+def need_by_settings(mib: int) -> Need:
+    """Of a version that was never loaded here, as its model's settings say."""
+    return Need(mib * MIB, "as load_memory_mib of its model says")
 
 
 def need_by_load(own: int) -> Need:

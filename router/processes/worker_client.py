@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from router.core.events import OwnCopyNeeded, Recorder
 from router.core.ids import VersionId
 from router.core.memory import Resident, Room
-from router.errors import ChildLost, ChildTimeout, LoadFailed, WorkerOutOfMemory
+from router.errors import ChildLost, ChildTimeout, LoadFailed, WarmUpLost, WorkerOutOfMemory
 from router.processes.child import Child, Launcher
 from router.processes.memory import MEMORY, Rank, resident
 from router.processes.own_copies import OwnCopies
@@ -77,7 +77,7 @@ class Worker:
         directories: WorkingDirectories | None = None,
         own_copies: OwnCopies | None = None,
     ) -> "Worker":
-        """A worker whose version is READY. Raises LoadFailed, ChildLost or ChildTimeout.
+        """A worker whose version is READY. Raises LoadFailed, of it WarmUpLost, ChildLost or ChildTimeout.
 
         With `directories` it stands in one of its own, which is removed at its end; else where we do.
         With `own_copies` a `writable` version has one, which is removed as well; else it shares its files.
@@ -203,7 +203,8 @@ async def _load(
     child: Child, spec: LoadSpec, directory: Path | None, own_copy: Path | None, *, timeout_seconds: float
 ) -> VersionInfo:
     child.connection.limit(messages.WORKER_LIMITS)
-    child.connection.on_frame = _refuse
+    warm_up = _WarmUp(child, spec.warm_up_seconds)
+    child.connection.on_frame = warm_up.take
     try:
         places = [str(path) if path else None for path in (directory, own_copy)]
         header = messages.load_header(spec, places[0], os.environ, places[1])
@@ -214,15 +215,52 @@ async def _load(
     except WireRefused as refused:
         raise LoadFailed(f"its worker sent {refused}", phase="load") from refused
     except ChildTimeout:
+        if warm_up.began:
+            raise WarmUpLost("its input example was not predicted in time") from None
         raise ChildTimeout(f"{spec.version} was not READY in time") from None
     except ChildLost:
+        if warm_up.is_late:
+            limit = f"{warm_up.limit_seconds:.3g} s"
+            raise WarmUpLost(f"its input example was not predicted within {limit}") from None
         if child.connection.refused:
             raise LoadFailed(f"its worker sent {child.connection.refused}", phase="load") from None
         await asyncio.wait({child.exited}, timeout=_DEATH_SECONDS)
         end = child.exited.result() if child.exited.done() else None
         how = str(end) if end is not None else "its socket was closed"
-        kind = WorkerOutOfMemory if end is not None and end.out_of_memory else ChildLost
+        out_of_memory = end is not None and end.out_of_memory
+        if warm_up.began and not out_of_memory:
+            raise WarmUpLost(f"its worker ended while it predicted its input example: {how}") from None
+        kind = WorkerOutOfMemory if out_of_memory else ChildLost
         raise kind(f"the worker ended while it loaded {spec.version}: {how}") from None
+    finally:
+        warm_up.over()
+
+
+class _WarmUp:
+    """Of a worker that loads: whether it has come to its warm-up, and the end of one that takes too long."""
+
+    def __init__(self, child: Child, limit_seconds: float | None) -> None:
+        self.limit_seconds = limit_seconds
+        self.began = self.is_late = False
+        self._child = child
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self, frame: Frame) -> None:
+        """The one frame that a worker sends before it is READY. Raises WireRefused for any other."""
+        if frame.header.get("op") != messages.LOADED or self.began:
+            _refuse(frame)
+        self.began = True
+        if self.limit_seconds:
+            self._timer = asyncio.get_running_loop().call_later(self.limit_seconds, self._end)
+
+    def over(self) -> None:
+        """The load has ended, well or not."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self) -> None:
+        self.is_late = True
+        self._child.kill()
 
 
 def _refuse(_frame: Frame) -> None:

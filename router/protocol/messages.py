@@ -38,7 +38,7 @@ from router.core.scores import (
 from router.errors import LoadFailed
 from router.protocol.frames import Frame, FrameLimits
 
-LOAD, READY, FAILED, BATCHING = "load", "ready", "failed", "batching"
+LOAD, LOADED, READY, FAILED, BATCHING = "load", "loaded", "ready", "failed", "batching"
 PREDICT, ANSWERS = "predict", "answers"
 
 DATATYPES = (
@@ -191,6 +191,8 @@ class LoadSpec(Struct, frozen=True):
     """Predicts side by side while requests do not share them."""
     warm_up_required: bool = False
     """Whether the load fails when the version can not predict its input example."""
+    warm_up_seconds: float | None = None
+    """How long predicting its input example may take; 0.0: it is left out. None: as long as the load may."""
     nan_is_null: bool = False
     """Whether NaN and infinities in answers are null, and not MLflow's literals, which JSON lacks."""
     tracking: Tracking | None = None
@@ -285,6 +287,11 @@ def load_spec(header: Mapping[str, Any]) -> LoadSpec:
     fields = header["scores"]
     scores = None if fields is None else _chosen_outputs(fields)
     return convert({**header, "scores": scores}, LoadSpec)
+
+
+def loaded_header() -> dict[str, Any]:
+    """The version is loaded; its warm-up, if there is one, begins."""
+    return {"op": LOADED}
 
 
 def ready_header(info: VersionInfo) -> dict[str, Any]:

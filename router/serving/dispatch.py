@@ -5,10 +5,11 @@ A canary is any alias but production.
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Awaitable
 from typing import NamedTuple
 
 from router.core.breaker import Breaker
-from router.core.events import Answered, CanaryFaulted, FellBack, Recorder, Routed
+from router.core.events import Answered, CanaryFaulted, FellBack, Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import (
     NEVER_ASKED,
@@ -51,6 +52,9 @@ TIMES_P99 = 3.0
 KNOWN_ANSWERS = 200
 WINDOW = 1000
 """Production's newest answers, of which a canary's timeout is learned."""
+ANSWERED_BY_THEN = 0.9
+"""The part of production's callers who have their answer within `AdaptiveTimeout.patience_seconds`. A canary
+as fast as production loses at most a tenth of its callers after that: no outage to the breaker."""
 
 # Under names of their own: an enumeration looks its members up, and these are asked for by every request.
 _ANSWERED = PredictStatus.OK
@@ -66,12 +70,27 @@ class AdaptiveTimeout:
     """How long a canary may take before production is asked: learned from production's last 1 000 answers."""
 
     def __init__(self) -> None:
+        self.patience_seconds = float("inf")
+        """Whoever hangs up on a canary after it would have been answered by production; infinite until 200 of
+        production's callers are known, and while more than a tenth of them hang up."""
         self._seconds: deque[float] = deque(maxlen=WINDOW)
+        self._waits: deque[float] = deque(maxlen=WINDOW)
+        """As above, of all callers; infinite for those who hung up."""
+        self._waits_until_next_look = KNOWN_ANSWERS
         self._until_next_look = KNOWN_ANSWERS
         self._p99: float | None = None
 
+    def note_caller(self, seconds: float) -> None:
+        """One of production's callers waited `seconds` for an answer; infinite for one who hung up before."""
+        self._waits.append(seconds)
+        self._waits_until_next_look -= 1
+        if self._waits_until_next_look == 0:
+            self._waits_until_next_look = KNOWN_ANSWERS
+            self.patience_seconds = sorted(self._waits)[int(len(self._waits) * ANSWERED_BY_THEN)]
+
     def note(self, seconds: float) -> None:
         """Production took `seconds`, from arrival to answer."""
+        self.note_caller(seconds)
         self._seconds.append(seconds)
         self._until_next_look -= 1
         if self._until_next_look == 0:
@@ -145,10 +164,10 @@ class Dispatcher:
         self._timeouts: dict[str, AdaptiveTimeout] = {}
         self._loop = asyncio.get_running_loop()
 
-    async def serve(
+    def serve(
         self, model: str, key: Key | None, query: Query, *, keyed: bool, caller: Caller | None = None
-    ) -> RequestResult:
-        """Route one request by `key` and answer it. Raises ModelNotConfigured or NotReady.
+    ) -> Awaitable[RequestResult]:
+        """Route one request by `key`, at once, and answer it. Raises ModelNotConfigured or NotReady.
 
         Once `caller` hung up, nothing is predicted for it any more, but what runs already. None: it stays.
         """
@@ -157,27 +176,27 @@ class Dispatcher:
         assigned = assign(self._routes(table, model), key, keyed=keyed)
         if assigned is None:
             raise NotReady(f"{model} has no production version yet")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
-    async def serve_direct(
+    def serve_direct(
         self, model: str, alias: Alias, query: Query, *, caller: Caller | None = None
-    ) -> RequestResult:
+    ) -> Awaitable[RequestResult]:
         """Answer from the version bound to `alias`, and from no other. Raises as `serve` does."""
         arrived = self._loop.time()
         assigned = assign_direct(self._routes(self._models.table, model), alias)
         if assigned is None:
             raise NotReady(f"{model} serves no version as {alias}")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
-    async def serve_version(
+    def serve_version(
         self, model: str, number: int, query: Query, *, caller: Caller | None = None
-    ) -> RequestResult:
+    ) -> Awaitable[RequestResult]:
         """Answer from the version of that number. Raises ModelNotConfigured or VersionNotServed."""
         arrived = self._loop.time()
         assigned = assign_version(self._routes(self._models.table, model), number)
         if assigned is None:
             raise VersionNotServed(f"{model} serves no version of that number")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
     def canary_timeout(self, model: str) -> float:
         """Seconds a canary of `model` has to answer before production is asked."""
@@ -187,9 +206,9 @@ class Dispatcher:
     async def _serve(
         self, assigned: Assignment, query: Query, arrived: float, caller: Caller
     ) -> RequestResult:
-        # Nothing is awaited from here until the version is leased: the table that was read still holds.
+        # Nothing may be awaited between the look into the table and the lease of the version. `serve` makes
+        # this coroutine, and its caller awaits it at once: the table that was read still holds.
         model = assigned.version.model
-        self._recorder.record(Routed(model, assigned.alias, assigned.reason))
         manager = self._models.managers[model]
         deadline = arrived + manager.settings.timeout_seconds
         arm = (model, assigned.alias)
@@ -206,7 +225,11 @@ class Dispatcher:
                 manager, assigned, query, canary_deadline, caller, may_wait_for_worker=False
             )
             if not _is_good(first) or self._invalid(manager, assigned.version, first):
-                return await self._fall_back(assigned, first, query, deadline, breaker, caller)
+                took = self._loop.time() - arrived
+                ended = await self._fall_back(assigned, first, query, deadline, breaker, caller)
+                if ended.outcome is Outcome.ABANDONED and breaker is not None:
+                    self._judge_abandoned(manager, breaker, first, took)
+                return ended
             if breaker is not None:
                 breaker.judge(fault=False)
             return RequestResult(
@@ -218,6 +241,15 @@ class Dispatcher:
             )
         finally:
             self.in_flight[arm] -= 1
+
+    def _judge_abandoned(self, manager: ModelManager, breaker: Breaker, first: Result, took: float) -> None:
+        """Of a request whose caller hung up, after the canary had `took` seconds for its part of it.
+
+        Else a canary that hangs would keep its share where its callers wait for less than its time limit.
+        """
+        asked = isinstance(first, CallerGone) or _was_asked(first)
+        if asked and took > self._timeout_of(manager.model).patience_seconds:
+            breaker.judge(fault=True, hung_up=True)
 
     def _unaided(
         self,
@@ -231,6 +263,8 @@ class Dispatcher:
     ) -> RequestResult:
         """The answer of production, or of another one that nobody stands in for, after `took` seconds."""
         if isinstance(result, CallerGone):
+            if assigned.alias == PRODUCTION:
+                self._timeout_of(manager.model).note_caller(float("inf"))
             return RequestResult(
                 assigned, assigned, result, Outcome.ABANDONED
             )  # how long it would have taken is not known

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -126,6 +127,8 @@ class Harness:
         """What the load under way, or the last one, has come to: fetch or load."""
         self._superseded_try = False
         """True when what the load under way depends on changed since it began."""
+        self._lacked_bytes = 0
+        """What the last load was expected to take, which was not tried for want of memory; else 0."""
         self._distrusts_copy = False
         """True after its files did not load: the copy may be torn, or torn where it came from and mended."""
         self._pool: Pool | None = None
@@ -213,6 +216,12 @@ class Harness:
         elif self.state is State.LOADING:
             self._superseded_try = True
 
+    def retry_if_it_fits(self) -> None:
+        """As `retry_now`, where the last load had no room and would have some now."""
+        gate = self._dependencies.gate
+        if self.state is State.ERROR and self._lacked_bytes and gate.has_room(self._lacked_bytes):
+            self.retry_now()
+
     def retry_fetch_now(self) -> None:
         """The registry answers again: as `retry_now`, unless the files are here and did not load."""
         if self._phase == "fetch":
@@ -296,12 +305,18 @@ class Harness:
         shared = self._dependencies
         try:
             directory = await shared.fetcher.fetch(
-                self.version, deadline_seconds=self.load_deadline_seconds, fresh=self._distrusts_copy
+                self.version,
+                deadline_seconds=self.load_deadline_seconds,
+                fresh=self._distrusts_copy,
+                turn=partial(shared.gate.download_turn, self),
             )
             fetch_seconds, self._phase = loop.time() - started, "load"
             self._attempted = self._first_spec(directory)
             pool = Pool(self._spec(directory), shared.loader, shared.recorder, self, shared.gate)
-            self.info = await pool.start(warm_up_required=self._attempted.warm_up_required)
+            self.info = await pool.start(
+                warm_up_required=self._attempted.warm_up_required,
+                proven=self._owner.has_served(self.version),
+            )
         except Exception as error:  # noqa: BLE001 - else the version would be LOADING for ever, and nobody knew why
             self._refuse(error, error.phase if isinstance(error, LoadFailed) else self._phase, aliases)
             return
@@ -318,6 +333,7 @@ class Harness:
         if not self._superseded_try:
             self._load_failures = self._load_failures.failed(asyncio.get_running_loop().time())
         self.error = f"{phase}: {error}"
+        self._lacked_bytes = error.size if isinstance(error, NoRoom) else 0
         self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
         self._enter(State.ERROR)
         wait, by_rule = self._load_failures.seconds, isinstance(error, FetchRefused)

@@ -1,7 +1,8 @@
-"""The order of loads: every load of this gateway waits here for its turn and for memory."""
+"""The order of loads: every download and load of this gateway waits here for its turn, loads for memory."""
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -9,13 +10,15 @@ from typing import Protocol, Self
 
 from router.core.ids import VersionId
 from router.core.loads import Begin, FreeSpares, Priority, Refuse, ScheduledLoad, held_until, next_decision
-from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, no_room
+from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, need_by_settings, no_room
 from router.errors import NoRoom, WorkerOutOfMemory
 from router.processes.memory import files_bytes
 from router.protocol.messages import LoadSpec
 from router.serving.ports import Loader
 from router.settings import RegistrySettings
 
+DOWNLOADS_AT_ONCE = 2
+"""Of one importance; what is more important does not wait for what is less."""
 _KNOWN_VERSIONS = 1000
 """Whose sizes are remembered; of more, the one that was loaded longest ago is forgotten."""
 
@@ -82,10 +85,10 @@ class _Entry:
 class LoadGate:
     """The gate through which every load goes; it lets them begin as `core.loads` decides.
 
-    Whoever is about to fetch a version's files does it in `fetching`, so that lesser loads wait for them, and
-    each load runs in `admitted`. `look` is to be called when a priority may have changed: a change that is
-    not announced is noticed when the next load begins or ends. Leaving `admitted`, also by cancellation,
-    gives the place away.
+    Whoever is about to fetch a version's files does it in `fetching`, so that lesser loads wait for it; each
+    download runs in `download_turn`, and each load in `admitted`. `look` is to be called when a priority may
+    have changed: a change that is not announced is noticed when the next load begins or ends. Leaving one of
+    the three, also by cancellation, gives the place away.
     """
 
     def __init__(
@@ -99,6 +102,11 @@ class LoadGate:
         self._limits = limits
         self._measure = measure
         self._fetching: list[_Entry] = []
+        self._unnamed: list[_Entry] = []
+        """Those of `_fetching` whose version is not known yet."""
+        self._downloads_waiting: list[_Entry] = []
+        self._downloads_running: list[_Entry] = []
+        self._download_timer: asyncio.TimerHandle | None = None
         self._waiting: list[_Entry] = []
         self._running: list[_Entry] = []
         self._spares: dict[SpareOwner, int] = {}
@@ -108,25 +116,50 @@ class LoadGate:
         self._needs: dict[VersionId, Need] = {}
 
     @contextmanager
-    def fetching(self, owner: LoadOwner) -> Iterator[None]:
-        """Within it, a load of `owner` is on its way."""
+    def fetching(self, owner: LoadOwner, *, named: bool = True) -> Iterator[None]:
+        """Within it, a load of `owner` is on its way; not `named`: lesser downloads wait for it, too."""
         entry = self._entry(owner, Need(0, ""))
-        self._fetching.append(entry)
+        lists = [self._fetching] if named else [self._fetching, self._unnamed]
+        for entries in lists:
+            entries.append(entry)
         try:
             yield
         finally:
-            self._fetching.remove(entry)
+            for entries in lists:
+                entries.remove(entry)
             self.look()
 
     @asynccontextmanager
-    async def admitted(self, spec: LoadSpec, owner: LoadOwner) -> AsyncIterator[Callable[[int], None]]:
+    async def download_turn(self, owner: LoadOwner) -> AsyncIterator[None]:
+        """Wait for its turn; a download is to run within. Turns come in the order of loads."""
+        entry = self._entry(owner, Need(0, ""))
+        self._downloads_waiting.append(entry)
+        try:
+            self._look_at_downloads()
+            await entry.begins
+            yield
+        finally:
+            for entries in (self._downloads_waiting, self._downloads_running):
+                if entry in entries:
+                    entries.remove(entry)
+            self._look_at_downloads()
+
+    @asynccontextmanager
+    async def admitted(
+        self, spec: LoadSpec, owner: LoadOwner, expected_mib: int | None = None
+    ) -> AsyncIterator[Callable[[int], None]]:
         """Wait for its turn; the load is to run within. Raises NoRoom, with figures.
 
+        `expected_mib` holds until the version was loaded once; None: the size of its files says it.
         Yields a function to call with the bytes that the loaded worker holds: what the next load will need.
         """
         need = self._needs.get(spec.version)
         if need is None:
-            need = need_by_files(await self._measure(spec.directory))
+            need = (
+                need_by_files(await self._measure(spec.directory))
+                if expected_mib is None
+                else need_by_settings(expected_mib)
+            )
         entry = self._entry(owner, need)
         self._waiting.append(entry)
         try:
@@ -143,6 +176,10 @@ class LoadGate:
                     entries.remove(entry)
             self.look()
 
+    def has_room(self, size: int) -> bool:
+        """Whether a load of `size` bytes would fit now, beside those that run."""
+        return size + sum(entry.need.size for entry in self._running) <= self._loader.room().available
+
     def keep_spare(self, owner: SpareOwner, size: int) -> None:
         """`owner` has a spare of `size` bytes, which goes when they are needed."""
         self._spares[owner] = max(size, 1)
@@ -153,6 +190,7 @@ class LoadGate:
 
     def look(self) -> None:
         """Let begin what may begin now; idempotent."""
+        self._look_at_downloads()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -179,7 +217,7 @@ class LoadGate:
                     self._settle(entry, None)
                 case Refuse(index):
                     entry = self._waiting.pop(index)
-                    self._settle(entry, NoRoom(no_room(entry.need, room)))
+                    self._settle(entry, NoRoom(no_room(entry.need, room), entry.need.size))
                 case FreeSpares():
                     self._free_spares()
                 case None:
@@ -187,6 +225,37 @@ class LoadGate:
                         now, max(held_until(load.priority, fetching, running) for load in waiting)
                     )
                     return
+
+    def _look_at_downloads(self) -> None:
+        if self._download_timer is not None:
+            self._download_timer.cancel()
+            self._download_timer = None
+        while self._downloads_waiting:
+            now = asyncio.get_running_loop().time()
+            unnamed, waiting, running = (
+                [entry.now() for entry in entries]
+                for entries in (self._unnamed, self._downloads_waiting, self._downloads_running)
+            )
+            decision = next_decision(
+                now,
+                fetching=unnamed,
+                waiting=waiting,
+                running=running,
+                side_by_side=DOWNLOADS_AT_ONCE,
+                available=sys.maxsize,  # of memory, which they hardly take
+                spare=0,
+            )
+            if not isinstance(decision, Begin):
+                at = max(held_until(load.priority, unnamed, running) for load in waiting)
+                if at > now:
+                    self._download_timer = asyncio.get_running_loop().call_later(
+                        at - now, self._look_at_downloads
+                    )
+                return
+            entry = self._downloads_waiting.pop(decision.index)
+            entry.since = now
+            self._downloads_running.append(entry)
+            self._settle(entry, None)
 
     def _entry(self, owner: LoadOwner, need: Need) -> _Entry:
         return _Entry(owner, asyncio.get_running_loop().time(), need)

@@ -70,7 +70,7 @@ class ModelManager:
         self._closed = False
         self._expecting = ExitStack()
         """Until the registry was asked, a load of production is to be expected."""
-        self._expecting.enter_context(dependencies.gate.fetching(_UnnamedProduction()))
+        self._expecting.enter_context(dependencies.gate.fetching(_UnnamedProduction(), named=False))
         self._publish_routes()
 
     @property
@@ -155,6 +155,12 @@ class ModelManager:
             harness.retry_fetch_now()
         self.reconcile()
 
+    def look_for_room(self) -> None:
+        """Memory may have come free meanwhile: versions that had none are tried again where they fit now."""
+        for harness in self.harnesses.values():
+            harness.retry_if_it_fits()
+        self.reconcile()
+
     def first_poll_ended(self) -> None:
         """The registry was asked, whatever it answered: nobody waits for this production to be named."""
         self._expecting.close()
@@ -168,6 +174,8 @@ class ModelManager:
         if former != settings:
             for harness in self.harnesses.values():
                 harness.apply_settings()
+                if former.load_memory_mib != settings.load_memory_mib:
+                    harness.retry_now()  # what had no room may have it by this figure
             self.reconcile()
 
     def reset_breakers(self) -> None:

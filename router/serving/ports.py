@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.processes.process import Exit
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
+
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes a block that waits at its beginning until a download may run in it."""
 
 
 class WorkerHandle(Protocol):
@@ -62,7 +66,8 @@ class Loader(Protocol):
     """Brings versions to READY."""
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> WorkerHandle:
-        """A READY worker. Raises LoadFailed, ChildLost or ChildTimeout; leaves no process behind then."""
+        """A READY worker. Raises LoadFailed, of it WarmUpLost, ChildLost or ChildTimeout; leaves no process
+        behind then."""
 
     def room(self) -> Room:
         """Memory that more workers may use."""
@@ -71,8 +76,12 @@ class Loader(Protocol):
 class Fetcher(Protocol):
     """Brings a version's files to this machine."""
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+    async def fetch(
+        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+    ) -> str:
         """Absolute path of a complete directory of the version's files. Raises FetchFailed.
+
+        A download runs within a `turn`, and its deadline runs from then; a copy that is here needs none.
 
         `fresh`: a copy that is here already did not load; see that it is what the registry names, and replace
         it where it is not.
@@ -131,6 +140,10 @@ class PoolSettings(Protocol):
     @property
     def worker_memory_mib(self) -> int | None:
         """How much a worker may grow after it was READY; None: without limit."""
+
+    @property
+    def load_memory_mib(self) -> int | None:
+        """What a worker is expected to take before one was loaded; None: as the files' size says."""
 
     @property
     def queue_rows(self) -> int:

@@ -220,6 +220,9 @@ class ModelSettings(BaseModel):
     required: it does not serve, unless it has served before."""
     worker_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
     """MiB that a worker may grow after it was READY; then another takes its place first. null: no limit."""
+    load_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
+    """MiB that a worker is expected to take before one was loaded here, where its files say little of that.
+    null: the size of its files and 32 MiB."""
     max_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 100_000
     """Rows of one request; above it 413."""
     queue_rows: Annotated[int, Field(ge=1, le=1_000_000_000), HOT] = 10_000

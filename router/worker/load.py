@@ -1,7 +1,7 @@
 """From a directory to a READY version: load, warm up with its own example, choose what to score."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -63,10 +63,10 @@ class WarmUpResult:
     """What the version raised on its example."""
 
 
-def load_version(spec: LoadSpec, note: str = "") -> Loaded:
+def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] = lambda: None) -> Loaded:
     """Load and warm up one version in this process. Raises LoadFailed with one bounded line.
 
-    `note` is for the operator, and is added to those of the version.
+    `note` is for the operator, and is added to those of the version. `on_loaded` is called between the two.
     """
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
@@ -79,6 +79,7 @@ def load_version(spec: LoadSpec, note: str = "") -> Loaded:
             contract_of(model.metadata, spec.version),
             nan_is_null=spec.nan_is_null,
         )
+    on_loaded()
     with _phase("warmup", spec, phase_seconds):
         warmed = _warm_up(scorer, model, spec)
         refused = not spec.writable and was_refused(warmed.failure, spec.directory)
@@ -148,6 +149,10 @@ def _warm_up(scorer: Scorer, model: PyFuncModel, spec: LoadSpec) -> WarmUpResult
     What the version raises on it is not a reason to refuse the version, which MLflow would serve, nor is an
     example that its own signature refuses: then it is READY without being warm, and `note` says why.
     """
+    if spec.warm_up_seconds == 0.0:
+        return WarmUpResult(
+            warm=False, note="an earlier warm-up took too long or ended its worker: left out."
+        )
     try:
         return _predict_example(scorer, model, spec.directory)
     except BaseException as error:  # noqa: BLE001 - a version's code runs where its example is read, too

@@ -29,6 +29,7 @@ from router.protocol.messages import (
     batching_header,
     failed_header,
     load_spec,
+    loaded_header,
     queries_of,
     ready_header,
 )
@@ -65,7 +66,8 @@ def _hold(channel: Channel) -> None:
     try:
         _enter(first.header["working_directory"])
         spec = _with_own_files(spec, first.header["own_copy"])
-        loaded = load_version(spec, note=use_tracking(spec.tracking))
+        note = use_tracking(spec.tracking)
+        loaded = load_version(spec, note, on_loaded=lambda: channel.send(loaded_header()))
     except LoadFailed as failure:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure), "id": call})

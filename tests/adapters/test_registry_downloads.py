@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from router.core.ids import VersionId
 from router.errors import ChildLost, FetchFailed
 from router.processes.child import Child
 from router.processes.forkserver import ForkServerSupervisor
+from router.serving.load_gate import LoadGate, LoadLimits
 from tests.adapters.conftest import Facts, OpenRegistry
+from tests.serving.conftest import FakeVersion
+from tests.support.fakes import FakeWorld
 from tests.support.faulty_servers import (
     Answer,
     Proxy,
@@ -250,9 +254,13 @@ async def test_two_downloads_run_at_a_time(
     sqlite: RealRegistry, launcher: CountingLauncher, tmp_path: Path
 ) -> None:
     model = sqlite.new_model(5)
+    gate = LoadGate(FakeWorld(), LoadLimits(PATIENCE_SECONDS))
+    turn = partial(gate.download_turn, FakeVersion())
     async with opened(launcher, sqlite.uri, tmp_path) as downloads:
         versions = [VersionId(model, number) for number in range(1, 6)]
-        fetches = (downloads.fetch(version, deadline_seconds=PATIENCE_SECONDS) for version in versions)
+        fetches = (
+            downloads.fetch(version, deadline_seconds=PATIENCE_SECONDS, turn=turn) for version in versions
+        )
         directories = await asyncio.gather(*fetches)
 
     assert len(set(directories)) == 5

@@ -380,6 +380,26 @@ async def test_a_registration_that_can_not_be_read_ends_no_pause(
     assert watch.errors == {}
 
 
+async def test_a_version_that_had_no_room_is_loaded_when_there_is_some(
+    watch: AliasWatch, models: ModelSet, world: FakeWorld
+) -> None:
+    """Though the registry says nothing new, or nothing at all."""
+    manager = models.managers["sentiment"]
+    await watch.tick()
+    await until(lambda: manager.ready)
+    world.available, world.aspired["sentiment"] = 0, {PRODUCTION: V1, CANARY: V2}
+    await watch.tick()
+    await fails(manager, V2)
+    world.registry_down = True
+    await watch.tick()
+    assert manager.harnesses[V2].failures == 1, "there is no room yet"
+    world.available = 1 << 40
+
+    await watch.tick()
+
+    await until(lambda: manager.bound == {PRODUCTION: V1, CANARY: V2})
+
+
 async def test_versions_that_serve_are_not_asked_about_beside_their_aliases(
     watch: AliasWatch, models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

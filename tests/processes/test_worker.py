@@ -10,10 +10,11 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
-from router.errors import ChildLost
+from router.errors import ChildLost, WarmUpLost
 from router.processes.forkserver import ForkServerSupervisor
-from router.processes.worker_client import Worker
+from router.processes.worker_client import Worker, WorkerLoader
 from router.protocol.messages import PredictStatus
 from tests.processes.conftest import ask, child_pids
 from tests.support.saved_versions import command_query, predictions, spec_of, text_query
@@ -223,3 +224,37 @@ async def test_a_launch_without_a_descriptor_left_is_a_lost_child_and_leaves_non
 
 def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "reported"),
+    [
+        ("dies_on_example", None, "ended while it predicted its input example: exit code 9"),
+        ("hangs_on_example", 0.5, r"was not predicted within 0\.5 s"),
+    ],
+)
+async def test_a_warm_up_that_ends_its_worker_or_takes_too_long_is_reported_as_that(
+    template: ForkServerSupervisor,
+    versions: Path,
+    slack: float,
+    name: str,
+    seconds: float | None,
+    reported: str,
+) -> None:
+    spec = replace(spec_of(versions, name), warm_up_seconds=seconds)
+    with pytest.raises(WarmUpLost, match=reported):
+        await WorkerLoader(template).load(spec, deadline_seconds=30 * slack)
+
+
+@pytest.mark.parametrize("name", ["dies_on_example", "hangs_on_example"])
+async def test_without_its_warm_up_such_a_version_serves_and_says_so(
+    template: ForkServerSupervisor, versions: Path, slack: float, name: str
+) -> None:
+    spec = replace(spec_of(versions, name), warm_up_seconds=0.0)
+    worker = await WorkerLoader(template).load(spec, deadline_seconds=30 * slack)
+    try:
+        [answer] = await ask(worker, text_query("other"))
+        assert predictions(answer.body) == [0.5]
+        assert "an earlier warm-up took too long" in worker.info.note
+    finally:
+        await worker.close()

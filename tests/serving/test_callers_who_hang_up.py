@@ -8,12 +8,13 @@ from random import Random
 
 import pytest
 
-from router.core.events import CanaryFaulted, FellBack
+from router.core.breaker import OUTAGE_REQUESTS, BreakerView
+from router.core.events import BreakerOpened, CanaryFaulted, FellBack
 from router.core.ids import CANARY, PRODUCTION
 from router.errors import CallerGone, RequestRefused
 from router.protocol.messages import Answer, Batching, PredictStatus, Query
 from router.serving.caller import Caller
-from router.serving.dispatch import Dispatcher
+from router.serving.dispatch import KNOWN_ANSWERS, Dispatcher
 from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
@@ -276,3 +277,76 @@ async def test_what_production_was_not_given_time_for_does_not_shorten_a_canarys
         caller.hang_up()
         assert (await asked).outcome == "abandoned"
     assert dispatcher.canary_timeout("sentiment") == before
+
+
+async def hang_up_after(dispatcher: Dispatcher, key: str, seconds: float, turns: int) -> None:
+    """As many callers of a version that does not answer, one after the other."""
+    for _ in range(turns):
+        caller = Caller()
+        asked = asyncio.create_task(dispatcher.serve("sentiment", key, QUERY, keyed=True, caller=caller))
+        await asyncio.sleep(seconds)
+        caller.hang_up()
+        await asked
+
+
+async def learn(dispatcher: Dispatcher, turns: int = KNOWN_ANSWERS) -> None:
+    for _ in range(turns):
+        await dispatcher.serve("sentiment", PRODUCTION_KEY, QUERY, keyed=True)
+
+
+def breaker_of(serving: ModelSet) -> BreakerView:
+    breaker = serving.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    return breaker.view()
+
+
+async def test_a_canary_that_hangs_is_broken_off_also_where_its_callers_hang_up_before_its_time_limit(
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    """It would keep its share for ever, and these callers would never get an answer."""
+    await learn(dispatcher)
+    world.held = True
+    await hang_up_after(dispatcher, CANARY_KEY, 0.01, OUTAGE_REQUESTS)
+
+    assert breaker_of(serving).open
+    assert "callers who hung up included" in facts.of(BreakerOpened)[0].why
+    world.held = False
+    served = await dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True)
+    assert (served.outcome, served.reason) == ("ok", "breaker_open")
+
+
+@pytest.mark.parametrize("why", ["production is not known", "callers of production hang up too", "at once"])
+async def test_callers_who_hang_up_say_nothing_of_a_canary_where(
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, why: str
+) -> None:
+    """Production's would not have had their answer either, or nobody knows."""
+    await learn(dispatcher, 150)
+    world.held = True
+    if why == "callers of production hang up too":
+        await hang_up_after(dispatcher, PRODUCTION_KEY, 0.0, 50)
+    world.held = False
+    if why == "at once":
+        await learn(dispatcher, 50)
+        dispatcher._timeout_of("sentiment").patience_seconds = 1.0
+    world.held = True
+    await hang_up_after(dispatcher, CANARY_KEY, 0.01, OUTAGE_REQUESTS)
+
+    view = breaker_of(serving)
+    assert (view.open, view.requests) == (False, 0)
+
+
+async def test_a_canary_that_took_its_callers_time_and_failed_is_at_fault_when_they_leave(
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    """Production is asked, and has no time left to answer."""
+    await learn(dispatcher)
+    world.held, world.answers[V2], caller = True, CRASHED, Caller()
+    asked = asyncio.create_task(dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True, caller=caller))
+    await until(lambda: world.alive(V2)[0].frames)
+    await asyncio.sleep(0.01)
+    world.alive(V2)[0].release()
+    await until(lambda: len(world.alive(V1)[0].frames) > KNOWN_ANSWERS)
+    caller.hang_up()
+
+    assert (await asked).outcome == "abandoned"
+    assert (breaker_of(serving).requests, breaker_of(serving).faults) == (1, 1)

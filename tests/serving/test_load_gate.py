@@ -16,6 +16,7 @@ from router.protocol.messages import LoadSpec
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
+from router.serving.ports import Turn
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 from tests.support.waiting import until
@@ -168,7 +169,8 @@ async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figure
     assert manager.ready, "production is tried: nobody can stand in for it, and the figure may be too high"
     assert V2 not in world.loads
     assert manager.harnesses[V2].error == (
-        "load: no memory to load it: it needs about 532 MiB (its files have 500), and 531 MiB are left below"
+        "load: no memory to load it: it needs about 532 MiB (its files have 500; load_memory_mib of"
+        " its model may say otherwise), and 531 MiB are left below"
         " memory.max of 531 MiB; give the gateway more memory, or fewer models or workers"
     )
     assert {fresh for version, fresh in world.fetches if version == V2} == {False}, "its copy is not to blame"
@@ -281,3 +283,104 @@ async def test_a_load_that_fails_gives_its_place_away(start: Callable[..., Model
     models = start("sentiment", side_by_side=1)
     models.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: CANARY in models.managers["sentiment"].bound)
+
+
+async def test_a_production_that_is_to_be_fetched_does_not_wait_for_canaries(
+    start: Callable[..., ModelSet], world: Loading
+) -> None:
+    """Two canaries are fetched, which takes as long as it takes, when the production of a third is named."""
+    a, b, c = MODELS[:3]
+    models = start(a, b, c)
+    for model in (a, b, c):
+        models.managers[model].set_aspired({PRODUCTION: VersionId(model, 1)})
+        await until(lambda model=model: models.managers[model].ready)
+    world.slow_fetches, world.fetches = asyncio.Event(), []
+    for model in (a, b):
+        models.managers[model].set_aspired(both(model))
+    await until(lambda: len(world.fetches) == 2)
+    models.managers[c].set_aspired({PRODUCTION: VersionId(c, 3), CANARY: VersionId(c, 2)})
+    await until(lambda: len(world.fetches) == 3)
+
+    assert world.fetches[2][0] == VersionId(c, 3)
+    world.slow_fetches.set()
+    await until(lambda: VersionId(c, 2) in models.managers[c].bound.values())
+
+
+async def test_canaries_are_fetched_after_every_production(
+    start: Callable[..., ModelSet], world: Loading
+) -> None:
+    """Two at a time; models are polled in turn: one's production comes later than others' canaries."""
+    models = start(*MODELS)
+    under_way, most, order = 0, 0, []
+    fetch = world.fetch
+
+    async def slow(version: VersionId, *, turn: Turn, **keys: object) -> str:
+        nonlocal under_way, most
+        async with turn():
+            under_way += 1
+            most = max(most, under_way)
+            order.append(version)
+            for _ in range(5):
+                await asyncio.sleep(0.001)
+            under_way -= 1
+        return await fetch(version, deadline_seconds=5.0)
+
+    world.fetch = slow  # type: ignore[method-assign,assignment]
+    for model in MODELS:
+        models.managers[model].set_aspired(both(model))
+        await asyncio.sleep(0.003)
+    await until(lambda: all(len(models.managers[m].bound) == 2 for m in MODELS), 20)
+
+    assert most == 2
+    assert [version.number for version in order] == [1] * len(MODELS) + [2] * len(MODELS)
+
+
+async def test_a_fetch_that_is_given_up_gives_its_turn_away(
+    start: Callable[..., ModelSet], world: Loading
+) -> None:
+    models = start(*MODELS[:3])
+    world.slow_fetches = asyncio.Event()
+    for model in MODELS[:3]:
+        models.managers[model].set_aspired({PRODUCTION: VersionId(model, 1)})
+    await until(lambda: len(world.fetches) == 2)
+    models.managers[MODELS[0]].set_aspired({PRODUCTION: VersionId(MODELS[0], 2)})
+
+    await until(lambda: len(world.fetches) == 3)
+
+    assert world.fetches[2][0] == VersionId(MODELS[2], 1), "who waited longest is next"
+
+
+async def test_what_the_settings_expect_of_a_load_stands_over_the_size_of_its_files(
+    start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version whose files are mostly never read would be refused for ever, for it is never measured."""
+
+    monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda directory: 900 * MIB)
+    world.available, model = 500 * MIB, MODELS[0]
+    models = start(model)
+    manager = models.managers[model]
+    manager.set_aspired(both(model))
+    await until(lambda: manager.ready and facts.of(LoadRefused))
+    assert "load_memory_mib" in facts.of(LoadRefused)[0].error
+
+    models.apply({model: settings(load_memory_mib=400)})
+
+    await until(lambda: CANARY in manager.bound)
+    assert len(facts.of(LoadRefused)) == 1
+
+
+async def test_what_a_load_was_measured_to_take_stands_over_what_the_settings_expect(
+    start: Callable[..., ModelSet], world: Loading, facts: Facts
+) -> None:
+    world.available, world.worker_bytes, model = 500 * MIB, 600 * MIB, MODELS[0]
+    models = start(model, load_memory_mib=400)
+    manager = models.managers[model]
+    manager.set_aspired(both(model))
+    await until(lambda: CANARY in manager.bound)
+    manager.set_aspired({PRODUCTION: VersionId(model, 1)})
+    await until(lambda: VersionId(model, 2) not in manager.harnesses)
+    manager.set_aspired(both(model))
+
+    await until(lambda: facts.of(LoadRefused))
+
+    assert "it needs about 600 MiB (as its last load took)" in facts.of(LoadRefused)[0].error

@@ -4,7 +4,14 @@ import asyncio
 
 import pytest
 
-from router.core.events import AliasBound, AliasUnbound, LoadRefused, ReadinessChanged, SplitInForce
+from router.core.events import (
+    AliasBound,
+    AliasUnbound,
+    LoadRefused,
+    ReadinessChanged,
+    SplitInForce,
+    WorkerLoadFailed,
+)
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.policy import State
 from router.protocol.messages import LoadSpec, Query
@@ -342,3 +349,53 @@ async def test_settings_that_do_not_concern_a_load_leave_its_pause(
     await until(lambda: facts.of(LoadRefused))
 
     assert [refused.retry_seconds for refused in facts.of(LoadRefused)] == [10.0]
+
+
+async def test_a_replacement_whose_warm_up_ends_its_worker_joins_without_one(
+    serving: ModelSet, world: FakeWorld, facts: Facts
+) -> None:
+    """Such as where the example asks a service that is away by now: other requests are answered."""
+    world.unwarmable = {V1}
+    for _ in range(2):
+        [worker] = world.alive(V1)
+        worker.kill()
+        await until(lambda former=worker: world.alive(V1) not in ([], [former]))
+        await until(lambda: manager_of(serving).can_answer)
+
+    limit = settings().predict_timeout_seconds  # how long a good one takes is not known
+    assert world.warm_ups == [None, None, limit, 0.0, 0.0], "left out from the first time on"
+    [failed] = facts.of(WorkerLoadFailed)
+    assert (failed.version, failed.retry_seconds) == (V1, 0.0)
+    assert "input example" in failed.error
+
+
+@pytest.mark.parametrize(("took", "limit"), [(0.1, 5.0), (4.0, 12.0)])
+async def test_the_warm_up_of_a_replacement_has_a_few_times_as_long_as_the_last_one_took(
+    serving: ModelSet, world: FakeWorld, took: float, limit: float
+) -> None:
+    """One that hangs does not keep production without a worker for as long as a load may take."""
+    world.warm_up_seconds = took
+    for _ in range(2):
+        [worker] = world.alive(V1)
+        worker.kill()
+        await until(lambda former=worker: world.alive(V1) not in ([], [former]))
+
+    assert world.warm_ups[-1] == limit
+
+
+async def test_a_first_load_whose_warm_up_ends_its_worker_does_without_unless_it_is_required(
+    models: ModelSet, world: FakeWorld, facts: Facts
+) -> None:
+    world.unwarmable = {V1, V2}
+    models.apply({"sentiment": settings(split={"production": 50, "canary": 50}, warm_up="required")})
+    manager = manager_of(models)
+    manager.note_served([V1])
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: manager.ready and facts.of(LoadRefused))
+
+    [refused] = facts.of(LoadRefused)
+    assert (refused.version, refused.phase) == (V2, "warmup")
+    served_before = [
+        limit for version, limit in zip(world.loads, world.warm_ups, strict=True) if version == V1
+    ]
+    assert served_before == [settings().predict_timeout_seconds, 0.0]

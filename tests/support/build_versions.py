@@ -340,6 +340,17 @@ def main() -> None:
     save("slow_to_load", Scripted(load="__import__('time').sleep(1000)"))
     save("raises_on_example", Scripted(answer="data['nowhere']"), input_example=texts)
     save("raises_often", Scripted(answer="data['nowhere']"))
+    in_service = "__import__('os').environ.get('_MLFLOW_IS_IN_SERVING_ENVIRONMENT')"
+    for name, line in (("dies_on_example", "os')._exit(9)"), ("hangs_on_example", "time').sleep(1000)")):
+        save(
+            name,
+            Scripted(
+                answer=f"({in_service} and data['text'].iloc[0] == 'good' and __import__('{line})"
+                " or [0.5] * len(data)"
+            ),
+            signature=infer_signature(texts, np.array([0.1])),
+            input_example=texts,
+        )
     save("far", Scripted(answer="np.full(len(data), 250.0)"), input_example=texts)
     save("labels", Scripted(answer="['spam'] * len(data)"), input_example=texts)
     save("tables", Scripted(answer="pd.DataFrame({'label': ['a', 'b'], 'score': [0.25, float('nan')]})"))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,9 +18,11 @@ from router.errors import (
     LoadFailed,
     ModelUnknown,
     RegistryUnavailable,
+    WarmUpLost,
 )
 from router.processes.process import Exit
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
+from router.serving.ports import Turn
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
@@ -39,7 +42,8 @@ class FakeWorker:
 
     def __init__(self, version: VersionId, world: "FakeWorld") -> None:
         self.version, self.world = version, world
-        self.info = replace(INFO, phase_seconds={"load": world.load_seconds})
+        phases = {"load": world.load_seconds, "warmup": world.warm_up_seconds}
+        self.info = replace(INFO, phase_seconds={name: took for name, took in phases.items() if took})
         self.pid = next(self.pids)
         self.ready, self.grown_bytes = Resident(world.worker_bytes), 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -103,6 +107,8 @@ class FakeWorld:
     threads: int = 1
     load_seconds: float = 0.01
     """What workers say their load took; it takes none of it."""
+    warm_up_seconds: float = 0.0
+    """And their warm-up; 0.0 where there was none."""
     slow_loads: asyncio.Event | None = None
     slow_fetches: asyncio.Event | None = None
     registered: dict[VersionId, str] = field(default_factory=dict)
@@ -120,6 +126,10 @@ class FakeWorld:
     workers: list[FakeWorker] = field(default_factory=list)
     answers: dict[VersionId, Answer] = field(default_factory=dict)
     loads: list[VersionId] = field(default_factory=list)
+    unwarmable: set[VersionId] = field(default_factory=set)
+    """Versions whose input example ends their worker."""
+    warm_ups: list[float | None] = field(default_factory=list)
+    """Of each load, how long its warm-up may take."""
     fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
 
     async def poll(
@@ -143,10 +153,13 @@ class FakeWorld:
             raise CacheRefused("the record is torn")
         return self.recorded.get(model, {})
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
-        self.fetches.append((version, fresh))
-        if self.slow_fetches is not None:
-            await self.slow_fetches.wait()
+    async def fetch(
+        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+    ) -> str:
+        async with turn():
+            self.fetches.append((version, fresh))
+            if self.slow_fetches is not None:
+                await self.slow_fetches.wait()
         if version in self.unfetchable:
             raise FetchFailed("no space left on device")
         if version in self.forbidden:
@@ -157,6 +170,9 @@ class FakeWorld:
         self.loads.append(spec.version)
         if self.slow_loads is not None:
             await self.slow_loads.wait()
+        self.warm_ups.append(spec.warm_up_seconds)
+        if spec.version in self.unwarmable and spec.warm_up_seconds != 0.0:
+            raise WarmUpLost("its worker ended while it predicted its input example: exit code 9")
         if spec.version in self.broken:
             raise LoadFailed("ValueError: broken on purpose", phase="load")
         worker = FakeWorker(spec.version, self)

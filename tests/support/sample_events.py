@@ -35,7 +35,6 @@ from router.core.events import (
     Predicted,
     ReadinessChanged,
     Rejected,
-    Routed,
     ServingFromCache,
     SplitInForce,
     TickFailed,
@@ -47,7 +46,6 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.routing import Reason
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
 from router.worker.scores import count_and_locate
 
@@ -127,13 +125,10 @@ def one_of_each(model: str = "m") -> list[Event]:
         loaded(8, CANARY, model=model),
         bound(CANARY, 8, model=model),
         ReadinessChanged(ready=True),
-        Routed(model, PRODUCTION, Reason.HASH),
         predicted(PRODUCTION, 7, scores, model=model),
         answered(PRODUCTION, 7, model=model),
-        Routed(model, CANARY, Reason.HASH),
         predicted(CANARY, 8, scores, model=model),
         answered(CANARY, 8, model=model),
-        Routed(model, CANARY, Reason.HASH),
         FellBack(model, CANARY, PRODUCTION, "model_error"),
         CanaryFaulted(model, CANARY, canary, "error"),
         answered(CANARY, 8, outcome="fallback", model=model),

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from router.core.events import Recorder
 from router.core.ids import Alias, VersionId
 from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
 from router.processes.child import Launcher
+from router.serving.ports import Turn
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""
@@ -91,8 +92,12 @@ class RegistryClient:
             raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
         return dict(zip(asked, answer["registrations"], strict=True))
 
-    async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
+    async def fetch(
+        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+    ) -> str:
         """Absolute path of a complete directory of the version's files, held until `retain`.
+
+        Each download runs within a `turn`.
 
         `fresh`: do not trust a copy in the cache, say after it could not be loaded. The version is downloaded
         once whatever lies there, and replaces a copy that differs. Asked for again, until `retain` leaves it
@@ -101,15 +106,17 @@ class RegistryClient:
         `fresh` says. Raises FetchFailed.
         """
         for _ in range(_HOLD_TRIES):
-            files = await self._fetch(version, deadline_seconds, fresh=fresh)
+            files = await self._fetch(version, deadline_seconds, fresh=fresh, turn=turn)
             if self._locks.acquire(version, files):
                 return files
         raise FetchFailed(f"{version}: its copy was removed from the cache by another gateway")
 
-    async def _fetch(self, version: VersionId, deadline_seconds: float, *, fresh: bool) -> str:
+    async def _fetch(self, version: VersionId, deadline_seconds: float, *, fresh: bool, turn: Turn) -> str:
         if version in self._recalled:
             try:
-                return await self._downloads.fetch(version, deadline_seconds=deadline_seconds, recorded=True)
+                return await self._downloads.fetch(
+                    version, deadline_seconds=deadline_seconds, recorded=True, turn=turn
+                )
             except FetchFailed:
                 self._distrusted.add(version)
                 raise
@@ -119,7 +126,9 @@ class RegistryClient:
         # milliseconds, where a download's process needs half a second to open the registry.
         found = None if fresh else await self._located(version)
         if found is None:
-            found = await self._downloads.fetch(version, deadline_seconds=deadline_seconds, fresh=fresh)
+            found = await self._downloads.fetch(
+                version, deadline_seconds=deadline_seconds, fresh=fresh, turn=turn
+            )
         self._distrusted.discard(version)
         return found
 

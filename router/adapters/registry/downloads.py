@@ -1,9 +1,10 @@
-"""Downloads from the gateway's side: a process each, two at a time, shared by who asks for one version."""
+"""Downloads from the gateway's side: a process each, shared by who asks for one version."""
 
 import asyncio
 import secrets
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child, Launcher
 from router.processes.memory import files_bytes
+from router.serving.ports import Turn
 
 ROLE = "fetch"
-AT_ONCE = 2
 GIB = 1 << 30
 _GRACE_SECONDS = 1.0
 
@@ -76,7 +77,6 @@ class Downloads:
         self._over_bound = False
         self.cache_dir = cache_dir.absolute()
         """Where versions lie, one directory each."""
-        self._turns = asyncio.Semaphore(AT_ONCE)
         self._shared: dict[_Wanted, _Shared] = {}
         self._known: dict[VersionId, Mapping[str, str]] = {}
         """By what the copy of a version is compared that was downloaded anew: the listing of its store then,
@@ -84,7 +84,13 @@ class Downloads:
         self._closed = False
 
     async def fetch(
-        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, recorded: bool = False
+        self,
+        version: VersionId,
+        *,
+        deadline_seconds: float,
+        fresh: bool = False,
+        recorded: bool = False,
+        turn: Turn = nullcontext,
     ) -> str:
         """Absolute path of the version's files.
 
@@ -98,7 +104,7 @@ class Downloads:
         wanted = _Wanted(version, fresh, recorded)
         shared = self._shared.get(wanted)
         if shared is None:
-            shared = self._start(wanted, deadline_seconds)
+            shared = self._start(wanted, deadline_seconds, turn)
         shared.waiting += 1
         try:
             return await asyncio.shield(shared.task)
@@ -126,8 +132,8 @@ class Downloads:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _start(self, wanted: _Wanted, deadline_seconds: float) -> _Shared:
-        shared = _Shared(asyncio.create_task(self._download(wanted, deadline_seconds)))
+    def _start(self, wanted: _Wanted, deadline_seconds: float, turn: Turn) -> _Shared:
+        shared = _Shared(asyncio.create_task(self._download(wanted, deadline_seconds, turn)))
         shared.task.add_done_callback(lambda _: self._forget(wanted, shared))
         self._shared[wanted] = shared
         return shared
@@ -138,8 +144,8 @@ class Downloads:
         if shared.task.done() and not shared.task.cancelled():
             shared.task.exception()  # seen, also when the last one who waited has just been cancelled
 
-    async def _download(self, wanted: _Wanted, deadline_seconds: float) -> str:
-        async with self._turns:
+    async def _download(self, wanted: _Wanted, deadline_seconds: float, turn: Turn) -> str:
+        async with turn():
             try:
                 child = await self._launcher.launch(ROLE, version=wanted.version)
             except (ChildLost, ChildTimeout) as error:

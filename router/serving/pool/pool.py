@@ -100,9 +100,9 @@ class Pool:
         """True while a worker is alive."""
         return bool(self.slots)
 
-    async def start(self, *, warm_up_required: bool = False) -> VersionInfo:
-        """Load the first worker, then the others beside it. Raises LoadFailed, ChildLost or ChildTimeout."""
-        info = await self.supply.load_first(warm_up_required=warm_up_required)
+    async def start(self, *, warm_up_required: bool = False, proven: bool = False) -> VersionInfo:
+        """Load the first worker, then the others beside it; as `WorkerSupply.load_first`."""
+        info = await self.supply.load_first(warm_up_required=warm_up_required, proven=proven)
         self.fill()
         return info
 

@@ -10,10 +10,10 @@ from router.core.backoff import Backoff
 from router.core.events import Recorder, WorkerLoadFailed, WorkerReplaced
 from router.core.loads import Priority
 from router.core.memory import MIB
-from router.errors import NoRoom
+from router.errors import NoRoom, WarmUpLost
 from router.protocol.messages import LoadSpec, VersionInfo
 from router.serving.load_gate import LoadGate
-from router.serving.ports import Loader, WorkerHandle
+from router.serving.ports import Loader, PoolSettings, WorkerHandle
 
 REPLACEMENT_DELAYS = (0.25, 0.5, 1.0, 2.0)
 """Wait after the n-th worker in a row that ended before its first answer; after others there is none."""
@@ -22,6 +22,11 @@ RELOAD_DELAYS = (1.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 loaded: this one has, so its next load is likely to succeed."""
 SPARE_FROM_SECONDS = 1.0
 """A version that loads faster is replaced soon enough without a spare in memory."""
+
+
+LEAST_WARM_UP_SECONDS = 5.0
+TIMES_WARM_UP = 3.0
+"""A warm-up that takes so many times as long as the last one, and this least time, hangs."""
 
 
 class SuppliedPool(Protocol):
@@ -42,6 +47,10 @@ class SuppliedPool(Protocol):
     @property
     def load_deadline_seconds(self) -> float:
         """How long a load may take."""
+
+    @property
+    def settings(self) -> PoolSettings:
+        """In force now."""
 
     def add(self, worker: WorkerHandle) -> None:
         """A READY worker joins."""
@@ -89,6 +98,8 @@ class WorkerSupply:
         self._loop = asyncio.get_running_loop()
         self._load_seconds = 0.0
         self._worker_bytes = 0
+        self._warm_up_seconds: float | None = None
+        """Limit of the next warm-up. 0.0 once one hung or ended its worker: it is left out from then on."""
         self._early_ends = Backoff(REPLACEMENT_DELAYS)
         self._last_event_at = float("-inf")
         """When a worker, a spare or a load ended last: from then on the wait after early ends counts."""
@@ -100,11 +111,13 @@ class WorkerSupply:
         self._closing: set[asyncio.Task[object]] = set()
         self._closed = False
 
-    async def load_first(self, *, warm_up_required: bool = False) -> VersionInfo:
+    async def load_first(self, *, warm_up_required: bool = False, proven: bool = False) -> VersionInfo:
         """Load a worker and let it join. Raises LoadFailed, ChildLost or ChildTimeout.
 
         `warm_up_required` holds for this load only: what has been READY needs no warm-up to be replaced.
+        `proven`: the version served before, so its warm-up has the time of a predict, and not of a load.
         """
+        self._warm_up_seconds = self._pool.settings.predict_timeout_seconds if proven else None
         worker = await self._load(replace(self.spec, warm_up_required=warm_up_required))
         self._pool.add(worker)
         return worker.info
@@ -242,10 +255,32 @@ class WorkerSupply:
         self._spare_failures = self._spare_failures.reset()
 
     async def _load(self, spec: LoadSpec) -> WorkerHandle:
-        async with self._gate.admitted(spec, self._pool) as loaded:
+        """A READY worker, without a warm-up where that hangs or ends the worker and is not required.
+
+        The example is predicted in the worker that is to serve, so it must not keep a version from serving
+        that predicts everything else.
+        """
+        try:
+            return await self._load_once(replace(spec, warm_up_seconds=self._warm_up_seconds))
+        except WarmUpLost as error:
+            if spec.warm_up_required:
+                raise
+            self._warm_up_seconds = 0.0
+            self._recorder.record(WorkerLoadFailed(spec.version, str(error), 0.0))
+            return await self._load_once(replace(spec, warm_up_seconds=0.0))
+
+    async def _load_once(self, spec: LoadSpec) -> WorkerHandle:
+        async with self._gate.admitted(spec, self._pool, self._pool.settings.load_memory_mib) as loaded:
             worker = await self._loader.load(spec, deadline_seconds=self._pool.load_deadline_seconds)
             loaded(worker.ready.own)
         self._load_seconds = sum(worker.info.phase_seconds.values())
+        if self._warm_up_seconds != 0.0:
+            took = worker.info.phase_seconds.get("warmup")
+            self._warm_up_seconds = (
+                self._pool.settings.predict_timeout_seconds
+                if took is None
+                else max(LEAST_WARM_UP_SECONDS, TIMES_WARM_UP * took)
+            )
         self._worker_bytes = worker.ready.own
         return worker
 
