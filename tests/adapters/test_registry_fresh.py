@@ -61,6 +61,7 @@ async def test_a_copy_whose_bytes_changed_meanwhile_is_downloaded_again(
 ) -> None:
     registry = open_registry(sqlite.uri)
     files = await fetch(registry, version)
+    (files / "weights").chmod(0o600)
     (files / "weights").write_bytes(b"1" * 100_000)
 
     files = await fetch(registry, version)

@@ -40,6 +40,12 @@ def bring(place: Path, content: str, *, fresh: bool = False) -> None:
         publish(fill(part, content), place, fresh=fresh)
 
 
+def writable(path: Path) -> Path:
+    """A published file, after somebody gave the right to write back."""
+    path.chmod(path.stat().st_mode | 0o200)
+    return path
+
+
 def content_of(place: Path) -> list[str]:
     return [(place / FILES / name).read_text() for name in ("MLmodel", "data/weights")]
 
@@ -98,7 +104,7 @@ def _lost(place: Path) -> None:
 
 
 def _cut(place: Path) -> None:
-    os.truncate(place / FILES / "data" / "weights", 2)
+    os.truncate(writable(place / FILES / "data" / "weights"), 2)
 
 
 def _linked(place: Path) -> None:
@@ -181,7 +187,7 @@ def test_a_fresh_download_of_other_content_replaces_a_copy_that_seems_whole(plac
 def test_a_fresh_download_replaces_bytes_that_the_disk_changed(place: Path) -> None:
     """The manifest still says what was downloaded once, and all sizes are right."""
     bring(place, "whole")
-    (place / FILES / "data" / "weights").write_text("wh0le")
+    writable(place / FILES / "data" / "weights").write_text("wh0le")
 
     bring(place, "whole", fresh=True)
 
@@ -253,8 +259,7 @@ def test_published_files_are_read_only_and_what_may_run_still_may(tmp_path: Path
 
 def test_a_file_that_was_written_to_is_seen_though_its_size_is_the_same(place: Path) -> None:
     bring(place, "whole")
-    changed = place / FILES / "data" / "weights"
-    os.chmod(changed, 0o600)
+    changed = writable(place / FILES / "data" / "weights")
     changed.write_text("wh0le")
     later = time.time() + 1
     os.utime(changed, (later, later))
