@@ -10,7 +10,7 @@ from router.core.events import CopyMended, Downloaded
 from router.core.ids import VersionId
 from router.errors import FetchFailed
 from tests.adapters.conftest import Facts, OpenRegistry
-from tests.support.faulty_servers import cut_half_way, proxy_to
+from tests.support.faulty_servers import cut_silently, proxy_to
 from tests.support.registry_backends import RealRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -124,7 +124,7 @@ async def test_bytes_of_a_download_that_fails_count_too(
     server: RealRegistry, open_registry: OpenRegistry, facts: Facts
 ) -> None:
     with proxy_to(server.uri) as proxy:
-        proxy.spoil = cut_half_way
+        proxy.spoil = cut_silently
         with pytest.raises(FetchFailed):
             await fetch(open_registry(proxy.uri), SEED)
 
