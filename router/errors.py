@@ -82,9 +82,11 @@ class FetchRefused(FetchFailed):
 class LoadFailed(RouterError):
     """A version did not become READY; `phase` is fetch, load or warmup."""
 
-    def __init__(self, message: str, *, phase: str) -> None:
+    def __init__(self, message: str, *, phase: str, write_refused: bool = False) -> None:
+        """`write_refused`: it may load where it may write to its files, which it shares with others."""
         super().__init__(message)
         self.phase = phase
+        self.write_refused = write_refused
 
 
 class NoRoom(LoadFailed):

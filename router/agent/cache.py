@@ -6,6 +6,7 @@ the same version, and whoever is second throws its copy away.
 """
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -24,7 +25,7 @@ from router.agent.manifest import (
     WRITERS,
     Manifest,
     has_its_content,
-    has_its_sizes,
+    is_untouched,
     manifest_of,
     read_manifest,
     write_manifest,
@@ -33,6 +34,8 @@ from router.agent.manifest import (
 
 PART = ".part-"
 OLD = ".old-"
+OWN = "own-"
+"""In the place of a version, the directory that a worker has for itself; `router.processes.own_copies`."""
 LEFTOVER_SECONDS = 24 * 3600.0
 """A `.part` of another host that is older than this belongs to nobody."""
 OLD_SECONDS = 3600.0
@@ -99,9 +102,8 @@ def _trust(directory: Path) -> None:
 
 
 def is_complete(place: Path) -> bool:
-    """Whether a version lies there whole, by the sizes of its files."""
-    manifest = read_manifest(place / MANIFEST)
-    return manifest is not None and has_its_sizes(place / FILES, manifest)
+    """Whether a version lies there whole, by the sizes of its files, and none was written to since."""
+    return is_untouched(place)
 
 
 @contextmanager
@@ -140,7 +142,8 @@ def publish(part: Path, place: Path, *, fresh: bool = False) -> None:
 
 
 def remove_leftovers(cache_dir: Path) -> None:
-    """Remove every `.part` whose process is gone, or that is a day old, and copies replaced an hour ago."""
+    """Remove what nobody uses: every `.part` whose process is gone, or that is a day old; copies that were
+    replaced; and copies that workers had for themselves."""
     mine = f"{PART}{_place()}-"
     for part in cache_dir.glob(f"*/{PART}*"):
         owner = part.name.removeprefix(mine).partition("-")[0] if part.name.startswith(mine) else ""
@@ -148,8 +151,11 @@ def remove_leftovers(cache_dir: Path) -> None:
         if orphaned or _age_seconds(part) > LEFTOVER_SECONDS:
             shutil.rmtree(part, ignore_errors=True)
     for old in cache_dir.glob(f"*/{OLD}*"):
-        if _age_seconds(old) > OLD_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
+        _remove_unused(old, even_used=_age_seconds(old) > OLD_SECONDS)
+    for own in cache_dir.glob(f"*/*/{OWN}*"):
+        with used_by_nobody(own.parent) as unused:
+            if unused:
+                shutil.rmtree(own, ignore_errors=True)
 
 
 def _is_same(place: Path, manifest: Manifest) -> bool:
@@ -168,9 +174,35 @@ def _is_ours(place: Path) -> bool:
 
 
 def _set_aside(place: Path) -> None:
-    """Make room. Removed later: another gateway may be loading from it, which then fails or ends well."""
+    """Make room. Where a gateway loads from it, it is removed later."""
     with suppress(FileNotFoundError):  # another gateway was faster
-        os.utime(renamed_aside(place))
+        old = renamed_aside(place)
+        os.utime(old)
+        _remove_unused(old)
+
+
+def _remove_unused(old: Path, *, even_used: bool = False) -> None:
+    with used_by_nobody(old) as unused:
+        if unused or even_used:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def used_by_nobody(place: Path) -> Iterator[bool]:
+    """Whether no gateway uses `place`; then none begins to until the block ends."""
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
 
 
 def renamed_aside(place: Path) -> Path:
@@ -180,12 +212,12 @@ def renamed_aside(place: Path) -> Path:
 
 
 def _make_ours(files: Path) -> None:
-    """Take every right from others: a local store's files come with the modes they had there."""
+    """Take every right from others, and that to write from us: versions are to leave what is published."""
     for folder, _, names in os.walk(files):
         os.chmod(folder, 0o700)
         for name in names:
             path = Path(folder, name)
-            path.chmod(0o600 | path.stat().st_mode & 0o100)
+            path.chmod(0o400 | path.stat().st_mode & 0o100)
 
 
 def _age_seconds(path: Path) -> float:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,9 @@ _MOST_FILES = 100_000
 _RESERVE_BYTES = 64 << 20
 """Left free on the disk: a full one is everyone's fault to find."""
 
+_EXTRAS = {"s3": "s3", "r2": "s3", "b2": "s3", "gs": "gcs", "wasbs": "azure", "abfss": "azure"}
+"""By the scheme of a source, the extra of this package that installs what MLflow reads it with."""
+
 Listing = dict[str, int | None]
 """Size in bytes by path relative to the version's root; None where the store does not say."""
 
@@ -34,22 +38,33 @@ class StoredVersion:
     """SHA-256 in hex of all that the store says of the files: names and sizes, of local files also when each
     was changed. Equal digests: as far as can be seen without reading them, the files are the same."""
 
-    def copy_to(self, target: Path) -> None:
-        """Copy all of it into the empty directory `target`.
+    def copy_to(self, target: Path, *, but: Collection[str] = ()) -> None:
+        """Copy all of it into the directory `target`, which is empty, or holds the files of `but` already.
 
         Raises DownloadRefused, MlflowException and OSError; what is in `target` then is not to be used.
         """
         # Listed before, so that a wrong source is not copied first, and compared after: a body cut by a proxy
         # and a failure that a repository swallows leave less than was listed.
-        _check_room(self.listing, target)
-        self.repository.download_artifacts("", dst_path=str(target))
+        missing = {path: size for path, size in self.listing.items() if path not in but}
+        _check_room(missing, target)
+        for path in missing if but else [""]:
+            self.repository.download_artifacts(path, dst_path=str(target))
         _compare(self.listing, target)
 
 
 def list_version(uri: str, tracking_uri: str, registry_uri: str) -> StoredVersion:
     """List the version at `uri`. Raises DownloadRefused, MlflowException and OSError."""
-    repository = get_artifact_repository(uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
-    listing = _listed(repository)
+    try:
+        repository = get_artifact_repository(uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
+        listing = _listed(repository)
+    except ImportError as error:
+        scheme = uri.partition(":")[0].lower()
+        if (extra := _EXTRAS.get(scheme)) is None:
+            raise
+        raise DownloadRefused(
+            f"its source lies at {scheme}://, and what reads that is not installed ({error}):"
+            f" pip install 'mlflow-canary-router[{extra}]'"
+        ) from error
     _check_names(listing)
     root = local_path(uri)
     changed = {} if root is None else {path: _changed_at(Path(root, path)) for path in listing}

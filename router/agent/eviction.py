@@ -4,17 +4,16 @@ Who uses a copy holds a shared lock on its directory, in whatever gateway; the k
 process back. Who removes one needs the lock alone, and renames the directory before it lets go.
 """
 
-import fcntl
 import os
 import re
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.agent.cache import model_of, renamed_aside
+from router.agent.cache import model_of, renamed_aside, used_by_nobody
 from router.agent.last_known_good import places_named
 from router.agent.manifest import MANIFEST, read_manifest
 
@@ -66,7 +65,7 @@ def _copies(cache_dir: Path) -> Iterator[_Copy]:
 
 
 def _remove(place: Path) -> bool:
-    with _alone(place) as ours:
+    with used_by_nobody(place) as ours:
         # Looked up under the lock: who recorded it holds it, or has let go after the record was written.
         if not ours or place.name in places_named(place.parent):
             return False
@@ -76,24 +75,6 @@ def _remove(place: Path) -> bool:
             return False
     shutil.rmtree(old, ignore_errors=True)
     return True
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[bool]:
-    """Whether nobody uses `place`, and nobody begins to until the block ends."""
-    try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        yield False
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(descriptor)
 
 
 def _name(place: Path) -> str:

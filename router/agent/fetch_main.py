@@ -11,10 +11,13 @@ from router.agent import last_known_good as last_good
 from router.agent.bootstrap import open_registry
 from router.agent.errors import CopyMissing, CopyRefused, VersionRefused
 from router.agent.eviction import evict
-from router.agent.manifest import FILES, digest_of_manifest, size_of, verified
+from router.agent.manifest import FILES, MANIFEST, digest_of_manifest, read_manifest, size_of, verified
+from router.agent.repair import changed_files, take_over
 from router.core.artifact_source import AllowedSources
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
+
+_MOST_NAMES = 5
 
 
 def main(sock: socket.socket) -> None:
@@ -27,7 +30,8 @@ def main(sock: socket.socket) -> None:
     when the version's last good copy is to be verified and the registry left alone, `allowed`, the fields of
     an AllowedSources, and `cache_max_bytes`.
     Answers `{"op": "fetched", "directory"}`, after a download with `cache_bytes`, `removed`, the names of
-    versions that left the cache, and `known`; or `{"op": "failed", "error", "refused"}`, `refused` being true
+    versions that left the cache, `changed`, the files of a former copy that were not as published where only
+    they were fetched, and `known`; or `{"op": "failed", "error", "refused"}`, `refused` being true
     where a rule forbids to take it. All have the order's `id`, and `downloaded_bytes`.
     """
     channel = Channel(sock)
@@ -64,20 +68,39 @@ def _fetch(order: Mapping[str, Any], sizes: list[int]) -> dict[str, Any]:
     known = order["known"]
     if known is not None and known["listing"] == stored.digest and _is_whole(place, known["manifest"]):
         return {"directory": directory}
+    changed = None if order["fresh"] else changed_files(place)
+    if changed == []:
+        return {"directory": directory}  # it was touched, or only looked so
     cache.remove_leftovers(cache_dir)
     with cache.part_of(place.parent, order["token"]) as part:
+        files, kept = part / FILES, _taken_over(place, changed, stored.listing, part / FILES)
+        kept_bytes = size_of(files)
         try:
-            stored.copy_to(part / FILES)
+            stored.copy_to(files, but=kept)
         finally:
-            sizes.append(size_of(part / FILES))
+            sizes.append(size_of(files) - kept_bytes)
         cache.publish(part, place, fresh=order["fresh"])
     swept = evict(cache_dir, order["cache_max_bytes"], spare=place)
     return {
         "directory": directory,
         "cache_bytes": swept.cache_bytes,
         "removed": swept.removed,
+        "changed": (changed or [])[:_MOST_NAMES] if kept else [],
         "known": {"listing": stored.digest, "manifest": digest_of_manifest(place)},
     }
+
+
+def _taken_over(
+    place: Path, changed: list[str] | None, listing: Mapping[str, int | None], target: Path
+) -> frozenset[str]:
+    """Files of a former copy that are now in `target`; none where the store lists others than it has."""
+    former = read_manifest(place / MANIFEST) if changed is not None else None
+    if former is None or former.keys() != listing.keys():
+        return frozenset()
+    if any(size not in (None, former[name][0]) for name, size in listing.items()):
+        return frozenset()
+    take_over(place, changed or [], target)
+    return frozenset(former) - frozenset(changed or [])
 
 
 def _is_whole(place: Path, manifest_digest: str) -> bool:

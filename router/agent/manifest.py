@@ -55,6 +55,24 @@ def has_its_sizes(files: Path, manifest: Manifest) -> bool:
     return MODEL_FILE in manifest and all(_size(files / name) == size for name, (size, _) in manifest.items())
 
 
+def is_untouched(place: Path) -> bool:
+    """Whether the version at `place` is whole, by the sizes and times of its files; reads none of them."""
+    try:
+        published_at = os.lstat(place / MANIFEST).st_mtime_ns
+    except OSError:
+        return False
+    manifest = read_manifest(place / MANIFEST)
+    if manifest is None or not has_its_sizes(place / FILES, manifest):
+        return False
+    return all(os.lstat(place / FILES / name).st_mtime_ns <= published_at for name in manifest)
+
+
+def is_as_published(path: Path, published: tuple[int, str]) -> bool:
+    """Whether the plain file at `path` has that size and digest; reads it when it has that size."""
+    size, digest = published
+    return _size(path) == size and _digest(path) == digest
+
+
 def has_its_content(files: Path, manifest: Manifest) -> bool:
     """Whether every file is there with its content; reads them all."""
     return first_difference(files, manifest) is None
@@ -65,7 +83,7 @@ def first_difference(files: Path, manifest: Manifest) -> str | None:
     if MODEL_FILE not in manifest:
         return MODEL_FILE
     for name, (size, digest) in manifest.items():
-        if _size(files / name) != size or _digest(files / name) != digest:
+        if not is_as_published(files / name, (size, digest)):
             return name
     return None
 

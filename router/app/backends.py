@@ -9,6 +9,7 @@ from pathlib import Path
 
 from router.adapters.registry.client import RegistryClient
 from router.adapters.registry.downloads import GIB, FetchPolicy
+from router.app.directories import own_directories
 from router.core.events import Recorder
 from router.processes.child import Launcher, SpawnLauncher
 from router.processes.disk import in_disk_thread
@@ -43,9 +44,9 @@ async def open_backends(
     """The real ones: a fork server for workers, an agent that polls, fetches into an owned cache.
 
     Without `outputs` all of them print where this process does. The fork server imports the modules of
-    `preload` at its start.
+    `preload` at its start. Raises ConfigRefused where the cache can not be written to.
     """
-    places = settings.registry.places(os.environ)
+    places = own_directories(settings.registry.places(os.environ))
     directories = WorkingDirectories(places.working_directories, below_system_temporary())
     directories.start()
     shared_memory = SharedMemory()
@@ -64,13 +65,13 @@ async def open_backends(
             places.tracking_uri,
         ),
     )
+    loader = WorkerLoader(launcher, directories, shared_memory, recorder)
     try:
-        yield Backends(
-            registry, registry, WorkerLoader(launcher, directories, shared_memory), registry, shared_memory
-        )
+        yield Backends(registry, registry, loader, registry, shared_memory)
     finally:
         await registry.close()
         await launcher.close()
+        await loader.close()
         await directories.close()
         await shared_memory.close()
 

@@ -15,9 +15,9 @@ from router.adapters.log.format import configure_logging
 from router.app.backends import open_backends
 from router.app.build import Gateway, Instruments, Recorders, build_gateway
 from router.app.reload import Certificates
+from router.core.environment import is_withheld, refusal, unknown_variables
 from router.core.events import ReadinessChanged, ShutdownCutShort
 from router.core.memory import MIB
-from router.processes.environment import unknown_variables
 from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
 from router.web.admin import admin_token
@@ -229,6 +229,12 @@ class GracefulShutdown:
 def _log_environment() -> None:
     for name in unknown_variables(os.environ):
         _log.warning("%s is set, and versions do not get it: this gateway does not know what it opens", name)
+    withheld = sorted(name for name in os.environ if is_withheld(name) and not refusal(name))
+    if withheld:
+        _log.info(
+            "withheld from versions, unless environment_variables of their model lists it: %s",
+            ", ".join(withheld),
+        )
     room = MEMORY.room()
     _log.info(f"{room.available // MIB} MiB of memory are available, below {room.limit}")
     if MEMORY.ends_all_together:

@@ -423,6 +423,23 @@ class Downloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyMended:
+    """Files of a copy in the cache had changed since they were published; only they were fetched anew."""
+
+    version: VersionId
+    files: tuple[str, ...]
+    """The first few."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCopyNeeded:
+    """A version did not load because it may not write its files: its workers have copies of their own."""
+
+    version: VersionId
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class CacheEvicted:
     """Copies that nobody uses were removed; `cache_bytes` are left."""
 
@@ -440,7 +457,14 @@ class CacheOverBound:
 
 _OfRequests = Answered | Rejected | FellBack | CanaryFaulted | Predicted
 _OfCache = (
-    ServingFromCache | LastGoodRefused | LastGoodNotWritten | Downloaded | CacheEvicted | CacheOverBound
+    ServingFromCache
+    | LastGoodRefused
+    | LastGoodNotWritten
+    | Downloaded
+    | CopyMended
+    | OwnCopyNeeded
+    | CacheEvicted
+    | CacheOverBound
 )
 _OfAliases = (
     AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged

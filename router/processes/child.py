@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from router.core.environment import child_environment
 from router.core.ids import VersionId
 from router.errors import ChildLost
-from router.processes.environment import child_environment
 from router.processes.memory import Rank, set_rank
 from router.processes.output import LineSink, Output, OutputRouter
 from router.processes.process import Exit, kill_group

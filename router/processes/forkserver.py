@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from router.core.backoff import Backoff
+from router.core.environment import child_environment
 from router.core.events import ChildRestarted, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout
 from router.processes.child import Child, start_child
-from router.processes.environment import child_environment
 from router.processes.memory import Rank, set_rank
 from router.processes.output import Output, OutputRouter
 from router.processes.process import Exit, Process, become_subreaper

@@ -1,18 +1,23 @@
 """The gateway's side of a worker: start it, send it requests, receive its answers, stop it."""
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
 from packaging.utils import canonicalize_name
 
+from router.core.events import OwnCopyNeeded, Recorder
+from router.core.ids import VersionId
 from router.core.memory import Resident, Room
 from router.errors import ChildLost, ChildTimeout, LoadFailed, WarmUpLost, WorkerOutOfMemory
 from router.processes.child import Child, Launcher
 from router.processes.disk import in_disk_thread
 from router.processes.memory import MEMORY, Rank, resident
+from router.processes.own_copies import OwnCopies
 from router.processes.process import Exit
 from router.processes.shared_memory import SharedMemory
 from router.processes.working_directories import WorkerDirectory, WorkingDirectories
@@ -76,11 +81,13 @@ class Worker:
         deadline_seconds: float,
         directories: WorkingDirectories | None = None,
         shared_memory: SharedMemory | None = None,
+        own_copies: OwnCopies | None = None,
     ) -> "Worker":
         """A worker whose version is READY. Raises LoadFailed, of it WarmUpLost, ChildLost or ChildTimeout.
 
         With `directories` it stands in one of its own and has another for temporary files, which are removed
-        at its end; else it uses ours. With `shared_memory` so is what it leaves of that.
+        at its end; else it uses ours. With `shared_memory` so is what it leaves of that. With `own_copies` a
+        `writable` version has one, which is removed as well; else it shares its files.
         Leaves no process behind when it raises, also when it is cancelled.
         """
         loop = asyncio.get_running_loop()
@@ -94,8 +101,14 @@ class Worker:
                     child.track(shared_memory)
         except TimeoutError:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
+        own_copy = own_copies.name(spec.directory) if own_copies is not None and spec.writable else None
+        if own_copies is not None and own_copy is not None:
+            remove, copy = own_copies.remove, own_copy
+            child.exited.add_done_callback(lambda _exited: remove(copy))
         try:
-            info = await _load(child, spec, directory, timeout_seconds=max(ends_at - loop.time(), 0.0))
+            info = await _load(
+                child, spec, directory, own_copy, timeout_seconds=max(ends_at - loop.time(), 0.0)
+            )
             return cls(child, info, spec.threads)
         except BaseException:
             child.kill()
@@ -221,14 +234,20 @@ async def _launch(
 
 
 async def _load(
-    child: Child, spec: LoadSpec, directory: WorkerDirectory | None, *, timeout_seconds: float
+    child: Child,
+    spec: LoadSpec,
+    directory: WorkerDirectory | None,
+    own_copy: Path | None,
+    *,
+    timeout_seconds: float,
 ) -> VersionInfo:
     child.connection.limit(messages.WORKER_LIMITS)
     warm_up = _WarmUp(child, spec.warm_up_seconds)
     child.connection.on_frame = warm_up.take
     own = (str(directory.working), str(directory.temporary)) if directory else ()
     try:
-        header = messages.load_header(spec, *own)
+        copy = str(own_copy) if own_copy else None
+        header = messages.load_header(spec, *own, environment=os.environ, own_copy=copy)
         frame = await child.connection.call(header, timeout_seconds=timeout_seconds)
         if frame.header.get("op") == messages.READY:
             return messages.version_info(frame.header, spec.scores)
@@ -296,24 +315,54 @@ class WorkerLoader:
         launcher: Launcher,
         directories: WorkingDirectories | None = None,
         shared_memory: SharedMemory | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        """Both as `Worker.start` takes them."""
+        """The first three as `Worker.start` takes them."""
         self._launcher = launcher
         self._directories = directories
         self._shared_memory = shared_memory
+        self._recorder = recorder
+        self._own_copies = OwnCopies()
+        self._writers: set[VersionId] = set()
+        """Versions that did not load until they could write to their files."""
 
     def room(self) -> Room:
         """Memory that more workers may use."""
         return MEMORY.room()
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
-        """A worker that holds `spec`'s version. Raises as `Worker.start` does."""
+        """A worker that holds `spec`'s version. Raises as `Worker.start` does.
+
+        A version that fails because it may not write to its files is loaded again, with a copy of its own.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + deadline_seconds
+        if not spec.writable and spec.version not in self._writers:
+            try:
+                return await self._start(spec, deadline_seconds)
+            except LoadFailed as failure:
+                if not failure.write_refused:
+                    raise
+                refused = str(failure)
+            worker = await self._start(replace(spec, writable=True), max(ends_at - loop.time(), 0.0))
+            self._writers.add(spec.version)
+            if self._recorder is not None:
+                self._recorder.record(OwnCopyNeeded(spec.version, refused))
+            return worker
+        return await self._start(replace(spec, writable=True), deadline_seconds)
+
+    async def close(self) -> None:
+        """Remove the copies that workers had for themselves. All workers have ended."""
+        await self._own_copies.close()
+
+    async def _start(self, spec: LoadSpec, deadline_seconds: float) -> Worker:
         return await Worker.start(
             self._launcher,
             spec,
             deadline_seconds=deadline_seconds,
             directories=self._directories,
             shared_memory=self._shared_memory,
+            own_copies=self._own_copies,
         )
 
 

@@ -209,6 +209,11 @@ class LoadSpec(Struct, frozen=True):
     production_scores: _Outputs | None = None
     """Without `scores`: what production counts, to be counted here too where the warm-up's answers have it.
     None: it is production itself, or production's choice is not known."""
+    writable: bool = False
+    """Whether the worker has a copy of the files for itself, which the version may write to."""
+    environment_variables: tuple[str, ...] = ()
+    """Names of variables that it gets although they are withheld. Their values are in no LoadSpec, which is
+    kept and compared: they travel beside it."""
 
 
 class TensorInfo(Struct, frozen=True):
@@ -272,11 +277,27 @@ class VersionInfo(Struct, frozen=True):
 
 
 def load_header(
-    spec: LoadSpec, working_directory: str | None = None, temporary_directory: str | None = None
+    spec: LoadSpec,
+    working_directory: str | None = None,
+    temporary_directory: str | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    own_copy: str | None = None,
 ) -> dict[str, Any]:
-    """A worker's first frame; without directories of its own it uses those of the gateway."""
-    directories = {"working_directory": working_directory, "temporary_directory": temporary_directory}
-    return {"op": LOAD, **directories, **asdict(spec)}
+    """A worker's first frame; without directories of its own it uses those of the gateway.
+
+    `own_copy`: where it is to make a copy of the files for itself. Of `environment` it carries what `spec`
+    names: credentials, so it is never shown.
+    """
+    ours = environment or {}
+    return {
+        "op": LOAD,
+        "working_directory": working_directory,
+        "temporary_directory": temporary_directory,
+        "environment": {name: ours[name] for name in spec.environment_variables if name in ours},
+        "own_copy": own_copy,
+        **asdict(spec),
+    }
 
 
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:
@@ -359,14 +380,16 @@ def repeats_of(header: Mapping[str, Any]) -> int:
         raise WireRefused("a malformed number of repeats") from error
 
 
-def failed_header(phase: str, error: str) -> dict[str, Any]:
-    """The version did not become READY; `phase` is load or warmup, `error` one bounded line."""
-    return {"op": FAILED, "phase": phase, "error": error}
+def failed_header(failure: LoadFailed) -> dict[str, Any]:
+    """The version did not become READY; its phase is load or warmup, its text one bounded line."""
+    fields = {"phase": failure.phase, "error": str(failure), "write_refused": failure.write_refused}
+    return {"op": FAILED, **fields}
 
 
 class _Failed(Struct):
     phase: Literal["load", "warmup"]
     error: _Text
+    write_refused: bool = False
 
 
 def failure(header: Mapping[str, Any]) -> LoadFailed:
@@ -375,7 +398,7 @@ def failure(header: Mapping[str, Any]) -> LoadFailed:
         failed = convert(header, _Failed)
     except _NOT_OURS as error:
         raise WireRefused("a malformed failure") from error
-    return LoadFailed(_printable(failed.error), phase=failed.phase)
+    return LoadFailed(_printable(failed.error), phase=failed.phase, write_refused=failed.write_refused)
 
 
 def describable(tensors: Sequence[TensorInfo]) -> bool:

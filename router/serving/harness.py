@@ -62,6 +62,8 @@ def load_spec(
         tracking=tracking.destination() if tracking else None,
         model_config=settings.configuration,
         production_scores=production_scores if scores is None else None,
+        writable=settings.writable,
+        environment_variables=tuple(settings.environment_variables),
     )
 
 

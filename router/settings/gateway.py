@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
 
 from router.core.artifact_source import STORES
+from router.errors import ConfigRefused
 from router.settings.fields import (
     COLD,
     HOT,
@@ -144,16 +145,30 @@ class RegistrySettings(BaseModel):
             raise ValueError("must be `auto` or a number of loads")
         return None if value == "auto" else value
 
-    def places(self, environ: Mapping[str, str]) -> RegistryPlaces:
-        """These settings with MLflow's own environment variables and the defaults filled in."""
+    def addresses(self, environ: Mapping[str, str]) -> tuple[str, str]:
+        """Of the registry and of its tracking server, with MLflow's variables and defaults filled in."""
         tracking = environ.get("MLFLOW_TRACKING_URI")
         uri = self.uri or environ.get("MLFLOW_REGISTRY_URI") or tracking or "sqlite:///mlflow.db"
-        if self.cache_dir:
-            cache = caches = Path(self.cache_dir).expanduser()
-        else:
-            caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "canary-router"
-            cache = caches / sha256(uri.encode()).hexdigest()[:16]
-        tracking_uri = self.tracking_uri or tracking or uri
+        return uri, self.tracking_uri or tracking or uri
+
+    def places(self, environ: Mapping[str, str]) -> RegistryPlaces:
+        """These settings with MLflow's own environment variables and the defaults filled in.
+
+        Raises ConfigRefused where the cache would lie in a home directory, and there is none.
+        """
+        uri, tracking_uri = self.addresses(environ)
+        try:
+            if self.cache_dir:
+                cache = caches = Path(self.cache_dir).expanduser()
+            else:
+                caches = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "canary-router"
+                cache = caches / sha256(uri.encode()).hexdigest()[:16]
+        except RuntimeError as error:  # a user id without an entry in /etc/passwd
+            problem = (
+                "this user has no home directory, where copies of versions are kept by default:"
+                " name a directory as registry.cache_dir, or set HOME"
+            )
+            raise ConfigRefused([problem]) from error
         local = is_local_registry(uri) and is_local_registry(tracking_uri)
         schemes = STORES if self.artifact_schemes is None else tuple(self.artifact_schemes)
         return RegistryPlaces(uri, tracking_uri, cache.absolute(), caches.absolute(), local, schemes)

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from router.core.environment import refusal
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.keys import KeyKind, KeySource
 from router.core.split import Split
@@ -78,6 +79,23 @@ def _json(value: Any, depth: int = 1) -> Any:
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError("must hold no whole number beyond 64 bits")
     return value
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _variable(name: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise ValueError("must be the name of an environment variable, without its value")
+    if why := refusal(name):
+        raise ValueError(f"{name} {why}")
+    return name
+
+
+def _once(names: list[str]) -> list[str]:
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"must name {twice} once")
+    return names
 
 
 def _answer_length(value: Any) -> bool:
@@ -233,6 +251,23 @@ class ModelSettings(BaseModel):
     ] = Field(default=None, alias="model_config")
     """Handed to every version when it is loaded, over the model_config it was logged with, key by key; a
     change loads new workers. Unset, for the first model: the variable SERVING_MODEL_CONFIG, as MLflow's."""
+    writable: Annotated[bool, HOT] = False
+    """Whether each worker has a copy of the version's files for itself, which the version may write to, and
+    which goes with the worker. A version that fails because it may not write gets one anyway."""
+    environment_variables: Annotated[
+        list[
+            Annotated[
+                Text,
+                AfterValidator(_variable),
+                WithJsonSchema({"type": "string", "pattern": f"^{_VARIABLE.pattern}$"}),
+            ]
+        ],
+        Field(max_length=100),
+        AfterValidator(_once),
+        COLD,
+    ] = Field(default=[])
+    """Names of variables of the gateway's environment that versions get although they are withheld, such as
+    GOOGLE_API_KEY. Not those that open the registry, a tracking server, a package index or the gateway."""
     tracking: Annotated[TrackingSettings | None, HOT] = None
     """Tracking server that versions may use, with credentials of its own; unset: what they trace is dropped,
     and a version that logs, or loads another registered model, is refused."""

@@ -16,10 +16,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from msgspec.structs import replace
 
-from router.core.ids import VersionId
 from router.processes.child_logging import log_event
-from router.protocol.messages import MAX_ANSWER_BYTES, Answer, PredictStatus, Query, ScoringProtocol
+from router.protocol.messages import MAX_ANSWER_BYTES, Answer, LoadSpec, PredictStatus, Query, ScoringProtocol
+from router.worker import withheld_variables
 from router.worker.decode.request_decoder import JSON, DecodedRequest, NotEnforced, TooManyRows
+from router.worker.own_files import WRITES, was_refused
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.tensors import InferenceRefused
 
@@ -67,8 +68,8 @@ _SAFE = re.compile("|".join((*_SENTENCES, re.escape(NO_TRACKING))), re.DOTALL)
 class ErrorReporter:
     """Writes a line to standard error the first time a version fails at a place in its code."""
 
-    def __init__(self, version: VersionId) -> None:
-        self._version = version
+    def __init__(self, spec: LoadSpec) -> None:
+        self._spec = spec
         self._reported: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
@@ -79,8 +80,15 @@ class ErrorReporter:
             if failure in self._reported or len(self._reported) >= _PLACES:
                 return
             self._reported.add(failure)
-        remedy = f". {NO_TRACKING}" if lacks_tracking(error) else ""
-        log_event(f"{self._version}: {what}: {kind} {place} (said once){remedy}")
+        remedies = [
+            NO_TRACKING if lacks_tracking(error) else "",
+            WRITES if not self._spec.writable and was_refused(error, self._spec.directory) else "",
+            withheld_variables.remedy(
+                withheld_variables.asked_of_environment(error), self._spec.environment_variables
+            ),
+        ]
+        remedy = "".join(f". {remedy}" for remedy in remedies if remedy)
+        log_event(f"{self._spec.version}: {what}: {kind} {place} (said once){remedy}")
 
 
 class ErrorAnswers:

@@ -24,10 +24,12 @@ from router.protocol.messages import (
     VersionInfo,
     describable,
 )
+from router.worker import withheld_variables
 from router.worker.answers import ErrorReporter
 from router.worker.batching_trial import BatchingTrial, shown_by_example
 from router.worker.decode.request_decoder import DecodedRequest, NotTaken
 from router.worker.environment_check import mismatches
+from router.worker.own_files import WRITES, FileStates, changed_since, file_states, was_refused
 from router.worker.score_selection import choose_outputs, known_classes
 from router.worker.scorer import Scorer
 from router.worker.sharing_check import SharingCheck
@@ -71,18 +73,20 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
     """
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
+    before = {} if spec.writable else file_states(spec.directory)
     with _phase("load", spec, phase_seconds):
         model = mlflow.pyfunc.load_model(spec.directory, model_config=_own(spec.model_config))
         scorer = Scorer(
             model,
-            ErrorReporter(spec.version),
+            ErrorReporter(spec),
             contract_of(model.metadata, spec.version),
             nan_is_null=spec.nan_is_null,
         )
     on_loaded()
     with _phase("warmup", spec, phase_seconds):
         warmed = _warm_up(scorer, model, spec)
-        if spec.warm_up_required and warmed.note:
+        refused = not spec.writable and was_refused(warmed.failure, spec.directory)
+        if (spec.warm_up_required or refused) and warmed.note:
             raise warmed.failure or ValueError(warmed.note)
     if warmed.failure is not None:
         log_event(f"{spec.version} serves without a warm-up: it failed on its example", error=warmed.failure)
@@ -103,7 +107,15 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(filter(None, (warmed.note, chosen.note, scorer.decoder.note, note))),
+        note=" ".join(
+            filter(
+                None,
+                (
+                    *(warmed.note, _withheld(spec, warmed), _wrote(spec, before)),
+                    *(chosen.note, scorer.decoder.note, note),
+                ),
+            )
+        ),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_describable(scorer.contract.inputs),
@@ -112,6 +124,23 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial, None if metadata.env_vars else SharingCheck(scorer, spec.rtol))
+
+
+def _wrote(spec: LoadSpec, before: FileStates) -> str:
+    changed = changed_since(spec.directory, before)
+    if not changed:
+        return ""
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return (
+        f"its load changed {changed[0]}{more} in the copy that all workers load, and that is fetched anew at"
+        f" the next start; {WRITES}."
+    )
+
+
+def _withheld(spec: LoadSpec, warmed: WarmUpResult) -> str:
+    asked = [*withheld_variables.named_by(warmed.failure), *withheld_variables.listed_in(spec.directory)]
+    remedy = withheld_variables.remedy(asked, spec.environment_variables)
+    return f"{remedy}." if remedy else ""
 
 
 def _own(model_config: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -198,16 +227,20 @@ def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[Non
         yield
     except BaseException as error:
         # A version that calls sys.exit while it loads has failed to load; it does not end its worker.
-        raise LoadFailed(_one_line(error, spec.directory), phase=name) from error
+        refused = not spec.writable and was_refused(error, spec.directory)
+        raise LoadFailed(_one_line(error, spec), phase=name, write_refused=refused) from error
     finally:
         seconds[name] = perf_counter() - started
 
 
-def _one_line(error: BaseException, directory: str) -> str:
+def _one_line(error: BaseException, spec: LoadSpec) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    asked = [*withheld_variables.named_by(error), *withheld_variables.listed_in(spec.directory)]
+    if remedy := withheld_variables.remedy(asked, spec.environment_variables):
+        text = f"{remedy}; {text}"
     if lacks_tracking(error) and not text.endswith(NO_TRACKING):
         text = f"{NO_TRACKING}; {text}"  # before what may be long
-    text = text.replace(directory, "…")  # what is shown to operators names no place on this machine
+    text = text.replace(spec.directory, "…")  # what is shown to operators names no place on this machine
     printable = "".join(
         character if character.isprintable() else " " for character in text[: 4 * _ERROR_CHARACTERS]
     )

@@ -14,6 +14,7 @@ from time import monotonic
 from types import ModuleType
 
 import numpy as np
+from msgspec import structs
 from threadpoolctl import threadpool_limits
 
 from router.errors import LoadFailed
@@ -29,6 +30,7 @@ from router.protocol.messages import (
     Answer,
     Batch,
     Batching,
+    LoadSpec,
     Query,
     answers_frame,
     batching_header,
@@ -42,6 +44,7 @@ from router.protocol.messages import (
 )
 from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
 from router.worker.load import load_version
+from router.worker.own_files import copy_for_this_worker
 from router.worker.scorer import Scorer
 from router.worker.sharing_check import SharingCheck
 from router.worker.sharing_cost import Busy, SharingCost
@@ -68,17 +71,19 @@ def _hold(channel: Channel) -> None:
     if (first := channel.receive()) is None:
         return
     spec, call = load_spec(first.header), first.header.get("id")
+    os.environ.update(first.header["environment"])
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(spec.blas_threads)  # for libraries that the version brings
     _hide_ourselves()
     try:
         _enter(first.header["working_directory"])
         _write_temporary_files_to(first.header["temporary_directory"])
+        spec = _with_own_files(spec, first.header["own_copy"])
         note = use_tracking(spec.tracking)
         loaded = load_version(spec, note, on_loaded=lambda: channel.send(loaded_header()))
     except LoadFailed as failure:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
-        channel.send({**failed_header(failure.phase, str(failure)), "id": call})
+        channel.send({**failed_header(failure), "id": call})
         return
     threadpool_limits(spec.blas_threads)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
@@ -103,6 +108,17 @@ def _write_temporary_files_to(directory: str | None) -> None:
         # joblib would take /dev/shm, where what a killed process leaves takes memory.
         os.environ["TMPDIR"] = os.environ["JOBLIB_TEMP_FOLDER"] = directory
         tempfile.tempdir = None  # it remembers where the fork server's are
+
+
+def _with_own_files(spec: LoadSpec, own_copy: str | None) -> LoadSpec:
+    if own_copy is None:
+        return spec
+    try:
+        copy_for_this_worker(spec.directory, own_copy)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise LoadFailed(f"it can not have a copy of its own: {reason}", phase="load") from error
+    return structs.replace(spec, directory=own_copy)
 
 
 def _hide_ourselves() -> None:

@@ -387,3 +387,35 @@ def test_a_model_config_that_no_json_holds_is_refused(path: Path, config: str) -
     path.write_text(f"models:\n  a: {{model_config: {config}}}\n")
     with pytest.raises(ConfigRefused, match=r"models\.a\.model_config: (must|has) "):
         load_settings(path, {}, {})
+
+
+def test_a_listed_variable_that_opens_the_store_or_is_not_set_is_reported(path: Path) -> None:
+    path.write_text(
+        TWO.replace("a: {", "a: {environment_variables: [AWS_PROFILE, PGVECTOR, GOOGLE_API_KEY], ")
+    )
+    loaded = load_settings(path, {"AWS_PROFILE": "models", "PGVECTOR": "hunter2"}, {})
+
+    place = f"{path.name}:2 models.a.environment_variables"
+    assert loaded.notices == (
+        f"{place}.0: AWS_PROFILE may open the artifact store, which every version of a can then use",
+        f"{place}.2: GOOGLE_API_KEY is not set, so no version gets it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "why"),
+    [
+        ({"MLFLOW_TRACKING_URI": "databricks"}, "DATABRICKS_TOKEN", "opens this gateway's registry"),
+        ({"MLFLOW_REGISTRY_URI": "postgresql://db"}, "PGPASSWORD", "opens this gateway's registry"),
+        ({"SERVICE_KEY": os.fsdecode(b"caf\xe9")}, "SERVICE_KEY", "is not UTF-8 text in this environment"),
+    ],
+)
+def test_a_listed_variable_that_this_environment_makes_unfit_is_refused_where_it_stands(
+    path: Path, environ: dict[str, str], name: str, why: str
+) -> None:
+    path.write_text(TWO.replace("a: {", f"a: {{environment_variables: [{name}], "))
+    with pytest.raises(ConfigRefused) as refused:
+        load_settings(path, environ, {})
+
+    assert refused.value.problems == [f"{path.name}:2 models.a.environment_variables.0: {name} {why}"]
+    assert load_settings(path, {}, {}).settings.models["a"].environment_variables == [name]

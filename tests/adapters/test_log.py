@@ -106,6 +106,8 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "the registry is out of reach; starting from what served last",
         "the record of what served last can not be used",
         "what serves could not be recorded",
+        "files of a copy in the cache had changed, and were fetched anew",
+        "a version writes among its files; its workers have copies of their own (writable)",
         "versions that nobody uses left the cache",
         "the cache is over its bound, and all that is in it is in use",
         "configuration refused; the one in force stays",

@@ -226,6 +226,7 @@ async def test_a_copy_that_was_cut_is_fetched_anew(real: RealRegistry, open_regi
     registry = open_registry(real.uri)
     first = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
     size = os.path.getsize(Path(first, PICKLE))
+    Path(first, PICKLE).chmod(0o600)
     os.truncate(Path(first, PICKLE), size // 2)
 
     again = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
@@ -242,6 +243,7 @@ async def test_after_a_torn_artifact_was_put_right_a_fresh_fetch_gives_the_good_
     seed = await registry.fetch(VersionId("seed", 1), deadline_seconds=PATIENCE_SECONDS)
     stored = shutil.copytree(seed, tmp_path / "stored")
     good = (stored / PICKLE).read_bytes()
+    (stored / PICKLE).chmod(0o600)
     (stored / PICKLE).write_bytes(b"torn".ljust(len(good)))
     version = VersionId(sqlite.new_model(0), 1)
     sqlite.client.create_model_version(version.model, source=str(stored))

@@ -94,6 +94,7 @@ async def test_a_copy_that_was_refused_is_replaced_when_the_registry_answers(
     await serve(open_registry, uri, V1)
     [pickled] = (tmp_path / "cache" / "seed").glob("1-*/files/python_model.pkl")
     good = pickled.read_bytes()
+    pickled.chmod(0o600)
     pickled.write_bytes(bytes(len(good)))
     registry = open_registry(uri)
     await registry.last_known_good("seed", BOTH)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from router.adapters.registry.client import RegistryClient
-from router.core.events import Downloaded
+from router.core.events import CopyMended, Downloaded
 from router.core.ids import VersionId
 from router.errors import FetchFailed
 from tests.adapters.conftest import Facts, OpenRegistry
@@ -61,6 +61,7 @@ async def test_a_copy_whose_bytes_changed_meanwhile_is_downloaded_again(
 ) -> None:
     registry = open_registry(sqlite.uri)
     files = await fetch(registry, version)
+    (files / "weights").chmod(0o600)
     (files / "weights").write_bytes(b"1" * 100_000)
 
     files = await fetch(registry, version)
@@ -129,3 +130,41 @@ async def test_bytes_of_a_download_that_fails_count_too(
 
     [size] = sizes(facts)
     assert size > 0
+
+
+async def test_of_a_copy_that_a_version_wrote_to_only_what_changed_is_downloaded_and_named(
+    real: RealRegistry, open_registry: OpenRegistry, facts: Facts
+) -> None:
+    registry = open_registry(real.uri)
+    files = await fetch(registry, SEED, fresh=False)
+    weights = max((path for path in files.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    others = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
+    await registry.close()
+    weights.chmod(0o600)
+    with weights.open("ab") as file:
+        file.write(b"x")
+    whole = sum(map(len, others.values()))
+
+    again = await fetch(open_registry(real.uri), SEED, fresh=False)
+
+    assert again == files
+    assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == others
+    assert sizes(facts) == [whole, len(others[weights])]
+    [mended] = facts.of(CopyMended)
+    assert isinstance(mended, CopyMended)
+    assert (mended.version, mended.files) == (SEED, (str(weights.relative_to(files)),))
+    assert not list(files.parent.parent.glob(".old-*"))
+
+
+async def test_a_copy_is_taken_over_from_nothing_that_its_store_no_longer_lists(
+    sqlite: RealRegistry, version: VersionId, stored: Path, open_registry: OpenRegistry, facts: Facts
+) -> None:
+    files = await fetch(open_registry(sqlite.uri), version, fresh=False)
+    (files / "weights").unlink()
+    (stored / "more").write_text("of a store that was changed under its registration")
+
+    await fetch(open_registry(sqlite.uri), version, fresh=False)
+
+    assert len(sizes(facts)) == 2
+    assert sizes(facts)[1] > 100_011
+    assert facts.of(CopyMended) == []

@@ -1,9 +1,12 @@
 """One directory per version, complete or absent, whoever else is at work."""
 
+import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,8 @@ from router.agent.cache import (
     publish,
     remove_leftovers,
 )
+from router.agent.repair import changed_files
+from router.processes.own_copies import OwnCopies
 
 
 def fill(place: Path, content: str = "flavors: {}") -> Path:
@@ -35,6 +40,12 @@ def bring(place: Path, content: str, *, fresh: bool = False) -> None:
         publish(fill(part, content), place, fresh=fresh)
 
 
+def writable(path: Path) -> Path:
+    """A published file, after somebody gave the right to write back."""
+    path.chmod(path.stat().st_mode | 0o200)
+    return path
+
+
 def content_of(place: Path) -> list[str]:
     return [(place / FILES / name).read_text() for name in ("MLmodel", "data/weights")]
 
@@ -42,6 +53,15 @@ def content_of(place: Path) -> list[str]:
 def names_in(directory: Path) -> list[str]:
     """Without copies that were set aside, which are removed later."""
     return sorted(path.name for path in directory.iterdir() if not path.name.startswith(".old-"))
+
+
+@contextmanager
+def used(place: Path) -> Iterator[None]:
+    """As by a gateway that loads from it."""
+    descriptor = os.open(place, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    yield
+    os.close(descriptor)
 
 
 @pytest.fixture
@@ -84,7 +104,7 @@ def _lost(place: Path) -> None:
 
 
 def _cut(place: Path) -> None:
-    os.truncate(place / FILES / "data" / "weights", 2)
+    os.truncate(writable(place / FILES / "data" / "weights"), 2)
 
 
 def _linked(place: Path) -> None:
@@ -167,7 +187,7 @@ def test_a_fresh_download_of_other_content_replaces_a_copy_that_seems_whole(plac
 def test_a_fresh_download_replaces_bytes_that_the_disk_changed(place: Path) -> None:
     """The manifest still says what was downloaded once, and all sizes are right."""
     bring(place, "whole")
-    (place / FILES / "data" / "weights").write_text("wh0le")
+    writable(place / FILES / "data" / "weights").write_text("wh0le")
 
     bring(place, "whole", fresh=True)
 
@@ -186,15 +206,77 @@ def test_a_copy_that_was_replaced_is_removed_after_an_hour(tmp_path: Path) -> No
     place = model_directory(tmp_path, "sentiment") / "7-abc"
     bring(place, "torn!")
     os.utime(place, (0, 0))
+    with used(place):
+        bring(place, "whole", fresh=True)
+        remove_leftovers(tmp_path)
+        (old,) = place.parent.glob(".old-*")
+        moment = old.stat().st_mtime - OLD_SECONDS - 60
+        os.utime(old, (moment, moment))
+
+        remove_leftovers(tmp_path)
+
+        assert list(place.parent.iterdir()) == [place]
+
+
+def test_a_copy_that_was_replaced_is_removed_at_once_when_nobody_uses_it(tmp_path: Path) -> None:
+    place = model_directory(tmp_path, "sentiment") / "7-abc"
+    bring(place, "torn!")
     bring(place, "whole", fresh=True)
-    remove_leftovers(tmp_path)
-    (old,) = place.parent.glob(".old-*")
-    moment = old.stat().st_mtime - OLD_SECONDS - 60
-    os.utime(old, (moment, moment))
-
-    remove_leftovers(tmp_path)
-
     assert list(place.parent.iterdir()) == [place]
+
+    with used(place):
+        bring(place, "other", fresh=True)
+        assert len(list(place.parent.iterdir())) == 2
+    remove_leftovers(tmp_path)
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_a_worker_s_own_copy_goes_when_nobody_uses_its_version(tmp_path: Path) -> None:
+    """Left by a gateway that was killed."""
+    place = model_directory(tmp_path, "sentiment") / "7-abc"
+    bring(place, "whole")
+    own = OwnCopies().name(str(place / FILES))
+    fill(own)
+    with used(place):
+        remove_leftovers(tmp_path)
+        assert own.exists()
+
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in place.iterdir()) == [FILES, MANIFEST]
+
+
+def test_published_files_are_read_only_and_what_may_run_still_may(tmp_path: Path) -> None:
+    place = tmp_path / "7-abc"
+    with part_of(tmp_path, "t") as part:
+        for name, mode in (("MLmodel", 0o666), ("tool", 0o775)):
+            (part / FILES / name).touch()
+            (part / FILES / name).chmod(mode)
+        publish(part, place)
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (place / FILES).iterdir()}
+    assert modes == {"MLmodel": 0o400, "tool": 0o500}
+
+
+def test_a_file_that_was_written_to_is_seen_though_its_size_is_the_same(place: Path) -> None:
+    bring(place, "whole")
+    changed = writable(place / FILES / "data" / "weights")
+    changed.write_text("wh0le")
+    later = time.time() + 1
+    os.utime(changed, (later, later))
+
+    assert not is_complete(place)
+    assert changed_files(place) == ["data/weights"]
+
+
+def test_a_file_that_was_only_touched_is_as_it_was_published(place: Path) -> None:
+    bring(place, "whole")
+    later = time.time() + 0.01
+    os.utime(place / FILES / "data" / "weights", (later, later))
+    assert not is_complete(place)
+    time.sleep(0.02)
+
+    assert changed_files(place) == []
+    assert is_complete(place)
 
 
 def test_many_processes_may_publish_the_same_version(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What may be taken from an artifact store, and what came of it."""
 
 import os
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +97,42 @@ def test_more_files_than_a_version_may_have_are_refused(
     monkeypatch.setattr(downloading, "_MOST_FILES", 3)
 
     with pytest.raises(DownloadRefused, match="over 3 files"):
+        take(stored, target)
+
+
+@pytest.mark.parametrize(
+    ("uri", "library", "extra"),
+    [
+        ("s3://bucket/models/7", "botocore", "s3"),
+        ("r2://bucket/models/7", "boto3", "s3"),
+        ("b2://bucket@s3.us-west-004.backblazeb2.com/models/7", "boto3", "s3"),
+        ("gs://bucket/models/7", "google.cloud", "gcs"),
+        ("wasbs://box@account.blob.core.windows.net/7", "azure", "azure"),
+        ("abfss://box@account.dfs.core.windows.net/7", "azure", "azure"),
+    ],
+)
+def test_a_source_whose_library_is_missing_names_the_extra_that_installs_it(
+    uri: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed, where it is
+    with pytest.raises(DownloadRefused) as refused:
+        list_version(uri, "http://mlflow:5000", "http://mlflow:5000")
+
+    assert f"pip install 'mlflow-canary-router[{extra}]'" in str(refused.value)
+    assert library in str(refused.value)
+    root = Path(__file__).parents[2]
+    assert extra in tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert f"[{extra}]" in (root / "README.md").read_text()
+
+
+def test_another_missing_library_is_its_own_error(
+    stored: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'pyarrow'")
+
+    monkeypatch.setattr(downloading, "get_artifact_repository", broken)
+    with pytest.raises(ModuleNotFoundError, match="pyarrow"):
         take(stored, target)
 
 

@@ -13,7 +13,7 @@ from router.agent.cache import model_directory, part_of, publish
 from router.agent.errors import CopyRefused, RecordRefused
 from router.agent.last_known_good import identity_of, places_named, read, remember
 from router.agent.manifest import FILES, MANIFEST, digest_of_manifest, verified
-from tests.agent.test_cache import bring
+from tests.agent.test_cache import bring, writable
 
 HERE = identity_of("http://mlflow")
 PLACE = "1-0123456789ab"
@@ -176,7 +176,7 @@ def test_a_record_that_others_could_have_written_is_refused(
 
 
 def _other_bytes(place: Path) -> str:
-    (place / FILES / "data" / "weights").write_text("version 7")
+    writable(place / FILES / "data" / "weights").write_text("version 7")
     return "weights is not as it was published"
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def test_it_runs_as_a_user_without_rights() -> None:
     assert not {"COPY", "ADD", "RUN"} & set(after)
 
 
+def test_any_user_in_group_0_may_write_where_versions_are_kept() -> None:
+    """The last is what the gateway looks for; tests/e2e/test_any_user.py shows what it makes there."""
+    (made,) = [arguments for name, arguments in final_stage() if name == "RUN"]
+    words = shlex.split(made.partition("install -d ")[2])
+    options, directories = words[:6], words[6:]
+    environment = dict(pair.split("=", 1) for pair in shlex.split(only("ENV")))
+
+    assert options == ["-o", only("USER").partition(":")[0], "-g", "0", "-m", "1770"]
+    assert directories[-1] == f"{environment['XDG_CACHE_HOME']}/canary-router"
+    assert environment["HOME"] in directories
+    assert environment["USER"]
+
+
 def test_the_entry_point_is_the_console_script_and_pid_1() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -86,7 +100,29 @@ def test_what_it_copies_exists_and_may_be_seen_by_the_build() -> None:
 @pytest.mark.parametrize("word", ["password", "secret", "token", "AWS_", "MLFLOW_TRACKING_"])
 def test_it_holds_no_secrets(word: str) -> None:
     assert word.lower() not in "\n".join(" ".join(pair) for pair in instructions()).lower()
-    assert not [arguments for name, arguments in instructions() if name == "ARG"]
+    assert [arguments for name, arguments in instructions() if name == "ARG"] == ["EXTRAS="]
+
+
+@pytest.mark.parametrize(
+    ("argument", "installed"), [("", "."), ("s3", ".[s3]"), ("s3,gcs,azure", ".[s3,gcs,azure]")]
+)
+def test_its_argument_names_the_extras_that_it_installs(argument: str, installed: str) -> None:
+    (build,) = [
+        arguments for name, arguments in instructions() if name == "RUN" and "pip install" in arguments
+    ]
+    word = build.rpartition("--no-cache-dir ")[2]
+    shown = subprocess.run(
+        ["sh", "-c", f"printf %s {word}"],
+        env={"EXTRAS": argument},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == installed
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"s3", "gcs", "azure"} < set(extras)
+    assert "--build-arg EXTRAS=s3" in (DEPLOY / "README.md").read_text()
 
 
 def test_the_readme_names_every_file() -> None:

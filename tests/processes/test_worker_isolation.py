@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker
@@ -79,6 +80,24 @@ async def test_a_version_sees_no_secret_in_its_environment(
     await template.close()
 
     assert predictions(answer.body) == [[]]
+
+
+async def test_a_listed_variable_reaches_the_workers_of_its_model_alone(
+    template: ForkServerSupervisor, versions: Path, slack: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "hunter2")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    spec = spec_of(versions, "commands")
+    listed = replace(spec, environment_variables=("AWS_BEARER_TOKEN_BEDROCK", "AWS_NOT_SET"))
+    seen = []
+    for each in (listed, spec):
+        worker = await Worker.start(template, each, deadline_seconds=30 * slack)
+        [answer] = await ask(worker, command_query("secrets:"))
+        seen += predictions(answer.body)
+        await worker.close()
+
+    assert seen == [["AWS_BEARER_TOKEN_BEDROCK"], []]
+    assert "hunter2" not in str(listed)
 
 
 async def test_a_worker_writes_no_line_per_request(load: Any, capfd: pytest.CaptureFixture[str]) -> None:

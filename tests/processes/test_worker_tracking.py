@@ -21,7 +21,7 @@ from router.errors import LoadFailed
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.processes.working_directories import WorkingDirectories
-from router.protocol.messages import Tracking
+from router.protocol.messages import LoadSpec, Tracking
 from router.worker.answers import ErrorReporter
 from router.worker.tracking import NO_TRACKING, NoTracking
 from tests.processes.conftest import LAUNCH_SECONDS, ask
@@ -129,7 +129,7 @@ def test_what_is_logged_of_such_a_version_names_the_setting_too(capsys: pytest.C
         except NoTracking as error:
             raise RuntimeError("a secret") from error
     except RuntimeError as error:
-        ErrorReporter(VersionId("churn", 1)).report("its predict raised", error)
+        ErrorReporter(LoadSpec(VersionId("churn", 1), "/nowhere", None)).report("its predict raised", error)
 
     printed = capsys.readouterr().err
     assert "`tracking.uri`" in printed

@@ -153,6 +153,33 @@ class Scripted(PythonModel):
         return eval(self.answer, {"data": model_input, "params": params, "np": np, "pd": pd})
 
 
+class Writing(PythonModel):
+    """Writes to a file of its own: when it is loaded, when it predicts, or by another one in its place."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def load_context(self, context: Any) -> None:
+        self.path = context.artifacts["index"]
+        if self.when == "load":
+            self.write()
+        elif self.when == "replace":
+            with open(f"{self.path}.new", "w") as file:
+                file.write("another")
+            os.replace(f"{self.path}.new", self.path)
+
+    def write(self) -> None:
+        if not os.stat(self.path).st_mode & 0o200:  # as the system refuses it to all but root
+            raise PermissionError(13, "Permission denied", self.path)
+        with open(self.path, "a") as file:
+            file.write("# written")
+
+    def predict(self, context, model_input, params=None):
+        if self.when == "predict":
+            self.write()
+        return [0.5] * len(model_input)
+
+
 SHARING = {
     "counts_rows": "[float(len(data))] * len(data)",
     "centres": "[float(len(t)) - data['text'].str.len().mean() for t in data['text']]",
@@ -330,6 +357,13 @@ def main() -> None:
         input_example=texts,
     )
     save("commands", Commands())
+    written_to = ROOT / "index.txt"
+    written_to.write_text("0\n")
+    index = {"index": str(written_to)}
+    save("writes_on_load", Writing("load"), artifacts=index)
+    save("writes_on_example", Writing("predict"), artifacts=index, input_example=texts)
+    save("writes_on_request", Writing("predict"), artifacts=index)
+    save("replaces_on_load", Writing("replace"), artifacts=index)
     save("raises_on_load", Scripted(load="raise RuntimeError('no such\\nlexicon \\x1b[31m' + 'x' * 2000)"))
     save("exits_on_load", Scripted(load="raise SystemExit(4)"))
     save("dies_on_load", Scripted(load="__import__('os')._exit(7)"))

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from router.adapters.config.yaml import Document, read_yaml, scalar
 from router.adapters.config.yaml import Path as YamlPath
+from router.core.environment import opens_store, refusal
 from router.errors import ConfigRefused
 from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings
 from router.settings.fields import did_you_mean
@@ -78,7 +79,8 @@ class LoadedConfig:
     digest: str
     """SHA-256 of the file's bytes, in hexadecimal."""
     notices: tuple[str, ...]
-    """Sentences for the operator: values of the file that a variable or a flag hides."""
+    """Sentences for the operator: values of the file that a variable or a flag hides, and what variables open
+    that the file hands to versions."""
 
 
 class ConfigFile:
@@ -88,6 +90,7 @@ class ConfigFile:
         self, path: str | os.PathLike[str], environ: Mapping[str, str], flags: Mapping[str, str | None]
     ) -> None:
         self.path = Path(path)
+        self._environ = environ
         self._overrides = read_overrides(environ, flags)
 
     def read(self) -> bytes:
@@ -118,12 +121,14 @@ class ConfigFile:
             except ValidationError as error:
                 unsaid = max(0, error.error_count() - MAX_PROBLEMS)
                 problems += self._rejected(error, document)
+        if settings is not None:
+            problems += self._unfit_variables(settings, document)
         found = [*self._overrides.problems, *dict.fromkeys(line for _, line in sorted(problems))]
         if settings is None or found:
             unsaid += max(0, len(found) - MAX_PROBLEMS)
             more = [f"{self.path.name}: has {unsaid} more problems"] if unsaid else []
             raise ConfigRefused(found[:MAX_PROBLEMS] + more)
-        return LoadedConfig(settings, sha256(raw).hexdigest(), self._notices(document))
+        return LoadedConfig(settings, sha256(raw).hexdigest(), self._notices(settings, document))
 
     def server(self) -> ServerSettings:
         """The section `server`, and what stands over it, whatever is wrong elsewhere in the file.
@@ -167,11 +172,31 @@ class ConfigFile:
                 problems.append((line, self._at(line, path, sentence)))
         return problems
 
-    def _notices(self, document: Document) -> tuple[str, ...]:
+    def _unfit_variables(self, settings: Settings, document: Document) -> Iterator[tuple[int, str]]:
+        """Listed variables that this environment makes unfit: they open its registry, or are no text."""
+        addresses = settings.registry.addresses(self._environ)
+        for path, name in _listed_variables(settings):
+            why = refusal(name, addresses)
+            if not why and not _is_text(self._environ.get(name, "")):
+                why = "is not UTF-8 text in this environment"
+            if why:
+                line = document.line(path)
+                yield line, self._at(line, path, f"{name} {why}")
+
+    def _variable_notices(self, settings: Settings, document: Document) -> Iterator[str]:
+        for path, name in _listed_variables(settings):
+            if name not in self._environ:
+                yield self._at(document.line(path), path, f"{name} is not set, so no version gets it")
+            elif opens_store(name):
+                what = f"{name} may open the artifact store, which every version of {path[1]} can then use"
+                yield self._at(document.line(path), path, what)
+
+    def _notices(self, settings: Settings, document: Document) -> tuple[str, ...]:
         notices = list(self._overrides.hidden)
         for path, origin in self._overrides.origins.items():
             if node := document.node(path):
                 notices.append(self._at(node.line, path, f"is hidden by {origin}"))
+        notices.extend(self._variable_notices(settings, document))
         models = document.root.plain().get("models") if document.root else None
         if self._overrides.serving_model_config is not None and models:
             path = ("models", first := next(iter(models)), "model_config")
@@ -186,6 +211,20 @@ class ConfigFile:
     def _at(self, line: int, path: YamlPath, sentence: str) -> str:
         place = f"{self.path.name}:{line}" if line else self.path.name
         return f"{place} {dotted(path)}: {sentence}" if path else f"{place}: {sentence}"
+
+
+def _listed_variables(settings: Settings) -> Iterator[tuple[YamlPath, str]]:
+    for model, wanted in settings.models.items():
+        for index, name in enumerate(wanted.environment_variables):
+            yield ("models", model, "environment_variables", index), name
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def load_settings(

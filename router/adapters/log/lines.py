@@ -187,6 +187,18 @@ def _line_of_cache(event: events.Event) -> Line | None:
         case events.LastGoodNotWritten(model, error):
             values = {"model": model, "error": error}
             return Line(logging.WARNING, "what serves could not be recorded", values)
+        case events.CopyMended(version, files):
+            mended: dict[str, Any] = {"model": version.model, "version": version.number, "files": files}
+            mended["remedy"] = "`writable: true` of the model, where it is the version that writes them"
+            return Line(
+                logging.WARNING, "files of a copy in the cache had changed, and were fetched anew", mended
+            )
+        case events.OwnCopyNeeded(version, error):
+            return Line(
+                logging.WARNING,
+                "a version writes among its files; its workers have copies of their own (writable)",
+                {"model": version.model, "version": version.number, "error": error},
+            )
         case events.CacheEvicted(versions, cache_bytes):
             left = {"versions": versions, "cache_mib": cache_bytes >> 20}
             return Line(logging.INFO, "versions that nobody uses left the cache", left)

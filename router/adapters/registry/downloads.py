@@ -11,7 +11,7 @@ from typing import Any
 
 from router.adapters.registry.agent import RegistryAddress
 from router.core.artifact_source import STORES
-from router.core.events import CacheEvicted, CacheOverBound, Downloaded, Recorder
+from router.core.events import CacheEvicted, CacheOverBound, CopyMended, Downloaded, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child, Launcher
@@ -184,6 +184,8 @@ class Downloads:
         if answer["op"] != "fetched":
             refused = FetchRefused if answer.get("refused") else FetchFailed
             raise refused(f"{version}: {answer['error']}")
+        if answer.get("changed"):
+            self._recorder.record(CopyMended(version, tuple(answer["changed"])))
         if "cache_bytes" in answer:
             self._report_cache(answer["cache_bytes"], tuple(answer["removed"]))
         if wanted.fresh and "known" in answer:

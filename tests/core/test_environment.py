@@ -3,7 +3,14 @@
 import mlflow.environment_variables
 import pytest
 
-from router.processes.environment import SINGLE_THREADED, child_environment, unknown_variables
+from router.core.environment import (
+    SINGLE_THREADED,
+    child_environment,
+    is_withheld,
+    opens_store,
+    refusal,
+    unknown_variables,
+)
 
 # By hand, and not by the words that the gateway looks for: what an operator sets to have something refused.
 RESTRICTING = (
@@ -45,6 +52,7 @@ OPENING = (
         *("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "GCS_TOKEN"),
         *("PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "POSTGRES_PASSWORD", "MYSQL_PWD", "DATABASE_URL"),
         *("KRB5CCNAME", "SSH_AUTH_SOCK", "FTP_PASSWORD", "VAULT_TOKEN"),
+        *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_OURS_PASSWORD", "UV_DEFAULT_INDEX"),
     ],
 )
 def test_what_opens_a_registry_or_a_store_is_kept_from_versions(name: str) -> None:
@@ -54,7 +62,17 @@ def test_what_opens_a_registry_or_a_store_is_kept_from_versions(name: str) -> No
 @pytest.mark.parametrize(
     "name",
     [
-        *("PATH", "HOME", "LANG", "TZ", "TMPDIR", "HTTPS_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+        *(
+            "PATH",
+            "HOME",
+            "LANG",
+            "TZ",
+            "TMPDIR",
+            "UV_THREADPOOL_SIZE",
+            "HTTPS_PROXY",
+            "SSL_CERT_FILE",
+            "REQUESTS_CA_BUNDLE",
+        ),
         *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "JAVA_HOME", "HADOOP_HOME", "SPARK_HOME"),
         *("HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_CACHE", "NLTK_DATA", "TORCH_HOME", "XDG_CACHE_HOME"),
         *("OPENAI_API_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "GOOGLE_CLOUD_PROJECT"),
@@ -97,3 +115,60 @@ def test_what_a_later_mlflow_restricts_by_reaches_versions_before_anybody_sorted
 def test_what_a_later_mlflow_reads_otherwise_is_withheld_and_reported() -> None:
     assert "MLFLOW_BRAND_NEW" not in child_environment({"MLFLOW_BRAND_NEW": "1"})
     assert unknown_variables(["PATH", "MLFLOW_TRACKING_TOKEN", "MLFLOW_BRAND_NEW"]) == ["MLFLOW_BRAND_NEW"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("AZURE_OPENAI_API_KEY", "GOOGLE_API_KEY", "AWS_BEARER_TOKEN_BEDROCK", "DATABRICKS_HOST"),
+        *("PGVECTOR_CONNECTION", "VAULT_ADDR", "DB_CONNECTION", "MLFLOW_GATEWAY_URI", "MLFLOW_BRAND_NEW"),
+    ],
+)
+def test_what_opens_a_service_of_a_version_s_own_is_withheld_until_it_is_listed(name: str) -> None:
+    assert is_withheld(name)
+    assert refusal(name) == ""
+    assert not opens_store(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN", "BOTO_CONFIG", "MINIO_ROOT_PASSWORD"),
+        *("AZURE_STORAGE_CONNECTION_STRING", "AZURE_CLIENT_SECRET", "GOOGLE_APPLICATION_CREDENTIALS"),
+        *("DATABRICKS_TOKEN", "MLFLOW_S3_ENDPOINT_URL"),
+    ],
+)
+def test_what_opens_the_artifact_store_may_be_listed_and_is_known_as_such(name: str) -> None:
+    assert refusal(name) == ""
+    assert opens_store(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("CANARY_ROUTER_SERVER__ADMIN_TOKEN", "the gateway"),
+        *((name, "`tracking`") for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")),
+        *((name, "`tracking`") for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_URI")),
+        *((name, "`tracking`") for name in ("MLFLOW_REGISTRY_URI", "MLFLOW_UC_OSS_TOKEN")),
+        *((name, "`tracking`") for name in ("MLFLOW_BRAND_NEW_TOKEN", "_MLFLOW_NEW_PASSWORD")),
+        *((name, "index") for name in ("UV_INDEX_OURS_PASSWORD", "PIP_INDEX_URL", "PIP_PROXY")),
+    ],
+)
+def test_what_opens_registry_tracking_index_or_gateway_can_not_be_listed(name: str, why: str) -> None:
+    assert is_withheld(name)
+    assert why in refusal(name)
+
+
+@pytest.mark.parametrize(
+    ("uri", "refused", "allowed"),
+    [
+        ("databricks-uc", "DATABRICKS_TOKEN", "PGPASSWORD"),
+        ("databricks://profile", "DATABRICKS_HOST", "MYSQL_PWD"),
+        ("postgresql+psycopg2://mlflow@db/mlflow", "PGPASSWORD", "PGVECTOR_CONNECTION"),
+        ("mysql+pymysql://mlflow@db/mlflow", "MYSQL_PWD", "DATABRICKS_TOKEN"),
+    ],
+)
+def test_what_opens_this_registry_can_not_be_listed(uri: str, refused: str, allowed: str) -> None:
+    assert refusal(refused, (uri, "http://mlflow:5000")) == "opens this gateway's registry"
+    assert refusal(allowed, (uri,)) == ""
+    assert refusal(refused, ("http://mlflow:5000",)) == ""

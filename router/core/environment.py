@@ -1,8 +1,9 @@
-"""The environment of children: how they stay single-threaded, what restricts them, and no secret.
+"""Which variables of the gateway's environment reach the processes that run versions.
 
-MLflow's own variables are sorted by hand, and a new MLflow brings names that nobody has sorted yet. So what
-restricts is recognised by its words, and a name that is neither known nor restricts is withheld, and reported
-at start.
+What opens a registry, a store or a database is withheld, unless the operator lists it for a model; what opens
+the registry, a package index or the gateway itself can not be listed. MLflow's own variables are sorted by
+hand, and a new MLflow brings names that nobody has sorted yet. So what restricts is recognised by its words,
+and a name that is neither known nor restricts is withheld, and reported at start.
 """
 
 import re
@@ -21,14 +22,20 @@ SINGLE_THREADED = {
 # A version's code runs in these processes: what opens a registry or a store is not for it to read.
 # By what they open rather than by words such as TOKEN or KEY: a version may need a service of its own, and an
 # OPENAI_API_KEY that somebody gave this process is for it. HADOOP_HOME, HF_HOME and JAVA_HOME open nothing.
-_SECRET_PREFIXES = (
-    *("DATABRICKS_", "CANARY_ROUTER_"),
+_OF_STORES = (
+    "DATABRICKS_",  # dbfs
     *("AWS_", "BOTO", "S3_", "MINIO_", "B2_", "R2_", "CLOUDFLARE_"),  # s3, b2, r2
     *("AZURE_", "ARM_", "MSI_", "IDENTITY_"),  # wasbs, abfss; the last two are a managed identity's door
     *("GOOGLE_", "GCLOUD_", "CLOUDSDK_", "GCS_", "GCP_"),  # gs
+)
+_OF_DATABASES_AND_HOSTS = (
     *("PG", "POSTGRES_", "MYSQL_", "MARIADB_", "MSSQL_", "ORACLE_", "SNOWFLAKE_", "DATABASE_", "DB_"),
     *("KRB5", "SSH_", "FTP_", "SFTP_", "VAULT_"),
 )
+_OF_INDEXES = ("PIP_", "UV_")
+_OUR_OWN = "CANARY_ROUTER_"
+_WITHHELD_PREFIXES = (*_OF_STORES, *_OF_DATABASES_AND_HOSTS, *_OF_INDEXES, _OUR_OWN)
+"""All but MLflow's, which `passage` sorts. docs/migrating.md lists them."""
 _NEEDED = {
     # They say where, and not who: boto3 and Google's libraries do not start without.
     *("AWS_DEFAULT_REGION", "AWS_REGION", "GOOGLE_CLOUD_PROJECT"),
@@ -36,7 +43,18 @@ _NEEDED = {
     *("AWS_EC2_METADATA_DISABLED", "AWS_USE_FIPS_ENDPOINT"),
     *("PGCHANNELBINDING", "PGGSSENCMODE", "PGREQUIREAUTH", "PGREQUIRESSL"),
     *("PGSSLCRL", "PGSSLMINPROTOCOLVERSION", "PGSSLMODE", "PGSSLROOTCERT"),
+    "UV_THREADPOOL_SIZE",  # of libuv, and not of the installer uv
 }
+_REGISTRY_CREDENTIALS = {
+    # By the scheme of the registry's address, without the driver: what its client reads by itself.
+    "databricks": re.compile(r"DATABRICKS_.*|ARM_.*"),
+    "databricks-uc": re.compile(r"DATABRICKS_.*|ARM_.*"),
+    "postgresql": re.compile(r"PG(PASSWORD|PASSFILE|SERVICE|SERVICEFILE|USER|SSLKEY|SSLCERT|SSLPASSWORD)"),
+    "mysql": re.compile(r"MYSQL_(PWD|HOME|TEST_LOGIN_FILE)|MARIADB_.*"),
+    "mssql": re.compile(r"MSSQL_.*"),
+}
+_OF_A_SERVICE = re.compile(r".*_OPENAI_.*|.*_API_KEY|.*_BEDROCK|.*_(HOST|ENDPOINT|REGION|LOCATION|PROJECT)")
+"""Those of a store's provider that open, or name, one service that a version calls."""
 
 
 def child_environment(ours: Mapping[str, str], temporary: Path | None = None) -> dict[str, str]:
@@ -44,14 +62,48 @@ def child_environment(ours: Mapping[str, str], temporary: Path | None = None) ->
 
     `temporary`: a directory for its temporary files; None: as ours.
     """
-    passed = {name: value for name, value in ours.items() if _is_passed(name)}
+    passed = {name: value for name, value in ours.items() if not is_withheld(name)}
     return {**passed, **SINGLE_THREADED, **({"TMPDIR": str(temporary)} if temporary else {})}
 
 
-def _is_passed(name: str) -> bool:
+def is_withheld(name: str) -> bool:
+    """Whether no version gets the variable `name`, unless its model's settings list it."""
     if is_mlflows(name):
-        return passage(name) is Passage.PASSED
-    return name in _NEEDED or not name.startswith(_SECRET_PREFIXES)
+        return passage(name) is not Passage.PASSED
+    return name not in _NEEDED and name.startswith(_WITHHELD_PREFIXES)
+
+
+def refusal(name: str, registry_uris: Iterable[str] = ()) -> str:
+    """Why settings may not list the variable `name`; empty when they may.
+
+    `registry_uris`: addresses of the registry and of its tracking server, whose clients read credentials
+    of their own.
+    """
+    if name.startswith(_OUR_OWN):
+        return "opens the gateway or its registry"
+    if not is_withheld(name):
+        return ""
+    if name.startswith(_OF_INDEXES):
+        return "may open a package index"
+    if is_mlflows(name):
+        rest = _MLFLOW.sub("", name, count=1)
+        if _SECRET.search(rest) or _OPENS_REGISTRY.fullmatch(rest):
+            return "may open the registry or a tracking server; a version gets one of its own by `tracking`"
+    for uri in registry_uris:
+        credentials = _REGISTRY_CREDENTIALS.get(uri.partition(":")[0].partition("+")[0].lower())
+        if credentials is not None and credentials.fullmatch(name):
+            return "opens this gateway's registry"
+    return ""
+
+
+def opens_store(name: str) -> bool:
+    """Whether the variable `name`, which settings may list, may open the artifact store."""
+    if is_mlflows(name):
+        return (
+            passage(name) is Passage.WITHHELD
+            and _STORES.fullmatch(_MLFLOW.sub("", name, count=1)) is not None
+        )
+    return is_withheld(name) and name.startswith(_OF_STORES) and _OF_A_SERVICE.fullmatch(name) is None
 
 
 class Passage(Enum):
@@ -105,6 +157,11 @@ _WITHHELD = _names("""
     SAGEMAKER_* HOME ENABLE_ARTIFACTS_PROGRESS_BAR ENABLE_SGC_* SGI_NAME TESTING* AUTOLOGGING_TESTING
     RUN_SLOW_TESTS GO_STORE_TESTING TELEMETRY_*
 """)
+_OPENS_REGISTRY = _names("""
+    TRACKING_* REGISTRY_* WORKSPACE_STORE_URI BACKEND_STORE_URI READ_REPLICA_* UC_* AUTH_* KERBEROS_*
+    BASIC_AUTH_* FLASK_* WEBHOOK_* MYSQL_* SQLALCHEMYSTORE_* INTERNAL_GATEWAY_*
+""")
+_STORES = _names("S3_* GCS_* BOTO_* EXPERIMENTAL_S3_* DBFS_* ARTIFACTS_* DEFAULT_ARTIFACT_ROOT")
 
 
 def passage(name: str) -> Passage:

@@ -1,0 +1,98 @@
+"""Which variables a version gets, who says so, and where their values are not."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import GatewayProcess
+from tests.support.registry import Registry, built_once
+from tests.support.waiting import wait_until
+
+KEY = {"GOOGLE_API_KEY": "hunter2-of-the-operator"}
+LISTED = "  sentiment: {split: {production: 0, canary: 100}, environment_variables: [GOOGLE_API_KEY]}\n"
+UNLISTED = "  sentiment: {split: {production: 0, canary: 100}}\n"
+REMEDY = (
+    "GOOGLE_API_KEY is withheld from versions, unless it is listed under `environment_variables` of their"
+    " registered model"
+)
+
+
+@pytest.fixture(scope="session")
+def built_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_once(Path(__file__).with_name("build_keys.py"), tmp_path_factory)
+
+
+@pytest.fixture
+def registry(built_keys: Path, tmp_path: Path) -> Registry:
+    """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
+    shutil.copy(built_keys / "mlflow.db", tmp_path / "mlflow.db")
+    return Registry(tmp_path)
+
+
+def check(config: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "router", "check", "sentiment", "-c", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def test_a_version_gets_a_variable_that_its_model_lists_and_its_value_is_nowhere_else(
+    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path
+) -> None:
+    registry.move("canary", 2)
+    gateway = start(LISTED, **KEY)
+    gateway.wait_bound(2, "canary")
+
+    assert gateway.ask("user-1").json() == {"predictions": [float(len(KEY["GOOGLE_API_KEY"]))]}
+    shown = [gateway.get(path).text for path in ("/v1/state", "/v1/compare", "/metrics", "/readyz?verbose")]
+    secret = KEY["GOOGLE_API_KEY"]
+    assert not any(secret in text for text in (*shown, gateway.log.read_text()))
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in kept if secret.encode() in path.read_bytes()]
+    checked = check(gateway.config, **KEY)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert secret not in checked.stdout + checked.stderr
+
+
+def test_a_load_that_misses_a_withheld_variable_says_where_to_list_it_and_so_does_check(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("canary", 2)
+    gateway = start(UNLISTED, **KEY)
+    wait_until(lambda: "2" in gateway.model()["versions"], 30, gateway.story)
+    wait_until(lambda: gateway.model()["versions"]["2"]["error"], 30, gateway.story)
+
+    assert REMEDY in gateway.model()["versions"]["2"]["error"]
+    (at_start,) = [line for line in gateway.log.read_text().splitlines() if "lists it: " in line]
+    assert "GOOGLE_API_KEY" in at_start
+    checked = check(gateway.config, **KEY)
+    assert checked.returncode == 1
+    assert REMEDY in checked.stdout
+    assert not [text for text in (gateway.log.read_text(), checked.stdout) if KEY["GOOGLE_API_KEY"] in text]
+
+
+def test_a_version_that_is_ready_without_a_variable_that_its_mlmodel_lists_says_so(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("canary", 3)
+    gateway = start(UNLISTED, **KEY)
+    gateway.wait_bound(3, "canary")
+
+    assert REMEDY in gateway.model()["versions"]["3"]["note"]
+    assert REMEDY in check(gateway.config, **KEY).stdout
+
+
+def test_a_predict_that_misses_a_withheld_variable_is_logged_with_where_to_list_it(
+    start: Callable[..., GatewayProcess], registry: Registry
+) -> None:
+    registry.move("canary", 4)
+    gateway = start(UNLISTED.replace("}}", "}, fallback: none}"), **KEY)
+    gateway.wait_bound(4, "canary")
+
+    assert gateway.model()["versions"]["4"]["note"] in ("", None)
+    assert gateway.ask("user-1").status_code == 500
+    wait_until(lambda: REMEDY in gateway.log.read_text(), 10, gateway.story)
