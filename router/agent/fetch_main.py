@@ -12,6 +12,7 @@ from router.agent.bootstrap import open_registry
 from router.agent.errors import CopyRefused, VersionRefused
 from router.agent.eviction import evict
 from router.agent.manifest import FILES, verified
+from router.agent.requests import LOOKUP_LIMITS, limited
 from router.core.artifact_source import AllowedSources
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
@@ -20,14 +21,13 @@ from router.protocol.channel import Channel
 def main(sock: socket.socket) -> None:
     """Answer one order and end.
 
-    The frame: `registry_uri`, `tracking_uri`, `environment`, `model`, `version`, `cache_dir` (absolute),
-    `token`, which is part of the `.part` directory's name so that who ends this process can remove it,
-    `fresh`, true when a copy in the cache is to be distrusted, `recorded`, true when the version's last good
-    copy is to be verified and the registry left alone, `allowed`, the fields of an AllowedSources, and
-    `cache_max_bytes`.
-    Answers `{"op": "fetched", "directory"}`, after a download with `cache_bytes` and `removed`, the names of
-    versions that left the cache; or `{"op": "failed", "error", "refused"}`, `refused` being true where a rule
-    forbids to take it; with the order's `id`.
+    The frame: `registry_uri`, `tracking_uri`, `environment`, `credentials`, `model`, `version`, `cache_dir`
+    (absolute), `token`, which is part of the `.part` directory's name so that who ends this process can
+    remove it, `fresh`, true when a copy in the cache is to be distrusted, `recorded`, true when the
+    version's last good copy is to be verified and the registry left alone, `allowed`, the fields of an
+    AllowedSources, and `cache_max_bytes`. Answers `{"op": "fetched", "directory"}`, after a download with
+    `cache_bytes` and `removed`, the names of versions that left the cache; or `{"op": "failed", "error",
+    "refused"}`, `refused` being true where a rule forbids to take it; with the order's `id`.
     """
     channel = Channel(sock)
     order = channel.receive()
@@ -49,7 +49,8 @@ def _fetch(order: Mapping[str, Any]) -> dict[str, Any]:
     from router.agent.source import check_source, read_source
 
     cache_dir = Path(order["cache_dir"])
-    source = read_source(registry, order["model"], order["version"])
+    with limited(LOOKUP_LIMITS):
+        source = read_source(registry, order["model"], order["version"])
     check_source(source.uri, AllowedSources(**order["allowed"]))
     place = cache.place_of(cache_dir, order["model"], order["version"], source.fingerprint)
     directory = str(place / FILES)

@@ -15,7 +15,7 @@ from router.adapters.registry.agent import (
     registry_environment,
 )
 from router.adapters.registry.downloads import Downloads, FetchPolicy
-from router.core.events import Recorder
+from router.core.events import Recorder, RegistrySchemaNewer
 from router.core.ids import Alias, VersionId
 from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
 from router.processes.child import Launcher
@@ -40,14 +40,20 @@ class RegistryClient:
         recorder: Recorder,
         policy: FetchPolicy | None = None,
         environ: Mapping[str, str] = os.environ,
+        credentials: Mapping[str, str] | None = None,
         poll_deadline_seconds: float = POLL_SECONDS,
         start_deadline_seconds: float = START_SECONDS,
     ) -> None:
-        """From `environ` the processes get what `registry_environment` picks."""
-        address = RegistryAddress(registry_uri, tracking_uri, registry_environment(environ))
+        """From `environ` the processes get what `registry_environment` picks. `credentials`: as in the
+        address."""
+        address = RegistryAddress(
+            registry_uri, tracking_uri, registry_environment(environ), credentials or {}
+        )
         self._agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
         self._downloads = Downloads(launcher, address, cache_dir, policy or FetchPolicy(), recorder)
         self._locks = CacheLocks()
+        self._recorder = recorder
+        self._newer_schema: Mapping[str, str] | None = None
         self._recalled: set[VersionId] = set()
         """Versions that the record named while the registry gave no answer; their fetches do not ask it."""
         self._distrusted: set[VersionId] = set()
@@ -73,7 +79,13 @@ class RegistryClient:
         if "error" in answer:
             raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
         self._recalled = {version for version in self._recalled if version.model != model}
+        self._note_schema(answer.get("newer_schema"))
         return _aspired(model, aliases, answer)
+
+    def _note_schema(self, newer: Mapping[str, str] | None) -> None:
+        if newer and newer != self._newer_schema:  # once, not at every poll of every model
+            self._recorder.record(RegistrySchemaNewer(**newer))
+        self._newer_schema = newer
 
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
         """Absolute path of a complete directory of the version's files, held until `retain`.
