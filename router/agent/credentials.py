@@ -6,12 +6,12 @@ the registry, to the tracking server and for the artifacts that it hands out. Da
 """
 
 import os
+from base64 import standard_b64encode
 from collections.abc import Mapping
+from typing import Any
 
 from mlflow.tracking.request_auth.abstract_request_auth_provider import RequestAuthProvider
 from mlflow.tracking.request_auth.registry import _request_auth_provider_registry
-from requests import PreparedRequest
-from requests.auth import AuthBase, HTTPBasicAuth
 
 _NAME = "canary-router-files"
 _LONGEST_BYTES = 65_536
@@ -35,24 +35,27 @@ def use_files(files: Mapping[str, str]) -> None:
         def get_name(self) -> str:
             return _NAME
 
-        def get_auth(self) -> AuthBase:
+        def get_auth(self) -> _FileAuth:
             return auth
 
     _request_auth_provider_registry.register(Provider)
     os.environ["MLFLOW_TRACKING_AUTH"] = _NAME
 
 
-class _FileAuth(AuthBase):
+class _FileAuth:
+    """What the requests library calls with each request before it is sent."""
+
     def __init__(self, files: Mapping[str, str]) -> None:
         self._files = files
 
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+    def __call__(self, request: Any) -> Any:
         if TOKEN in self._files:
-            request.headers["Authorization"] = f"Bearer {self._read(TOKEN)}"
-            return request
-        # As bytes: requests would take a text for latin-1, where MLflow itself sends UTF-8.
-        basic = HTTPBasicAuth(*(self._read(key).encode() for key in (USERNAME, PASSWORD)))
-        return basic(request)
+            credential = f"Bearer {self._read(TOKEN)}"
+        else:
+            pair = f"{self._read(USERNAME)}:{self._read(PASSWORD)}"
+            credential = f"Basic {standard_b64encode(pair.encode()).decode()}"
+        request.headers["Authorization"] = credential
+        return request
 
     def _read(self, key: str) -> str:
         """What the file holds, without white space around it. Raises CredentialUnreadable."""
@@ -67,6 +70,7 @@ class _FileAuth(AuthBase):
             text = raw.decode().strip()
         except UnicodeDecodeError:
             text = ""
-        if not text or len(raw) > _LONGEST_BYTES or not text.isprintable() or (key == TOKEN and " " in text):
+        whole = bool(text) and text.isprintable() and len(raw) <= _LONGEST_BYTES
+        if not whole or (key == TOKEN and not (text.isascii() and " " not in text)):
             raise CredentialUnreadable(f"registry.{key} holds no credential: it must be one line of text")
         return text

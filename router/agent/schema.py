@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 import mlflow
-from alembic.script import ScriptDirectory
 from mlflow.store.db import utils as mlflow_schema
 from mlflow.store.db.base_sql_model import Base
 from sqlalchemy import inspect
@@ -98,7 +97,8 @@ def latest_revision() -> str:
 def _known_revisions() -> frozenset[str]:
     """Every revision that this MLflow can migrate from, and its own."""
     config = mlflow_schema._get_alembic_config(db_url="")  # noqa: SLF001 # as above
-    return frozenset(script.revision for script in ScriptDirectory.from_config(config).walk_revisions())
+    scripts = mlflow_schema.ScriptDirectory.from_config(config)
+    return frozenset(script.revision for script in scripts.walk_revisions())
 
 
 def _difference(engine: Any, tables: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from router.core.events import ChildRestarted
+from router.core.events import ChildRestarted, RegistrySchemaNewer
 from router.core.ids import PRODUCTION, VersionId
 from router.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from router.processes.child import Child
@@ -125,6 +125,37 @@ async def test_a_registry_of_another_schema_is_refused_and_never_migrated(
 
     assert copied.read_bytes() == before
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
+
+
+async def test_a_registry_that_a_newer_mlflow_migrated_is_followed_and_said_once(
+    copied: Path, open_registry: OpenRegistry, facts: Facts
+) -> None:
+    """Row 48. One call of a newer client does it, also while a gateway polls the file."""
+    registry = open_registry(f"sqlite:///{copied}")
+    await registry.poll("seed", NAMES)
+    change(copied, "CREATE TABLE skills (name TEXT)")
+    change(copied, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    change(copied, "UPDATE registered_model_aliases SET version = 2 WHERE name = 'seed'")
+    before = copied.read_bytes()
+
+    for _ in range(2):
+        assert await registry.poll("seed", NAMES) == {PRODUCTION: VersionId("seed", 2)}
+    await registry.fetch(VersionId("seed", 2), deadline_seconds=PATIENCE_SECONDS)
+
+    assert [event.found for event in facts.of(RegistrySchemaNewer)] == ["ffffffffffff"]
+    assert copied.read_bytes() == before
+
+
+async def test_a_newer_schema_of_other_columns_is_refused_with_the_remedy_of_that_direction(
+    copied: Path, open_registry: OpenRegistry
+) -> None:
+    registry = open_registry(f"sqlite:///{copied}")
+    await registry.poll("seed", NAMES)
+    change(copied, "ALTER TABLE registered_model_aliases ADD COLUMN region TEXT")
+    change(copied, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+    with pytest.raises(RegistryRefused, match=r"is newer than this MLflow.*column region.*start it again"):
+        await registry.poll("seed", NAMES)
 
 
 async def test_a_missing_table_is_an_error_and_is_not_created(

@@ -3,11 +3,12 @@
 import base64
 import json
 import socket
+import sqlite3
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +19,7 @@ from router.core.events import ChildRestarted
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import FetchFailed, RegistryRefused, RegistryUnavailable
 from tests.adapters.conftest import Facts, OpenRegistry
+from tests.conftest import Figure
 from tests.support.faulty_servers import proxy_to
 from tests.support.registry_backends import RealRegistry, free_port
 
@@ -257,6 +259,33 @@ async def test_above_a_thousand_versions_each_alias_is_read_by_itself(
 
     each = ["canary", "production", "canary"]
     assert stub.asked == ["model-versions/search", *each, *each]
+
+
+async def test_a_poll_of_two_hundred_thousand_versions_takes_half_a_second_at_most(
+    real: RealRegistry, open_registry: OpenRegistry, slack: float, figure: Figure
+) -> None:
+    """Row 47."""
+    model = real.new_model(2, production=1, canary=2)
+    registry = open_registry(real.uri)
+    await registry.poll("seed", NAMES)  # the agent's own start is no poll
+    with closing(sqlite3.connect(real.database, timeout=30)) as connection, connection:
+        connection.execute(
+            "INSERT INTO model_versions (name, version, creation_time, current_stage, source, status)"
+            " WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)"
+            " SELECT ?, i, 0, 'None', 'models:/seed/1', 'READY' FROM n",
+            [model],
+        )
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert await registry.poll(model, NAMES) == {
+            PRODUCTION: VersionId(model, 1),
+            CANARY: VersionId(model, 2),
+        }
+        seconds.append(time.monotonic() - began)
+
+    figure(f"polls of 200 000 versions: {', '.join(f'{each * 1000:.0f}' for each in seconds)} ms")
+    assert max(seconds) < 0.5 * slack
 
 
 async def test_up_to_a_thousand_versions_one_read_names_all_aliases(
