@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 3
 .DEFAULT_GOAL := help
 OLDEST := .venv-oldest
-.PHONY: help demo test test-matrix lint format bench faults clean
+NEWEST := .venv-newest
+.PHONY: help demo test test-matrix test-newest lint format bench faults clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 FIND_PYTHON = for candidate in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
@@ -21,6 +22,7 @@ help:
 	@echo "             (DEMO_SECONDS=20 make demo tells the whole story by itself and stops)"
 	@echo "make test    everything the tests need, then the tests"
 	@echo "make test-matrix  what reads and writes requests, under the oldest numpy and pandas that are allowed"
+	@echo "make test-newest  what MLflow is imported by, under the newest MLflow that the index has"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
 	@echo "make bench   speed and memory beside mlflow models serve and others, in half an hour"
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
@@ -54,6 +56,17 @@ test-matrix: pyproject.toml
 	@$(OLDEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) \
 	  $(wildcard tests/worker/test_*.py)
 
+# MLflow's wheel alone, over the libraries of .venv, which has the newest that fits all the rest: an index may have
+# MLflow before the packages of the same version that it asks for, whose code its wheel holds too.
+SITE = import sysconfig; print(sysconfig.get_path("purelib"))
+test-newest: $(VENV)/test.stamp
+	@[ -x $(NEWEST)/bin/python ] || $(BIN)/python -m venv $(NEWEST)
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" > "$$($(NEWEST)/bin/python -c '$(SITE)')/venv.pth"
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade 'mlflow<4'
+	@$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("MLflow", version("mlflow"))'
+	@$(NEWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) \
+	  tests/worker tests/agent $(wildcard tests/adapters/test_registry*.py)
+
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -74,5 +87,5 @@ faults: $(VENV)/test.stamp
 	  tests/test_benchmarks.py tests/analysis/statistics/test_operating_characteristics.py $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .demo .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) .demo .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
