@@ -1,9 +1,7 @@
 """The MLflow registry as the gateway sees it: which versions are aspired, and their files in the cache."""
 
-import fcntl
 import os
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from router.adapters.registry.agent import (
     RegistryAddress,
     registry_environment,
 )
+from router.adapters.registry.cache_locks import CacheLocks
 from router.adapters.registry.downloads import Downloads, FetchPolicy
 from router.core.events import Recorder, RegistrySchemaNewer
 from router.core.ids import Alias, VersionId
@@ -96,7 +95,7 @@ class RegistryClient:
         """
         for _ in range(_HOLD_TRIES):
             files = await self._fetch(version, deadline_seconds, fresh=fresh)
-            if self._locks.acquire(version, files):
+            if await self._locks.acquire(version, files):
                 return files
         raise FetchFailed(f"{version}: its copy was removed from the cache by another gateway")
 
@@ -173,53 +172,7 @@ class RegistryClient:
         """End every process that talks to the registry, and release every copy."""
         await self._downloads.close()
         await self._agent.close()
-        self._locks.retain(())
-
-
-class CacheLocks:
-    """A shared lock on the cache's directory of each version in use, so that no gateway removes it.
-
-    The kernel releases it when this process ends. Nothing in the directory is read.
-    """
-
-    def __init__(self) -> None:
-        self._locks: dict[VersionId, tuple[str, int]] = {}
-
-    def acquire(self, version: VersionId, files: str) -> bool:
-        """Keep the directory above `files` in place; False when it has just been removed or replaced."""
-        place = Path(files).parent
-        try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            # Whoever removed it did so before we had the lock: then the name leads elsewhere by now.
-            still_there = os.path.samestat(os.fstat(descriptor), os.stat(place))
-        except OSError:
-            still_there = False
-        if not still_there:
-            os.close(descriptor)
-            return False
-        _touch(descriptor)
-        self._release(version)
-        self._locks[version] = files, descriptor
-        return True
-
-    def files_of(self, version: VersionId) -> str | None:
-        """The directory that is locked for `version`."""
-        lock = self._locks.get(version)
-        return lock[0] if lock else None
-
-    def retain(self, versions: Collection[VersionId]) -> None:
-        """Release everything else."""
-        for version in self._locks.keys() - set(versions):
-            self._release(version)
-
-    def _release(self, version: VersionId) -> None:
-        if (lock := self._locks.pop(version, None)) is not None:
-            _touch(lock[1])
-            os.close(lock[1])
+        await self._locks.close()
 
 
 def _aspired(model: str, aliases: Mapping[Alias, str], answer: Mapping[str, Any]) -> dict[Alias, VersionId]:
@@ -232,9 +185,3 @@ def _aspired(model: str, aliases: Mapping[Alias, str], answer: Mapping[str, Any]
         if number is not None:
             aspired[role] = VersionId(model, number)
     return aspired
-
-
-def _touch(descriptor: int) -> None:
-    """The time of the last use, by which the cache is emptied."""
-    with suppress(OSError):
-        os.utime(descriptor)
