@@ -210,7 +210,7 @@ async def test_user_and_password_in_files_hold_for_the_next_request_too(
         (None, "registry.token_file can not be read: No such file"),
         ("", "registry.token_file holds no credential"),
         ("two words", "registry.token_file holds no credential"),
-        ("line\nbreak", "registry.token_file holds no credential"),
+        ("first\nsecond", "registry.token_file holds no credential"),
         ("x" * 100_000, "registry.token_file holds no credential"),
     ],
     ids=["absent", "empty", "words", "lines", "long"],

@@ -16,8 +16,8 @@ _GRACE_SECONDS = 1.0
 class CacheLocks:
     """A shared lock on the cache's directory of each version in use, so that no gateway removes it.
 
-    The kernel releases it when this process ends. Nothing in the directory is read. What touches the disk runs
-    on one thread, in the order in which it was asked for: a cache on a network may hang, and requests go on.
+    The kernel releases it when this process ends. Nothing in the directory is read. What touches the disk
+    runs on one thread, in the order in which it was asked for: a cache on a network may hang, requests go on.
     """
 
     def __init__(self) -> None:
