@@ -65,8 +65,15 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    below = f"{OURS.major}.{OURS.minor}"  # of another minor version, which is where schemas change
-    return installed(tmp_path_factory.mktemp("older") / "site", f"mlflow>={OURS.major},<{below}")
+    """Of the same minor version, and so of the same schema: any older one refuses the file by itself."""
+    below = f"mlflow>={OURS.major}.{OURS.minor},<{OURS}"
+    return installed(tmp_path_factory.mktemp("older") / "site", below)
+
+
+@pytest.fixture(scope="module")
+def much_older(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    below = f"mlflow>={OURS.major},<{OURS.major}.{OURS.minor}"
+    return installed(tmp_path_factory.mktemp("much-older") / "site", below)
 
 
 @pytest.fixture
@@ -114,12 +121,12 @@ async def test_an_alias_that_an_older_client_moves_is_followed(
 
 
 async def test_a_registry_that_an_older_mlflow_made_is_refused_until_the_named_remedy(
-    older: Run, open_registry: OpenRegistry, tmp_path: Path
+    much_older: Run, open_registry: OpenRegistry, tmp_path: Path
 ) -> None:
     database = tmp_path / "mlflow.db"
     uri = f"sqlite:///{database}"
-    older(str(SEED), uri)
-    older("-c", MOVE, uri, "1")
+    much_older(str(SEED), uri)
+    much_older("-c", MOVE, uri, "1")
     before = database.read_bytes()
     gateway = open_registry(uri)
     with pytest.raises(RegistryRefused, match=r"is older than this MLflow.*`mlflow db upgrade`"):
