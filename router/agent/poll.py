@@ -37,17 +37,17 @@ class Poll:
         `names` begins with the one that matters most. Raises MLflow's errors, ConnectionError and ValueError.
         """
         stages = {name.removeprefix(STAGE).lower() for name in names if name.startswith(STAGE)}
-        if model not in self._highest:
-            self._highest[model] = _highest_version(client, model)
+        if (highest := self._highest.get(model)) is None:
+            highest = _highest_version(client, model)
         # No registry can be searched by stage; who uses stages pays for the whole read.
-        if self._highest[model] > MANY_VERSIONS and not stages:
+        if highest > MANY_VERSIONS and not stages:
+            self._highest[model] = highest
             return {"aliases": _one_by_one(client, model, names), "stages": {}}
         found = client.get_registered_model(model)
         # MLflow reads an empty 200 as an empty object: which must not look like "no aliases".
         if found.name != model:
             raise ConnectionError(f"the registry's answer is about {found.name!r}")
-        highest = [_number(version.version) for version in found.latest_versions]
-        self._highest[model] = max([self._highest[model], *highest])
+        self._highest[model] = max([highest, *(_number(each.version) for each in found.latest_versions)])
         return {"aliases": _aliases(found, names), "stages": _stages(found, stages)}
 
 
