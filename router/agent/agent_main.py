@@ -16,6 +16,8 @@ from router.core.redaction import redact_line
 from router.protocol.channel import Channel
 
 _REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "INVALID_PARAMETER_VALUE")
+_LONGEST_ERROR = 800
+"""Characters: MLflow's errors say the address twice before the reason."""
 _UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
 
 Operations = Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]
@@ -71,7 +73,7 @@ def _answer(operations: Operations, request: Mapping[str, Any]) -> Mapping[str, 
     try:
         return operations[request["op"]](request)
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
-        return {"error": _kind(error), "message": redact_line(str(error) or repr(error))}
+        return {"error": _kind(error), "message": redact_line(str(error) or repr(error), _LONGEST_ERROR)}
 
 
 def _poll(registry: Any, poll: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -27,7 +27,10 @@ class CacheLocks:
 
     async def acquire(self, version: VersionId, files: str) -> bool:
         """Keep the directory above `files` in place; False when it has just been removed or replaced."""
-        locking = asyncio.get_running_loop().run_in_executor(self._thread, _lock, Path(files).parent)
+        try:
+            locking = asyncio.get_running_loop().run_in_executor(self._thread, _lock, Path(files).parent)
+        except RuntimeError:  # closed: nobody uses it any more
+            return False
         try:
             descriptor = await asyncio.shield(locking)
         except asyncio.CancelledError:
@@ -53,8 +56,9 @@ class CacheLocks:
     async def close(self) -> None:
         """Release everything; waits a second at most for a disk that hangs."""
         self.retain(())
-        last = asyncio.get_running_loop().run_in_executor(self._thread, _nothing)
-        await asyncio.wait({last}, timeout=_GRACE_SECONDS)
+        with suppress(RuntimeError):  # closed before
+            last = asyncio.get_running_loop().run_in_executor(self._thread, _nothing)
+            await asyncio.wait({last}, timeout=_GRACE_SECONDS)
         self._thread.shutdown(wait=False)
 
     def _release(self, version: VersionId) -> None:
