@@ -112,8 +112,8 @@ class RequestRefused(RouterError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.call: int | None = None
-        """Number of the predict that held this request up and others with it; None where it was its own."""
+        self.blamed_batch: int | None = None
+        """Number of the batch that held up this request and others; None where it held up no others."""
 
 
 class ModelNotConfigured(RequestRefused):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +30,27 @@ ROOT = Path(__file__).parents[1]
 [ON_OVER_OFF] = [bar for bar in BARS if bar.number == "P13"]
 RATE = 100
 """Requests per second."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_two_checkouts_are_compared_round_by_round() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.revisions",
+        "--rounds",
+        "1",
+        "--seconds",
+        "1",
+        ".",
+        str(ROOT),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=500)
+
+    _, _, base, other = done.stdout.splitlines()
+    assert "1.000×" in base
+    assert re.search(r" \d+\.\d{3}× .* gateway \d+\.\d \+ worker \d+\.\d$", other)
 
 
 @pytest.mark.timeout(1300)

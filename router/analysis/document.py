@@ -19,7 +19,7 @@ _FAULT_KINDS = [kind.value for kind in FaultKind]
 
 def document(recorder: AnalysisRecorder, model: str | None = None) -> dict[str, Any]:
     """JSON-ready, as of the last look; of one registered model, or of all."""
-    chosen = recorder.models if model is None else {model: recorder.models.get(model, {})}
+    chosen = recorder.statuses if model is None else {model: recorder.statuses.get(model, {})}
     return {
         "models": {
             name: {alias: _entry(recorder, status) for alias, status in aliases.items()}
@@ -29,10 +29,10 @@ def document(recorder: AnalysisRecorder, model: str | None = None) -> dict[str, 
 
 
 def verdicts(recorder: AnalysisRecorder, model: str) -> dict[str, dict[str, str]]:
-    """The short form, by further alias, for `/v1/state`."""
+    """The short form, by alias but production, for `/v1/state`."""
     return {
         alias: {"verdict": status.verdict, "why": status.why}
-        for alias, status in recorder.models.get(model, {}).items()
+        for alias, status in recorder.statuses.get(model, {}).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Compares every further alias with production. Facts in; every few seconds: due → measure → judge → act."""
+"""Compares every other alias with production. Facts in; every few seconds: due → measure → judge → act."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +16,7 @@ from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputSpec
-from router.core.split import BUCKETS
-from router.serving.manager import OPERATOR_RESET, ModelManager, split_in_force
+from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 
 LOOK_SECONDS = 2.0
@@ -35,6 +34,7 @@ class ArmTraffic:
     outputs: tuple[OutputSpec, ...]
     counters: ArmCounters
     canary: bool
+    """True of every alias but production."""
     runs: tuple[AnalysisRun, ...] = ()
     """Those that its requests are evidence in, at this moment."""
     left: tuple[AnalysisRun, ...] = ()
@@ -50,7 +50,7 @@ class ArmTraffic:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonStatus:
-    """How one further alias stands against production, as of the last look."""
+    """How one alias stands against production, as of the last look."""
 
     alias: Alias
     production: VersionId | None
@@ -82,16 +82,16 @@ class AnalysisRecorder:
 
     def __init__(
         self,
-        fleet: ModelSet,
+        models: ModelSet,
         recorder: events.Recorder,
         *,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
         """`recorder` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
-        self.models: dict[str, Mapping[Alias, ComparisonStatus]] = {}
-        """By model and further alias."""
-        self._fleet = fleet
+        self.statuses: dict[str, Mapping[Alias, ComparisonStatus]] = {}
+        """By model, and by alias but production."""
+        self._models = models
         self._recorder = recorder
         self._wall = wall
         self._monotonic = monotonic
@@ -110,7 +110,7 @@ class AnalysisRecorder:
 
         The event loop has its turn between two of them: each takes about a millisecond.
         """
-        for model in {*self._fleet.managers, *self.models}:
+        for model in {*self._models.managers, *self.statuses}:
             self._follow(model)
         now = self._monotonic()
         for arm in self._arms.values():
@@ -122,7 +122,7 @@ class AnalysisRecorder:
 
     def runs(self) -> Iterator[tuple[str, Alias, AnalysisRun]]:
         """Those of the versions that serve now, also while they rest."""
-        for model, aliases in self.models.items():
+        for model, aliases in self.statuses.items():
             for alias, status in aliases.items():
                 if status.run is not None:
                     yield model, alias, status.run
@@ -139,7 +139,7 @@ class AnalysisRecorder:
 
     def _act(self, model: str, alias: Alias, run: AnalysisRun) -> None:
         """Report a verdict that changed."""
-        status, before = self.models[model][alias], run.last_verdict
+        status, before = self.statuses[model][alias], run.last_verdict
         if (verdict := status.verdict) != before:
             run.last_verdict = verdict
             versions = run.versions.version, run.versions.production
@@ -168,7 +168,14 @@ class AnalysisRecorder:
         ):
             seconds = None if fault else event.seconds
             seen = Observation(
-                bucket, arm.canary, bool(fault), seconds, event.mark, event.call, event.excused, abandoned
+                bucket,
+                arm.canary,
+                bool(fault),
+                seconds,
+                event.bin_index,
+                event.blamed_batch,
+                event.excused,
+                abandoned,
             )
             for run in arm.runs:
                 run.observe(seen)
@@ -196,7 +203,7 @@ class AnalysisRecorder:
 
     def _follow(self, model: str) -> None:
         """Read the routing table: who is compared with whom from this moment on."""
-        manager, routes = self._fleet.managers.get(model), self._fleet.table.models.get(model)
+        manager, routes = self._models.managers.get(model), self._models.table.models.get(model)
         if manager is None or routes is None:
             self._forget(model)
             return
@@ -205,16 +212,16 @@ class AnalysisRecorder:
         before = {alias: arm.runs for (name, alias), arm in self._arms.items() if name == model}
         for alias in before:
             self._arms[model, alias].runs = ()
-        self.models[model] = {
+        self.statuses[model] = {
             alias: self._compare(manager, routes, alias)
             for alias in manager.settings.aliases
             if alias != PRODUCTION
         }
-        for alias, status in self.models[model].items():
+        for alias, status in self.statuses[model].items():
             if status.run is not None and status.obstacle and status.run in before.get(alias, ()):
                 # It rests from now on, and what stopped it may be what it did.
                 self._examine(model, alias, status.run)
-        current = [status.run for status in self.models[model].values()]
+        current = [status.run for status in self.statuses[model].values()]
         for alias, runs in before.items():
             arm = self._arms[model, alias]
             if any(run not in arm.runs for run in runs):
@@ -228,19 +235,19 @@ class AnalysisRecorder:
             del self._arms[key]
         for key in [key for key in self._newest if key[0] == model]:
             del self._newest[key]
-        self.models.pop(model, None)
+        self.statuses.pop(model, None)
 
     def _serve(self, manager: ModelManager, alias: Alias, version: VersionId) -> None:
         harness = manager.harnesses.get(version)
         outputs = harness.info.scores if harness is not None and harness.info is not None else ()
         arm = self._arms.get((manager.model, alias))
         if arm is None or arm.version != version or arm.outputs != outputs:
-            counters = ArmCounters([output.marks for output in outputs])
+            counters = ArmCounters([output.bin_count for output in outputs])
             self._arms[manager.model, alias] = ArmTraffic(version, outputs, counters, alias != PRODUCTION)
 
     def _compare(self, manager: ModelManager, routes: ModelRoutes, alias: Alias) -> ComparisonStatus:
         production, version = routes.bound.get(PRODUCTION), routes.bound.get(alias)
-        share = split_in_force(routes).in_force.get(alias, 0.0)
+        share = routes.split_in_force.ratios().get(alias, 0.0)
         obstacle = obstacle_to(manager, routes, alias)
         run = None
         if production is not None and version is not None and production != version:
@@ -263,8 +270,8 @@ class AnalysisRecorder:
             run = None
         if not start:
             return run
-        buckets = routes.split.shares()
-        shares = Shares(buckets[PRODUCTION] / BUCKETS, buckets.get(alias, 0) / BUCKETS)
+        configured = routes.configured_split.ratios()
+        shares = Shares(configured[PRODUCTION], configured.get(alias, 0.0))
         if run is None:
             counters = production.counters, canary.counters
             run = AnalysisRun(versions, alias, shares, counters, now=now, timestamp=self._wall())
@@ -278,7 +285,7 @@ class AnalysisRecorder:
 def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str:
     """Why production and `alias` can not be compared now; empty when they can."""
     production, version = routes.bound.get(PRODUCTION), routes.bound.get(alias)
-    aspired, shares = manager.aspired.get(alias), routes.split.shares()
+    aspired, shares = manager.aspired.get(alias), routes.configured_split.shares()
     if production is None:
         return "production serves no version yet"
     if version is None:

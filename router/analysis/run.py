@@ -22,8 +22,8 @@ from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.scores import ClassSpec, OutputSpec, ScoreSpec, shown_name
 from router.core.split import BUCKETS
 
-CALLS_KNOWN = 256
-"""Failed calls remembered, so that each is one event however many requests it held."""
+FAILED_BATCHES_KNOWN = 256
+"""Failed batches remembered, so that each is one event however many requests it held."""
 LEAST_SCORES = 500
 """Of either side, below which a window's distances are not shown."""
 
@@ -37,14 +37,14 @@ class Observation(NamedTuple):
     bucket: int
     """0 to 99 999."""
     canary: bool
-    """Whether its key was given the canary, whoever answered."""
+    """Whether its key was given the alias that is compared with production, whoever answered."""
     fault: bool
     seconds: float | None
     """Last byte read until answer ready, of an answer without fault; None when not known."""
     bin_index: int | None
     """Bin or class of the score; None when it has none."""
-    call: int | None
-    """Number of the predict whose failure several requests shared; None for a fault of its own."""
+    blamed_batch: int | None
+    """As `Answered.blamed_batch`."""
     excused: bool
     """The canary failed and production failed on the same bytes."""
     abandoned: bool = False
@@ -74,7 +74,7 @@ class Evidence:
         some.
 
         `bin_count`: bins or classes of a score, None for none; `bin_edges`: their `bin_count` + 1 edges, for
-        means. `from_top`: the canary owns the highest buckets, as a further alias of a split does.
+        means. `from_top`: what is compared owns the highest buckets, as a further alias does.
         """
         self._criteria = criteria
         self._from_top = from_top
@@ -91,7 +91,7 @@ class Evidence:
             if bin_count is None
             else ScoreHistograms(bin_count, criteria.alpha * SCORES_BUDGET, classes=classes, edges=bin_edges)
         )
-        self._calls: deque[tuple[bool, int]] = deque(maxlen=CALLS_KNOWN)
+        self._failed_batches: deque[tuple[bool, int]] = deque(maxlen=FAILED_BATCHES_KNOWN)
         self._left_out = 0
         self._begin_step(started_at)
 
@@ -161,21 +161,21 @@ class Evidence:
         if canary:
             self._excused += seen.excused
             self._outage_rule.add(fault=not seen.excused)
-        if seen.call is not None:
-            if (canary, seen.call) in self._calls:
+        if seen.blamed_batch is not None:
+            if (canary, seen.blamed_batch) in self._failed_batches:
                 return
-            self._calls.append((canary, seen.call))
-        self._hit(self._faults, seen.bucket, canary=canary, whole_call=seen.call is not None)
+            self._failed_batches.append((canary, seen.blamed_batch))
+        self._hit(self._faults, seen.bucket, canary=canary, whole_batch=seen.blamed_batch is not None)
 
     def _slow(self, bucket: int, group: int, *, canary: bool) -> None:
         self._latency.counts.events[canary][group] += 1
         self._hit(self._latency, bucket, canary=canary)
 
-    def _hit(self, rate: RateEvidence, bucket: int, *, canary: bool, whole_call: bool = False) -> None:
+    def _hit(self, rate: RateEvidence, bucket: int, *, canary: bool, whole_batch: bool = False) -> None:
         for hits in (rate.cumulative, rate.epoch):
             if not self._flags[bucket] & hits.event:
                 self._flags[bucket] |= hits.event
-                hits.hit(canary=canary, whole_call=whole_call)
+                hits.hit(canary=canary, whole_batch=whole_batch)
 
     def look(self, now: float) -> None:
         """Close a block: test what was observed. `now` never goes back; call it every few seconds."""
@@ -250,6 +250,7 @@ class Shares:
 
     production: float
     canary: float
+    """Of the alias that is compared with production."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,7 @@ class AnalysisRun:
             from_top=alias != CANARY,
             started_at=now,
             criteria=Criteria(on_shift=versions.on_shift),
-            bin_count=first.marks if first else None,
+            bin_count=first.bin_count if first else None,
             classes=isinstance(first, ClassSpec),
             bin_edges=(first.low, *first.edges()) if isinstance(first, ScoreSpec) else None,
             slow_edge_seconds=edge_at(hour, SLOW_QUANTILE) if sum(hour) >= FIRST_REQUESTS else None,

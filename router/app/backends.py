@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from router.adapters.registry.client import RegistryClient
 from router.adapters.registry.downloads import GIB, FetchPolicy
 from router.core.events import Recorder
-from router.processes.child import Launcher
+from router.processes.child import Launcher, SpawnLauncher
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import OutputRouter
-from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
 from router.processes.working_directories import WorkingDirectories
 from router.serving.ports import Fetcher, LastKnownGoodStore, Loader, Source

@@ -12,7 +12,7 @@ from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_sample
-from router.adapters.prometheus import LiveReader, PrometheusRecorder
+from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
@@ -147,7 +147,7 @@ def build_gateway(
     traffic = TrafficCounts()
     status = Status(
         version=__version__,
-        fleet=models,
+        models=models,
         dispatcher=dispatcher,
         alias_watch=alias_watch,
         config=config,
@@ -160,7 +160,7 @@ def build_gateway(
         loops=loops,
     )
     web = WebState(
-        fleet=models,
+        models=models,
         dispatcher=dispatcher,
         recorder=recorder,
         settings=in_force,

@@ -6,7 +6,7 @@ from time import perf_counter
 import psutil
 
 from router.adapters.log.writer import STDERR
-from router.adapters.prometheus import Live, LiveShift, LiveVersion
+from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
 from router.analysis.recorder import AnalysisRecorder
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
@@ -20,8 +20,8 @@ class Gauges:
     period_seconds = 0.5
     """Between two measurements of the event loop's lag."""
 
-    def __init__(self, fleet: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder) -> None:
-        self._fleet = fleet
+    def __init__(self, models: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder) -> None:
+        self._models = models
         self._dispatcher = dispatcher
         self._analysis = analysis
         self._lag_seconds = 0.0
@@ -35,7 +35,7 @@ class Gauges:
 
     def live(self) -> Live:
         """The gateway at this instant."""
-        harnesses = [h for manager in self._fleet.managers.values() for h in manager.harnesses.values()]
+        harnesses = [h for manager in self._models.managers.values() for h in manager.harnesses.values()]
         return Live(
             in_flight=self._dispatcher.in_flight,
             versions=[_live(harness) for harness in harnesses if harness.loaded],
@@ -45,10 +45,10 @@ class Gauges:
                 for shift in run.shifts()
             ],
             loop_lag_seconds=self._lag_seconds,
-            ready=self._fleet.ready,
-            models_ready={name: m.can_answer for name, m in self._fleet.managers.items()},
+            ready=self._models.ready,
+            models_ready={name: m.can_answer for name, m in self._models.managers.items()},
             log_lines_dropped=STDERR.dropped,
-            from_cache=any(m.from_cache and m.bound for m in self._fleet.managers.values()),
+            from_cache=any(m.from_cache and m.bound for m in self._models.managers.values()),
         )
 
 

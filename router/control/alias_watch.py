@@ -19,10 +19,10 @@ SILENCE_SECONDS = 1.0
 
 
 class AliasWatch:
-    """Polls every model of the fleet; a failed poll changes nothing, but at a start without a registry."""
+    """Polls every model; a failed poll changes nothing, but at a start without a registry."""
 
     def __init__(
-        self, source: Source, fleet: ModelSet, recorder: Recorder, wall_clock: Callable[[], float]
+        self, source: Source, models: ModelSet, recorder: Recorder, wall_clock: Callable[[], float]
     ) -> None:
         self.errors: dict[str, str] = {}
         """Why the last poll of a model failed; models whose last poll was good are absent."""
@@ -35,7 +35,7 @@ class AliasWatch:
         self.refused_records: dict[str, str] = {}
         """Why what served last cannot be taken from the cache; absent where it can, or need not."""
         self._source = source
-        self._fleet = fleet
+        self._models = models
         self._recorder = recorder
         self._wall_clock = wall_clock
         self._last_asked = ""
@@ -43,10 +43,10 @@ class AliasWatch:
     async def tick(self) -> None:
         """Poll every model once. When time is over the rest comes first in the next tick."""
         for known in (self.errors, self.last_success, self.refused_records):
-            for gone in known.keys() - self._fleet.managers.keys():
+            for gone in known.keys() - self._models.managers.keys():
                 del known[gone]
-        self.unknown &= self._fleet.managers.keys()
-        self.refused &= self._fleet.managers.keys()
+        self.unknown &= self._models.managers.keys()
+        self.refused &= self._models.managers.keys()
         started = perf_counter()
         silence: RegistryError | None = None
         for manager in self._in_turn():
@@ -68,8 +68,8 @@ class AliasWatch:
 
     def _in_turn(self) -> list[ModelManager]:
         """All managers, first the one after the last that was asked: a slow registry starves none."""
-        managers = list(self._fleet.managers.values())
-        names = list(self._fleet.managers)
+        managers = list(self._models.managers.values())
+        names = list(self._models.managers)
         first = names.index(self._last_asked) + 1 if self._last_asked in names else 0
         return managers[first:] + managers[:first]
 
@@ -97,7 +97,7 @@ class AliasWatch:
         self.refused_records.pop(model, None)
         self.last_success[model] = self._wall_clock()
         self._recorder.record(Polled(model, perf_counter() - started, ""))
-        if self._fleet.managers.get(model) is manager:  # a reload may have removed it meanwhile
+        if self._models.managers.get(model) is manager:  # a reload may have removed it meanwhile
             manager.set_aspired(aspired)
         return None
 
@@ -118,5 +118,5 @@ class AliasWatch:
             self.refused_records[model] = str(error)
             return
         self.refused_records.pop(model, None)
-        if self._fleet.managers.get(model) is manager:
+        if self._models.managers.get(model) is manager:
             manager.set_aspired_from_cache(recorded)

@@ -10,7 +10,6 @@ from router.core.ids import Alias, VersionId
 
 PER_REQUEST = frozenset(
     {
-        events.Routed,
         events.Answered,
         events.Rejected,
         events.Predicted,

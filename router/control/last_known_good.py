@@ -13,21 +13,21 @@ _Wanted = tuple[dict[str, VersionId], set[str]]
 class LastKnownGood:
     """Records every change of what is bound, and lets go of copies that nothing uses."""
 
-    def __init__(self, keeper: LastKnownGoodStore, fleet: ModelSet, recorder: Recorder) -> None:
+    def __init__(self, keeper: LastKnownGoodStore, models: ModelSet, recorder: Recorder) -> None:
         self.errors: dict[str, str] = {}
         """Why the last try for a model failed; models that are recorded as they serve are absent."""
         self._keeper = keeper
-        self._fleet = fleet
+        self._models = models
         self._recorder = recorder
         self._recorded: dict[str, _Wanted] = {}
 
     async def tick(self) -> None:
         """Record what changed since the last tick; what failed is tried again."""
-        self._keeper.retain(self._fleet.versions)
-        for gone in (self.errors.keys() | self._recorded.keys()) - self._fleet.managers.keys():
+        self._keeper.retain(self._models.versions)
+        for gone in (self.errors.keys() | self._recorded.keys()) - self._models.managers.keys():
             self.errors.pop(gone, None)
             self._recorded.pop(gone, None)
-        for manager in list(self._fleet.managers.values()):
+        for manager in list(self._models.managers.values()):
             # Before the registry's first word the record is where this came from.
             if manager.polled and manager.bound and self._recorded.get(manager.model) != _wanted(manager):
                 await self._record(manager)

@@ -1,6 +1,6 @@
 """The document of `/v1/state`: what is aspired, bound, split and wrong. No paths, hosts or credentials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from router.core.redaction import redact
 from router.core.routing import RoutingTable
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
-from router.serving.manager import ModelManager, split_in_force
+from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.pool.pool import Pool
 from router.serving.ports import WorkerHandle
@@ -59,7 +59,7 @@ class Status:
     """Gathers the state of one gateway; every part is read when the document is asked for."""
 
     version: str
-    fleet: ModelSet
+    models: ModelSet
     dispatcher: Dispatcher
     alias_watch: AliasWatch
     config: ConfigStatus
@@ -73,34 +73,34 @@ class Status:
 
     def document(self) -> dict[str, Any]:
         """JSON-ready."""
-        table = self.fleet.table
+        table = self.models.table
         watch = self.alias_watch
         errors = sorted(set(watch.errors.values()))
         return {
             "version": self.version,
-            "ready": self.fleet.ready and not self.traffic.stopping,
-            "serving_from_cache": any(m.from_cache and m.bound for m in self.fleet.managers.values()),
+            "ready": self.models.ready and not self.traffic.stopping,
+            "serving_from_cache": any(m.from_cache and m.bound for m in self.models.managers.values()),
             "config": {"digest": self.config.digest, "error": self.config.error},
             "registry": {
                 "reachable": bool(watch.last_success) and not watch.errors,
                 "last_success_timestamp": min(watch.last_success.values(), default=None),
                 "error": redact("; ".join(errors)),
             },
-            "models": {n: self._model(m, table) for n, m in self.fleet.managers.items()},
+            "models": {n: self._model(m, table) for n, m in self.models.managers.items()},
             "loops": {loop.name: loop.describe() for loop in self.loops},
             "events": self.recent_events.events(),
         }
 
     def _model(self, manager: ModelManager, table: RoutingTable) -> dict[str, Any]:
-        shares = split_in_force(table.models[manager.model])
+        routes = table.models[manager.model]
         received = self.traffic.received.get(manager.model, 0)
         keyless = self.traffic.keyless.get(manager.model, 0)
         share = keyless / received if received else 0.0
         document: dict[str, Any] = {
             "ready": manager.can_answer,
             "serving_from_cache": manager.from_cache and bool(manager.bound),
-            "split": _percent(shares.in_force),
-            "split_configured": _percent(shares.configured),
+            "split": routes.split_in_force.percentages(),
+            "split_configured": routes.configured_split.percentages(),
             "salt": manager.settings.salt,
             "aliases": {
                 alias: self._alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
@@ -195,7 +195,3 @@ def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:
         for alias, view, since in manager.breakers.views(harness.version)
     ]
     return max(breakers, key=lambda breaker: breaker["state"] == "open", default=None)
-
-
-def _percent(ratios: Mapping[Alias, float]) -> dict[str, float]:
-    return {alias: round(ratio * 100, 3) for alias, ratio in ratios.items()}

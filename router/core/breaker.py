@@ -1,4 +1,4 @@
-"""When a canary version has done enough wrong that its traffic stops. Pure: time comes in as an argument."""
+"""When a version that is not production has done enough wrong that its traffic stops. Time is an argument."""
 
 from collections import deque
 from collections.abc import Callable

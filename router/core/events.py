@@ -12,18 +12,9 @@ from router.core.scores import OutputCounts, OutputSpec
 # ---- single requests
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """A request was given to an alias."""
-
-    model: str
-    alias: Alias
-    reason: Reason
-
-
 @dataclass(slots=True)
 class Answered:
-    """A prediction request was answered, or abandoned; once per request, under what its key was given.
+    """A prediction request that was given to an alias was answered, or abandoned; once for each of them.
 
     Nobody changes one. It is not frozen because every request makes one, and freezing costs a microsecond.
     """
@@ -45,10 +36,11 @@ class Answered:
     canary: an answer that came after the time a canary has is a timeout, too."""
     excused: bool = False
     """True when a canary's fault is the input's: production failed on the same bytes, or did as oddly."""
-    mark: int | None = None
-    """Bin, or class, of the first score that the version it was given answered; see `Answer.mark`."""
-    call: int | None = None
-    """Number of the predict that failed it where others shared that predict, or waited for it."""
+    bin_index: int | None = None
+    """Bin, or class, of the first score that the version it was given answered; see `Answer.bin_index`."""
+    blamed_batch: int | None = None
+    """Number of the batch that failed it, where others were in that batch or waited for it; else None.
+    Faults that name the same batch count as one."""
     trace_id: str = ""
     """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
 
@@ -73,7 +65,7 @@ class FellBack:
 
 @dataclass(frozen=True, slots=True)
 class CanaryFaulted:
-    """The canary failed a request that production could answer."""
+    """A canary, which is any alias but production, failed a request that production could answer."""
 
     model: str
     alias: Alias
@@ -408,7 +400,7 @@ class CacheOverBound:
     bound_bytes: int
 
 
-_OfRequests = Routed | Answered | Rejected | FellBack | CanaryFaulted | Predicted
+_OfRequests = Answered | Rejected | FellBack | CanaryFaulted | Predicted
 _OfCache = ServingFromCache | LastGoodRefused | LastGoodNotWritten | CacheEvicted | CacheOverBound
 _OfAliases = (
     AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged

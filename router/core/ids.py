@@ -8,6 +8,8 @@ Alias = NewType("Alias", str)
 
 PRODUCTION = Alias("production")
 CANARY = Alias("canary")
+"""This one alias. Elsewhere, in names and sentences, a canary is any alias but production, or its version:
+what holds for this one holds for a further alias as well."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

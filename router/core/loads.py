@@ -13,13 +13,13 @@ class Priority(IntEnum):
 
     UNSERVED = 0  # production, while nothing answers for it: nobody can stand in
     PRODUCTION = 1  # production's next version, or relief of its stuck workers: another one answers so long
-    CANARY = 2  # any other alias: production answers so long
+    OTHER_ALIAS = 2  # a version that production does not name: production answers so long
     FURTHER = 3  # a further worker of a version that has one, or a spare
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """One load at one instant. `since` is in seconds of any clock."""
+class ScheduledLoad:
+    """One load of the gateway, as its schedule sees it at one instant. `since` is in seconds of any clock."""
 
     priority: Priority
     since: float
@@ -53,9 +53,9 @@ Decision = Begin | Refuse | FreeSpares
 def next_decision(
     now: float,
     *,
-    fetching: Sequence[Load],
-    waiting: Sequence[Load],
-    running: Sequence[Load],
+    fetching: Sequence[ScheduledLoad],
+    waiting: Sequence[ScheduledLoad],
+    running: Sequence[ScheduledLoad],
     side_by_side: int,
     available: int,
     spare: int,
@@ -99,7 +99,9 @@ def next_decision(
     return FreeSpares() if helps else Refuse(index)
 
 
-def held_until(priority: Priority, fetching: Sequence[Load], running: Sequence[Load]) -> float:
+def held_until(
+    priority: Priority, fetching: Sequence[ScheduledLoad], running: Sequence[ScheduledLoad]
+) -> float:
     """Until when loads of `priority` wait for unserved productions; in the past when they do not."""
     if priority <= Priority.PRODUCTION:
         return float("-inf")

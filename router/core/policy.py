@@ -75,9 +75,8 @@ class Snapshot:
 def next_action(snapshot: Snapshot) -> Action | None:
     """The one next action, or None at the fixed point (or while what was started is still under way).
 
-    Order: bind what is ready; unbind a canary nobody asks for; unload what is neither bound nor aspired;
-    load what is aspired or bound, and new. Production is never unbound: silence about it is a fault, not a
-    wish.
+    Order: bind what is ready; unbind an alias nobody asks for, but never production, of which silence is a
+    fault and not a wish; unload what is neither bound nor aspired; load what is aspired or bound, and new.
     """
     return next(_actions(snapshot), None)
 

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.split import Key, Split, bucket_of
 
 
 class Reason(StrEnum):
-    """Why a request went where it went; values of X-Route-Reason."""
+    """Why a request went where it went; values of X-Route-Reason.
+
+    `canary_…` is said of any alias but production that owns the key.
+    """
 
     HASH = "hash"
     NO_KEY = "no_key"
@@ -36,7 +39,7 @@ class ModelRoutes:
 
     model: str
     salt: str
-    split: Split
+    configured_split: Split
     bound: Mapping[Alias, VersionId] = field(default_factory=dict)
     """Versions in service by alias; never lacks production once it had it."""
     aspired: frozenset[Alias] = frozenset()
@@ -47,6 +50,15 @@ class ModelRoutes:
     def __post_init__(self) -> None:
         # A copy nobody can edit: whoever publishes goes on changing its own dict.
         object.__setattr__(self, "bound", MappingProxyType(dict(self.bound)))
+
+    @property
+    def split_in_force(self) -> Split:
+        """The shares as they act now: an alias that serves nothing, or is broken, gives its to production."""
+        acting = self.bound.keys() - self.broken
+        canary, further = self.configured_split.canary, self.configured_split.further
+        if further is not None and further[0] not in acting:
+            further = (further[0], 0)
+        return Split(canary if CANARY in acting else 0, further)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,7 @@ def assign(routes: ModelRoutes, key: Key | None, *, keyed: bool = True) -> Assig
     if key is None:
         return Assignment(PRODUCTION, production, Reason.NO_KEY, None)
     bucket = bucket_of(routes.salt, key)
-    alias = routes.split.alias_of(bucket)
+    alias = routes.configured_split.alias_of(bucket)
     plain = Reason.HASH if keyed else Reason.NO_KEY
     if alias == PRODUCTION:
         return Assignment(PRODUCTION, production, plain, bucket)

@@ -1,6 +1,6 @@
 """What is counted of a version's answers: up to four outputs, each as scores in bins or as labels in classes.
 
-Counts add up. Without numpy, which only who fills the bins has to have (`histogram`).
+Counts add up. Without numpy, which only the worker has, who fills the bins (`worker.scores`).
 """
 
 import math
@@ -54,8 +54,8 @@ class ScoreSpec:
         return self.upper or _edges(self.low, self.high, self.bins)
 
     @property
-    def marks(self) -> int:
-        """How many marks there are: one per bin."""
+    def bin_count(self) -> int:
+        """How many bins there are."""
         return self.bins
 
 
@@ -130,8 +130,8 @@ class ClassSpec:
             raise ValueError("a label is listed twice; true and 1 are one label, and so are false and 0")
 
     @property
-    def marks(self) -> int:
-        """How many marks there are: one per class, and one for every other label."""
+    def bin_count(self) -> int:
+        """How many bins there are: one per class, and one for every other label."""
         return len(self.classes) + 1
 
 
@@ -157,7 +157,7 @@ class ClassCounts:
 def count_labels(
     labels: Sequence[Any], spec: ClassSpec, firsts: Sequence[int] = ()
 ) -> tuple[ClassCounts, list[int | None]]:
-    """Counts of `labels`, and the marks of those at the places `firsts`; NaN has none.
+    """Counts of `labels`, and the indexes of the bins of those at the places `firsts`; NaN has none.
 
     Labels are compared as numpy and Python do: 1, 1.0 and true are one label, "1" counts as it too.
     """

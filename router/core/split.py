@@ -103,6 +103,14 @@ class Split:
             shares[self.further[0]] = self.further[1]
         return shares
 
+    def ratios(self) -> dict[Alias, float]:
+        """The same of all buckets, 0 to 1."""
+        return {alias: share / BUCKETS for alias, share in self.shares().items()}
+
+    def percentages(self) -> dict[Alias, float]:
+        """The same in percent of all buckets, as `from_percentages` takes them."""
+        return {alias: share / BUCKETS_PER_PERCENT for alias, share in self.shares().items()}
+
 
 def _whole_buckets(name: str, percent: float | Decimal) -> int:
     try:

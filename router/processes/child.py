@@ -3,16 +3,21 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
 from router.core.ids import VersionId
 from router.errors import ChildLost
+from router.processes.environment import child_environment
 from router.processes.memory import Rank, set_rank
-from router.processes.output import LineSink, Output
-from router.processes.process import Exit
-from router.protocol.connection import Connection
+from router.processes.output import LineSink, Output, OutputRouter
+from router.processes.process import Exit, kill_group
+from router.protocol.connection import ChildConnection
 
 _LAST_FRAMES_SECONDS = 0.5
 _KILL_SECONDS = 5.0
@@ -97,7 +102,7 @@ class ChildPipes:
 
     def __init__(self, sink: LineSink | None = None) -> None:
         """Without a `sink` a child prints where we do. Raises OSError when no descriptor is left."""
-        self.connection = Connection()
+        self.connection = ChildConnection()
         self.output: Output | None = None
         self._read_end, self._write_end = os.pipe()
         try:
@@ -194,3 +199,78 @@ class Launcher(Protocol):
 
     async def close(self) -> None:
         """Start no more. Children that run are for their owners to stop."""
+
+
+class SpawnLauncher:
+    """A fresh interpreter per child, for systems without pidfds (macOS): the launcher without a fork server.
+
+    Each is READY seconds later than from a fork server, and no memory is shared.
+    """
+
+    def __init__(self, outputs: OutputRouter | None = None) -> None:
+        """Without `outputs` children print where this process does."""
+        self._outputs = outputs
+        self._open = True
+
+    async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
+        """A child in `role`, which waits for its first frame and imports by itself. Raises ChildLost."""
+        if not self._open:
+            raise ChildLost(f"no {role} can be started: the launcher is closed")
+
+        async def spawned(theirs: tuple[int, ...]) -> ProcessHandle:
+            return _Spawned(role, theirs)
+
+        sink = self._outputs.sink_for(role, version) if self._outputs is not None else None
+        return await start_child(role, spawned, sink)
+
+    async def close(self) -> None:
+        """Start no more."""
+        self._open = False
+
+
+class _Spawned:
+    """A direct child, waited for in a thread."""
+
+    def __init__(self, role: str, theirs: tuple[int, ...]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[Exit] = self._loop.create_future()
+        self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "router.processes.forkserver_main",
+                "child",
+                role,
+                *map(str, theirs),
+            ],
+            pass_fds=theirs,
+            stdin=subprocess.DEVNULL,
+            env=child_environment(os.environ),
+            process_group=0,
+        )
+        self.pid = self._popen.pid
+        self._waiting = threading.Lock()
+        threading.Thread(target=self._wait, name=f"wait for {self.pid}", daemon=True).start()
+
+    def kill(self) -> None:
+        """SIGKILL, for it and what it started; nothing happens when it has ended."""
+        with self._waiting:
+            if self._popen.returncode is None:
+                kill_group(self.pid)
+
+    def _wait(self) -> None:
+        if hasattr(os, "waitid"):  # not on macOS: there, what it started outlives one that ends by itself
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            with self._waiting:
+                kill_group(self.pid)
+                status = self._popen.wait()
+        else:
+            status = self._popen.wait()
+        how = Exit(code=status) if status >= 0 else Exit(signal=-status)
+        with suppress(RuntimeError):  # the event loop is closed
+            self._loop.call_soon_threadsafe(self._report, how)
+
+    def _report(self, how: Exit) -> None:
+        if not self.exited.done():
+            self.exited.set_result(how)

@@ -14,7 +14,7 @@ _JOINED_BYTES = 1 << 16
 """Copying so much costs less than handing over each buffer."""
 
 
-class Connection(asyncio.Protocol):
+class ChildConnection(asyncio.Protocol):
     """One stream socket, never blocking. What is sent after the other side is gone is dropped."""
 
     def __init__(self) -> None:

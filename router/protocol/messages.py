@@ -113,7 +113,7 @@ class Query(Struct, frozen=True, gc=False):
 class Answer(Struct, frozen=True, gc=False):
     """One version's complete answer to one `Query`, ready to be written to the client."""
 
-    verdict: PredictStatus
+    predict_status: PredictStatus
     status: int
     """HTTP status MLflow's scoring protocol gives this answer."""
     body: bytes
@@ -130,7 +130,7 @@ class Answer(Struct, frozen=True, gc=False):
     answer to an LLM's request."""
     nan_only: bool = False
     """True when scores were counted and all of this answer's own are NaN, in every output."""
-    mark: int | None = None
+    bin_index: int | None = None
     """Where the first row's score of the first counted output lies: the index of its bin, or of its class,
     one past the last where it is another one. None where nothing is counted, or it is not finite."""
     keeps_status: bool = False
@@ -416,7 +416,7 @@ def _counts_of(fields: Sequence[Any], counted: Sequence[OutputSpec]) -> tuple[Ou
 
 def _score_counts(fields: Any, spec: ScoreSpec) -> ScoreCounts:
     counts = convert(fields, ScoreCounts)
-    if len(counts.bins) != spec.marks:
+    if len(counts.bins) != spec.bin_count:
         raise ValueError("counts of other bins")
     if min(counts.bins) < 0 or min(counts.nan, counts.inf, counts.non_numeric, counts.out_of_range) < 0:
         raise ValueError("a count below zero")
@@ -428,7 +428,7 @@ def _score_counts(fields: Any, spec: ScoreSpec) -> ScoreCounts:
 
 def _class_counts(fields: Any, spec: ClassSpec) -> ClassCounts:
     counts = convert(fields, ClassCounts)
-    if len(counts.counts) != spec.marks or min(counts.counts) < 0:
+    if len(counts.counts) != spec.bin_count or min(counts.counts) < 0:
         raise ValueError("counts of other classes, or below zero")
     if not 0 <= counts.nan <= counts.counts[-1]:
         raise ValueError("more that are NaN than are on no list")
@@ -445,6 +445,8 @@ class _Predict(Struct):
 
 
 class _Answers(Struct):
+    """Per answer, as the fields of `Answer`; `verdict` is its `predict_status`, `i` its place."""
+
     op: Literal["answers"]
     seq: int
     i: Annotated[tuple[int, ...], Meta(min_length=1)]
@@ -455,7 +457,7 @@ class _Answers(Struct):
     answer_rows: list[_Count | None]
     nan_only: list[bool]
     predict_seconds: _Amount
-    marks: list[_Count | None] | None
+    bin_indexes: list[_Count | None] | None
     scores: list[Any]
     keep_status: list[bool] | None = None
     """None: no answer keeps its status."""
@@ -483,13 +485,13 @@ def queries_of(frame: Frame) -> list[Query]:
 def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
     """Header and bodies of an `answers` frame. All answers of a batch took the same time, its predict's."""
     answers = batch.answers
-    marks = [answer.mark for answer in answers]
+    bin_indexes = [answer.bin_index for answer in answers]
     keep_status = [answer.keeps_status for answer in answers]
     header = {
         "op": ANSWERS,
         "seq": batch.sequence,
         "i": batch.places,
-        "verdict": [answer.verdict for answer in answers],
+        "verdict": [answer.predict_status for answer in answers],
         "status": [answer.status for answer in answers],
         "content_type": [answer.content_type for answer in answers],
         "rows": [answer.rows for answer in answers],
@@ -497,7 +499,7 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "nan_only": [answer.nan_only for answer in answers],
         "predict_seconds": answers[0].predict_seconds,
         "keep_status": keep_status if any(keep_status) else None,
-        "marks": None if all(mark is None for mark in marks) else marks,
+        "bin_indexes": None if all(index is None for index in bin_indexes) else bin_indexes,
         # orjson writes a dataclass itself
         "scores": next((answer.scores for answer in answers if answer.scores), ()),
     }
@@ -519,7 +521,7 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
         fields = zip(
             *(sent.verdict, sent.status, frame.bodies, sent.content_type, sent.rows),
             *([sent.predict_seconds] * number, scores, sent.answer_rows, sent.nan_only),
-            _marks_of(sent.marks, counted, number),
+            _bin_indexes_of(sent.bin_indexes, counted, number),
             [False] * number if sent.keep_status is None else sent.keep_status,
             strict=True,
         )
@@ -528,16 +530,16 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
         raise WireRefused("a malformed answer") from error
 
 
-def _marks_of(
-    marks: Sequence[int | None] | None, counted: Sequence[OutputSpec], answers: int
+def _bin_indexes_of(
+    bin_indexes: Sequence[int | None] | None, counted: Sequence[OutputSpec], answers: int
 ) -> Sequence[int | None]:
-    """The marks of so many answers: places among the marks of the first counted output."""
-    if marks is None:
+    """Of so many answers, each within the bins of the first counted output. Raises ValueError."""
+    if bin_indexes is None:
         return [None] * answers
-    known = [mark for mark in marks if mark is not None]
-    if not known or not counted or max(known) >= counted[0].marks:
-        raise ValueError("marks of nothing that is counted")
-    return marks
+    known = [index for index in bin_indexes if index is not None]
+    if not known or not counted or max(known) >= counted[0].bin_count:
+        raise ValueError("bins of nothing that is counted")
+    return bin_indexes
 
 
 def _sendable(text: str) -> str:

@@ -1,11 +1,15 @@
-"""One prediction request from its key to its answer: route, ask, and ask production when the canary fails."""
+"""One prediction request from its key to its answer: route, ask, and ask production when a canary fails.
+
+A canary is any alias but production.
+"""
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Awaitable
 from typing import NamedTuple
 
 from router.core.breaker import Breaker
-from router.core.events import Answered, CanaryFaulted, FellBack, Recorder, Routed
+from router.core.events import Answered, CanaryFaulted, FellBack, Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import (
     NEVER_ASKED,
@@ -94,9 +98,9 @@ class RequestResult(NamedTuple):
     result: Result
     outcome: Outcome
     fault: Fault = ""
-    """As `Answered.fault`; so are the rest, but `blamed_batch`, which is `Answered.call`."""
+    """As `Answered.fault`; so are the rest."""
     excused: bool = False
-    mark: int | None = None
+    bin_index: int | None = None
     blamed_batch: int | None = None
 
     @property
@@ -125,7 +129,7 @@ class RequestResult(NamedTuple):
             assigned.bucket,
             self.fault,
             self.excused,
-            self.mark,
+            self.bin_index,
             self.blamed_batch,
             trace_id,
         )
@@ -142,10 +146,10 @@ class Dispatcher:
         self._timeouts: dict[str, AdaptiveTimeout] = {}
         self._loop = asyncio.get_running_loop()
 
-    async def serve(
+    def serve(
         self, model: str, key: Key | None, query: Query, *, keyed: bool, caller: Caller | None = None
-    ) -> RequestResult:
-        """Route one request by `key` and answer it. Raises ModelNotConfigured or NotReady.
+    ) -> Awaitable[RequestResult]:
+        """Route one request by `key`, at once, and answer it. Raises ModelNotConfigured or NotReady.
 
         Once `caller` hung up, nothing is predicted for it any more, but what runs already. None: it stays.
         """
@@ -154,27 +158,27 @@ class Dispatcher:
         assigned = assign(self._routes(table, model), key, keyed=keyed)
         if assigned is None:
             raise NotReady(f"{model} has no production version yet")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
-    async def serve_direct(
+    def serve_direct(
         self, model: str, alias: Alias, query: Query, *, caller: Caller | None = None
-    ) -> RequestResult:
+    ) -> Awaitable[RequestResult]:
         """Answer from the version bound to `alias`, and from no other. Raises as `serve` does."""
         arrived = self._loop.time()
         assigned = assign_direct(self._routes(self._models.table, model), alias)
         if assigned is None:
             raise NotReady(f"{model} serves no version as {alias}")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
-    async def serve_version(
+    def serve_version(
         self, model: str, number: int, query: Query, *, caller: Caller | None = None
-    ) -> RequestResult:
+    ) -> Awaitable[RequestResult]:
         """Answer from the version of that number. Raises ModelNotConfigured or VersionNotServed."""
         arrived = self._loop.time()
         assigned = assign_version(self._routes(self._models.table, model), number)
         if assigned is None:
             raise VersionNotServed(f"{model} serves no version of that number")
-        return await self._serve(assigned, query, arrived, caller or Caller())
+        return self._serve(assigned, query, arrived, caller or Caller())
 
     def canary_timeout(self, model: str) -> float:
         """Seconds a canary of `model` has to answer before production is asked."""
@@ -184,9 +188,9 @@ class Dispatcher:
     async def _serve(
         self, assigned: Assignment, query: Query, arrived: float, caller: Caller
     ) -> RequestResult:
-        # Nothing is awaited from here until the version is leased: the table that was read still holds.
+        # Nothing may be awaited between the look into the table and the lease of the version. `serve` makes
+        # this coroutine, and its caller awaits it at once: the table that was read still holds.
         model = assigned.version.model
-        self._recorder.record(Routed(model, assigned.alias, assigned.reason))
         manager = self._models.managers[model]
         deadline = arrived + manager.settings.timeout_seconds
         arm = (model, assigned.alias)
@@ -207,7 +211,11 @@ class Dispatcher:
             if breaker is not None:
                 breaker.judge(fault=False)
             return RequestResult(
-                assigned, assigned, first, _OK, mark=first.mark if isinstance(first, Answer) else None
+                assigned,
+                assigned,
+                first,
+                _OK,
+                bin_index=first.bin_index if isinstance(first, Answer) else None,
             )
         finally:
             self.in_flight[arm] -= 1
@@ -237,10 +245,16 @@ class Dispatcher:
             timeout.note(took)
         if isinstance(result, Answer):
             return RequestResult(
-                assigned, assigned, result, _outcome_of(result), fault, mark=result.mark, blamed_batch=blamed
+                assigned,
+                assigned,
+                result,
+                _outcome_of(result),
+                fault,
+                bin_index=result.bin_index,
+                blamed_batch=blamed,
             )
         return RequestResult(
-            assigned, assigned, result, _outcome_of(result), fault, blamed_batch=result.call or blamed
+            assigned, assigned, result, _outcome_of(result), fault, blamed_batch=result.blamed_batch or blamed
         )
 
     async def _fall_back(
@@ -259,7 +273,8 @@ class Dispatcher:
         model = assigned.version.model
         routes = self._models.table.models.get(model)
         second = assign_fallback(routes, assigned) if routes else None
-        fault, blamed = _fault_of(first, odd=True), first.call if isinstance(first, RequestRefused) else None
+        fault = _fault_of(first, odd=True)
+        blamed = first.blamed_batch if isinstance(first, RequestRefused) else None
         if second is None:
             return RequestResult(assigned, assigned, first, _outcome_of(first), fault, blamed_batch=blamed)
         reason = _reason_of(first)
@@ -362,7 +377,7 @@ def _gone() -> CallerGone:
 
 def _is_good(result: Result) -> bool:
     """Whether a version answered, and found nothing wrong itself."""
-    return isinstance(result, Answer) and result.verdict is _ANSWERED
+    return isinstance(result, Answer) and result.predict_status is _ANSWERED
 
 
 def _was_asked(result: Result) -> bool:
@@ -374,9 +389,9 @@ def _fault_of(result: Result, *, odd: bool) -> Fault:
     """What is wrong with an answer, whoever gave it. `odd`: an odd length is wrong. A refusal is not."""
     if not isinstance(result, Answer):
         return fault_kind(_reason_of(result)) if _was_asked(result) else ""
-    if result.verdict is _ANSWERED:
+    if result.predict_status is _ANSWERED:
         return FaultKind.INVALID_OUTPUT if result.all_nan or (odd and result.odd_length) else ""
-    return FaultKind.ERROR if result.verdict is PredictStatus.MODEL_ERROR else ""
+    return FaultKind.ERROR if result.predict_status is PredictStatus.MODEL_ERROR else ""
 
 
 def _production_equally_invalid(first: Result, second: Result) -> bool:
@@ -390,13 +405,15 @@ def _reason_of(first: Result) -> FallbackReason:
     """Why production is asked."""
     if not isinstance(first, Answer):
         return FallbackReason(first.reason)
-    return FallbackReason.INVALID_OUTPUT if first.verdict is _ANSWERED else FallbackReason(first.verdict)
+    if first.predict_status is _ANSWERED:
+        return FallbackReason.INVALID_OUTPUT
+    return FallbackReason(first.predict_status)
 
 
 def _outcome_of(result: Result) -> Outcome:
     """Of what its caller gets."""
     if isinstance(result, Answer):
-        return _OUTCOMES[result.verdict]
+        return _OUTCOMES[result.predict_status]
     if isinstance(result, DeadlineExceeded):
         return Outcome.TIMEOUT
     if isinstance(result, CallerGone):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from router.core.ids import VersionId
-from router.core.loads import Begin, FreeSpares, Load, Priority, Refuse, held_until, next_decision
+from router.core.loads import Begin, FreeSpares, Priority, Refuse, ScheduledLoad, held_until, next_decision
 from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, no_room
 from router.errors import NoRoom, WorkerOutOfMemory
 from router.processes.memory import files_bytes
@@ -75,8 +75,8 @@ class _Entry:
     """Whether no other load ran at any time beside it."""
     begins: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    def now(self) -> Load:
-        return Load(self.owner.load_priority, self.since, self.need.size)
+    def now(self) -> ScheduledLoad:
+        return ScheduledLoad(self.owner.load_priority, self.since, self.need.size)
 
 
 class LoadGate:

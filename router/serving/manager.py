@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from router.core.events import AliasAspired, AliasBound, AliasUnbound, ServingFromCache, SplitInForce
+from router.core.events import AliasAspired, AliasBound, AliasUnbound, ServingFromCache
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
 from router.core.routing import ModelRoutes
-from router.core.split import BUCKETS
 from router.errors import NotReady
 from router.protocol.messages import VersionInfo
 from router.serving.breakers import Breakers
@@ -186,7 +185,7 @@ class ModelManager:
         """That of a load of `version` while it has no worker."""
         bound = self._bound.get(PRODUCTION)
         if version not in (bound, self._aspired.get(PRODUCTION)):
-            return Priority.CANARY
+            return Priority.OTHER_ALIAS
         serving = self.harnesses.get(bound) if bound is not None else None
         has_workers = serving is not None and serving.loaded and serving.pool.workers
         return Priority.PRODUCTION if has_workers else Priority.UNSERVED
@@ -288,19 +287,3 @@ class ModelManager:
 
     def _record(self, event: AliasAspired | AliasBound | AliasUnbound) -> None:
         self._dependencies.recorder.record(event)
-
-
-def split_in_force(routes: ModelRoutes) -> SplitInForce:
-    """The shares as configured and as they act now: an alias that serves nothing gives its to production."""
-    configured = routes.split.shares()
-    acting = {
-        alias: share if alias in routes.bound and alias not in routes.broken else 0
-        for alias, share in configured.items()
-        if alias != PRODUCTION
-    }
-    in_force = {PRODUCTION: BUCKETS - sum(acting.values()), **acting}
-    return SplitInForce(routes.model, _ratios(in_force), _ratios(configured))
-
-
-def _ratios(shares: Mapping[Alias, int]) -> dict[Alias, float]:
-    return {alias: share / BUCKETS for alias, share in shares.items()}

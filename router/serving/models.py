@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Mapping
 
-from router.core.events import ModelRemoved, ReadinessChanged, VersionGone
+from router.core.events import ModelRemoved, ReadinessChanged, SplitInForce, VersionGone
 from router.core.ids import VersionId
 from router.core.routing import ModelRoutes, RoutingTable
 from router.serving.harness import VersionDependencies
-from router.serving.manager import ModelManager, split_in_force
+from router.serving.manager import ModelManager
 from router.settings import ModelSettings
 
 
@@ -61,8 +61,8 @@ class ModelSet:
         before = self.table.models.get(routes.model)
         self.table = RoutingTable({**self.table.models, routes.model: routes})
         self._look_ready()
-        shares = split_in_force(routes)
-        if before is None or split_in_force(before) != shares:
+        shares = _split_event(routes)
+        if before is None or _split_event(before) != shares:
             self._dependencies.recorder.record(shares)
 
     def _remove(self, name: str) -> None:
@@ -97,3 +97,7 @@ class ModelSet:
     def _start_up_models(self) -> list[ModelManager]:
         """Those of the first configuration; one that a reload took out of it is no longer waited for."""
         return [self.managers[name] for name in self._awaited or () if name in self.managers]
+
+
+def _split_event(routes: ModelRoutes) -> SplitInForce:
+    return SplitInForce(routes.model, routes.split_in_force.ratios(), routes.configured_split.ratios())

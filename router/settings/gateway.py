@@ -71,6 +71,11 @@ class ServerSettings(BaseModel):
     """From SIGTERM to the exit; what still runs shortly before its end is answered 503."""
 
     @property
+    def body_limit_bytes(self) -> int:
+        """`body_limit_mib` in bytes."""
+        return self.body_limit_mib << 20
+
+    @property
     def admin_is_local(self) -> bool:
         """True when only this machine reaches the admin listener."""
         return is_loopback(self.admin[0])

@@ -93,7 +93,7 @@ async def reload(request: web.Request) -> web.Response:
 async def reset_breakers(request: web.Request) -> web.Response:
     """`POST /-/models/{name}/reset-breakers`: its canaries have their shares back, and are judged anew."""
     name = request.match_info["name"]
-    manager = request.app[GATEWAY].fleet.managers.get(name)
+    manager = request.app[GATEWAY].models.managers.get(name)
     if manager is None:
         return error_response(ModelNotConfigured("no such registered model here"), request[REQUEST_ID])
     manager.reset_breakers()

@@ -1,10 +1,6 @@
 """The two listeners: traffic, and admin."""
 
 import logging
-import random
-import re
-from collections.abc import Callable
-from functools import partial
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
@@ -13,22 +9,23 @@ from router.protocol.messages import ScoringProtocol
 from router.web import admin, invocations, observe, page
 from router.web import v2 as inference
 from router.web.admin import AdminToken, guard
-from router.web.connections import OTHER_VERSION, Connection
-from router.web.context import GATEWAY, REQUEST_ID, SHORTCUT, WebState
-from router.web.responses import SERVER, SinglePacketResponse, inference_error, internal_error, plain_error
+from router.web.connections import DIRECT_PATH, OTHER_VERSION, HttpConnection
+from router.web.context import GATEWAY, REQUEST_ID, WebState
+from router.web.direct_path import DirectPath
+from router.web.incoming import choose_request_id
+from router.web.responses import inference_error, internal_error, plain_error, sign
 from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
 
 _VERSIONS = (HttpVersion10, HttpVersion11)
-_GOOD_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 def traffic_app(gateway: WebState, *, observable: bool) -> web.Application:
     """The product's listener. `observable` adds metrics, state and explanations."""
     app = _app(gateway)
     for path, handler in (
-        ("/invocations", invocations.invoke_first),
+        ("/invocations", invocations.invoke),
         ("/models/{name:[^/]+}/invocations", invocations.invoke_model),
         ("/models/{name:[^/]+}/aliases/{alias}/invocations", invocations.invoke_alias),
         ("/v2/models/{name:[^/]+}/infer", inference.infer),
@@ -36,27 +33,12 @@ def traffic_app(gateway: WebState, *, observable: bool) -> web.Application:
     ):
         # Whoever waits for 100 Continue hears 413 or 404 before the body is sent.
         app.router.add_post(path, handler, expect_handler=invocations.expect_later)
-    shortcut: Callable[[WebState, Handler], Handler] = _Shortcut
-    app[SHORTCUT] = shortcut
+    app[DIRECT_PATH] = DirectPath(gateway)
     _add_inference(app)
     _add_health(app)
     if observable:
         _add_observation(app)
     return app
-
-
-class _Shortcut:
-    """In front of an application, which finds its way to every path: straight to the one with the traffic."""
-
-    def __init__(self, gateway: WebState, application: Handler) -> None:
-        self._gateway = gateway
-        self._application = application
-        self._invoke = partial(invocations.invoke, gateway)
-
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        if request.method != "POST" or request.raw_path != "/invocations" or "Expect" in request.headers:
-            return await self._application(request)
-        return await _identified(self._gateway, request, self._invoke)
 
 
 def admin_app(gateway: WebState, token: AdminToken | None = None) -> web.Application:
@@ -114,15 +96,13 @@ async def _identify(request: web.Request, handler: Handler) -> web.StreamRespons
 
 async def _identified(gateway: WebState, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give a request its id, and let its connection know when it begins and when its answer is ready."""
-    connection = request.protocol if isinstance(request.protocol, Connection) else None
+    connection = request.protocol if isinstance(request.protocol, HttpConnection) else None
     if connection is not None:
         connection.began()
         if request.version not in _VERSIONS:
             # The library would answer in the version that was asked for, and there is none to answer in.
             connection.refuse(OTHER_VERSION)
-    sent = request.headers.get("X-Request-Id", "")
-    request_id = sent if sent and _GOOD_REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
-    request[REQUEST_ID] = request_id
+    request_id = request[REQUEST_ID] = choose_request_id(request.headers.get("X-Request-Id", ""))
     well_framed = _is_well_framed(request)
     try:
         response = await _answered(request, handler) if well_framed else _error(request, 400, "Bad Request")
@@ -134,9 +114,7 @@ async def _identified(gateway: WebState, request: web.Request, handler: Handler)
     leaves = request.method == "CONNECT" or "Upgrade" in request.headers
     if gateway.traffic.stopping or not well_framed or leaves or not request.content.is_eof():
         response.force_close()
-    if not isinstance(response, SinglePacketResponse):  # which is signed as it is made
-        response.headers["Server"] = SERVER
-        response.headers["X-Request-Id"] = request_id
+    sign(response, request_id)
     return response
 
 

@@ -8,14 +8,16 @@ import struct
 import sys
 import termios
 from heapq import nsmallest
-from typing import Any
+from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
+from router.protocol.messages import ScoringProtocol
 from router.serving.caller import Caller
 from router.settings import ServerSettings, SettingsInForce
-from router.web.responses import SERVER, plain_error
+from router.web.responses import SERVER, SinglePacketResponse, has_too_much, plain_error
 from router.web.safe_traceback import safe_traceback
 
 _log = logging.getLogger(__name__)
@@ -23,6 +25,9 @@ _log = logging.getLogger(__name__)
 HEADER_SECONDS = 10.0
 """From a connection's first moment, or a request's first byte, to the end of the request's headers."""
 SWEEP_SECONDS = 1.0
+_SMALL_BODY_BYTES = 1 << 15
+_BODY_FOLLOWS_SECONDS = 1.0
+"""Many clients send head and body one after the other."""
 _EVICTED_AT_ONCE = 64
 """Room for new connections is made for several at a time: a flood must not cost a search each."""
 
@@ -38,7 +43,27 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 _KEPT_ALIVE_BY_US = 86_400.0  # the sweep closes idle connections long before the library's own timer would
 
 
-class Connection(web.RequestHandler):
+Target = tuple[str, ScoringProtocol]
+"""The model that a request asks, and in which protocol."""
+
+
+class Direct(Protocol):
+    """Answers plain requests, in place of the application."""
+
+    def target(self, message: RawRequestMessage) -> Target | None:
+        """What a request asks for; None where the application is to answer it."""
+
+    async def answer(
+        self, message: RawRequestMessage, payload: StreamReader, target: Target, caller: Caller
+    ) -> web.StreamResponse:
+        """The answer to one with a `target`, whose body is there; never raises."""
+
+
+DIRECT_PATH: web.AppKey[Direct] = web.AppKey("direct_path")
+"""What answers plain requests of an application; absent where it answers all itself."""
+
+
+class HttpConnection(web.RequestHandler):
     """One client's connection. Between requests it has a deadline; within one, the request has its own."""
 
     def __init__(self, connections: "Connections", server: web.Server) -> None:
@@ -100,6 +125,83 @@ class Connection(web.RequestHandler):
             self.deadline = self._connections.clock + HEADER_SECONDS
         super().data_received(data)
 
+    async def start(self) -> None:
+        """Answer one request after the other, until the connection ends.
+
+        In place of the library's loop as long as all take the direct path; from the first other one on it is
+        the library's. A small body that is a moment behind its head is waited for.
+        """
+        direct = self._connections.direct
+        try:
+            while direct is not None and not self._force_close:
+                if not self._messages:
+                    await self._next_message()
+                message, payload = self._messages[0]
+                if not isinstance(message, RawRequestMessage) or (target := direct.target(message)) is None:
+                    break
+                self.began()
+                if not (payload.is_eof() or await _arrives(message, payload)):
+                    break
+                self._messages.popleft()
+                self._message_taken()
+                if not await self._answer(direct, message, payload, target):
+                    self._task_handler = None
+                    if self.transport is not None:
+                        self.transport.close()
+                    return
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except ConnectionError:  # the client is gone
+            self.force_close()
+            return
+        await super().start()
+
+    async def _next_message(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _message_taken(self) -> None:
+        """There is room for one more of those that the client sent ahead."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+
+    async def _answer(
+        self, direct: Direct, message: RawRequestMessage, payload: StreamReader, target: Target
+    ) -> bool:
+        """Answer one request. False when the connection is to be closed after it."""
+        self._request_in_progress = True
+        try:
+            try:
+                response = await direct.answer(message, payload, target, self.caller)
+            finally:
+                self.answered()
+            if isinstance(response, SinglePacketResponse):
+                response.send(self.transport)
+                if self.transport is not None and has_too_much(self.transport):
+                    await self._drain_helper()
+                return bool(response.keep_alive)
+            return await self._send_as_the_library(message, payload, response)
+        finally:
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+
+    async def _send_as_the_library(
+        self, message: RawRequestMessage, payload: StreamReader, response: web.StreamResponse
+    ) -> bool:
+        if self._request_factory is None or self._task_handler is None:
+            raise ConnectionResetError("the client is gone")
+        writer = StreamWriter(self, self._loop)
+        request = self._request_factory(message, payload, self, writer, self._task_handler)
+        sent, is_reset = await self.finish_response(request, response, None)
+        return bool(sent.keep_alive) and not is_reset
+
     def began(self) -> None:
         """The headers of a request are complete."""
         self.busy = True
@@ -158,6 +260,18 @@ class Connection(web.RequestHandler):
         self.transport.abort()
 
 
+async def _arrives(message: RawRequestMessage, payload: StreamReader) -> bool:
+    """Whether a small body that follows its head is there soon. Of a large one never: it is read in parts."""
+    if int(message.headers.get("Content-Length", 0)) > _SMALL_BODY_BYTES:
+        return False
+    try:
+        async with asyncio.timeout(_BODY_FOLLOWS_SECONDS):
+            await payload.wait_eof()
+    except TimeoutError:
+        return False
+    return True
+
+
 def _held_by_kernel(accepted: socket.socket) -> bool:
     """True when the client has not acknowledged all that was sent to it."""
     (count,) = struct.unpack("i", fcntl.ioctl(accepted.fileno(), termios.TIOCOUTQ, bytes(4)))
@@ -174,28 +288,32 @@ def _is_open(accepted: socket.socket) -> bool:
 def caller_of(request: web.BaseRequest) -> Caller:
     """Who waits for the answer to `request`."""
     connection = request.protocol
-    return connection.caller if isinstance(connection, Connection) else Caller()
+    return connection.caller if isinstance(connection, HttpConnection) else Caller()
 
 
 class Connections:
     """Makes a protocol for each connection of a listener, and sends the slow ones away."""
 
-    def __init__(self, server: web.Server, settings: SettingsInForce | None, limit: int) -> None:
+    def __init__(
+        self, server: web.Server, settings: SettingsInForce | None, limit: int, direct: Direct | None = None
+    ) -> None:
         """`limit`: connections open at once; room for further ones is made by closing the slowest.
 
-        Without `settings` those of `server` have their defaults.
+        Without `settings` those of `server` have their defaults. `direct` answers in place of the application
+        what it has a target for.
         """
+        self.direct = direct
         self._server = server
         self._settings = settings
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._open: set[Connection] = set()
+        self._open: set[HttpConnection] = set()
         self.clock = self._loop.time()
         """Loop time as of the last sweep: exact enough for the deadlines of headers, and free to read."""
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> HttpConnection:
         """A protocol for one more connection."""
-        return Connection(self, self._server)
+        return HttpConnection(self, self._server)
 
     def idle_deadline(self) -> float:
         """Loop time at which a connection whose answer is ready now has been idle for too long.
@@ -209,7 +327,7 @@ class Connections:
         """Connections open now."""
         return len(self._open)
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: HttpConnection) -> None:
         """Count `connection`; beyond the limit those nearest to their deadline go, or it if all are busy."""
         if len(self._open) >= self._limit:
             waiting = (one for one in self._open if not one.busy)
@@ -221,7 +339,7 @@ class Connections:
         else:
             self._loop.call_soon(connection.refuse, NO_ROOM)
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: HttpConnection) -> None:
         """Count `connection` no longer."""
         self._open.discard(connection)
 

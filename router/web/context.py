@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from router.control.status import TrafficCounts
 from router.core.events import Recorder, RequestSample
@@ -80,7 +79,7 @@ def _ignore(_sampled: RequestSample) -> None:
 class WebState:
     """One gateway as HTTP sees it."""
 
-    fleet: ModelSet
+    models: ModelSet
     dispatcher: Dispatcher
     recorder: Recorder
     settings: SettingsInForce
@@ -100,12 +99,15 @@ class WebState:
     """Of bodies that take long to search for their key."""
 
     @property
+    def first_model(self) -> str:
+        """The one that `/invocations` asks: the first of the configuration."""
+        return next(iter(self.settings.current.models))
+
+    @property
     def ready(self) -> bool:
         """The answer of `/readyz`."""
-        return self.fleet.ready and not self.traffic.stopping
+        return self.models.ready and not self.traffic.stopping
 
 
 GATEWAY: web.AppKey[WebState] = web.AppKey("gateway", WebState)
 REQUEST_ID = web.RequestKey("request_id", str)
-SHORTCUT: web.AppKey[Callable[[WebState, Handler], Handler]] = web.AppKey("shortcut")
-"""What a listener puts in front of its application; absent where every request takes the same way."""

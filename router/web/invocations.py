@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+from collections.abc import Awaitable
 from time import perf_counter
 
 from aiohttp import HttpVersion11, web
@@ -23,10 +24,11 @@ from router.errors import (
 )
 from router.protocol.messages import Query, ScoringProtocol
 from router.serving.dispatch import RequestResult
-from router.settings import ModelSettings, ServerSettings
+from router.settings import ModelSettings, ServerSettings, Settings
 from router.web.connections import caller_of
 from router.web.context import GATEWAY, REQUEST_ID, WebState
-from router.web.request_key import LONG_BYTES, read_key
+from router.web.incoming import IncomingRequest
+from router.web.request_key import LONG_BYTES, MANY_BYTES, read_key
 from router.web.responses import error_response, result_response
 
 _MLFLOW, _V2 = ScoringProtocol.MLFLOW, ScoringProtocol.V2
@@ -43,25 +45,35 @@ _KEPT = 1
 """The flag `sampled`."""
 
 
-async def invoke(gateway: WebState, request: web.Request) -> web.StreamResponse:
+async def invoke(request: web.Request) -> web.StreamResponse:
     """`POST /invocations`: the first model of the configuration."""
-    return await answer_request(gateway, request, next(iter(gateway.settings.current.models)), None)
-
-
-async def invoke_first(request: web.Request) -> web.StreamResponse:
-    """As `invoke`, found through the application."""
-    return await invoke(request.app[GATEWAY], request)
+    gateway = request.app[GATEWAY]
+    return await answer_request(gateway, incoming(request), gateway.first_model, None)
 
 
 async def invoke_model(request: web.Request) -> web.StreamResponse:
     """`POST /models/{name}/invocations`."""
-    return await answer_request(request.app[GATEWAY], request, request.match_info["name"], None)
+    return await answer_request(request.app[GATEWAY], incoming(request), request.match_info["name"], None)
 
 
 async def invoke_alias(request: web.Request) -> web.StreamResponse:
     """`POST /models/{name}/aliases/{alias}/invocations`: straight to one alias, where that is allowed."""
     alias = Alias(request.match_info["alias"])
-    return await answer_request(request.app[GATEWAY], request, request.match_info["name"], alias)
+    return await answer_request(request.app[GATEWAY], incoming(request), request.match_info["name"], alias)
+
+
+def incoming(request: web.Request) -> IncomingRequest:
+    """What answering needs of a request that the library has read."""
+    waits = request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11
+    return IncomingRequest(
+        request.headers,
+        request.content,
+        request[REQUEST_ID],
+        caller_of(request),
+        query=request.query,
+        is_http11=request.version == HttpVersion11,
+        writer=request.writer if waits else None,
+    )
 
 
 async def expect_later(_: web.Request) -> None:
@@ -70,7 +82,7 @@ async def expect_later(_: web.Request) -> None:
 
 async def answer_request(
     gateway: WebState,
-    request: web.Request,
+    request: IncomingRequest,
     model: str,
     direct: Alias | int | None,
     protocol: ScoringProtocol = _MLFLOW,
@@ -78,8 +90,14 @@ async def answer_request(
     """Answer one prediction request. `direct`: the alias, or the number of the version, that it asks for."""
     with gateway.requests:
         try:
-            settings = _allowed(gateway, request, model, direct, protocol)
-            body = await _read_body(gateway, request)
+            in_force = gateway.settings.current
+            settings = _allowed(in_force, request, model, direct, protocol)
+            # What is there already is not awaited: a coroutine costs as much as three such lines.
+            payload = request.payload
+            is_whole = payload.is_eof() and request.writer is None
+            body = payload.read_nowait() if is_whole else await _read_body(gateway, request)
+            if len(body) > in_force.server.body_limit_bytes:
+                raise _too_large(in_force.server)
             read_at = perf_counter()
             result = await _predict(gateway, request, settings, model, direct, protocol, body)
         except RequestRefused as refused:
@@ -89,19 +107,19 @@ async def answer_request(
         trace_id = _trace_id(request) if _TRACE_HEADER in request.headers else ""
         gateway.recorder.record(result.fact(response.status, seconds, trace_id))
         if _sampled(gateway):
-            gateway.log_sample(_sample(request[REQUEST_ID], result, response.status, seconds))
+            gateway.log_sample(_sample(request.request_id, result, response.status, seconds))
         return response
 
 
 def _allowed(
-    gateway: WebState,
-    request: web.Request,
+    in_force: Settings,
+    request: IncomingRequest,
     model: str,
     direct: Alias | int | None,
     protocol: ScoringProtocol,
 ) -> ModelSettings:
     """Settings of the model, once nothing in the path or the headers speaks against the request."""
-    settings = gateway.settings.current.models.get(model)
+    settings = in_force.models.get(model)
     if settings is None:
         raise ModelNotConfigured("no such registered model here")
     if direct is not None and not (
@@ -113,23 +131,19 @@ def _allowed(
     return settings
 
 
-async def _read_body(gateway: WebState, request: web.Request) -> bytes:
+async def _read_body(gateway: WebState, request: IncomingRequest) -> bytes:
+    """A body that does not come with its head. Raises TooLarge, NotReady, BodyTimeout or BodyUnreadable."""
     server = gateway.settings.current.server
-    limit = int(server.body_limit_mib * (1 << 20))
-    if (request.content_length or 0) > limit:
-        raise _too_large(server)  # before a byte of it is buffered
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
+    limit = server.body_limit_bytes
+    if request.content_length > limit:
+        raise _too_large(server)  # before a byte more of it is buffered
+    if request.writer is not None:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     chunks: list[bytes] = []
     size = 0
     try:
-        if request.content.is_eof():  # it came with its headers, as small bodies do
-            body = request.content.read_nowait()
-            if len(body) > limit:
-                raise _too_large(server)
-            return body
         async with gateway.requests.reading(server.body_timeout_seconds):
-            async for chunk in request.content.iter_any():
+            async for chunk in request.payload.iter_any():
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(server)
@@ -147,35 +161,45 @@ def _too_large(server: ServerSettings) -> TooLarge:
     return TooLarge(f"the body is over {server.body_limit_mib:g} MiB")
 
 
-async def _predict(
+def _predict(
     gateway: WebState,
-    request: web.Request,
+    request: IncomingRequest,
     settings: ModelSettings,
     model: str,
     direct: Alias | int | None,
     protocol: ScoringProtocol,
     body: bytes,
-) -> RequestResult:
+) -> Awaitable[RequestResult]:
     """Let the version answer that is asked for, or the one that the request's key is given to."""
-    caller = caller_of(request)
     v2 = protocol is _V2
     query = Query(body, None if v2 else request.headers.get("Content-Type"), settings.max_rows, protocol)
     if isinstance(direct, int):
-        return await gateway.dispatcher.serve_version(model, direct, query, caller=caller)
+        return gateway.dispatcher.serve_version(model, direct, query, caller=request.caller)
     if direct is not None:
-        return await gateway.dispatcher.serve_direct(model, direct, query, caller=caller)
+        return gateway.dispatcher.serve_direct(model, direct, query, caller=request.caller)
+    if len(body) > MANY_BYTES:
+        return _predict_long(gateway, request, settings, model, query)
+    key, keyed = read_key(settings.key, request, body, always_json=v2)
+    gateway.traffic.count(model, keyed=keyed)
+    return gateway.dispatcher.serve(model, key, query, keyed=keyed, caller=request.caller)
+
+
+async def _predict_long(
+    gateway: WebState, request: IncomingRequest, settings: ModelSettings, model: str, query: Query
+) -> RequestResult:
+    """As `_predict`, with a body that takes long to be searched for its key, or to be hashed."""
     key: Key | None
-    async with gateway.key_parse_lock.for_key_of(settings.key, body):
-        key, keyed = read_key(settings.key, request, body, always_json=v2)
+    async with gateway.key_parse_lock.for_key_of(settings.key, query.body):
+        key, keyed = read_key(settings.key, request, query.body, always_json=query.protocol is _V2)
     gateway.traffic.count(model, keyed=keyed)
     if isinstance(key, bytes) and len(key) > LONG_BYTES:
         key = Hashed(key, settings.salt, await asyncio.to_thread(bucket_of, settings.salt, key))
-    return await gateway.dispatcher.serve(model, key, query, keyed=keyed, caller=caller)
+    return await gateway.dispatcher.serve(model, key, query, keyed=keyed, caller=request.caller)
 
 
 def _refuse(
     gateway: WebState,
-    request: web.Request,
+    request: IncomingRequest,
     model: str,
     protocol: ScoringProtocol,
     refused: RequestRefused,
@@ -184,7 +208,7 @@ def _refuse(
     # Only names of the configuration may become label values.
     known = model if model in gateway.settings.current.models else OTHER
     gateway.recorder.record(Rejected(known, refused.reason))
-    request_id = request[REQUEST_ID]
+    request_id = request.request_id
     response = error_response(refused, request_id, protocol)
     if _sampled(gateway):
         why, code = refused.reason, response.status
@@ -215,7 +239,7 @@ def _sample(request_id: str, result: RequestResult, code: int, seconds: float) -
     )
 
 
-def _trace_id(request: web.Request) -> str:
+def _trace_id(request: IncomingRequest) -> str:
     sent = request.headers.getall(_TRACE_HEADER)
     return trace_id_of(sent[0]) if len(sent) == 1 else ""  # of two, one may be a stranger's
 

@@ -4,16 +4,15 @@ import asyncio
 import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
 
 from aiohttp import http_parser, web
 
 from router.errors import ConfigRefused, SlowParser
 from router.settings import TlsSettings
-from router.web.connections import SWEEP_SECONDS, Connections
-from router.web.context import GATEWAY, SHORTCUT
+from router.web.connections import DIRECT_PATH, SWEEP_SECONDS, Connections
+from router.web.context import GATEWAY
 
 BACKLOG = 1024
 MOST_CONNECTIONS = 4096
@@ -84,14 +83,8 @@ async def listening(
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()
     assert runner.server is not None  # setup made it
-    if SHORTCUT in app:
-        handler = app[SHORTCUT](app[GATEWAY], runner.server.request_handler)
-        # The requests it gets are those that the application makes, whatever the base class is.
-        runner.server.request_handler = cast(
-            Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], handler
-        )
     settings = app[GATEWAY].settings if GATEWAY in app else None
-    connections = Connections(runner.server, settings, limit)
+    connections = Connections(runner.server, settings, limit, app.get(DIRECT_PATH))
     server = await loop.create_server(
         connections,
         sock=bound,

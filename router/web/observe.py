@@ -30,7 +30,7 @@ async def readyz(request: web.Request) -> web.Response:
     status = 200 if gateway.ready else 503
     lines = ["ready" if gateway.ready else "stopping" if gateway.traffic.stopping else "not ready"]
     if "verbose" in request.query:
-        lines += [_readiness_line(name, gateway) for name in gateway.fleet.managers]
+        lines += [_readiness_line(name, gateway) for name in gateway.models.managers]
     return web.Response(status=status, text="\n".join(lines) + "\n")
 
 
@@ -47,9 +47,9 @@ async def state(request: web.Request) -> web.Response:
 
 
 async def compare(request: web.Request) -> web.Response:
-    """`GET /v1/compare[?model=]`: how each further alias stands against production, and how sure that is."""
+    """`GET /v1/compare[?model=]`: how each alias stands against production, and how sure that is."""
     gateway, model = request.app[GATEWAY], request.query.get("model")
-    if model is not None and model not in gateway.fleet.managers:
+    if model is not None and model not in gateway.models.managers:
         return plain_error(404, "no such registered model here")
     return document(gateway.compare(model))
 
@@ -59,14 +59,14 @@ async def route(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     model = request.query.get("model", next(iter(gateway.settings.current.models)))
     key = request.query.get("key")
-    routes = gateway.fleet.table.models.get(model)
+    routes = gateway.models.table.models.get(model)
     if routes is None:
         return plain_error(404, "no such registered model here")
     if not key:
         # An empty key counts as missing in a request, so there is nothing to explain about it.
         return plain_error(400, "say which key: /v1/route?model=NAME&key=KEY")
     assignment = assign(routes, key)
-    owner = routes.split.alias_of(bucket_of(routes.salt, key))
+    owner = routes.configured_split.alias_of(bucket_of(routes.salt, key))
     if assignment is None:
         decision = {
             "alias": None,
@@ -81,12 +81,12 @@ async def route(request: web.Request) -> web.Response:
             "bucket": assignment.bucket,
             "reason": assignment.reason,
         }
-    shares = {alias: share / 1000 for alias, share in routes.split.shares().items()}
-    return document({"model": model, **decision, "owner": owner, "salt": routes.salt, "split": shares})
+    configured = routes.configured_split.percentages()
+    return document({"model": model, **decision, "owner": owner, "salt": routes.salt, "split": configured})
 
 
 def _readiness_line(name: str, gateway: WebState) -> str:
-    manager = gateway.fleet.managers[name]
+    manager = gateway.models.managers[name]
     if (bound := manager.bound.get(PRODUCTION)) is None:
         return f"[-] {name} production is not bound"
     if not manager.can_answer:

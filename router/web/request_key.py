@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from time import perf_counter
 
-from aiohttp import web
-
 from router.core.keys import KeyKind, KeySource, cookie_key, json_key, text_key
 from router.core.routing import MissingKey
 from router.errors import KeyMissing, Overloaded
+from router.web.incoming import IncomingRequest
 
 LONG_BYTES = 1 << 18
 """A longer body is hashed in a thread: 64 MiB take over 40 ms, in which nobody else would be served."""
@@ -49,7 +48,7 @@ class KeyParseLock:
 
 
 def read_key(
-    source: KeySource, request: web.Request, body: bytes, *, always_json: bool = False
+    source: KeySource, request: IncomingRequest, body: bytes, *, always_json: bool = False
 ) -> tuple[str | bytes | None, bool]:
     """Key to hash, and True when the caller sent it. `always_json`: whatever its Content-Type says.
 
@@ -67,7 +66,7 @@ def read_key(
             raise KeyMissing(f"the request carries no key ({source.kind} {source.name})")
 
 
-def _sent_key(source: KeySource, request: web.Request, body: bytes, *, always_json: bool) -> str | None:
+def _sent_key(source: KeySource, request: IncomingRequest, body: bytes, *, always_json: bool) -> str | None:
     match source.kind:
         case KeyKind.HEADER:
             return text_key(request.headers.getall(source.name, ()))

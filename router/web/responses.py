@@ -1,10 +1,11 @@
 """HTTP status codes, bodies and headers of answers: decided here and nowhere else."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 
 from router.errors import (
@@ -27,7 +28,7 @@ from router.errors import (
 )
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol
 from router.serving.dispatch import RequestResult
-from router.web.context import REQUEST_ID
+from router.web.incoming import IncomingRequest
 
 SERVER = "canary-router"
 """The Server header of every answer: neither a version nor a library."""
@@ -112,7 +113,7 @@ def answer_response(
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW,
 ) -> web.Response:
     """A version's own answer as HTTP. `model_error_status` is of MLflow's protocol; the other has 500."""
-    if answer.verdict is _OK:
+    if answer.predict_status is _OK:
         return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
     if protocol is ScoringProtocol.V2:
         return web.Response(
@@ -121,7 +122,7 @@ def answer_response(
     status, body = answer.status, answer.body
     if answer.content_type == MEDIA_TYPE:
         error = orjson.loads(body)
-        if answer.verdict is PredictStatus.MODEL_ERROR and status == 500 and not answer.keeps_status:
+        if answer.predict_status is PredictStatus.MODEL_ERROR and status == 500 and not answer.keeps_status:
             # MLflow answers 400 when a model raises; a team may need that while it migrates.
             status = model_error_status
             if status == 400:
@@ -131,7 +132,7 @@ def answer_response(
 
 
 def result_response(
-    request: web.BaseRequest,
+    request: IncomingRequest,
     result: RequestResult,
     seconds: float,
     model_error_status: int,
@@ -153,10 +154,10 @@ def result_response(
     if given.bucket is not None:
         headers["X-Route-Bucket"] = str(given.bucket)
     headers["Server-Timing"] = f"total;dur={seconds * 1e3:.2f}, predict;dur={predict_seconds * 1e3:.2f}"
-    request_id = request[REQUEST_ID]
+    request_id = request.request_id
     if not isinstance(answer, Answer):
         response = error_response(answer, request_id, protocol)
-    elif answer.verdict is _OK and len(answer.body) <= MOST_BYTES and request.version == HttpVersion11:
+    elif answer.predict_status is _OK and len(answer.body) <= MOST_BYTES and request.is_http11:
         headers = {
             "Content-Type": answer.content_type,
             **headers,
@@ -223,6 +224,12 @@ class SinglePacketResponse(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Write all of it. Raises ConnectionResetError when the client is gone."""
         transport = self._request.transport if self._request is not None else None
+        self.send(transport)
+        if self._request is not None and transport is not None and has_too_much(transport):
+            await self._request.writer.drain()
+
+    def send(self, transport: asyncio.Transport | asyncio.WriteTransport | None) -> None:
+        """Write all of it at once. Raises ConnectionResetError when the client is gone."""
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
         lines = "".join([f"{name}: {value}\r\n" for name, value in self._headers_to_send.items()])
@@ -232,5 +239,15 @@ class SinglePacketResponse(web.StreamResponse):
         )
         end = _CLOSE if self._closes else _GO_ON
         transport.write(b"".join((start.encode(), end, self._whole_body)))
-        if self._request is not None and transport.get_write_buffer_size() > MOST_BYTES:
-            await self._request.writer.drain()  # who asks and does not read is not asked for more
+
+
+def has_too_much(transport: asyncio.WriteTransport) -> bool:
+    """Whether a client left so much unread that its next request has to wait."""
+    return transport.get_write_buffer_size() > MOST_BYTES
+
+
+def sign(response: web.StreamResponse, request_id: str) -> None:
+    """Say who answers, and which request."""
+    if not isinstance(response, SinglePacketResponse):  # which is signed as it is made
+        response.headers["Server"] = SERVER
+        response.headers["X-Request-Id"] = request_id

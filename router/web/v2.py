@@ -12,7 +12,7 @@ from router.errors import ModelNotConfigured, NoDirectAccess, NotReady, RequestR
 from router.protocol.messages import ScoringProtocol, TensorInfo
 from router.serving.manager import ModelManager
 from router.web.context import GATEWAY, REQUEST_ID, WebState
-from router.web.invocations import answer_request
+from router.web.invocations import answer_request, incoming
 from router.web.responses import MEDIA_TYPE, SERVER, error_response
 
 PLATFORM = "mlflow"
@@ -74,7 +74,7 @@ async def infer(request: web.Request) -> web.StreamResponse:
     """`POST /v2/models/{name}[/versions/{version}]/infer`: through the split, or straight to one version."""
     number = _number(request)
     name = request.match_info["name"]
-    return await answer_request(request.app[GATEWAY], request, name, number, ScoringProtocol.V2)
+    return await answer_request(request.app[GATEWAY], incoming(request), name, number, ScoringProtocol.V2)
 
 
 def _asked(request: web.Request) -> tuple[ModelManager, VersionId | None]:
@@ -84,7 +84,7 @@ def _asked(request: web.Request) -> tuple[ModelManager, VersionId | None]:
     """
     gateway: WebState = request.app[GATEWAY]
     name = request.match_info["name"]
-    manager, settings = gateway.fleet.managers.get(name), gateway.settings.current.models.get(name)
+    manager, settings = gateway.models.managers.get(name), gateway.settings.current.models.get(name)
     if manager is None or settings is None:
         raise ModelNotConfigured("no such registered model here")
     number = _number(request)

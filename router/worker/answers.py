@@ -122,7 +122,7 @@ class ErrorAnswers:
         if (
             request.protocol is ScoringProtocol.V2
             and not request.rows
-            and answer.verdict is PredictStatus.MODEL_ERROR
+            and answer.predict_status is PredictStatus.MODEL_ERROR
         ):
             # Not the version's fault: there was nothing to predict, and few libraries take that.
             return v2_error_answer("the version does not take a request without rows")
@@ -162,7 +162,7 @@ def mlflow_error_answer(
         "error_class": error.error_class,
     }
     return Answer(
-        verdict=PredictStatus.CLIENT_ERROR if status < 500 else PredictStatus.MODEL_ERROR,
+        predict_status=PredictStatus.CLIENT_ERROR if status < 500 else PredictStatus.MODEL_ERROR,
         status=status,
         body=orjson.dumps({key: value for key, value in fields.items() if value is not None}),
         content_type=JSON,
@@ -183,7 +183,7 @@ def _in(protocol: ScoringProtocol, answer: Answer) -> Answer:
         return answer
     status = answer.status
     if status != _TOO_LARGE:
-        status = 400 if answer.verdict is PredictStatus.CLIENT_ERROR else 500
+        status = 400 if answer.predict_status is PredictStatus.CLIENT_ERROR else 500
     return replace(answer, status=status, body=_v2_body(orjson.loads(answer.body)["message"]))
 
 

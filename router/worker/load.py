@@ -141,7 +141,7 @@ def _predict_example(scorer: Scorer, model: PyFuncModel, directory: str) -> Warm
         return WarmUpResult(warm=False, note=note)
     predicted = scorer.predict([request])
     failure = predicted.failure
-    if failure is None and scorer.answer_to(request, predicted).verdict is not PredictStatus.OK:
+    if failure is None and scorer.answer_to(request, predicted).predict_status is not PredictStatus.OK:
         failure = ValueError("the answer to its input example cannot be written as JSON")
     if failure is not None:
         note = f"it failed to predict its input example ({type(failure).__name__}), and is not warm."

@@ -4,16 +4,18 @@ What is not a number, or not there, is counted as such.
 """
 
 import math
+import sys
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from router.core.histogram import Floats, count_and_mark
 from router.core.scores import (
     ClassCounts,
     ClassSpec,
@@ -27,7 +29,11 @@ from router.core.scores import (
 )
 from router.worker.encoder import rows_of
 
+T = TypeVar("T", bound=np.generic)
+Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+FEW_SCORES = 32
+"""Up to here a plain bisect is cheaper than numpy's fixed cost."""
 _LARGEST = 1e290  # of scores beyond it, a few would add up to more than a float holds
 _NESTED = (list, tuple, Mapping, np.ndarray)
 _PLAIN = frozenset((float, int, bool))
@@ -41,7 +47,7 @@ class ScoreTally:
     counts: tuple[OutputCounts, ...]
     """Per counted output, of all of them."""
     bin_indexes: Sequence[int | None]
-    """Per answer, as `Answer.mark`: the bin of its first row."""
+    """Per answer, as `Answer.bin_index`: the bin of its first row."""
     nan_only: Sequence[bool]
     """Per answer, as `Answer.nan_only`."""
 
@@ -94,17 +100,17 @@ def _count(predictions: Any, spec: OutputSpec, firsts: Sequence[int]) -> tuple[O
         if odd is None:
             return _sensible(values, spec, firsts, 0)
         numbers, odd_numbers = values[~odd], int(odd.sum())
-        _, bins = count_and_mark(values[list(firsts)], spec, range(len(firsts)))
+        _, bins = count_and_locate(values[list(firsts)], spec, range(len(firsts)))
         return _sensible(numbers, spec, (), odd_numbers)[0], bins
     except Exception:  # noqa: BLE001 - a version may answer anything at all; its answer still goes out
         return _nothing_in(predictions, spec), []
 
 
 def _sensible(values: Floats, spec: ScoreSpec, firsts: Sequence[int], odd: int) -> tuple[ScoreCounts, _Bins]:
-    counts, bins = count_and_mark(values, spec, firsts, non_numeric=odd)
+    counts, bins = count_and_locate(values, spec, firsts, non_numeric=odd)
     if max(counts.positive_sum, counts.negative_sum) > _LARGEST:
         clipped = np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), values)
-        counts, _ = count_and_mark(clipped, spec, (), non_numeric=odd)
+        counts, _ = count_and_locate(clipped, spec, (), non_numeric=odd)
     return counts, bins
 
 
@@ -240,3 +246,105 @@ def _number(value: Any) -> float | None:
         except OverflowError:  # an integer beyond any float
             return math.inf if value > 0 else -math.inf
     return None
+
+
+def count_and_locate(
+    values: Floats, spec: ScoreSpec, firsts: Sequence[int], *, non_numeric: int = 0
+) -> tuple[ScoreCounts, list[int | None]]:
+    """Counts of one batch of scores, shape (n,), and the indexes of the bins of those at the places `firsts`.
+
+    A score on an edge counts in the bin whose upper edge it is, as Prometheus' `le` does; the lowest
+    bin also takes `low` itself. What is not finite has no bin: None. A sum beyond the largest float stays at
+    the largest float.
+    """
+    if len(values) <= FEW_SCORES:
+        return _few(values.tolist(), spec, firsts, non_numeric)
+    edges = _edges_of(spec)
+    places = edges.searchsorted(values, side="left")
+    *bins, beyond = np.bincount(places, minlength=spec.bins + 1).tolist()
+    # Nothing odd among them: no need to look at them once more.
+    if not beyond and values.min(initial=math.inf) >= max(spec.low, 0.0):
+        counts = ScoreCounts(tuple(bins), _finite_sum(values.tolist()), non_numeric=non_numeric)
+        return counts, _at(places, firsts).tolist() if len(firsts) else []
+    finite = np.isfinite(values)
+    counts = _all_kinds(values, finite, places, spec, non_numeric)
+    if not len(firsts):
+        return counts, []
+    found, sound = np.minimum(_at(places, firsts), spec.bins - 1).tolist(), _at(finite, firsts).tolist()
+    return counts, [place if good else None for place, good in zip(found, sound, strict=True)]
+
+
+def _at(values: npt.NDArray[T], places: Sequence[int]) -> npt.NDArray[T]:
+    # The usual ones, of requests of one row each: a view, where a list costs as much as all the counting.
+    if type(places) is range and places.step == 1:
+        return values[places.start : places.stop]
+    return values[np.asarray(places, dtype=np.intp)]
+
+
+def _all_kinds(
+    values: Floats,
+    finite: npt.NDArray[np.bool_],
+    places: npt.NDArray[np.intp],
+    spec: ScoreSpec,
+    non_numeric: int,
+) -> ScoreCounts:
+    numbers = values[finite]
+    index = np.minimum(places[finite], spec.bins - 1)
+    nan = int(np.count_nonzero(np.isnan(values)))
+    return ScoreCounts(
+        bins=tuple(np.bincount(index, minlength=spec.bins).tolist()),
+        positive_sum=_finite_sum(numbers[numbers > 0].tolist()),
+        negative_sum=_finite_sum((-numbers[numbers < 0]).tolist()),
+        nan=nan,
+        inf=len(values) - len(numbers) - nan,
+        non_numeric=non_numeric,
+        out_of_range=int(np.count_nonzero((numbers < spec.low) | (numbers > spec.high))),
+    )
+
+
+def _few(
+    values: list[float], spec: ScoreSpec, firsts: Sequence[int], non_numeric: int
+) -> tuple[ScoreCounts, list[int | None]]:
+    edges, low, high, last = spec.edges(), spec.low, spec.high, spec.bins - 1
+    bins = [0] * spec.bins
+    places: list[int | None] = []
+    positive: list[float] = []
+    negative: list[float] = []
+    nan = inf = out_of_range = 0
+    for value in values:
+        if low <= value <= high:
+            place = bisect_left(edges, value)
+        elif math.isfinite(value):
+            out_of_range += 1
+            place = last if value > high else 0
+        else:
+            if math.isnan(value):
+                nan += 1
+            else:
+                inf += 1
+            places.append(None)
+            continue
+        bins[place] += 1
+        places.append(place)
+        if value > 0:
+            positive.append(value)
+        elif value < 0:
+            negative.append(-value)
+    counts = ScoreCounts(
+        tuple(bins), _finite_sum(positive), _finite_sum(negative), nan, inf, non_numeric, out_of_range
+    )
+    return counts, [places[first] for first in firsts]
+
+
+@lru_cache(maxsize=64)
+def _edges_of(spec: ScoreSpec) -> Floats:
+    return np.asarray(spec.edges())
+
+
+def _finite_sum(magnitudes: list[float]) -> float:
+    # Correctly rounded, so the order of the rows does not show. Not infinity when it overflows: orjson would
+    # send that as null, and a counter that was infinite once has no rate ever after.
+    try:
+        return math.fsum(magnitudes)
+    except OverflowError:
+        return sys.float_info.max

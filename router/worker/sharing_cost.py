@@ -47,7 +47,7 @@ class SharingCost:
         `busy`: the processor seconds of this process meanwhile, over the seconds. Other frames say nothing.
         """
         answers = (*lone, *shared)
-        if len(lone) != 1 or not shared or any(one.verdict is not PredictStatus.OK for one in answers):
+        if len(lone) != 1 or not shared or any(one.predict_status is not PredictStatus.OK for one in answers):
             return None
         rounds = -(-len(shared) // self._threads) if busy < WAITS_BELOW else len(shared)
         self._ratios.append(shared[0].predict_seconds / max(lone[0].predict_seconds * rounds, 1e-9))

@@ -26,11 +26,9 @@ from router.core.events import (
     Polled,
     ReadinessChanged,
     Rejected,
-    Routed,
     TickFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
-from router.core.routing import Reason
 from tests.support.sample_events import (
     answered,
     bound,
@@ -121,7 +119,6 @@ def test_a_registry_without_a_production_version_is_warned_of() -> None:
 def test_requests_write_no_lines() -> None:
     assert (
         written(
-            Routed("m", CANARY, Reason.HASH),
             predicted(CANARY, 8, count_scores_of(0.1)),
             answered(CANARY, 8, outcome="model_error", code=500),
             Rejected("m", "overloaded"),

@@ -1,5 +1,6 @@
 """Which fact moves which series."""
 
+import dataclasses
 import logging
 import math
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from router.adapters.prometheus import Live, LiveShift, PrometheusRecorder
+from router.adapters.prometheus.catalog import reasons_of
+from router.adapters.prometheus.recorder import Live, LiveShift, PrometheusRecorder
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
@@ -24,7 +26,6 @@ from router.core.events import (
     Predicted,
     ReadinessChanged,
     Rejected,
-    Routed,
     SplitInForce,
     TickFailed,
     VersionGone,
@@ -32,7 +33,6 @@ from router.core.events import (
     WorkerLoadFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
-from router.core.routing import Reason
 from router.core.scores import ClassCounts, ClassSpec, OutputCounts, ScoreCounts, ScoreSpec, with_edges
 from tests.support.sample_events import (
     SPEC,
@@ -82,10 +82,6 @@ def moved_by(recorder: PrometheusRecorder, *events: Event) -> dict[str, float]:
 
 
 MOVES: dict[str, tuple[Event, dict[str, float]]] = {
-    "routed": (
-        Routed("m", CANARY, Reason.HASH),
-        {f"routing_decisions_total{{{EIGHT},reason=hash}}": 1},
-    ),
     "rejected": (
         Rejected("m", "too_large"),
         {"requests_rejected_total{model=m,reason=too_large}": 1},
@@ -173,8 +169,19 @@ def test_an_answer_counts_under_what_its_key_was_given(recorder: PrometheusRecor
     edges += ["1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "+Inf"]
     for edge in edges:
         assert moved.pop(histogram.format("bucket", f"le={edge},")) == 1
+    assert moved.pop(f"routing_decisions_total{{{EIGHT},reason=hash}}") == 1
     assert {key for key in moved if not key.startswith("request_rows")} == set()
     assert not any("production" in key for key in moved)
+
+
+@pytest.mark.parametrize("reason", [*reasons_of(CANARY), "a new one"])
+def test_a_request_counts_as_a_decision_by_its_reason_whoever_answers(
+    recorder: PrometheusRecorder, reason: str
+) -> None:
+    event = dataclasses.replace(answered(CANARY, 8, outcome="fallback"), reason=reason)
+
+    shown = "__other__" if reason == "a new one" else reason
+    assert moved_by(recorder, event)[f"routing_decisions_total{{{EIGHT},reason={shown}}}"] == 1
 
 
 def test_request_durations_have_exactly_the_documented_edges(recorder: PrometheusRecorder) -> None:
@@ -516,7 +523,7 @@ def test_a_removed_model_leaves_nothing_and_late_answers_bring_nothing_back(
         recorder.record(event)
     recorder.watch(lambda: live_of(7, 8))
     recorder.record(ModelRemoved("m"))
-    for event in (answered(CANARY, 8), Routed("m", CANARY, Reason.HASH), Polled("m", 1.0, "")):
+    for event in (answered(CANARY, 8), Polled("m", 1.0, "")):
         recorder.record(event)
 
     assert series_of(recorder) == []
@@ -538,7 +545,7 @@ def test_gauges_that_can_not_be_read_do_not_hide_the_counters(
     recorder: PrometheusRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
-        raise RuntimeError("no fleet")
+        raise RuntimeError("no models")
 
     recorder.watch(broken)  # type: ignore[arg-type] # that is the point
 

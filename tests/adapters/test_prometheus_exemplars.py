@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Exemplar
 
-from router.adapters.prometheus import PrometheusRecorder
+from router.adapters.prometheus.recorder import PrometheusRecorder
 from router.core.ids import CANARY, PRODUCTION
 from tests.support.sample_events import Clock, answered, bound, recorder_at, split
 

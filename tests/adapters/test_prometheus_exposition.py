@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from router.adapters.prometheus import PrometheusRecorder
+from router.adapters.prometheus.recorder import PrometheusRecorder
 from router.core.ids import CANARY, PRODUCTION
 from tests.support.sample_events import (
     Clock,

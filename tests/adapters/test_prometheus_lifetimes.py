@@ -1,5 +1,6 @@
 """When series come and go, and how many there can be."""
 
+import dataclasses
 import itertools
 import re
 
@@ -7,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
 from router.adapters.prometheus.catalog import ENDINGS, FALLBACKS, FAULTS, REJECTIONS, reasons_of
+from router.adapters.prometheus.recorder import Live, LiveVersion, PrometheusRecorder
 from router.core.events import (
     AliasUnbound,
     Answered,
@@ -19,7 +20,6 @@ from router.core.events import (
     Polled,
     Predicted,
     Rejected,
-    Routed,
     SplitInForce,
     VersionGone,
     WorkerEnded,
@@ -264,7 +264,10 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
             for outcome in outcomes
             for code in codes.get(outcome, (400, 404, 413, 415, 429, 500, 501, 503, 504))
         ),
-        *(Routed("m", alias, Reason(reason)) for reason in reasons_of(alias)),
+        *(
+            dataclasses.replace(answered(alias, number), reason=Reason(reason))
+            for reason in reasons_of(alias)
+        ),
         *(CanaryFaulted("m", CANARY, version, kind) for kind in FAULTS),
         *(FellBack("m", CANARY, PRODUCTION, reason) for reason in FALLBACKS),
         *(Rejected("m", reason) for reason in REJECTIONS),
@@ -323,7 +326,6 @@ def test_a_hundred_thousand_requests_and_fifty_swaps_leave_no_more_series_than_a
         for n in range(1000):
             for to, number in bound_now.items():
                 for event in (
-                    Routed("m", to, Reason.HASH),
                     predicted(to, number, ScoreCounts((1,) + (0,) * 19, 0.01), ClassCounts((1, 0, 0))),
                     answered(to, number, seconds=n / 500, trace_id=f"{swap * 1000 + n + 1:032x}"),
                 ):

@@ -38,20 +38,20 @@ class Listening(Facts):
 
 
 class Gateway:
-    """A fleet of fakes, its comparison, and a clock."""
+    """Models of fakes, their comparison, and a clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.facts = Listening()
-        self.fleet = ModelSet(VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0)))
+        self.models = ModelSet(VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0)))
         self.analysis = self.facts.analysis = AnalysisRecorder(
-            self.fleet, self.facts, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
+            self.models, self.facts, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )
 
     async def serve(self, aspired: dict[Alias, VersionId], **keys: Any) -> None:
-        self.fleet.apply({"sentiment": settings(**{"split": HALF, **keys})})
-        manager = self.fleet.managers["sentiment"]
+        self.models.apply({"sentiment": settings(**{"split": HALF, **keys})})
+        manager = self.models.managers["sentiment"]
         manager.set_aspired(aspired)
         await until(lambda: manager.bound == aspired)
         self.look(0.0)
@@ -86,7 +86,7 @@ class Gateway:
 async def gateway() -> AsyncIterator[Gateway]:
     gateway = Gateway()
     yield gateway
-    await gateway.fleet.close(0.0)
+    await gateway.models.close(0.0)
 
 
 async def test_a_canary_that_fails_more_fails_and_that_is_reported_once(gateway: Gateway) -> None:
@@ -205,7 +205,7 @@ async def test_what_can_not_be_compared_says_why(
 async def test_a_canary_that_loads_is_not_compared_yet(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1})
     gateway.world.broken = {V2}
-    gateway.fleet.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V2})
+    gateway.models.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V2})
     gateway.look()
 
     assert gateway.entry["not_comparable_because"] == "v2 is not READY yet"
@@ -213,7 +213,7 @@ async def test_a_canary_that_loads_is_not_compared_yet(gateway: Gateway) -> None
 
 async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
-    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    breaker = gateway.models.managers["sentiment"].breakers.of(CANARY, V2)
     assert breaker is not None
     gateway.answer(300, PRODUCTION, V1)
     gateway.answer(50, CANARY, V2, fault="error")
@@ -230,14 +230,14 @@ async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway:
     gateway.look()
     assert gateway.check("faults")["production"]["requests"] == 300, "no canary was there to compare with"
 
-    gateway.fleet.managers["sentiment"].reset_breakers()
+    gateway.models.managers["sentiment"].reset_breakers()
     assert gateway.entry["verdict"] == "not_enough_data", "an operator says that what was wrong is mended"
     assert gateway.entry["comparable"]
 
 
 async def test_a_breaker_that_requests_without_a_key_opened_is_no_fail_and_says_why(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
-    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    breaker = gateway.models.managers["sentiment"].breakers.of(CANARY, V2)
     assert breaker is not None
     gateway.answer(300, PRODUCTION, V1)
     gateway.answer(20, CANARY, V2)
@@ -275,7 +275,7 @@ FORECASTS = ("seconds_needed", "seconds_until_fail", "seconds_to_show_point")
 async def test_a_pass_is_taken_back_when_the_breaker_opens_and_everybody_says_so(gateway: Gateway) -> None:
     """Three crashes in a minute open it, however many requests went well."""
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
-    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    breaker = gateway.models.managers["sentiment"].breakers.of(CANARY, V2)
     assert breaker is not None
     gateway.answer(200, PRODUCTION, V1)
     for _ in range(30):
@@ -358,7 +358,7 @@ async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_bef
     gateway: Gateway,
 ) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
-    breaker = gateway.fleet.managers["sentiment"].breakers.of(CANARY, V2)
+    breaker = gateway.models.managers["sentiment"].breakers.of(CANARY, V2)
     assert breaker is not None
     gateway.answer(50, PRODUCTION, V1)
     for _ in range(50):  # the dispatcher judges a request before its answer is reported
@@ -378,8 +378,8 @@ async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_bef
 async def test_a_new_version_on_either_alias_starts_anew(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     for aspired in ({PRODUCTION: V1, CANARY: V3}, {PRODUCTION: V2, CANARY: V3}):
-        gateway.answer(100, CANARY, gateway.fleet.managers["sentiment"].bound[CANARY], fault="error")
-        gateway.answer(100, PRODUCTION, gateway.fleet.managers["sentiment"].bound[PRODUCTION])
+        gateway.answer(100, CANARY, gateway.models.managers["sentiment"].bound[CANARY], fault="error")
+        gateway.answer(100, PRODUCTION, gateway.models.managers["sentiment"].bound[PRODUCTION])
         gateway.look()
         assert gateway.entry["verdict"] == "fail"
         await gateway.serve(aspired)
@@ -472,7 +472,7 @@ async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Ga
 
 async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
-    gateway.fleet.apply({})
+    gateway.models.apply({})
     gateway.look()
 
     assert document(gateway.analysis) == {"models": {}}

@@ -33,45 +33,45 @@ def facts() -> Facts:
 
 
 @pytest.fixture
-async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
-    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
-    fleet.apply({"sentiment": settings(), "other": settings()})
-    yield fleet
-    await fleet.close(0.0)
+async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
+    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models.apply({"sentiment": settings(), "other": settings()})
+    yield models
+    await models.close(0.0)
 
 
 @pytest.fixture
-def watch(world: FakeWorld, fleet: ModelSet, facts: Facts) -> AliasWatch:
-    return AliasWatch(world, fleet, facts, lambda: 1_000_000.0)
+def watch(world: FakeWorld, models: ModelSet, facts: Facts) -> AliasWatch:
+    return AliasWatch(world, models, facts, lambda: 1_000_000.0)
 
 
-def document(fleet: ModelSet, watch: AliasWatch, facts: Facts, world: FakeWorld) -> Status:
-    received = dict.fromkeys(fleet.managers, 200)
+def document(models: ModelSet, watch: AliasWatch, facts: Facts, world: FakeWorld) -> Status:
+    received = dict.fromkeys(models.managers, 200)
     counts = TrafficCounts(received=received, keyless=dict.fromkeys(received, 150))
     bound = BoundTimes(lambda: 5.0)
     for event in facts.of(AliasBound):
         bound.record(event)
-    return status_of(fleet, watch, facts, world, traffic=counts, bound_times=bound)
+    return status_of(models, watch, facts, world, traffic=counts, bound_times=bound)
 
 
-async def test_what_a_poll_names_is_loaded_and_bound(watch: AliasWatch, fleet: ModelSet) -> None:
+async def test_what_a_poll_names_is_loaded_and_bound(watch: AliasWatch, models: ModelSet) -> None:
     await watch.tick()
-    await until(lambda: fleet.managers["sentiment"].bound == {PRODUCTION: V1})
+    await until(lambda: models.managers["sentiment"].bound == {PRODUCTION: V1})
     assert watch.last_success == {"sentiment": 1_000_000.0, "other": 1_000_000.0}
 
 
 async def test_a_failed_poll_leaves_everything_as_it_was_and_is_reported(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     await watch.tick()
-    await until(lambda: fleet.managers["sentiment"].ready)
+    await until(lambda: models.managers["sentiment"].ready)
     world.registry_down = True
     await watch.tick()
 
-    assert fleet.managers["sentiment"].bound == {PRODUCTION: V1}
+    assert models.managers["sentiment"].bound == {PRODUCTION: V1}
     assert watch.errors["sentiment"] == "connection refused"
     assert facts.of(Polled)[-1].error == "connection refused"
-    state = document(fleet, watch, facts, world).document()
+    state = document(models, watch, facts, world).document()
     assert state["registry"] == {
         "reachable": False,
         "last_success_timestamp": 1_000_000.0,
@@ -83,27 +83,27 @@ async def test_a_failed_poll_leaves_everything_as_it_was_and_is_reported(
 
 
 async def test_a_model_without_production_is_reported_once_and_shown(
-    watch: AliasWatch, fleet: ModelSet, facts: Facts
+    watch: AliasWatch, models: ModelSet, facts: Facts
 ) -> None:
     await watch.tick()
     await watch.tick()
 
     reported = [fact for fact in facts.of(AliasAspired) if fact.model == "other"]
     assert reported == [AliasAspired("other", PRODUCTION, None, None)]
-    model = document(fleet, watch, facts, world).document()["models"]["other"]
+    model = document(models, watch, facts, world).document()["models"]["other"]
     assert model["warnings"][0].startswith("the registry names no version as production")
     assert model["ready"] is False
 
 
 async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pending(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     await watch.tick()
-    await until(lambda: fleet.managers["sentiment"].ready)
+    await until(lambda: models.managers["sentiment"].ready)
     world.aspired["sentiment"] = {}
     await watch.tick()
 
-    alias = document(fleet, watch, facts, world).document()["models"]["sentiment"]["aliases"]["production"]
+    alias = document(models, watch, facts, world).document()["models"]["sentiment"]["aliases"]["production"]
     assert alias == {
         "name": "production",
         "aspired": None,
@@ -115,21 +115,21 @@ async def test_a_production_that_the_registry_no_longer_names_is_stale_and_pendi
 
 
 async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_until_it_has_it_again(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     """Unlike a registry that says nothing: this one said that what serves is not there."""
     await watch.tick()
-    await until(lambda: fleet.managers["sentiment"].ready)
+    await until(lambda: models.managers["sentiment"].ready)
 
     def stale() -> bool:
-        models = document(fleet, watch, facts, world).document()["models"]
-        reported: bool = models["sentiment"]["aliases"]["production"]["stale"]
+        shown = document(models, watch, facts, world).document()["models"]
+        reported: bool = shown["sentiment"]["aliases"]["production"]["stale"]
         return reported
 
     wish = world.aspired.pop("sentiment")
     await watch.tick()
     assert stale()
-    assert fleet.managers["sentiment"].bound == {PRODUCTION: V1}
+    assert models.managers["sentiment"].bound == {PRODUCTION: V1}
     world.registry_down = True
     await watch.tick()
     assert stale()
@@ -139,14 +139,14 @@ async def test_a_production_whose_model_the_registry_no_longer_has_is_stale_unti
 
 
 async def test_an_answer_about_a_model_that_was_removed_meanwhile_is_dropped(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     poll = world.poll
 
     async def slow(model: str, aliases: dict[str, str], **_: float) -> object:
         answer = await poll(model, aliases)
-        fleet.apply({"other": settings()})
+        models.apply({"other": settings()})
         return answer
 
     monkeypatch.setattr(world, "poll", slow)
@@ -178,25 +178,25 @@ async def test_models_are_polled_in_turn_so_that_a_poll_is_not_charged_with_the_
 
 
 async def test_the_state_warns_when_most_requests_carry_no_key(
-    watch: AliasWatch, fleet: ModelSet, facts: Facts
+    watch: AliasWatch, models: ModelSet, facts: Facts
 ) -> None:
-    model = document(fleet, watch, facts, world).document()["models"]["sentiment"]
+    model = document(models, watch, facts, world).document()["models"]["sentiment"]
     assert model["keyless_share"] == 0.75
     assert "carry no key" in model["warnings"][0]
 
 
 async def test_a_start_without_the_registry_serves_what_served_last_until_it_answers(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     world.registry_down = True
     world.recorded = {"sentiment": {PRODUCTION: V1, CANARY: V2}}
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     await watch.tick()
     await watch.tick()
     await until(lambda: manager.bound == {PRODUCTION: V1, CANARY: V2})
     assert facts.of(ServingFromCache) == [ServingFromCache("sentiment", world.recorded["sentiment"])]
     assert facts.of(AliasAspired) == []
-    state = document(fleet, watch, facts, world).document()
+    state = document(models, watch, facts, world).document()
     assert [state["serving_from_cache"], state["models"]["other"]["serving_from_cache"]] == [True, False]
     assert "has not answered since the start" in state["models"]["sentiment"]["warnings"][0]
 
@@ -206,24 +206,24 @@ async def test_a_start_without_the_registry_serves_what_served_last_until_it_ans
     await until(lambda: manager.bound == {PRODUCTION: V1, CANARY: V3})
 
     assert world.loads == [V1, V2, V3], "an equal version was loaded again"
-    assert not document(fleet, watch, facts, world).document()["serving_from_cache"]
+    assert not document(models, watch, facts, world).document()["serving_from_cache"]
     assert AliasAspired("sentiment", PRODUCTION, None, V1) in facts.of(AliasAspired)
 
 
 async def test_a_registry_that_went_away_later_is_no_start_from_the_cache(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+    watch: AliasWatch, models: ModelSet, world: FakeWorld
 ) -> None:
     await watch.tick()
-    await until(lambda: fleet.managers["sentiment"].ready)
+    await until(lambda: models.managers["sentiment"].ready)
     world.registry_down = True
     world.recorded = {"sentiment": {PRODUCTION: V3}}
     await watch.tick()
 
-    assert fleet.managers["sentiment"].aspired == {PRODUCTION: V1}
+    assert models.managers["sentiment"].aspired == {PRODUCTION: V1}
 
 
 async def test_a_registry_that_knows_no_such_model_has_answered(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unknown(model: str, aliases: object, **_: float) -> object:
         raise ModelUnknown(model)
@@ -232,11 +232,11 @@ async def test_a_registry_that_knows_no_such_model_has_answered(
     monkeypatch.setattr(world, "poll", unknown)
     await watch.tick()
 
-    assert fleet.managers["sentiment"].aspired == {}
+    assert models.managers["sentiment"].aspired == {}
 
 
 async def test_a_registry_that_refuses_is_not_one_that_has_not_answered(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By permission or by its schema. What served last serves, and what is reported names the refusal."""
 
@@ -247,13 +247,13 @@ async def test_a_registry_that_refuses_is_not_one_that_has_not_answered(
     world.recorded = {"sentiment": {PRODUCTION: V1}}
     monkeypatch.setattr(world, "poll", refused)
     await watch.tick()
-    await until(lambda: fleet.managers["sentiment"].bound == {PRODUCTION: V1})
+    await until(lambda: models.managers["sentiment"].bound == {PRODUCTION: V1})
 
     assert [(fact.model, fact.refused, fact.error) for fact in facts.of(Polled)] == [
         ("sentiment", True, "PERMISSION_DENIED"),
         ("other", True, "PERMISSION_DENIED"),
     ]
-    model = document(fleet, watch, facts, world).document()["models"]["sentiment"]
+    model = document(models, watch, facts, world).document()["models"]["sentiment"]
     assert model["registry_refused"]
     assert model["warnings"][0] == (
         "the registry refuses to be read since the start: what served last serves"
@@ -261,32 +261,32 @@ async def test_a_registry_that_refuses_is_not_one_that_has_not_answered(
 
     monkeypatch.undo()
     await watch.tick()
-    assert not document(fleet, watch, facts, world).document()["models"]["sentiment"]["registry_refused"]
+    assert not document(models, watch, facts, world).document()["models"]["sentiment"]["registry_refused"]
 
 
 async def test_a_model_that_was_deleted_leaves_what_serves(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unknown(model: str, aliases: object, **_: float) -> object:
         raise ModelUnknown(f"there is no {model}")
 
     await watch.tick()
-    await until(lambda: fleet.managers["sentiment"].ready)
+    await until(lambda: models.managers["sentiment"].ready)
     monkeypatch.setattr(world, "poll", unknown)
     await watch.tick()
 
-    assert fleet.managers["sentiment"].bound == {PRODUCTION: V1}
+    assert models.managers["sentiment"].bound == {PRODUCTION: V1}
     assert watch.errors["sentiment"] == "there is no sentiment"
 
 
 async def test_what_the_cache_could_not_give_is_asked_of_the_registry_at_once(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld
+    watch: AliasWatch, models: ModelSet, world: FakeWorld
 ) -> None:
     """Not after the pause of up to five minutes that follows failed loads."""
     world.registry_down = True
     world.recorded = {"sentiment": {PRODUCTION: V1}}
     world.unfetchable = {V1}
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     await watch.tick()
     await until(lambda: manager.harnesses[V1].state is State.ERROR)
     world.unfetchable.clear()
@@ -298,13 +298,13 @@ async def test_what_the_cache_could_not_give_is_asked_of_the_registry_at_once(
 
 
 async def test_a_torn_record_is_reported_once_and_shown_until_the_registry_answers(
-    watch: AliasWatch, fleet: ModelSet, world: FakeWorld, facts: Facts
+    watch: AliasWatch, models: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:
     world.registry_down = world.torn_record = True
     await watch.tick()
     await watch.tick()
     assert [fact.model for fact in facts.of(LastGoodRefused)] == ["sentiment", "other"]
-    model = document(fleet, watch, facts, world).document()["models"]["sentiment"]
+    model = document(models, watch, facts, world).document()["models"]["sentiment"]
     assert "the record is torn" in model["warnings"][0]
 
     world.registry_down = False
@@ -329,9 +329,9 @@ async def test_after_one_silence_the_rest_of_a_tick_is_not_asked_and_comes_first
     monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", -1.0)
     world = SilentRegistry()
     world.asked = []
-    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
-    fleet.apply({name: settings() for name in ("a", "b", "c")})
-    watch = AliasWatch(world, fleet, facts, lambda: 0.0)
+    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models.apply({name: settings() for name in ("a", "b", "c")})
+    watch = AliasWatch(world, models, facts, lambda: 0.0)
 
     await watch.tick()
     assert world.asked == ["a"]
@@ -342,7 +342,7 @@ async def test_after_one_silence_the_rest_of_a_tick_is_not_asked_and_comes_first
     monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", 60.0)
     await watch.tick()
     assert world.asked == ["a", "b", "c", "a", "b"], "a registry that refuses at once is asked about all"
-    await fleet.close(0.0)
+    await models.close(0.0)
 
 
 async def test_when_a_ticks_time_is_over_the_rest_comes_first_in_the_next(
@@ -360,12 +360,12 @@ async def test_when_a_ticks_time_is_over_the_rest_comes_first_in_the_next(
         return {}
 
     monkeypatch.setattr(world, "poll", slow)
-    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
-    fleet.apply({name: settings() for name in "abc"})
-    watch = AliasWatch(world, fleet, facts, lambda: 0.0)
+    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models.apply({name: settings() for name in "abc"})
+    watch = AliasWatch(world, models, facts, lambda: 0.0)
     for _ in range(3):
         await watch.tick()
 
     assert asked == ["a", "b", "c"]
     assert watch.errors == {}
-    await fleet.close(0.0)
+    await models.close(0.0)

@@ -3,9 +3,8 @@
 import pytest
 
 from router.control.fan_out import FanOut
-from router.core.events import Event, Polled, ReadinessChanged, Routed
-from router.core.ids import CANARY
-from router.core.routing import Reason
+from router.core.events import Event, Polled, ReadinessChanged, Rejected
+from router.core.outcomes import RefusalReason
 
 
 class Broken:
@@ -40,7 +39,7 @@ def test_one_recorder_that_fails_does_not_stop_the_others(caplog: pytest.LogCapt
 def test_what_repeats_itself_and_what_each_request_reports_reaches_only_who_counts() -> None:
     counting, reading = Remembering(), Remembering()
     recorder = FanOut(counting, deduplicated=(reading,))
-    facts = [Routed("m", CANARY, Reason.HASH), *[Polled("m", 1.0, "away")] * 3, Polled("m", 0.1, "")]
+    facts = [Rejected("m", RefusalReason.TOO_LARGE), *[Polled("m", 1.0, "away")] * 3, Polled("m", 0.1, "")]
     for fact in facts:
         recorder.record(fact)
 

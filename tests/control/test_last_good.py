@@ -46,12 +46,12 @@ def facts() -> Facts:
 
 
 @pytest.fixture
-async def fleet(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
-    fleet = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
+    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     names = {"production": "champion", "canary": "challenger"}
-    fleet.apply({"sentiment": settings(split={"production": 50, "canary": 50}, aliases=names)})
-    yield fleet
-    await fleet.close(0.0)
+    models.apply({"sentiment": settings(split={"production": 50, "canary": 50}, aliases=names)})
+    yield models
+    await models.close(0.0)
 
 
 @pytest.fixture
@@ -60,14 +60,14 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-def last_good(notes: Notes, fleet: ModelSet, facts: Facts) -> LastKnownGood:
-    return LastKnownGood(notes, fleet, facts)
+def last_good(notes: Notes, models: ModelSet, facts: Facts) -> LastKnownGood:
+    return LastKnownGood(notes, models, facts)
 
 
 async def test_what_is_bound_is_recorded_once_by_the_registrys_names(
-    last_good: LastKnownGood, notes: Notes, fleet: ModelSet
+    last_good: LastKnownGood, notes: Notes, models: ModelSet
 ) -> None:
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await last_good.tick()
     assert notes.written == [], "nothing serves yet"
@@ -79,9 +79,9 @@ async def test_what_is_bound_is_recorded_once_by_the_registrys_names(
 
 
 async def test_a_canary_that_does_not_serve_yet_keeps_what_is_recorded_of_it_and_one_that_is_gone_does_not(
-    last_good: LastKnownGood, notes: Notes, fleet: ModelSet, world: FakeWorld
+    last_good: LastKnownGood, notes: Notes, models: ModelSet, world: FakeWorld
 ) -> None:
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     world.unfetchable = {V2}
     manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: manager.ready)
@@ -93,10 +93,10 @@ async def test_a_canary_that_does_not_serve_yet_keeps_what_is_recorded_of_it_and
 
 
 async def test_what_came_from_the_record_is_not_recorded_before_the_registry_confirms_it(
-    last_good: LastKnownGood, notes: Notes, fleet: ModelSet
+    last_good: LastKnownGood, notes: Notes, models: ModelSet
 ) -> None:
     """Else a canary that was refused would be forgotten."""
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     manager.set_aspired_from_cache({PRODUCTION: V1})
     await until(lambda: manager.ready)
     await last_good.tick()
@@ -109,9 +109,9 @@ async def test_what_came_from_the_record_is_not_recorded_before_the_registry_con
 
 
 async def test_a_record_that_can_not_be_written_is_reported_once_and_tried_again(
-    last_good: LastKnownGood, notes: Notes, fleet: ModelSet, facts: Facts
+    last_good: LastKnownGood, notes: Notes, models: ModelSet, facts: Facts
 ) -> None:
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     notes.full = True
@@ -128,9 +128,9 @@ async def test_a_record_that_can_not_be_written_is_reported_once_and_tried_again
 
 
 async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
-    last_good: LastKnownGood, notes: Notes, fleet: ModelSet, world: FakeWorld
+    last_good: LastKnownGood, notes: Notes, models: ModelSet, world: FakeWorld
 ) -> None:
-    manager = fleet.managers["sentiment"]
+    manager = models.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1})
     await until(lambda: manager.ready)
     world.slow_loads = asyncio.Event()

@@ -55,12 +55,12 @@ def test_counting_two_batches_and_adding_is_counting_both(one: list[Any], other:
 
 
 @given(labels)
-def test_a_mark_is_the_class_its_label_counts_in(values: list[Any]) -> None:
-    _, marks = count_labels(values, SPEC, range(len(values)))
+def test_a_bin_index_is_the_class_its_label_counts_in(values: list[Any]) -> None:
+    _, bin_indexes = count_labels(values, SPEC, range(len(values)))
 
-    for value, mark in zip(values, marks, strict=True):
+    for value, index in zip(values, bin_indexes, strict=True):
         alone = by_hand([value])
-        assert mark == (None if alone.nan else alone.counts.index(1))
+        assert index == (None if alone.nan else alone.counts.index(1))
 
 
 def test_a_class_is_written_as_json_spells_it() -> None:

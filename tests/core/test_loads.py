@@ -10,27 +10,27 @@ from router.core.loads import (
     Begin,
     Decision,
     FreeSpares,
-    Load,
     Priority,
     Refuse,
+    ScheduledLoad,
     held_until,
     next_decision,
 )
 
-UNSERVED, PRODUCTION, CANARY, FURTHER = Priority
-LOADS = st.builds(Load, st.sampled_from(Priority), st.floats(0, 100), st.integers(0, 1000))
+UNSERVED, PRODUCTION, OTHER_ALIAS, FURTHER = Priority
+LOADS = st.builds(ScheduledLoad, st.sampled_from(Priority), st.floats(0, 100), st.integers(0, 1000))
 SOME = st.lists(LOADS, max_size=6)
 
 
-def load(priority: Priority, since: float = 0.0, size: int = 0) -> Load:
-    return Load(priority, since, size)
+def load(priority: Priority, since: float = 0.0, size: int = 0) -> ScheduledLoad:
+    return ScheduledLoad(priority, since, size)
 
 
 def decide(
-    *waiting: Load,
+    *waiting: ScheduledLoad,
     now: float = 0.0,
-    fetching: tuple[Load, ...] = (),
-    running: tuple[Load, ...] = (),
+    fetching: tuple[ScheduledLoad, ...] = (),
+    running: tuple[ScheduledLoad, ...] = (),
     side_by_side: int = 2,
     available: int = 1000,
     spare: int = 0,
@@ -48,9 +48,9 @@ def decide(
 
 @given(SOME, SOME, SOME, st.integers(1, 4), st.integers(0, 2000), st.integers(0, 500))
 def test_nobody_is_overtaken_by_a_lesser_load(
-    fetching: list[Load],
-    waiting: list[Load],
-    running: list[Load],
+    fetching: list[ScheduledLoad],
+    waiting: list[ScheduledLoad],
+    running: list[ScheduledLoad],
     side_by_side: int,
     available: int,
     spare: int,
@@ -70,7 +70,11 @@ def test_nobody_is_overtaken_by_a_lesser_load(
 
 @given(SOME, SOME, SOME, st.integers(1, 4), st.integers(0, 2000))
 def test_what_is_not_vital_begins_only_within_the_bound_and_the_memory_that_is_left(
-    fetching: list[Load], waiting: list[Load], running: list[Load], side_by_side: int, available: int
+    fetching: list[ScheduledLoad],
+    waiting: list[ScheduledLoad],
+    running: list[ScheduledLoad],
+    side_by_side: int,
+    available: int,
 ) -> None:
     decision = next_decision(
         100.0,
@@ -93,7 +97,7 @@ def test_what_is_not_vital_begins_only_within_the_bound_and_the_memory_that_is_l
 
 @given(st.lists(LOADS, min_size=1, max_size=6), SOME, st.integers(0, 2000), st.integers(0, 500))
 def test_with_nothing_running_something_happens_at_the_latest_when_the_hold_is_over(
-    waiting: list[Load], fetching: list[Load], available: int, spare: int
+    waiting: list[ScheduledLoad], fetching: list[ScheduledLoad], available: int, spare: int
 ) -> None:
     """Nobody waits for an event that never comes."""
     now = max(0.0, *(held_until(one.priority, fetching, ()) for one in waiting))
@@ -110,7 +114,7 @@ def test_a_start_ends_with_every_load_begun_in_order_and_never_too_many_at_once(
     """All ask at once; some fail. Each runs for its own time, and a failed one is gone when it ends."""
     waiting = [load(priority) for priority, _, _ in wanted]
     seconds = [seconds for _, seconds, _ in wanted]
-    running: dict[float, list[Load]] = {}
+    running: dict[float, list[ScheduledLoad]] = {}
     begun: list[Priority] = []
     now = 0.0
     while waiting:
@@ -132,31 +136,31 @@ def test_a_start_ends_with_every_load_begun_in_order_and_never_too_many_at_once(
 def test_a_canary_waits_while_an_unserved_production_is_fetched_or_loaded_but_not_for_ever() -> None:
     for where in ("fetching", "running"):
         production = {where: (load(UNSERVED, since=50.0),)}
-        assert decide(load(CANARY), now=50.0, **production) is None  # type: ignore[arg-type]
+        assert decide(load(OTHER_ALIAS), now=50.0, **production) is None  # type: ignore[arg-type]
         over = 50.0 + HOLD_SECONDS
-        assert decide(load(CANARY), now=over, **production) == Begin(0)  # type: ignore[arg-type]
+        assert decide(load(OTHER_ALIAS), now=over, **production) == Begin(0)  # type: ignore[arg-type]
 
 
 def test_a_production_that_is_served_so_long_holds_up_nobody() -> None:
     for where in ("fetching", "running"):
-        assert decide(load(CANARY), **{where: (load(PRODUCTION),)}) == Begin(0)  # type: ignore[arg-type]
+        assert decide(load(OTHER_ALIAS), **{where: (load(PRODUCTION),)}) == Begin(0)  # type: ignore[arg-type]
 
 
 def test_a_production_without_a_worker_does_not_wait_for_slow_canaries() -> None:
-    canaries = (load(CANARY, size=400), load(CANARY, size=400))
+    canaries = (load(OTHER_ALIAS, size=400), load(OTHER_ALIAS, size=400))
     assert decide(load(UNSERVED, size=300), running=canaries) == Begin(0)
-    assert decide(load(CANARY), running=canaries) is None
+    assert decide(load(OTHER_ALIAS), running=canaries) is None
 
 
 def test_a_canary_without_room_waits_for_what_runs_and_is_refused_when_nothing_does() -> None:
-    big = load(CANARY, size=1001)
+    big = load(OTHER_ALIAS, size=1001)
     assert decide(big, running=(load(FURTHER, size=1),)) is None
     assert decide(big) == Refuse(0)
 
 
 def test_spares_go_for_a_version_that_fits_then_and_for_no_other_spare() -> None:
-    assert decide(load(CANARY, size=1100), spare=100) == FreeSpares()
-    assert decide(load(CANARY, size=1101), spare=100) == Refuse(0)
+    assert decide(load(OTHER_ALIAS, size=1100), spare=100) == FreeSpares()
+    assert decide(load(OTHER_ALIAS, size=1101), spare=100) == Refuse(0)
     assert decide(load(FURTHER, size=1100), spare=100) == Refuse(0)
 
 

@@ -153,6 +153,17 @@ def test_without_production_nobody_answers_and_never_the_canary(
     assert assign(replace(table, bound=bound), key, keyed=keyed) is None
 
 
+@given(some_routes, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_key_goes_to_the_owner_of_its_bucket_in_the_split_in_force(table: ModelRoutes, key: str) -> None:
+    """What is reported as in force is what routes, also beside aliases that serve nothing or are broken."""
+    table = replace(table, bound={**table.bound, PRODUCTION: V9})
+    got = assign(table, key)
+
+    assert got is not None
+    assert got.alias == table.split_in_force.alias_of(bucket_of(table.salt, key))
+    assert sum(table.split_in_force.shares().values()) == BUCKETS
+
+
 @given(some_routes, some_keys, st.booleans())
 def test_an_assignment_keeps_its_promises_whatever_the_table(
     table: ModelRoutes, key: str | bytes | None, keyed: bool
@@ -164,7 +175,7 @@ def test_an_assignment_keeps_its_promises_whatever_the_table(
         return
     assert got.version == table.bound[got.alias]
     assert got.bucket == (None if key is None else bucket_of(table.salt, key))
-    owner = PRODUCTION if got.bucket is None else table.split.alias_of(got.bucket)
+    owner = PRODUCTION if got.bucket is None else table.configured_split.alias_of(got.bucket)
     assert got.alias in (owner, PRODUCTION)
     stood_in = {Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN}
     assert (got.reason in stood_in) is (got.alias != owner)
@@ -210,7 +221,7 @@ def test_a_table_is_replaced_and_can_not_be_edited() -> None:
     with pytest.raises(FrozenInstanceError):
         table.models = {}  # type: ignore[misc] # frozen is what is tested
     with pytest.raises(FrozenInstanceError):
-        model.split = Split()  # type: ignore[misc] # frozen is what is tested
+        model.configured_split = Split()  # type: ignore[misc] # frozen is what is tested
     with pytest.raises(TypeError):
         table.models["churn"] = model  # type: ignore[index] # read-only is what is tested
     with pytest.raises(TypeError):

@@ -24,11 +24,11 @@ async def gateway(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(fakes, "INFO", replace(fakes.INFO, scores=(ScoreSpec(),)))
     gateway = Gateway()
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
-    gateway.answer(600, PRODUCTION, V1, mark=3)
-    gateway.answer(600, CANARY, V2, mark=4)
+    gateway.answer(600, PRODUCTION, V1, bin_index=3)
+    gateway.answer(600, CANARY, V2, bin_index=4)
     gateway.look()
     yield gateway
-    await gateway.fleet.close(0.0)
+    await gateway.models.close(0.0)
 
 
 def names(value: Any, place: str = "") -> Iterator[str]:
@@ -47,10 +47,10 @@ async def test_what_is_written_by_hand_of_a_comparison_has_the_gateways_names(ga
 
 async def test_what_is_written_by_hand_of_the_state_has_the_gateways_names(gateway: Gateway) -> None:
     """But for counts of what happened by name, and events, of which each has names of its own."""
-    watch = AliasWatch(gateway.world, gateway.fleet, gateway.facts, lambda: 1e9)
+    watch = AliasWatch(gateway.world, gateway.models, gateway.facts, lambda: 1e9)
     counts = TrafficCounts(received={"sentiment": 13071})
     status = status_of(
-        gateway.fleet, watch, gateway.facts, gateway.world, traffic=counts, analysis=gateway.analysis
+        gateway.models, watch, gateway.facts, gateway.world, traffic=counts, analysis=gateway.analysis
     )
 
     assert set(names({**documents.state(), "events": []})) == set(names(status.document()))

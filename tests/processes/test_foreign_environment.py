@@ -63,4 +63,4 @@ async def test_a_version_is_served_where_the_gateway_is_not_installed(
     finally:
         await template.close()
 
-    assert answer.verdict is PredictStatus.OK
+    assert answer.predict_status is PredictStatus.OK

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from router.core.scores import ScoreCounts, ScoreSpec
 from router.errors import ChildTimeout, LoadFailed
+from router.processes.child import SpawnLauncher
 from router.processes.forkserver import ForkServerSupervisor
-from router.processes.spawn import SpawnLauncher
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus, Query, TensorInfo
 from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
@@ -75,7 +75,7 @@ async def test_it_answers_each_request_of_a_frame_by_itself_and_in_order(workers
     good, bad, better = await ask(worker, text_query("a" * 10), json_query([]), text_query("b" * 20, "c"))
 
     assert predictions(good.body) == pytest.approx([0.1])
-    assert (bad.status, bad.verdict) == (400, PredictStatus.CLIENT_ERROR)
+    assert (bad.status, bad.predict_status) == (400, PredictStatus.CLIENT_ERROR)
     assert predictions(better.body) == pytest.approx([0.2, 0.01])
     assert [answer.rows for answer in (good, bad, better)] == [1, 0, 2]
 
@@ -156,8 +156,8 @@ async def test_scores_are_counted_as_the_configuration_says(workers: Any) -> Non
     [counts] = answer.scores
     assert isinstance(counts, ScoreCounts)
     assert (sum(counts.bins), len(counts.bins)) == (3, 2)
-    assert answer.mark is not None
-    assert counts.bins[answer.mark] == 3
+    assert answer.bin_index is not None
+    assert counts.bins[answer.bin_index] == 3
 
 
 async def test_a_note_for_the_operator_arrives(workers: Any) -> None:
@@ -197,8 +197,8 @@ async def test_a_predict_that_ends_itself_ends_nothing_else(workers: Any, comman
 
     failed, good = await ask(worker, command_query(command), command_query("fine"))
 
-    assert (failed.status, failed.verdict) == (500, PredictStatus.MODEL_ERROR)
-    assert good.verdict is PredictStatus.OK
+    assert (failed.status, failed.predict_status) == (500, PredictStatus.MODEL_ERROR)
+    assert good.predict_status is PredictStatus.OK
     assert not worker.exited.done()
 
 
@@ -208,7 +208,7 @@ async def test_what_a_version_prints_never_reaches_its_answers(workers: Any) -> 
     noisy, quiet = await ask(worker, command_query("write:"), command_query("fine"))
 
     assert predictions(noisy.body) == ["wrote"]
-    assert quiet.verdict is PredictStatus.OK
+    assert quiet.predict_status is PredictStatus.OK
 
 
 async def test_a_directory_is_read_and_never_written(workers: Any, versions: Path, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ async def test_each_request_is_answered_once_and_frames_follow_each_other(
     worker = await any_loader.load(spec_of(versions, "plain"), deadline_seconds=READY_SECONDS * slack)
     for number in (1, 3, 2):
         answers = await ask(worker, *[text_query("good")] * number)
-        assert [(answer.verdict, answer.rows) for answer in answers] == [(PredictStatus.OK, 1)] * number
+        assert [(one.predict_status, one.rows) for one in answers] == [(PredictStatus.OK, 1)] * number
     assert not worker.exited.done()
     assert worker.parallel >= 1
     await worker.close()

@@ -172,7 +172,7 @@ def test_it_runs_under_uvloop_as_well(versions: Path, slack: float) -> None:
         loader = WorkerLoader(template)
         worker = await loader.load(spec_of(versions, "commands"), deadline_seconds=READY_SECONDS * slack)
         good, bad = await ask(worker, command_query("x" * 3_000_000), command_query("exit:"))
-        assert (good.verdict, bad.verdict) == (PredictStatus.OK, PredictStatus.MODEL_ERROR)
+        assert (good.predict_status, bad.predict_status) == (PredictStatus.OK, PredictStatus.MODEL_ERROR)
         os.kill(template.pid or 0, signal.SIGKILL)
         worker.submit([command_query("die:9")], lambda _places, _answers: None)
         assert str(await asyncio.shield(worker.exited)) == "exit code 9"

@@ -32,9 +32,9 @@ async def test_workers_outlive_the_template_and_new_ones_come_from_another(
     os.kill(first, signal.SIGKILL)
 
     [answer] = await ask(worker, command_query("fine"))
-    assert answer.verdict is PredictStatus.OK
+    assert answer.predict_status is PredictStatus.OK
     another = await own_load("plain")
-    assert (await ask(another, text_query("good")))[0].verdict is PredictStatus.OK
+    assert (await ask(another, text_query("good")))[0].predict_status is PredictStatus.OK
     assert own_template.pid not in (None, first)
     assert notes.events == [ChildRestarted("template", "signal 9 (SIGKILL)")]
     worker.kill()
@@ -55,7 +55,7 @@ async def test_launches_under_way_survive_the_death_of_the_template(
     workers = await asyncio.gather(*starts)
     assert len({worker.pid for worker in workers}) == 5
     for worker in workers:
-        assert (await ask(worker, text_query("good")))[0].verdict is PredictStatus.OK
+        assert (await ask(worker, text_query("good")))[0].predict_status is PredictStatus.OK
     for worker in workers:
         await worker.close()
     await until(lambda: len(child_pids() - others) == 2, 5 * slack)  # the template and the first worker

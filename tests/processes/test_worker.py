@@ -47,7 +47,7 @@ async def test_a_version_that_ends_its_process_ends_no_other(
 
     assert str(ended) == how
     assert answers == [0]
-    assert (await ask(other, command_query("fine")))[0].verdict is PredictStatus.OK
+    assert (await ask(other, command_query("fine")))[0].predict_status is PredictStatus.OK
     assert gone(worker.pid)
 
 
@@ -97,7 +97,7 @@ async def test_a_worker_leads_a_group_and_a_stop_of_all_of_it_is_not_for_the_wor
     os.killpg(os.getpgid(template.pid or 0), number)
 
     assert await load("plain")
-    assert (await ask(worker, text_query("good")))[0].verdict is PredictStatus.OK
+    assert (await ask(worker, text_query("good")))[0].predict_status is PredictStatus.OK
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ async def test_predicts_run_beside_each_other_as_many_as_there_are_threads(
 
     answers = await asyncio.gather(*(ask(worker, command_query("sleep:0.5")) for _ in range(4)))
 
-    assert all(answer.verdict is PredictStatus.OK for [answer] in answers)
+    assert all(answer.predict_status is PredictStatus.OK for [answer] in answers)
     assert loop.time() - started < 0.9 * max(1.0, slack / 2)
     await worker.close()
 

@@ -44,7 +44,7 @@ def batches(draw: st.DrawFn) -> Batch:
     seconds, scores = draw(st.floats(0, 1e6)), draw(st.just(()) | st.tuples(score_counts, class_counts))
     answers = [
         Answer(
-            verdict=draw(st.sampled_from(PredictStatus)),
+            predict_status=draw(st.sampled_from(PredictStatus)),
             status=draw(st.integers(200, 599)),
             body=draw(st.binary()),
             content_type=draw(names),
@@ -53,7 +53,7 @@ def batches(draw: st.DrawFn) -> Batch:
             scores=scores if first else (),
             answer_rows=draw(st.none() | counts),
             nan_only=draw(st.booleans()),
-            mark=draw(st.none() | st.integers(0, 4)),
+            bin_index=draw(st.none() | st.integers(0, 4)),
         )
         for first in (True, *[False] * (len(places) - 1))
     ]
@@ -125,7 +125,7 @@ ANSWERS = {
     "answer_rows": [1, None],
     "nan_only": [False, False],
     "predict_seconds": 0.5,
-    "marks": [0, None],
+    "bin_indexes": [0, None],
     "scores": [SCORES, CLASSES],
 }
 BODIES = [b"{}", b"no"]
@@ -149,8 +149,8 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         *[("answer_rows", [value, None]) for value in (-1, "x", 1.0, True)],
         *[("nan_only", [value, False]) for value in (0, None, "x")],
         *[("keep_status", value) for value in (1, "0", [True], [2], [-1], ["0"], [[0]], {"x": 0})],
-        *[("marks", [value, None]) for value in (-1, 2, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
-        *[("marks", value) for value in ([], [0], [0, 1, 0], [None], "01", {"0": 1, "1": 0}, 0)],
+        *[("bin_indexes", [value, None]) for value in (-1, 2, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
+        *[("bin_indexes", value) for value in ([], [0], [0, 1, 0], [None], "01", {"0": 1, "1": 0}, 0)],
         *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],
         *[(name, [value]) for name in ("rows", "status", "answer_rows", "nan_only") for value in (0, 200)],
         *[
@@ -208,23 +208,23 @@ def test_answers_with_odd_counts_of_labels_are_refused(field: str, value: Any) -
 
 def test_answers_without_scores_may_have_been_counted_or_not() -> None:
     """A refused request counts for nothing; of several answers one carries the counts of all."""
-    plain = {**ANSWERS, "scores": [], "marks": None}
+    plain = {**ANSWERS, "scores": [], "bin_indexes": None}
 
     assert [one.scores for one in messages.batch_of(sent(plain, BODIES), TWO).answers] == [(), ()]
-    assert [one.mark for one in messages.batch_of(sent(plain, BODIES), ()).answers] == [None, None]
+    assert [one.bin_index for one in messages.batch_of(sent(plain, BODIES), ()).answers] == [None, None]
 
 
 def test_marks_are_places_among_the_classes_where_those_come_first() -> None:
-    reported = {**ANSWERS, "scores": [], "marks": [2, 0]}
+    reported = {**ANSWERS, "scores": [], "bin_indexes": [2, 0]}
 
-    assert [one.mark for one in messages.batch_of(sent(reported, BODIES), TWO[::-1]).answers] == [2, 0]
+    assert [one.bin_index for one in messages.batch_of(sent(reported, BODIES), TWO[::-1]).answers] == [2, 0]
     with pytest.raises(WireRefused):
         messages.batch_of(sent(reported, BODIES), TWO)
 
 
 def test_scores_that_nobody_counts_are_refused() -> None:
     with pytest.raises(WireRefused):
-        messages.batch_of(sent({**ANSWERS, "marks": None}, BODIES), ())
+        messages.batch_of(sent({**ANSWERS, "bin_indexes": None}, BODIES), ())
     with pytest.raises(WireRefused):
         messages.batch_of(sent({**ANSWERS, "scores": []}, BODIES), ())
 

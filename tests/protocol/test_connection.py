@@ -10,17 +10,17 @@ import pytest
 
 from router.errors import ChildLost, ChildTimeout
 from router.protocol.channel import Channel
-from router.protocol.connection import Connection
+from router.protocol.connection import ChildConnection
 from router.protocol.frames import Frame, TornFrame
 
-Pair = tuple[Connection, socket.socket]
+Pair = tuple[ChildConnection, socket.socket]
 
 
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
     """A connection and the child's blocking socket."""
     ours, theirs = socket.socketpair()
-    connection = Connection()
+    connection = ChildConnection()
     await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
     yield connection, theirs
     theirs.close()

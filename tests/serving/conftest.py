@@ -34,7 +34,7 @@ class FakeVersion:
     keys: dict[str, Any] = field(default_factory=dict)
     """Settings of its model, as the file would give them."""
     is_production: bool = False
-    load_priority: Priority = Priority.CANARY
+    load_priority: Priority = Priority.OTHER_ALIAS
     load_deadline_seconds: float = 5.0
     crashes: int = 0
 

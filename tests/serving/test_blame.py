@@ -1,4 +1,4 @@
-"""What an answer says of the version its key was given: fault, excuse, mark, and the predict to blame."""
+"""What an answer says of the version its key was given: fault, excuse, bin, and the batch to blame."""
 
 import asyncio
 
@@ -20,7 +20,15 @@ CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"  # buckets 418 and 62121 under t
 RAISED = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
 REFUSED = Answer(PredictStatus.CLIENT_ERROR, 400, b"{}", "application/json", 0, 0.0)
 ALL_NAN = Answer(
-    PredictStatus.OK, 200, b"[NaN]", "application/json", 1, 0.0, (ScoreCounts((0,) * 20, nan=1),), 1, mark=3
+    PredictStatus.OK,
+    200,
+    b"[NaN]",
+    "application/json",
+    1,
+    0.0,
+    (ScoreCounts((0,) * 20, nan=1),),
+    1,
+    bin_index=3,
 )
 ODD = Answer(PredictStatus.OK, 200, b"[1]", "application/json", 2, 0.0, None, 1)
 
@@ -69,15 +77,17 @@ async def test_a_first_answer_of_another_length_is_a_fault_of_production_and_the
     assert [(await ask(dispatcher, PRODUCTION_KEY)).fault for _ in range(3)] == ["invalid_output", "", ""]
 
 
-async def test_the_mark_is_that_of_the_version_the_key_was_given(
+async def test_the_bin_is_that_of_the_version_the_key_was_given(
     dispatcher: Dispatcher, world: FakeWorld
 ) -> None:
-    world.answers = {V1: replace(ok(V1), mark=4), V2: replace(ok(V2), mark=7)}
-    marks = [(await ask(dispatcher, key)).mark for key in (PRODUCTION_KEY, CANARY_KEY)]
+    world.answers = {V1: replace(ok(V1), bin_index=4), V2: replace(ok(V2), bin_index=7)}
+    bin_indexes = [(await ask(dispatcher, key)).bin_index for key in (PRODUCTION_KEY, CANARY_KEY)]
     world.answers[V2] = RAISED
 
-    assert marks == [4, 7]
-    assert (await ask(dispatcher, CANARY_KEY)).mark is None, "production's answer says nothing of the canary"
+    assert bin_indexes == [4, 7]
+    assert (await ask(dispatcher, CANARY_KEY)).bin_index is None, (
+        "production's answer says nothing of the canary"
+    )
 
 
 async def test_production_that_is_later_than_a_canary_may_be_counts_as_too_late(
@@ -126,8 +136,8 @@ async def test_who_waits_for_a_predict_that_hangs_names_it_and_who_hangs_alone_n
     alone, others = await culprit, [await victim for victim in victims]
     assert (alone.fault, alone.blamed_batch) == ("timeout", None)
     assert {one.fault for one in others} == {"timeout"}
-    [call] = {one.blamed_batch for one in others}
-    assert call is not None
+    [batch] = {one.blamed_batch for one in others}
+    assert batch is not None
 
 
 async def test_who_shares_a_predict_that_hangs_names_it(
@@ -142,9 +152,9 @@ async def test_who_shares_a_predict_that_hangs_names_it(
     world.held = False
     world.alive(V1)[0].release_all()
 
-    calls = {(await one).blamed_batch for one in asked}
-    assert len(calls) == 1
-    assert calls != {None}
+    batches = {(await one).blamed_batch for one in asked}
+    assert len(batches) == 1
+    assert batches != {None}
 
 
 def test_side_by_side_a_process_that_says_nothing_is_named_once() -> None:

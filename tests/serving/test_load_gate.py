@@ -56,16 +56,16 @@ def world() -> Loading:
 
 @pytest.fixture
 async def start(world: Loading, facts: Facts) -> AsyncIterator[Callable[..., ModelSet]]:
-    """Starts a models of models with those settings; `side_by_side` loads at once."""
-    fleets: list[ModelSet] = []
+    """Starts models with those settings; `side_by_side` loads at once."""
+    started: list[ModelSet] = []
 
     def made(*models: str, side_by_side: int | None = 2, **keys: object) -> ModelSet:
-        fleets.append(ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0, side_by_side))))
-        fleets[-1].apply({model: settings(**keys) for model in models})
-        return fleets[-1]
+        started.append(ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0, side_by_side))))
+        started[-1].apply({model: settings(**keys) for model in models})
+        return started[-1]
 
     yield made
-    for models in fleets:
+    for models in started:
         await models.close(0.0)
 
 

@@ -200,7 +200,7 @@ async def test_a_changed_split_is_in_force_at_once_and_moves_no_version(
 ) -> None:
     serving.apply({"sentiment": settings(split={"production": 75, "canary": 25})})
 
-    assert serving.table.models["sentiment"].split.canary == 25_000
+    assert serving.table.models["sentiment"].configured_split.canary == 25_000
     assert facts.of(SplitInForce)[-1].in_force[CANARY] == 0.25
     assert world.loads == [V1, V2]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.adapters.prometheus import Live, LiveVersion, PrometheusRecorder
+from router.adapters.prometheus.recorder import Live, LiveVersion, PrometheusRecorder
 from router.core.events import (
     AliasAspired,
     AliasBound,
@@ -33,7 +33,6 @@ from router.core.events import (
     ReadinessChanged,
     RegistrySchemaNewer,
     Rejected,
-    Routed,
     ServingFromCache,
     SplitInForce,
     TickFailed,
@@ -44,10 +43,9 @@ from router.core.events import (
     WorkerLoadFailed,
     WorkerReplaced,
 )
-from router.core.histogram import count_and_mark
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.routing import Reason
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
+from router.worker.scores import count_and_locate
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
 
@@ -125,13 +123,10 @@ def one_of_each(model: str = "m") -> list[Event]:
         loaded(8, CANARY, model=model),
         bound(CANARY, 8, model=model),
         ReadinessChanged(ready=True),
-        Routed(model, PRODUCTION, Reason.HASH),
         predicted(PRODUCTION, 7, scores, model=model),
         answered(PRODUCTION, 7, model=model),
-        Routed(model, CANARY, Reason.HASH),
         predicted(CANARY, 8, scores, model=model),
         answered(CANARY, 8, model=model),
-        Routed(model, CANARY, Reason.HASH),
         FellBack(model, CANARY, PRODUCTION, "model_error"),
         CanaryFaulted(model, CANARY, canary, "error"),
         answered(CANARY, 8, outcome="fallback", model=model),
@@ -166,7 +161,7 @@ def goodbye(model: str = "m") -> list[Event]:
 
 
 def count_scores_of(*values: float, spec: ScoreSpec = SPEC) -> ScoreCounts:
-    return count_and_mark(np.array(values, dtype=np.float64), spec, ())[0]
+    return count_and_locate(np.array(values, dtype=np.float64), spec, ())[0]
 
 
 def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Live:

@@ -22,20 +22,20 @@ class Config:
     error: str | None = None
 
 
-def status_of(fleet: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
+def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
     """Its parts are new, and know nothing yet, but for those that are given."""
     new = {
         "version": "0",
-        "fleet": fleet,
-        "dispatcher": Dispatcher(fleet, recorder),
+        "models": models,
+        "dispatcher": Dispatcher(models, recorder),
         "alias_watch": watch,
         "config": Config(),
         "traffic": TrafficCounts(),
         "recent_events": RecentEvents(lambda: 1e9),
         "worker_exits": WorkerExitCounts(lambda: 1e9),
         "bound_times": BoundTimes(lambda: 1e9),
-        "last_known_good": LastKnownGood(world, fleet, recorder),
-        "analysis": AnalysisRecorder(fleet, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
+        "last_known_good": LastKnownGood(world, models, recorder),
+        "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
         "loops": [PeriodicTask("aliases", watch.tick, 5.0, recorder)],
     }
     return Status(**{**new, **parts})

@@ -1,18 +1,25 @@
 """Both listeners of a gateway in front of a fake world."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer, TestClient
+from aiohttp.web_runner import BaseRunner
+from yarl import URL
 
 from router.errors import ConfigRefused
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.settings import Settings, SettingsInForce
 from router.web.apps import admin_app, traffic_app
+from router.web.connections import DIRECT_PATH
 from router.web.context import WebState
+from router.web.listeners import bind, listening
 from tests.serving.conftest import facts, models, serving, world  # noqa: F401 - fixtures, found by name
 from tests.support.fakes import Facts
 
@@ -26,15 +33,15 @@ class Accepted:
 class Site:
     """A gateway whose settings a test may change."""
 
-    def __init__(self, fleet: ModelSet, facts: Facts) -> None:  # noqa: F811 - as the fixture
+    def __init__(self, models: ModelSet, facts: Facts) -> None:  # noqa: F811 - as the fixture
         self.settings = Settings.model_validate(
             {"models": {"sentiment": {"split": {"production": 50, "canary": 50}}}}
         )
         self.in_force = SettingsInForce(self.settings)
         self.problems: list[str] = []
         self.gateway = WebState(
-            fleet=fleet,
-            dispatcher=Dispatcher(fleet, facts),
+            models=models,
+            dispatcher=Dispatcher(models, facts),
             recorder=facts,
             settings=self.in_force,
             state=lambda: {"version": "0"},
@@ -46,7 +53,7 @@ class Site:
     def configure(self, **sections: Any) -> None:
         self.settings = Settings.model_validate({"models": {"sentiment": {}}, **sections})
         self.in_force.current = self.settings
-        self.gateway.fleet.apply(self.settings.models)
+        self.gateway.models.apply(self.settings.models)
 
     async def _reload(self) -> Accepted:
         if self.problems:
@@ -59,9 +66,36 @@ async def site(serving: ModelSet, facts: Facts) -> Site:  # noqa: F811 - the fix
     return Site(serving, facts)
 
 
-@pytest.fixture
-async def traffic(site: Site, aiohttp_client: Callable[..., Any]) -> TestClient[Any, Any]:
-    return await aiohttp_client(traffic_app(site.gateway, observable=True))
+class OurListener(BaseTestServer):
+    """An application behind a listener of ours, as the library's test client wants it."""
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(scheme="http")
+        self._app = app
+        self._stack = AsyncExitStack()
+
+    async def start_server(self, loop: asyncio.AbstractEventLoop | None = None, **_: Any) -> None:
+        bound = self._stack.enter_context(closing(bind(self.host, 0)))
+        self.port = bound.getsockname()[1]
+        self._root = URL(f"http://{self.host}:{self.port}")
+        await self._stack.enter_async_context(listening(self._app, bound, limit=100))
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    async def _make_runner(self, **_: Any) -> BaseRunner:
+        raise NotImplementedError
+
+
+@pytest.fixture(params=["direct path", "application"])
+async def traffic(
+    request: pytest.FixtureRequest, site: Site, aiohttp_client: Callable[..., Any]
+) -> TestClient[Any, Any]:
+    """The traffic listener; and again with the application answering what else takes the direct path."""
+    app = traffic_app(site.gateway, observable=True)
+    if request.param == "application":
+        del app[DIRECT_PATH]
+    return await aiohttp_client(OurListener(app))
 
 
 @pytest.fixture

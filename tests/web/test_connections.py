@@ -12,7 +12,7 @@ from aiohttp import web
 
 from router.web import connections
 from router.web.apps import traffic_app
-from router.web.connections import Connection
+from router.web.connections import HttpConnection
 from router.web.listeners import Listener, bind, listening
 from tests.support.fakes import FakeWorld
 from tests.support.waiting import until
@@ -54,7 +54,7 @@ def read_all(sock: socket.socket) -> None:
         pass
 
 
-def oldest(up: Listener) -> Connection:
+def oldest(up: Listener) -> HttpConnection:
     return min(up.connections._open, key=lambda one: one.deadline)
 
 

@@ -71,7 +71,7 @@ class Clients:
 
     @property
     def pool(self) -> Pool:
-        return self._site.gateway.fleet.managers["sentiment"].harnesses[V1].pool
+        return self._site.gateway.models.managers["sentiment"].harnesses[V1].pool
 
     @property
     def predicted(self) -> list[bytes]:

@@ -270,7 +270,7 @@ async def test_health_says_no_with_400(traffic: Client, site: Site) -> None:
 
 
 async def test_metadata_is_productions_and_names_what_is_served(traffic: Client, site: Site) -> None:
-    harness = site.gateway.fleet.managers["sentiment"].harnesses[V1]
+    harness = site.gateway.models.managers["sentiment"].harnesses[V1]
     assert harness.info is not None
     harness.info = replace(
         harness.info,
@@ -304,7 +304,7 @@ async def test_metadata_of_one_version_is_its_own(traffic: Client, site: Site) -
     assert (await traffic.get(path)).status == 404
 
     site.configure(models={"sentiment": {"direct_access": True}})
-    harness = site.gateway.fleet.managers["sentiment"].harnesses[V2]
+    harness = site.gateway.models.managers["sentiment"].harnesses[V2]
     assert harness.info is not None
     harness.info = replace(harness.info, inputs=(TensorInfo("text", "BYTES", (-1,)),))
     assert [one["name"] for one in (await (await traffic.get(path)).json())["inputs"]] == ["text"]

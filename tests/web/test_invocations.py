@@ -90,14 +90,19 @@ async def test_an_answer_is_reported_with_what_it_says_of_the_version_the_key_wa
     traffic: Client, world: FakeWorld, facts: Facts
 ) -> None:
     raised = Answer(PredictStatus.MODEL_ERROR, 500, b"{}", "application/json", 0, 0.0)
-    world.answers = {V1: replace(ok(V1), mark=3), V2: raised}
+    world.answers = {V1: replace(ok(V1), bin_index=3), V2: raised}
     for headers in (PRODUCTION_KEY, CANARY_KEY):
         await traffic.post("/invocations", data=b"{}", headers=headers)
     production, canary = facts.of(Answered)
 
-    assert (production.reason, production.bucket, production.fault, production.mark) == ("hash", 62121, "", 3)
-    assert (canary.reason, canary.bucket, canary.fault, canary.mark) == ("hash", 418, "error", None)
-    assert (canary.outcome, canary.excused, canary.call) == ("fallback", False, None)
+    assert (production.reason, production.bucket, production.fault, production.bin_index) == (
+        "hash",
+        62121,
+        "",
+        3,
+    )
+    assert (canary.reason, canary.bucket, canary.fault, canary.bin_index) == ("hash", 418, "error", None)
+    assert (canary.outcome, canary.excused, canary.blamed_batch) == ("fallback", False, None)
 
 
 async def test_a_good_request_id_is_echoed_and_a_bad_one_replaced(traffic: Client) -> None:

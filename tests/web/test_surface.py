@@ -86,7 +86,7 @@ async def test_route_explains_a_key(traffic: Client) -> None:
 async def test_route_says_why_a_canary_key_goes_to_production(
     traffic: Client, site: Site, world: FakeWorld
 ) -> None:
-    site.gateway.fleet.managers["sentiment"].set_aspired({PRODUCTION: V1})
+    site.gateway.models.managers["sentiment"].set_aspired({PRODUCTION: V1})
     reported = await (await traffic.get("/v1/route?model=sentiment&key=user-2")).json()
     assert (reported["alias"], reported["owner"], reported["reason"]) == (PRODUCTION, CANARY, "canary_absent")
 
@@ -134,7 +134,7 @@ async def test_a_verb_is_not_done_by_get(admin: Client) -> None:
 async def test_an_operator_resets_the_breakers_of_one_model(
     admin: TestClient[Any, Any], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [(name, manager)] = site.gateway.fleet.managers.items()
+    [(name, manager)] = site.gateway.models.managers.items()
     resets: list[str] = []
     monkeypatch.setattr(manager, "reset_breakers", lambda: resets.append(name))
 

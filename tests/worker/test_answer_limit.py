@@ -24,8 +24,8 @@ def test_an_answer_that_is_too_long_is_a_fault_of_the_version_and_not_the_end_of
     longest = scorer.answer(command_query("x" * ((1 << 20) - around)))
     longer = scorer.answer(command_query("x" * ((1 << 20) - around + 1)))
 
-    assert (len(longest.body), longest.verdict) == (1 << 20, PredictStatus.OK)
-    assert (longer.status, longer.verdict) == (500, PredictStatus.MODEL_ERROR)
+    assert (len(longest.body), longest.predict_status) == (1 << 20, PredictStatus.OK)
+    assert (longer.status, longer.predict_status) == (500, PredictStatus.MODEL_ERROR)
     assert json.loads(longer.body)["message"] == "The answer is longer than 1 MiB."
 
 

@@ -36,7 +36,7 @@ def test_what_the_version_raises_is_its_own_fault(
     answer = loaded("commands").scorer.answer(command_query(command))
 
     body = json.loads(answer.body)
-    assert (answer.status, answer.verdict, answer.rows) == (500, PredictStatus.MODEL_ERROR, 0)
+    assert (answer.status, answer.predict_status, answer.rows) == (500, PredictStatus.MODEL_ERROR, 0)
     assert (body["error_code"], body["sqlstate"]) == ("INTERNAL_ERROR", "XXM00")
     assert said in body["message"]
     assert "secret" not in answer.body.decode() + capfd.readouterr().err
@@ -76,7 +76,7 @@ def test_a_note_that_nobody_can_read_costs_no_answer(
 def test_an_mlflow_exception_of_the_version_keeps_its_code(loaded: Get) -> None:
     answer = loaded("commands").scorer.answer(command_query("missing:secret"))
 
-    assert (answer.status, answer.verdict) == (404, PredictStatus.CLIENT_ERROR)
+    assert (answer.status, answer.predict_status) == (404, PredictStatus.CLIENT_ERROR)
     assert json.loads(answer.body)["error_code"] == "RESOURCE_DOES_NOT_EXIST"
     assert b"secret" not in answer.body
 
@@ -109,7 +109,7 @@ def test_no_error_quotes_the_request(
 ) -> None:
     answer = loaded(name).scorer.answer(query)
 
-    if answer.verdict is not PredictStatus.OK:
+    if answer.predict_status is not PredictStatus.OK:
         assert b"secret" not in answer.body
         assert b"stack_trace" not in answer.body
         assert "secret" not in capfd.readouterr().err

@@ -19,7 +19,7 @@ INTEGERS = [f"{kind}INT{bits}" for kind in ("", "U") for bits in (8, 16, 32, 64)
 
 def answered(version: Loaded, *inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
     answer = version.scorer.answer(inference_query(*inputs, **more))
-    assert (answer.status, answer.verdict) == (200, PredictStatus.OK), answer.body
+    assert (answer.status, answer.predict_status) == (200, PredictStatus.OK), answer.body
     reported: dict[str, Any] = json.loads(answer.body, parse_constant=pytest.fail)
     return reported
 
@@ -27,7 +27,7 @@ def answered(version: Loaded, *inputs: dict[str, Any], **more: Any) -> dict[str,
 def refusal_of(answer: Answer) -> str:
     """The error of a caller's mistake, which has one shape."""
     reported = json.loads(answer.body)
-    assert (answer.status, answer.verdict, answer.content_type) == (
+    assert (answer.status, answer.predict_status, answer.content_type) == (
         400,
         PredictStatus.CLIENT_ERROR,
         "application/json",
@@ -291,7 +291,7 @@ def test_rows_are_counted_and_limited(loaded: Get) -> None:
     limited = scorer.answer(Query(query.body, None, 1, ScoringProtocol.V2))
 
     assert (good.rows, good.answer_rows) == (2, 2)
-    assert (limited.status, limited.verdict, list(json.loads(limited.body))) == (
+    assert (limited.status, limited.predict_status, list(json.loads(limited.body))) == (
         413,
         PredictStatus.CLIENT_ERROR,
         ["error"],

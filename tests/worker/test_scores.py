@@ -147,7 +147,7 @@ def shared_predicts(draw: st.DrawFn) -> tuple[Any, list[int]]:
 def test_a_shared_predict_counts_as_its_requests_would_alone(
     shared: tuple[Any, list[int]], counted: list[OutputSpec]
 ) -> None:
-    """The counts are the sum, each request has its own mark, and is NaN only where it would be."""
+    """The counts are the sum, each request has its own bin, and is NaN only where it would be."""
     answer, lengths = shared
     together = count_scores(answer, counted, lengths)
     alone = [count_scores(piece, counted) for piece in split(answer, lengths) or []]
@@ -168,18 +168,18 @@ def numbers_in(counts: OutputCounts) -> list[int]:
 
 
 @given(shared_predicts(), outputs)
-def test_a_mark_is_where_a_request_of_one_row_is_counted(
+def test_a_bin_index_is_where_a_request_of_one_row_is_counted(
     shared: tuple[Any, list[int]], counted: list[OutputSpec]
 ) -> None:
     answer, lengths = shared
     found = count_scores(answer, counted, [1] * sum(lengths))
 
-    for mark, piece in zip(found.bin_indexes, split(answer, [1] * sum(lengths)) or [], strict=True):
+    for bin_index, piece in zip(found.bin_indexes, split(answer, [1] * sum(lengths)) or [], strict=True):
         alone = count(piece, counted[0])
         if isinstance(alone, ClassCounts):
-            assert mark == (None if alone.nan else alone.counts.index(1))
+            assert bin_index == (None if alone.nan else alone.counts.index(1))
         else:
-            assert mark == (alone.bins.index(1) if any(alone.bins) else None)
+            assert bin_index == (alone.bins.index(1) if any(alone.bins) else None)
 
 
 def test_an_answer_is_nan_only_when_every_counted_output_is() -> None:
@@ -192,7 +192,7 @@ def test_an_answer_is_nan_only_when_every_counted_output_is() -> None:
     assert list(count_scores(answer[:2], both, [2]).nan_only) == [False]
 
 
-def test_an_answer_shorter_than_its_requests_has_no_marks() -> None:
+def test_an_answer_shorter_than_its_requests_has_no_bin_indexes() -> None:
     assert list(count_scores(np.array([0.5]), (ScoreSpec(),), [1, 1]).bin_indexes) == [None, None]
 
 

@@ -138,7 +138,7 @@ def test_an_answer_is_the_one_of_mlflow(
     answer = loaded(name).scorer.answer(query)
 
     if expected is not None and "stack_trace" in expected and "evaluating the model" in expected["message"]:
-        assert (answer.status, answer.verdict) == (500, PredictStatus.MODEL_ERROR)
+        assert (answer.status, answer.predict_status) == (500, PredictStatus.MODEL_ERROR)
         assert json.loads(answer.body)["error_code"] == "INTERNAL_ERROR"
     elif theirs != JSON:
         assert (answer.status, answer.content_type) == (status, "text/plain; charset=utf-8")
@@ -171,7 +171,7 @@ def test_what_mlflow_fails_on_without_a_body_is_the_callers_mistake(
 ) -> None:
     answer = loaded(name).scorer.answer(Query(body, JSON))
 
-    assert (answer.status, answer.verdict) == (400, PredictStatus.CLIENT_ERROR)
+    assert (answer.status, answer.predict_status) == (400, PredictStatus.CLIENT_ERROR)
     assert json.loads(answer.body)["error_code"] in ("BAD_REQUEST", "INVALID_PARAMETER_VALUE")
 
 
@@ -188,7 +188,7 @@ def test_an_answer_reports_its_rows_time_and_scores(loaded: Get) -> None:
     [counts] = answer.scores
     assert isinstance(counts, ScoreCounts)
     assert counts.bins[1] == counts.bins[11] == counts.bins[19] == 1
-    assert answer.mark == 1
+    assert answer.bin_index == 1
 
 
 def test_a_failure_reports_the_time_it_took(loaded: Get) -> None:
@@ -234,7 +234,7 @@ def test_a_request_of_more_rows_than_allowed_is_refused_before_it_is_predicted(
     scorer = loaded("plain").scorer
     answer = scorer.answer(replace(query, max_rows=rows - 1))
 
-    assert (answer.status, answer.verdict, answer.rows) == (413, PredictStatus.CLIENT_ERROR, 0)
+    assert (answer.status, answer.predict_status, answer.rows) == (413, PredictStatus.CLIENT_ERROR, 0)
     assert answer.predict_seconds == 0.0
     assert json.loads(answer.body)["message"] == (
         f"Invalid input: {rows} rows are more than one request may have, {rows - 1}."
@@ -288,7 +288,7 @@ def test_a_request_to_an_llm_is_one_row_and_its_answer_has_no_length(
     """Three messages are one question, whatever a version answers."""
     answer = loaded(name).scorer.answer(replace(json_query(body), max_rows=1))
 
-    assert answer.verdict is PredictStatus.OK, answer.body
+    assert answer.predict_status is PredictStatus.OK, answer.body
     assert (answer.rows, answer.answer_rows, answer.odd_length) == (1, None, False)
 
 

@@ -43,7 +43,7 @@ from router.worker.batching_trial import (
 )
 from router.worker.decode.request_decoder import DecodedRequest
 from router.worker.load import Loaded, load_version
-from router.worker.request_loop import RequestLoop
+from router.worker.main import RequestLoop
 from router.worker.sharing_cost import SAMPLES, SharingCost
 from tests.support.saved_versions import inference_query, json_query, predictions, spec_of, tensor, text_query
 
@@ -159,7 +159,8 @@ def test_requests_of_one_shape_take_one_predict_and_each_gets_its_own_rows(loade
     assert predicts == 1
     for i, answer in enumerate(answers):
         assert predictions(answer.body) == pytest.approx([0.01 * (10 * i + j) for j in range(i % 3 + 1)])
-        assert (answer.rows, answer.answer_rows, answer.verdict) == (i % 3 + 1, i % 3 + 1, PredictStatus.OK)
+        assert (answer.rows, answer.answer_rows) == (i % 3 + 1, i % 3 + 1)
+        assert answer.predict_status is PredictStatus.OK
 
 
 def test_a_version_logged_as_code_is_decoded_like_one_that_was_pickled(loaded: Get) -> None:
@@ -173,8 +174,8 @@ def test_a_poisoned_request_among_64_fails_alone(loaded: Get) -> None:
     queries = [text_query("good" if i != 40 else "poison") for i in range(64)]
     answers, _ = together(loaded("poisoned"), *queries)
 
-    assert [i for i, answer in enumerate(answers) if answer.verdict is not PredictStatus.OK] == [40]
-    assert (answers[40].status, answers[40].verdict) == (500, PredictStatus.MODEL_ERROR)
+    assert [i for i, answer in enumerate(answers) if answer.predict_status is not PredictStatus.OK] == [40]
+    assert (answers[40].status, answers[40].predict_status) == (500, PredictStatus.MODEL_ERROR)
 
 
 def test_a_bad_request_among_others_is_refused_alone(loaded: Get) -> None:
@@ -212,7 +213,7 @@ def test_scores_of_a_shared_predict_are_counted_once_and_nan_where_it_is(loaded:
     assert isinstance(counts, ScoreCounts)
     assert (sum(counts.bins), counts.nan) == (2, 2)
     assert [answer.all_nan for answer in answers] == [False, True, False]
-    assert [answer.mark is None for answer in answers] == [False, True, True]
+    assert [answer.bin_index is None for answer in answers] == [False, True, True]
 
 
 numbers = st.floats() | st.integers(-(2**60), 2**60) | st.text(max_size=3) | st.booleans() | st.none()

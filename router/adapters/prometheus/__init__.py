@@ -8,7 +8,3 @@ of the event loop's time.
 and when series come and go. Everything runs on the event loop; nothing here is safe to call from another
 thread.
 """
-
-from router.adapters.prometheus.recorder import Live, LiveReader, LiveShift, LiveVersion, PrometheusRecorder
-
-__all__ = ["Live", "LiveReader", "LiveShift", "LiveVersion", "PrometheusRecorder"]

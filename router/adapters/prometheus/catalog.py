@@ -184,12 +184,14 @@ class Catalog(Store):
 
         self.score_psi = gauge(
             "score_psi",
-            "Population stability index of an alias against production, last 15 minutes; NaN below 500 rows.",
+            "Population stability index of an alias against production, last 15 minutes; "
+            "NaN until each has 500 scores.",
             *_OUTPUT,
         )
         self.score_ks = gauge(
             "score_ks",
-            "Largest distance of the score distributions of an alias and production; NaN below 500 rows.",
+            "Largest distance of the score distributions of an alias and production, last 15 minutes; "
+            "NaN until each has 500 scores.",
             *_OUTPUT,
         )
 

@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from router.adapters.prometheus import store
 from router.adapters.prometheus.catalog import (
-    DECISIONS,
     ENDINGS,
     FALLBACKS,
     LOOPS,
@@ -23,7 +22,7 @@ from router.adapters.prometheus.catalog import (
     bounded,
     reasons_of,
 )
-from router.adapters.prometheus.store import Histogram
+from router.adapters.prometheus.store import Histogram, Value
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
@@ -99,6 +98,8 @@ class _AliasState:
     queue_seconds: Histogram
     batch_rows: Histogram
     batch_requests: Histogram
+    decisions: dict[str, Value]
+    """By reason."""
     bound: int | None = None
     aspired: int | None = None
     reported: bool = False
@@ -145,7 +146,6 @@ class PrometheusRecorder:
         for loop in LOOPS:
             catalog.loop_failures.series(loop)
         self._handlers: dict[type, Callable[[Any], None]] = {
-            events.Routed: self._routed,
             events.Answered: self._answered,
             events.Predicted: self._predicted,
             events.CanaryFaulted: self._canary_faulted,
@@ -232,19 +232,15 @@ class PrometheusRecorder:
 
     # Requests
 
-    def _routed(self, event: events.Routed) -> None:
-        decisions = self._catalog.decisions
-        found = decisions.find(event.model, event.alias, event.reason)
-        if found is None:
-            if (event.model, event.alias) not in self._aliases:
-                return
-            found = decisions.series(event.model, event.alias, bounded(event.reason, DECISIONS))
-        found.value += 1
-
     def _answered(self, event: events.Answered) -> None:
         alias = self._aliases.get((event.model, event.alias))
-        if alias is not None and event.rows:
-            alias.request_rows.observe(event.rows)
+        if alias is not None:
+            decisions = alias.decisions.get(event.reason)
+            if decisions is None:
+                decisions = self._catalog.decisions.series(event.model, event.alias, OTHER)
+            decisions.value += 1
+            if event.rows:
+                alias.request_rows.observe(event.rows)
         version = self._versions.get((event.model, event.alias, event.version.number))
         if version is not None:
             version.answered(event, self._wall() if event.trace_id else 0.0)
@@ -300,9 +296,8 @@ class PrometheusRecorder:
                 catalog.queue_seconds.series(model, alias),
                 catalog.batch_rows.series(model, alias),
                 catalog.batch_requests.series(model, alias),
+                {reason: catalog.decisions.series(model, alias, reason) for reason in reasons_of(alias)},
             )
-            for reason in reasons_of(alias):
-                catalog.decisions.series(model, alias, reason)
             for result in SWAPS:
                 catalog.swaps.series(model, alias, result)
             for phase in PHASES:

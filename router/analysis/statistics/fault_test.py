@@ -107,7 +107,7 @@ class OddsMixture:
 class FirstHitTest:
     """The buckets that had one event for the first time, look by look.
 
-    Faults of a whole call (a crash, a hang) hit many keys of one arm at once: they are one event per call,
+    Faults of a whole batch (a crash, a hang) hit many keys of one arm at once: they are one event per batch,
     in a stratum of their own whose π is not below the canary's share of workers.
     """
 
@@ -124,18 +124,18 @@ class FirstHitTest:
         self._mixture = OddsMixture(self._odds)
         self.ln_e = 0.0
         self.hits = self.canary_hits = 0
-        self._hits = self._canary_hits = self._calls = self._canary_calls = 0
+        self._hits = self._canary_hits = self._batches = self._canary_batches = 0
         self.recount()
 
     def recount(self) -> None:
         """The split changed: π is that of the buckets' new owners. No hit may be pending."""
         self._clean_canary, self._clean = self._buckets.clean(self.event)
 
-    def hit(self, *, canary: bool, whole_call: bool = False) -> None:
+    def hit(self, *, canary: bool, whole_batch: bool = False) -> None:
         """A clean bucket was hit, and is marked so by the caller."""
-        if whole_call:
-            self._calls += 1
-            self._canary_calls += canary
+        if whole_batch:
+            self._batches += 1
+            self._canary_batches += canary
         else:
             self._hits += 1
             self._canary_hits += canary
@@ -147,16 +147,16 @@ class FirstHitTest:
 
     def look(self) -> None:
         """Take in what was hit since the last look. Afterwards `ln_e` and the counts hold it."""
-        hits, canary = self._hits + self._calls, self._canary_hits + self._canary_calls
+        hits, canary = self._hits + self._batches, self._canary_hits + self._canary_batches
         if hits:
             self._mixture.add(self._canary_hits, self._hits, self.share)
-            self._mixture.add(self._canary_calls, self._calls, max(self.share, self._workers))
+            self._mixture.add(self._canary_batches, self._batches, max(self.share, self._workers))
             self.ln_e = self._mixture.ln_e
             self._clean -= hits
             self._clean_canary -= canary
             self.hits += hits
             self.canary_hits += canary
-            self._hits = self._canary_hits = self._calls = self._canary_calls = 0
+            self._hits = self._canary_hits = self._batches = self._canary_batches = 0
 
 
 def cumulative_level(alpha: float) -> float:

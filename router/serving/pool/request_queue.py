@@ -157,7 +157,7 @@ class PendingRequest:
 
     def _expire(self) -> None:
         error = DeadlineExceeded("no answer within the time this request had")
-        error.call = self.blamed_batch()
+        error.blamed_batch = self.blamed_batch()
         self.fail(error)
         self._leave()
 
@@ -241,7 +241,7 @@ class RequestQueue:
             self._count(hung_up=False)
             if request.expires_at < expires_after:
                 late = DeadlineExceeded("its time would be over before its answer")
-                late.call = self.blocking_batch
+                late.blamed_batch = self.blocking_batch
                 request.fail(late)
                 self._owner.release()
                 continue

@@ -100,11 +100,6 @@ class WorkerSupply:
         self._closing: set[asyncio.Task[object]] = set()
         self._closed = False
 
-    @property
-    def failures_before_first_answer(self) -> int:
-        """Workers in a row that ended before they had answered anything."""
-        return self._early_ends.failures
-
     async def load_first(self, *, warm_up_required: bool = False) -> VersionInfo:
         """Load a worker and let it join. Raises LoadFailed, ChildLost or ChildTimeout.
 

@@ -32,7 +32,7 @@ def request(bucket: int, *, share: float = 0.05, **said: Any) -> Observation:
         "fault": False,
         "seconds": 0.004,
         "bin_index": None,
-        "call": None,
+        "blamed_batch": None,
         "excused": False,
     }
     facts.update(said)
@@ -225,7 +225,7 @@ def test_a_canary_a_little_worse_is_reported_as_one_that_will_not_pass() -> None
 
 def test_a_crash_that_many_requests_shared_is_one_event() -> None:
     seen = evidence()
-    crash = [request(bucket, fault=True, call=12) for bucket in range(64)]
+    crash = [request(bucket, fault=True, blamed_batch=12) for bucket in range(64)]
     requests = crash + [request(bucket) for bucket in buckets(5000)]
 
     reported = reported_after(seen, requests, 60.0)
@@ -239,7 +239,7 @@ def test_crashes_are_tossed_between_workers_not_between_keys() -> None:
     """With one worker each, five crashes are no proof where five faulty keys at 5 % are."""
     crashed, failed = evidence(), evidence()
     clean = [request(bucket) for bucket in PRODUCTION_BUCKETS[:5000]]
-    crashes = [request(bucket, fault=True, call=bucket) for bucket in range(5)]
+    crashes = [request(bucket, fault=True, blamed_batch=bucket) for bucket in range(5)]
     faults = [request(bucket, fault=True) for bucket in range(5)]
 
     assert not reported_after(crashed, clean + crashes, 60.0).faults.cumulative.proven
@@ -651,7 +651,7 @@ def test_whatever_comes_every_number_is_finite_or_unknown(
                     fault=drawn.random() < faults,
                     seconds=90.0 if drawn.random() < slow else 0.0,
                     bin_index=drawn.choice([None, 0, 1, 2]),
-                    call=drawn.choice([None, drawn.randrange(3)]),
+                    blamed_batch=drawn.choice([None, drawn.randrange(3)]),
                 )
             )
         now += drawn.choice([0.0, 10.0, 2000.0])

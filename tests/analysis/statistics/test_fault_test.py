@@ -199,14 +199,14 @@ def test_raising_the_share_takes_the_new_buckets_into_the_odds() -> None:
     assert hits.canary_hits == 3
 
 
-def test_a_whole_call_is_tossed_with_the_larger_of_both_shares() -> None:
-    by_keys, by_calls = (
+def test_a_whole_batch_is_tossed_with_the_larger_of_both_shares() -> None:
+    by_keys, by_batches = (
         FirstHitTest(BucketFlags(range(share), range(share, 100_000)), FAULT) for share in (50_000, 1_000)
     )
     for _ in range(4):
         by_keys.hit(canary=True)
-        by_calls.hit(canary=True, whole_call=True)
+        by_batches.hit(canary=True, whole_batch=True)
     by_keys.look()
-    by_calls.look()
+    by_batches.look()
 
-    assert by_calls.ln_e == pytest.approx(by_keys.ln_e)
+    assert by_batches.ln_e == pytest.approx(by_keys.ln_e)

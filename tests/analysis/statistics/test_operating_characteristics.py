@@ -233,7 +233,7 @@ def crashing_day(seed: int) -> float:
         bucket = drawn.randrange(5_000) if canary else drawn.randrange(5_000, 100_000)
         if not owned.flags[bucket] & FAULT:
             owned.flags[bucket] |= FAULT
-            hits.hit(canary=canary, whole_call=True)
+            hits.hit(canary=canary, whole_batch=True)
         hits.look()
         highest = max(highest, hits.ln_e)
     return highest
@@ -372,12 +372,12 @@ def test_nothing_grows_with_traffic() -> None:
     sizes = []
     for look in range(1, 5):
         for one in traffic.requests(5_000):
-            seen.observe(one._replace(call=look if one.fault else None))
+            seen.observe(one._replace(blamed_batch=look if one.fault else None))
         seen.look(look * 10.0)
         sizes.append(places(seen))
 
     assert sizes[0] >= 100_000
-    assert max(sizes) - sizes[0] < 400, "marks of the last five minutes and failed calls, both bounded"
+    assert max(sizes) - sizes[0] < 400, "flags of the last five minutes and failed batches, both bounded"
     assert math.isfinite(seen.report(50.0).faults.ln_l)
 
 

@@ -158,7 +158,7 @@ def test_nothing_is_said_of_fewer_than_fifty_keys() -> None:
 
 
 @pytest.mark.parametrize(("bin_count", "edges"), [(0, None), (3, (0.0, 1.0))], ids=["none", "too-few-edges"])
-def test_marks_have_their_edges(bin_count: int, edges: tuple[float, ...] | None) -> None:
+def test_bins_have_their_edges(bin_count: int, edges: tuple[float, ...] | None) -> None:
     with pytest.raises(ValueError, match="bin_count"):
         ScoreHistograms(bin_count, 0.0025, classes=False, edges=edges)
 

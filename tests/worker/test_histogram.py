@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.core import histogram
-from router.core.histogram import FEW_SCORES, count_and_mark
 from router.core.scores import ScoreCounts, ScoreSpec, with_edges
+from router.worker import scores as worker_scores
+from router.worker.scores import FEW_SCORES, count_and_locate
 
 SPECS = [
     ScoreSpec(),
@@ -30,7 +30,7 @@ scores = st.lists(ordinary | st.floats(), max_size=3 * FEW_SCORES)
 
 
 def count(values: list[float], spec: ScoreSpec, non_numeric: int = 0) -> ScoreCounts:
-    return count_and_mark(np.array(values, dtype=np.float64), spec, (), non_numeric=non_numeric)[0]
+    return count_and_locate(np.array(values, dtype=np.float64), spec, (), non_numeric=non_numeric)[0]
 
 
 def count_by_hand(values: list[float], spec: ScoreSpec) -> ScoreCounts:
@@ -67,25 +67,25 @@ def test_counts_equal_a_plain_bisect(values: list[float], spec: ScoreSpec) -> No
 def test_few_scores_and_many_are_counted_alike(values: list[float], spec: ScoreSpec) -> None:
     """Below some thirty rows numpy is the slower way; which way was taken must not show."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(histogram, "FEW_SCORES", -1)
-        vectorised = histogram.count_and_mark(np.array(values, dtype=np.float64), spec, range(len(values)))
-        patch.setattr(histogram, "FEW_SCORES", len(values))
-        plain = histogram.count_and_mark(np.array(values, dtype=np.float64), spec, range(len(values)))
+        patch.setattr(worker_scores, "FEW_SCORES", -1)
+        vectorised = count_and_locate(np.array(values, dtype=np.float64), spec, range(len(values)))
+        patch.setattr(worker_scores, "FEW_SCORES", len(values))
+        plain = count_and_locate(np.array(values, dtype=np.float64), spec, range(len(values)))
 
     assert vectorised == plain
 
 
 @given(scores, specs, st.data())
-def test_marks_are_the_bins_of_the_scores_they_are_asked_of(
+def test_bin_indexes_are_of_the_scores_they_are_asked_of(
     values: list[float], spec: ScoreSpec, data: st.DataObject
 ) -> None:
     firsts = (
         data.draw(st.lists(st.sampled_from(range(len(values))), unique=True).map(sorted)) if values else []
     )
-    _, marks = histogram.count_and_mark(np.array(values, dtype=np.float64), spec, firsts)
+    _, bin_indexes = count_and_locate(np.array(values, dtype=np.float64), spec, firsts)
 
     alone = [count_by_hand([values[first]], spec).bins for first in firsts]
-    assert marks == [bins.index(1) if any(bins) else None for bins in alone]
+    assert bin_indexes == [bins.index(1) if any(bins) else None for bins in alone]
 
 
 @given(scores, specs)

@@ -1,0 +1,60 @@
+"""What answering needs of a prediction request, whichever way it came."""
+
+import random
+import re
+
+from aiohttp import StreamReader
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import parse_content_type
+from multidict import CIMultiDictProxy, MultiDict, MultiMapping
+
+from router.serving.caller import Caller
+
+_NO_QUERY: MultiMapping[str] = MultiDict()
+_UNSAID = "application/octet-stream"
+_GOOD_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+
+
+class IncomingRequest:
+    """The head of one request, and the stream that its body comes in.
+
+    The library's own request knows more, and takes several times as long to make and to ask.
+    """
+
+    __slots__ = ("caller", "headers", "is_http11", "payload", "query", "request_id", "writer")
+
+    def __init__(
+        self,
+        headers: CIMultiDictProxy[str],
+        payload: StreamReader,
+        request_id: str,
+        caller: Caller,
+        *,
+        query: MultiMapping[str] = _NO_QUERY,
+        is_http11: bool = True,
+        writer: AbstractStreamWriter | None = None,
+    ) -> None:
+        """`writer`: where 100 Continue is written; None where the caller does not wait for it."""
+        self.headers = headers
+        self.payload = payload
+        self.request_id = request_id
+        self.caller = caller
+        self.query = query
+        self.is_http11 = is_http11
+        self.writer = writer
+
+    @property
+    def content_type(self) -> str:
+        """Its media type without parameters, in lower case."""
+        sent = self.headers.get("Content-Type")
+        return _UNSAID if sent is None else parse_content_type(sent)[0]
+
+    @property
+    def content_length(self) -> int:
+        """Bytes that its body is said to have; 0 where its head does not say."""
+        return int(self.headers.get("Content-Length", 0))
+
+
+def choose_request_id(sent: str) -> str:
+    """The id that a caller sent, where it is one; else a new one of 16 hexadecimal digits."""
+    return sent if sent and _GOOD_REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
