@@ -134,7 +134,7 @@ async def test_a_registry_that_a_newer_mlflow_migrated_is_followed_and_said_once
     """Row 48. One call of a newer client does it, also while a gateway polls the file."""
     registry = open_registry(f"sqlite:///{copied}")
     await registry.poll("seed", NAMES)
-    change(copied, "CREATE TABLE skills (name TEXT)")
+    change(copied, "CREATE TABLE made_by_a_newer_mlflow (name TEXT)")
     change(copied, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
     change(copied, "UPDATE registered_model_aliases SET version = 2 WHERE name = 'seed'")
     before = copied.read_bytes()

@@ -63,7 +63,11 @@ def test_this_mlflows_own_schema_needs_no_look(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tables", [REGISTRY_TABLES, TRACKING_TABLES], ids=["registry", "tracking"])
 def test_a_newer_schema_whose_tables_are_as_known_is_read(database: Path, tables: tuple[str, ...]) -> None:
     """Also where it has further tables, and tables that are not read have changed."""
-    change(database, "CREATE TABLE skills (name TEXT)", "ALTER TABLE webhooks ADD COLUMN retries INTEGER")
+    change(
+        database,
+        "CREATE TABLE made_by_a_newer_mlflow (name TEXT)",
+        "ALTER TABLE webhooks ADD COLUMN retries INTEGER",
+    )
 
     newer = judged(database, NEWER, tables=tables)
 
