@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.serving.pool.request_queue import BURST_SECONDS, CALM_SECONDS, LEARNED_FROM, Admission
+from router.serving.pool.admission import BURST_SECONDS, CALM_SECONDS, LEARNED_FROM, Admission
 
 
 def learned(seconds: float, rows: int = 1, size: int = 100) -> Admission:
@@ -15,7 +15,7 @@ def learned(seconds: float, rows: int = 1, size: int = 100) -> Admission:
 
 
 def admits(admission: Admission, now: float, waiting: int, *, workers: int = 1, left: float = 60.0) -> bool:
-    return admission.admits(now, waiting=waiting, workers=workers, seconds_left=left)
+    return admission.admits(now, waiting=waiting, rows=waiting, workers=workers, seconds_left=left)
 
 
 def test_a_burst_is_taken_in_whole() -> None:
@@ -71,7 +71,7 @@ def test_one_endless_request_in_five_moves_what_is_typical_by_nothing(usual: lis
         admission.learn(seconds, [1], [100])
     for _ in range(8):
         admission.learn(60.0, [1], [100])
-    assert admission.typical_seconds <= 0.01
+    assert admission.cost.usual_seconds(1) <= 0.01
     assert 0.001 <= admission.fastest_seconds <= min(usual)
 
 
@@ -83,9 +83,10 @@ def test_a_burst_after_calm_is_taken_again() -> None:
     assert not admits(admission, 51.01 + BURST_SECONDS, 500)
 
 
-@pytest.mark.parametrize(("seconds", "requests"), [(0.0001, 500), (0.009, 5), (0.3, 2)])
-def test_a_worker_is_handed_little_at_once_by_a_slow_version(seconds: float, requests: int) -> None:
-    assert learned(seconds).requests_at_once() == requests
+@pytest.mark.parametrize(("seconds", "rows"), [(0.0001, 500), (0.009, 5), (0.3, 2)])
+def test_a_worker_is_handed_little_at_once_by_a_slow_version(seconds: float, rows: int) -> None:
+    """No more than was tried, twice; what a batch of two costs is tried."""
+    assert learned(seconds).rows_at_once() == rows
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_frame_doubles_where_requests_together_take_no_longer_than_one() -> No
     """A predict that waits for 50 ms waits for all of them at once; what many cost is not known before."""
     admission, frames = learned(0.05), []
     for _ in range(7):
-        frames.append(admission.requests_at_once())
+        frames.append(admission.rows_at_once())
         admission.learn(0.05, [1] * frames[-1], [100] * frames[-1])
     assert frames == [2, 4, 8, 16, 32, 64, 128]
 
@@ -109,7 +110,7 @@ def test_a_frame_doubles_where_requests_together_take_no_longer_than_one() -> No
 def test_a_frame_stays_where_requests_together_take_as_long_as_one_after_the_other() -> None:
     admission = learned(0.03)
     for _ in range(20):
-        requests = admission.requests_at_once()
+        requests = admission.rows_at_once()
         assert requests <= 2
         admission.learn(0.03 * requests, [1] * requests, [100] * requests)
 
@@ -119,4 +120,4 @@ def test_what_requests_cost_is_learned_anew_when_they_begin_to_share_predicts() 
     assert not admits(admission, 100.0, 64, left=1.0)
     admission.note_batching(merges=True)
     assert admits(admission, 100.0, 64, left=1.0)
-    assert admission.requests_at_once() > 64
+    assert admission.rows_at_once() > 64

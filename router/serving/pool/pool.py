@@ -11,7 +11,8 @@ from router.core.loads import Priority
 from router.errors import NotReady, Overloaded, VersionUnloaded
 from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate
-from router.serving.pool.request_queue import Admission, BatchWindow, PendingRequest, RequestQueue
+from router.serving.pool.admission import Admission
+from router.serving.pool.request_queue import BatchWindow, PendingRequest, RequestQueue
 from router.serving.pool.supply import WorkerSupply
 from router.serving.pool.upkeep import MemoryRecycler, SurgeScaler
 from router.serving.pool.worker_slot import CRASHES, BatchResult, WorkerSlot
@@ -121,6 +122,7 @@ class Pool:
         if not self.admission.admits(
             now,
             waiting=len(self.queue),
+            rows=self.queue.rows,
             workers=sum(slot.worker.parallel for slot in self.slots),
             seconds_left=expires_at - now,
         ):
@@ -259,8 +261,8 @@ class Pool:
             slot = min(free, key=lambda slot: slot.load)
             # An even share per free worker: one worker must not take what another could start now.
             share = -(-len(queue) // len(free)) if slot.worker.batching.merges else 1
-            most = min(share, admission.requests_at_once())
-            if requests := queue.take(most, self._owner.settings.max_batch_rows, worthless_before):
+            most_rows = min(self._owner.settings.max_batch_rows, admission.rows_at_once())
+            if requests := queue.take(share, most_rows, worthless_before):
                 slot.start(requests)
         if not self._closed and self._owner.is_production:
             self._surge.watch()

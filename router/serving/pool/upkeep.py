@@ -8,7 +8,8 @@ from typing import Protocol
 from router.core.backoff import Backoff
 from router.core.events import Recorder, WorkerEnded
 from router.core.memory import MIB
-from router.serving.pool.request_queue import Admission, RequestQueue
+from router.serving.pool.admission import Admission
+from router.serving.pool.request_queue import RequestQueue
 from router.serving.pool.supply import WorkerSupply
 from router.serving.pool.worker_slot import WorkerSlot
 from router.serving.ports import PoolSettings, WorkerHandle
