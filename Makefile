@@ -6,7 +6,8 @@ TEST_PROCESSES ?= 3
 MATRIX_VENVS := .venv-matrix
 # Python, numpy and pandas of each environment. numpy 1.26 has no wheel for Python 3.13.
 MATRIX ?= 3.11/1.26/2.2 3.12/1.26/2.2 3.11/2/3 3.12/2/3 3.13/2/3
-.PHONY: help demo test test-matrix lint format bench faults clean
+NEWEST := .venv-newest
+.PHONY: help demo test test-matrix test-newest lint format bench faults clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 FIND_PYTHON = for candidate in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
@@ -24,6 +25,7 @@ help:
 	@echo "make test    everything the tests need, then the tests"
 	@echo "make test-matrix  what reads and writes requests, under the oldest and newest Python, numpy and pandas"
 	@echo "             (with each python3.X that is found; it says which were not)"
+	@echo "make test-newest  what MLflow is imported by, under the newest MLflow that the index has"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
 	@echo "make bench   speed and memory beside mlflow models serve and others, in half an hour"
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
@@ -67,6 +69,17 @@ test-matrix: pyproject.toml
 	echo "Python/numpy/pandas passed:$${passed:- none}; failed:$${failed:- none}; not made here:$${missing:- none}"; \
 	[ -n "$$passed" ] && [ -z "$$failed" ]
 
+# MLflow's wheel alone, over the libraries of .venv, which has the newest that fits all the rest: an index may have
+# MLflow before the packages of the same version that it asks for, whose code its wheel holds too.
+SITE = import sysconfig; print(sysconfig.get_path("purelib"))
+test-newest: $(VENV)/test.stamp
+	@[ -x $(NEWEST)/bin/python ] || $(BIN)/python -m venv $(NEWEST)
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" > "$$($(NEWEST)/bin/python -c '$(SITE)')/venv.pth"
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade 'mlflow<4'
+	@$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("MLflow", version("mlflow"))'
+	@$(NEWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) \
+	  tests/worker tests/agent $(wildcard tests/adapters/test_registry*.py)
+
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -87,5 +100,5 @@ faults: $(VENV)/test.stamp
 	  tests/test_benchmarks.py tests/analysis/statistics/test_operating_characteristics.py $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) $(MATRIX_VENVS) .demo .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) .demo .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find router tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

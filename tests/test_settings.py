@@ -94,6 +94,7 @@ WRONG_SECTIONS: list[tuple[str, Any]] = [
     ("server.drain_seconds", 86_401),
     ("registry.uri", ""),
     ("registry.uri", 5),
+    ("registry.token_file", ""),
     ("registry.poll_seconds", 10**400),
     ("registry.poll_second", 5),
     ("registry.parallel_loads", 0),
@@ -382,6 +383,28 @@ def test_a_split_of_another_total_is_refused(canary: int, off: int) -> None:
     percentages = {"production": Decimal(100_000 - canary + off) / 1000, "canary": Decimal(canary) / 1000}
 
     assert problems({"split": percentages})
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (("username_file",), "go together"),
+        (("password_file",), "go together"),
+        (("token_file", "username_file", "password_file"), "name either"),
+    ],
+)
+def test_credentials_of_the_registry_are_a_token_or_a_user_with_a_password(
+    named: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ValidationError, match=said):
+        settings(registry={key: f"/run/{key}" for key in named})
+
+
+def test_files_of_credentials_are_handed_on_by_absolute_path() -> None:
+    assert settings().registry.credentials() == {}
+    assert settings(registry={"token_file": "token"}).registry.credentials() == {
+        "token_file": str(Path("token").absolute())
+    }
 
 
 def test_mlflow_s_own_variables_fill_in_the_registry() -> None:

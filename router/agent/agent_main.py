@@ -1,7 +1,8 @@
 """The agent: a process that asks the registry, one read per registered model and poll, and nothing else."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +11,52 @@ from router.agent import last_known_good as last_good
 from router.agent.bootstrap import open_registry
 from router.agent.errors import RegistryRefused, RegistryReplaced
 from router.agent.manifest import FILES
+from router.agent.requests import LIMITS, RequestLimits
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
 
-# With MLflow's own, a refused port blocks for 247 s and a silent one for 120 s per try.
-LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "INVALID_PARAMETER_VALUE")
+_LONGEST_ERROR = 800
+"""Characters: MLflow's errors say the address twice before the reason."""
 _UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
-_LAST_VERSION = 2**63 - 1  # no frame carries a longer number
+
+Operations = Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]
 
 
 def main(sock: socket.socket) -> None:
     """Serve polls until the socket ends.
 
-    First frame: `registry_uri`, `tracking_uri`, `environment`. It is answered with `{"id", "op": "ready"}`
-    after the imports, and before the registry is asked anything. Then `{"id", "op": "poll", "model",
-    "aliases"}` is answered with `{"id", "aliases": {name: version}, "stages": {stage: version}}`, where only
-    the asked names appear, `{"id", "op": "registrations", "versions": [[model, version], …]}` with `{"id",
-    "registrations": [text, …]}`, and `{"id", "op": "locate", "model", "version", "cache_dir"}` with `{"id",
-    "directory"}`, null unless the version's files are in the cache. Each may be answered with `{"id",
-    "error", "message"}`; `error` is unavailable, unknown_model, refused or replaced. After replaced the
-    process ends: a fresh one opens the new database.
+    First frame: `registry_uri`, `tracking_uri`, `environment`, `credentials`. It is answered with `{"id",
+    "op": "ready"}` after the imports, and before the registry is asked anything. Then `{"id", "op": "poll",
+    "model", "aliases"}` is answered with `{"id", "aliases": {name: version}, "stages": {stage: version}}`,
+    where only the asked names appear, and with `newer_schema`, the fields of a NewerSchema, where a newer
+    MLflow migrated the database; `{"id", "op": "registrations", "versions": [[model, version], …]}` with
+    `{"id", "registrations": [text, …]}`; and `{"id", "op": "locate", "model", "version", "cache_dir"}` with `{"id",
+    "directory"}`, null unless the version's files are in the cache. Orders may carry `seconds`, within which
+    they are to be answered. Each may be answered with `{"id", "error", "message"}`; `error` is unavailable,
+    unknown_model, refused or replaced. After replaced the process ends: a fresh one opens the new database.
     """
     channel = Channel(sock)
     settings = channel.receive()
     if settings is None:
         return
-    registry = open_registry(settings.header, LIMITS)
+    limits = RequestLimits()
+    registry = open_registry(settings.header, LIMITS, limits)
+    from router.agent.poll import Poll  # here, not above: MLflow reads the environment at import
+
+    poll = Poll()
+    operations: Operations = {
+        "poll": lambda order: _poll(registry, poll, order),
+        "registrations": lambda order: _registrations(registry, order),
+        "locate": lambda order: _locate(registry, order),
+        "recall": lambda order: _recall(registry, order),
+        "remember": lambda order: _remember(registry, order),
+    }
     if not _send(channel, {"id": settings.header["id"], "op": "ready"}):
         return
     while (request := channel.receive()) is not None:
-        answer = _answer(registry, request.header)
+        limits.begin(request.header.get("seconds"))
+        answer = _answer(operations, request.header)
         sent = _send(channel, {"id": request.header["id"], **answer})
         if not sent or answer.get("error") == "replaced":
             return
@@ -55,20 +71,17 @@ def _send(channel: Channel, header: Mapping[str, Any]) -> bool:
     return True
 
 
-def _answer(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _answer(operations: Operations, request: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        return _OPERATIONS[request["op"]](registry, request)
+        return operations[request["op"]](request)
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
-        return {"error": _kind(error), "message": redact_line(str(error) or repr(error))}
+        return {"error": _kind(error), "message": redact_line(str(error) or repr(error), _LONGEST_ERROR)}
 
 
-def _poll(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    model = request["model"]
-    found = registry.client().get_registered_model(model)
-    # MLflow reads an empty 200 as an empty object: which must not look like "no aliases".
-    if found.name != model:
-        raise ConnectionError(f"the registry's answer is about {found.name!r}")
-    return _aliases_and_stages(found, set(request["aliases"]))
+def _poll(registry: Any, poll: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    named = poll.read(registry.client(), request["model"], request["aliases"])
+    newer = registry.newer_schema
+    return {**named, "newer_schema": asdict(newer)} if newer else named
 
 
 def _registrations(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -112,35 +125,6 @@ def _remember(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     cache_dir = Path(request["cache_dir"])
     last_good.remember(cache_dir, request["model"], identity, served, request["pending"])
     return {}
-
-
-_OPERATIONS = {
-    "poll": _poll,
-    "registrations": _registrations,
-    "locate": _locate,
-    "recall": _recall,
-    "remember": _remember,
-}
-
-
-def _aliases_and_stages(found: Any, names: set[str]) -> dict[str, dict[str, int]]:
-    """Aliases asked for, and the highest version of each stage asked for by its lower-case name."""
-    wanted = {name.partition(":")[2].lower() for name in names}  # "stage:Production"
-    stages: dict[str, int] = {}
-    for version in found.latest_versions:
-        stage = str(version.current_stage).lower()
-        if stage in wanted:
-            stages[stage] = max(_number(version.version), stages.get(stage, 0))
-    aliases = {name: _number(version) for name, version in found.aliases.items() if name in names}
-    return {"aliases": aliases, "stages": stages}
-
-
-def _number(version: Any) -> int:
-    """Versions are int on SQL stores and str over REST. Raises ValueError for what no registry gives."""
-    number = int(version)
-    if not 1 <= number <= _LAST_VERSION:
-        raise ValueError(f"the registry's answer names the version {number}, which cannot exist")
-    return number
 
 
 def _kind(error: Exception) -> str:

@@ -6,12 +6,18 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from router.agent.requests import RequestLimits
 
-def open_registry(settings: Mapping[str, Any], limits: Mapping[str, str] | None = None) -> Any:
-    """A `store.Registry` by the `registry_uri`, `tracking_uri` and `environment` of a first frame.
+
+def open_registry(
+    settings: Mapping[str, Any],
+    limits: Mapping[str, str] | None = None,
+    requests: RequestLimits | None = None,
+) -> Any:
+    """A `store.Registry` by `registry_uri`, `tracking_uri`, `environment` and `credentials` of a first frame.
 
     Takes over the registry's credentials, then `limits` of MLflow's, and silences MLflow: what there is to
-    report goes back in frames.
+    report goes back in frames. `requests` holds the registry's requests within their deadlines.
     """
     os.environ.update(settings["environment"])
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -22,6 +28,9 @@ def open_registry(settings: Mapping[str, Any], limits: Mapping[str, str] | None 
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     # Here, not above: MLflow reads the environment at import, where no fork server has imported it before.
+    from router.agent.credentials import use_files
     from router.agent.store import Registry
 
-    return Registry(settings["registry_uri"], settings["tracking_uri"])
+    if settings["credentials"]:
+        use_files(settings["credentials"])
+    return Registry(settings["registry_uri"], settings["tracking_uri"], requests)

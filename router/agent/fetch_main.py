@@ -13,6 +13,7 @@ from router.agent.errors import CopyMissing, CopyRefused, VersionRefused
 from router.agent.eviction import evict
 from router.agent.manifest import FILES, MANIFEST, digest_of_manifest, read_manifest, size_of, verified
 from router.agent.repair import changed_files, take_over
+from router.agent.requests import LOOKUP_LIMITS, limited
 from router.core.artifact_source import AllowedSources
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
@@ -23,8 +24,8 @@ _MOST_NAMES = 5
 def main(sock: socket.socket) -> None:
     """Answer one order and end.
 
-    The frame: `registry_uri`, `tracking_uri`, `environment`, `model`, `version`, `cache_dir` (absolute),
-    `token`, which is part of the `.part` directory's name so that who ends this process can remove it,
+    The frame: `registry_uri`, `tracking_uri`, `environment`, `credentials`, `model`, `version`, `cache_dir`
+    (absolute), `token`, which is part of the `.part` directory's name so that who ends this process can remove it,
     `fresh`, true when a copy in the cache is to be distrusted, `known`, null or what a fresh download
     answered: while the store's listing is the same, the copy is compared with that instead, `recorded`, true
     when the version's last good copy is to be verified and the registry left alone, `allowed`, the fields of
@@ -56,7 +57,8 @@ def _fetch(order: Mapping[str, Any], sizes: list[int]) -> dict[str, Any]:
     from router.agent.source import check_source, read_source
 
     cache_dir = Path(order["cache_dir"])
-    source = read_source(registry, order["model"], order["version"])
+    with limited(LOOKUP_LIMITS):
+        source = read_source(registry, order["model"], order["version"])
     check_source(source.uri, AllowedSources(**order["allowed"]))
     place = cache.place_of(cache_dir, order["model"], order["version"], source.fingerprint)
     directory = str(place / FILES)

@@ -46,10 +46,11 @@ def read_only(uri: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def inspect(path: str, revision: str) -> Identity:
-    """Check that `path` is an MLflow registry of this schema revision; costs well under a millisecond.
+def inspect(path: str) -> tuple[Identity, list[str]]:
+    """Check that `path` is an MLflow registry; which file it is, and the schema revisions that it states.
 
-    Raises RegistryRefused when it is not, RegistryBroken when it cannot be read just now.
+    Costs well under a millisecond. Raises RegistryRefused when it is none, RegistryBroken when it cannot be
+    read just now.
     """
     try:
         status = os.stat(path)
@@ -67,18 +68,7 @@ def inspect(path: str, revision: str) -> Identity:
         raise RegistryRefused(f"{path} is not a SQLite database: {error}") from error
     if found is None:
         raise RegistryRefused(f"{path} is not an MLflow registry: it has no table registered_models")
-    check_revision(found, revision)
-    return status.st_dev, status.st_ino
-
-
-def check_revision(found: list[str], expected: str) -> None:
-    """Raise RegistryRefused unless the registry has exactly the schema that this MLflow reads."""
-    if found != [expected]:
-        raise RegistryRefused(
-            f"the registry's schema is {', '.join(found) or 'unknown'} and this MLflow needs {expected}:"
-            " after a backup run `mlflow db upgrade` on it, or install the MLflow that wrote it;"
-            " it is never migrated from here"
-        )
+    return (status.st_dev, status.st_ino), found
 
 
 def _revisions(path: str) -> list[str] | None:

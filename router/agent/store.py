@@ -6,10 +6,10 @@ before MLflow sees it: what is missing or out of date is refused, and SQLite is 
 """
 
 import os
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
-from mlflow.store.db import utils as schema
+from mlflow.store.db import utils as mlflow_schema
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._model_registry.client import ModelRegistryClient
@@ -18,8 +18,9 @@ from mlflow.utils.uri import get_uri_scheme
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from router.agent import sqlite_file
+from router.agent import schema, sqlite_file
 from router.agent.errors import RegistryRefused, RegistryReplaced
+from router.agent.requests import RequestLimits
 
 _DATABRICKS = ("databricks", "databricks-uc", "uc")  # addresses without a scheme, as MLflow knows them
 
@@ -27,9 +28,14 @@ _DATABRICKS = ("databricks", "databricks-uc", "uc")  # addresses without a schem
 class Store:
     """One MLflow store by its URI: checked when it is opened and, where that is cheap, at each use."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, tables: Sequence[str]) -> None:
+        """`tables` are those that are read of it where it is a database."""
+        self.newer: schema.NewerSchema | None = None
+        """The schema of a database that a newer MLflow migrated and that is read all the same."""
         self._given = uri
+        self._tables = tables
         self._identity: sqlite_file.Identity | None = None
+        self._revisions: list[str] | None = None
         self._opened = False
 
     @property
@@ -40,10 +46,14 @@ class Store:
     def check(self) -> None:
         """Raises RegistryRefused, RegistryBroken or RegistryReplaced; writes nothing in any case."""
         if sqlite_file.is_sqlite(self._given):
-            identity = sqlite_file.inspect(sqlite_file.path_of(self._given), _revision())
+            identity, revisions = sqlite_file.inspect(sqlite_file.path_of(self._given))
             if self._identity not in (None, identity):
                 raise RegistryReplaced("the registry's database file was replaced")
-            self._identity = identity
+            if revisions != self._revisions:  # a migration may happen at any time
+                self.newer = schema.judge(
+                    revisions, create_engine(self.uri, poolclass=NullPool), self._tables
+                )
+            self._identity, self._revisions = identity, revisions
         elif not self._opened:
             self._check_once()
         self._opened = True
@@ -51,7 +61,7 @@ class Store:
     def _check_once(self) -> None:
         scheme = get_uri_scheme(self._given)
         if scheme in DATABASE_ENGINES:
-            check_database(self._given)
+            self.newer = check_database(self._given, self._tables)
         elif scheme in ("", "file") and self._given not in _DATABRICKS:
             path = local_file_uri_to_path(self._given)
             if not os.path.isdir(os.path.join(path, "models")):
@@ -61,12 +71,19 @@ class Store:
 class Registry:
     """The model registry, asked through MLflow's own client."""
 
-    def __init__(self, registry_uri: str, tracking_uri: str) -> None:
+    def __init__(self, registry_uri: str, tracking_uri: str, requests: RequestLimits | None = None) -> None:
+        """`requests`: limits of the registry's HTTP requests that are shorter than MLflow's own."""
         self.given_uri = registry_uri
         """As the configuration names it, not as MLflow is given it."""
-        self._store = Store(registry_uri)
-        self._tracking = Store(tracking_uri)
+        self._store = Store(registry_uri, schema.REGISTRY_TABLES)
+        self._tracking = Store(tracking_uri, schema.TRACKING_TABLES)
         self._client: Any = None
+        self._requests = requests
+
+    @property
+    def newer_schema(self) -> schema.NewerSchema | None:
+        """As of the last use; None where the registry is no database, or has this MLflow's own schema."""
+        return self._store.newer
 
     @property
     def registry_uri(self) -> str:
@@ -90,7 +107,7 @@ class Registry:
             os.environ["MLFLOW_REGISTRY_URI"] = self.registry_uri
             os.environ["MLFLOW_TRACKING_URI"] = self.tracking_uri
             self._client = ModelRegistryClient(self.registry_uri, self.tracking_uri)
-        return self._client
+        return self._client if self._requests is None else self._requests.client(self._client)
 
     def tracking(self) -> Any:
         """MLflow's client of the tracking store, after a check; only LoggedModels and runs need it."""
@@ -98,19 +115,15 @@ class Registry:
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.registry_uri)
 
 
-def check_database(uri: str) -> None:
-    """Raise RegistryRefused unless MLflow would find every table in `uri` and nothing to migrate."""
+def check_database(uri: str, tables: Sequence[str]) -> schema.NewerSchema | None:
+    """As `schema.judge`, for the database at `uri`; raises RegistryRefused also where it lacks any table."""
     engine = create_engine(uri, poolclass=NullPool)
+    stated = mlflow_schema._get_schema_version(engine)  # noqa: SLF001 # MLflow offers no public way to ask
+    found = [str(stated)] if stated else []
     # The same question MLflow asks before it creates tables: when it is answered yes, it writes nothing.
-    if not schema._all_tables_exist(engine):  # noqa: SLF001 # MLflow offers no public way to ask
+    if not schema.is_newer(found) and not mlflow_schema._all_tables_exist(engine):  # noqa: SLF001 # as above
         raise RegistryRefused(
             "the database is not an MLflow registry of this MLflow's schema: tables are missing;"
             " run `mlflow db upgrade` on it; it is never created or migrated from here"
         )
-    sqlite_file.check_revision([str(schema._get_schema_version(engine))], _revision())  # noqa: SLF001 # as above
-
-
-@cache
-def _revision() -> str:
-    """Schema revision this MLflow reads."""
-    return str(schema._get_latest_schema_revision())  # noqa: SLF001 # MLflow offers no public way to ask
+    return schema.judge(found, engine, tables)

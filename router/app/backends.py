@@ -57,6 +57,7 @@ async def open_backends(
         tracking_uri=places.tracking_uri,
         cache_dir=places.cache_dir,
         recorder=recorder,
+        credentials=settings.registry.credentials(),
         policy=FetchPolicy(
             int(settings.registry.cache_max_gib * GIB),
             places.schemes,

@@ -297,6 +297,16 @@ class Polled:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistrySchemaNewer:
+    """A newer MLflow migrated the registry's database to `found`; what is read of it did not change."""
+
+    found: str
+    known: str
+    """The newest schema revision that the gateway's MLflow knows."""
+    mlflow: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigApplied:
     """A configuration is in force; `changes` are dotted paths, empty at start."""
 
@@ -483,6 +493,7 @@ _OfVersions = (
 )
 _Others = (
     Polled
+    | RegistrySchemaNewer
     | ConfigApplied
     | ConfigRejected
     | ModelRemoved

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
 from router.core.artifact_source import STORES
 from router.errors import ConfigRefused
@@ -117,6 +117,12 @@ class RegistrySettings(BaseModel):
     """Registry; unset: MLFLOW_REGISTRY_URI, then MLFLOW_TRACKING_URI, then sqlite:///mlflow.db."""
     tracking_uri: Annotated[Text | None, COLD] = None
     """Tracking server, through which MLflow 3 finds artifacts; unset: MLFLOW_TRACKING_URI, then uri."""
+    token_file: Annotated[Text | None, COLD] = None
+    """File with a bearer token, read at each request to the registry and the tracking server."""
+    username_file: Annotated[Text | None, COLD] = None
+    """File with the user of basic authentication, with password_file, as token_file."""
+    password_file: Annotated[Text | None, COLD] = None
+    """File with the password, read at each request."""
     poll_seconds: Annotated[Seconds, HOT] = 5.0
     """Between two reads of the aliases of one registered model."""
     download_timeout_seconds: Annotated[Seconds, HOT] = 600.0
@@ -144,6 +150,19 @@ class RegistrySettings(BaseModel):
         if value is None or (isinstance(value, str) and value != "auto"):
             raise ValueError("must be `auto` or a number of loads")
         return None if value == "auto" else value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.username_file is None) != (self.password_file is None):
+            raise ValueError("username_file and password_file go together")
+        if self.username_file is not None and self.token_file is not None:
+            raise ValueError("name either token_file, or username_file and password_file")
+        return self
+
+    def credentials(self) -> dict[str, str]:
+        """The files of credentials that are named, by key; absolute, because they are read elsewhere."""
+        named = {key: getattr(self, key) for key in ("token_file", "username_file", "password_file")}
+        return {key: str(Path(file).expanduser().absolute()) for key, file in named.items() if file}
 
     def addresses(self, environ: Mapping[str, str]) -> tuple[str, str]:
         """Of the registry and of its tracking server, with MLflow's variables and defaults filled in."""

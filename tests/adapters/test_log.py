@@ -103,6 +103,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "a loop failed and goes on",
         "a loop works again",
         "registry poll failed; what it last named stays",
+        "a newer MLflow migrated the registry; it is read on",
         "the registry is out of reach; starting from what served last",
         "the record of what served last can not be used",
         "what serves could not be recorded",

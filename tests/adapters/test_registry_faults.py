@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from router.core.events import ChildRestarted
+from router.core.events import ChildRestarted, RegistrySchemaNewer
 from router.core.ids import PRODUCTION, VersionId
-from router.errors import RegistryError, RegistryRefused, RegistryUnavailable
+from router.errors import FetchFailed, RegistryError, RegistryRefused, RegistryUnavailable
 from router.processes.child import Child
 from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
+from tests.conftest import Figure
 from tests.support.faulty_servers import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
 from tests.support.registry_backends import RealRegistry, free_port
 
@@ -127,6 +128,37 @@ async def test_a_registry_of_another_schema_is_refused_and_never_migrated(
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
 
 
+async def test_a_registry_that_a_newer_mlflow_migrated_is_followed_and_said_once(
+    copied: Path, open_registry: OpenRegistry, facts: Facts
+) -> None:
+    """Row 48. One call of a newer client does it, also while a gateway polls the file."""
+    registry = open_registry(f"sqlite:///{copied}")
+    await registry.poll("seed", NAMES)
+    change(copied, "CREATE TABLE made_by_a_newer_mlflow (name TEXT)")
+    change(copied, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    change(copied, "UPDATE registered_model_aliases SET version = 2 WHERE name = 'seed'")
+    before = copied.read_bytes()
+
+    for _ in range(2):
+        assert await registry.poll("seed", NAMES) == {PRODUCTION: VersionId("seed", 2)}
+    await registry.fetch(VersionId("seed", 2), deadline_seconds=PATIENCE_SECONDS)
+
+    assert [event.found for event in facts.of(RegistrySchemaNewer)] == ["ffffffffffff"]
+    assert copied.read_bytes() == before
+
+
+async def test_a_newer_schema_of_other_columns_is_refused_with_the_remedy_of_that_direction(
+    copied: Path, open_registry: OpenRegistry
+) -> None:
+    registry = open_registry(f"sqlite:///{copied}")
+    await registry.poll("seed", NAMES)
+    change(copied, "ALTER TABLE registered_model_aliases ADD COLUMN region TEXT")
+    change(copied, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+    with pytest.raises(RegistryRefused, match=r"is newer than this MLflow.*column region.*start it again"):
+        await registry.poll("seed", NAMES)
+
+
 async def test_a_missing_table_is_an_error_and_is_not_created(
     copied: Path, open_registry: OpenRegistry
 ) -> None:
@@ -208,6 +240,21 @@ async def test_a_refused_port_is_reported_at_once(open_registry: OpenRegistry, s
         await registry.poll("seed", NAMES)
 
     assert time.monotonic() - started < 10 * slack
+
+
+async def test_a_tracking_server_that_is_away_fails_a_fetch_within_seconds(
+    copied: Path, open_registry: OpenRegistry, slack: float, figure: Figure
+) -> None:
+    """MLflow's own retries would hold one of the two downloads at once for 247 s."""
+    change(copied, "UPDATE model_versions SET storage_location = 'models:/m-1' WHERE name = 'seed'")
+    registry = open_registry(f"sqlite:///{copied}", tracking_uri=f"http://127.0.0.1:{free_port()}")
+    started = time.monotonic()
+
+    with pytest.raises(FetchFailed, match="refused"):
+        await registry.fetch(VersionId("seed", 1), deadline_seconds=600)
+
+    figure(f"a fetch beside a tracking server that is away: {time.monotonic() - started:.1f} s")
+    assert time.monotonic() - started < 30 * slack
 
 
 async def test_a_server_that_never_answers_is_reported_within_ten_seconds(

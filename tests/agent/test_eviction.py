@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.registry.client import CacheLocks
+from router.adapters.registry.cache_locks import CacheLocks
 from router.agent.cache import model_directory
 from router.agent.eviction import evict
 from router.agent.last_known_good import identity_of, remember
@@ -57,25 +57,26 @@ def test_what_was_just_published_stays_whatever_its_size(cache: Path) -> None:
     assert swept.cache_bytes == 2 * MIB
 
 
-def test_what_is_held_stays_and_goes_when_it_is_let_go(cache: Path) -> None:
+async def test_what_is_held_stays_and_goes_when_it_is_let_go(cache: Path) -> None:
     held = CacheLocks()
-    assert held.acquire(VersionId("m", 1), str(place_of(cache, 1) / FILES))
+    assert await held.acquire(VersionId("m", 1), str(place_of(cache, 1) / FILES))
     os.utime(place_of(cache, 1), (1, 1))
     evict(cache, 3 * MIB, spare=place_of(cache, 4))
     assert left(cache) == [1, 4]
 
     held.retain(())
+    await held.close()  # which waits until it is done
 
     evict(cache, 3 * MIB, spare=place_of(cache, 4))
     assert left(cache) == [4]
 
 
 HOLD = """
-import sys
-from router.adapters.registry.client import CacheLocks
+import asyncio, sys
+from router.adapters.registry.cache_locks import CacheLocks
 from router.core.ids import VersionId
 held = CacheLocks()
-print(held.acquire(VersionId("m", 1), sys.argv[1]), flush=True)
+print(asyncio.run(held.acquire(VersionId("m", 1), sys.argv[1])), flush=True)
 sys.stdin.read()
 """
 
@@ -123,7 +124,11 @@ def test_what_is_not_ours_is_neither_counted_nor_touched(cache: Path, tmp_path: 
     assert tmp_path.exists()
 
 
-def test_a_copy_that_was_removed_before_it_was_held_is_not_held(cache: Path) -> None:
+async def test_a_copy_that_was_removed_before_it_was_held_is_not_held(cache: Path) -> None:
     evict(cache, 1, spare=place_of(cache, 4))
 
-    assert not CacheLocks().acquire(VersionId("m", 1), str(place_of(cache, 1) / FILES))
+    held = CacheLocks()
+
+    assert not await held.acquire(VersionId("m", 1), str(place_of(cache, 1) / FILES))
+
+    await held.close()

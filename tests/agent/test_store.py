@@ -14,6 +14,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from router.agent.errors import RegistryRefused
+from router.agent.schema import REGISTRY_TABLES
 from router.agent.store import Store, check_database
 
 # MLflow's own mappers use what SQLAlchemy 2.1 deprecates.
@@ -39,7 +40,7 @@ def change(database: Path, statement: str) -> None:
 
 
 def test_a_database_of_this_mlflows_schema_passes(database: Path) -> None:
-    check_database(f"sqlite:///{database}")
+    check_database(f"sqlite:///{database}", REGISTRY_TABLES)
 
 
 @pytest.mark.parametrize(
@@ -52,29 +53,29 @@ def test_a_database_that_mlflow_would_migrate_is_refused_and_left_alone(
     before = database.read_bytes()
 
     with pytest.raises(RegistryRefused, match="mlflow db upgrade"):
-        check_database(f"sqlite:///{database}")
+        check_database(f"sqlite:///{database}", REGISTRY_TABLES)
 
     assert database.read_bytes() == before
 
 
 def test_an_empty_database_is_refused_and_stays_empty(tmp_path: Path) -> None:
     with pytest.raises(RegistryRefused, match="tables are missing"):
-        check_database(f"sqlite:///{tmp_path / 'empty.db'}")
+        check_database(f"sqlite:///{tmp_path / 'empty.db'}", REGISTRY_TABLES)
 
     assert (tmp_path / "empty.db").read_bytes() == b""
 
 
 def test_a_folder_is_a_registry_when_it_has_models(tmp_path: Path) -> None:
     with pytest.raises(RegistryRefused, match="none is created here"):
-        Store(str(tmp_path)).check()
+        Store(str(tmp_path), ()).check()
     (tmp_path / "models").mkdir()
 
-    Store(tmp_path.as_uri()).check()
+    Store(tmp_path.as_uri(), ()).check()
 
 
 def test_what_is_no_database_and_no_folder_passes_as_it_is() -> None:
     for uri in ("http://127.0.0.1:1", "databricks", "databricks-uc"):
-        store = Store(uri)
+        store = Store(uri, ())
 
         store.check()
 

@@ -48,6 +48,8 @@ class Proxy:
     spoil: Spoil = field(default=lambda _answer: None)
     paths: list[str] = field(default_factory=list)
     """Every path that was asked for."""
+    authorizations: list[str | None] = field(default_factory=list)
+    """What each of them was asked with."""
     port: int = 0
     """The same each time it is opened."""
     closing: threading.Event = field(default_factory=threading.Event)
@@ -100,6 +102,7 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             answer = _ask(proxy.target, self.path, self.headers)
             proxy.paths.append(self.path)
+            proxy.authorizations.append(self.headers.get("Authorization"))
             proxy.spoil(answer)
             self.send_response(answer.status)
             for name, value in answer.headers.items():

@@ -137,6 +137,9 @@ def _line_of_gateway(event: events.Event) -> Line | None:
             known: dict[str, Any] = {"model": model, "error": error}
             known |= {"refused": True} if refused else {}
             return Line(logging.WARNING, "registry poll failed; what it last named stays", known)
+        case events.RegistrySchemaNewer(found, newest, mlflow):
+            schema = {"schema": found, "newest_known": newest, "mlflow": mlflow}
+            return Line(logging.WARNING, "a newer MLflow migrated the registry; it is read on", schema)
         case events.ConfigApplied(digest, changes):
             return Line(logging.INFO, "configuration in force", {"digest": digest, "changes": changes})
         case events.ConfigRejected(digest, problems):

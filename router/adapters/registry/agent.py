@@ -29,6 +29,8 @@ class RegistryAddress:
     registry_uri: str = field(repr=False)  # any of these may hold a password
     tracking_uri: str = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    """Absolute paths of files by their keys of the configuration: who sends requests reads them at each."""
 
     def frame(self) -> dict[str, Any]:
         """The first frame of an agent or a download; it carries credentials and is never shown."""
@@ -36,6 +38,7 @@ class RegistryAddress:
             "registry_uri": self.registry_uri,
             "tracking_uri": self.tracking_uri,
             "environment": dict(self.environment),
+            "credentials": dict(self.credentials),
         }
 
 
@@ -96,7 +99,7 @@ class Agent:
     ) -> Mapping[str, Any] | None:
         """One try; None when a new agent should be asked."""
         try:
-            frame = await child.connection.call(request, timeout_seconds=seconds)
+            frame = await child.connection.call({**request, "seconds": seconds}, timeout_seconds=seconds)
         except ChildLost:
             await self._end("")
             return None

@@ -1,9 +1,8 @@
 """The MLflow registry as the gateway sees it: which versions are aspired, and their files in the cache."""
 
-import fcntl
 import os
 from collections.abc import Collection, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from router.adapters.registry.agent import (
     RegistryAddress,
     registry_environment,
 )
+from router.adapters.registry.cache_locks import CacheLocks
 from router.adapters.registry.downloads import Downloads, FetchPolicy
-from router.core.events import Recorder
+from router.core.events import Recorder, RegistrySchemaNewer
 from router.core.ids import Alias, VersionId
 from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
 from router.processes.child import Launcher
@@ -41,14 +41,20 @@ class RegistryClient:
         recorder: Recorder,
         policy: FetchPolicy | None = None,
         environ: Mapping[str, str] = os.environ,
+        credentials: Mapping[str, str] | None = None,
         poll_deadline_seconds: float = POLL_SECONDS,
         start_deadline_seconds: float = START_SECONDS,
     ) -> None:
-        """From `environ` the processes get what `registry_environment` picks."""
-        address = RegistryAddress(registry_uri, tracking_uri, registry_environment(environ))
+        """From `environ` the processes get what `registry_environment` picks. `credentials`: as in the
+        address."""
+        address = RegistryAddress(
+            registry_uri, tracking_uri, registry_environment(environ), credentials or {}
+        )
         self._agent = Agent(launcher, address, recorder, poll_deadline_seconds, start_deadline_seconds)
         self._downloads = Downloads(launcher, address, cache_dir, policy or FetchPolicy(), recorder)
         self._locks = CacheLocks()
+        self._recorder = recorder
+        self._newer_schema: Mapping[str, str] | None = None
         self._recalled: set[VersionId] = set()
         """Versions that the record named while the registry gave no answer; their fetches do not ask it."""
         self._distrusted: set[VersionId] = set()
@@ -74,6 +80,7 @@ class RegistryClient:
         if "error" in answer:
             raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
         self._recalled = {version for version in self._recalled if version.model != model}
+        self._note_schema(answer.get("newer_schema"))
         return _aspired(model, aliases, answer)
 
     async def registrations(
@@ -92,6 +99,11 @@ class RegistryClient:
             raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
         return dict(zip(asked, answer["registrations"], strict=True))
 
+    def _note_schema(self, newer: Mapping[str, str] | None) -> None:
+        if newer and newer != self._newer_schema:  # once, not at every poll of every model
+            self._recorder.record(RegistrySchemaNewer(**newer))
+        self._newer_schema = newer
+
     async def fetch(
         self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
     ) -> str:
@@ -107,7 +119,7 @@ class RegistryClient:
         """
         for _ in range(_HOLD_TRIES):
             files = await self._fetch(version, deadline_seconds, fresh=fresh, turn=turn)
-            if self._locks.acquire(version, files):
+            if await self._locks.acquire(version, files):
                 return files
         raise FetchFailed(f"{version}: its copy was removed from the cache by another gateway")
 
@@ -189,53 +201,7 @@ class RegistryClient:
         """End every process that talks to the registry, and release every copy."""
         await self._downloads.close()
         await self._agent.close()
-        self._locks.retain(())
-
-
-class CacheLocks:
-    """A shared lock on the cache's directory of each version in use, so that no gateway removes it.
-
-    The kernel releases it when this process ends. Nothing in the directory is read.
-    """
-
-    def __init__(self) -> None:
-        self._locks: dict[VersionId, tuple[str, int]] = {}
-
-    def acquire(self, version: VersionId, files: str) -> bool:
-        """Keep the directory above `files` in place; False when it has just been removed or replaced."""
-        place = Path(files).parent
-        try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            # Whoever removed it did so before we had the lock: then the name leads elsewhere by now.
-            still_there = os.path.samestat(os.fstat(descriptor), os.stat(place))
-        except OSError:
-            still_there = False
-        if not still_there:
-            os.close(descriptor)
-            return False
-        _touch(descriptor)
-        self._release(version)
-        self._locks[version] = files, descriptor
-        return True
-
-    def files_of(self, version: VersionId) -> str | None:
-        """The directory that is locked for `version`."""
-        lock = self._locks.get(version)
-        return lock[0] if lock else None
-
-    def retain(self, versions: Collection[VersionId]) -> None:
-        """Release everything else."""
-        for version in self._locks.keys() - set(versions):
-            self._release(version)
-
-    def _release(self, version: VersionId) -> None:
-        if (lock := self._locks.pop(version, None)) is not None:
-            _touch(lock[1])
-            os.close(lock[1])
+        await self._locks.close()
 
 
 def _aspired(model: str, aliases: Mapping[Alias, str], answer: Mapping[str, Any]) -> dict[Alias, VersionId]:
@@ -248,9 +214,3 @@ def _aspired(model: str, aliases: Mapping[Alias, str], answer: Mapping[str, Any]
         if number is not None:
             aspired[role] = VersionId(model, number)
     return aspired
-
-
-def _touch(descriptor: int) -> None:
-    """The time of the last use, by which the cache is emptied."""
-    with suppress(OSError):
-        os.utime(descriptor)
