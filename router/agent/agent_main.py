@@ -31,10 +31,11 @@ def main(sock: socket.socket) -> None:
     "model", "aliases"}` is answered with `{"id", "aliases": {name: version}, "stages": {stage: version}}`,
     where only the asked names appear, and with `newer_schema`, the fields of a NewerSchema, where a newer
     MLflow migrated the database; `{"id", "op": "registrations", "versions": [[model, version], …]}` with
-    `{"id", "registrations": [text, …]}`; and `{"id", "op": "locate", "model", "version", "cache_dir"}` with `{"id",
-    "directory"}`, null unless the version's files are in the cache. Orders may carry `seconds`, within which
-    they are to be answered. Each may be answered with `{"id", "error", "message"}`; `error` is unavailable,
-    unknown_model, refused or replaced. After replaced the process ends: a fresh one opens the new database.
+    `{"id", "registrations": [text, …]}`; and `{"id", "op": "locate", "model", "version", "cache_dir"}` with
+    `{"id", "directory"}`, null unless the version's files are in the cache. Orders may carry `seconds`,
+    within which they are to be answered. Each may be answered with `{"id", "error", "message"}`; `error` is
+    unavailable, unknown_model, refused or replaced. After replaced the process ends: a fresh one opens the
+    new database.
     """
     channel = Channel(sock)
     settings = channel.receive()

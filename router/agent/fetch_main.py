@@ -25,15 +25,15 @@ def main(sock: socket.socket) -> None:
     """Answer one order and end.
 
     The frame: `registry_uri`, `tracking_uri`, `environment`, `credentials`, `model`, `version`, `cache_dir`
-    (absolute), `token`, which is part of the `.part` directory's name so that who ends this process can remove it,
-    `fresh`, true when a copy in the cache is to be distrusted, `known`, null or what a fresh download
-    answered: while the store's listing is the same, the copy is compared with that instead, `recorded`, true
-    when the version's last good copy is to be verified and the registry left alone, `allowed`, the fields of
-    an AllowedSources, and `cache_max_bytes`.
+    (absolute), `token`, which is part of the `.part` directory's name so that who ends this process can
+    remove it, `fresh`, true when a copy in the cache is to be distrusted, `known`, null or what a fresh
+    download answered: while the store's listing is the same, the copy is compared with that instead,
+    `recorded`, true when the version's last good copy is to be verified and the registry left alone,
+    `allowed`, the fields of an AllowedSources, and `cache_max_bytes`.
     Answers `{"op": "fetched", "directory"}`, after a download with `cache_bytes`, `removed`, the names of
     versions that left the cache, `changed`, the files of a former copy that were not as published where only
-    they were fetched, and `known`; or `{"op": "failed", "error", "refused"}`, `refused` being true
-    where a rule forbids to take it. All have the order's `id`, and `downloaded_bytes`.
+    they were fetched, and `known`; or `{"op": "failed", "error", "refused"}`, `refused` being true where a
+    rule forbids to take it. All have the order's `id`, and `downloaded_bytes`.
     """
     channel = Channel(sock)
     order = channel.receive()
