@@ -127,8 +127,9 @@ def test_twenty_minutes_of_everything_at_once_leave_no_trace(
     """A swap every 10 s, one in five to a broken version; a worker killed every minute; the split changed.
 
     Below a memory limit, beside about 140 requests per second, good, bad, cut off and slow. Only what ran
-    in a worker of production that was killed may fail. Memory is flat after the first third: its ends are within 1 MiB, and
-    in a run of an hour (`SOAK_SECONDS=3600`) the slope is not above 1 MiB per hour beyond doubt.
+    in a worker of production that was killed may fail. Memory is flat after the first third: its ends are
+    within 1 MiB, and in a run of an hour (`SOAK_SECONDS=3600`) the slope is not above 1 MiB per hour beyond
+    doubt.
     """
     (temporary := tmp_path / "temporary").mkdir()
     models, command = MODEL.format(75, 25, MOST_ROWS), limited(LIMIT_MIB)
