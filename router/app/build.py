@@ -23,6 +23,7 @@ from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
+from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
@@ -77,8 +78,10 @@ class Recorders:
         self.recent_events = RecentEvents(time.time)
         self.worker_exits = WorkerExitCounts(time.time)
         self.bound_times = BoundTimes(time.time)
+        self.last_minute = LastMinute(time.monotonic)
         self.all = FanOut(
             metrics,
+            self.last_minute,
             deduplicated=(LogRecorder(), self.recent_events, self.worker_exits, self.bound_times),
         )
 
@@ -160,6 +163,7 @@ def build_gateway(
         recent_events=recorders.recent_events,
         worker_exits=recorders.worker_exits,
         bound_times=recorders.bound_times,
+        last_minute=recorders.last_minute,
         last_known_good=last_known_good,
         analysis=analysis,
         loops=loops,

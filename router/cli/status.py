@@ -49,7 +49,15 @@ def _healthy(state: Mapping[str, Any]) -> bool:
     wrong = any(version["error"] for model in models for version in model["versions"].values())
     stale = any(alias["stale"] for model in models for alias in model["aliases"].values())
     refused = state["config"].get("error") or state["registry"]["error"]
-    return bool(state["ready"] and not refused and not wrong and not stale and not _open_breakers(state))
+    refusing = state.get("last_minute", {}).get("refusing")  # an older gateway does not say it
+    return bool(
+        state["ready"]
+        and not refused
+        and not wrong
+        and not stale
+        and not refusing
+        and not _open_breakers(state)
+    )
 
 
 def _print(state: Mapping[str, Any], console: Console) -> None:
@@ -102,6 +110,7 @@ def _troubles(state: Mapping[str, Any]) -> list[str]:
         lines.append(f"registry: {state['registry']['error']}")
     if state["config"].get("error"):
         lines.append(f"configuration: {state['config']['error']}")
+    lines += state.get("warnings", [])
     for name, model in state["models"].items():
         failed = {number: version for number, version in model["versions"].items() if version["error"]}
         lines += [f"{name} v{number}: {_failure(version)}" for number, version in failed.items()]

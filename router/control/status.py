@@ -9,6 +9,7 @@ from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
+from router.control.last_minute import LastMinute, ModelMinute
 from router.control.periodic import PeriodicTask
 from router.core import scores
 from router.core.ids import PRODUCTION, Alias
@@ -67,6 +68,7 @@ class Status:
     recent_events: RecentEvents
     worker_exits: WorkerExitCounts
     bound_times: BoundTimes
+    last_minute: LastMinute
     last_known_good: LastKnownGood
     analysis: AnalysisRecorder
     loops: Sequence[PeriodicTask]
@@ -76,22 +78,27 @@ class Status:
         table = self.models.table
         watch = self.alias_watch
         errors = sorted(set(watch.errors.values()))
+        managers = self.models.managers
+        minutes = {n: self.last_minute.of(n, m.settings.aliases) for n, m in managers.items()}
+        minute = self.last_minute.of_gateway(minutes.values())
         return {
             "version": self.version,
             "ready": self.models.ready and not self.traffic.stopping,
-            "serving_from_cache": any(m.from_cache and m.bound for m in self.models.managers.values()),
+            "serving_from_cache": any(m.from_cache and m.bound for m in managers.values()),
             "config": {"digest": self.config.digest, "error": self.config.error},
             "registry": {
                 "reachable": bool(watch.last_success) and not watch.errors,
                 "last_success_timestamp": min(watch.last_success.values(), default=None),
                 "error": redact("; ".join(errors)),
             },
-            "models": {n: self._model(m, table) for n, m in self.models.managers.items()},
+            "last_minute": minute.to_json(),
+            "warnings": minute.warnings(),
+            "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
             "loops": {loop.name: loop.describe() for loop in self.loops},
             "events": self.recent_events.events(),
         }
 
-    def _model(self, manager: ModelManager, table: RoutingTable) -> dict[str, Any]:
+    def _model(self, manager: ModelManager, table: RoutingTable, minute: ModelMinute) -> dict[str, Any]:
         routes = table.models[manager.model]
         received = self.traffic.received.get(manager.model, 0)
         keyless = self.traffic.keyless.get(manager.model, 0)
@@ -111,10 +118,11 @@ class Status:
             "canary_timeout_seconds": round(self.dispatcher.canary_timeout(manager.model), 3),
             "requests": received,
             "keyless_share": round(share, 4),
+            "last_minute": minute.to_json(),
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
             "registry_refused": manager.model in self.alias_watch.refused,
             "verdicts": verdicts(self.analysis, manager.model),
-            "warnings": [],
+            "warnings": minute.warnings(),
         }
         if manager.polled and PRODUCTION not in manager.aspired:
             name = manager.settings.aliases[PRODUCTION]

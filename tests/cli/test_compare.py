@@ -261,6 +261,28 @@ def test_an_open_breaker_is_a_line_and_status_ends_with_1() -> None:
     assert (shown.exit_code, line in shown.output, "│ m [b] │" in shown.output) == (1, True, True)
 
 
+@pytest.mark.parametrize(("refusing", "code"), [(True, 1), (False, 0), (None, 0)])
+def test_status_ends_with_1_while_requests_are_refused_and_says_every_warning(
+    code: int, *, refusing: bool | None
+) -> None:
+    """An older gateway says nothing of them; what production answered is a warning, and nothing more."""
+    line = "production refused 17 % of its requests in the last minute (170 of 1000)"
+    model = {"aliases": {}, "versions": {}, "split": {}, "verdicts": {}, "warnings": [line]}
+    state: dict[str, Any] = {
+        "version": "0.1.0",
+        "ready": True,
+        "config": {},
+        "registry": {"error": ""},
+        "models": {"m": model},
+    }
+    if refusing is not None:
+        state |= {"last_minute": {"refusing": refusing}, "warnings": ["3 connections were refused"]}
+    with answering({"/v1/state": state}) as url:
+        shown = CliRunner().invoke(root, ["status", "--url", url])
+    assert (shown.exit_code, f"m: {line}" in shown.output) == (code, True)
+    assert ("\n3 connections were refused" in shown.output) is (refusing is not None)
+
+
 @pytest.mark.parametrize("output", ["price [eur]", "[/b]"])
 def test_the_name_of_an_output_is_no_markup(ask: Ask, output: str) -> None:
     reported = entry("pass", "Good.")

@@ -23,6 +23,8 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
         "serving_from_cache": False,
         "config": {"digest": "3f9c" * 16, "error": None},
         "registry": {"reachable": True, "last_success_timestamp": now - 2, "error": ""},
+        "last_minute": {"requests": 871, "refused": 0, "connections_refused": 0, "refusing": False},
+        "warnings": [],
         "models": {model: model_state()},
         "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
         "events": [
@@ -84,6 +86,12 @@ def model_state() -> Document:
         "canary_timeout_seconds": 1.0,
         "requests": 13071,
         "keyless_share": 0.0,
+        "last_minute": {
+            "requests": 871,
+            "refused": 0,
+            "refusing": False,
+            "aliases": {"production": alias_minute(828), "canary": alias_minute(43)},
+        },
         "registry_error": "",
         "registry_refused": False,
         "verdicts": {"canary": {"verdict": "not_enough_data", "why": WAITS}},
@@ -96,6 +104,12 @@ def alias_state(name: str, number: int | None) -> Document:
     since = None if number is None else time.time() - 812
     reported = {"name": name, "aspired": number, "bound": number, "bound_timestamp": since}
     return reported | {"pending": False, "stale": False}
+
+
+def alias_minute(requests: int, refused: int = 0, passed_on: int = 0) -> Document:
+    """What became of an alias's requests in the last minute."""
+    refusing = refused > 0.01 * requests
+    return {"requests": requests, "refused": refused, "passed_on": passed_on, "refusing": refusing}
 
 
 def version_state(alias: str, *, breaker: bool = False) -> Document:

@@ -248,6 +248,24 @@ def registry_is_away(gateway: Canned) -> str:
     return "The configuration in force is not the newest: router.yaml:9"
 
 
+def requests_are_refused(gateway: Canned) -> str:
+    warning = "production refused 17 % of its requests in the last minute (170 of 1000)"
+    gateway.state["warnings"] = ["12 connections were refused in the last minute"]
+    model = gateway.state["models"]["sentiment"]
+    model["warnings"] = [warning]
+    model["last_minute"]["aliases"] = {
+        "production": documents.alias_minute(1000, refused=170),
+        "canary": documents.alias_minute(1200, refused=12, passed_on=300),
+    }
+    return warning
+
+
+def requests_are_refused_where_nothing_is_compared(gateway: Canned) -> str:
+    requests_are_refused(gateway)
+    gateway.compare = {"models": {"sentiment": {}}}
+    return "Refused requests"
+
+
 def a_further_alias(gateway: Canned) -> str:
     model = gateway.state["models"]["sentiment"]
     model["split"] = model["split_configured"] = {"production": 70.0, "canary": 20.0, "beta": 10.0}
@@ -262,6 +280,7 @@ SITUATIONS = [
     no_challenger, nothing_bound, canary_alone_is_not_ready, without_comparison, nothing_counted_yet, classes,
     durations_beyond_the_last_edge,
     hundreds_of_events, long_names, open_breaker, several_models, registry_is_away,
+    requests_are_refused, requests_are_refused_where_nothing_is_compared,
 ]  # fmt: skip
 
 
@@ -279,6 +298,32 @@ def test_every_situation_is_reported_and_fits_into_a_narrow_window(
     assert nameless(spoken(browser)) == []
     expected = ["v1/compare - Failed to load resource"] if situation is without_comparison else []
     assert [line for line in browser.log() if not any(one in line for one in expected)] == []
+
+
+def test_refused_requests_are_a_warning_and_stand_among_the_faults(browser: Browser, gateway: Canned) -> None:
+    """Those that production answered in a canary's place are said apart; up to 1 % has no mark."""
+    warning = requests_are_refused(gateway)
+    browser.open(gateway.url)
+
+    shown(browser)
+    of_gateway, of_model = browser.texts(".warnings li")
+    assert (of_gateway, of_model) == ("12 connections were refused in the last minute", warning)
+    refused = [re.sub(r"[\u00a0\u202f]", " ", cell) for cell in browser.texts(".faults td:nth-child(3)")]
+    assert refused == [
+        "▲ 170\n17 % of 1 000 got 503",
+        "12\n1 % of 1 200 got 503\n300 of 1 200 passed on, and production answered",
+    ]
+
+    gateway.state, gateway.compare = documents.state(), documents.compare()
+    browser.look_again()
+    browser.wait(lambda: browser.texts(".faults td:nth-child(3)") == ["none", "none"])
+    assert browser.texts(".warnings") == []
+
+    requests_are_refused_where_nothing_is_compared(gateway)
+    browser.look_again()
+    browser.wait(lambda: "Refused requests" in browser.texts("h3"))
+    refused = [re.sub(r"[\u00a0\u202f]", " ", cell) for cell in browser.texts(".faults td:nth-child(3)")]
+    assert refused[0] == "▲ 170\n17 % of 1 000 got 503"
 
 
 def test_names_and_errors_of_others_are_shown_as_text_and_nothing_else(

@@ -7,6 +7,7 @@ from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
+from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
 from router.control.status import Status, TrafficCounts
 from router.core.events import Recorder
@@ -34,6 +35,7 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "recent_events": RecentEvents(lambda: 1e9),
         "worker_exits": WorkerExitCounts(lambda: 1e9),
         "bound_times": BoundTimes(lambda: 1e9),
+        "last_minute": LastMinute(lambda: 0.0),
         "last_known_good": LastKnownGood(world, models, recorder),
         "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
         "loops": [PeriodicTask("aliases", watch.tick, 5.0, recorder)],

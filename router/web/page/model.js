@@ -22,17 +22,19 @@ function modelSection(model, seen) {
 function parts(id, model, entry, { compared, events, now, width }) {
   const mine = eventsOf(events, model);
   const challengers = Object.entries(compared ?? {});
+  const shown = challengers.filter(([, one]) => one.checks?.length);
   return [
     banners(entry, compared),
     warnings(entry),
     el("div", { class: "pair" }, splitBars(entry, compared), versionsTable(entry, now)),
-    challengers.filter(([, one]) => one.checks?.length).map(([alias, one], index) => [
+    shown.map(([alias, one], index) => [
       checksTable(alias, one, challengers.length > 1),
       el("div", { class: "pair" },
         latencyChart(`${id}-latency-${index}`, alias, one, width),
         scoreCharts(`${id}-scores-${index}`, alias, one, width)),
       faultsTable(alias, one, entry),
     ]),
+    shown.length ? null : refusedTable(entry),
     timeline(mine, now),
   ];
 }

@@ -1,4 +1,4 @@
-// What goes wrong: warnings, faults by kind, fallbacks, breakers, versions that do not load.
+// What goes wrong: warnings, refused requests, faults by kind, fallbacks, breakers, versions that do not load.
 
 const KINDS = ["error", "timeout", "crash", "invalid_output"];
 
@@ -17,8 +17,8 @@ function warnings(entry) {
 }
 
 /** The same for the gateway as a whole. */
-function gatewayWarnings({ ready, config = {}, registry = {}, models = {} }) {
-  const lines = [];
+function gatewayWarnings({ ready, config = {}, registry = {}, models = {}, warnings: reported = [] }) {
+  const lines = [...reported];
   if (!ready) lines.push("The gateway is not ready: /readyz answers 503.");
   if (config.error) lines.push(`The configuration in force is not the newest: ${listed(config.error)}`);
   // Where a model has this warning itself, it names which one.
@@ -35,20 +35,42 @@ function warningBox(heading, title, lines) {
     el("ul", null, unique.map((line) => el("li", null, line))));
 }
 
-/** Rates, faults and fallbacks of both versions, and how its breaker stands. */
+/** Refused requests, rates, faults and fallbacks of both versions, and how its breaker stands. */
 function faultsTable(alias, one, entry) {
   const rates = one.rates ?? {};
   const rows = [["production", "production", one.production_version], ["canary", alias, one.version]]
     .filter(([key]) => own(rates, key))
     .map(([key, role, number]) => {
       const arm = rates[key];
-      return [[swatch(role), " ", named(role), ` ${version(number)}`], perSecond(arm.requests_per_second), count(arm.faults),
+      return [[swatch(role), " ", named(role), ` ${version(number)}`], perSecond(arm.requests_per_second), refusedWords(role, entry), count(arm.faults),
         count(arm.fallbacks), kindWords(arm), breakerWords(own(entry.versions, String(number))?.breaker)];
     });
   if (!rows.length) return null;
   return el("section", { class: "card faults" },
     el("h3", null, "Faults and fallbacks"),
-    table(windowWords(one), ["Version", "Requests", "Faults", "Fallbacks", "Faults by kind", "Breaker"], rows));
+    table(windowWords(one), ["Version", "Requests", "Refused in the last minute", "Faults", "Fallbacks", "Faults by kind", "Breaker"], rows));
+}
+
+/** The same of requests that were refused, where no version is compared with another; null where none was. */
+function refusedTable(entry) {
+  const rows = Object.entries(entry.last_minute?.aliases ?? {})
+    .filter(([, minute]) => minute.refused > 0 || minute.passed_on > 0)
+    .map(([role, minute]) => [[swatch(role), " ", named(role)], count(minute.requests), refusedWords(role, entry)]);
+  if (!rows.length) return null;
+  return el("section", { class: "card faults" },
+    el("h3", null, "Refused requests"),
+    table("In the last minute", ["Alias", "Requests", "Refused"], rows));
+}
+
+/** Requests of an alias for which there was no room: those whose callers got 503, and those that production answered. */
+function refusedWords(role, entry) {
+  const minute = own(entry.last_minute?.aliases, role);
+  if (!minute) return DASH;
+  const { requests, refused, passed_on: passedOn } = minute;
+  const refusedCount = refused ? count(refused) : "none";
+  return titled(minute.refusing ? mark(refusedCount) : refusedCount,
+    refused > 0 && `${percent(refused / requests)} of ${count(requests)} got 503`,
+    passedOn > 0 && `${count(passedOn)} of ${count(requests)} passed on, and production answered`);
 }
 
 function kindWords(arm) {

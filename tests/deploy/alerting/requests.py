@@ -65,6 +65,63 @@ CASES = [
         },
         at="5m",
     ),
+    # 50 of 250.
+    Case(
+        "CanaryRouterRequestsRefused",
+        FIRES,
+        {
+            **BOUND,
+            **requests(PRODUCTION, "ok", "0+10x60"),
+            **requests(PRODUCTION, "overloaded", "0+0x20 50+0x39", 503),
+        },
+        at="5m45s",
+        not_yet="5m30s",
+        fires={"job": "gateways", "model": "m", "alias": "production", "version": "1"},
+        summary="m@production v1: 20% of its requests in the last 5 minutes were refused for want of room",
+    ),
+    # One in two hundred.
+    Case(
+        "CanaryRouterRequestsRefused",
+        SILENT,
+        {
+            **BOUND,
+            **requests(PRODUCTION, "ok", "0+199x60"),
+            **requests(PRODUCTION, "overloaded", "0+1x60", 503),
+        },
+        at="10m",
+    ),
+    # 4 of 204.
+    Case(
+        "CanaryRouterRequestsRefused",
+        "stays silent about four",
+        {
+            **BOUND,
+            **requests(PRODUCTION, "ok", "0+10x60"),
+            **requests(PRODUCTION, "overloaded", "0+0x20 4+0x39", 503),
+        },
+        at="7m",
+    ),
+    # 25 of 45.
+    Case(
+        "CanaryRouterRequestsRefused",
+        LITTLE,
+        {
+            **BOUND,
+            **requests(PRODUCTION, "ok", "0+1x60"),
+            **requests(PRODUCTION, "overloaded", "0+0x20 25+0x39", 503),
+        },
+        at="7m",
+    ),
+    Case(
+        "CanaryRouterRequestsRefused",
+        "stays silent about other failures, and about what production answered in the canary's place",
+        {
+            **fallbacks("0+10x60", "0+10x60"),
+            **requests(PRODUCTION, "timeout", "0+10x60", 504),
+            **requests(PRODUCTION, "model_error", "0+10x60", 503),
+        },
+        at="10m",
+    ),
     # 40 of 240 against 0 of 200; three standard errors are 3 √(1/11 · 10/11 · (1/240 + 1/200)) = 0.083.
     Case(
         "CanaryRouterCanaryFailsMore",
