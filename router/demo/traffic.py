@@ -24,8 +24,8 @@ CALLERS = 12
 THINK_SECONDS = 0.1
 """The shortest pause of a caller after an answer."""
 THINK_FACTOR = 3.0
-"""A caller pauses this many times as long as its answer took: on average a quarter of the callers wait at most,
-so that the machine is not kept busy by them alone."""
+"""A caller pauses this many times as long as its answer took: on average a quarter of them wait at most, so
+that the machine is not kept busy by them alone."""
 MOST_THINK_SECONDS = 2.0
 MOST_PER_SECOND = CALLERS / THINK_SECONDS
 TIMEOUT_SECONDS = 30.0

@@ -116,10 +116,8 @@ async def test_a_port_that_is_taken_while_the_gateway_starts_is_given_up_for_ano
     """As by a second demo beside this one, which saw the same ports free."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        looks = [free_ports, lambda *_: [taken, free_ports(0)[0]]]
-        monkeypatch.setattr(
-            story, "free_ports", lambda *ports: (looks.pop() if looks else free_ports)(*ports)
-        )
+        first = iter([[taken, *free_ports(0)]])
+        monkeypatch.setattr(story, "free_ports", lambda *ports: next(first, None) or free_ports(*ports))
         stop = asyncio.get_running_loop().create_future()
         async with story.serving(seeded_place, (0, 0), stop) as (process, url):
             assert process.returncode is None
