@@ -49,7 +49,7 @@ def _demo(
             watchdog.cancel()
             if demo.poll() is None:
                 demo.send_signal(signal.SIGTERM)
-                demo.wait(LIMIT_SECONDS)
+                demo.wait(LIMIT_SECONDS * slack)
     assert until in lines[-1]
     assert psutil.wait_procs(family, timeout=5.0 * slack)[1] == []
 
