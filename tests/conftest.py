@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support import slowness
+
 Figure = Callable[[str], None]
 ROW = re.compile(r"\bRows? (\d+)")
 
@@ -22,12 +24,35 @@ class Measured(NamedTuple):
 
 
 FIGURE = "figure"
+SLOWNESS = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Measure how slow this machine is, before xdist starts its workers, which inherit the factor."""
+    config = session.config
+    if not hasattr(config, "workerinput") and not config.getoption("collectonly"):
+        workers = config.getoption("tx", None) or ()
+        config.stash[SLOWNESS] = slowness.settle(max(1, len(workers)))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return config.stash.get(SLOWNESS, None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The most that one test may take is widened as the bounds within it are."""
+    if config.getoption("timeout", None) is None:
+        for item in items:
+            marker = item.get_closest_marker("timeout")
+            seconds = marker.args[0] if marker else float(config.getini("timeout"))
+            item.add_marker(pytest.mark.timeout(seconds * slowness.slack()), append=False)
 
 
 @pytest.fixture(scope="session")
 def slack() -> float:
     """Factor by which bounds in seconds are widened on a slow machine."""
-    return float(os.environ.get("CI_SLACK", "1"))
+    return slowness.slack()
 
 
 @pytest.fixture

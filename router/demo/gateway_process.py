@@ -89,10 +89,13 @@ async def gateway(config_file: Path, log: Path) -> AsyncIterator[Process]:
 
 
 async def wait_until_ready(process: Process, log: Path, url: str) -> None:
-    """Wait until the gateway is ready and every alias serves a version. Raises GatewayFailed."""
+    """Wait until the gateway is ready and every alias serves a version. Raises GatewayFailed.
+
+    It is asked once its log says that it listens at `url`: until then another gateway may answer there.
+    """
     deadline = time.monotonic() + READY_SECONDS
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
-        while not await _all_bound(session):
+        while not (_listens(log, url) and await _all_bound(session)):
             if process.returncode is not None:
                 raise GatewayFailed(f"the gateway ended with code {process.returncode}; {_tail(log)}")
             if time.monotonic() > deadline:
@@ -115,6 +118,10 @@ async def _all_bound(session: aiohttp.ClientSession) -> bool:
     models = state.get("models", {}).values()
     bound = [alias["bound"] is not None for model in models for alias in model["aliases"].values()]
     return bool(state.get("ready") and bound and all(bound))
+
+
+def _listens(log: Path, url: str) -> bool:
+    return f" on {url} (admin " in log.read_text(encoding="utf-8", errors="replace")
 
 
 def _tail(log: Path) -> str:

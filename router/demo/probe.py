@@ -119,7 +119,7 @@ def owner_of(bucket: int, canary_percent: float) -> str:
 
 
 class Checker:
-    """Knows what was asked for, and counts the answers that differ from it."""
+    """Knows what was asked for, counts the answers that differ from it, and the refusals apart."""
 
     def __init__(
         self,
@@ -133,13 +133,18 @@ class Checker:
         self.named = named
         """Version that the registry names, by registered model and alias."""
         self.judged = 0
+        """Refusals are not among them."""
         self.wrong = 0
+        self.refused = 0
         self.problems: list[str] = []
         self.reasons: Counter[str] = Counter()
         self._alias_of_key: dict[tuple[str, float], dict[str, str]] = {}
 
     def judge(self, answer: Answer) -> None:
         """Count one answer; answers come in the order in which they were received."""
+        if answer.is_refused:
+            self.refused += 1
+            return
         self.judged += 1
         self.reasons[answer.reason] += 1
         if problem := self._problem(answer):

@@ -54,7 +54,7 @@ class View:
     """What there is to show at one moment."""
 
     headline: str
-    """How long, how many requests, how many of them wrong."""
+    """How long, how many requests, how many of them answered wrongly, and how many refused."""
     lines: Sequence[Line]
     """Who answers."""
     events: Sequence[Mapping[str, Any]]
@@ -84,7 +84,7 @@ class DemoTotals:
     def view(self) -> View:
         """How things are now."""
         now = time.monotonic()
-        headline = f"{now - self._began:.0f} s, {self.requests} requests, {self.checker.wrong} wrong answers"
+        headline = f"{now - self._began:.0f} s, {self.requests} requests, {_wrong_and_refused(self.checker)}"
         return View(headline, list(self.lines(now)), self.state.get("events", ()))
 
     def lines(self, now: float) -> Iterator[Line]:
@@ -118,8 +118,10 @@ class DemoTotals:
         checker, found = self.checker, list(self.checker.problems)
         if checker.wrong > PROBLEMS_KEPT:
             found.append(f"… and {checker.wrong - PROBLEMS_KEPT} more wrong answers")
-        if checker.judged < max(1, self.requests):
-            found.append(f"{checker.judged} of {self.requests} answers were judged")
+        if checker.judged + checker.refused < self.requests:
+            found.append(f"{checker.judged} of {self.requests - checker.refused} answers were judged")
+        elif not checker.judged:
+            found.append("no request was answered")
         found += [f"{key} lost the canary although its share was wider" for key in checker.keys_that_left()]
         found += [str(effect) for effect in effects if effect.seconds is None]
         return found
@@ -127,7 +129,8 @@ class DemoTotals:
     def summary(self, effects: Sequence[Effect]) -> Iterator[str]:
         """Plain lines: how much, by whom, how soon, and what was wrong."""
         checker = self.checker
-        yield f"{checker.judged} answers judged, each prediction by the offline one: {checker.wrong} wrong"
+        judged = f"{checker.judged} answers judged, each prediction by the offline one"
+        yield f"{judged}: {_wrong_and_refused(checker)}"
         for (model, alias, version), count in sorted(self.by_version.items(), reverse=True):
             yield f"  {model} @{alias} v{version}: {count} answers"
         for effect in effects:
@@ -139,6 +142,9 @@ class DemoTotals:
         for reason, count in sorted(checker.reasons.items()):
             if reason in {*STAND_INS, "fallback"}:
                 yield f"  production answered {count} times for the canary: {reason}"
+        if checker.refused:
+            refused = f"{checker.refused} of {self.requests} requests"
+            yield f"  refused, as more than can be answered in time: {refused}"
         found = self.problems(effects)
         for problem in found:
             yield f"  WRONG: {problem}"
@@ -222,6 +228,10 @@ def picture(view: View) -> RenderableType:
         table.add_row(*who, *shares, *times, f"{line.mean_score:.3f}", style=COLOURS.get(line.alias, ""))
     events = map(_event, view.events[-EVENTS_SHOWN:])
     return Group(table, *(Text(one, overflow="ellipsis", no_wrap=True, style="dim") for one in events))
+
+
+def _wrong_and_refused(checker: Checker) -> str:
+    return f"{checker.wrong} wrong, {checker.refused} refused"
 
 
 def _event(event: Mapping[str, Any]) -> str:

@@ -19,13 +19,15 @@ from router.demo.operator import Registry, commands_to_try, set_split
 from router.demo.probe import EFFECT_SECONDS, Checker, Effect, Timeline, Watch
 from router.demo.screen import DemoTotals, Screen, choose_screen
 from router.demo.shutdown import Stop, Stopped, beside, stop_on_signals, unless
-from router.demo.traffic import KEYS, REQUESTS_PER_SECOND, Answer, Traffic
+from router.demo.traffic import KEYS, MOST_PER_SECOND, Answer, Traffic
 from router.demo.workspace import ALIASES, STARTING_SPLIT, Workspace, free_ports, seed, seeded, workspace
 from router.errors import RouterError
 
 INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C ended."""
 MODEL = "sentiment"
+PORTS = (8080, 8081)
+"""Of the gateway for traffic and for operators, where they are free and somebody is to type them."""
 WIDER_PERCENT = 25.0
 REFRESH_SECONDS = 0.5
 EFFECT_LOOK_SECONDS = 0.05
@@ -71,12 +73,9 @@ async def _run(place: Workspace, seconds: float | None) -> int:
         datasets = await unless(stop, _datasets(place, screen.say))
         registry = Registry(place.registry_uri)
         await _start_over(registry, datasets, screen.say)
-        listen, admin = free_ports(8080, 8081) if seconds is None else free_ports(0, 0)
-        place.write_config(listen, admin)
-        url = f"http://127.0.0.1:{listen}"
         began = time.monotonic()
-        async with gateway(place.config_file, place.gateway_log) as process:
-            await unless(stop, wait_until_ready(process, place.gateway_log, url))
+        ports = PORTS if seconds is None else (0, 0)
+        async with serving(place, ports, stop) as (process, url):
             screen.say(
                 f"gateway ready at {url} after {time.monotonic() - began:.1f} s; its log: {place.gateway_log}"
             )
@@ -84,7 +83,7 @@ async def _run(place: Workspace, seconds: float | None) -> int:
             totals = DemoTotals(starting_checker(datasets))
             watch = Watch(registry, place.config_file, totals.checker)
             async with _traffic(url, datasets, watch, totals, screen, process, stop):
-                screen.say(f"traffic: {len(KEYS)} users, about {REQUESTS_PER_SECOND:g} requests per second")
+                screen.say(f"traffic: {len(KEYS)} users, at most {MOST_PER_SECOND:g} requests per second")
                 effects: Sequence[Effect] = ()
                 if seconds is None:
                     _show_commands(place, url, screen)
@@ -96,6 +95,28 @@ async def _run(place: Workspace, seconds: float | None) -> int:
         for line in totals.summary(effects):
             screen.say(line)
         return 1 if totals.problems(effects) else 0
+
+
+@asynccontextmanager
+async def serving(place: Workspace, ports: Sequence[int], stop: Stop) -> AsyncIterator[tuple[Process, str]]:
+    """The gateway, ready while the block runs, and its URL: at `ports` where they are free.
+
+    Another demo may take a port before the gateway does, which takes seconds to start: others are chosen
+    then. Raises GatewayFailed.
+    """
+    while True:
+        chosen = free_ports(*ports)
+        place.write_config(*chosen)
+        url = f"http://127.0.0.1:{chosen[0]}"
+        async with gateway(place.config_file, place.gateway_log) as process:
+            try:
+                await unless(stop, wait_until_ready(process, place.gateway_log, url))
+            except GatewayFailed:
+                if process.returncode is None or free_ports(*chosen) == chosen:
+                    raise
+                continue
+            yield process, url
+            return
 
 
 async def _datasets(place: Workspace, say: Callable[[str], None]) -> Mapping[str, Dataset]:

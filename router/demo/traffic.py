@@ -1,10 +1,15 @@
-"""Traffic: 500 users ask about the holdout rows, at a modest and steady rate."""
+"""Traffic: 500 users ask about the holdout rows, as fast as the gateway answers and no faster.
+
+A closed loop: a caller waits for its answer, pauses, and sends the next request. Where answers take long, as
+on a busy machine, it sends fewer.
+"""
 
 import asyncio
 import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -14,10 +19,18 @@ import aiohttp
 from router.demo.dataset import Dataset, Prediction
 
 KEYS = tuple(f"user-{number}" for number in range(1, 501))
-REQUESTS_PER_SECOND = 120.0
 CALLERS = 12
 """Connections; a slow answer holds up one of them."""
+THINK_SECONDS = 0.1
+"""The shortest pause of a caller after an answer."""
+THINK_FACTOR = 3.0
+"""A caller pauses this many times as long as its answer took: on average a quarter of them wait at most, so
+that the machine is not kept busy by them alone."""
+MOST_THINK_SECONDS = 2.0
+MOST_PER_SECOND = CALLERS / THINK_SECONDS
 TIMEOUT_SECONDS = 30.0
+REFUSALS = frozenset({"requests come faster than this version answers", "the queue of this version is full"})
+"""Messages of a 503 for too many requests; with no worker, or one that died, the status is the same."""
 PATHS = {"sentiment": "/invocations", "churn_predictor": "/models/churn_predictor/invocations"}
 CHURN_EVERY = 3
 """Every third request is about churn."""
@@ -43,6 +56,21 @@ class Answer:
     reason: str = ""
     bucket: int | None = None
     predictions: Sequence[Prediction] = ()
+    retry_after: float | None = None
+    """Seconds that a refusal for too many requests asks its caller to wait; None for any other answer."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the gateway said that requests come faster than it answers, which is no wrong answer."""
+        return self.retry_after is not None
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long its caller waits before the next request."""
+        if self.retry_after is not None:
+            return self.retry_after
+        think = THINK_FACTOR * (self.received - self.sent)
+        return min(max(THINK_SECONDS, think), MOST_THINK_SECONDS)
 
 
 class Traffic:
@@ -54,11 +82,11 @@ class Traffic:
         self._receive = receive
         self._draw = random.Random(20261120)  # noqa: S311 - the same traffic every time; nothing secret
         self._numbers = count()
-        self._going = True
+        self._stopped = asyncio.Event()
 
     def stop(self) -> None:
         """Send nothing new; `flow` returns when what was sent is answered."""
-        self._going = False
+        self._stopped.set()
 
     async def flow(self) -> None:
         """Send until stopped."""
@@ -71,14 +99,18 @@ class Traffic:
                 callers.create_task(self._call(session, caller))
 
     async def _call(self, session: aiohttp.ClientSession, caller: int) -> None:
-        turn = time.monotonic() + caller / REQUESTS_PER_SECOND
-        while self._going:
-            # A caller that is late goes on from now: catching up would be a burst nobody asked for.
-            await asyncio.sleep(max(0.0, turn - time.monotonic()))
-            turn = max(turn, time.monotonic() - 1.0) + CALLERS / REQUESTS_PER_SECOND
+        pause = caller / MOST_PER_SECOND  # so that they do not begin all at once
+        while not await self._stopped_within(pause):
             model = "churn_predictor" if next(self._numbers) % CHURN_EVERY == 0 else "sentiment"
             row = self._draw.randrange(len(self._datasets[model].rows))
-            self._receive(await self._ask(session, model, row, self._draw.choice(KEYS)))
+            answer = await self._ask(session, model, row, self._draw.choice(KEYS))
+            self._receive(answer)
+            pause = answer.pause_seconds
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        return self._stopped.is_set()
 
     async def _ask(self, session: aiohttp.ClientSession, model: str, row: int, key: str) -> Answer:
         body = {"dataframe_records": [self._datasets[model].rows[row]]}
@@ -91,7 +123,7 @@ class Traffic:
             return Answer(model, row, key, sent, time.monotonic(), status=0, problem=problem)
         answer = Answer(model, row, key, sent, time.monotonic(), response.status, problem=text[:200])
         if answer.status != 200:
-            return answer
+            return replace(answer, retry_after=_retry_after(answer.status, headers, text))
         return replace(
             answer,
             problem="",
@@ -106,6 +138,18 @@ class Traffic:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
+
+
+def _retry_after(status: int, headers: Mapping[str, str], text: str) -> float | None:
+    """Seconds that a refusal for too many requests names; None when it is anything else."""
+    seconds = _number(headers.get("Retry-After", ""))
+    if status != 503 or seconds is None:
+        return None
+    try:
+        message = json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return float(seconds) if isinstance(message, str) and message in REFUSALS else None
 
 
 def _predictions(text: str) -> Sequence[Prediction]:

@@ -14,7 +14,7 @@ from router.core.redaction import redact_uri
 from router.demo.dataset import Dataset, churn_rows, sentiment_rows
 from router.demo.gateway_process import training
 from router.demo.shutdown import Stopped, beside, stop_on_signals, unless
-from router.demo.traffic import KEYS, REQUESTS_PER_SECOND, Answer, Traffic
+from router.demo.traffic import KEYS, MOST_PER_SECOND, Answer, Traffic
 from router.errors import RouterError
 
 REPORT_SECONDS = 30.0
@@ -43,7 +43,8 @@ def send(url: str, registry_uri: str | None, seconds: float | None) -> int:
     """Send the demo's traffic to the gateway at `url` until Ctrl-C, or for `seconds`; returns the exit code.
 
     The gateway has to be configured for the demo's models. They are trained and registered first, where the
-    registry has none of that name. 0: every request was answered well; 3: no gateway answers.
+    registry has none of that name. 0: no request was answered badly, and some were answered; 3: no gateway
+    answers.
     """
     uri = registry_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
@@ -75,9 +76,9 @@ async def _send(url: str, registry_uri: str, seconds: float | None) -> int:
     _say(f"registering the demo's models in {redact_uri(registry_uri)} where they are missing")
     await unless(stop, _register(registry_uri))
     await unless(stop, _wait_until_ready(url))
-    counts = _Counts()
+    counts = Counts()
     traffic = Traffic(url, datasets, counts.add)
-    _say(f"traffic to {url}: {len(KEYS)} users, about {REQUESTS_PER_SECOND:g} requests per second")
+    _say(f"traffic to {url}: {len(KEYS)} users, at most {MOST_PER_SECOND:g} requests per second")
     flow, reports = beside(stop, traffic.flow()), beside(stop, counts.keep_reporting())
     try:
         await asyncio.wait({stop}, timeout=seconds)
@@ -90,7 +91,7 @@ async def _send(url: str, registry_uri: str, seconds: float | None) -> int:
     counts.report()
     if stop.done():
         stop.result()
-    return 1 if counts.failed else 0
+    return 0 if counts.are_good else 1
 
 
 async def require_models(
@@ -165,11 +166,12 @@ async def _wait_until_ready(url: str) -> None:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-class _Counts:
+class Counts:
     """Counts answers and prints a line of them now and then."""
 
     def __init__(self) -> None:
-        self.failed = 0
+        self._failed = 0
+        self._refused = 0
         self._by_version: Counter[str] = Counter()
         self._problem = ""
         self._began = time.monotonic()
@@ -178,9 +180,16 @@ class _Counts:
         """Count one answer, or one failure to answer."""
         if answer.status == 200:
             self._by_version[f"{answer.model}@{answer.alias} v{answer.version}"] += 1
+        elif answer.is_refused:
+            self._refused += 1
         else:
-            self.failed += 1
+            self._failed += 1
             self._problem = f"the last one: {answer.status} {answer.problem}"
+
+    @property
+    def are_good(self) -> bool:
+        """Whether nothing failed, and not everything was refused."""
+        return not self._failed and bool(self._by_version or not self._refused)
 
     async def keep_reporting(self) -> None:
         """Print a line every half minute."""
@@ -189,10 +198,11 @@ class _Counts:
             self.report()
 
     def report(self) -> None:
-        """Print one line: how many requests, who answered, how many failed."""
+        """Print one line: who answered how many requests, how many were refused, how many failed."""
         by = ", ".join(f"{name} {count}" for name, count in sorted(self._by_version.items()))
-        failed = f"{self.failed} failed; {self._problem}" if self.failed else "none failed"
-        _say(f"{time.monotonic() - self._began:.0f} s, {by or 'nobody answered'}; {failed}")
+        failed = f"{self._failed} failed; {self._problem}" if self._failed else "none failed"
+        seconds = f"{time.monotonic() - self._began:.0f} s"
+        _say(f"{seconds}, {by or 'nobody answered'}; {self._refused} refused; {failed}")
 
 
 def _say(line: str) -> None:

@@ -92,6 +92,30 @@ def test_a_wrong_answer_is_found_and_makes_the_demo_fail(checker: Checker, answe
     assert any(said in problem for problem in totals.problems([]))
 
 
+def test_a_refusal_is_counted_apart_and_is_no_wrong_answer(checker: Checker) -> None:
+    totals = DemoTotals(checker)
+    for answer in (GOOD, replace(GOOD, status=503, problem="too many", retry_after=1.0), GOOD):
+        totals.count(answer)
+        checker.judge(answer)
+
+    assert totals.problems([]) == []
+    assert totals.view().headline.endswith("3 requests, 0 wrong, 1 refused")
+    first, *others = totals.summary([])
+    assert first == "2 answers judged, each prediction by the offline one: 0 wrong, 1 refused"
+    assert "  refused, as more than can be answered in time: 1 of 3 requests" in others
+    assert others[-1] == "everything was right"
+
+
+def test_a_demo_in_which_every_request_is_refused_fails(checker: Checker) -> None:
+    """Nothing was wrong, and nothing was shown."""
+    totals = DemoTotals(checker)
+    refused = replace(GOOD, status=503, problem="too many", retry_after=1.0)
+    totals.count(refused)
+    checker.judge(refused)
+
+    assert totals.problems([]) == ["no request was answered"]
+
+
 def test_a_key_that_changes_its_alias_at_one_split_is_found(checker: Checker) -> None:
     """Also where the gateway and our formula would agree on a bucket: this looks at answers only."""
     checker.judge(GOOD)

@@ -21,7 +21,7 @@ from router.demo.screen import (
 from router.demo.traffic import Answer
 
 VIEW = View(
-    "5 s, 600 requests, 0 wrong answers",
+    "5 s, 600 requests, 0 wrong, 3 refused",
     [Line("sentiment", "canary", 2, 30, 5.2, 5.0, 1.5, 3.25, 0.5)],
     [{"timestamp": 0.0, "event": "AliasBound", "model": "sentiment", "new": 2}],
 )
@@ -39,7 +39,7 @@ def test_plain_lines_come_every_five_seconds_and_hold_no_control_codes(
 
     shown = capsys.readouterr().out
     numbers = "30 requests, share 5.2 % (configured 5 %), p50 1.5 ms, p95 3.2 ms, mean score 0.500"
-    report = ["5 s, 600 requests, 0 wrong answers", f"  sentiment @canary v2: {numbers}"]
+    report = ["5 s, 600 requests, 0 wrong, 3 refused", f"  sentiment @canary v2: {numbers}"]
     assert shown.splitlines() == ["gateway ready", *report, *report]
     assert all(character.isprintable() for line in shown.splitlines() for character in line)
 

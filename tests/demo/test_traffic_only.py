@@ -12,13 +12,16 @@ from mlflow import MlflowClient
 
 from router.demo.gateway_process import clean_environment
 from router.demo.traffic_only import NoGateway, require_models
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess
 from tests.support.registry_backends import free_port
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, timeout=120 * slowness.slack()
+    )
 
 
 def test_a_registered_model_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:

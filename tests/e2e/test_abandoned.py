@@ -81,7 +81,7 @@ def test_after_twenty_callers_hung_up_one_that_stays_is_answered_at_once(
 
 
 def test_a_canary_whose_caller_hung_up_is_not_answered_by_production(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     """It hangs for longer than its caller waits, and then it is ended."""
     gateway = start(
@@ -94,7 +94,9 @@ def test_a_canary_whose_caller_hung_up_is_not_answered_by_production(
             f"{gateway.url}/invocations", data=body_of("stuck"), headers=headers, timeout=HANG_UP_SECONDS
         )
     abandoned = {"alias": "canary", "outcome": "abandoned"}
-    wait_until(lambda: gateway.metric("canary_router_requests_total", **abandoned) == 1, 5, gateway.story)
+    wait_until(
+        lambda: gateway.metric("canary_router_requests_total", **abandoned) == 1, 5 * slack, gateway.story
+    )
     beyond = time.monotonic() + 1.5  # past the canary's own time, at which production would be asked
     while time.monotonic() < beyond:
         time.sleep(0.01)

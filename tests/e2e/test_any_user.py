@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess
 
 IMAGES_USER = 10001
@@ -44,7 +45,7 @@ def serve(directory: Path, **environ: str) -> subprocess.CompletedProcess[str]:
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path), **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=60 * slowness.slack(),
     )
 
 

@@ -13,6 +13,7 @@ import requests
 
 from tests.conftest import Figure
 from tests.e2e.test_http_hostile import CONFIG
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess
 from tests.support.registry import Registry
 
@@ -154,19 +155,21 @@ class Pinging:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(30 * slowness.slack())
 
     def _ask(self) -> None:
         with requests.Session() as session:
             while not self._stop.wait(0.01):
                 started = time.monotonic()
-                self.statuses.add(session.get(self._url + "/ping", timeout=30).status_code)
+                self.statuses.add(session.get(self._url + "/ping", timeout=30 * slowness.slack()).status_code)
                 self.seconds.append(time.monotonic() - started)
 
 
 def asked(gateway: GatewayProcess, path: str, body: bytes) -> tuple[int, Any]:
     headers = {"Content-Type": "application/json", "X-Request-Key": "user-1"}
-    answer = gateway.session.post(gateway.url + path, data=body, headers=headers, timeout=20)
+    answer = gateway.session.post(
+        gateway.url + path, data=body, headers=headers, timeout=20 * slowness.slack()
+    )
     return answer.status_code, answer.json()
 
 

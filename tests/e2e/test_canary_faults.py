@@ -46,6 +46,7 @@ def wrong(load: Load) -> list[Seen]:
 
 def test_a_canary_that_always_raises_hurts_nobody_and_loses_its_share_at_its_50th_request(
     gateway: Callable[..., GatewayProcess],
+    slack: float,
 ) -> None:
     served = gateway()
     for number in range(1, 51):
@@ -73,12 +74,13 @@ def test_a_canary_that_always_raises_hurts_nobody_and_loses_its_share_at_its_50t
         "crashes": 0,
     }
     assert "breaker open" in served.log.read_text()
-    wait_until(lambda: served.model()["verdicts"]["canary"]["verdict"] == "fail", 10, served.story)
+    wait_until(lambda: served.model()["verdicts"]["canary"]["verdict"] == "fail", 10 * slack, served.story)
 
 
 @pytest.mark.slow
 def test_a_saved_split_gives_a_broken_off_canary_its_share_back(
     gateway: Callable[..., GatewayProcess],
+    slack: float,
 ) -> None:
     served = gateway()
     for _ in range(50):
@@ -86,7 +88,7 @@ def test_a_saved_split_gives_a_broken_off_canary_its_share_back(
     assert breaker(served)["state"] == "open"
     text = served.config.read_text()
     served.config.write_text(text.replace("production: 50, canary: 50", "production: 60, canary: 40"))
-    wait_until(lambda: breaker(served)["state"] == "closed", 10, served.story)
+    wait_until(lambda: breaker(served)["state"] == "closed", 10 * slack, served.story)
 
     answer = served.ask(CANARY_KEY, "good")
     assert (answer.json(), answer.headers["X-Route-Reason"]) == ({"predictions": [0.2]}, "hash")
@@ -95,11 +97,12 @@ def test_a_saved_split_gives_a_broken_off_canary_its_share_back(
 @pytest.mark.slow
 def test_a_canary_that_raises_under_load_costs_no_user_an_error(
     gateway: Callable[..., GatewayProcess],
+    slack: float,
 ) -> None:
     served = gateway()
     with Load(served.url, rate=200, body=body_of("raise")) as load:
-        wait_until(lambda: breaker(served)["state"] == "open", 30, served.story)
-        wait_until(lambda: load.seen[-1].reason == "breaker_open", 30, served.story)
+        wait_until(lambda: breaker(served)["state"] == "open", 30 * slack, served.story)
+        wait_until(lambda: load.seen[-1].reason == "breaker_open", 30 * slack, served.story)
     assert load.failed == []
     assert wrong(load) == []
     assert faults(served, "error") >= 50
@@ -203,11 +206,14 @@ def test_a_canary_that_crashes_under_load_costs_no_user_an_error(
 
 @pytest.mark.parametrize("text", ["nan", "short", "long"])
 def test_an_answer_of_only_nan_or_of_a_wrong_length_is_a_fault_of_the_canary(
-    gateway: Callable[..., GatewayProcess], text: str
+    gateway: Callable[..., GatewayProcess], text: str, slack: float
 ) -> None:
     served = gateway()
     answer = served.session.post(
-        f"{served.url}/invocations", data=body_of(text, rows=2), headers=as_json(CANARY_KEY), timeout=30
+        f"{served.url}/invocations",
+        data=body_of(text, rows=2),
+        headers=as_json(CANARY_KEY),
+        timeout=30 * slack,
     )
     assert (answer.status_code, answer.json()) == (200, {"predictions": [0.1, 0.1]})
     assert answer.headers["X-Route-Reason"] == "fallback"
@@ -235,11 +241,13 @@ def test_what_is_odd_but_an_answer_goes_out_as_it_is_and_metrics_hold(
     assert faults(served, "invalid_output") == 1
 
 
-def test_asked_directly_a_canary_answers_for_itself(gateway: Callable[..., GatewayProcess]) -> None:
+def test_asked_directly_a_canary_answers_for_itself(
+    gateway: Callable[..., GatewayProcess], slack: float
+) -> None:
     served = gateway()
     url = f"{served.url}/models/sentiment/aliases/canary/invocations"
     answers = {
-        text: served.session.post(url, data=body_of(text), headers=as_json(CANARY_KEY), timeout=30)
+        text: served.session.post(url, data=body_of(text), headers=as_json(CANARY_KEY), timeout=30 * slack)
         for text in ("good", "raise", "os._exit")
     }
     assert {text: answer.status_code for text, answer in answers.items()} == {

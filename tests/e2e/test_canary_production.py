@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Registry
-from tests.support import faulty_registry
+from tests.support import faulty_registry, slowness
 from tests.support.faulty_registry import PRODUCTION_KEY, body_of
 from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
@@ -33,12 +33,14 @@ class Endless:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(90)
+        self._thread.join(90 * slowness.slack())
 
     def _ask(self) -> None:
         headers = {"X-Request-Key": PRODUCTION_KEY, "Content-Type": "application/json"}
         while not self._stop.is_set():
-            answer = requests.post(f"{self._url}/invocations", data=self._body, headers=headers, timeout=90)
+            answer = requests.post(
+                f"{self._url}/invocations", data=self._body, headers=headers, timeout=90 * slowness.slack()
+            )
             self.statuses.append(answer.status_code)
 
 
@@ -56,7 +58,7 @@ def test_one_client_with_endless_predicts_leaves_the_others_alone(
     gateway = start(f"  sentiment: {{split: {{production: 100}}, {times}, threads: {threads}}}\n")
     [first] = gateway.worker_pids(1)
     with Load(gateway.url, clients=16, rate=100) as load:
-        wait_until(lambda: len(load.seen) > 200, 30)
+        wait_until(lambda: len(load.seen) > 200, 30 * slack)
         with Endless(gateway.url, seconds=6) as endless:
             wait_until(lambda: len(endless.statuses) >= 2, 60 * slack, gateway.story)
         relieved = gateway.worker_pids(1)

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from tests.conftest import Figure
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.registry import Registry
@@ -36,12 +37,14 @@ def gateway(start: Callable[..., GatewayProcess]) -> GatewayProcess:
 )
 @pytest.mark.parametrize("alias", ["production", "canary"])
 def test_a_version_that_does_not_load_leaves_the_old_one_serving_and_is_named(
-    gateway: GatewayProcess, registry: Registry, alias: str, version: int, reported: str
+    gateway: GatewayProcess, registry: Registry, alias: str, version: int, reported: str, slack: float
 ) -> None:
     before = gateway.bound(alias)
     with Load(gateway.url, rate=100) as load:
         registry.move(alias, version)
-        wait_until(lambda: gateway.model()["versions"].get(str(version), {}).get("error"), 20, gateway.story)
+        wait_until(
+            lambda: gateway.model()["versions"].get(str(version), {}).get("error"), 20 * slack, gateway.story
+        )
         assert reported in gateway.model()["versions"][str(version)]["error"]
         assert gateway.metric("canary_router_model_swaps_total", alias=alias, result="failure") == 1
         assert gateway.metric("canary_router_alias_pending", alias=alias) == 1
@@ -53,43 +56,43 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving_and_is_named(
 
 
 def test_a_registry_that_goes_away_and_comes_back_hurts_nobody(
-    gateway: GatewayProcess, registry: Registry
+    gateway: GatewayProcess, registry: Registry, slack: float
 ) -> None:
     hidden = registry.database.with_suffix(".away")
     with Load(gateway.url, rate=100) as load:
         shutil.move(registry.database, hidden)
-        wait_until(lambda: not gateway.state()["registry"]["reachable"], 20, gateway.story)
+        wait_until(lambda: not gateway.state()["registry"]["reachable"], 20 * slack, gateway.story)
         assert gateway.get("/readyz").status_code == 200
         assert str(registry.directory) not in gateway.get("/v1/state").text
         assert not registry.database.exists(), "a missing database was created anew"
         assert gateway.metric("canary_router_registry_polls_total", result="failure") >= 1
         shutil.move(hidden, registry.database)
-        wait_until(lambda: gateway.state()["registry"]["reachable"], 20, gateway.story)
+        wait_until(lambda: gateway.state()["registry"]["reachable"], 20 * slack, gateway.story)
         registry.move("production", 5)
         gateway.wait_bound(5)
     assert load.failed == []
 
 
-def test_an_invalid_config_is_refused_whole_and_reported(gateway: GatewayProcess) -> None:
+def test_an_invalid_config_is_refused_whole_and_reported(gateway: GatewayProcess, slack: float) -> None:
     good = gateway.config.read_text()
     with Load(gateway.url, rate=100) as load:
         gateway.config.write_text(good.replace("canary: 50", "canray: 50"))
-        wait_until(lambda: gateway.state()["config"]["error"], 10, gateway.story)
+        wait_until(lambda: gateway.state()["config"]["error"], 10 * slack, gateway.story)
         assert "did you mean `canary`" in str(gateway.state()["config"]["error"])
         assert gateway.metric("canary_router_config_last_reload_successful") == 0
         assert gateway.model()["split"] == {"production": 50, "canary": 50}
         gateway.config.write_text(good)
-        wait_until(lambda: not gateway.state()["config"]["error"], 10, gateway.story)
+        wait_until(lambda: not gateway.state()["config"]["error"], 10 * slack, gateway.story)
         assert gateway.metric("canary_router_config_last_reload_successful") == 1
     assert load.failed == []
 
 
 def test_a_mistyped_database_is_an_error_and_not_a_new_empty_one(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     typo = registry.directory / "mlfow.db"
     gateway = start(MODELS, uri=f"sqlite:///{typo}", wait=False)
-    wait_until(lambda: gateway.state()["registry"]["error"], 30, gateway.story)
+    wait_until(lambda: gateway.state()["registry"]["error"], 30 * slack, gateway.story)
 
     assert not typo.exists()
     assert gateway.get("/readyz").status_code == 503
@@ -156,7 +159,7 @@ def test_a_worker_busy_in_a_predict_ends_with_the_gateway_too(
     [worker] = [psutil.Process(pid) for pid in gateway.worker_pids(6)]
     asking = threading.Thread(target=_ask_and_forget, args=(gateway, "30"))
     asking.start()
-    wait_until(lambda: gateway.metric("canary_router_requests_in_flight") == 1, 10)
+    wait_until(lambda: gateway.metric("canary_router_requests_in_flight") == 1, 10 * slack)
     os.kill(gateway.pid, signal.SIGKILL)
     gateway.process.wait()
     asking.join()
@@ -168,19 +171,19 @@ def test_a_worker_busy_in_a_predict_ends_with_the_gateway_too(
 def _ask_and_forget(gateway: GatewayProcess, text: str) -> None:
     with suppress(requests.ConnectionError):
         body = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
-        requests.post(f"{gateway.url}/invocations", json=body, timeout=30)
+        requests.post(f"{gateway.url}/invocations", json=body, timeout=30 * slowness.slack())
 
 
 @pytest.mark.parametrize("role", ["template", "agent"])
 def test_the_death_of_template_or_agent_costs_no_request(
-    gateway: GatewayProcess, registry: Registry, role: str, figure: Figure
+    gateway: GatewayProcess, registry: Registry, role: str, figure: Figure, slack: float
 ) -> None:
     with Load(gateway.url) as load:
         [pid] = pids_of(gateway, role)
         os.kill(pid, signal.SIGKILL)
         registry.move("production", 5)
         gateway.wait_bound(5)
-        wait_until(lambda: pids_of(gateway, role) not in ([], [pid]), 30, gateway.story)
+        wait_until(lambda: pids_of(gateway, role) not in ([], [pid]), 30 * slack, gateway.story)
     figure(load.summary())
     assert load.failed == []
 
@@ -191,7 +194,7 @@ def pids_of(gateway: GatewayProcess, role: str) -> list[int]:
 
 
 def test_a_predict_that_runs_too_long_gets_504_and_its_worker_is_replaced(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     registry.move("production", 6)
     gateway = start("  sentiment: {split: {production: 100}, predict_timeout_seconds: 1}\n")
@@ -200,22 +203,23 @@ def test_a_predict_that_runs_too_long_gets_504_and_its_worker_is_replaced(
     answer = gateway.ask("user-1", text="30")
 
     assert (answer.status_code, answer.json()["error_code"]) == (504, "DEADLINE_EXCEEDED")
-    assert time.monotonic() - started < 10
-    wait_until(lambda: gateway.worker_pids(6) not in ([pid], []), 10)
+    assert time.monotonic() - started < 10 * slack
+    wait_until(lambda: gateway.worker_pids(6) not in ([pid], []), 10 * slack)
     assert gateway.ask("user-1", text="0").json() == {"predictions": [0.6]}
 
 
 @pytest.mark.slow
 def test_sigterm_under_load_ends_with_exit_code_0_and_loses_no_answer(
     start: Callable[..., GatewayProcess],
+    slack: float,
 ) -> None:
     gateway = start(MODELS)
     with Load(gateway.url, rate=100) as load:
-        wait_until(lambda: len(load.seen) > 100, 30)
+        wait_until(lambda: len(load.seen) > 100, 30 * slack)
         begun = time.monotonic()
         assert gateway.stop() == 0
         stopped = time.monotonic()
-    assert stopped - begun < 15
+    assert stopped - begun < 15 * slack
     # Once the listener is gone connections are refused; what was sent before the signal is answered.
     lost = [one for one in load.failed if one.sent_at < begun - 0.05]
     assert lost == []

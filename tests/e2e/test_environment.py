@@ -45,7 +45,7 @@ def test_check_reports_what_differs_and_that_all_is_well(registry: Registry, tmp
 
 
 def test_a_switch_that_has_mlflow_refuse_models_reaches_gateway_and_check_alike(
-    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path
+    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float
 ) -> None:
     registry.move("canary", 2)
     switch = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
@@ -55,7 +55,7 @@ def test_a_switch_that_has_mlflow_refuse_models_reaches_gateway_and_check_alike(
         versions = gateway.model()["versions"].values()
         return len(versions) == 2 and all("disallowed" in (version["error"] or "") for version in versions)
 
-    wait_until(refused, 60, gateway.story)
+    wait_until(refused, 60 * slack, gateway.story)
     assert gateway.get("/readyz").status_code == 503
     named = [line for line in gateway.log.read_text().splitlines() if "MLFLOW_UNHEARD_OF" in line]
     warnings = [line for line in named if '"warning"' in line]

@@ -59,12 +59,12 @@ def test_a_version_gets_a_variable_that_its_model_lists_and_its_value_is_nowhere
 
 
 def test_a_load_that_misses_a_withheld_variable_says_where_to_list_it_and_so_does_check(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     registry.move("canary", 2)
     gateway = start(UNLISTED, **KEY)
-    wait_until(lambda: "2" in gateway.model()["versions"], 30, gateway.story)
-    wait_until(lambda: gateway.model()["versions"]["2"]["error"], 30, gateway.story)
+    wait_until(lambda: "2" in gateway.model()["versions"], 30 * slack, gateway.story)
+    wait_until(lambda: gateway.model()["versions"]["2"]["error"], 30 * slack, gateway.story)
 
     assert REMEDY in gateway.model()["versions"]["2"]["error"]
     (at_start,) = [line for line in gateway.log.read_text().splitlines() if "lists it: " in line]
@@ -87,7 +87,7 @@ def test_a_version_that_is_ready_without_a_variable_that_its_mlmodel_lists_says_
 
 
 def test_a_predict_that_misses_a_withheld_variable_is_logged_with_where_to_list_it(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     registry.move("canary", 4)
     gateway = start(UNLISTED.replace("}}", "}, fallback: none}"), **KEY)
@@ -95,4 +95,4 @@ def test_a_predict_that_misses_a_withheld_variable_is_logged_with_where_to_list_
 
     assert gateway.model()["versions"]["4"]["note"] in ("", None)
     assert gateway.ask("user-1").status_code == 500
-    wait_until(lambda: REMEDY in gateway.log.read_text(), 10, gateway.story)
+    wait_until(lambda: REMEDY in gateway.log.read_text(), 10 * slack, gateway.story)

@@ -43,7 +43,7 @@ def test_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version
             alias = ("production", "canary")[turn % 2]
             version = dice.choice([v for v in GOOD_VERSIONS if v != gateway.bound(alias)])
             moves.move(registry, alias, version)
-            took = wait_until(lambda a=alias, v=version: gateway.bound(a) == v, 30, gateway.story)
+            took = wait_until(lambda a=alias, v=version: gateway.bound(a) == v, 30 * slack, gateway.story)
             newest = gateway.loads()[-1]  # when the version was loaded for the other alias, it took no time
             load_seconds = sum(newest["seconds"].values()) if newest["version"] == version else 0.0
             late.append(took - POLL_SECONDS - load_seconds)
@@ -61,7 +61,7 @@ def test_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version
 
 
 def test_an_alias_that_moves_there_and_back_within_one_poll_reloads_nothing(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
@@ -70,19 +70,20 @@ def test_an_alias_that_moves_there_and_back_within_one_poll_reloads_nothing(
     registry.move("production", 2)
     registry.move("production", 1)
     wait_until(
-        lambda: gateway.metric("canary_router_registry_polls_total", result="success") >= polls + 3, 10
+        lambda: gateway.metric("canary_router_registry_polls_total", result="success") >= polls + 3,
+        10 * slack,
     )
 
     assert gateway.worker_pids(1) == before
 
 
 def test_two_versions_that_ship_one_module_name_each_answer_with_their_own(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     """In either order, and after swapping; and so does one that ships a module named `router`."""
     gateway = start("  shadowed: {split: {production: 50, canary: 50}}\n")
     gateway.get("/v1/state")
-    wait_until(lambda: gateway.bound("canary", "shadowed") == 2, 30)
+    wait_until(lambda: gateway.bound("canary", "shadowed") == 2, 30 * slack)
     for production, canary in ((1, 2), (2, 1), (3, 1)):
         registry.move("production", production, "shadowed")
         registry.move("canary", canary, "shadowed")
@@ -90,7 +91,7 @@ def test_two_versions_that_ship_one_module_name_each_answer_with_their_own(
             lambda p=production, c=canary: (
                 gateway.bound("production", "shadowed") == p and gateway.bound("canary", "shadowed") == c
             ),
-            30,
+            30 * slack,
             gateway.story,
         )
         answers = [gateway.ask(f"user-{n}", model="shadowed") for n in range(20)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Registry
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess
 from tests.support.waiting import wait_until
 from tests.web.test_listeners import write_certificate
@@ -22,7 +23,11 @@ TOKEN = "operators-only-0123456789"
 def serve(config: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "router", "serve", "-c", str(config), *flags]
     return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=60
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60 * slowness.slack(),
     )
 
 
@@ -64,7 +69,7 @@ def test_with_token_and_certificates_the_verbs_work_and_a_new_certificate_takes_
         gateway.session.verify, gateway.session.trust_env = False, False
         admin = gateway.admin.replace("0.0.0.0", "127.0.0.1")
         assert (gateway.url[:8], admin[:8]) == ("https://", "https://")
-        wait_until(lambda: gateway.get("/readyz").status_code == 200, 60, gateway.story)
+        wait_until(lambda: gateway.get("/readyz").status_code == 200, 60 * slack, gateway.story)
         reload = lambda **headers: gateway.session.post(f"{admin}/-/reload", headers=headers)  # noqa: E731 - short
         denied = [reload(), reload(Authorization="Bearer wrong"), reload(Authorization=f"Basic {TOKEN}")]
         assert [answer.status_code for answer in denied] == [401, 401, 401]

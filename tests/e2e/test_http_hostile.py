@@ -191,13 +191,13 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_sent(port: int) -> None
     assert short.statuses == [100, 400]
 
 
-def test_a_bomb_is_not_unpacked(gateway: GatewayProcess, port: int) -> None:
+def test_a_bomb_is_not_unpacked(gateway: GatewayProcess, port: int, slack: float) -> None:
     """MLflow decompresses nothing, so neither do we: the model's own scoring says that it is no JSON."""
     bomb = gzip.compress(bytes(200 << 20))
     assert len(bomb) < 1 << 20
     before = psutil.Process(gateway.pid).memory_info().rss
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    answer = requests.post(f"{gateway.url}/invocations", data=bomb, headers=headers, timeout=30)
+    answer = requests.post(f"{gateway.url}/invocations", data=bomb, headers=headers, timeout=30 * slack)
 
     assert (answer.status_code, answer.json()["error_code"]) == (400, "BAD_REQUEST")
     assert psutil.Process(gateway.pid).memory_info().rss - before < 50 << 20
@@ -205,13 +205,15 @@ def test_a_bomb_is_not_unpacked(gateway: GatewayProcess, port: int) -> None:
 
 @pytest.mark.parametrize("path", ["/invocations/", "/models/sentiment/invocations/", "/ping/", "/livez/?a=b"])
 def test_a_slash_too_many_is_sent_to_the_path_without_it(
-    gateway: GatewayProcess, port: int, path: str
+    gateway: GatewayProcess, port: int, path: str, slack: float
 ) -> None:
-    answer = requests.get(gateway.url + path, allow_redirects=False, timeout=10)
+    answer = requests.get(gateway.url + path, allow_redirects=False, timeout=10 * slack)
     assert (answer.status_code, answer.headers["Location"]) == (307, path.replace("/?", "?").rstrip("/"))
 
 
-def test_clients_that_vanish_in_the_middle_leave_nothing_behind(gateway: GatewayProcess, port: int) -> None:
+def test_clients_that_vanish_in_the_middle_leave_nothing_behind(
+    gateway: GatewayProcess, port: int, slack: float
+) -> None:
     """Before, in and after their request; half of them with a reset."""
     descriptors = psutil.Process(gateway.pid).num_fds()
     whole = post(b"Content-Type: application/json\r\nContent-Length: 65\r\n", b"{" + b" " * 64)
@@ -221,7 +223,7 @@ def test_clients_that_vanish_in_the_middle_leave_nothing_behind(gateway: Gateway
             gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         gone.sendall(whole[: number % (len(whole) + 1)])
         gone.close()
-    wait_until(lambda: psutil.Process(gateway.pid).num_fds() <= descriptors + 2, 15, gateway.story)
+    wait_until(lambda: psutil.Process(gateway.pid).num_fds() <= descriptors + 2, 15 * slack, gateway.story)
     assert gateway.metric("canary_router_requests_in_flight") == 0
 
 

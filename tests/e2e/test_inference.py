@@ -6,6 +6,7 @@ from typing import Any
 import requests
 
 from tests.e2e.conftest import Registry
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}, key: {json: id}, direct_access: true}\n"
@@ -15,7 +16,7 @@ PRODUCTION_KEY, CANARY_KEY = "user-1", "user-2"
 def infer(gateway: GatewayProcess, key: str, text: Any = "good", path: str = "") -> requests.Response:
     tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": [text]}
     url = f"{gateway.url}/v2/models/sentiment{path}/infer"
-    return gateway.session.post(url, json={"id": key, "inputs": [tensor]}, timeout=30)
+    return gateway.session.post(url, json={"id": key, "inputs": [tensor]}, timeout=30 * slowness.slack())
 
 
 def test_an_inference_is_split_answered_and_rescued_as_any_other_request(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support import slowness
 from tests.support.gateway import ANNOUNCED
 from tests.support.registry import Registry, build
 from tests.support.waiting import wait_until
@@ -80,14 +81,16 @@ class Collected:
     def ask(self, text: str, key: str, **headers: str) -> requests.Response:
         body = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
         headers = {"X-Request-Key": key, **headers}
-        return requests.post(f"{self.url}/invocations", json=body, headers=headers, timeout=30)
+        return requests.post(
+            f"{self.url}/invocations", json=body, headers=headers, timeout=30 * slowness.slack()
+        )
 
     def stop(self) -> list[dict[str, Any]]:
         """End it; all it wrote."""
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(30)
-        self._reading.join(10)
+        self.process.wait(30 * slowness.slack())
+        self._reading.join(10 * slowness.slack())
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
@@ -176,7 +179,7 @@ def test_what_is_no_http_is_one_line_without_its_bytes(gateway: Collected, slack
         f"{SECRET} / HTTP/9.9\r\n\r\n",
         f"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{SECRET}\r\n",
     ):
-        with socket.create_connection((host, int(port)), timeout=10) as sock:
+        with socket.create_connection((host, int(port)), timeout=10 * slack) as sock:
             sock.sendall(bad.encode())
             with suppress(OSError):
                 while sock.recv(4096):
@@ -212,7 +215,7 @@ def test_sampled_requests_have_a_line_each_without_key_and_payload(
         gateway.wait_bound(60 * slack)
         gateway.ask(SECRET, CANARY, **{"X-Request-Id": "mine-1"})
         gateway.ask(SECRET, PRODUCTION, **{"X-Request-Id": "mine-2"})
-        requests.post(f"{gateway.url}/models/none/invocations", data=SECRET, timeout=10)
+        requests.post(f"{gateway.url}/models/none/invocations", data=SECRET, timeout=10 * slack)
         gateway.wait_for(10 * slack, event="request", request_id="mine-2")
         line = gateway.wait_for(10 * slack, event="request", request_id="mine-1")
         refused = gateway.wait_for(10 * slack, event="request", outcome="rejected")

@@ -26,6 +26,7 @@ from benchmarks.workloads import write_requests
 from tests.conftest import Figure
 from tests.deploy.conftest import running_prometheus
 from tests.e2e.conftest import POLL_SECONDS
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load
 from tests.support.registry import Registry
@@ -67,7 +68,7 @@ def damage(gateway: GatewayProcess, registry: Registry) -> None:
         swaps = {"alias": "canary", "result": result}
         wait_until(
             lambda reported=swaps: gateway.metric("canary_router_model_swaps_total", **reported),
-            30,
+            30 * slowness.slack(),
             gateway.story,
         )
     registry.move("canary", 2)
@@ -76,9 +77,16 @@ def damage(gateway: GatewayProcess, registry: Registry) -> None:
     gateway.wait_bound(5)
     os.kill(gateway.worker_pids(2)[0], signal.SIGKILL)
     restarts = {"version": "2", "reason": "signal"}
-    wait_until(lambda: gateway.metric("canary_router_worker_restarts_total", **restarts), 30, gateway.story)
-    wait_until(lambda: gateway.lines("workers complete again"), 30, gateway.story)
-    assert requests.post(f"{gateway.url}/invocations", data=b"{", timeout=10).status_code == 400
+    wait_until(
+        lambda: gateway.metric("canary_router_worker_restarts_total", **restarts),
+        30 * slowness.slack(),
+        gateway.story,
+    )
+    wait_until(lambda: gateway.lines("workers complete again"), 30 * slowness.slack(), gateway.story)
+    assert (
+        requests.post(f"{gateway.url}/invocations", data=b"{", timeout=10 * slowness.slack()).status_code
+        == 400
+    )
 
 
 def put_elsewhere(registry: Registry, version: int) -> None:
@@ -91,7 +99,7 @@ def put_elsewhere(registry: Registry, version: int) -> None:
 
 
 def scrape(gateway: GatewayProcess, headers: dict[str, str] | None = None) -> str:
-    answer = requests.get(f"{gateway.url}/metrics", headers=headers, timeout=10)
+    answer = requests.get(f"{gateway.url}/metrics", headers=headers, timeout=10 * slowness.slack())
     assert answer.status_code == 200
     return answer.text
 
@@ -102,13 +110,13 @@ def ask_traced(gateway: GatewayProcess, trace_id: str, key: str = PRODUCTION_KEY
         f"{gateway.url}/invocations",
         json={"dataframe_split": {"columns": ["text"], "data": [["good"]]}},
         headers={"X-Request-Key": key, "traceparent": f"00-{trace_id}-00f067aa0ba902b7-{flags}"},
-        timeout=10,
+        timeout=10 * slowness.slack(),
     )
     assert answer.status_code == 200
     return "fallback" if answer.headers["X-Route-Reason"] == "fallback" else "ok"  # by a slow machine
 
 
-def test_promtool_has_no_remark_after_faults_and_moves(gateway: GatewayProcess) -> None:
+def test_promtool_has_no_remark_after_faults_and_moves(gateway: GatewayProcess, slack: float) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is missing; the Debian package `prometheus` has it")
     exported = scrape(gateway)
@@ -121,7 +129,7 @@ def test_promtool_has_no_remark_after_faults_and_moves(gateway: GatewayProcess) 
     ):
         assert happened in exported
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=exported, text=True, capture_output=True, timeout=60
+        ["promtool", "check", "metrics"], input=exported, text=True, capture_output=True, timeout=60 * slack
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
@@ -176,7 +184,9 @@ def exemplars_in(base: str, trace_id: str) -> list[tuple[dict[str, str], dict[st
     """Labels of the series and exemplar, of the last five minutes, wherever this trace is named."""
     asked = {"query": "canary_router_request_duration_seconds_bucket", "start": time.time() - 300}
     query = urllib.parse.urlencode({**asked, "end": time.time() + 60})
-    with urllib.request.urlopen(f"{base}/api/v1/query_exemplars?{query}", timeout=10) as answer:
+    with urllib.request.urlopen(
+        f"{base}/api/v1/query_exemplars?{query}", timeout=10 * slowness.slack()
+    ) as answer:
         reported: list[dict[str, Any]] = json.load(answer)["data"]
     return [
         (series["seriesLabels"], exemplar)
@@ -201,10 +211,10 @@ def test_a_scrape_takes_under_a_tenth_of_a_second_while_the_gateway_is_under_loa
     thread = threading.Thread(target=load)
     thread.start()
     with requests.Session() as session:
-        session.get(f"{gateway.url}/metrics", timeout=10)  # which connects
+        session.get(f"{gateway.url}/metrics", timeout=10 * slack)  # which connects
         while thread.is_alive():
             started = time.perf_counter()
-            session.get(f"{gateway.url}/metrics", headers=OPENMETRICS, timeout=10)
+            session.get(f"{gateway.url}/metrics", headers=OPENMETRICS, timeout=10 * slack)
             seconds.append(time.perf_counter() - started)
             time.sleep(0.02)
     thread.join()

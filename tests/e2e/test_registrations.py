@@ -53,7 +53,7 @@ def test_a_version_that_becomes_ready_in_the_registry_is_served_within_a_poll_an
 
 
 def test_a_version_without_its_files_is_a_failure_and_no_refusal(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     """Whoever looks for a rule that forbids it would look in the wrong place."""
     gateway = start(MODELS)
@@ -64,7 +64,7 @@ def test_a_version_without_its_files_is_a_failure_and_no_refusal(
         write(registry, column, str(empty), 5)
     registry.move("canary", 5)
 
-    wait_until(lambda: error_of(gateway, 5), 20, gateway.story)
+    wait_until(lambda: error_of(gateway, 5), 20 * slack, gateway.story)
 
     assert "there is no MLmodel file" in error_of(gateway, 5)
     assert gateway.metric(SWAPS, alias="canary", result="failure") == 1

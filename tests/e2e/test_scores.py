@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess
 from tests.support.waiting import wait_until
 
@@ -37,7 +38,7 @@ class Heard:
                 f"{self.gateway.url}/models/{self.model}/invocations",
                 json={"dataframe_split": {"columns": ["links", "words"], "data": rows}},
                 headers={"X-Request-Key": f"user-{number}"},
-                timeout=30,
+                timeout=30 * slowness.slack(),
             )
             assert answer.status_code == 200, answer.text
             reported = answer.json()["predictions"]
@@ -65,6 +66,7 @@ def counted(gateway: GatewayProcess, model: str) -> list[list[dict[str, Any]]]:
 
 def test_classifiers_are_counted_as_they_answer_and_then_as_the_configuration_says(
     gateway: GatewayProcess,
+    slack: float,
 ) -> None:
     """The positive class, and the labels both versions have learned; their examples have one row."""
     bins = {"output": "1", "kind": "score", "low": 0.0, "edges": [n / 20 for n in range(1, 21)]}
@@ -93,8 +95,8 @@ def test_classifiers_are_counted_as_they_answer_and_then_as_the_configuration_sa
     gateway.config.write_text(gateway.config.read_text().replace(BY_DEFAULT, AS_WRITTEN))
     written = [{**bins, "edges": [0.25, 0.5, 1.0]}, {**bins, "output": "0"}]
     listed = [{**labels, "classes": ["spam", "eggs", "__other__"]}]
-    wait_until(lambda: counted(gateway, "risk") == [written, written], 30, gateway.story)
-    wait_until(lambda: counted(gateway, "mail") == [listed, listed], 30, gateway.story)
+    wait_until(lambda: counted(gateway, "risk") == [written, written], 30 * slack, gateway.story)
+    wait_until(lambda: counted(gateway, "mail") == [listed, listed], 30 * slack, gateway.story)
     risk, mail = Heard(gateway, "risk"), Heard(gateway, "mail")
     risk.ask(20)
     mail.ask(20)

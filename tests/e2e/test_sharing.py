@@ -154,7 +154,7 @@ def test_a_poisoned_request_among_64_fails_alone(gateway: GatewayProcess) -> Non
 
 
 def test_a_version_that_depends_on_other_callers_shares_no_more_once_a_repeat_shows_it(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     """Its example does not: both of its texts are as long. State and log say so."""
     registry.move("production", 14)
@@ -181,7 +181,7 @@ def test_a_version_that_depends_on_other_callers_shares_no_more_once_a_repeat_sh
         asyncio.run(ask())
         return not batching()["on"]
 
-    wait_until(found, 30, gateway.story)
+    wait_until(found, 30 * slack, gateway.story)
     assert batching()["why"] == "in service it answered requests together differently than alone"
     assert asyncio.run(ask()) == [[1.0]] * len(texts)
     [line] = gateway.lines(f"its requests share predicts no more: {batching()['why']}")
@@ -190,7 +190,7 @@ def test_a_version_that_depends_on_other_callers_shares_no_more_once_a_repeat_sh
 
 @pytest.mark.slow
 def test_nan_is_spelled_as_the_settings_say_from_one_answer_to_the_next(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     """No request fails while the workers are renewed."""
     registry.move("production", 13)
@@ -204,4 +204,4 @@ def test_nan_is_spelled_as_the_settings_say_from_one_answer_to_the_next(
         assert answer.status_code == 200
         return answer.text == '{"predictions":[null]}'
 
-    wait_until(is_null, 15, gateway.story)
+    wait_until(is_null, 15 * slack, gateway.story)

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Registry
+from tests.support import slowness
 from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.waiting import wait_until
@@ -26,14 +27,14 @@ PRODUCTION_KEY = "user-1"
 
 def unready(gateway: GatewayProcess) -> requests.Response:
     """The answer of /readyz on a connection of its own, as a load balancer asks."""
-    answer = requests.get(f"{gateway.url}/readyz", timeout=5)
+    answer = requests.get(f"{gateway.url}/readyz", timeout=5 * slowness.slack())
     assert answer.status_code == 503
     return answer
 
 
 def gateway_is_ready(gateway: GatewayProcess) -> bool:
     try:
-        return requests.get(f"{gateway.url}/readyz", timeout=5).status_code == 200
+        return requests.get(f"{gateway.url}/readyz", timeout=5 * slowness.slack()).status_code == 200
     except requests.ConnectionError:
         return False
 
@@ -57,7 +58,7 @@ def test_a_stop_under_load_is_reported_at_once_and_loses_no_request(
         gateway.process.send_signal(number)
         time.sleep(0.1 * slack)
         assert unready(gateway).headers["Connection"] == "close"
-        asked = requests.post(f"{gateway.url}/invocations", data=b"{}", timeout=5)
+        asked = requests.post(f"{gateway.url}/invocations", data=b"{}", timeout=5 * slack)
         assert asked.headers["Connection"] == "close"
         wait_until(lambda: time.monotonic() - reported_at > 1.0, 5 * slack)
     assert load.failed == []
@@ -109,7 +110,7 @@ def test_a_request_that_hangs_at_the_end_of_the_drain_is_answered_503_and_the_ex
     children = gateway.descendants()
     with concurrent.futures.ThreadPoolExecutor() as threads:
         asked = threads.submit(gateway.ask, PRODUCTION_KEY, "120")
-        wait_until(lambda: gateway.model()["versions"]["6"]["in_flight"] == 1, 10)
+        wait_until(lambda: gateway.model()["versions"]["6"]["in_flight"] == 1, 10 * slack)
         reported_at = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
         answer = asked.result(10 * slack)
@@ -129,7 +130,7 @@ def test_a_second_signal_quickens_the_stop(
     hung(gateway, registry)
     with concurrent.futures.ThreadPoolExecutor() as threads:
         asked = threads.submit(gateway.ask, PRODUCTION_KEY, "120")
-        wait_until(lambda: gateway.model()["versions"]["6"]["in_flight"] == 1, 10)
+        wait_until(lambda: gateway.model()["versions"]["6"]["in_flight"] == 1, 10 * slack)
         gateway.process.send_signal(signal.SIGTERM)
         wait_until(lambda: gateway.get("/readyz").status_code == 503, 2 * slack)
         reported_at = time.monotonic()
@@ -159,7 +160,7 @@ def test_an_idle_connection_is_served_once_more_before_the_end(
     gateway = start(MODELS)
     assert gateway.ask(PRODUCTION_KEY).status_code == 200  # the session keeps its connection
     gateway.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: requests.get(f"{gateway.url}/readyz", timeout=5).status_code == 503, 5 * slack)
+    wait_until(lambda: requests.get(f"{gateway.url}/readyz", timeout=5 * slack).status_code == 503, 5 * slack)
     answer = gateway.ask(PRODUCTION_KEY)
 
     assert (answer.status_code, answer.headers["Connection"]) == (200, "close")

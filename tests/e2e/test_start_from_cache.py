@@ -68,11 +68,11 @@ def away(registry: Registry, built_registry: Path, tmp_path: Path) -> Away:
 
 
 @pytest.fixture
-def served_before(start: Start, away: Away) -> Away:
+def served_before(start: Start, away: Away, slack: float) -> Away:
     """A gateway served production 1 and canary 2, recorded them, and has ended."""
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
-    wait_until(lambda: len(away.recorded()) == 2, 20, gateway.story)
+    wait_until(lambda: len(away.recorded()) == 2, 20 * slack, gateway.story)
     assert gateway.stop() == 0
     gateway.log.unlink()
     return away
@@ -183,12 +183,14 @@ def test_a_copy_that_was_tampered_with_is_refused_by_name_and_fetched_anew_later
     assert gateway.ask("user-1").status_code == 200
 
 
-def test_a_canary_that_is_refused_does_not_stop_production(served_before: Away, start: Start) -> None:
+def test_a_canary_that_is_refused_does_not_stop_production(
+    served_before: Away, start: Start, slack: float
+) -> None:
     reported = _other_bytes(served_before.place(2))
     served_before.take()
 
     gateway = start(MODELS)
 
-    wait_until(lambda: gateway.model()["versions"]["2"]["error"], 20, gateway.story)
+    wait_until(lambda: gateway.model()["versions"]["2"]["error"], 20 * slack, gateway.story)
     assert reported in gateway.model()["versions"]["2"]["error"]
     assert {gateway.ask(f"user-{n}").headers["X-Model-Version"] for n in range(20)} == {"1"}

@@ -73,19 +73,19 @@ def test_a_version_that_raises_on_its_example_serves_and_says_so(
 
 
 def test_a_required_warm_up_holds_a_version_until_it_is_required_no_more(
-    start: Callable[..., GatewayProcess], registry: Registry
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     registry.move("production", 3)
     required = "  sentiment: {split: {production: 100}, warm_up: required}\n"
     gateway = start(required, wait=False)
-    wait_until(lambda: gateway.lines("version not loaded"), 30, gateway.story)
+    wait_until(lambda: gateway.lines("version not loaded"), 30 * slack, gateway.story)
     assert gateway.lines("version not loaded")[0]["phase"] == "warmup"
     assert gateway.get("/readyz").status_code == 503
 
     text = gateway.config.read_text()
     gateway.config.write_text(text.replace("warm_up: required", "warm_up: auto"))
-    gateway.wait_ready(30)  # and not only after the pause
-    wait_until(lambda: list((gateway.config.parent / "cache").rglob("last-good*")), 10, gateway.story)
+    gateway.wait_ready(30 * slack)  # and not only after the pause
+    wait_until(lambda: list((gateway.config.parent / "cache").rglob("last-good*")), 10 * slack, gateway.story)
     gateway.stop()
 
     again = start(required)  # it has served before
@@ -119,12 +119,12 @@ def test_production_that_does_not_load_again_is_refused_at_once_and_says_so(
 
 
 def test_a_second_worker_that_never_loads_is_tried_ever_less_often(
-    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path
+    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float
 ) -> None:
     registry.move("production", 4)
     loads = tmp_path / "lock"
     gateway = start("  sentiment: {split: {production: 100}, workers: 2}\n", LOCK=str(loads))
-    wait_until(lambda: gateway.model()["versions"]["4"]["retry_seconds"] == 20, 20, gateway.story)
+    wait_until(lambda: gateway.model()["versions"]["4"]["retry_seconds"] == 20, 20 * slack, gateway.story)
     time.sleep(5)
 
     assert loads.stat().st_size == 3

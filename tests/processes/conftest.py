@@ -1,7 +1,6 @@
 """Real children, and what tests of them share."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +14,13 @@ from router.core.events import Event
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.protocol.messages import Answer, Query
+from tests.support import slowness
 from tests.support.saved_versions import saved_versions, spec_of
 
-LAUNCH_SECONDS = 60.0 * float(os.environ.get("CI_SLACK", "1"))
-"""How long a launch may take on a machine that does much else; the imports come first."""
+
+def launch_seconds() -> float:
+    """How long a launch may take on a machine that does much else; the imports come first."""
+    return 60.0 * slowness.slack()
 
 
 class Answers(Protocol):
@@ -75,7 +77,7 @@ def notes() -> Notes:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def template() -> AsyncIterator[ForkServerSupervisor]:
     """A template for all tests of a module, which leave it alive."""
-    template = ForkServerSupervisor(Notes(), launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), launch_seconds=launch_seconds())
     await template.start()
     yield template
     await template.close()
@@ -84,7 +86,7 @@ async def template() -> AsyncIterator[ForkServerSupervisor]:
 @pytest_asyncio.fixture
 async def own_template(notes: Notes) -> AsyncIterator[ForkServerSupervisor]:
     """A template that a test may kill."""
-    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
     await template.start()
     yield template
     await template.close()

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import WorkerLoader
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.processes.conftest import Notes, ask, launch_seconds
 from tests.support.saved_versions import command_query, predictions, spec_of
 
 
 async def main(versions: Path, busy: str) -> None:
-    template = ForkServerSupervisor(Notes(), launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), launch_seconds=launch_seconds())
     await template.start()
     pids = [template.pid]
     if busy != "at once":

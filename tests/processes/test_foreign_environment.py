@@ -10,7 +10,7 @@ import pytest
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.processes.conftest import Notes, ask, launch_seconds
 from tests.support.saved_versions import spec_of, text_query
 
 HIDE = """
@@ -53,7 +53,7 @@ async def test_a_version_is_served_where_the_gateway_is_not_installed(
     notes: Notes, versions: Path, slack: float
 ) -> None:
     """The fork server imports all that its children need, the agent's modules too."""
-    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
     await template.start()
     try:
         loader = WorkerLoader(template)

@@ -17,7 +17,7 @@ from router.processes.child import SpawnLauncher
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import WorkerLoader
 from router.protocol.messages import PredictStatus, Query, TensorInfo
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.processes.conftest import Notes, ask, launch_seconds
 from tests.support.fakes import FakeWorld
 from tests.support.in_process import InProcessLoader
 from tests.support.saved_versions import (
@@ -42,7 +42,7 @@ async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "spawn":
         launcher: Any = SpawnLauncher()
     else:
-        launcher = ForkServerSupervisor(Notes(), launch_seconds=LAUNCH_SECONDS)
+        launcher = ForkServerSupervisor(Notes(), launch_seconds=launch_seconds())
         await launcher.start()
     yield WorkerLoader(launcher)
     await launcher.close()

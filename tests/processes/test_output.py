@@ -18,7 +18,7 @@ from router.core.ids import VersionId
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import LONGEST_LINE_BYTES, Output
 from router.processes.worker_client import Worker
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.processes.conftest import Notes, ask, launch_seconds
 from tests.support.saved_versions import command_query, spec_of, text_query
 from tests.support.waiting import until
 
@@ -188,7 +188,7 @@ async def test_the_pipe_closes_with_the_child_though_others_hold_it(
 
 async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: Path, slack: float) -> None:
     listener = Listening()
-    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=launch_seconds())
     await template.start()
     try:
         worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
@@ -207,7 +207,7 @@ async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: P
 
 async def test_the_last_words_of_a_worker_come_before_its_end(versions: Path, slack: float) -> None:
     listener = Listening()
-    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=launch_seconds())
     await template.start()
     try:
         worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
@@ -230,7 +230,7 @@ async def test_of_a_child_that_dies_before_it_is_ready_the_last_lines_and_the_ex
     program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/bad_at_import.py\n")
     program.chmod(0o755)
     template = ForkServerSupervisor(
-        notes, interpreter=str(program), outputs=listener, launch_seconds=LAUNCH_SECONDS
+        notes, interpreter=str(program), outputs=listener, launch_seconds=launch_seconds()
     )
     await template.start()
     try:
@@ -255,11 +255,11 @@ async def test_without_a_place_for_temporary_files_one_line_names_tmpdir(
     program.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
     program.chmod(0o755)
     template = ForkServerSupervisor(
-        notes, interpreter=str(program), outputs=listener, launch_seconds=LAUNCH_SECONDS
+        notes, interpreter=str(program), outputs=listener, launch_seconds=launch_seconds()
     )
     await template.start()
     try:
-        await until(lambda: listener.deaths, LAUNCH_SECONDS)
+        await until(lambda: listener.deaths, launch_seconds())
     finally:
         await template.close()
 
@@ -271,7 +271,7 @@ async def test_without_a_place_for_temporary_files_one_line_names_tmpdir(
 async def test_what_ends_a_worker_after_ready_is_named_without_its_text(versions: Path, slack: float) -> None:
     """A thread that answers has lost what it sends with; what it prints may hold what callers sent."""
     listener = Listening()
-    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=launch_seconds())
     await template.start()
     try:
         spec = replace(spec_of(versions, "breaks_answering"), threads=2)

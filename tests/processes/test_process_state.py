@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from router.processes.forkserver import ForkServer, ForkServerSupervisor
 from router.processes.worker_client import Worker
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask
+from tests.processes.conftest import Notes, ask, launch_seconds
 from tests.support.saved_versions import command_query, predictions, text_query
 from tests.support.waiting import until
 
@@ -32,7 +32,7 @@ POOL = (
 async def template() -> AsyncIterator[ForkServerSupervisor]:
     """A fork server of an operator whose group may write what is written."""
     before = os.umask(OPERATORS_UMASK)
-    template = ForkServerSupervisor(Notes(), launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(Notes(), launch_seconds=launch_seconds())
     try:
         await template.start()
     finally:

@@ -15,7 +15,7 @@ from router.processes import process
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader, modules_for
 from router.protocol.messages import PredictStatus
-from tests.processes.conftest import LAUNCH_SECONDS, Notes, ask, child_pids
+from tests.processes.conftest import Notes, ask, child_pids, launch_seconds
 from tests.support.saved_versions import command_query, spec_of
 
 READY_SECONDS = 30.0
@@ -33,7 +33,7 @@ async def test_a_launch_that_takes_too_long_is_given_up(notes: Notes) -> None:
 
 async def test_a_closed_template_launches_nothing(notes: Notes) -> None:
     others = child_pids()
-    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
     await template.start()
     waiting = asyncio.create_task(template.launch("worker"))
     await asyncio.sleep(0)
@@ -72,7 +72,7 @@ async def test_starting_and_loading_never_hold_up_the_loop(
             longest = max(longest, loop.time() - before)
 
     watching = asyncio.create_task(watch())
-    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
     await template.start()
     worker = await Worker.start(template, spec_of(versions, "signed"), deadline_seconds=30 * slack)
     await worker.close()
@@ -167,7 +167,7 @@ async def test_without_the_right_to_wait_for_grandchildren_it_says_what_to_allow
 def test_it_runs_under_uvloop_as_well(versions: Path, slack: float) -> None:
     async def story() -> None:
         notes = Notes()
-        template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
+        template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
         await template.start()
         loader = WorkerLoader(template)
         worker = await loader.load(spec_of(versions, "commands"), deadline_seconds=READY_SECONDS * slack)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker
 from router.protocol.messages import LoadSpec
-from tests.processes.conftest import LAUNCH_SECONDS, ask
+from tests.processes.conftest import ask, launch_seconds
 from tests.support.saved_versions import command_query, json_query, predictions, spec_of, text_query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -71,7 +71,7 @@ async def test_a_version_sees_no_secret_in_its_environment(
     names = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "CANARY_ROUTER_REGISTRY__URI", "PGPASSWORD")
     for name in (*names, "MLFLOW_TRACKING_URI"):
         monkeypatch.setenv(name, "secret")
-    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
     await template.start()
     worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=30 * slack)
 

@@ -24,7 +24,7 @@ from router.processes.working_directories import WorkingDirectories
 from router.protocol.messages import LoadSpec, Tracking
 from router.worker.answers import ErrorReporter
 from router.worker.tracking import NO_TRACKING, NoTracking
-from tests.processes.conftest import LAUNCH_SECONDS, ask
+from tests.processes.conftest import ask, launch_seconds
 from tests.support.saved_versions import json_query, predictions, spec_of, text_query
 from tests.support.waiting import until, wait_until
 
@@ -99,7 +99,7 @@ async def test_a_version_that_traces_answers_at_once_where_nobody_can_write(
 ) -> None:  # fmt: skip
     """MLflow tries for a minute to open its default store; here nothing waits for one, nor is one there."""
     monkeypatch.chdir("/proc")
-    template = ForkServerSupervisor(notes, launch_seconds=LAUNCH_SECONDS)
+    template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
     await template.start()
     try:
         worker = await Worker.start(template, spec_of(versions, name), deadline_seconds=30 * slack)

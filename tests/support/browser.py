@@ -1,6 +1,5 @@
 """A real Chromium, driven through Debian's own driver; nothing is downloaded for it."""
 
-import os
 import re
 import shutil
 import time
@@ -14,8 +13,9 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from tests.support.slowness import slack
+
 PROGRAMS = ("chromium", "chromedriver")
-SLACK = float(os.environ.get("CI_SLACK", "1"))
 
 
 class Browser:
@@ -63,8 +63,8 @@ class Browser:
         return [re.sub(r"\n+", "\n", text) for text in found]
 
     def wait(self, true: Callable[[], Any], seconds: float = 10.0) -> Any:
-        """Look until it is true; shows the page's text when it never is. `CI_SLACK` multiplies `seconds`."""
-        ends = time.monotonic() + seconds * SLACK
+        """Look until it is true; shows the page's text when it never is. `slack` multiplies `seconds`."""
+        ends = time.monotonic() + seconds * slack()
         while not (found := true()):
             assert time.monotonic() < ends, f"not within {seconds} s:\n{self.text()}\n{self.log()}"
             time.sleep(0.05)

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import requests
 
+from tests.support.slowness import slack
 from tests.support.waiting import wait_until
 
 NO_BALANCER = {"CANARY_ROUTER_SERVER__MIN_DRAIN_SECONDS": "0"}
@@ -60,7 +61,7 @@ class GatewayProcess:
         return self.process.pid
 
     def get(self, path: str) -> requests.Response:
-        return self.session.get(self.url + path, timeout=10)
+        return self.session.get(self.url + path, timeout=10 * slack())
 
     def state(self) -> dict[str, Any]:
         reported: dict[str, Any] = self.get("/v1/state").json()
@@ -85,16 +86,22 @@ class GatewayProcess:
     def ask(self, key: str, text: str = "good", model: str = "sentiment") -> requests.Response:
         body = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
         url = f"{self.url}/models/{model}/invocations"
-        return self.session.post(url, json=body, headers={"X-Request-Key": key}, timeout=30)
+        return self.session.post(url, json=body, headers={"X-Request-Key": key}, timeout=30 * slack())
 
-    def wait_ready(self, seconds: float = 60) -> "GatewayProcess":
-        wait_until(lambda: self.get("/readyz").status_code == 200, seconds, self.story)
+    def wait_ready(self, seconds: float | None = None) -> "GatewayProcess":
+        """Within `seconds`, by default 60 that are widened by `slack`."""
+        wait_until(lambda: self.get("/readyz").status_code == 200, seconds or 60 * slack(), self.story)
         return self
 
     def wait_bound(
-        self, version: int, alias: str = "production", seconds: float = 30, name: str = "sentiment"
+        self,
+        version: int,
+        alias: str = "production",
+        seconds: float | None = None,
+        name: str = "sentiment",
     ) -> None:
-        wait_until(lambda: self.bound(alias, name) == version, seconds, self.story)
+        """Within `seconds`, by default 30 that are widened by `slack`."""
+        wait_until(lambda: self.bound(alias, name) == version, seconds or 30 * slack(), self.story)
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children(recursive=True)
@@ -117,13 +124,14 @@ class GatewayProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with suppress(OSError):
-                wait_until(lambda: self.get("/readyz").status_code != 200, 5)
+                wait_until(lambda: self.get("/readyz").status_code != 200, 5 * slack())
 
-    def stop(self, seconds: float = 30) -> int:
+    def stop(self, seconds: float | None = None) -> int:
+        """Within `seconds`, by default 30 that are widened by `slack`."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(seconds or 30 * slack())
         finally:
             if self.process.poll() is None:
                 self.process.kill()

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support import slowness
+
 _ROOTS_STAND_IN = "nobody"
 """The server refuses to run as root."""
 _PORT = 5432
@@ -41,7 +43,7 @@ class Postgres:
             input=sql,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=60 * slowness.slack(),
             env=self._environment,
         )
         assert done.returncode == 0, done.stderr
@@ -99,4 +101,4 @@ def running_postgres(
             yield postgres
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(30 * slack)

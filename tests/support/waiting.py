@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import psutil
 
+from tests.support.slowness import slack
+
 
 def wait_until(
     true: Callable[[], object],
@@ -28,12 +30,13 @@ def children() -> str:
 
 
 async def until(
-    true: Callable[[], object], seconds: float = 2.0, story: Callable[[], str] = children
+    true: Callable[[], object], seconds: float | None = None, story: Callable[[], str] = children
 ) -> None:
-    """The same for a task, which lets the event loop run meanwhile.
+    """The same for a task, which lets the event loop run meanwhile; by default for 2 s, widened by `slack`.
 
     For a second it looks every millisecond, which also sees what holds for ten only; then less often.
     """
+    seconds = seconds or 2.0 * slack()
     started = time.monotonic()
     while not true():
         waited = time.monotonic() - started
