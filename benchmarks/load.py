@@ -101,7 +101,7 @@ class AliasMover:
 def build_registry(directory: Path, models: dict[str, tuple[str, int]]) -> None:
     """Make the registry in a process that ends: kind and number of versions by name. Raises Ended."""
     entries = [f"{name}:{kind}:{versions}" for name, (kind, versions) in models.items()]
-    output([sys.executable, "-m", "benchmarks.registry", "build", str(directory), *entries], None, 300.0)
+    output([sys.executable, "-m", "benchmarks.registry", "build", str(directory), *entries], None, 600.0)
 
 
 @contextmanager
