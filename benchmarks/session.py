@@ -25,7 +25,6 @@ class Session:
         self.results = Results()
         self._agenda, self._loader, self._core = agenda, loader, server_core
         self._say = say
-        self._ends_at = time.monotonic() + agenda.plan.limit_seconds
 
     def measure(self) -> Results:
         """Everything on the agenda. Raises Unequal when servers answer differently."""
@@ -33,6 +32,7 @@ class Session:
         results.lacking = {model: why for model in agenda.by_model if (why := lacking(model))}
         gateways, results.missing = pythons.prepare(agenda.pythons, self._say)
         self._peers = PEERS | gateways
+        self._ends_at = time.monotonic() + plan.limit_seconds
         with tempfile.TemporaryDirectory(prefix="canary-router-bench-") as directory:
             place = Place(Path(directory), self._core)
             self._say("training and registering the versions")
