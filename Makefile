@@ -27,7 +27,7 @@ help:
 	@echo "             (with each python3.X that is found; it says which were not)"
 	@echo "make test-newest  what MLflow is imported by, under the newest MLflow that the index has"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
-	@echo "make bench   speed and memory beside mlflow models serve and others, in half an hour"
+	@echo "make bench   speed and memory beside mlflow models serve and others, in 45 minutes"
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
 	@echo "make faults  the damage tests, with the figures they measured"
 	@echo "make clean   remove the virtual environment, the demo's registry and caches"

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -14,12 +15,9 @@ from benchmarks.bars import BARS
 from benchmarks.load import Loader
 from benchmarks.modes import PLANS
 from benchmarks.plan import Agenda, agenda
-from benchmarks.processes import ROOT, cores
+from benchmarks.processes import OUTPUT, cores
 from benchmarks.session import Session
 from benchmarks.throughput import Unequal
-
-OUTPUT = ROOT / ".bench"
-"""Not in version control."""
 
 
 def main(arguments: list[str]) -> int:
@@ -52,7 +50,8 @@ def main(arguments: list[str]) -> int:
 def _agenda(options: argparse.Namespace) -> Agenda:
     plan = PLANS[options.plan]
     wanted = options.only or plan.bars
-    return agenda(plan, [bar.need for bar in BARS if wanted is None or bar.number in wanted])
+    needs = [bar.need for bar in BARS if wanted is None or bar.number in wanted]
+    return agenda(plan, needs, options.pythons)
 
 
 def _numbers(text: str) -> frozenset[str]:
@@ -60,6 +59,13 @@ def _numbers(text: str) -> frozenset[str]:
     if unknown := numbers - known:
         raise argparse.ArgumentTypeError(f"no bar {', '.join(sorted(unknown))}: {', '.join(sorted(known))}")
     return numbers
+
+
+def _minors(text: str) -> list[str]:
+    minors = text.split(",")
+    if strange := [minor for minor in minors if re.fullmatch(r"3\.\d+", minor) is None]:
+        raise argparse.ArgumentTypeError(f"not of the form 3.12: {', '.join(strange)}")
+    return list(dict.fromkeys(minors))
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -76,6 +82,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--client", choices=("wrk", "python"), help="who sends the load; wrk where it is installed"
+    )
+    parser.add_argument(
+        "--pythons",
+        type=_minors,
+        default=[],
+        help="interpreters, as in 3.11,3.12,3.13: gateways under them take part in the same loads",
     )
     parser.add_argument("--no-pin", action="store_true", help="let servers and load use every processor")
     parser.add_argument("--output", type=Path, help="the JSON file; below .bench/ unless named")

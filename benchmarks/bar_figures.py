@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.figures import growth, percentile
-from benchmarks.peers import SILENT
 from benchmarks.plan import Load
 from benchmarks.results import CellResult, Launch, Results, Swaps
 from benchmarks.servers import GATEWAY, MLFLOW
@@ -41,7 +40,7 @@ def ratio(load: Load, figure: str = "per_second", over: str = MLFLOW) -> Measure
     """The gateway's figure over another server's under a load."""
 
     def measured(results: Results) -> Figure:
-        found = _good(results, results.cell(load), over)
+        found = _good(results, load, results.cell(load), (GATEWAY, over))
         return Figure(found.ratio(figure, over), profile=_profile(found, over))
 
     return measured
@@ -51,7 +50,7 @@ def tail(load: Load) -> Measured:
     """The ratio of p99, in the longest rounds."""
 
     def measured(results: Results) -> Figure:
-        found = _good(results, results.tail(load), MLFLOW)
+        found = _good(results, load, results.tail(load), (GATEWAY, MLFLOW))
         ours, theirs = (found.median(server, "p99_ms") for server in (GATEWAY, MLFLOW))
         note, seconds = f"{ours:.1f} ms, {theirs:.1f} ms there", found.cell.seconds
         if seconds < TAIL_SECONDS:
@@ -61,32 +60,45 @@ def tail(load: Load) -> Measured:
     return measured
 
 
-def on_over_off(load: Load) -> Measured:
-    """The gateway's speed over that of itself without metrics and scores."""
+def two_gateways(load: Load, one: str, over: str) -> Measured:
+    """The speed of one gateway over that of another, which differ in a setting."""
 
     def measured(results: Results) -> Figure:
-        found = _good(results, results.cell(load), SILENT)
-        pairs = zip(found.rounds[GATEWAY], found.rounds[SILENT], strict=True)
-        each = sorted(on.per_second / off.per_second for on, off in pairs)
-        note = f"rounds {each[0]:.2f} to {each[-1]:.2f}; {_profile(found, SILENT)}"
-        return Figure(found.ratio("per_second", SILENT), note)
+        found = _good(results, load, results.cell(load), (one, over))
+        pairs = zip(found.rounds[one], found.rounds[over], strict=True)
+        each = sorted(ours.per_second / theirs.per_second for ours, theirs in pairs)
+        note = f"rounds {each[0]:.2f} to {each[-1]:.2f}; {_profile(found, over, one)}"
+        return Figure(found.ratio("per_second", over, one), note)
 
     return measured
 
 
-def _good(results: Results, found: CellResult | None, over: str) -> CellResult:
+def processor_time(load: Load, role: str) -> Measured:
+    """What one process of the gateway takes of a processor, in µs per request."""
+
+    def measured(results: Results) -> Figure:
+        found = _good(results, load, results.cell(load), (GATEWAY,))
+        if (spent := found.microseconds.get(GATEWAY, {}).get(role)) is None:
+            raise NotMeasured(f"no process {role} was seen")
+        return Figure(spent, profile=_profile(found, MLFLOW))
+
+    return measured
+
+
+def _good(results: Results, load: Load, found: CellResult | None, servers: tuple[str, ...]) -> CellResult:
     if found is None:
-        raise NotMeasured("this load was not run")
-    if over not in found.rounds:
-        raise NotMeasured(results.missing.get(over, f"{over} took no part"))
-    if failed := found.failed(GATEWAY, over):
+        raise NotMeasured(results.lacking.get(load.workload, "this load was not run"))
+    for name in servers:
+        if name not in found.rounds:
+            raise NotMeasured(results.missing.get(name, f"{name} took no part"))
+    if failed := found.failed(*servers):
         raise NotMeasured(f"{failed} requests failed")
     return found
 
 
-def _profile(found: CellResult, over: str) -> str:
+def _profile(found: CellResult, over: str, server: str = GATEWAY) -> str:
     """Processor time per request, in µs."""
-    parts = found.microseconds.get(GATEWAY, {})
+    parts = found.microseconds.get(server, {})
     theirs = sum(found.microseconds.get(over, {}).values())
     if not parts or not theirs:
         return ""
@@ -150,7 +162,7 @@ def start(results: Results) -> Figure:
 
 def _launched(results: Results, over: str, server: str, figure: Callable[[Launch], float]) -> float:
     if not {GATEWAY, over} <= results.launches.keys():
-        raise NotMeasured(results.missing.get(over, "no server was started alone"))
+        raise NotMeasured(results.missing.get(over, f"{over} was not started alone"))
     return median(map(figure, results.launches[server]))
 
 
@@ -196,3 +208,15 @@ def series_over_keys(results: Results) -> Figure:
     note = f"{scale.series_before} before, {scale.series_after} after {scale.keys} keys"
     short = f", not {KEYS}" if scale.keys < KEYS else ""
     return Figure(scale.series_after / scale.series_before, note + short)
+
+
+def unanswered(results: Results) -> Figure:
+    """Requests without a good answer at half the capacity, beside busy processes."""
+    if (busy := results.busy) is None:
+        raise NotMeasured("half the capacity was not asked beside busy processes")
+    note = f"{busy.refused} refused, {busy.never_sent} never sent, p99 {busy.p99_ms:.0f} ms"
+    rates = f"{busy.rate} per second of {busy.capacity:.0f} while nothing else ran"
+    # One that answers less than half of its capacity holds the next requests up: these are refused, too.
+    return Figure(
+        busy.failed + busy.never_sent, f"of {busy.sent + busy.never_sent} requests, {rates}; {note}"
+    )

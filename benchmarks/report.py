@@ -32,6 +32,7 @@ def document(about: dict[str, Any], results: Results) -> dict[str, Any]:
         "launches": {name: [asdict(one) for one in all_] for name, all_ in results.launches.items()},
         "swaps": _swaps(results),
         "scale": None if results.scale is None else asdict(results.scale),
+        "beside_busy_processes": None if results.busy is None else asdict(results.busy),
         "answers_compared": results.compared,
         "skipped": results.skipped,
         "broken": results.broken,

@@ -28,9 +28,9 @@ class CellResult:
         """Median over the rounds of one of `Round`'s figures."""
         return float(median(getattr(one, figure) for one in self.rounds[server]))
 
-    def ratio(self, figure: str, over: str = MLFLOW) -> float:
-        """The gateway's figure over another server's: the median of the ratios of neighbouring rounds."""
-        pairs = zip(self.rounds[GATEWAY], self.rounds[over], strict=True)
+    def ratio(self, figure: str, over: str = MLFLOW, server: str = GATEWAY) -> float:
+        """One server's figure over another's: the median of the ratios of neighbouring rounds."""
+        pairs = zip(self.rounds[server], self.rounds[over], strict=True)
         return float(median(getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs))
 
 
@@ -79,6 +79,26 @@ class Scale:
     """After requests with that many different keys."""
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The gateway at half its capacity, asked on schedule while busy processes take processor time."""
+
+    capacity: float
+    """Answers per second before those processes were started."""
+    rate: int
+    """Requests per second, from then on."""
+    seconds: int
+    sent: int
+    refused: int
+    """Answers with status 429 or 503."""
+    failed: int
+    """All without a good answer, those among them."""
+    never_sent: int
+    """Due, and still without a free connection at the end: the gateway answers less than the rate."""
+    p99_ms: float
+    """From when requests were due, over all that were sent."""
+
+
 @dataclass(slots=True)
 class Results:
     """Everything of one run."""
@@ -87,10 +107,13 @@ class Results:
     launches: dict[str, list[Launch]] = field(default_factory=dict)
     swaps: Swaps | None = None
     scale: Scale | None = None
+    busy: Busy | None = None
     compared: dict[str, int] = field(default_factory=dict)
     """Answers found equal, by workload."""
     missing: dict[str, str] = field(default_factory=dict)
     """Servers that could not be started, and why."""
+    lacking: dict[str, str] = field(default_factory=dict)
+    """Models that can not be served here, and why."""
     skipped: list[str] = field(default_factory=list)
     """What this machine or the time limit did not allow, and why."""
     broken: list[str] = field(default_factory=list)

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.processes import Ended, Level, Tree, environment
-from benchmarks.registry_layout import CANARY, PRODUCTION, registry_uri
+from benchmarks.registry_layout import CANARY, PRODUCTION, SETTINGS, registry_uri
 
 HOST = "127.0.0.1"
 READY_SECONDS = 180.0
 DEFAULT_POLL_SECONDS = 5.0
+DEFAULT_SHARE = 5
+"""Percent of the keys that have the canary."""
 _LOOK_SECONDS = 0.01
 
 GATEWAY, MLFLOW = "gateway", "mlflow"
@@ -111,9 +113,13 @@ def gateway_by(
     place: Place,
     *,
     poll_seconds: float = DEFAULT_POLL_SECONDS,
+    share: int = DEFAULT_SHARE,
     **settings: str,
 ) -> Iterator[Server]:
-    """As `gateway`, started by another command and with these variables in its environment."""
+    """As `gateway`, started by another command and with these variables in its environment.
+
+    `share` is the canary's, in percent.
+    """
     port, admin = free_port(), free_port()
     config = place.directory / f"router-{port}.yaml"
     config.write_text(
@@ -124,7 +130,7 @@ def gateway_by(
             uri=registry_uri(place.directory),
             poll_seconds=poll_seconds,
             cache=place.directory / f"cache-{port}",
-            models=", ".join(f"{model}: {{}}" for model in models),
+            models=", ".join(f"{model}: {{{_settings(model, share)}}}" for model in models),
         )
     )
     began = time.monotonic()
@@ -136,7 +142,10 @@ def gateway_by(
         yield Server(name, port, started, started.log, ready, complete)
 
 
-SERVERS: dict[str, Callable[[str, Place], AbstractContextManager[Server]]] = {
+Start = Callable[[str, Place], AbstractContextManager[Server]]
+"""Starts a server with one registered model. Raises Missing, Ended."""
+
+SERVERS: dict[str, Start] = {
     MLFLOW: mlflow_serve,
     GATEWAY: gateway,
 }
@@ -148,13 +157,18 @@ def tree(
     command: list[str], log: Path, settings: dict[str, str], core: int | None, role: str
 ) -> Iterator[Tree]:
     """The processes of `command`, until the block ends; `role` is what the first one is."""
-    if shutil.which(command[0], path=environment()["PATH"]) is None:
-        raise Missing(f"the command {command[0]} is not installed")
+    require(command[0])
     started = Tree(command, log, settings, core, role)
     try:
         yield started
     finally:
         started.stop()
+
+
+def require(program: str) -> None:
+    """Raise Missing unless there is such a command."""
+    if shutil.which(program, path=environment()["PATH"]) is None:
+        raise Missing(f"the command {program} is not installed")
 
 
 def wait(started: Tree, true: Callable[[], bool], began: float) -> float:
@@ -173,6 +187,11 @@ def status(port: int, path: str) -> int:
         return _fetch("GET", port, path)[0]
     except OSError:
         return 0
+
+
+def _settings(model: str, share: int) -> str:
+    split = "" if share == DEFAULT_SHARE else f"split: {{production: {100 - share}, canary: {share}}}"
+    return ", ".join(filter(None, [SETTINGS.get(model), split]))
 
 
 def _bound(port: int) -> list[set[int]]:

@@ -4,22 +4,22 @@ import json
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, nullcontext
+from itertools import repeat
 from pathlib import Path
 
+from benchmarks.busy import busy_processors
 from benchmarks.load import Loader
-from benchmarks.peers import ECHO, FASTAPI, PEERS
+from benchmarks.peers import ECHO, FASTAPI
 from benchmarks.plan import Cell
 from benchmarks.processes import Ended
 from benchmarks.results import CellResult, Results
-from benchmarks.servers import GATEWAY, MLFLOW, SERVERS, Missing, Place, Server
+from benchmarks.servers import GATEWAY, MLFLOW, SERVERS, Missing, Place, Server, Start
 from benchmarks.workloads import WORKLOADS, bodies, write_requests
 
 COMPARED = {1: 100, 32: 8, 1000: 1}
 """Answers compared before anything is measured, by rows."""
-FLOAT_TOLERANCE = 1e-9
-"""What batching may change in a float (`batching_rtol`)."""
 _WARM_SECONDS = 1
 _UNLIKE = {"csv": {ECHO, FASTAPI}}
 """Who understands no such body; the echo's answer is no prediction, whatever it is asked."""
@@ -32,6 +32,7 @@ class Unequal(RuntimeError):
 def measure(
     model: str,
     cells: list[Cell],
+    peers: Mapping[str, Start],
     place: Place,
     loader: Loader,
     results: Results,
@@ -39,7 +40,9 @@ def measure(
 ) -> Iterator[str]:
     """Add cells that ask one model to `results`; yields news now and then. Raises Unequal, Ended."""
     with ExitStack() as stack:
-        servers = _started(model, {name for cell in cells for name in cell.servers}, place, stack, results)
+        wanted = {name for cell in cells for name in cell.servers}
+        starts = {name: start for name, start in (SERVERS | dict(peers)).items() if name in wanted}
+        servers = _started(model, starts, place, stack, results)
         if not {GATEWAY, MLFLOW} <= servers.keys():
             return
         for workload in dict.fromkeys(cell.load.workload for cell in cells):
@@ -52,31 +55,32 @@ def measure(
                 write_requests(requests, cell.load.workload, cell.load.rows)
                 yield f"{cell.load}, {cell.rounds} rounds of {cell.seconds} s"
                 taking_part = [servers[name] for name in cell.servers if name in servers]
-                results.cells.append(_measure_cell(cell, taking_part, loader, requests))
+                with busy_processors(place.core) if cell.load.busy else nullcontext():
+                    measured = _measure_cell(cell, taking_part, loader, requests)
+                results.cells.append(measured)
 
 
 def _started(
-    model: str, names: set[str], place: Place, stack: ExitStack, results: Results
+    model: str, starts: Mapping[str, Start], place: Place, stack: ExitStack, results: Results
 ) -> dict[str, Server]:
     """Those that can be; a peer that can not be started keeps nobody else from it."""
     servers = {}
-    for name, start in (SERVERS | PEERS).items():
-        if name in names:
-            try:
-                servers[name] = stack.enter_context(start(model, place))
-            except Missing as missing:
-                results.missing[name] = str(missing)
-            except Ended as ended:
-                if name in SERVERS:
-                    raise
-                results.missing[name] = f"it did not start: {ended}"
+    for name, start in starts.items():
+        try:
+            servers[name] = stack.enter_context(start(model, place))
+        except Missing as missing:
+            results.missing[name] = str(missing)
+        except Ended as ended:
+            if name in SERVERS:
+                raise
+            results.missing[name] = f"it did not start: {ended}"
     return servers
 
 
 def compare(servers: list[Server], workload: str, rows: list[int]) -> int:
     """Ask all servers the same and return how many answers were equal; the gateway with both its versions."""
     equal, versions = 0, set()
-    content_type = WORKLOADS[workload].content_type
+    content_type, tolerance = WORKLOADS[workload].content_type, WORKLOADS[workload].tolerance
     for count in rows:
         for key, body in enumerate(bodies(workload, count)[: COMPARED[count]]):
             answers = {}
@@ -90,7 +94,7 @@ def compare(servers: list[Server], workload: str, rows: list[int]) -> int:
                 if server.name == GATEWAY:
                     versions.add(version)
             for name, answer in answers.items():
-                if not same(answer, answers[MLFLOW]):
+                if not same(answer, answers[MLFLOW], tolerance):
                     raise Unequal(f"{name} and {MLFLOW} differ on {workload}, request {key} of {count} rows")
             equal += 1
     if len(versions) < 2:
@@ -98,16 +102,16 @@ def compare(servers: list[Server], workload: str, rows: list[int]) -> int:
     return equal
 
 
-def same(one: object, other: object) -> bool:
-    """Equal in types, structure and order; floats within the tolerance."""
+def same(one: object, other: object, tolerance: float) -> bool:
+    """Equal in types, structure and order; floats within the tolerance, relatively."""
     if type(one) is not type(other):
         return False
     if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=FLOAT_TOLERANCE) or (one != one and other != other)
+        return math.isclose(one, other, rel_tol=tolerance) or (one != one and other != other)
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(same, one, other, repeat(tolerance)))
     if isinstance(one, dict) and isinstance(other, dict):
-        return list(one) == list(other) and all(map(same, one.values(), other.values()))
+        return list(one) == list(other) and all(map(same, one.values(), other.values(), repeat(tolerance)))
     return one == other
 
 

@@ -49,9 +49,15 @@ class Workload:
     row: Callable[[random.Random], list[object]]
     content_type: str = "application/json"
     body: Callable[[list[str], list[list[object]]], bytes] = _split
+    tolerance: float = 1e-9
+    """How far floats of two servers may differ, relatively; the default is that of `batching_rtol`."""
+    any_python: bool = True
+    """Whether an interpreter with the gateway's own libraries and no others can serve it, of any version."""
 
 
 _TWENTY = [f"x{n}" for n in range(COLUMNS)]
+_SINGLE = 1e-5
+"""Between sums of 32-bit floats by different numbers of threads."""
 
 WORKLOADS = {
     "text": Workload("text", ["text"], _text),
@@ -59,8 +65,12 @@ WORKLOADS = {
     "csv": Workload("text", ["text"], _text, "text/csv", _csv),
     "linear": Workload("linear", _TWENTY, _numbers),
     "forest": Workload("forest", _TWENTY, _numbers),
-    "sentiment": Workload("sentiment", ["text"], _text),
+    # Pickled with its code, which only the interpreter that wrote it can read.
+    "sentiment": Workload("sentiment", ["text"], _text, any_python=False),
     "sleep": Workload("sleep", ["text"], _text),
+    "minilm": Workload("minilm", ["text"], _text, tolerance=_SINGLE, any_python=False),
+    "torch": Workload("torch", _TWENTY, _numbers, tolerance=_SINGLE, any_python=False),
+    "xgboost": Workload("xgboost", _TWENTY, _numbers, any_python=False),
 }
 
 
