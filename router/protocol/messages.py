@@ -188,7 +188,8 @@ class LoadSpec(Struct, frozen=True):
     """Absolute path of a complete local copy of the version's files, owned by us."""
     scores: _Outputs | None
     """Which outputs to count and how; None: what the warm-up's answers suggest."""
-    blas_threads: int = 1
+    cpu_threads: int | None = None
+    """Threads for linear algebra; None: 1, until the worker finds that more help."""
     batches: bool = True
     """Whether requests may share one predict, where the version is seen to treat rows independently."""
     rtol: float = 1e-9
@@ -214,6 +215,12 @@ class LoadSpec(Struct, frozen=True):
     environment_variables: tuple[str, ...] = ()
     """Names of variables that it gets although they are withheld. Their values are in no LoadSpec, which is
     kept and compared: they travel beside it."""
+
+    @property
+    def learns_cpu_threads(self) -> bool:
+        """Whether its worker may give one predict another number of threads for linear algebra than the next:
+        sums in another order have other bits, which a tolerance of zero forbids."""
+        return self.cpu_threads is None and not (self.batches and self.rtol == 0.0)
 
 
 class TensorInfo(Struct, frozen=True):
