@@ -209,8 +209,8 @@ class ModelSettings(BaseModel):
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 256}]}),
         HOT,
     ] = Field(default=None, json_schema_extra={"default": "auto"})
-    """Threads for linear algebra of one predict; a change loads new workers. auto (None here): 1, or more where
-    predicts take 5 ms of a processor and are clearly shorter so, as far as other versions leave processors."""
+    """Threads for linear algebra of one predict; a change loads new workers. auto (None here): 1, or more
+    where predicts take 5 ms of a processor and are clearly shorter so, as other versions leave processors."""
     batching: Annotated[bool, PlainValidator(_batching), WithJsonSchema({"enum": ["auto", "off"]}), HOT] = (
         Field(default=True, json_schema_extra={"default": "auto"})
     )

@@ -28,7 +28,7 @@ def amdahl(serial: float) -> Callable[[int], float]:
 
 
 def predict(choice: ThreadChoice, lasts: Callable[[int], float], number: int, now: float = 0.0) -> float:
-    """So many predicts, one after the other, which compute all the time on each thread; when the last ended."""
+    """So many predicts, one after the other, each thread computing all the time. When the last one ended."""
     for _ in range(number):
         threads = choice.threads
         seconds = lasts(threads)
