@@ -28,6 +28,18 @@ answer = (time.process_time() - process) / thread
 """
 """Answers how many processors' work each second of its own thread was, 1.0 without another thread."""
 
+RESTS = """run:
+import time
+import numpy as np
+a = np.ones((700, 700))
+for _ in range(3):
+    a @ a
+began = time.process_time()
+time.sleep(0.1)
+answer = time.process_time() - began
+"""
+"""Answers how long its threads kept a processor busy after they had computed."""
+
 DIVIDES = """run:
 import time, threadpoolctl
 threads = max(one["num_threads"] for one in threadpoolctl.threadpool_info())
@@ -61,11 +73,20 @@ async def test_numpys_products_compute_on_as_many_threads_as_are_configured(
     """Of predicts one after the other and of those side by side, which run in threads of their own."""
     for cpu_threads in (1, 2):
         worker = await worker_of(template, versions, slack, cpu_threads, threads=threads)
-        at_work = min([await answer_of(worker, MULTIPLIES) for _ in range(4)])
+        at_work = max([await answer_of(worker, MULTIPLIES) for _ in range(4)])
         worker.limit_cpu_threads(8)
         assert (worker.cpu_threads.threads, worker.most_cpu_threads) == (cpu_threads, cpu_threads)
         await worker.close()
         assert at_work < 1.2 if cpu_threads == 1 else at_work > 1.4
+
+
+async def test_threads_that_have_nothing_to_compute_leave_the_processors_to_others(
+    template: ForkServerSupervisor, versions: Path, slack: float
+) -> None:
+    """OpenBLAS' own default is 40 ms on a processor of 3 GHz, after each product."""
+    worker = await worker_of(template, versions, slack, 2)
+    assert min([await answer_of(worker, RESTS) for _ in range(3)]) < 0.01
+    await worker.close()
 
 
 async def test_a_version_that_computes_gets_the_threads_that_make_its_predicts_shorter(
