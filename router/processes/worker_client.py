@@ -27,6 +27,7 @@ from router.protocol.cpu_threads import (
     CpuThreads,
     at_first,
     cpu_threads_of,
+    learns_cpu_threads,
     most_threads_header,
 )
 from router.protocol.frames import Frame
@@ -71,7 +72,7 @@ class Worker:
         """How many it may use."""
         self.predict_seconds = 0.0
         """In which predicts ran, since it was READY, as it says."""
-        self._learns_cpu_threads = spec.learns_cpu_threads
+        self._learns_cpu_threads = learns_cpu_threads(spec)
         self._threads = spec.threads
         self._child = child
         self.ready = self.resident()

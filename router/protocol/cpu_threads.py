@@ -28,11 +28,19 @@ class CpuThreads(Struct, frozen=True):
     """A sentence for the operator, without its end."""
 
 
+def learns_cpu_threads(spec: LoadSpec) -> bool:
+    """Whether a worker may give one predict another number of threads than the next.
+
+    Sums in another order have other bits, which a tolerance of zero forbids.
+    """
+    return spec.cpu_threads is None and not (spec.batches and spec.rtol == 0.0)
+
+
 def at_first(spec: LoadSpec) -> CpuThreads:
     """What holds in a worker that has just loaded `spec`."""
     if spec.cpu_threads is not None:
         return CpuThreads(spec.cpu_threads, computes=spec.cpu_threads > 1, why="as configured")
-    if not spec.learns_cpu_threads:
+    if not learns_cpu_threads(spec):
         return CpuThreads(1, computes=False, why="batching_rtol: 0 asks for the same bits of every predict")
     return CpuThreads(1, computes=False, why="its predicts are yet to be measured")
 

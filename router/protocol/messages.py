@@ -216,12 +216,6 @@ class LoadSpec(Struct, frozen=True):
     """Names of variables that it gets although they are withheld. Their values are in no LoadSpec, which is
     kept and compared: they travel beside it."""
 
-    @property
-    def learns_cpu_threads(self) -> bool:
-        """Whether its worker may give one predict another number of threads for linear algebra than the next:
-        sums in another order have other bits, which a tolerance of zero forbids."""
-        return self.cpu_threads is None and not (self.batches and self.rtol == 0.0)
-
 
 class TensorInfo(Struct, frozen=True):
     """One input or output of a version, as the Open Inference Protocol describes tensors."""

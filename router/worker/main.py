@@ -20,7 +20,12 @@ from router.errors import LoadFailed
 from router.processes.child_logging import flush, log_cause, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
-from router.protocol.cpu_threads import CPU_THREADS, cpu_threads_header, most_threads_of
+from router.protocol.cpu_threads import (
+    CPU_THREADS,
+    cpu_threads_header,
+    learns_cpu_threads,
+    most_threads_of,
+)
 from router.protocol.frames import Frame
 from router.protocol.messages import (
     BATCHING,
@@ -97,7 +102,7 @@ def _hold(channel: Channel) -> None:
         *(channel, loaded.scorer, batching, loaded.trial, spec.threads, loaded.check),
         cpu_threads=spec.cpu_threads or 1,
     )
-    if spec.learns_cpu_threads:
+    if learns_cpu_threads(spec):
         loop.learn_cpu_threads()
     loop.run()
 
