@@ -13,7 +13,6 @@ strictly to the types and ranges declared here, the functions below check what t
 everything else raises WireRefused. What is constructed in this process is not checked.
 """
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -25,22 +24,10 @@ from msgspec import Meta, Struct, convert
 from msgspec.structs import asdict, replace
 
 from router.core.ids import VersionId
-from router.core.scores import (
-    MAX_BINS,
-    MOST_CLASSES,
-    MOST_OUTPUTS,
-    NAME_CHARACTERS,
-    ClassCounts,
-    ClassSpec,
-    OutputCounts,
-    OutputSpec,
-    ScoreCounts,
-    ScoreSpec,
-    all_nan,
-    check_outputs,
-)
+from router.core.scores import OutputCounts, OutputSpec, all_nan
 from router.errors import LoadFailed
 from router.protocol.frames import Frame, FrameLimits
+from router.protocol.score_fields import chosen_outputs, counted_outputs, counts_of
 
 LOAD, LOADED, READY, FAILED, BATCHING = "load", "loaded", "ready", "failed", "batching"
 PREDICT, ANSWERS, HUNG_UP = "predict", "answers", "hung_up"
@@ -73,16 +60,14 @@ _NOT_OURS = (KeyError, TypeError, ValueError, OverflowError)
 
 if TYPE_CHECKING:
     _Outputs = tuple[OutputSpec, ...]
-else:  # two kinds without a tag are no union for msgspec: `_chosen_outputs` and `_counted_outputs` read them
+else:  # two kinds without a tag are no union for msgspec: `chosen_outputs` and `counted_outputs` read them
     _Outputs = tuple[Any, ...]
 
 _Count = Annotated[int, Meta(ge=0)]
 _Amount = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
-_Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 _Name = Annotated[str, Meta(max_length=256)]
 _Text = Annotated[str, Meta(max_length=2000)]
 _Line = Annotated[str, Meta(max_length=MISMATCH_CHARACTERS)]
-_OutputName = Annotated[int, Meta(ge=0, lt=1_000_000)] | Annotated[str, Meta(max_length=NAME_CHARACTERS)]
 
 
 class WireRefused(ValueError):
@@ -304,7 +289,7 @@ def load_header(
 def load_spec(header: Mapping[str, Any]) -> LoadSpec:
     """The `LoadSpec` in a `load` frame's header, which the gateway writes."""
     chosen = {
-        key: None if header[key] is None else _chosen_outputs(header[key])
+        key: None if header[key] is None else chosen_outputs(header[key])
         for key in ("scores", "production_scores")
     }
     return convert({**header, **chosen}, LoadSpec)
@@ -325,8 +310,8 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
     try:
         fields = convert(header["info"], dict[str, Any])
         outputs = {
-            "scores": _counted_outputs(fields["scores"], asked),
-            "suggested_scores": _counted_outputs(fields["suggested_scores"], None),
+            "scores": counted_outputs(fields["scores"], asked),
+            "suggested_scores": counted_outputs(fields["suggested_scores"], None),
         }
         info = convert({**fields, **outputs}, VersionInfo)
         if not (
@@ -432,87 +417,6 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-# What is counted of answers
-
-
-class _ScoreOutput(Struct):
-    """A ScoreSpec that a worker chose; checked before one is made, which computes every edge."""
-
-    output: _OutputName
-    low: _Finite
-    high: _Finite
-    bins: Annotated[int, Meta(ge=1, le=MAX_BINS)]
-    upper: Annotated[tuple[float, ...], Meta(max_length=0)]
-    """Edges of its own no worker chooses."""
-
-
-class _ClassOutput(Struct):
-    """A ClassSpec that a worker chose."""
-
-    output: _OutputName
-    classes: Annotated[tuple[str, ...], Meta(max_length=MOST_CLASSES)]
-
-
-_OutputFields = Annotated[list[dict[str, Any]], Meta(max_length=MOST_OUTPUTS)]
-
-
-def _chosen_outputs(fields: Sequence[Mapping[str, Any]]) -> tuple[OutputSpec, ...]:
-    """The outputs that the gateway asks for."""
-    return tuple([convert(one, ClassSpec) if "classes" in one else convert(one, ScoreSpec) for one in fields])
-
-
-def _counted_outputs(fields: Any, asked: Sequence[OutputSpec] | None) -> tuple[OutputSpec, ...]:
-    """The outputs that a worker counts; `asked`: those of the load, None when they were left to it."""
-    sent = convert(fields, _OutputFields)
-    if not sent:
-        return ()
-    if asked is not None:  # the operator chose them: nothing else can be counted
-        if sent != orjson.loads(orjson.dumps(asked)):
-            raise ValueError("other scores than were asked for")
-        return tuple(asked)
-    outputs: list[OutputSpec] = []
-    for one in sent:
-        if "classes" in one:
-            outputs.append(ClassSpec(**asdict(convert(one, _ClassOutput))))
-        else:
-            outputs.append(ScoreSpec(**asdict(convert(one, _ScoreOutput))))
-    check_outputs(outputs)
-    return tuple(outputs)
-
-
-def _counts_of(fields: Sequence[Any], counted: Sequence[OutputSpec]) -> tuple[OutputCounts, ...]:
-    """Counts per output, each of as many bins or classes as `counted` has; empty where none were sent."""
-    if not fields:
-        return ()
-    if len(fields) != len(counted):
-        raise ValueError("counts of other outputs")
-    counts: list[OutputCounts] = []
-    for one, spec in zip(fields, counted, strict=True):
-        counts.append(_score_counts(one, spec) if isinstance(spec, ScoreSpec) else _class_counts(one, spec))
-    return tuple(counts)
-
-
-def _score_counts(fields: Any, spec: ScoreSpec) -> ScoreCounts:
-    counts = convert(fields, ScoreCounts)
-    if len(counts.bins) != spec.bin_count:
-        raise ValueError("counts of other bins")
-    if min(counts.bins) < 0 or min(counts.nan, counts.inf, counts.non_numeric, counts.out_of_range) < 0:
-        raise ValueError("a count below zero")
-    # NaN is in no range.
-    if not (0 <= counts.positive_sum < math.inf and 0 <= counts.negative_sum < math.inf):
-        raise ValueError("a sum that is not finite or below zero")
-    return counts
-
-
-def _class_counts(fields: Any, spec: ClassSpec) -> ClassCounts:
-    counts = convert(fields, ClassCounts)
-    if len(counts.counts) != spec.bin_count or min(counts.counts) < 0:
-        raise ValueError("counts of other classes, or below zero")
-    if not 0 <= counts.nan <= counts.counts[-1]:
-        raise ValueError("more that are NaN than are on no list")
-    return counts
-
-
 # Requests and answers
 
 
@@ -600,7 +504,7 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
         number = len(sent.i)
         if len(set(sent.i)) != number or not all(map(str.isprintable, set(sent.content_type))):
             raise ValueError("a place twice, or not a media type")
-        scores = [_counts_of(sent.scores, counted), *[()] * (number - 1)]
+        scores = [counts_of(sent.scores, counted), *[()] * (number - 1)]
         fields = zip(
             *(sent.verdict, sent.status, frame.bodies, sent.content_type, sent.rows),
             *([sent.predict_seconds] * number, scores, sent.answer_rows, sent.nan_only),

@@ -40,7 +40,12 @@ class DirectPath:
         if message.method != "POST" or message.version != HttpVersion11:
             return None
         headers = message.headers
-        if message.should_close or message.upgrade or "Transfer-Encoding" in headers or "Expect" in headers:
+        if (
+            message.should_close
+            or "Transfer-Encoding" in headers
+            or "Expect" in headers
+            or "Upgrade" in headers
+        ):
             return None
         path = message.path
         if path == _INVOCATIONS:

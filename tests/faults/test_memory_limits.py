@@ -1,11 +1,8 @@
 """Under a memory limit: nothing is loaded without room, and the kernel takes canaries before production."""
 
 import shutil
-import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,40 +27,6 @@ def built_heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def registry(built_heavy: Path, tmp_path: Path) -> Registry:
     shutil.copy(built_heavy / "mlflow.db", tmp_path / "mlflow.db")
     return Registry(tmp_path)
-
-
-def _parents() -> Iterator[tuple[Path, str]]:
-    """Where a cgroup with a memory limit may be made, and the name of the limit there."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            yield Path("/sys/fs/cgroup/memory" + path), "memory.limit_in_bytes"
-    yield Path("/sys/fs/cgroup"), "memory.max"
-
-
-@pytest.fixture
-def limited() -> Iterator[Callable[[int], Sequence[str]]]:
-    """A command's beginning that runs the interpreter below a limit of so many MiB."""
-    made: list[Path] = []
-
-    def command(mib: int) -> Sequence[str]:
-        for parent, limit in _parents():
-            cgroup = parent / f"canary-router-{uuid.uuid4().hex[:8]}"
-            try:
-                cgroup.mkdir()
-                made.append(cgroup)
-                (cgroup / limit).write_text(str(mib << 20))
-            except OSError:
-                continue
-            procs = cgroup / "cgroup.procs"
-            return "sh", "-c", f'echo $$ > {procs} && exec "$@"', "sh", sys.executable
-        pytest.skip("no cgroup with a memory limit can be made here")
-
-    yield command
-    for cgroup in made:
-        with suppress(OSError):
-            wait_until(lambda c=cgroup: not (c / "cgroup.procs").read_text(), 30)  # type: ignore[misc]
-            cgroup.rmdir()
 
 
 @pytest.fixture

@@ -2,23 +2,30 @@
 
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
 
-from router.web.apps import traffic_app
+from router.web.apps import admin_app, traffic_app
 from router.web.page import SOURCES, live_page
 from tests.serving.conftest import facts, models, serving, world  # noqa: F401 - fixtures, found by name
-from tests.web.conftest import Site, admin, site, traffic  # noqa: F401 - fixtures, found by name
+from tests.web.conftest import OurListener, Site, site  # noqa: F401 - fixtures, found by name
 
 Client = TestClient[Any, Any]
 
 
 @pytest.fixture(params=["traffic", "admin"])
-def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.getfixturevalue(request.param)
+async def client(
+    request: pytest.FixtureRequest,
+    site: Site,  # noqa: F811 - the fixture, by its name
+    aiohttp_client: Callable[..., Any],
+) -> Client:
+    traffic = request.param == "traffic"
+    app = traffic_app(site.gateway, observable=True) if traffic else admin_app(site.gateway)
+    found: Client = await aiohttp_client(OurListener(app))
     return found
 
 

@@ -64,9 +64,10 @@ async def test_paths_of_a_models_split_are_taken_and_no_others(
         head("/invocations", "Transfer-Encoding: chunked", length=None),
         head("/invocations", "Connection: close"),
         head("/invocations", "Connection: upgrade", "Upgrade: websocket"),
+        head("/invocations", "Upgrade: h2c"),
         head().replace(b"HTTP/1.1", b"HTTP/1.0"),
     ],
-    ids=["GET", "100 Continue", "chunks", "close", "upgrade", "HTTP/1.0"],
+    ids=["GET", "100 Continue", "chunks", "close", "upgrade", "offer of another protocol", "HTTP/1.0"],
 )
 async def test_what_needs_more_of_http_is_left_to_the_library(site: Site, raw: bytes) -> None:
     assert DirectPath(site.gateway).target(message(raw)) is None

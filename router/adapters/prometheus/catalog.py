@@ -65,7 +65,7 @@ ENDINGS = ("exit", "signal", "predict_timeout", "memory")
 PHASES = ("fetch", "load", "warmup")
 SWAPS = ("success", "failure", "refused")
 POLLS = ("success", "failure")
-LOOPS = ("aliases", "config", "last good", "gauges", "readiness", "comparison", "orphans")
+LOOPS = ("aliases", "config", "last good", "gauges", "readiness", "comparison", "orphans", "shared memory")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 

@@ -200,14 +200,20 @@ class Pool:
         In turn the old ones go first; if the new one does not load, they are loaded again. Raises as `start`.
         """
         rtol = self.supply.spec.rtol
-        if self.settings.in_turn:
-            fresh = await self._replace_in_turn(spec)
-        else:
+        in_turn = self.settings.in_turn
+        self._held = in_turn
+        try:
+            if in_turn:
+                await self.supply.stop_loading()
+                await self.end_workers(self.slots)
             fresh = await self.supply.load_anew(spec)
+            if spec.rtol != rtol:
+                self._differs = None  # by another measure
             self.replace(self.slots, fresh)
-        if spec.rtol != rtol:
-            self._differs = None  # by another measure
-        return fresh.info
+            return fresh.info
+        finally:
+            self._held = False
+            self.fill()
 
     async def end_workers(self, slots: Sequence[WorkerSlot]) -> None:
         """Let `slots` answer what they have, and wait until they and all that were let go have ended."""
@@ -328,18 +334,6 @@ class Pool:
         if self._leases == 0:
             self._idle.set()
             self._repeats.watch()
-
-    async def _replace_in_turn(self, spec: LoadSpec) -> WorkerHandle:
-        self._held = True
-        try:
-            await self.supply.stop_loading()
-            await self.end_workers(self.slots)
-            fresh = await self.supply.load_anew(spec)
-            self.add(fresh)
-            return fresh
-        finally:
-            self._held = False
-            self.fill()
 
     def _retire(self, slot: WorkerSlot) -> None:
         self._leaving.add(slot)
