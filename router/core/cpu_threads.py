@@ -179,8 +179,8 @@ def fair_bounds(processors: int, busy: Sequence[float], bounds: Sequence[int]) -
 
     `busy`: of each, the share of its time in which a predict runs, 0.0 to 1.0. A worker has the processors
     for itself but for what the others use at that moment: two that always compute have half of them each, and
-    one beside another that computes once a minute has nearly all. `bounds`: as they were before; they stay
-    where they are off by less than a quarter of a thread, so that they do not change back and forth.
+    one beside another that computes once a minute has nearly all. `bounds`: as they were before; one stays
+    until it is too high by a quarter of a thread, so that it does not change back and forth.
     """
     whole = sum(busy)
     fair = (processors / (1.0 + max(whole - own, 0.0)) for own in busy)
@@ -188,6 +188,6 @@ def fair_bounds(processors: int, busy: Sequence[float], bounds: Sequence[int]) -
 
 
 def _bound(share: float, before: int, processors: int) -> int:
-    if before - 0.25 <= share < before + 1.25:
+    if before - 0.25 <= share < before + 1.0:
         return min(max(before, 1), processors)
     return min(max(int(share + 1e-9), 1), processors)

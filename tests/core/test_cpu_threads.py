@@ -222,4 +222,10 @@ def test_those_that_compute_at_once_share_and_the_one_beside_idle_ones_has_all()
     assert fair_bounds(16, [1.0, 0.05], [1, 1]) == [15, 8]
     assert fair_bounds(2, [1.0, 1.0, 1.0], [2, 2, 2]) == [1, 1, 1]
     assert fair_bounds(4, [], []) == []
-    assert fair_bounds(16, [0.5, 0.52], [10, 10]) == [10, 10]  # 10.5 and 10.7: as before
+    assert fair_bounds(2, [0.0, 0.0], [1, 1]) == [2, 2]
+
+
+def test_a_bound_does_not_change_back_and_forth() -> None:
+    assert fair_bounds(16, [0.0, 0.62], [10, 10]) == [10, 16]  # 9.88: as before
+    assert fair_bounds(16, [0.0, 0.62], [9, 9]) == [9, 16]
+    assert fair_bounds(16, [0.0, 0.66], [10, 10]) == [9, 16]  # 9.64
