@@ -28,15 +28,18 @@ from router.control.periodic import PeriodicTask
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.processes.process import Reaper
+from router.processes.processors import processors
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
+from router.serving.processor_shares import ProcessorShares
 from router.settings import SettingsInForce
 from router.web.context import WebState
 
 CONFIG_LOOK_SECONDS = 2.0
 READINESS_LOOK_SECONDS = 1.0
+PROCESSORS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 SHARED_MEMORY_LOOK_SECONDS = 1.0
@@ -136,6 +139,12 @@ def build_gateway(
         PeriodicTask("last good", last_known_good.tick, LAST_GOOD_LOOK_SECONDS, recorder),
         PeriodicTask("gauges", gauges.tick, gauges.period_seconds, recorder),
         PeriodicTask("comparison", analysis.tick, LOOK_SECONDS, recorder),
+        PeriodicTask(
+            "processors",
+            ProcessorShares(models, processors(), time.monotonic).tick,
+            PROCESSORS_LOOK_SECONDS,
+            recorder,
+        ),
     ]
     if (
         sys.platform == "linux"

@@ -80,7 +80,7 @@ def _print(state: Mapping[str, Any], console: Console) -> None:
                 str(version.get("in_flight", "–")),
             )
     console.print(table)
-    for line in [*_verdicts(state), *_troubles(state)]:
+    for line in [*_verdicts(state), *_cpu_threads(state), *_troubles(state)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -89,6 +89,16 @@ def _verdicts(state: Mapping[str, Any]) -> list[str]:
         f"{name} {alias} {verdict_line(one['verdict'], one['why'])}"
         for name, model in state["models"].items()
         for alias, one in model.get("verdicts", {}).items()
+    ]
+
+
+def _cpu_threads(state: Mapping[str, Any]) -> list[str]:
+    """Of versions whose predicts compute on more than one processor."""
+    return [
+        f"{name} v{number}: {threads['threads']} threads for linear algebra: {threads['why']}"
+        for name, model in state["models"].items()
+        for number, version in model["versions"].items()
+        if (threads := version.get("cpu_threads")) and threads["threads"] > 1
     ]
 
 

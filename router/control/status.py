@@ -175,6 +175,7 @@ class Status:
             "note": info.note if info else "",
             "scores": [scores.to_json(spec) for spec in info.scores] if info else [],
             "batching": _batching(pool.workers) if pool else None,
+            "cpu_threads": _cpu_threads(pool.workers) if pool else None,
             "mismatches": [redact(line) for line in info.mismatches] if info else [],
             "worker_ends": self.worker_exits.of(harness.version),
             "breaker": _breaker(manager, harness),
@@ -190,6 +191,15 @@ def _batching(workers: Sequence[WorkerHandle]) -> dict[str, Any] | None:
     """As the workers say now; of several, as the one that shares no predicts: it may learn later."""
     batching = min((worker.batching for worker in workers), key=lambda one: one.merges, default=None)
     return {"on": batching.merges, "why": batching.why} if batching else None
+
+
+def _cpu_threads(workers: Sequence[WorkerHandle]) -> dict[str, Any] | None:
+    """As the workers say now; of several, as the one with the fewest: it may learn later."""
+    worker = min(workers, key=lambda one: one.cpu_threads.threads, default=None)
+    if worker is None:
+        return None
+    now = worker.cpu_threads
+    return {"threads": now.threads, "most": worker.most_cpu_threads, "why": now.why}
 
 
 def _breaker(manager: ModelManager, harness: Harness) -> dict[str, Any] | None:

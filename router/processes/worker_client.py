@@ -22,6 +22,14 @@ from router.processes.process import Exit
 from router.processes.shared_memory import SharedMemory
 from router.processes.working_directories import WorkerDirectory, WorkingDirectories
 from router.protocol import messages
+from router.protocol.cpu_threads import (
+    CPU_THREADS,
+    CpuThreads,
+    at_first,
+    cpu_threads_of,
+    learns_cpu_threads,
+    most_threads_header,
+)
 from router.protocol.frames import Frame
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo, WireRefused
 
@@ -49,7 +57,7 @@ _DEATH_SECONDS = 2.0
 class Worker:
     """One process that holds one READY version."""
 
-    def __init__(self, child: Child, info: VersionInfo, threads: int) -> None:
+    def __init__(self, child: Child, info: VersionInfo, spec: LoadSpec) -> None:
         self.info = info
         self.exited: asyncio.Future[Exit] = child.exited
         """Done when it has ended, after the last `on_answers`. Shield it where it is awaited."""
@@ -58,7 +66,14 @@ class Worker:
         self.to_repeat = 0
         """Requests of a shared predict that it has yet to repeat."""
         self.pid = child.pid
-        self._threads = threads
+        self.cpu_threads: CpuThreads = at_first(spec)
+        """Threads for linear algebra of its predicts, as it said last."""
+        self.most_cpu_threads = self.cpu_threads.threads
+        """How many it may use."""
+        self.predict_seconds = 0.0
+        """In which predicts ran, since it was READY, as it says."""
+        self._learns_cpu_threads = learns_cpu_threads(spec)
+        self._threads = spec.threads
         self._child = child
         self.ready = self.resident()
         self._rank = Rank.FIRST
@@ -109,7 +124,7 @@ class Worker:
             info = await _load(
                 child, spec, directory, own_copy, timeout_seconds=max(ends_at - loop.time(), 0.0)
             )
-            return cls(child, info, spec.threads)
+            return cls(child, info, spec)
         except BaseException:
             child.kill()
             await child.stop(0.0)
@@ -146,6 +161,12 @@ class Worker:
         self.batching, self.to_repeat = batching, 0
         self._child.connection.send(messages.batching_header(batching))
 
+    def limit_cpu_threads(self, most: int) -> None:
+        """It may use `most` threads for linear algebra; without effect where their number is settled."""
+        if self._learns_cpu_threads and most != self.most_cpu_threads:
+            self.most_cpu_threads = most
+            self._child.connection.send(most_threads_header(most))
+
     def hung_up(self, number: int, place: int) -> None:
         """The caller of the request at `place` of that frame hung up. Nothing is tried with it any more."""
         if number in self._frames and not self.batching.merges:
@@ -175,6 +196,9 @@ class Worker:
         if frame.header.get("op") == messages.BATCHING:
             self.batching = messages.batching_of(frame.header)
             return
+        if frame.header.get("op") == CPU_THREADS and self._learns_cpu_threads:
+            self.cpu_threads = cpu_threads_of(frame.header)
+            return
         if frame.header.get("op") == messages.REPEATS:
             self.to_repeat = messages.repeats_of(frame.header)
             if (on_repeated := self._on_repeated) is not None:
@@ -188,6 +212,7 @@ class Worker:
         if outstanding is None or not outstanding.places.issuperset(batch.places):
             raise WireRefused("an answer out of turn")
         outstanding.places.difference_update(batch.places)
+        self.predict_seconds += batch.answers[0].predict_seconds if batch.answers else 0.0
         if not outstanding.places:
             del self._frames[batch.sequence]
         outstanding.on_answers(batch.places, batch.answers)

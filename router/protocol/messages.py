@@ -173,7 +173,8 @@ class LoadSpec(Struct, frozen=True):
     """Absolute path of a complete local copy of the version's files, owned by us."""
     scores: _Outputs | None
     """Which outputs to count and how; None: what the warm-up's answers suggest."""
-    blas_threads: int = 1
+    cpu_threads: int | None = None
+    """Threads for linear algebra; None: 1, until the worker finds that more help."""
     batches: bool = True
     """Whether requests may share one predict, where the version is seen to treat rows independently."""
     rtol: float = 1e-9

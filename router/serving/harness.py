@@ -57,6 +57,7 @@ def load_spec(
         scores,
         batches=settings.batching,
         rtol=settings.batching_rtol,
+        cpu_threads=settings.cpu_threads,
         threads=settings.threads or min(_MOST_THREADS, processors() + 4),
         nan_is_null=settings.nan,
         tracking=tracking.destination() if tracking else None,

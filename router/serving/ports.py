@@ -8,6 +8,7 @@ from typing import Protocol
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.processes.process import Exit
+from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 
 Turn = Callable[[], AbstractAsyncContextManager[None]]
@@ -62,6 +63,21 @@ class WorkerHandle(Protocol):
 
     def stop_sharing(self, batching: Batching) -> None:
         """Its requests share predicts no more, for what `batching` says."""
+
+    @property
+    def cpu_threads(self) -> CpuThreads:
+        """Threads for linear algebra of its predicts now, and why so many."""
+
+    @property
+    def most_cpu_threads(self) -> int:
+        """How many it may use."""
+
+    @property
+    def predict_seconds(self) -> float:
+        """In which predicts ran, since it was READY."""
+
+    def limit_cpu_threads(self, most: int) -> None:
+        """It may use `most` threads for linear algebra; without effect where their number is settled."""
 
     def hung_up(self, number: int, place: int) -> None:
         """The caller of the request at `place` of that batch hung up: it is of no use but to be over."""

@@ -15,12 +15,17 @@ from types import ModuleType
 
 import numpy as np
 from msgspec import structs
-from threadpoolctl import threadpool_limits
 
 from router.errors import LoadFailed
 from router.processes.child_logging import flush, log_cause, log_event
 from router.processes.gc_tuning import freeze_heap
 from router.protocol.channel import Channel
+from router.protocol.cpu_threads import (
+    CPU_THREADS,
+    cpu_threads_header,
+    learns_cpu_threads,
+    most_threads_of,
+)
 from router.protocol.frames import Frame
 from router.protocol.messages import (
     BATCHING,
@@ -45,6 +50,7 @@ from router.protocol.messages import (
 from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, efforts
 from router.worker.load import load_version
 from router.worker.own_files import copy_for_this_worker
+from router.worker.predict_threads import PredictThreads, use_threads
 from router.worker.scorer import Scorer
 from router.worker.sharing_check import SharingCheck
 from router.worker.sharing_cost import Busy, SharingCost
@@ -73,7 +79,7 @@ def _hold(channel: Channel) -> None:
     spec, call = load_spec(first.header), first.header.get("id")
     os.environ.update(first.header["environment"])
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(spec.blas_threads)  # for libraries that the version brings
+        os.environ[name] = str(spec.cpu_threads or 1)  # for libraries that the version brings
     _hide_ourselves()
     try:
         _enter(first.header["working_directory"])
@@ -85,14 +91,20 @@ def _hold(channel: Channel) -> None:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure), "id": call})
         return
-    threadpool_limits(spec.blas_threads)
+    use_threads(spec.cpu_threads or 1)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     freeze_heap()
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
     batching = loaded.info.batching
-    RequestLoop(channel, loaded.scorer, batching, loaded.trial, spec.threads, loaded.check).run()
+    loop = RequestLoop(
+        *(channel, loaded.scorer, batching, loaded.trial, spec.threads, loaded.check),
+        cpu_threads=spec.cpu_threads or 1,
+    )
+    if learns_cpu_threads(spec):
+        loop.learn_cpu_threads()
+    loop.run()
 
 
 def _enter(working_directory: str | None) -> None:
@@ -138,10 +150,12 @@ class RequestLoop:
         trial: BatchingTrial | None,
         threads: int,
         check: SharingCheck | None = None,
+        cpu_threads: int = 1,
     ) -> None:
         """`trial`: what may turn `batching` on later; None when that is decided.
 
-        `check`: what may turn it off; None where no request may be predicted twice.
+        `check`: what may turn it off; None where no request may be predicted twice. `cpu_threads`: for linear
+        algebra, of each predict that runs beside others.
         """
         self._channel = channel
         self._scorer = scorer
@@ -151,6 +165,7 @@ class RequestLoop:
         self._trial = trial
         self._threads = threads
         self._check = check
+        self._cpu_threads = cpu_threads
         self._announced = 0
         """Requests to be repeated, as the gateway knows."""
         self._cost = SharingCost(threads)
@@ -166,6 +181,25 @@ class RequestLoop:
         self._hung_up: set[tuple[int, int]] = set()
         """Of the requests that are here, by frame and place, those whose callers hung up."""
         self._here: set[tuple[int, int]] = set()
+        self._cpu: PredictThreads | None = None
+
+    def learn_cpu_threads(self) -> None:
+        """Find out how many threads for linear algebra predicts are to have; `run` in this same thread."""
+        self._cpu = PredictThreads()
+        self._watch_predicts()
+
+    def _watch_predicts(self) -> None:
+        """Which predicts are measured, after the way in which requests are predicted changed."""
+        # While a trial finds out whether they may share predicts, it compares what predicts take itself.
+        one_by_one = self._merges or (self._threads == 1 and self._trial is None)
+        if self._cpu is not None:
+            self._cpu.run(one_by_one=one_by_one)
+            self._scorer.watch = self._cpu if one_by_one else None
+
+    def _report_cpu_threads(self) -> None:
+        if self._cpu is not None and (chosen := self._cpu.news()) is not None:
+            with self._sending:
+                self._channel.send(cpu_threads_header(chosen))
 
     def run(self) -> None:
         """Return when the gateway closed its end. Raises ConnectionError when it went away meanwhile."""
@@ -183,8 +217,12 @@ class RequestLoop:
             self._repeat()
         elif frame.header["op"] == BATCHING:
             self._follow(batching_of(frame.header))
+        elif frame.header["op"] == CPU_THREADS:
+            if self._cpu is not None:
+                self._cpu.limit(most_threads_of(frame.header))
         else:
             self._answer_frame(frame.header["seq"], queries_of(frame))
+        self._report_cpu_threads()
         return True
 
     def _answer_frame(self, sequence: int, queries: Sequence[Query]) -> None:
@@ -235,12 +273,14 @@ class RequestLoop:
         """What another worker of this version found out holds here, too."""
         with self._sending:
             self._trial, self._merges, self._why = None, batching.merges, batching.why
+            self._watch_predicts()
         if self._check is not None:
             self._check.clear()
 
     def _take_back(self, decision: Batching) -> None:
         with self._sending:
             self._merges, self._why, self._differs = decision.merges, decision.why, decision.differs
+            self._watch_predicts()
             self._report_batching()
         if self._check is not None:
             self._check.clear()
@@ -285,6 +325,8 @@ class RequestLoop:
         )
 
     def _work(self) -> None:
+        if self._cpu_threads > 1:  # the environment says it to those libraries only that the version brings
+            use_threads(self._cpu_threads)
         while True:
             try:
                 self._answer(self._tasks.get())
@@ -346,6 +388,7 @@ class RequestLoop:
             if self._trial is not None and (decision := trial.decision) is not None:
                 self._trial = None
                 self._merges, self._why, self._differs = decision.merges, decision.why, decision.differs
+                self._watch_predicts()
                 self._report_batching()
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:

@@ -46,6 +46,16 @@ class SharedPredicts(Protocol):
         """Requests of so many rows each shared a predict, and are answered with `predictions`."""
 
 
+class PredictWatch(Protocol):
+    """Whoever measures predicts."""
+
+    def begin(self) -> None:
+        """A predict begins."""
+
+    def end(self, seconds: float, requests: Sequence[DecodedRequest]) -> None:
+        """It returned after so many `seconds`; not called where it raised."""
+
+
 class Scorer:
     """Answers requests with one loaded version; in several threads, as far as the version can."""
 
@@ -57,6 +67,7 @@ class Scorer:
         """What callers of the Open Inference Protocol meet."""
         self.scores: tuple[OutputSpec, ...] = ()
         """Which outputs of an answer are counted; empty: none are."""
+        self.watch: PredictWatch | None = None
         self.predict_data = predict_function(model)
         """The version's own predict, of data and params."""
         self.decoder = RequestDecoder(model, nan_is_null=nan_is_null)
@@ -84,6 +95,8 @@ class Scorer:
 
     def predict(self, requests: list[DecodedRequest]) -> Predicted:
         """One predict for requests with equal keys, their rows one below the other."""
+        if (watch := self.watch) is not None:
+            watch.begin()
         started = perf_counter()
         try:
             data = self.decoder.table(requests)
@@ -91,7 +104,10 @@ class Scorer:
             predictions = self.predict_data(data, requests[0].params)
         except BaseException as error:  # noqa: BLE001 - SystemExit in predict is the version's fault, not our end
             return Predicted(perf_counter() - started, failure=error)
-        return Predicted(perf_counter() - started, predictions)
+        seconds = perf_counter() - started
+        if watch is not None:
+            watch.end(seconds, requests)
+        return Predicted(seconds, predictions)
 
     def predictions(self, requests: list[DecodedRequest]) -> Any:
         """As `predict`, but raises what the version raises."""

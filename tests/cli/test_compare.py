@@ -243,6 +243,29 @@ def test_status_has_a_line_per_canary(ask: Ask) -> None:
     assert (reported.exit_code, "m canary ✘ FAIL: It is bad." in reported.output) == (0, True)
 
 
+def test_status_says_which_versions_compute_on_several_processors_and_why() -> None:
+    why = "its predicts took 11 ms with 2 threads, 20 ms with 1 thread"
+    versions = {
+        str(number): {"state": "ready", "error": "", "cpu_threads": threads}
+        for number, threads in {
+            1: {"threads": 2, "most": 2, "why": why},
+            2: {"threads": 1, "most": 2, "why": "its predicts take less than 5 ms of a processor"},
+            3: None,
+        }.items()
+    }
+    state = {
+        "version": "0.1.0",
+        "ready": True,
+        "config": {},
+        "registry": {"error": ""},
+        "models": {"m": {"aliases": {}, "versions": versions, "warnings": [], "verdicts": {}}},
+    }
+    with answering({"/v1/state": state}) as url:
+        shown = CliRunner().invoke(root, ["status", "--url", url])
+    assert (shown.exit_code, shown.output.count("threads for linear algebra")) == (0, 1)
+    assert f"m v1: 2 threads for linear algebra: {why}" in shown.output
+
+
 def test_an_open_breaker_is_a_line_and_status_ends_with_1() -> None:
     reported = {"alias": "canary", "state": "open", "why": "50 of its last 50 requests were faults"}
     version = {"state": "ready", "error": "", "in_flight": 0, "breaker": reported}

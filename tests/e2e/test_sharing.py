@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from router.processes.processors import processors
 from tests.conftest import Figure
 from tests.e2e.conftest import Registry
 from tests.support.gateway import GatewayProcess, gateways
@@ -111,6 +112,17 @@ def test_four_thousand_concurrent_requests_and_each_caller_gets_its_own_answer(
     """Over 64 and 200 connections, in four forms and two protocols, to two versions."""
     reported = [check(gateway, 4000, connections) for connections in (64, 200)]
     figure("; ".join(reported))
+
+
+def test_small_versions_keep_one_thread_though_they_may_use_every_processor(gateway: GatewayProcess) -> None:
+    """Neither computes, so none takes of the other's."""
+    asyncio.run(ask_all(gateway.url, [Asked(n) for n in range(200)], 20))
+
+    def threads(field: str) -> set[int]:
+        return {one["cpu_threads"][field] for one in gateway.model()["versions"].values()}
+
+    wait_until(lambda: threads("most") == {processors()}, 10.0)
+    assert threads("threads") == {1}
 
 
 def check(gateway: GatewayProcess, number: int, connections: int) -> str:

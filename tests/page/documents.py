@@ -138,6 +138,7 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
         "note": "",
         "scores": [{"output": "0", "kind": "score", "low": 0.0, "edges": SCORE_EDGES}],
         "batching": {"on": True, "why": "the example shows it"},
+        "cpu_threads": {"threads": 1, "most": 2, "why": "its predicts take less than 5 ms of a processor"},
         "mismatches": [],
         "worker_ends": {"counts": {}, "last": None},
         "breaker": closed if breaker else None,

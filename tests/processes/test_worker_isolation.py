@@ -58,7 +58,7 @@ async def test_a_worker_uses_as_many_threads_for_linear_algebra_as_it_is_set(
 ) -> None:
     for threads in (1, 2):
         plain = spec_of(versions, "commands")
-        spec = LoadSpec(plain.version, plain.directory, None, blas_threads=threads)
+        spec = LoadSpec(plain.version, plain.directory, None, cpu_threads=threads)
         worker = await Worker.start(template, spec, deadline_seconds=30 * slack)
         [answer] = await ask(worker, command_query("threads:"))
         await worker.close()

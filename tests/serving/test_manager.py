@@ -421,6 +421,22 @@ async def test_settings_that_do_not_concern_a_load_leave_its_pause(
     assert [refused.retry_seconds for refused in facts.of(LoadRefused)] == [10.0]
 
 
+async def test_another_number_of_threads_for_linear_algebra_loads_new_workers(
+    serving: ModelSet, world: FakeWorld
+) -> None:
+    """Libraries read it once, when they are imported. The old workers answer until the new ones can."""
+    old = {worker.pid for version in (V1, V2) for worker in world.alive(version)}
+    half = {"production": 50, "canary": 50}
+    serving.apply({"sentiment": settings(split=half, cpu_threads=2)})
+
+    def all_anew() -> bool:
+        alive = [worker for version in (V1, V2) for worker in world.alive(version)]
+        return len(alive) >= 2 and not old & {worker.pid for worker in alive}
+
+    await until(all_anew)
+    assert {worker.cpu_threads.threads for version in (V1, V2) for worker in world.alive(version)} == {2}
+
+
 async def test_a_replacement_whose_warm_up_ends_its_worker_joins_without_one(
     serving: ModelSet, world: FakeWorld, facts: Facts
 ) -> None:

@@ -22,6 +22,7 @@ from router.errors import (
     WarmUpLost,
 )
 from router.processes.process import Exit
+from router.protocol.cpu_threads import at_first
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
 from router.serving.ports import Turn
 
@@ -58,6 +59,8 @@ class FakeWorker:
         self.batching = world.batching
         self.parallel = 1 if world.batching.merges else world.threads
         self.to_repeat = 0
+        self.cpu_threads = at_first(spec)
+        self.most_cpu_threads, self.predict_seconds = self.cpu_threads.threads, 0.0
         self.repeats = 0
         """Requests that it was asked to repeat."""
         self.frames: list[list[Query]] = []
@@ -99,6 +102,9 @@ class FakeWorker:
 
     def stop_sharing(self, batching: Batching) -> None:
         self.batching, self.to_repeat, self.parallel = batching, 0, self.world.threads
+
+    def limit_cpu_threads(self, most: int) -> None:
+        self.most_cpu_threads = most
 
     def release(self) -> None:
         """Answer the request that is there longest, by itself."""

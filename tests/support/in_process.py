@@ -15,6 +15,7 @@ from router.core.memory import Resident, Room
 from router.errors import ChildTimeout, LoadFailed
 from router.processes.memory import MEMORY
 from router.processes.process import Exit
+from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 from router.worker.load import Loaded, load_version
 from router.worker.scorer import Placed, Scorer
@@ -32,6 +33,8 @@ class InProcessWorker:
         self.info: VersionInfo = loaded.info
         self.batching: Batching = loaded.info.batching
         self.to_repeat = 0
+        self.cpu_threads = CpuThreads(1, computes=False, why="it learns nothing")
+        self.most_cpu_threads, self.predict_seconds = 1, 0.0
         self.pid = os.getpid()
         self.ready = Resident()
         self._loop = asyncio.get_running_loop()
@@ -55,6 +58,10 @@ class InProcessWorker:
     def stop_sharing(self, batching: Batching) -> None:
         """As `Worker.stop_sharing`."""
         self.batching = batching
+
+    def limit_cpu_threads(self, most: int) -> None:
+        """Remember it: it is a thread of a process with threads of its own."""
+        self.most_cpu_threads = most
 
     def resident(self) -> Resident:
         """Nothing: what is this version's share of this process, nobody can know."""
