@@ -65,7 +65,17 @@ ENDINGS = ("exit", "signal", "predict_timeout", "memory")
 PHASES = ("fetch", "load", "warmup")
 SWAPS = ("success", "failure", "refused")
 POLLS = ("success", "failure")
-LOOPS = ("aliases", "config", "last good", "gauges", "readiness", "comparison", "orphans", "shared memory")
+LOOPS = (
+    "aliases",
+    "config",
+    "last good",
+    "gauges",
+    "readiness",
+    "comparison",
+    "orphans",
+    "shared memory",
+    "processors",
+)
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
