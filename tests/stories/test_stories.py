@@ -200,11 +200,14 @@ def in_a_line(reported: Report, board: Board) -> str:
 
 
 def enough_scores(entry: dict[str, Any]) -> bool:
-    """Whether everybody has as many scores as it takes to speak of them."""
+    """Whether everybody has as many scores as it takes to speak of them.
+
+    More than that: Prometheus sees no increase before a series' first scrape, by when a second's scores are there.
+    """
     outputs = check(entry, "scores")["outputs"]
     return (
         bool(outputs)
-        and min(outputs[0][arm]["scores"] for arm in ("production", "canary")) > LEAST_ASKED + 50
+        and min(outputs[0][arm]["scores"] for arm in ("production", "canary")) > LEAST_ASKED + 200
     )
 
 
