@@ -202,7 +202,7 @@ def in_a_line(reported: Report, board: Board) -> str:
 def enough_scores(entry: dict[str, Any]) -> bool:
     """Whether everybody has as many scores as it takes to speak of them.
 
-    More than that: Prometheus sees no increase before a series' first scrape, by when a second's scores are there.
+    More than that: Prometheus sees no increase before the first scrape of a series.
     """
     outputs = check(entry, "scores")["outputs"]
     return (
