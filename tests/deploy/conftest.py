@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Registry, built_registry  # noqa: F401 - a fixture, found by name
+from tests.e2e.conftest import built_registry  # noqa: F401 - a fixture, found by name
 from tests.support.gateway import CONFIG, GatewayProcess
 from tests.support.load import BODY, Load
+from tests.support.registry import copied
 from tests.support.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -48,8 +49,7 @@ def target(
     closed. Some requests are refused.
     """
     directory = tmp_path_factory.mktemp("gateway")
-    shutil.copy(built_registry / "mlflow.db", directory / "mlflow.db")
-    registry = Registry(directory)
+    registry = copied(built_registry, directory)
     config = directory / "router.yaml"
     head = CONFIG.format(uri=registry.uri, poll_seconds=1, cache=directory / "cache")
     half = "{split: {production: 50, canary: 50}}"

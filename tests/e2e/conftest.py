@@ -1,13 +1,12 @@
 """A real registry, really logged versions, and gateways in processes of their own."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.gateway import GatewayProcess, gateways
-from tests.support.registry import BUILD_REGISTRY, Registry, built_once
+from tests.support.registry import BUILD_REGISTRY, Registry, built_once, copied
 
 POLL_SECONDS = 0.5
 
@@ -21,8 +20,7 @@ def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def registry(built_registry: Path, tmp_path: Path) -> Registry:
     """A copy of the database, so that a test may move aliases as it likes."""
-    shutil.copy(built_registry / "mlflow.db", tmp_path / "mlflow.db")
-    return Registry(tmp_path)
+    return copied(built_registry, tmp_path)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Input that is broken in every way we know, through a real gateway, beside a client that asks /ping."""
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from tests.conftest import Figure
 from tests.e2e.test_http_hostile import CONFIG
 from tests.support import slowness
 from tests.support.gateway import GatewayProcess
-from tests.support.registry import Registry
+from tests.support.registry import copied
 
 WIDE = 20_000
 INVOCATIONS, INFER = "/invocations", "/v2/models/sentiment/infer"
@@ -123,8 +122,7 @@ CASES: dict[str, tuple[Case, Case]] = {
 def gateway(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """Production has a signature, the canary has none; nobody answers for it."""
     directory = tmp_path_factory.mktemp("bad-input")
-    shutil.copy(built_registry / "mlflow.db", directory / "mlflow.db")
-    registry = Registry(directory)
+    registry = copied(built_registry, directory)
     registry.move("production", 11)
     registry.move("canary", 12)
     config = directory / "router.yaml"

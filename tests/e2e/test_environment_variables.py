@@ -1,7 +1,6 @@
 """Which variables a version gets, who says so, and where their values are not."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import GatewayProcess
-from tests.support.registry import Registry, built_once
+from tests.support.registry import Registry, built_once, copied
 from tests.support.waiting import wait_until
 
 KEY = {"GOOGLE_API_KEY": "hunter2-of-the-operator"}
@@ -30,8 +29,7 @@ def built_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def registry(built_keys: Path, tmp_path: Path) -> Registry:
     """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
-    shutil.copy(built_keys / "mlflow.db", tmp_path / "mlflow.db")
-    return Registry(tmp_path)
+    return copied(built_keys, tmp_path)
 
 
 def check(config: Path, **environment: str) -> subprocess.CompletedProcess[str]:

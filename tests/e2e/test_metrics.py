@@ -29,7 +29,7 @@ from tests.e2e.conftest import POLL_SECONDS
 from tests.support import slowness
 from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load
-from tests.support.registry import Registry
+from tests.support.registry import Registry, copied
 from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
@@ -46,8 +46,7 @@ STORE_EXEMPLARS = "--enable-feature=exemplar-storage"
 def gateway(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """Under traffic from before the damage to the last test."""
     directory = tmp_path_factory.mktemp("busy")
-    shutil.copy(built_registry / "mlflow.db", directory / "mlflow.db")
-    registry = Registry(directory)
+    registry = copied(built_registry, directory)
     with gateways(directory, registry.uri, POLL_SECONDS) as start:
         gateway = start(MODELS)
         gateway.wait_bound(2, "canary")

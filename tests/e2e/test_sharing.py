@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from router.processes.processors import processors
 from tests.conftest import Figure
 from tests.e2e.conftest import Registry
 from tests.support.gateway import GatewayProcess, gateways
+from tests.support.registry import copied
 from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}, fallback: none, direct_access: true}\n"
@@ -91,8 +91,7 @@ async def ask_all(url: str, asked: list[Asked], connections: int) -> Counter[str
 def gateway(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """Production shares predicts from the start, the canary has to earn it under load."""
     directory = tmp_path_factory.mktemp("sharing")
-    shutil.copy(built_registry / "mlflow.db", directory / "mlflow.db")
-    registry = Registry(directory)
+    registry = copied(built_registry, directory)
     registry.move("production", 11)
     registry.move("canary", 12)
     with gateways(directory, registry.uri, 5.0) as start:

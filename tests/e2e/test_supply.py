@@ -1,6 +1,5 @@
 """Production always gets a worker again, whatever fails to load, and says so while it has none."""
 
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ import psutil
 import pytest
 
 from tests.support.gateway import GatewayProcess
-from tests.support.registry import Registry, built_once
+from tests.support.registry import Registry, built_once, copied
 from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 100}}\n"
@@ -24,8 +23,7 @@ def built_supply(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def registry(built_supply: Path, tmp_path: Path) -> Registry:
     """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
-    shutil.copy(built_supply / "mlflow.db", tmp_path / "mlflow.db")
-    return Registry(tmp_path)
+    return copied(built_supply, tmp_path)
 
 
 def crash(gateway: GatewayProcess) -> None:

@@ -1,6 +1,5 @@
 """Under a memory limit: nothing is loaded without room, and the kernel takes canaries before production."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from tests.conftest import Figure
 from tests.faults.build_heavy import MODELS
 from tests.support.gateway import GatewayProcess, gateways
-from tests.support.registry import Registry, built_once
+from tests.support.registry import Registry, built_once, copied
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -25,8 +24,7 @@ def built_heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def registry(built_heavy: Path, tmp_path: Path) -> Registry:
-    shutil.copy(built_heavy / "mlflow.db", tmp_path / "mlflow.db")
-    return Registry(tmp_path)
+    return copied(built_heavy, tmp_path)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A real gateway in the middle of a rollout: a registry of its own, a port that it has again, and readers."""
 
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import aiohttp
 from tests.support import registry
 from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load, Seen
-from tests.support.registry import Registry
+from tests.support.registry import Registry, copied
 
 POLL_SECONDS = 0.5
 TEXTS = 3000
@@ -60,8 +59,7 @@ def models(canary: int) -> str:
 @contextmanager
 def rollout(built: Path, directory: Path) -> Iterator[Rollout]:
     """`built` is only read; nothing is served yet."""
-    shutil.copy(built / "mlflow.db", directory / "mlflow.db")
-    registry = Registry(directory)
+    registry = copied(built, directory)
     with socket.socket() as probe, gateways(directory, registry.uri, POLL_SECONDS) as start:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

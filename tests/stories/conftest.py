@@ -11,7 +11,7 @@ from tests.page.conftest import window  # noqa: F401 - a fixture, found by name
 from tests.stories.situation import MODELS, Readers, Stage
 from tests.support.browser import Browser
 from tests.support.gateway import gateways
-from tests.support.registry import Registry, build
+from tests.support.registry import build, copied
 
 POLL_SECONDS = 0.5
 
@@ -21,8 +21,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[St
     """Production serves, and the registry names no canary yet."""
     built, served = tmp_path_factory.mktemp("versions"), tmp_path_factory.mktemp("stage")
     build(Path(__file__).with_name("build_stories.py"), built)
-    shutil.copy(built / "mlflow.db", served / "mlflow.db")
-    registry = Registry(served)
+    registry = copied(built, served)
     with gateways(served, registry.uri, POLL_SECONDS) as start:
         gateway = start(MODELS, wait=False).wait_ready(60 * slack)
         yield Stage(gateway, registry, slack)

@@ -1,11 +1,10 @@
 """A registry whose versions do damage, and answers to compare them by."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.support.registry import Registry, built_once
+from tests.support.registry import Registry, built_once, copied
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 """Buckets 418 and 62121 under the salt `sentiment`."""
@@ -26,5 +25,4 @@ def built_faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def registry(built_faults: Path, tmp_path: Path) -> Registry:
     """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
-    shutil.copy(built_faults / "mlflow.db", tmp_path / "mlflow.db")
-    return Registry(tmp_path)
+    return copied(built_faults, tmp_path)

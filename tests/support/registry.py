@@ -66,3 +66,9 @@ def built_once(script: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             build(script, directory)
             whole.touch()
     return directory
+
+
+def copied(built: Path, directory: Path) -> Registry:
+    """A registry in `directory` whose aliases may be moved; its artifacts are those of `built`."""
+    shutil.copy(Registry(built).database, directory)
+    return Registry(directory)
