@@ -88,7 +88,9 @@ async def ask_all(url: str, asked: list[Asked], connections: int) -> Counter[str
 
 
 @pytest.fixture(scope="module")
-def gateway(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def gateway(
+    built_registry: Path, tmp_path_factory: pytest.TempPathFactory, slack: float
+) -> Iterator[GatewayProcess]:
     """Production shares predicts from the start, the canary has to earn it under load."""
     directory = tmp_path_factory.mktemp("sharing")
     registry = copied(built_registry, directory)
@@ -97,8 +99,12 @@ def gateway(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     with gateways(directory, registry.uri, 5.0) as start:
         gateway = start(MODELS)
         gateway.wait_bound(12, "canary")
-        while not all(one["batching"]["on"] for one in gateway.model()["versions"].values()):
+
+        def all_share() -> bool:
             asyncio.run(ask_all(gateway.url, [Asked(n) for n in range(200)], 20))
+            return all(one["batching"]["on"] for one in gateway.model()["versions"].values())
+
+        wait_until(all_share, 60 * slack, gateway.story)
         yield gateway
 
 

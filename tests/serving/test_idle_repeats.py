@@ -35,6 +35,14 @@ class Situation:
     def ask(self) -> PendingRequest:
         return self.pool.submit(Query(b"{}", None), PRODUCTION, asyncio.get_running_loop().time() + 60.0)
 
+    async def begin_repeat(self, worker: FakeWorker, of: int = 1) -> None:
+        """Let `worker` answer a request and be in the first of so many repeats, which stays under way."""
+        worker.to_repeat = of
+        await self.ask().answer
+        self.world.held = True
+        await asyncio.sleep(0.5)
+        assert worker.repeats == 1
+
 
 def situation(scenario: Callable[[Situation], Awaitable[None]], **more: float) -> None:
     async def whole() -> None:
@@ -98,11 +106,7 @@ def test_requests_that_follow_each_other_closely_leave_no_time_to_repeat() -> No
 def test_a_request_that_comes_during_a_repeat_is_next_or_goes_to_a_free_worker() -> None:
     async def scenario(one: Situation) -> None:
         first, other = one.workers
-        first.to_repeat = 2
-        await one.ask().answer
-        one.world.held = True
-        await asyncio.sleep(0.5)
-        assert first.repeats == 1
+        await one.begin_repeat(first, of=2)
         asked = one.ask()
         await settle()
         assert len(other.frames) == 1
@@ -125,10 +129,7 @@ def test_a_request_that_comes_during_a_repeat_is_next_or_goes_to_a_free_worker()
 def test_a_repeat_that_never_ends_costs_its_worker_and_no_request() -> None:
     async def scenario(one: Situation) -> None:
         [worker] = one.workers
-        worker.to_repeat = 1
-        await one.ask().answer
-        one.world.held = True
-        await asyncio.sleep(0.5)
+        await one.begin_repeat(worker)
         asked = one.ask()
         one.world.held = False
         assert (await asked.answer).status == 200
@@ -143,11 +144,7 @@ def test_a_repeat_that_never_ends_costs_its_worker_and_no_request() -> None:
 def test_what_happens_meanwhile_is_as_ever(way: str) -> None:
     async def scenario(one: Situation) -> None:
         [worker] = one.workers
-        worker.to_repeat = 1
-        await one.ask().answer
-        one.world.held = True
-        await asyncio.sleep(0.5)
-        assert worker.repeats == 1
+        await one.begin_repeat(worker)
         asked = one.ask()
         await settle()
         one.world.held = False
@@ -173,10 +170,7 @@ def test_what_happens_meanwhile_is_as_ever(way: str) -> None:
 def test_what_one_worker_found_out_holds_for_all_and_for_those_to_come() -> None:
     async def scenario(one: Situation) -> None:
         first, other = one.workers
-        first.to_repeat = 1
-        await one.ask().answer
-        one.world.held = True
-        await asyncio.sleep(0.5)
+        await one.begin_repeat(first)
         first.batching = DIFFERS
         one.world.held = False
         first.end_repeat()
