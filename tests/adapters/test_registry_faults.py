@@ -21,7 +21,8 @@ from router.processes.forkserver import ForkServerSupervisor
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.conftest import Figure
 from tests.support.faulty_servers import Answer, a_page, black_hole, broken, is_poll, proxy_to, too_many
-from tests.support.registry_backends import RealRegistry, free_port
+from tests.support.ports import free_port
+from tests.support.registry_backends import RealRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

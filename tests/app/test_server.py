@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 from router.app.run import GatewayServer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.ports import free_port
 
 
 async def test_where_the_second_port_is_taken_the_first_one_is_free_again(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The health check of containers, asked where the configuration says that the gateway listens."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,13 +12,8 @@ from click.testing import CliRunner, Result
 
 from router.cli import root
 from tests.support.gateway import GatewayProcess
+from tests.support.ports import free_port
 from tests.web.test_listeners import write_certificate
-
-
-def free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
 
 
 def configuration(directory: Path, server: str) -> Path:
@@ -105,7 +99,7 @@ def test_an_error_as_answer_is_not_healthy(tmp_path: Path) -> None:
 
 
 def test_no_answer_is_3_as_of_every_command_that_asks(tmp_path: Path) -> None:
-    port = free_port("127.0.0.1")
+    port = free_port()
     shown = health(configuration(tmp_path, f"listen: 127.0.0.1:{port}"))
 
     assert shown.exit_code == 3
@@ -138,7 +132,7 @@ def test_without_a_readable_file_the_environment_and_the_defaults_count(
 
 def test_where_nobody_answers_a_file_that_is_not_valid_is_named(tmp_path: Path) -> None:
     """With 2: the place where it was asked may be wrong."""
-    path = configuration(tmp_path, f"listen: 127.0.0.1:{free_port('127.0.0.1')}")
+    path = configuration(tmp_path, f"listen: 127.0.0.1:{free_port()}")
     path.write_text(path.read_text() + "nonsense: 1\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CANARY_ROUTER")}
     done = subprocess.run(

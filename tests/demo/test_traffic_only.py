@@ -14,7 +14,7 @@ from router.demo.gateway_process import clean_environment
 from router.demo.traffic_only import NoGateway, require_models
 from tests.support import slowness
 from tests.support.gateway import GatewayProcess
-from tests.support.registry_backends import free_port
+from tests.support.ports import free_port
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

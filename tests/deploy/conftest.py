@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -18,6 +17,7 @@ import pytest
 from tests.e2e.conftest import built_registry  # noqa: F401 - a fixture, found by name
 from tests.support.gateway import CONFIG, GatewayProcess
 from tests.support.load import BODY, Load
+from tests.support.ports import free_port
 from tests.support.registry import copied
 from tests.support.waiting import wait_until
 
@@ -76,12 +76,6 @@ def target(
         gateway.stop()
 
 
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 class Prometheus:
     """Asks a running Prometheus over its HTTP interface."""
 
@@ -119,7 +113,7 @@ class OwnPrometheus(Prometheus):
     """One that was started here, and can be killed and started again on what it stored."""
 
     def __init__(self, config: Path, storage: Path, slack: float, *flags: str) -> None:
-        address = free_address()
+        address = f"127.0.0.1:{free_port()}"
         super().__init__(address)
         self._command = [
             "prometheus",
@@ -184,7 +178,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield NOBODY
         return
     directory = tmp_path_factory.mktemp("alertmanager")
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     command = [
         program,
         f"--config.file={DEPLOY / 'alertmanager.yml'}",

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from ruamel.yaml import YAML
 from router.adapters.config.file import load_settings
 from tests.deploy.conftest import DEPLOY, Prometheus
 from tests.support.gateway import NO_BALANCER
+from tests.support.ports import free_port
 from tests.support.postgres import programs_of_postgres, running_postgres
 from tests.support.waiting import wait_until
 
@@ -229,13 +229,6 @@ class Stack:
 
 
 PORTS = {"postgres": 5432, "mlflow": 5000, "gateway": 8080, "prometheus": 9090}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(url: str) -> bool:

@@ -1,6 +1,5 @@
 """Production always gets a worker again, whatever fails to load, and says so while it has none."""
 
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ import psutil
 import pytest
 
 from tests.support.gateway import GatewayProcess
+from tests.support.ports import free_port
 from tests.support.registry import Registry, built_once, copied
 from tests.support.waiting import wait_until
 
@@ -145,11 +145,6 @@ def test_at_a_stop_versions_have_time_to_tidy_up_and_no_temporary_file_of_theirs
 
     assert [*elsewhere.iterdir()] == []
     assert not own.parent.exists()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def test_versions_that_hold_one_port_are_replaced_in_turn_and_the_outage_shows(

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 import requests
 
 from tests.support.gateway import ANNOUNCED
+from tests.support.ports import free_port
 from tests.support.registry import Registry
 from tests.support.waiting import wait_until
 
@@ -88,10 +88,12 @@ def serve(tmp_path: Path, registry: Registry) -> Iterator[Callable[..., subproce
             process.stdout.close()
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+def announced(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Where the gateway says that it listens: for traffic, and for operators."""
+    assert process.stdout is not None
+    found = ANNOUNCED.search(process.stdout.readline())
+    assert found
+    return found[1], found[2]
 
 
 def wait_ready(url: str, slack: float) -> None:
@@ -123,10 +125,7 @@ def test_nothing_waits_for_a_standard_error_that_nobody_reads(
     """Every request has a line, so that 400 are more than the pipe takes."""
     errors = unread()
     process = serve(stdout=subprocess.PIPE, stderr=errors.writer)
-    assert process.stdout is not None
-    found = ANNOUNCED.search(process.stdout.readline())
-    assert found
-    url, admin = found.groups()
+    url, admin = announced(process)
     wait_ready(url, slack)
     with requests.Session() as session:
         codes = []
@@ -150,14 +149,12 @@ def test_a_reader_that_comes_back_gets_every_line(
 ) -> None:
     errors = unread()
     process = serve(stdout=subprocess.PIPE, stderr=errors.writer)
-    assert process.stdout is not None
-    found = ANNOUNCED.search(process.stdout.readline())
-    assert found
-    wait_ready(found[1], slack)
+    url, _ = announced(process)
+    wait_ready(url, slack)
     with requests.Session() as session:
         for number in range(REQUESTS):
             headers = {"X-Request-Key": f"user-{number}", "X-Request-Id": f"number-{number}"}
-            session.post(f"{found[1]}/invocations", json=BODY, headers=headers, timeout=10 * slack)
+            session.post(f"{url}/invocations", json=BODY, headers=headers, timeout=10 * slack)
     seen = [errors.read()]
 
     def has_last() -> bool:
@@ -177,12 +174,12 @@ def test_nothing_waits_for_a_standard_output_that_nobody_reads(
     tmp_path: Path,
 ) -> None:
     """The one line there says where it listens: without it, it listens all the same."""
-    output, free_port = unread(full=True), unused_port()
+    output, port = unread(full=True), free_port()
     with (tmp_path / "log").open("wb") as log:
-        process = serve(admin=free_port, stdout=output.writer, stderr=log)
-    wait_ready(f"http://127.0.0.1:{free_port}", slack)
+        process = serve(admin=port, stdout=output.writer, stderr=log)
+    wait_ready(f"http://127.0.0.1:{port}", slack)
 
-    assert requests.get(f"http://127.0.0.1:{free_port}/livez", timeout=5 * slack).status_code == 200
+    assert requests.get(f"http://127.0.0.1:{port}/livez", timeout=5 * slack).status_code == 200
     assert_ends(process, slack)
 
 

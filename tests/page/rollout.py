@@ -1,6 +1,5 @@
 """A real gateway in the middle of a rollout: a registry of its own, a port that it has again, and readers."""
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import aiohttp
 from tests.support import registry
 from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load, Seen
+from tests.support.ports import free_port
 from tests.support.registry import Registry, copied
 
 POLL_SECONDS = 0.5
@@ -60,11 +60,8 @@ def models(canary: int) -> str:
 def rollout(built: Path, directory: Path) -> Iterator[Rollout]:
     """`built` is only read; nothing is served yet."""
     registry = copied(built, directory)
-    with socket.socket() as probe, gateways(directory, registry.uri, POLL_SECONDS) as start:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        yield Rollout(registry, start, port)
+    with gateways(directory, registry.uri, POLL_SECONDS) as start:
+        yield Rollout(registry, start, free_port())
 
 
 class Readers(Load):

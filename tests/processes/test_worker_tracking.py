@@ -3,7 +3,6 @@
 import hashlib
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from router.protocol.messages import LoadSpec, Tracking
 from router.worker.answers import ErrorReporter
 from router.worker.tracking import NO_TRACKING, NoTracking
 from tests.processes.conftest import ask, launch_seconds
+from tests.support.ports import free_port
 from tests.support.saved_versions import json_query, predictions, spec_of, text_query
 from tests.support.waiting import until, wait_until
 
@@ -197,9 +197,7 @@ async def test_credentials_that_can_not_be_read_are_noted_and_the_version_serves
 @pytest.fixture
 def tracking_server(tmp_path: Path, slack: float) -> Iterator[tuple[str, Path]]:
     """The address of a real tracking server, and its database."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     root = tmp_path / "server"
     root.mkdir()
     where = ["--backend-store-uri", f"sqlite:///{root}/server.db", "--default-artifact-root", str(root)]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 SEED = Path(__file__).with_name("seed_registry.py")
@@ -125,13 +125,6 @@ def server_registry(directory: Path, seconds: float) -> Iterator[RealRegistry]:
         yield server.registry
     finally:
         server.kill()
-
-
-def free_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:
