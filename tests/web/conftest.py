@@ -1,8 +1,9 @@
 """Both listeners of a gateway in front of a fake world."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack, closing
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from router.settings import Settings, SettingsInForce
 from router.web.apps import admin_app, traffic_app
 from router.web.connections import DIRECT_PATH
 from router.web.context import WebState
-from router.web.listeners import bind, listening
+from router.web.listeners import Listener, bind, listening
 from tests.serving.conftest import facts, models, serving, world  # noqa: F401 - fixtures, found by name
 from tests.support.fakes import Facts
 
@@ -66,6 +67,16 @@ async def site(serving: ModelSet, facts: Facts) -> Site:  # noqa: F811 - the fix
     return Site(serving, facts)
 
 
+@asynccontextmanager
+async def listening_on_a_port(
+    app: web.Application, *, limit: int = 100, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[int, Listener]]:
+    """`app` behind a listener of ours for at most `limit` connections, and its port."""
+    bound = bind("127.0.0.1", 0)
+    async with listening(app, bound, limit=limit, tls=tls) as listener:
+        yield bound.getsockname()[1], listener
+
+
 class OurListener(BaseTestServer):
     """An application behind a listener of ours, as the library's test client wants it."""
 
@@ -75,10 +86,8 @@ class OurListener(BaseTestServer):
         self._stack = AsyncExitStack()
 
     async def start_server(self, loop: asyncio.AbstractEventLoop | None = None, **_: Any) -> None:
-        bound = self._stack.enter_context(closing(bind(self.host, 0)))
-        self.port = bound.getsockname()[1]
+        self.port, _ = await self._stack.enter_async_context(listening_on_a_port(self._app))
         self._root = URL(f"http://{self.host}:{self.port}")
-        await self._stack.enter_async_context(listening(self._app, bound, limit=100))
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -15,19 +15,12 @@ from router.core.outcomes import RefusalReason
 from router.web import connections
 from router.web.apps import traffic_app
 from router.web.connections import HttpConnection
-from router.web.listeners import Listener, bind, listening
+from router.web.listeners import Listener
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
-from tests.web.conftest import Site
+from tests.web.conftest import Site, listening_on_a_port
 
 GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-@asynccontextmanager
-async def listener(app: web.Application, limit: int = 100) -> AsyncIterator[tuple[int, Listener]]:
-    bound = bind("127.0.0.1", 0)
-    async with listening(app, bound, limit=limit) as up:
-        yield bound.getsockname()[1], up
 
 
 Connect = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -74,7 +67,7 @@ async def swept(up: Listener, seconds: float) -> None:
 async def test_headers_that_drip_have_ten_seconds_and_a_byte_more_gains_no_time(
     site: Site, connect: Connect
 ) -> None:
-    async with listener(traffic_app(site.gateway, observable=True)) as (port, up):
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, up):
         reader, writer = await connect(port, GET)
         assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
         writer.write(GET[:5])
@@ -90,7 +83,7 @@ async def test_headers_that_drip_have_ten_seconds_and_a_byte_more_gains_no_time(
 
 
 async def test_a_connection_that_never_speaks_has_ten_seconds(site: Site, connect: Connect) -> None:
-    async with listener(traffic_app(site.gateway, observable=True)) as (port, up):
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, up):
         reader, _ = await connect(port)
         await until(lambda: len(up.connections) == 1)
         await swept(up, connections.HEADER_SECONDS + 1)
@@ -100,7 +93,7 @@ async def test_a_connection_that_never_speaks_has_ten_seconds(site: Site, connec
 async def test_an_idle_connection_is_kept_for_idle_seconds(site: Site, connect: Connect) -> None:
     idle_seconds = site.gateway.settings.current.server.idle_seconds
     assert idle_seconds > 60  # what most load balancers keep theirs for
-    async with listener(traffic_app(site.gateway, observable=True)) as (port, up):
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, up):
         reader, writer = await connect(port, GET)
         await reader.readuntil(b"ok\n")
         await swept(up, idle_seconds - 0.5)
@@ -116,7 +109,7 @@ async def test_idle_seconds_are_counted_from_the_answer_and_not_from_the_last_sw
 ) -> None:
     """A changed setting counts from the next answer on."""
     loop = asyncio.get_running_loop()
-    async with listener(traffic_app(site.gateway, observable=True)) as (port, up):
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, up):
         for idle_seconds in (75.0, 600.0):
             site.configure(server={"idle_seconds": idle_seconds})
             up.connections.clock = loop.time() - 0.9
@@ -130,7 +123,7 @@ async def test_idle_seconds_are_counted_from_the_answer_and_not_from_the_last_sw
 async def test_a_request_may_take_as_long_as_it_takes(site: Site, world: FakeWorld, connect: Connect) -> None:
     """Its own deadlines end it; no sweep does."""
     world.held = True
-    async with listener(traffic_app(site.gateway, observable=True)) as (port, up):
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, up):
         reader, _ = await connect(
             port,
             b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-Request-Key: user-1\r\nContent-Length: 2\r\n\r\n{}",
@@ -151,7 +144,7 @@ async def test_an_answer_that_nobody_reads_is_thrown_away_with_its_connection(si
     made: list[int] = []
     app = traffic_app(site.gateway, observable=True)
     app.router.add_get("/much", much)
-    async with listener(app) as (port, up):
+    async with listening_on_a_port(app) as (port, up):
         sock = socket.create_connection(("127.0.0.1", port))
         sock.sendall(b"GET /much HTTP/1.1\r\nHost: a\r\n\r\n" * 30)
         await until(lambda: up.connections.pending() and oldest(up).unsent_bytes)
@@ -168,7 +161,7 @@ async def test_beyond_the_limit_the_slowest_make_room_and_the_busy_stay(
 ) -> None:
     world.held = True
     request = b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-Request-Key: user-1\r\nContent-Length: 2\r\n\r\n{}"
-    async with listener(traffic_app(site.gateway, observable=True), limit=3) as (port, up):
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True), limit=3) as (port, up):
         busy = [await connect(port, request) for _ in range(2)]
         await until(lambda: sum(one.busy for one in up.connections._open) == 2)
         silent, _ = await connect(port)
@@ -187,7 +180,7 @@ async def test_when_all_are_busy_a_newcomer_is_asked_to_come_back_and_counted(
 ) -> None:
     world.held = True
     request = b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-Request-Key: user-1\r\nContent-Length: 2\r\n\r\n{}"
-    async with listener(traffic_app(site.gateway, observable=True), limit=1) as (port, up):
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True), limit=1) as (port, up):
         first, _ = await connect(port, request)
         await until(lambda: any(one.busy for one in up.connections._open))
         newcomer, _ = await connect(port)

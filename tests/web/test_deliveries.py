@@ -19,12 +19,12 @@ from router.settings import Settings, SettingsInForce
 from router.web.apps import traffic_app
 from router.web.context import WebState
 from router.web.deliveries import LARGE_BYTES, Delivery
-from router.web.listeners import Certificate, Listener, bind, listening
+from router.web.listeners import Certificate, Listener
 from router.web.repeats import REPORT_SECONDS, Repeats
 from tests.serving.conftest import V1, V2
 from tests.support.fakes import Facts, FakeWorld, ok
 from tests.support.waiting import until
-from tests.web.conftest import Site
+from tests.web.conftest import Site, listening_on_a_port
 from tests.web.test_listeners import LOOPS, write_certificate
 
 MIB = 1 << 20
@@ -71,9 +71,8 @@ async def up(
     )
     app = traffic_app(gateway, observable=False)
     app.router.add_get("/much", much)
-    bound = bind("127.0.0.1", 0)
-    async with listening(app, bound, limit=limit, tls=tls) as listener:
-        yield bound.getsockname()[1], listener
+    async with listening_on_a_port(app, limit=limit, tls=tls) as (port, listener):
+        yield port, listener
 
 
 def connected(port: int) -> socket.socket:
@@ -216,9 +215,8 @@ async def test_a_versions_large_answer_is_delivered_like_any_other(
     for version in (V1, V2):
         world.answers[version] = replace(ok(version), body=bytes(8 * MIB))
     site.configure(server={"idle_seconds": 1.0})
-    bound = bind("127.0.0.1", 0)
-    async with listening(traffic_app(site.gateway, observable=True), bound, limit=10) as listener:
-        one = await asyncio.to_thread(connected, bound.getsockname()[1])
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, listener):
+        one = await asyncio.to_thread(connected, port)
         one.sendall(b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
         await until(lambda: listener.connections.deliveries.held_bytes == 8 * MIB)
         assert await asyncio.to_thread(read, one, 8 * MIB, 0.02) == 8 * MIB

@@ -14,10 +14,10 @@ from router.protocol.messages import ScoringProtocol
 from router.web import direct_path
 from router.web.apps import traffic_app
 from router.web.direct_path import DirectPath
-from router.web.listeners import Listener, bind, listening
+from router.web.listeners import Listener
 from tests.support.fakes import Facts
 from tests.support.waiting import until
-from tests.web.conftest import Site
+from tests.web.conftest import Site, listening_on_a_port
 
 MLFLOW, INFERENCE = ScoringProtocol.MLFLOW, ScoringProtocol.V2
 
@@ -102,11 +102,10 @@ class Client:
 
 @pytest.fixture
 async def client(site: Site) -> AsyncIterator[Client]:
-    with closing(bind("127.0.0.1", 0)) as bound:
-        async with listening(traffic_app(site.gateway, observable=True), bound, limit=10) as listener:
-            reader, writer = await asyncio.open_connection("127.0.0.1", bound.getsockname()[1])
-            with closing(writer):
-                yield Client(reader, writer, listener)
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, listener):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with closing(writer):
+            yield Client(reader, writer, listener)
 
 
 async def test_requests_sent_ahead_are_answered_in_their_order_whichever_way_they_go(client: Client) -> None:

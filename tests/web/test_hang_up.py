@@ -13,11 +13,11 @@ from router.core.ids import CANARY, PRODUCTION
 from router.protocol.messages import Answer, Batching, PredictStatus
 from router.serving.pool.pool import Pool
 from router.web.apps import traffic_app
-from router.web.listeners import Listener, bind, listening
+from router.web.listeners import Listener
 from tests.serving.conftest import V1, V2
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
-from tests.web.conftest import Site
+from tests.web.conftest import Site, listening_on_a_port
 
 CLOSE, RESET, END_OF_FILE = "close", "reset", "end of file"
 WAYS = pytest.mark.parametrize("way", [CLOSE, RESET, END_OF_FILE])
@@ -98,9 +98,8 @@ class Clients:
 
 @pytest.fixture
 async def clients(site: Site, world: FakeWorld, facts: Facts) -> AsyncIterator[Clients]:
-    bound = bind("127.0.0.1", 0)
-    async with listening(traffic_app(site.gateway, observable=True), bound, limit=100) as up:
-        with closing(Clients(bound.getsockname()[1], up, site, world, facts)) as clients:
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, up):
+        with closing(Clients(port, up, site, world, facts)) as clients:
             yield clients
 
 

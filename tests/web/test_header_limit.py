@@ -10,11 +10,11 @@ import pytest
 from router.core.events import HeadersRefused, Rejected
 from router.core.outcomes import RefusalReason
 from router.web.apps import traffic_app
-from router.web.listeners import Listener, bind, listening
+from router.web.listeners import Listener
 from tests.support.fakes import Facts
 from tests.support.raw_http import VERSION, RawResponse, exchange, get, post
 from tests.support.waiting import until
-from tests.web.conftest import Site
+from tests.web.conftest import Site, listening_on_a_port
 
 KIB = 1 << 10
 JSON = b"Content-Type: application/json\r\nX-Request-Key: user-1\r\n"
@@ -23,9 +23,8 @@ JSON = b"Content-Type: application/json\r\nX-Request-Key: user-1\r\n"
 @asynccontextmanager
 async def up(site: Site, **server: float) -> AsyncIterator[tuple[int, Listener]]:
     site.configure(server=server)
-    bound = bind("127.0.0.1", 0)
-    async with listening(traffic_app(site.gateway, observable=True), bound, limit=100) as listener:
-        yield bound.getsockname()[1], listener
+    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, listener):
+        yield port, listener
 
 
 async def answer(port: int, raw: bytes, until: bytes | None = None) -> RawResponse:

@@ -4,8 +4,7 @@ import asyncio
 import datetime
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from router.errors import ConfigRefused
 from router.settings import TlsSettings
-from router.web.listeners import Certificate, Listener, bind, listening
+from router.web.listeners import Certificate
+from tests.web.conftest import listening_on_a_port
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -69,13 +69,6 @@ def app_that_prints_its_socket(reported: list[int]) -> web.Application:
     return app
 
 
-@asynccontextmanager
-async def listener(app: web.Application, tls: ssl.SSLContext | None) -> AsyncIterator[tuple[int, Listener]]:
-    bound = bind("127.0.0.1", 0)
-    async with listening(app, bound, limit=8, tls=tls) as up:
-        yield bound.getsockname()[1], up
-
-
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_small_answers_are_sent_at_once_in_every_listening_mode(
@@ -87,7 +80,7 @@ def test_small_answers_are_sent_at_once_in_every_listening_mode(
     async def main() -> None:
         tls = Certificate("server.tls", write_certificate(tmp_path, "a")).context if encrypted else None
         async with (
-            listener(app_that_prints_its_socket(reported), tls) as (port, up),
+            listening_on_a_port(app_that_prints_its_socket(reported), tls=tls) as (port, up),
             ClientSession(connector=TCPConnector(ssl=False)) as session,
         ):
             async with session.get(f"http{'s' if encrypted else ''}://127.0.0.1:{port}/") as answer:
@@ -107,7 +100,7 @@ def test_a_new_certificate_is_used_at_once_and_no_connection_is_dropped(loop: st
         files = write_certificate(tmp_path, "old", elliptic=False)
         certificate = Certificate("server.tls", files)
         async with (
-            listener(app_that_prints_its_socket([]), certificate.context) as (port, up),
+            listening_on_a_port(app_that_prints_its_socket([]), tls=certificate.context) as (port, up),
             ClientSession(f"https://127.0.0.1:{port}", connector=TCPConnector(ssl=False, limit=1)) as session,
         ):
             async with session.get("/") as answer:

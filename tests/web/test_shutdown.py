@@ -11,10 +11,9 @@ from aiohttp import web
 from router.app.run import GracefulShutdown
 from router.core.events import ShutdownCutShort
 from router.web.apps import traffic_app
-from router.web.listeners import bind, listening
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
-from tests.web.conftest import Site
+from tests.web.conftest import Site, listening_on_a_port
 from tests.web.test_deliveries import asked, contexts, read  # noqa: F401 - a fixture, found by name
 
 MUCH = 8 << 20
@@ -33,9 +32,8 @@ async def up(
     site.configure(server=server)
     app = traffic_app(site.gateway, observable=True)
     app.router.add_get("/much", much)
-    bound = bind("127.0.0.1", 0)
-    async with listening(app, bound, limit=100, tls=tls) as listener:
-        yield GracefulShutdown(site.gateway, listener), bound.getsockname()[1]
+    async with listening_on_a_port(app, tls=tls) as (port, listener):
+        yield GracefulShutdown(site.gateway, listener), port
 
 
 async def is_listening(port: int) -> bool:

@@ -8,10 +8,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import TransferEncodingError
 
 from router.web.apps import traffic_app
-from router.web.listeners import bind, listening
 from router.web.safe_traceback import safe_traceback
 from tests.support.waiting import until
-from tests.web.conftest import Site
+from tests.web.conftest import Site, listening_on_a_port
 
 SECRET = "what a client sent"
 
@@ -39,10 +38,9 @@ async def test_a_failure_is_logged_with_its_place_and_without_its_words(
 ) -> None:
     app = traffic_app(site.gateway, observable=False)
     app.router.add_post("/broken", handler)
-    bound = bind("127.0.0.1", 0)
     with caplog.at_level(logging.DEBUG):
-        async with listening(app, bound, limit=10):
-            reader, writer = await asyncio.open_connection(*bound.getsockname())
+        async with listening_on_a_port(app) as (port, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"POST /broken HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n" + body)
             await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
             await until(lambda: reported in caplog.text)
