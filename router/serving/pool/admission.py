@@ -42,7 +42,6 @@ class Admission:
         self._predicts: deque[float] = deque(maxlen=LEARNED_FROM)
         self._rows: deque[tuple[int, int]] = deque(maxlen=LEARNED_FROM)
         self._rows_per_byte = 0.0
-        self._learned = 0
         self._merges = False
         self._empty_at = 0.0
 
@@ -54,7 +53,7 @@ class Admission:
         self.cost = PredictCost()
         self.predict_seconds = self.fastest_seconds = 0.0
         self._predicts.clear()
-        self._learned = self.last_requests = 0
+        self.last_requests = 0
 
     def learn(self, seconds: float, rows: Sequence[int], sizes: Sequence[int]) -> None:
         """A predict of some requests took a worker `seconds`.
@@ -66,8 +65,7 @@ class Admission:
         self.cost.learn(max(1, sum(rows)), seconds)
         if 0 not in rows and (size := sum(sizes)):
             self._rows.append((sum(rows), size))
-        self._learned += 1
-        if self._learned <= _LOOK_EVERY or self._learned % _LOOK_EVERY == 0:
+        if self.cost.learned <= _LOOK_EVERY or self.cost.learned % _LOOK_EVERY == 0:
             ordered = sorted(self._predicts)
             self.fastest_seconds, self.predict_seconds = ordered[0], ordered[len(ordered) // 2]
             rows_known, bytes_known = map(sum, zip(*self._rows, strict=True)) if self._rows else (0, 1)
