@@ -78,6 +78,23 @@ class _Entry:
         return ScheduledLoad(self.owner.load_priority, self.since, self.need.size)
 
 
+@asynccontextmanager
+async def _turn(
+    entry: _Entry, waiting: list[_Entry], running: list[_Entry], look: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Wait until `look` has moved `entry` on to `running`; on leaving, its place is given away."""
+    waiting.append(entry)
+    try:
+        look()
+        await entry.begins
+        yield
+    finally:
+        for entries in (waiting, running):
+            if entry in entries:
+                entries.remove(entry)
+        look()
+
+
 class LoadGate:
     """The gate through which every load goes; it lets them begin as `core.loads` decides.
 
@@ -129,16 +146,9 @@ class LoadGate:
     async def download_turn(self, owner: LoadOwner) -> AsyncIterator[None]:
         """Wait for its turn; a download is to run within. Turns come in the order of loads."""
         entry = self._entry(owner, Need(0, ""))
-        self._downloads_waiting.append(entry)
-        try:
-            self._look_at_downloads()
-            await entry.begins
+        places = self._downloads_waiting, self._downloads_running
+        async with _turn(entry, *places, self._look_at_downloads):
             yield
-        finally:
-            for entries in (self._downloads_waiting, self._downloads_running):
-                if entry in entries:
-                    entries.remove(entry)
-            self._look_at_downloads()
 
     @asynccontextmanager
     async def admitted(
@@ -157,20 +167,13 @@ class LoadGate:
                 else need_by_settings(expected_mib)
             )
         entry = self._entry(owner, need)
-        self._waiting.append(entry)
-        try:
-            self.look()
-            await entry.begins
-            yield lambda own: self._learn(spec.version, need_by_load(own))
-        except WorkerOutOfMemory:
-            if entry.alone:  # else it may have been another load's doing
-                self._learn(spec.version, need_by_kill(entry.available))
-            raise
-        finally:
-            for entries in (self._waiting, self._running):
-                if entry in entries:
-                    entries.remove(entry)
-            self.look()
+        async with _turn(entry, self._waiting, self._running, self.look):
+            try:
+                yield lambda own: self._learn(spec.version, need_by_load(own))
+            except WorkerOutOfMemory:
+                if entry.alone:  # else it may have been another load's doing
+                    self._learn(spec.version, need_by_kill(entry.available))
+                raise
 
     def has_room(self, size: int) -> bool:
         """Whether a load of `size` bytes would fit now, beside those that run."""
