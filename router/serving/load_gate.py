@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -93,6 +93,18 @@ async def _turn(
             if entry in entries:
                 entries.remove(entry)
         look()
+
+
+def _look_later(
+    look: Callable[[], None],
+    now: float,
+    fetching: Sequence[ScheduledLoad],
+    waiting: Sequence[ScheduledLoad],
+    running: Sequence[ScheduledLoad],
+) -> asyncio.TimerHandle | None:
+    """Have `look` called when none of the `waiting` is held any more; None where none is held now."""
+    at = max(held_until(load.priority, fetching, running) for load in waiting)
+    return asyncio.get_running_loop().call_later(at - now, look) if at > now else None
 
 
 class LoadGate:
@@ -220,9 +232,7 @@ class LoadGate:
                 case FreeSpares():
                     self._free_spares()
                 case None:
-                    self._look_again(
-                        now, max(held_until(load.priority, fetching, running) for load in waiting)
-                    )
+                    self._timer = _look_later(self.look, now, fetching, waiting, running)
                     return
 
     def _look_at_downloads(self) -> None:
@@ -245,11 +255,7 @@ class LoadGate:
                 spare=0,
             )
             if not isinstance(decision, Begin):
-                at = max(held_until(load.priority, unnamed, running) for load in waiting)
-                if at > now:
-                    self._download_timer = asyncio.get_running_loop().call_later(
-                        at - now, self._look_at_downloads
-                    )
+                self._download_timer = _look_later(self._look_at_downloads, now, unnamed, waiting, running)
                 return
             entry = self._downloads_waiting.pop(decision.index)
             entry.since = now
@@ -273,10 +279,6 @@ class LoadGate:
         self._needs[version] = need
         if len(self._needs) > _KNOWN_VERSIONS:
             del self._needs[next(iter(self._needs))]
-
-    def _look_again(self, now: float, at: float) -> None:
-        if at > now:
-            self._timer = asyncio.get_running_loop().call_later(at - now, self.look)
 
     def _free_spares(self) -> None:
         owners, self._spares = list(self._spares), {}
