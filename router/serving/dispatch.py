@@ -282,12 +282,11 @@ class Dispatcher:
             return RequestResult(assigned, assigned, result, Outcome.ABANDONED)
         fault, blamed = _fault_of(result, odd=not length_varies), None
         if assigned.alias == PRODUCTION:
-            timeout, settings = self._timeout_of(manager.model), manager.settings
             # Measured as a canary is, or the two could not be compared: production's may have come later.
-            allowed = timeout.seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
-            if took > allowed and settings.fallback and _was_asked(result):
+            allowed = self.canary_timeout(manager.model)
+            if took > allowed and manager.settings.fallback and _was_asked(result):
                 fault, blamed = FaultKind.TIMEOUT, pending.blamed_batch() if pending is not None else None
-            timeout.note(took)
+            self._timeout_of(manager.model).note(took)
         if isinstance(result, Answer):
             return RequestResult(
                 assigned,
