@@ -98,7 +98,7 @@ class ModelManager:
     @property
     def out_of_service(self) -> set[Alias]:
         """Aliases whose version ended so that the next one can be loaded, or is loaded again after that."""
-        return {alias for alias, version in self._bound.items() if not self._is(State.READY, version)}
+        return {alias for alias, version in self._bound.items() if not self._is_in(State.READY, version)}
 
     @property
     def ready(self) -> bool:
@@ -253,7 +253,7 @@ class ModelManager:
 
     def took_a_turn(self, version: VersionId) -> bool:
         """Whether another version ended so that `version` could be loaded in its place."""
-        return any(not self._is(State.READY, old) for old in self._replaced_by(version))
+        return any(not self._is_in(State.READY, old) for old in self._replaced_by(version))
 
     def version_changed(self) -> None:
         """Bind and unload what can be now; report what is bound with other scores."""
@@ -266,7 +266,9 @@ class ModelManager:
                 self._report_bound(alias, version, version)
         for version, harness in self.harnesses.items():
             # While what it replaces serves, or comes back, a try would be an outage; else it costs nothing.
-            harness.may_retry(allowed=all(self._is(State.ERROR, old) for old in self._replaced_by(version)))
+            harness.may_retry(
+                allowed=all(self._is_in(State.ERROR, old) for old in self._replaced_by(version))
+            )
         self._publish_routes()
         self.reconcile()
 
@@ -346,7 +348,7 @@ class ModelManager:
     def _is_of_production(self, version: VersionId) -> bool:
         return version in (self._bound.get(PRODUCTION), self._aspired.get(PRODUCTION))
 
-    def _is(self, state: State, version: VersionId) -> bool:
+    def _is_in(self, state: State, version: VersionId) -> bool:
         harness = self.harnesses.get(version)
         return harness is not None and harness.state is state
 
