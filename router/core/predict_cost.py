@@ -34,11 +34,6 @@ class PredictCost:
         """Predicts, forgotten ones among them."""
 
     @property
-    def is_known(self) -> bool:
-        """False before the first predict."""
-        return self.learned > 0
-
-    @property
     def largest(self) -> int:
         """Rows of the largest predict that is remembered; 0 for none."""
         if not self._sizes:

@@ -299,7 +299,7 @@ class Pool:
             share = -(-len(queue) // len(free)) if slot.worker.batching.merges else 1
             most_rows = 1  # of one request alone its rows do not matter
             if share > 1:
-                most_rows = min(self._owner.settings.max_batch_rows, admission.rows_at_once())
+                most_rows = min(self._owner.settings.max_batch_rows, admission.rows_at_once)
             if requests := queue.take(share, most_rows, worthless_before):
                 slot.start(requests)
         if not self._closed and self._owner.is_production:
