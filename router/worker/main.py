@@ -40,9 +40,10 @@ def _hold(channel: Channel) -> None:
     if (first := channel.receive()) is None:
         return
     spec, call = load_spec(first.header), first.header.get("id")
+    cpu_threads = spec.cpu_threads or 1
     os.environ.update(first.header["environment"])
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(spec.cpu_threads or 1)  # for libraries that the version brings
+        os.environ[name] = str(cpu_threads)  # for libraries that the version brings
     _hide_ourselves()
     try:
         _enter(first.header["working_directory"])
@@ -54,16 +55,15 @@ def _hold(channel: Channel) -> None:
         log_event(f"{spec.version} failed to {_DOING[failure.phase]}", error=failure.__cause__)
         channel.send({**failed_header(failure), "id": call})
         return
-    use_threads(spec.cpu_threads or 1)
+    use_threads(cpu_threads)
     # What MLflow warns about on a request, it warns about on every one, naming the caller's columns.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     freeze_heap()
     flush()  # what was printed before READY can hold no request, and is shown
     channel.send({**ready_header(loaded.info), "id": call})
-    batching = loaded.info.batching
     loop = RequestLoop(
-        *(channel, loaded.scorer, batching, loaded.trial, spec.threads, loaded.check),
-        cpu_threads=spec.cpu_threads or 1,
+        *(channel, loaded.scorer, loaded.info.batching, loaded.trial, spec.threads, loaded.check),
+        cpu_threads=cpu_threads,
     )
     if learns_cpu_threads(spec):
         loop.learn_cpu_threads()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
 
+from msgspec import structs
+
 from router.processes.child_logging import log_cause, log_event
 from router.protocol.channel import Channel
 from router.protocol.cpu_threads import CPU_THREADS, cpu_threads_header, most_threads_of
@@ -31,7 +33,7 @@ from router.worker.batching_trial import BatchingTrial, TrialSample, deep_copy, 
 from router.worker.predict_threads import PredictThreads, use_threads
 from router.worker.scorer import Scorer
 from router.worker.sharing_check import SharingCheck
-from router.worker.sharing_cost import Busy, SharingCost
+from router.worker.sharing_cost import SharingCost
 
 _Task = tuple[int, int, Query]
 _RETRY_SECONDS = 10.0
@@ -58,9 +60,7 @@ class RequestLoop:
         """
         self._channel = channel
         self._scorer = scorer
-        self._merges = batching.merges
-        self._why = batching.why
-        self._differs = batching.differs
+        self._batching = batching
         self._trial = trial
         self._threads = threads
         self._check = check
@@ -90,7 +90,7 @@ class RequestLoop:
     def _watch_predicts(self) -> None:
         """Which predicts are measured, after the way in which requests are predicted changed."""
         # While a trial finds out whether they may share predicts, it compares what predicts take itself.
-        one_by_one = self._merges or (self._threads == 1 and self._trial is None)
+        one_by_one = self._batching.merges or (self._threads == 1 and self._trial is None)
         if self._cpu is not None:
             self._cpu.run(one_by_one=one_by_one)
             self._scorer.watch = self._cpu if one_by_one else None
@@ -125,7 +125,7 @@ class RequestLoop:
         return True
 
     def _answer_frame(self, sequence: int, queries: Sequence[Query]) -> None:
-        if self._merges:
+        if self._batching.merges:
             self._answer_together(sequence, queries)
         elif self._threads == 1:
             for place, query in enumerate(queries):
@@ -140,15 +140,15 @@ class RequestLoop:
                 self._announce_repeats()
                 self._send(sequence, places, answers)
             return
-        busy = Busy()
-        lone = self._scorer.answer(queries[0])
-        self._send(sequence, (0,), (lone,))
         shared: list[Sequence[Answer]] = []
-        for places, answers in self._scorer.together(queries[1:], self._check):
-            self._announce_repeats()
-            self._send(sequence, [place + 1 for place in places], answers)
-            shared.append(answers)
-        if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], busy.share())):
+        with efforts() as took:
+            lone = self._scorer.answer(queries[0])
+            self._send(sequence, (0,), (lone,))
+            for places, answers in self._scorer.together(queries[1:], self._check):
+                self._announce_repeats()
+                self._send(sequence, [place + 1 for place in places], answers)
+                shared.append(answers)
+        if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], took[0].busy)):
             self._take_back(decision)
 
     def _announce_repeats(self) -> None:
@@ -171,19 +171,22 @@ class RequestLoop:
     def _follow(self, batching: Batching) -> None:
         """What another worker of this version found out holds here, too."""
         with self._sending:
-            self._trial, self._merges, self._why = None, batching.merges, batching.why
-            self._watch_predicts()
+            self._predict_by(batching)
         if self._check is not None:
             self._check.clear()
 
     def _take_back(self, decision: Batching) -> None:
         with self._sending:
-            self._merges, self._why, self._differs = decision.merges, decision.why, decision.differs
-            self._watch_predicts()
+            self._predict_by(decision)
             self._report_batching()
         if self._check is not None:
             self._check.clear()
         log_event(f"its requests share predicts no more: {decision.why}")
+
+    def _predict_by(self, batching: Batching) -> None:
+        """Predict requests so from now on; the channel is to be locked."""
+        self._trial, self._batching = None, batching
+        self._watch_predicts()
 
     def _share_out(self, sequence: int, queries: Sequence[Query]) -> None:
         if self._working < self._threads:
@@ -211,17 +214,15 @@ class RequestLoop:
                 log_event(f"{self._working} of {self._threads} threads answer requests: {error}")
         with self._sending:
             changed, self._limit = limit != self._limit, limit
-            if changed and not self._merges:
+            if changed and not self._batching.merges:
                 self._report_batching()
 
     def _report_batching(self) -> None:
         """Report how requests are predicted from now on; the channel is to be locked."""
-        why = self._why
+        why = self._batching.why
         if self._limit is not None:
             why = f"{why}; {self._limit} of {self._threads} predicts run side by side, for want of threads"
-        self._channel.send(
-            batching_header(Batching(self._merges, why, differs=self._differs, threads=self._limit))
-        )
+        self._channel.send(batching_header(structs.replace(self._batching, why=why, threads=self._limit)))
 
     def _work(self) -> None:
         if self._cpu_threads > 1:  # the environment says it to those libraries only that the version brings
@@ -285,9 +286,7 @@ class RequestLoop:
     def _settle(self, trial: BatchingTrial) -> None:
         with self._sending:
             if self._trial is not None and (decision := trial.decision) is not None:
-                self._trial = None
-                self._merges, self._why, self._differs = decision.merges, decision.why, decision.differs
-                self._watch_predicts()
+                self._predict_by(decision)
                 self._report_batching()
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
