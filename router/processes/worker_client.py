@@ -118,8 +118,7 @@ class Worker:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
         own_copy = own_copies.name(spec.directory) if own_copies is not None and spec.writable else None
         if own_copies is not None and own_copy is not None:
-            remove, copy = own_copies.remove, own_copy
-            child.exited.add_done_callback(lambda _exited: remove(copy))
+            child.exited.add_done_callback(lambda _exited: own_copies.remove(own_copy))
         try:
             info = await _load(
                 child, spec, directory, own_copy, timeout_seconds=max(ends_at - loop.time(), 0.0)
@@ -193,18 +192,20 @@ class Worker:
         await self._child.stop(grace_seconds)
 
     def _take(self, frame: Frame) -> None:
-        if frame.header.get("op") == messages.BATCHING:
+        op = frame.header.get("op")
+        if op == messages.BATCHING:
             self.batching = messages.batching_of(frame.header)
-            return
-        if frame.header.get("op") == CPU_THREADS and self._learns_cpu_threads:
+        elif op == CPU_THREADS and self._learns_cpu_threads:
             self.cpu_threads = cpu_threads_of(frame.header)
-            return
-        if frame.header.get("op") == messages.REPEATS:
+        elif op == messages.REPEATS:
             self.to_repeat = messages.repeats_of(frame.header)
             if (on_repeated := self._on_repeated) is not None:
                 self._on_repeated = None
                 on_repeated()
-            return
+        else:
+            self._take_answers(frame)
+
+    def _take_answers(self, frame: Frame) -> None:
         if not self._frames:
             _refuse(frame)
         batch = messages.batch_of(frame, self.info.scores)
