@@ -156,7 +156,9 @@ class Worker:
         self._child.connection.send(messages.repeat_header())
 
     def stop_sharing(self, batching: Batching) -> None:
-        """Its requests share predicts no more, for what `batching` says."""
+        """Its requests share predicts no more, for what `batching` of another worker says."""
+        # How many threads that one could start says nothing of this one.
+        batching = replace(batching, threads=self.batching.threads)
         self.batching, self.to_repeat = batching, 0
         self._child.connection.send(messages.batching_header(batching))
 
