@@ -101,8 +101,8 @@ class Worker:
         """A worker whose version is READY. Raises LoadFailed, of it WarmUpLost, ChildLost or ChildTimeout.
 
         With `directories` it stands in one of its own and has another for temporary files, which are removed
-        at its end; else it uses ours. With `shared_memory` so is what it leaves of that. With `own_copies` a
-        `writable` version has one, which is removed as well; else it shares its files.
+        at its end; else it uses ours. With `shared_memory`, what it leaves of that is removed, too. With
+        `own_copies` a `writable` version has one, which is removed as well; else it shares its files.
         Leaves no process behind when it raises, also when it is cancelled.
         """
         loop = asyncio.get_running_loop()
