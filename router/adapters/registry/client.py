@@ -26,7 +26,7 @@ from router.errors import (
     RegistryUnavailable,
 )
 from router.processes.child import Launcher
-from router.serving.ports import Turn
+from router.serving.ports import DownloadTurn
 
 _HOLD_TRIES = 3
 _ERRORS = {"unknown_model": ModelUnknown, "refused": RegistryRefused}
@@ -106,7 +106,12 @@ class RegistryClient:
         self._newer_schema = newer
 
     async def fetch(
-        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+        self,
+        version: VersionId,
+        *,
+        deadline_seconds: float,
+        fresh: bool = False,
+        turn: DownloadTurn = nullcontext,
     ) -> str:
         """Absolute path of a complete directory of the version's files, held until `retain`.
 
@@ -124,7 +129,9 @@ class RegistryClient:
                 return files
         raise FetchFailed(f"{version}: its copy was removed from the cache by another gateway")
 
-    async def _fetch(self, version: VersionId, deadline_seconds: float, *, fresh: bool, turn: Turn) -> str:
+    async def _fetch(
+        self, version: VersionId, deadline_seconds: float, *, fresh: bool, turn: DownloadTurn
+    ) -> str:
         if version in self._recalled:
             try:
                 return await self._downloads.fetch(
