@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.figures import growth, percentile
+from benchmarks.figures import growth, percentile, ratios
 from benchmarks.plan import Load
 from benchmarks.results import CellResult, Launch, Results, Swaps
 from benchmarks.servers import GATEWAY, MLFLOW
@@ -65,8 +65,7 @@ def two_gateways(load: Load, one: str, over: str) -> Measured:
 
     def measured(results: Results) -> Figure:
         found = _good(results, load, results.cell(load), (one, over))
-        pairs = zip(found.rounds[one], found.rounds[over], strict=True)
-        each = sorted(ours.per_second / theirs.per_second for ours, theirs in pairs)
+        each = sorted(ratios(found.rounds[one], found.rounds[over], "per_second"))
         note = f"rounds {each[0]:.2f} to {each[-1]:.2f}; {_profile(found, over, one)}"
         return Figure(found.ratio("per_second", over, one), note)
 

@@ -59,10 +59,7 @@ def measure(plan: Plan, place: Place, loader: Loader, results: Results) -> None:
     write_requests(requests, WORKLOAD, 1)
     with gateway(WORKLOAD, place) as server:
         loader.closed_loop(server.port, requests, CONNECTIONS, _WARM_SECONDS)
-        quiet = loader.closed_loop(server.port, requests, CONNECTIONS, plan.seconds)
-        server.tree.alive()
-        if quiet.failed or not quiet.requests:
-            raise Ended(f"{quiet.failed} of {quiet.requests} requests failed: {server.tree.tail()}")
+        quiet = loader.good_round(server, requests, CONNECTIONS, plan.seconds)
         rate = max(1, int(quiet.per_second / 2))
         with (
             busy_processors(place.core),

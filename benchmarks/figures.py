@@ -23,6 +23,11 @@ class Round:
         return (self.requests - self.failed) / self.seconds
 
 
+def ratios(ours: Sequence[Round], theirs: Sequence[Round], figure: str) -> list[float]:
+    """One of `Round`'s figures over that of another server, for each pair of neighbouring rounds."""
+    return [getattr(one, figure) / getattr(other, figure) for one, other in zip(ours, theirs, strict=True)]
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Nearest rank: the smallest value that `percent` of all values do not exceed. NaN when there is none."""
     if not values:

@@ -67,16 +67,16 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         elif len(self._received) >= head_end + 4 + int(length):
             self._received.clear()
-            self._tell(int(head[9:12]))
+            self._report(int(head[9:12]))
             self._on_free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: it is closed."""
-        self._tell(0)
+        self._report(0)
         if not self._closed:
             self._reopening = asyncio.get_running_loop().create_task(self.open())
 
-    def _tell(self, status: int) -> None:
+    def _report(self, status: int) -> None:
         reported, self._reported = self._reported, None
         if reported is not None:
             reported(status)

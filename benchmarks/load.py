@@ -12,7 +12,7 @@ from typing import IO
 
 from benchmarks.figures import Round
 from benchmarks.processes import ROOT, Ended, environment, output, start
-from benchmarks.servers import HOST
+from benchmarks.servers import HOST, Server
 
 _LATE_SECONDS = 30.0
 """How much longer than asked a client may take before it is ended."""
@@ -42,6 +42,14 @@ class Loader:
             command = [*client, HOST, str(port), str(requests), str(connections), str(seconds)]
         reported = output(command, self.core, seconds + _LATE_SECONDS)
         return Round(**json.loads(reported.splitlines()[-1]))
+
+    def good_round(self, server: Server, requests: Path, connections: int, seconds: int) -> Round:
+        """As `closed_loop`. Raises Ended also when `server` ended, or did not answer every request well."""
+        one = self.closed_loop(server.port, requests, connections, seconds)
+        server.tree.alive()
+        if one.failed or not one.requests:
+            raise Ended(f"{one.failed} of {one.requests} requests failed: {server.tree.tail()}")
+        return one
 
     @contextmanager
     def open_loop(self, port: int, requests: Path, rate: int, limit_seconds: float) -> Iterator["OnSchedule"]:

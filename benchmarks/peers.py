@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -157,11 +157,9 @@ def silent(workload: str, place: Place) -> Iterator[Server]:
         yield server
 
 
-@contextmanager
-def _shared(name: str, share: int, workload: str, place: Place) -> Iterator[Server]:
+def _shared(name: str, share: int, workload: str, place: Place) -> AbstractContextManager[Server]:
     """The gateway with another share for the canary, in percent."""
-    with gateway_by(["canary-router"], name, [workload], place, share=share) as server:
-        yield server
+    return gateway_by(["canary-router"], name, [workload], place, share=share)
 
 
 @contextmanager

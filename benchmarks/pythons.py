@@ -7,8 +7,8 @@ is the interpreter.
 import hashlib
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
@@ -43,10 +43,8 @@ def prepare(minors: Collection[str], say: Callable[[str], None]) -> tuple[dict[s
     return found, missing
 
 
-@contextmanager
-def _gateway(name: str, directory: Path, model: str, place: Place) -> Iterator[Server]:
-    with gateway_by([str(directory / "bin" / "canary-router")], name, [model], place) as server:
-        yield server
+def _gateway(name: str, directory: Path, model: str, place: Place) -> AbstractContextManager[Server]:
+    return gateway_by([str(directory / "bin" / "canary-router")], name, [model], place)
 
 
 def _interpreter(minor: str) -> str | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from statistics import median
 
-from benchmarks.figures import Round
+from benchmarks.figures import Round, ratios
 from benchmarks.plan import Cell, Load
 from benchmarks.processes import Level
 from benchmarks.servers import GATEWAY, MLFLOW
@@ -30,8 +30,7 @@ class CellResult:
 
     def ratio(self, figure: str, over: str = MLFLOW, server: str = GATEWAY) -> float:
         """One server's figure over another's: the median of the ratios of neighbouring rounds."""
-        pairs = zip(self.rounds[server], self.rounds[over], strict=True)
-        return float(median(getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs))
+        return float(median(ratios(self.rounds[server], self.rounds[over], figure)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Round
+from benchmarks.figures import Round, ratios
 from benchmarks.load import Loader, build_registry
 from benchmarks.plan import Load
-from benchmarks.processes import cores
-from benchmarks.servers import Place, Server, gateway_by
+from benchmarks.processes import Ended, cores
+from benchmarks.servers import GATEWAY, Place, Server, gateway_by
 from benchmarks.workloads import WORKLOADS, write_requests
 
-_SERVE = "import sys; from router.cli import main; sys.argv[0] = 'canary-router'; main()"
-_SILENT = "import runpy; runpy.run_module('benchmarks.silent_gateway', run_name='__main__')"
+_SERVE, _SILENT = "router", "benchmarks.silent_gateway"
 _WARM_SECONDS = 2
 
 
@@ -38,12 +37,11 @@ class Revision:
     def measure(self, loader: Loader, requests: Path, load: Load, seconds: int) -> None:
         """One more round."""
         before = self.server.tree.processor_seconds()
-        one = loader.closed_loop(self.server.port, requests, load.connections, seconds)
+        try:
+            one = loader.good_round(self.server, requests, load.connections, seconds)
+        except Ended as ended:
+            raise SystemExit(f"{self.name}: {ended}") from None
         after = self.server.tree.processor_seconds()
-        if one.failed or not one.requests:
-            raise SystemExit(
-                f"{self.name}: {one.failed} of {one.requests} requests failed: {self.server.tree.tail()}"
-            )
         self.rounds.append(one)
         self.microseconds.append(
             {role: 1e6 * (used - before.get(role, 0.0)) / one.requests for role, used in after.items()}
@@ -51,9 +49,7 @@ class Revision:
 
     def line(self, base: "Revision") -> str:
         """Medians of its rounds, and of its ratios to `base` round by round."""
-        ratio = median(
-            mine.per_second / other.per_second for mine, other in zip(self.rounds, base.rounds, strict=True)
-        )
+        ratio = median(ratios(self.rounds, base.rounds, "per_second"))
         roles = [
             f"{role} {median(each.get(role, 0.0) for each in self.microseconds):.1f}"
             for role in ("gateway", "worker")
@@ -87,11 +83,11 @@ def main() -> None:
         write_requests(requests, load.workload, load.rows)
         revisions = []
         for checkout in arguments.checkouts:
-            for start, suffix in ((_SERVE, ""), (_SILENT, " (silent)"))[: 1 + arguments.silent]:
+            for module, suffix in ((_SERVE, ""), (_SILENT, " (silent)"))[: 1 + arguments.silent]:
                 # -P: else the modules of the working directory, this checkout's, would come first.
-                command = [sys.executable, "-P", "-c", start]
+                command = [sys.executable, "-P", "-m", module]
                 started = gateway_by(
-                    command, "gateway", [model], place, PYTHONPATH=str(checkout.resolve(strict=True))
+                    command, GATEWAY, [model], place, PYTHONPATH=str(checkout.resolve(strict=True))
                 )
                 revisions.append(Revision(f"{checkout}{suffix}", stack.enter_context(started)))
         for revision in revisions:

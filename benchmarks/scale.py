@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from benchmarks.load import Loader
 from benchmarks.plan import Plan
-from benchmarks.processes import Ended
 from benchmarks.registry_layout import MODELS
 from benchmarks.results import Results, Scale
 from benchmarks.servers import Place, Server, gateway
@@ -54,17 +52,10 @@ def _slower(one: Server, many: Server, plan: Plan, place: Place, loader: Loader)
     for server in (one, many):
         loader.closed_loop(server.port, requests, CONNECTIONS, _WARM_SECONDS)
     return [
-        _speed(one, plan.seconds, requests, loader) / _speed(many, plan.seconds, requests, loader)
+        loader.good_round(one, requests, CONNECTIONS, plan.seconds).per_second
+        / loader.good_round(many, requests, CONNECTIONS, plan.seconds).per_second
         for _ in range(plan.rounds)
     ]
-
-
-def _speed(server: Server, seconds: int, requests: Path, loader: Loader) -> float:
-    reported = loader.closed_loop(server.port, requests, CONNECTIONS, seconds)
-    server.tree.alive()
-    if reported.failed or not reported.requests:
-        raise Ended(f"{reported.failed} of {reported.requests} requests failed: {server.tree.tail()}")
-    return reported.per_second
 
 
 def _series(server: Server, wanted: int, place: Place, loader: Loader) -> tuple[int, int, int]:

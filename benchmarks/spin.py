@@ -1,4 +1,4 @@
-"""Takes all the processor time it gets until its parent ends: `…`, the noise that P16 speaks of."""
+"""Takes all the processor time it gets until its parent ends: a busy neighbour, as P16 needs one."""
 
 import os
 

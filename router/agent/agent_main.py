@@ -11,7 +11,7 @@ from router.agent import last_known_good as last_good
 from router.agent.bootstrap import open_registry
 from router.agent.errors import RegistryRefused, RegistryReplaced
 from router.agent.manifest import FILES
-from router.agent.requests import LIMITS, RequestLimits
+from router.agent.requests import RequestLimits
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
 
@@ -42,7 +42,7 @@ def main(sock: socket.socket) -> None:
     if settings is None:
         return
     limits = RequestLimits()
-    registry = open_registry(settings.header, LIMITS, limits)
+    registry = open_registry(settings.header, limits)
     from router.agent.poll import Poll  # here, not above: MLflow reads the environment at import
 
     poll = Poll()

@@ -6,25 +6,22 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from router.agent.requests import RequestLimits
+from router.agent.requests import LIMITS, RequestLimits
 
 
-def open_registry(
-    settings: Mapping[str, Any],
-    limits: Mapping[str, str] | None = None,
-    requests: RequestLimits | None = None,
-) -> Any:
+def open_registry(settings: Mapping[str, Any], requests: RequestLimits | None = None) -> Any:
     """A `store.Registry` by `registry_uri`, `tracking_uri`, `environment` and `credentials` of a first frame.
 
-    Takes over the registry's credentials, then `limits` of MLflow's, and silences MLflow: what there is to
-    report goes back in frames. `requests` holds the registry's requests within their deadlines.
+    Takes over the registry's credentials and silences MLflow: what there is to report goes back in frames.
+    `requests` holds the registry's requests within their deadlines, in the place of MLflow's own limits.
     """
     os.environ.update(settings["environment"])
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     # SQLite's page cache outlives a file that was overwritten in place; a connection per read does not.
     os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
-    os.environ.update(limits or {})
+    if requests is not None:
+        os.environ.update(LIMITS)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     # Here, not above: MLflow reads the environment at import, where no fork server has imported it before.

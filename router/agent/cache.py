@@ -22,11 +22,12 @@ from router.agent.errors import DirectoryRefused
 from router.agent.manifest import (
     FILES,
     MANIFEST,
+    MODEL_FILE,
     WRITERS,
     Manifest,
-    has_its_content,
-    is_untouched,
+    differences,
     manifest_of,
+    plain_file,
     read_manifest,
     write_manifest,
     wrong_with,
@@ -102,8 +103,18 @@ def _trust(directory: Path) -> None:
 
 
 def is_complete(place: Path) -> bool:
-    """Whether a version lies there whole, by the sizes of its files, and none was written to since."""
-    return is_untouched(place)
+    """Whether a version lies there whole, by the sizes of its files, and none was written to since.
+
+    Reads none of them. Files that a load left beside them do not matter.
+    """
+    recorded, manifest = plain_file(place / MANIFEST), read_manifest(place / MANIFEST)
+    if recorded is None or manifest is None or MODEL_FILE not in manifest:
+        return False
+    found = ((plain_file(place / FILES / name), size) for name, (size, _) in manifest.items())
+    return all(
+        status is not None and status.st_size == size and status.st_mtime_ns <= recorded.st_mtime_ns
+        for status, size in found
+    )
 
 
 @contextmanager
@@ -161,7 +172,7 @@ def remove_leftovers(cache_dir: Path) -> None:
 def _is_same(place: Path, manifest: Manifest) -> bool:
     # The bytes too: a disk may have changed them since the manifest was written.
     same = read_manifest(place / MANIFEST) == manifest
-    return same and _is_ours(place) and has_its_content(place / FILES, manifest)
+    return same and _is_ours(place) and not any(differences(place / FILES, manifest))
 
 
 def _is_ours(place: Path) -> bool:

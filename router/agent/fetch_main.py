@@ -96,13 +96,15 @@ def _taken_over(
     place: Path, changed: list[str] | None, listing: Mapping[str, int | None], target: Path
 ) -> frozenset[str]:
     """Files of a former copy that are now in `target`; none where the store lists others than it has."""
-    former = read_manifest(place / MANIFEST) if changed is not None else None
-    if former is None or former.keys() != listing.keys():
+    if changed is None or (former := read_manifest(place / MANIFEST)) is None:
+        return frozenset()
+    if former.keys() != listing.keys():
         return frozenset()
     if any(size not in (None, former[name][0]) for name, size in listing.items()):
         return frozenset()
-    take_over(place, changed or [], target)
-    return frozenset(former) - frozenset(changed or [])
+    kept = frozenset(former) - frozenset(changed)
+    take_over(place, kept, target)
+    return kept
 
 
 def _is_whole(place: Path, manifest_digest: str) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from hashlib import file_digest, sha256
 from pathlib import Path
 
@@ -50,56 +51,31 @@ def size_of(files: Path) -> int:
     return sum(os.lstat(path).st_size for path in paths)
 
 
-def has_its_sizes(files: Path, manifest: Manifest) -> bool:
-    """Whether every file is there with its size; reads none. Files that a load left there do not matter."""
-    return MODEL_FILE in manifest and all(_size(files / name) == size for name, (size, _) in manifest.items())
-
-
-def is_untouched(place: Path) -> bool:
-    """Whether the version at `place` is whole, by the sizes and times of its files; reads none of them."""
+def plain_file(path: Path) -> os.stat_result | None:
+    """What the system says of the plain file at `path`; None for anything else, links included."""
     try:
-        published_at = os.lstat(place / MANIFEST).st_mtime_ns
+        status = os.lstat(path)
     except OSError:
-        return False
-    manifest = read_manifest(place / MANIFEST)
-    if manifest is None or not has_its_sizes(place / FILES, manifest):
-        return False
-    return all(os.lstat(place / FILES / name).st_mtime_ns <= published_at for name in manifest)
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
-def is_as_published(path: Path, published: tuple[int, str]) -> bool:
-    """Whether the plain file at `path` has that size and digest; reads it when it has that size."""
-    size, digest = published
-    return _size(path) == size and _digest(path) == digest
+def differences(files: Path, manifest: Manifest) -> Iterator[str]:
+    """Names of the files that are missing or have another content; each is read when its turn comes.
 
-
-def has_its_content(files: Path, manifest: Manifest) -> bool:
-    """Whether every file is there with its content; reads them all."""
-    return first_difference(files, manifest) is None
-
-
-def first_difference(files: Path, manifest: Manifest) -> str | None:
-    """Name of a file that is missing or has another content; reads them all. None when there is none."""
+    MODEL_FILE is among them where the manifest lacks it. Files that are not in the manifest do not matter.
+    """
     if MODEL_FILE not in manifest:
-        return MODEL_FILE
+        yield MODEL_FILE
     for name, (size, digest) in manifest.items():
-        if not is_as_published(files / name, (size, digest)):
-            return name
-    return None
+        status = plain_file(files / name)
+        if status is None or status.st_size != size or _digest(files / name) != digest:
+            yield name
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-def _size(path: Path) -> int | None:
-    """Of a plain file; None for anything else, links included."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def wrong_with(status: os.stat_result) -> str:
@@ -137,7 +113,7 @@ def verified(place: Path, manifest_digest: str) -> Path:
             _check_directory(Path(folder, name))
         for name in names:
             _check_file(Path(folder, name))
-    if (different := first_difference(place / FILES, manifest)) is not None:
+    if (different := next(differences(place / FILES, manifest), None)) is not None:
         kind = CopyRefused if os.path.lexists(place / FILES / different) else CopyMissing
         raise kind(f"{place.name}: {different} is not as it was published")
     return place / FILES

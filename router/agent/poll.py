@@ -10,9 +10,10 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException, RestException
 
+from router.core.ids import STAGE
+
 MANY_VERSIONS = 1000
 """A version's number; where none is higher, one read of all is as fast as a read per alias."""
-STAGE = "stage:"
 _ROUNDS = 5
 """Reads of the same aliases that may differ; each is an alias that moved in milliseconds."""
 _LAST_VERSION = 2**63 - 1  # no frame carries a longer number

@@ -2,9 +2,10 @@
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
-from router.agent.manifest import FILES, MANIFEST, MODEL_FILE, is_as_published, read_manifest
+from router.agent.manifest import FILES, MANIFEST, MODEL_FILE, differences, read_manifest
 
 
 def changed_files(place: Path) -> list[str] | None:
@@ -15,15 +16,15 @@ def changed_files(place: Path) -> list[str] | None:
     manifest = read_manifest(place / MANIFEST)
     if manifest is None or MODEL_FILE not in manifest:
         return None
-    changed = sorted(name for name in manifest if not is_as_published(place / FILES / name, manifest[name]))
+    changed = sorted(differences(place / FILES, manifest))
     if not changed:
         os.utime(place / MANIFEST)
     return changed
 
 
-def take_over(place: Path, changed: list[str], target: Path) -> None:
-    """Copy into `target` every published file but those that `changed`. Raises OSError."""
-    for name in (read_manifest(place / MANIFEST) or {}).keys() - set(changed):
+def take_over(place: Path, names: Collection[str], target: Path) -> None:
+    """Copy the files of these `names` into `target`. Raises OSError."""
+    for name in names:
         into = target / name
         into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copyfile(place / FILES / name, into, follow_symlinks=False)

@@ -14,11 +14,11 @@ from typing import Any
 
 SILENCE_SECONDS = 5
 """Longest silence of a server within one request. MLflow takes whole seconds."""
-LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(SILENCE_SECONDS)}
-LOOKUP_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+_RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+LIMITS = {_RETRIES: "0", _TIMEOUT: str(SILENCE_SECONDS)}
+LOOKUP_LIMITS = {_RETRIES: "2", _TIMEOUT: "10"}
 """For the few small questions before a download: of a server that is away they make some 4 s, of a silent one
 34, where MLflow's own limits make 247 s and a quarter of an hour. Two downloads are all that run at once."""
-_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _RESERVE_SECONDS = 0.25
 """Left of a deadline to answer in."""
 _RESETS = (

@@ -11,6 +11,10 @@ CANARY = Alias("canary")
 """This one alias. Elsewhere, in names and sentences, a canary is any alias but production, or its version:
 what holds for this one holds for a further alias as well."""
 
+STAGE = "stage:"
+"""The registry's name of an alias that is `stage:Production` means the highest version in that stage, in any
+case of letters."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class VersionId:

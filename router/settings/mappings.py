@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.ids import CANARY, PRODUCTION, STAGE, Alias
 from router.core.keys import KeyKind, KeySource, parse_json_path
 from router.core.routing import MissingKey
 from router.core.split import Split
@@ -112,8 +112,8 @@ KeyField = Annotated[KeySource, made_from(WrittenKey, _key)]
 def _registry_name(name: Any) -> str:
     if not isinstance(name, str):
         raise ValueError("must be an alias in the registry, or stage: and the name of a stage")
-    if name.startswith("stage:"):
-        stage = name.removeprefix("stage:")
+    if name.startswith(STAGE):
+        stage = name.removeprefix(STAGE)
         if stage.lower() not in {known.lower() for known in _STAGES}:
             hint = did_you_mean(stage, _STAGES)
             raise ValueError(f"no such stage{hint or ': MLflow has ' + ', '.join(_STAGES)}")

@@ -177,7 +177,7 @@ class PrometheusRecorder:
         }
 
     def watch(self, live: LiveReader) -> None:
-        """Ask `live` at every scrape. Until then they are 0 or absent."""
+        """Ask `live` for the gauges of the instant at every scrape. Until then they are 0 or absent."""
         self._live = live
 
     def record(self, event: events.Event) -> None:

@@ -16,13 +16,18 @@ from router.adapters.registry.agent import (
 from router.adapters.registry.cache_locks import CacheLocks
 from router.adapters.registry.downloads import Downloads, FetchPolicy
 from router.core.events import Recorder, RegistrySchemaNewer
-from router.core.ids import Alias, VersionId
-from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
+from router.core.ids import STAGE, Alias, VersionId
+from router.errors import (
+    CacheRefused,
+    FetchFailed,
+    ModelUnknown,
+    RegistryError,
+    RegistryRefused,
+    RegistryUnavailable,
+)
 from router.processes.child import Launcher
 from router.serving.ports import DownloadTurn
 
-STAGE = "stage:"
-"""An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""
 _HOLD_TRIES = 3
 _ERRORS = {"unknown_model": ModelUnknown, "refused": RegistryRefused}
 """By the agent's word for what went wrong; whatever else it says, the registry gave no answer."""
@@ -74,11 +79,9 @@ class RegistryClient:
         up to a minute more where the agent has to be started. Raises ModelUnknown, RegistryRefused,
         RegistryUnavailable.
         """
-        answer = await self._agent.ask(
+        answer = await self._ask(
             {"op": "poll", "model": model, "aliases": list(aliases.values())}, deadline_seconds
         )
-        if "error" in answer:
-            raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
         self._recalled = {version for version in self._recalled if version.model != model}
         self._note_schema(answer.get("newer_schema"))
         return _aspired(model, aliases, answer)
@@ -91,12 +94,10 @@ class RegistryClient:
         Takes as long as `poll` at most. Raises RegistryRefused, RegistryUnavailable.
         """
         asked = sorted(versions)
-        answer = await self._agent.ask(
+        answer = await self._ask(
             {"op": "registrations", "versions": [[version.model, version.number] for version in asked]},
             deadline_seconds,
         )
-        if "error" in answer:
-            raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
         return dict(zip(asked, answer["registrations"], strict=True))
 
     def _note_schema(self, newer: Mapping[str, str] | None) -> None:
@@ -154,8 +155,8 @@ class RegistryClient:
     async def _located(self, version: VersionId) -> str | None:
         order = {"op": "locate", "model": version.model, "version": version.number}
         try:
-            answer = await self._agent.ask({**order, **self._cache()})
-        except RegistryUnavailable:
+            answer = await self._ask({**order, **self._cache()})
+        except RegistryError:
             return None  # the download asks again, for longer, and reports what is wrong
         return answer.get("directory")
 
@@ -192,14 +193,20 @@ class RegistryClient:
         self._locks.retain(versions)
         self._downloads.retain(versions)
 
+    async def _ask(
+        self, order: Mapping[str, Any], deadline_seconds: float | None = None
+    ) -> Mapping[str, Any]:
+        """The agent's answer. Raises ModelUnknown, RegistryRefused, RegistryUnavailable."""
+        answer = await self._agent.ask(order, deadline_seconds)
+        if "error" in answer:
+            raise _ERRORS.get(answer["error"], RegistryUnavailable)(answer["message"])
+        return answer
+
     async def _ask_cache(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            answer = await self._agent.ask({**order, **self._cache()})
-        except RegistryUnavailable as error:
+            return await self._ask({**order, **self._cache()})
+        except RegistryError as error:
             raise CacheRefused(str(error)) from error
-        if "error" in answer:
-            raise CacheRefused(answer["message"])
-        return answer
 
     def _cache(self) -> dict[str, str]:
         return {"cache_dir": str(self._downloads.cache_dir)}
