@@ -185,11 +185,15 @@ def headers_response(path: str, limit_kib: int, request_id: str) -> web.Response
     """431, in the shape of what was asked for at `path`."""
     error = HeadersTooLarge(f"the request line and headers are over {limit_kib} KiB, or there are too many")
     bare = path.partition("?")[0]
-    if bare == "/v2" or bare.startswith("/v2/"):
-        return error_response(error, request_id, ScoringProtocol.V2)
-    if bare.endswith("/invocations"):
-        return error_response(error, request_id)
+    protocol = protocol_of(bare)
+    if protocol is ScoringProtocol.V2 or bare.endswith("/invocations"):
+        return error_response(error, request_id, protocol)
     return plain_error(431, str(error))
+
+
+def protocol_of(path: str) -> ScoringProtocol:
+    """Whose errors a path without its query answers with, also where nothing is."""
+    return ScoringProtocol.V2 if path == "/v2" or path.startswith("/v2/") else ScoringProtocol.MLFLOW
 
 
 def plain_error(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
