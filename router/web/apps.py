@@ -1,7 +1,5 @@
 """The two listeners: traffic, and admin."""
 
-import logging
-
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -17,9 +15,6 @@ from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.direct_path import DirectPath
 from router.web.incoming import choose_request_id
 from router.web.responses import inference_error, internal_error, plain_error, protocol_of, sign
-from router.web.safe_traceback import safe_traceback
-
-_log = logging.getLogger(__name__)
 
 _VERSIONS = (HttpVersion10, HttpVersion11)
 
@@ -145,8 +140,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return _error(request, refused.status, refused.reason)
     except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is owed an answer
         # The last line of defence: a bug of ours must not drop the connection.
-        _log.error("request %s failed: %s", request[REQUEST_ID], safe_traceback(failure))
-        return internal_error(request[REQUEST_ID], protocol_of(request.rel_url.raw_path))
+        return internal_error(failure, request[REQUEST_ID], protocol_of(request.rel_url.raw_path))
 
 
 def _error(
