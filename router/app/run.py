@@ -178,7 +178,7 @@ class GracefulShutdown:
         self._aborted.set()
 
     async def drain(self) -> None:
-        """Answer what comes and what runs; at the end of the time, or hurried, refuse what is left."""
+        """Answer what comes and what runs; at the end of the time, or once aborted, refuse what is left."""
         self.start()
         server, began_at = self._gateway.settings.current.server, self._began_at
         seconds = server.drain_seconds
