@@ -30,29 +30,27 @@ class PredictCost:
         """How much longer a predict usually lasts than a fast one of its size, at least 1: the median."""
         self._sizes: dict[int, deque[tuple[int, float, int]]] = {}
         """Rows, seconds and ordinal of the newest predicts, by size class: bits that the rows have."""
-        self._learned = 0
-
-    @property
-    def is_known(self) -> bool:
-        """False before the first predict."""
-        return self._learned > 0
+        self.learned = 0
+        """Predicts, forgotten ones among them."""
 
     @property
     def largest(self) -> int:
         """Rows of the largest predict that is remembered; 0 for none."""
-        return max((rows for seen in self._sizes.values() for rows, _, _ in seen), default=0)
+        if not self._sizes:
+            return 0
+        return max(rows for rows, _, _ in self._sizes[max(self._sizes)])  # no smaller class has larger ones
 
     def seen_lately(self, rows: int) -> int:
         """How many of the last predicts were of about that size."""
-        since = self._learned - LATELY
+        since = self.learned - LATELY
         return sum(number > since for _, _, number in self._sizes.get(rows.bit_length(), ()))
 
     def learn(self, rows: int, seconds: float) -> None:
         """A predict of so many rows, at least 1, took `seconds`."""
-        self._learned += 1
+        self.learned += 1
         known = self._sizes.setdefault(rows.bit_length(), deque(maxlen=KNOWN))
-        known.append((rows, seconds, self._learned))
-        if self._learned % _LOOK_EVERY == 0 or len(known) <= _LOOK_EVERY:
+        known.append((rows, seconds, self.learned))
+        if self.learned % _LOOK_EVERY == 0 or len(known) <= _LOOK_EVERY:
             self._forget()
             self._fit()
             remembered = [one for seen in self._sizes.values() for one in seen]
@@ -69,7 +67,7 @@ class PredictCost:
 
     def _forget(self) -> None:
         for size, seen in list(self._sizes.items()):
-            while seen and seen[0][2] <= self._learned - FORGOTTEN_AFTER:
+            while seen and seen[0][2] <= self.learned - FORGOTTEN_AFTER:
                 seen.popleft()
             if not seen:
                 del self._sizes[size]

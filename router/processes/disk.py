@@ -5,10 +5,13 @@ network's file system, would keep it from ending for ever.
 """
 
 import asyncio
+import os
 import queue
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -18,6 +21,7 @@ _Job = Callable[[], _Report]
 
 MOST_THREADS = 8
 """So many pieces of work wait for a disk at once; further ones wait for a thread."""
+_CLOSE_SECONDS = 5.0
 
 
 class DiskThreads:
@@ -77,3 +81,42 @@ def _report(loop: asyncio.AbstractEventLoop, done: asyncio.Future[_T], outcome: 
 
 in_disk_thread = DiskThreads().run
 """As `asyncio.to_thread`, for work on a disk; see `DiskThreads.run`."""
+
+
+class Removals:
+    """Removes what workers had for themselves, while everything else goes on."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Future[None]] = set()
+
+    def remove(self, directory: Path) -> None:
+        """Remove `directory`, soon, with all that is in it."""
+        self.run(remove_tree, directory)
+
+    def run(self, work: Callable[..., None], *arguments: Path) -> None:
+        """Begin `work`, which removes something."""
+        removal = asyncio.ensure_future(in_disk_thread(work, *arguments))
+        self._running.add(removal)
+        removal.add_done_callback(self._running.discard)
+
+    async def finish(self) -> None:
+        """Return when all is removed, as far as the disk does so in time."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CLOSE_SECONDS)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove `directory` as far as that is possible, also where a version took its own rights away."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        for folder, names, _ in os.walk(_opened(str(directory))):
+            for name in names:
+                _opened(os.path.join(folder, name))  # before os.walk reads what is in it
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _opened(folder: str) -> str:
+    if not os.path.islink(folder):
+        with suppress(OSError):
+            os.chmod(folder, 0o700)
+    return folder

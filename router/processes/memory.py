@@ -108,21 +108,19 @@ class Memory:
 
 def _rooms(cgroup: Path, layout: _Layout) -> Iterator[Room]:
     """One for each limit of `cgroup`. Page cache that the kernel gives up at will is room, too."""
-    used = number(cgroup / layout.used)
-    for name in layout.limits:
-        limit = number(cgroup / name)
-        if used is not None and limit is not None:
-            values = (_field(cgroup / "memory.stat", field) for field in layout.cache)
-            cache = next((value for value in values if value is not None), 0)
-            yield Room(max(0, limit - used + cache), f"{name} of {limit // MIB} MiB")
+    limits = [(name, limit) for name in layout.limits if (limit := number(cgroup / name)) is not None]
+    if not limits or (used := number(cgroup / layout.used)) is None:
+        return
+    cache = _field(cgroup / "memory.stat", *layout.cache) or 0
+    for name, limit in limits:
+        yield Room(max(0, limit - used + cache), f"{name} of {limit // MIB} MiB")
 
 
-def _field(path: Path, name: str) -> int | None:
+def _field(path: Path, *names: str) -> int | None:
+    """The first of these fields that the file has."""
     with suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
+        fields = dict(line.split(" ", 1) for line in path.read_text().splitlines() if " " in line)
+        return next((int(fields[name]) for name in names if name in fields), None)
     return None
 
 

@@ -1,9 +1,9 @@
 """Copies of a version's files that one worker each may write to; what others load is not changed by it."""
 
-import asyncio
 import secrets
-import shutil
 from pathlib import Path
+
+from router.processes.disk import Removals
 
 _NAME = "own-"
 """Beside the version's files, so that it goes with them; `router.agent.cache.OWN`."""
@@ -13,7 +13,7 @@ class OwnCopies:
     """Names directories for such copies, which their workers fill, and removes them."""
 
     def __init__(self) -> None:
-        self._removals: set[asyncio.Future[None]] = set()
+        self._removals = Removals()
 
     def name(self, files: str) -> Path:
         """A new directory for a copy of the version in `files`, on the same disk. It is not made."""
@@ -21,15 +21,8 @@ class OwnCopies:
 
     def remove(self, copy: Path) -> None:
         """Remove it, soon; its worker has ended."""
-        removal = asyncio.get_running_loop().run_in_executor(None, _remove, copy)
-        self._removals.add(removal)
-        removal.add_done_callback(self._removals.discard)
+        self._removals.remove(copy)
 
     async def close(self) -> None:
-        """Return when all are removed."""
-        if self._removals:
-            await asyncio.wait(self._removals)
-
-
-def _remove(copy: Path) -> None:
-    shutil.rmtree(copy, ignore_errors=True)
+        """Remove them all, as far as the disk does so in time; what is left goes at the next start."""
+        await self._removals.finish()

@@ -20,8 +20,8 @@ from router.processes.memory import with_descendants
 _DIRECTORY = Path("/dev/shm")  # noqa: S108 - nothing is made there
 _PROC = Path("/proc")
 _MOST_LOOKS = 5
+"""Looks at a segment of an ended worker that somebody else maps; then it is theirs, and stays."""
 _CLOSE_PAUSE_SECONDS = 0.1
-"""Looks in which a segment of an ended worker must be mapped by nobody; then it is somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)

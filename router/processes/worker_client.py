@@ -101,8 +101,8 @@ class Worker:
         """A worker whose version is READY. Raises LoadFailed, of it WarmUpLost, ChildLost or ChildTimeout.
 
         With `directories` it stands in one of its own and has another for temporary files, which are removed
-        at its end; else it uses ours. With `shared_memory` so is what it leaves of that. With `own_copies` a
-        `writable` version has one, which is removed as well; else it shares its files.
+        at its end; else it uses ours. With `shared_memory`, what it leaves of that is removed, too. With
+        `own_copies` a `writable` version has one, which is removed as well; else it shares its files.
         Leaves no process behind when it raises, also when it is cancelled.
         """
         loop = asyncio.get_running_loop()
@@ -118,8 +118,7 @@ class Worker:
             raise ChildTimeout(f"no worker was started within {deadline_seconds:g} s") from None
         own_copy = own_copies.name(spec.directory) if own_copies is not None and spec.writable else None
         if own_copies is not None and own_copy is not None:
-            remove, copy = own_copies.remove, own_copy
-            child.exited.add_done_callback(lambda _exited: remove(copy))
+            child.exited.add_done_callback(lambda _exited: own_copies.remove(own_copy))
         try:
             info = await _load(
                 child, spec, directory, own_copy, timeout_seconds=max(ends_at - loop.time(), 0.0)
@@ -157,7 +156,9 @@ class Worker:
         self._child.connection.send(messages.repeat_header())
 
     def stop_sharing(self, batching: Batching) -> None:
-        """Its requests share predicts no more, for what `batching` says."""
+        """Its requests share predicts no more, for what `batching` of another worker says."""
+        # How many threads that one could start says nothing of this one.
+        batching = replace(batching, threads=self.batching.threads)
         self.batching, self.to_repeat = batching, 0
         self._child.connection.send(messages.batching_header(batching))
 
@@ -193,18 +194,20 @@ class Worker:
         await self._child.stop(grace_seconds)
 
     def _take(self, frame: Frame) -> None:
-        if frame.header.get("op") == messages.BATCHING:
+        op = frame.header.get("op")
+        if op == messages.BATCHING:
             self.batching = messages.batching_of(frame.header)
-            return
-        if frame.header.get("op") == CPU_THREADS and self._learns_cpu_threads:
+        elif op == CPU_THREADS and self._learns_cpu_threads:
             self.cpu_threads = cpu_threads_of(frame.header)
-            return
-        if frame.header.get("op") == messages.REPEATS:
+        elif op == messages.REPEATS:
             self.to_repeat = messages.repeats_of(frame.header)
             if (on_repeated := self._on_repeated) is not None:
                 self._on_repeated = None
                 on_repeated()
-            return
+        else:
+            self._take_answers(frame)
+
+    def _take_answers(self, frame: Frame) -> None:
         if not self._frames:
             _refuse(frame)
         batch = messages.batch_of(frame, self.info.scores)

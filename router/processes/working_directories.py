@@ -4,21 +4,18 @@ The gateway owns them: a worker that is killed removes nothing. So it does for t
 downloads, which have one for temporary files together.
 """
 
-import asyncio
 import fcntl
 import itertools
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.processes.disk import in_disk_thread
+from router.processes.disk import Removals, remove_tree
 
 FOLDER = ".w"
 """No registered model has a directory of this name. Short, as all names here: versions bind sockets in these
@@ -27,7 +24,6 @@ _WORKING, _TEMPORARY = "w", "t"
 LONGEST_PATH = 50
 """Characters of a directory for temporary files, where there is a place for one so short."""
 _MOST_TRIES = 100
-_CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +68,11 @@ class WorkingDirectories:
         self._mine: tuple[Path, int] | None = None
         self._making = threading.Lock()
         self._numbers = itertools.count(1)
-        self._removals: set[asyncio.Future[None]] = set()
+        self._removals = Removals()
 
     def start(self) -> None:
         """Begin to remove what gateways left that were killed."""
-        self._in_thread(self._remove_leftovers)
+        self._removals.run(self._remove_leftovers)
 
     def shared_temporary(self) -> Path:
         """For temporary files of every child that holds no version. Raises OSError; blocks as `make` does."""
@@ -93,16 +89,15 @@ class WorkingDirectories:
 
     def remove(self, directory: WorkerDirectory) -> None:
         """Remove what `make` made, soon."""
-        self._in_thread(_remove, directory.root)
+        self._removals.remove(directory.root)
 
     async def close(self) -> None:
         """Remove them all, as far as the disk does so in time. Their workers have ended."""
-        if self._removals:
-            await asyncio.wait(self._removals, timeout=_CLOSE_SECONDS)
+        await self._removals.finish()
         if self._mine is not None:
             (directory, descriptor), self._mine = self._mine, None
-            self._in_thread(_remove, directory)
-            await asyncio.wait(self._removals, timeout=_CLOSE_SECONDS)
+            self._removals.remove(directory)
+            await self._removals.finish()
             os.close(descriptor)  # what is left goes at the next start of a gateway
 
     def _own(self) -> Path:
@@ -110,11 +105,6 @@ class WorkingDirectories:
             if self._mine is None:
                 self._mine = self._begin()
             return self._mine[0]
-
-    def _in_thread(self, work: Callable[..., None], *arguments: Path) -> None:
-        removal = asyncio.ensure_future(in_disk_thread(work, *arguments))
-        self._removals.add(removal)
-        removal.add_done_callback(self._removals.discard)
 
     def _begin(self) -> tuple[Path, int]:
         *preferred, last = self._roots
@@ -128,7 +118,7 @@ class WorkingDirectories:
             with suppress(OSError):
                 for directory in root.iterdir() if _is_private(root) else ():
                     if (descriptor := _locked(directory)) is not None:
-                        _remove(directory)
+                        remove_tree(directory)
                         os.close(descriptor)
 
 
@@ -171,19 +161,3 @@ def _locked(directory: Path) -> int | None:
         pass
     os.close(descriptor)
     return None
-
-
-def _remove(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    if directory.exists():  # a version took its own rights away
-        for folder, names, _ in os.walk(_opened(str(directory))):
-            for name in names:
-                _opened(os.path.join(folder, name))  # before os.walk reads what is in it
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _opened(folder: str) -> str:
-    if not os.path.islink(folder):
-        with suppress(OSError):
-            os.chmod(folder, 0o700)
-    return folder

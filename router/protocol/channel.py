@@ -24,27 +24,11 @@ class Channel:
 
         Raises TornFrame when the bytes are no frame of ours.
         """
-        while not self._whole:
-            try:
-                data = self._sock.recv(_READ_BYTES)
-            except ConnectionError:  # a killed gateway with unread answers is a reset, not an end of file
-                return None
-            if not data:
-                return None
-            self._whole.extend(self._decoder.feed(data))
-        return self._whole.popleft()
+        return self._next(0)
 
     def arrived(self) -> Frame | None:
         """The next frame if it is here already, else None; it does not wait. Raises as `receive` does."""
-        while not self._whole:
-            try:
-                data = self._sock.recv(_READ_BYTES, socket.MSG_DONTWAIT)
-            except (BlockingIOError, ConnectionError):
-                return None
-            if not data:
-                return None
-            self._whole.extend(self._decoder.feed(data))
-        return self._whole.popleft()
+        return self._next(socket.MSG_DONTWAIT)
 
     def send(self, header: Mapping[str, Any], bodies: Sequence[bytes] = ()) -> None:
         """Write one frame whole. Raises ConnectionError when the other side is gone."""
@@ -55,3 +39,15 @@ class Channel:
                 sent -= len(buffers.pop(0))
             if sent:
                 buffers[0] = buffers[0][sent:]
+
+    def _next(self, flags: int) -> Frame | None:
+        while not self._whole:
+            try:
+                data = self._sock.recv(_READ_BYTES, flags)
+            # A killed gateway with unread answers is a reset, not an end of file.
+            except (BlockingIOError, ConnectionError):
+                return None
+            if not data:
+                return None
+            self._whole.extend(self._decoder.feed(data))
+        return self._whole.popleft()

@@ -6,6 +6,7 @@ A canary is any alias but production.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable
+from math import inf
 from typing import NamedTuple
 
 from router.core.breaker import Breaker
@@ -66,44 +67,55 @@ _OUTCOMES = {
 }
 
 
+class _Quantile:
+    """A quantile of the newest 1 000 numbers, known from the 200th on and looked up at every 200th."""
+
+    def __init__(self, share: float) -> None:
+        """`share`: the part of the numbers that lie below it, in (0, 1)."""
+        self.value: float | None = None
+        self._share = share
+        self._newest: deque[float] = deque(maxlen=WINDOW)
+        self._until_next_look = KNOWN_ANSWERS
+
+    def add(self, number: float) -> None:
+        self._newest.append(number)
+        self._until_next_look -= 1
+        if self._until_next_look == 0:
+            # Sorting a thousand numbers at every 200th is 0.2 µs for each.
+            self._until_next_look = KNOWN_ANSWERS
+            self.value = sorted(self._newest)[int(len(self._newest) * self._share)]
+
+
 class AdaptiveTimeout:
     """How long a canary may take before production is asked: learned from production's last 1 000 answers."""
 
     def __init__(self) -> None:
-        self.patience_seconds = float("inf")
+        self._p99 = _Quantile(0.99)
+        """Of production's answers."""
+        self._waited = _Quantile(ANSWERED_BY_THEN)
+        """Of all its callers; those who hung up waited for an infinite time."""
+
+    @property
+    def patience_seconds(self) -> float:
         """Whoever hangs up on a canary after it would have been answered by production; infinite until 200 of
         production's callers are known, and while more than a tenth of them hang up."""
-        self._seconds: deque[float] = deque(maxlen=WINDOW)
-        self._waits: deque[float] = deque(maxlen=WINDOW)
-        """As above, of all callers; infinite for those who hung up."""
-        self._waits_until_next_look = KNOWN_ANSWERS
-        self._until_next_look = KNOWN_ANSWERS
-        self._p99: float | None = None
+        return inf if self._waited.value is None else self._waited.value
 
-    def note_caller(self, seconds: float) -> None:
-        """One of production's callers waited `seconds` for an answer; infinite for one who hung up before."""
-        self._waits.append(seconds)
-        self._waits_until_next_look -= 1
-        if self._waits_until_next_look == 0:
-            self._waits_until_next_look = KNOWN_ANSWERS
-            self.patience_seconds = sorted(self._waits)[int(len(self._waits) * ANSWERED_BY_THEN)]
+    def note_hung_up(self) -> None:
+        """One of production's callers hung up before the answer."""
+        self._waited.add(inf)
 
     def note(self, seconds: float) -> None:
         """Production took `seconds`, from arrival to answer."""
-        self.note_caller(seconds)
-        self._seconds.append(seconds)
-        self._until_next_look -= 1
-        if self._until_next_look == 0:
-            # Sorting a thousand numbers at every 200th answer is 0.2 µs an answer.
-            self._until_next_look = KNOWN_ANSWERS
-            self._p99 = sorted(self._seconds)[int(len(self._seconds) * 0.99)]
+        self._waited.add(seconds)
+        self._p99.add(seconds)
 
     def seconds(self, timeout_seconds: float, configured: float | None) -> float:
         """`configured`, or max(1, 3 × p99); half of the timeout at most, and until 200 answers are known."""
         if configured is not None:
             return configured
-        half = timeout_seconds / 2
-        return half if self._p99 is None else min(half, max(FLOOR_SECONDS, TIMES_P99 * self._p99))
+        half, p99 = timeout_seconds / 2, self._p99.value
+        return half if p99 is None else min(half, max(FLOOR_SECONDS, TIMES_P99 * p99))
 
 
 class RequestResult(NamedTuple):
@@ -265,18 +277,16 @@ class Dispatcher:
         """The answer of production, or of another one that nobody stands in for, after `took` seconds."""
         if isinstance(result, CallerGone):
             if assigned.alias == PRODUCTION:
-                self._timeout_of(manager.model).note_caller(float("inf"))
-            return RequestResult(
-                assigned, assigned, result, Outcome.ABANDONED
-            )  # how long it would have taken is not known
+                self._timeout_of(manager.model).note_hung_up()
+            # How long it would have taken is not known.
+            return RequestResult(assigned, assigned, result, Outcome.ABANDONED)
         fault, blamed = _fault_of(result, odd=not length_varies), None
         if assigned.alias == PRODUCTION:
-            timeout, settings = self._timeout_of(manager.model), manager.settings
             # Measured as a canary is, or the two could not be compared: production's may have come later.
-            allowed = timeout.seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
-            if took > allowed and settings.fallback and _was_asked(result):
+            allowed = self.canary_timeout(manager.model)
+            if took > allowed and manager.settings.fallback and _was_asked(result):
                 fault, blamed = FaultKind.TIMEOUT, pending.blamed_batch() if pending is not None else None
-            timeout.note(took)
+            self._timeout_of(manager.model).note(took)
         if isinstance(result, Answer):
             return RequestResult(
                 assigned,
@@ -301,9 +311,8 @@ class Dispatcher:
         caller: Caller,
     ) -> RequestResult:
         if caller.gone:
-            return RequestResult(
-                assigned, assigned, _gone(), Outcome.ABANDONED
-            )  # whether production could answer is not known
+            # Whether production could answer is not known.
+            return RequestResult(assigned, assigned, _gone(), Outcome.ABANDONED)
         model = assigned.version.model
         routes = self._models.table.models.get(model)
         second = assign_fallback(routes, assigned) if routes else None

@@ -306,7 +306,6 @@ class Harness:
         if self._attempted is not None and _by_settings(self._attempted) != _by_settings(
             wanted(self._attempted.directory)
         ):
-            self._load_failures = self._load_failures.reset()
             self.retry_now()
             self._settings_changed.set()
         elif not self.settings.in_turn and (self._costs_outage or self._reload_costs_outage):
@@ -351,7 +350,7 @@ class Harness:
             await pool.close(grace_seconds)
         if self.state is not State.GONE:
             self._enter(State.GONE)
-        self._is_last()
+        self._count_out()
 
     # From here on: for the pool and the gate of this version.
 
@@ -496,11 +495,11 @@ class Harness:
 
     def _gone(self) -> None:
         # Not while the same version serves again: what is kept of it would go with the old one.
-        if self._is_last():
+        if self._count_out():
             self._dependencies.recorder.record(VersionGone(self.version))
         self._owner.version_changed()
 
-    def _is_last(self) -> bool:
+    def _count_out(self) -> bool:
         """Count this harness out, once; whether it was the last one of its version."""
         live = self._dependencies.live
         if self.is_live:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -78,6 +78,35 @@ class _Entry:
         return ScheduledLoad(self.owner.load_priority, self.since, self.need.size)
 
 
+@asynccontextmanager
+async def _turn(
+    entry: _Entry, waiting: list[_Entry], running: list[_Entry], look: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Wait until `look` has moved `entry` on to `running`; on leaving, its place is given away."""
+    waiting.append(entry)
+    try:
+        look()
+        await entry.begins
+        yield
+    finally:
+        for entries in (waiting, running):
+            if entry in entries:
+                entries.remove(entry)
+        look()
+
+
+def _look_later(
+    look: Callable[[], None],
+    now: float,
+    fetching: Sequence[ScheduledLoad],
+    waiting: Sequence[ScheduledLoad],
+    running: Sequence[ScheduledLoad],
+) -> asyncio.TimerHandle | None:
+    """Have `look` called when none of the `waiting` is held any more; None where none is held now."""
+    at = max(held_until(load.priority, fetching, running) for load in waiting)
+    return asyncio.get_running_loop().call_later(at - now, look) if at > now else None
+
+
 class LoadGate:
     """The gate through which every load goes; it lets them begin as `core.loads` decides.
 
@@ -129,16 +158,9 @@ class LoadGate:
     async def download_turn(self, owner: LoadOwner) -> AsyncIterator[None]:
         """Wait for its turn; a download is to run within. Turns come in the order of loads."""
         entry = self._entry(owner, Need(0, ""))
-        self._downloads_waiting.append(entry)
-        try:
-            self._look_at_downloads()
-            await entry.begins
+        places = self._downloads_waiting, self._downloads_running
+        async with _turn(entry, *places, self._look_at_downloads):
             yield
-        finally:
-            for entries in (self._downloads_waiting, self._downloads_running):
-                if entry in entries:
-                    entries.remove(entry)
-            self._look_at_downloads()
 
     @asynccontextmanager
     async def admitted(
@@ -157,20 +179,13 @@ class LoadGate:
                 else need_by_settings(expected_mib)
             )
         entry = self._entry(owner, need)
-        self._waiting.append(entry)
-        try:
-            self.look()
-            await entry.begins
-            yield lambda own: self._learn(spec.version, need_by_load(own))
-        except WorkerOutOfMemory:
-            if entry.alone:  # else it may have been another load's doing
-                self._learn(spec.version, need_by_kill(entry.available))
-            raise
-        finally:
-            for entries in (self._waiting, self._running):
-                if entry in entries:
-                    entries.remove(entry)
-            self.look()
+        async with _turn(entry, self._waiting, self._running, self.look):
+            try:
+                yield lambda own: self._learn(spec.version, need_by_load(own))
+            except WorkerOutOfMemory:
+                if entry.alone:  # else it may have been another load's doing
+                    self._learn(spec.version, need_by_kill(entry.available))
+                raise
 
     def has_room(self, size: int) -> bool:
         """Whether a load of `size` bytes would fit now, beside those that run."""
@@ -217,9 +232,7 @@ class LoadGate:
                 case FreeSpares():
                     self._free_spares()
                 case None:
-                    self._look_again(
-                        now, max(held_until(load.priority, fetching, running) for load in waiting)
-                    )
+                    self._timer = _look_later(self.look, now, fetching, waiting, running)
                     return
 
     def _look_at_downloads(self) -> None:
@@ -242,11 +255,7 @@ class LoadGate:
                 spare=0,
             )
             if not isinstance(decision, Begin):
-                at = max(held_until(load.priority, unnamed, running) for load in waiting)
-                if at > now:
-                    self._download_timer = asyncio.get_running_loop().call_later(
-                        at - now, self._look_at_downloads
-                    )
+                self._download_timer = _look_later(self._look_at_downloads, now, unnamed, waiting, running)
                 return
             entry = self._downloads_waiting.pop(decision.index)
             entry.since = now
@@ -270,10 +279,6 @@ class LoadGate:
         self._needs[version] = need
         if len(self._needs) > _KNOWN_VERSIONS:
             del self._needs[next(iter(self._needs))]
-
-    def _look_again(self, now: float, at: float) -> None:
-        if at > now:
-            self._timer = asyncio.get_running_loop().call_later(at - now, self.look)
 
     def _free_spares(self) -> None:
         owners, self._spares = list(self._spares), {}

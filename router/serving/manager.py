@@ -98,7 +98,7 @@ class ModelManager:
     @property
     def out_of_service(self) -> set[Alias]:
         """Aliases whose version ended so that the next one can be loaded, or is loaded again after that."""
-        return {alias for alias, version in self._bound.items() if not self._is_loaded(version)}
+        return {alias for alias, version in self._bound.items() if not self._is_in(State.READY, version)}
 
     @property
     def ready(self) -> bool:
@@ -240,24 +240,20 @@ class ModelManager:
 
     def priority_of(self, version: VersionId) -> Priority:
         """That of a load of `version` while it has no worker."""
-        bound = self._bound.get(PRODUCTION)
-        if version not in (bound, self._aspired.get(PRODUCTION)):
+        if not self._is_of_production(version):
             return Priority.OTHER_ALIAS
-        serving = self.harnesses.get(bound) if bound is not None else None
-        has_workers = serving is not None and serving.loaded and serving.pool.workers
-        return Priority.PRODUCTION if has_workers else Priority.UNSERVED
+        return Priority.PRODUCTION if self.can_answer else Priority.UNSERVED
 
     def production_scores(self, version: VersionId) -> tuple[OutputSpec, ...] | None:
         """What production counts of its own accord; None for production's own versions, and before it serves.
 
         Two versions are compared by what both count, so production's choice holds for all others.
         """
-        own = version in (self._bound.get(PRODUCTION), self._aspired.get(PRODUCTION))
-        return None if own else self._production_scores
+        return None if self._is_of_production(version) else self._production_scores
 
     def took_a_turn(self, version: VersionId) -> bool:
         """Whether another version ended so that `version` could be loaded in its place."""
-        return any(not self._is_loaded(old) for old in self._replaced_by(version))
+        return any(not self._is_in(State.READY, old) for old in self._replaced_by(version))
 
     def version_changed(self) -> None:
         """Bind and unload what can be now; report what is bound with other scores."""
@@ -270,7 +266,9 @@ class ModelManager:
                 self._report_bound(alias, version, version)
         for version, harness in self.harnesses.items():
             # While what it replaces serves, or comes back, a try would be an outage; else it costs nothing.
-            harness.may_retry(allowed=all(map(self._is_in_error, self._replaced_by(version))))
+            harness.may_retry(
+                allowed=all(self._is_in(State.ERROR, old) for old in self._replaced_by(version))
+            )
         self._publish_routes()
         self.reconcile()
 
@@ -347,13 +345,12 @@ class ModelManager:
     def _is_bound(self, version: VersionId) -> bool:
         return version in self._bound.values()
 
-    def _is_loaded(self, version: VersionId) -> bool:
-        harness = self.harnesses.get(version)
-        return harness is not None and harness.state is State.READY
+    def _is_of_production(self, version: VersionId) -> bool:
+        return version in (self._bound.get(PRODUCTION), self._aspired.get(PRODUCTION))
 
-    def _is_in_error(self, version: VersionId) -> bool:
+    def _is_in(self, state: State, version: VersionId) -> bool:
         harness = self.harnesses.get(version)
-        return harness is not None and harness.state is State.ERROR
+        return harness is not None and harness.state is state
 
     def _replaced_by(self, version: VersionId) -> list[VersionId]:
         """Versions that aliases serve which are to serve `version`."""
@@ -382,13 +379,13 @@ class ModelManager:
     def _publish_routes(self) -> None:
         if self._closed:
             return
-        settings = self.settings
+        settings, left_out = self.settings, self.out_of_service - {PRODUCTION}
         self._publish(
             ModelRoutes(
                 self.model,
                 settings.salt,
                 settings.split,
-                bound={a: v for a, v in self._bound.items() if a not in self.out_of_service - {PRODUCTION}},
+                bound={alias: version for alias, version in self._bound.items() if alias not in left_out},
                 aspired=frozenset(self._aspired),
                 broken=self.breakers.broken,
             )

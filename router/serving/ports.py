@@ -11,7 +11,7 @@ from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 
-Turn = Callable[[], AbstractAsyncContextManager[None]]
+DownloadTurn = Callable[[], AbstractAsyncContextManager[None]]
 """Makes a block that waits at its beginning until a download may run in it."""
 
 
@@ -107,7 +107,12 @@ class Fetcher(Protocol):
     """Brings a version's files to this machine."""
 
     async def fetch(
-        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+        self,
+        version: VersionId,
+        *,
+        deadline_seconds: float,
+        fresh: bool = False,
+        turn: DownloadTurn = nullcontext,
     ) -> str:
         """Absolute path of a complete directory of the version's files. Raises FetchFailed.
 

@@ -7,7 +7,7 @@ caller's values.
 import re
 import threading
 import traceback
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from json import JSONDecodeError
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from router.processes.child_logging import log_event
 from router.protocol.messages import MAX_ANSWER_BYTES, Answer, LoadSpec, PredictStatus, Query, ScoringProtocol
 from router.worker import withheld_variables
 from router.worker.decode.request_decoder import JSON, DecodedRequest, NotEnforced, TooManyRows
+from router.worker.error_chain import chain
 from router.worker.own_files import WRITES, was_refused
 from router.worker.tracking import NO_TRACKING, lacks_tracking
 from router.worker.v2.tensors import InferenceRefused
@@ -219,7 +220,8 @@ def _place(error: BaseException) -> str:
 
 def _details(error: MlflowException, names: Container[str]) -> list[str]:
     found: dict[str, None] = {}  # as a set that keeps its order
-    for link in _chain(error):
+    # MLflow wraps the reason into messages that grow with the request; what it wrapped is short.
+    for link in chain(error, _CHAIN):
         if isinstance(link, JSONDecodeError):
             found[f"line {link.lineno} column {link.colno} (character {link.pos})"] = None
         elif isinstance(link, UnicodeDecodeError):
@@ -230,12 +232,3 @@ def _details(error: MlflowException, names: Container[str]) -> list[str]:
                 safe = column is None or column in names
                 found[match.group() if safe else match.group().replace(column, "…", 1)] = None
     return list(found)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    # MLflow wraps the reason into messages that grow with the request; what it wrapped is short.
-    for _ in range(_CHAIN):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__

@@ -61,6 +61,11 @@ class Effort:
     process_seconds: float
     """Of any processor, by the whole process meanwhile."""
 
+    @property
+    def busy(self) -> float:
+        """Processor seconds of the process over seconds."""
+        return self.process_seconds / max(self.seconds, 1e-9)
+
 
 @contextmanager
 def efforts() -> Iterator[list[Effort]]:
@@ -271,7 +276,7 @@ class BatchingTrial:
 
     def _decide(self) -> Batching:
         alone, together = self._alone, self._together
-        if median(effort.process_seconds / effort.seconds for effort in alone) < WAITS_BELOW:
+        if median(effort.busy for effort in alone) < WAITS_BELOW:
             if median(e.seconds for e in together) > WAITING_MOST * median(e.seconds for e in alone):
                 return _apart(WAITS_PER_ROW)
         elif median(e.thread_seconds for e in together) > 2 * WORKING_MOST * median(

@@ -99,6 +99,10 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
     scorer.scores = chosen.counted
     metadata = model.metadata
     batching = _batching(spec, scorer, warmed.request, twice=not metadata.env_vars)
+    notes = (
+        *(warmed.note, _withheld(spec, warmed, metadata.env_vars or ()), _wrote(spec, before)),
+        *(chosen.note, scorer.decoder.note, note),
+    )
     logged_python = metadata.flavors.get(_PYFUNC, {}).get("python_version")
     info = VersionInfo(
         run_id=metadata.run_id or "",
@@ -107,15 +111,7 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
         scores=scorer.scores,
-        note=" ".join(
-            filter(
-                None,
-                (
-                    *(warmed.note, _withheld(spec, warmed), _wrote(spec, before)),
-                    *(chosen.note, scorer.decoder.note, note),
-                ),
-            )
-        ),
+        note=" ".join(filter(None, notes)),
         batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_describable(scorer.contract.inputs),
@@ -137,8 +133,8 @@ def _wrote(spec: LoadSpec, before: FileStates) -> str:
     )
 
 
-def _withheld(spec: LoadSpec, warmed: WarmUpResult) -> str:
-    asked = [*withheld_variables.named_by(warmed.failure), *withheld_variables.listed_in(spec.directory)]
+def _withheld(spec: LoadSpec, warmed: WarmUpResult, used_when_logged: Sequence[str]) -> str:
+    asked = [*withheld_variables.named_by(warmed.failure), *used_when_logged]
     remedy = withheld_variables.remedy(asked, spec.environment_variables)
     return f"{remedy}." if remedy else ""
 

@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from router.worker.error_chain import chain
+
 _RESERVE_BYTES = 64 << 20
-_CHAIN = 8
 _MOST_FILES = 10_000
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _READ_ONLY = re.compile(r"\bread-?only (?:database|file)", re.IGNORECASE)
@@ -59,15 +60,14 @@ def changed_since(directory: str, before: FileStates) -> list[str]:
 
 def was_refused(error: BaseException | None, directory: str) -> bool:
     """Whether `error`, or what it was raised from, is that a file below `directory` may not be written."""
-    for _ in range(_CHAIN):
-        if error is None:
-            return False
-        if isinstance(error, OSError) and error.errno in _REFUSALS and directory in str(error.filename):
-            return True
-        if _READ_ONLY.search(str(error)) or ("Permission denied" in str(error) and directory in str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(_refuses(one, directory) for one in chain(error))
+
+
+def _refuses(error: BaseException, directory: str) -> bool:
+    if isinstance(error, OSError) and error.errno in _REFUSALS and directory in str(error.filename):
+        return True
+    text = str(error)
+    return bool(_READ_ONLY.search(text)) or ("Permission denied" in text and directory in text)
 
 
 def _paths(directory: str) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Predicted:
 
 
 class SharedPredicts(Protocol):
-    """Whoever looks at shared predicts."""
+    """An observer of shared predicts."""
 
     def shared(self, queries: Sequence[Query], rows: Sequence[int], predictions: Any) -> None:
         """Requests of so many rows each shared a predict, and are answered with `predictions`."""
@@ -135,10 +135,10 @@ class Scorer:
         tally = count_scores(predicted.predictions, self.scores)
         return _good_answer(written, request.rows, predicted.seconds, tally)
 
-    def together(self, queries: Sequence[Query], looks: SharedPredicts | None = None) -> Iterator[Placed]:
+    def together(self, queries: Sequence[Query], observer: SharedPredicts | None = None) -> Iterator[Placed]:
         """Answers to all of them, in as few predicts as their shapes allow, each as soon as it is there.
 
-        `looks` is called with each predict that some of them shared, before their answers are handed out.
+        `observer` is given each predict that some of them shared, before their answers are handed out.
         """
         groups: dict[Hashable, list[tuple[int, DecodedRequest]]] = {}
         of_csv = self._csv.decode(queries)
@@ -153,9 +153,9 @@ class Scorer:
             if len(group) > 1 and (shared := self._by_one_predict([request for _, request in group])):
                 answers, predictions = shared
                 places = [place for place, _ in group]
-                if looks is not None:
+                if observer is not None:
                     rows = [request.rows for _, request in group]
-                    looks.shared([queries[place] for place in places], rows, predictions)
+                    observer.shared([queries[place] for place in places], rows, predictions)
                 yield places, answers
             elif len(group) == 1:
                 [(place, request)] = group

@@ -1,6 +1,5 @@
 """Whether requests that share predicts are answered no later than each by a predict of its own."""
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from statistics import median
@@ -54,14 +53,3 @@ class SharingCost:
         if len(self._ratios) < SAMPLES or median(self._ratios) <= SLOWER:
             return None
         return Batching(merges=False, why="requests that shared predicts took longer than each by its own")
-
-
-class Busy:
-    """How much of a stretch of time this process kept a processor at work."""
-
-    def __init__(self) -> None:
-        self._seconds, self._processor = time.perf_counter(), time.process_time()
-
-    def share(self) -> float:
-        """Processor seconds over seconds, since this was made."""
-        return (time.process_time() - self._processor) / max(time.perf_counter() - self._seconds, 1e-9)

@@ -18,13 +18,13 @@ from mlflow.tracking._model_registry.utils import _get_store_registry
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
 from router.protocol.messages import Tracking
+from router.worker.error_chain import chain
 
 NO_TRACKING = (
     "This version asks MLflow for a tracking server or a registry, and has none: name one as `tracking.uri`"
     " of its registered model"
 )
 _NOWHERE = "no-tracking"
-_CHAIN = 8
 _REGISTRIES = (_tracking_store_registry, _get_store_registry())
 
 
@@ -66,13 +66,7 @@ def use_tracking(tracking: Tracking | None) -> str:
 
 def lacks_tracking(error: BaseException | None) -> bool:
     """Whether `error`, or what it was raised from, is that the version has no tracking server."""
-    for _ in range(_CHAIN):
-        if error is None:
-            return False
-        if isinstance(error, NoTracking):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(one, NoTracking) for one in chain(error))
 
 
 def _span_processors(those_of_mlflow: Callable[..., list[Any]], *, disabled: bool = False) -> list[Any]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from mlflow.models import Model
 
 from router.core.environment import is_withheld, refusal
+from router.worker.error_chain import chain
 
-_CHAIN = 8
 _MOST_NAMES = 5
 _NAME_IN_TEXT = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 _ENVIRON_CODE = os.environ.__class__.__getitem__.__code__
@@ -20,7 +20,7 @@ def asked_of_environment(error: BaseException | None) -> list[str]:
     Of a KeyError with a caller's value in it, none: what counts is that `os.environ` itself raised it.
     """
     names = []
-    for one in _chain(error):
+    for one in chain(error):
         trace = one.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
@@ -35,7 +35,7 @@ def named_by(error: BaseException | None) -> list[str]:
 
     For an error that holds no caller's text, such as one of a load.
     """
-    texts = " ".join(str(one) for one in _chain(error))
+    texts = " ".join(str(one) for one in chain(error))
     return [*asked_of_environment(error), *_NAME_IN_TEXT.findall(texts)]
 
 
@@ -67,14 +67,6 @@ def remedy(names: Iterable[str], listed: Sequence[str]) -> str:
             " their registered model"
         )
     return "; ".join(sentences)
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    chain: list[BaseException] = []
-    while error is not None and len(chain) < _CHAIN:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return chain
 
 
 def _and(names: Sequence[str]) -> str:

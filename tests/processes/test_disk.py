@@ -53,3 +53,23 @@ async def main():
 asyncio.run(main())
 """
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+def test_a_copy_whose_removal_hangs_keeps_no_process_from_its_end() -> None:
+    program = """
+import asyncio, threading
+from pathlib import Path
+from router.processes import disk
+from router.processes.own_copies import OwnCopies
+
+disk._CLOSE_SECONDS = 0.1
+disk.remove_tree = lambda _directory: threading.Event().wait()
+
+async def main():
+    copies = OwnCopies()
+    copies.remove(Path("/nowhere"))
+    await copies.close()
+
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

@@ -154,6 +154,15 @@ async def test_a_worker_shares_no_more_when_the_gateway_says_so(
     await worker.close()
 
 
+async def test_a_worker_that_could_start_fewer_threads_limits_no_other_one(
+    template: ForkServerSupervisor, versions: Path, slack: float
+) -> None:
+    worker = await worker_of(template, versions, "signed", slack, threads=3)
+    worker.stop_sharing(Batching(merges=False, why="another worker found it out", differs=True, threads=1))
+    assert worker.parallel == 3
+    await worker.close()
+
+
 @pytest.mark.parametrize(("number", "side_by_side"), [(0, 1), (2, 2)])
 async def test_where_threads_are_limited_those_that_there_are_answer_and_that_is_reported(
     template: ForkServerSupervisor, versions: Path, slack: float, number: int, side_by_side: int

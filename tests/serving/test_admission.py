@@ -86,7 +86,7 @@ def test_a_burst_after_calm_is_taken_again() -> None:
 @pytest.mark.parametrize(("seconds", "rows"), [(0.0001, 500), (0.009, 5), (0.3, 2)])
 def test_a_worker_is_handed_little_at_once_by_a_slow_version(seconds: float, rows: int) -> None:
     """No more than was tried, twice; what a batch of two costs is tried."""
-    assert learned(seconds).rows_at_once() == rows
+    assert learned(seconds).rows_at_once == rows
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_frame_doubles_where_requests_together_take_no_longer_than_one() -> No
     """A predict that waits for 50 ms waits for all of them at once; what many cost is not known before."""
     admission, frames = learned(0.05), []
     for _ in range(7):
-        frames.append(admission.rows_at_once())
+        frames.append(admission.rows_at_once)
         admission.learn(0.05, [1] * frames[-1], [100] * frames[-1])
     assert frames == [2, 4, 8, 16, 32, 64, 128]
 
@@ -110,7 +110,7 @@ def test_a_frame_doubles_where_requests_together_take_no_longer_than_one() -> No
 def test_a_frame_stays_where_requests_together_take_as_long_as_one_after_the_other() -> None:
     admission = learned(0.03)
     for _ in range(20):
-        requests = admission.rows_at_once()
+        requests = admission.rows_at_once
         assert requests <= 2
         admission.learn(0.03 * requests, [1] * requests, [100] * requests)
 
@@ -120,4 +120,4 @@ def test_what_requests_cost_is_learned_anew_when_they_begin_to_share_predicts() 
     assert not admits(admission, 100.0, 64, left=1.0)
     admission.note_batching(merges=True)
     assert admits(admission, 100.0, 64, left=1.0)
-    assert admission.rows_at_once() > 64
+    assert admission.rows_at_once > 64

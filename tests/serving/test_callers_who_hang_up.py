@@ -341,7 +341,7 @@ async def test_callers_who_hang_up_say_nothing_of_a_canary_where(
     world.held = False
     if why == "at once":
         await learn(dispatcher, 50)
-        dispatcher._timeout_of("sentiment").patience_seconds = 1.0
+        dispatcher._timeout_of("sentiment")._waited.value = 1.0
     world.held = True
     await hang_up_after(dispatcher, CANARY_KEY, 0.01, OUTAGE_REQUESTS)
 

@@ -23,7 +23,7 @@ def goodput(fixed: float, each: float, noise: float, load: float, predicts: int 
     now = 0.0
     while now < ends:
         if not running and waiting:
-            running = min(waiting, MAX_BATCH_REQUESTS, admission.rows_at_once())
+            running = min(waiting, MAX_BATCH_REQUESTS, admission.rows_at_once)
             waiting, began_at = waiting - running, now
             ends_at = now + (fixed + each * running) * dice.uniform(1.0, noise)
         if running and ends_at <= arrives_at:

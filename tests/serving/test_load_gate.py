@@ -16,7 +16,7 @@ from router.protocol.messages import LoadSpec
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
-from router.serving.ports import Turn
+from router.serving.ports import DownloadTurn
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 from tests.support.waiting import until
@@ -314,7 +314,7 @@ async def test_canaries_are_fetched_after_every_production(
     under_way, most, order = 0, 0, []
     fetch = world.fetch
 
-    async def slow(version: VersionId, *, turn: Turn, **keys: object) -> str:
+    async def slow(version: VersionId, *, turn: DownloadTurn, **keys: object) -> str:
         nonlocal under_way, most
         async with turn():
             under_way += 1

@@ -24,7 +24,7 @@ from router.errors import (
 from router.processes.process import Exit
 from router.protocol.cpu_threads import at_first
 from router.protocol.messages import Answer, Batching, LoadSpec, PredictStatus, Query, VersionInfo
-from router.serving.ports import Turn
+from router.serving.ports import DownloadTurn
 
 T = TypeVar("T")
 MERGES = Batching(merges=True, why="a fake")
@@ -198,7 +198,12 @@ class FakeWorld:
         return self.recorded.get(model, {})
 
     async def fetch(
-        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+        self,
+        version: VersionId,
+        *,
+        deadline_seconds: float,
+        fresh: bool = False,
+        turn: DownloadTurn = nullcontext,
     ) -> str:
         async with turn():
             self.fetches.append((version, fresh))

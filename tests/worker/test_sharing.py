@@ -43,7 +43,7 @@ from router.worker.batching_trial import (
 )
 from router.worker.decode.request_decoder import DecodedRequest
 from router.worker.load import Loaded, load_version
-from router.worker.main import RequestLoop
+from router.worker.request_loop import RequestLoop
 from router.worker.sharing_cost import SAMPLES, SharingCost
 from router.worker.tolerance import equal
 from tests.support.saved_versions import inference_query, json_query, predictions, spec_of, tensor, text_query

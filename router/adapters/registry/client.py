@@ -19,7 +19,7 @@ from router.core.events import Recorder, RegistrySchemaNewer
 from router.core.ids import Alias, VersionId
 from router.errors import CacheRefused, FetchFailed, ModelUnknown, RegistryRefused, RegistryUnavailable
 from router.processes.child import Launcher
-from router.serving.ports import Turn
+from router.serving.ports import DownloadTurn
 
 STAGE = "stage:"
 """An alias spelled `stage:Production` means the highest version in that stage, in any case of letters."""
@@ -105,7 +105,12 @@ class RegistryClient:
         self._newer_schema = newer
 
     async def fetch(
-        self, version: VersionId, *, deadline_seconds: float, fresh: bool = False, turn: Turn = nullcontext
+        self,
+        version: VersionId,
+        *,
+        deadline_seconds: float,
+        fresh: bool = False,
+        turn: DownloadTurn = nullcontext,
     ) -> str:
         """Absolute path of a complete directory of the version's files, held until `retain`.
 
@@ -123,7 +128,9 @@ class RegistryClient:
                 return files
         raise FetchFailed(f"{version}: its copy was removed from the cache by another gateway")
 
-    async def _fetch(self, version: VersionId, deadline_seconds: float, *, fresh: bool, turn: Turn) -> str:
+    async def _fetch(
+        self, version: VersionId, deadline_seconds: float, *, fresh: bool, turn: DownloadTurn
+    ) -> str:
         if version in self._recalled:
             try:
                 return await self._downloads.fetch(

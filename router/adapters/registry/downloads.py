@@ -17,7 +17,7 @@ from router.errors import ChildLost, ChildTimeout, FetchFailed, FetchRefused
 from router.processes.child import Child, Launcher
 from router.processes.disk import in_disk_thread
 from router.processes.memory import files_bytes
-from router.serving.ports import Turn
+from router.serving.ports import DownloadTurn
 
 ROLE = "fetch"
 GIB = 1 << 30
@@ -91,7 +91,7 @@ class Downloads:
         deadline_seconds: float,
         fresh: bool = False,
         recorded: bool = False,
-        turn: Turn = nullcontext,
+        turn: DownloadTurn = nullcontext,
     ) -> str:
         """Absolute path of the version's files.
 
@@ -133,7 +133,7 @@ class Downloads:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _start(self, wanted: _Wanted, deadline_seconds: float, turn: Turn) -> _Shared:
+    def _start(self, wanted: _Wanted, deadline_seconds: float, turn: DownloadTurn) -> _Shared:
         shared = _Shared(asyncio.create_task(self._download(wanted, deadline_seconds, turn)))
         shared.task.add_done_callback(lambda _: self._forget(wanted, shared))
         self._shared[wanted] = shared
@@ -145,7 +145,7 @@ class Downloads:
         if shared.task.done() and not shared.task.cancelled():
             shared.task.exception()  # seen, also when the last one who waited has just been cancelled
 
-    async def _download(self, wanted: _Wanted, deadline_seconds: float, turn: Turn) -> str:
+    async def _download(self, wanted: _Wanted, deadline_seconds: float, turn: DownloadTurn) -> str:
         async with turn():
             try:
                 child = await self._launcher.launch(ROLE, version=wanted.version)

@@ -39,10 +39,11 @@ class Admission:
         """Least time of a predict, among the last."""
         self.last_requests = 0
         """Of the last predict."""
+        self.rows_at_once = MANY
+        """How many rows a worker is handed at once; at least 1. Kept, because every request reads it."""
         self._predicts: deque[float] = deque(maxlen=LEARNED_FROM)
         self._rows: deque[tuple[int, int]] = deque(maxlen=LEARNED_FROM)
         self._rows_per_byte = 0.0
-        self._learned = 0
         self._merges = False
         self._empty_at = 0.0
 
@@ -54,7 +55,7 @@ class Admission:
         self.cost = PredictCost()
         self.predict_seconds = self.fastest_seconds = 0.0
         self._predicts.clear()
-        self._learned = self.last_requests = 0
+        self.last_requests, self.rows_at_once = 0, MANY
 
     def learn(self, seconds: float, rows: Sequence[int], sizes: Sequence[int]) -> None:
         """A predict of some requests took a worker `seconds`.
@@ -64,10 +65,10 @@ class Admission:
         self.last_requests = len(sizes)
         self._predicts.append(seconds)
         self.cost.learn(max(1, sum(rows)), seconds)
+        self.rows_at_once = _rows_at_once(self.cost)
         if 0 not in rows and (size := sum(sizes)):
             self._rows.append((sum(rows), size))
-        self._learned += 1
-        if self._learned <= _LOOK_EVERY or self._learned % _LOOK_EVERY == 0:
+        if self.cost.learned <= _LOOK_EVERY or self.cost.learned % _LOOK_EVERY == 0:
             ordered = sorted(self._predicts)
             self.fastest_seconds, self.predict_seconds = ordered[0], ordered[len(ordered) // 2]
             rows_known, bytes_known = map(sum, zip(*self._rows, strict=True)) if self._rows else (0, 1)
@@ -90,25 +91,6 @@ class Admission:
         calm = max(CALM_SECONDS, CALM_REQUESTS * self.cost.usual_seconds(max(1, rows // waiting)))
         return wait <= seconds_left and (wait <= calm or now - self._empty_at <= BURST_SECONDS)
 
-    def rows_at_once(self) -> int:
-        """How many rows a worker is handed at once; at least 1.
-
-        As many as are 50 ms of work, or more while the fixed part of a predict is much of what it takes.
-        Nothing is known beyond twice what was tried; and a size that was hardly tried lately is tried again.
-        """
-        cost = self.cost
-        if not cost.is_known:
-            return MANY
-        largest, each = cost.largest, cost.row_seconds
-        work = cost.least_seconds(largest) / largest
-        in_time = int(BATCH_SECONDS / work) if work else MANY
-        worth = (
-            max(int(BATCH_SECONDS / each), ceil(TIMES_FIXED * cost.fixed_seconds / each)) if each else MANY
-        )
-        most = max(1, in_time, min(worth, 2 * largest))
-        is_untried = most <= largest and cost.seen_lately(2 * most) < TRIED
-        return 2 * most if is_untried else most
-
     def wait_seconds(self, waiting: int, rows: int, workers: int) -> float:
         """How long `workers` need for the `waiting`, of `rows` in all; 0.0 until what they cost is known."""
         if not waiting:
@@ -116,6 +98,20 @@ class Admission:
         if not self._merges:
             seconds = waiting * self.cost.usual_seconds(max(1, rows // waiting))
         else:
-            batches = max(ceil(rows / self.rows_at_once()), ceil(waiting / MAX_BATCH_REQUESTS))
+            batches = max(ceil(rows / self.rows_at_once), ceil(waiting / MAX_BATCH_REQUESTS))
             seconds = self.cost.slowness * (batches * self.cost.fixed_seconds + rows * self.cost.row_seconds)
         return seconds / max(workers, 1)
+
+
+def _rows_at_once(cost: PredictCost) -> int:
+    """As many rows as are 50 ms of work, or more while the fixed part of a predict is much of what it takes.
+
+    Nothing is known beyond twice what was tried; and a size that was hardly tried lately is tried again.
+    """
+    largest, each = cost.largest, cost.row_seconds
+    work = cost.least_seconds(largest) / largest
+    in_time = int(BATCH_SECONDS / work) if work else MANY
+    worth = max(int(BATCH_SECONDS / each), ceil(TIMES_FIXED * cost.fixed_seconds / each)) if each else MANY
+    most = max(1, in_time, min(worth, 2 * largest))
+    is_untried = most <= largest and cost.seen_lately(2 * most) < TRIED
+    return 2 * most if is_untried else most

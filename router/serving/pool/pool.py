@@ -124,13 +124,13 @@ class Pool:
         if self._closed or not (self.slots or (may_wait_for_worker and self._has_worker_before(expires_at))):
             raise self._no_worker()
         now = self._loop.time()
-        waiting, rows = len(self.queue), self.queue.rows
-        workers = sum(slot.worker.parallel for slot in self.slots)
-        left = expires_at - now
-        if not self.admission.admits(now, waiting=waiting, rows=rows, workers=workers, seconds_left=left):
+        waiting, left = len(self.queue), expires_at - now
+        workers = self._parallel if waiting else 0  # of no use to the first one
+        if not self.admission.admits(
+            now, waiting=waiting, rows=self.queue.rows, workers=workers, seconds_left=left
+        ):
             raise Overloaded(
-                "requests come faster than this version answers",
-                retry_after=self.admission.wait_seconds(waiting, rows, workers),
+                "requests come faster than this version answers", retry_after=self._wait_seconds()
             )
         rows = self.admission.rows_in(len(query.body))
         request = PendingRequest(
@@ -143,7 +143,7 @@ class Pool:
             self.queue.put(request, most_rows)
         except Overloaded as refused:
             request.cancel()
-            refused.retry_after = self.admission.wait_seconds(len(self.queue), self.queue.rows, workers)
+            refused.retry_after = self._wait_seconds()
             raise
         self._leases += 1
         self._idle.clear()
@@ -297,7 +297,9 @@ class Pool:
             slot = min(free, key=lambda slot: slot.load)
             # An even share per free worker: one worker must not take what another could start now.
             share = -(-len(queue) // len(free)) if slot.worker.batching.merges else 1
-            most_rows = min(self._owner.settings.max_batch_rows, admission.rows_at_once())
+            most_rows = 1  # of one request alone its rows do not matter
+            if share > 1:
+                most_rows = min(self._owner.settings.max_batch_rows, admission.rows_at_once)
             if requests := queue.take(share, most_rows, worthless_before):
                 slot.start(requests)
         if not self._closed and self._owner.is_production:
@@ -366,6 +368,15 @@ class Pool:
         elif self.settings.in_turn and not self._closed:
             self.fill()  # what was to come after it may be loaded now
         self.dispatch()
+
+    @property
+    def _parallel(self) -> int:
+        """How many batches the workers work on at once."""
+        return sum(slot.worker.parallel for slot in self.slots)
+
+    def _wait_seconds(self) -> float:
+        """How long they need for what waits now."""
+        return self.admission.wait_seconds(len(self.queue), self.queue.rows, self._parallel)
 
     def _has_worker_before(self, expires_at: float) -> bool:
         """Whether, with no worker alive, the next load begins before a request's time is over."""

@@ -22,8 +22,6 @@ RELOAD_DELAYS = (1.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 loaded: this one has, so its next load is likely to succeed."""
 SPARE_FROM_SECONDS = 1.0
 """A version that loads faster is replaced soon enough without a spare in memory."""
-
-
 LEAST_WARM_UP_SECONDS = 5.0
 TIMES_WARM_UP = 3.0
 """A warm-up that takes so many times as long as the last one, and this least time, hangs."""
@@ -323,7 +321,7 @@ class WorkerSupply:
         if self.spare is None:
             return None
         spare = self._take_spare(self.spare)
-        task = self._loop.create_task(_close(spare, grace_seconds), name="retire spare")
+        task = self._loop.create_task(spare.close(grace_seconds), name="retire spare")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
@@ -338,7 +336,3 @@ class WorkerSupply:
             seconds = self._loop.time() - self._short_since
             self._short_since = None
             self._recorder.record(WorkerReplaced(self.spec.version, seconds))
-
-
-async def _close(worker: WorkerHandle, grace_seconds: float) -> object:
-    return await worker.close(grace_seconds)
