@@ -113,14 +113,7 @@ def build_gateway(
     recorder = recorders.all
     in_force = SettingsInForce(loaded.settings)
     load_limits = LoadLimits.of(loaded.settings.registry)
-    models = ModelSet(
-        VersionDependencies(
-            backends.fetcher,
-            backends.loader,
-            recorder,
-            load_limits,
-        )
-    )
+    models = ModelSet(VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits))
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
@@ -146,9 +139,8 @@ def build_gateway(
             recorder,
         ),
     ]
-    if (
-        sys.platform == "linux"
-    ):  # elsewhere shared memory is nowhere to be seen, and orphans are not left to this process
+    # Elsewhere shared memory is nowhere to be seen, and orphans are not left to this process.
+    if sys.platform == "linux":
         loops.append(PeriodicTask("orphans", Reaper().tick, ORPHANS_LOOK_SECONDS, recorder))
         shared_memory = backends.shared_memory
         loops.append(PeriodicTask("shared memory", shared_memory.tick, SHARED_MEMORY_LOOK_SECONDS, recorder))

@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from router.errors import ConfigRefused
+from router.processes.working_directories import FOLDER
 from router.settings.gateway import RegistryPlaces
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """A disk may be emptied while the gateway runs: what can not be written now is tried again."""
-_WORKING_DIRECTORIES = ".w"
 _HOME = ".home"
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def _own(places: RegistryPlaces) -> RegistryPlaces:
         directory.mkdir(mode=0o700, exist_ok=True)
     if cache != named and _others_may_write(cache):
         _empty(cache)
-    for directory in (parent / _WORKING_DIRECTORIES, *([parent] if parent != named else [])):
+    for directory in (parent / FOLDER, *([parent] if parent != named else [])):
         if _is_ours(directory) and _others_may_write(directory):
             directory.chmod(0o700)
     for directory in (parent, cache):

@@ -80,6 +80,7 @@ class GatewayServer:
         for notice in loaded.notices:
             _log.warning(notice)
         _log_environment()
+        _log_memory()
         token = admin_token(settings.server, os.environ)
         certificates = Certificates.of(settings.server)
         # Ports first: a port that is taken must be reported before anything is started.
@@ -178,7 +179,7 @@ class GracefulShutdown:
         self._aborted.set()
 
     async def drain(self) -> None:
-        """Answer what comes and what runs; at the end of the time, or hurried, refuse what is left."""
+        """Answer what comes and what runs; at the end of the time, or once aborted, refuse what is left."""
         self.start()
         server, began_at = self._gateway.settings.current.server, self._began_at
         seconds = server.drain_seconds
@@ -235,8 +236,11 @@ def _log_environment() -> None:
             "withheld from versions, unless environment_variables of their model lists it: %s",
             ", ".join(withheld),
         )
+
+
+def _log_memory() -> None:
     room = MEMORY.room()
-    _log.info(f"{room.available // MIB} MiB of memory are available, below {room.limit}")
+    _log.info("%d MiB of memory are available, below %s", room.available // MIB, room.limit)
     if MEMORY.ends_all_together:
         _log.warning(
             "memory.oom.group is 1: out of memory, the kernel ends this gateway and all its versions at once;"

@@ -10,14 +10,13 @@ import orjson
 from msgspec.structs import replace
 
 from router.adapters.config.file import load_settings
-from router.app.backends import open_backends
+from router.app.backends import Backends, open_backends
 from router.cli.split import find_model
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.scores import OutputSpec, describe, to_json
 from router.errors import RegistryError, RouterError
 from router.protocol.messages import VersionInfo
 from router.serving.harness import load_spec
-from router.serving.ports import Fetcher, Loader
 from router.settings import ModelSettings, Settings
 
 
@@ -41,9 +40,9 @@ def check_model(config_path: Path, model: str, output: str) -> int:
 
 
 async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[dict[str, Any]]:
-    async with open_backends(settings, _Silent()) as world:
+    async with open_backends(settings, _Silent()) as backends:
         try:
-            aspired = await world.source.poll(model, wanted.aliases)
+            aspired = await backends.source.poll(model, wanted.aliases)
         except RegistryError as error:
             return [{"alias": "*", "version": None, "ok": False, "told": str(error)}]
         rows: list[dict[str, Any]] = []
@@ -58,16 +57,15 @@ async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[
                 continue
             own = version == aspired.get(PRODUCTION)
             scores = None if own else production_scores
-            row, info = await _bring_up(world.fetcher, world.loader, settings, wanted, alias, version, scores)
+            row, info = await _check_version(backends, settings, wanted, alias, version, scores)
             rows.append(row)
             if alias == PRODUCTION and info is not None:
                 production_scores = info.suggested_scores
         return rows
 
 
-async def _bring_up(
-    fetcher: Fetcher,
-    loader: Loader,
+async def _check_version(
+    backends: Backends,
     settings: Settings,
     wanted: ModelSettings,
     alias: Alias,
@@ -78,10 +76,10 @@ async def _bring_up(
     limit = settings.registry.download_timeout_seconds
     row: dict[str, Any] = {"alias": alias, "version": version.number}
     try:
-        directory = await fetcher.fetch(version, deadline_seconds=limit)
+        directory = await backends.fetcher.fetch(version, deadline_seconds=limit)
         spec = load_spec(version, directory, wanted, production_scores)
         spec = replace(spec, warm_up_required=wanted.warm_up)
-        worker = await loader.load(spec, deadline_seconds=limit)
+        worker = await backends.loader.load(spec, deadline_seconds=limit)
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}, None
     info = worker.info
@@ -89,19 +87,19 @@ async def _bring_up(
     phases = ", ".join(f"{phase} {seconds:.2f} s" for phase, seconds in info.phase_seconds.items())
     signature = "signature" if info.has_signature else "no signature"
     example = "input example" if info.has_example else "no input example, so no warm-up"
-    described = f"flavor {info.flavor}; {phases}; {signature}; {example}"
-    if info.scores:
-        described = f"{described}; counts {' and '.join(map(describe, info.scores))}"
     batching = info.batching
-    described = f"{described}; {'shares' if batching.merges else 'does not share'} predicts: {batching.why}"
-    described = f"{described}; {info.note}" if info.note else described
-    scores = [to_json(spec) for spec in info.scores]
+    facts = [f"flavor {info.flavor}", phases, signature, example]
+    if info.scores:
+        facts.append(f"counts {' and '.join(map(describe, info.scores))}")
+    facts.append(f"{'shares' if batching.merges else 'does not share'} predicts: {batching.why}")
+    if info.note:
+        facts.append(info.note)
     row = {
         **row,
         "ok": True,
-        "told": described,
+        "told": "; ".join(facts),
         "mismatches": list(info.mismatches),
-        "scores": scores,
+        "scores": [to_json(spec) for spec in info.scores],
         "batching": {"on": batching.merges, "why": batching.why},
     }
     return row, info

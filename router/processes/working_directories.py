@@ -17,7 +17,7 @@ from pathlib import Path
 
 from router.processes.disk import Removals, remove_tree
 
-_FOLDER = ".w"
+FOLDER = ".w"
 """No registered model has a directory of this name. Short, as all names here: versions bind sockets in these
 directories, and the path of a socket has 107 bytes at most, of which multiprocessing's names take 33."""
 _WORKING, _TEMPORARY = "w", "t"
@@ -63,7 +63,7 @@ class WorkingDirectories:
         `shorter` is used instead where the paths below `parent` would be longer than `LONGEST_PATH` and those
         below `shorter` are not.
         """
-        root = parent / _FOLDER
+        root = parent / FOLDER
         self._roots = [root] if shorter is None or _fits(root) or not _fits(shorter) else [shorter, root]
         self._mine: tuple[Path, int] | None = None
         self._making = threading.Lock()

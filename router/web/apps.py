@@ -1,7 +1,5 @@
 """The two listeners: traffic, and admin."""
 
-import logging
-
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -16,10 +14,7 @@ from router.web.connections import DIRECT_PATH, OTHER_VERSION, HttpConnection
 from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.direct_path import DirectPath
 from router.web.incoming import choose_request_id
-from router.web.responses import inference_error, internal_error, plain_error, sign
-from router.web.safe_traceback import safe_traceback
-
-_log = logging.getLogger(__name__)
+from router.web.responses import inference_error, internal_error, plain_error, protocol_of, sign
 
 _VERSIONS = (HttpVersion10, HttpVersion11)
 
@@ -145,21 +140,15 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return _error(request, refused.status, refused.reason)
     except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is owed an answer
         # The last line of defence: a bug of ours must not drop the connection.
-        _log.error("request %s failed: %s", request[REQUEST_ID], safe_traceback(failure))
-        return internal_error(request[REQUEST_ID], _protocol_of(request))
+        return internal_error(failure, request[REQUEST_ID], protocol_of(request.rel_url.raw_path))
 
 
 def _error(
     request: web.Request, status: int, reason: str, headers: dict[str, str] | None = None
 ) -> web.Response:
-    error = inference_error if _protocol_of(request) is ScoringProtocol.V2 else plain_error
+    protocol = protocol_of(request.rel_url.raw_path)
+    error = inference_error if protocol is ScoringProtocol.V2 else plain_error
     return error(status, reason, headers)
-
-
-def _protocol_of(request: web.Request) -> ScoringProtocol:
-    """Whose errors a path answers with, also where nothing is."""
-    path = request.rel_url.raw_path
-    return ScoringProtocol.V2 if path == "/v2" or path.startswith("/v2/") else ScoringProtocol.MLFLOW
 
 
 async def _elsewhere(request: web.Request) -> web.Response | None:

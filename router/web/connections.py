@@ -1,12 +1,9 @@
 """Connections of one listener: counted, limited, and closed when their client takes too long."""
 
 import asyncio
-import fcntl
 import logging
 import socket
-import struct
 import sys
-import termios
 from contextlib import suppress
 from heapq import nsmallest
 from typing import Any, Protocol
@@ -21,6 +18,7 @@ from router.core.scores import OTHER
 from router.protocol.messages import ScoringProtocol
 from router.serving.caller import Caller
 from router.settings import ServerSettings
+from router.web import tcp
 from router.web.context import WebState
 from router.web.deliveries import LARGE_BYTES, Client, Deliveries, LargeBody
 from router.web.header_limit import MOST_HEADERS, HeaderLimit, HeadersOverLimit
@@ -48,14 +46,10 @@ _EVICTED_AT_ONCE = 64
 """Room for new connections is made for several at a time: a flood must not cost a search each."""
 
 _LINGER_SECONDS = 2.0
-_ACKNOWLEDGED_AT = 120
-"""Place of `tcpi_bytes_acked` in Linux's `struct tcp_info`, 8 bytes long."""
 _ENDING = b"Server: canary-router\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n" + _ENDING
 OTHER_VERSION = b"HTTP/1.1 400 Bad Request\r\n" + _ENDING
 _DEFAULTS = ServerSettings()
-_ESTABLISHED = 1  # the kernel's number of the state in which both sides are open
-_AT_ONCE = struct.pack("ii", 1, 0)
 _KEPT_ALIVE_BY_US = 86_400.0  # the sweep closes idle connections long before the library's own timer would
 
 
@@ -113,7 +107,8 @@ class HttpConnection(web.RequestHandler):
     @property
     def has_unread(self) -> bool:
         """Whether its client has not acknowledged all that was written."""
-        return self.unsent_bytes > 0 or _held_by_kernel(self._socket)
+        accepted = self._socket
+        return self.unsent_bytes > 0 or (accepted is not None and tcp.has_unacknowledged(accepted))
 
     @property
     def acknowledged_bytes(self) -> int:
@@ -121,12 +116,9 @@ class HttpConnection(web.RequestHandler):
 
         Where the system does not say, it falls below zero by what is unsent, and rises as that is taken.
         """
-        info, accepted = b"", self._socket
-        if accepted is not None and sys.platform == "linux":
-            info = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + 8)
-        if len(info) < _ACKNOWLEDGED_AT + 8:
-            return -self.unsent_bytes
-        return int.from_bytes(info[_ACKNOWLEDGED_AT:], sys.byteorder)
+        accepted = self._socket
+        acknowledged = tcp.acknowledged_bytes(accepted) if accepted is not None else None
+        return -self.unsent_bytes if acknowledged is None else acknowledged
 
     @property
     def _socket(self) -> socket.socket | None:
@@ -168,7 +160,7 @@ class HttpConnection(web.RequestHandler):
         transport = self.transport
         if transport is None or transport.is_closing() or transport.is_reading():
             return
-        if not _is_open(transport.get_extra_info("socket")):
+        if not tcp.is_open(transport.get_extra_info("socket")):
             self.caller.hang_up()
             self.force_close()
 
@@ -345,7 +337,7 @@ class HttpConnection(web.RequestHandler):
             return False
         # A reset: else the kernel would keep on offering the rest, on a connection that nobody owns.
         if (accepted := self._socket) is not None:
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            tcp.reset_at_close(accepted)
         self.transport.abort()
         return True
 
@@ -360,21 +352,6 @@ async def _arrives(message: RawRequestMessage, payload: StreamReader) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _held_by_kernel(accepted: socket.socket | None) -> bool:
-    """True when the client has not acknowledged all that was sent to it."""
-    if accepted is None:
-        return False
-    (count,) = struct.unpack("i", fcntl.ioctl(accepted.fileno(), termios.TIOCOUTQ, bytes(4)))
-    return bool(count)
-
-
-def _is_open(accepted: socket.socket) -> bool:
-    """False when the client closed its side, or reset the connection; known on Linux only."""
-    if sys.platform != "linux":
-        return True
-    return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
 
 
 def caller_of(request: web.BaseRequest) -> Caller:

@@ -100,7 +100,7 @@ class WebState:
 
     @property
     def first_model(self) -> str:
-        """The one that `/invocations` asks: the first of the configuration."""
+        """The one that is meant where a request names none: the first of the configuration."""
         return next(iter(self.settings.current.models))
 
     @property

@@ -4,7 +4,6 @@ Nearly all traffic is of this kind, and what the library makes for each request 
 with its lazy parts, an application's lookup) costs as much as everything else that is done for it.
 """
 
-import logging
 import re
 
 from aiohttp import HttpVersion11, StreamReader, web
@@ -17,9 +16,6 @@ from router.web.context import WebState
 from router.web.incoming import IncomingRequest, choose_request_id
 from router.web.invocations import answer_request
 from router.web.responses import internal_error, sign
-from router.web.safe_traceback import safe_traceback
-
-_log = logging.getLogger(__name__)
 
 _MLFLOW, _V2 = ScoringProtocol.MLFLOW, ScoringProtocol.V2
 """Under names of their own: an enumeration looks its members up, and these are asked for by every request."""
@@ -69,8 +65,7 @@ class DirectPath:
         try:
             response = await answer_request(self._gateway, request, model, None, protocol)
         except Exception as failure:  # noqa: BLE001 - a bug of ours must not drop the connection
-            _log.error("request %s failed: %s", request_id, safe_traceback(failure))
-            response = internal_error(request_id, protocol)
+            response = internal_error(failure, request_id, protocol)
         if self._gateway.traffic.stopping:
             response.force_close()
         sign(response, request_id)

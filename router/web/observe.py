@@ -57,7 +57,7 @@ async def compare(request: web.Request) -> web.Response:
 async def route(request: web.Request) -> web.Response:
     """`GET /v1/route?model=&key=`: which alias a key gets now, and why."""
     gateway = request.app[GATEWAY]
-    model = request.query.get("model", next(iter(gateway.settings.current.models)))
+    model = request.query.get("model", gateway.first_model)
     key = request.query.get("key")
     routes = gateway.models.table.models.get(model)
     if routes is None:

@@ -1,6 +1,7 @@
 """HTTP status codes, bodies and headers of answers: decided here and nowhere else."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from math import ceil
 from typing import Any
@@ -31,6 +32,9 @@ from router.errors import (
 from router.protocol.messages import Answer, PredictStatus, ScoringProtocol
 from router.serving.dispatch import RequestResult
 from router.web.incoming import IncomingRequest
+from router.web.safe_traceback import safe_traceback
+
+_log = logging.getLogger(__name__)
 
 SERVER = "canary-router"
 """The Server header of every answer: neither a version nor a library."""
@@ -88,8 +92,9 @@ def retry_after(seconds: float | None) -> str:
     return str(min(max(ceil(seconds or 0.0), LEAST_RETRY_SECONDS), MOST_RETRY_SECONDS))
 
 
-def internal_error(request_id: str, protocol: ScoringProtocol = ScoringProtocol.MLFLOW) -> web.Response:
-    """The answer when our own code failed; what happened is in the log."""
+def internal_error(failure: Exception, request_id: str, protocol: ScoringProtocol) -> web.Response:
+    """The answer when our own code failed; what happened goes to the log."""
+    _log.error("request %s failed: %s", request_id, safe_traceback(failure))
     message = "the gateway failed to answer; see its log"
     if protocol is ScoringProtocol.V2:
         return inference_error(500, message)
@@ -185,11 +190,15 @@ def headers_response(path: str, limit_kib: int, request_id: str) -> web.Response
     """431, in the shape of what was asked for at `path`."""
     error = HeadersTooLarge(f"the request line and headers are over {limit_kib} KiB, or there are too many")
     bare = path.partition("?")[0]
-    if bare == "/v2" or bare.startswith("/v2/"):
-        return error_response(error, request_id, ScoringProtocol.V2)
-    if bare.endswith("/invocations"):
-        return error_response(error, request_id)
+    protocol = protocol_of(bare)
+    if protocol is ScoringProtocol.V2 or bare.endswith("/invocations"):
+        return error_response(error, request_id, protocol)
     return plain_error(431, str(error))
+
+
+def protocol_of(path: str) -> ScoringProtocol:
+    """Whose errors a path without its query answers with, also where nothing is."""
+    return ScoringProtocol.V2 if path == "/v2" or path.startswith("/v2/") else ScoringProtocol.MLFLOW
 
 
 def plain_error(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
