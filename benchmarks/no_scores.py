@@ -3,17 +3,14 @@
 from typing import Any
 
 from router.worker import load
+from router.worker.score_selection import ChosenOutputs, choose_outputs
 
 NOTE = "no scores are counted, for comparison"
 """In `/v1/state`, where `peers` looks whether it is so."""
 
-[_NAME] = [name for name in vars(load) if name.startswith("choose_")]
-_choose = getattr(load, _NAME)
+
+def _choose_nothing(*given: Any) -> ChosenOutputs:
+    return choose_outputs(*given)._replace(counted=(), note=NOTE)
 
 
-def _choose_nothing(*given: Any) -> tuple[Any, str]:
-    chosen, _ = _choose(*given)
-    return (() if isinstance(chosen, tuple) else None), NOTE
-
-
-setattr(load, _NAME, _choose_nothing)
+setattr(load, choose_outputs.__name__, _choose_nothing)
