@@ -27,7 +27,9 @@ class RecentEvents:
         self._events: deque[dict[str, Any]] = deque(maxlen=size)
 
     def record(self, event: events.Event) -> None:
-        """Keep one event."""
+        """Keep one event; who changed what and why is said by others than the routes themselves."""
+        if isinstance(event, events.RoutesChanged):
+            return
         self._events.append({"timestamp": self._clock(), **as_json(event)})
 
     def events(self) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from router.core.ids import Alias, VersionId
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
-from router.core.routing import Reason
+from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
 
 # ---- single requests
@@ -170,6 +170,38 @@ class BreakerClosed:
     alias: Alias
     version: VersionId
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapSet:
+    """What an alias serves has a smaller share than the configured one from now on."""
+
+    model: str
+    alias: Alias
+    version: VersionId | None
+    """None: whatever it serves."""
+    share: float
+    """What it keeps at most, 0 to 1."""
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapLifted:
+    """A cap is gone: the configured share holds again, as far as no other cap or breaker is there."""
+
+    model: str
+    alias: Alias
+    version: VersionId | None
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesChanged:
+    """What decides to whom a key of this model goes is another from now on."""
+
+    routes: ModelRoutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,7 +509,16 @@ _OfCache = (
     | CacheOverBound
 )
 _OfAliases = (
-    AliasAspired | AliasBound | AliasUnbound | SplitInForce | BreakerOpened | BreakerClosed | VerdictChanged
+    AliasAspired
+    | AliasBound
+    | AliasUnbound
+    | SplitInForce
+    | BreakerOpened
+    | BreakerClosed
+    | CapSet
+    | CapLifted
+    | RoutesChanged
+    | VerdictChanged
 )
 _OfVersions = (
     VersionLoaded

@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.split import Key, Split, bucket_of
+from router.core.split import BUCKETS, Key, Split, bucket_of
 
 
 class Reason(StrEnum):
@@ -20,6 +20,7 @@ class Reason(StrEnum):
     CANARY_ABSENT = "canary_absent"
     CANARY_NOT_READY = "canary_not_ready"
     BREAKER_OPEN = "breaker_open"
+    CAPPED = "capped"
     SAME_VERSION = "same_version"
     FALLBACK = "fallback"
     DIRECT = "direct"
@@ -46,19 +47,34 @@ class ModelRoutes:
     """Aliases the registry named in the last good poll."""
     broken: frozenset[Alias] = frozenset()
     """Aliases whose bound version the breaker took out of the split."""
+    capped: Mapping[Alias, int] = field(default_factory=dict)
+    """Buckets that are left to an alias by a cap on what it serves; an alias without one is absent."""
 
     def __post_init__(self) -> None:
-        # A copy nobody can edit: whoever publishes goes on changing its own dict.
+        # Copies nobody can edit: whoever publishes goes on changing its own dicts.
         object.__setattr__(self, "bound", MappingProxyType(dict(self.bound)))
+        object.__setattr__(self, "capped", MappingProxyType(dict(self.capped)))
 
     @property
     def split_in_force(self) -> Split:
-        """The shares as they act now: an alias that serves nothing, or is broken, gives its to production."""
+        """The shares as they act now: an alias that serves nothing, or is broken, gives its to production,
+        and one that is capped what is above its cap."""
+        shares = self.configured_split.shares()
         acting = self.bound.keys() - self.broken
-        canary, further = self.configured_split.canary, self.configured_split.further
-        if further is not None and further[0] not in acting:
-            further = (further[0], 0)
-        return Split(canary if CANARY in acting else 0, further)
+        left = {
+            alias: min(share, self.capped.get(alias, share)) if alias in acting else 0
+            for alias, share in shares.items()
+        }
+        further = self.configured_split.further
+        return Split(left[CANARY], (further[0], left[further[0]]) if further else None)
+
+    def is_above_cap(self, alias: Alias, bucket: int) -> bool:
+        """Whether a cap takes `bucket` from `alias`, which owns it: it keeps those nearest to its end of the
+        split, so that capping and resuming returns the same keys."""
+        cap = self.capped.get(alias)
+        if cap is None:
+            return False
+        return bucket >= cap if alias == CANARY else bucket < BUCKETS - cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +120,8 @@ def assign(routes: ModelRoutes, key: Key | None, *, keyed: bool = True) -> Assig
         return Assignment(PRODUCTION, production, absent, bucket)
     if version == production:
         return Assignment(alias, version, Reason.SAME_VERSION, bucket)
+    if routes.capped and routes.is_above_cap(alias, bucket):
+        return Assignment(PRODUCTION, production, Reason.CAPPED, bucket)
     if alias in routes.broken:
         return Assignment(PRODUCTION, production, Reason.BREAKER_OPEN, bucket)
     return Assignment(alias, version, plain, bucket)

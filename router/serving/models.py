@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from router.core.events import ModelRemoved, ReadinessChanged, SplitInForce, VersionGone
+from router.core.events import ModelRemoved, ReadinessChanged, RoutesChanged, SplitInForce, VersionGone
 from router.core.ids import VersionId
 from router.core.routing import ModelRoutes, RoutingTable
 from router.serving.harness import VersionDependencies
@@ -64,6 +64,8 @@ class ModelSet:
         before = self.table.models.get(routes.model)
         self.table = RoutingTable({**self.table.models, routes.model: routes})
         self._look_ready()
+        if routes != before:
+            self._dependencies.recorder.record(RoutesChanged(routes))
         shares = _split_event(routes)
         if before is None or _split_event(before) != shares:
             self._dependencies.recorder.record(shares)

@@ -72,6 +72,12 @@ def line_of(event: events.Event) -> Line | None:
         case events.BreakerClosed(model, alias, version, why):
             values = {"model": model, "alias": alias, "version": version.number, "why": why}
             return Line(logging.INFO, "breaker reset", values)
+        case events.CapSet(model, alias, capped, share, by, why):
+            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
+            return Line(logging.WARNING, "share capped", {**values, "share": share})
+        case events.CapLifted(model, alias, capped, by, why):
+            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
+            return Line(logging.INFO, "cap lifted", values)
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             values = {"model": model, "alias": alias, "version": version.number}
             values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}

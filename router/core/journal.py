@@ -1,0 +1,118 @@
+"""Lines of the journal: what was served, who changed it and why. Pure; each holds the digest of the last.
+
+A line is one JSON object. `table` shows, of each model that changed (of all in a file's first line), what
+decides to whom a key goes; so `assign` answers for the past as it does for the present.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from router.core.ids import CANARY, Alias, VersionId
+from router.core.routing import ModelRoutes
+from router.core.split import Split
+
+FORMAT = 1
+BEGINNING = "0" * 64
+"""Digest that the first line of a chain names as that of the line before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line."""
+
+    at: float
+    """Seconds since 1970."""
+    gateway: str
+    """Host and process, such as `gw-1:4711`: those that write to one chain follow each other."""
+    cause: str
+    """One of: start, stop, configuration, alias_moved, bound, unbound, breaker_opened, breaker_closed,
+    capped, cap_lifted, pins, lock_taken, clock, registry, verdict, folded."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able, by cause: who, why, from, to, alias, version, digest. No key, payload or credential."""
+    table: Mapping[str, ModelRoutes] = field(default_factory=dict)
+    """In force from now on, by model; models that are not named are as before."""
+    gone: tuple[str, ...] = ()
+    """Models that are served no more."""
+
+
+class DamagedLine(ValueError):
+    """What should be a line of a journal is none; the message says why."""
+
+
+def digest_of(line: bytes) -> str:
+    """SHA-256 of a line without its end, in hexadecimal: what the next line names as `prev`."""
+    return sha256(line).hexdigest()
+
+
+def encode(entry: Entry, prev: str) -> bytes:
+    """The line, without its end."""
+    document = {
+        "format": FORMAT,
+        "prev": prev,
+        "time": entry.at,
+        "gateway": entry.gateway,
+        "cause": entry.cause,
+        "details": dict(entry.details),
+        "table": {model: routes_to_json(routes) for model, routes in entry.table.items()},
+        "gone": list(entry.gone),
+    }
+    return orjson.dumps(document)
+
+
+def decode(line: bytes) -> tuple[Entry, str]:
+    """The entry, and the digest of the line before it. Raises DamagedLine."""
+    try:
+        document = orjson.loads(line)
+        if document["format"] != FORMAT:
+            raise DamagedLine(f"its format is {document['format']!r}, and this version reads {FORMAT}")
+        entry = Entry(
+            float(document["time"]),
+            str(document["gateway"]),
+            str(document["cause"]),
+            dict(document["details"]),
+            {str(m): routes_from_json(str(m), routes) for m, routes in document["table"].items()},
+            tuple(map(str, document["gone"])),
+        )
+        return entry, str(document["prev"])
+    except DamagedLine:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedLine(f"it can not be read: {error}") from error
+
+
+def routes_to_json(routes: ModelRoutes) -> dict[str, Any]:
+    """What of `routes` decides to whom a key goes; shares in buckets of 100 000."""
+    further = routes.configured_split.further
+    return {
+        "salt": routes.salt,
+        "configured": {
+            "canary": routes.configured_split.canary,
+            **({further[0]: further[1]} if further else {}),
+        },
+        "in_force": dict(routes.split_in_force.shares()),
+        "bound": {alias: version.number for alias, version in routes.bound.items()},
+        "aspired": sorted(routes.aspired),
+        "broken": sorted(routes.broken),
+        "capped": dict(routes.capped),
+    }
+
+
+def routes_from_json(model: str, document: Mapping[str, Any]) -> ModelRoutes:
+    """The routes that `routes_to_json` showed. Raises ValueError, KeyError or TypeError where it did not."""
+    others = {Alias(alias): int(share) for alias, share in document["configured"].items()}
+    canary = others.pop(CANARY, 0)
+    if len(others) > 1:
+        raise ValueError("more than one further alias")
+    return ModelRoutes(
+        model,
+        str(document["salt"]),
+        Split(canary, next(iter(others.items()), None)),
+        bound={Alias(a): VersionId(model, int(number)) for a, number in document["bound"].items()},
+        aspired=frozenset(map(Alias, document["aspired"])),
+        broken=frozenset(map(Alias, document["broken"])),
+        capped={Alias(alias): int(share) for alias, share in document["capped"].items()},
+    )
