@@ -17,6 +17,7 @@ from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
+from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alias_watch import AliasWatch
 from router.control.config_watch import ConfigWatch
@@ -97,6 +98,7 @@ class Gateway:
     web: WebState
     models: ModelSet
     recorder: Recorder
+    outbound: Outbound
     loops: Sequence[PeriodicTask]
 
 
@@ -118,7 +120,8 @@ def build_gateway(
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    gauges = Gauges(models, dispatcher, analysis)
+    outbound = Outbound(in_force, recorder, caps, gateway)
+    gauges = Gauges(models, dispatcher, analysis, outbound)
     instruments.metrics.watch(gauges.live)
 
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
@@ -153,6 +156,7 @@ def build_gateway(
         digest=loaded.digest,
     )
     loops.append(PeriodicTask("config", config.tick, CONFIG_LOOK_SECONDS, recorder))
+    loops += outbound.loops
     traffic = TrafficCounts()
     status = Status(
         version=__version__,
@@ -167,6 +171,7 @@ def build_gateway(
         last_minute=recorders.last_minute,
         last_known_good=last_known_good,
         analysis=analysis,
+        outbound=outbound,
         loops=loops,
     )
     web = WebState(
@@ -182,4 +187,4 @@ def build_gateway(
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, recorder, loops)
+    return Gateway(config, web, models, recorder, outbound, loops)

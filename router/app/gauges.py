@@ -1,7 +1,9 @@
 """What is measured rather than reported: memory of workers, requests in flight, lag of the event loop."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Protocol
 
 import psutil
 
@@ -14,14 +16,28 @@ from router.serving.harness import Harness
 from router.serving.models import ModelSet
 
 
+class OutboundStatus(Protocol):
+    """What is known of other gateways, and of receivers of notifications."""
+
+    @property
+    def receivers(self) -> Sequence[str]:
+        """Names of the latter."""
+
+    def peers(self) -> Mapping[str, int]:
+        """How many of the former are reachable, and unreachable."""
+
+
 class Gauges:
     """Looks at the gateway when a scrape asks."""
 
     period_seconds = 0.5
     """Between two measurements of the event loop's lag."""
 
-    def __init__(self, models: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder) -> None:
+    def __init__(
+        self, models: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder, outbound: OutboundStatus
+    ) -> None:
         self._models = models
+        self._outbound = outbound
         self._dispatcher = dispatcher
         self._analysis = analysis
         self._lag_seconds = 0.0
@@ -48,6 +64,8 @@ class Gauges:
             ready=self._models.ready,
             models_ready={name: m.can_answer for name, m in self._models.managers.items()},
             log_lines_dropped=STDERR.dropped,
+            peers=self._outbound.peers(),
+            receivers=self._outbound.receivers,
             from_cache=any(m.from_cache and m.bound for m in self._models.managers.values()),
         )
 

@@ -95,7 +95,9 @@ class GatewayServer:
             self._source, loaded, self._instruments, recorders, backends, child_log, certificates
         )
         self.gateway = gateway
+        self._undo.push_async_callback(gateway.outbound.close)
         self._undo.push_async_callback(gateway.models.close)
+        await gateway.outbound.start()
         gateway.config.start()
         for loop in gateway.loops:
             loop.start()

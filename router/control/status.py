@@ -1,4 +1,7 @@
-"""The document of `/v1/state`: what is aspired, bound, split and wrong. No paths, hosts or credentials."""
+"""The document of `/v1/state`: what is aspired, bound, split and wrong.
+
+No paths or credentials, and no hosts but those that the configuration names as peers and receivers.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,6 +58,16 @@ class ConfigStatus(Protocol):
         """Why the file's present content is not in force; None when it is."""
 
 
+class OutboundStatus(Protocol):
+    """What the gateway asks of others, and sends to them, by itself."""
+
+    def fleet(self) -> dict[str, Any]:
+        """JSON-ready: other gateways."""
+
+    def notify(self) -> list[dict[str, Any]]:
+        """JSON-ready: receivers of notifications."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """Gathers the state of one gateway; every part is read when the document is asked for."""
@@ -71,6 +84,7 @@ class Status:
     last_minute: LastMinute
     last_known_good: LastKnownGood
     analysis: AnalysisRecorder
+    outbound: OutboundStatus
     loops: Sequence[PeriodicTask]
 
     def document(self) -> dict[str, Any]:
@@ -94,6 +108,8 @@ class Status:
             "last_minute": minute.to_json(),
             "warnings": minute.warnings(),
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
+            "fleet": self.outbound.fleet(),
+            "notify": self.outbound.notify(),
             "loops": {loop.name: loop.describe() for loop in self.loops},
             "events": self.recent_events.events(),
         }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
+from router.core.outbound_events import NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
@@ -546,7 +547,8 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others
+_Outbound = PeerLost | PeerFound | NotificationTried
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Outbound | _Others
 
 
 class Recorder(Protocol):

@@ -51,6 +51,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
 from router.worker.scores import count_and_locate
@@ -168,6 +169,10 @@ def one_of_each(model: str = "m") -> list[Event]:
         OwnCopyNeeded(canary, "OperationalError: attempt to write a readonly database"),
         CacheEvicted((f"{model} v3",), 19 << 30),
         CacheOverBound(21 << 30, 20 << 30),
+        PeerLost("http://gw-2:8081", "no answer within 2 s"),
+        PeerFound("http://gw-2:8081"),
+        NotificationTried("slack", NotificationResult.RETRIED, "it answered 500 Internal Server Error"),
+        NotificationTried("slack", NotificationResult.DELIVERED, ""),
         ConfigRejected("3f9c", ("router.yaml:9 models.m.splt: unknown key, did you mean `split`?",)),
     ]
 

@@ -23,6 +23,16 @@ class Config:
     error: str | None = None
 
 
+class NoOutbound:
+    """A gateway that asks and informs nobody."""
+
+    def fleet(self) -> dict[str, Any]:
+        return {"peers": [], "look_up_error": ""}
+
+    def notify(self) -> list[dict[str, Any]]:
+        return []
+
+
 def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
     """Its parts are new, and know nothing yet, but for those that are given."""
     new = {
@@ -38,6 +48,7 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "last_minute": LastMinute(lambda: 0.0),
         "last_known_good": LastKnownGood(world, models, recorder),
         "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
+        "outbound": NoOutbound(),
         "loops": [PeriodicTask("aliases", watch.tick, 5.0, recorder)],
     }
     return Status(**{**new, **parts})

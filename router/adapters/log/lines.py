@@ -7,6 +7,7 @@ import structlog
 
 from router.core import events
 from router.core.ids import PRODUCTION, VersionId
+from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 
 
 class Line(NamedTuple):
@@ -94,6 +95,7 @@ def line_of(event: events.Event) -> Line | None:
         or _line_of_gateway(event)
         or _line_of_listener(event)
         or _line_of_cache(event)
+        or _line_of_outbound(event)
     )
 
 
@@ -216,6 +218,20 @@ def _line_of_cache(event: events.Event) -> Line | None:
             return Line(
                 logging.WARNING, "the cache is over its bound, and all that is in it is in use", sizes
             )
+    return None
+
+
+def _line_of_outbound(event: events.Event) -> Line | None:
+    match event:
+        case PeerLost(peer, error):
+            return Line(logging.WARNING, "a peer does not answer", {"peer": peer, "error": error})
+        case PeerFound(peer):
+            return Line(logging.INFO, "a peer answers again", {"peer": peer})
+        case NotificationTried(receiver, NotificationResult.DELIVERED):
+            return Line(logging.INFO, "notifications are taken again", {"receiver": receiver})
+        case NotificationTried(receiver, result, why, notifications):
+            values = {"receiver": receiver, "result": str(result), "why": why, "notifications": notifications}
+            return Line(logging.WARNING, "a notification was not taken", values)
     return None
 
 

@@ -11,6 +11,7 @@ from router.adapters.prometheus.store import Family, Histogram, Store, Value
 from router.core import outcomes, scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outbound_events import NotificationResult
 from router.core.outcomes import FallbackReason, FaultKind, Outcome
 from router.core.routing import Reason
 
@@ -75,7 +76,11 @@ LOOPS = (
     "orphans",
     "shared memory",
     "processors",
+    "exchange",
+    "peer look-up",
 )
+NOTIFICATIONS = tuple(map(str, NotificationResult))
+PEERS = ("reachable", "unreachable")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
@@ -289,6 +294,15 @@ class Catalog(Store):
         self.model_ready = gauge("model_ready", "1 while production of the model can answer.", "model")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
+        )
+        self.fleet_peers = gauge(
+            "fleet_peers", "Other gateways, by whether they answered when they were last asked.", "state"
+        )
+        self.notifications = counter(
+            "notifications_total",
+            "Notifications by receiver and what became of them; retried counts tries that failed.",
+            "receiver",
+            "result",
         )
         self.log_lines_dropped = counter(
             "log_lines_dropped_total", "Lines of the log that standard error did not take in time."
