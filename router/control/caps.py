@@ -76,14 +76,14 @@ class CapControl:
     # What holds
 
     @property
-    def break_glass_now(self) -> BreakGlass | None:
-        """Since when and why every canary is off; None when it is not."""
-        return self._in_force.break_glass
-
-    @property
     def glass_broken(self) -> bool:
         """Whether every canary is off."""
         return self._in_force.break_glass is not None
+
+    def break_glass_to_json(self) -> dict[str, Any] | None:
+        """Since when, in seconds since 1970, and why every canary is off; None when it is not."""
+        glass = self._in_force.break_glass
+        return {"since": glass.since, "why": redact(glass.why)} if glass else None
 
     def records(self) -> dict[str, Any]:
         """All records as JSON, lifted ones included: the document of `/v1/caps`."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from router.analysis.document import verdicts
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute, ModelMinute
@@ -71,6 +72,7 @@ class Status:
     last_minute: LastMinute
     last_known_good: LastKnownGood
     analysis: AnalysisRecorder
+    caps: CapControl
     loops: Sequence[PeriodicTask]
 
     def document(self) -> dict[str, Any]:
@@ -92,6 +94,7 @@ class Status:
                 "error": redact("; ".join(errors)),
             },
             "last_minute": minute.to_json(),
+            "break_glass": self.caps.break_glass_to_json(),
             "warnings": minute.warnings(),
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
             "loops": {loop.name: loop.describe() for loop in self.loops},
@@ -122,6 +125,7 @@ class Status:
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
             "registry_refused": manager.model in self.alias_watch.refused,
             "verdicts": verdicts(self.analysis, manager.model),
+            "caps": self.caps.of_model(manager.model),
             "warnings": minute.warnings(),
         }
         if manager.polled and PRODUCTION not in manager.aspired:
