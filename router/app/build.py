@@ -1,6 +1,8 @@
 """Builds a gateway from its configuration: every part gets what it needs when it is made, so nothing is named
 before it exists."""
 
+import secrets
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +21,9 @@ from router.app.backends import Backends
 from router.app.gauges import Gauges
 from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
+from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
@@ -28,8 +32,10 @@ from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
+from router.core.ids import GatewayId
 from router.processes.process import Reaper
 from router.processes.processors import processors
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
@@ -115,12 +121,17 @@ def build_gateway(
     recorder = recorders.all
     in_force = SettingsInForce(loaded.settings)
     load_limits = LoadLimits.of(loaded.settings.registry)
-    models = ModelSet(VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits))
+    caps_in_force = CapsInForce()
+    models = ModelSet(
+        VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits, caps_in_force)
+    )
+    caps = CapControl(caps_in_force, models, recorder, time.time)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    outbound = Outbound(in_force, recorder, caps, gateway)
+    this = GatewayId(secrets.token_hex(8), socket.gethostname())
+    outbound = Outbound(in_force, recorder, caps, this)
     gauges = Gauges(models, dispatcher, analysis, outbound)
     instruments.metrics.watch(gauges.live)
 
@@ -151,7 +162,7 @@ def build_gateway(
     config = ConfigWatch(
         source,
         recorder,
-        SettingsFollowers(child_log, load_limits, models, alias_loop),
+        SettingsFollowers(child_log, load_limits, caps, models, alias_loop),
         in_force=in_force,
         digest=loaded.digest,
     )
@@ -172,6 +183,7 @@ def build_gateway(
         last_known_good=last_known_good,
         analysis=analysis,
         outbound=outbound,
+        caps=caps,
         loops=loops,
     )
     web = WebState(
@@ -183,6 +195,11 @@ def build_gateway(
         compare=lambda model: document(analysis, model),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
+        identity=this,
+        caps=caps,
+        alerts=AlertCaps(caps, models),
+        glass=caps,
+        look_at_registry=alias_loop.tick_now,
         mlflow_version=version("mlflow"),
         traffic=traffic,
         log_sample=log_sample,

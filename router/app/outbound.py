@@ -1,7 +1,6 @@
 """What a gateway asks of others and sends to them by itself: the exchange of caps, and notifications."""
 
 import os
-import socket
 import time
 from typing import Any
 
@@ -12,19 +11,20 @@ from router.control.exchange import LOOK_UP_SECONDS, CapExchange, CapMerger
 from router.control.fan_out import FanOut
 from router.control.notifications import Notifier, Outbox
 from router.control.periodic import PeriodicTask
+from router.core.ids import GatewayId
 from router.settings import SettingsInForce
 
 
 class Outbound:
     """Both, and the HTTP client that they share. Nothing is asked or sent before `start` or once closed."""
 
-    def __init__(self, in_force: SettingsInForce, recorder: FanOut, caps: CapMerger, gateway: str) -> None:
-        """`gateway` is what this process calls itself: 16 hexadecimal digits."""
+    def __init__(self, in_force: SettingsInForce, recorder: FanOut, caps: CapMerger, this: GatewayId) -> None:
+        """`this` is the gateway that asks and sends."""
         settings = in_force.current
         client = HttpClient()
         self.receivers = receiver_names(settings.notify)
         """Names of those that get notifications, fit to be shown."""
-        sender = Sender.of(settings.registry.addresses(os.environ)[0], socket.gethostname())
+        sender = Sender.of(settings.registry.addresses(os.environ)[0], this.host)
         outboxes = [
             Outbox(name, receiver.events, Webhook(receiver, client, sender), recorder)
             for name, receiver in zip(self.receivers, settings.notify, strict=True)
@@ -34,7 +34,7 @@ class Outbound:
             recorder.add_deduplicated(self._notifier)
         self._exchange = exchange = CapExchange(
             settings.fleet,
-            gateway,
+            this.process,
             PeerClient(client),
             caps,
             recorder,

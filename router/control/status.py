@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from router.analysis.document import verdicts
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute, ModelMinute
@@ -85,6 +86,7 @@ class Status:
     last_known_good: LastKnownGood
     analysis: AnalysisRecorder
     outbound: OutboundStatus
+    caps: CapControl
     loops: Sequence[PeriodicTask]
 
     def document(self) -> dict[str, Any]:
@@ -106,6 +108,7 @@ class Status:
                 "error": redact("; ".join(errors)),
             },
             "last_minute": minute.to_json(),
+            "break_glass": self.caps.break_glass_to_json(),
             "warnings": minute.warnings(),
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
             "fleet": self.outbound.fleet(),
@@ -138,6 +141,7 @@ class Status:
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
             "registry_refused": manager.model in self.alias_watch.refused,
             "verdicts": verdicts(self.analysis, manager.model),
+            "caps": self.caps.of_model(manager.model),
             "warnings": minute.warnings(),
         }
         if manager.polled and PRODUCTION not in manager.aspired:

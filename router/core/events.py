@@ -1,7 +1,7 @@
 """Facts that code reports. One recorder turns them into metrics, another into log lines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
@@ -185,6 +185,8 @@ class CapSet:
     """What it keeps at most, 0 to 1."""
     by: str
     why: str
+    at: float = field(default=0.0, compare=False)
+    """When it was set, in seconds since 1970: the same at every gateway that comes to know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,22 @@ class CapLifted:
     alias: Alias
     version: VersionId | None
     by: str
+    why: str
+    at: float = field(default=0.0, compare=False)
+    """When it was lifted, as in `CapSet`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlassOn:
+    """Every canary is off from now on; or is off still, for another reason."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlassOff:
+    """Canaries have their shares back, as far as no cap or breaker is there."""
+
     why: str
 
 
@@ -518,6 +536,8 @@ _OfAliases = (
     | BreakerClosed
     | CapSet
     | CapLifted
+    | BreakGlassOn
+    | BreakGlassOff
     | RoutesChanged
     | VerdictChanged
 )

@@ -2,8 +2,8 @@
 
 Replicas report one and the same change one by one. So the id of a notification is made of what happened, not
 of who says so: it is equal on all replicas that report the same change within the same ten minutes of the
-clock, and of a cap always. The same change at another time has another id, or a receiver that leaves out
-repeated ids would leave out the second rollback of a night.
+clock, and of a cap, which says when it was set, always. The same change at another time has another id, or a
+receiver that leaves out repeated ids would leave out the second rollback of a night.
 """
 
 import json
@@ -26,6 +26,7 @@ NotificationKind = Literal[
     "share_changed",
 ]
 KINDS: tuple[NotificationKind, ...] = get_args(NotificationKind)
+_BREAK_GLASS = "break-glass"
 SAME_CHANGE_SECONDS = 600
 """Replicas that report a change within one such stretch of the clock give it one id."""
 
@@ -39,7 +40,8 @@ class Notification:
     """32 hexadecimal digits; see the module."""
     at: float
     """Seconds since 1970."""
-    model: str
+    model: str | None
+    """None: all of this gateway's."""
     text: str
     """What a person needs: model, alias, versions, who and why, in a sentence or two."""
     data: Mapping[str, Any]
@@ -53,8 +55,8 @@ class _Change:
     data: dict[str, Any]
     cause: tuple[Any, ...]
     """JSON-able: what makes it another change than another one of this kind, model, alias and version."""
-    once: bool = False
-    """Whether `cause` says all, so that it can not happen again."""
+    at: float | None = None
+    """When it happened, where all replicas know that; None: when each of them noticed."""
 
 
 class NotificationBuilder:
@@ -76,6 +78,8 @@ class NotificationBuilder:
             events.BreakerOpened: _breaker_opened,
             events.CapSet: _cap_set,
             events.CapLifted: _cap_lifted,
+            events.BreakGlassOn: _glass_broken,
+            events.BreakGlassOff: _glass_mended,
         }
 
     def notifications(self, event: events.Event, at: float) -> list[Notification]:
@@ -140,13 +144,14 @@ class NotificationBuilder:
 
 def _notification(change: _Change, at: float) -> Notification:
     subject = [change.data[name] for name in ("model", "alias", "version")]
-    stretch = None if change.once else int(at // SAME_CHANGE_SECONDS)
-    what = json.dumps([change.kind, *subject, *change.cause, stretch], sort_keys=True)
+    when = int(at // SAME_CHANGE_SECONDS) if change.at is None else change.at
+    what = json.dumps([change.kind, *subject, *change.cause, when], sort_keys=True)
     identity = sha256(what.encode()).hexdigest()[:32]
-    return Notification(change.kind, identity, at, change.data["model"], change.text, change.data)
+    happened = at if change.at is None else change.at
+    return Notification(change.kind, identity, happened, change.data["model"], change.text, change.data)
 
 
-def _subject(model: str, alias: Alias | None, version: VersionId | None) -> dict[str, Any]:
+def _subject(model: str | None, alias: Alias | None, version: VersionId | None) -> dict[str, Any]:
     number = version.number if version else None
     return {"model": model, "alias": None if alias is None else str(alias), "version": number}
 
@@ -215,6 +220,7 @@ def _cap_set(event: events.CapSet) -> _Change:
             "reason": event.why,
         },
         (event.share, event.by, event.why),
+        event.at or None,
     )
 
 
@@ -225,7 +231,22 @@ def _cap_lifted(event: events.CapLifted) -> _Change:
         f" {event.why}",
         {**_subject(event.model, event.alias, event.version), "by": event.by, "reason": event.why},
         (event.by, event.why),
+        event.at or None,
     )
+
+
+def _glass_broken(event: events.BreakGlassOn) -> _Change:
+    why = redact(event.why)
+    everything = {"to_percent": 0.0, "by": _BREAK_GLASS, "reason": why}
+    return _Change(
+        "cap_set", f"every canary is off: {why}", {**_subject(None, None, None), **everything}, (why,)
+    )
+
+
+def _glass_mended(event: events.BreakGlassOff) -> _Change:
+    why = redact(event.why)
+    data = {**_subject(None, None, None), "by": _BREAK_GLASS, "reason": why}
+    return _Change("cap_lifted", f"canaries are no longer off: {why}", data, (why,))
 
 
 def _share_changed(before: Mapping[str, float], now: events.SplitInForce, digest: str) -> _Change:

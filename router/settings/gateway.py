@@ -66,6 +66,9 @@ class ServerSettings(BaseModel):
     """host:port for the verbs that change things; without a token a loopback address."""
     admin_token_file: Annotated[Text | None, COLD] = None
     """File with the verbs' bearer token, read at each use; CANARY_ROUTER_SERVER__ADMIN_TOKEN is over it."""
+    lower_token_file: Annotated[Text | None, COLD] = None
+    """File with a second bearer token, read at each use, which may only lower the shares of canaries: for
+    POST /-/abort and /-/alertmanager. Not the admin token, without which there is none."""
     tls: Annotated[TlsSettings | None, COLD] = None
     """Certificate of the traffic listener; unset: plain HTTP."""
     admin_tls: Annotated[TlsSettings | None, COLD] = None

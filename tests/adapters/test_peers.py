@@ -3,70 +3,80 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 
 from router.adapters.http.client import HttpClient
 from router.adapters.http.peers import MOST_BYTES, PeerClient, decoded
-from router.control.exchange import Peer
-from router.core.caps import CapRecord, CapTarget
+from router.control.exchange import Peer, PeerCaps
+from router.core.caps import Caps, CapTarget, records_to_json
 from router.core.ids import CANARY
 from router.errors import OutboundFailed
 from tests.adapters.test_http_client import client, serving  # noqa: F401 - the fixture, found by name
 
+ON_V8, ON_ALL = CapTarget("sentiment", CANARY, 8), CapTarget("sentiment", CANARY)
+SAID = {"by": "alice", "reason": "bad", "at": 1e9}
 GATEWAY = "00000000deadbeef"
 CAP = {
     "model": "sentiment",
     "alias": "canary",
     "version": 8,
     "counter": 3,
-    "to": 0,
+    "to_percent": 0.0,
     "by": "alice",
     "reason": "bad",
-    "at": 1_764_340_000.5,
+    "timestamp": 1_764_340_000.5,
+    "alert": "",
 }
 
 
 def answer(*caps: Any, **keys: Any) -> bytes:
-    return json.dumps({"gateway": GATEWAY, "host": "gw-1", "caps": list(caps), **keys}).encode()
+    document = {"gateway": GATEWAY, "host": "gw-1", "format": 1, "records": list(caps), **keys}
+    return json.dumps(document).encode()
 
 
-def test_an_answer_is_read_with_what_a_later_version_may_add() -> None:
-    lifted = {**CAP, "version": None, "to": None, "counter": 4}
-    known = decoded(answer(CAP, lifted, tomorrow={"more": 1}))
+def without(key: str) -> bytes:
+    document = json.loads(answer(CAP))
+    del document[key]
+    return json.dumps(document).encode()
 
-    assert known.gateway == GATEWAY
-    assert known.records == {
-        CapTarget("sentiment", CANARY, 8): CapRecord(3, 0, "alice", "bad", 1_764_340_000.5),
-        CapTarget("sentiment", CANARY): CapRecord(4, None, "alice", "bad", 1_764_340_000.5),
-    }
+
+def test_an_answer_says_who_answers_and_what_it_knows() -> None:
+    """As `/v1/caps` shows it; tests/e2e/test_fleet.py asks real ones."""
+    caps = Caps().capped(ON_V8, 2_500, by="alice", reason="bad", at=1e9).capped(ON_ALL, 0, **SAID)
+    caps = caps.lifted([ON_ALL], by="bob", reason="good", at=1e9)
+    raw = orjson.dumps({"gateway": GATEWAY, "host": "gw-1", **records_to_json(caps)})
+
+    assert decoded(raw) == PeerCaps(GATEWAY, caps.records)
 
 
 WRONG: dict[str, bytes] = {
     "empty": b"",
     "no JSON": b"<html>Sign in</html>",
     "no object": b"[]",
-    "no gateway": json.dumps({"caps": []}).encode(),
+    **{f"without {key}": without(key) for key in ("gateway", "format", "records")},
     "another id": answer(gateway="gw-1"),
-    "no caps": json.dumps({"gateway": GATEWAY}).encode(),
-    "caps that are none": answer(caps=None),
+    "an id in capitals": answer(gateway="DEADBEEFDEADBEEF"),
+    "another format": answer(format=2),
+    "caps that are none": answer(records=None),
     "deep": b"[" * 100_000,
     "twice": answer(CAP, CAP),
     **{
-        f"{key}: {value!r}": answer({**CAP, key: value})
+        f"{key}: {value!r}": answer(CAP, {**CAP, "version": None, key: value})
         for key, values in {
-            "model": ["", "a/b", "x" * 300, None, 3],
+            "model": ["", "x" * 300, None, 3],
             "alias": ["", "production", "a\nb", None],
             "version": [0, -1, 2**60, "8", 1.5, True],
             "counter": [0, -1, 2**60, None, "1"],
-            "to": [-1, 100_001, 0.5, "0", False],
+            "to_percent": [-1, 100.001, "0", False, 0.0001],
             "by": ["", "a\nb", "x" * 501, None],
-            "reason": ["", " ", "x" * 501, None],
-            "at": [-1, 1e300, None, "now"],
+            "reason": ["", "x" * 501, None],
+            "timestamp": [-1, 1e300, None, "now"],
+            "more": [1],
         }.items()
         for value in values
     },
-    **{f"without {key}": answer({k: v for k, v in CAP.items() if k != key}) for key in CAP},
     "NaN": answer(CAP).replace(b"1764340000.5", b"NaN"),
 }
 

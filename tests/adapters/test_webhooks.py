@@ -58,8 +58,8 @@ async def client() -> AsyncIterator[HttpClient]:
 
 
 def capped() -> Notification:
-    event = CapSet("sentiment", CANARY, VersionId("sentiment", 8), 0.0, "alice", WHY)
-    (one,) = NotificationBuilder().notifications(event, AT)
+    event = CapSet("sentiment", CANARY, VersionId("sentiment", 8), 0.0, "alice", WHY, AT)
+    (one,) = NotificationBuilder().notifications(event, AT + 2)
     return one
 
 

@@ -1,6 +1,7 @@
 """What is worth a notification, in which words, and under which id."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from router.core.events import (
     AliasBound,
     BreakerOpened,
+    BreakGlassOff,
+    BreakGlassOn,
     CapLifted,
     CapSet,
     ConfigApplied,
@@ -25,7 +28,7 @@ from tests.support.sample_events import one_of_each
 
 AT = 1_700_000_000.0
 V7, V8 = VersionId("sentiment", 7), VersionId("sentiment", 8)
-CAPPED = CapSet("sentiment", CANARY, V8, 0.0, "alice", "it answers nonsense")
+CAPPED = CapSet("sentiment", CANARY, V8, 0.0, "alice", "it answers nonsense", AT)
 
 
 def bound(old: VersionId | None, new: VersionId) -> AliasBound:
@@ -77,15 +80,17 @@ WORTH = [
     ),
     (CAPPED, "cap_set", "sentiment canary v8: capped at 0 % by alice: it answers nonsense"),
     (
-        CapSet("sentiment", CANARY, None, 0.025, "alertmanager", "ErrorRate"),
+        CapSet("sentiment", CANARY, None, 0.025, "alertmanager", "ErrorRate", AT),
         "cap_set",
         "sentiment canary of any version: capped at 2.5 % by alertmanager: ErrorRate",
     ),
     (
-        CapLifted("sentiment", CANARY, V8, "bob", "false alarm"),
+        CapLifted("sentiment", CANARY, V8, "bob", "false alarm", AT),
         "cap_lifted",
         "sentiment canary v8: its cap was lifted by bob: false alarm",
     ),
+    (BreakGlassOn("SIGUSR2"), "cap_set", "every canary is off: SIGUSR2"),
+    (BreakGlassOff("bob: all is well"), "cap_lifted", "canaries are no longer off: bob: all is well"),
 ]
 
 
@@ -96,7 +101,8 @@ def test_a_notification_says_what_happened_to_which_version_and_why(
     (one,) = notified(event)
 
     assert (one.kind, one.text) == (kind, text)
-    assert one.model == one.data["model"] == "sentiment"
+    of_all = isinstance(event, BreakGlassOn | BreakGlassOff)
+    assert one.model == one.data["model"] == (None if of_all else "sentiment")
     assert one.data["version"] in (8, None)
     json.dumps(dict(one.data))
 
@@ -170,6 +176,15 @@ def test_the_second_move_of_a_night_is_not_taken_for_a_double_of_the_first() -> 
     (second,) = notified(bound(V7, V8), at=AT + SAME_CHANGE_SECONDS)
 
     assert first.id != second.id
+
+
+def test_a_cap_has_one_id_and_one_time_whenever_a_replica_learns_of_it() -> None:
+    """Unlike the same cap that is set again."""
+    (first,), (late,) = notified(CAPPED, at=AT + 2), notified(CAPPED, at=AT + 86_400)
+    (again,) = notified(replace(CAPPED, at=AT + 60), at=AT + 60)
+
+    assert (first.id, first.at) == (late.id, late.at) == (late.id, AT)
+    assert again.id != first.id
 
 
 def test_what_replicas_count_for_themselves_is_not_in_the_id() -> None:

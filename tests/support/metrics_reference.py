@@ -73,6 +73,7 @@ _EXCEPTIONS = {
     "request_duration_seconds": f"{_OF_VERSION}; client_error and {FAILED} from the first, {_BOUND}",
     "split_ratio": f"{_OF_MODEL}, for each alias of the split",
     "split_configured_ratio": f"{_OF_MODEL}, for each alias of the split",
+    "split_cap_ratio": "while what the alias serves is capped",
     "score": f"{_OF_VERSION}, where scores are counted; no sum and no count if a range begins below zero",
     "score_bin_total": f"{_OF_VERSION}, where scores are counted",
     "score_magnitude_total": f"{_OF_VERSION}, where scores are counted",
@@ -122,8 +123,8 @@ _TOLD = {
     "run_id": "of the run that logged the version, 128 characters at most",
     "flavor": "of the version as MLflow names it, 128 characters at most",
     "registry_alias": "the registry's own name for the alias, such as `champion`",
-    "receiver": "of the configuration's `notify`: its address without path and query, or its format where the address "
-    "is in a file; numbered where two would be equal",
+    "receiver": "of the configuration's `notify`: its address without path and query, or its format where "
+    "the address is in a file; numbered where two would be equal",
     "sha256": "of the configuration file in force; one value at a time",
 }
 """Of the other labels, in all families."""

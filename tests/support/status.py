@@ -5,12 +5,14 @@ from typing import Any
 
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
 from router.control.status import Status, TrafficCounts
 from router.core.events import Recorder
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 
@@ -49,6 +51,7 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "last_known_good": LastKnownGood(world, models, recorder),
         "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
         "outbound": NoOutbound(),
+        "caps": CapControl(CapsInForce(), models, recorder, lambda: 1e9),
         "loops": [PeriodicTask("aliases", watch.tick, 5.0, recorder)],
     }
     return Status(**{**new, **parts})

@@ -56,7 +56,7 @@ class Sender:
 
 
 class Webhook:
-    """One receiver. Where address and secret are in files, these are read at each try: both may be rotated."""
+    """One receiver. Where address or secret is in a file, it is read at each try: it may be rotated."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ def cloud_event(notification: Notification, sender: Sender) -> dict[str, Any]:
         "id": notification.id,
         "source": sender.source,
         "type": f"{TYPE}{notification.kind}",
-        "subject": notification.model,
+        **({"subject": notification.model} if notification.model is not None else {}),
         "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "datacontenttype": "application/json",
         "data": {**notification.data, "text": notification.text, "gateway": sender.gateway},

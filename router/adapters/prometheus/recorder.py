@@ -31,6 +31,7 @@ from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outbound_events import NotificationTried
 from router.core.outcomes import NOT_HTTP, RefusalReason
+from router.core.split import BUCKETS
 
 KEPT_SECONDS = 900.0
 """How long a retired version's series stay: the last increments must be scraped, and late answers counted."""
@@ -164,6 +165,7 @@ class PrometheusRecorder:
             events.FellBack: self._fell_back,
             events.Rejected: self._rejected,
             events.SplitInForce: self._split_in_force,
+            events.RoutesChanged: self._routes_changed,
             events.AliasBound: self._alias_bound,
             events.AliasUnbound: self._alias_unbound,
             events.AliasAspired: self._alias_aspired,
@@ -341,6 +343,12 @@ class PrometheusRecorder:
             family.drop(model=event.model)
             for alias, share in shares.items():
                 family.series(event.model, alias).value = share
+
+    def _routes_changed(self, event: events.RoutesChanged) -> None:
+        model = event.routes.model
+        self._catalog.split_cap.drop(model=model)
+        for alias, buckets in event.routes.capped.items():
+            self._catalog.split_cap.series(model, alias).value = buckets / BUCKETS
 
     def _model_removed(self, event: events.ModelRemoved) -> None:
         self._models.discard(event.model)
