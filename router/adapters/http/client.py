@@ -28,7 +28,7 @@ _KEPT_SECONDS = 15.0
 _CHUNK = 1 << 16
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
-_threads = DiskThreads(most=4)
+_threads = DiskThreads(most=8)
 
 
 async def in_outbound_thread(work: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:

@@ -75,7 +75,7 @@ class Webhook:
         """One try; a redirect is not followed, and rejected. Files that can not be used are tried again."""
         try:
             async with asyncio.timeout(TRY_SECONDS):
-                url, secret = await in_outbound_thread(self._read_files)
+                url, secret = await self._address_and_secret()
                 body = self._body(notification)
                 answer = await self._client.ask(
                     "POST",
@@ -90,14 +90,14 @@ class Webhook:
             return Delivery(NotificationResult.RETRIED, str(failed))
         return _delivery(answer)
 
-    def _read_files(self) -> tuple[str, bytes | None]:
-        settings = self._settings
-        url = settings.url
-        if url is None:
-            assert settings.url_file is not None  # one of the two is there
-            url = _checked_address(_read(settings.url_file, "url_file"))
-        secret = settings.secret_file
-        return url, None if secret is None else _read(secret, "secret_file")
+    async def _address_and_secret(self) -> tuple[str, bytes | None]:
+        settings, secret = self._settings, None
+        if settings.secret_file is not None:
+            secret = await in_outbound_thread(_read, settings.secret_file, "secret_file")
+        if settings.url is not None:
+            return settings.url, secret
+        assert settings.url_file is not None  # one of the two is there
+        return _checked_address(await in_outbound_thread(_read, settings.url_file, "url_file")), secret
 
     def _body(self, notification: Notification) -> bytes:
         if self._settings.format == "slack":
