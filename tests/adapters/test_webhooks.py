@@ -248,7 +248,7 @@ async def test_a_file_on_a_disk_that_hangs_ends_a_try_in_its_time(
     monkeypatch.setattr(module, "TRY_SECONDS", 0.05)
     monkeypatch.setattr(module, "in_outbound_thread", hangs)
 
-    delivery = await webhook(client, url=receiver.url).deliver(capped())
+    delivery = await webhook(client, url=receiver.url, secret_file="secret").deliver(capped())
 
     assert delivery == Delivery(NotificationResult.RETRIED, "no answer within 0.05 s")
 
