@@ -6,7 +6,7 @@ changes nothing.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -95,16 +95,13 @@ class CapExchange:
         recorder: Recorder,
         *,
         encrypted: bool,
-        draw: Callable[[Sequence[_Asked], int], Sequence[_Asked]] = random.sample,
     ) -> None:
-        """`gateway` is what this process calls itself, `encrypted` whether peers without a scheme speak TLS.
-        `draw` takes so many of a sequence."""
+        """`gateway` is what this process calls itself; `encrypted`: peers without a scheme speak TLS."""
         self._gateway = gateway
         self._peers = peers
         self._caps = caps
         self._recorder = recorder
         self._encrypted = encrypted
-        self._draw = draw
         self._loop = asyncio.get_running_loop()
         self._name = next((address for address in fleet.addresses if address.looked_up), None)
         self.look_up_error = ""
@@ -130,7 +127,7 @@ class CapExchange:
         self._forget_vanished(now)
         others = [asked for asked in self._asked.values() if asked.self_until <= now]
         async with asyncio.TaskGroup() as group:
-            for asked in self._draw(others, min(ASKED_AT_ONCE, len(others))):
+            for asked in random.sample(others, min(ASKED_AT_ONCE, len(others))):
                 group.create_task(self._ask(asked))
 
     async def look_up(self) -> None:

@@ -170,15 +170,10 @@ class Notifier:
     It repeats what it gets: put it where each piece of news comes once.
     """
 
-    def __init__(
-        self,
-        outboxes: Sequence[Outbox],
-        wall: Callable[[], float],
-        builder: NotificationBuilder | None = None,
-    ) -> None:
+    def __init__(self, outboxes: Sequence[Outbox], wall: Callable[[], float]) -> None:
         """`wall` gives seconds since 1970."""
         self._outboxes = tuple(outboxes)
-        self._builder = builder or NotificationBuilder()
+        self._builder = NotificationBuilder()
         self._wall = wall
 
     def record(self, event: Event) -> None:
