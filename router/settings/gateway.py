@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     Field,
     PlainValidator,
@@ -240,11 +239,9 @@ class Settings(BaseModel):
     """What is written to standard error."""
     fleet: Annotated[FleetSettings, SECTION] = Field(default_factory=FleetSettings)
     """The other gateways that serve the same models, with which caps are exchanged."""
-    notify: Annotated[
-        Annotated[list[ReceiverSettings], Field(max_length=MOST_RECEIVERS)] | None,
-        AfterValidator(lambda receivers: receivers or []),
-        COLD,
-    ] = Field(default=[])
+    notify: Annotated[list[ReceiverSettings], Field(max_length=MOST_RECEIVERS), SECTION, COLD] = Field(
+        default=[]
+    )
     """Who gets notifications, and of what."""
     models: Annotated[
         dict[_ModelName, Annotated[ModelSettings, SECTION]],
