@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs when it runs, so that `status` is quick."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from router import __version__
 from router.errors import ConfigRefused
 
 EXIT_USAGE = 2
+LONGEST_NAME = 100
+"""Characters of who acts, so that a record of it fits into a tag."""
+LONGEST_WAIT_SECONDS = 86_400
 
 config_option = click.option(
     "-c",
@@ -22,6 +26,64 @@ config_option = click.option(
 )
 output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+
+urls_option = click.option(
+    "--url",
+    "urls",
+    multiple=True,
+    help="A gateway, once for each of them; default: the admin addresses of the configuration.",
+)
+registry_option = click.option(
+    "--registry", metavar="URI", help="The registry as this machine reaches it; default: the configuration's."
+)
+no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until every gateway serves it.")
+
+
+def _reason(_: click.Context, __: click.Parameter, text: str) -> str:
+    from router.core.caps import check_reason
+
+    try:
+        return check_reason(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _name(context: click.Context, parameter: click.Parameter, text: str | None) -> str:
+    name = _reason(context, parameter, _user_name() if text is None else text)
+    if len(name) > LONGEST_NAME:
+        raise click.BadParameter(f"has {len(name)} characters, {LONGEST_NAME} at most")
+    return name
+
+
+def _user_name() -> str:
+    from getpass import getuser
+
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a user id without an entry in /etc/passwd
+        return f"user {os.getuid()}"
+
+
+def _seconds(_: click.Context, __: click.Parameter, seconds: float) -> float:
+    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:  # which is what "nan" is not, either
+        raise click.BadParameter(f"must be 0 to {LONGEST_WAIT_SECONDS}")
+    return seconds
+
+
+reason_option = click.option(
+    "--reason", required=True, callback=_reason, help="Why: 1 to 500 characters, recorded with it."
+)
+by_option = click.option(
+    "--by", callback=_name, help="Who does it, recorded as it is said; default: this user's name."
+)
+wait_option = click.option(
+    "--wait-seconds",
+    type=float,
+    default=900.0,
+    show_default=True,
+    callback=_seconds,
+    help="How long every gateway is given to serve it.",
 )
 
 
@@ -146,6 +208,68 @@ def check(config_path: Path, model: str, output: str) -> None:
     from router.cli.check import check_model
 
     sys.exit(check_model(config_path, model, output))
+
+
+@root.command()
+@config_option
+@urls_option
+@registry_option
+@reason_option
+@by_option
+@click.option("--keep-canary", is_flag=True, help="Leave the canary's alias on the version, too.")
+@click.option("--force", is_flag=True, help="Go on in spite of FAIL, a cap, an open breaker or break-glass.")
+@click.option("--yes", is_flag=True, help="Do not ask where there is not enough data to judge the canary.")
+@no_wait_option
+@wait_option
+@click.argument("model")
+def promote(
+    config_path: Path,
+    urls: tuple[str, ...],
+    registry: str | None,
+    reason: str,
+    by: str,
+    model: str,
+    *,
+    keep_canary: bool,
+    force: bool,
+    yes: bool,
+    no_wait: bool,
+    wait_seconds: float,
+) -> None:
+    """Make MODEL's canary production, in the registry, and wait until every gateway serves it."""
+    from router.cli.promotion import MoveOptions, promote_canary
+
+    options = MoveOptions(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
+    sys.exit(promote_canary(options, model, force=force, keep_canary=keep_canary, yes=yes))
+
+
+@root.command()
+@config_option
+@urls_option
+@registry_option
+@reason_option
+@by_option
+@click.option("--to", metavar="VERSION", type=click.IntRange(1, 2**63 - 1), help="Default: @previous.")
+@no_wait_option
+@wait_option
+@click.argument("model")
+def rollback(
+    config_path: Path,
+    urls: tuple[str, ...],
+    registry: str | None,
+    reason: str,
+    by: str,
+    to: int | None,
+    model: str,
+    *,
+    no_wait: bool,
+    wait_seconds: float,
+) -> None:
+    """Have MODEL's production go back to the version before, in the registry, whatever gateways say."""
+    from router.cli.promotion import MoveOptions, roll_back
+
+    options = MoveOptions(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
+    sys.exit(roll_back(options, model, to))
 
 
 def main() -> None:
