@@ -1,6 +1,5 @@
 """The command line. Each command imports what it needs when it runs, so that `status` is quick."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from router import __version__
 from router.errors import ConfigRefused
 
 EXIT_USAGE = 2
-LONGEST_NAME = 100
-"""Characters of who acts, so that a record of it fits into a tag."""
 LONGEST_WAIT_SECONDS = 86_400
 
 config_option = click.option(
@@ -27,42 +24,19 @@ config_option = click.option(
 output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
-
 urls_option = click.option(
     "--url",
     "urls",
     multiple=True,
-    help="A gateway, once for each of them; default: the admin addresses of the configuration.",
+    metavar="URL",
+    help="A gateway; repeat it for several. Default: all that the configuration knows.",
 )
+reason_option = click.option("--reason", required=True, help="Why, in one line: it is shown and recorded.")
+by_option = click.option("--by", help="Who you are; default: the name of your user.")
 registry_option = click.option(
     "--registry", metavar="URI", help="The registry as this machine reaches it; default: the configuration's."
 )
 no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until every gateway serves it.")
-
-
-def _reason(_: click.Context, __: click.Parameter, text: str) -> str:
-    from router.core.caps import check_reason
-
-    try:
-        return check_reason(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _name(context: click.Context, parameter: click.Parameter, text: str | None) -> str:
-    name = _reason(context, parameter, _user_name() if text is None else text)
-    if len(name) > LONGEST_NAME:
-        raise click.BadParameter(f"has {len(name)} characters, {LONGEST_NAME} at most")
-    return name
-
-
-def _user_name() -> str:
-    from getpass import getuser
-
-    try:
-        return getuser()
-    except (KeyError, OSError):  # a user id without an entry in /etc/passwd
-        return f"user {os.getuid()}"
 
 
 def _seconds(_: click.Context, __: click.Parameter, seconds: float) -> float:
@@ -71,12 +45,6 @@ def _seconds(_: click.Context, __: click.Parameter, seconds: float) -> float:
     return seconds
 
 
-reason_option = click.option(
-    "--reason", required=True, callback=_reason, help="Why: 1 to 500 characters, recorded with it."
-)
-by_option = click.option(
-    "--by", callback=_name, help="Who does it, recorded as it is said; default: this user's name."
-)
 wait_option = click.option(
     "--wait-seconds",
     type=float,
@@ -227,7 +195,7 @@ def promote(
     urls: tuple[str, ...],
     registry: str | None,
     reason: str,
-    by: str,
+    by: str | None,
     model: str,
     *,
     keep_canary: bool,
@@ -239,7 +207,7 @@ def promote(
     """Make MODEL's canary production, in the registry, and wait until every gateway serves it."""
     from router.cli.promotion import MoveOptions, promote_canary
 
-    options = MoveOptions(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
+    options = MoveOptions.of(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
     sys.exit(promote_canary(options, model, force=force, keep_canary=keep_canary, yes=yes))
 
 
@@ -258,7 +226,7 @@ def rollback(
     urls: tuple[str, ...],
     registry: str | None,
     reason: str,
-    by: str,
+    by: str | None,
     to: int | None,
     model: str,
     *,
@@ -268,7 +236,7 @@ def rollback(
     """Have MODEL's production go back to the version before, in the registry, whatever gateways say."""
     from router.cli.promotion import MoveOptions, roll_back
 
-    options = MoveOptions(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
+    options = MoveOptions.of(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
     sys.exit(roll_back(options, model, to))
 
 

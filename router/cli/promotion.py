@@ -1,5 +1,6 @@
 """`canary-router promote` and `rollback`: move aliases of the registry with the operator's credentials."""
 
+import getpass
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ import click
 from router.adapters.config.file import load_settings
 from router.cli.gateways import Answer, Gateways, Refusal, Reply, find_gateways
 from router.cli.split import find_model
+from router.core.caps import check_reason
 from router.core.redaction import redact_line, redact_uri
 from router.errors import (
     ConfigRefused,
@@ -32,6 +34,7 @@ from router.promotion.ports import (
     is_stage,
 )
 from router.promotion.promote import Promotion, promote
+from router.promotion.records import LONGEST_NAME
 from router.promotion.rollback import rollback
 from router.settings import RegistrySettings, Settings
 
@@ -53,6 +56,35 @@ class MoveOptions:
     reason: str
     wait_seconds: float | None
     """None: nobody waits."""
+
+    @classmethod
+    def of(
+        cls,
+        config_path: Path,
+        urls: Sequence[str],
+        registry: str | None,
+        by: str | None,
+        reason: str,
+        wait_seconds: float | None,
+    ) -> "MoveOptions":
+        """Raises a usage error for a reason, or a name, that can not be recorded."""
+        by = by if by is not None else user_name()
+        for option, text in (("--reason", reason), ("--by", by)):
+            try:
+                check_reason(text)
+            except ValueError as error:
+                raise click.UsageError(f"{option} {error}") from None
+        if len(by) > LONGEST_NAME:
+            raise click.UsageError(f"--by has {len(by)} characters, {LONGEST_NAME} at most")
+        return cls(config_path, urls, registry, by, reason, wait_seconds)
+
+
+def user_name() -> str:
+    """Who runs this command, as its system says."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without an entry in /etc/passwd
+        return f"user id {os.getuid()}"
 
 
 def promote_canary(options: MoveOptions, model: str, *, force: bool, keep_canary: bool, yes: bool) -> int:

@@ -50,6 +50,12 @@ class GatewayView:
             return "not_enough_data", str(entry.get("why") or "it has not compared this canary yet.")
         return verdict, str(entry.get("why", ""))
 
+    @property
+    def rollback_version(self) -> int | None:
+        """What production served before, without what it was rolled back from, as far as it remembers."""
+        version = _mapping(self.document.get("rollback")).get("version")
+        return version if isinstance(version, int) else None
+
     def version(self, number: int) -> Mapping[str, Any]:
         """What it says of one version; empty for one that it has not."""
         return _mapping(_mapping(self.document.get("versions")).get(str(number)))

@@ -13,6 +13,8 @@ PROMOTION_TAG = "canary_router.promotion"
 ROLLBACK_TAG = "canary_router.rollback"
 """Of the version that was rolled back, which is the one that production left."""
 MOST_BYTES = 4000
+LONGEST_NAME = 100
+"""Characters of who did it: with it, the longest reason and the longest name of a model a record fits."""
 
 
 def promotion_record(

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from router.core.ids import PRODUCTION
 from router.errors import PromotionRefused, RegistryError, VersionUnknown
+from router.promotion.gateway_view import view_of
 from router.promotion.ports import Command, Gateways, NoDocument, Operator, Registry, require_active, shown
 from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, read_record, rollback_record
 from router.promotion.writes import Writes, have_gateways_look, numbered, wait_until_served
@@ -23,15 +25,15 @@ def rollback(
 ) -> None:
     """Returns when it is done, and every gateway that answers serves it if that was to be waited for.
 
-    `to`: the version; None: the one that `previous` names. Raises PromotionRefused, RegistryError. What was
-    written until then stays.
+    `to`: the version; None: the one that `previous` names, else the one that gateways remember. Raises
+    PromotionRefused, RegistryError. What was written until then stays.
     """
     model, names = command.model, command.names
     require_active(names.production)
     canaries = names.canaries
     named = registry.read(model, names.production, names.canary, names.previous, *canaries.values())
     production = named.get(names.production)
-    target = _target(registry, command, named) if to is None else to
+    target = _target(registry, gateways, command, named) if to is None else to
     if target == production:
         which = f", which is what {shown(names.previous)} names" if to is None else ""
         raise PromotionRefused(
@@ -56,14 +58,13 @@ def rollback(
     writes.check(only_written=True)
 
 
-def _target(registry: Registry, command: Command, named: Mapping[str, int]) -> int:
-    """What `previous` names. Raises PromotionRefused where that is no version to go back to by itself."""
+def _target(registry: Registry, gateways: Gateways, command: Command, named: Mapping[str, int]) -> int:
+    """What `previous` names, else what gateways remember. Raises PromotionRefused where that is no version to
+    go back to by itself."""
     model, names = command.model, command.names
     previous, production = named.get(names.previous), named.get(names.production)
     if previous is None:
-        raise PromotionRefused(
-            f"{shown(names.previous)} names no version of {model}: name the one to go back to with --to"
-        )
+        return _remembered(gateways, command, production)
     if previous == production:
         return previous
     try:
@@ -80,6 +81,26 @@ def _target(registry: Registry, command: Command, named: Mapping[str, int]) -> i
             " goes there all the same"
         )
     return previous
+
+
+def _remembered(gateways: Gateways, command: Command, production: int | None) -> int:
+    """What production served before, by every gateway that knows it of the present one."""
+    states = gateways.get("/v1/state").items()
+    views = [
+        view_of(each, command.model, state) for each, state in states if not isinstance(state, NoDocument)
+    ]
+    before = {
+        view.rollback_version
+        for view in views
+        if view is not None and view.bound.get(PRODUCTION) == production and view.rollback_version is not None
+    }
+    if len(before) == 1:
+        return before.pop()
+    why = f"gateways say {', '.join(map(numbered, sorted(before)))}" if before else "no gateway knows one"
+    raise PromotionRefused(
+        f"{shown(command.names.previous)} names no version of {command.model}, and {why}: name the one to go"
+        " back to with --to"
+    )
 
 
 def _cap(gateways: Gateways, command: Command, role: str, version: int, operator: Operator) -> None:

@@ -120,7 +120,7 @@ def test_it_goes_to_the_version_that_is_named_whatever_previous_names() -> None:
 @pytest.mark.parametrize(
     ("aliases", "to", "said"),
     [
-        ({"production": 2}, None, "@previous names no version of sentiment: name the one to go back to"),
+        ({"production": 2}, None, "@previous names no version of sentiment, and no gateway knows one"),
         (
             {"production": 2, "previous": 1},
             2,
@@ -142,6 +142,32 @@ def test_where_there_is_nowhere_to_go_it_says_so_and_changes_nothing(
     assert said in str(refused.value)
     assert registry.aliases == aliases
     assert not any(registry.all_tags.values())
+
+
+def remembers(version: int | None) -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        state["models"][MODEL]["rollback"] = {"version": version}
+
+    return change
+
+
+def test_without_previous_it_goes_to_what_the_gateways_remember() -> None:
+    registry = FakeRegistry(production=2)
+    changes = {GATEWAY: remembers(1), OTHER: remembers(None)}
+
+    run(registry, FakeGateways(registry, addresses=(GATEWAY, OTHER), changes=changes))
+
+    assert registry.aliases == {"production": 1}
+
+
+def test_gateways_that_remember_different_ones_are_not_chosen_between() -> None:
+    registry = FakeRegistry(production=2)
+    changes = {GATEWAY: remembers(1), OTHER: remembers(3)}
+
+    with pytest.raises(PromotionRefused, match="gateways say v1, v3: name the one to go back to with --to"):
+        run(registry, FakeGateways(registry, addresses=(GATEWAY, OTHER), changes=changes))
+
+    assert registry.aliases == {"production": 2}
 
 
 def test_a_production_that_nobody_names_is_named_again() -> None:
