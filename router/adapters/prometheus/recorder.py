@@ -346,6 +346,8 @@ class PrometheusRecorder:
 
     def _routes_changed(self, event: events.RoutesChanged) -> None:
         model = event.routes.model
+        if model not in self._models:
+            return  # it serves nothing yet that could be capped
         self._catalog.split_cap.drop(model=model)
         for alias, buckets in event.routes.capped.items():
             self._catalog.split_cap.series(model, alias).value = buckets / BUCKETS
