@@ -140,6 +140,7 @@ class GatewayServer:
     async def stop(self) -> None:
         """Drain, then end every part in reverse order."""
         await self._undo.aclose()
+        _log.info("stopped")
 
     def _bind(self, server: ServerSettings) -> tuple[socket.socket, socket.socket]:
         """Both sockets; of a first one, nothing is left when the second is taken."""
@@ -172,6 +173,8 @@ class GracefulShutdown:
             self._gateway.traffic.stopping = True
             self._began_at = self._loop.time()
             self._waits_for_balancers = waits_for_balancers
+            seconds = self._gateway.settings.current.server.drain_seconds
+            _log.info("stopping; what comes and what runs is answered for %g s at most", seconds)
             self._gateway.recorder.record(ReadinessChanged(ready=False))
 
     def abort(self) -> None:
@@ -233,7 +236,7 @@ def _log_environment() -> None:
     withheld = sorted(name for name in os.environ if is_withheld(name) and not refusal(name))
     if withheld:
         _log.info(
-            "withheld from versions, unless environment_variables of their model lists it: %s",
+            "withheld from versions, unless environment_variables of their model lists them: %s",
             ", ".join(withheld),
         )
 
