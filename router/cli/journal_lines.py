@@ -84,7 +84,7 @@ class Entries:
             digest = line.logged_digest or digest_of(line.raw)
             if line.logged_digest is not None and digest in chains.heads:
                 continue  # logs are copied with overlaps
-            chain, follows = chains.place(prev, digest, entry.gateway)
+            chain, follows = chains.place(prev, digest, entry)
             if follows is Follows.ANOTHER:
                 self._damaged(f"{line}: it does not follow the last line of {entry.gateway}")
             self.read += 1

@@ -1,7 +1,7 @@
 """What a line of the journal says of one model, in words."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from router.cli.times import utc
 from router.core.ids import PRODUCTION, Alias
@@ -19,7 +19,9 @@ def concerns(entry: Entry, model: str) -> bool:
     """Whether `entry` says something of `model`, or of its whole gateway."""
     if model in entry.table or model in entry.gone:
         return True
-    named = entry.details.get("model")
+    named, changes = entry.details.get("model"), entry.details.get("changes")
+    if named is None and changes and isinstance(changes, list):
+        return any(_is_of(str(path), model) for path in changes)
     return named == model or (named is None and not entry.table and not entry.gone)
 
 
@@ -69,6 +71,11 @@ def percent(buckets: int) -> str:
     return f"{buckets / BUCKETS_PER_PERCENT:g} %"
 
 
+def _is_of(path: str, model: str) -> bool:
+    """Whether the dotted `path` of a changed setting is of `model`, or of the whole gateway."""
+    return not path.startswith("models.") or f"{path}.".startswith(f"models.{model}.")
+
+
 def _served(routes: ModelRoutes, alias: Alias) -> str:
     version = routes.bound.get(alias)
     return f"v{version.number}" if version is not None else "–"
@@ -93,6 +100,10 @@ def _configured(before: ModelRoutes, after: ModelRoutes) -> list[str]:
         if alias != PRODUCTION and old.get(alias, 0) != new.get(alias, 0)
     ]
     return changes + ([f"salt {before.salt} → {after.salt}"] if before.salt != after.salt else [])
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float)
 
 
 def _text(details: Details, *names: str) -> str:
@@ -129,19 +140,24 @@ def _stop(entry: Entry, _: Details) -> str:
     return f"{entry.gateway} stopped"
 
 
-def _lock_taken(entry: Entry, _: Details) -> str:
-    return f"{entry.gateway} writes the journal from here on"
+def _joins(entry: Entry, details: Details) -> str:
+    since = details.get("since")
+    said = f"{entry.gateway} writes the journal from here on"
+    return f"{said}, its lines since {utc(since, 'seconds')} are in its log" if _is_number(since) else said
 
 
-def _clock(_: Entry, details: Details) -> str:
-    from_, to = details.get("from"), details.get("to")
-    if isinstance(from_, int | float) and isinstance(to, int | float):
-        return f"the clock was set from {utc(from_, 'seconds')} to {utc(to, 'seconds')}"
-    return "the clock was set"
+def _clock(entry: Entry, details: Details) -> str:
+    before = details.get("from")
+    said = f"the clock was set to {utc(entry.at, 'seconds')}"
+    return f"{said} from {utc(before, 'seconds')}" if _is_number(before) else said
 
 
 def _configuration(_: Entry, details: Details) -> str:
     return f"configuration {_text(details, 'digest')[:_LEAST_DIGEST]}".rstrip()
+
+
+def _changed(_: Entry, __: Details) -> str:
+    return "the routes changed"
 
 
 def _alias_moved(_: Entry, details: Details) -> str:
@@ -157,6 +173,17 @@ def _bound(_: Entry, details: Details) -> str:
 def _unbound(_: Entry, details: Details) -> str:
     old = _version(details, "from", "old", "version")
     return f"{_text(details, 'alias')} serves nothing" + (f", before {old}" if old != "–" else "")
+
+
+def _out_of_service(_: Entry, details: Details) -> str:
+    return f"{_target(details)} makes way for {_version(details, 'successor')}"
+
+
+def _cache(_: Entry, details: Details) -> str:
+    versions = details.get("versions")
+    named = versions if isinstance(versions, Mapping) else {}
+    listed = ", ".join(f"{alias} v{number}" for alias, number in named.items())
+    return f"the registry is not there, what served last is loaded: {listed}"
 
 
 def _breaker_opened(_: Entry, details: Details) -> str:
@@ -182,7 +209,7 @@ def _pins(_: Entry, details: Details) -> str:
 
 
 def _registry(_: Entry, details: Details) -> str:
-    return f"registry{_because(details) or ': ' + (_text(details, 'error') or 'answers again')}"
+    return f"the registry {_text(details, 'registry') or 'changed'}{_because(details)}"
 
 
 def _verdict(_: Entry, details: Details) -> str:
@@ -195,10 +222,13 @@ def _verdict(_: Entry, details: Details) -> str:
 
 
 def _folded(entry: Entry, details: Details) -> str:
-    cause = _text(details, "cause")
-    inner = _SENTENCES.get(cause)
-    last = f", the last: {inner(entry, details)}" if inner is not None and inner is not _folded else ""
-    return f"{_text(details, 'count')} changes by {cause.replace('_', ' ')}{last}"
+    of, since, last = _text(details, "of"), details.get("since"), details.get("last")
+    said = f"{_text(details, 'count')} × {of.replace('_', ' ')}, folded into one line"
+    if _is_number(since):
+        said += f" since {utc(since, 'seconds')}"
+    if isinstance(last, Mapping) and last and of in _SENTENCES and of != "folded":
+        said += f"; the last: {_SENTENCES[of](entry, last)}"
+    return f"{said}; more may follow" if details.get("open") else said
 
 
 def _any(entry: Entry, details: Details) -> str:
@@ -209,12 +239,16 @@ def _any(entry: Entry, details: Details) -> str:
 _SENTENCES: dict[str, Callable[[Entry, Details], str]] = {
     "start": _start,
     "stop": _stop,
-    "lock_taken": _lock_taken,
+    "lock_taken": _joins,
+    "catch_up": _joins,
     "clock": _clock,
     "configuration": _configuration,
     "alias_moved": _alias_moved,
     "bound": _bound,
     "unbound": _unbound,
+    "out_of_service": _out_of_service,
+    "cache": _cache,
+    "changed": _changed,
     "breaker_opened": _breaker_opened,
     "breaker_closed": _breaker_closed,
     "capped": _capped,

@@ -16,7 +16,7 @@ from router.cli.journal_text import sentence_of
 from router.cli.times import moment, utc
 from router.core.ids import PRODUCTION
 from router.core.keys import text_key
-from router.core.past_routes import LEEWAY_SECONDS, Answer, Candidate, End, Moment, Period
+from router.core.past_routes import LEEWAY_SECONDS, Answer, Candidate, End, Gap, Moment, Period
 
 
 def show_past_route(
@@ -73,6 +73,7 @@ def _document(model: str, answer: Answer) -> dict[str, Any]:
                 "since": utc(one.period.since),
                 "until": utc(one.period.until) if one.period.until is not None else None,
                 "folded": one.period.folded,
+                "gap": one.period.gap,
             }
             for one in answer.candidates
         ],
@@ -86,8 +87,9 @@ def _lines(model: str, answer: Answer) -> list[str]:
         why, *more = _unanswered(answer)
         return [begin + why, *(f"  {line}" for line in (*more, *_notes(answer)))]
     outcomes = list(dict.fromkeys(_who(one) for one in answer.candidates))
-    if answer.certain:
-        said = f"this key went to {outcomes[0]}" if answer.candidates[0].assignment else outcomes[0]
+    if answer.agreed:
+        went = f"this key went to {outcomes[0]}" if answer.candidates[0].assignment else outcomes[0]
+        said = went if answer.certain else f"{went}, as far as lines show"
         periods = _of_the_moment(answer)
     else:
         said = f"either {' or '.join(outcomes)}{_changed_at(answer)}"
@@ -124,7 +126,7 @@ def _changed_at(answer: Answer) -> str:
     }
     if near:
         return f", changed at {' and '.join(map(utc, sorted(near)))}"
-    if any(one.period.folded for one in answer.candidates):
+    if any(one.period.folded or one.period.gap is Gap.FOLDED for one in answer.candidates):
         return ", changed again and again"
     return ", the gateways differed"
 
@@ -137,7 +139,9 @@ def _described(model: str, candidate: Candidate) -> str:
     )
     said = f"{_who(candidate)}{reason} at {period.gateway} from {utc(period.since)} {until}"
     if period.folded:
-        return f"{said}: {period.folded} changes in it were folded into one line"
+        return f"{said}: one of {period.folded} changes that were folded into one line"
+    if period.gap is Gap.NOT_KEPT:
+        return f"{said}: perhaps, because its lines of that time are in no file, but in its log"
     return f"{said}: {sentence_of(period.begun_by, model, None)}"
 
 

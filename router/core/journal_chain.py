@@ -11,6 +11,8 @@ from enum import StrEnum
 
 from router.core.journal import BEGINNING, DamagedLine, Entry, decode, digest_of
 
+JOINS = ("start", "lock_taken", "catch_up")
+"""Causes of lines with which a gateway begins to write to a state directory."""
 MOST_SENTENCES = 1000
 """Of each kind in a report."""
 
@@ -42,6 +44,8 @@ class Follows(StrEnum):
     """It is the first of a chain."""
     UNSEEN = "unseen"
     """It follows a line that was not there, and its gateway is new: older lines are gone."""
+    JOINS = "joins"
+    """It follows the last line in a state directory, where that of its gateway before it is not."""
     ANOTHER = "another"
     """It does not follow the last line of its gateway."""
 
@@ -59,10 +63,14 @@ class Chains:
         """Digest of the last line of each chain, the chain that was found first at the front."""
         return list(self._heads.values())
 
-    def place(self, prev: str, digest: str, gateway: str) -> tuple[int, Follows]:
+    def place(self, prev: str, digest: str, entry: Entry) -> tuple[int, Follows]:
         """The number of the chain of a line, and how it stands to the line before it there."""
+        gateway = entry.gateway
         chain, follows = self._by_head.get(prev), Follows.THE_LAST
-        if chain is None:
+        if chain is None and entry.cause in JOINS and (prev != BEGINNING or gateway in self._by_gateway):
+            # Its lines before, if there are any, were not kept; from here on they follow those that were.
+            chain, follows = self._by_gateway.get(gateway, len(self._heads)), Follows.JOINS
+        elif chain is None:
             known = None if prev == BEGINNING else self._by_gateway.get(gateway)
             chain = len(self._heads) if known is None else known
             missing = Follows.NOTHING if prev == BEGINNING else Follows.UNSEEN
@@ -156,7 +164,7 @@ class ChainCheck:
         if line.logged_digest is None:
             self._take_filed(_Link(line, digest, prev))
         elif entry is not None and prev is not None:
-            self._take_logged(line, prev, digest, entry.gateway)
+            self._take_logged(line, prev, digest, entry)
 
     def end(self) -> Report:
         """The report, when all lines were taken."""
@@ -171,19 +179,21 @@ class ChainCheck:
             if digest.startswith(wanted):
                 self._report.found.setdefault(wanted, where)
 
-    def _take_logged(self, line: Line, prev: str, digest: str, gateway: str) -> None:
+    def _take_logged(self, line: Line, prev: str, digest: str, entry: Entry) -> None:
         if digest != digest_of(line.raw):
             self._report.damage_at(line, "its content is not what its digest stands for: it was changed")
         if digest in self._logged.heads:
             return  # logs are copied with overlaps
         others = bool(self._logged.heads)
-        _, follows = self._logged.place(prev, digest, gateway)
-        if follows is Follows.UNSEEN:
+        _, follows = self._logged.place(prev, digest, entry)
+        if follows is Follows.UNSEEN or (follows is Follows.JOINS and prev != BEGINNING):
             self._begins_within(line, prev)
         elif follows is Follows.NOTHING and others:
-            self._report.notice_at(line, f"another chain begins here, by {gateway}")
+            self._report.notice_at(line, f"another chain begins here, by {entry.gateway}")
         elif follows is Follows.ANOTHER:
-            sentence = f"it does not follow the last line of {gateway}: one was changed, or some are missing"
+            sentence = (
+                f"it does not follow the last line of {entry.gateway}: one was changed, or some are missing"
+            )
             self._report.damage_at(line, sentence)
 
     def _take_filed(self, link: _Link) -> None:
@@ -206,6 +216,9 @@ class ChainCheck:
     def _take_stray(self, link: _Link, last: _Link) -> None:
         """`link` follows another line than `last`, which stands before it."""
         before, broken = self._before, self._broken
+        if link.digest == last.digest:
+            self._report.damage_at(link.line, "it repeats the line before it")
+            return
         if before is not None and link.prev == before.digest:
             self._broken = None
             if broken is not None and last.prev == link.digest:
@@ -217,9 +230,6 @@ class ChainCheck:
             self._last = link
             return
         self._report_broken()
-        if link.digest == last.digest:
-            self._report.damage_at(link.line, "it repeats the line before it")
-            return
         if link.prev == BEGINNING and link.line.number == 1:
             sentence = "another chain begins here: nothing ties it to the lines before, some may be lost"
             self._report.notice_at(link.line, sentence)
@@ -231,7 +241,7 @@ class ChainCheck:
     def _begins_within(self, line: Line, prev: str) -> None:
         self._look_for(prev, f"{line}, as the line before it")
         self._report.notice_at(
-            line, "the journal begins here, in the middle of a chain: older lines are gone"
+            line, "a chain begins here in its middle: the lines before are in none of these files"
         )
 
     def _report_broken(self) -> None:

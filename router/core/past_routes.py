@@ -3,19 +3,22 @@
 Lines are taken one after the other and only what the moment needs is kept, so journals may be of any size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from router.core.ids import PRODUCTION
-from router.core.journal import Entry
+from router.core.journal import Entry, routes_from_json
 from router.core.routing import Assignment, ModelRoutes, assign
 from router.core.split import Key
 
 LEEWAY_SECONDS = 1.0
 """A change this close to the moment makes the answer uncertain: clocks differ, and a request takes time."""
-_FOLDED_SECONDS = 60.0
-"""What a line stands for that does not say since when."""
+_JOINS = ("lock_taken", "catch_up")
+"""Causes of lines by which a gateway, after a time in which its lines were not kept, says what holds."""
+_LISTED = 20
+"""Routes that a folded line lists at most; then there may have been others."""
 
 
 class End(StrEnum):
@@ -26,9 +29,18 @@ class End(StrEnum):
     LOST = "lost"
     """The gateway ended without a line: it is not known when, only until when at the latest."""
     CLOCK = "clock"
-    """The clock was set back: the times that follow occur a second time."""
+    """The clock was set: the times that follow occur a second time, or times between never did."""
     OPEN = "open"
     """Nothing followed."""
+
+
+class Gap(StrEnum):
+    """Why other routes may have been in force in a period as well."""
+
+    NOT_KEPT = "not_kept"
+    """The gateway's lines were not kept then."""
+    FOLDED = "folded"
+    """Of many changes only the number was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,9 @@ class Period:
     certain_until: float | None = None
     """Where it ended without a line: until then the gateway was running, afterwards it may have been."""
     folded: int = 0
-    """Number of changes in it of which only the count is known; `routes` are those before or after them."""
+    """Number of changes that one line stands for: `routes` were in force at some time in it, others too."""
+    gap: Gap | None = None
+    """Set where routes that no line shows may have been in force, too."""
 
     def covers(self, at: float, leeway: float = 0.0) -> bool:
         """Whether it was in force at `at`, or at most `leeway` seconds before or after it."""
@@ -94,10 +108,14 @@ class Answer:
     """Gateways of which the journals say only later, and not since their start, what they serve; and when."""
 
     @property
+    def agreed(self) -> bool:
+        """Whether all candidates have one outcome."""
+        return len({candidate.outcome for candidate in self.candidates}) == 1
+
+    @property
     def certain(self) -> bool:
-        """Whether there is one outcome, and no other one."""
-        hidden = any(one.period.folded and _is_of_configuration(one.period) for one in self.candidates)
-        return len({candidate.outcome for candidate in self.candidates}) == 1 and not hidden
+        """Whether there is one outcome, and could be no other one."""
+        return self.agreed and not any(candidate.period.gap for candidate in self.candidates)
 
 
 @dataclass(slots=True)
@@ -113,6 +131,12 @@ class _Run:
     routes: ModelRoutes | None = None
     lost_by: float = 0.0
     """When it had ended at the latest, for one that ended without a line."""
+    folding: set[str] = field(default_factory=set)
+    """Causes whose changes are written as a number only, for now."""
+
+    def hold(self, routes: ModelRoutes | None, entry: Entry) -> None:
+        """`routes` are in force from `entry` on."""
+        self.routes, self.since, self.begun_by = routes, entry.at, entry
 
 
 @dataclass(slots=True)
@@ -135,6 +159,7 @@ class Moment:
         """Names of all models that the lines mention."""
         self._model, self._at, self._leeway = model, at, leeway
         self._chains: dict[int, _Chain] = {}
+        self._chain_of: dict[str, int] = {}
         self._found: list[Period] = []
         self._begins: float | None = None
         self._stopped: Period | None = None
@@ -145,6 +170,11 @@ class Moment:
         """The next line of `chain`, a number that its lines have in common."""
         self.models.update(entry.table)
         known = self._chains.setdefault(chain, _Chain())
+        former = self._chain_of.get(entry.gateway, chain)
+        self._chain_of[entry.gateway] = chain
+        if former != chain and (moved := self._chains[former].running.pop(entry.gateway, None)) is not None:
+            # Its own lines before it had the lock of a state directory, to whose chain it writes from now on.
+            known.running[entry.gateway] = moved
         for name in [name for name in known.running if name != entry.gateway or entry.cause == "start"]:
             self._settle(known)
             run = known.running.pop(name)
@@ -196,27 +226,70 @@ class Moment:
         """What `entry` changes in its gateway."""
         says = self._model in entry.table or self._model in entry.gone
         routes = entry.table.get(self._model) if says else run.routes
-        if not run.known and says:
-            run.known = True
-            self._note_known(entry.at)
-            if entry.at > self._at:
-                self._unknown[run.gateway] = entry.at
-            run.routes, run.since, run.begun_by = routes, entry.at, entry
-        elif entry.at < run.last - self._leeway:
-            # Until when the times before went on is known only where the line says so.
-            before = entry.details.get("from")
-            self._close(run, float(before) if isinstance(before, int | float) else None, End.CLOCK)
-            run.routes, run.since, run.begun_by = routes, entry.at, entry
-        elif says and (folded := _folded(entry)) is not None:
-            begin = max(folded[1], run.since)
-            self._close(run, begin, End.CHANGE)
-            for known in (run.routes, routes):
-                self._keep(Period(run.gateway, known, begin, entry.at, entry, End.CHANGE, folded=folded[0]))
-            run.routes, run.since, run.begun_by = routes, entry.at, entry
+        begin = entry.details.get("since") if entry.cause in _JOINS else None
+        not_kept_since = float(begin) if isinstance(begin, int | float) and begin < entry.at else None
+        clock_before = _clock_before(run, entry)
+        if not run.known:
+            if says:
+                self._first_known(run, entry, routes, not_kept_since)
+        elif not_kept_since is not None:
+            self._close(run, max(run.since, not_kept_since), End.CHANGE)
+            for one in (run.routes, routes):
+                self._keep_gap(run, one, not_kept_since, entry)
+            run.hold(routes, entry)
+        elif clock_before is not None:
+            self._close(run, clock_before, End.CLOCK)
+            run.hold(routes, entry)
         elif routes != run.routes:
-            self._close(run, entry.at, End.CHANGE)
-            run.routes, run.since, run.begun_by = routes, entry.at, entry
+            if run.begun_by is not entry:  # its start, before which there was nothing
+                self._close(run, entry.at, End.CHANGE)
+            run.hold(routes, entry)
+        if entry.cause == "folded" and entry.details.get("model") in (self._model, None):
+            self._unfold(run, entry)
         run.last = entry.at
+
+    def _first_known(
+        self, run: _Run, entry: Entry, routes: ModelRoutes | None, not_kept_since: float | None
+    ) -> None:
+        run.known = True
+        if not_kept_since is not None:
+            self._keep_gap(run, routes, not_kept_since, entry)
+        begin = entry.at if not_kept_since is None else not_kept_since
+        self._note_known(begin)
+        if begin > self._at:
+            self._unknown[run.gateway] = begin
+        run.hold(routes, entry)
+
+    def _keep_gap(self, run: _Run, routes: ModelRoutes | None, since: float, entry: Entry) -> None:
+        self._keep(Period(run.gateway, routes, since, entry.at, entry, End.CHANGE, gap=Gap.NOT_KEPT))
+
+    def _unfold(self, run: _Run, entry: Entry) -> None:
+        """From its `since` until it, each of the routes that a folded line lists was in force at times."""
+        details = entry.details
+        cause, since, listed = details.get("of"), details.get("since"), details.get("tables")
+        if details.get("open"):
+            run.folding.add(str(cause))
+        else:
+            run.folding.discard(str(cause))
+        routes = listed.get(self._model) if isinstance(listed, Mapping) else None
+        if not isinstance(routes, list) or not isinstance(since, int | float):
+            return
+        gap = Gap.FOLDED if len(routes) >= _LISTED else None
+        count = details.get("count")
+        for one in routes:
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                self._keep(
+                    Period(
+                        run.gateway,
+                        routes_from_json(self._model, one),
+                        float(since),
+                        entry.at,
+                        entry,
+                        End.CHANGE,
+                        folded=count if isinstance(count, int) else 1,
+                        gap=gap,
+                    )
+                )
 
     def _settle(self, chain: _Chain) -> None:
         """The one that writes ends: until when those before it may have been running changes no more."""
@@ -224,7 +297,7 @@ class Moment:
             self._close(run, run.lost_by, End.LOST)
         chain.lost.clear()
 
-    def _close(self, run: _Run, until: float | None, end: End) -> None:
+    def _close(self, run: _Run, until: float, end: End) -> None:
         if run.known:
             self._keep(_period(run, until, end))
 
@@ -252,26 +325,24 @@ class Moment:
 
 def _period(run: _Run, until: float | None, end: End) -> Period:
     certain_until = run.last if end is End.LOST else None
-    return Period(run.gateway, run.routes, run.since, until, run.begun_by, end, certain_until)
+    # A line that says what was folded is still to come, or was lost with the gateway.
+    gap = Gap.FOLDED if run.folding and end in (End.OPEN, End.LOST) else None
+    return Period(run.gateway, run.routes, run.since, until, run.begun_by, end, certain_until, gap=gap)
 
 
 def _possible(period: Period) -> Iterator[ModelRoutes | None]:
     """Routes that may have been in force in `period`."""
     yield period.routes
-    if period.folded and period.routes is not None:
-        # What was folded is a breaker, a cap or a version that came and went, again and again.
+    if period.gap is Gap.FOLDED and period.routes is not None:
+        # What is folded is a breaker, a cap or a version that came and went, again and again.
         yield replace(period.routes, broken=frozenset(), capped={})
         bound = period.routes.bound
         yield replace(period.routes, bound={a: version for a, version in bound.items() if a == PRODUCTION})
 
 
-def _is_of_configuration(period: Period) -> bool:
-    return period.begun_by.details.get("cause") == "configuration"
-
-
-def _folded(entry: Entry) -> tuple[int, float] | None:
-    """Number of changes that `entry` stands for, and when the first of them was; None for an ordinary one."""
-    count, first = entry.details.get("count"), entry.details.get("since")
-    if entry.cause != "folded" or not isinstance(count, int):
-        return None
-    return count, float(first) if isinstance(first, int | float) else entry.at - _FOLDED_SECONDS
+def _clock_before(run: _Run, entry: Entry) -> float | None:
+    """What the clock showed when it was set just before `entry`; None where it was not."""
+    before = entry.details.get("from") if entry.cause == "clock" else None
+    if isinstance(before, int | float):
+        return float(before)
+    return run.last if entry.at < run.last - LEEWAY_SECONDS else None
