@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from router.cli.journal_lines import Entries, NoJournal, by_time, files_of
-from router.cli.journal_text import concerns, sentence_of, shares_json, shares_of
+from router.cli.journal_text import concerns, plain, sentence_of, shares_json, shares_of
 from router.cli.times import since, utc, utc_table
 from router.core.journal import Entry
 from router.core.routing import ModelRoutes
@@ -38,6 +38,13 @@ class Row:
     """Whether they differ from those before."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    routes: ModelRoutes | None
+    last: float
+    """Time of its last line."""
+
+
 @dataclass(slots=True)
 class History:
     """What the journals say of one model from a time on."""
@@ -58,39 +65,36 @@ class History:
 
     def take_all(self, entries: Iterable[tuple[Entry, int]]) -> None:
         """Take every entry, with the number of its chain."""
-        now: dict[int, dict[str, ModelRoutes]] = {}
+        now: dict[int, dict[str, _Serving]] = {}
         for number, (entry, chain) in enumerate(entries):
             self.began = entry.at if self.began is None else min(entry.at, self.began)
             self.models.update(entry.table)
             self._take(entry, number, now.setdefault(chain, {}))
 
-    def _take(self, entry: Entry, number: int, now: dict[str, ModelRoutes]) -> None:
-        model = self.model
-        # One process writes to a chain: what another one had before it is over.
-        for name in [name for name in now if name != entry.gateway]:
-            del now[name]
-            if entry.at < self.begin:
-                self.before.pop(name, None)
-        before = now.get(entry.gateway)
-        after = entry.table.get(model, None if model in entry.gone else before)
-        if after is None:
-            now.pop(entry.gateway, None)
-        else:
-            now[entry.gateway] = after
-        if entry.at < self.begin:
-            if after is None or entry.cause == "stop":
-                self.before.pop(entry.gateway, None)
-            else:
-                self.before[entry.gateway] = after
-        elif concerns(entry, model):
-            self.gateways.add(entry.gateway)
-            self._keep(
-                Row(
-                    entry.at, number, entry, sentence_of(entry, model, before), after, changed=after != before
-                )
-            )
+    def _take(self, entry: Entry, number: int, now: dict[str, _Serving]) -> None:
+        # One process writes to a chain: what another one had before it is over, and so is that of a former
+        # process of the same name.
+        lost = {name: now.pop(name) for name in list(now) if name != entry.gateway or entry.cause == "start"}
+        before = now[entry.gateway].routes if entry.gateway in now else None
+        after = entry.table.get(self.model, None if self.model in entry.gone else before)
         if entry.cause == "stop":
             now.pop(entry.gateway, None)
+            after = None
+        else:
+            now[entry.gateway] = _Serving(after, entry.at)
+        if entry.at < self.begin:
+            for name in lost:
+                self.before.pop(name, None)
+            self.before.pop(entry.gateway, None)
+            if after is not None:
+                self.before[entry.gateway] = after
+        elif concerns(entry, self.model):
+            what = sentence_of(entry, self.model, before)
+            ended = "".join(
+                f"; {name} ended without a line after {utc_table(it.last)}" for name, it in lost.items()
+            )
+            self.gateways.add(entry.gateway)
+            self._keep(Row(entry.at, number, entry, what + ended, after, changed=after != before))
 
     def _keep(self, row: Row) -> None:
         if len(self.rows) < MOST_ROWS:
@@ -155,23 +159,28 @@ def _document(history: History) -> dict[str, Any]:
 def _print(history: History, now: float) -> None:
     console = Console()
     rows = sorted(history.rows)
-    table = Table(title=f"{history.model} from {utc(history.begin, 'seconds')} to {utc(now, 'seconds')}")
+    table = Table(
+        title=f"{plain(history.model)} from {utc(history.begin, 'seconds')} to {utc(now, 'seconds')}"
+    )
     several = len({*history.gateways, *history.before}) > 1
     table.add_column("time (UTC)", no_wrap=True)
     table.add_column("what happened", ratio=3)
     table.add_column("in force from then on", ratio=2)
     for gateway, routes in sorted(history.before.items()):
         what = f"{gateway}: in force already" if several else "in force already"
-        table.add_row(utc_table(history.begin), escape(what), escape("\n".join(shares_of(routes))))
+        table.add_row(utc_table(history.begin), escape(plain(what)), _cell(routes))
     for row in rows:
         what = row.what
         if several and row.entry.gateway not in what:
             what = f"{row.entry.gateway}: {what}"
-        shown = "\n".join(shares_of(row.routes)) if row.changed else ""
-        table.add_row(utc_table(row.at), escape(what), escape(shown))
+        table.add_row(utc_table(row.at), escape(plain(what)), _cell(row.routes) if row.changed else "")
     console.print(table)
     for line in _notes(history):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _cell(routes: ModelRoutes | None) -> str:
+    return escape("\n".join(map(plain, shares_of(routes))))
 
 
 def _notes(history: History) -> list[str]:

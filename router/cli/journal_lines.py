@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import click
 import orjson
 
+from router.cli.journal_text import plain
 from router.core.journal import DamagedLine, Entry, decode, digest_of
 from router.core.journal_chain import Chains, Follows, Line
 
@@ -47,7 +48,7 @@ def lines_of(files: Sequence[Path]) -> Iterator[Line]:
 
 
 def by_time(files: Iterable[Path]) -> list[Path]:
-    """`files` in the order of their first lines, as far as they have one."""
+    """`files` in the order of their first lines, as far as they are files and have one."""
 
     def first_at(path: Path) -> float:
         for line in lines_of([path]):
@@ -56,7 +57,10 @@ def by_time(files: Iterable[Path]) -> list[Path]:
         return 0.0
 
     several = list(dict.fromkeys(files))
-    return sorted(several, key=first_at) if len(several) > 1 else several
+    # What is no file, such as a pipe, can be read once only.
+    if len(several) == 1 or not all(path.is_file() for path in several):
+        return several
+    return sorted(several, key=first_at)
 
 
 @dataclass(slots=True)
@@ -94,7 +98,8 @@ class Entries:
         """Print to standard error what is wrong, and how to learn more."""
         if self.damaged:
             more = f", and {self.damaged - 1} places more" if self.damaged > 1 else ""
-            click.echo(f"the journal is damaged, so this may be wrong: {self.damage[0]}{more};", err=True)
+            sentence = plain(f"the journal is damaged, so this may be wrong: {self.damage[0]}{more};")
+            click.echo(sentence, err=True)
             click.echo("`canary-router journal verify` lists all", err=True)
 
     def _damaged(self, sentence: str) -> None:

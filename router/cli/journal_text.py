@@ -66,6 +66,11 @@ def shares_json(routes: ModelRoutes | None) -> dict[str, Any] | None:
     }
 
 
+def plain(text: str) -> str:
+    """`text` without what moves a terminal's cursor: whoever can write to a log could have put it there."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def percent(buckets: int) -> str:
     """`5 %` of a number of buckets."""
     return f"{buckets / BUCKETS_PER_PERCENT:g} %"
@@ -132,8 +137,9 @@ def _target(details: Details) -> str:
     return f"{_text(details, 'alias')} v{number}" if number is not None else _text(details, "alias")
 
 
-def _start(entry: Entry, _: Details) -> str:
-    return f"{entry.gateway} started"
+def _start(entry: Entry, details: Details) -> str:
+    digest = _text(details, "configuration")[:_LEAST_DIGEST]
+    return f"{entry.gateway} started" + (f", configuration {digest}" if digest else "")
 
 
 def _stop(entry: Entry, _: Details) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from router.cli.journal_lines import NoJournal, files_of, lines_of
+from router.cli.journal_text import plain
 from router.cli.times import utc
 from router.core.journal_chain import ChainCheck, Report
 
@@ -28,7 +29,7 @@ def verify_chain(config_path: Path, given: Sequence[Path], heads: Sequence[str])
         return 3
     report = check.end()
     for sentence in report.notices:
-        click.echo(sentence)
+        click.echo(plain(sentence))
     if not report.lines:
         click.echo(f"no line of a journal in {', '.join(map(str, files))}", err=True)
         return 3
@@ -39,7 +40,7 @@ def verify_chain(config_path: Path, given: Sequence[Path], heads: Sequence[str])
         else:
             click.echo(f"head {head} does not occur: another chain was written, or its lines are gone")
     for sentence in report.damage:
-        click.echo(f"damaged: {sentence}")
+        click.echo(plain(f"damaged: {sentence}"))
     if report.damaged > len(report.damage):
         click.echo(f"damaged: {report.damaged - len(report.damage)} more places")
     click.echo(_summary(report, len(set(files)), whole=not report.damaged and not missing))

@@ -12,7 +12,7 @@ import click
 import orjson
 
 from router.cli.journal_lines import Entries, NoJournal, by_time, files_of
-from router.cli.journal_text import sentence_of
+from router.cli.journal_text import plain, sentence_of
 from router.cli.times import moment, utc
 from router.core.ids import PRODUCTION
 from router.core.keys import text_key
@@ -53,7 +53,7 @@ def show_past_route(
         click.echo(orjson.dumps(_document(model, answer), option=orjson.OPT_INDENT_2).decode())
     else:
         for line in _lines(model, answer):
-            click.echo(line)
+            click.echo(plain(line))
     return 0 if any(one.outcome for one in answer.candidates) else 1
 
 
