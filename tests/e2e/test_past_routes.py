@@ -77,7 +77,7 @@ def test_who_got_a_key_by_the_journal_is_what_its_caller_saw(
         gateway.wait_bound(5)
         watched(load, slack)
         registry.client.delete_registered_model_alias("sentiment", "canary")
-        gateway.wait_bound(None, "canary")
+        wait_until(lambda: gateway.bound("canary") is None, 30 * slack, gateway.story)
         watched(load, slack)
         wait_until(lambda: any(e.cause == "unbound" for e, _ in journal_of(tmp_path)), 10 * slack)
         gateway.process.kill()
