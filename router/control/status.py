@@ -8,6 +8,7 @@ from router.analysis.document import verdicts
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
+from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute, ModelMinute
 from router.control.periodic import PeriodicTask
@@ -55,6 +56,13 @@ class ConfigStatus(Protocol):
         """Why the file's present content is not in force; None when it is."""
 
 
+class StateDirectoryStatus(Protocol):
+    """Whether what must outlive the gateway is on disk."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready, without a path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """Gathers the state of one gateway; every part is read when the document is asked for."""
@@ -71,6 +79,8 @@ class Status:
     last_minute: LastMinute
     last_known_good: LastKnownGood
     analysis: AnalysisRecorder
+    state_directory: StateDirectoryStatus
+    journal: Journal
     loops: Sequence[PeriodicTask]
 
     def document(self) -> dict[str, Any]:
@@ -93,6 +103,7 @@ class Status:
             },
             "last_minute": minute.to_json(),
             "warnings": minute.warnings(),
+            "state_dir": {**self.state_directory.describe(), "journal": self.journal.describe()},
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
             "loops": {loop.name: loop.describe() for loop in self.loops},
             "events": self.recent_events.events(),

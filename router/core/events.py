@@ -8,6 +8,7 @@ from router.core.ids import Alias, VersionId
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
+from router.core.state_events import OfState
 
 # ---- single requests
 
@@ -546,7 +547,7 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | OfState
 
 
 class Recorder(Protocol):

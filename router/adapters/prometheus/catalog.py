@@ -75,6 +75,7 @@ LOOPS = (
     "orphans",
     "shared memory",
     "processors",
+    "state",
 )
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
@@ -289,6 +290,13 @@ class Catalog(Store):
         self.model_ready = gauge("model_ready", "1 while production of the model can answer.", "model")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
+        )
+        self.state_durable = gauge(
+            "state_durable", "1 while caps and journal are on disk, in the state directory."
+        )
+        self.state_write_errors = counter(
+            "state_write_errors_total",
+            "Tries to use the state directory that failed; each is repeated within a second.",
         )
         self.log_lines_dropped = counter(
             "log_lines_dropped_total", "Lines of the log that standard error did not take in time."
