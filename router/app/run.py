@@ -90,16 +90,16 @@ class GatewayServer:
         traffic_socket, admin_socket = self._bind(settings.server)
         name = f"{socket.gethostname()}:{os.getpid()}"
         recorders = Recorders(self._instruments.metrics, name)
-        state_directory = StateDirectory(
-            settings.state_directory(os.environ), NO_STATE_DIRECTORY, name, recorders.all
-        )
-        self._undo.push_async_callback(state_directory.close)
-        await state_directory.start()
         child_log = ChildLog()
         child_log.shown = settings.log.model_output  # the fork server starts before all else is built
         backends = await self._undo.enter_async_context(
             open_backends(settings, recorders.all, child_log, self._instruments.preload)
         )
+        state_directory = StateDirectory(
+            settings.state_directory(os.environ), NO_STATE_DIRECTORY, name, recorders.all
+        )
+        self._undo.push_async_callback(state_directory.close)
+        await state_directory.start()
         gateway = build_gateway(
             self._source,
             loaded,

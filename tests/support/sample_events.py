@@ -53,6 +53,13 @@ from router.core.events import (
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.outcomes import CutReason
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
+from router.core.state_events import (
+    JournalCut,
+    StateDurable,
+    StateNotDurable,
+    StateSetAside,
+    StateWriteFailed,
+)
 from router.worker.scores import count_and_locate
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
@@ -168,6 +175,11 @@ def one_of_each(model: str = "m") -> list[Event]:
         OwnCopyNeeded(canary, "OperationalError: attempt to write a readonly database"),
         CacheEvicted((f"{model} v3",), 19 << 30),
         CacheOverBound(21 << 30, 20 << 30),
+        StateNotDurable("the journal can not be written: No space left on device"),
+        StateWriteFailed("the journal can not be written: No space left on device"),
+        StateDurable(),
+        StateSetAside("caps.json.set-aside-1", "its format is 2, and this version reads 1"),
+        JournalCut(120),
         ConfigRejected("3f9c", ("router.yaml:9 models.m.splt: unknown key, did you mean `split`?",)),
     ]
 

@@ -13,7 +13,7 @@ LOCK = "lock"
 CAPS_LOCK = "caps.lock"
 CAPS_LOCK_SECONDS = 1.0
 """For another gateway to finish writing its caps: it takes milliseconds."""
-MOST_SET_ASIDE = 20
+MOST_SET_ASIDE = 5
 """Files that were set aside and are kept; beyond it the oldest go."""
 _ASIDE = ".set-aside-"
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
