@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from router.control import journal as journals
 from router.control.fan_out import FanOut
 from router.control.journal import (
