@@ -21,7 +21,7 @@ from router.core.state_events import (
 
 START_SECONDS = 5.0
 """The longest that a start waits for the caps of the last gateway; should they come later they count then."""
-ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 1.5
 """A disk that takes longer for one piece of work does not answer; and the longest that a save, or a stop,
 waits for it."""
 MOST_LINES = 10_000
@@ -65,7 +65,9 @@ class StateDirectory:
         self._former_holder = ""
         self._handed_lines = self._handed_bytes = 0
         self._saves: dict[int, asyncio.Future[str]] = {}
+        """Those that wait for an answer, by number."""
         self._number = 0
+        self._started = False
 
     @property
     def durable(self) -> bool:
@@ -100,6 +102,7 @@ class StateDirectory:
             else:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(self._looked), START_SECONDS)
+        self._started = True
         self._report_reason()
 
     def follow_caps(self, follower: Callable[[Caps], None]) -> None:
@@ -112,20 +115,26 @@ class StateDirectory:
         if self._end is not None:
             journal.resume(self, self._end, cause="start", details={})
 
-    def save(self, caps: Caps) -> "asyncio.Future[str]":
+    async def save(self, caps: Caps) -> str:
         """Have `caps` on disk, merged with what other gateways wrote; why that is not so, empty when it is.
 
-        It is answered within `ANSWER_SECONDS`. What could not be written by then is written when it can be.
+        It returns within `ANSWER_SECONDS`. What is not written by then, also because it was cancelled, is
+        written when it can be.
         """
-        done: asyncio.Future[str] = self._loop.create_future()
         if self._disk is None:
-            done.set_result(self.reason)
-            return done
+            return self.reason
         self._number += 1
-        self._saves[self._number] = done
-        self._loop.call_later(ANSWER_SECONDS, self._answer_saves, (self._number,), NO_ANSWER)
-        self._disk.save(self._number, caps)
-        return done
+        number = self._number
+        done: asyncio.Future[str] = self._loop.create_future()
+        self._saves[number] = done
+        self._disk.save(number, caps)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await done
+        except TimeoutError:
+            return NO_ANSWER
+        finally:
+            self._saves.pop(number, None)
 
     def append(self, line: bytes, *, begins_file: bool, sync: bool) -> None:
         """Write one line of the journal, soon."""
@@ -222,12 +231,12 @@ class StateDirectory:
 
     def _answer_saves(self, numbers: tuple[int, ...], why_not: str) -> None:
         for number in numbers:
-            done = self._saves.pop(number, None)
+            done = self._saves.get(number)
             if done is not None and not done.done():
                 done.set_result(why_not)
 
     def _report_reason(self) -> None:
         reason = self.reason
-        if reason != self._reported and self._looked.done():
+        if reason != self._reported and self._started:
             self._reported = reason
             self._recorder.record(StateNotDurable(reason) if reason else StateDurable())

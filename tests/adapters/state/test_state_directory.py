@@ -259,7 +259,7 @@ async def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_who_saves(
     monkeypatch.setattr(os, "fsync", hanging)
     monkeypatch.setattr(state_directory, "ANSWER_SECONDS", 0.2)
     try:
-        saved = gateway.state.save(capped(V8))
+        saved = asyncio.ensure_future(gateway.state.save(capped(V8)))
         turns, began = 0, time.monotonic()
         while not saved.done():
             await asyncio.sleep(0)
@@ -286,13 +286,15 @@ async def test_more_lines_than_may_wait_end_the_session_and_the_chain_stays_whol
     go_on = threading.Event()
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: go_on.wait() and fsync(descriptor))
-    gateway.state.save(capped())  # at which the disk hangs
+    saved = asyncio.ensure_future(gateway.state.save(capped()))  # at which the disk hangs
+    await asyncio.sleep(0)
     for _ in range(8):
         gateway.journal.record(ConfigApplied("0f", ()))
     await until(lambda: len(gateway.logged) == 9)
 
     go_on.set()
 
+    assert await saved == ""
     await until(lambda: ("gw-1:1", "catch_up") in causes(tmp_path / "state"))
     assert len(entries(tmp_path / "state")) < len(gateway.logged)
 
