@@ -43,8 +43,9 @@ class ChainEnd:
 class LineStore(Protocol):
     """Keeps lines; none of it waits."""
 
-    def append(self, line: bytes, *, begins_file: bool, sync: bool) -> None:
-        """Keep `line`, after those before it; with `sync` it outlives a crash of the machine."""
+    def append(self, line: bytes, *, at: float, begins_file: bool, sync: bool) -> None:
+        """Keep `line`, which is of `at`, after those before it; with `sync` it outlives a crash of the
+        machine."""
 
 
 class TableOwner(Protocol):
@@ -150,11 +151,11 @@ class Journal:
             self._write_all(Cause(cause, {**details, **since}, at=self._wall()))
         self._unkept_since = None
 
-    def suspend(self) -> None:
-        """Lines are not kept for now; those of this moment may be lost, too."""
+    def suspend(self, since: float | None = None) -> None:
+        """Lines are not kept for now; nor is what was appended that is of `since`, or later."""
         self._store = None
-        if self._unkept_since is None:
-            self._unkept_since = self._wall()
+        since = self._wall() if since is None else since
+        self._unkept_since = since if self._unkept_since is None else min(since, self._unkept_since)
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready, for `/v1/state`."""
@@ -271,7 +272,7 @@ class Journal:
             self.began = cause.at
         if self._store is not None:
             self._size = len(line) + 1 + (0 if begins else self._size)
-            self._store.append(line, begins_file=begins, sync=cause.name in _AT_ONCE)
+            self._store.append(line, at=cause.at, begins_file=begins, sync=cause.name in _AT_ONCE)
         elif self._unkept_since is None:
             self._unkept_since = cause.at
         self._show(line)

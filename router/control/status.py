@@ -1,5 +1,5 @@
-"""The document of `/v1/state`: what is aspired, bound, split and wrong. No paths or credentials, and no hosts but
-that of another gateway that has the state directory."""
+"""The document of `/v1/state`: what is aspired, bound, split and wrong. No paths or credentials, and no host
+but that of another gateway that has the state directory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -48,7 +48,8 @@ class Kept:
         """Places of lines that begin a file."""
         self.synced: list[int] = []
 
-    def append(self, line: bytes, *, begins_file: bool, sync: bool) -> None:
+    def append(self, line: bytes, *, at: float, begins_file: bool, sync: bool) -> None:
+        assert decode(line)[0].at == at
         if begins_file:
             self.begins.append(len(self.lines))
         if sync:
@@ -207,7 +208,7 @@ async def test_no_event_is_too_much_for_it(one: Situation, event: Event) -> None
 
 
 async def test_lines_that_are_not_kept_are_shown_and_followed_by_all_routes(one: Situation) -> None:
-    one.journal.suspend()
+    one.journal.suspend(999_999.0)
     one.passes(5.0)
     one.publish(replace(ROUTES, salt="2026"))
     await one.turn()
@@ -221,7 +222,7 @@ async def test_lines_that_are_not_kept_are_shown_and_followed_by_all_routes(one:
     entry, prev = decode(line)
     assert prev == digest_of(first), "the chain on disk goes on"
     assert (entry.cause, entry.table) == ("catch_up", dict(one.table.models))
-    assert entry.details == {"since": 1_000_000.0}
+    assert entry.details == {"since": 999_999.0}
     assert [json.loads(line)["cause"] for line in one.shown] == ["start", "changed", "catch_up"]
 
 

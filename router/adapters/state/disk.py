@@ -65,6 +65,8 @@ class JournalLost:
     """Lines of this session are no longer written."""
 
     session: int
+    since: float | None
+    """Time of the first that was not, in seconds since 1970; None where all were that came so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,17 @@ Report = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
+    """A line of the journal that is to be written."""
+
     session: int
+    """It is left out when this session is over."""
     line: bytes
+    at: float
+    """Its time, in seconds since 1970."""
     begins_file: bool
     sync: bool
+    """Whether it has to outlive a crash of the machine."""
 
 
 class StateDisk:
@@ -117,7 +125,7 @@ class StateDisk:
         self._named = named
         self._name = name
         self._report = report
-        self._jobs: queue.SimpleQueue[_Line | Literal["save", "reopen", "close"]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Line | Literal["save", "reopen", "close"]] = queue.SimpleQueue()
         self._saves: deque[tuple[tuple[int, ...], Caps]] = deque()
         self._busy_since: float | None = None
         self._lines_done = 0
@@ -149,9 +157,9 @@ class StateDisk:
         """Lines that were written or left out, of all that were handed over."""
         return self._lines_done
 
-    def append(self, session: int, line: bytes, *, begins_file: bool, sync: bool) -> None:
-        """Write one line of the journal, unless its session is over."""
-        self._jobs.put(_Line(session, line, begins_file, sync))
+    def append(self, line: Line) -> None:
+        """Write one line of the journal."""
+        self._jobs.put(line)
 
     def save(self, number: int, caps: Caps) -> None:
         """Have `caps` on disk, merged with what is there."""
@@ -191,7 +199,7 @@ class StateDisk:
                 look_at = time.monotonic() + LOOK_SECONDS
                 continue
             match job:
-                case _Line():
+                case Line():
                     self._append(job)
                     self._lines_done += 1
                 case "save":
@@ -258,10 +266,10 @@ class StateDisk:
         self._writing = True
         self._report(JournalReady(self._session, opened))
 
-    def _append(self, job: _Line) -> None:
-        if self._writing and job.session == self._session:
-            with self._trying("journal"):
-                self._journal.append(job.line, begins_file=job.begins_file, sync=job.sync)
+    def _append(self, line: Line) -> None:
+        if self._writing and line.session == self._session:
+            with self._trying("journal", of=line.at):
+                self._journal.append(line.line, begins_file=line.begins_file, sync=line.sync)
 
     def _save(self) -> None:
         if not self._saves:
@@ -288,11 +296,11 @@ class StateDisk:
             self._report(found)
         self._report(CapsSaved(numbers, ""))
 
-    def _end_session(self) -> None:
+    def _end_session(self, since: float | None = None) -> None:
         if self._writing:
             self._writing = False
             self._journal.close()
-            self._report(JournalLost(self._session))
+            self._report(JournalLost(self._session, since))
 
     def _give_up_directory(self) -> None:
         if self._directory is not None:
@@ -303,8 +311,8 @@ class StateDisk:
                 self._problems.pop(kind, None)
 
     @contextmanager
-    def _trying(self, kind: Kind) -> Iterator[None]:
-        """Notes what goes wrong, and that it went well."""
+    def _trying(self, kind: Kind, of: float | None = None) -> Iterator[None]:
+        """Notes what goes wrong, and that it went well; `of` is the time of a line that is written."""
         before = self._problems.get(kind)
         self._busy_since = time.monotonic()
         try:
@@ -313,7 +321,7 @@ class StateDisk:
             self._problems[kind] = f"{SENTENCES[kind]}: {error.strerror or type(error).__name__}"
             self._report(Failed(self._problems[kind]))
             if kind == "journal":
-                self._end_session()
+                self._end_session(of)
         else:
             self._problems.pop(kind, None)
         finally:

@@ -136,7 +136,7 @@ class StateDirectory:
         finally:
             self._saves.pop(number, None)
 
-    def append(self, line: bytes, *, begins_file: bool, sync: bool) -> None:
+    def append(self, line: bytes, *, at: float, begins_file: bool, sync: bool) -> None:
         """Write one line of the journal, soon."""
         if self._disk is None or not self._session:
             return
@@ -144,12 +144,12 @@ class StateDirectory:
         if not waiting:
             self._handed_bytes = 0
         if waiting >= MOST_LINES or self._handed_bytes + len(line) > MOST_BYTES:
-            self._end_session(self._session)
+            self._end_session(self._session, at)
             self._disk.reopen()
             return
         self._handed_lines += 1
         self._handed_bytes += len(line)
-        self._disk.append(self._session, line, begins_file=begins_file, sync=sync)
+        self._disk.append(disk.Line(self._session, line, at, begins_file, sync))
 
     async def tick(self) -> None:
         """Report whether what changes is durable, if that is not as it was; have the journal look, too."""
@@ -184,8 +184,8 @@ class StateDirectory:
                 self._session = session
                 self._opened(opened)
                 self._report_reason()
-            case disk.JournalLost(session):
-                self._end_session(session)
+            case disk.JournalLost(session, since):
+                self._end_session(session, since)
             case disk.Problems(by_kind):
                 self._found_problems(list(by_kind.values()))
             case disk.Failed(error):
@@ -221,13 +221,13 @@ class StateDirectory:
         self._former_holder = ""
         self._journal.resume(self, opened.end, cause=cause, details=details)
 
-    def _end_session(self, session: int) -> None:
+    def _end_session(self, session: int, since: float | None) -> None:
         if session != self._session:
             return
         self._session = 0
         self._end = None
         if self._journal is not None:
-            self._journal.suspend()
+            self._journal.suspend(since)
 
     def _answer_saves(self, numbers: tuple[int, ...], why_not: str) -> None:
         for number in numbers:
