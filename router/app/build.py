@@ -19,7 +19,9 @@ from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
+from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
@@ -31,6 +33,7 @@ from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.processes.process import Reaper
 from router.processes.processors import processors
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
@@ -125,7 +128,13 @@ def build_gateway(
     recorder = recorders.all
     in_force = SettingsInForce(loaded.settings)
     load_limits = LoadLimits.of(loaded.settings.registry)
-    models = ModelSet(VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits))
+    caps_in_force = CapsInForce()
+    models = ModelSet(
+        VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits, caps_in_force)
+    )
+    caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
+    caps.restore(state_directory.caps.records)
+    state_directory.follow_caps(caps.merge)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
@@ -161,7 +170,7 @@ def build_gateway(
     config = ConfigWatch(
         source,
         recorder,
-        SettingsFollowers(child_log, load_limits, models, alias_loop),
+        SettingsFollowers(child_log, load_limits, caps, models, alias_loop),
         in_force=in_force,
         digest=loaded.digest,
     )
@@ -180,6 +189,7 @@ def build_gateway(
         last_minute=recorders.last_minute,
         last_known_good=last_known_good,
         analysis=analysis,
+        caps=caps,
         state_directory=state_directory,
         journal=recorders.journal,
         loops=loops,
@@ -193,6 +203,10 @@ def build_gateway(
         compare=lambda model: document(analysis, model),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
+        caps=caps,
+        alerts=AlertCaps(caps, models),
+        glass=caps,
+        look_at_registry=alias_loop.tick_now,
         mlflow_version=version("mlflow"),
         traffic=traffic,
         log_sample=log_sample,

@@ -22,7 +22,7 @@ from router.core.events import ReadinessChanged, ShutdownCutShort
 from router.core.memory import MIB
 from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
-from router.web.admin import admin_token
+from router.web.admin import admin_token, lower_token
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
 from router.web.listeners import Listener, bind, connection_limit, listening, raise_descriptor_limit
@@ -85,6 +85,7 @@ class GatewayServer:
         _log_environment()
         _log_memory()
         token = admin_token(settings.server, os.environ)
+        lower = lower_token(settings.server, token)
         certificates = Certificates.of(settings.server)
         # Ports first: a port that is taken must be reported before anything is started.
         traffic_socket, admin_socket = self._bind(settings.server)
@@ -112,6 +113,7 @@ class GatewayServer:
         )
         self.gateway = gateway
         self._undo.callback(recorders.journal.stop)
+        self._undo.push_async_callback(gateway.web.caps.settled)
         self._undo.push_async_callback(gateway.models.close)
         gateway.config.start()
         state_directory.write_journal(recorders.journal)
@@ -124,7 +126,7 @@ class GatewayServer:
 
         raise_descriptor_limit()
         traffic = traffic_app(gateway.web, observable=settings.server.observe == "traffic")
-        admin = admin_app(gateway.web, token)
+        admin = admin_app(gateway.web, token, lower)
         admin_tls = certificates.admin.context if certificates.admin else None
         await self._undo.enter_async_context(
             listening(admin, admin_socket, limit=ADMIN_CONNECTIONS, tls=admin_tls)

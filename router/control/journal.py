@@ -24,7 +24,7 @@ CLOCK_STEP_SECONDS = 0.5
 """By how much the wall clock has to leave the monotonic one between two looks."""
 _LONGEST_TEXT = 2 * LONGEST_REASON
 _UNFOLDED = frozenset({"start", "stop", "lock_taken", "catch_up", "clock", "folded"})
-_AT_ONCE = frozenset({"capped", "cap_lifted", "stop"})
+_AT_ONCE = frozenset({"capped", "cap_lifted", "break_glass_on", "break_glass_off", "stop"})
 """Causes whose lines outlive a crash of the machine."""
 
 
@@ -345,6 +345,10 @@ def _of_judgement(event: events.Event, at: float) -> Cause | None:
             return _cause("capped", at, model, alias=alias, version=capped, share=share, by=by, why=why)
         case events.CapLifted(model, alias, capped, by, why):
             return _cause("cap_lifted", at, model, alias=alias, version=capped, by=by, why=why)
+        case events.BreakGlassOn(why):
+            return _cause("break_glass_on", at, None, why=why)
+        case events.BreakGlassOff(why):
+            return _cause("break_glass_off", at, None, why=why)
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             words = {"before": before, "verdict": verdict, "why": why}
             return _cause("verdict", at, model, alias=alias, version=version, production=production, **words)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from router.analysis.document import verdicts
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
@@ -80,6 +81,7 @@ class Status:
     last_minute: LastMinute
     last_known_good: LastKnownGood
     analysis: AnalysisRecorder
+    caps: CapControl
     state_directory: StateDirectoryStatus
     journal: Journal
     loops: Sequence[PeriodicTask]
@@ -103,6 +105,7 @@ class Status:
                 "error": redact("; ".join(errors)),
             },
             "last_minute": minute.to_json(),
+            "break_glass": self.caps.break_glass_to_json(),
             "warnings": minute.warnings(),
             "state_dir": {**self.state_directory.describe(), "journal": self.journal.describe()},
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
@@ -134,6 +137,7 @@ class Status:
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
             "registry_refused": manager.model in self.alias_watch.refused,
             "verdicts": verdicts(self.analysis, manager.model),
+            "caps": self.caps.of_model(manager.model),
             "warnings": minute.warnings(),
         }
         if manager.polled and PRODUCTION not in manager.aspired:

@@ -199,6 +199,20 @@ class CapLifted:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakGlassOn:
+    """Every canary is off from now on; or is off still, for another reason."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlassOff:
+    """Canaries have their shares back, as far as no cap or breaker is there."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RoutesChanged:
     """What decides to whom a key of this model goes is another from now on."""
 
@@ -518,6 +532,8 @@ _OfAliases = (
     | BreakerClosed
     | CapSet
     | CapLifted
+    | BreakGlassOn
+    | BreakGlassOff
     | RoutesChanged
     | VerdictChanged
 )

@@ -58,6 +58,9 @@ class ServerSettings(BaseModel):
     """host:port for the verbs that change things; without a token a loopback address."""
     admin_token_file: Annotated[Text | None, COLD] = None
     """File with the verbs' bearer token, read at each use; CANARY_ROUTER_SERVER__ADMIN_TOKEN is over it."""
+    lower_token_file: Annotated[Text | None, COLD] = None
+    """File with a second bearer token, read at each use, which may only lower the shares of canaries: for
+    POST /-/abort and /-/alertmanager. Not the admin token, without which there is none."""
     state_dir: Annotated[Text | None, COLD] = None
     """Directory for what outlives the gateway, its caps and its journal; unset: STATE_DIRECTORY, then
     $XDG_STATE_HOME/canary-router/ and a digest of registry and admin address."""

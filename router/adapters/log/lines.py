@@ -81,12 +81,6 @@ def line_of(event: events.Event) -> Line | None:
         case events.BreakerClosed(model, alias, version, why):
             values = {"model": model, "alias": alias, "version": version.number, "why": why}
             return Line(logging.INFO, "breaker reset", values)
-        case events.CapSet(model, alias, capped, share, by, why):
-            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
-            return Line(logging.WARNING, "share capped", {**values, "share": share})
-        case events.CapLifted(model, alias, capped, by, why):
-            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
-            return Line(logging.INFO, "cap lifted", values)
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             values = {"model": model, "alias": alias, "version": version.number}
             values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}
@@ -99,12 +93,28 @@ def line_of(event: events.Event) -> Line | None:
                 values,
             )
     return (
-        _line_of_version(event)
+        _line_of_cap(event)
+        or _line_of_version(event)
         or _line_of_gateway(event)
         or _line_of_listener(event)
         or _line_of_cache(event)
         or _line_of_state(event)
     )
+
+
+def _line_of_cap(event: events.Event) -> Line | None:
+    match event:
+        case events.CapSet(model, alias, capped, share, by, why):
+            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
+            return Line(logging.WARNING, "share capped", {**values, "share": share})
+        case events.CapLifted(model, alias, capped, by, why):
+            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
+            return Line(logging.INFO, "cap lifted", values)
+        case events.BreakGlassOn(why):
+            return Line(logging.WARNING, "break-glass, every canary is off", {"why": why})
+        case events.BreakGlassOff(why):
+            return Line(logging.WARNING, "break-glass is over", {"why": why})
+    return None
 
 
 def _line_of_version(event: events.Event) -> Line | None:

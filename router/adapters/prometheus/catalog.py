@@ -55,7 +55,7 @@ ENDURING = (Outcome.OK, Outcome.FALLBACK)
 """Outcomes whose durations are still exported after the version is retired."""
 DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
 """Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
-_OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN)
+_OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN, Reason.CAPPED)
 """Why production gets what is another alias's share."""
 REJECTIONS = tuple(map(str, outcomes.REJECTIONS))
 CUTS = tuple(map(str, outcomes.CutReason))
@@ -146,6 +146,9 @@ class Catalog(Store):
         self.split = gauge("split_ratio", "Share of keys in force, 0 to 1.", *_ALIAS)
         self.split_configured = gauge(
             "split_configured_ratio", "Share of keys as configured, 0 to 1.", *_ALIAS
+        )
+        self.split_cap = gauge(
+            "split_cap_ratio", "Share of keys that a cap leaves to what the alias serves, 0 to 1.", *_ALIAS
         )
 
         self.predict_seconds = histogram(

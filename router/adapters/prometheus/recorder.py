@@ -28,6 +28,7 @@ from router.adapters.prometheus.version import VersionSeries
 from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import NOT_HTTP, RefusalReason
+from router.core.split import BUCKETS
 from router.core.state_events import StateWriteFailed
 
 KEPT_SECONDS = 900.0
@@ -161,6 +162,7 @@ class PrometheusRecorder:
             events.FellBack: self._fell_back,
             events.Rejected: self._rejected,
             events.SplitInForce: self._split_in_force,
+            events.RoutesChanged: self._routes_changed,
             events.AliasBound: self._alias_bound,
             events.AliasUnbound: self._alias_unbound,
             events.AliasAspired: self._alias_aspired,
@@ -334,6 +336,14 @@ class PrometheusRecorder:
             family.drop(model=event.model)
             for alias, share in shares.items():
                 family.series(event.model, alias).value = share
+
+    def _routes_changed(self, event: events.RoutesChanged) -> None:
+        model = event.routes.model
+        if model not in self._models:
+            return  # it serves nothing yet that could be capped
+        self._catalog.split_cap.drop(model=model)
+        for alias, buckets in event.routes.capped.items():
+            self._catalog.split_cap.series(model, alias).value = buckets / BUCKETS
 
     def _model_removed(self, event: events.ModelRemoved) -> None:
         self._models.discard(event.model)

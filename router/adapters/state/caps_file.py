@@ -4,17 +4,13 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from router.adapters.state.directory import CapsLock, open_file, set_aside, sync_directory, write_all
-from router.core.caps import KEPT_SECONDS, CapRecord, Caps, CapTarget
-from router.core.ids import Alias
-from router.core.split import BUCKETS
+from router.core.caps import KEPT_SECONDS, Caps, records_from_json, records_to_json
 
 NAME = "caps.json"
-FORMAT = 1
 MOST_BYTES = 16 << 20
 _NEW = "caps.json.new"
 
@@ -132,42 +128,12 @@ class CapsFile:
 
 def encode(caps: Caps) -> bytes:
     """The file's content."""
-    records = [
-        {
-            "model": target.model,
-            "alias": target.alias,
-            "version": target.version,
-            "counter": record.counter,
-            "share": record.share,
-            "by": record.by,
-            "reason": record.reason,
-            "at": record.at,
-        }
-        for target, record in caps.records.items()
-    ]
-    return orjson.dumps({"format": FORMAT, "caps": records}, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(records_to_json(caps), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode(content: bytes) -> Caps:
     """The caps that `encode` wrote. Raises Unreadable."""
     try:
-        document = orjson.loads(content)
-        if document["format"] != FORMAT:
-            raise Unreadable(f"its format is {document['format']!r}, and this version reads {FORMAT}")
-        return Caps(dict(map(_record, document["caps"])))
-    except Unreadable:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise Unreadable(f"it is damaged ({type(error).__name__})") from error
-
-
-def _record(document: dict[str, Any]) -> tuple[CapTarget, CapRecord]:
-    version, share, counter = document["version"], document["share"], document["counter"]
-    numbers = (counter, *(number for number in (version, share) if number is not None))
-    if any(type(number) is not int for number in numbers):
-        raise TypeError("not a whole number")
-    if counter < 1 or (share is not None and not 0 <= share <= BUCKETS):
-        raise ValueError("out of range")
-    target = CapTarget(str(document["model"]), Alias(str(document["alias"])), version)
-    at = float(document["at"])
-    return target, CapRecord(counter, share, str(document["by"]), str(document["reason"]), at)
+        return Caps(records_from_json(orjson.loads(content)))
+    except ValueError as error:
+        raise Unreadable(str(error)) from error

@@ -1,7 +1,7 @@
 """The state directory as the event loop sees it: nothing here waits for the disk, what is said of it is."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from router.adapters.state import caps_file, disk
 from router.adapters.state.journal_files import OpenedJournal
 from router.control.journal import ChainEnd, Journal
-from router.core.caps import Caps
+from router.core.caps import CapRecord, Caps, CapTarget
 from router.core.events import Recorder
 from router.core.state_events import (
     JournalCut,
@@ -28,6 +28,9 @@ MOST_LINES = 10_000
 MOST_BYTES = 8 << 20
 """Of lines that wait for the disk. What is above them is only in the log."""
 NO_ANSWER = "the disk of the state directory does not answer"
+
+
+CapsFollower = Callable[[Mapping[CapTarget, CapRecord]], object]
 
 
 class StateDirectory:
@@ -56,7 +59,7 @@ class StateDirectory:
         self._problem = ""
         self._reported = ""
         """The reason that was last reported; empty while it was durable."""
-        self._follow_caps: Callable[[Caps], None] | None = None
+        self._follow_caps: CapsFollower | None = None
         self._journal: Journal | None = None
         self._session = 0
         """0 while no lines are kept."""
@@ -105,7 +108,7 @@ class StateDirectory:
         self._started = True
         self._report_reason()
 
-    def follow_caps(self, follower: Callable[[Caps], None]) -> None:
+    def follow_caps(self, follower: CapsFollower) -> None:
         """From now on `follower` gets the caps on disk when another gateway changed them."""
         self._follow_caps = follower
 
@@ -205,7 +208,7 @@ class StateDirectory:
             self._recorder.record(StateSetAside(found.set_aside or caps_file.NAME, found.unreadable))
         self.caps = self.caps.merged(found.caps.records)
         if self._follow_caps is not None:
-            self._follow_caps(found.caps)
+            self._follow_caps(found.caps.records)
 
     def _opened(self, opened: OpenedJournal) -> None:
         if opened.cut:

@@ -46,7 +46,7 @@ class OneGateway:
 
     async def start(self) -> "OneGateway":
         await self.state.start()
-        self.state.follow_caps(self.found.append)
+        self.state.follow_caps(lambda records: self.found.append(Caps(records)))
         self.state.write_journal(self.journal)
         self.journal.start(NoModels(), {})
         return self
@@ -310,7 +310,7 @@ async def test_caps_of_another_format_are_set_aside_by_the_gateway_that_has_the_
     (event,) = gateway.facts.of(StateSetAside)
     assert isinstance(event, StateSetAside)
     assert b'"format":2' in (named / event.name).read_bytes()
-    assert event.why == "its format is 2, and this version reads 1"
+    assert event.why == "format: must be 1, which this version reads"
     assert gateway.state.caps == Caps()
 
 
