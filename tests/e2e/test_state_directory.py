@@ -56,6 +56,7 @@ def test_caps_and_journal_go_on_over_kills_and_gateways_that_follow_each_other(
     assert killed.metric("canary_router_state_durable") == 1
     assert killed.metric("canary_router_state_write_errors_total") == 0
     assert ask(killed, "abort", version=2)["durable"]
+    wait_until(lambda: killed.lines("journal")[-1]["cause"] == "capped", 10 * slack())
     killed.process.kill()
     killed.process.wait()
     shown = [line_of_log(line) for line in killed.lines("journal")]
@@ -95,7 +96,7 @@ def test_caps_and_journal_go_on_over_kills_and_gateways_that_follow_each_other(
     of_old = [cause for pid, cause in causes if pid == old.pid]
     assert (of_old[0], of_old[-1]) == ("start", "stop")
     assert of_old.count("cap_lifted") == of_old.count("capped") == 1
-    assert [cause for pid, cause in causes if pid == new.pid][0] == "lock_taken"
+    assert next(cause for pid, cause in causes if pid == new.pid) == "lock_taken"
     taken = found[causes.index((new.pid, "lock_taken"))]
     assert taken.table["sentiment"].bound[PRODUCTION].number == 1
     assert taken.table["sentiment"].capped == {CANARY: 0}

@@ -43,6 +43,11 @@ class CapsFile:
         self.unreadable = ""
         """Why what the file holds can not be read; empty where it can."""
 
+    @property
+    def missing(self) -> bool:
+        """Whether the file was not there at the last look."""
+        return self._seen == ()
+
     def read(self) -> FoundCaps | None:
         """Its caps; None where nothing has changed since the last look. Raises OSError.
 

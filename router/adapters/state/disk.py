@@ -138,6 +138,8 @@ class StateDisk:
         self._session = 0
         self._writing = False
         self._unsaved: tuple[tuple[int, ...], Caps] | None = None
+        self._kept = Caps()
+        """All that was seen on disk, in case that somebody removes it."""
         self._problems: dict[Kind, str] = {}
 
     # Called on the event loop
@@ -254,6 +256,10 @@ class StateDisk:
         finally:
             if found is not None:
                 self._report(found)
+        if found is not None:
+            self._kept = self._kept.merged(found.caps.records)
+        if self._caps.missing and self._kept.records and self._unsaved is None:
+            self._unsaved = (), self._kept
         if self._unsaved is not None:
             self._write_caps(*self._unsaved)
 
@@ -292,6 +298,7 @@ class StateDisk:
     def _write_caps(self, numbers: tuple[int, ...], caps: Caps) -> None:
         found = self._caps.write(caps, time.time())
         self._unsaved = None
+        self._kept = self._kept.merged(found.caps.records)
         if found.caps.records != caps.records or found.unreadable:
             self._report(found)
         self._report(CapsSaved(numbers, ""))

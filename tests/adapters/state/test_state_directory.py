@@ -323,6 +323,19 @@ async def test_a_directory_that_is_emptied_is_made_again(start: Start, tmp_path:
 
     await until(lambda: ("gw-1:1", "catch_up") in causes(tmp_path / "state"))
     assert (tmp_path / "state" / LOCK).read_text() == "gw-1:1"
+    found = CapsFile(tmp_path / "state").read()
+    assert found is not None
+    assert found.caps == capped(), "what was durable is so again"
+
+
+async def test_caps_whose_file_is_removed_are_written_again(start: Start, tmp_path: Path) -> None:
+    gateway = await start()
+    await gateway.state.save(capped())
+
+    (tmp_path / "state" / NAME).unlink()
+
+    await until((tmp_path / "state" / NAME).exists)
+    await until(lambda: gateway.state.durable)
 
 
 def test_the_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:
