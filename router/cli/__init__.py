@@ -32,8 +32,6 @@ urls_option = click.option(
 )
 reason_option = click.option("--reason", required=True, help="Why, in one line: it is shown and recorded.")
 by_option = click.option("--by", help="Who you are; default: the name of your user.")
-
-
 files_option = click.option(
     "--file",
     "files",

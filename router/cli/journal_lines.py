@@ -1,5 +1,6 @@
 """Lines of journals, read from a gateway's own files or from its log, one at a time."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,8 +10,11 @@ from typing import Any, BinaryIO
 import click
 import orjson
 
+from router.adapters.config.file import load_settings
+from router.adapters.state.directory import directories_in_use
+from router.adapters.state.journal_files import journal_files
 from router.cli.journal_text import plain
-from router.core.journal import DamagedLine, Entry, decode, digest_of
+from router.core.journal import DamagedLine, Entry, decode, digest_of, line_of_log
 from router.core.journal_chain import Chains, Follows, Line
 
 LONGEST_LINE = 16 << 20
@@ -30,10 +34,19 @@ class NoJournal(Exception):
 
 def files_of(config_path: Path, given: Sequence[Path]) -> list[Path]:
     """The files that are `given`, else those of the journal that the configuration's gateway writes, oldest
-    first. Raises NoJournal."""
+    first. Raises NoJournal and ConfigRefused."""
     if given:
         return list(given)
-    raise NoJournal("name the journal's files with --file")
+    directory = load_settings(config_path, os.environ, {}).settings.state_directory(os.environ)
+    if directory is None:
+        raise NoJournal("this user has no home directory, where the state directory is: name files instead")
+    try:
+        files = [path for used in directories_in_use(directory) for path in journal_files(used)]
+    except OSError as error:
+        raise NoJournal(f"{directory} can not be read: {error.strerror or error}") from error
+    if not files:
+        raise NoJournal(f"no gateway of this configuration has written a journal in {directory}")
+    return files
 
 
 def lines_of(files: Sequence[Path]) -> Iterator[Line]:
@@ -143,9 +156,12 @@ def _logged(raw: bytes) -> tuple[bytes, str] | None:
         document = _document(inner.encode())
     if document is None or document.get("event") != "journal":
         return None
-    line = orjson.dumps({name: value for name, value in document.items() if name not in _OF_LOG})
     digest = document.get("digest")
-    return line, digest if isinstance(digest, str) else digest_of(line)
+    try:
+        return line_of_log(document), str(digest)
+    except DamagedLine:  # kept as it is, so that it is found where damage is looked for
+        line = orjson.dumps({name: value for name, value in document.items() if name not in _OF_LOG})
+        return line, digest if isinstance(digest, str) else digest_of(line)
 
 
 def _document(raw: bytes) -> Mapping[str, Any] | None:

@@ -38,6 +38,12 @@ def set_canary(gateway: GatewayProcess, percent: int, slack: float) -> None:
     wait_until(lambda: gateway.model()["split"]["canary"] == percent, 10 * slack, gateway.story)
 
 
+def say(gateway: GatewayProcess, verb: str) -> None:
+    document = {"model": "sentiment", "reason": "to see it in the journal", "by": "a test"}
+    answer = gateway.session.post(f"{gateway.admin}/-/{verb}", json=document, timeout=10)
+    assert answer.status_code == 200, answer.text
+
+
 def journal_of(directory: Path) -> list[tuple[Entry, int]]:
     chains, entries = Chains(), []
     for path in sorted(directory.glob("state/**/journal/*.jsonl")):
@@ -61,7 +67,7 @@ def judged(entries: Iterable[tuple[Entry, int]], seen: Seen, wall: float) -> boo
 def test_who_got_a_key_by_the_journal_is_what_its_caller_saw(
     start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float, figure: Figure
 ) -> None:
-    """Over edits of the share, moves of both aliases, a kill and a new start."""
+    """Over an edit of the share, a cap, moves of both aliases, a kill and a new start."""
     seen: list[Seen] = []
     wall = time.time() - time.monotonic()
     gateway = start(MODELS)
@@ -69,6 +75,10 @@ def test_who_got_a_key_by_the_journal_is_what_its_caller_saw(
     with Load(gateway.url, rate=150, keys=2000) as load:
         watched(load, slack)
         set_canary(gateway, 60, slack)
+        watched(load, slack)
+        say(gateway, "abort")
+        watched(load, slack)
+        say(gateway, "resume")
         watched(load, slack)
         registry.move("canary", 5)
         gateway.wait_bound(5, "canary")
@@ -94,7 +104,7 @@ def test_who_got_a_key_by_the_journal_is_what_its_caller_saw(
     entries = journal_of(tmp_path)
     answered = [one for one in seen if one.status == 200]
     certain = sum(judged(entries, one, wall) for one in answered)
-    assert len(answered) > 6 * ENOUGH
+    assert len(answered) > 8 * ENOUGH
     assert certain > len(answered) / 2
     figure(f"{len(answered)} answers, {certain} certain by the journal")
 
