@@ -12,7 +12,7 @@ from typing import Any
 
 from router.core.ids import CANARY, PRODUCTION
 from router.core.redaction import redact_uri
-from router.errors import GatewaysUnreachable, PromotionRefused
+from router.errors import GatewaysUnreachable, PromotionRefused, RegistryError
 from router.promotion.gateway_view import GatewayView, evidence_of, missing_evidence, view_of
 from router.promotion.ports import (
     Command,
@@ -56,27 +56,47 @@ def promote(
     if canary is None:
         raise PromotionRefused(_no_canary(registry, command, former))
     writes = Writes(registry, command, {name: found.get(name) for name in watched}, operator)
-    if former == canary:
+    record = None if former == canary else _examine(gateways, command, promotion, operator, former, canary)
+    try:
+        _write(registry, writes, command, promotion, operator, former, canary, record)
+    except RegistryError:
+        if writes.begun:
+            operator.report("what was written stays, and the same command completes it")
+        raise
+    have_gateways_look(gateways, command, operator)
+    if command.wait_seconds is not None:
+        wait_until_served(gateways, command, canary, operator, by_all=True)
+    writes.check(only_written=True)
+    writes.check_tag()
+
+
+def _write(
+    registry: Registry,
+    writes: Writes,
+    command: Command,
+    promotion: Promotion,
+    operator: Operator,
+    former: int | None,
+    canary: int,
+    record: str | None,
+) -> None:
+    """All that is left to write. `record`: None where production names the canary's version already."""
+    names = command.names
+    if record is None:
         operator.report(f"{shown(names.production)} names v{canary} already: the rest is done")
         writes.found(names.production, canary)
-        if read_record(registry.tags(model, canary), PROMOTION_TAG).get("to") != canary:
+        if read_record(registry.tags(command.model, canary), PROMOTION_TAG).get("to") != canary:
             facts = _facts(command, None, canary, None, forced=False)  # somebody else moved it
             writes.tag(canary, PROMOTION_TAG, promotion_record(facts, [], []))
     else:
-        record = _examine(gateways, command, promotion, operator, former, canary)
-        writes.check()  # that may have taken minutes
-        operator.report(f"{model}: v{canary} becomes production in place of {numbered(former)}")
+        writes.check()  # to look at the gateways may have taken minutes
+        operator.report(f"{command.model}: v{canary} becomes production in place of {numbered(former)}")
         if former is not None:
             writes.point(names.previous, former)
         writes.tag(canary, PROMOTION_TAG, record)
         writes.point(names.production, canary)
     if not promotion.keep_canary and writes.named(names.canary) == canary:
         writes.withdraw(names.canary, canary)
-    have_gateways_look(gateways, command, operator)
-    if command.wait_seconds is not None:
-        wait_until_served(gateways, command, canary, operator, by_all=True)
-    writes.check(only_written=True)
-    writes.check_tag()
 
 
 def _no_canary(registry: Registry, command: Command, production: int | None) -> str:

@@ -499,8 +499,10 @@ def test_an_error_of_the_registry_half_way_is_completed_as_well(registry: FakeRe
         if step == 4:
             raise RegistryUnavailable("no answer")
 
+    operator = FakeOperator()
     with pytest.raises(RegistryUnavailable):
-        run(Interrupted(registry, fail), FakeGateways(registry))
+        promote(Interrupted(registry, fail), FakeGateways(registry), command(), Promotion(), operator)
+    assert operator.lines[-1] == "what was written stays, and the same command completes it"
     run(registry, FakeGateways(registry))
 
     assert registry.aliases == {"production": 2, "previous": 1}
