@@ -114,7 +114,7 @@ class Writes:
             self._operator.report(f"v{following} is in {shown(canary)} too, and is the canary from now on")
 
 
-def have_gateways_look(gateways: Gateways, command: Command, operator: Operator) -> None:
+def have_gateways_look(gateways: Gateways, operator: Operator) -> None:
     """Ask every gateway to look at the registry at once; they do in any case, a little later."""
     for gateway, answer in gateways.post("/-/poll", {}).items():
         if isinstance(answer, NoDocument):

@@ -147,12 +147,6 @@ def test_a_record_has_room_for_fifty_gateways_and_the_longest_reason(registry: F
     assert (record["reason"], record["by"], record["verdict"]) == (asked.reason, asked.by, "pass")
 
 
-def test_an_address_with_a_password_is_recorded_without_it(registry: FakeRegistry) -> None:
-    run(registry, FakeGateways(registry, addresses=("http://ann:hidden@gw-1:8081",)))
-
-    assert "hidden" not in registry.all_tags[2][PROMOTION_TAG]
-
-
 def test_the_canary_may_be_kept(registry: FakeRegistry) -> None:
     run(registry, FakeGateways(registry), keep_canary=True)
 
