@@ -112,7 +112,10 @@ class _Examination:
         self._operator = operator
 
     def record(self, former: int | None, canary: int) -> str:
-        """The record of a promotion that nothing speaks against, or that is forced. Raises PromotionRefused."""
+        """The record of a promotion that nothing speaks against, or that is forced.
+
+        Raises PromotionRefused.
+        """
         views = self._views()
         for view in views:
             self._check_names(view)
@@ -131,6 +134,9 @@ class _Examination:
         self._pass_by_force(failures)
         undecided = [view for view in views if view.verdict[0] == "not_enough_data"]
         self._pass_by_consent(undecided, compared)
+        for view in views:
+            if view.verdict[0] == "pass":
+                self._operator.report(f"{view.gateway}: pass: {view.verdict[1]}")
         verdict = "fail" if failures else "not_enough_data" if undecided else "pass"
         facts = _facts(self._command, former, canary, verdict, forced=bool(obstacles or failures))
         digests = sorted({view.digest for view in views})
