@@ -9,6 +9,7 @@ from router import __version__
 from router.errors import ConfigRefused
 
 EXIT_USAGE = 2
+LONGEST_WAIT_SECONDS = 86_400
 
 config_option = click.option(
     "-c",
@@ -39,6 +40,26 @@ files_option = click.option(
     multiple=True,
     help="A file of a journal, or a gateway's log in JSON; repeatable. Default: the journal of this machine's"
     " gateway.",
+)
+registry_option = click.option(
+    "--registry", metavar="URI", help="The registry as this machine reaches it; default: the configuration's."
+)
+no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until every gateway serves it.")
+
+
+def _seconds(_: click.Context, __: click.Parameter, seconds: float) -> float:
+    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:  # which is what "nan" is not, either
+        raise click.BadParameter(f"must be 0 to {LONGEST_WAIT_SECONDS}")
+    return seconds
+
+
+wait_option = click.option(
+    "--wait-seconds",
+    type=float,
+    default=900.0,
+    show_default=True,
+    callback=_seconds,
+    help="How long every gateway is given to serve it.",
 )
 
 
@@ -297,6 +318,68 @@ def check(config_path: Path, model: str, output: str) -> None:
     from router.cli.check import check_model
 
     sys.exit(check_model(config_path, model, output))
+
+
+@root.command()
+@config_option
+@urls_option
+@registry_option
+@reason_option
+@by_option
+@click.option("--keep-canary", is_flag=True, help="Leave the canary's alias on the version, too.")
+@click.option("--force", is_flag=True, help="Go on in spite of FAIL, a cap, an open breaker or break-glass.")
+@click.option("--yes", is_flag=True, help="Do not ask where there is not enough data to judge the canary.")
+@no_wait_option
+@wait_option
+@click.argument("model")
+def promote(
+    config_path: Path,
+    urls: tuple[str, ...],
+    registry: str | None,
+    reason: str,
+    by: str | None,
+    model: str,
+    *,
+    keep_canary: bool,
+    force: bool,
+    yes: bool,
+    no_wait: bool,
+    wait_seconds: float,
+) -> None:
+    """Make MODEL's canary production, in the registry, and wait until every gateway serves it."""
+    from router.cli.promotion import MoveOptions, promote_canary
+
+    options = MoveOptions.of(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
+    sys.exit(promote_canary(options, model, force=force, keep_canary=keep_canary, yes=yes))
+
+
+@root.command()
+@config_option
+@urls_option
+@registry_option
+@reason_option
+@by_option
+@click.option("--to", metavar="VERSION", type=click.IntRange(1, 2**63 - 1), help="Default: @previous.")
+@no_wait_option
+@wait_option
+@click.argument("model")
+def rollback(
+    config_path: Path,
+    urls: tuple[str, ...],
+    registry: str | None,
+    reason: str,
+    by: str | None,
+    to: int | None,
+    model: str,
+    *,
+    no_wait: bool,
+    wait_seconds: float,
+) -> None:
+    """Have MODEL's production go back to the version before, in the registry, whatever gateways say."""
+    from router.cli.promotion import MoveOptions, roll_back
+
+    options = MoveOptions.of(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
+    sys.exit(roll_back(options, model, to))
 
 
 def main() -> None:
