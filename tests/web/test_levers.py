@@ -17,7 +17,8 @@ from router.settings import ServerSettings
 from router.web import levers
 from router.web.admin import admin_token, lower_token
 from router.web.apps import admin_app
-from tests.serving.conftest import V1, V2
+from tests.serving.conftest import V1, V2, V3
+from tests.support.fakes import FakeWorld
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]
@@ -50,7 +51,7 @@ async def test_an_abort_is_in_force_before_it_is_answered_and_a_resume_gives_the
         "timestamp": 1e9,
     }
     assert (status, done["capped"], done["caps"]) == (200, [cap], [cap])
-    assert (done["durable"], done["break_glass"]) == (False, None)
+    assert (done["durable"], done["break_glass"], done["next_versions"]) == (False, None, [])
     assert "restart" in done["not_durable_because"]
     answer = await traffic.post("/invocations", json={}, headers={"X-Request-Key": CANARY_KEY})
     given = [answer.headers[name] for name in ("X-Route-Alias", "X-Model-Version", "X-Route-Reason")]
@@ -200,6 +201,22 @@ async def test_a_canary_that_does_not_serve_can_be_capped_by_all_versions_only(
     status, answer = await post(admin, "abort", ABORT)
     assert (status, "all_versions" in answer["errors"][0]) == (409, True)
     assert (await post(admin, "abort", {**ABORT, "all_versions": True}))[0] == 200
+
+
+async def test_a_version_that_is_still_to_come_is_named_for_it_starts_without_the_cap(
+    admin: Client,
+    site: Site,
+    serving: ModelSet,
+    world: FakeWorld,
+) -> None:
+    world.slow_loads = asyncio.Event()
+    serving.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V3})
+    _, done = await post(admin, "abort", ABORT)
+    assert [cap["version"] for cap in done["capped"]] == [2]
+    assert done["next_versions"] == [{"alias": "canary", "version": 3}]
+    _, done = await post(admin, "abort", {**ABORT, "all_versions": True})
+    assert done["next_versions"] == []
+    world.slow_loads.set()
 
 
 async def test_a_resume_where_nothing_is_capped_is_done(admin: Client) -> None:
