@@ -113,8 +113,10 @@ class GatewayServer:
         )
         self.gateway = gateway
         self._undo.callback(recorders.journal.stop)
+        self._undo.push_async_callback(gateway.outbound.close)
         self._undo.push_async_callback(gateway.web.caps.settled)
         self._undo.push_async_callback(gateway.models.close)
+        await gateway.outbound.start()
         gateway.config.start()
         state_directory.write_journal(recorders.journal)
         recorders.journal.start(
