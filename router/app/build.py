@@ -13,8 +13,9 @@ from typing import Protocol
 from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.log.child_log import ChildLog
-from router.adapters.log.lines import LogRecorder, log_sample
+from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
+from router.adapters.state.state_directory import StateDirectory
 from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
@@ -27,6 +28,7 @@ from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
+from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
@@ -50,6 +52,7 @@ PROCESSORS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 SHARED_MEMORY_LOOK_SECONDS = 1.0
+STATE_LOOK_SECONDS = 1.0
 
 
 class Metrics(Protocol):
@@ -82,17 +85,25 @@ class Instruments:
 
 
 class Recorders:
-    """Who gets the events of a gateway: metrics, log, and what `/v1/state` shows of the past."""
+    """Who gets the events of a gateway: metrics, log, journal, and what `/v1/state` shows of the past."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, gateway: str) -> None:
+        """`gateway` names this process in the journal."""
         self.recent_events = RecentEvents(time.time)
         self.worker_exits = WorkerExitCounts(time.time)
         self.bound_times = BoundTimes(time.time)
         self.last_minute = LastMinute(time.monotonic)
+        self.journal = Journal(gateway, log_journal)
         self.all = FanOut(
             metrics,
             self.last_minute,
-            deduplicated=(LogRecorder(), self.recent_events, self.worker_exits, self.bound_times),
+            deduplicated=(
+                LogRecorder(),
+                self.recent_events,
+                self.worker_exits,
+                self.bound_times,
+                self.journal,
+            ),
         )
 
 
@@ -114,6 +125,7 @@ def build_gateway(
     instruments: Instruments,
     recorders: Recorders,
     backends: Backends,
+    state_directory: StateDirectory,
     child_log: ChildLog,
     certificates: Certificates,
 ) -> Gateway:
@@ -125,14 +137,16 @@ def build_gateway(
     models = ModelSet(
         VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits, caps_in_force)
     )
-    caps = CapControl(caps_in_force, models, recorder, time.time)
+    caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
+    caps.restore(state_directory.caps.records)
+    state_directory.follow_caps(caps.merge)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
     this = GatewayId(secrets.token_hex(8), socket.gethostname())
     outbound = Outbound(in_force, recorder, caps, this)
-    gauges = Gauges(models, dispatcher, analysis, outbound)
+    gauges = Gauges(models, dispatcher, analysis, outbound, state_directory)
     instruments.metrics.watch(gauges.live)
 
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
@@ -152,6 +166,7 @@ def build_gateway(
             PROCESSORS_LOOK_SECONDS,
             recorder,
         ),
+        PeriodicTask("state", state_directory.tick, STATE_LOOK_SECONDS, recorder),
     ]
     # Elsewhere shared memory is nowhere to be seen, and orphans are not left to this process.
     if sys.platform == "linux":
@@ -184,6 +199,8 @@ def build_gateway(
         analysis=analysis,
         outbound=outbound,
         caps=caps,
+        state_directory=state_directory,
+        journal=recorders.journal,
         loops=loops,
     )
     web = WebState(

@@ -1,6 +1,7 @@
 """The document of `/v1/state`: what is aspired, bound, split and wrong.
 
-No paths or credentials, and no hosts but those that the configuration names as peers and receivers.
+No paths or credentials, and no hosts but those that the configuration names as peers and receivers, and
+that of another gateway that has the state directory.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
 from router.control.caps import CapControl
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
+from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute, ModelMinute
 from router.control.periodic import PeriodicTask
@@ -59,6 +61,13 @@ class ConfigStatus(Protocol):
         """Why the file's present content is not in force; None when it is."""
 
 
+class StateDirectoryStatus(Protocol):
+    """Whether what must outlive the gateway is on disk."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready, without a path."""
+
+
 class OutboundStatus(Protocol):
     """What the gateway asks of others, and sends to them, by itself."""
 
@@ -87,6 +96,8 @@ class Status:
     analysis: AnalysisRecorder
     outbound: OutboundStatus
     caps: CapControl
+    state_directory: StateDirectoryStatus
+    journal: Journal
     loops: Sequence[PeriodicTask]
 
     def document(self) -> dict[str, Any]:
@@ -110,6 +121,7 @@ class Status:
             "last_minute": minute.to_json(),
             "break_glass": self.caps.break_glass_to_json(),
             "warnings": minute.warnings(),
+            "state_dir": {**self.state_directory.describe(), "journal": self.journal.describe()},
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
             "fleet": self.outbound.fleet(),
             "notify": self.outbound.notify(),

@@ -9,6 +9,7 @@ from router.core.outbound_events import NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
+from router.core.state_events import OfState
 
 # ---- single requests
 
@@ -568,7 +569,7 @@ _Others = (
     | LoopRecovered
 )
 _Outbound = PeerLost | PeerFound | NotificationTried
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Outbound | _Others
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Outbound | _Others | OfState
 
 
 class Recorder(Protocol):

@@ -76,6 +76,7 @@ LOOPS = (
     "orphans",
     "shared memory",
     "processors",
+    "state",
     "exchange",
     "peer look-up",
 )
@@ -297,6 +298,13 @@ class Catalog(Store):
         self.model_ready = gauge("model_ready", "1 while production of the model can answer.", "model")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
+        )
+        self.state_durable = gauge(
+            "state_durable", "1 while caps and journal are on disk, in the state directory."
+        )
+        self.state_write_errors = counter(
+            "state_write_errors_total",
+            "Tries to use the state directory that failed; each is repeated within a second.",
         )
         self.fleet_peers = gauge(
             "fleet_peers", "Other gateways, by whether they answered when they were last asked.", "state"
