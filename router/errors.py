@@ -25,6 +25,7 @@ RouterError
 ├─ ChildLost                  a child process ended before it answered
 │  └─ WorkerOutOfMemory         the kernel ended it for want of memory
 ├─ ChildTimeout               a child process did not answer in time
+├─ OutboundFailed             another server did not answer, or not as it should
 └─ RequestRefused             a prediction request that no version answered
    ├─ before a version is chosen: HeadersTooLarge, ModelNotConfigured, VersionNotServed, NoDirectAccess,
    │                              KeyMissing, TooLarge, BodyTimeout, BodyUnreadable, BinaryTensors
@@ -156,6 +157,13 @@ class WorkerOutOfMemory(ChildLost):
 
 class ChildTimeout(RouterError):
     """A child process did not answer within its deadline."""
+
+
+class OutboundFailed(RouterError):
+    """What this gateway asked of another server by itself came to nothing.
+
+    The sentence says why, and names neither the address nor anything that was sent.
+    """
 
 
 class RequestRefused(RouterError):

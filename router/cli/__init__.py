@@ -33,6 +33,14 @@ urls_option = click.option(
 )
 reason_option = click.option("--reason", required=True, help="Why, in one line: it is shown and recorded.")
 by_option = click.option("--by", help="Who you are; default: the name of your user.")
+files_option = click.option(
+    "--file",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A file of a journal, or a gateway's log in JSON; repeatable. Default: the journal of this machine's"
+    " gateway.",
+)
 registry_option = click.option(
     "--registry", metavar="URI", help="The registry as this machine reaches it; default: the configuration's."
 )
@@ -242,12 +250,63 @@ def resume(
 @config_option
 @click.argument("model")
 @click.argument("key")
+@click.option("--at", metavar="TIME", help="Who got it then, such as 2026-11-20T14:32Z, by the journal.")
+@files_option
 @output_option
-def route(config_path: Path, model: str, key: str, output: str) -> None:
-    """Explain which alias of MODEL gets KEY, from the configuration alone."""
-    from router.cli.split import explain_key
+def route(
+    config_path: Path, model: str, key: str, at: str | None, files: tuple[Path, ...], output: str
+) -> None:
+    """Explain which alias of MODEL gets KEY, from the configuration alone; or which one got it at a time."""
+    if at is None:
+        if files:
+            raise click.UsageError("--file goes with --at")
+        from router.cli.split import explain_key
 
-    sys.exit(explain_key(config_path, model, key, output))
+        sys.exit(explain_key(config_path, model, key, output))
+    from router.cli.past_route import show_past_route
+
+    sys.exit(show_past_route(config_path, model, key, at, output, files))
+
+
+@root.command()
+@config_option
+@click.argument("model")
+@click.option(
+    "--since",
+    metavar="TIME",
+    default="24h",
+    show_default=True,
+    help="90s, 30m, 2h or 7d ago, or a time such as 2026-11-20T14:32Z.",
+)
+@files_option
+@output_option
+def history(config_path: Path, model: str, since: str, files: tuple[Path, ...], output: str) -> None:
+    """Show what MODEL's aliases served, who changed it, why, and on what evidence."""
+    from router.cli.history import show_history
+
+    sys.exit(show_history(config_path, model, since, output, files))
+
+
+@root.group()
+def journal() -> None:
+    """The record of what this machine's gateway served."""
+
+
+@journal.command()
+@config_option
+@click.argument("files", metavar="[FILE]...", type=click.Path(path_type=Path), nargs=-1)
+@click.option(
+    "--head",
+    "heads",
+    metavar="DIGEST",
+    multiple=True,
+    help="Digest of a line that must be there, or the first 12 digits of it or more; repeatable.",
+)
+def verify(config_path: Path, files: tuple[Path, ...], heads: tuple[str, ...]) -> None:
+    """Check that no line of the journal, or of these files in this order, was changed or is missing."""
+    from router.cli.journal_verify import verify_chain
+
+    sys.exit(verify_chain(config_path, files, heads))
 
 
 @root.command()

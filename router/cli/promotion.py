@@ -174,7 +174,15 @@ class _AllGateways:
         return _documents(self._gateways.get(path, "models"))
 
     def post(self, path: str, body: Mapping[str, Any], *, timeout_seconds: float = VERB_SECONDS) -> Documents:
-        return _documents(self._gateways.post(path, body, timeout_seconds=timeout_seconds))
+        try:
+            return _documents(self._gateways.post(path, body, timeout_seconds=timeout_seconds))
+        except ConfigRefused as refused:
+            # A token's file that is only on the gateway's machine. The verbs help; nothing depends on them.
+            why = "; ".join(refused.problems)
+            return {
+                redact_uri(gateway): NoDocument(f"{redact_uri(gateway)} was not asked: {why}", None)
+                for gateway in self._gateways.addresses
+            }
 
 
 def _documents(replies: Sequence[Reply]) -> Documents:

@@ -317,9 +317,9 @@ async def _written(on_change: OnChange, caps: Caps) -> str:
 def _event(target: CapTarget, record: CapRecord) -> CapSet | CapLifted:
     version = None if target.version is None else VersionId(target.model, target.version)
     if record.share is None:
-        return CapLifted(target.model, target.alias, version, record.by, record.reason)
+        return CapLifted(target.model, target.alias, version, record.by, record.reason, record.at)
     share = record.share / BUCKETS
-    return CapSet(target.model, target.alias, version, share, record.by, record.reason)
+    return CapSet(target.model, target.alias, version, share, record.by, record.reason, record.at)
 
 
 def _concerns(target: CapTarget, manager: ModelManager) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from router.core.ids import CANARY, PRODUCTION, Alias
@@ -71,8 +72,8 @@ class GatewayView:
         if self.break_glass is not None:
             found.append(f"break-glass is on: {self.break_glass.get('why', '')}".rstrip(": "))
         found += [
-            f"it is capped to {cap.get('to_percent', 0):g} % by {cap.get('by')}: {cap.get('reason')}"
-            for cap in self.document.get("caps") or ()
+            f"it is capped to {_short(cap.get('to_percent'))} % by {cap.get('by')}: {cap.get('reason')}"
+            for cap in _mappings(self.document.get("caps"))
             if cap.get("alias") == CANARY and cap.get("version") in (None, number)
         ]
         breaker = _mapping(self.version(number).get("breaker"))
@@ -83,16 +84,16 @@ class GatewayView:
 
 def view_of(gateway: str, model: str, state: Mapping[str, Any]) -> GatewayView | None:
     """From a document of `/v1/state`; None where it does not serve `model`."""
-    found = state.get("models", {}).get(model)
-    if found is None:
+    found = _mapping(_mapping(state.get("models")).get(model))
+    aliases = {Alias(role): _mapping(one) for role, one in _mapping(found.get("aliases")).items()}
+    if not aliases:
         return None
-    aliases = {Alias(role): one for role, one in found["aliases"].items()}
     return GatewayView(
         gateway,
         model,
-        names={role: str(one["name"]) for role, one in aliases.items()},
-        aspired={role: one["aspired"] for role, one in aliases.items()},
-        bound={role: one["bound"] for role, one in aliases.items()},
+        names={role: str(one.get("name")) for role, one in aliases.items()},
+        aspired={role: one.get("aspired") for role, one in aliases.items()},
+        bound={role: one.get("bound") for role, one in aliases.items()},
         document=found,
         digest=str(_mapping(state.get("config")).get("digest", "")),
         journal_head=str(_mapping(_mapping(state.get("state_dir")).get("journal")).get("head") or ""),
@@ -104,13 +105,13 @@ def evidence_of(view: GatewayView, compared: Mapping[str, Any] | None) -> dict[s
     """A verdict with its figures, for the record of a promotion; `compared`: what it has at `/v1/compare`."""
     verdict, why = view.verdict
     entry = _canary_entry(view, compared)
-    checks = {check["check"]: _figures(check) for check in entry.get("checks", ())}
+    checks = {str(check.get("check")): _figures(check) for check in _mappings(entry.get("checks"))}
     return {"gateway": view.gateway, "verdict": verdict, "why": why, "checks": checks}
 
 
 def missing_evidence(view: GatewayView, compared: Mapping[str, Any] | None) -> list[str]:
     """Sentences: the verdict's own, then what each check would need."""
-    checks = _canary_entry(view, compared).get("checks", ())
+    checks = _mappings(_canary_entry(view, compared).get("checks"))
     return [view.verdict[1], *(str(check["needed"]) for check in checks if check.get("needed"))]
 
 
@@ -137,9 +138,16 @@ def _short(figure: Any) -> Any:
     """Six digits of a number are enough for a record."""
     if isinstance(figure, list):
         return [_short(one) for one in figure]
-    return float(f"{figure:.6g}") if isinstance(figure, float) else figure
+    if not isinstance(figure, float) or not isfinite(figure):
+        return figure
+    return int(figure) if figure.is_integer() else float(f"{figure:.6g}")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     """`value` where it is a mapping; an older gateway may have none there."""
     return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    """Those in `value`, where it is a list."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

@@ -4,6 +4,7 @@ A tag is one JSON object of at most 4 000 bytes: MLflow's server takes 100 000 c
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -37,6 +38,11 @@ def promotion_record(
         if len(value) <= MOST_BYTES:
             return value.decode()
     return orjson.dumps(dict(facts)).decode()
+
+
+def time_of_record() -> str:
+    """Now, in UTC and whole seconds: `2026-11-20T14:32:07Z`. Later ones are greater."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def rollback_record(facts: Mapping[str, Any]) -> str:

@@ -6,14 +6,13 @@ go forward to the bad version.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from router.core.ids import PRODUCTION
 from router.errors import PromotionRefused, RegistryError, VersionUnknown
 from router.promotion.gateway_view import view_of
 from router.promotion.ports import Command, Gateways, NoDocument, Operator, Registry, require_active, shown
-from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, read_record, rollback_record
+from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, read_record, rollback_record, time_of_record
 from router.promotion.writes import Writes, have_gateways_look, numbered, wait_until_served
 
 CAP_SECONDS = 5.0
@@ -52,7 +51,7 @@ def rollback(
                 _cap(gateways, command, role, production, operator)
         _record(registry, command, production, target, operator)
     writes.point(names.production, target)
-    have_gateways_look(gateways, command, operator)
+    have_gateways_look(gateways, operator)
     if command.wait_seconds is not None:
         wait_until_served(gateways, command, target, operator, by_all=False)
     writes.check(only_written=True)
@@ -118,7 +117,7 @@ def _record(registry: Registry, command: Command, production: int, target: int, 
     """A record that can not be written is a warning: the rollback matters more."""
     record = rollback_record(
         {
-            "time": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "time": time_of_record(),
             "by": command.by,
             "reason": command.reason,
             "model": command.model,

@@ -32,6 +32,8 @@ class Writes:
         self._expected = dict(expected)
         self._written: dict[str, int] = {}
         self._tag: tuple[int, str, str] | None = None
+        self.begun = False
+        """Whether anything was written, or may have been."""
 
     def check(self, *, only_written: bool = False) -> None:
         """Raise MovedByOthers unless the registry names what is expected; or of it what was written."""
@@ -66,6 +68,7 @@ class Writes:
 
     def point(self, name: str, version: int) -> None:
         """Have `name` name `version`. Raises MovedByOthers."""
+        self.begun = True
         self._registry.point(self._command.model, name, version)
         if is_stage(name):
             self._note_archived(self._expected.get(name))
@@ -77,6 +80,7 @@ class Writes:
 
     def withdraw(self, name: str, version: int) -> None:
         """Have `name` name nothing; of a stage, not `version`. Raises MovedByOthers."""
+        self.begun = True
         self._registry.withdraw(self._command.model, name, version)
         self._expected[name] = None
         if is_stage(name):
@@ -86,6 +90,7 @@ class Writes:
 
     def tag(self, version: int, key: str, value: str) -> None:
         """Set a tag of `version`. Raises MovedByOthers."""
+        self.begun = True
         self._registry.tag(self._command.model, version, key, value)
         self._tag = (version, key, value)
         self.check()
@@ -109,7 +114,7 @@ class Writes:
             self._operator.report(f"v{following} is in {shown(canary)} too, and is the canary from now on")
 
 
-def have_gateways_look(gateways: Gateways, command: Command, operator: Operator) -> None:
+def have_gateways_look(gateways: Gateways, operator: Operator) -> None:
     """Ask every gateway to look at the registry at once; they do in any case, a little later."""
     for gateway, answer in gateways.post("/-/poll", {}).items():
         if isinstance(answer, NoDocument):

@@ -53,8 +53,10 @@ class _Nothing(Struct, forbid_unknown_fields=True):
 
 
 async def caps(request: web.Request) -> web.Response:
-    """`GET /v1/caps`: all caps that this gateway knows, lifted ones included, as others read them."""
-    return document(request.app[GATEWAY].caps.records())
+    """`GET /v1/caps`: who this is, and all caps that it knows, lifted ones too, as its peers read them."""
+    gateway = request.app[GATEWAY]
+    who = {"gateway": gateway.identity.process, "host": gateway.identity.host}
+    return document({**who, **gateway.caps.records()})
 
 
 async def abort(request: web.Request) -> web.Response:

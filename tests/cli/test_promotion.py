@@ -171,6 +171,26 @@ def test_a_gateway_that_does_not_answer_ends_a_promotion_with_3_and_a_rollback_i
     assert done.stdout.endswith("done\n")
 
 
+def test_a_token_that_this_machine_does_not_have_is_in_no_rollbacks_way(
+    invoke: Invoke, registry: FakeRegistry, config: Path
+) -> None:
+    """The configuration is the gateway's, and so is the file that it names."""
+    config.write_text(config.read_text().replace("admin:", "admin_token_file: /nowhere/token, admin:"))
+    registry.aliases = {"production": 2, "canary": 2, "previous": 1}
+    with gateway(FakeGateways(registry)) as url:
+        done = invoke("rollback", "sentiment", *REASON, "--url", url)
+
+    assert (done.exit_code, registry.aliases["production"]) == (0, 1), done.output
+    assert done.stdout.count("server.admin_token_file: can not be read") == 2  # neither capped nor polled
+
+
+def test_a_password_in_an_address_is_not_shown(invoke: Invoke, registry: FakeRegistry) -> None:
+    done = invoke("rollback", "sentiment", *REASON, "--to", "3", "--url", "http://ann:hidden@127.0.0.1:9")
+
+    assert done.exit_code == 3
+    assert "hidden" not in done.output
+
+
 def test_it_is_promoted_by_the_users_name_unless_another_is_given(
     invoke: Invoke, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,10 +56,18 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
 from router.core.routing import ModelRoutes
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
 from router.core.split import Split
+from router.core.state_events import (
+    JournalCut,
+    StateDurable,
+    StateNotDurable,
+    StateSetAside,
+    StateWriteFailed,
+)
 from router.worker.scores import count_and_locate
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
@@ -187,6 +195,15 @@ def one_of_each(model: str = "m") -> list[Event]:
         OwnCopyNeeded(canary, "OperationalError: attempt to write a readonly database"),
         CacheEvicted((f"{model} v3",), 19 << 30),
         CacheOverBound(21 << 30, 20 << 30),
+        StateNotDurable("the journal can not be written: No space left on device"),
+        StateWriteFailed("the journal can not be written: No space left on device"),
+        StateDurable(),
+        StateSetAside("caps.json.set-aside-1", "format: must be 1, which this version reads"),
+        JournalCut(120),
+        PeerLost("http://gw-2:8081", "no answer within 2 s"),
+        PeerFound("http://gw-2:8081"),
+        NotificationTried("slack", NotificationResult.RETRIED, "it answered 500 Internal Server Error"),
+        NotificationTried("slack", NotificationResult.DELIVERED, ""),
         ConfigRejected("3f9c", ("router.yaml:9 models.m.splt: unknown key, did you mean `split`?",)),
     ]
 
