@@ -15,6 +15,7 @@ from tests.support.registry import Registry
 from tests.support.slowness import slack
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of MLflow, about stages
 TOKEN = "operators-only-0123456789"
 MODELS = """\
   sentiment: {split: {production: 50, canary: 50}}
@@ -51,7 +52,6 @@ def register(registry: Registry, model: str, like: int) -> int:
     return int(client.create_model_version(model, source=source).version)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_versions_are_registered_promoted_and_rolled_back_without_a_failed_request(
     gateway: GatewayProcess, registry: Registry, tmp_path: Path
 ) -> None:
