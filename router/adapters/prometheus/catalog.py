@@ -11,6 +11,7 @@ from router.adapters.prometheus.store import Family, Histogram, Store, Value
 from router.core import outcomes, scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outbound_events import NotificationResult
 from router.core.outcomes import FallbackReason, FaultKind, Outcome
 from router.core.routing import Reason
 
@@ -76,7 +77,11 @@ LOOPS = (
     "shared memory",
     "processors",
     "state",
+    "exchange",
+    "peer look-up",
 )
+NOTIFICATIONS = tuple(map(str, NotificationResult))
+PEERS = ("reachable", "unreachable")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
@@ -300,6 +305,15 @@ class Catalog(Store):
         self.state_write_errors = counter(
             "state_write_errors_total",
             "Tries to use the state directory that failed; each is repeated within a second.",
+        )
+        self.fleet_peers = gauge(
+            "fleet_peers", "Other gateways, by whether they answered when they were last asked.", "state"
+        )
+        self.notifications = counter(
+            "notifications_total",
+            "Notifications by receiver and what became of them; retried counts tries that failed.",
+            "receiver",
+            "result",
         )
         self.log_lines_dropped = counter(
             "log_lines_dropped_total", "Lines of the log that standard error did not take in time."
