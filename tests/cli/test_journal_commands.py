@@ -219,7 +219,9 @@ def test_the_history_says_that_a_gateway_ended_without_a_line(tmp_path: Path) ->
     story = (STORY[0], Entry(NOW, GATEWAY, "start", {}, served()))
     path.write_bytes(b"".join(line + b"\n" for line in lines_up(story)))
 
-    assert "gw-1:4711 ended without a line after 2025-11-20 12:32:00" in words(history(path).output)
+    last = json.loads(history(path, "-o", "json").output)["changes"][-1]
+
+    assert "gw-1:4711 ended without a line after 2025-11-20 12:32:00" in last["what"]
 
 
 def test_what_moves_a_cursor_is_not_printed(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ MODEL = "sentiment"
 GATEWAY = "gw-1:4711"
 LATE_SECONDS = 0.4
 """At most so long after a change its line says that it was made."""
-QUESTIONS = 5
+QUESTIONS = 100
 """For each of 100 sequences."""
 
 Outcome = tuple[str, int] | None
