@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, decode, digest_of, encode, routes_to_json
 from router.core.journal_chain import Chains
-from router.core.past_routes import LEEWAY_SECONDS, Answer, End, Gap, Moment
+from router.core.past_routes import Answer, End, Gap, Moment
 from router.core.routing import ModelRoutes, assign
 from router.core.split import BUCKETS, Split
 
@@ -187,7 +187,7 @@ def judge_agrees(answer: Answer, gateways: list[Gateway], key: str) -> None:
     if not answer.candidates:
         assert not truths
     if len(said) > 1:
-        reach = LEEWAY_SECONDS + LATE_SECONDS
+        reach = 1.0 + LATE_SECONDS
         around = {
             outcome_of(routes, key)
             for one in gateways
@@ -290,6 +290,17 @@ def test_a_start_without_a_stop_leaves_open_until_when_the_one_before_was_runnin
     assert not asked(lines, 250.0, "a").running
     assert said(asked(lines, 250.0, "a")) == [("canary", 8)]
     assert said(asked(lines, 302.0, "a")) == [("production", 7)]
+
+
+def test_a_start_by_the_same_name_is_another_process() -> None:
+    """In a container each one has the number 1."""
+    lines = line_up(
+        Entry(100.0, FIRST, "start", {}, {MODEL: NO_KEY}),
+        Entry(300.0, FIRST, "start", {}, {MODEL: NO_KEY}),
+    )
+
+    assert not asked(lines, 200.0, "a").running
+    assert asked(lines, 302.0, "a").running
 
 
 def test_a_gateway_that_waited_for_the_lock_is_known_from_then_on_and_before_it_perhaps() -> None:
