@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, decode, digest_of, encode, routes_to_json
 from router.core.journal_chain import Chains
-from router.core.past_routes import Answer, End, Gap, Moment
+from router.core.past_routes import LEEWAY_SECONDS, Answer, End, Gap, Moment
 from router.core.routing import ModelRoutes, assign
 from router.core.split import BUCKETS, Split
 
@@ -187,7 +187,7 @@ def judge_agrees(answer: Answer, gateways: list[Gateway], key: str) -> None:
     if not answer.candidates:
         assert not truths
     if len(said) > 1:
-        reach = 1.0 + LATE_SECONDS
+        reach = LEEWAY_SECONDS + LATE_SECONDS
         around = {
             outcome_of(routes, key)
             for one in gateways
@@ -231,6 +231,7 @@ def test_a_change_makes_the_second_before_and_after_it_uncertain_and_no_more() -
         Entry(200.0, FIRST, "configuration", {}, {MODEL: ALL_KEYS}),
     )
 
+    assert LEEWAY_SECONDS == 1.0
     assert said(asked(lines, 198.9, "a")) == [("production", 7)]
     assert said(asked(lines, 199.1, "a")) == [("canary", 8), ("production", 7)]
     assert said(asked(lines, 200.9, "a")) == [("canary", 8), ("production", 7)]
