@@ -127,7 +127,7 @@ class CapControl:
             targets = [CapTarget(model, one, found.number) for one, found in served if found is not None]
             if not targets:
                 raise NothingServed(
-                    f"alias: {' and '.join(aliases)} serve no version now; all_versions caps whatever comes"
+                    f"alias: nothing serves as {' or '.join(aliases)} now; all_versions caps whatever comes"
                 )
             return targets
         if version not in self._versions(manager):
