@@ -67,6 +67,11 @@ class Gauges:
                 for model, alias, run in self._analysis.runs()
                 for shift in run.shifts()
             ],
+            verdicts={
+                (model, alias): status.verdict
+                for model, statuses in self._analysis.statuses.items()
+                for alias, status in statuses.items()
+            },
             loop_lag_seconds=self._lag_seconds,
             ready=self._models.ready,
             models_ready={name: m.can_answer for name, m in self._models.managers.items()},

@@ -82,6 +82,7 @@ LOOPS = (
 )
 NOTIFICATIONS = tuple(map(str, NotificationResult))
 PEERS = ("reachable", "unreachable")
+VERDICTS = ("pass", "fail", "not_enough_data")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
@@ -154,6 +155,9 @@ class Catalog(Store):
         )
         self.split_cap = gauge(
             "split_cap_ratio", "Share of keys that a cap leaves to what the alias serves, 0 to 1.", *_ALIAS
+        )
+        self.verdict = gauge(
+            "verdict", "1 for what the comparison of an alias with production says now.", *_ALIAS, "verdict"
         )
 
         self.predict_seconds = histogram(

@@ -21,6 +21,7 @@ from router.adapters.prometheus.catalog import (
     POLLS,
     REJECTIONS,
     SWAPS,
+    VERDICTS,
     Catalog,
     bounded,
     reasons_of,
@@ -77,6 +78,8 @@ class Live:
     """HTTP requests being answered, by registered model and the alias they were given; 0 where missing."""
     versions: Sequence[LiveVersion] = ()
     shifts: Sequence[LiveShift] = ()
+    verdicts: Mapping[tuple[str, Alias], str] = field(default_factory=dict)
+    """What the comparison with production says, by registered model and alias; one of `VERDICTS`."""
     loop_lag_seconds: float = 0.0
     """How late the event loop last ran a timer."""
     ready: bool = True
@@ -230,6 +233,7 @@ class PrometheusRecorder:
             catalog.model_ready,
             catalog.score_psi,
             catalog.score_ks,
+            catalog.verdict,
         ):
             family.drop()
         self._forget_retired()
@@ -243,10 +247,7 @@ class PrometheusRecorder:
                 catalog.draining.series(*labels).value = int(shown.draining)
                 catalog.workers.series(*labels).value = shown.workers
                 catalog.worker_memory.series(*labels).value = shown.memory_bytes
-        for shift in live.shifts:
-            if shift.model in self._models:
-                catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
-                catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
+        self._show_comparison(live)
         catalog.ready.series().value = int(self._ready and live.ready)
         catalog.loop_lag.series().value = live.loop_lag_seconds
         catalog.from_cache.series().value = int(live.from_cache)
@@ -257,6 +258,17 @@ class PrometheusRecorder:
         for receiver in live.receivers:
             for result in NOTIFICATIONS:
                 catalog.notifications.series(receiver, result)
+
+    def _show_comparison(self, live: Live) -> None:
+        catalog = self._catalog
+        for shift in live.shifts:
+            if shift.model in self._models:
+                catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
+                catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
+        for (model, alias), said in live.verdicts.items():
+            if model in self._models:
+                for verdict in VERDICTS:
+                    catalog.verdict.series(model, alias, verdict).value = int(verdict == said)
 
     # Requests
 
