@@ -1,0 +1,117 @@
+"""Break-glass: every canary is off, whatever the configuration and the registry say, and without a token.
+
+SIGUSR2 asks for it, or a file in the state directory. It takes effect before anything is written. It holds
+until the file is gone and an operator resumed, in that order: a file that is removed raises no share.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+from router.processes.disk import in_disk_thread
+
+SIGNAL = "SIGUSR2"
+LOOK_SECONDS = 5.0
+"""The longest that somebody who resumes waits for the disk."""
+
+
+class CanarySwitch(Protocol):
+    """Takes every canary out of the split, and gives it back."""
+
+    @property
+    def glass_broken(self) -> bool:
+        """Whether all of them are off now."""
+
+    def break_glass(self, *, on: bool, why: str) -> None:
+        """Have them off, or no more, from this turn of the event loop on; also again, for another reason."""
+
+
+class OffFile(Protocol):
+    """A file that asks for it. Both methods block and raise OSError."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    def read(self) -> str | None:
+        """A line that says why, perhaps empty; None when the file is not there."""
+
+    def make(self, line: str) -> None:
+        """Make it so that it outlives a crash; one that is there stays."""
+
+
+class BreakGlass:
+    """Watches the file, and follows the signal.
+
+    `signalled` may be called at any time, `tick` and `resume` from tasks: the one waits for the other. A disk
+    that hangs holds up neither the signal nor the event loop.
+    """
+
+    def __init__(self, switch: CanarySwitch, file: OffFile) -> None:
+        """`switch` may be on already, by what was in force before a restart."""
+        self._switch = switch
+        self._file = file
+        self._why = ""
+        """The last reason that was given to the switch, while it is on."""
+        self._signals = 0
+        self._unwritten = False
+        """A signal came, and the file that makes it outlive this process is not there yet."""
+        self._one_at_a_time = asyncio.Lock()
+
+    def signalled(self) -> None:
+        """Every canary is off from now on. The next `tick` makes the file."""
+        self._signals += 1
+        self._unwritten = True
+        self._turn_off(f"{SIGNAL} came")
+
+    async def tick(self) -> None:
+        """Look for the file once, and make it where a signal asks for it.
+
+        What can not be made is tried again at each tick. Raises OSError where nobody knows whether the file
+        is there; then what holds goes on.
+        """
+        async with self._one_at_a_time:
+            line = await in_disk_thread(self._file.read)
+            if line is None and self._unwritten:
+                line = await self._make()
+            if line is not None:
+                self._unwritten = False
+                self._turn_off(f"{self._file.path} is there" + (f": {line}" if line else ""))
+            elif self._switch.glass_broken and not self._unwritten:
+                self._turn_off(f"{self._file.path} is gone, and nobody has resumed yet")
+
+    async def resume(self, why: str) -> str:
+        """Give every canary its share back, as far as no cap is there; returns why not, empty where done."""
+        try:
+            async with asyncio.timeout(LOOK_SECONDS), self._one_at_a_time:
+                signals = self._signals
+                line = await in_disk_thread(self._file.read)
+        except TimeoutError:
+            return f"{self._file.path} can not be looked at: the disk does not answer"
+        except OSError as error:
+            return f"{self._file.path} can not be looked at: {error.strerror}"
+        if line is not None:
+            return f"{self._file.path} is still there: remove it, then resume again"
+        if signals != self._signals:
+            return f"{SIGNAL} came again meanwhile"
+        self._unwritten, self._why = False, ""
+        if self._switch.glass_broken:
+            self._switch.break_glass(on=False, why=why)
+        return ""
+
+    async def _make(self) -> str | None:
+        line = f"{SIGNAL} came"
+        try:
+            await in_disk_thread(self._file.make, line)
+        except OSError as error:
+            self._turn_off(
+                f"{line}; {self._file.path} can not be made ({error.strerror}),"
+                " so this holds until the process ends or somebody resumes"
+            )
+            return None
+        return line
+
+    def _turn_off(self, why: str) -> None:
+        if why != self._why or not self._switch.glass_broken:
+            self._why = why
+            self._switch.break_glass(on=True, why=why)
