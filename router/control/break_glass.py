@@ -1,16 +1,18 @@
 """Break-glass: every canary is off, whatever the configuration and the registry say, and without a token.
 
 SIGUSR2 asks for it, or a file in the state directory. It takes effect before anything is written. It holds
-until the file is gone and an operator resumed, in that order: a file that is removed raises no share.
+until the file is gone and an operator resumed, in that order: neither a removed file nor a restart after that
+raises a share.
 """
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from router.processes.disk import in_disk_thread
 
-SIGNAL = "SIGUSR2"
+_CAME = "SIGUSR2 came"
 LOOK_SECONDS = 5.0
 """The longest that somebody who resumes waits for the disk."""
 
@@ -27,7 +29,7 @@ class CanarySwitch(Protocol):
 
 
 class OffFile(Protocol):
-    """A file that asks for it. Both methods block and raise OSError."""
+    """A file that asks for it, and a note that it holds. All methods block and raise OSError."""
 
     @property
     def path(self) -> Path:
@@ -39,6 +41,15 @@ class OffFile(Protocol):
     def make(self, line: str) -> None:
         """Make it so that it outlives a crash; one that is there stays."""
 
+    def is_held(self) -> bool:
+        """Whether it held when the last process ended."""
+
+    def hold(self) -> None:
+        """Note that it holds; may be repeated."""
+
+    def release(self) -> None:
+        """Note that it holds no more."""
+
 
 class BreakGlass:
     """Watches the file, and follows the signal.
@@ -48,7 +59,7 @@ class BreakGlass:
     """
 
     def __init__(self, switch: CanarySwitch, file: OffFile) -> None:
-        """`switch` may be on already, by what was in force before a restart."""
+        """`switch` is off; the first `tick` turns it on where that held before a restart."""
         self._switch = switch
         self._file = file
         self._why = ""
@@ -56,13 +67,15 @@ class BreakGlass:
         self._signals = 0
         self._unwritten = False
         """A signal came, and the file that makes it outlive this process is not there yet."""
+        self._noted: bool | None = None
+        """Whether there is a note that this holds; None before the first look."""
         self._one_at_a_time = asyncio.Lock()
 
     def signalled(self) -> None:
         """Every canary is off from now on. The next `tick` makes the file."""
         self._signals += 1
         self._unwritten = True
-        self._turn_off(f"{SIGNAL} came")
+        self._turn_off(_CAME)
 
     async def tick(self) -> None:
         """Look for the file once, and make it where a signal asks for it.
@@ -71,45 +84,53 @@ class BreakGlass:
         is there; then what holds goes on.
         """
         async with self._one_at_a_time:
-            line = await in_disk_thread(self._file.read)
-            if line is None and self._unwritten:
-                line = await self._make()
-            if line is not None:
-                self._unwritten = False
-                self._turn_off(f"{self._file.path} is there" + (f": {line}" if line else ""))
-            elif self._switch.glass_broken and not self._unwritten:
-                self._turn_off(f"{self._file.path} is gone, and nobody has resumed yet")
+            try:
+                await self._look()
+            except OSError as error:
+                if not self._unwritten:
+                    raise
+                kept = f"{self._file.path} can not be made ({error.strerror})"
+                self._turn_off(f"{_CAME}; {kept}, so this holds until the process ends or somebody resumes")
 
     async def resume(self, why: str) -> str:
         """Give every canary its share back, as far as no cap is there; returns why not, empty where done."""
         try:
             async with asyncio.timeout(LOOK_SECONDS), self._one_at_a_time:
                 signals = self._signals
-                line = await in_disk_thread(self._file.read)
+                if await in_disk_thread(self._file.read) is not None:
+                    return f"{self._file.path} is still there: remove it, then resume again"
+                await in_disk_thread(self._file.release)
+                self._noted = False
+                if signals != self._signals:
+                    return f"{_CAME} again meanwhile"
+                self._unwritten, self._why = False, ""
+                if self._switch.glass_broken:
+                    self._switch.break_glass(on=False, why=why)
+                return ""
         except TimeoutError:
-            return f"{self._file.path} can not be looked at: the disk does not answer"
+            return f"{self._file.path.parent}: the disk does not answer"
         except OSError as error:
-            return f"{self._file.path} can not be looked at: {error.strerror}"
-        if line is not None:
-            return f"{self._file.path} is still there: remove it, then resume again"
-        if signals != self._signals:
-            return f"{SIGNAL} came again meanwhile"
-        self._unwritten, self._why = False, ""
-        if self._switch.glass_broken:
-            self._switch.break_glass(on=False, why=why)
-        return ""
+            return f"{error.filename or self._file.path}: {error.strerror}"
 
-    async def _make(self) -> str | None:
-        line = f"{SIGNAL} came"
-        try:
-            await in_disk_thread(self._file.make, line)
-        except OSError as error:
-            self._turn_off(
-                f"{line}; {self._file.path} can not be made ({error.strerror}),"
-                " so this holds until the process ends or somebody resumes"
-            )
-            return None
-        return line
+    async def _look(self) -> None:
+        if self._noted is None:
+            self._noted = await in_disk_thread(self._file.is_held)
+        line = await in_disk_thread(self._file.read)
+        if line is None and self._unwritten:
+            await in_disk_thread(self._file.make, _CAME)
+            line = _CAME
+        if line is not None:
+            self._unwritten = False
+            self._turn_off(f"{self._file.path} is there" + (f": {line}" if line else ""))
+        elif self._noted:
+            self._turn_off(f"{self._file.path} is gone, and nobody has resumed yet")
+        if self._switch.glass_broken and not self._noted:
+            await self._note()
+
+    async def _note(self) -> None:
+        with suppress(OSError):  # the next tick tries again; what matters is the file, and that was reported
+            await in_disk_thread(self._file.hold)
+            self._noted = True
 
     def _turn_off(self, why: str) -> None:
         if why != self._why or not self._switch.glass_broken:

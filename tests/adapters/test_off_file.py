@@ -86,6 +86,19 @@ def test_on_a_full_disk_that_has_room_for_a_name_it_is_made(
     assert file.read() == ""
 
 
+def test_a_note_that_it_holds_outlives_the_file_and_is_no_file_that_asks_for_it(tmp_path: Path) -> None:
+    file = OffFile(tmp_path)
+    file.release()
+    assert not file.is_held()
+
+    file.hold()
+    file.hold()
+    assert (OffFile(tmp_path).is_held(), file.read()) == (True, None)
+
+    file.release()
+    assert not OffFile(tmp_path).is_held()
+
+
 def test_where_it_can_not_be_made_the_error_says_why() -> None:
     with pytest.raises(OSError, match="No such file"):
         OffFile(Path("/proc/canary-router")).make("SIGUSR2 came")

@@ -27,13 +27,25 @@ class Switch:
 
 
 class Disk:
-    """A file in memory, on a disk that may be full."""
+    """The files in memory, on a disk that may be full."""
 
     def __init__(self) -> None:
         self.path = Path("/state/canary-off")
         self.line: str | None = None
         self.full = False
         self.made = 0
+        self.held = False
+
+    def is_held(self) -> bool:
+        return self.held
+
+    def hold(self) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.held = True
+
+    def release(self) -> None:
+        self.held = False
 
     def read(self) -> str | None:
         return self.line
@@ -95,12 +107,40 @@ async def test_they_come_back_when_the_file_is_gone_and_somebody_resumed_in_that
     assert not file.path.exists()
 
 
-async def test_what_held_before_a_restart_holds_without_the_file(tmp_path: Path) -> None:
+async def test_what_held_before_a_restart_holds_without_the_file_until_somebody_resumes(
+    tmp_path: Path,
+) -> None:
     """It was removed while no gateway ran, and nobody has resumed."""
-    switch = Switch(on=True)
+    file = OffFile(tmp_path)
+    file.make("anna: errors")
+    await BreakGlass(Switch(), file).tick()
+    file.path.unlink()
 
-    await BreakGlass(switch, OffFile(tmp_path)).tick()
+    switch = Switch()
+    glass = BreakGlass(switch, OffFile(tmp_path))
+    await glass.tick()
+    assert switch.reasons == [f"{file.path} is gone, and nobody has resumed yet"]
 
+    assert await glass.resume("mended") == ""
+    after = Switch()
+    await BreakGlass(after, OffFile(tmp_path)).tick()
+    assert (switch.glass_broken, after.glass_broken) == (False, False)
+    assert [*tmp_path.iterdir()] == []
+
+
+async def test_where_the_note_can_not_be_removed_nothing_is_raised() -> None:
+    """Else the canaries would be off again after the next restart, and nobody would know why."""
+
+    class ReadOnly(Disk):
+        def release(self) -> None:
+            raise OSError(errno.EROFS, "Read-only file system", "/state/canary-off.held")
+
+    switch, disk = Switch(), ReadOnly()
+    disk.held = True
+    glass = BreakGlass(switch, disk)
+    await glass.tick()
+
+    assert await glass.resume("mended") == "/state/canary-off.held: Read-only file system"
     assert switch.glass_broken
 
 
@@ -194,8 +234,12 @@ async def test_where_nobody_knows_whether_the_file_is_there_what_holds_goes_on()
 
     with pytest.raises(PermissionError):
         await glass.tick()
-    assert await glass.resume("x") == "/state/canary-off can not be looked at: Permission denied"
+    assert await glass.resume("x") == "/state/canary-off: Permission denied"
     assert switch.glass_broken
+
+    glass.signalled()
+    await glass.tick()
+    assert "/state/canary-off can not be made (Permission denied)" in switch.reasons[-1]
 
 
 STEPS = st.sampled_from(["signal", "touch", "remove", "fill", "empty", "tick", "resume", "restart"])
@@ -204,13 +248,14 @@ STEPS = st.sampled_from(["signal", "touch", "remove", "fill", "empty", "tick", "
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEPS, max_size=25))
 def test_only_a_resume_without_the_file_gives_them_back(steps: list[str]) -> None:
-    """Whatever happens in whatever order; and whoever turned them off finds them off at the next look."""
+    """Whatever happens in whatever order, restarts included where something could be written."""
     asyncio.run(_take(steps))
 
 
 async def _take(steps: list[str]) -> None:
     switch, disk = Switch(), Disk()
     glass = BreakGlass(switch, disk)
+    written = False
     for step in steps:
         before = switch.glass_broken
         match step:
@@ -226,11 +271,18 @@ async def _take(steps: list[str]) -> None:
             case "tick":
                 await glass.tick()
                 assert switch.glass_broken == (before or disk.line is not None)
+                written |= switch.glass_broken and not disk.full
             case "resume":
                 refused = await glass.resume("x")
                 assert bool(refused) == (disk.line is not None)
                 assert switch.glass_broken == (before and bool(refused))
+                written &= bool(refused)
             case "restart":
+                durable = disk.line is not None or disk.held
+                assert durable or not written, "it was off and on the disk, and nobody resumed"
+                switch, before = Switch(), durable
                 glass = BreakGlass(switch, disk)
+                await glass.tick()
+                assert switch.glass_broken == durable
         if step not in ("signal", "tick", "resume"):
             assert switch.glass_broken == before
