@@ -13,6 +13,9 @@ RouterError
 ├─ LoadFailed                 a version did not become READY
 │  ├─ NoRoom                    it would not fit into the memory that is left
 │  └─ WarmUpLost                its warm-up ended its worker, or took too long
+├─ CapRefused                 what is to be capped, or resumed, can not be
+│  ├─ CapUnknown                it is not here
+│  └─ NothingServed             the alias serves no version that could be capped
 ├─ ChildLost                  a child process ended before it answered
 │  └─ WorkerOutOfMemory         the kernel ended it for want of memory
 ├─ ChildTimeout               a child process did not answer in time
@@ -103,6 +106,18 @@ class WarmUpLost(LoadFailed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, phase="warmup")
+
+
+class CapRefused(RouterError):
+    """What is to be capped, or resumed, can not be. The message begins with the field that says what."""
+
+
+class CapUnknown(CapRefused):
+    """There is no such registered model, alias or version here."""
+
+
+class NothingServed(CapRefused):
+    """No version serves, or is to serve, so that none could be capped."""
 
 
 class ChildLost(RouterError):

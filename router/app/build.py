@@ -11,17 +11,21 @@ from typing import Protocol
 from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.log.child_log import ChildLog
-from router.adapters.log.lines import LogRecorder, log_sample
+from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
+from router.adapters.state.state_directory import StateDirectory
 from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
+from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
+from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
@@ -29,6 +33,7 @@ from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.processes.process import Reaper
 from router.processes.processors import processors
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
@@ -43,6 +48,7 @@ PROCESSORS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 SHARED_MEMORY_LOOK_SECONDS = 1.0
+STATE_LOOK_SECONDS = 1.0
 
 
 class Metrics(Protocol):
@@ -75,17 +81,25 @@ class Instruments:
 
 
 class Recorders:
-    """Who gets the events of a gateway: metrics, log, and what `/v1/state` shows of the past."""
+    """Who gets the events of a gateway: metrics, log, journal, and what `/v1/state` shows of the past."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, gateway: str) -> None:
+        """`gateway` names this process in the journal."""
         self.recent_events = RecentEvents(time.time)
         self.worker_exits = WorkerExitCounts(time.time)
         self.bound_times = BoundTimes(time.time)
         self.last_minute = LastMinute(time.monotonic)
+        self.journal = Journal(gateway, log_journal)
         self.all = FanOut(
             metrics,
             self.last_minute,
-            deduplicated=(LogRecorder(), self.recent_events, self.worker_exits, self.bound_times),
+            deduplicated=(
+                LogRecorder(),
+                self.recent_events,
+                self.worker_exits,
+                self.bound_times,
+                self.journal,
+            ),
         )
 
 
@@ -106,6 +120,7 @@ def build_gateway(
     instruments: Instruments,
     recorders: Recorders,
     backends: Backends,
+    state_directory: StateDirectory,
     child_log: ChildLog,
     certificates: Certificates,
 ) -> Gateway:
@@ -113,12 +128,18 @@ def build_gateway(
     recorder = recorders.all
     in_force = SettingsInForce(loaded.settings)
     load_limits = LoadLimits.of(loaded.settings.registry)
-    models = ModelSet(VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits))
+    caps_in_force = CapsInForce()
+    models = ModelSet(
+        VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits, caps_in_force)
+    )
+    caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
+    caps.restore(state_directory.caps.records)
+    state_directory.follow_caps(caps.merge)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    gauges = Gauges(models, dispatcher, analysis)
+    gauges = Gauges(models, dispatcher, analysis, state_directory)
     instruments.metrics.watch(gauges.live)
 
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
@@ -138,6 +159,7 @@ def build_gateway(
             PROCESSORS_LOOK_SECONDS,
             recorder,
         ),
+        PeriodicTask("state", state_directory.tick, STATE_LOOK_SECONDS, recorder),
     ]
     # Elsewhere shared memory is nowhere to be seen, and orphans are not left to this process.
     if sys.platform == "linux":
@@ -148,7 +170,7 @@ def build_gateway(
     config = ConfigWatch(
         source,
         recorder,
-        SettingsFollowers(child_log, load_limits, models, alias_loop),
+        SettingsFollowers(child_log, load_limits, caps, models, alias_loop),
         in_force=in_force,
         digest=loaded.digest,
     )
@@ -167,6 +189,9 @@ def build_gateway(
         last_minute=recorders.last_minute,
         last_known_good=last_known_good,
         analysis=analysis,
+        caps=caps,
+        state_directory=state_directory,
+        journal=recorders.journal,
         loops=loops,
     )
     web = WebState(
@@ -178,6 +203,10 @@ def build_gateway(
         compare=lambda model: document(analysis, model),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
+        caps=caps,
+        alerts=AlertCaps(caps, models),
+        glass=caps,
+        look_at_registry=alias_loop.tick_now,
         mlflow_version=version("mlflow"),
         traffic=traffic,
         log_sample=log_sample,

@@ -7,6 +7,7 @@ import psutil
 
 from router.adapters.log.writer import STDERR
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
+from router.adapters.state.state_directory import StateDirectory
 from router.analysis.recorder import AnalysisRecorder
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
@@ -20,10 +21,17 @@ class Gauges:
     period_seconds = 0.5
     """Between two measurements of the event loop's lag."""
 
-    def __init__(self, models: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder) -> None:
+    def __init__(
+        self,
+        models: ModelSet,
+        dispatcher: Dispatcher,
+        analysis: AnalysisRecorder,
+        state_directory: StateDirectory,
+    ) -> None:
         self._models = models
         self._dispatcher = dispatcher
         self._analysis = analysis
+        self._state_directory = state_directory
         self._lag_seconds = 0.0
 
     async def tick(self) -> None:
@@ -48,6 +56,7 @@ class Gauges:
             ready=self._models.ready,
             models_ready={name: m.can_answer for name, m in self._models.managers.items()},
             log_lines_dropped=STDERR.dropped,
+            state_durable=self._state_directory.durable,
             from_cache=any(m.from_cache and m.bound for m in self._models.managers.values()),
         )
 

@@ -23,6 +23,15 @@ config_option = click.option(
 output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
+urls_option = click.option(
+    "--url",
+    "urls",
+    multiple=True,
+    metavar="URL",
+    help="A gateway; repeat it for several. Default: all that the configuration knows.",
+)
+reason_option = click.option("--reason", required=True, help="Why, in one line: it is shown and recorded.")
+by_option = click.option("--by", help="Who you are; default: the name of your user.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -123,6 +132,89 @@ def split(config_path: Path, model: str, percent: str) -> None:
     from router.cli.split import set_share
 
     sys.exit(set_share(config_path, model, percent))
+
+
+@root.command()
+@config_option
+@urls_option
+@click.argument("model")
+@reason_option
+@click.option("--to", type=click.FloatRange(0, 100), default=0.0, show_default=True, metavar="PERCENT")
+@click.option("--alias", help="Which canary; default: all but production.")
+@click.option("--version", type=click.IntRange(1), help="Which version; default: the one that serves.")
+@click.option("--all-versions", is_flag=True, help="Whatever comes, too, until this is resumed.")
+@by_option
+@output_option
+def abort(
+    config_path: Path,
+    urls: tuple[str, ...],
+    model: str,
+    reason: str,
+    to: float,
+    alias: str | None,
+    version: int | None,
+    *,
+    all_versions: bool,
+    by: str | None,
+    output: str,
+) -> None:
+    """Cap what MODEL's canary gets, at once; it stays loaded, and production has the rest."""
+    from router.cli.levers import abort_canary
+
+    if all_versions and version is not None:
+        raise click.UsageError("--version goes without --all-versions")
+    code = abort_canary(
+        config_path,
+        urls,
+        model=model,
+        alias=alias,
+        version=version,
+        to=to,
+        all_versions=all_versions,
+        reason=reason,
+        by=by,
+        output=output,
+    )
+    sys.exit(code)
+
+
+@root.command()
+@config_option
+@urls_option
+@click.argument("model", required=False)
+@reason_option
+@click.option("--alias", help="Which canary; default: all that are capped.")
+@click.option("--version", type=click.IntRange(1), help="Which version; default: all that are capped.")
+@click.option("--all", "everything", is_flag=True, help="End break-glass instead, for all models.")
+@by_option
+@output_option
+def resume(
+    config_path: Path,
+    urls: tuple[str, ...],
+    model: str | None,
+    reason: str,
+    alias: str | None,
+    version: int | None,
+    *,
+    everything: bool,
+    by: str | None,
+    output: str,
+) -> None:
+    """Lift the caps of MODEL: its canary has the configured share again, and no more than that."""
+    from router.cli.levers import resume_canary
+
+    code = resume_canary(
+        config_path,
+        urls,
+        model=model,
+        alias=alias,
+        version=version,
+        everything=everything,
+        reason=reason,
+        by=by,
+        output=output,
+    )
+    sys.exit(code)
 
 
 @root.command()

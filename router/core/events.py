@@ -8,6 +8,7 @@ from router.core.ids import Alias, VersionId
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
+from router.core.state_events import OfState
 
 # ---- single requests
 
@@ -194,6 +195,20 @@ class CapLifted:
     alias: Alias
     version: VersionId | None
     by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlassOn:
+    """Every canary is off from now on; or is off still, for another reason."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlassOff:
+    """Canaries have their shares back, as far as no cap or breaker is there."""
+
     why: str
 
 
@@ -517,6 +532,8 @@ _OfAliases = (
     | BreakerClosed
     | CapSet
     | CapLifted
+    | BreakGlassOn
+    | BreakGlassOff
     | RoutesChanged
     | VerdictChanged
 )
@@ -546,7 +563,7 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | OfState
 
 
 class Recorder(Protocol):

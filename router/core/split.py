@@ -66,7 +66,7 @@ class Split:
 
         Raises ValueError unless every share is a multiple of 0.001 in [0, 100] and they sum to exactly 100.
         """
-        buckets = {Alias(name): _whole_buckets(name, value) for name, value in percentages.items()}
+        buckets = {Alias(name): whole_buckets(name, value) for name, value in percentages.items()}
         if PRODUCTION not in buckets:
             raise ValueError("production must be named")
         further = [(alias, share) for alias, share in buckets.items() if alias not in (PRODUCTION, CANARY)]
@@ -112,7 +112,11 @@ class Split:
         return {alias: share / BUCKETS_PER_PERCENT for alias, share in self.shares().items()}
 
 
-def _whole_buckets(name: str, percent: float | Decimal) -> int:
+def whole_buckets(name: str, percent: float | Decimal) -> int:
+    """Buckets of `percent` of all; `name` is what an error calls it.
+
+    Raises ValueError unless it is a multiple of 0.001 in [0, 100].
+    """
     try:
         # str() first: Decimal(0.1) is not a tenth, Decimal("0.1") is what the operator wrote.
         exact = Decimal(str(percent))

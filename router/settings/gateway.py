@@ -1,6 +1,7 @@
 """Settings of the whole gateway: its listeners, its registry, its log, and every registered model."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
 from router.core.artifact_source import STORES
+from router.core.redaction import redact_uri
 from router.errors import ConfigRefused
 from router.settings.fields import (
     COLD,
@@ -56,6 +58,12 @@ class ServerSettings(BaseModel):
     """host:port for the verbs that change things; without a token a loopback address."""
     admin_token_file: Annotated[Text | None, COLD] = None
     """File with the verbs' bearer token, read at each use; CANARY_ROUTER_SERVER__ADMIN_TOKEN is over it."""
+    lower_token_file: Annotated[Text | None, COLD] = None
+    """File with a second bearer token, read at each use, which may only lower the shares of canaries: for
+    POST /-/abort and /-/alertmanager. Not the admin token, without which there is none."""
+    state_dir: Annotated[Text | None, COLD] = None
+    """Directory for what outlives the gateway, its caps and its journal; unset: STATE_DIRECTORY, then
+    $XDG_STATE_HOME/canary-router/ and a digest of registry and admin address."""
     tls: Annotated[TlsSettings | None, COLD] = None
     """Certificate of the traffic listener; unset: plain HTTP."""
     admin_tls: Annotated[TlsSettings | None, COLD] = None
@@ -230,6 +238,23 @@ class Settings(BaseModel):
         Field(min_length=1, json_schema_extra={"propertyNames": {"pattern": "^[^/:]+$"}}),
     ]
     """Registered models by name; the first one also answers at /invocations."""
+
+    def state_directory(self, environ: Mapping[str, str]) -> Path | None:
+        """Where caps and journal are kept; None where that is below a home directory, and there is none."""
+        try:
+            if self.server.state_dir:
+                return Path(self.server.state_dir).expanduser().absolute()
+            # systemd lists several with colons.
+            if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+                return Path(given).absolute()
+            home = environ.get("XDG_STATE_HOME", "")
+            if not os.path.isabs(home):
+                home = str(Path.home() / ".local" / "state")
+        except RuntimeError:  # a user id without an entry in /etc/passwd
+            return None
+        host, port = self.server.admin
+        named = f"{redact_uri(self.registry.addresses(environ)[0])} {host}:{port}"
+        return Path(home, "canary-router", sha256(named.encode()).hexdigest()[:16])
 
     @field_validator("models")
     @classmethod

@@ -71,6 +71,7 @@ _EXCEPTIONS = {
     "request_duration_seconds": f"{_OF_VERSION}; client_error and {FAILED} from the first, {_BOUND}",
     "split_ratio": f"{_OF_MODEL}, for each alias of the split",
     "split_configured_ratio": f"{_OF_MODEL}, for each alias of the split",
+    "split_cap_ratio": "while what the alias serves is capped",
     "score": f"{_OF_VERSION}, where scores are counted; no sum and no count if a range begins below zero",
     "score_bin_total": f"{_OF_VERSION}, where scores are counted",
     "score_magnitude_total": f"{_OF_VERSION}, where scores are counted",

@@ -37,6 +37,10 @@ const SENTENCES = {
   ServingFromCache: () => [TROUBLE, "The registry was never reached: what served last is loaded from the cache"],
   LastGoodRefused: (e) => [TROUBLE, `What served last can not be taken from the cache: ${e.error}`],
   LastGoodNotWritten: (e) => [TROUBLE, `What serves could not be recorded: ${e.error}`],
+  StateNotDurable: (e) => [TROUBLE, `Caps and journal are not durable: ${e.reason}`],
+  StateDurable: () => [GOOD, "Caps and journal are durable again"],
+  StateSetAside: (e) => [TROUBLE, `A file of the state directory can not be read: ${e.name}; ${e.why}`],
+  JournalCut: (e) => [QUIET, `The journal ended in the middle of a line; ${count(e.size)} bytes were cut off`],
   VerdictChanged: (e) => [own(VERDICTS, e.verdict) === VERDICTS.fail ? TROUBLE : CHANGE,
     ["Verdict of ", named(e.alias), ` ${version(e.version)}: ${verdictWord(e.verdict)}, before ${verdictWord(e.before)}. ${e.why}`]],
 };
