@@ -7,14 +7,18 @@ raises a share.
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from router.processes.disk import in_disk_thread
 
 _CAME = "SIGUSR2 came"
+TICK_SECONDS = 0.5
+"""Between two looks for the file."""
+START_SECONDS = 2.0
 LOOK_SECONDS = 5.0
-"""The longest that somebody who resumes waits for the disk."""
+"""The longest that a start, or somebody who resumes, waits for the disk."""
 
 
 class CanarySwitch(Protocol):
@@ -28,15 +32,24 @@ class CanarySwitch(Protocol):
         """Have them off, or no more, from this turn of the event loop on; also again, for another reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class OffRequest:
+    """The file is there."""
+
+    path: Path
+    why: str
+    """A line that whoever made it wrote, perhaps empty."""
+
+
 class OffFile(Protocol):
     """A file that asks for it, and a note that it holds. All methods block and raise OSError."""
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Where it is looked for, to show."""
 
-    def read(self) -> str | None:
-        """A line that says why, perhaps empty; None when the file is not there."""
+    def read(self) -> OffRequest | None:
+        """None when the file is not there."""
 
     def make(self, line: str) -> None:
         """Make it so that it outlives a crash; one that is there stays."""
@@ -77,6 +90,12 @@ class BreakGlass:
         self._unwritten = True
         self._turn_off(_CAME)
 
+    async def start(self) -> None:
+        """The first look; before anybody is answered, unless the disk takes too long."""
+        with suppress(OSError, TimeoutError):  # the ticks that follow report it
+            async with asyncio.timeout(START_SECONDS):
+                await self.tick()
+
     async def tick(self) -> None:
         """Look for the file once, and make it where a signal asks for it.
 
@@ -97,8 +116,8 @@ class BreakGlass:
         try:
             async with asyncio.timeout(LOOK_SECONDS), self._one_at_a_time:
                 signals = self._signals
-                if await in_disk_thread(self._file.read) is not None:
-                    return f"{self._file.path} is still there: remove it, then resume again"
+                if asked := await in_disk_thread(self._file.read):
+                    return f"{asked.path} is still there: remove it, then resume again"
                 await in_disk_thread(self._file.release)
                 self._noted = False
                 if signals != self._signals:
@@ -115,13 +134,13 @@ class BreakGlass:
     async def _look(self) -> None:
         if self._noted is None:
             self._noted = await in_disk_thread(self._file.is_held)
-        line = await in_disk_thread(self._file.read)
-        if line is None and self._unwritten:
+        asked = await in_disk_thread(self._file.read)
+        if asked is None and self._unwritten:
             await in_disk_thread(self._file.make, _CAME)
-            line = _CAME
-        if line is not None:
+            asked = await in_disk_thread(self._file.read)
+        if asked is not None:
             self._unwritten = False
-            self._turn_off(f"{self._file.path} is there" + (f": {line}" if line else ""))
+            self._turn_off(f"{asked.path} is there" + (f": {asked.why}" if asked.why else ""))
         elif self._noted:
             self._turn_off(f"{self._file.path} is gone, and nobody has resumed yet")
         if self._switch.glass_broken and not self._noted:

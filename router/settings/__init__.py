@@ -15,6 +15,8 @@ from router.settings.gateway import (
     SettingsInForce,
     TlsSettings,
     schema_json,
+    state_directories,
+    state_directory,
 )
 from router.settings.model import ModelSettings
 
@@ -33,4 +35,6 @@ __all__ = [
     "changes",
     "is_loopback",
     "schema_json",
+    "state_directories",
+    "state_directory",
 ]

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.state.off_file import OffFile
+from router.adapters.state.off_file import OffFile, make_off_file
+from router.control.break_glass import OffRequest
 
 
-def test_without_the_file_or_its_directory_it_says_nothing(tmp_path: Path) -> None:
-    assert OffFile(tmp_path).read() is None
-    assert OffFile(tmp_path / "missing").read() is None
+def off_file(directory: Path) -> OffFile:
+    return OffFile(directory, "there is none")
+
+
+def test_without_the_file_or_its_directory_nobody_asks(tmp_path: Path) -> None:
+    assert off_file(tmp_path).read() is None
+    assert off_file(tmp_path / "missing").read() is None
+    assert OffFile(None, "this user has no home directory").read() is None
 
 
 @pytest.mark.parametrize(
@@ -30,25 +36,39 @@ def test_without_the_file_or_its_directory_it_says_nothing(tmp_path: Path) -> No
     ids=["empty", "a line", "not text", "long", "a directory", "a pipe", "a broken link"],
 )
 def test_whatever_has_its_name_counts(tmp_path: Path, made: Callable[[Path], None], line: str) -> None:
-    file = OffFile(tmp_path)
+    file = off_file(tmp_path)
     made(file.path)
 
-    assert file.read() == line
+    assert file.read() == OffRequest(tmp_path / "canary-off", line)
 
 
-def test_it_is_made_with_its_directory_for_this_user_alone(tmp_path: Path) -> None:
-    file = OffFile(tmp_path / "state" / "gateway")
+def test_it_is_made_with_its_directory_which_is_for_this_user_alone(tmp_path: Path) -> None:
+    file = off_file(tmp_path / "state" / "gateway")
 
     file.make("SIGUSR2 came")
 
-    assert file.read() == "SIGUSR2 came"
-    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert file.read() == OffRequest(file.path, "SIGUSR2 came")
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
+
+
+def test_where_others_may_write_to_the_directory_it_counts_there_and_is_made_below(tmp_path: Path) -> None:
+    """As on a volume of Kubernetes; there an operator's `touch` is found, too."""
+    tmp_path.chmod(0o770)
+    file, below = off_file(tmp_path), tmp_path / str(os.geteuid()) / "canary-off"
+
+    file.make("SIGUSR2 came")
+    file.hold()
+    assert file.read() == OffRequest(below, "SIGUSR2 came")
+
+    below.unlink()
+    (tmp_path / "canary-off").touch()
+    assert file.read() == OffRequest(tmp_path / "canary-off", "")
+    assert off_file(tmp_path).is_held()
 
 
 @pytest.mark.parametrize("made", [lambda path: path.write_text("anna"), lambda path: path.mkdir()])
 def test_one_that_is_there_stays(tmp_path: Path, made: Callable[[Path], None]) -> None:
-    file = OffFile(tmp_path)
+    file = off_file(tmp_path)
     made(file.path)
     before = file.read()
 
@@ -61,7 +81,7 @@ def test_on_a_full_disk_that_has_room_for_a_name_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the name fits and the line does not, all is there that it takes."""
-    file, opened = OffFile(tmp_path), open
+    opened = open
 
     class Full:
         def __init__(self, descriptor: int) -> None:
@@ -81,24 +101,29 @@ def test_on_a_full_disk_that_has_room_for_a_name_it_is_made(
 
     with monkeypatch.context() as patched:
         patched.setattr("builtins.open", lambda descriptor, *_, **__: Full(descriptor))
-        file.make("SIGUSR2 came")
+        path = make_off_file(tmp_path, "SIGUSR2 came")
 
-    assert file.read() == ""
+    assert off_file(tmp_path).read() == OffRequest(path, "")
 
 
 def test_a_note_that_it_holds_outlives_the_file_and_is_no_file_that_asks_for_it(tmp_path: Path) -> None:
-    file = OffFile(tmp_path)
+    file = off_file(tmp_path)
     file.release()
     assert not file.is_held()
 
     file.hold()
     file.hold()
-    assert (OffFile(tmp_path).is_held(), file.read()) == (True, None)
+    assert (off_file(tmp_path).is_held(), file.read()) == (True, None)
 
     file.release()
-    assert not OffFile(tmp_path).is_held()
+    assert not off_file(tmp_path).is_held()
 
 
-def test_where_it_can_not_be_made_the_error_says_why() -> None:
-    with pytest.raises(OSError, match="No such file"):
-        OffFile(Path("/proc/canary-router")).make("SIGUSR2 came")
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [(Path("/proc/canary-router"), "No such file"), (None, "this user has no home directory")],
+    ids=["read-only", "nowhere"],
+)
+def test_where_it_can_not_be_made_the_error_says_why(named: Path | None, why: str) -> None:
+    with pytest.raises(OSError, match=why):
+        OffFile(named, "this user has no home directory").make("SIGUSR2 came")

@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.adapters.state.off_file import OffFile
-from router.control.break_glass import BreakGlass
+from router.control.break_glass import BreakGlass, OffRequest
 from tests.support.waiting import until
+
+
+def off_file(directory: Path) -> OffFile:
+    return OffFile(directory, "there is none")
 
 
 class Switch:
@@ -47,8 +51,8 @@ class Disk:
     def release(self) -> None:
         self.held = False
 
-    def read(self) -> str | None:
-        return self.line
+    def read(self) -> OffRequest | None:
+        return None if self.line is None else OffRequest(self.path, self.line)
 
     def make(self, line: str) -> None:
         if self.full:
@@ -58,7 +62,7 @@ class Disk:
 
 
 async def test_a_signal_is_in_force_before_anything_is_written(tmp_path: Path) -> None:
-    switch, file = Switch(), OffFile(tmp_path)
+    switch, file = Switch(), off_file(tmp_path)
     glass = BreakGlass(switch, file)
 
     glass.signalled()
@@ -71,7 +75,7 @@ async def test_a_signal_is_in_force_before_anything_is_written(tmp_path: Path) -
 
 
 async def test_a_file_turns_them_off_and_its_line_says_why(tmp_path: Path) -> None:
-    switch, file = Switch(), OffFile(tmp_path)
+    switch, file = Switch(), off_file(tmp_path)
     glass = BreakGlass(switch, file)
     await glass.tick()
     assert not switch.reasons
@@ -87,7 +91,7 @@ async def test_a_file_turns_them_off_and_its_line_says_why(tmp_path: Path) -> No
 async def test_they_come_back_when_the_file_is_gone_and_somebody_resumed_in_that_order(
     tmp_path: Path,
 ) -> None:
-    switch, file = Switch(), OffFile(tmp_path)
+    switch, file = Switch(), off_file(tmp_path)
     glass = BreakGlass(switch, file)
     glass.signalled()
     await glass.tick()
@@ -111,19 +115,19 @@ async def test_what_held_before_a_restart_holds_without_the_file_until_somebody_
     tmp_path: Path,
 ) -> None:
     """It was removed while no gateway ran, and nobody has resumed."""
-    file = OffFile(tmp_path)
+    file = off_file(tmp_path)
     file.make("anna: errors")
     await BreakGlass(Switch(), file).tick()
     file.path.unlink()
 
     switch = Switch()
-    glass = BreakGlass(switch, OffFile(tmp_path))
+    glass = BreakGlass(switch, off_file(tmp_path))
     await glass.tick()
     assert switch.reasons == [f"{file.path} is gone, and nobody has resumed yet"]
 
     assert await glass.resume("mended") == ""
     after = Switch()
-    await BreakGlass(after, OffFile(tmp_path)).tick()
+    await BreakGlass(after, off_file(tmp_path)).tick()
     assert (switch.glass_broken, after.glass_broken) == (False, False)
     assert [*tmp_path.iterdir()] == []
 
@@ -180,14 +184,14 @@ async def test_who_resumes_while_the_file_can_not_be_made_ends_that_too() -> Non
 
 
 async def test_a_signal_while_somebody_resumes_counts() -> None:
-    switch, disk = Switch(), Disk()
+    switch = Switch()
     looking, go = threading.Event(), threading.Event()
 
     class Slow(Disk):
-        def read(self) -> str | None:
+        def read(self) -> OffRequest | None:
             looking.set()
             go.wait(10)
-            return disk.line
+            return None
 
     glass = BreakGlass(switch, Slow())
     resuming = asyncio.create_task(glass.resume("mended"))
@@ -206,7 +210,7 @@ async def test_a_disk_that_hangs_holds_up_neither_the_signal_nor_who_resumes(
     hanging = threading.Event()
 
     class Hangs(Disk):
-        def read(self) -> str | None:
+        def read(self) -> OffRequest | None:
             hanging.wait(60)
             return None
 
@@ -226,7 +230,7 @@ async def test_a_disk_that_hangs_holds_up_neither_the_signal_nor_who_resumes(
 
 async def test_where_nobody_knows_whether_the_file_is_there_what_holds_goes_on() -> None:
     class Unreadable(Disk):
-        def read(self) -> str | None:
+        def read(self) -> OffRequest | None:
             raise PermissionError(errno.EACCES, "Permission denied")
 
     switch = Switch(on=True)
