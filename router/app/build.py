@@ -1,6 +1,8 @@
 """Builds a gateway from its configuration: every part gets what it needs when it is made, so nothing is named
 before it exists."""
 
+import secrets
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
+from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
@@ -32,6 +35,7 @@ from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
+from router.core.ids import GatewayId
 from router.processes.process import Reaper
 from router.processes.processors import processors
 from router.serving.caps import CapsInForce
@@ -113,6 +117,7 @@ class Gateway:
     models: ModelSet
     break_glass: BreakGlass
     recorder: Recorder
+    outbound: Outbound
     loops: Sequence[PeriodicTask]
 
 
@@ -143,7 +148,9 @@ def build_gateway(
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    gauges = Gauges(models, dispatcher, analysis, state_directory)
+    this = GatewayId(secrets.token_hex(8), socket.gethostname())
+    outbound = Outbound(in_force, recorder, caps, recorders.journal, this)
+    gauges = Gauges(models, dispatcher, analysis, outbound, state_directory)
     instruments.metrics.watch(gauges.live)
 
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
@@ -180,6 +187,7 @@ def build_gateway(
         digest=loaded.digest,
     )
     loops.append(PeriodicTask("config", config.tick, CONFIG_LOOK_SECONDS, recorder))
+    loops += outbound.loops
     traffic = TrafficCounts()
     status = Status(
         version=__version__,
@@ -194,6 +202,7 @@ def build_gateway(
         last_minute=recorders.last_minute,
         last_known_good=last_known_good,
         analysis=analysis,
+        outbound=outbound,
         caps=caps,
         state_directory=state_directory,
         journal=recorders.journal,
@@ -208,6 +217,7 @@ def build_gateway(
         compare=lambda model: document(analysis, model),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
+        identity=this,
         caps=caps,
         alerts=AlertCaps(caps, models),
         glass=break_glass,
@@ -216,4 +226,4 @@ def build_gateway(
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, break_glass, recorder, loops)
+    return Gateway(config, web, models, break_glass, recorder, outbound, loops)

@@ -1,7 +1,9 @@
 """What is measured rather than reported: memory of workers, requests in flight, lag of the event loop."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Protocol
 
 import psutil
 
@@ -15,6 +17,17 @@ from router.serving.harness import Harness
 from router.serving.models import ModelSet
 
 
+class OutboundStatus(Protocol):
+    """What is known of other gateways, and of receivers of notifications."""
+
+    @property
+    def receivers(self) -> Sequence[str]:
+        """Names of the latter."""
+
+    def peers(self) -> Mapping[str, int]:
+        """How many of the former are reachable, and unreachable."""
+
+
 class Gauges:
     """Looks at the gateway when a scrape asks."""
 
@@ -26,9 +39,11 @@ class Gauges:
         models: ModelSet,
         dispatcher: Dispatcher,
         analysis: AnalysisRecorder,
+        outbound: OutboundStatus,
         state_directory: StateDirectory,
     ) -> None:
         self._models = models
+        self._outbound = outbound
         self._dispatcher = dispatcher
         self._analysis = analysis
         self._state_directory = state_directory
@@ -57,6 +72,8 @@ class Gauges:
             models_ready={name: m.can_answer for name, m in self._models.managers.items()},
             log_lines_dropped=STDERR.dropped,
             state_durable=self._state_directory.durable,
+            peers=self._outbound.peers(),
+            receivers=self._outbound.receivers,
             from_cache=any(m.from_cache and m.bound for m in self._models.managers.values()),
         )
 

@@ -115,10 +115,12 @@ class GatewayServer:
         )
         self.gateway = gateway
         self._undo.callback(recorders.journal.stop)
+        self._undo.push_async_callback(gateway.outbound.close)
         self._undo.push_async_callback(gateway.web.caps.settled)
         self._undo.push_async_callback(gateway.models.close)
         self._undo.callback(self._follow_signal(gateway.break_glass))
         await gateway.break_glass.start()
+        await gateway.outbound.start()
         gateway.config.start()
         state_directory.write_journal(recorders.journal)
         recorders.journal.start(
@@ -167,6 +169,7 @@ class GatewayServer:
     async def stop(self) -> None:
         """Drain, then end every part in reverse order."""
         await self._undo.aclose()
+        _log.info("stopped")
 
     @staticmethod
     def _follow_signal(break_glass: BreakGlass) -> Callable[[], None]:
@@ -205,6 +208,8 @@ class GracefulShutdown:
             self._gateway.traffic.stopping = True
             self._began_at = self._loop.time()
             self._waits_for_balancers = waits_for_balancers
+            seconds = self._gateway.settings.current.server.drain_seconds
+            _log.info("stopping; what comes and what runs is answered for %g s at most", seconds)
             self._gateway.recorder.record(ReadinessChanged(ready=False))
 
     def abort(self) -> None:
@@ -266,7 +271,7 @@ def _log_environment() -> None:
     withheld = sorted(name for name in os.environ if is_withheld(name) and not refusal(name))
     if withheld:
         _log.info(
-            "withheld from versions, unless environment_variables of their model lists it: %s",
+            "withheld from versions, unless environment_variables of their model lists them: %s",
             ", ".join(withheld),
         )
 

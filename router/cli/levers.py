@@ -107,6 +107,8 @@ def _print(
 def _what_is_capped(document: Mapping[str, Any]) -> Iterator[str]:
     for cap in document["capped"]:
         yield cap_line(cap)
+    for one in document["next_versions"]:
+        yield f"{_who(one)} is to serve next, and starts without this cap"
     yield from _what_else_holds(document)
 
 

@@ -1,7 +1,7 @@
 """Caps canaries for alerts: what Alertmanager sends is looked through, and each alert acts once."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from router.control.caps import CapControl, cap_to_json
 from router.core.caps import LONGEST_REASON, CapTarget
 from router.core.ids import PRODUCTION, Alias
-from router.core.redaction import redact
+from router.core.redaction import redact, redact_line
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 
@@ -41,7 +41,7 @@ class Alert(Struct, frozen=True):
         """What the cap says of itself: the alert's name and summary, of printable characters."""
         name = self.labels.get("alertname", "")
         summary = self.annotations.get("summary") or self.annotations.get("description") or ""
-        return _printable(f"alert {name}: {summary}" if summary else f"alert {name}", LONGEST_REASON)
+        return redact_line(f"alert {name}: {summary}" if summary else f"alert {name}", LONGEST_REASON)
 
 
 class Webhook(Struct, frozen=True):
@@ -66,13 +66,14 @@ class AlertCaps:
         `result`: capped; held, where a cap as low was there; repeated, where the alert has acted before; or
         ignored. Caps are in force when this returns.
         """
-        return [self._take(alert) for alert in alerts]
+        acted = self._caps.alerts()  # also of other gateways, and before a restart
+        return [self._take(alert, acted) for alert in alerts]
 
-    def _take(self, alert: Alert) -> dict[str, Any]:
+    def _take(self, alert: Alert, acted: Collection[str]) -> dict[str, Any]:
         targets, why = self._targets(alert)
         if not targets:
             return _outcome(alert, "ignored", why)
-        if alert.identity in self._acted or self._caps.has_acted(alert.identity):
+        if alert.identity in self._acted or alert.identity in acted:
             self._remember(alert)
             return _outcome(alert, "repeated", "it has acted before; if that was resumed, it stays so")
         held = self._caps.cap(targets, 0, by=BY, reason=alert.reason, alert=alert.identity)
@@ -86,7 +87,7 @@ class AlertCaps:
         """What it asks to cap; and where that is nothing, why."""
         labels = alert.labels
         if alert.status != "firing":
-            return [], f"it is {_printable(alert.status, 20)}, which lifts nothing"
+            return [], f"it is {redact_line(alert.status, 20)}, which lifts nothing"
         if labels.get(ACTION) != ABORT:
             return [], f"it has no label {ACTION}={ABORT}"
         manager = self._models.managers.get(labels.get("model", ""))
@@ -114,15 +115,8 @@ def _serving(manager: ModelManager, alias: str | None) -> list[CapTarget]:
 
 def _outcome(alert: Alert, result: str, why: str) -> dict[str, Any]:
     return {
-        "alert": redact(_printable(alert.labels.get("alertname", ""), _LONGEST_SHOWN)),
-        "fingerprint": _printable(alert.fingerprint, _LONGEST_SHOWN),
+        "alert": redact(redact_line(alert.labels.get("alertname", ""), _LONGEST_SHOWN)),
+        "fingerprint": redact_line(alert.fingerprint, _LONGEST_SHOWN),
         "result": result,
         "why": why,
     }
-
-
-def _printable(text: str, most: int) -> str:
-    """`text` in one line of at most `most` printable characters."""
-    line = " ".join(text[: 20 * most].split())
-    line = "".join(character if character.isprintable() else "?" for character in line)
-    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -59,7 +59,7 @@ class CapControl:
     ) -> None:
         """`wall` is seconds since 1970. Without `on_change` nothing is durable."""
         self.not_durable_because = "" if on_change else NOT_KEPT
-        """Why the last change was not made durable; empty when it was."""
+        """Why the last change is not durable; empty when it is. Whoever makes it so later may say so here."""
         self._in_force = in_force
         self._models = models
         self._recorder = recorder
@@ -100,9 +100,9 @@ class CapControl:
         caps = sorted(self._in_force.caps.in_force(model), key=order)[:MOST_SHOWN]
         return [cap_to_json(*cap) for cap in caps]
 
-    def has_acted(self, alert: str) -> bool:
-        """Whether a cap that is known was set, last, by this alert; also one that was lifted since."""
-        return any(record.alert == alert for record in self._known.records.values())
+    def alerts(self) -> set[str]:
+        """Those that set a cap which is known, as the last one that did; also where it was lifted since."""
+        return {record.alert for record in self._known.records.values() if record.alert}
 
     # What is meant
 
@@ -134,6 +134,15 @@ class CapControl:
             raise CapUnknown(f"version: v{version} is neither served here nor to be")
         serving = [one for one in aliases if version in _numbers(manager, one)]
         return [CapTarget(model, one, version) for one in serving or aliases]
+
+    def next_versions(self, targets: Iterable[CapTarget]) -> list[CapTarget]:
+        """What is to serve after `targets`, as soon as it is loaded, and is not capped by them."""
+        found = []
+        for target in targets:
+            aspired = self._models.managers[target.model].aspired.get(target.alias)
+            if target.version is not None and aspired is not None and aspired.number != target.version:
+                found.append(CapTarget(target.model, target.alias, aspired.number))
+        return found
 
     def caps_of(self, model: str, alias: str | None = None, version: int | None = None) -> list[CapTarget]:
         """What is capped now, and would be resumed where this is asked for. Raises CapRefused."""
@@ -209,8 +218,8 @@ class CapControl:
 
     def _change(self, known: Caps) -> None:
         """From now on `known` is what others read and what is written; where it lowers, it is in force."""
-        if known is self._known:
-            return
+        if known is self._known and not (self._on_change and self.not_durable_because):
+            return  # there is nothing to write, nor to be tried again
         self._known = known
         self._note_left()
         if self._on_change is None:
@@ -246,13 +255,15 @@ class CapControl:
         self._models.caps_changed({target.model for target in changed})
 
     async def _write(self, on_change: OnChange) -> None:
-        while self._unwritten:
-            self._unwritten, known = False, self._known
-            self.not_durable_because = await _written(on_change, known)
-            # What was lowered meanwhile is newer than what was written, and stays.
-            raised = [t for t in known.records if self._known.records.get(t) is known.records[t]]
-            self._put_in_force(self._known, raised)
-        self._writing = None
+        try:
+            while self._unwritten:
+                self._unwritten, known = False, self._known
+                self.not_durable_because = await _written(on_change, known)
+                # What was lowered meanwhile is newer than what was written, and stays.
+                raised = [t for t in known.records if self._known.records.get(t) is known.records[t]]
+                self._put_in_force(self._known, raised)
+        finally:
+            self._writing = None
 
     def _note_left(self) -> None:
         known = {target.model for target in self._known.records} | self._left_at.keys()
@@ -300,9 +311,9 @@ async def _written(on_change: OnChange, caps: Caps) -> str:
 def _event(target: CapTarget, record: CapRecord) -> CapSet | CapLifted:
     version = None if target.version is None else VersionId(target.model, target.version)
     if record.share is None:
-        return CapLifted(target.model, target.alias, version, record.by, record.reason)
+        return CapLifted(target.model, target.alias, version, record.by, record.reason, record.at)
     share = record.share / BUCKETS
-    return CapSet(target.model, target.alias, version, share, record.by, record.reason)
+    return CapSet(target.model, target.alias, version, share, record.by, record.reason, record.at)
 
 
 def _concerns(target: CapTarget, manager: ModelManager) -> bool:

@@ -1,5 +1,8 @@
-"""The document of `/v1/state`: what is aspired, bound, split and wrong. No paths or credentials, and no host
-but that of another gateway that has the state directory."""
+"""The document of `/v1/state`: what is aspired, bound, split and wrong.
+
+No paths or credentials, and no hosts but those that the configuration names as peers and receivers, and
+that of another gateway that has the state directory.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -65,6 +68,16 @@ class StateDirectoryStatus(Protocol):
         """JSON-ready, without a path."""
 
 
+class OutboundStatus(Protocol):
+    """What the gateway asks of others, and sends to them, by itself."""
+
+    def fleet(self) -> dict[str, Any]:
+        """JSON-ready: other gateways."""
+
+    def notify(self) -> list[dict[str, Any]]:
+        """JSON-ready: receivers of notifications."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """Gathers the state of one gateway; every part is read when the document is asked for."""
@@ -81,6 +94,7 @@ class Status:
     last_minute: LastMinute
     last_known_good: LastKnownGood
     analysis: AnalysisRecorder
+    outbound: OutboundStatus
     caps: CapControl
     state_directory: StateDirectoryStatus
     journal: Journal
@@ -109,6 +123,8 @@ class Status:
             "warnings": minute.warnings(),
             "state_dir": {**self.state_directory.describe(), "journal": self.journal.describe()},
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
+            "fleet": self.outbound.fleet(),
+            "notify": self.outbound.notify(),
             "loops": {loop.name: loop.describe() for loop in self.loops},
             "events": self.recent_events.events(),
         }

@@ -1,10 +1,11 @@
 """Facts that code reports. One recorder turns them into metrics, another into log lines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
+from router.core.outbound_events import NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
@@ -185,6 +186,8 @@ class CapSet:
     """What it keeps at most, 0 to 1."""
     by: str
     why: str
+    at: float = field(default=0.0, compare=False)
+    """When it was set, in seconds since 1970: the same at every gateway that comes to know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,8 @@ class CapLifted:
     version: VersionId | None
     by: str
     why: str
+    at: float = field(default=0.0, compare=False)
+    """When it was lifted, as in `CapSet`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -563,7 +568,8 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | OfState
+_Outbound = PeerLost | PeerFound | NotificationTried
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Outbound | _Others | OfState
 
 
 class Recorder(Protocol):

@@ -123,7 +123,7 @@ def whole_buckets(name: str, percent: float | Decimal) -> int:
     except InvalidOperation as error:
         raise ValueError(f"{name} must be a number") from error
     if not exact.is_finite() or not 0 <= exact <= 100:
-        raise ValueError(f"{name} must be between 0 and 100 percent")
+        raise ValueError(f"{name} must be between 0 and 100 percent, not {percent}")
     # Compared, not multiplied: a product is rounded to 28 digits and could hide a remainder.
     steps = exact.quantize(Decimal("0.001"))
     if steps != exact:

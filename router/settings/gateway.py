@@ -8,7 +8,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from router.core.artifact_source import STORES
 from router.core.redaction import redact_uri
@@ -30,6 +38,7 @@ from router.settings.fields import (
     is_loopback,
 )
 from router.settings.model import ModelSettings, check_model_name
+from router.settings.outbound import MOST_RECEIVERS, FleetSettings, ReceiverSettings
 
 
 class TlsSettings(BaseModel):
@@ -233,6 +242,12 @@ class Settings(BaseModel):
     """The MLflow registry that says which versions are served."""
     log: Annotated[LogSettings, SECTION] = Field(default_factory=LogSettings)
     """What is written to standard error."""
+    fleet: Annotated[FleetSettings, SECTION] = Field(default_factory=FleetSettings)
+    """The other gateways that serve the same models, with which caps are exchanged."""
+    notify: Annotated[list[ReceiverSettings], Field(max_length=MOST_RECEIVERS), SECTION, COLD] = Field(
+        default=[]
+    )
+    """Who gets notifications, and of what."""
     models: Annotated[
         dict[_ModelName, Annotated[ModelSettings, SECTION]],
         Field(min_length=1, json_schema_extra={"propertyNames": {"pattern": "^[^/:]+$"}}),
@@ -259,6 +274,17 @@ class Settings(BaseModel):
         if port == admin_port != 0 and host in (admin_host, "0.0.0.0", "::"):
             raise ValueError("listen and admin must not share a port")
         return server
+
+    @field_validator("fleet")
+    @classmethod
+    def _heard_by_peers(cls, fleet: FleetSettings, info: ValidationInfo) -> FleetSettings:
+        server: ServerSettings | None = info.data.get("server")  # missing where it is not valid itself
+        if server is not None and server.admin_is_local and not fleet.are_local:
+            raise ValueError(
+                f"peers on other machines ask this gateway, too, and they can not reach {server.admin[0]}:"
+                " let server.admin be an address that they reach"
+            )
+        return fleet
 
 
 def state_directory(

@@ -12,6 +12,7 @@ from router.control.alerts import AlertCaps
 from router.control.caps import CapControl
 from router.control.status import TrafficCounts
 from router.core.events import Recorder, RequestSample
+from router.core.ids import GatewayId
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.settings import SettingsInForce
@@ -104,6 +105,7 @@ class WebState:
     metrics: Callable[[str, Sequence[str]], tuple[bytes, str]]
     """Exposition for an Accept header and a `name[]` filter: body and content type."""
     reload: Reloader
+    identity: GatewayId
     caps: CapControl
     alerts: AlertCaps
     glass: GlassKeeper

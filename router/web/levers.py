@@ -20,7 +20,7 @@ from router.web.responses import document
 LONGEST_LOOK_SECONDS = 10.0
 """For which `POST /-/poll` waits for the registry."""
 _LARGEST_VERB = 16_384
-_LARGEST_WEBHOOK = 4 << 20
+_LARGEST_WEBHOOK = 1 << 20
 """Bytes: Alertmanager puts all alerts of a group into one."""
 _LONGEST_SENTENCE = 300
 """Characters: some quote what was sent."""
@@ -53,8 +53,10 @@ class _Nothing(Struct, forbid_unknown_fields=True):
 
 
 async def caps(request: web.Request) -> web.Response:
-    """`GET /v1/caps`: all caps that this gateway knows, lifted ones included, as others read them."""
-    return document(request.app[GATEWAY].caps.records())
+    """`GET /v1/caps`: who this is, and all caps that it knows, lifted ones too, as its peers read them."""
+    gateway = request.app[GATEWAY]
+    who = {"gateway": gateway.identity.process, "host": gateway.identity.host}
+    return document({**who, **gateway.caps.records()})
 
 
 async def abort(request: web.Request) -> web.Response:
@@ -73,9 +75,14 @@ async def abort(request: web.Request) -> web.Response:
             asked.model, asked.alias, asked.version, all_versions=asked.all_versions
         )
     except CapRefused as refused:
-        return _refused(_STATUS[type(refused)], [str(refused)])
+        return _refused(_STATUS.get(type(refused), 422), [str(refused)])
     held = gateway.caps.cap(targets, whole_buckets("to", asked.to), by=asked.by, reason=asked.reason)
-    return await _done(gateway, asked.model, {"capped": [cap_to_json(*cap) for cap in held.items()]})
+    to_come = gateway.caps.next_versions(targets)
+    done = {
+        "capped": [cap_to_json(*cap) for cap in held.items()],
+        "next_versions": [{"alias": target.alias, "version": target.version} for target in to_come],
+    }
+    return await _done(gateway, asked.model, done)
 
 
 async def resume(request: web.Request) -> web.Response:
@@ -97,7 +104,7 @@ async def resume(request: web.Request) -> web.Response:
     try:
         targets = gateway.caps.caps_of(asked.model, asked.alias, asked.version)
     except CapRefused as refused:
-        return _refused(_STATUS[type(refused)], [str(refused)])
+        return _refused(_STATUS.get(type(refused), 422), [str(refused)])
     gateway.caps.lift(targets, by=asked.by, reason=asked.reason)
     lifted = [{"alias": target.alias, "version": target.version} for target in targets]
     return await _done(gateway, asked.model, {"lifted": lifted})

@@ -22,7 +22,7 @@ CAP = {
 }
 LINE = "canary v8 is capped at 0 % by ann: p95 is 2 s"
 HOLDS: dict[str, Any] = {"break_glass": None, "durable": True, "not_durable_because": ""}
-ABORTED = {"model": "sentiment", "capped": [CAP], "caps": [CAP], **HOLDS}
+ABORTED = {"model": "sentiment", "capped": [CAP], "next_versions": [], "caps": [CAP], **HOLDS}
 RESUMED = {"model": "sentiment", "lifted": [{"alias": "canary", "version": 8}], "caps": [], **HOLDS}
 
 
@@ -38,13 +38,16 @@ def test_an_abort_reaches_every_gateway_and_says_what_is_capped_there(
     serve: Serve,  # noqa: F811
     config: Path,  # noqa: F811
 ) -> None:
-    one, two = serve(ABORTED), serve(ABORTED | {"durable": False, "not_durable_because": "no space left"})
+    next_one = {"next_versions": [{"alias": "canary", "version": 9}]}
+    one = serve(ABORTED)
+    two = serve(ABORTED | next_one | {"durable": False, "not_durable_because": "no space left"})
     done = run(config, "abort", "sentiment", "--reason", "p95 is 2 s", "--by", "ann", *urls(one, two))
 
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
         f"{one.url}: {LINE}",
         f"{two.url}: {LINE}",
+        f"{two.url}: canary v9 is to serve next, and starts without this cap",
         f"{two.url}: not durable: no space left",
     ]
     for gateway in (one, two):

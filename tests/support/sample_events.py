@@ -56,6 +56,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
 from router.core.routing import ModelRoutes
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
@@ -199,6 +200,10 @@ def one_of_each(model: str = "m") -> list[Event]:
         StateDurable(),
         StateSetAside("caps.json.set-aside-1", "format: must be 1, which this version reads"),
         JournalCut(120),
+        PeerLost("http://gw-2:8081", "no answer within 2 s"),
+        PeerFound("http://gw-2:8081"),
+        NotificationTried("slack", NotificationResult.RETRIED, "it answered 500 Internal Server Error"),
+        NotificationTried("slack", NotificationResult.DELIVERED, ""),
         ConfigRejected("3f9c", ("router.yaml:9 models.m.splt: unknown key, did you mean `split`?",)),
     ]
 

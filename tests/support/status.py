@@ -33,6 +33,16 @@ class NoState:
         return {"durable": False, "reason": "this user has no home directory", "held_by": None}
 
 
+class NoOutbound:
+    """A gateway that asks and informs nobody."""
+
+    def fleet(self) -> dict[str, Any]:
+        return {"peers": [], "look_up_error": ""}
+
+    def notify(self) -> list[dict[str, Any]]:
+        return []
+
+
 def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
     """Its parts are new, and know nothing yet, but for those that are given."""
     new = {
@@ -50,6 +60,7 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
         "state_directory": NoState(),
         "journal": Journal("gw-1:1", lambda _: None),
+        "outbound": NoOutbound(),
         "caps": CapControl(CapsInForce(), models, recorder, lambda: 1e9),
         "loops": [PeriodicTask("aliases", watch.tick, 5.0, recorder)],
     }

@@ -17,6 +17,7 @@ from router.adapters.state.off_file import OffFile
 from router.control.alerts import AlertCaps
 from router.control.break_glass import BreakGlass
 from router.control.caps import CapControl
+from router.core.ids import GatewayId
 from router.errors import ConfigRefused
 from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
@@ -60,6 +61,7 @@ class Site:
             state=lambda: {"version": "0"},
             metrics=lambda accept, names: (f"# {accept} {list(names)}".encode(), "text/plain; version=1.0.0"),
             reload=self._reload,
+            identity=GatewayId("00000000deadbeef", "gw-1"),
             caps=self.caps,
             alerts=AlertCaps(self.caps, models),
             glass=BreakGlass(self.caps, OffFile(None, "there is no state directory")),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from router.core.caps import Caps, records_from_json
+from router.adapters.http.peers import decoded
+from router.core.caps import Caps
 from router.core.ids import CANARY, PRODUCTION
 from router.errors import ConfigRefused
 from router.serving.models import ModelSet
@@ -17,7 +18,8 @@ from router.settings import ServerSettings
 from router.web import levers
 from router.web.admin import admin_token, lower_token
 from router.web.apps import admin_app
-from tests.serving.conftest import V1, V2
+from tests.serving.conftest import V1, V2, V3
+from tests.support.fakes import FakeWorld
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]
@@ -50,7 +52,7 @@ async def test_an_abort_is_in_force_before_it_is_answered_and_a_resume_gives_the
         "timestamp": 1e9,
     }
     assert (status, done["capped"], done["caps"]) == (200, [cap], [cap])
-    assert (done["durable"], done["break_glass"]) == (False, None)
+    assert (done["durable"], done["break_glass"], done["next_versions"]) == (False, None, [])
     assert "restart" in done["not_durable_because"]
     answer = await traffic.post("/invocations", json={}, headers={"X-Request-Key": CANARY_KEY})
     given = [answer.headers[name] for name in ("X-Route-Alias", "X-Model-Version", "X-Route-Reason")]
@@ -202,6 +204,22 @@ async def test_a_canary_that_does_not_serve_can_be_capped_by_all_versions_only(
     assert (await post(admin, "abort", {**ABORT, "all_versions": True}))[0] == 200
 
 
+async def test_a_version_that_is_still_to_come_is_named_for_it_starts_without_the_cap(
+    admin: Client,
+    site: Site,
+    serving: ModelSet,
+    world: FakeWorld,
+) -> None:
+    world.slow_loads = asyncio.Event()
+    serving.managers["sentiment"].set_aspired({PRODUCTION: V1, CANARY: V3})
+    _, done = await post(admin, "abort", ABORT)
+    assert [cap["version"] for cap in done["capped"]] == [2]
+    assert done["next_versions"] == [{"alias": "canary", "version": 3}]
+    _, done = await post(admin, "abort", {**ABORT, "all_versions": True})
+    assert done["next_versions"] == []
+    world.slow_loads.set()
+
+
 async def test_a_resume_where_nothing_is_capped_is_done(admin: Client) -> None:
     status, done = await post(admin, "resume", ABORT)
     assert (status, done["lifted"]) == (200, [])
@@ -237,8 +255,9 @@ async def test_caps_are_shown_as_other_gateways_read_them(admin: Client, traffic
     await post(admin, "abort", {**ABORT, "to": 10})
     for listener in (admin, traffic):
         answer = await listener.get("/v1/caps")
-        records = records_from_json(await answer.json())
-        assert Caps(records).share_of("sentiment", CANARY, V2.number) == 10_000
+        known = decoded(await answer.read())
+        assert known.gateway == site.gateway.identity.process
+        assert Caps(known.records).share_of("sentiment", CANARY, V2.number) == 10_000
     await post(admin, "resume", ABORT)
     assert len((await (await admin.get("/v1/caps")).json())["records"]) == 1, (
         "others have to hear of the lift"
@@ -375,7 +394,7 @@ async def test_the_token_that_may_only_lower_opens_the_verbs_that_lower_and_noth
 
 
 async def test_a_path_that_is_spelled_otherwise_does_not_open_more(guarded: Client, site: Site) -> None:
-    for path in ("/-/abort/", "//-/abort", "/-/abort/../resume", "/-/%72esume", "/-/resume?/-/abort"):
+    for path in ("/-/abort/", "/-//abort", "/-/abort/../resume", "/-/%72esume", "/-/resume?/-/abort"):
         answer = await guarded.post(path, json=ABORT, headers={"Authorization": f"Bearer {LOWER}"})
         assert (path, answer.status) == (path, 401)
 

@@ -8,6 +8,7 @@ import structlog
 from router.core import events, state_events
 from router.core.ids import PRODUCTION, VersionId
 from router.core.journal import log_fields
+from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 
 _JOURNAL = "router.journal"
 logging.getLogger(_JOURNAL).setLevel(logging.INFO)  # its own level: that of the configuration is the root's
@@ -99,6 +100,7 @@ def line_of(event: events.Event) -> Line | None:
         or _line_of_listener(event)
         or _line_of_cache(event)
         or _line_of_state(event)
+        or _line_of_outbound(event)
     )
 
 
@@ -250,6 +252,20 @@ def _line_of_state(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "a file of the state directory can not be read", values)
         case state_events.JournalCut(size):
             return Line(logging.WARNING, "the journal ended in the middle of a line", {"bytes": size})
+    return None
+
+
+def _line_of_outbound(event: events.Event) -> Line | None:
+    match event:
+        case PeerLost(peer, error):
+            return Line(logging.WARNING, "a peer does not answer", {"peer": peer, "error": error})
+        case PeerFound(peer):
+            return Line(logging.INFO, "a peer answers again", {"peer": peer})
+        case NotificationTried(receiver, NotificationResult.DELIVERED):
+            return Line(logging.INFO, "notifications are taken again", {"receiver": receiver})
+        case NotificationTried(receiver, result, why, notifications):
+            values = {"receiver": receiver, "result": str(result), "why": why, "notifications": notifications}
+            return Line(logging.WARNING, "a notification was not taken", values)
     return None
 
 

@@ -11,6 +11,7 @@ from router.adapters.prometheus.store import Family, Histogram, Store, Value
 from router.core import outcomes, scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outbound_events import NotificationResult
 from router.core.outcomes import FallbackReason, FaultKind, Outcome
 from router.core.routing import Reason
 
@@ -51,8 +52,8 @@ CODES_AT_ZERO = (
 FAILED = "failed"
 FAILURES = (Outcome.MODEL_ERROR, Outcome.TIMEOUT, Outcome.OVERLOADED, Outcome.ABANDONED, OTHER)
 """Outcomes that share the duration histogram `failed`: each of their own would cost twenty series."""
-ENDURING = (Outcome.OK, Outcome.FALLBACK)
-"""Outcomes whose durations are still exported after the version is retired."""
+PASSING = (Outcome.FALLBACK, Outcome.CLIENT_ERROR, FAILED)
+"""Outcomes whose durations go when the version is retired; those of good answers are exported still."""
 DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
 """Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
 _OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN, Reason.CAPPED)
@@ -76,7 +77,11 @@ LOOPS = (
     "shared memory",
     "processors",
     "state",
+    "exchange",
+    "peer look-up",
 )
+NOTIFICATIONS = tuple(map(str, NotificationResult))
+PEERS = ("reachable", "unreachable")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
@@ -300,6 +305,15 @@ class Catalog(Store):
         self.state_write_errors = counter(
             "state_write_errors_total",
             "Tries to use the state directory that failed; each is repeated within a second.",
+        )
+        self.fleet_peers = gauge(
+            "fleet_peers", "Other gateways, by whether they answered when they were last asked.", "state"
+        )
+        self.notifications = counter(
+            "notifications_total",
+            "Notifications by receiver and what became of them; retried counts tries that failed.",
+            "receiver",
+            "result",
         )
         self.log_lines_dropped = counter(
             "log_lines_dropped_total", "Lines of the log that standard error did not take in time."

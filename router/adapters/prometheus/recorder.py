@@ -14,7 +14,9 @@ from router.adapters.prometheus.catalog import (
     ENDINGS,
     FALLBACKS,
     LOOPS,
+    NOTIFICATIONS,
     OTHER,
+    PEERS,
     PHASES,
     POLLS,
     REJECTIONS,
@@ -27,6 +29,7 @@ from router.adapters.prometheus.store import Histogram, Value
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.outbound_events import NotificationTried
 from router.core.outcomes import NOT_HTTP, RefusalReason
 from router.core.split import BUCKETS
 from router.core.state_events import StateWriteFailed
@@ -86,6 +89,10 @@ class Live:
     """True while some model serves what served last: the registry has not answered since the start."""
     log_lines_dropped: int = 0
     """Lines of the log that were not written, since the start."""
+    peers: Mapping[str, int] = field(default_factory=dict)
+    """How many other gateways are reachable, and unreachable; 0 where missing."""
+    receivers: Sequence[str] = ()
+    """Names of those that get notifications."""
 
 
 class LiveReader(Protocol):
@@ -181,6 +188,7 @@ class PrometheusRecorder:
             events.TickFailed: self._tick_failed,
             events.AnswersCut: self._answers_cut,
             StateWriteFailed: self._state_write_failed,
+            NotificationTried: self._notification_tried,
         }
 
     def watch(self, live: LiveReader) -> None:
@@ -244,6 +252,11 @@ class PrometheusRecorder:
         catalog.from_cache.series().value = int(live.from_cache)
         catalog.state_durable.series().value = int(live.state_durable)
         catalog.log_lines_dropped.series().value = live.log_lines_dropped
+        for state in PEERS:
+            catalog.fleet_peers.series(state).value = live.peers.get(state, 0)
+        for receiver in live.receivers:
+            for result in NOTIFICATIONS:
+                catalog.notifications.series(receiver, result)
 
     # Requests
 
@@ -478,6 +491,9 @@ class PrometheusRecorder:
 
     def _tick_failed(self, event: events.TickFailed) -> None:
         self._catalog.loop_failures.series(bounded(event.loop, LOOPS)).value += 1
+
+    def _notification_tried(self, event: NotificationTried) -> None:
+        self._catalog.notifications.series(event.receiver, str(event.result)).value += event.notifications
 
     def _failed(self, what: str) -> None:
         self._catalog.own_errors.series().value += 1

@@ -41,6 +41,10 @@ const SENTENCES = {
   StateDurable: () => [GOOD, "Caps and journal are durable again"],
   StateSetAside: (e) => [TROUBLE, `A file of the state directory can not be read: ${e.name}; ${e.why}`],
   JournalCut: (e) => [QUIET, `The journal ended in the middle of a line; ${count(e.size)} bytes were cut off`],
+  PeerLost: (e) => [TROUBLE, `Another gateway does not answer, so its caps are not known here: ${e.error}`],
+  PeerFound: () => [GOOD, "A gateway that did not answer does so again"],
+  NotificationTried: (e) => (e.result === "delivered" ? [GOOD, `Notifications are taken again by ${e.receiver}`]
+    : [TROUBLE, `A notification was not taken by ${e.receiver}: ${e.why}`]),
   VerdictChanged: (e) => [own(VERDICTS, e.verdict) === VERDICTS.fail ? TROUBLE : CHANGE,
     ["Verdict of ", named(e.alias), ` ${version(e.version)}: ${verdictWord(e.verdict)}, before ${verdictWord(e.before)}. ${e.why}`]],
 };
