@@ -24,6 +24,7 @@ from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
+from router.control.break_glass import TICK_SECONDS, BreakGlass, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
@@ -114,6 +115,7 @@ class Gateway:
     config: ConfigWatch
     web: WebState
     models: ModelSet
+    break_glass: BreakGlass
     recorder: Recorder
     outbound: Outbound
     loops: Sequence[PeriodicTask]
@@ -126,6 +128,7 @@ def build_gateway(
     recorders: Recorders,
     backends: Backends,
     state_directory: StateDirectory,
+    off_file: OffFile,
     child_log: ChildLog,
     certificates: Certificates,
 ) -> Gateway:
@@ -140,6 +143,7 @@ def build_gateway(
     caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
+    break_glass = BreakGlass(caps, off_file)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
@@ -166,6 +170,7 @@ def build_gateway(
             PROCESSORS_LOOK_SECONDS,
             recorder,
         ),
+        PeriodicTask("break-glass", break_glass.tick, TICK_SECONDS, recorder),
         PeriodicTask("state", state_directory.tick, STATE_LOOK_SECONDS, recorder),
     ]
     # Elsewhere shared memory is nowhere to be seen, and orphans are not left to this process.
@@ -215,10 +220,10 @@ def build_gateway(
         identity=this,
         caps=caps,
         alerts=AlertCaps(caps, models),
-        glass=caps,
+        glass=break_glass,
         look_at_registry=alias_loop.tick_now,
         mlflow_version=version("mlflow"),
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, recorder, outbound, loops)
+    return Gateway(config, web, models, break_glass, recorder, outbound, loops)

@@ -248,6 +248,22 @@ def resume(
 
 @root.command()
 @config_option
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="The gateway's state directory; default: that of the configuration.",
+)
+@click.option("--reason", help="Why, in one line: it is shown and recorded.")
+@by_option
+def off(config_path: Path, state_dir: Path | None, reason: str | None, by: str | None) -> None:
+    """Turn every canary off by a file, with a broken configuration too: no registry, no token, no network."""
+    from router.cli.off import turn_off
+
+    sys.exit(turn_off(config_path, state_dir, reason=reason, by=by))
+
+
+@root.command()
+@config_option
 @click.argument("model")
 @click.argument("key")
 @click.option("--at", metavar="TIME", help="Who got it then, such as 2026-11-20T14:32Z, by the journal.")

@@ -202,12 +202,6 @@ class CapControl:
             self._recorder.record(BreakGlassOff(why))
         self._models.caps_changed(self._models.managers)
 
-    async def resume(self, why: str) -> str:
-        """Every canary has its share back, as far as no cap is there; returns why not, empty where done."""
-        if self.glass_broken:
-            self.break_glass(on=False, why=why)
-        return ""
-
     def follow(self, models: Collection[str]) -> None:
         """These are configured from now on: forget what is known of others for over 30 days."""
         self._change(self._known.without(self._forgotten()))

@@ -256,20 +256,7 @@ class Settings(BaseModel):
 
     def state_directory(self, environ: Mapping[str, str]) -> Path | None:
         """Where caps and journal are kept; None where that is below a home directory, and there is none."""
-        try:
-            if self.server.state_dir:
-                return Path(self.server.state_dir).expanduser().absolute()
-            # systemd lists several with colons.
-            if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-                return Path(given).absolute()
-            home = environ.get("XDG_STATE_HOME", "")
-            if not os.path.isabs(home):
-                home = str(Path.home() / ".local" / "state")
-        except RuntimeError:  # a user id without an entry in /etc/passwd
-            return None
-        host, port = self.server.admin
-        named = f"{redact_uri(self.registry.addresses(environ)[0])} {host}:{port}"
-        return Path(home, "canary-router", sha256(named.encode()).hexdigest()[:16])
+        return state_directory(self.server, self.registry, environ)
 
     @field_validator("models")
     @classmethod
@@ -298,6 +285,30 @@ class Settings(BaseModel):
                 " let server.admin be an address that they reach"
             )
         return fleet
+
+
+def state_directory(
+    server: ServerSettings, registry: RegistrySettings, environ: Mapping[str, str]
+) -> Path | None:
+    """As `Settings.state_directory`, by the two sections that decide it."""
+    try:
+        if server.state_dir:
+            return Path(server.state_dir).expanduser().absolute()
+        # systemd lists several with colons.
+        if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+            return Path(given).absolute()
+        above = state_directories(environ)
+    except RuntimeError:  # a user id without an entry in /etc/passwd
+        return None
+    host, port = server.admin
+    named = f"{redact_uri(registry.addresses(environ)[0])} {host}:{port}"
+    return above / sha256(named.encode()).hexdigest()[:16]
+
+
+def state_directories(environ: Mapping[str, str]) -> Path:
+    """Above those that no configuration names. Raises RuntimeError without a home directory."""
+    home = environ.get("XDG_STATE_HOME", "")
+    return Path(home if os.path.isabs(home) else Path.home() / ".local" / "state", "canary-router")
 
 
 class SettingsInForce:

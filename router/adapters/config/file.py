@@ -22,7 +22,7 @@ from router.adapters.config.yaml import Document, read_yaml, scalar
 from router.adapters.config.yaml import Path as YamlPath
 from router.core.environment import opens_store, refusal
 from router.errors import ConfigRefused
-from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings
+from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings, state_directory
 from router.settings.fields import did_you_mean
 
 MAX_BYTES = 1 << 20
@@ -145,6 +145,28 @@ class ConfigFile:
             return self._server({})
         except ValidationError as error:
             raise ConfigRefused([sentence for _, sentence in sentences(error)]) from error
+
+    def state_directory(self) -> Path | None:
+        """Where the gateway of this file keeps its state, whatever is wrong with the models in it.
+
+        None where there is no place for it. Raises ConfigRefused where something is wrong with what decides
+        that, the sections `server` and `registry`: nobody knows the directory then.
+        """
+        document = read_yaml(self.text(self.read()))
+        problems = [self._at(line, path, why) for line, path, why in document.problems]
+        written = document.root.plain() if document.root else {}
+        sections = ("server", "registry")
+        if any(path[:1] in ((), *((name,) for name in sections)) for path in document.unread):
+            raise ConfigRefused(problems)
+        if strangers := written.keys() - Settings.model_fields.keys():  # one of the sections, misspelled
+            raise ConfigRefused([self._at(0, (), f"has sections nobody knows: {', '.join(strangers)}")])
+        try:
+            tree = self._overrides.over({name: written.get(name) for name in sections})
+            server = ServerSettings.model_validate(tree["server"] or {})
+            registry = RegistrySettings.model_validate(tree["registry"] or {})
+        except ValidationError as error:
+            raise ConfigRefused([sentence for _, sentence in sentences(error)]) from error
+        return state_directory(server, registry, self._environ)
 
     def _server(self, tree: Mapping[str, Any]) -> ServerSettings:
         return ServerSettings.model_validate(self._overrides.over(tree).get("server") or {})
