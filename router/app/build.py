@@ -14,6 +14,7 @@ from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.analysis.document import document
+from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
@@ -25,6 +26,7 @@ from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
+from router.control.planner import Planner
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.processes.process import Reaper
@@ -82,9 +84,11 @@ class Recorders:
         self.worker_exits = WorkerExitCounts(time.time)
         self.bound_times = BoundTimes(time.time)
         self.last_minute = LastMinute(time.monotonic)
+        self.last_hour = HourlyTraffic(time.monotonic)
         self.all = FanOut(
             metrics,
             self.last_minute,
+            self.last_hour,
             deduplicated=(LogRecorder(), self.recent_events, self.worker_exits, self.bound_times),
         )
 
@@ -169,6 +173,7 @@ def build_gateway(
         analysis=analysis,
         loops=loops,
     )
+    planner = Planner(models, analysis, recorders.last_hour)
     web = WebState(
         models=models,
         dispatcher=dispatcher,
@@ -176,6 +181,7 @@ def build_gateway(
         settings=in_force,
         state=status.document,
         compare=lambda model: document(analysis, model),
+        plan=lambda model, percent: planner.plan(model, percent).to_json(),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
         mlflow_version=version("mlflow"),

@@ -43,6 +43,8 @@ class Answered:
     Faults that name the same batch count as one."""
     trace_id: str = ""
     """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
+    by_split: bool = True
+    """As `Assignment.by_split`: whether the split decided, of a key that the caller sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -388,6 +388,7 @@ class ModelManager:
                 bound={alias: version for alias, version in self._bound.items() if alias not in left_out},
                 aspired=frozenset(self._aspired),
                 broken=self.breakers.broken,
+                pins=settings.pins.compiled(settings.salt),
             )
         )
 
