@@ -79,6 +79,8 @@ def _rows(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     now, then = (plan["requests_per_second"][when] for when in ("now", "then"))
     rates = (f"{alias} {_rate(now.get(alias))} → {_rate(rate)}" for alias, rate in then.items())
     yield "requests", f"{', '.join(rates)} a second"
+    if not share["planned_in_force"]:
+        return
     yield "workers", _workers(plan["workers"])
     as_good = "if it is as good as production"
     if plan["seconds_until_pass"]["scores_judge"]:
@@ -109,6 +111,6 @@ def _workers(workers: Mapping[str, Any]) -> str:
 
 def _forecast(forecast: Mapping[str, Any], condition: str) -> str:
     if forecast["about"] is None:
-        return f"not to be expected: {forecast['why_not']}"
+        return f"no forecast: {forecast['why_not']}"
     about, low, high = (duration(forecast[name]) for name in ("about", "low", "high"))
     return f"about {about} ({low} to {high}) {condition}"
