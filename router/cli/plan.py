@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import click
 import orjson
 
-from router.analysis.text import duration
+from router.analysis.text import duration, percent
 from router.cli.client import TIMEOUT_SECONDS, Refused, Unreachable, ask, gateway_address
 from router.settings.mappings import read_percent
 
@@ -25,10 +25,10 @@ def percent_argument(text: str) -> Decimal:
 
 
 def show_plan(
-    config_path: Path, url: str | None, model: str, percent: str, output: str, *, strict: bool
+    config_path: Path, url: str | None, model: str, written: str, output: str, *, strict: bool
 ) -> int:
     """Print it; returns 0, with `strict` 1 when something speaks against it, and 3 when nobody answers."""
-    share = percent_argument(percent)
+    share = percent_argument(written)
     try:
         plan = ask_plan(gateway_address(config_path, url), model, share)
     except Refused as refused:
@@ -97,7 +97,7 @@ def _about(estimate: Mapping[str, Any]) -> str:
 
 
 def _rate(rate: float | None) -> str:
-    return "–" if rate is None else f"{rate:.3g}"
+    return "–" if rate is None else f"{rate:.3g}" if rate < 100 else f"{rate:.0f}"
 
 
 def _workers(workers: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ def _workers(workers: Mapping[str, Any]) -> str:
         return f"no version serves as canary; {workers['configured']} configured"
     if workers["needed"] is None:
         return f"what v{workers['version']} costs is not known yet; {workers['configured']} configured"
-    busy = f"{workers['busy'] * 100:.3g} % of one are taken"
+    busy = f"{percent(workers['busy'])} of one are taken"
     return f"v{workers['version']} needs {workers['needed']} ({busy}); {workers['configured']} configured"
 
 

@@ -177,8 +177,12 @@ def _pins_of_role(keys: Any) -> Any:
     return keys
 
 
-_Pin = Annotated[str, PlainValidator(_pin), WithJsonSchema({"type": "string", "minLength": 1})]
-_PinsOfRole = Annotated[list[_Pin], BeforeValidator(_pins_of_role), Field(max_length=MOST_PINS)]
+_Pin = Annotated[str, PlainValidator(_pin)]
+_PinsOfRole = Annotated[
+    list[_Pin],
+    BeforeValidator(_pins_of_role),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MOST_PINS}),
+]
 
 
 def _pin_lists(written: Mapping[Alias, list[str]]) -> PinLists:

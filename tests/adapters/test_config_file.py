@@ -196,6 +196,13 @@ def test_a_problem_of_a_pin_says_where_and_shows_no_key(path: Path, pins: str, r
     assert not any(secret in problem for secret in ("secret", "71", SAME_KEY))
 
 
+def test_too_many_pins_are_counted_and_not_shown(path: Path) -> None:
+    keys = ", ".join(f"secret-{number}" for number in range(6_000))
+    reported = problems(path, f"models: {{m: {{pins: {{canary: [{keys}], production: [{keys}]}}}}}}")
+
+    assert reported == ["router.yaml:1 models.m.pins: must pin 10000 keys in all at most, not 12000"]
+
+
 @pytest.mark.parametrize("pins", ["", "{}", "{canary: }", "{canary: []}", "\n      canary:\n      # - qa-1"])
 def test_pins_may_be_left_empty(path: Path, pins: str) -> None:
     path.write_text(f"models:\n  m:\n    pins: {pins}\n")

@@ -100,7 +100,7 @@ def test_a_plan_is_a_few_lines(plan: Plan) -> None:
         "  buckets   20000 of 100000 change side; keys were seen in 974",
         "  keys      about 998 change side, of about 4993 seen in the last 57 min",
         "  requests  production 95 → 75, canary 5 → 25 a second",
-        "  workers   v2 needs 1 (21.3 % of one are taken); 1 configured",
+        "  workers   v2 needs 1 (21 % of one are taken); 1 configured",
         "  pass      about 12 min (7 min to 33 min) if it is as good as production",
         "  1 point   no forecast: no key came",
         "  Nothing speaks against it.",

@@ -80,7 +80,9 @@ def test_the_offline_explanation_of_a_key_is_what_the_gateway_did(
     assert answer.headers["X-Route-Alias"] == "canary" == route["alias"]
 
 
-def test_what_is_pinned_stays_and_what_is_planned_moves(start: Callable[..., GatewayProcess]) -> None:
+def test_what_is_pinned_stays_and_what_is_planned_moves(
+    start: Callable[..., GatewayProcess], slack: float
+) -> None:
     """Of a gateway as an operator runs it: pins by an edit of the file, a plan, then the change itself."""
     gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
@@ -88,7 +90,7 @@ def test_what_is_pinned_stays_and_what_is_planned_moves(start: Callable[..., Gat
     tester, tenant = "caller-secret-1", "caller-secret-2"
     text = gateway.config.read_text()
     gateway.config.write_text(text + f"    pins: {{canary: [{tester}], production: [{tenant}]}}\n")
-    wait_until(lambda: gateway.model()["pins"] == {"canary": 1, "production": 1}, 60, gateway.story)
+    wait_until(lambda: gateway.model()["pins"] == {"canary": 1, "production": 1}, 60 * slack, gateway.story)
 
     def given() -> dict[str, str]:
         return {key: gateway.ask(key).headers["X-Route-Alias"] for key in (*keys, tester, tenant)}
@@ -114,7 +116,7 @@ def test_what_is_pinned_stays_and_what_is_planned_moves(start: Callable[..., Gat
     done = command("split", "sentiment", "25")
     assert (asked.returncode, done.returncode) == (0, 0), asked.stderr + done.stderr
     assert "sentiment: canary 5 % → 25 % of the keys" in done.stderr
-    wait_until(lambda: gateway.model()["split"]["canary"] == 25, 60, gateway.story)
+    wait_until(lambda: gateway.model()["split"]["canary"] == 25, 60 * slack, gateway.story)
     after = given()
 
     moved = {key for key in before if before[key] != after[key]}

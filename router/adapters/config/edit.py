@@ -104,9 +104,9 @@ def _without_pins(text: str, document: Document) -> str:
         if pins is None or not isinstance(pins.value, dict):
             continue
         keys = sum(len(node.value) for node in pins.value.values() if isinstance(node.value, list))
-        # A block ends where the next key begins; what is between them is not the block's.
+        # A block ends where the next key begins, so that comments go, too: they may be keys, commented out.
         written = text[pins.start : pins.end].rstrip()
-        shown = f"({keys} keys)" + "\n" * written.count("\n")
+        shown = f"({keys} {'key' if keys == 1 else 'keys'})" + "\n" * written.count("\n")
         text = text[: pins.start] + shown + text[pins.start + len(written) :]
     return text
 
