@@ -24,20 +24,12 @@ from router.errors import ConfigRefused
 from router.settings import is_loopback
 
 TIMEOUT_SECONDS = 5.0
-_LONGEST_REFUSAL = 1 << 16
-"""Bytes."""
-_NO_SUCH_PATH = "Not Found"
-"""What a gateway says of a path that it does not have, as an older one of a newer path."""
 _OTHER_NAME = (62, 64)
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
 
 
 class Unreachable(Exception):
     """No gateway answers there; or what answers is something else, or can not be trusted."""
-
-
-class Refused(Unreachable):
-    """A gateway answers there, and what it was asked makes no sense to it; the message is its own."""
 
 
 def base_url(host: str, port: int, *, encrypted: bool) -> str:
@@ -65,41 +57,27 @@ def gateway_address(config_path: Path, url: str | None) -> str:
     return own_url(server.admin, encrypted=server.admin_tls is not None)
 
 
-def ask(base: str, path: str, *keys: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Mapping[str, Any]:
-    """The document at `path`, which has these `keys`, or `models`. Raises Unreachable, or Refused."""
+def ask(base: str, path: str, *keys: str) -> Mapping[str, Any]:
+    """The document at `path`, which has `models` and these `keys`. Raises Unreachable."""
     if not base.startswith(("http://", "https://")):
         raise click.UsageError("--url must begin with http:// or https://")
     proxy = None
     try:
         proxy = _proxy_for(base)
-        with _open(base.rstrip("/") + path, timeout_seconds, proxy) as answer:
+        with _open(base.rstrip("/") + path, TIMEOUT_SECONDS, proxy) as answer:
             document = orjson.loads(answer.read())
     except HTTPError as error:
-        if why := _own_words(error):
-            raise Refused(why) from error
+        error.close()
         raise Unreachable(f"no gateway answers at {base}{_through(proxy)} with {path}: {error}") from error
     except (URLError, OSError, ValueError) as error:
         if isinstance(reason := getattr(error, "reason", error), ssl.SSLCertVerificationError):
             raise Unreachable(_distrust(base, proxy, reason)) from error
         raise Unreachable(f"no gateway answers at {base}{_through(proxy)}: {reason}") from error
-    if not isinstance(document, dict) or not document.keys() >= {*(keys or ("models",))}:
+    if not isinstance(document, dict) or not {"models", *keys} <= document.keys():
         raise Unreachable(
             f"no gateway answers at {base}{_through(proxy)}: what answers there is no canary-router"
         )
     return document
-
-
-def _own_words(error: HTTPError) -> str:
-    """What a gateway says against what it was asked; nothing of what does not know the path."""
-    with error:
-        if error.code not in (400, 404):
-            return ""
-        try:
-            document = orjson.loads(error.read(_LONGEST_REFUSAL))
-        except (OSError, ValueError):
-            return ""
-    detail = document.get("detail") if isinstance(document, dict) else None
-    return detail if isinstance(detail, str) and detail != _NO_SUCH_PATH else ""
 
 
 def answers_well(url: str, timeout_seconds: float) -> None:

@@ -31,7 +31,7 @@ def show_status(config_path: Path, url: str | None, *, watch: bool, output: str)
 
 def _show_once(base: str, console: Console, output: str, *, clear: bool) -> int:
     try:
-        state = ask(base, "/v1/state", "models", "config")
+        state = ask(base, "/v1/state", "config")
     except Unreachable as error:
         click.echo(str(error), err=True)
         return 3
