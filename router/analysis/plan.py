@@ -290,8 +290,8 @@ def make_plan(known: Known, planned: Split, criteria: Criteria = Criteria()) -> 
         then,
         Moved.between(now, then, known.traffic),
         workers,
-        _until_pass(known, then, criteria),
-        _until_shown(known, then, criteria),
+        _until_pass(known, planned, then, criteria),
+        _until_shown(known, planned, then, criteria),
         dict(_objections(known, planned, workers)) if planned.canary > routes.configured_split.canary else {},
     )
 
@@ -310,19 +310,21 @@ def _evidence_per_second(known: Known, then: Split) -> float:
     return traffic.keyed / traffic.seconds * then.canary / BUCKETS if traffic.seconds else 0.0
 
 
-def _nothing_compared(known: Known, then: Split) -> str:
+def _nothing_compared(known: Known, planned: Split, then: Split) -> str:
     bound = known.routes.bound
     if PRODUCTION not in bound or CANARY not in bound:
         return f"no version serves as {CANARY if PRODUCTION in bound else PRODUCTION}"
     if bound[PRODUCTION] == bound[CANARY]:
         return "both serve one version"
+    if known.routes.capped.get(CANARY, BUCKETS) < planned.canary:
+        return f"{CANARY} would be capped"
     if not then.canary or not then.shares()[PRODUCTION]:
         return f"{PRODUCTION if then.canary else CANARY} would have no share in force"
     return "" if _evidence_per_second(known, then) else "no request with a key came in the last hour"
 
 
-def _until_pass(known: Known, then: Split, criteria: Criteria) -> Forecast:
-    if why_not := _nothing_compared(known, then):
+def _until_pass(known: Known, planned: Split, then: Split, criteria: Criteria) -> Forecast:
+    if why_not := _nothing_compared(known, planned, then):
         return Forecast(None, why_not)
     traffic, share = known.traffic, _share_of_pair(then)
     faults = _fault_rate(traffic)
@@ -350,8 +352,8 @@ def _until_pass(known: Known, then: Split, criteria: Criteria) -> Forecast:
     return Forecast(needed.times(1.0 / _evidence_per_second(known, then)))
 
 
-def _until_shown(known: Known, then: Split, criteria: Criteria) -> Forecast:
-    if why_not := _nothing_compared(known, then):
+def _until_shown(known: Known, planned: Split, then: Split, criteria: Criteria) -> Forecast:
+    if why_not := _nothing_compared(known, planned, then):
         return Forecast(None, why_not)
     needed = requests_until_proven(
         FAULTS.shown_rise,

@@ -10,9 +10,13 @@ import click
 import orjson
 
 from router.analysis.text import duration, percent
-from router.cli.client import TIMEOUT_SECONDS, Refused, Unreachable, ask, gateway_address
+from router.cli.client import TIMEOUT_SECONDS, Refused, Unreachable, gateway_address, request
 from router.settings.mappings import read_percent
 
+_MEANT = (400, 404)
+"""What it was asked makes no sense to the gateway."""
+_NO_SUCH_PATH = "Not Found"
+"""What an older gateway says of a path that it does not have."""
 _KEYS = ("model", "share", "keys", "against")
 
 
@@ -48,7 +52,12 @@ def ask_plan(
 ) -> Mapping[str, Any]:
     """What `/v1/plan` of the gateway at `base` answers. Raises Unreachable, or Refused with its reason."""
     query = urlencode({"model": model, "share": f"{share:f}"})
-    return ask(base, f"/v1/plan?{query}", *_KEYS, timeout_seconds=timeout_seconds)
+    try:
+        return request(base, f"/v1/plan?{query}", *_KEYS, timeout_seconds=timeout_seconds)
+    except Refused as refused:
+        if refused.status in _MEANT and str(refused) != _NO_SUCH_PATH:
+            raise
+        raise Unreachable(f"no gateway answers at {base} with a plan: {refused}") from refused
 
 
 def print_plan(plan: Mapping[str, Any], *, err: bool = False) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from router.adapters.config.edit import edit_split
 from router.adapters.config.file import load_settings
-from router.cli.client import Unreachable, gateway_address
+from router.cli.client import Refused, Unreachable, gateway_address
 from router.cli.plan import ask_plan, percent_argument, print_plan
 from router.core.keys import KeyKind, key_text, text_key
 from router.core.routing import Reason
@@ -60,7 +60,7 @@ def _consult(config_path: Path, url: str | None, model: str, share: Decimal) -> 
     """Print what a gateway says; 1 when something speaks against it, 3 when none can be asked."""
     try:
         plan = ask_plan(gateway_address(config_path, url), model, share, CONSULT_SECONDS)
-    except (Unreachable, ConfigRefused) as error:
+    except (Refused, Unreachable, ConfigRefused) as error:
         click.echo(f"what this would do could not be asked: {error}", err=True)
         return 3
     print_plan(plan, err=True)

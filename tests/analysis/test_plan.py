@@ -218,6 +218,7 @@ def test_busy_keys_make_it_longer_and_at_last_endless() -> None:
     [
         (25, {"traffic": HourOfTraffic()}, "no request with a key came in the last hour"),
         (25, {"routes": routes(bound={PRODUCTION: V1})}, "no version serves as canary"),
+        (25, {"routes": routes(capped={CANARY: 10_000})}, "canary would be capped"),
         (25, {"routes": routes(bound={})}, "no version serves as production"),
         (25, {"routes": routes(bound={PRODUCTION: V1, CANARY: V1})}, "both serve one version"),
         (0, {}, "canary would have no share in force"),
