@@ -46,7 +46,7 @@ class PinPlace(NamedTuple):
     """Where a key is written."""
 
     alias: Alias
-    index: int
+    position: int
     """In the list of that alias, counted from 0."""
 
 
