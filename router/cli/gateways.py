@@ -68,12 +68,14 @@ class Gateways:
         gateway's."""
         return self._each(lambda address: request(address, path, *keys))
 
-    def post(self, path: str, body: Mapping[str, Any]) -> list[Reply]:
+    def post(
+        self, path: str, body: Mapping[str, Any], *, timeout_seconds: float = VERB_SECONDS
+    ) -> list[Reply]:
         """What each answers to POST of `body` with the admin token. Raises ConfigRefused for an unusable
         token."""
         token = self._token()
         replies = self._each(
-            lambda address: request(address, path, body=body, token=token, timeout_seconds=VERB_SECONDS)
+            lambda address: request(address, path, body=body, token=token, timeout_seconds=timeout_seconds)
         )
         return [_with_hint(reply) for reply in replies] if token is None else replies
 

@@ -19,10 +19,7 @@ STAYS = re.compile(r"(?:\w+=\S+ )*(?:canary-router serve(?! --check)|mlflow mode
 """Commands that a reader leaves running in a terminal of their own."""
 LOOKS = (
     "curl ",
-    "canary-router status",
-    "canary-router compare",
-    "canary-router plan",
-    "canary-router route",
+    *(f"canary-router {one}" for one in ("status", "compare", "plan", "route", "history", "journal")),
 )
 """Commands that change nothing: a reader whose change is not live yet types them again."""
 PORTS = (8080, 8081, 5000)
