@@ -227,6 +227,16 @@ class RoutesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PinsChanged:
+    """Other keys are pinned from now on; which ones, nobody is shown."""
+
+    model: str
+    count: int
+    digest: str
+    """SHA-256 of the set, in hexadecimal; empty without pins."""
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictChanged:
     """The evidence on `version` against `production` says something else than before."""
 
@@ -542,6 +552,7 @@ _OfAliases = (
     | BreakGlassOn
     | BreakGlassOff
     | RoutesChanged
+    | PinsChanged
     | VerdictChanged
 )
 _OfVersions = (

@@ -117,6 +117,9 @@ class PinLists:
                 yield digest, PinPlace(alias, index)
 
 
+NOTHING_PINNED = PinLists()
+
+
 def check_pin(key: str) -> str:
     """`key` where it may be pinned; else ValueError, which does not show it."""
     if not key:
