@@ -46,7 +46,8 @@ def run(gateway: GatewayProcess, *arguments: str, url: str = "") -> subprocess.C
 def register(registry: Registry, model: str, like: int) -> int:
     """A new version with the files of another one."""
     client = registry.client
-    source = client.get_model_version(model, str(like)).source
+    logged = client.get_model_version(model, str(like)).source.removeprefix("models:/")
+    source = client.get_logged_model(logged).artifact_location
     return int(client.create_model_version(model, source=source).version)
 
 
