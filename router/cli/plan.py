@@ -25,7 +25,7 @@ def percent_argument(text: str) -> Decimal:
     try:
         return read_percent(text)
     except ValueError as error:
-        raise click.UsageError(f"PERCENT {error}; {text!r} is not") from None
+        raise click.UsageError(f"PERCENT {error}") from None
 
 
 def show_plan(
@@ -97,7 +97,7 @@ def _rows(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "pass", _forecast(plan["seconds_until_pass"], as_good)
     yield (
         "1 point",
-        _forecast(plan["seconds_until_point_shows"], "until so many more faults are proven, if there are"),
+        _forecast(plan["seconds_until_point_shows"], "until a point more faults would be proven"),
     )
 
 
