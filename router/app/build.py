@@ -149,7 +149,7 @@ def build_gateway(
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
     this = GatewayId(secrets.token_hex(8), socket.gethostname())
-    outbound = Outbound(in_force, recorder, caps, this)
+    outbound = Outbound(in_force, recorder, caps, recorders.journal, this)
     gauges = Gauges(models, dispatcher, analysis, outbound, state_directory)
     instruments.metrics.watch(gauges.live)
 

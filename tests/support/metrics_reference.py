@@ -70,7 +70,7 @@ _LIFETIMES = f"""\
 """
 
 _EXCEPTIONS = {
-    "request_duration_seconds": f"{_OF_VERSION}; client_error and {FAILED} from the first, {_BOUND}",
+    "request_duration_seconds": f"{_OF_VERSION}; all but ok {_BOUND}, and failures from the first",
     "split_ratio": f"{_OF_MODEL}, for each alias of the split",
     "split_configured_ratio": f"{_OF_MODEL}, for each alias of the split",
     "split_cap_ratio": "while what the alias serves is capped",
