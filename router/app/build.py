@@ -17,6 +17,7 @@ from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.document import document
+from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
@@ -33,6 +34,7 @@ from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
+from router.control.planner import Planner
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.core.ids import GatewayId
@@ -95,9 +97,11 @@ class Recorders:
         self.bound_times = BoundTimes(time.time)
         self.last_minute = LastMinute(time.monotonic)
         self.journal = Journal(gateway, log_journal)
+        self.last_hour = HourlyTraffic(time.monotonic)
         self.all = FanOut(
             metrics,
             self.last_minute,
+            self.last_hour,
             deduplicated=(
                 LogRecorder(),
                 self.recent_events,
@@ -208,6 +212,7 @@ def build_gateway(
         journal=recorders.journal,
         loops=loops,
     )
+    planner = Planner(models, analysis, recorders.last_hour)
     web = WebState(
         models=models,
         dispatcher=dispatcher,
@@ -215,6 +220,7 @@ def build_gateway(
         settings=in_force,
         state=status.document,
         compare=lambda model: document(analysis, model),
+        plan=lambda model, percent: planner.plan(model, percent).to_json(),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
         identity=this,

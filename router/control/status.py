@@ -140,6 +140,7 @@ class Status:
             "split": routes.split_in_force.percentages(),
             "split_configured": routes.configured_split.percentages(),
             "salt": manager.settings.salt,
+            "pins": dict(routes.pins.counts),
             "aliases": {
                 alias: self._alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
             },

@@ -45,6 +45,8 @@ class Answered:
     Faults that name the same batch count as one."""
     trace_id: str = ""
     """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
+    by_split: bool = True
+    """As `Assignment.by_split`: whether the split decided, of a key that the caller sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,16 @@ class RoutesChanged:
     """What decides to whom a key of this model goes is another from now on."""
 
     routes: ModelRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class PinsChanged:
+    """Other keys are pinned from now on; which ones, nobody is shown."""
+
+    model: str
+    count: int
+    digest: str
+    """SHA-256 of the set, in hexadecimal; empty without pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -540,6 +552,7 @@ _OfAliases = (
     | BreakGlassOn
     | BreakGlassOff
     | RoutesChanged
+    | PinsChanged
     | VerdictChanged
 )
 _OfVersions = (

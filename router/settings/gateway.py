@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -17,8 +17,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from router.core.artifact_source import STORES
+from router.core.pins import PinnedTwice, PinPlace
 from router.core.redaction import redact_uri
 from router.errors import ConfigRefused
 from router.settings.fields import (
@@ -228,6 +230,18 @@ class LogSettings(BaseModel):
     """Share of the prediction requests that get a line each, from 0 to 1: never with key or payload."""
 
 
+PINNED_TWICE = "pinned_twice"
+"""Type of the error whose context has `conflicts`: a list of `PinConflict`."""
+
+
+class PinConflict(NamedTuple):
+    """One key of `model` is pinned at both places."""
+
+    model: str
+    first: PinPlace
+    again: PinPlace
+
+
 _ModelName = Annotated[str, PlainValidator(check_model_name), WithJsonSchema({"type": "string"})]
 
 
@@ -266,6 +280,21 @@ class Settings(BaseModel):
             name: model if model.salt else model.model_copy(update={"salt": name})
             for name, model in models.items()
         }
+
+    @field_validator("models")
+    @classmethod
+    def _pins(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        # After the salts: a key and its digest are known to be one only with the salt. It is remembered from
+        # here on, so that whoever puts these settings in force hashes nothing.
+        conflicts = []
+        for name, model in models.items():
+            try:
+                model.pins.compiled(model.salt)
+            except PinnedTwice as twice:
+                conflicts += [PinConflict(name, *places) for places in twice.places]
+        if conflicts:
+            raise PydanticCustomError(PINNED_TWICE, "a key is pinned to two roles", {"conflicts": conflicts})
+        return models
 
     @field_validator("server")
     @classmethod

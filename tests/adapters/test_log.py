@@ -89,6 +89,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "breaker reset",
         "share capped",
         "cap lifted",
+        "pins changed",
         "break-glass, every canary is off",
         "break-glass is over",
         "worker ended",

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from router.cli import root
 from router.cli.journal_lines import lines_of
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, digest_of, encode
+from router.core.pins import PinLists
 from router.core.routing import ModelRoutes
 from router.core.split import Split
 
@@ -505,3 +507,23 @@ def test_a_journal_of_many_lines_is_never_held_whole(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 2
     finally:
         tracemalloc.stop()
+
+
+def test_pinned_keys_of_then_are_those_of_the_file_or_may_differ(tmp_path: Path) -> None:
+    lists = PinLists({PRODUCTION: (KEY,), CANARY: ("qa-1", "qa-2")})
+    pinned = {name: replace(one, pins=lists.compiled("sentiment")) for name, one in served().items()}
+    details = {"model": "sentiment", "count": 3, "digest": pinned["sentiment"].pins.digest}
+    journal, config = tmp_path / "j.jsonl", tmp_path / "router.yaml"
+    lines = lines_up((STORY[0], Entry(NOW - 7000, GATEWAY, "pins", details, pinned)))
+    journal.write_bytes(b"".join(line + b"\n" for line in lines))
+    config.write_text(f"models: {{sentiment: {{pins: {{production: [{KEY}], canary: [qa-2, qa-1]}}}}}}")
+
+    known = route(journal, "2025-11-20T14:00Z", "-c", config).output
+    unknown = route(journal, "2025-11-20T14:00Z", "-c", tmp_path / "none.yaml").output
+    assert "went to production v7" in known
+    assert "(reason pinned)" in known
+    assert "may differ" not in known
+    assert "went to canary v8" in unknown
+    assert "3 pinned keys may differ" in unknown
+    assert "pins changed: 3 keys" in history(journal).output
+    assert not any("qa-" in shown for shown in (known, unknown, history(journal, "-o", "json").output))

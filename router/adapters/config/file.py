@@ -24,10 +24,12 @@ from router.core.environment import opens_store, refusal
 from router.errors import ConfigRefused
 from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings, state_directory
 from router.settings.fields import did_you_mean
+from router.settings.gateway import PINNED_TWICE
 
 MAX_BYTES = 1 << 20
 MAX_PROBLEMS = 100
 """A file that is wrong from top to bottom gets a screenful or two of them, not megabytes."""
+_UNREADABLE_PIN = "holds what is no plain text on this line; put each key in quotes"
 _BOM = b"\xef\xbb\xbf"
 
 PREFIX = "CANARY_ROUTER_"
@@ -111,7 +113,9 @@ class ConfigFile:
     def parse(self, raw: bytes) -> LoadedConfig:
         """Settings from a file's bytes and what stands over them. Raises ConfigRefused with every problem."""
         document = read_yaml(self.text(raw))
-        problems = [(line, self._at(line, path, why)) for line, path, why in document.problems]
+        problems = [
+            (line, self._at(line, *_without_pins(path, why))) for line, path, why in document.problems
+        ]
         settings, unsaid = None, 0
         if document.root is None and not problems:
             problems.append((0, self._at(0, (), "is empty; it must name at least one registered model")))
@@ -182,7 +186,7 @@ class ConfigFile:
             raise ConfigRefused([self._at(line, (), "is not UTF-8 text")]) from error
 
     def _rejected(self, error: ValidationError, document: Document) -> list[tuple[int, str]]:
-        problems = []
+        problems = list(islice(self._pinned_twice(error, document), MAX_PROBLEMS))
         for path, sentence in islice(sentences(error), MAX_PROBLEMS):
             # Around what could not be read, a problem would be about our stand-in and not about the file.
             if any(path[: len(unread)] == unread[: len(path)] for unread in document.unread):
@@ -193,6 +197,18 @@ class ConfigFile:
                 line = document.line(path)
                 problems.append((line, self._at(line, path, sentence)))
         return problems
+
+    def _pinned_twice(self, error: ValidationError, document: Document) -> Iterator[tuple[int, str]]:
+        for detail in error.errors(include_url=False):
+            if detail["type"] != PINNED_TWICE:
+                continue
+            for model, first, again in detail["ctx"]["conflicts"]:
+                (before, _), (line, path) = (
+                    (document.line(path), path)
+                    for path in (("models", model, "pins", *place) for place in (first, again))
+                )
+                what = f"is the same key as on line {before}, where it is pinned to {first.alias}"
+                yield line, self._at(line, path, what)
 
     def _unfit_variables(self, settings: Settings, document: Document) -> Iterator[tuple[int, str]]:
         """Listed variables that this environment makes unfit: they open its registry, or are no text."""
@@ -233,6 +249,14 @@ class ConfigFile:
     def _at(self, line: int, path: YamlPath, sentence: str) -> str:
         place = f"{self.path.name}:{line}" if line else self.path.name
         return f"{place} {dotted(path)}: {sentence}" if path else f"{place}: {sentence}"
+
+
+def _without_pins(path: YamlPath, why: str) -> tuple[YamlPath, str]:
+    """The same, without what may be a pinned key: a caller's name, which no problem shows."""
+    if path[:1] != ("models",) or path[2:3] != ("pins",):
+        return path, why
+    # Of two entries of one name only a line is said.
+    return path[:3], why if why.startswith("is written twice") else _UNREADABLE_PIN
 
 
 def _listed_variables(settings: Settings) -> Iterator[tuple[YamlPath, str]]:
@@ -344,6 +368,8 @@ def _value(section: str, key: str, text: str) -> Any:
 def sentences(error: ValidationError) -> Iterator[tuple[YamlPath, str]]:
     """YamlPath and sentence of every single error."""
     for detail in error.errors(include_url=False):
+        if detail["type"] == PINNED_TWICE:
+            continue  # whose lines are said where the document is known
         # pydantic marks an error of a mapping's key so; the key's place is the entry's.
         path = tuple(step for step in detail["loc"] if step != "[key]")
         yield path, _sentence(path, detail)

@@ -82,6 +82,8 @@ def line_of(event: events.Event) -> Line | None:
         case events.BreakerClosed(model, alias, version, why):
             values = {"model": model, "alias": alias, "version": version.number, "why": why}
             return Line(logging.INFO, "breaker reset", values)
+        case events.PinsChanged(model, count):
+            return Line(logging.INFO, "pins changed", {"model": model, "keys": count})
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             values = {"model": model, "alias": alias, "version": version.number}
             values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}
