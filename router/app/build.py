@@ -25,6 +25,7 @@ from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
+from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.processes.process import Reaper
@@ -41,6 +42,7 @@ CONFIG_LOOK_SECONDS = 2.0
 READINESS_LOOK_SECONDS = 1.0
 PROCESSORS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
+ROLLBACK_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 SHARED_MEMORY_LOOK_SECONDS = 1.0
 
@@ -118,11 +120,12 @@ def build_gateway(
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    gauges = Gauges(models, dispatcher, analysis)
+    alias_watch = AliasWatch(backends.source, models, recorder, time.time)
+    rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
+    gauges = Gauges(models, dispatcher, analysis, rollback)
     instruments.metrics.watch(gauges.live)
 
-    alias_watch = AliasWatch(backends.source, models, recorder, time.time)
-    last_known_good = LastKnownGood(backends.keeper, models, recorder)
+    last_known_good = LastKnownGood(backends.keeper, models, rollback, recorder)
     alias_loop = PeriodicTask(
         "aliases", alias_watch.tick, lambda: in_force.current.registry.poll_seconds, recorder
     )
@@ -130,6 +133,7 @@ def build_gateway(
         PeriodicTask("readiness", models.watch_readiness, READINESS_LOOK_SECONDS, recorder),
         alias_loop,
         PeriodicTask("last good", last_known_good.tick, LAST_GOOD_LOOK_SECONDS, recorder),
+        PeriodicTask("rollback", rollback.tick, ROLLBACK_LOOK_SECONDS, recorder),
         PeriodicTask("gauges", gauges.tick, gauges.period_seconds, recorder),
         PeriodicTask("comparison", analysis.tick, LOOK_SECONDS, recorder),
         PeriodicTask(
@@ -166,6 +170,7 @@ def build_gateway(
         bound_times=recorders.bound_times,
         last_minute=recorders.last_minute,
         last_known_good=last_known_good,
+        rollback=rollback,
         analysis=analysis,
         loops=loops,
     )

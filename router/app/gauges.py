@@ -8,6 +8,7 @@ import psutil
 from router.adapters.log.writer import STDERR
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
 from router.analysis.recorder import AnalysisRecorder
+from router.control.rollback import RollbackWatch
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
@@ -20,10 +21,13 @@ class Gauges:
     period_seconds = 0.5
     """Between two measurements of the event loop's lag."""
 
-    def __init__(self, models: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder) -> None:
+    def __init__(
+        self, models: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder, rollback: RollbackWatch
+    ) -> None:
         self._models = models
         self._dispatcher = dispatcher
         self._analysis = analysis
+        self._rollback = rollback
         self._lag_seconds = 0.0
 
     async def tick(self) -> None:
@@ -35,7 +39,9 @@ class Gauges:
 
     def live(self) -> Live:
         """The gateway at this instant."""
-        harnesses = [h for manager in self._models.managers.values() for h in manager.harnesses.values()]
+        managers = self._models.managers.values()
+        harnesses = [h for manager in managers for h in manager.harnesses.values()]
+        rollbacks = [self._rollback.of(manager) for manager in managers]
         return Live(
             in_flight=self._dispatcher.in_flight,
             versions=[_live(harness) for harness in harnesses if harness.loaded],
@@ -44,6 +50,7 @@ class Gauges:
                 for model, alias, run in self._analysis.runs()
                 for shift in run.shifts()
             ],
+            rollbacks={one.version: int(one.ready) for one in rollbacks if one.version is not None},
             loop_lag_seconds=self._lag_seconds,
             ready=self._models.ready,
             models_ready={name: m.can_answer for name, m in self._models.managers.items()},

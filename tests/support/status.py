@@ -9,6 +9,7 @@ from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
+from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Recorder
 from router.serving.dispatch import Dispatcher
@@ -25,6 +26,7 @@ class Config:
 
 def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
     """Its parts are new, and know nothing yet, but for those that are given."""
+    rollback = RollbackWatch(world, models, watch, recorder)
     new = {
         "version": "0",
         "models": models,
@@ -36,7 +38,8 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "worker_exits": WorkerExitCounts(lambda: 1e9),
         "bound_times": BoundTimes(lambda: 1e9),
         "last_minute": LastMinute(lambda: 0.0),
-        "last_known_good": LastKnownGood(world, models, recorder),
+        "last_known_good": LastKnownGood(world, models, rollback, recorder),
+        "rollback": rollback,
         "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
         "loops": [PeriodicTask("aliases", watch.tick, 5.0, recorder)],
     }

@@ -72,6 +72,8 @@ class Live:
     """HTTP requests being answered, by registered model and the alias they were given; 0 where missing."""
     versions: Sequence[LiveVersion] = ()
     shifts: Sequence[LiveShift] = ()
+    rollbacks: Mapping[VersionId, int] = field(default_factory=dict)
+    """By the version that a rollback of its model goes back to, how soon it would serve; 0 to 2."""
     loop_lag_seconds: float = 0.0
     """How late the event loop last ran a timer."""
     ready: bool = True
@@ -213,6 +215,7 @@ class PrometheusRecorder:
             catalog.workers,
             catalog.worker_memory,
             catalog.model_ready,
+            catalog.rollback_ready,
             catalog.score_psi,
             catalog.score_ks,
         ):
@@ -228,6 +231,9 @@ class PrometheusRecorder:
                 catalog.draining.series(*labels).value = int(shown.draining)
                 catalog.workers.series(*labels).value = shown.workers
                 catalog.worker_memory.series(*labels).value = shown.memory_bytes
+        for version, ready in live.rollbacks.items():
+            if version.model in self._models:
+                catalog.rollback_ready.series(version.model, str(version.number)).value = ready
         for shift in live.shifts:
             if shift.model in self._models:
                 catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi

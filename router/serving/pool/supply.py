@@ -160,6 +160,12 @@ class WorkerSupply:
             self._filling.cancel()
             await asyncio.gather(self._filling, return_exceptions=True)
 
+    def cancel_load(self) -> None:
+        """As `stop_loading`, without waiting for it; what is needed then is loaded after that."""
+        if self._filling is not None and not self._filling.done():
+            self._filling.cancel()
+            self._filling.add_done_callback(lambda _: self.fill())
+
     def retry_now(self) -> None:
         """What loads depend on is no longer what it was: those that failed say nothing about the next one."""
         self._forget_failures()
@@ -298,7 +304,8 @@ class WorkerSupply:
         return wanted and self._spare_fits()
 
     def _spare_fits(self) -> bool:
-        available = self._loader.room().available
+        # What is kept for a rollback goes for a spare, as for any other load.
+        available = self._loader.room().available + self._gate.kept_bytes
         fits = has_room(available, self._worker_bytes, kept=self.spare is not None)
         if not fits:
             sizes = f"{available // MIB} MiB are available, a worker takes {self._worker_bytes // MIB}"
