@@ -276,10 +276,12 @@ class Harness:
             self._superseded_try = True
 
     def retry_if_it_fits(self) -> None:
-        """As `retry_now`, where the last load had no room and would have some now."""
+        """As `retry_now`, where the last load had no room and would have some now; so for a spare."""
         gate = self._dependencies.gate
         if self.state is State.ERROR and self._lacked_bytes and gate.has_room(self._lacked_bytes):
             self.retry_now()
+        elif self._pool is not None and self.state is State.READY:
+            self._pool.supply.look_for_room()
 
     def retry_fetch_now(self) -> None:
         """The registry answers again: as `retry_now`, unless the files are here and did not load."""

@@ -244,6 +244,15 @@ class LoadGate:
         """`owner` has no spare any more."""
         self._spares.pop(owner, None)
 
+    def leave_room_to_grow(self) -> None:
+        """Free a step of what is kept where less is left than half of such a worker: what serves may need it
+        any moment. To be called now and then."""
+        workers = sum(owner.kept_workers for owner in self._keeping)
+        if self._freeing is not None or not workers:
+            return
+        if self._loader.room().available < self.kept_bytes / workers / 2:
+            self._begin_to_free_kept()
+
     def look(self) -> None:
         """Let begin what may begin now; idempotent."""
         self._look_at_downloads()
@@ -278,9 +287,7 @@ class LoadGate:
                 case FreeSpares():
                     self._free_spares()
                 case FreeKept():
-                    # In a task: a version that is let go has this called again.
-                    self._freeing = asyncio.get_running_loop().create_task(self._free_kept())
-                    self._freeing.add_done_callback(self._freed)
+                    self._begin_to_free_kept()
                 case None:
                     self._timer = _look_later(self.look, now, fetching, waiting, running)
                     return
@@ -334,6 +341,11 @@ class LoadGate:
         owners, self._spares = list(self._spares), {}
         ends = [end for owner in owners if (end := owner.free_spare()) is not None]
         self._freeing = asyncio.gather(*ends, return_exceptions=True)
+        self._freeing.add_done_callback(self._freed)
+
+    def _begin_to_free_kept(self) -> None:
+        # In a task: a version that is let go has `look` called again.
+        self._freeing = asyncio.get_running_loop().create_task(self._free_kept(), name="free kept workers")
         self._freeing.add_done_callback(self._freed)
 
     async def _free_kept(self) -> None:

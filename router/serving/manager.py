@@ -65,7 +65,7 @@ class ModelManager:
         """True while what is aspired is what served last, because the registry has not answered yet."""
         self.breakers = Breakers(model, dependencies.recorder, self._publish_routes)
         """Judges the canaries; what it takes out of the split is published at once."""
-        self.previous = PreviousProduction(self, dependencies.gate, dependencies.loader)
+        self.previous = PreviousProduction(self, dependencies.gate)
         """What a rollback goes back to; it says what stays loaded though no alias asks for it."""
         self._dependencies = dependencies
         self._publish = publish
@@ -190,7 +190,7 @@ class ModelManager:
 
         Or it has become short: then what is kept goes.
         """
-        self.previous.look_for_room()
+        self._dependencies.gate.leave_room_to_grow()
         for harness in self.harnesses.values():
             harness.retry_if_it_fits()
         self.reconcile()

@@ -11,7 +11,6 @@ from router.core.rollback import LoadedWorkers, Productions, kept_version, rollb
 from router.processes.process import Exit
 from router.serving.harness import Harness
 from router.serving.load_gate import LoadGate
-from router.serving.ports import Loader
 from router.settings import ModelSettings
 
 _LATER_SECONDS = 0.01
@@ -46,16 +45,13 @@ class PreviousProduction:
 
     `production_moved` whenever production serves another version, `settle` after anything changed; `close` at
     the end. A version is kept while it is READY with a worker alive, for `keep_previous_seconds` after
-    production moved, until its memory is needed. That is asked for by the gate, and looked at in
-    `look_for_room`: what serves may grow as well. It is let go in steps, all workers but one first.
+    production moved, until the gate needs its memory. It is let go in steps, all workers but one first.
     """
 
     def __init__(
         self,
         model: KeepingModel,
         gate: LoadGate,
-        loader: Loader,
-        *,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`wall` gives seconds since 1970."""
@@ -63,7 +59,6 @@ class PreviousProduction:
         """What `@previous` names, by the last good poll."""
         self._model = model
         self._gate = gate
-        self._loader = loader
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._productions = Productions()
@@ -143,12 +138,6 @@ class PreviousProduction:
         if kept != before:
             self._gate.keep(self)
             self._model.harnesses[kept].stop_loading()
-            self.look_for_room()
-
-    def look_for_room(self) -> None:
-        """Give some where less than half a worker's memory is left: what serves may need it any moment."""
-        if self._loader.room().available < self.kept_bytes / max(self.kept_workers, 1) / 2:
-            self.give_room()
 
     def close(self) -> None:
         """Keep none any more."""
