@@ -169,7 +169,7 @@ class RegistryClient:
         """
         if (held := self._locks.files_of(version)) is not None:
             return await in_disk_thread(os.path.isdir, held)
-        files = await self._located(version)
+        files = None if version in self._distrusted else await self._located(version)
         return files is not None and await self._locks.acquire(version, files)
 
     async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
