@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from router.core.events import VersionDraining, VersionLoaded, WorkerReplaced
 from router.core.ids import CANARY, PRODUCTION, ROLLBACK, VersionId
@@ -12,14 +16,15 @@ from router.core.memory import Room
 from router.core.policy import State
 from router.core.routing import assign_version
 from router.core.scores import ScoreSpec
-from router.protocol.messages import Query
+from router.protocol.messages import LoadSpec, Query
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.settings import ModelSettings
 from tests.serving.conftest import V1, V2, V3, settings
-from tests.support.fakes import Facts, FakeWorld
+from tests.serving.virtual_time import run, settle
+from tests.support.fakes import Facts, FakeWorker, FakeWorld
 from tests.support.waiting import until
 
 QUERY = Query(b"{}", None)
@@ -416,3 +421,80 @@ async def test_the_record_of_what_served_names_what_a_rollback_goes_back_to(
     assert manager.previous.version == V1
     assert manager.has_served(V1), "its warm-up would hold a rollback"
     assert world.loads == [V2]
+
+
+@dataclass
+class Watched(Tight):
+    """Notes loads of versions that no alias serves, or shall."""
+
+    manager: ModelManager | None = None
+    unwanted: list[VersionId] = field(default_factory=list)
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> FakeWorker:
+        assert self.manager is not None
+        if spec.version not in {*self.manager.aspired.values(), *self.manager.bound.values()}:
+            self.unwanted.append(spec.version)
+        await asyncio.sleep(0.5)
+        return await super().load(spec, deadline_seconds=deadline_seconds)
+
+
+VERSIONS = st.sampled_from((V1, V2, V3))
+POLLS = st.dictionaries(st.sampled_from((CANARY, ROLLBACK)), VERSIONS, max_size=2)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("poll"), VERSIONS, POLLS),
+        st.tuples(st.just("kill"), VERSIONS, st.booleans()),
+        st.tuples(st.just("room"), st.integers(0, 12), st.none()),
+        st.tuples(st.just("keep"), st.sampled_from((0.0, 20.0)), st.sampled_from((1, 2))),
+        st.tuples(st.just("wait"), st.sampled_from((0.2, 3.0, 30.0)), st.none()),
+    ),
+    max_size=25,
+)
+
+
+@examples(max_examples=80, deadline=None)
+@given(STEPS)
+def test_whatever_happens_one_version_is_kept_at_most_and_what_serves_gets_all_its_workers(
+    steps: list[tuple[str, Any, Any]],
+) -> None:
+    run(play(steps))
+
+
+async def play(steps: list[tuple[str, Any, Any]]) -> None:
+    world, facts = Watched(load_seconds=2.0), Facts()
+    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(600.0)))
+    keys = {"load_memory_mib": 100, "workers": 2}
+    models.apply({"sentiment": kept_for(20.0, **keys)})
+    manager = world.manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
+    await asyncio.sleep(5)
+    for what, first, second in steps:
+        match what:
+            case "poll":
+                manager.set_aspired({PRODUCTION: first, **second})
+                manager.look_for_room()
+            case "kill":
+                for worker in world.alive(first)[: None if second else 1]:
+                    worker.kill()
+            case "room":
+                world.total = first * world.worker_bytes + world.worker_bytes // 2
+            case "keep":
+                models.apply({"sentiment": kept_for(first, **keys | {"workers": second})})
+            case "wait":
+                await asyncio.sleep(first)
+        await settle()
+        wanted = {*manager.aspired.values(), *manager.bound.values()}
+        ready = {version for version, harness in manager.harnesses.items() if harness.state is State.READY}
+        assert ready - wanted <= {manager.previous.kept}
+        assert PRODUCTION in manager.bound
+    assert world.unwanted == [], "loaded though nobody asks for it"
+
+    world.total = 1 << 40
+    manager.look_for_room()
+    await asyncio.sleep(700)
+    assert manager.bound == manager.aspired
+    assert manager.previous.kept is None, "its time is over"
+    for version in set(manager.bound.values()):
+        assert len(manager.harnesses[version].pool.workers) == manager.settings.workers
+    assert set(manager.harnesses) == set(manager.bound.values())
+    await models.close(0.0)
