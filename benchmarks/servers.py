@@ -135,6 +135,7 @@ def gateway_by(
     )
     began = time.monotonic()
     serve = [*command, "serve", "-c", str(config)]
+    settings = {"XDG_STATE_HOME": str(place.directory / f"state-{port}"), **settings}
     both = {PRODUCTION, CANARY}
     with tree(serve, place.directory / f"gateway-{port}.log", settings, place.core, "gateway") as started:
         ready = wait(started, lambda: status(port, "/readyz") == 200, began)

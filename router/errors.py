@@ -6,16 +6,26 @@ RouterError
 ├─ SubreaperRefused           this process can not wait for orphans
 ├─ RegistryError              the registry was asked, and the answer can not be used
 │  ├─ RegistryUnavailable       it did not answer
+│  ├─ RegistryRefused           it answered that it may not, or can not, be used
 │  ├─ ModelUnknown              it has no registered model of that name
+│  ├─ VersionUnknown            it has no such version of the model
 │  ├─ CacheRefused              the record of what served last can not be used
 │  └─ FetchFailed               a version's files did not come into the cache
 │     └─ FetchRefused             they may not be used
+├─ PromotionRefused           an alias of the registry was not moved, or is not where it was moved to
+│  ├─ MovedByOthers             somebody else acts on the same model
+│  ├─ GatewaysUnreachable       gateways that have to be asked did not answer
+│  └─ NotServedYet              it was moved, and not every gateway serves it
 ├─ LoadFailed                 a version did not become READY
 │  ├─ NoRoom                    it would not fit into the memory that is left
 │  └─ WarmUpLost                its warm-up ended its worker, or took too long
+├─ CapRefused                 what is to be capped, or resumed, can not be
+│  ├─ CapUnknown                it is not here
+│  └─ NothingServed             the alias serves no version that could be capped
 ├─ ChildLost                  a child process ended before it answered
 │  └─ WorkerOutOfMemory         the kernel ended it for want of memory
 ├─ ChildTimeout               a child process did not answer in time
+├─ OutboundFailed             another server did not answer, or not as it should
 └─ RequestRefused             a prediction request that no version answered
    ├─ before a version is chosen: HeadersTooLarge, ModelNotConfigured, VersionNotServed, NoDirectAccess,
    │                              KeyMissing, TooLarge, BodyTimeout, BodyUnreadable, BinaryTensors
@@ -57,7 +67,7 @@ class RegistryUnavailable(RegistryError):
 
 
 class RegistryRefused(RegistryError):
-    """The registry answered that it may not, or can not, be read: credentials, permission or its schema.
+    """The registry answered that it may not, or can not, be used: credentials, permission or its schema.
 
     What it last named still holds, but waiting does not help: somebody has to act.
     """
@@ -65,6 +75,10 @@ class RegistryRefused(RegistryError):
 
 class ModelUnknown(RegistryError):
     """The registry answered: there is no registered model of that name."""
+
+
+class VersionUnknown(RegistryError):
+    """The registry answered: the registered model has no such version."""
 
 
 class CacheRefused(RegistryError):
@@ -77,6 +91,22 @@ class FetchFailed(RegistryError):
 
 class FetchRefused(FetchFailed):
     """A version's files may not be used: by where they come from, or because a copy is not what served."""
+
+
+class PromotionRefused(RouterError):
+    """A promotion or a rollback was not done, or is not as it was asked; the message says why."""
+
+
+class MovedByOthers(PromotionRefused):
+    """The registry names other versions than it did, or than were written: somebody else acts, too."""
+
+
+class GatewaysUnreachable(PromotionRefused):
+    """Gateways that have to be asked beforehand did not answer."""
+
+
+class NotServedYet(PromotionRefused):
+    """The registry was written, and some gateways do not serve what it names."""
 
 
 class LoadFailed(RouterError):
@@ -105,6 +135,18 @@ class WarmUpLost(LoadFailed):
         super().__init__(message, phase="warmup")
 
 
+class CapRefused(RouterError):
+    """What is to be capped, or resumed, can not be. The message begins with the field that says what."""
+
+
+class CapUnknown(CapRefused):
+    """There is no such registered model, alias or version here."""
+
+
+class NothingServed(CapRefused):
+    """No version serves, or is to serve, so that none could be capped."""
+
+
 class ChildLost(RouterError):
     """A child process ended, or its socket closed, before it answered."""
 
@@ -115,6 +157,13 @@ class WorkerOutOfMemory(ChildLost):
 
 class ChildTimeout(RouterError):
     """A child process did not answer within its deadline."""
+
+
+class OutboundFailed(RouterError):
+    """What this gateway asked of another server by itself came to nothing.
+
+    The sentence says why, and names neither the address nor anything that was sent.
+    """
 
 
 class RequestRefused(RouterError):

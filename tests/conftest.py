@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +27,20 @@ class Measured(NamedTuple):
 
 FIGURE = "figure"
 SLOWNESS = pytest.StashKey[str]()
+STATE_HOME = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whatever gateway a test starts, it leaves nothing in the home directory of who runs the tests."""
+    home = Path(tempfile.mkdtemp(prefix="canary-router-state-"))
+    config.stash[STATE_HOME] = home
+    os.environ.pop("STATE_DIRECTORY", None)
+    os.environ["XDG_STATE_HOME"] = str(home)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if home := config.stash.get(STATE_HOME, None):
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -68,6 +68,19 @@ def test_a_gateway_has_no_numpy() -> None:
     assert "numpy" not in asked.stdout.split()
 
 
+def test_one_module_besides_web_knows_aiohttp_and_only_its_client() -> None:
+    """An import contract sees packages, not their modules."""
+    rooms = {"web", "demo"}  # whose subject is HTTP; the demo is no part of a gateway
+    outside = [module for module in MODULES if not rooms & {*module.relative_to(ROOT / "router").parts}]
+    users = {
+        module: [name for name in imported(module) if name.partition(".")[0] == "aiohttp"]
+        for module in outside
+    }
+
+    assert [module for module, names in users.items() if names] == [ROOT / "router/adapters/http/client.py"]
+    assert {*users[ROOT / "router/adapters/http/client.py"]} == {"aiohttp", "aiohttp.abc"}
+
+
 CHILD_LIBRARIES = {
     *("mlflow", "msgspec", "numpy", "orjson", "pandas", "psutil", "threadpoolctl"),
     *("packaging", "pyarrow", "sqlalchemy"),  # where MLflow is, these are

@@ -504,7 +504,7 @@ def keys_of(*models: type[BaseModel]) -> list[tuple[str, Any]]:
 
 def test_every_key_says_what_it_means_and_when_a_change_takes_effect() -> None:
     everything = Settings.model_fields
-    sections = [everything[name].annotation for name in ("server", "registry", "log")]
+    sections = [everything[name].annotation for name in ("server", "registry", "log", "fleet")]
     for name, field in keys_of(*sections, ModelSettings):
         assert field.description, name
         assert reload_of(field.metadata) in Reload, name

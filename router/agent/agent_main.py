@@ -9,16 +9,14 @@ from typing import Any
 from router.agent import cache
 from router.agent import last_known_good as last_good
 from router.agent.bootstrap import open_registry
-from router.agent.errors import RegistryRefused, RegistryReplaced
+from router.agent.errors import UNKNOWN, kind_of
 from router.agent.manifest import FILES
 from router.agent.requests import RequestLimits
 from router.core.redaction import redact_line
 from router.protocol.channel import Channel
 
-_REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "INVALID_PARAMETER_VALUE")
 _LONGEST_ERROR = 800
 """Characters: MLflow's errors say the address twice before the reason."""
-_UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
 
 Operations = Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]
 
@@ -76,7 +74,7 @@ def _answer(operations: Operations, request: Mapping[str, Any]) -> Mapping[str, 
     try:
         return operations[request["op"]](request)
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
-        return {"error": _kind(error), "message": redact_line(str(error) or repr(error), _LONGEST_ERROR)}
+        return {"error": kind_of(error), "message": redact_line(str(error) or repr(error), _LONGEST_ERROR)}
 
 
 def _poll(registry: Any, poll: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -99,7 +97,7 @@ def _registration(registry: Any, model: str, number: int) -> str:
     try:
         registration = read_registration(registry, model, number)
     except MlflowException as error:
-        if error.error_code != _UNKNOWN:
+        if error.error_code != UNKNOWN:
             raise
         return "absent"  # which is news, too, when it was there before or comes later
     return f"{registration.status} {registration.fingerprint}"
@@ -126,17 +124,3 @@ def _remember(registry: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:
     cache_dir = Path(request["cache_dir"])
     last_good.remember(cache_dir, request["model"], identity, served, request["pending"])
     return {}
-
-
-def _kind(error: Exception) -> str:
-    from mlflow.exceptions import MlflowException
-
-    if isinstance(error, RegistryReplaced):
-        return "replaced"
-    if isinstance(error, RegistryRefused):
-        return "refused"
-    if not isinstance(error, MlflowException):
-        return "unavailable"
-    if error.error_code == _UNKNOWN:
-        return "unknown_model"  # a 404 that is not MLflow's own has another code
-    return "refused" if error.error_code in _REFUSALS else "unavailable"

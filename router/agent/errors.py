@@ -51,3 +51,24 @@ class CopyMissing(CopyRefused):
 
 class RecordRefused(Exception):
     """What lies there is not a record of ours."""
+
+
+UNKNOWN = "RESOURCE_DOES_NOT_EXIST"
+"""MLflow's code for a registered model, or a version, that the registry does not have."""
+_REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "INVALID_PARAMETER_VALUE")
+
+
+def kind_of(error: Exception) -> str:
+    """What an error of a registry, ours or MLflow's, means: `replaced`, `refused`, `unknown_model`, else
+    `unavailable`."""
+    from mlflow.exceptions import MlflowException  # here, not above: it reads the environment at import
+
+    if isinstance(error, RegistryReplaced):
+        return "replaced"
+    if isinstance(error, RegistryRefused):
+        return "refused"
+    if not isinstance(error, MlflowException):
+        return "unavailable"
+    if error.error_code == UNKNOWN:
+        return "unknown_model"  # a 404 that is not MLflow's own has another code
+    return "refused" if error.error_code in _REFUSALS else "unavailable"

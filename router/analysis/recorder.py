@@ -16,6 +16,7 @@ from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputSpec
+from router.core.split import BUCKETS, BUCKETS_PER_PERCENT
 from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 
@@ -300,4 +301,7 @@ def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str
         return f"its breaker is open{why}, and production has its share"
     if not shares.get(alias):
         return "its share is 0 %"
+    if (cap := routes.capped.get(alias, BUCKETS)) < shares[alias]:
+        # Which keys an operator, or an alert, leaves to it is no split that evidence could be counted by.
+        return f"it is capped at {cap / BUCKETS_PER_PERCENT:g} %, and production has the rest of its share"
     return "" if shares[PRODUCTION] else "production's share is 0 %"

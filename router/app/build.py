@@ -1,6 +1,8 @@
 """Builds a gateway from its configuration: every part gets what it needs when it is made, so nothing is named
 before it exists."""
 
+import secrets
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -11,25 +13,32 @@ from typing import Protocol
 from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
 from router.adapters.log.child_log import ChildLog
-from router.adapters.log.lines import LogRecorder, log_sample
+from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
+from router.adapters.state.state_directory import StateDirectory
 from router.analysis.document import document
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
+from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
+from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
+from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
 from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
+from router.core.ids import GatewayId
 from router.processes.process import Reaper
 from router.processes.processors import processors
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
@@ -45,6 +54,7 @@ LAST_GOOD_LOOK_SECONDS = 1.0
 ROLLBACK_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 SHARED_MEMORY_LOOK_SECONDS = 1.0
+STATE_LOOK_SECONDS = 1.0
 
 
 class Metrics(Protocol):
@@ -77,17 +87,25 @@ class Instruments:
 
 
 class Recorders:
-    """Who gets the events of a gateway: metrics, log, and what `/v1/state` shows of the past."""
+    """Who gets the events of a gateway: metrics, log, journal, and what `/v1/state` shows of the past."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, gateway: str) -> None:
+        """`gateway` names this process in the journal."""
         self.recent_events = RecentEvents(time.time)
         self.worker_exits = WorkerExitCounts(time.time)
         self.bound_times = BoundTimes(time.time)
         self.last_minute = LastMinute(time.monotonic)
+        self.journal = Journal(gateway, log_journal)
         self.all = FanOut(
             metrics,
             self.last_minute,
-            deduplicated=(LogRecorder(), self.recent_events, self.worker_exits, self.bound_times),
+            deduplicated=(
+                LogRecorder(),
+                self.recent_events,
+                self.worker_exits,
+                self.bound_times,
+                self.journal,
+            ),
         )
 
 
@@ -99,6 +117,7 @@ class Gateway:
     web: WebState
     models: ModelSet
     recorder: Recorder
+    outbound: Outbound
     loops: Sequence[PeriodicTask]
 
 
@@ -108,6 +127,7 @@ def build_gateway(
     instruments: Instruments,
     recorders: Recorders,
     backends: Backends,
+    state_directory: StateDirectory,
     child_log: ChildLog,
     certificates: Certificates,
 ) -> Gateway:
@@ -115,14 +135,22 @@ def build_gateway(
     recorder = recorders.all
     in_force = SettingsInForce(loaded.settings)
     load_limits = LoadLimits.of(loaded.settings.registry)
-    models = ModelSet(VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits))
+    caps_in_force = CapsInForce()
+    models = ModelSet(
+        VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits, caps_in_force)
+    )
+    caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
+    caps.restore(state_directory.caps.records)
+    state_directory.follow_caps(caps.merge)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
+    this = GatewayId(secrets.token_hex(8), socket.gethostname())
+    outbound = Outbound(in_force, recorder, caps, this)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
-    gauges = Gauges(models, dispatcher, analysis, rollback)
+    gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)
     instruments.metrics.watch(gauges.live)
 
     last_known_good = LastKnownGood(backends.keeper, models, rollback, recorder)
@@ -142,6 +170,7 @@ def build_gateway(
             PROCESSORS_LOOK_SECONDS,
             recorder,
         ),
+        PeriodicTask("state", state_directory.tick, STATE_LOOK_SECONDS, recorder),
     ]
     # Elsewhere shared memory is nowhere to be seen, and orphans are not left to this process.
     if sys.platform == "linux":
@@ -152,11 +181,12 @@ def build_gateway(
     config = ConfigWatch(
         source,
         recorder,
-        SettingsFollowers(child_log, load_limits, models, alias_loop),
+        SettingsFollowers(child_log, load_limits, caps, models, alias_loop),
         in_force=in_force,
         digest=loaded.digest,
     )
     loops.append(PeriodicTask("config", config.tick, CONFIG_LOOK_SECONDS, recorder))
+    loops += outbound.loops
     traffic = TrafficCounts()
     status = Status(
         version=__version__,
@@ -172,6 +202,10 @@ def build_gateway(
         last_known_good=last_known_good,
         rollback=rollback,
         analysis=analysis,
+        outbound=outbound,
+        caps=caps,
+        state_directory=state_directory,
+        journal=recorders.journal,
         loops=loops,
     )
     web = WebState(
@@ -183,8 +217,13 @@ def build_gateway(
         compare=lambda model: document(analysis, model),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
+        identity=this,
+        caps=caps,
+        alerts=AlertCaps(caps, models),
+        glass=caps,
+        look_at_registry=alias_loop.tick_now,
         mlflow_version=version("mlflow"),
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, recorder, loops)
+    return Gateway(config, web, models, recorder, outbound, loops)

@@ -1,18 +1,32 @@
 """What is measured rather than reported: memory of workers, requests in flight, lag of the event loop."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Protocol
 
 import psutil
 
 from router.adapters.log.writer import STDERR
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
+from router.adapters.state.state_directory import StateDirectory
 from router.analysis.recorder import AnalysisRecorder
 from router.control.rollback import RollbackWatch
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
 from router.serving.models import ModelSet
+
+
+class OutboundStatus(Protocol):
+    """What is known of other gateways, and of receivers of notifications."""
+
+    @property
+    def receivers(self) -> Sequence[str]:
+        """Names of the latter."""
+
+    def peers(self) -> Mapping[str, int]:
+        """How many of the former are reachable, and unreachable."""
 
 
 class Gauges:
@@ -22,12 +36,20 @@ class Gauges:
     """Between two measurements of the event loop's lag."""
 
     def __init__(
-        self, models: ModelSet, dispatcher: Dispatcher, analysis: AnalysisRecorder, rollback: RollbackWatch
+        self,
+        models: ModelSet,
+        dispatcher: Dispatcher,
+        analysis: AnalysisRecorder,
+        rollback: RollbackWatch,
+        outbound: OutboundStatus,
+        state_directory: StateDirectory,
     ) -> None:
         self._models = models
+        self._outbound = outbound
         self._dispatcher = dispatcher
         self._analysis = analysis
         self._rollback = rollback
+        self._state_directory = state_directory
         self._lag_seconds = 0.0
 
     async def tick(self) -> None:
@@ -55,6 +77,9 @@ class Gauges:
             ready=self._models.ready,
             models_ready={name: m.can_answer for name, m in self._models.managers.items()},
             log_lines_dropped=STDERR.dropped,
+            state_durable=self._state_directory.durable,
+            peers=self._outbound.peers(),
+            receivers=self._outbound.receivers,
             from_cache=any(m.from_cache and m.bound for m in self._models.managers.values()),
         )
 

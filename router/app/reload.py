@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
+from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch, Reloaded
 from router.control.periodic import PeriodicTask
 from router.processes.disk import in_disk_thread
@@ -19,6 +20,7 @@ class SettingsFollowers:
 
     child_log: ChildLog
     load_limits: LoadLimits
+    caps: CapControl
     models: ModelSet
     alias_loop: PeriodicTask
 
@@ -27,6 +29,7 @@ class SettingsFollowers:
         configure_logging(settings.log.level, settings.log.format)
         self.child_log.shown = settings.log.model_output
         self.load_limits.follow(settings.registry)
+        self.caps.follow(settings.models)  # first: a model that comes back may find no cap that is too old
         self.models.apply(settings.models)
         self.alias_loop.trigger()
 

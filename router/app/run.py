@@ -9,9 +9,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 
+from router import __version__
 from router.adapters.config.file import ConfigFile
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
+from router.adapters.state.state_directory import StateDirectory
 from router.app.backends import open_backends
 from router.app.build import Gateway, Instruments, Recorders, build_gateway
 from router.app.reload import Certificates
@@ -20,7 +22,7 @@ from router.core.events import ReadinessChanged, ShutdownCutShort
 from router.core.memory import MIB
 from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
-from router.web.admin import admin_token
+from router.web.admin import admin_token, lower_token
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
 from router.web.listeners import Listener, bind, connection_limit, listening, raise_descriptor_limit
@@ -32,6 +34,7 @@ LONGEST_CLOSING_SECONDS = 2.0
 """Of the time to drain, what is kept to answer what still runs at its end, and to end the workers."""
 LONGEST_GRACE_SECONDS = 1.0
 """For a version to end by itself."""
+NO_STATE_DIRECTORY = "this user has no home directory: name a directory as server.state_dir"
 _LOOK_SECONDS = 0.02
 
 _log = logging.getLogger(__name__)
@@ -82,28 +85,50 @@ class GatewayServer:
         _log_environment()
         _log_memory()
         token = admin_token(settings.server, os.environ)
+        lower = lower_token(settings.server, token)
         certificates = Certificates.of(settings.server)
         # Ports first: a port that is taken must be reported before anything is started.
         traffic_socket, admin_socket = self._bind(settings.server)
-        recorders = Recorders(self._instruments.metrics)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        recorders = Recorders(self._instruments.metrics, name)
         child_log = ChildLog()
         child_log.shown = settings.log.model_output  # the fork server starts before all else is built
         backends = await self._undo.enter_async_context(
             open_backends(settings, recorders.all, child_log, self._instruments.preload)
         )
+        state_directory = StateDirectory(
+            settings.state_directory(os.environ), NO_STATE_DIRECTORY, name, recorders.all
+        )
+        self._undo.push_async_callback(state_directory.close)
+        await state_directory.start()
         gateway = build_gateway(
-            self._source, loaded, self._instruments, recorders, backends, child_log, certificates
+            self._source,
+            loaded,
+            self._instruments,
+            recorders,
+            backends,
+            state_directory,
+            child_log,
+            certificates,
         )
         self.gateway = gateway
+        self._undo.callback(recorders.journal.stop)
+        self._undo.push_async_callback(gateway.outbound.close)
+        self._undo.push_async_callback(gateway.web.caps.settled)
         self._undo.push_async_callback(gateway.models.close)
+        await gateway.outbound.start()
         gateway.config.start()
+        state_directory.write_journal(recorders.journal)
+        recorders.journal.start(
+            gateway.models, {"version": __version__, "configuration": gateway.config.digest}
+        )
         for loop in gateway.loops:
             loop.start()
             self._undo.push_async_callback(loop.stop)
 
         raise_descriptor_limit()
         traffic = traffic_app(gateway.web, observable=settings.server.observe == "traffic")
-        admin = admin_app(gateway.web, token)
+        admin = admin_app(gateway.web, token, lower)
         admin_tls = certificates.admin.context if certificates.admin else None
         await self._undo.enter_async_context(
             listening(admin, admin_socket, limit=ADMIN_CONNECTIONS, tls=admin_tls)
@@ -140,6 +165,7 @@ class GatewayServer:
     async def stop(self) -> None:
         """Drain, then end every part in reverse order."""
         await self._undo.aclose()
+        _log.info("stopped")
 
     def _bind(self, server: ServerSettings) -> tuple[socket.socket, socket.socket]:
         """Both sockets; of a first one, nothing is left when the second is taken."""
@@ -172,6 +198,8 @@ class GracefulShutdown:
             self._gateway.traffic.stopping = True
             self._began_at = self._loop.time()
             self._waits_for_balancers = waits_for_balancers
+            seconds = self._gateway.settings.current.server.drain_seconds
+            _log.info("stopping; what comes and what runs is answered for %g s at most", seconds)
             self._gateway.recorder.record(ReadinessChanged(ready=False))
 
     def abort(self) -> None:
@@ -233,7 +261,7 @@ def _log_environment() -> None:
     withheld = sorted(name for name in os.environ if is_withheld(name) and not refusal(name))
     if withheld:
         _log.info(
-            "withheld from versions, unless environment_variables of their model lists it: %s",
+            "withheld from versions, unless environment_variables of their model lists them: %s",
             ", ".join(withheld),
         )
 

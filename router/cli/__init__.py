@@ -9,6 +9,7 @@ from router import __version__
 from router.errors import ConfigRefused
 
 EXIT_USAGE = 2
+LONGEST_WAIT_SECONDS = 86_400
 
 config_option = click.option(
     "-c",
@@ -22,6 +23,43 @@ config_option = click.option(
 )
 output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+urls_option = click.option(
+    "--url",
+    "urls",
+    multiple=True,
+    metavar="URL",
+    help="A gateway; repeat it for several. Default: all that the configuration knows.",
+)
+reason_option = click.option("--reason", required=True, help="Why, in one line: it is shown and recorded.")
+by_option = click.option("--by", help="Who you are; default: the name of your user.")
+files_option = click.option(
+    "--file",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A file of a journal, or a gateway's log in JSON; repeatable. Default: the journal of this machine's"
+    " gateway.",
+)
+registry_option = click.option(
+    "--registry", metavar="URI", help="The registry as this machine reaches it; default: the configuration's."
+)
+no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until every gateway serves it.")
+
+
+def _seconds(_: click.Context, __: click.Parameter, seconds: float) -> float:
+    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:  # which is what "nan" is not, either
+        raise click.BadParameter(f"must be 0 to {LONGEST_WAIT_SECONDS}")
+    return seconds
+
+
+wait_option = click.option(
+    "--wait-seconds",
+    type=float,
+    default=900.0,
+    show_default=True,
+    callback=_seconds,
+    help="How long every gateway is given to serve it.",
 )
 
 
@@ -127,14 +165,148 @@ def split(config_path: Path, model: str, percent: str) -> None:
 
 @root.command()
 @config_option
+@urls_option
+@click.argument("model")
+@reason_option
+@click.option("--to", type=click.FloatRange(0, 100), default=0.0, show_default=True, metavar="PERCENT")
+@click.option("--alias", help="Which canary; default: all but production.")
+@click.option("--version", type=click.IntRange(1), help="Which version; default: the one that serves.")
+@click.option("--all-versions", is_flag=True, help="Whatever comes, too, until this is resumed.")
+@by_option
+@output_option
+def abort(
+    config_path: Path,
+    urls: tuple[str, ...],
+    model: str,
+    reason: str,
+    to: float,
+    alias: str | None,
+    version: int | None,
+    *,
+    all_versions: bool,
+    by: str | None,
+    output: str,
+) -> None:
+    """Cap what MODEL's canary gets, at once; it stays loaded, and production has the rest."""
+    from router.cli.levers import abort_canary
+
+    if all_versions and version is not None:
+        raise click.UsageError("--version goes without --all-versions")
+    code = abort_canary(
+        config_path,
+        urls,
+        model=model,
+        alias=alias,
+        version=version,
+        to=to,
+        all_versions=all_versions,
+        reason=reason,
+        by=by,
+        output=output,
+    )
+    sys.exit(code)
+
+
+@root.command()
+@config_option
+@urls_option
+@click.argument("model", required=False)
+@reason_option
+@click.option("--alias", help="Which canary; default: all that are capped.")
+@click.option("--version", type=click.IntRange(1), help="Which version; default: all that are capped.")
+@click.option("--all", "everything", is_flag=True, help="End break-glass instead, for all models.")
+@by_option
+@output_option
+def resume(
+    config_path: Path,
+    urls: tuple[str, ...],
+    model: str | None,
+    reason: str,
+    alias: str | None,
+    version: int | None,
+    *,
+    everything: bool,
+    by: str | None,
+    output: str,
+) -> None:
+    """Lift the caps of MODEL: its canary has the configured share again, and no more than that."""
+    from router.cli.levers import resume_canary
+
+    code = resume_canary(
+        config_path,
+        urls,
+        model=model,
+        alias=alias,
+        version=version,
+        everything=everything,
+        reason=reason,
+        by=by,
+        output=output,
+    )
+    sys.exit(code)
+
+
+@root.command()
+@config_option
 @click.argument("model")
 @click.argument("key")
+@click.option("--at", metavar="TIME", help="Who got it then, such as 2026-11-20T14:32Z, by the journal.")
+@files_option
 @output_option
-def route(config_path: Path, model: str, key: str, output: str) -> None:
-    """Explain which alias of MODEL gets KEY, from the configuration alone."""
-    from router.cli.split import explain_key
+def route(
+    config_path: Path, model: str, key: str, at: str | None, files: tuple[Path, ...], output: str
+) -> None:
+    """Explain which alias of MODEL gets KEY, from the configuration alone; or which one got it at a time."""
+    if at is None:
+        if files:
+            raise click.UsageError("--file goes with --at")
+        from router.cli.split import explain_key
 
-    sys.exit(explain_key(config_path, model, key, output))
+        sys.exit(explain_key(config_path, model, key, output))
+    from router.cli.past_route import show_past_route
+
+    sys.exit(show_past_route(config_path, model, key, at, output, files))
+
+
+@root.command()
+@config_option
+@click.argument("model")
+@click.option(
+    "--since",
+    metavar="TIME",
+    default="24h",
+    show_default=True,
+    help="90s, 30m, 2h or 7d ago, or a time such as 2026-11-20T14:32Z.",
+)
+@files_option
+@output_option
+def history(config_path: Path, model: str, since: str, files: tuple[Path, ...], output: str) -> None:
+    """Show what MODEL's aliases served, who changed it, why, and on what evidence."""
+    from router.cli.history import show_history
+
+    sys.exit(show_history(config_path, model, since, output, files))
+
+
+@root.group()
+def journal() -> None:
+    """The record of what this machine's gateway served."""
+
+
+@journal.command()
+@config_option
+@click.argument("files", metavar="[FILE]...", type=click.Path(path_type=Path), nargs=-1)
+@click.option(
+    "--head",
+    "heads",
+    metavar="DIGEST",
+    multiple=True,
+    help="Digest of a line that must be there, or the first 12 digits of it or more; repeatable.",
+)
+def verify(config_path: Path, files: tuple[Path, ...], heads: tuple[str, ...]) -> None:
+    """Check that no line of the journal, or of these files in this order, was changed or is missing."""
+    from router.cli.journal_verify import verify_chain
+
+    sys.exit(verify_chain(config_path, files, heads))
 
 
 @root.command()
@@ -146,6 +318,68 @@ def check(config_path: Path, model: str, output: str) -> None:
     from router.cli.check import check_model
 
     sys.exit(check_model(config_path, model, output))
+
+
+@root.command()
+@config_option
+@urls_option
+@registry_option
+@reason_option
+@by_option
+@click.option("--keep-canary", is_flag=True, help="Leave the canary's alias on the version, too.")
+@click.option("--force", is_flag=True, help="Go on in spite of FAIL, a cap, an open breaker or break-glass.")
+@click.option("--yes", is_flag=True, help="Do not ask where there is not enough data to judge the canary.")
+@no_wait_option
+@wait_option
+@click.argument("model")
+def promote(
+    config_path: Path,
+    urls: tuple[str, ...],
+    registry: str | None,
+    reason: str,
+    by: str | None,
+    model: str,
+    *,
+    keep_canary: bool,
+    force: bool,
+    yes: bool,
+    no_wait: bool,
+    wait_seconds: float,
+) -> None:
+    """Make MODEL's canary production, in the registry, and wait until every gateway serves it."""
+    from router.cli.promotion import MoveOptions, promote_canary
+
+    options = MoveOptions.of(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
+    sys.exit(promote_canary(options, model, force=force, keep_canary=keep_canary, yes=yes))
+
+
+@root.command()
+@config_option
+@urls_option
+@registry_option
+@reason_option
+@by_option
+@click.option("--to", metavar="VERSION", type=click.IntRange(1, 2**63 - 1), help="Default: @previous.")
+@no_wait_option
+@wait_option
+@click.argument("model")
+def rollback(
+    config_path: Path,
+    urls: tuple[str, ...],
+    registry: str | None,
+    reason: str,
+    by: str | None,
+    to: int | None,
+    model: str,
+    *,
+    no_wait: bool,
+    wait_seconds: float,
+) -> None:
+    """Have MODEL's production go back to the version before, in the registry, whatever gateways say."""
+    from router.cli.promotion import MoveOptions, roll_back
+
+    options = MoveOptions.of(config_path, urls, registry, by, reason, None if no_wait else wait_seconds)
+    sys.exit(roll_back(options, model, to))
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ def check_model(config_path: Path, model: str, output: str) -> int:
     else:
         for row in rows:
             mark = "ok  " if row["ok"] else "FAIL"
-            click.echo(f"{mark} {model}@{row['alias']}" + (f" v{row['version']}" if row["version"] else ""))
+            at = "" if row["alias"] == "*" else f"@{row['alias']}"
+            click.echo(f"{mark} {model}{at}" + (f" v{row['version']}" if row["version"] else ""))
             click.echo(f"     {row['told']}")
             for mismatch in row.get("mismatches", ()):
                 click.echo(f"     {mismatch}")
@@ -44,7 +45,7 @@ async def _check(settings: Settings, model: str, wanted: ModelSettings) -> list[
         try:
             aspired = await backends.source.poll(model, wanted.aliases)
         except RegistryError as error:
-            return [{"alias": "*", "version": None, "ok": False, "told": str(error)}]
+            return [{"alias": "*", "version": None, "ok": False, "told": f"the registry: {error}"}]
         rows: list[dict[str, Any]] = []
         production_scores: tuple[OutputSpec, ...] | None = None
         # Production first: what it counts of its own accord is counted of the others, too.

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from router.cli.client import Unreachable, ask, gateway_address
 from router.cli.compare import verdict_line
+from router.cli.levers import cap_line
 
 
 def show_status(config_path: Path, url: str | None, *, watch: bool, output: str) -> int:
@@ -143,7 +144,24 @@ def _troubles(state: Mapping[str, Any]) -> list[str]:
         failed = {number: version for number, version in model["versions"].items() if version["error"]}
         lines += [f"{name} v{number}: {_failure(version)}" for number, version in failed.items()]
         lines += [f"{name}: {warning}" for warning in model["warnings"]]
-    return lines + _open_breakers(state)
+    return [*_caps(state), *lines, *_open_breakers(state)]
+
+
+def _caps(state: Mapping[str, Any]) -> list[str]:
+    """Who took which share away, since when; also of versions that serve no more, which would find it."""
+    glass = state.get("break_glass")
+    return [
+        *([f"every canary is off since {_time(glass['since'])}: {glass['why']}"] if glass else []),
+        *(
+            f"{name} {cap_line(cap)} (since {_time(cap['timestamp'])})"
+            for name, model in state["models"].items()
+            for cap in model.get("caps", ())
+        ),
+    ]
+
+
+def _time(timestamp: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(timestamp))
 
 
 def _open_breakers(state: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from router.core import events
 from router.core.ids import Alias, VersionId
+from router.core.outbound_events import NotificationResult, NotificationTried
 
 PER_REQUEST = frozenset(
     {
@@ -55,6 +56,11 @@ class FanOut:
         self._recorders = (*self._recorders, recorder)
         self._all = (*self._recorders, *self._deduplicated)
 
+    def add_deduplicated(self, recorder: events.Recorder) -> None:
+        """From now on `recorder` gets each piece of news once, after those that do so already."""
+        self._deduplicated = (*self._deduplicated, recorder)
+        self._all = (*self._recorders, *self._deduplicated)
+
     def _hand_on(self, event: events.Event) -> None:
         news = type(event) not in PER_REQUEST and self._deduplicator.is_news(event)
         for recorder in self._all if news else self._recorders:
@@ -86,6 +92,8 @@ class EventDeduplicator:
         """Why the last tick of each loop failed; absent once one succeeded."""
         self._restarts: dict[str, str] = {}
         """Why each child was last started again; forgotten when the registry answers."""
+        self._deliveries: dict[str, NotificationResult] = {}
+        """How the last try of each receiver ended: delivered, rejected, or retried for all other failures."""
 
     def is_news(self, event: events.Event) -> bool:
         """Whether `event` says something the one before it did not; remembers it."""
@@ -109,6 +117,8 @@ class EventDeduplicator:
             case events.ChildRestarted():
                 # A registry that sends a byte a second costs an agent, and would write a line, at every poll.
                 return _changed(self._restarts, event.child, event.reason)
+            case NotificationTried():
+                return self._delivery_changed(event)
             case events.ModelRemoved():
                 self._forget(event.model)
         return True
@@ -121,6 +131,13 @@ class EventDeduplicator:
         else:
             self._restarts.clear()
         return failure != before
+
+    def _delivery_changed(self, event: NotificationTried) -> bool:
+        ended = event.result
+        if ended not in (NotificationResult.DELIVERED, NotificationResult.REJECTED):
+            ended = NotificationResult.RETRIED
+        self._deliveries.setdefault(event.receiver, NotificationResult.DELIVERED)
+        return _changed(self._deliveries, event.receiver, ended)
 
     def _is_first_of_its_kind(self, event: events.CanaryFaulted) -> bool:
         version, kinds = self._faults.get((event.model, event.alias), (None, set()))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from router.core import events
+from router.core import events, state_events
 from router.core.ids import Alias, VersionId
 from router.core.redaction import redact
 
@@ -27,8 +27,9 @@ class RecentEvents:
         self._events: deque[dict[str, Any]] = deque(maxlen=size)
 
     def record(self, event: events.Event) -> None:
-        """Keep one event; who changed what and why is said by others than the routes themselves."""
-        if isinstance(event, events.RoutesChanged):
+        """Keep one event, unless another one says what it means: who changed the routes and why, and that
+        nothing is durable."""
+        if isinstance(event, events.RoutesChanged | state_events.StateWriteFailed):
             return
         self._events.append({"timestamp": self._clock(), **as_json(event)})
 

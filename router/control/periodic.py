@@ -29,6 +29,8 @@ class PeriodicTask:
         self._period = period if callable(period) else partial(float, period)
         self._recorder = recorder
         self._triggered = asyncio.Event()
+        self._awaited: list[asyncio.Future[None]] = []
+        """Done when a tick has ended that is to begin yet."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -38,6 +40,13 @@ class PeriodicTask:
     def trigger(self) -> None:
         """Tick as soon as possible."""
         self._triggered.set()
+
+    async def tick_now(self) -> None:
+        """Tick as soon as possible, and return when a tick has ended that began after this was called."""
+        ended = asyncio.get_running_loop().create_future()
+        self._awaited.append(ended)
+        self.trigger()
+        await ended
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready: how long ago the last tick ended, and why it failed; None before the first."""
@@ -56,6 +65,7 @@ class PeriodicTask:
         while True:
             started = loop.time()
             self._triggered.clear()
+            awaited, self._awaited = self._awaited, []
             try:
                 await self._tick()
                 if self.error:
@@ -65,6 +75,9 @@ class PeriodicTask:
                 self.error = f"{type(error).__name__}: {error}"
                 self._recorder.record(TickFailed(self.name, self.error))
             self.last_tick = loop.time()
+            for ended in awaited:
+                if not ended.done():  # else nobody waits any more
+                    ended.set_result(None)
             # From start to start, so that a slow tick does not stretch the period it promises.
             rest = max(0.0, started + self._period() - self.last_tick)
             try:

@@ -1,4 +1,8 @@
-"""The document of `/v1/state`: what is aspired, bound, split and wrong. No paths, hosts or credentials."""
+"""The document of `/v1/state`: what is aspired, bound, split and wrong.
+
+No paths or credentials, and no hosts but those that the configuration names as peers and receivers, and
+that of another gateway that has the state directory.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,7 +11,9 @@ from typing import Any, Protocol
 from router.analysis.document import verdicts
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
+from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute, ModelMinute
 from router.control.periodic import PeriodicTask
@@ -56,6 +62,23 @@ class ConfigStatus(Protocol):
         """Why the file's present content is not in force; None when it is."""
 
 
+class StateDirectoryStatus(Protocol):
+    """Whether what must outlive the gateway is on disk."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready, without a path."""
+
+
+class OutboundStatus(Protocol):
+    """What the gateway asks of others, and sends to them, by itself."""
+
+    def fleet(self) -> dict[str, Any]:
+        """JSON-ready: other gateways."""
+
+    def notify(self) -> list[dict[str, Any]]:
+        """JSON-ready: receivers of notifications."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """Gathers the state of one gateway; every part is read when the document is asked for."""
@@ -73,6 +96,10 @@ class Status:
     last_known_good: LastKnownGood
     rollback: RollbackWatch
     analysis: AnalysisRecorder
+    outbound: OutboundStatus
+    caps: CapControl
+    state_directory: StateDirectoryStatus
+    journal: Journal
     loops: Sequence[PeriodicTask]
 
     def document(self) -> dict[str, Any]:
@@ -94,8 +121,12 @@ class Status:
                 "error": redact("; ".join(errors)),
             },
             "last_minute": minute.to_json(),
+            "break_glass": self.caps.break_glass_to_json(),
             "warnings": minute.warnings(),
+            "state_dir": {**self.state_directory.describe(), "journal": self.journal.describe()},
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
+            "fleet": self.outbound.fleet(),
+            "notify": self.outbound.notify(),
             "loops": {loop.name: loop.describe() for loop in self.loops},
             "events": self.recent_events.events(),
         }
@@ -123,8 +154,12 @@ class Status:
             "last_minute": minute.to_json(),
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
             "registry_refused": manager.model in self.alias_watch.refused,
-            "rollback": self.rollback.of(manager).to_json(),
+            "rollback": {
+                "name": manager.settings.previous_name,
+                **self.rollback.of(manager).to_json(),
+            },
             "verdicts": verdicts(self.analysis, manager.model),
+            "caps": self.caps.of_model(manager.model),
             "warnings": minute.warnings(),
         }
         if manager.polled and PRODUCTION not in manager.aspired:

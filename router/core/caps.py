@@ -5,17 +5,27 @@ seen plus one. Of two records of one target the higher counter stands, at equal 
 records may be merged in any order, and as often as one likes, with one and the same result.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from types import MappingProxyType
+from typing import Any
 
 from router.core.ids import PRODUCTION, Alias
-from router.core.split import BUCKETS
+from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, whole_buckets
 
 KEPT_SECONDS = 30 * 86_400.0
 """How long the caps of a model that left the configuration are kept."""
 LONGEST_REASON = 500
-"""Characters of a reason, 1 at least."""
+"""Characters of a reason, and of a name of who acts; 1 at least."""
+FORMAT = 1
+"""Of `records_to_json`."""
+MOST_RECORDS = 10_000
+"""In one document: more are no gateway's."""
+_LONGEST_NAME = 256
+_MOST_COUNTER = 2**53 - 1
+_LATEST = 253_402_300_799.0  # the last second of the year 9999
+_KEYS = ("model", "alias", "version", "counter", "to_percent", "by", "reason", "timestamp", "alert")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +56,24 @@ class CapRecord:
     reason: str
     at: float
     """Seconds since 1970."""
+    alert: str = ""
+    """Which alert last set the cap, also after it was lifted; empty where none did. An alert is repeated as
+    long as it fires, to any gateway, and acts once."""
 
     @property
-    def precedence(self) -> tuple[int, int, float, str, str]:
+    def precedence(self) -> tuple[int, int, float, str, str, str]:
         """Of two records of one target the one stands whose precedence is higher."""
         share = BUCKETS + 1 if self.share is None else self.share
-        return self.counter, -share, self.at, self.by, self.reason
+        return self.counter, -share, self.at, self.by, self.reason, self.alert
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlass:
+    """Every canary is off, whatever the records say."""
+
+    since: float
+    """Seconds since 1970."""
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +95,14 @@ class Caps:
         """Caps of `model` that are not lifted, also those of versions that serve nowhere now."""
         return ((t, r) for t, r in self.records.items() if t.model == model and r.share is not None)
 
-    def capped(self, target: CapTarget, share: int, *, by: str, reason: str, at: float) -> "Caps":
+    def capped(
+        self, target: CapTarget, share: int, *, by: str, reason: str, at: float, alert: str = ""
+    ) -> "Caps":
         """With a cap of `share` buckets on `target`. One that is as low already stays: a cap only lowers."""
         former = self.records.get(target)
         if former is not None and former.share is not None and former.share <= share:
             return self
-        return self._with(target, CapRecord(_after(former), share, by, reason, at))
+        return self._with(target, CapRecord(_after(former), share, by, reason, at, alert))
 
     def lifted(self, targets: Iterable[CapTarget], *, by: str, reason: str, at: float) -> "Caps":
         """Without the caps on `targets`; those that have none are left as they are."""
@@ -86,7 +110,8 @@ class Caps:
         for target in targets:
             former = lifted.records.get(target)
             if former is not None and former.share is not None:
-                lifted = lifted._with(target, CapRecord(_after(former), None, by, reason, at))
+                record = CapRecord(_after(former), None, by, reason, at, former.alert)
+                lifted = lifted._with(target, record)
         return lifted
 
     def merged(self, other: Mapping[CapTarget, CapRecord]) -> "Caps":
@@ -98,10 +123,9 @@ class Caps:
         }
         return Caps({**self.records, **news}) if news else self
 
-    def without_former_models(self, models: Iterable[str], now: float) -> "Caps":
-        """Without records that are over 30 days old and of a model that is not among `models`."""
-        known = set(models)
-        kept = {t: r for t, r in self.records.items() if t.model in known or now - r.at < KEPT_SECONDS}
+    def without(self, models: Collection[str]) -> "Caps":
+        """Without all that is known of `models`; the same object where that is nothing."""
+        kept = {target: record for target, record in self.records.items() if target.model not in models}
         return self if len(kept) == len(self.records) else Caps(kept)
 
     def _with(self, target: CapTarget, record: CapRecord) -> "Caps":
@@ -117,6 +141,88 @@ def check_reason(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must hold no control characters, line breaks included")
     return text
+
+
+def records_to_json(caps: Caps) -> dict[str, Any]:
+    """All records, lifted ones included, as other gateways and the next start read them."""
+    records = [
+        {
+            "model": target.model,
+            "alias": target.alias,
+            "version": target.version,
+            "counter": record.counter,
+            "to_percent": None if record.share is None else record.share / BUCKETS_PER_PERCENT,
+            "by": record.by,
+            "reason": record.reason,
+            "timestamp": record.at,
+            "alert": record.alert,
+        }
+        for target, record in caps.records.items()
+    ]
+    return {"format": FORMAT, "records": records}
+
+
+def records_from_json(document: Any) -> dict[CapTarget, CapRecord]:
+    """What `records_to_json` showed. Raises ValueError, with a sentence that names the first bad record:
+    a document is taken whole or not at all."""
+    if not isinstance(document, dict) or document.keys() != {"format", "records"}:
+        raise ValueError("must be an object of format and records, and nothing else")
+    if not _is_whole(document["format"], FORMAT, FORMAT):
+        raise ValueError(f"format: must be {FORMAT}, which this version reads")
+    listed = document["records"]
+    if not isinstance(listed, list) or len(listed) > MOST_RECORDS:
+        raise ValueError(f"records: must be a list of {MOST_RECORDS} at most")
+    records: dict[CapTarget, CapRecord] = {}
+    for number, one in enumerate(listed):
+        try:
+            target, record = _record(one)
+        except ValueError as error:
+            raise ValueError(f"records[{number}].{error}") from None
+        if target in records:
+            raise ValueError(f"records[{number}]: has the same model, alias and version as a former one")
+        records[target] = record
+    return records
+
+
+def _record(one: Any) -> tuple[CapTarget, CapRecord]:
+    if not isinstance(one, dict) or one.keys() != set(_KEYS):
+        raise ValueError(f"*: must be an object of {', '.join(_KEYS)}, and nothing else")
+    for key in ("model", "alias"):
+        if not _is_text(one[key], 1, _LONGEST_NAME):
+            raise ValueError(f"{key}: must be printable text of 1 to {_LONGEST_NAME} characters")
+    if one["alias"] == PRODUCTION:
+        raise ValueError("alias: production has no cap")
+    if one["version"] is not None and not _is_whole(one["version"], 1, _MOST_COUNTER):
+        raise ValueError("version: must be a version's number, or null")
+    if not _is_whole(one["counter"], 1, _MOST_COUNTER):
+        raise ValueError(f"counter: must be a whole number from 1 to {_MOST_COUNTER}")
+    for key in ("by", "reason"):
+        if not _is_text(one[key], 1, LONGEST_REASON):
+            raise ValueError(f"{key}: must be printable text of 1 to {LONGEST_REASON} characters")
+    if not _is_text(one["alert"], 0, _LONGEST_NAME):
+        raise ValueError(f"alert: must be printable text of {_LONGEST_NAME} characters at most")
+    at, percent = one["timestamp"], one["to_percent"]
+    if not _is_number(at) or not 0 <= at <= _LATEST:
+        raise ValueError("timestamp: must be seconds since 1970")
+    if percent is not None and not _is_number(percent):
+        raise ValueError("to_percent: must be a number, or null")
+    share = None if percent is None else whole_buckets("to_percent:", percent)
+    target = CapTarget(one["model"], Alias(one["alias"]), one["version"])
+    return target, CapRecord(one["counter"], share, one["by"], one["reason"], float(at), one["alert"])
+
+
+def _is_text(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, str) and least <= len(value) <= most and value.isprintable()
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)  # which may be too large for a float
 
 
 def _after(former: CapRecord | None) -> int:

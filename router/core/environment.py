@@ -44,6 +44,7 @@ _NEEDED = {
     *("AWS_DEFAULT_REGION", "AWS_REGION", "GOOGLE_CLOUD_PROJECT"),
     # They open nothing and refuse something, which a version's own clients would do without them.
     *("AWS_EC2_METADATA_DISABLED", "AWS_USE_FIPS_ENDPOINT"),
+    *("AWS_CA_BUNDLE", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"),
     *("PGCHANNELBINDING", "PGGSSENCMODE", "PGREQUIREAUTH", "PGREQUIRESSL"),
     *("PGSSLCRL", "PGSSLMINPROTOCOLVERSION", "PGSSLMODE", "PGSSLROOTCERT"),
     "UV_THREADPOOL_SIZE",  # of libuv, and not of the installer uv

@@ -1,13 +1,15 @@
 """Facts that code reports. One recorder turns them into metrics, another into log lines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
+from router.core.outbound_events import NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
+from router.core.state_events import OfState
 
 # ---- single requests
 
@@ -184,6 +186,8 @@ class CapSet:
     """What it keeps at most, 0 to 1."""
     by: str
     why: str
+    at: float = field(default=0.0, compare=False)
+    """When it was set, in seconds since 1970: the same at every gateway that comes to know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,22 @@ class CapLifted:
     alias: Alias
     version: VersionId | None
     by: str
+    why: str
+    at: float = field(default=0.0, compare=False)
+    """When it was lifted, as in `CapSet`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlassOn:
+    """Every canary is off from now on; or is off still, for another reason."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlassOff:
+    """Canaries have their shares back, as far as no cap or breaker is there."""
+
     why: str
 
 
@@ -527,6 +547,8 @@ _OfAliases = (
     | BreakerClosed
     | CapSet
     | CapLifted
+    | BreakGlassOn
+    | BreakGlassOff
     | RoutesChanged
     | VerdictChanged
 )
@@ -557,7 +579,8 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others
+_Outbound = PeerLost | PeerFound | NotificationTried
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Outbound | _Others | OfState
 
 
 class Recorder(Protocol):

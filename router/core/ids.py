@@ -22,6 +22,16 @@ STAGE = "stage:"
 case of letters."""
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayId:
+    """One gateway among those that serve the same models."""
+
+    process: str
+    """16 hexadecimal digits, drawn anew at each start: by them a gateway knows itself among its peers."""
+    host: str
+    """Its machine, for people."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class VersionId:
     """One immutable version of a registered model.

@@ -18,6 +18,7 @@ from router.core.split import Split
 FORMAT = 1
 BEGINNING = "0" * 64
 """Digest that the first line of a chain names as that of the line before."""
+_FIELDS = ("format", "prev", "time", "gateway", "cause", "details", "table", "gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,17 @@ class Entry:
     gateway: str
     """Host and process, such as `gw-1:4711`: those that write to one chain follow each other."""
     cause: str
-    """One of: start, stop, configuration, alias_moved, bound, unbound, breaker_opened, breaker_closed,
-    capped, cap_lifted, pins, lock_taken, clock, registry, verdict, folded."""
+    """One of: start, stop, configuration, alias_moved, bound, unbound, out_of_service, breaker_opened,
+    breaker_closed, capped, cap_lifted, break_glass_on, break_glass_off, pins, lock_taken, catch_up, clock,
+    registry, cache, verdict, changed, folded."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-able, by cause: who, why, from, to, alias, version, digest. No key, payload or credential."""
+    """JSON-able, by cause: who, why, from, to, alias, version, digest. No key, payload or credential.
+
+    Of `folded`, which stands for `count` lines of the cause `of` about `model`: the first was at `since`, and
+    until this line the model had its former table, this one or one of `tables`. Where it is `open` more may
+    have followed it, up to the next line of that cause and model.
+    Of `lock_taken` and `catch_up`: what was from `since` on is in no file before this line.
+    Of `clock`: `from`, what the clock said where it now says `at`."""
     table: Mapping[str, ModelRoutes] = field(default_factory=dict)
     """In force from now on, by model; models that are not named are as before."""
     gone: tuple[str, ...] = ()
@@ -82,6 +90,24 @@ def decode(line: bytes) -> tuple[Entry, str]:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedLine(f"it can not be read: {error}") from error
+
+
+def log_fields(line: bytes) -> dict[str, Any]:
+    """What a line of the gateway's log shows of `line`: its fields, and its digest."""
+    return {"digest": digest_of(line), **orjson.loads(line)}
+
+
+def line_of_log(fields: Mapping[str, Any]) -> bytes:
+    """The line that `log_fields` showed, also when further fields are there. Raises DamagedLine."""
+    try:
+        line = orjson.dumps({name: fields[name] for name in _FIELDS})
+    except KeyError as error:
+        raise DamagedLine(f"it has no {error}") from error
+    except TypeError as error:
+        raise DamagedLine(f"it can not be read: {error}") from error
+    if digest_of(line) != fields.get("digest"):
+        raise DamagedLine("its digest is that of another line")
+    return line
 
 
 def routes_to_json(routes: ModelRoutes) -> dict[str, Any]:

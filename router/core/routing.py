@@ -58,15 +58,19 @@ class ModelRoutes:
     @property
     def split_in_force(self) -> Split:
         """The shares as they act now: an alias that serves nothing, or is broken, gives its to production,
-        and one that is capped what is above its cap."""
+        and one that is capped what is above its cap. On production's own version it keeps its share."""
         shares = self.configured_split.shares()
-        acting = self.bound.keys() - self.broken
-        left = {
-            alias: min(share, self.capped.get(alias, share)) if alias in acting else 0
-            for alias, share in shares.items()
-        }
+        left = {alias: self._share_in_force(alias, share) for alias, share in shares.items()}
         further = self.configured_split.further
         return Split(left[CANARY], (further[0], left[further[0]]) if further else None)
+
+    def _share_in_force(self, alias: Alias, share: int) -> int:
+        version = self.bound.get(alias)
+        if version is None:
+            return 0
+        if version == self.bound.get(PRODUCTION):
+            return share
+        return 0 if alias in self.broken else min(share, self.capped.get(alias, share))
 
     def is_above_cap(self, alias: Alias, bucket: int) -> bool:
         """Whether a cap takes `bucket` from `alias`, which owns it: it keeps those nearest to its end of the

@@ -66,7 +66,7 @@ class Split:
 
         Raises ValueError unless every share is a multiple of 0.001 in [0, 100] and they sum to exactly 100.
         """
-        buckets = {Alias(name): _whole_buckets(name, value) for name, value in percentages.items()}
+        buckets = {Alias(name): whole_buckets(name, value) for name, value in percentages.items()}
         if PRODUCTION not in buckets:
             raise ValueError("production must be named")
         further = [(alias, share) for alias, share in buckets.items() if alias not in (PRODUCTION, CANARY)]
@@ -112,14 +112,18 @@ class Split:
         return {alias: share / BUCKETS_PER_PERCENT for alias, share in self.shares().items()}
 
 
-def _whole_buckets(name: str, percent: float | Decimal) -> int:
+def whole_buckets(name: str, percent: float | Decimal) -> int:
+    """Buckets of `percent` of all; `name` is what an error calls it.
+
+    Raises ValueError unless it is a multiple of 0.001 in [0, 100].
+    """
     try:
         # str() first: Decimal(0.1) is not a tenth, Decimal("0.1") is what the operator wrote.
         exact = Decimal(str(percent))
     except InvalidOperation as error:
         raise ValueError(f"{name} must be a number") from error
     if not exact.is_finite() or not 0 <= exact <= 100:
-        raise ValueError(f"{name} must be between 0 and 100 percent")
+        raise ValueError(f"{name} must be between 0 and 100 percent, not {percent}")
     # Compared, not multiplied: a product is rounded to 28 digits and could hide a remainder.
     steps = exact.quantize(Decimal("0.001"))
     if steps != exact:

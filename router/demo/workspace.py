@@ -26,6 +26,7 @@ _CONFIG = """\
 server:
   listen: 127.0.0.1:{listen}
   admin: 127.0.0.1:{admin}
+  state_dir: {state}
 registry:
   uri: {registry_uri}
   poll_seconds: 1
@@ -72,6 +73,7 @@ class Workspace:
             admin=admin,
             registry_uri=_quoted(self.registry_uri),
             cache=_quoted(str(self.root / "cache")),
+            state=_quoted(str(self.root / "state")),
             **STARTING_SPLIT,
             **{f"{model}_rest": 100 - percent for model, percent in STARTING_SPLIT.items()},
         )

@@ -27,6 +27,7 @@ from router.core.scores import OutputSpec
 from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
 from router.processes.processors import processors
 from router.protocol.messages import LoadSpec, Query, VersionInfo
+from router.serving.caps import CapsInForce
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
@@ -76,6 +77,7 @@ class VersionDependencies:
     loader: Loader
     recorder: Recorder
     limits: LoadLimits
+    caps: CapsInForce = field(default_factory=CapsInForce)
     gate: LoadGate = field(init=False)
     """All loads go through it."""
     live: Counter[VersionId] = field(init=False, default_factory=Counter)

@@ -212,6 +212,10 @@ class ModelManager:
                     harness.retry_now()  # what had no room may have it by this figure
             self.reconcile()
 
+    def caps_changed(self) -> None:
+        """The caps in force are others: so are the routes, when this returns."""
+        self._publish_routes()
+
     def reset_breakers(self) -> None:
         """An operator says that the canaries shall have their shares back."""
         self.breakers.reset(self._bound, OPERATOR_RESET)
@@ -410,8 +414,18 @@ class ModelManager:
                 bound={alias: version for alias, version in self._bound.items() if alias not in left_out},
                 aspired=frozenset(self._aspired),
                 broken=self.breakers.broken,
+                capped=self._capped(),
             )
         )
+
+    def _capped(self) -> dict[Alias, int]:
+        """Buckets that caps leave to what serves now, by alias."""
+        shares = {
+            alias: self._dependencies.caps.share_of(self.model, alias, version.number)
+            for alias, version in self._bound.items()
+            if alias != PRODUCTION
+        }
+        return {alias: share for alias, share in shares.items() if share is not None}
 
     def _record(self, event: AliasAspired | AliasBound | AliasUnbound | AliasWithoutVersion) -> None:
         self._dependencies.recorder.record(event)

@@ -1,7 +1,7 @@
 """All registered models of this gateway: one routing table, one manager each."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from router.core.events import ModelRemoved, ReadinessChanged, RoutesChanged, SplitInForce, VersionGone
 from router.core.ids import VersionId
@@ -56,6 +56,12 @@ class ModelSet:
         if self._awaited is None:
             self._awaited = frozenset(models)
         self._look_ready()
+
+    def caps_changed(self, models: Iterable[str]) -> None:
+        """The caps of these are others; those that are not served here have no routes to change."""
+        for name in models:
+            if (manager := self.managers.get(name)) is not None:
+                manager.caps_changed()
 
     async def close(self, grace_seconds: float = 1.0) -> None:
         """End every version now."""

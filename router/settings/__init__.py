@@ -17,12 +17,16 @@ from router.settings.gateway import (
     schema_json,
 )
 from router.settings.model import ModelSettings
+from router.settings.outbound import FleetSettings, PeerAddress, ReceiverSettings
 
 __all__ = [
     "Change",
+    "FleetSettings",
     "LogSettings",
     "ModelOutput",
     "ModelSettings",
+    "PeerAddress",
+    "ReceiverSettings",
     "RegistryPlaces",
     "RegistrySettings",
     "Reload",

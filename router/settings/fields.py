@@ -101,6 +101,7 @@ _Decimals = BeforeValidator(_as_float)
 Finite = Annotated[float, Field(allow_inf_nan=False), _Decimals]
 Seconds = Annotated[float, Field(allow_inf_nan=False, gt=0, le=86_400), _Decimals]
 SecondsOrNone = Annotated[float, Field(allow_inf_nan=False, ge=0, le=86_400), _Decimals]
+SecondsOfExchange = Annotated[float, Field(allow_inf_nan=False, ge=0.1, le=60), _Decimals]
 Gibibytes = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1_000_000), _Decimals]
 Share = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1), _Decimals]
 Text = Annotated[str, Field(min_length=1)]

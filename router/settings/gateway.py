@@ -1,15 +1,25 @@
 """Settings of the whole gateway: its listeners, its registry, its log, and every registered model."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from router.core.artifact_source import STORES
+from router.core.redaction import redact_uri
 from router.errors import ConfigRefused
 from router.settings.fields import (
     COLD,
@@ -28,6 +38,7 @@ from router.settings.fields import (
     is_loopback,
 )
 from router.settings.model import ModelSettings, check_model_name
+from router.settings.outbound import MOST_RECEIVERS, FleetSettings, ReceiverSettings
 
 
 class TlsSettings(BaseModel):
@@ -56,6 +67,12 @@ class ServerSettings(BaseModel):
     """host:port for the verbs that change things; without a token a loopback address."""
     admin_token_file: Annotated[Text | None, COLD] = None
     """File with the verbs' bearer token, read at each use; CANARY_ROUTER_SERVER__ADMIN_TOKEN is over it."""
+    lower_token_file: Annotated[Text | None, COLD] = None
+    """File with a second bearer token, read at each use, which may only lower the shares of canaries: for
+    POST /-/abort and /-/alertmanager. Not the admin token, without which there is none."""
+    state_dir: Annotated[Text | None, COLD] = None
+    """Directory for what outlives the gateway, its caps and its journal; unset: STATE_DIRECTORY, then
+    $XDG_STATE_HOME/canary-router/ and a digest of registry and admin address."""
     tls: Annotated[TlsSettings | None, COLD] = None
     """Certificate of the traffic listener; unset: plain HTTP."""
     admin_tls: Annotated[TlsSettings | None, COLD] = None
@@ -225,11 +242,34 @@ class Settings(BaseModel):
     """The MLflow registry that says which versions are served."""
     log: Annotated[LogSettings, SECTION] = Field(default_factory=LogSettings)
     """What is written to standard error."""
+    fleet: Annotated[FleetSettings, SECTION] = Field(default_factory=FleetSettings)
+    """The other gateways that serve the same models, with which caps are exchanged."""
+    notify: Annotated[list[ReceiverSettings], Field(max_length=MOST_RECEIVERS), SECTION, COLD] = Field(
+        default=[]
+    )
+    """Who gets notifications, and of what."""
     models: Annotated[
         dict[_ModelName, Annotated[ModelSettings, SECTION]],
         Field(min_length=1, json_schema_extra={"propertyNames": {"pattern": "^[^/:]+$"}}),
     ]
     """Registered models by name; the first one also answers at /invocations."""
+
+    def state_directory(self, environ: Mapping[str, str]) -> Path | None:
+        """Where caps and journal are kept; None where that is below a home directory, and there is none."""
+        try:
+            if self.server.state_dir:
+                return Path(self.server.state_dir).expanduser().absolute()
+            # systemd lists several with colons.
+            if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+                return Path(given).absolute()
+            home = environ.get("XDG_STATE_HOME", "")
+            if not os.path.isabs(home):
+                home = str(Path.home() / ".local" / "state")
+        except RuntimeError:  # a user id without an entry in /etc/passwd
+            return None
+        host, port = self.server.admin
+        named = f"{redact_uri(self.registry.addresses(environ)[0])} {host}:{port}"
+        return Path(home, "canary-router", sha256(named.encode()).hexdigest()[:16])
 
     @field_validator("models")
     @classmethod
@@ -247,6 +287,17 @@ class Settings(BaseModel):
         if port == admin_port != 0 and host in (admin_host, "0.0.0.0", "::"):
             raise ValueError("listen and admin must not share a port")
         return server
+
+    @field_validator("fleet")
+    @classmethod
+    def _heard_by_peers(cls, fleet: FleetSettings, info: ValidationInfo) -> FleetSettings:
+        server: ServerSettings | None = info.data.get("server")  # missing where it is not valid itself
+        if server is not None and server.admin_is_local and not fleet.are_local:
+            raise ValueError(
+                f"peers on other machines ask this gateway, too, and they can not reach {server.admin[0]}:"
+                " let server.admin be an address that they reach"
+            )
+        return fleet
 
 
 class SettingsInForce:

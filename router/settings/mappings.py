@@ -25,7 +25,7 @@ def check_percent(value: Any) -> Decimal:
     # str() first: Decimal(0.1) is not a tenth, Decimal("0.1") is what was written.
     exact = Decimal(str(value))
     if not exact.is_finite() or not 0 <= exact <= 100:
-        raise ValueError("must be between 0 and 100 percent")
+        raise ValueError(f"must be between 0 and 100 percent, not {value}")
     if exact.quantize(Decimal("0.001")) != exact:
         raise ValueError("must be a multiple of 0.001 percent")
     return exact

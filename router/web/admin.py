@@ -1,6 +1,7 @@
 """The admin listener: verbs that change things, and who may use them.
 
-Holders of the token may; without one, programs on this machine.
+Holders of the token may; without one, programs on this machine. A second token may do nothing but lower the
+shares of canaries: whatever watches a gateway needs no more.
 """
 
 import hmac
@@ -22,6 +23,8 @@ from router.web.responses import config_refused, document, error_response, plain
 _log = logging.getLogger(__name__)
 
 _SAFE = ("GET", "HEAD")
+LOWERING = ("/-/abort", "/-/alertmanager")
+"""Paths of the verbs that only lower."""
 _CHALLENGE = 'Bearer realm="canary-router admin"'
 VARIABLE = "CANARY_ROUTER_SERVER__ADMIN_TOKEN"
 SHORTEST, LONGEST = 16, 4096
@@ -31,10 +34,12 @@ SHORTEST, LONGEST = 16, 4096
 class AdminToken:
     """Reads the token anew each time it is asked for, so that a rotated file counts at once."""
 
-    def __init__(self, file: str | None, value: str | None) -> None:
-        """`value` stands over `file`. Raises ConfigRefused when there is no usable token now."""
+    def __init__(self, file: str | None, value: str | None, key: str = "server.admin_token_file") -> None:
+        """`value` stands over `file`, which the configuration names as `key`. Raises ConfigRefused when there
+        is no usable token now."""
         self._file = file
         self._value = value
+        self._key = key
         self.read()
 
     def read(self) -> bytes:
@@ -46,8 +51,8 @@ class AdminToken:
             with open(self._file, "rb", opener=_open_at_once) as file:
                 raw = file.read(LONGEST + 1)
         except OSError as error:
-            raise ConfigRefused([f"server.admin_token_file: can not be read: {error.strerror}"]) from None
-        return _checked(raw, "server.admin_token_file")
+            raise ConfigRefused([f"{self._key}: can not be read: {error.strerror}"]) from None
+        return _checked(raw, self._key)
 
 
 def admin_token(server: ServerSettings, environ: Mapping[str, str]) -> AdminToken | None:
@@ -65,6 +70,21 @@ def admin_token(server: ServerSettings, environ: Mapping[str, str]) -> AdminToke
         )
         raise ConfigRefused([sentence])
     return None
+
+
+def lower_token(server: ServerSettings, admin: AdminToken | None) -> AdminToken | None:
+    """The token that may only lower, where one is configured. Raises ConfigRefused when it is unusable, or
+    would give away, or be worth, as much as the `admin` one."""
+    if server.lower_token_file is None:
+        return None
+    key = "server.lower_token_file"
+    token = AdminToken(server.lower_token_file, None, key)
+    if admin is None:
+        sentence = f"{key}: goes with an admin token: without one, every program on this machine may do all"
+        raise ConfigRefused([sentence])
+    if token.read() == admin.read():
+        raise ConfigRefused([f"{key}: holds the admin token, which may do all; it needs one of its own"])
+    return token
 
 
 def _checked(raw: bytes, origin: str) -> bytes:
@@ -100,38 +120,56 @@ async def reset_breakers(request: web.Request) -> web.Response:
     return document({"model": name})
 
 
-def guard(token: AdminToken | None) -> Middleware:
-    """Middleware of the admin listener.
+def guard(token: AdminToken | None, lower: AdminToken | None = None) -> Middleware:
+    """Middleware of the admin listener. `lower` opens the verbs that only lower, and nothing else.
 
     Reading needs no token. Every method but GET and HEAD does, and no GET changes anything.
     """
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = _local_only(request) if token is None else await _token_only(request, token)
+        if token is None:
+            refusal = _local_only(request)
+        else:
+            refusal = await _token_only(request, token, lower if _only_lowers(request) else None)
         return refusal or await handler(request)
 
     return guarded
 
 
-async def _token_only(request: web.Request, expected: AdminToken) -> web.Response | None:
+def _only_lowers(request: web.Request) -> bool:
+    # Asked of the route that was found: the path may be spelled in many ways.
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical in LOWERING
+
+
+async def _token_only(
+    request: web.Request, admin: AdminToken, lower: AdminToken | None
+) -> web.Response | None:
+    """None where the request carries one of the tokens, or needs none."""
     if request.method in _SAFE:
         return None
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not sent.strip():
         return _unauthorized("this takes the admin token: Authorization: Bearer …", _CHALLENGE)
-    try:
-        token = await in_disk_thread(expected.read)
-    except ConfigRefused as refused:
-        # A token that is gone opens nothing.
-        _log.warning("the admin token is unusable: %s", refused)
-        return _unauthorized("the gateway has no usable admin token; see its log", _CHALLENGE)
     # Digests have one length, so that neither the content nor the length of the token shows in the time.
     offered = sha256(sent.strip().encode("utf-8", "surrogateescape")).digest()
-    if not hmac.compare_digest(offered, sha256(token).digest()):
-        _log.warning("an admin verb was refused: wrong token")
-        return _unauthorized("this is not the admin token", f'{_CHALLENGE}, error="invalid_token"')
-    return None
+    unusable = 0
+    expected = (admin,) if lower is None else (admin, lower)
+    for one in expected:
+        try:
+            token = await in_disk_thread(one.read)
+        except ConfigRefused as refused:
+            # A token that is gone opens nothing.
+            _log.warning("a token is unusable: %s", refused)
+            unusable += 1
+            continue
+        if hmac.compare_digest(offered, sha256(token).digest()):
+            return None
+    if unusable == len(expected):
+        return _unauthorized("the gateway has no usable admin token; see its log", _CHALLENGE)
+    _log.warning("an admin verb was refused: wrong token")
+    return _unauthorized("this is not the admin token", f'{_CHALLENGE}, error="invalid_token"')
 
 
 def _unauthorized(detail: str, challenge: str) -> web.Response:

@@ -7,7 +7,7 @@ from router.core.events import Rejected
 from router.core.outcomes import RefusalReason
 from router.core.scores import OTHER
 from router.protocol.messages import ScoringProtocol
-from router.web import admin, invocations, observe, page
+from router.web import admin, invocations, levers, observe, page
 from router.web import v2 as inference
 from router.web.admin import AdminToken, guard
 from router.web.connections import DIRECT_PATH, OTHER_VERSION, HttpConnection
@@ -39,10 +39,19 @@ def traffic_app(gateway: WebState, *, observable: bool) -> web.Application:
     return app
 
 
-def admin_app(gateway: WebState, token: AdminToken | None = None) -> web.Application:
-    """The operators' listener; without a `token` its verbs are for programs on this machine."""
-    app = _app(gateway, guard(token))
+def admin_app(
+    gateway: WebState, token: AdminToken | None = None, lower: AdminToken | None = None
+) -> web.Application:
+    """The operators' listener; without a `token` its verbs are for programs on this machine.
+
+    The token `lower` opens those that only lower.
+    """
+    app = _app(gateway, guard(token, lower))
     app.router.add_post("/-/reload", admin.reload)
+    app.router.add_post("/-/abort", levers.abort)
+    app.router.add_post("/-/resume", levers.resume)
+    app.router.add_post("/-/poll", levers.poll)
+    app.router.add_post("/-/alertmanager", levers.alertmanager)
     app.router.add_post("/-/models/{name:[^/]+}/reset-breakers", admin.reset_breakers)
     _add_health(app)
     _add_observation(app)
@@ -84,6 +93,7 @@ def _add_observation(app: web.Application) -> None:
     app.router.add_get("/v1/state", observe.state)
     app.router.add_get("/v1/compare", observe.compare)
     app.router.add_get("/v1/route", observe.route)
+    app.router.add_get("/v1/caps", levers.caps)
 
 
 @web.middleware

@@ -8,8 +8,11 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from router.control.alerts import AlertCaps
+from router.control.caps import CapControl
 from router.control.status import TrafficCounts
 from router.core.events import Recorder, RequestSample
+from router.core.ids import GatewayId
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.settings import SettingsInForce
@@ -71,6 +74,20 @@ class Reloader(Protocol):
         """Re-read the configuration now. Raises ConfigRefused."""
 
 
+class RegistryLook(Protocol):
+    """Has the registry looked at."""
+
+    async def __call__(self) -> None:
+        """Look now; returns when a look has ended that began after this was called."""
+
+
+class GlassKeeper(Protocol):
+    """Ends what keeps every canary off."""
+
+    async def resume(self, why: str) -> str:
+        """Canaries have their shares back, as far as no cap is there; returns why not, empty where done."""
+
+
 def _ignore(_sampled: RequestSample) -> None:
     """Nobody wants to hear of single requests."""
 
@@ -88,6 +105,11 @@ class WebState:
     metrics: Callable[[str, Sequence[str]], tuple[bytes, str]]
     """Exposition for an Accept header and a `name[]` filter: body and content type."""
     reload: Reloader
+    identity: GatewayId
+    caps: CapControl
+    alerts: AlertCaps
+    glass: GlassKeeper
+    look_at_registry: RegistryLook
     mlflow_version: str
     compare: Callable[[str | None], dict[str, Any]] = lambda _: {"models": {}}
     """The document of `/v1/compare`, of one model or of all."""

@@ -112,7 +112,10 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
         phase_seconds=phase_seconds,
         scores=scorer.scores,
         note=" ".join(filter(None, notes)),
-        batching=batching or Batching(merges=False, why="its requests are yet to show that they may"),
+        batching=batching
+        or Batching(
+            merges=False, why="not yet: its first requests show whether it answers each row by itself"
+        ),
         mismatches=mismatches(spec.directory, logged_python),
         inputs=_describable(scorer.contract.inputs),
         outputs=_describable(scorer.contract.outputs),

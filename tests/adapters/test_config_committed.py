@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from router.adapters.config.file import load_settings
-from router.settings import ModelSettings, Settings
+from router.settings import ModelSettings, ReceiverSettings, Settings
 from router.settings.mappings import WrittenKey
 from router.settings.scores import WrittenScores
 
@@ -42,14 +42,18 @@ def test_router_yaml_says_the_defaults() -> None:
     assert written.server == defaults.server
     assert written.registry == defaults.registry
     assert written.log == defaults.log
+    assert written.fleet == defaults.fleet
+    assert written.notify == defaults.notify
     assert written.models["sentiment"] == defaults.models["sentiment"]
 
 
 def test_router_yaml_holds_every_key() -> None:
     text = (CONFIG / "router.yaml").read_text()
-    sections = {name: Settings.model_fields[name].annotation for name in ("server", "registry", "log")}
-    keys = [*sections, "models"]
-    for model in (*sections.values(), ModelSettings, WrittenKey, WrittenScores):
+    sections = {
+        name: Settings.model_fields[name].annotation for name in ("server", "registry", "log", "fleet")
+    }
+    keys = [*sections, "notify", "models"]
+    for model in (*sections.values(), ReceiverSettings, ModelSettings, WrittenKey, WrittenScores):
         keys += [field.alias or name for name, field in model.model_fields.items()]
 
     assert [key for key in keys if not re.search(rf"\b{key}\b:", text)] == []

@@ -17,6 +17,8 @@ from router.control.fan_out import FanOut
 from router.core.events import (
     AliasAspired,
     CanaryFaulted,
+    CapLifted,
+    CapSet,
     ConfigApplied,
     ConfigRejected,
     Event,
@@ -85,6 +87,10 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "canary at fault, production answered; said once per version and kind",
         "breaker open, production has the canary's share",
         "breaker reset",
+        "share capped",
+        "cap lifted",
+        "break-glass, every canary is off",
+        "break-glass is over",
         "worker ended",
         "worker not loaded",
         "workers complete again",
@@ -111,10 +117,32 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "a version writes among its files; its workers have copies of their own (writable)",
         "versions that nobody uses left the cache",
         "the cache is over its bound, and all that is in it is in use",
+        "a peer does not answer",
+        "a peer answers again",
+        "a notification was not taken",
+        "notifications are taken again",
         "configuration refused; the one in force stays",
         "model removed",
         "not ready",
     ]
+
+
+def test_a_cap_is_reported_with_who_set_it_on_what_and_why() -> None:
+    of_version, of_all = written(
+        CapSet("m", CANARY, V8, 0.01, "ann", "p95 is 2 s"), CapLifted("m", CANARY, None, "bob", "mended")
+    )
+
+    shown = {key: of_version[key] for key in ("event", "level", "model", "alias", "version", "share")}
+    assert shown == {
+        "event": "share capped",
+        "level": "warning",
+        "model": "m",
+        "alias": "canary",
+        "version": 8,
+        "share": 0.01,
+    }
+    assert (of_version["by"], of_version["why"]) == ("ann", "p95 is 2 s")
+    assert (of_all["event"], of_all["version"], of_all["by"]) == ("cap lifted", None, "bob")
 
 
 def test_a_registry_without_a_production_version_is_warned_of() -> None:

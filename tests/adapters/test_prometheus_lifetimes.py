@@ -20,6 +20,7 @@ from router.core.events import (
     Polled,
     Predicted,
     Rejected,
+    RoutesChanged,
     SplitInForce,
     VersionGone,
     WorkerEnded,
@@ -33,6 +34,7 @@ from tests.support.sample_events import (
     Clock,
     answered,
     bound,
+    capped,
     count_scores_of,
     loaded,
     predicted,
@@ -86,6 +88,7 @@ def test_what_alerts_ask_for_exists_at_zero_once_a_version_is_bound(recorder: Pr
         "requests_total{alias=canary,code=499,model=m,outcome=abandoned,version=8}",
         "routing_decisions_total{alias=canary,model=m,reason=hash}",
         "routing_decisions_total{alias=production,model=m,reason=breaker_open}",
+        "routing_decisions_total{alias=production,model=m,reason=capped}",
         "requests_rejected_total{model=__other__,reason=unknown_model}",
         "worker_restarts_total{model=m,reason=signal,version=8}",
         "model_swaps_total{alias=canary,model=m,result=failure}",
@@ -129,6 +132,7 @@ def test_reasons_that_an_alias_can_not_have_are_not_shown(recorder: PrometheusRe
     shown = {key for key in samples(recorder) if key.startswith("routing_decisions_total")}
 
     assert not any("alias=canary" in key and "absent" in key for key in shown)
+    assert not any("alias=canary" in key and "capped" in key for key in shown)
     assert not any("alias=production" in key and "same_version" in key for key in shown)
     assert not any("reason=fallback" in key for key in shown)
 
@@ -247,6 +251,20 @@ def test_an_alias_that_left_the_split_has_no_share(recorder: PrometheusRecorder)
     assert not any(key.startswith("split") and "shadow" in key for key in samples(recorder))
 
 
+def test_a_cap_is_shown_while_it_is_there(recorder: PrometheusRecorder) -> None:
+    shown = lambda: {k: v for k, v in samples(recorder).items() if k.startswith("split_cap")}  # noqa: E731 - short
+    assert shown() == {}
+    recorder.record(RoutesChanged(capped(canary=1_000)))
+    assert shown() == {"split_cap_ratio{alias=canary,model=m}": 0.01}
+    recorder.record(RoutesChanged(capped(canary=0, shadow=500)))
+    assert shown() == {
+        "split_cap_ratio{alias=canary,model=m}": 0.0,
+        "split_cap_ratio{alias=shadow,model=m}": 0.005,
+    }
+    recorder.record(RoutesChanged(dataclasses.replace(capped(), capped={})))
+    assert shown() == {}
+
+
 def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
     """Every outcome, code, reason and kind that a gateway reports of this alias."""
     version = VersionId("m", number)
@@ -273,6 +291,7 @@ def all_that_can_happen(alias: Alias, number: int) -> list[Event]:
             dataclasses.replace(answered(alias, number), reason=Reason(reason))
             for reason in reasons_of(alias)
         ),
+        RoutesChanged(capped(canary=1_000)),
         *(CanaryFaulted("m", CANARY, version, kind) for kind in FAULTS),
         *(FellBack("m", CANARY, PRODUCTION, reason) for reason in FALLBACKS),
         *(Rejected("m", reason) for reason in REJECTIONS),

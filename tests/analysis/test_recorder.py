@@ -11,11 +11,14 @@ import pytest
 from router.analysis import text
 from router.analysis.document import document, verdicts
 from router.analysis.recorder import AnalysisRecorder
+from router.control.caps import CapControl
+from router.core.caps import CapTarget
 from router.core.events import Answered, BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind
 from router.core.routing import Reason
+from router.serving.caps import CapsInForce
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.manager import OPERATOR_RESET
@@ -44,7 +47,11 @@ class Gateway:
         self.now = 1000.0
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.facts = Listening()
-        self.models = ModelSet(VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0)))
+        in_force = CapsInForce()
+        self.models = ModelSet(
+            VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0), in_force)
+        )
+        self.caps = CapControl(in_force, self.models, self.facts, lambda: 5e8 + self.now)
         self.analysis = self.facts.analysis = AnalysisRecorder(
             self.models, self.facts, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
         )
@@ -233,6 +240,61 @@ async def test_an_open_breaker_keeps_the_verdict_and_says_that_it_rests(gateway:
     gateway.models.managers["sentiment"].reset_breakers()
     assert gateway.entry["verdict"] == "not_enough_data", "an operator says that what was wrong is mended"
     assert gateway.entry["comparable"]
+
+
+async def test_while_a_canary_is_capped_nothing_is_evidence_and_the_verdict_stays(gateway: Gateway) -> None:
+    """Also of a part of its share: production answers keys of the canary then, and which ones is no split."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(300, PRODUCTION, V1)
+    for turn in range(40):
+        gateway.answer(9, CANARY, V2)
+        gateway.answer(1, CANARY, V2, fault="error", bucket=turn)
+    gateway.look()
+    assert gateway.entry["verdict"] == "fail"
+
+    capped = CapTarget("sentiment", CANARY, V2.number)
+    for percent in (10, 0):
+        gateway.caps.cap([capped], percent * 1_000, by="ann", reason="slow")
+        gateway.now += 1
+        gateway.answer(500, PRODUCTION, V1)
+        gateway.answer(500, PRODUCTION, V1, reason=Reason.CAPPED, bucket=30_000)  # the canary's keys
+        gateway.answer(500, CANARY, V2, bucket=7)
+        gateway.look()
+        rests = f"it is capped at {percent} %, and production has the rest of its share"
+        entry = gateway.entry
+        assert (entry["verdict"], entry["comparable"], entry["share"]) == ("fail", False, percent / 100)
+        assert entry["not_comparable_because"] == rests
+        assert entry["why"].endswith(f" Not compared now: {rests}.")
+        requests = [gateway.check("faults")[arm]["requests"] for arm in ("production", "canary")]
+        assert requests == [300, 400]
+
+    gateway.caps.lift([capped], by="ann", reason="mended")
+    assert (gateway.entry["comparable"], gateway.entry["verdict"]) == (True, "fail"), "no forgiveness in it"
+    gateway.answer(10, PRODUCTION, V1)
+    gateway.look()
+    assert gateway.check("faults")["production"]["requests"] == 310
+
+
+async def test_what_was_under_way_when_its_canary_was_capped_is_evidence_still(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.caps.cap([CapTarget("sentiment", CANARY)], 0, by="ann", reason="slow")
+    gateway.now += 0.001
+    gateway.answer(10, CANARY, V2, fault="error")  # which began 3 ms ago
+    gateway.look()
+
+    assert gateway.check("faults")["canary"]["requests"] == 10
+
+
+async def test_a_cap_that_takes_nothing_stops_no_comparison(gateway: Gateway) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.caps.cap([CapTarget("sentiment", CANARY)], 50_000, by="ann", reason="no more than this")
+    gateway.answer(300, PRODUCTION, V1)
+    gateway.answer(300, CANARY, V2)
+    gateway.look()
+
+    assert gateway.entry["comparable"]
+    assert gateway.check("faults")["canary"]["requests"] == 300
 
 
 async def test_a_breaker_that_requests_without_a_key_opened_is_no_fail_and_says_why(gateway: Gateway) -> None:

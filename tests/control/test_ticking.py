@@ -53,6 +53,42 @@ async def test_a_poke_ticks_at_once_and_the_period_is_read_anew_each_time() -> N
     await loop.stop()
 
 
+async def test_who_asks_for_a_tick_waits_for_one_that_began_after_that() -> None:
+    """The tick under way may have looked already."""
+    begun, may_end = [0], [asyncio.Event(), asyncio.Event()]
+
+    async def tick() -> None:
+        begun[0] += 1
+        await may_end[begun[0] - 1].wait()
+
+    loop = PeriodicTask("aliases", tick, 3600.0, Facts())
+    loop.start()
+    await until(lambda: begun[0] == 1)
+    asked = [asyncio.create_task(loop.tick_now()) for _ in range(2)]
+    given_up = asyncio.create_task(loop.tick_now())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    may_end[0].set()
+    await until(lambda: begun[0] == 2)
+    assert not any(one.done() for one in asked)
+    may_end[1].set()
+    await asyncio.wait_for(asyncio.gather(*asked), 5)
+    await loop.stop()
+
+    assert begun[0] == 2, "both waited for the same one"
+
+
+async def test_a_tick_that_was_asked_for_and_failed_has_ended_too() -> None:
+    async def tick() -> None:
+        raise KeyError("x")
+
+    loop = PeriodicTask("aliases", tick, 3600.0, Facts())
+    loop.start()
+    await asyncio.wait_for(loop.tick_now(), 5)
+    assert loop.error == "KeyError: 'x'"
+    await loop.stop()
+
+
 async def test_a_stopped_loop_cancels_the_tick_under_way() -> None:
     begun = asyncio.Event()
 

@@ -1,5 +1,8 @@
 """Routes of one registered model, salted so that the published vectors say where a key goes."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from hypothesis import strategies as st
 
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
@@ -18,6 +21,7 @@ BOTH = {PRODUCTION: V7, CANARY: V8}
 EVERYONE = {**BOTH, CHALLENGER: V9}
 ALL = frozenset(ALIASES)
 NOBODY: frozenset[Alias] = frozenset()
+NO_CAPS: Mapping[Alias, int] = MappingProxyType({})
 
 
 def routes(
@@ -25,9 +29,10 @@ def routes(
     aspired: frozenset[Alias] = ALL,
     broken: frozenset[Alias] = NOBODY,
     split: Split = SPLIT,
+    capped: Mapping[Alias, int] = NO_CAPS,
 ) -> ModelRoutes:
     """Routes of the registered model `sentiment`, salted as the published vectors are."""
-    return ModelRoutes("sentiment", "sentiment", split, bound, aspired, broken)
+    return ModelRoutes("sentiment", "sentiment", split, bound, aspired, broken, capped)
 
 
 some_routes = st.builds(
@@ -38,5 +43,6 @@ some_routes = st.builds(
     st.tuples(st.integers(0, BUCKETS), st.integers(0, BUCKETS)).map(
         lambda shares: Split(min(shares), (CHALLENGER, max(shares) - min(shares)))
     ),
+    st.dictionaries(st.sampled_from([CANARY, CHALLENGER]), st.integers(0, BUCKETS)),
 )
 some_keys = st.none() | st.text(st.characters(exclude_categories=["Cs"])) | st.binary()

@@ -51,6 +51,7 @@ def test_a_fallback_goes_to_production_or_to_nobody(
         Assignment(PRODUCTION, V7, Reason.HASH, 62121),
         Assignment(PRODUCTION, V7, Reason.NO_KEY, None),
         Assignment(PRODUCTION, V7, Reason.BREAKER_OPEN, 418),
+        Assignment(PRODUCTION, V7, Reason.CAPPED, 418),
         Assignment(PRODUCTION, V7, Reason.FALLBACK, 418),
         Assignment(CANARY, V7, Reason.SAME_VERSION, 418),
         Assignment(CANARY, V8, Reason.DIRECT, None),

@@ -116,6 +116,66 @@ KEYED = [
         LOW,
         (PRODUCTION, V7, Reason.CANARY_NOT_READY, 418),
     ),
+    (
+        "the canary is capped below the key",
+        routes(BOTH, capped={CANARY: 418}),
+        LOW,
+        (PRODUCTION, V7, Reason.CAPPED, 418),
+    ),
+    (
+        "the canary is capped above the key",
+        routes(BOTH, capped={CANARY: 419}),
+        LOW,
+        (CANARY, V8, Reason.HASH, 418),
+    ),
+    (
+        "a canary's cap leaves the further alias alone",
+        routes(EVERYONE, capped={CANARY: 0}),
+        TOP,
+        (CHALLENGER, V9, Reason.HASH, 90928),
+    ),
+    (
+        "a further alias keeps its top end",
+        routes(EVERYONE, capped={CHALLENGER: BUCKETS - 90_928}),
+        TOP,
+        (CHALLENGER, V9, Reason.HASH, 90928),
+    ),
+    (
+        "and loses what is below it",
+        routes(EVERYONE, capped={CHALLENGER: BUCKETS - 90_929}),
+        TOP,
+        (PRODUCTION, V7, Reason.CAPPED, 90928),
+    ),
+    (
+        "a cap changes nothing for production's own keys",
+        routes(BOTH, capped={CANARY: 0}),
+        MIDDLE,
+        (PRODUCTION, V7, Reason.HASH, 62121),
+    ),
+    (
+        "a cap outranks the breaker: it stays when that is reset",
+        routes(BOTH, broken=frozenset({CANARY}), capped={CANARY: 0}),
+        LOW,
+        (PRODUCTION, V7, Reason.CAPPED, 418),
+    ),
+    (
+        "what a cap leaves is broken off all the same",
+        routes(BOTH, broken=frozenset({CANARY}), capped={CANARY: 419}),
+        LOW,
+        (PRODUCTION, V7, Reason.BREAKER_OPEN, 418),
+    ),
+    (
+        "absent outranks a cap of what may come",
+        routes({PRODUCTION: V7}, aspired=NOBODY, capped={CANARY: 0}),
+        LOW,
+        (PRODUCTION, V7, Reason.CANARY_ABSENT, 418),
+    ),
+    (
+        "production's version has no cap, whatever alias it is asked as",
+        routes({PRODUCTION: V7, CANARY: V7}, capped={CANARY: 0}),
+        LOW,
+        (CANARY, V7, Reason.SAME_VERSION, 418),
+    ),
 ]
 
 
@@ -155,8 +215,9 @@ def test_without_production_nobody_answers_and_never_the_canary(
 
 @given(some_routes, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_a_key_goes_to_the_owner_of_its_bucket_in_the_split_in_force(table: ModelRoutes, key: str) -> None:
-    """What is reported as in force is what routes, also beside aliases that serve nothing or are broken."""
-    table = replace(table, bound={**table.bound, PRODUCTION: V9})
+    """What is reported as in force is what routes, also beside aliases that serve nothing, or production's
+    version, or are broken or capped."""
+    table = replace(table, bound={PRODUCTION: V9, **table.bound})
     got = assign(table, key)
 
     assert got is not None
@@ -177,7 +238,7 @@ def test_an_assignment_keeps_its_promises_whatever_the_table(
     assert got.bucket == (None if key is None else bucket_of(table.salt, key))
     owner = PRODUCTION if got.bucket is None else table.configured_split.alias_of(got.bucket)
     assert got.alias in (owner, PRODUCTION)
-    stood_in = {Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN}
+    stood_in = {Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN, Reason.CAPPED}
     assert (got.reason in stood_in) is (got.alias != owner)
     if got.alias in table.broken and got.alias != PRODUCTION:
         assert got.version == table.bound[PRODUCTION]
@@ -206,17 +267,58 @@ def test_raising_the_share_never_returns_a_key_to_production(key: str, one: int,
         assert at_high == at_low
 
 
+some_caps = st.dictionaries(st.sampled_from([CANARY, CHALLENGER]), st.integers(0, BUCKETS))
+
+
+@given(some_routes, some_keys, some_caps)
+def test_capping_takes_keys_from_nobody_but_the_capped_and_resuming_returns_the_same_ones(
+    table: ModelRoutes, key: str | bytes | None, capped: dict[Alias, int]
+) -> None:
+    free = replace(table, capped={})
+    before, meanwhile, after = (assign(one, key) for one in (free, replace(table, capped=capped), free))
+
+    assert before == after
+    if before is not None and meanwhile is not None and meanwhile != before:
+        assert before.alias in capped or before.reason is Reason.BREAKER_OPEN
+        assert (meanwhile.alias, meanwhile.reason) == (PRODUCTION, Reason.CAPPED)
+
+
+@given(some_routes, some_caps)
+def test_the_share_in_force_is_the_smaller_of_the_configured_one_and_the_cap(
+    table: ModelRoutes, capped: dict[Alias, int]
+) -> None:
+    free, held = replace(table, capped={}), replace(table, capped=capped)
+    before, after = free.split_in_force.shares(), held.split_in_force.shares()
+
+    for alias in (CANARY, CHALLENGER):
+        same = table.bound.get(alias) == table.bound.get(PRODUCTION)
+        assert after[alias] == (before[alias] if same else min(before[alias], capped.get(alias, BUCKETS)))
+
+
+@given(some_keys, st.integers(0, BUCKETS), st.integers(0, BUCKETS))
+def test_a_lower_cap_takes_further_keys_and_gives_none_to_the_canary(
+    key: str | bytes | None, one: int, other: int
+) -> None:
+    low, high = sorted((one, other))
+    at_low, at_high = (assign(routes(EVERYONE, capped={CANARY: c, CHALLENGER: c}), key) for c in (low, high))
+
+    assert at_low is not None
+    assert at_low.alias == PRODUCTION or at_low == at_high
+
+
 def test_a_table_is_replaced_and_can_not_be_edited() -> None:
-    """Invariant 1: not through an attribute, a mapping, or the dict it was made from."""
-    bound = dict(BOTH)
-    model = routes(bound)
+    """Invariant 1: not through an attribute, a mapping, or the dicts it was made from."""
+    bound, capped = dict(BOTH), {CANARY: 500}
+    model = routes(bound, capped=capped)
     models = {"sentiment": model}
     table = RoutingTable(models)
 
     bound[CANARY] = V9
+    capped[CANARY] = 1_000
     models["churn"] = model
 
     assert model.bound == BOTH
+    assert model.capped == {CANARY: 500}
     assert list(table.models) == ["sentiment"]
     with pytest.raises(FrozenInstanceError):
         table.models = {}  # type: ignore[misc] # frozen is what is tested

@@ -135,8 +135,9 @@ def test_a_key_that_loses_the_canary_while_its_share_is_wider_is_found(checker: 
 
 def test_a_canary_that_is_not_there_is_answered_for_by_production(checker: Checker) -> None:
     """Its share goes to production, and the answer says why."""
-    stand_in = replace(GOOD, key="user-2", bucket=418, reason="canary_absent")
-    checker.judge(stand_in)
+    for reason in ("canary_not_ready", "breaker_open", "capped", "canary_absent"):
+        stand_in = replace(GOOD, key="user-2", bucket=418, reason=reason)
+        checker.judge(stand_in)
 
     assert checker.wrong == 0
     assert "  production answered 1 times for the canary: canary_absent" in list(

@@ -54,7 +54,8 @@ def test_it_runs_as_a_user_without_rights() -> None:
 
 
 def test_any_user_in_group_0_may_write_where_versions_are_kept() -> None:
-    """The last is what the gateway looks for; tests/e2e/test_any_user.py shows what it makes there."""
+    """The last is what the gateway looks for; tests/e2e/test_any_user.py shows what it makes there, and it
+    makes the same for its state."""
     (made,) = [arguments for name, arguments in final_stage() if name == "RUN"]
     words = shlex.split(made.partition("install -d ")[2])
     options, directories = words[:6], words[6:]
@@ -63,6 +64,7 @@ def test_any_user_in_group_0_may_write_where_versions_are_kept() -> None:
     assert options == ["-o", only("USER").partition(":")[0], "-g", "0", "-m", "1770"]
     assert directories[-1] == f"{environment['XDG_CACHE_HOME']}/canary-router"
     assert environment["HOME"] in directories
+    assert environment["STATE_DIRECTORY"] in directories
     assert environment["USER"]
 
 

@@ -65,7 +65,7 @@ def test_a_load_that_misses_a_withheld_variable_says_where_to_list_it_and_so_doe
     wait_until(lambda: gateway.model()["versions"]["2"]["error"], 30 * slack, gateway.story)
 
     assert REMEDY in gateway.model()["versions"]["2"]["error"]
-    (at_start,) = [line for line in gateway.log.read_text().splitlines() if "lists it: " in line]
+    (at_start,) = [line for line in gateway.log.read_text().splitlines() if "lists them: " in line]
     assert "GOOGLE_API_KEY" in at_start
     checked = check(gateway.config, **KEY)
     assert checked.returncode == 1

@@ -55,6 +55,7 @@ def test_production_that_goes_back_within_the_time_is_live_at_once_and_nothing_i
     wait_until(lambda: gateway.model()["rollback"]["ready"] == 1, 20 * slack, gateway.story)
     wait_until(lambda: "1" not in gateway.model()["versions"], 20 * slack, gateway.story)
     assert gateway.model()["rollback"] == {
+        "name": "previous",
         "version": 1,
         "ready": 1,
         "reason": "it has to be loaded from the cache",

@@ -24,6 +24,7 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
         "config": {"digest": "3f9c" * 16, "error": None},
         "registry": {"reachable": True, "last_success_timestamp": now - 2, "error": ""},
         "last_minute": {"requests": 871, "refused": 0, "connections_refused": 0, "refusing": False},
+        "break_glass": None,
         "warnings": [],
         "models": {model: model_state()},
         "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
@@ -95,6 +96,7 @@ def model_state() -> Document:
         "registry_error": "",
         "registry_refused": False,
         "verdicts": {"canary": {"verdict": "not_enough_data", "why": WAITS}},
+        "caps": [],
         "warnings": [],
     }
 

@@ -10,6 +10,7 @@ from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.loads import Priority
 from router.core.policy import State
 from router.protocol.messages import LoadSpec
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadGate, LoadLimits
@@ -83,9 +84,15 @@ def facts() -> Facts:
 
 
 @pytest.fixture
-async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
+def in_force() -> CapsInForce:
+    """The caps of `models`: none."""
+    return CapsInForce()
+
+
+@pytest.fixture
+async def models(world: FakeWorld, facts: Facts, in_force: CapsInForce) -> AsyncIterator[ModelSet]:
     """Half of the keys go to the canary; nothing is aspired yet."""
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0), in_force))
     models.apply({"sentiment": settings(split={"production": 50, "canary": 50})})
     yield models
     await models.close(0.0)

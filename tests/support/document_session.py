@@ -17,7 +17,7 @@ from tests.support.gateway import NO_BALANCER
 
 STAYS = re.compile(r"(?:\w+=\S+ )*(?:canary-router serve(?! --check)|mlflow models serve) ")
 """Commands that a reader leaves running in a terminal of their own."""
-LOOKS = ("curl ", "canary-router status", "canary-router compare", "canary-router route")
+LOOKS = ("curl ", *(f"canary-router {one}" for one in ("status", "compare", "route", "history", "journal")))
 """Commands that change nothing: a reader whose change is not live yet types them again."""
 PORTS = (8080, 8081, 5000)
 STAYS_SECONDS = 60.0

@@ -47,7 +47,12 @@ class GatewayProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **NO_BALANCER, **(environment or {})},
+                env={
+                    **os.environ,
+                    "XDG_STATE_HOME": str(directory / "state"),
+                    **NO_BALANCER,
+                    **(environment or {}),
+                },
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -17,7 +17,9 @@ from router.adapters.prometheus.catalog import (
     FAULTS,
     INVALID,
     LOOPS,
+    NOTIFICATIONS,
     OTHER,
+    PEERS,
     PHASES,
     POLLS,
     PREFIX,
@@ -71,6 +73,7 @@ _EXCEPTIONS = {
     "request_duration_seconds": f"{_OF_VERSION}; client_error and {FAILED} from the first, {_BOUND}",
     "split_ratio": f"{_OF_MODEL}, for each alias of the split",
     "split_configured_ratio": f"{_OF_MODEL}, for each alias of the split",
+    "split_cap_ratio": "while what the alias serves is capped",
     "score": f"{_OF_VERSION}, where scores are counted; no sum and no count if a range begins below zero",
     "score_bin_total": f"{_OF_VERSION}, where scores are counted",
     "score_magnitude_total": f"{_OF_VERSION}, where scores are counted",
@@ -104,6 +107,8 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("phase", "model_load_duration_seconds"): PHASES,
     ("result", "model_swaps_total"): SWAPS,
     ("result", "registry_polls_total"): POLLS,
+    ("result", "notifications_total"): NOTIFICATIONS,
+    ("state", "fleet_peers"): PEERS,
     ("loop", "loop_failures_total"): LOOPS,
 }
 """Values by label and family, where they are on a list."""
@@ -119,6 +124,8 @@ _TOLD = {
     "run_id": "of the run that logged the version, 128 characters at most",
     "flavor": "of the version as MLflow names it, 128 characters at most",
     "registry_alias": "the registry's own name for the alias, such as `champion`",
+    "receiver": "of the configuration's `notify`: its address without path and query, or its format where "
+    "the address is in a file; numbered where two would be equal",
     "sha256": "of the configuration file in force; one value at a time",
 }
 """Of the other labels, in all families."""

@@ -16,9 +16,13 @@ from router.core.events import (
     AnswersCut,
     BreakerClosed,
     BreakerOpened,
+    BreakGlassOff,
+    BreakGlassOn,
     CacheEvicted,
     CacheOverBound,
     CanaryFaulted,
+    CapLifted,
+    CapSet,
     ChildRestarted,
     ConfigApplied,
     ConfigRejected,
@@ -40,6 +44,7 @@ from router.core.events import (
     RegistrySchemaNewer,
     Rejected,
     RollbackReadyLost,
+    RoutesChanged,
     ServingFromCache,
     ShutdownCutShort,
     SplitInForce,
@@ -52,8 +57,18 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
+from router.core.routing import ModelRoutes
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
+from router.core.split import Split
+from router.core.state_events import (
+    JournalCut,
+    StateDurable,
+    StateNotDurable,
+    StateSetAside,
+    StateWriteFailed,
+)
 from router.worker.scores import count_and_locate
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
@@ -76,6 +91,13 @@ def recorder_at(clock: Clock) -> PrometheusRecorder:
 def split(model: str = "m", canary: float = 0.05) -> SplitInForce:
     shares = {PRODUCTION: 1 - canary, CANARY: canary}
     return SplitInForce(model, shares, shares)
+
+
+def capped(model: str = "m", **shares: int) -> ModelRoutes:
+    """Routes with caps of so many buckets; without `shares` of 1 000 for the canary."""
+    both = {PRODUCTION: VersionId(model, 7), CANARY: VersionId(model, 8)}
+    caps = {Alias(alias): share for alias, share in (shares or {CANARY: 1_000}).items()}
+    return ModelRoutes(model, model, Split(5_000), both, frozenset(both), capped=caps)
 
 
 def bound(
@@ -142,6 +164,11 @@ def one_of_each(model: str = "m") -> list[Event]:
         Rejected(model, "too_large"),
         BreakerOpened(model, CANARY, canary, "25 of its last 50 requests were faults", 80, 25, 0),
         BreakerClosed(model, CANARY, canary, "the split changed"),
+        CapSet(model, CANARY, canary, 0.01, "ann", "p95 is 2 s"),
+        RoutesChanged(capped(model)),
+        CapLifted(model, CANARY, None, "ann", "mended"),
+        BreakGlassOn("SIGUSR2 came"),
+        BreakGlassOff("ann: all is well"),
         WorkerEnded(canary, "signal", "signal 9 (SIGKILL)"),
         WorkerLoadFailed(canary, "ValueError: no such file", 20.0),
         WorkerReplaced(canary, 0.04),
@@ -170,6 +197,15 @@ def one_of_each(model: str = "m") -> list[Event]:
         OwnCopyNeeded(canary, "OperationalError: attempt to write a readonly database"),
         CacheEvicted((f"{model} v3",), 19 << 30),
         CacheOverBound(21 << 30, 20 << 30),
+        StateNotDurable("the journal can not be written: No space left on device"),
+        StateWriteFailed("the journal can not be written: No space left on device"),
+        StateDurable(),
+        StateSetAside("caps.json.set-aside-1", "format: must be 1, which this version reads"),
+        JournalCut(120),
+        PeerLost("http://gw-2:8081", "no answer within 2 s"),
+        PeerFound("http://gw-2:8081"),
+        NotificationTried("slack", NotificationResult.RETRIED, "it answered 500 Internal Server Error"),
+        NotificationTried("slack", NotificationResult.DELIVERED, ""),
         ConfigRejected("3f9c", ("router.yaml:9 models.m.splt: unknown key, did you mean `split`?",)),
     ]
 

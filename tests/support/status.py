@@ -5,13 +5,16 @@ from typing import Any
 
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
+from router.control.caps import CapControl
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
+from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
 from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Recorder
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 
@@ -22,6 +25,23 @@ class Config:
 
     digest: str = "3f9c"
     error: str | None = None
+
+
+class NoState:
+    """Nothing is durable."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"durable": False, "reason": "this user has no home directory", "held_by": None}
+
+
+class NoOutbound:
+    """A gateway that asks and informs nobody."""
+
+    def fleet(self) -> dict[str, Any]:
+        return {"peers": [], "look_up_error": ""}
+
+    def notify(self) -> list[dict[str, Any]]:
+        return []
 
 
 def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
@@ -41,6 +61,10 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "last_known_good": LastKnownGood(world, models, rollback, recorder),
         "rollback": rollback,
         "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
+        "state_directory": NoState(),
+        "journal": Journal("gw-1:1", lambda _: None),
+        "outbound": NoOutbound(),
+        "caps": CapControl(CapsInForce(), models, recorder, lambda: 1e9),
         "loops": [PeriodicTask("aliases", watch.tick, 5.0, recorder)],
     }
     return Status(**{**new, **parts})

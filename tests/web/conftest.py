@@ -13,7 +13,10 @@ from aiohttp.test_utils import BaseTestServer, TestClient
 from aiohttp.web_runner import BaseRunner
 from yarl import URL
 
+from router.control.alerts import AlertCaps
+from router.control.caps import CapControl
 from router.errors import ConfigRefused
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.settings import Settings, SettingsInForce
@@ -21,7 +24,7 @@ from router.web.apps import admin_app, traffic_app
 from router.web.connections import DIRECT_PATH
 from router.web.context import WebState
 from router.web.listeners import Listener, bind, listening
-from tests.serving.conftest import facts, models, serving, world  # noqa: F401 - fixtures, found by name
+from tests.serving.conftest import facts, in_force, models, serving, world  # noqa: F401 - fixtures, by name
 from tests.support.fakes import Facts
 
 
@@ -34,12 +37,19 @@ class Accepted:
 class Site:
     """A gateway whose settings a test may change."""
 
-    def __init__(self, models: ModelSet, facts: Facts) -> None:  # noqa: F811 - as the fixture
+    def __init__(
+        self,
+        models: ModelSet,  # noqa: F811 - as the fixture
+        facts: Facts,  # noqa: F811 - as the fixture
+        caps_in_force: CapsInForce,
+    ) -> None:
         self.settings = Settings.model_validate(
             {"models": {"sentiment": {"split": {"production": 50, "canary": 50}}}}
         )
         self.in_force = SettingsInForce(self.settings)
         self.problems: list[str] = []
+        self.looks = 0
+        self.caps = CapControl(caps_in_force, models, facts, lambda: 1e9)
         self.gateway = WebState(
             models=models,
             dispatcher=Dispatcher(models, facts),
@@ -48,6 +58,10 @@ class Site:
             state=lambda: {"version": "0"},
             metrics=lambda accept, names: (f"# {accept} {list(names)}".encode(), "text/plain; version=1.0.0"),
             reload=self._reload,
+            caps=self.caps,
+            alerts=AlertCaps(self.caps, models),
+            glass=self.caps,
+            look_at_registry=self._look,
             mlflow_version="3.17.2",
         )
 
@@ -56,6 +70,9 @@ class Site:
         self.in_force.current = self.settings
         self.gateway.models.apply(self.settings.models)
 
+    async def _look(self) -> None:
+        self.looks += 1
+
     async def _reload(self) -> Accepted:
         if self.problems:
             raise ConfigRefused(self.problems)
@@ -63,8 +80,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(serving: ModelSet, facts: Facts) -> Site:  # noqa: F811 - the fixture, by its name
-    return Site(serving, facts)
+async def site(serving: ModelSet, facts: Facts, in_force: CapsInForce) -> Site:  # noqa: F811 - fixtures
+    return Site(serving, facts, in_force)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,13 +67,16 @@ async def up(
 
     nothing = cast(Any, None)
     settings = Settings.model_validate({"models": {"sentiment": {}}, "server": server})
-    gateway = WebState(
-        nothing, nothing, facts, SettingsInForce(settings), nothing, nothing, nothing, mlflow_version=""
-    )
+    parts = {part.name: nothing for part in fields(WebState) if _is_required(part)}
+    gateway = WebState(**{**parts, "recorder": facts, "settings": SettingsInForce(settings)})
     app = traffic_app(gateway, observable=False)
     app.router.add_get("/much", much)
     async with listening_on_a_port(app, limit=limit, tls=tls) as (port, listener):
         yield port, listener
+
+
+def _is_required(part: Field[Any]) -> bool:
+    return part.default is MISSING and part.default_factory is MISSING
 
 
 def connected(port: int) -> socket.socket:

@@ -86,7 +86,7 @@ def earn(loaded: Loaded, most: int = 3 * ENOUGH_TRIALS) -> Any:
         ("centres_with_example", False, "predicted differently"),
         ("waits_once_with_example", True, "input example is predicted alike"),
         ("waits_in_service_with_example", True, "input example is predicted alike"),
-        ("plain", False, "yet to show"),
+        ("plain", False, "first requests show whether"),
     ],
 )
 def test_an_example_shows_whether_rows_are_independent(

@@ -371,7 +371,8 @@ def _place(path: YamlPath) -> dict[str, Any]:
     root = _schema()
     place = root
     for step in path:
-        if isinstance(step, int):  # an item of a list has the keys of the one that may stand alone
+        if isinstance(step, int):  # an item of a list; where one may stand alone, it has the keys of that
+            place = _resolved(place["items"], root) if "items" in place else place
             continue
         inside = place.get("properties", {}).get(step, place.get("additionalProperties"))
         place = _resolved(inside, root) if isinstance(inside, dict) else {}

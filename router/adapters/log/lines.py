@@ -5,8 +5,13 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from router.core import events
+from router.core import events, state_events
 from router.core.ids import PRODUCTION, VersionId
+from router.core.journal import log_fields
+from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
+
+_JOURNAL = "router.journal"
+logging.getLogger(_JOURNAL).setLevel(logging.INFO)  # its own level: that of the configuration is the root's
 
 
 class Line(NamedTuple):
@@ -46,6 +51,11 @@ def log_sample(request: events.RequestSample) -> None:
     )
 
 
+def log_journal(line: bytes) -> None:
+    """A line of the journal, with its digest, whatever `log.level` is: the log is its long memory."""
+    structlog.stdlib.get_logger(_JOURNAL).info("journal", **log_fields(line))
+
+
 def line_of(event: events.Event) -> Line | None:
     """What the log says about `event`; None for events that have no line."""
     match event:
@@ -72,12 +82,6 @@ def line_of(event: events.Event) -> Line | None:
         case events.BreakerClosed(model, alias, version, why):
             values = {"model": model, "alias": alias, "version": version.number, "why": why}
             return Line(logging.INFO, "breaker reset", values)
-        case events.CapSet(model, alias, capped, share, by, why):
-            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
-            return Line(logging.WARNING, "share capped", {**values, "share": share})
-        case events.CapLifted(model, alias, capped, by, why):
-            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
-            return Line(logging.INFO, "cap lifted", values)
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             values = {"model": model, "alias": alias, "version": version.number}
             values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}
@@ -90,11 +94,29 @@ def line_of(event: events.Event) -> Line | None:
                 values,
             )
     return (
-        _line_of_version(event)
+        _line_of_cap(event)
+        or _line_of_version(event)
         or _line_of_gateway(event)
         or _line_of_listener(event)
         or _line_of_cache(event)
+        or _line_of_state(event)
+        or _line_of_outbound(event)
     )
+
+
+def _line_of_cap(event: events.Event) -> Line | None:
+    match event:
+        case events.CapSet(model, alias, capped, share, by, why):
+            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
+            return Line(logging.WARNING, "share capped", {**values, "share": share})
+        case events.CapLifted(model, alias, capped, by, why):
+            values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
+            return Line(logging.INFO, "cap lifted", values)
+        case events.BreakGlassOn(why):
+            return Line(logging.WARNING, "break-glass, every canary is off", {"why": why})
+        case events.BreakGlassOff(why):
+            return Line(logging.WARNING, "break-glass is over", {"why": why})
+    return None
 
 
 def _line_of_version(event: events.Event) -> Line | None:
@@ -220,6 +242,34 @@ def _line_of_cache(event: events.Event) -> Line | None:
             return Line(
                 logging.WARNING, "the cache is over its bound, and all that is in it is in use", sizes
             )
+    return None
+
+
+def _line_of_state(event: events.Event) -> Line | None:
+    match event:
+        case state_events.StateNotDurable(reason):
+            return Line(logging.WARNING, "caps and journal are not durable", {"reason": reason})
+        case state_events.StateDurable():
+            return Line(logging.INFO, "caps and journal are durable", {})
+        case state_events.StateSetAside(name, why):
+            values = {"name": name, "why": why}
+            return Line(logging.WARNING, "a file of the state directory can not be read", values)
+        case state_events.JournalCut(size):
+            return Line(logging.WARNING, "the journal ended in the middle of a line", {"bytes": size})
+    return None
+
+
+def _line_of_outbound(event: events.Event) -> Line | None:
+    match event:
+        case PeerLost(peer, error):
+            return Line(logging.WARNING, "a peer does not answer", {"peer": peer, "error": error})
+        case PeerFound(peer):
+            return Line(logging.INFO, "a peer answers again", {"peer": peer})
+        case NotificationTried(receiver, NotificationResult.DELIVERED):
+            return Line(logging.INFO, "notifications are taken again", {"receiver": receiver})
+        case NotificationTried(receiver, result, why, notifications):
+            values = {"receiver": receiver, "result": str(result), "why": why, "notifications": notifications}
+            return Line(logging.WARNING, "a notification was not taken", values)
     return None
 
 

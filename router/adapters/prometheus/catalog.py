@@ -11,6 +11,7 @@ from router.adapters.prometheus.store import Family, Histogram, Store, Value
 from router.core import outcomes, scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.outbound_events import NotificationResult
 from router.core.outcomes import FallbackReason, FaultKind, Outcome
 from router.core.routing import Reason
 
@@ -55,7 +56,7 @@ ENDURING = (Outcome.OK, Outcome.FALLBACK)
 """Outcomes whose durations are still exported after the version is retired."""
 DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
 """Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
-_OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN)
+_OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN, Reason.CAPPED)
 """Why production gets what is another alias's share."""
 REJECTIONS = tuple(map(str, outcomes.REJECTIONS))
 CUTS = tuple(map(str, outcomes.CutReason))
@@ -76,7 +77,12 @@ LOOPS = (
     "orphans",
     "shared memory",
     "processors",
+    "state",
+    "exchange",
+    "peer look-up",
 )
+NOTIFICATIONS = tuple(map(str, NotificationResult))
+PEERS = ("reachable", "unreachable")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
@@ -146,6 +152,9 @@ class Catalog(Store):
         self.split = gauge("split_ratio", "Share of keys in force, 0 to 1.", *_ALIAS)
         self.split_configured = gauge(
             "split_configured_ratio", "Share of keys as configured, 0 to 1.", *_ALIAS
+        )
+        self.split_cap = gauge(
+            "split_cap_ratio", "Share of keys that a cap leaves to what the alias serves, 0 to 1.", *_ALIAS
         )
 
         self.predict_seconds = histogram(
@@ -297,6 +306,22 @@ class Catalog(Store):
         self.model_ready = gauge("model_ready", "1 while production of the model can answer.", "model")
         self.from_cache = gauge(
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
+        )
+        self.state_durable = gauge(
+            "state_durable", "1 while caps and journal are on disk, in the state directory."
+        )
+        self.state_write_errors = counter(
+            "state_write_errors_total",
+            "Tries to use the state directory that failed; each is repeated within a second.",
+        )
+        self.fleet_peers = gauge(
+            "fleet_peers", "Other gateways, by whether they answered when they were last asked.", "state"
+        )
+        self.notifications = counter(
+            "notifications_total",
+            "Notifications by receiver and what became of them; retried counts tries that failed.",
+            "receiver",
+            "result",
         )
         self.log_lines_dropped = counter(
             "log_lines_dropped_total", "Lines of the log that standard error did not take in time."

@@ -14,7 +14,9 @@ from router.adapters.prometheus.catalog import (
     ENDINGS,
     FALLBACKS,
     LOOPS,
+    NOTIFICATIONS,
     OTHER,
+    PEERS,
     PHASES,
     POLLS,
     REJECTIONS,
@@ -27,7 +29,10 @@ from router.adapters.prometheus.store import Histogram, Value
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.outbound_events import NotificationTried
 from router.core.outcomes import NOT_HTTP, RefusalReason
+from router.core.split import BUCKETS
+from router.core.state_events import StateWriteFailed
 
 KEPT_SECONDS = 900.0
 """How long a retired version's series stay: the last increments must be scraped, and late answers counted."""
@@ -80,10 +85,16 @@ class Live:
     """Whether some model of the start-up configuration can answer."""
     models_ready: Mapping[str, bool] = field(default_factory=dict)
     """By registered model, whether its production can answer."""
+    state_durable: bool = False
+    """Whether caps and journal are on disk."""
     from_cache: bool = False
     """True while some model serves what served last: the registry has not answered since the start."""
     log_lines_dropped: int = 0
     """Lines of the log that were not written, since the start."""
+    peers: Mapping[str, int] = field(default_factory=dict)
+    """How many other gateways are reachable, and unreachable; 0 where missing."""
+    receivers: Sequence[str] = ()
+    """Names of those that get notifications."""
 
 
 class LiveReader(Protocol):
@@ -148,7 +159,8 @@ class PrometheusRecorder:
             catalog.answers_cut.series(cut)
         of_gateway = (catalog.config_ok, catalog.config_ok_at, catalog.loop_lag, catalog.ready)
         counters = (catalog.downloaded_bytes, catalog.log_lines_dropped, catalog.own_errors)
-        for family in (*of_gateway, catalog.from_cache, *counters):
+        of_state = (catalog.state_durable, catalog.state_write_errors)
+        for family in (*of_gateway, catalog.from_cache, *of_state, *counters):
             family.series()
         for loop in LOOPS:
             catalog.loop_failures.series(loop)
@@ -159,6 +171,7 @@ class PrometheusRecorder:
             events.FellBack: self._fell_back,
             events.Rejected: self._rejected,
             events.SplitInForce: self._split_in_force,
+            events.RoutesChanged: self._routes_changed,
             events.AliasBound: self._alias_bound,
             events.AliasUnbound: self._alias_unbound,
             events.AliasAspired: self._alias_aspired,
@@ -176,6 +189,8 @@ class PrometheusRecorder:
             events.ReadinessChanged: self._readiness_changed,
             events.TickFailed: self._tick_failed,
             events.AnswersCut: self._answers_cut,
+            StateWriteFailed: self._state_write_failed,
+            NotificationTried: self._notification_tried,
         }
 
     def watch(self, live: LiveReader) -> None:
@@ -225,6 +240,24 @@ class PrometheusRecorder:
             catalog.model_ready.series(model).value = int(live.models_ready.get(model, False))
         for model, alias in self._aliases:
             catalog.in_flight.series(model, alias).value = live.in_flight.get((model, alias), 0)
+        self._show_versions(live)
+        for shift in live.shifts:
+            if shift.model in self._models:
+                catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
+                catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
+        catalog.ready.series().value = int(self._ready and live.ready)
+        catalog.loop_lag.series().value = live.loop_lag_seconds
+        catalog.from_cache.series().value = int(live.from_cache)
+        catalog.state_durable.series().value = int(live.state_durable)
+        catalog.log_lines_dropped.series().value = live.log_lines_dropped
+        for state in PEERS:
+            catalog.fleet_peers.series(state).value = live.peers.get(state, 0)
+        for receiver in live.receivers:
+            for result in NOTIFICATIONS:
+                catalog.notifications.series(receiver, result)
+
+    def _show_versions(self, live: Live) -> None:
+        catalog = self._catalog
         for shown in live.versions:
             labels = (shown.version.model, str(shown.version.number))
             if shown.version.model in self._models:
@@ -234,14 +267,6 @@ class PrometheusRecorder:
         for version, ready in live.rollbacks.items():
             if version.model in self._models:
                 catalog.rollback_ready.series(version.model, str(version.number)).value = ready
-        for shift in live.shifts:
-            if shift.model in self._models:
-                catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
-                catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
-        catalog.ready.series().value = int(self._ready and live.ready)
-        catalog.loop_lag.series().value = live.loop_lag_seconds
-        catalog.from_cache.series().value = int(live.from_cache)
-        catalog.log_lines_dropped.series().value = live.log_lines_dropped
 
     # Requests
 
@@ -334,6 +359,14 @@ class PrometheusRecorder:
             family.drop(model=event.model)
             for alias, share in shares.items():
                 family.series(event.model, alias).value = share
+
+    def _routes_changed(self, event: events.RoutesChanged) -> None:
+        model = event.routes.model
+        if model not in self._models:
+            return  # it serves nothing yet that could be capped
+        self._catalog.split_cap.drop(model=model)
+        for alias, buckets in event.routes.capped.items():
+            self._catalog.split_cap.series(model, alias).value = buckets / BUCKETS
 
     def _model_removed(self, event: events.ModelRemoved) -> None:
         self._models.discard(event.model)
@@ -463,8 +496,14 @@ class PrometheusRecorder:
     def _answers_cut(self, event: events.AnswersCut) -> None:
         self._catalog.answers_cut.series(event.reason.value).value += event.answers
 
+    def _state_write_failed(self, _: StateWriteFailed) -> None:
+        self._catalog.state_write_errors.series().value += 1
+
     def _tick_failed(self, event: events.TickFailed) -> None:
         self._catalog.loop_failures.series(bounded(event.loop, LOOPS)).value += 1
+
+    def _notification_tried(self, event: NotificationTried) -> None:
+        self._catalog.notifications.series(event.receiver, str(event.result)).value += event.notifications
 
     def _failed(self, what: str) -> None:
         self._catalog.own_errors.series().value += 1

@@ -37,6 +37,14 @@ const SENTENCES = {
   ServingFromCache: () => [TROUBLE, "The registry was never reached: what served last is loaded from the cache"],
   LastGoodRefused: (e) => [TROUBLE, `What served last can not be taken from the cache: ${e.error}`],
   LastGoodNotWritten: (e) => [TROUBLE, `What serves could not be recorded: ${e.error}`],
+  StateNotDurable: (e) => [TROUBLE, `Caps and journal are not durable: ${e.reason}`],
+  StateDurable: () => [GOOD, "Caps and journal are durable again"],
+  StateSetAside: (e) => [TROUBLE, `A file of the state directory can not be read: ${e.name}; ${e.why}`],
+  JournalCut: (e) => [QUIET, `The journal ended in the middle of a line; ${count(e.size)} bytes were cut off`],
+  PeerLost: (e) => [TROUBLE, `Another gateway does not answer, so its caps are not known here: ${e.error}`],
+  PeerFound: () => [GOOD, "A gateway that did not answer does so again"],
+  NotificationTried: (e) => (e.result === "delivered" ? [GOOD, `Notifications are taken again by ${e.receiver}`]
+    : [TROUBLE, `A notification was not taken by ${e.receiver}: ${e.why}`]),
   VerdictChanged: (e) => [own(VERDICTS, e.verdict) === VERDICTS.fail ? TROUBLE : CHANGE,
     ["Verdict of ", named(e.alias), ` ${version(e.version)}: ${verdictWord(e.verdict)}, before ${verdictWord(e.before)}. ${e.why}`]],
 };

@@ -1,0 +1,176 @@
+"""One HTTP client for whatever the gateway asks of others by itself; the only module that knows aiohttp's.
+
+It follows no redirect, asks through no proxy, keeps no cookies and unpacks nothing. Certificates are checked
+with the system's authorities (`SSL_CERT_FILE`). What goes wrong is said without the address.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from ssl import SSLCertVerificationError, SSLError
+from typing import ParamSpec, TypeVar
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from router.errors import OutboundFailed
+from router.processes.disk import DiskThreads
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+MOST_CONNECTIONS = 32
+_CONNECTIONS_PER_HOST = 4
+_KEPT_SECONDS = 15.0
+_CHUNK = 1 << 16
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+_threads = DiskThreads(most=8)
+
+
+async def in_outbound_thread(work: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
+    """What `work` returns or raises: a look-up of a name, or a read of a file with a secret.
+
+    In threads of its own: where a name server or a file system hangs, nothing else waits behind it, nor does
+    the exit.
+    """
+    return await _threads.run(work, *arguments, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What another server answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By name, in any case of letters."""
+    body: bytes
+    """Empty when none was asked for."""
+
+    @property
+    def phrase(self) -> str:
+        """The status in words, such as `503 Service Unavailable`."""
+        try:
+            return f"{self.status} {HTTPStatus(self.status).phrase}"
+        except ValueError:
+            return str(self.status)
+
+
+class HttpClient:
+    """Asks other servers, until it is closed. Connections are kept for the next request for 15 s."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        seconds: float,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        most_bytes: int = 0,
+        server_name: str | None = None,
+    ) -> HttpAnswer:
+        """The answer, whatever its status, with a body of `most_bytes` at most; 0: the body is not read.
+
+        `seconds` bound all of it. `server_name` is what the certificate has to name, where that is not the
+        host of `url`. Raises OutboundFailed.
+        """
+        try:
+            async with self._open_session().request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                server_hostname=server_name,
+            ) as response:
+                content = await _read(response, most_bytes) if most_bytes else b""
+                if not most_bytes:
+                    response.close()  # or whoever answers with an endless body would be read to its end
+                return HttpAnswer(response.status, response.headers, content)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise OutboundFailed(_sentence(error, seconds)) from None
+
+    async def close(self) -> None:
+        """End every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=_Resolver(),
+                    family=socket.AF_UNSPEC,
+                    limit=MOST_CONNECTIONS,
+                    limit_per_host=_CONNECTIONS_PER_HOST,
+                    keepalive_timeout=_KEPT_SECONDS,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "canary-router", "Accept-Encoding": "identity"},
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+
+async def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[tuple[int, str]]:
+    """Address family and address of each address of `host`, each once. Raises OSError."""
+    try:
+        found = await in_outbound_thread(
+            socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
+        )
+    except UnicodeError:  # such as a part of over 63 letters
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+    return list(dict.fromkeys((int(kind), str(address[0])) for kind, _, _, _, address in found))
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads that nobody joins at the exit; aiohttp's own are joined."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=_NUMERIC)
+            for kind, address in await look_up(host, port, family)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+async def _read(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        content += chunk
+        if len(content) > most_bytes:
+            response.close()
+            raise OutboundFailed(f"its answer is larger than {most_bytes >> 10} KiB")
+    return bytes(content)
+
+
+def _sentence(error: Exception, seconds: float) -> str:
+    """Why nothing came of it. Texts of these errors name the address, so none is quoted."""
+    if isinstance(error, asyncio.TimeoutError):
+        return f"no answer within {seconds:g} s"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name could not be looked up"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "its address is not valid"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, SSLCertVerificationError):
+        # What is behind the comma is the name that the certificate lacks.
+        return f"its certificate is not trusted: {cause.verify_message.partition(',')[0]}"
+    if isinstance(cause, SSLError):
+        return f"TLS failed: {cause.reason or type(cause).__name__}"
+    if isinstance(cause, OSError) and cause.errno:
+        return f"it can not be reached: {os.strerror(cause.errno)}"
+    return f"it did not answer as HTTP: {type(error).__name__}"

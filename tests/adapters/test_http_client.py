@@ -1,0 +1,234 @@
+"""The client that asks other servers: bounded in everything, and silent about addresses."""
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from router.adapters.http import client as module
+from router.adapters.http.client import HttpClient
+from router.errors import OutboundFailed
+from router.processes.disk import DiskThreads
+from tests.support.ports import free_port
+from tests.web.test_listeners import write_certificate
+
+SECRET = "T024/B077/secret"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    one = HttpClient()
+    yield one
+    await one.close()
+
+
+@asynccontextmanager
+async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """A server whose every path is answered by `handler`, and its address."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    server = TestServer(app, scheme="https" if tls else "http")
+    await server.start_server(ssl=tls)
+    try:
+        yield str(server.make_url(f"/{SECRET}"))
+    finally:
+        await server.close()
+
+
+async def test_a_redirect_is_answered_and_not_followed(client: HttpClient) -> None:
+    paths = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        paths.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    async with serving(elsewhere) as url:
+        answer = await client.ask("POST", url, seconds=5, body=b"{}")
+
+    assert answer.phrase == "307 Temporary Redirect"
+    assert paths == [f"/{SECRET}"]
+
+
+async def test_an_answer_beyond_its_bound_is_none_whatever_it_says_of_its_length(client: HttpClient) -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 65_536)
+        except ConnectionError:
+            return response
+
+    async with serving(endless) as url:
+        with pytest.raises(OutboundFailed, match="its answer is larger than 64 KiB"):
+            await client.ask("GET", url, seconds=5, most_bytes=65_536)
+
+
+async def test_where_no_body_is_asked_for_none_is_waited_for(client: HttpClient) -> None:
+    released = asyncio.Event()
+
+    async def slow_body(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=202)
+        await response.prepare(request)
+        await released.wait()
+        return response
+
+    async with serving(slow_body) as url:
+        answer = await client.ask("POST", url, seconds=5, body=b"{}")
+        released.set()
+
+    assert (answer.status, answer.body) == (202, b"")
+
+
+async def test_what_is_compressed_is_not_unpacked(client: HttpClient) -> None:
+    async def packed(request: web.Request) -> web.Response:
+        assert request.headers["Accept-Encoding"] == "identity"
+        return web.Response(body=b"\x1f\x8b bomb", headers={"Content-Encoding": "gzip"})
+
+    async with serving(packed) as url:
+        assert (await client.ask("GET", url, seconds=5, most_bytes=100)).body == b"\x1f\x8b bomb"
+
+
+async def test_nothing_is_asked_through_a_proxy_of_the_environment(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def here(request: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    async with serving(here) as url:
+        assert (await client.ask("GET", url, seconds=5, most_bytes=100)).body == b"here"
+
+
+async def test_a_certificate_that_the_system_does_not_trust_is_refused(
+    client: HttpClient, tmp_path: Path
+) -> None:
+    files = write_certificate(tmp_path, "peer")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate_file, files.key_file)
+    asked = []
+
+    async def noting(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    async with serving(noting, context) as url:
+        with pytest.raises(OutboundFailed, match="its certificate is not trusted: self-signed certificate"):
+            await client.ask("POST", url, seconds=5, body=b"{}")
+    assert asked == []
+
+
+async def refused(client: HttpClient) -> None:
+    await client.ask("GET", f"http://127.0.0.1:{free_port()}/{SECRET}", seconds=5)
+
+
+async def refused_by_name(client: HttpClient) -> None:
+    """Of a name with two addresses, aiohttp joins the texts of both errors."""
+    await client.ask("GET", f"http://localhost:{free_port()}/{SECRET}", seconds=5)
+
+
+async def unknown(client: HttpClient) -> None:
+    await client.ask("GET", f"http://{'x' * 64}.invalid/{SECRET}", seconds=5)
+
+
+async def no_address(client: HttpClient) -> None:
+    await client.ask("GET", f"http:///{SECRET}", seconds=5)
+
+
+async def silent(client: HttpClient) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        await client.ask("GET", f"http://127.0.0.1:{port}/{SECRET}", seconds=0.05)
+
+
+async def no_http(client: HttpClient) -> None:
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        await client.ask("GET", f"http://127.0.0.1:{port}/{SECRET}", seconds=5)
+
+
+async def plain_for_tls(client: HttpClient) -> None:
+    async def here(request: web.Request) -> web.Response:
+        return web.Response()
+
+    async with serving(here) as url:
+        await client.ask("GET", url.replace("http:", "https:"), seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "sentence"),
+    [
+        (refused, "it can not be reached: Connection refused"),
+        (refused_by_name, "it can not be reached: Connection refused"),
+        (unknown, "its name could not be looked up"),
+        (no_address, "its address is not valid"),
+        (silent, "no answer within 0.05 s"),
+        (no_http, "it did not answer as HTTP: "),
+        (plain_for_tls, "TLS failed: "),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+async def test_what_went_wrong_is_said_without_the_address(
+    client: HttpClient, attempt: Callable[[HttpClient], Awaitable[None]], sentence: str
+) -> None:
+    """Neither in its text, nor in what a traceback would show of its causes."""
+    with pytest.raises(OutboundFailed) as failed:
+        await attempt(client)
+
+    assert str(failed.value).startswith(sentence)
+    assert failed.value.__cause__ is None
+    assert failed.value.__suppress_context__
+    for hidden in (SECRET, "secret", "127.0.0.1", "localhost", "::1"):
+        assert hidden not in str(failed.value)
+
+
+async def test_a_name_server_that_hangs_keeps_only_its_own_request(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop turns, other names are found, and the thread is one that nobody joins at the exit."""
+    released, real = threading.Event(), socket.getaddrinfo
+    threads: list[threading.Thread] = []
+
+    def slow(host: str, *rest: object) -> object:
+        if host == "slow.example.com":
+            threads.append(threading.current_thread())
+            released.wait(60)
+        return real("127.0.0.1", *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(module, "_threads", DiskThreads(most=4))
+
+    async def here(request: web.Request) -> web.Response:
+        return web.Response()
+
+    async with serving(here) as url:
+        began = time.monotonic()
+        slow_one = asyncio.create_task(client.ask("GET", "http://slow.example.com/", seconds=0.2))
+        other = await client.ask("GET", url.replace("127.0.0.1", "quick.example.com"), seconds=5)
+        with pytest.raises(OutboundFailed, match=r"no answer within 0\.2 s"):
+            await slow_one
+        took = time.monotonic() - began
+    released.set()
+
+    assert other.status == 200
+    assert took < 60
+    assert all(thread.daemon for thread in threads)
+    assert threads

@@ -1,0 +1,231 @@
+"""Asking several gateways at once: whose replies are whose, and where the admin token goes."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.cli.client import Refused, Unreachable, request
+from router.cli.gateways import Answer, NoAnswer, Refusal, find_gateways
+from router.errors import ConfigRefused
+
+TOKEN = "operators-only-0123456789"
+VARIABLE = "CANARY_ROUTER_SERVER__ADMIN_TOKEN"
+
+
+@dataclass
+class Gateway:
+    """Answers every request in one way, and remembers what it was sent."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+    seen: list[tuple[str, str, str | None, bytes]] = field(default_factory=list)
+    """Method, path, Authorization and body of each request."""
+    url: str = ""
+
+
+Serve = Callable[..., Gateway]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    with ExitStack() as stack:
+
+        def start(document: Any, status: int = 200, **headers: str) -> Gateway:
+            body = document if isinstance(document, bytes) else json.dumps(document).encode()
+            gateway = Gateway(status, body, headers)
+
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                    gateway.seen.append((self.command, self.path, self.headers.get("Authorization"), sent))
+                    self.send_response(gateway.status)
+                    for name, value in gateway.headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(gateway.body)))
+                    self.end_headers()
+                    self.wfile.write(gateway.body)
+
+                def do_POST(self) -> None:
+                    self.do_GET()
+
+                def log_message(self, *_: object) -> None:
+                    """Nothing."""
+
+            server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            stack.callback(server.server_close)
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            gateway.url = f"http://127.0.0.1:{server.server_address[1]}"
+            return gateway
+
+        yield start
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Names a token in a file."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    path = tmp_path / "router.yaml"
+    path.write_text(
+        f"server: {{admin: 0.0.0.0:18081, admin_token_file: '{tmp_path}/token'}}\nmodels: {{sentiment: }}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nothing listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_each_gateway_has_a_reply_of_its_own_in_the_order_in_which_they_were_named(
+    serve: Serve, config: Path, nobody: str
+) -> None:
+    good, busy = serve({"models": {}, "n": 1}), serve({"detail": "no such registered model here"}, 404)
+    page = serve(b"<html>")
+
+    replies = find_gateways(config, [good.url, nobody, busy.url, page.url]).get("/v1/state", "models")
+
+    assert replies[0] == Answer(good.url, {"models": {}, "n": 1})
+    assert isinstance(replies[1], NoAnswer)
+    assert replies[1].why.startswith(f"no gateway answers at {nobody}: ")
+    assert replies[2] == Refusal(busy.url, 404, "no such registered model here")
+    assert isinstance(replies[3], NoAnswer)
+    assert good.seen == [("GET", "/v1/state", None, b"")], "reading needs no token, so none is sent"
+
+
+def test_an_address_that_is_named_twice_is_asked_once(serve: Serve, config: Path) -> None:
+    gateway = serve({})
+    gateways = find_gateways(config, [gateway.url, f"{gateway.url}/"])
+
+    assert gateways.addresses == (gateway.url,)
+    assert len(gateways.post("/-/poll", {})) == len(gateway.seen) == 1
+
+
+def test_without_an_address_the_one_of_the_configuration_is_asked_by_loopback(config: Path) -> None:
+    assert find_gateways(config, []).addresses == ("http://127.0.0.1:18081",)
+
+
+def test_a_configuration_that_is_needed_and_not_valid_is_named_and_the_way_without_it(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigRefused, match=r"absent\.yaml.*with --url http://HOST:PORT none is needed"):
+        find_gateways(tmp_path / "absent.yaml", [])
+
+
+def test_a_verb_carries_the_token_of_the_file_and_its_body(serve: Serve, config: Path) -> None:
+    gateway = serve({"durable": True})
+
+    replies = find_gateways(config, [gateway.url]).post("/-/abort", {"model": "sentiment"})
+
+    assert replies == [Answer(gateway.url, {"durable": True})]
+    assert gateway.seen == [("POST", "/-/abort", f"Bearer {TOKEN}", b'{"model":"sentiment"}')]
+
+
+def test_the_token_of_the_environment_stands_over_the_file_and_needs_no_configuration(
+    serve: Serve, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "another-token-0123456789")
+    gateway = serve({})
+
+    for path in (config, tmp_path / "absent.yaml"):
+        find_gateways(path, [gateway.url]).post("/-/poll", {})
+
+    assert [authorization for _, _, authorization, _ in gateway.seen] == [
+        "Bearer another-token-0123456789"
+    ] * 2
+
+
+def test_a_token_that_can_not_be_used_is_an_error_of_the_configuration_and_nothing_is_sent(
+    serve: Serve, config: Path
+) -> None:
+    (config.parent / "token").write_text("short")
+    gateway = serve({})
+
+    with pytest.raises(ConfigRefused, match=r"server\.admin_token_file: must hold one token"):
+        find_gateways(config, [gateway.url]).post("/-/poll", {})
+
+    assert gateway.seen == []
+
+
+def test_who_has_no_token_and_needs_one_is_shown_where_it_is_looked_for(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    gateway = serve({"detail": "this takes the admin token"}, 401)
+
+    (reply,) = find_gateways(tmp_path / "absent.yaml", [gateway.url]).post("/-/poll", {})
+
+    assert isinstance(reply, Refusal)
+    assert reply.status == 401
+    assert reply.why == (
+        f"this takes the admin token; {VARIABLE}, or server.admin_token_file of the configuration, holds it"
+    )
+    assert gateway.seen[0][2] is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed_with_the_token(serve: Serve, config: Path, status: int) -> None:
+    elsewhere = serve({})
+    gateway = serve(b"", status, Location=f"{elsewhere.url}/-/abort")
+
+    (reply,) = find_gateways(config, [gateway.url]).post("/-/abort", {"model": "sentiment"})
+
+    assert isinstance(reply, Refusal)
+    assert (reply.status, elsewhere.seen) == (status, [])
+    assert "name the gateway itself with --url" in reply.why
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"detail": "a page of another origin\nmay not do this"}, "a page of another origin may not do this"),
+        ({"errors": ["first", "second"]}, "first; second"),
+        ({"error_code": "BAD", "message": "no such model"}, "no such model"),
+        ({"error": "x" * 5000}, "x" * 399 + "…"),
+    ],
+    ids=["detail", "errors", "message", "long"],
+)
+def test_a_refusal_is_one_line_however_it_was_said(serve: Serve, document: Any, said: str) -> None:
+    with pytest.raises(Refused) as refused:
+        request(serve(document, 422).url, "/-/reload", body={})
+    assert (str(refused.value), refused.value.status) == (said, 422)
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad Gateway", b"[]", b"{}", b'{"detail": 5}', b"\xff"])
+def test_an_error_that_is_no_gateways_is_no_refusal_of_one(serve: Serve, body: bytes) -> None:
+    with pytest.raises(Unreachable, match=r"no gateway answers at .* with /-/reload: HTTP Error 502"):
+        request(serve(body, 502).url, "/-/reload", body={})
+
+
+def test_what_speaks_no_http_is_no_gateway(config: Path) -> None:
+    """Such as a database's port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"220 mail.example ESMTP\r\n")
+                connection.recv(65_536)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        (reply,) = find_gateways(config, [url]).get("/v1/state")
+        thread.join()
+
+    assert isinstance(reply, NoAnswer)
+    assert url in reply.why

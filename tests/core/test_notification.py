@@ -1,0 +1,195 @@
+"""What is worth a notification, in which words, and under which id."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.core.events import (
+    AliasBound,
+    BreakerOpened,
+    BreakGlassOff,
+    BreakGlassOn,
+    CapLifted,
+    CapSet,
+    ConfigApplied,
+    Event,
+    LoadRefused,
+    ModelRemoved,
+    SplitInForce,
+    VerdictChanged,
+    VersionGone,
+)
+from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.notification import KINDS, SAME_CHANGE_SECONDS, Notification, NotificationBuilder
+from tests.support.sample_events import one_of_each
+
+AT = 1_700_000_000.0
+V7, V8 = VersionId("sentiment", 7), VersionId("sentiment", 8)
+CAPPED = CapSet("sentiment", CANARY, V8, 0.0, "alice", "it answers nonsense", AT)
+
+
+def bound(old: VersionId | None, new: VersionId) -> AliasBound:
+    return AliasBound("sentiment", CANARY, old, new, "run8", "sklearn", (), "challenger")
+
+
+def split(canary: float, in_force: float | None = None, model: str = "sentiment") -> SplitInForce:
+    acting = canary if in_force is None else in_force
+    return SplitInForce(
+        model, {PRODUCTION: 1 - acting, CANARY: acting}, {PRODUCTION: 1 - canary, CANARY: canary}
+    )
+
+
+def notified(*events: Event, at: float = AT) -> list[Notification]:
+    builder = NotificationBuilder()
+    return [one for event in events for one in builder.notifications(event, at)]
+
+
+WORTH = [
+    (
+        bound(V7, V8),
+        "alias_bound",
+        "sentiment canary (challenger in the registry) now serves v8, before v7",
+    ),
+    (
+        bound(None, V8),
+        "alias_bound",
+        "sentiment canary (challenger in the registry) now serves v8, before nothing",
+    ),
+    (
+        LoadRefused(V8, (CANARY,), "load", "OSError: no /srv/models/secret/model.pkl", 10.0),
+        "load_failed",
+        "sentiment canary v8 did not load (load): OSError: no …/model.pkl; the next try is in 10 s",
+    ),
+    (
+        LoadRefused(V8, (), "fetch", "refused", None, by_rule=True),
+        "load_failed",
+        "sentiment v8 did not load (fetch): refused; it is not tried again by itself",
+    ),
+    (
+        VerdictChanged("sentiment", CANARY, V8, V7, "not_enough_data", "fail", "3 points more faults."),
+        "verdict_changed",
+        "sentiment canary v8 against production v7: FAIL, before NOT ENOUGH DATA. 3 points more faults.",
+    ),
+    (
+        BreakerOpened("sentiment", CANARY, V8, "25 of its last 50 were faults", 80, 25, 0),
+        "breaker_opened",
+        "sentiment canary v8: its breaker opened, production has its share; 25 of its last 50 were faults",
+    ),
+    (CAPPED, "cap_set", "sentiment canary v8: capped at 0 % by alice: it answers nonsense"),
+    (
+        CapSet("sentiment", CANARY, None, 0.025, "alertmanager", "ErrorRate", AT),
+        "cap_set",
+        "sentiment canary of any version: capped at 2.5 % by alertmanager: ErrorRate",
+    ),
+    (
+        CapLifted("sentiment", CANARY, V8, "bob", "false alarm", AT),
+        "cap_lifted",
+        "sentiment canary v8: its cap was lifted by bob: false alarm",
+    ),
+    (BreakGlassOn("SIGUSR2"), "cap_set", "every canary is off: SIGUSR2"),
+    (BreakGlassOff("bob: all is well"), "cap_lifted", "canaries are no longer off: bob: all is well"),
+]
+
+
+@pytest.mark.parametrize(("event", "kind", "text"), WORTH, ids=[text[:60] for *_, text in WORTH])
+def test_a_notification_says_what_happened_to_which_version_and_why(
+    event: Event, kind: str, text: str
+) -> None:
+    (one,) = notified(event)
+
+    assert (one.kind, one.text) == (kind, text)
+    of_all = isinstance(event, BreakGlassOn | BreakGlassOff)
+    assert one.model == one.data["model"] == (None if of_all else "sentiment")
+    assert one.data["version"] in (8, None)
+    json.dumps(dict(one.data))
+
+
+def test_a_changed_share_names_the_configuration_that_changed_it() -> None:
+    """It is known after the shares are in force."""
+    before, after = split(0.05), split(0.1, in_force=0.0)
+
+    (one,) = notified(before, ConfigApplied("aaaa", ()), after, ConfigApplied("3f9c" * 16, ("models…",)))
+
+    assert one.text == (
+        "sentiment: the configured shares are production 90 %, canary 10 %, in force production 100 %,"
+        " canary 0 %, before production 95 %, canary 5 %; by configuration 3f9c3f9c3f9c"
+    )
+    assert one.data["config_digest"] == "3f9c" * 16
+
+
+def test_a_share_in_force_that_a_breaker_lowers_is_no_changed_share() -> None:
+    """That it opened is a notification; so is a cap."""
+    assert notified(split(0.05), split(0.05, in_force=0.0), ConfigApplied("aaaa", ())) == []
+
+
+def test_a_model_that_comes_or_leaves_changes_no_share() -> None:
+    gone_and_back = (split(0.05), ModelRemoved("sentiment"), split(0.5), ConfigApplied("aaaa", ()))
+
+    assert notified(*gone_and_back) == []
+
+
+def test_a_version_that_fails_to_load_again_and_again_is_reported_once() -> None:
+    """Until it fails for another reason, or is gone."""
+    first = LoadRefused(V8, (CANARY,), "load", "ValueError: no such column", 10.0)
+    again = LoadRefused(V8, (CANARY,), "load", "ValueError: no such column", 20.0)
+    other = LoadRefused(V8, (CANARY,), "load", "MemoryError", 40.0)
+
+    assert [one.data["retry_seconds"] for one in notified(first, again, again, other, again)] == [10, 40, 20]
+    assert len(notified(first, VersionGone(V8), again)) == 2
+
+
+def test_a_version_that_is_reported_anew_is_not_bound_anew() -> None:
+    assert notified(bound(V8, V8)) == []
+
+
+def test_of_every_kind_of_fact_only_these_are_notified() -> None:
+    kinds = [one.kind for one in notified(*one_of_each())]
+
+    assert kinds == [
+        *("alias_bound", "alias_bound", "breaker_opened"),
+        *("load_failed", "load_failed"),  # for want of a column, then of an address
+    ]
+    assert {*kinds, "cap_set", "cap_lifted", "verdict_changed", "share_changed"} == {*KINDS}
+
+
+changes = st.sampled_from([event for event, *_ in WORTH])
+
+
+@given(changes, changes, st.floats(0, SAME_CHANGE_SECONDS - 1), st.floats(0, SAME_CHANGE_SECONDS - 1))
+def test_ids_are_equal_exactly_where_the_change_is(
+    one: Event, other: Event, first: float, second: float
+) -> None:
+    """On whatever replica, within ten minutes of the clock."""
+    start = AT - AT % SAME_CHANGE_SECONDS
+    (here,) = notified(one, at=start + first)
+    (there,) = notified(other, at=start + second)
+
+    assert (here.id == there.id) == (one == other)
+    assert len(here.id) == 32
+
+
+def test_the_second_move_of_a_night_is_not_taken_for_a_double_of_the_first() -> None:
+    (first,) = notified(bound(V7, V8), at=AT)
+    (second,) = notified(bound(V7, V8), at=AT + SAME_CHANGE_SECONDS)
+
+    assert first.id != second.id
+
+
+def test_a_cap_has_one_id_and_one_time_whenever_a_replica_learns_of_it() -> None:
+    """Unlike the same cap that is set again."""
+    (first,), (late,) = notified(CAPPED, at=AT + 2), notified(CAPPED, at=AT + 86_400)
+    (again,) = notified(replace(CAPPED, at=AT + 60), at=AT + 60)
+
+    assert (first.id, first.at) == (late.id, late.at) == (late.id, AT)
+    assert again.id != first.id
+
+
+def test_what_replicas_count_for_themselves_is_not_in_the_id() -> None:
+    """Each breaker has seen other requests."""
+    here = BreakerOpened("sentiment", CANARY, V8, "25 of its last 50 requests were faults", 80, 25, 0)
+    there = BreakerOpened("sentiment", CANARY, V8, "three crashes in 60 s", 4, 3, 3)
+
+    assert notified(here)[0].id == notified(there)[0].id
