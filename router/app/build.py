@@ -147,7 +147,7 @@ def build_gateway(
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
     this = GatewayId(secrets.token_hex(8), socket.gethostname())
-    outbound = Outbound(in_force, recorder, caps, this)
+    outbound = Outbound(in_force, recorder, caps, recorders.journal, this)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
     gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)

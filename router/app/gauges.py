@@ -73,6 +73,11 @@ class Gauges:
                 for shift in run.shifts()
             ],
             rollbacks={one.version: int(one.ready) for one in rollbacks if one.version is not None},
+            verdicts={
+                (model, alias): status.verdict
+                for model, statuses in self._analysis.statuses.items()
+                for alias, status in statuses.items()
+            },
             loop_lag_seconds=self._lag_seconds,
             ready=self._models.ready,
             models_ready={name: m.can_answer for name, m in self._models.managers.items()},

@@ -9,7 +9,7 @@ from router.adapters.http.peers import PeerClient
 from router.adapters.http.webhooks import Sender, Webhook, receiver_names
 from router.control.exchange import LOOK_UP_SECONDS, CapExchange, CapMerger
 from router.control.fan_out import FanOut
-from router.control.notifications import Notifier, Outbox
+from router.control.notifications import Chain, Notifier, Outbox
 from router.control.periodic import PeriodicTask
 from router.core.ids import GatewayId
 from router.settings import SettingsInForce
@@ -18,7 +18,9 @@ from router.settings import SettingsInForce
 class Outbound:
     """Both, and the HTTP client that they share. Nothing is asked or sent before `start` or once closed."""
 
-    def __init__(self, in_force: SettingsInForce, recorder: FanOut, caps: CapMerger, this: GatewayId) -> None:
+    def __init__(
+        self, in_force: SettingsInForce, recorder: FanOut, caps: CapMerger, journal: Chain, this: GatewayId
+    ) -> None:
         """`this` is the gateway that asks and sends."""
         settings = in_force.current
         client = HttpClient()
@@ -29,7 +31,7 @@ class Outbound:
             Outbox(name, receiver.events, Webhook(receiver, client, sender), recorder)
             for name, receiver in zip(self.receivers, settings.notify, strict=True)
         ]
-        self._notifier = Notifier(outboxes, time.time)
+        self._notifier = Notifier(outboxes, journal, time.time)
         if outboxes:
             recorder.add_deduplicated(self._notifier)
         self._exchange = exchange = CapExchange(

@@ -4,6 +4,7 @@ Each has a reply of its own: an answer, a refusal, or none. Works without import
 """
 
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from router.adapters.config.file import load_settings
-from router.cli.client import Refused, Unreachable, own_url, request
+from router.cli.client import Refused, Unreachable, base_url, own_url, request
 from router.errors import ConfigRefused
-from router.settings import Settings
+from router.settings import PeerAddress, Settings
 
 VERB_SECONDS = 15.0
 """How long a gateway may take to answer a verb: one that looks at its registry waits for that."""
@@ -100,9 +101,42 @@ def find_gateways(config_path: Path, urls: Sequence[str]) -> Gateways:
 
 
 def configured_addresses(settings: Settings) -> list[str]:
-    """The admin address of the gateway that `settings` configure, as this machine reaches it."""
+    """The admin address of the gateway that `settings` configure, as seen from its machine, and its peers'.
+
+    Raises ConfigRefused where the name of these can not be looked up.
+    """
     server = settings.server
-    return [own_url(server.admin, encrypted=server.admin_tls is not None)]
+    encrypted = server.admin_tls is not None
+    addresses = [own_url(server.admin, encrypted=encrypted)]
+    for peer in settings.fleet.addresses:
+        over_tls = encrypted if peer.encrypted is None else peer.encrypted
+        hosts = _looked_up(peer) if peer.looked_up else [peer.host]
+        addresses += [
+            base_url(host, peer.port, encrypted=over_tls)
+            for host in hosts
+            # One configuration may name all gateways, this one among them.
+            if peer.port != server.admin[1] or not _is_here(host)
+        ]
+    return addresses
+
+
+def _looked_up(peer: PeerAddress) -> list[str]:
+    try:
+        found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no name"
+        raise ConfigRefused([f"fleet.peers: {peer.host} can not be looked up: {why}; use --url"]) from None
+    return [str(address[0]) for *_, address in found]
+
+
+def _is_here(host: str) -> bool:
+    """Whether `host` is an address of this machine, or a name of one: only to those a socket can be bound."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        try:
+            probe.bind((host, 0))
+        except (OSError, UnicodeError):
+            return False
+    return True
 
 
 def _admin_token(settings: Settings | None) -> bytes | None:

@@ -8,7 +8,7 @@ longer intervals, and a notification that it did not take for an hour is given u
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from router.core.backoff import Backoff
@@ -164,24 +164,35 @@ class Outbox:
         self._recorder.record(NotificationTried(self.receiver, result, why, notifications))
 
 
+class Chain(Protocol):
+    """The lines of the journal."""
+
+    @property
+    def head(self) -> str:
+        """Digest of the last line."""
+
+
 class Notifier:
     """Implements `Recorder`: puts into the queue of each receiver what that wants to know.
 
     It repeats what it gets: put it where each piece of news comes once.
     """
 
-    def __init__(self, outboxes: Sequence[Outbox], wall: Callable[[], float]) -> None:
+    def __init__(self, outboxes: Sequence[Outbox], journal: Chain, wall: Callable[[], float]) -> None:
         """`wall` gives seconds since 1970."""
         self._outboxes = tuple(outboxes)
+        self._journal = journal
         self._builder = NotificationBuilder()
         self._wall = wall
 
     def record(self, event: Event) -> None:
         """Queue what is to be sent because of `event`."""
         for notification in self._builder.notifications(event, self._wall()):
+            # Whoever keeps it can ask later whether the chain that is shown still is the one of then.
+            data = {**notification.data, "journal_head": self._journal.head}
             for outbox in self._outboxes:
                 if notification.kind in outbox.kinds:
-                    outbox.put(notification)
+                    outbox.put(replace(notification, data=data))
 
     def start(self) -> None:
         """Begin to send."""

@@ -119,6 +119,39 @@ def test_without_an_address_the_one_of_the_configuration_is_asked_by_loopback(co
     assert find_gateways(config, []).addresses == ("http://127.0.0.1:18081",)
 
 
+def test_with_peers_all_gateways_of_the_configuration_are_asked_and_this_one_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One configuration names them all, as addresses or by a name."""
+    both = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 8081)) for address in ("127.0.0.1", "10.9.8.7")
+    ]
+
+    def found(host: str, port: int, **_: object) -> list[Any]:
+        if host == "gateways":
+            return both
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+    def addresses(*peers: str) -> tuple[str, ...]:
+        config = tmp_path / "fleet.yaml"
+        config.write_text(
+            "server: {admin: 0.0.0.0:8081, admin_token_file: token}\n"
+            f"fleet: {{peers: {json.dumps(peers)}}}\nmodels: {{m: {{}}}}\n"
+        )
+        return find_gateways(config, ()).addresses
+
+    own = "http://127.0.0.1:8081"
+    assert addresses("dns:gateways:8081") == (own, "http://10.9.8.7:8081")
+    listed = ("127.0.0.1:8081", "127.0.0.1:8082", "https://gw-2", "[fd00::7]:8081")
+    assert addresses(*listed) == (
+        *(own, "http://127.0.0.1:8082", "https://gw-2:443", "http://[fd00::7]:8081"),
+    )
+    with pytest.raises(ConfigRefused, match="nowhere can not be looked up: Name or service not known"):
+        addresses("dns:nowhere:8081")
+
+
 def test_a_configuration_that_is_needed_and_not_valid_is_named_and_the_way_without_it(
     tmp_path: Path,
 ) -> None:

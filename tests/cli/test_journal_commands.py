@@ -103,6 +103,7 @@ STORY = (
         },
         served(25_000, canary=9),
     ),
+    Entry(NOW - 250, GATEWAY, "break_glass_on", {"why": "SIGUSR2"}, served(25_000, canary=9, cap=0)),
     Entry(NOW - 200, GATEWAY, "stop"),
     Entry(NOW - 100, "gw-1:4800", "start", {}, served(25_000, canary=9)),
 )
@@ -156,6 +157,7 @@ def test_history_says_what_served_whom_who_changed_it_why_and_on_what_evidence(j
     assert "not enough data → FAIL" in shown
     assert "canary v8 0 % of 25 % (capped)" in shown
     assert "9 of 50 requests failed" in shown
+    assert "break-glass, every canary is" in shown
     assert "gw-1:4711 stopped" in shown
 
 
@@ -219,7 +221,9 @@ def test_the_history_says_that_a_gateway_ended_without_a_line(tmp_path: Path) ->
     story = (STORY[0], Entry(NOW, GATEWAY, "start", {}, served()))
     path.write_bytes(b"".join(line + b"\n" for line in lines_up(story)))
 
-    assert "gw-1:4711 ended without a line after 2025-11-20 12:32:00" in words(history(path).output)
+    last = json.loads(history(path, "-o", "json").output)["changes"][-1]
+
+    assert "gw-1:4711 ended without a line after 2025-11-20 12:32:00" in last["what"]
 
 
 def test_what_moves_a_cursor_is_not_printed(tmp_path: Path) -> None:
@@ -328,7 +332,7 @@ def test_a_whole_journal_is_whole(journal: Path) -> None:
 
     assert result.exit_code == 0
     assert result.output == (
-        f"whole: 11 lines in 1 file from 2025-11-20T12:32:00Z to 2025-11-20T14:30:20Z; head {head}\n"
+        f"whole: 12 lines in 1 file from 2025-11-20T12:32:00Z to 2025-11-20T14:30:20Z; head {head}\n"
     )
 
 
@@ -473,7 +477,7 @@ def test_a_line_without_end_and_one_of_20_mib_are_no_reason_to_stop(journal: Pat
 
     result = route(journal, "2025-11-20T14:10Z")
     assert result.stdout == whole
-    assert "00000001.jsonl:12" in result.stderr
+    assert "00000001.jsonl:13" in result.stderr
     assert run("journal", "verify", journal).exit_code == 1
 
 

@@ -148,5 +148,9 @@ async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
     world.slow_loads.set()
     await until(lambda: set(manager.harnesses) == {V3})
     await last_good.tick()
+    assert notes.used == {V1, V3}, "a rollback goes back to it"
 
-    assert notes.used == {V3}
+    manager.set_aspired({PRODUCTION: V2})
+    await until(lambda: set(manager.harnesses) == {V2})
+    await last_good.tick()
+    assert notes.used == {V2, V3}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 from router.control.fan_out import FanOut
@@ -219,6 +220,35 @@ async def test_whatever_a_courier_raises_the_next_try_comes_and_its_words_are_no
     assert facts.of(NotificationTried)[0].why == "it could not be sent: ValueError"
 
 
+@dataclass
+class Line:
+    """The last one of a journal."""
+
+    head: str
+
+
+async def test_a_notification_has_the_head_of_the_journal_of_its_time() -> None:
+    """Whatever was written before it is sent; so a chain that was made anew is found out."""
+    last = Line("3f9c")
+    sent: list[Notification] = []
+    taken = asyncio.Event()
+
+    class Keeping(Receiver):
+        async def deliver(self, notification: Notification) -> Delivery:
+            sent.append(notification)
+            taken.set()
+            return DELIVERED
+
+    notifier = Notifier([Outbox("a", KINDS, Keeping(), Facts())], last, lambda: 1e9)
+    notifier.record(CapSet("m", CANARY, None, 0.0, "alice", "bad"))
+    last.head = "7a11"
+    notifier.start()
+    await taken.wait()
+    await notifier.close()
+
+    assert [one.data["journal_head"] for one in sent] == ["3f9c"]
+
+
 async def test_each_receiver_gets_what_it_wants_and_waits_for_no_other() -> None:
     """`record` returns at once, also while a receiver is silent."""
     silent, quick = Receiver(), Receiver()
@@ -227,7 +257,7 @@ async def test_each_receiver_gets_what_it_wants_and_waits_for_no_other() -> None
         Outbox("a", {"cap_set", "cap_lifted"}, silent, Facts()),
         Outbox("b", {"cap_lifted"}, Numbering(quick), Facts()),
     ]
-    notifier = Notifier(boxes, lambda: 1e9)
+    notifier = Notifier(boxes, Line("3f9c"), lambda: 1e9)
     notifier.start()
     notifier.record(CapSet("m", CANARY, None, 0.0, "alice", "bad"))
     notifier.record(CapLifted("m", CANARY, None, "alice", "good"))

@@ -14,9 +14,9 @@ from tests.support.sample_events import Clock, bound, one_of_each
 V8 = VersionId("m", 8)
 
 
-def kept(*facts: Event) -> list[dict[str, Any]]:
+def kept(*facts: Event, size: int = 50) -> list[dict[str, Any]]:
     """What is kept of these facts, behind the fan-out, as in a gateway."""
-    log = RecentEvents(Clock())
+    log = RecentEvents(Clock(), size=size)
     recorder = FanOut(deduplicated=(log,))
     for fact in facts:
         recorder.record(fact)
@@ -47,7 +47,7 @@ def test_what_a_score_is_stands_as_values_too() -> None:
 
 
 def test_every_fact_can_be_written_as_json() -> None:
-    reported = json.loads(json.dumps(kept(*one_of_each())))
+    reported = json.loads(json.dumps(kept(*one_of_each(), size=1_000)))
     names = {entry["event"] for entry in reported}
     assert {"AliasBound", "LoadRefused", "ConfigRejected", "SplitInForce"} <= names
     assert not {"Answered", "Predicted", "Rejected", "FellBack"} & names

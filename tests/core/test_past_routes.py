@@ -18,7 +18,7 @@ MODEL = "sentiment"
 GATEWAY = "gw-1:4711"
 LATE_SECONDS = 0.4
 """At most so long after a change its line says that it was made."""
-QUESTIONS = 5
+QUESTIONS = 100
 """For each of 100 sequences."""
 
 Outcome = tuple[str, int] | None
@@ -231,6 +231,7 @@ def test_a_change_makes_the_second_before_and_after_it_uncertain_and_no_more() -
         Entry(200.0, FIRST, "configuration", {}, {MODEL: ALL_KEYS}),
     )
 
+    assert LEEWAY_SECONDS == 1.0
     assert said(asked(lines, 198.9, "a")) == [("production", 7)]
     assert said(asked(lines, 199.1, "a")) == [("canary", 8), ("production", 7)]
     assert said(asked(lines, 200.9, "a")) == [("canary", 8), ("production", 7)]
@@ -290,6 +291,17 @@ def test_a_start_without_a_stop_leaves_open_until_when_the_one_before_was_runnin
     assert not asked(lines, 250.0, "a").running
     assert said(asked(lines, 250.0, "a")) == [("canary", 8)]
     assert said(asked(lines, 302.0, "a")) == [("production", 7)]
+
+
+def test_a_start_by_the_same_name_is_another_process() -> None:
+    """In a container each one has the number 1."""
+    lines = line_up(
+        Entry(100.0, FIRST, "start", {}, {MODEL: NO_KEY}),
+        Entry(300.0, FIRST, "start", {}, {MODEL: NO_KEY}),
+    )
+
+    assert not asked(lines, 200.0, "a").running
+    assert asked(lines, 302.0, "a").running
 
 
 def test_a_gateway_that_waited_for_the_lock_is_known_from_then_on_and_before_it_perhaps() -> None:

@@ -71,7 +71,7 @@ def new_model(uri: str, stages: dict[int, str] | None = None, **aliases: int) ->
     name = f"model-{uuid.uuid4().hex[:8]}"
     client.create_registered_model(name)
     for _ in range(3):
-        client.create_model_version(name, source="mlflow-artifacts:/nowhere")
+        client.create_model_version(name, source="s3://bucket/nowhere")
     for number, stage in (stages or {}).items():
         client.transition_model_version_stage(name, str(number), stage)
     for alias, number in aliases.items():

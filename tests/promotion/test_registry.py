@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from router.agent.sqlite_file import read_only
 from router.errors import (
     ModelUnknown,
     PromotionRefused,
@@ -262,12 +263,14 @@ def test_a_server_that_is_away_is_unavailable_and_its_password_not_shown(
     assert "hidden" not in str(caught.value)
 
 
-def test_a_locked_database_is_unavailable(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_may_not_be_written_is_said_to_be_so(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri = f"sqlite:///{database}"
     model = new_model(uri, production=1)
-    registry = opened_registry(uri + "?timeout=0.2", monkeypatch)
-    with closing(sqlite3.connect(database)) as holder:
-        holder.execute("BEGIN EXCLUSIVE")
+    registry = opened_registry(read_only(uri), monkeypatch)
 
-        with pytest.raises(RegistryUnavailable, match="locked"):
-            registry.point(model, "production", 2)
+    with pytest.raises(RegistryUnavailable, match="readonly database"):
+        registry.point(model, "production", 2)
+
+    assert registry.read(model, "production") == {"production": 1}

@@ -84,15 +84,9 @@ def facts() -> Facts:
 
 
 @pytest.fixture
-def in_force() -> CapsInForce:
-    """The caps of `models`: none."""
-    return CapsInForce()
-
-
-@pytest.fixture
-async def models(world: FakeWorld, facts: Facts, in_force: CapsInForce) -> AsyncIterator[ModelSet]:
+async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
     """Half of the keys go to the canary; nothing is aspired yet."""
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0), in_force))
+    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     models.apply({"sentiment": settings(split={"production": 50, "canary": 50})})
     yield models
     await models.close(0.0)
@@ -105,6 +99,12 @@ async def serving(models: ModelSet, world: FakeWorld) -> ModelSet:
     manager.set_aspired(world.aspired["sentiment"])
     await until(lambda: len(manager.bound) == 2)
     return models
+
+
+@pytest.fixture
+def in_force(models: ModelSet) -> CapsInForce:
+    """The caps of `models`: none."""
+    return models._dependencies.caps
 
 
 @pytest.fixture

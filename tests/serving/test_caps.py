@@ -137,6 +137,7 @@ async def test_a_model_that_comes_back_finds_its_caps(serving: ModelSet, in_forc
     serving.apply({"other": settings()})
     cap(in_force, serving, V2)  # one that is not served has no routes to change
     serving.apply({"other": settings(), "sentiment": settings(split=HALF)})
+    serving.managers["other"].first_poll_ended()  # else its production is loaded before any canary
     manager = serving.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: len(manager.bound) == 2)

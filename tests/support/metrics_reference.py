@@ -26,6 +26,7 @@ from router.adapters.prometheus.catalog import (
     REJECTIONS,
     SIGNS,
     SWAPS,
+    VERDICTS,
     Catalog,
 )
 from router.adapters.prometheus.recorder import KEPT_RETIRED, KEPT_SECONDS
@@ -70,9 +71,10 @@ _LIFETIMES = f"""\
 """
 
 _EXCEPTIONS = {
-    "request_duration_seconds": f"{_OF_VERSION}; client_error and {FAILED} from the first, {_BOUND}",
+    "request_duration_seconds": f"{_OF_VERSION}; all but ok {_BOUND}, and failures from the first",
     "split_ratio": f"{_OF_MODEL}, for each alias of the split",
     "split_configured_ratio": f"{_OF_MODEL}, for each alias of the split",
+    "verdict": "while the comparison runs, for each alias but production",
     "split_cap_ratio": "while what the alias serves is capped",
     "score": f"{_OF_VERSION}, where scores are counted; no sum and no count if a range begins below zero",
     "score_bin_total": f"{_OF_VERSION}, where scores are counted",
@@ -109,6 +111,7 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("result", "registry_polls_total"): POLLS,
     ("result", "notifications_total"): NOTIFICATIONS,
     ("state", "fleet_peers"): PEERS,
+    ("verdict", "verdict"): VERDICTS,
     ("loop", "loop_failures_total"): LOOPS,
 }
 """Values by label and family, where they are on a list."""

@@ -220,7 +220,9 @@ def count_scores_of(*values: float, spec: ScoreSpec = SPEC) -> ScoreCounts:
 
 def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Live:
     versions = [LiveVersion(VersionId(model, n), 1, n == draining, 50_000_000) for n in numbers]
-    return Live({(model, PRODUCTION): 3}, versions, loop_lag_seconds=0.001)
+    return Live(
+        {(model, PRODUCTION): 3}, versions, verdicts={(model, CANARY): "pass"}, loop_lag_seconds=0.001
+    )
 
 
 def samples(recorder: PrometheusRecorder) -> dict[str, float]:

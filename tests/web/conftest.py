@@ -15,6 +15,7 @@ from yarl import URL
 
 from router.control.alerts import AlertCaps
 from router.control.caps import CapControl
+from router.core.ids import GatewayId
 from router.errors import ConfigRefused
 from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
@@ -58,6 +59,7 @@ class Site:
             state=lambda: {"version": "0"},
             metrics=lambda accept, names: (f"# {accept} {list(names)}".encode(), "text/plain; version=1.0.0"),
             reload=self._reload,
+            identity=GatewayId("00000000deadbeef", "gw-1"),
             caps=self.caps,
             alerts=AlertCaps(self.caps, models),
             glass=self.caps,

@@ -52,8 +52,8 @@ CODES_AT_ZERO = (
 FAILED = "failed"
 FAILURES = (Outcome.MODEL_ERROR, Outcome.TIMEOUT, Outcome.OVERLOADED, Outcome.ABANDONED, OTHER)
 """Outcomes that share the duration histogram `failed`: each of their own would cost twenty series."""
-ENDURING = (Outcome.OK, Outcome.FALLBACK)
-"""Outcomes whose durations are still exported after the version is retired."""
+PASSING = (Outcome.FALLBACK, Outcome.CLIENT_ERROR, FAILED)
+"""Outcomes whose durations go when the version is retired; those of good answers are exported still."""
 DECISIONS = tuple(str(reason) for reason in Reason if reason is not Reason.FALLBACK)
 """Reasons of `routing_decisions_total`. A fallback is decided later, and counted in `fallbacks_total`."""
 _OF_PRODUCTION = (Reason.CANARY_ABSENT, Reason.CANARY_NOT_READY, Reason.BREAKER_OPEN, Reason.CAPPED)
@@ -83,6 +83,7 @@ LOOPS = (
 )
 NOTIFICATIONS = tuple(map(str, NotificationResult))
 PEERS = ("reachable", "unreachable")
+VERDICTS = ("pass", "fail", "not_enough_data")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
@@ -155,6 +156,9 @@ class Catalog(Store):
         )
         self.split_cap = gauge(
             "split_cap_ratio", "Share of keys that a cap leaves to what the alias serves, 0 to 1.", *_ALIAS
+        )
+        self.verdict = gauge(
+            "verdict", "1 for what the comparison of an alias with production says now.", *_ALIAS, "verdict"
         )
 
         self.predict_seconds = histogram(

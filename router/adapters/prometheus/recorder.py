@@ -21,6 +21,7 @@ from router.adapters.prometheus.catalog import (
     POLLS,
     REJECTIONS,
     SWAPS,
+    VERDICTS,
     Catalog,
     bounded,
     reasons_of,
@@ -79,6 +80,8 @@ class Live:
     shifts: Sequence[LiveShift] = ()
     rollbacks: Mapping[VersionId, int] = field(default_factory=dict)
     """By the version that a rollback of its model goes back to, how soon it would serve; 0 to 2."""
+    verdicts: Mapping[tuple[str, Alias], str] = field(default_factory=dict)
+    """What the comparison with production says, by registered model and alias; one of `VERDICTS`."""
     loop_lag_seconds: float = 0.0
     """How late the event loop last ran a timer."""
     ready: bool = True
@@ -233,6 +236,7 @@ class PrometheusRecorder:
             catalog.rollback_ready,
             catalog.score_psi,
             catalog.score_ks,
+            catalog.verdict,
         ):
             family.drop()
         self._forget_retired()
@@ -241,10 +245,7 @@ class PrometheusRecorder:
         for model, alias in self._aliases:
             catalog.in_flight.series(model, alias).value = live.in_flight.get((model, alias), 0)
         self._show_versions(live)
-        for shift in live.shifts:
-            if shift.model in self._models:
-                catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
-                catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
+        self._show_comparison(live)
         catalog.ready.series().value = int(self._ready and live.ready)
         catalog.loop_lag.series().value = live.loop_lag_seconds
         catalog.from_cache.series().value = int(live.from_cache)
@@ -267,6 +268,17 @@ class PrometheusRecorder:
         for version, ready in live.rollbacks.items():
             if version.model in self._models:
                 catalog.rollback_ready.series(version.model, str(version.number)).value = ready
+
+    def _show_comparison(self, live: Live) -> None:
+        catalog = self._catalog
+        for shift in live.shifts:
+            if shift.model in self._models:
+                catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
+                catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
+        for (model, alias), said in live.verdicts.items():
+            if model in self._models:
+                for verdict in VERDICTS:
+                    catalog.verdict.series(model, alias, verdict).value = int(verdict == said)
 
     # Requests
 

@@ -5,12 +5,12 @@ from math import inf
 from router.adapters.prometheus.catalog import (
     CODES,
     CODES_AT_ZERO,
-    ENDURING,
     FAILED,
     FAILURES,
     FAULTS,
     INVALID,
     OTHER,
+    PASSING,
     SIGNS,
     Catalog,
     bounded,
@@ -45,7 +45,6 @@ class VersionSeries:
         self._predict_seconds = catalog.predict_seconds.series(*self._labels)
         self._answer(Outcome.OK, 200)
         if alias != PRODUCTION:
-            self._answer(Outcome.FALLBACK, 200)
             for kind in FAULTS:
                 self.fault(kind, 0)
         for outcome, code in CODES_AT_ZERO:
@@ -55,6 +54,8 @@ class VersionSeries:
         """The alias serves it now (again); `loaded_at` in seconds since 1970."""
         self._retired = False
         self._answers.clear()
+        if self._labels[1] != PRODUCTION:
+            self._answer(Outcome.FALLBACK, 200)
         self._drop_info()
         texts = (bound.run_id[:_LONGEST_TEXT], bound.flavor[:_LONGEST_TEXT], bound.registry_name)
         self._catalog.model_info.series(*self._labels, *texts).value = 1
@@ -62,12 +63,12 @@ class VersionSeries:
         self._count_outputs(bound.scores)
 
     def retire(self) -> None:
-        """The alias serves another one now; durations of what went wrong go at once."""
+        """The alias serves another one now; durations go at once, but for those of good answers."""
         self._retired = True
         self._answers.clear()
         self._drop_info()
         model, alias, version = self._labels
-        for outcome in (Outcome.CLIENT_ERROR, FAILED):
+        for outcome in PASSING:
             self._catalog.request_seconds.drop(model=model, alias=alias, version=version, outcome=outcome)
 
     def answered(self, event: Answered, at: float) -> None:
@@ -97,9 +98,8 @@ class VersionSeries:
             *self._labels, shown, bounded(str(code), CODES.get(shown, ()))
         )
         durations = None
-        # Of a retired version only the durations of good answers are still exported.
-        if shown in ENDURING or not self._retired:
-            together = FAILED if shown in FAILURES else shown
+        together = FAILED if shown in FAILURES else shown
+        if together not in PASSING or not self._retired:
             durations = self._catalog.request_seconds.series(*self._labels, together)
         if len(self._answers) < _MOST_ANSWERS:
             self._answers[outcome, code] = requests, durations
