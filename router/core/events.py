@@ -321,6 +321,16 @@ class VersionGone:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackReadyLost:
+    """A rollback of production would take longer than it did; once each time."""
+
+    model: str
+    version: VersionId
+    """What it would go back to."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerEnded:
     """A worker ended without being asked to by an operator, the registry or the configuration's `workers`."""
 
@@ -563,6 +573,7 @@ _OfVersions = (
     | AliasWithoutVersion
     | DrainCutShort
     | VersionGone
+    | RollbackReadyLost
     | WorkerEnded
     | WorkerLoadFailed
     | WorkerReplaced

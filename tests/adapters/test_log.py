@@ -95,6 +95,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "worker ended",
         "worker not loaded",
         "workers complete again",
+        "a rollback takes longer than it did",
         "the registry names another version",
         "version not loaded",
         "alias unbound",

@@ -146,6 +146,10 @@ def _line_of_version(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "drain cut short", values)
         case events.VersionGone(version):
             return Line(logging.INFO, "version gone", _names(version))
+        case events.RollbackReadyLost(_, version, why):
+            return Line(
+                logging.WARNING, "a rollback takes longer than it did", {**_names(version), "why": why}
+            )
         case events.WorkerEnded(version, reason, detail):
             return Line(
                 logging.WARNING, "worker ended", {**_names(version), "reason": reason, "detail": detail}
