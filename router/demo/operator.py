@@ -34,7 +34,7 @@ class Registry:
 
 
 async def run_command(place: Workspace, *arguments: str) -> str:
-    """`canary-router` with these arguments and the demo's configuration: what it prints. Raises CommandFailed."""
+    """What `canary-router` prints with these arguments and the demo's configuration. Raises CommandFailed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "router", *arguments, "-c", str(place.config_file)),

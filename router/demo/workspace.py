@@ -70,7 +70,7 @@ class Workspace:
         """The gateway's state directory: its caps and its journal."""
 
     def forget_state(self) -> None:
-        """Remove the caps and the journal of the last demo's gateway, so that this one tells a story of its own."""
+        """Remove caps and journal of the last demo's gateway: this one begins a story of its own."""
         shutil.rmtree(self.state, ignore_errors=True)
 
     def write_config(self, listen: int, admin: int) -> None:

@@ -74,8 +74,8 @@ def _output(demo: subprocess.Popen[str]) -> str:
 def test_the_story_plays_in_twenty_seconds_and_every_answer_is_right(
     seeded_place: Workspace, slack: float
 ) -> None:
-    """Share up, promotion, rollback: each seen in answers; plain lines, because nobody looks. The journal that
-    is read at the end has all of them, with who and why."""
+    """Share up, promotion, rollback: each seen in answers; plain lines, because nobody looks. The
+    journal, read at the end, has all of them, with who and why."""
     with _demo(seeded_place.root, slack, until=READY, seconds=20) as demo:
         reported = _output(demo)
 
