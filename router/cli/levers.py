@@ -68,8 +68,7 @@ def who_says(reason: str | None, by: str | None) -> str:
     Raises a usage error for a `reason`, where one is given, or a name that can not be recorded.
     """
     by = by if by is not None else _user_name()
-    said = {"--reason": reason, "--by": by}
-    for option, text in said.items():
+    for option, text in (("--reason", reason), ("--by", by)):
         try:
             if text is not None:
                 check_reason(text)
