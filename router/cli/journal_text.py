@@ -210,6 +210,14 @@ def _cap_lifted(_: Entry, details: Details) -> str:
     return f"cap on {_target(details)} lifted{_by(details)}{_because(details)}"
 
 
+def _break_glass_on(_: Entry, details: Details) -> str:
+    return f"break-glass, every canary is off{_because(details)}"
+
+
+def _break_glass_off(_: Entry, details: Details) -> str:
+    return f"break-glass is over{_because(details)}"
+
+
 def _pins(_: Entry, details: Details) -> str:
     return f"pins changed: {_text(details, 'count') or 0} keys"
 
@@ -259,6 +267,8 @@ _SENTENCES: dict[str, Callable[[Entry, Details], str]] = {
     "breaker_closed": _breaker_closed,
     "capped": _capped,
     "cap_lifted": _cap_lifted,
+    "break_glass_on": _break_glass_on,
+    "break_glass_off": _break_glass_off,
     "pins": _pins,
     "registry": _registry,
     "verdict": _verdict,

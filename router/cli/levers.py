@@ -62,8 +62,23 @@ def resume_canary(
     return _exit_code(replies)
 
 
-def user_name() -> str:
-    """Who runs this command, as its system says."""
+def who_says(reason: str | None, by: str | None) -> str:
+    """Who gives a command: `by`, else the user who runs it, as the system says.
+
+    Raises a usage error for a `reason`, where one is given, or a name that can not be recorded.
+    """
+    by = by if by is not None else _user_name()
+    said = {"--reason": reason, "--by": by}
+    for option, text in said.items():
+        try:
+            if text is not None:
+                check_reason(text)
+        except ValueError as error:
+            raise click.UsageError(f"{option} {error}") from None
+    return by
+
+
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without an entry in /etc/passwd
@@ -73,14 +88,9 @@ def user_name() -> str:
 def _post(
     config_path: Path, urls: Sequence[str], path: str, body: Mapping[str, Any], reason: str, by: str | None
 ) -> list[Reply]:
-    said = {"--reason": reason, "--by": by if by is not None else user_name()}
-    for option, text in said.items():
-        try:
-            check_reason(text)
-        except ValueError as error:
-            raise click.UsageError(f"{option} {error}") from None
+    by = who_says(reason, by)
     gateways = find_gateways(config_path, urls)
-    return gateways.post(path, {**body, "reason": said["--reason"], "by": said["--by"]})
+    return gateways.post(path, {**body, "reason": reason, "by": by})
 
 
 def _named(alias: str | None, version: int | None) -> dict[str, Any]:

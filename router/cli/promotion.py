@@ -1,6 +1,5 @@
 """`canary-router promote` and `rollback`: move aliases of the registry with the operator's credentials."""
 
-import getpass
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +11,8 @@ import click
 
 from router.adapters.config.file import load_settings
 from router.cli.gateways import Answer, Gateways, Refusal, Reply, find_gateways
+from router.cli.levers import who_says
 from router.cli.split import find_model
-from router.core.caps import check_reason
 from router.core.redaction import redact_line, redact_uri
 from router.errors import (
     ConfigRefused,
@@ -33,6 +32,7 @@ from router.promotion.ports import (
     RoleNames,
     is_stage,
 )
+from router.promotion.ports import Gateways as AnyGateways
 from router.promotion.promote import Promotion, promote
 from router.promotion.records import LONGEST_NAME
 from router.promotion.rollback import rollback
@@ -68,28 +68,15 @@ class MoveOptions:
         wait_seconds: float | None,
     ) -> "MoveOptions":
         """Raises a usage error for a reason, or a name, that can not be recorded."""
-        by = by if by is not None else user_name()
-        for option, text in (("--reason", reason), ("--by", by)):
-            try:
-                check_reason(text)
-            except ValueError as error:
-                raise click.UsageError(f"{option} {error}") from None
+        by = who_says(reason, by)
         if len(by) > LONGEST_NAME:
             raise click.UsageError(f"--by has {len(by)} characters, {LONGEST_NAME} at most")
         return cls(config_path, urls, registry, by, reason, wait_seconds)
 
 
-def user_name() -> str:
-    """Who runs this command, as its system says."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without an entry in /etc/passwd
-        return f"user id {os.getuid()}"
-
-
 def promote_canary(options: MoveOptions, model: str, *, force: bool, keep_canary: bool, yes: bool) -> int:
     """Make MODEL's canary production; returns 0 done, 1 refused, 3 unreachable."""
-    move = _Move(options, model)
+    move = _Move(options, model, may_lack_gateways=False)
     if keep_canary and is_stage(move.names.canary):
         raise click.UsageError(
             f"--keep-canary: the canary of {model} is what is in {move.names.canary}, which a version leaves"
@@ -103,7 +90,7 @@ def promote_canary(options: MoveOptions, model: str, *, force: bool, keep_canary
 
 def roll_back(options: MoveOptions, model: str, to: int | None) -> int:
     """Have production go back to a version; returns 0 done, 1 refused, 3 unreachable."""
-    move = _Move(options, model)
+    move = _Move(options, model, may_lack_gateways=True)
     terminal = _Terminal(yes=False)
     return move.run(
         lambda registry: rollback(registry, move.gateways, move.command, terminal, to=to), terminal
@@ -113,10 +100,11 @@ def roll_back(options: MoveOptions, model: str, to: int | None) -> int:
 class _Move:
     """One command: whom it asks, and how what it raises is shown."""
 
-    def __init__(self, options: MoveOptions, model: str) -> None:
+    def __init__(self, options: MoveOptions, model: str, *, may_lack_gateways: bool) -> None:
+        """`may_lack_gateways`: go on where nobody knows their addresses."""
         self._options = options
         self._settings = _settings(options)
-        self.gateways = _AllGateways(find_gateways(options.config_path, options.urls))
+        self.gateways = _gateways(options, may_be_unknown=may_lack_gateways)
         self.names = _role_names(self._settings, self.gateways, model, asked=bool(options.urls))
         self.command = Command(model, self.names, options.by, options.reason, options.wait_seconds)
 
@@ -185,6 +173,28 @@ class _AllGateways:
             }
 
 
+class _UnknownGateways:
+    """Implements `router.promotion.ports.Gateways` where their addresses are not known."""
+
+    def __init__(self, why: str) -> None:
+        self._documents = {"gateways": NoDocument(why, None)}
+
+    def get(self, path: str) -> Documents:
+        return self._documents
+
+    def post(self, path: str, body: Mapping[str, Any], *, timeout_seconds: float = VERB_SECONDS) -> Documents:
+        return self._documents
+
+
+def _gateways(options: MoveOptions, *, may_be_unknown: bool) -> AnyGateways:
+    try:
+        return _AllGateways(find_gateways(options.config_path, options.urls))
+    except ConfigRefused as refused:  # such as a name of peers that only their network knows
+        if not may_be_unknown:
+            raise
+        return _UnknownGateways("; ".join(refused.problems))
+
+
 def _documents(replies: Sequence[Reply]) -> Documents:
     return {redact_uri(reply.gateway): _document(reply) for reply in replies}
 
@@ -225,10 +235,11 @@ def _settings(options: MoveOptions) -> Settings | None:
         return None
 
 
-def _role_names(settings: Settings | None, gateways: _AllGateways, model: str, *, asked: bool) -> RoleNames:
+def _role_names(settings: Settings | None, gateways: AnyGateways, model: str, *, asked: bool) -> RoleNames:
     """By the configuration; where that has no such model, and gateways were named, by what these say."""
     if settings is not None and (model in settings.models or not asked):
-        names = RoleNames.of(find_model(settings, model).aliases, "previous")
+        wanted = find_model(settings, model)
+        names = RoleNames.of(wanted.aliases, wanted.previous_name)
     else:
         names = _names_of_gateways(gateways, model)
     if names.previous in (names.production, *names.canaries.values()):
@@ -236,7 +247,7 @@ def _role_names(settings: Settings | None, gateways: _AllGateways, model: str, *
     return names
 
 
-def _names_of_gateways(gateways: _AllGateways, model: str) -> RoleNames:
+def _names_of_gateways(gateways: AnyGateways, model: str) -> RoleNames:
     why = []
     for gateway, state in gateways.get("/v1/state").items():
         if isinstance(state, NoDocument):
@@ -244,7 +255,7 @@ def _names_of_gateways(gateways: _AllGateways, model: str) -> RoleNames:
         elif (view := view_of(gateway, model, state)) is None:
             why.append(f"{gateway} serves no model {model}")
         else:
-            return RoleNames.of(view.names, "previous")
+            return RoleNames.of(view.names, view.previous_name)
     raise click.UsageError(
         f"what the registry calls the roles of {model} is not known: the configuration does not say it, and"
         f" {'; '.join(why)}"

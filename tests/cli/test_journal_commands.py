@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from router.cli import root
 from router.cli.journal_lines import lines_of
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, digest_of, encode
+from router.core.pins import PinLists
 from router.core.routing import ModelRoutes
 from router.core.split import Split
 
@@ -103,6 +105,7 @@ STORY = (
         },
         served(25_000, canary=9),
     ),
+    Entry(NOW - 250, GATEWAY, "break_glass_on", {"why": "SIGUSR2"}, served(25_000, canary=9, cap=0)),
     Entry(NOW - 200, GATEWAY, "stop"),
     Entry(NOW - 100, "gw-1:4800", "start", {}, served(25_000, canary=9)),
 )
@@ -123,12 +126,14 @@ def journal(tmp_path: Path) -> Path:
     return path
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "100"}).invoke(root, [str(argument) for argument in arguments])
+def run(*arguments: object, columns: int = 300) -> Result:
+    """By default with more columns than a sentence has, so that none is broken into lines."""
+    return CliRunner(env={"COLUMNS": str(columns)}).invoke(root, [str(argument) for argument in arguments])
 
 
-def history(journal: Path, *arguments: object) -> Result:
-    return run("history", "sentiment", "--since", "2025-11-20T12:00Z", "--file", journal, *arguments)
+def history(journal: Path, *arguments: object, columns: int = 300) -> Result:
+    since = ("--since", "2025-11-20T12:00Z")
+    return run("history", "sentiment", *since, "--file", journal, *arguments, columns=columns)
 
 
 def route(journal: Path, at: str, *arguments: object) -> Result:
@@ -156,11 +161,12 @@ def test_history_says_what_served_whom_who_changed_it_why_and_on_what_evidence(j
     assert "not enough data → FAIL" in shown
     assert "canary v8 0 % of 25 % (capped)" in shown
     assert "9 of 50 requests failed" in shown
+    assert "break-glass, every canary is off: SIGUSR2" in shown
     assert "gw-1:4711 stopped" in shown
 
 
 def test_a_table_of_the_history_has_room_in_100_columns_and_shows_reasons_as_they_are(journal: Path) -> None:
-    result = history(journal)
+    result = history(journal, columns=100)
 
     assert max(map(len, result.output.splitlines())) <= 100
     assert "[checkout]" in result.output
@@ -174,7 +180,7 @@ def test_what_the_configuration_changed_of_other_models_is_left_out(journal: Pat
 def test_history_begins_with_what_was_in_force_already(journal: Path) -> None:
     shown = words(run("history", "sentiment", "--since", "2025-11-20T14:00Z", "--file", journal).output)
 
-    assert "2025-11-20 14:00:00 gw-1:4711: in force already production v7 75 %" in shown
+    assert "2025-11-20 14:00:00 in force already production v7 75 %" in shown
     assert "started" not in shown.partition("in force already")[0]
 
 
@@ -219,7 +225,9 @@ def test_the_history_says_that_a_gateway_ended_without_a_line(tmp_path: Path) ->
     story = (STORY[0], Entry(NOW, GATEWAY, "start", {}, served()))
     path.write_bytes(b"".join(line + b"\n" for line in lines_up(story)))
 
-    assert "gw-1:4711 ended without a line after 2025-11-20 12:32:00" in words(history(path).output)
+    last = json.loads(history(path, "-o", "json").output)["changes"][-1]
+
+    assert "gw-1:4711 ended without a line after 2025-11-20 12:32:00" in last["what"]
 
 
 def test_what_moves_a_cursor_is_not_printed(tmp_path: Path) -> None:
@@ -328,7 +336,7 @@ def test_a_whole_journal_is_whole(journal: Path) -> None:
 
     assert result.exit_code == 0
     assert result.output == (
-        f"whole: 11 lines in 1 file from 2025-11-20T12:32:00Z to 2025-11-20T14:30:20Z; head {head}\n"
+        f"whole: 12 lines in 1 file from 2025-11-20T12:32:00Z to 2025-11-20T14:30:20Z; head {head}\n"
     )
 
 
@@ -453,6 +461,10 @@ def test_logs_of_several_gateways_say_between_which_changes_they_differed(tmp_pa
     assert "canary v8 (reason hash) at gw-2:1" in result.output
     assert "production v7 (reason hash) at gw-1:1" in result.output
 
+    both = words(history(paths[0], "--file", paths[1]).output)
+    assert "gw-1:1: configuration abababababab: canary 5 % → 0 %" in both
+    assert "gw-2:1: configuration abababababab: canary 5 % → 0 %" in both
+
 
 def test_files_of_a_journal_may_be_given_in_any_order(tmp_path: Path) -> None:
     lines = lines_up(STORY)
@@ -473,7 +485,7 @@ def test_a_line_without_end_and_one_of_20_mib_are_no_reason_to_stop(journal: Pat
 
     result = route(journal, "2025-11-20T14:10Z")
     assert result.stdout == whole
-    assert "00000001.jsonl:12" in result.stderr
+    assert "00000001.jsonl:13" in result.stderr
     assert run("journal", "verify", journal).exit_code == 1
 
 
@@ -495,3 +507,23 @@ def test_a_journal_of_many_lines_is_never_held_whole(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 2
     finally:
         tracemalloc.stop()
+
+
+def test_pinned_keys_of_then_are_those_of_the_file_or_may_differ(tmp_path: Path) -> None:
+    lists = PinLists({PRODUCTION: (KEY,), CANARY: ("qa-1", "qa-2")})
+    pinned = {name: replace(one, pins=lists.compiled("sentiment")) for name, one in served().items()}
+    details = {"model": "sentiment", "count": 3, "digest": pinned["sentiment"].pins.digest}
+    journal, config = tmp_path / "j.jsonl", tmp_path / "router.yaml"
+    lines = lines_up((STORY[0], Entry(NOW - 7000, GATEWAY, "pins", details, pinned)))
+    journal.write_bytes(b"".join(line + b"\n" for line in lines))
+    config.write_text(f"models: {{sentiment: {{pins: {{production: [{KEY}], canary: [qa-2, qa-1]}}}}}}")
+
+    known = route(journal, "2025-11-20T14:00Z", "-c", config).output
+    unknown = route(journal, "2025-11-20T14:00Z", "-c", tmp_path / "none.yaml").output
+    assert "went to production v7" in known
+    assert "(reason pinned)" in known
+    assert "may differ" not in known
+    assert "went to canary v8" in unknown
+    assert "3 pinned keys may differ" in unknown
+    assert "pins changed: 3 keys" in history(journal).output
+    assert not any("qa-" in shown for shown in (known, unknown, history(journal, "-o", "json").output))

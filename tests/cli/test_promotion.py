@@ -184,6 +184,20 @@ def test_a_token_that_this_machine_does_not_have_is_in_no_rollbacks_way(
     assert done.stdout.count("server.admin_token_file: can not be read") == 2  # neither capped nor polled
 
 
+def test_peers_whose_name_only_their_own_network_knows_are_in_no_rollbacks_way(
+    invoke: Invoke, registry: FakeRegistry, config: Path
+) -> None:
+    reachable = config.read_text().replace("127.0.0.1:9", "0.0.0.0:9")
+    config.write_text("fleet: {peers: ['dns:no-such-name.invalid:8081']}\n" + reachable)
+
+    done = invoke("rollback", "sentiment", *REASON, "--to", "3")
+    refused = invoke("promote", "sentiment", *REASON)
+
+    assert (done.exit_code, registry.aliases["production"]) == (3, 3)
+    assert "no gateway answers: fleet.peers: no-such-name.invalid can not be looked up" in done.stderr
+    assert type(refused.exception).__name__ == "ConfigRefused"
+
+
 def test_a_password_in_an_address_is_not_shown(invoke: Invoke, registry: FakeRegistry) -> None:
     done = invoke("rollback", "sentiment", *REASON, "--to", "3", "--url", "http://ann:hidden@127.0.0.1:9")
 

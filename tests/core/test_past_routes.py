@@ -11,14 +11,15 @@ from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, decode, digest_of, encode, routes_to_json
 from router.core.journal_chain import Chains
 from router.core.past_routes import LEEWAY_SECONDS, Answer, End, Gap, Moment
-from router.core.routing import ModelRoutes, assign
+from router.core.pins import NOTHING_PINNED, PinLists
+from router.core.routing import ModelRoutes, Reason, assign
 from router.core.split import BUCKETS, Split
 
 MODEL = "sentiment"
 GATEWAY = "gw-1:4711"
 LATE_SECONDS = 0.4
 """At most so long after a change its line says that it was made."""
-QUESTIONS = 5
+QUESTIONS = 100
 """For each of 100 sequences."""
 
 Outcome = tuple[str, int] | None
@@ -142,13 +143,13 @@ def step(gateway: Gateway, kind: str, number: int, seconds: float, late: float) 
             gateway.set_clock((number % 40) - 20)
 
 
-def asked(lines: list[bytes], at: float, key: str) -> Answer:
+def asked(lines: list[bytes], at: float, key: str, pins: PinLists = NOTHING_PINNED) -> Answer:
     """What the lines of several gateways, as they are mixed in one log, answer."""
     moment, chains = Moment(MODEL, at), Chains()
     for line in lines:
         entry, prev = decode(line)
         moment.take(entry, chains.place(prev, digest_of(line), entry)[0])
-    return moment.answer(key)
+    return moment.answer(key, pins)
 
 
 @settings(max_examples=100)
@@ -231,6 +232,7 @@ def test_a_change_makes_the_second_before_and_after_it_uncertain_and_no_more() -
         Entry(200.0, FIRST, "configuration", {}, {MODEL: ALL_KEYS}),
     )
 
+    assert LEEWAY_SECONDS == 1.0
     assert said(asked(lines, 198.9, "a")) == [("production", 7)]
     assert said(asked(lines, 199.1, "a")) == [("canary", 8), ("production", 7)]
     assert said(asked(lines, 200.9, "a")) == [("canary", 8), ("production", 7)]
@@ -290,6 +292,17 @@ def test_a_start_without_a_stop_leaves_open_until_when_the_one_before_was_runnin
     assert not asked(lines, 250.0, "a").running
     assert said(asked(lines, 250.0, "a")) == [("canary", 8)]
     assert said(asked(lines, 302.0, "a")) == [("production", 7)]
+
+
+def test_a_start_by_the_same_name_is_another_process() -> None:
+    """In a container each one has the number 1."""
+    lines = line_up(
+        Entry(100.0, FIRST, "start", {}, {MODEL: NO_KEY}),
+        Entry(300.0, FIRST, "start", {}, {MODEL: NO_KEY}),
+    )
+
+    assert not asked(lines, 200.0, "a").running
+    assert asked(lines, 302.0, "a").running
 
 
 def test_a_gateway_that_waited_for_the_lock_is_known_from_then_on_and_before_it_perhaps() -> None:
@@ -373,3 +386,34 @@ def test_a_gateway_that_goes_on_in_the_chain_of_a_state_directory_is_still_one_g
     joined = encode(Entry(160.0, SECOND, "lock_taken", {}, {MODEL: ALL_KEYS}), digest_of(held[-1]))
 
     assert said(asked([*held, *alone, joined], 200.0, "a")) == [("canary", 8)]
+
+
+def test_pins_of_then_are_exact_where_they_are_those_of_the_file_and_else_said() -> None:
+    """The journal has their number and digest; which keys they are stands in the file alone."""
+    then = PinLists({CANARY: ("qa-1",), PRODUCTION: ("user-2",)})
+    others = PinLists({CANARY: ("qa-1", "user-1")})
+    pinned = replace(served(), pins=then.compiled(MODEL))
+    lines = line_up(Entry(1000.0, GATEWAY, "start", {}, {MODEL: pinned}))
+
+    [exact] = asked(lines, 2000.0, "user-2", then).candidates
+    [unsure] = asked(lines, 2000.0, "user-2", others).candidates
+    assert exact.assignment is not None
+    assert unsure.assignment is not None
+    assert (exact.assignment.alias, exact.assignment.reason, exact.unknown_pins) == (
+        PRODUCTION,
+        Reason.PINNED,
+        0,
+    )
+    assert (unsure.assignment.alias, unsure.assignment.reason, unsure.unknown_pins) == (
+        CANARY,
+        Reason.HASH,
+        2,
+    )
+
+
+def test_pins_that_came_later_say_nothing_of_before() -> None:
+    lines = line_up(Entry(1000.0, GATEWAY, "start", {}, {MODEL: served()}))
+    [candidate] = asked(lines, 2000.0, "user-2", PinLists({PRODUCTION: ("user-2",)})).candidates
+
+    assert candidate.assignment is not None
+    assert (candidate.assignment.alias, candidate.unknown_pins) == (CANARY, 0)

@@ -48,7 +48,11 @@ def test_the_configuration_says_what_the_demo_counts_on(tmp_path: Path) -> None:
 
     document = YAML(typ="safe").load(place.config_file)
     assert document["registry"]["uri"] == place.registry_uri
-    assert document["server"] == {"listen": "127.0.0.1:8080", "admin": "127.0.0.1:8081"}
+    assert document["server"] == {
+        "listen": "127.0.0.1:8080",
+        "admin": "127.0.0.1:8081",
+        "state_dir": str(place.root / "state"),
+    }
     assert document["models"]["churn_predictor"]["scores"]["output"] == 1
     assert read_splits(place.config_file) == {"sentiment": 5.0, "churn_predictor": 10.0}
     assert list(document["models"]) == ["sentiment", "churn_predictor"], (

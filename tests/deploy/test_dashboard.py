@@ -23,12 +23,13 @@ OF_GRAFANA_9 = {"timeseries", "table", "barchart", "state-timeline", "row"}
 every_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 
 
-def test_five_rows_in_their_order() -> None:
+def test_six_rows_in_their_order() -> None:
     assert [row["title"] for row in ROWS] == [
         "Is it going well?",
         "Rate, errors, duration",
         "Scores",
         "Registry and swaps",
+        "Levers",
         "Process",
     ]
     assert {panel["type"] for panel in DASHBOARD["panels"]} <= OF_GRAFANA_9
@@ -38,8 +39,8 @@ def test_five_rows_in_their_order() -> None:
 
 def test_the_readme_counts_the_panels_and_the_alerts_that_there_are() -> None:
     reported = (DEPLOY.parent / "README.md").read_text()
-    assert len(ROWS) == 5
-    assert f"a Grafana dashboard of {len(PANELS)} panels in five rows" in reported
+    assert len(ROWS) == 6
+    assert f"a Grafana dashboard of {len(PANELS)} panels in six rows" in reported
     assert f"{len(alerts())} alerts with a runbook each" in reported
 
 

@@ -15,6 +15,7 @@ from tests.support.registry import Registry
 from tests.support.slowness import slack
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of MLflow, about stages
 TOKEN = "operators-only-0123456789"
 MODELS = """\
   sentiment: {split: {production: 50, canary: 50}}
@@ -51,7 +52,6 @@ def register(registry: Registry, model: str, like: int) -> int:
     return int(client.create_model_version(model, source=source).version)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_versions_are_registered_promoted_and_rolled_back_without_a_failed_request(
     gateway: GatewayProcess, registry: Registry, tmp_path: Path
 ) -> None:
@@ -78,6 +78,7 @@ def test_versions_are_registered_promoted_and_rolled_back_without_a_failed_reque
     assert promoted.returncode == 0, promoted
     assert f"@production names v{new}" in promoted.stdout
     assert f"{gateway.admin} serves v{new}" in promoted.stdout
+    assert "warning" not in promoted.stdout, "it was asked to look at once"
     assert bound == new
     assert (again.returncode, "was promoted at" in again.stderr) == (1, True), again
     assert rolled_back.returncode == 0, rolled_back
@@ -100,6 +101,26 @@ def test_versions_are_registered_promoted_and_rolled_back_without_a_failed_reque
         assert {PROMOTION_TAG, ROLLBACK_TAG} <= tags.keys()
         assert TOKEN not in str(tags)
     assert not list(tmp_path.glob("mlruns")), "nothing but the registry is written"
+
+
+def test_a_canary_that_was_kept_is_capped_when_its_version_is_rolled_back(
+    gateway: GatewayProcess, registry: Registry
+) -> None:
+    gateway.wait_bound(2, "canary")
+    promoted = run(gateway, "promote", "sentiment", "--yes", "--keep-canary")
+    bound = (gateway.bound(), gateway.bound("canary"))
+    rolled_back = run(gateway, "rollback", "sentiment")
+
+    assert (promoted.returncode, bound) == (0, (2, 2)), promoted
+    assert rolled_back.returncode == 0, rolled_back
+    (cap,) = gateway.model()["caps"]
+    assert (cap["alias"], cap["version"], cap["to_percent"], cap["by"]) == ("canary", 2, 0, "ann")
+    assert cap["reason"] == "rolled back: asked for by a test"
+    answers = [gateway.ask(f"user-{number}") for number in range(50)]
+    assert {answer.headers["X-Model-Version"] for answer in answers} == {"1"}
+    assert "capped" in {answer.headers["X-Route-Reason"] for answer in answers}
+    refused = run(gateway, "promote", "sentiment", "--yes")
+    assert (refused.returncode, "it is capped to 0 % by ann" in refused.stderr) == (1, True), refused
 
 
 def stages(registry: Registry) -> dict[int, str]:

@@ -26,6 +26,12 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
         "last_minute": {"requests": 871, "refused": 0, "connections_refused": 0, "refusing": False},
         "break_glass": None,
         "warnings": [],
+        "state_dir": {
+            "durable": True,
+            "reason": "",
+            "held_by": None,
+            "journal": {"head": "5d41" * 16, "lines": 4, "began": now - 900},
+        },
         "models": {model: model_state()},
         "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
         "events": [

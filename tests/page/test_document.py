@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient
 
 from router.web.apps import admin_app, traffic_app
 from router.web.page import SOURCES, live_page
-from tests.serving.conftest import facts, models, serving, world  # noqa: F401 - fixtures, found by name
+from tests.serving.conftest import facts, in_force, models, serving, world  # noqa: F401 - fixtures, by name
 from tests.web.conftest import OurListener, Site, site  # noqa: F401 - fixtures, found by name
 
 Client = TestClient[Any, Any]

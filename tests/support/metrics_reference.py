@@ -26,6 +26,7 @@ from router.adapters.prometheus.catalog import (
     REJECTIONS,
     SIGNS,
     SWAPS,
+    VERDICTS,
     Catalog,
 )
 from router.adapters.prometheus.recorder import KEPT_RETIRED, KEPT_SECONDS
@@ -73,6 +74,7 @@ _EXCEPTIONS = {
     "request_duration_seconds": f"{_OF_VERSION}; all but ok {_BOUND}, and failures from the first",
     "split_ratio": f"{_OF_MODEL}, for each alias of the split",
     "split_configured_ratio": f"{_OF_MODEL}, for each alias of the split",
+    "verdict": "while the comparison runs, for each alias but production",
     "split_cap_ratio": "while what the alias serves is capped",
     "score": f"{_OF_VERSION}, where scores are counted; no sum and no count if a range begins below zero",
     "score_bin_total": f"{_OF_VERSION}, where scores are counted",
@@ -87,6 +89,7 @@ _EXCEPTIONS = {
     "workers": _WORKING,
     "worker_memory_bytes": _WORKING,
     "worker_restarts_total": f"{_OF_VERSION}, of whatever alias",
+    "rollback_ready": "while a rollback would go back to the version",
     "config_info": "from the first configuration on",
 }
 _BINS_OF = {"score": "the bins of `scores`"}
@@ -108,6 +111,7 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("result", "registry_polls_total"): POLLS,
     ("result", "notifications_total"): NOTIFICATIONS,
     ("state", "fleet_peers"): PEERS,
+    ("verdict", "verdict"): VERDICTS,
     ("loop", "loop_failures_total"): LOOPS,
 }
 """Values by label and family, where they are on a list."""

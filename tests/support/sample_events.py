@@ -38,11 +38,13 @@ from router.core.events import (
     LoopRecovered,
     ModelRemoved,
     OwnCopyNeeded,
+    PinsChanged,
     Polled,
     Predicted,
     ReadinessChanged,
     RegistrySchemaNewer,
     Rejected,
+    RollbackReadyLost,
     RoutesChanged,
     ServingFromCache,
     ShutdownCutShort,
@@ -166,11 +168,13 @@ def one_of_each(model: str = "m") -> list[Event]:
         CapSet(model, CANARY, canary, 0.01, "ann", "p95 is 2 s"),
         RoutesChanged(capped(model)),
         CapLifted(model, CANARY, None, "ann", "mended"),
+        PinsChanged(model, 3, "3f9c"),
         BreakGlassOn("SIGUSR2 came"),
         BreakGlassOff("ann: all is well"),
         WorkerEnded(canary, "signal", "signal 9 (SIGKILL)"),
         WorkerLoadFailed(canary, "ValueError: no such file", 20.0),
         WorkerReplaced(canary, 0.04),
+        RollbackReadyLost(model, VersionId(model, 6), "1 of 2 workers are loaded: memory was needed"),
         AliasAspired(model, CANARY, canary, broken),
         LoadRefused(broken, (CANARY,), "load", "ValueError: no such column", 10.0),
         AliasUnbound(model, CANARY, canary),
@@ -218,7 +222,9 @@ def count_scores_of(*values: float, spec: ScoreSpec = SPEC) -> ScoreCounts:
 
 def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Live:
     versions = [LiveVersion(VersionId(model, n), 1, n == draining, 50_000_000) for n in numbers]
-    return Live({(model, PRODUCTION): 3}, versions, loop_lag_seconds=0.001)
+    return Live(
+        {(model, PRODUCTION): 3}, versions, verdicts={(model, CANARY): "pass"}, loop_lag_seconds=0.001
+    )
 
 
 def samples(recorder: PrometheusRecorder) -> dict[str, float]:

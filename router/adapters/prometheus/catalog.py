@@ -70,6 +70,7 @@ LOOPS = (
     "aliases",
     "config",
     "last good",
+    "rollback",
     "gauges",
     "readiness",
     "comparison",
@@ -82,6 +83,7 @@ LOOPS = (
 )
 NOTIFICATIONS = tuple(map(str, NotificationResult))
 PEERS = ("reachable", "unreachable")
+VERDICTS = ("pass", "fail", "not_enough_data")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
@@ -96,9 +98,9 @@ def bounded(value: str, allowed: Collection[str]) -> str:
 
 
 def reasons_of(alias: Alias) -> tuple[str, ...]:
-    """Those of `DECISIONS` for which a request is given to `alias`."""
+    """Those of `DECISIONS` for which a request is given to `alias`, of a model that has no pins."""
     never = (Reason.SAME_VERSION,) if alias == PRODUCTION else _OF_PRODUCTION
-    return tuple(reason for reason in DECISIONS if reason not in never)
+    return tuple(reason for reason in DECISIONS if reason not in (*never, Reason.PINNED))
 
 
 class Catalog(Store):
@@ -154,6 +156,9 @@ class Catalog(Store):
         )
         self.split_cap = gauge(
             "split_cap_ratio", "Share of keys that a cap leaves to what the alias serves, 0 to 1.", *_ALIAS
+        )
+        self.verdict = gauge(
+            "verdict", "1 for what the comparison of an alias with production says now.", *_ALIAS, "verdict"
         )
 
         self.predict_seconds = histogram(
@@ -265,6 +270,13 @@ class Catalog(Store):
         )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
+        )
+        self.rollback_ready = gauge(
+            "rollback_ready",
+            "What a rollback goes back to: 2 loaded as production is, 1 to be loaded or with fewer workers, "
+            "0 neither loaded nor in the cache.",
+            "model",
+            "version",
         )
 
         self.downloaded_bytes = counter(

@@ -144,18 +144,16 @@ async def test_a_second_gateway_waits_follows_the_caps_and_writes_when_the_first
 async def test_the_lock_ends_with_the_process_that_holds_it(start: Start, tmp_path: Path) -> None:
     """As after kill −9: nobody removed anything."""
     own_directory(tmp_path / "state")
-    reader, writer = os.pipe()
     code = (
         "import sys, time; from pathlib import Path;"
         "from router.adapters.state.directory import WriterLock;"
         "lock = WriterLock(Path(sys.argv[1]), 'gw-0:9'); print(lock.take(), flush=True); time.sleep(600)"
     )
     holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, str(tmp_path / "state"), stdout=writer
+        sys.executable, "-c", code, str(tmp_path / "state"), stdout=asyncio.subprocess.PIPE
     )
-    os.close(writer)
-    assert await asyncio.to_thread(os.read, reader, 10) == b"True\n"
-    os.close(reader)
+    assert holder.stdout is not None
+    assert await holder.stdout.readline() == b"True\n"
     gateway = await start("gw-1:1")
     assert gateway.state.held_by == "gw-0:9"
 
@@ -188,6 +186,7 @@ async def test_a_disk_that_takes_nothing_is_reported_and_caught_up_with(
     start: Start, tmp_path: Path, failing: Callable[[int], None], code: int
 ) -> None:
     gateway = await start()
+    await until(lambda: causes(tmp_path / "state") == [("gw-1:1", "start")])
     failing(code)
 
     why_not = await gateway.state.save(capped(V8))
@@ -229,7 +228,7 @@ async def test_a_directory_that_can_not_be_made_ends_nothing(start: Start, tmp_p
 
     gateway = await start(named=tmp_path / "file" / "state")
 
-    assert gateway.state.reason == "the state directory can not be used: Not a directory"
+    assert gateway.state.reason == "the state directory can not be used: File exists"
     assert await gateway.state.save(capped()) == gateway.state.reason
     (tmp_path / "file").unlink()
     await until(lambda: gateway.state.durable)
@@ -357,6 +356,16 @@ def test_where_others_may_write_it_is_one_in_it_that_is_ours(tmp_path: Path, mod
     assert own.stat().st_mode & 0o777 == 0o700
     assert WriterLock(own, "gw").take()
     assert directories_in_use(named) == [own]
+
+
+def test_one_that_was_used_and_that_others_may_write_to_now_is_refused(tmp_path: Path) -> None:
+    """What a gateway wrote must not be forgotten without a word, and not be trusted any more."""
+    named = own_directory(tmp_path / "state")
+    assert WriterLock(named, "gw").take()
+    named.chmod(0o770)
+
+    with pytest.raises(PermissionError, match="others may write to it"):
+        own_directory(named)
 
 
 def test_a_directory_in_it_that_others_may_write_to_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,11 @@
 from tests.deploy.promtool import Case
 from tests.deploy.samples import ALWAYS, FIRES, OF_A, SILENT, A, B
 
+
+def _slack(result: str, values: str) -> dict[str, str]:
+    return {f'canary_router_notifications_total{{{A},receiver="slack",result="{result}"}}': values}
+
+
 CASES = [
     Case(
         "CanaryRouterConfigReloadFailed",
@@ -58,6 +63,44 @@ CASES = [
         SILENT,
         {f"up{{{A}}}": ALWAYS, f"canary_router_ready{{{A}}}": ALWAYS, f"up{{{B}}}": "0+0x60"},
         at="10m",
+    ),
+    Case(
+        "CanaryRouterStateNotDurable",
+        FIRES,
+        {f"canary_router_state_durable{{{A}}}": "1+0x20 0+0x39"},
+        at="10m15s",
+        not_yet="10m",
+        fires=OF_A,
+        summary="a:8080: its caps and its journal have not been on disk for 5 minutes",
+    ),
+    Case(
+        "CanaryRouterStateNotDurable",
+        SILENT,
+        {f"canary_router_state_durable{{{A}}}": "0+0x15 1+0x60"},
+        at="12m",
+    ),
+    # Tries fail from 5 min 15 s on; the last delivery has left the ten minutes at 15 min.
+    Case(
+        "CanaryRouterNotificationsFailing",
+        FIRES,
+        {
+            **_slack("delivered", "0+1x20 20+0x100"),
+            **_slack("retried", "0+0x20 1+1x100"),
+        },
+        at="20m15s",
+        not_yet="18m",
+        fires=OF_A | {"receiver": "slack"},
+        summary="a:8080: slack has taken no notification for 10 minutes, and refused or missed some",
+    ),
+    # It is tried again now and then, and others are taken.
+    Case(
+        "CanaryRouterNotificationsFailing",
+        SILENT,
+        {
+            **_slack("delivered", "0+1x160"),
+            **_slack("retried", "0+1x160"),
+        },
+        at="30m",
     ),
     # Six of the nine samples in two minutes are 0.15 at 6 min 30 s: 0.1003 on average.
     Case(

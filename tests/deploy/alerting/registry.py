@@ -5,6 +5,21 @@ from tests.deploy.samples import FIRES, OF_A, PRODUCTION, SILENT, STEP_1, A, B, 
 
 CASES = [
     Case(
+        "CanaryRouterRollbackNotReady",
+        FIRES,
+        {f'canary_router_rollback_ready{{{A},model="m",version="1"}}': "2+0x20 0+0x39"},
+        at="10m15s",
+        not_yet="10m",
+        fires=OF_A | {"model": "m", "version": "1"},
+        summary="m on a:8080: v1, which a rollback goes back to, is neither loaded nor whole in the cache",
+    ),
+    Case(
+        "CanaryRouterRollbackNotReady",
+        SILENT,
+        {f'canary_router_rollback_ready{{{A},model="m",version="1"}}': "0+0x15 1+0x60"},
+        at="12m",
+    ),
+    Case(
         "CanaryRouterSwapFailed",
         FIRES,
         swap(STEP_1, STEP_1),

@@ -9,12 +9,40 @@ from tests.deploy.samples import (
     OF_CANARY,
     PRODUCTION,
     SILENT,
+    A,
     fallbacks,
     info,
     requests,
 )
 
 CASES = [
+    Case(
+        "CanaryRouterVerdictFail",
+        FIRES,
+        {**BOUND, f'canary_router_verdict{{{A},model="m",alias="canary",verdict="fail"}}': "0+0x20 1+0x39"},
+        at="5m45s",
+        not_yet="5m30s",
+        fires={"job": "gateways", "model": "m", "alias": "canary"},
+        summary="m@canary: the comparison with production says FAIL; v2 serves",
+    ),
+    # The canary was given another share before the time was over, and is judged anew.
+    Case(
+        "CanaryRouterVerdictFail",
+        SILENT,
+        {**BOUND, f'canary_router_verdict{{{A},model="m",alias="canary",verdict="fail"}}': "0+0x20 1 0+0x39"},
+        at="7m",
+    ),
+    # However few requests it is made of, the verdict says that it is proven; without one nothing fires.
+    Case(
+        "CanaryRouterVerdictFail",
+        LITTLE,
+        {
+            **BOUND,
+            f'canary_router_verdict{{{A},model="m",alias="canary",verdict="not_enough_data"}}': "1+0x60",
+            f'canary_router_verdict{{{A},model="m",alias="canary",verdict="fail"}}': "0+0x60",
+        },
+        at="12m",
+    ),
     # 200 good requests and 50 errors in 5 minutes: a fifth.
     Case(
         "CanaryRouterErrorRateHigh",

@@ -6,6 +6,40 @@ from tests.deploy.samples import FIRES, LITTLE, SILENT, A, split, unasked
 CANARY_OF_M = 'model="m",alias="canary"'
 
 CASES = [
+    Case(
+        "CanaryRouterCapInForce",
+        FIRES,
+        {
+            f"canary_router_split_cap_ratio{{{A},{CANARY_OF_M}}}": "0.01+0x90",
+            f"canary_router_split_configured_ratio{{{A},{CANARY_OF_M}}}": "0.05+0x90",
+        },
+        interval="1m",
+        at="60m",
+        not_yet="59m",
+        fires={"job": "gateways", "model": "m", "alias": "canary"},
+        summary="m@canary: a cap has left it 1% of the keys at most for an hour",
+    ),
+    # As low as the file says: the two agree.
+    Case(
+        "CanaryRouterCapInForce",
+        SILENT,
+        {
+            f"canary_router_split_cap_ratio{{{A},{CANARY_OF_M}}}": "0+0x90",
+            f"canary_router_split_configured_ratio{{{A},{CANARY_OF_M}}}": "0+0x90",
+        },
+        interval="1m",
+        at="90m",
+    ),
+    Case(
+        "CanaryRouterCapInForce",
+        LITTLE,
+        {
+            f"canary_router_split_cap_ratio{{{A},{CANARY_OF_M}}}": "0+0x40 stale",
+            f"canary_router_split_configured_ratio{{{A},{CANARY_OF_M}}}": "0.05+0x90",
+        },
+        interval="1m",
+        at="70m",
+    ),
     # 100 per minute, of which 5 should have been the canary's.
     Case(
         "CanaryRouterCanaryWithoutTraffic",
