@@ -15,8 +15,8 @@ from router.control.notifications import (
     Notifier,
     Outbox,
 )
-from router.core.events import CapLifted, CapSet
 from router.core.ids import CANARY
+from router.core.lever_events import CapLifted, CapSet
 from router.core.notification import KINDS, Notification
 from router.core.outbound_events import NotificationResult, NotificationTried
 from tests.serving.virtual_time import run, settle
