@@ -17,8 +17,6 @@ from router.control.fan_out import FanOut
 from router.core.events import (
     AliasAspired,
     CanaryFaulted,
-    CapLifted,
-    CapSet,
     ConfigApplied,
     ConfigRejected,
     Event,
@@ -31,6 +29,7 @@ from router.core.events import (
     TickFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.lever_events import CapLifted, CapSet
 from tests.support.sample_events import (
     answered,
     bound,

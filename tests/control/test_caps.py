@@ -11,8 +11,9 @@ import pytest
 from router.control import caps as module
 from router.control.caps import MOST_SHOWN, NOT_KEPT, CapControl
 from router.core.caps import KEPT_SECONDS, CapRecord, Caps, CapTarget, records_from_json
-from router.core.events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, RoutesChanged
+from router.core.events import RoutesChanged
 from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.errors import CapRefused, CapUnknown, NothingServed
 from router.serving.caps import CapsInForce
 from router.serving.models import ModelSet

@@ -10,10 +10,6 @@ from hypothesis import strategies as st
 from router.core.events import (
     AliasBound,
     BreakerOpened,
-    BreakGlassOff,
-    BreakGlassOn,
-    CapLifted,
-    CapSet,
     ConfigApplied,
     Event,
     LoadRefused,
@@ -24,6 +20,7 @@ from router.core.events import (
     VersionGone,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.notification import KINDS, SAME_CHANGE_SECONDS, Notification, NotificationBuilder
 from tests.support.sample_events import one_of_each
 

@@ -16,13 +16,9 @@ from router.core.events import (
     AnswersCut,
     BreakerClosed,
     BreakerOpened,
-    BreakGlassOff,
-    BreakGlassOn,
     CacheEvicted,
     CacheOverBound,
     CanaryFaulted,
-    CapLifted,
-    CapSet,
     ChildRestarted,
     ConfigApplied,
     ConfigRejected,
@@ -58,6 +54,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
 from router.core.routing import ModelRoutes
