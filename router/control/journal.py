@@ -10,7 +10,7 @@ from router.core import events
 from router.core.caps import LONGEST_REASON
 from router.core.ids import VersionId
 from router.core.journal import BEGINNING, Entry, digest_of, encode, routes_to_json
-from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.redaction import redact_credentials
 from router.core.routing import ModelRoutes, RoutingTable
 
@@ -342,6 +342,8 @@ def _of_judgement(event: events.Event, at: float) -> Cause | None:
             return _cause("breaker_opened", at, model, alias=alias, version=version, why=why, **counts)
         case events.BreakerClosed(model, alias, version, why):
             return _cause("breaker_closed", at, model, alias=alias, version=version, why=why)
+        case MoveExplained(model, by, why):
+            return _cause("explained", at, model, by=by, why=why)
         case CapSet(model, alias, capped, share, by, why):
             return _cause("capped", at, model, alias=alias, version=capped, share=share, by=by, why=why)
         case CapLifted(model, alias, capped, by, why):

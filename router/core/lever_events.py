@@ -48,4 +48,13 @@ class BreakGlassOff:
     why: str
 
 
-OfLevers = CapSet | CapLifted | BreakGlassOn | BreakGlassOff
+@dataclass(frozen=True, slots=True)
+class MoveExplained:
+    """Somebody moved aliases of this model in the registry, and says so; what moved is seen there."""
+
+    model: str
+    by: str
+    why: str
+
+
+OfLevers = MoveExplained | CapSet | CapLifted | BreakGlassOn | BreakGlassOff

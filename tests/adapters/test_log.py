@@ -86,6 +86,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "canary at fault, production answered; said once per version and kind",
         "breaker open, production has the canary's share",
         "breaker reset",
+        "aliases moved in the registry, by who says so",
         "share capped",
         "cap lifted",
         "pins changed",

@@ -54,7 +54,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
 from router.core.routing import ModelRoutes
@@ -162,6 +162,7 @@ def one_of_each(model: str = "m") -> list[Event]:
         Rejected(model, "too_large"),
         BreakerOpened(model, CANARY, canary, "25 of its last 50 requests were faults", 80, 25, 0),
         BreakerClosed(model, CANARY, canary, "the split changed"),
+        MoveExplained(model, "ann", "it is as good"),
         CapSet(model, CANARY, canary, 0.01, "ann", "p95 is 2 s"),
         RoutesChanged(capped(model)),
         CapLifted(model, CANARY, None, "ann", "mended"),

@@ -8,7 +8,7 @@ import structlog
 from router.core import events, state_events
 from router.core.ids import PRODUCTION, VersionId
 from router.core.journal import log_fields
-from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 
 _JOURNAL = "router.journal"
@@ -115,6 +115,9 @@ def _line_of_cap(event: events.Event) -> Line | None:
         case CapLifted(model, alias, capped, by, why):
             values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
             return Line(logging.INFO, "cap lifted", values)
+        case MoveExplained(model, by, why):
+            values = {"model": model, "by": by, "why": why}
+            return Line(logging.INFO, "aliases moved in the registry, by who says so", values)
         case BreakGlassOn(why):
             return Line(logging.WARNING, "break-glass, every canary is off", {"why": why})
         case BreakGlassOff(why):
