@@ -17,6 +17,7 @@ from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.document import document
+from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
@@ -24,6 +25,7 @@ from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
+from router.control.break_glass import TICK_SECONDS, BreakGlass, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
@@ -32,6 +34,8 @@ from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
+from router.control.planner import Planner
+from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.core.ids import GatewayId
@@ -50,6 +54,7 @@ CONFIG_LOOK_SECONDS = 2.0
 READINESS_LOOK_SECONDS = 1.0
 PROCESSORS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
+ROLLBACK_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 SHARED_MEMORY_LOOK_SECONDS = 1.0
 STATE_LOOK_SECONDS = 1.0
@@ -94,9 +99,11 @@ class Recorders:
         self.bound_times = BoundTimes(time.time)
         self.last_minute = LastMinute(time.monotonic)
         self.journal = Journal(gateway, log_journal)
+        self.last_hour = HourlyTraffic(time.monotonic)
         self.all = FanOut(
             metrics,
             self.last_minute,
+            self.last_hour,
             deduplicated=(
                 LogRecorder(),
                 self.recent_events,
@@ -114,6 +121,7 @@ class Gateway:
     config: ConfigWatch
     web: WebState
     models: ModelSet
+    break_glass: BreakGlass
     recorder: Recorder
     outbound: Outbound
     loops: Sequence[PeriodicTask]
@@ -126,6 +134,7 @@ def build_gateway(
     recorders: Recorders,
     backends: Backends,
     state_directory: StateDirectory,
+    off_file: OffFile,
     child_log: ChildLog,
     certificates: Certificates,
 ) -> Gateway:
@@ -140,17 +149,19 @@ def build_gateway(
     caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
+    break_glass = BreakGlass(caps, off_file)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
     this = GatewayId(secrets.token_hex(8), socket.gethostname())
     outbound = Outbound(in_force, recorder, caps, recorders.journal, this)
-    gauges = Gauges(models, dispatcher, analysis, outbound, state_directory)
+    alias_watch = AliasWatch(backends.source, models, recorder, time.time)
+    rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
+    gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)
     instruments.metrics.watch(gauges.live)
 
-    alias_watch = AliasWatch(backends.source, models, recorder, time.time)
-    last_known_good = LastKnownGood(backends.keeper, models, recorder)
+    last_known_good = LastKnownGood(backends.keeper, models, rollback, recorder)
     alias_loop = PeriodicTask(
         "aliases", alias_watch.tick, lambda: in_force.current.registry.poll_seconds, recorder
     )
@@ -158,6 +169,7 @@ def build_gateway(
         PeriodicTask("readiness", models.watch_readiness, READINESS_LOOK_SECONDS, recorder),
         alias_loop,
         PeriodicTask("last good", last_known_good.tick, LAST_GOOD_LOOK_SECONDS, recorder),
+        PeriodicTask("rollback", rollback.tick, ROLLBACK_LOOK_SECONDS, recorder),
         PeriodicTask("gauges", gauges.tick, gauges.period_seconds, recorder),
         PeriodicTask("comparison", analysis.tick, LOOK_SECONDS, recorder),
         PeriodicTask(
@@ -166,6 +178,7 @@ def build_gateway(
             PROCESSORS_LOOK_SECONDS,
             recorder,
         ),
+        PeriodicTask("break-glass", break_glass.tick, TICK_SECONDS, recorder),
         PeriodicTask("state", state_directory.tick, STATE_LOOK_SECONDS, recorder),
     ]
     # Elsewhere shared memory is nowhere to be seen, and orphans are not left to this process.
@@ -196,6 +209,7 @@ def build_gateway(
         bound_times=recorders.bound_times,
         last_minute=recorders.last_minute,
         last_known_good=last_known_good,
+        rollback=rollback,
         analysis=analysis,
         outbound=outbound,
         caps=caps,
@@ -203,6 +217,7 @@ def build_gateway(
         journal=recorders.journal,
         loops=loops,
     )
+    planner = Planner(models, analysis, recorders.last_hour)
     web = WebState(
         models=models,
         dispatcher=dispatcher,
@@ -210,15 +225,16 @@ def build_gateway(
         settings=in_force,
         state=status.document,
         compare=lambda model: document(analysis, model),
+        plan=lambda model, percent: planner.plan(model, percent).to_json(),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
         identity=this,
         caps=caps,
         alerts=AlertCaps(caps, models),
-        glass=caps,
+        glass=break_glass,
         look_at_registry=alias_loop.tick_now,
         mlflow_version=version("mlflow"),
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, recorder, outbound, loops)
+    return Gateway(config, web, models, break_glass, recorder, outbound, loops)

@@ -345,6 +345,8 @@ def _of_judgement(event: events.Event, at: float) -> Cause | None:
             return _cause("capped", at, model, alias=alias, version=capped, share=share, by=by, why=why)
         case events.CapLifted(model, alias, capped, by, why):
             return _cause("cap_lifted", at, model, alias=alias, version=capped, by=by, why=why)
+        case events.PinsChanged(model, count, digest):
+            return _cause("pins", at, model, count=count, digest=digest)
         case events.BreakGlassOn(why):
             return _cause("break_glass_on", at, None, why=why)
         case events.BreakGlassOff(why):

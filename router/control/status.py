@@ -17,6 +17,7 @@ from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute, ModelMinute
 from router.control.periodic import PeriodicTask
+from router.control.rollback import RollbackWatch
 from router.core import scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.redaction import redact
@@ -93,6 +94,7 @@ class Status:
     bound_times: BoundTimes
     last_minute: LastMinute
     last_known_good: LastKnownGood
+    rollback: RollbackWatch
     analysis: AnalysisRecorder
     outbound: OutboundStatus
     caps: CapControl
@@ -140,6 +142,7 @@ class Status:
             "split": routes.split_in_force.percentages(),
             "split_configured": routes.configured_split.percentages(),
             "salt": manager.settings.salt,
+            "pins": dict(routes.pins.counts),
             "aliases": {
                 alias: self._alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
             },
@@ -152,6 +155,10 @@ class Status:
             "last_minute": minute.to_json(),
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
             "registry_refused": manager.model in self.alias_watch.refused,
+            "rollback": {
+                "name": manager.settings.previous_name,
+                **self.rollback.of(manager).to_json(),
+            },
             "verdicts": verdicts(self.analysis, manager.model),
             "caps": self.caps.of_model(manager.model),
             "warnings": minute.warnings(),
@@ -195,6 +202,7 @@ class Status:
         return {
             "state": harness.state,
             "aliases": sorted(a for a, version in manager.bound.items() if version == harness.version),
+            "kept_until": manager.previous.until if manager.is_kept(harness.version) else None,
             "in_flight": pool.leases if pool else 0,
             "queued": pool.queued if pool else 0,
             "workers": [worker.pid for worker in pool.workers] if pool else [],

@@ -45,6 +45,8 @@ class Answered:
     Faults that name the same batch count as one."""
     trace_id: str = ""
     """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
+    by_split: bool = True
+    """As `Assignment.by_split`: whether the split decided, of a key that the caller sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,16 @@ class RoutesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PinsChanged:
+    """Other keys are pinned from now on; which ones, nobody is shown."""
+
+    model: str
+    count: int
+    digest: str
+    """SHA-256 of the set, in hexadecimal; empty without pins."""
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictChanged:
     """The evidence on `version` against `production` says something else than before."""
 
@@ -306,6 +318,16 @@ class VersionGone:
     """A version's last worker has ended, and no other one of it was loaded meanwhile."""
 
     version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackReadyLost:
+    """A rollback of production would take longer than it did; once each time."""
+
+    model: str
+    version: VersionId
+    """What it would go back to."""
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -540,6 +562,7 @@ _OfAliases = (
     | BreakGlassOn
     | BreakGlassOff
     | RoutesChanged
+    | PinsChanged
     | VerdictChanged
 )
 _OfVersions = (
@@ -550,6 +573,7 @@ _OfVersions = (
     | AliasWithoutVersion
     | DrainCutShort
     | VersionGone
+    | RollbackReadyLost
     | WorkerEnded
     | WorkerLoadFailed
     | WorkerReplaced

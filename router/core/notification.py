@@ -24,6 +24,7 @@ NotificationKind = Literal[
     "cap_set",
     "cap_lifted",
     "share_changed",
+    "rollback_ready_lost",
 ]
 KINDS: tuple[NotificationKind, ...] = get_args(NotificationKind)
 _BREAK_GLASS = "break-glass"
@@ -80,6 +81,7 @@ class NotificationBuilder:
             events.CapLifted: _cap_lifted,
             events.BreakGlassOn: _glass_broken,
             events.BreakGlassOff: _glass_mended,
+            events.RollbackReadyLost: _rollback_ready_lost,
         }
 
     def notifications(self, event: events.Event, at: float) -> list[Notification]:
@@ -247,6 +249,16 @@ def _glass_mended(event: events.BreakGlassOff) -> _Change:
     why = redact(event.why)
     data = {**_subject(None, None, None), "by": _BREAK_GLASS, "reason": why}
     return _Change("cap_lifted", f"canaries are no longer off: {why}", data, (why,))
+
+
+def _rollback_ready_lost(event: events.RollbackReadyLost) -> _Change:
+    why = redact(event.why)
+    return _Change(
+        "rollback_ready_lost",
+        f"{event.model}: a rollback to v{event.version.number} takes longer than it did: {why}",
+        {**_subject(event.model, None, event.version), "why": why},
+        (why,),
+    )
 
 
 def _share_changed(before: Mapping[str, float], now: events.SplitInForce, digest: str) -> _Change:

@@ -3,7 +3,14 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from router.core.events import ModelRemoved, ReadinessChanged, RoutesChanged, SplitInForce, VersionGone
+from router.core.events import (
+    ModelRemoved,
+    PinsChanged,
+    ReadinessChanged,
+    RoutesChanged,
+    SplitInForce,
+    VersionGone,
+)
 from router.core.ids import VersionId
 from router.core.routing import ModelRoutes, RoutingTable
 from router.serving.harness import VersionDependencies
@@ -31,12 +38,15 @@ class ModelSet:
 
     @property
     def versions(self) -> set[VersionId]:
-        """Every version that is loading, serving or ending, also of models that left the configuration.
+        """Every version that is loading, serving or ending, also of models that left the configuration; and
+        what a rollback goes back to.
 
         One that makes way for the next is among them: if that does not load, it is loaded again.
         """
         managers = [*self.managers.values(), *self._retiring.values()]
-        return {version for one in managers for version in (*one.harnesses, *one.bound.values())}
+        previous = [one.previous.version for one in self.managers.values()]
+        used = {version for one in managers for version in (*one.harnesses, *one.bound.values())}
+        return used | {version for version in previous if version is not None}
 
     def apply(self, models: Mapping[str, ModelSettings]) -> None:
         """Follow a configuration: add, change and remove models. The first one names who must be ready."""
@@ -72,6 +82,10 @@ class ModelSet:
         self._look_ready()
         if routes != before:
             self._dependencies.recorder.record(RoutesChanged(routes))
+        if before is not None and routes.pins != before.pins:
+            self._dependencies.recorder.record(
+                PinsChanged(routes.model, routes.pins.count, routes.pins.digest)
+            )
         shares = _split_event(routes)
         if before is None or _split_event(before) != shares:
             self._dependencies.recorder.record(shares)

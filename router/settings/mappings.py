@@ -1,15 +1,25 @@
-"""The keys of a registered model that are mappings themselves: split, key, aliases."""
+"""The keys of a registered model that are mappings themselves: split, key, aliases, pins."""
 
 import re
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
 
-from router.core.ids import CANARY, PRODUCTION, STAGE, Alias
+from router.core.ids import CANARY, PREVIOUS, PRODUCTION, STAGE, Alias
 from router.core.keys import KeyKind, KeySource, parse_json_path
+from router.core.pins import MOST_PINS, PinLists, check_pin
 from router.core.routing import MissingKey
 from router.core.split import Split
 from router.settings.fields import STRICT, Text, did_you_mean, made_from
@@ -28,6 +38,14 @@ def check_percent(value: Any) -> Decimal:
     if exact.quantize(Decimal("0.001")) != exact:
         raise ValueError("must be a multiple of 0.001 percent")
     return exact
+
+
+def read_percent(text: str) -> Decimal:
+    """The same of a text, as commands and addresses have it; else ValueError."""
+    try:
+        return check_percent(Decimal(text))
+    except InvalidOperation:
+        raise ValueError("must be a number of percent, such as 5 or 0.125") from None
 
 
 def _role(name: Any) -> str:
@@ -126,17 +144,101 @@ def _registry_name(name: Any) -> str:
     return name
 
 
+@dataclass(frozen=True, eq=False)
+class AliasNames(Mapping[Alias, str]):
+    """The registry's name of each role of a split; and, beside them, of the alias that a rollback goes to."""
+
+    roles: Mapping[Alias, str]
+    previous: str
+    """An alias that is read and never served."""
+
+    def __getitem__(self, role: Alias) -> str:
+        return self.roles[role]
+
+    def __iter__(self) -> Iterator[Alias]:
+        return iter(self.roles)
+
+    def __len__(self) -> int:
+        return len(self.roles)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, AliasNames) and self.previous != other.previous:
+            return False
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as of any mapping
+
+
 _RegistryName = Annotated[str, PlainValidator(_registry_name), WithJsonSchema({"type": "string"})]
-AliasesField = Annotated[dict[Alias, str], made_from(dict[_Role, _RegistryName], dict)]
+AliasesField = Annotated[AliasNames, made_from(dict[_Role, _RegistryName], dict)]
 
 
-def complete_aliases(written: Mapping[Alias, str], split: Split) -> dict[Alias, str]:
+def complete_aliases(written: Mapping[Alias, str], split: Split) -> AliasNames:
     """The registry's name of every role in `split`; a role that is not `written` has its own name there.
 
-    Raises ValueError for a role that `split` does not have, and for a role whose own name is reserved.
+    `previous` is no role of most splits: then it names the alias that a rollback goes to. Raises ValueError
+    for any other role that `split` does not have, for a role whose own name is reserved, and for a
+    `previous` that is a stage, or has the name of a role.
     """
     roles = split.shares()
     for role in written:
-        if role not in roles:
+        if role not in roles and role != PREVIOUS:
             raise ValueError(f"{role} is not in the split; name it there too, with 0 percent if it waits")
-    return {role: _registry_name(written.get(role, role)) for role in roles}
+    names = {role: _registry_name(written.get(role, role)) for role in roles}
+    if PREVIOUS in roles or PREVIOUS not in written:
+        # Not the name of an alias that serves: a promotion would move it.
+        return AliasNames(names, f"{PREVIOUS}-production" if PREVIOUS in names.values() else PREVIOUS)
+    previous = written[PREVIOUS]
+    if previous.startswith(STAGE):
+        raise ValueError("previous must be an alias: what was production before is marked by no stage")
+    if taken := [role for role, name in names.items() if name == previous]:
+        raise ValueError(f"previous must have a name of its own, and {previous} is {taken[0]}")
+    return AliasNames(names, previous)
+
+
+# A problem of a pin says where it stands, and never what: keys are callers' names. So each value is looked at
+# before pydantic does, whose sentences show what was written.
+
+
+def _pin(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError("must be a key as text; quotes make it text")
+    return check_pin(key)
+
+
+def _pins_of_role(keys: Any) -> Any:
+    if keys is None:  # every one of them is commented out
+        return []
+    if not isinstance(keys, list):
+        raise ValueError("must be a list of keys, such as [qa-1, qa-2]")
+    return keys
+
+
+_Pin = Annotated[str, PlainValidator(_pin)]
+_PinsOfRole = Annotated[
+    list[_Pin],
+    BeforeValidator(_pins_of_role),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MOST_PINS}),
+]
+
+
+def _pin_lists(written: Mapping[Alias, list[str]]) -> PinLists:
+    return PinLists({role: tuple(keys) for role, keys in written.items()})
+
+
+PinsField = Annotated[PinLists, made_from(dict[Alias, _PinsOfRole], _pin_lists)]
+"""Lists of keys by role; what is checked beforehand is `check_pinned_roles`."""
+
+
+def check_pinned_roles(written: Any, split: Split) -> Any:
+    """`written` where it maps roles of `split`; else ValueError, which does not show what was written."""
+    if written is None:
+        return {}
+    if not isinstance(written, dict):
+        raise ValueError("must be a mapping of roles to lists of keys, such as {canary: [qa-1]}")
+    roles = split.shares()
+    if unknown := [role for role in written if role not in roles]:
+        close = get_close_matches(str(unknown[0])[:100].lower(), roles, n=1, cutoff=0.75)
+        hint = f"; did you mean `{close[0]}`?" if close else f": {', '.join(roles)}"
+        raise ValueError(f"must name roles of the split only{hint}")
+    return written

@@ -18,6 +18,7 @@ from router.core.events import (
     Event,
     LoadRefused,
     ModelRemoved,
+    RollbackReadyLost,
     SplitInForce,
     VerdictChanged,
     VersionGone,
@@ -89,6 +90,11 @@ WORTH = [
         "cap_lifted",
         "sentiment canary v8: its cap was lifted by bob: false alarm",
     ),
+    (
+        RollbackReadyLost("sentiment", V8, "1 of 2 workers are loaded: memory was needed"),
+        "rollback_ready_lost",
+        "sentiment: a rollback to v8 takes longer than it did: 1 of 2 workers are loaded: memory was needed",
+    ),
     (BreakGlassOn("SIGUSR2"), "cap_set", "every canary is off: SIGUSR2"),
     (BreakGlassOff("bob: all is well"), "cap_lifted", "canaries are no longer off: bob: all is well"),
 ]
@@ -118,6 +124,23 @@ def test_a_changed_share_names_the_configuration_that_changed_it() -> None:
         " canary 0 %, before production 95 %, canary 5 %; by configuration 3f9c3f9c3f9c"
     )
     assert one.data["config_digest"] == "3f9c" * 16
+
+
+def test_of_a_change_in_several_steps_the_shares_before_all_of_it_are_named() -> None:
+    (one,) = notified(split(0.05), split(0.5), split(0.1), ConfigApplied("3f9c", ()))
+
+    assert (one.data["before"]["canary"], one.data["configured"]["canary"]) == (0.05, 0.1)
+
+
+def test_a_changed_share_has_one_id_in_whatever_order_shares_are_reported() -> None:
+    turned = [
+        SplitInForce(one.model, dict(reversed(one.in_force.items())), dict(reversed(one.configured.items())))
+        for one in (split(0.05), split(0.1))
+    ]
+    (here,) = notified(split(0.05), split(0.1), ConfigApplied("3f9c", ()))
+    (there,) = notified(*turned, ConfigApplied("3f9c", ()))
+
+    assert here.id == there.id
 
 
 def test_a_share_in_force_that_a_breaker_lowers_is_no_changed_share() -> None:
@@ -152,6 +175,7 @@ def test_of_every_kind_of_fact_only_these_are_notified() -> None:
         *("alias_bound", "alias_bound", "breaker_opened"),
         *("cap_set", "cap_lifted"),  # of one version
         *("cap_set", "cap_lifted"),  # of every canary, by break-glass
+        "rollback_ready_lost",
         *("load_failed", "load_failed"),  # for want of a column, then of an address
     ]
     assert {*kinds, "verdict_changed", "share_changed"} == {*KINDS}

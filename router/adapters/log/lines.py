@@ -82,6 +82,8 @@ def line_of(event: events.Event) -> Line | None:
         case events.BreakerClosed(model, alias, version, why):
             values = {"model": model, "alias": alias, "version": version.number, "why": why}
             return Line(logging.INFO, "breaker reset", values)
+        case events.PinsChanged(model, count):
+            return Line(logging.INFO, "pins changed", {"model": model, "keys": count})
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             values = {"model": model, "alias": alias, "version": version.number}
             values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}
@@ -144,6 +146,10 @@ def _line_of_version(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "drain cut short", values)
         case events.VersionGone(version):
             return Line(logging.INFO, "version gone", _names(version))
+        case events.RollbackReadyLost(_, version, why):
+            return Line(
+                logging.WARNING, "a rollback takes longer than it did", {**_names(version), "why": why}
+            )
         case events.WorkerEnded(version, reason, detail):
             return Line(
                 logging.WARNING, "worker ended", {**_names(version), "reason": reason, "detail": detail}

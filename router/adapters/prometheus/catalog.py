@@ -70,6 +70,7 @@ LOOPS = (
     "aliases",
     "config",
     "last good",
+    "rollback",
     "gauges",
     "readiness",
     "comparison",
@@ -97,9 +98,9 @@ def bounded(value: str, allowed: Collection[str]) -> str:
 
 
 def reasons_of(alias: Alias) -> tuple[str, ...]:
-    """Those of `DECISIONS` for which a request is given to `alias`."""
+    """Those of `DECISIONS` for which a request is given to `alias`, of a model that has no pins."""
     never = (Reason.SAME_VERSION,) if alias == PRODUCTION else _OF_PRODUCTION
-    return tuple(reason for reason in DECISIONS if reason not in never)
+    return tuple(reason for reason in DECISIONS if reason not in (*never, Reason.PINNED))
 
 
 class Catalog(Store):
@@ -269,6 +270,13 @@ class Catalog(Store):
         )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
+        )
+        self.rollback_ready = gauge(
+            "rollback_ready",
+            "What a rollback goes back to: 2 loaded as production is, 1 to be loaded or with fewer workers, "
+            "0 neither loaded nor in the cache.",
+            "model",
+            "version",
         )
 
         self.downloaded_bytes = counter(
