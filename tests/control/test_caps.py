@@ -453,7 +453,7 @@ async def test_break_glass_turns_canaries_off_at_once_and_leaves_the_records(
     control.lift([TWO], by="ann", reason="mended")
     assert share(serving) == 0, "whatever the records say"
     control.cap([TWO], 200, by="ann", reason="slow")
-    assert await control.resume("ann: all is well") == ""
+    control.break_glass(on=False, why="ann: all is well")
     assert (share(serving), control.break_glass_to_json()) == (200, None)
     assert records["records"][0]["to_percent"] == 0.1
     assert [event.why for event in facts.of(BreakGlassOn)] == ["SIGUSR2 came", "canary-off is there"]

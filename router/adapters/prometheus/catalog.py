@@ -78,6 +78,7 @@ LOOPS = (
     "shared memory",
     "processors",
     "state",
+    "break-glass",
     "exchange",
     "peer look-up",
 )
