@@ -54,7 +54,7 @@ def admin_app(
     app.router.add_post("/-/alertmanager", levers.alertmanager)
     app.router.add_post("/-/models/{name:[^/]+}/reset-breakers", admin.reset_breakers)
     _add_health(app)
-    _add_observation(app)
+    _add_observation(app, page.show_with_levers)
     return app
 
 
@@ -86,9 +86,9 @@ def _add_health(app: web.Application) -> None:
     app.router.add_get("/readyz", observe.readyz)
 
 
-def _add_observation(app: web.Application) -> None:
+def _add_observation(app: web.Application, show: Handler = page.show) -> None:
     page.live_page()  # now, and not in the first request: what can not be joined ends the start
-    app.router.add_get("/", page.show)
+    app.router.add_get("/", show)
     app.router.add_get("/metrics", observe.metrics)
     app.router.add_get("/v1/state", observe.state)
     app.router.add_get("/v1/compare", observe.compare)

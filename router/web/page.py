@@ -1,4 +1,7 @@
-"""`GET /`: the live page, one document that asks for nothing but `/v1/state` and `/v1/compare`."""
+"""`GET /`: the live page, one document that asks for nothing but `/v1/state` and `/v1/compare`.
+
+On the admin listener it has levers as well, which ask for `/-/abort` and `/-/resume`.
+"""
 
 import re
 from base64 import b64encode
@@ -26,18 +29,28 @@ class Page:
 
 
 @cache
-def live_page() -> Page:
-    """The page, joined from `router/web/page` once in a process.
+def live_page(*, levers: bool = False) -> Page:
+    """The page, with or without `levers`, joined from `router/web/page` once in a process.
 
     Raises ValueError when one of its files would end the element that it is put into.
     """
     document = _MARK.sub(_joined, (SOURCES / "index.html").read_text(encoding="utf-8"))
+    if levers:
+        document = document.replace("<body>", "<body data-levers>", 1)
     return Page(document.encode(), _policy(document), sha256(document.encode()).hexdigest()[:32])
 
 
 async def show(request: web.Request) -> web.Response:
     """`GET /`: the page, or 304 for who has it."""
-    page = live_page()
+    return _shown(request, live_page())
+
+
+async def show_with_levers(request: web.Request) -> web.Response:
+    """The same on the admin listener."""
+    return _shown(request, live_page(levers=True))
+
+
+def _shown(request: web.Request, page: Page) -> web.Response:
     headers = {
         "Content-Security-Policy": page.policy,
         "X-Content-Type-Options": "nosniff",

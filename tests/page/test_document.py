@@ -57,6 +57,12 @@ def digest(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
+async def test_only_the_admin_listener_has_levers(client: Client) -> None:
+    has_verbs = (await client.post("/-/abort", json={})).status == 422
+
+    assert ("<body data-levers>" in await (await client.get("/")).text()) == has_verbs
+
+
 async def test_who_has_the_page_is_sent_nothing_again(client: Client) -> None:
     tag = (await client.get("/")).headers["ETag"]
 

@@ -100,6 +100,44 @@ def test_a_canary_that_the_registry_no_longer_names_leaves_production_on_the_pag
         served.gateway.wait_bound(2, "canary", 15 * slack)
 
 
+def test_on_the_admin_listener_a_person_takes_the_share_away_and_gives_it_back(
+    browser: Browser, served: Rollout
+) -> None:
+    """With a reason, which everybody is shown; where requests come in there is no such button."""
+    browser.open(served.gateway.url)
+    browser.wait(lambda: browser.texts(".model .banner"))
+    assert browser.texts("button") == []
+    browser.open(served.gateway.admin)
+    browser.wait(lambda: browser.texts(".levers button") == ["Abort", "Resume"])
+
+    press(browser, "abort")
+    browser.wait(lambda: browser.text(".said").startswith("Say why, and who you are"))
+    assert served.gateway.model()["caps"] == []
+
+    write(browser, "reason", "complaints of <b>tenant 7</b>")
+    write(browser, "by", "ann")
+    browser.look_again()  # what was typed stays
+    press(browser, "abort")
+    browser.wait(lambda: plain(browser, ".said") == ["Capped: canary v2 at 0 %."])
+    [cap] = served.gateway.model()["caps"]
+    assert (cap["by"], cap["reason"], cap["to_percent"]) == ("ann", "complaints of <b>tenant 7</b>", 0.0)
+    told = plain(browser, ".model .warnings li")
+    assert any(
+        re.match(r"canary v2 is capped at 0 % by ann since .*: complaints of <b>tenant 7</b>$", one)
+        for one in told
+    )
+    assert plain(browser, ".bar-figures")[1] == "100 % · 0 %"
+    assert nameless(spoken(browser)) == []
+    assert too_faint(browser) == []
+
+    press(browser, "resume")
+    browser.wait(lambda: browser.text(".said") == "Lifted: canary v2.")
+    assert served.gateway.model()["caps"] == []
+    browser.resize(400)
+    browser.wait(lambda: not beyond_the_edge(browser))
+    assert browser.log() == []
+
+
 def test_a_swap_that_failed_is_reported_with_its_error(page: Browser, served: Rollout, slack: float) -> None:
     served.registry.move("canary", 3)
     try:
@@ -134,3 +172,13 @@ def words(page: Browser) -> list[str]:
 def plain(page: Browser, selector: str) -> list[str]:
     """Texts with plain spaces."""
     return [re.sub(r"[\u00a0\u202f]", " ", text) for text in page.texts(selector)]
+
+
+def press(page: Browser, verb: str) -> None:
+    """Click one of the buttons."""
+    page.run("document.querySelector(`button[data-verb=${arguments[0]}]`).click()", verb)
+
+
+def write(page: Browser, name: str, text: str) -> None:
+    """Type into a field."""
+    page.run("document.querySelector(`.levers [name=${arguments[0]}]`).value = arguments[1]", name, text)

@@ -27,6 +27,7 @@ function parts(id, model, entry, { compared, events, now, width }) {
     banners(entry, compared),
     warnings(entry),
     el("div", { class: "pair" }, splitBars(entry, compared), versionsTable(entry, now)),
+    leverCard(id, model, entry),
     shown.map(([alias, one], index) => [
       checksTable(alias, one, challengers.length > 1),
       el("div", { class: "pair" },

@@ -4,7 +4,7 @@ const KINDS = ["error", "timeout", "crash", "invalid_output"];
 
 /** Everything that a person should know before anything else, as a list; null when there is nothing. */
 function warnings(entry) {
-  const lines = [...(entry.warnings ?? [])];
+  const lines = [...capLines(entry), ...(entry.warnings ?? [])];
   const silent = entry.registry_refused ? "refuses to be read" : "does not answer";
   if (entry.registry_error) lines.push(`The registry ${silent} for this model: ${entry.registry_error}`);
   if (entry.serving_from_cache) lines.push("It serves what served last, from the cache.");
@@ -17,8 +17,10 @@ function warnings(entry) {
 }
 
 /** The same for the gateway as a whole. */
-function gatewayWarnings({ ready, config = {}, registry = {}, models = {}, warnings: reported = [] }) {
+function gatewayWarnings({ ready, config = {}, registry = {}, models = {}, warnings: reported = [], break_glass: glass, state_dir: state }) {
   const lines = [...reported];
+  if (glass) lines.push(`Break-glass since ${clock(glass.since)}: every canary is off. ${glass.why}`);
+  if (state && !state.durable) lines.push(`Caps and journal are not durable${state.held_by ? `: held by ${state.held_by}` : ""}. ${state.reason ?? ""}`);
   if (!ready) lines.push("The gateway is not ready: /readyz answers 503.");
   if (config.error) lines.push(`The configuration in force is not the newest: ${listed(config.error)}`);
   // Where a model has this warning itself, it names which one.
