@@ -16,6 +16,7 @@ from router.analysis.statistics.counts import GROUPS, ArmCounters, SlidingWindow
 from router.analysis.statistics.drift import ScoreHistograms, ks_distance, psi, total_variation
 from router.analysis.statistics.fault_test import OWNER, SCORED, SEEN, BucketFlags
 from router.analysis.statistics.latency import FIRST_REQUESTS, SLOW_QUANTILE, SlowThreshold, edge_at
+from router.analysis.statistics.non_inferiority import design_effects, keys_in_arm
 from router.analysis.statistics.sample_ratio import SampleRatioTest
 from router.core.ids import CANARY, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
@@ -49,6 +50,15 @@ class Observation(NamedTuple):
     """The canary failed and production failed on the same bytes."""
     abandoned: bool = False
     """Its caller hung up after `seconds`: it would have taken longer than that."""
+
+
+class Spread(NamedTuple):
+    """How unevenly the requests of one arm come."""
+
+    effect: float
+    """Design effect of its faults, at least 1."""
+    keys: float
+    """Keys that would ask as unevenly if each asked equally often; infinite where none asks more."""
 
 
 class Evidence:
@@ -203,6 +213,11 @@ class Evidence:
             self._scores.restart()
         self._begin_step(now)
 
+    def spread(self) -> Spread:
+        """Of production's requests in this step."""
+        counts = self._faults.counts
+        return Spread(design_effects(counts)[0], keys_in_arm(counts.requests[0]))
+
     def report(self, now: float) -> Report:
         """What was known at the last look, as of `now`."""
         production, canary = (
@@ -304,6 +319,10 @@ class AnalysisRun:
     def judge(self, now: float) -> None:
         """Renew the report."""
         self.report = self._evidence.report(now)
+
+    def spread(self) -> Spread:
+        """How unevenly production's requests came in this step."""
+        return self._evidence.spread()
 
     def change_shares(self, shares: Shares, now: float) -> None:
         """Another step, if they are others."""

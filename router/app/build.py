@@ -17,6 +17,7 @@ from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.document import document
+from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
 from router.app.gauges import Gauges
@@ -24,6 +25,7 @@ from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
+from router.control.break_glass import TICK_SECONDS, BreakGlass, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
@@ -32,6 +34,7 @@ from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
+from router.control.planner import Planner
 from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
@@ -96,9 +99,11 @@ class Recorders:
         self.bound_times = BoundTimes(time.time)
         self.last_minute = LastMinute(time.monotonic)
         self.journal = Journal(gateway, log_journal)
+        self.last_hour = HourlyTraffic(time.monotonic)
         self.all = FanOut(
             metrics,
             self.last_minute,
+            self.last_hour,
             deduplicated=(
                 LogRecorder(),
                 self.recent_events,
@@ -116,6 +121,7 @@ class Gateway:
     config: ConfigWatch
     web: WebState
     models: ModelSet
+    break_glass: BreakGlass
     recorder: Recorder
     outbound: Outbound
     loops: Sequence[PeriodicTask]
@@ -128,6 +134,7 @@ def build_gateway(
     recorders: Recorders,
     backends: Backends,
     state_directory: StateDirectory,
+    off_file: OffFile,
     child_log: ChildLog,
     certificates: Certificates,
 ) -> Gateway:
@@ -142,6 +149,7 @@ def build_gateway(
     caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
+    break_glass = BreakGlass(caps, off_file)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
@@ -170,6 +178,7 @@ def build_gateway(
             PROCESSORS_LOOK_SECONDS,
             recorder,
         ),
+        PeriodicTask("break-glass", break_glass.tick, TICK_SECONDS, recorder),
         PeriodicTask("state", state_directory.tick, STATE_LOOK_SECONDS, recorder),
     ]
     # Elsewhere shared memory is nowhere to be seen, and orphans are not left to this process.
@@ -208,6 +217,7 @@ def build_gateway(
         journal=recorders.journal,
         loops=loops,
     )
+    planner = Planner(models, analysis, recorders.last_hour)
     web = WebState(
         models=models,
         dispatcher=dispatcher,
@@ -215,15 +225,16 @@ def build_gateway(
         settings=in_force,
         state=status.document,
         compare=lambda model: document(analysis, model),
+        plan=lambda model, percent: planner.plan(model, percent).to_json(),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
         identity=this,
         caps=caps,
         alerts=AlertCaps(caps, models),
-        glass=caps,
+        glass=break_glass,
         look_at_registry=alias_loop.tick_now,
         mlflow_version=version("mlflow"),
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, recorder, outbound, loops)
+    return Gateway(config, web, models, break_glass, recorder, outbound, loops)

@@ -4,19 +4,21 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 
-from router import __version__
+from router import __version__, off_signal
 from router.adapters.config.file import ConfigFile
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.format import configure_logging
+from router.adapters.state.off_file import OffFile
 from router.adapters.state.state_directory import StateDirectory
 from router.app.backends import open_backends
 from router.app.build import Gateway, Instruments, Recorders, build_gateway
 from router.app.reload import Certificates
+from router.control.break_glass import BreakGlass
 from router.core.environment import is_withheld, refusal, unknown_variables
 from router.core.events import ReadinessChanged, ShutdownCutShort
 from router.core.memory import MIB
@@ -96,9 +98,8 @@ class GatewayServer:
         backends = await self._undo.enter_async_context(
             open_backends(settings, recorders.all, child_log, self._instruments.preload)
         )
-        state_directory = StateDirectory(
-            settings.state_directory(os.environ), NO_STATE_DIRECTORY, name, recorders.all
-        )
+        state = settings.state_directory(os.environ)
+        state_directory = StateDirectory(state, NO_STATE_DIRECTORY, name, recorders.all)
         self._undo.push_async_callback(state_directory.close)
         await state_directory.start()
         gateway = build_gateway(
@@ -108,6 +109,7 @@ class GatewayServer:
             recorders,
             backends,
             state_directory,
+            OffFile(state, NO_STATE_DIRECTORY),
             child_log,
             certificates,
         )
@@ -116,6 +118,8 @@ class GatewayServer:
         self._undo.push_async_callback(gateway.outbound.close)
         self._undo.push_async_callback(gateway.web.caps.settled)
         self._undo.push_async_callback(gateway.models.close)
+        self._undo.callback(self._follow_signal(gateway.break_glass))
+        await gateway.break_glass.start()
         await gateway.outbound.start()
         gateway.config.start()
         state_directory.write_journal(recorders.journal)
@@ -166,6 +170,12 @@ class GatewayServer:
         """Drain, then end every part in reverse order."""
         await self._undo.aclose()
         _log.info("stopped")
+
+    @staticmethod
+    def _follow_signal(break_glass: BreakGlass) -> Callable[[], None]:
+        """Every canary goes off at SIGUSR2, also one that came before; returns what ends that."""
+        loop = asyncio.get_running_loop()
+        return off_signal.follow(lambda: loop.call_soon_threadsafe(break_glass.signalled))
 
     def _bind(self, server: ServerSettings) -> tuple[socket.socket, socket.socket]:
         """Both sockets; of a first one, nothing is left when the second is taken."""

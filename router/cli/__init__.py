@@ -154,13 +154,34 @@ def compare(config_path: Path, url: str | None, model: str | None, output: str) 
 
 @root.command()
 @config_option
+@click.option("--url", help="The gateway; default: the admin address of the configuration.")
 @click.argument("model")
 @click.argument("percent", type=str)
-def split(config_path: Path, model: str, percent: str) -> None:
+@click.option("--strict", is_flag=True, help="Exit with 1 when something speaks against it.")
+@output_option
+def plan(config_path: Path, url: str | None, model: str, percent: str, *, strict: bool, output: str) -> None:
+    """Show what it would do to give PERCENT of MODEL's keys to the canary; changes nothing."""
+    from router.cli.plan import show_plan
+
+    sys.exit(show_plan(config_path, url, model, percent, output, strict=strict))
+
+
+@root.command()
+@config_option
+@click.option("--url", help="The gateway that says beforehand what it would do; default: the admin address.")
+@click.argument("model")
+@click.argument("percent", type=str)
+@click.option(
+    "--strict", is_flag=True, help="Change nothing when something speaks against it, or no gateway answers."
+)
+@click.option("--print", "only_print", is_flag=True, help="Write the changed file to standard output only.")
+def split(
+    config_path: Path, url: str | None, model: str, percent: str, *, strict: bool, only_print: bool
+) -> None:
     """Give PERCENT of MODEL's keys to the canary, and the rest to production, in the configuration."""
     from router.cli.split import set_share
 
-    sys.exit(set_share(config_path, model, percent))
+    sys.exit(set_share(config_path, url, model, percent, strict=strict, only_print=only_print))
 
 
 @root.command()
@@ -244,6 +265,22 @@ def resume(
         output=output,
     )
     sys.exit(code)
+
+
+@root.command()
+@config_option
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="The gateway's state directory; default: that of the configuration.",
+)
+@click.option("--reason", help="Why, in one line: it is shown and recorded.")
+@by_option
+def off(config_path: Path, state_dir: Path | None, reason: str | None, by: str | None) -> None:
+    """Turn every canary off by a file, with a broken configuration too: no registry, no token, no network."""
+    from router.cli.off import turn_off
+
+    sys.exit(turn_off(config_path, state_dir, reason=reason, by=by))
 
 
 @root.command()

@@ -162,7 +162,8 @@ def _print(history: History, now: float) -> None:
     table = Table(
         title=f"{plain(history.model)} from {utc(history.begin, 'seconds')} to {utc(now, 'seconds')}"
     )
-    several = len({*history.gateways, *history.before}) > 1
+    # One that was started anew is named in the lines about that; those of other machines are in every line.
+    several = len({name.rpartition(":")[0] for name in (*history.gateways, *history.before)}) > 1
     table.add_column("time (UTC)", no_wrap=True)
     table.add_column("what happened", ratio=3)
     table.add_column("in force from then on", ratio=2)

@@ -3,6 +3,7 @@
 All is computed here: the key is sent to nobody, and is no part of what is printed.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 import click
 import orjson
 
+from router.adapters.config.file import load_settings
 from router.cli.journal_lines import Entries, NoJournal, by_time, files_of
 from router.cli.journal_text import plain, sentence_of
 from router.cli.times import moment, utc
 from router.core.ids import PRODUCTION
 from router.core.keys import text_key
 from router.core.past_routes import LEEWAY_SECONDS, Answer, Candidate, End, Gap, Moment, Period
+from router.core.pins import NOTHING_PINNED, PinLists
+from router.errors import ConfigRefused
 
 
 def show_past_route(
@@ -48,13 +52,23 @@ def show_past_route(
         raise click.UsageError(
             f"no model {model!r} in this journal; there are: {', '.join(sorted(past.models))}"
         )
-    answer = past.answer(key)
+    answer = past.answer(key, _pins(config_path, model))
     if output == "json":
         click.echo(orjson.dumps(_document(model, answer), option=orjson.OPT_INDENT_2).decode())
     else:
         for line in _lines(model, answer):
             click.echo(plain(line))
     return 0 if any(one.outcome for one in answer.candidates) else 1
+
+
+def _pins(config_path: Path, model: str) -> PinLists:
+    """Those of the configuration's file, if there is one; what a journal says shows whether they are those of
+    then."""
+    try:
+        models = load_settings(config_path, os.environ, {}).settings.models
+    except ConfigRefused:
+        return NOTHING_PINNED
+    return models[model].pins if model in models else NOTHING_PINNED
 
 
 def _document(model: str, answer: Answer) -> dict[str, Any]:
@@ -176,6 +190,8 @@ def _notes(answer: Answer) -> list[str]:
     if answer.candidates and not answer.running and not lost:
         lines.append("a gateway started or stopped at this moment")
     lines += [f"what {gateway} did is known from {utc(at)} on only" for gateway, at in answer.unknown]
+    if unknown := max((one.unknown_pins for one in answer.candidates), default=0):
+        lines.append(f"{unknown} pinned keys may differ: which ones they were is not known")
     if any(one.assignment and one.assignment.alias != PRODUCTION for one in answer.candidates):
         lines.append("where that version failed the request, production answered it (reason fallback)")
     return list(dict.fromkeys(lines))

@@ -1,7 +1,8 @@
 """`canary-router split` and `route`: change the canary's share in the file; explain one key by the file."""
 
 import os
-from decimal import Decimal, InvalidOperation
+import sys
+from decimal import Decimal
 from pathlib import Path
 
 import click
@@ -9,9 +10,16 @@ import orjson
 
 from router.adapters.config.edit import edit_split
 from router.adapters.config.file import load_settings
+from router.cli.client import Refused, Unreachable, gateway_address
+from router.cli.plan import ask_plan, percent_argument, print_plan
 from router.core.keys import KeyKind, key_text, text_key
-from router.core.split import BUCKETS, bucket_of
+from router.core.routing import Reason
+from router.core.split import BUCKETS, hashed
+from router.errors import ConfigRefused
 from router.settings import ModelSettings, Settings
+
+CONSULT_SECONDS = 2.0
+"""What is asked before an edit is advice, and must not be in the way at 3 a.m."""
 
 
 def find_model(settings: Settings, name: str) -> ModelSettings:
@@ -23,15 +31,40 @@ def find_model(settings: Settings, name: str) -> ModelSettings:
     return found
 
 
-def set_share(config_path: Path, model: str, percent: str) -> int:
-    """Edit the file and print the difference; returns the exit code."""
-    try:
-        share = Decimal(percent)
-    except InvalidOperation:
-        raise click.UsageError(f"PERCENT is a number such as 5 or 0.125, not {percent!r}") from None
-    diff = edit_split(config_path, model, share)
-    click.echo(diff or f"{model}: the canary has {percent} % already; nothing changed", nl=not diff)
+def set_share(
+    config_path: Path, url: str | None, model: str, percent: str, *, strict: bool, only_print: bool
+) -> int:
+    """Edit the file and print the difference, after what a gateway says of it; returns the exit code.
+
+    `only_print`: print the changed file instead, and leave it as it is. `strict`: with 1 or 3, and without a
+    change, where something speaks against it or no gateway can be asked; a smaller share needs no leave. What
+    the gateway says goes to standard error.
+    """
+    share = percent_argument(percent)
+    edit = edit_split(config_path, model, share)
+    code = _consult(config_path, url, model, share)
+    if strict and code and not edit.lowers:
+        click.echo("nothing was changed", err=True)
+        return code
+    if only_print:
+        sys.stdout.buffer.write(edit.new)
+        sys.stdout.flush()
+        return 0
+    edit.write()
+    unchanged = f"{model}: the canary has {percent} % already; nothing changed"
+    click.echo(edit.diff or unchanged, nl=not edit.diff)
     return 0
+
+
+def _consult(config_path: Path, url: str | None, model: str, share: Decimal) -> int:
+    """Print what a gateway says; 1 when something speaks against it, 3 when none can be asked."""
+    try:
+        plan = ask_plan(gateway_address(config_path, url), model, share, CONSULT_SECONDS)
+    except (Refused, Unreachable, ConfigRefused) as error:
+        click.echo(f"what this would do could not be asked: {error}", err=True)
+        return 3
+    print_plan(plan, err=True)
+    return 1 if plan["against"] else 0
 
 
 def explain_key(config_path: Path, model: str, key: str, output: str) -> int:
@@ -41,18 +74,22 @@ def explain_key(config_path: Path, model: str, key: str, output: str) -> int:
     settings = find_model(load_settings(config_path, os.environ, {}).settings, model)
     if (key_text(key) if settings.key.kind is KeyKind.JSON else text_key([key])) is None:
         raise click.UsageError("this key is not UTF-8 and counts as missing: it is not routed by it")
-    bucket = bucket_of(settings.salt, key)
-    alias = settings.split.alias_of(bucket)
-    low, high = settings.split.range_of(alias)
-    document = {"model": model, "alias": alias, "bucket": bucket, "reason": "hash", "salt": settings.salt}
+    bucket, digest = hashed(settings.salt, key)
+    owner = settings.split.alias_of(bucket)
+    pinned = settings.pins.compiled(settings.salt).aliases.get(digest)
+    alias, reason = (owner, Reason.HASH) if pinned is None else (pinned, Reason.PINNED)
+    low, high = settings.split.range_of(owner)
+    document = {"model": model, "alias": alias, "bucket": bucket, "reason": reason, "salt": settings.salt}
     if output == "json":
         click.echo(orjson.dumps({**document, "range": [low, high]}, option=orjson.OPT_INDENT_2).decode())
         return 0
-    click.echo(f"{model}: this key goes to {alias} (reason hash)")
+    click.echo(f"{model}: this key goes to {alias} (reason {reason})")
     click.echo(
         f"  bucket   {bucket}: first 8 hex digits of sha256('{settings.salt}:' + key) × {BUCKETS} >> 32"
     )
-    click.echo(f"  {alias:<9}owns [{low}, {high}), which is {(high - low) / 1000:g} %")
+    click.echo(f"  {owner:<9}owns [{low}, {high}), which is {(high - low) / 1000:g} %")
+    if pinned is not None:
+        click.echo(f"  It is pinned to {pinned}, whatever its bucket.")
     if alias != "production":
         click.echo(f"  Where {alias} serves no version, production answers.")
     return 0

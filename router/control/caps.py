@@ -16,8 +16,9 @@ from router.core.caps import (
     CapTarget,
     records_to_json,
 )
-from router.core.events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, Recorder
+from router.core.events import Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.redaction import redact
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT
 from router.errors import CapUnknown, NothingServed
@@ -127,7 +128,7 @@ class CapControl:
             targets = [CapTarget(model, one, found.number) for one, found in served if found is not None]
             if not targets:
                 raise NothingServed(
-                    f"alias: {' and '.join(aliases)} serve no version now; all_versions caps whatever comes"
+                    f"alias: nothing serves as {' or '.join(aliases)} now; all_versions caps whatever comes"
                 )
             return targets
         if version not in self._versions(manager):
@@ -201,12 +202,6 @@ class CapControl:
             self._in_force.break_glass = None
             self._recorder.record(BreakGlassOff(why))
         self._models.caps_changed(self._models.managers)
-
-    async def resume(self, why: str) -> str:
-        """Every canary has its share back, as far as no cap is there; returns why not, empty where done."""
-        if self.glass_broken:
-            self.break_glass(on=False, why=why)
-        return ""
 
     def follow(self, models: Collection[str]) -> None:
         """These are configured from now on: forget what is known of others for over 30 days."""

@@ -78,6 +78,9 @@ class OutboundStatus(Protocol):
     def notify(self) -> list[dict[str, Any]]:
         """JSON-ready: receivers of notifications."""
 
+    def warnings(self) -> list[str]:
+        """A sentence for each of them that is not reached."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -122,7 +125,7 @@ class Status:
             },
             "last_minute": minute.to_json(),
             "break_glass": self.caps.break_glass_to_json(),
-            "warnings": minute.warnings(),
+            "warnings": [*minute.warnings(), *self.outbound.warnings()],
             "state_dir": {**self.state_directory.describe(), "journal": self.journal.describe()},
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
             "fleet": self.outbound.fleet(),
@@ -142,6 +145,7 @@ class Status:
             "split": routes.split_in_force.percentages(),
             "split_configured": routes.configured_split.percentages(),
             "salt": manager.settings.salt,
+            "pins": dict(routes.pins.counts),
             "aliases": {
                 alias: self._alias(alias, name, manager) for alias, name in manager.settings.aliases.items()
             },

@@ -1,11 +1,12 @@
 """Facts that code reports. One recorder turns them into metrics, another into log lines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
-from router.core.outbound_events import NotificationTried, PeerFound, PeerLost
+from router.core.lever_events import OfLevers
+from router.core.outbound_events import OfOutbound
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
@@ -45,6 +46,8 @@ class Answered:
     Faults that name the same batch count as one."""
     trace_id: str = ""
     """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
+    by_split: bool = True
+    """As `Assignment.by_split`: whether the split decided, of a key that the caller sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,53 +178,20 @@ class BreakerClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class CapSet:
-    """What an alias serves has a smaller share than the configured one from now on."""
-
-    model: str
-    alias: Alias
-    version: VersionId | None
-    """None: whatever it serves."""
-    share: float
-    """What it keeps at most, 0 to 1."""
-    by: str
-    why: str
-    at: float = field(default=0.0, compare=False)
-    """When it was set, in seconds since 1970: the same at every gateway that comes to know it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CapLifted:
-    """A cap is gone: the configured share holds again, as far as no other cap or breaker is there."""
-
-    model: str
-    alias: Alias
-    version: VersionId | None
-    by: str
-    why: str
-    at: float = field(default=0.0, compare=False)
-    """When it was lifted, as in `CapSet`."""
-
-
-@dataclass(frozen=True, slots=True)
-class BreakGlassOn:
-    """Every canary is off from now on; or is off still, for another reason."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class BreakGlassOff:
-    """Canaries have their shares back, as far as no cap or breaker is there."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class RoutesChanged:
     """What decides to whom a key of this model goes is another from now on."""
 
     routes: ModelRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class PinsChanged:
+    """Other keys are pinned from now on; which ones, nobody is shown."""
+
+    model: str
+    count: int
+    digest: str
+    """SHA-256 of the set, in hexadecimal; empty without pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -545,11 +515,8 @@ _OfAliases = (
     | SplitInForce
     | BreakerOpened
     | BreakerClosed
-    | CapSet
-    | CapLifted
-    | BreakGlassOn
-    | BreakGlassOff
     | RoutesChanged
+    | PinsChanged
     | VerdictChanged
 )
 _OfVersions = (
@@ -579,8 +546,7 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-_Outbound = PeerLost | PeerFound | NotificationTried
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Outbound | _Others | OfState
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | OfLevers | OfOutbound | OfState
 
 
 class Recorder(Protocol):

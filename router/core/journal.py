@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from router.core.ids import CANARY, Alias, VersionId
+from router.core.pins import Pins
 from router.core.routing import ModelRoutes
 from router.core.split import Split
 
@@ -30,9 +31,9 @@ class Entry:
     gateway: str
     """Host and process, such as `gw-1:4711`: those that write to one chain follow each other."""
     cause: str
-    """One of: start, stop, configuration, alias_moved, bound, unbound, out_of_service, breaker_opened,
-    breaker_closed, capped, cap_lifted, break_glass_on, break_glass_off, pins, lock_taken, catch_up, clock,
-    registry, cache, verdict, changed, folded."""
+    """One of: start, stop, configuration, alias_moved, explained, bound, unbound, out_of_service,
+    breaker_opened, breaker_closed, capped, cap_lifted, break_glass_on, break_glass_off, pins, lock_taken,
+    catch_up, clock, registry, cache, verdict, changed, folded."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able, by cause: who, why, from, to, alias, version, digest. No key, payload or credential.
 
@@ -124,11 +125,15 @@ def routes_to_json(routes: ModelRoutes) -> dict[str, Any]:
         "aspired": sorted(routes.aspired),
         "broken": sorted(routes.broken),
         "capped": dict(routes.capped),
+        "pins": {"count": routes.pins.count, "digest": routes.pins.digest},
     }
 
 
 def routes_from_json(model: str, document: Mapping[str, Any]) -> ModelRoutes:
-    """The routes that `routes_to_json` showed. Raises ValueError, KeyError or TypeError where it did not."""
+    """The routes that `routes_to_json` showed, with pins of which only count and digest are known.
+
+    Raises ValueError, KeyError or TypeError where it did not.
+    """
     others = {Alias(alias): int(share) for alias, share in document["configured"].items()}
     canary = others.pop(CANARY, 0)
     if len(others) > 1:
@@ -141,4 +146,5 @@ def routes_from_json(model: str, document: Mapping[str, Any]) -> ModelRoutes:
         aspired=frozenset(map(Alias, document["aspired"])),
         broken=frozenset(map(Alias, document["broken"])),
         capped={Alias(alias): int(share) for alias, share in document["capped"].items()},
+        pins=Pins(int(document["pins"]["count"]), str(document["pins"]["digest"])),
     )

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from router.core.ids import PRODUCTION
 from router.core.journal import Entry, routes_from_json
+from router.core.pins import NO_PINS, NOTHING_PINNED, PinLists, PinnedTwice
 from router.core.routing import Assignment, ModelRoutes, assign
 from router.core.split import Key
 
@@ -82,6 +83,8 @@ class Candidate:
     period: Period
     assignment: Assignment | None
     """None: the model was not served, or production had no version."""
+    unknown_pins: int = 0
+    """Keys that were pinned then, where which ones is not known: theirs is another answer, perhaps."""
 
     @property
     def outcome(self) -> tuple[str, int] | None:
@@ -191,11 +194,14 @@ class Moment:
             self._settle(known)
             self._close(known.running.pop(entry.gateway), entry.at, End.STOP)
 
-    def answer(self, key: Key) -> Answer:
-        """Who got `key`, by the lines that were taken."""
+    def answer(self, key: Key, pins: PinLists = NOTHING_PINNED) -> Answer:
+        """Who got `key`, by the lines that were taken.
+
+        A journal has number and digest of the pinned keys: where `pins` has these, they were the ones.
+        """
         periods = [period for period in self._periods() if period.covers(self._at, self._leeway)]
         candidates = [
-            Candidate(period, assign(routes, key) if routes is not None else None)
+            _candidate(period, routes, key, pins)
             for period in sorted(periods, key=lambda period: period.since)
             for routes in _possible(period)
         ]
@@ -346,3 +352,17 @@ def _clock_before(run: _Run, entry: Entry) -> float | None:
     if isinstance(before, int | float):
         return float(before)
     return run.last if entry.at < run.last - LEEWAY_SECONDS else None
+
+
+def _candidate(period: Period, routes: ModelRoutes | None, key: Key, pins: PinLists) -> Candidate:
+    if routes is None:
+        return Candidate(period, None)
+    if not routes.pins.count:
+        return Candidate(period, assign(routes, key))
+    try:
+        known = pins.compiled(routes.salt)
+    except PinnedTwice:  # under that salt; under the one of now it is not
+        known = NO_PINS
+    if known != routes.pins:
+        return Candidate(period, assign(routes, key), routes.pins.count)
+    return Candidate(period, assign(replace(routes, pins=known), key))

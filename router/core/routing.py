@@ -6,7 +6,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
-from router.core.split import BUCKETS, Key, Split, bucket_of
+from router.core.pins import NO_PINS, Pins
+from router.core.split import BUCKETS, Hashed, Key, Split, bucket_of, hashed
 
 
 class Reason(StrEnum):
@@ -16,6 +17,7 @@ class Reason(StrEnum):
     """
 
     HASH = "hash"
+    PINNED = "pinned"
     NO_KEY = "no_key"
     CANARY_ABSENT = "canary_absent"
     CANARY_NOT_READY = "canary_not_ready"
@@ -24,6 +26,10 @@ class Reason(StrEnum):
     SAME_VERSION = "same_version"
     FALLBACK = "fallback"
     DIRECT = "direct"
+
+
+_HASH, _NO_KEY = Reason.HASH, Reason.NO_KEY
+"""Under names of their own: an enumeration looks its members up, and these are asked for by every request."""
 
 
 class MissingKey(StrEnum):
@@ -49,6 +55,8 @@ class ModelRoutes:
     """Aliases whose bound version the breaker took out of the split."""
     capped: Mapping[Alias, int] = field(default_factory=dict)
     """Buckets that are left to an alias by a cap on what it serves; an alias without one is absent."""
+    pins: Pins = NO_PINS
+    """Keys that are given to an alias whatever their buckets."""
 
     def __post_init__(self) -> None:
         # Copies nobody can edit: whoever publishes goes on changing its own dicts.
@@ -100,6 +108,9 @@ class Assignment:
     reason: Reason
     bucket: int | None
     """None when no key was hashed."""
+    by_split: bool = field(default=True, compare=False)
+    """Whether the split decides of a key that its caller sent: False of one that was made from the body, of a
+    pinned one, and of none."""
 
 
 def assign(routes: ModelRoutes, key: Key | None, *, keyed: bool = True) -> Assignment | None:
@@ -107,28 +118,35 @@ def assign(routes: ModelRoutes, key: Key | None, *, keyed: bool = True) -> Assig
 
     `key` None goes to production as `no_key`. `keyed` False says the key was made from the body: its share
     is exact, and the reason is `no_key` unless its alias can not answer or serves production's version.
+    A key that a caller sent and that is pinned goes to that alias, unless that can not answer either.
     """
     production = routes.bound.get(PRODUCTION)
     if production is None:
         return None
     if key is None:
-        return Assignment(PRODUCTION, production, Reason.NO_KEY, None)
-    bucket = bucket_of(routes.salt, key)
-    alias = routes.configured_split.alias_of(bucket)
-    plain = Reason.HASH if keyed else Reason.NO_KEY
+        return Assignment(PRODUCTION, production, Reason.NO_KEY, None, by_split=False)
+    if isinstance(key, Hashed):
+        bucket, digest = bucket_of(routes.salt, key), b""
+    else:
+        bucket, digest = hashed(routes.salt, key)
+    by_split = keyed
+    if keyed and routes.pins.aliases and (pinned := routes.pins.aliases.get(digest)) is not None:
+        alias, plain, by_split = pinned, Reason.PINNED, False
+    else:
+        alias, plain = routes.configured_split.alias_of(bucket), _HASH if keyed else _NO_KEY
     if alias == PRODUCTION:
-        return Assignment(PRODUCTION, production, plain, bucket)
+        return Assignment(PRODUCTION, production, plain, bucket, by_split)
     version = routes.bound.get(alias)
     if version is None:
         absent = Reason.CANARY_NOT_READY if alias in routes.aspired else Reason.CANARY_ABSENT
-        return Assignment(PRODUCTION, production, absent, bucket)
+        return Assignment(PRODUCTION, production, absent, bucket, by_split)
     if version == production:
-        return Assignment(alias, version, Reason.SAME_VERSION, bucket)
+        return Assignment(alias, version, Reason.SAME_VERSION, bucket, by_split)
     if routes.capped and routes.is_above_cap(alias, bucket):
-        return Assignment(PRODUCTION, production, Reason.CAPPED, bucket)
+        return Assignment(PRODUCTION, production, Reason.CAPPED, bucket, by_split)
     if alias in routes.broken:
-        return Assignment(PRODUCTION, production, Reason.BREAKER_OPEN, bucket)
-    return Assignment(alias, version, plain, bucket)
+        return Assignment(PRODUCTION, production, Reason.BREAKER_OPEN, bucket, by_split)
+    return Assignment(alias, version, plain, bucket, by_split)
 
 
 def assign_fallback(routes: ModelRoutes, first: Assignment) -> Assignment | None:
@@ -142,7 +160,7 @@ def assign_fallback(routes: ModelRoutes, first: Assignment) -> Assignment | None
     production = routes.bound.get(PRODUCTION)
     if production is None or production == first.version:
         return None
-    return Assignment(PRODUCTION, production, Reason.FALLBACK, first.bucket)
+    return Assignment(PRODUCTION, production, Reason.FALLBACK, first.bucket, first.by_split)
 
 
 def assign_version(routes: ModelRoutes, number: int) -> Assignment | None:
@@ -154,4 +172,4 @@ def assign_version(routes: ModelRoutes, number: int) -> Assignment | None:
 def assign_direct(routes: ModelRoutes, alias: Alias) -> Assignment | None:
     """The version bound to `alias`, whatever the split says; None when nothing is bound to it."""
     version = routes.bound.get(alias)
-    return Assignment(alias, version, Reason.DIRECT, None) if version else None
+    return Assignment(alias, version, Reason.DIRECT, None, by_split=False) if version else None

@@ -35,11 +35,16 @@ def bucket_of(salt: str, key: Key) -> int:
     if isinstance(key, Hashed):
         # The salt may have changed since; then what was computed beforehand is worth nothing.
         return key.bucket if key.salt == salt else bucket_of(salt, key.key)
+    return hashed(salt, key)[0]
+
+
+def hashed(salt: str, key: str | bytes) -> tuple[int, bytes]:
+    """Bucket of `key`, and the SHA-256 of `{salt}:{key}` that it comes from: 32 bytes."""
     raw = key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
-    hashed = sha256(salt.encode("utf-8") + b":")
-    hashed.update(raw)  # a body of many megabytes is not copied
-    digest = hashed.digest()
-    return int.from_bytes(digest[:4], "big") * BUCKETS >> 32
+    sha = sha256(salt.encode("utf-8") + b":")
+    sha.update(raw)  # a body of many megabytes is not copied
+    digest = sha.digest()
+    return int.from_bytes(digest[:4], "big") * BUCKETS >> 32, digest
 
 
 @dataclass(frozen=True, slots=True)

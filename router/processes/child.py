@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from router.processes.process import Exit, kill_group
 from router.processes.shared_memory import SharedMemory
 from router.protocol.connection import ChildConnection
 
+BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+"""What a process starts with blocked, some milliseconds until it ignores them itself: they would end it."""
 _LAST_FRAMES_SECONDS = 0.5
 _KILL_SECONDS = 5.0
 
@@ -261,21 +264,18 @@ class _Spawned:
     def __init__(self, role: str, theirs: tuple[int, ...], temporary: Path | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
-        self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "router.processes.forkserver_main",
-                "child",
-                role,
-                *map(str, theirs),
-            ],
-            pass_fds=theirs,
-            stdin=subprocess.DEVNULL,
-            env=child_environment(os.environ, temporary),
-            process_group=0,
-        )
+        program = (sys.executable, "-P", "-m", "router.processes.forkserver_main")
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # it inherits what is blocked here
+        try:
+            self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [*program, "child", role, *map(str, theirs)],
+                pass_fds=theirs,
+                stdin=subprocess.DEVNULL,
+                env=child_environment(os.environ, temporary),
+                process_group=0,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.pid = self._popen.pid
         self._waiting = threading.Lock()
         threading.Thread(target=self._wait, name=f"wait for {self.pid}", daemon=True).start()

@@ -22,7 +22,7 @@ from router.core.environment import child_environment
 from router.core.events import ChildRestarted, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout
-from router.processes.child import Child, start_child
+from router.processes.child import BLOCKED_SIGNALS, Child, start_child
 from router.processes.memory import Rank, set_rank
 from router.processes.output import Output, OutputRouter
 from router.processes.process import Exit, Process, become_subreaper
@@ -36,8 +36,6 @@ _MESSAGE_BYTES = 4096
 _REPLY_SECONDS = 10.0
 _IMPORT_SECONDS = 60.0
 _CONTROL, _LIFELINE = 3, 4  # the descriptors' numbers in the fork server
-# Until it ignores them itself, some milliseconds after its start.
-_BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
 class ForkServer:
@@ -245,7 +243,7 @@ def _spawn(
                 *printed,
             ],
             setpgroup=0,
-            setsigmask=_BLOCKED_SIGNALS,
+            setsigmask=BLOCKED_SIGNALS,
         )
     finally:
         for copy in copies:

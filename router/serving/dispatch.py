@@ -60,6 +60,7 @@ as fast as production loses at most a tenth of its callers after that: no outage
 # Under names of their own: an enumeration looks its members up, and these are asked for by every request.
 _ANSWERED = PredictStatus.OK
 _OK = Outcome.OK
+_PINNED = Reason.PINNED
 _OUTCOMES = {
     PredictStatus.OK: Outcome.OK,
     PredictStatus.CLIENT_ERROR: Outcome.CLIENT_ERROR,
@@ -162,6 +163,7 @@ class RequestResult(NamedTuple):
             self.bin_index,
             self.blamed_batch,
             trace_id,
+            assigned.by_split,
         )
 
 
@@ -233,7 +235,9 @@ class Dispatcher:
                 took = self._loop.time() - arrived
                 return self._unaided(manager, assigned, result, pending, took, length_varies=length_varies)
             canary_deadline = min(deadline, arrived + self.canary_timeout(model))
-            breaker = manager.breakers.of(assigned.alias, assigned.version)
+            # Whoever is pinned to a canary was chosen by hand: a tester's odd requests take no share away.
+            is_judged = assigned.reason is not _PINNED
+            breaker = manager.breakers.of(assigned.alias, assigned.version) if is_judged else None
             first, _ = await self._ask(
                 manager, assigned, query, canary_deadline, caller, may_wait_for_worker=False
             )

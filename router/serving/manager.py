@@ -415,6 +415,7 @@ class ModelManager:
                 aspired=frozenset(self._aspired),
                 broken=self.breakers.broken,
                 capped=self._capped(),
+                pins=settings.pins.compiled(settings.salt),
             )
         )
 

@@ -3,7 +3,14 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from router.core.events import ModelRemoved, ReadinessChanged, RoutesChanged, SplitInForce, VersionGone
+from router.core.events import (
+    ModelRemoved,
+    PinsChanged,
+    ReadinessChanged,
+    RoutesChanged,
+    SplitInForce,
+    VersionGone,
+)
 from router.core.ids import VersionId
 from router.core.routing import ModelRoutes, RoutingTable
 from router.serving.harness import VersionDependencies
@@ -75,6 +82,10 @@ class ModelSet:
         self._look_ready()
         if routes != before:
             self._dependencies.recorder.record(RoutesChanged(routes))
+        if before is not None and routes.pins != before.pins:
+            self._dependencies.recorder.record(
+                PinsChanged(routes.model, routes.pins.count, routes.pins.digest)
+            )
         shares = _split_event(routes)
         if before is None or _split_event(before) != shares:
             self._dependencies.recorder.record(shares)

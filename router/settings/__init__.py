@@ -15,6 +15,8 @@ from router.settings.gateway import (
     SettingsInForce,
     TlsSettings,
     schema_json,
+    state_directories,
+    state_directory,
 )
 from router.settings.model import ModelSettings
 from router.settings.outbound import FleetSettings, PeerAddress, ReceiverSettings
@@ -37,4 +39,6 @@ __all__ = [
     "changes",
     "is_loopback",
     "schema_json",
+    "state_directories",
+    "state_directory",
 ]

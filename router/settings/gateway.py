@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -17,8 +17,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from router.core.artifact_source import STORES
+from router.core.pins import PinnedTwice, PinPlace
 from router.core.redaction import redact_uri
 from router.errors import ConfigRefused
 from router.settings.fields import (
@@ -228,6 +230,18 @@ class LogSettings(BaseModel):
     """Share of the prediction requests that get a line each, from 0 to 1: never with key or payload."""
 
 
+PINNED_TWICE = "pinned_twice"
+"""Type of the error whose context has `conflicts`: a list of `PinConflict`."""
+
+
+class PinConflict(NamedTuple):
+    """One key of `model` is pinned at both places."""
+
+    model: str
+    first: PinPlace
+    again: PinPlace
+
+
 _ModelName = Annotated[str, PlainValidator(check_model_name), WithJsonSchema({"type": "string"})]
 
 
@@ -256,20 +270,7 @@ class Settings(BaseModel):
 
     def state_directory(self, environ: Mapping[str, str]) -> Path | None:
         """Where caps and journal are kept; None where that is below a home directory, and there is none."""
-        try:
-            if self.server.state_dir:
-                return Path(self.server.state_dir).expanduser().absolute()
-            # systemd lists several with colons.
-            if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-                return Path(given).absolute()
-            home = environ.get("XDG_STATE_HOME", "")
-            if not os.path.isabs(home):
-                home = str(Path.home() / ".local" / "state")
-        except RuntimeError:  # a user id without an entry in /etc/passwd
-            return None
-        host, port = self.server.admin
-        named = f"{redact_uri(self.registry.addresses(environ)[0])} {host}:{port}"
-        return Path(home, "canary-router", sha256(named.encode()).hexdigest()[:16])
+        return state_directory(self.server, self.registry, environ)
 
     @field_validator("models")
     @classmethod
@@ -279,6 +280,21 @@ class Settings(BaseModel):
             name: model if model.salt else model.model_copy(update={"salt": name})
             for name, model in models.items()
         }
+
+    @field_validator("models")
+    @classmethod
+    def _pins(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        # After the salts: a key and its digest are known to be one only with the salt. It is remembered from
+        # here on, so that whoever puts these settings in force hashes nothing.
+        conflicts = []
+        for name, model in models.items():
+            try:
+                model.pins.compiled(model.salt)
+            except PinnedTwice as twice:
+                conflicts += [PinConflict(name, *places) for places in twice.places]
+        if conflicts:
+            raise PydanticCustomError(PINNED_TWICE, "a key is pinned to two roles", {"conflicts": conflicts})
+        return models
 
     @field_validator("server")
     @classmethod
@@ -298,6 +314,30 @@ class Settings(BaseModel):
                 " let server.admin be an address that they reach"
             )
         return fleet
+
+
+def state_directory(
+    server: ServerSettings, registry: RegistrySettings, environ: Mapping[str, str]
+) -> Path | None:
+    """As `Settings.state_directory`, by the two sections that decide it."""
+    try:
+        if server.state_dir:
+            return Path(server.state_dir).expanduser().absolute()
+        # systemd lists several with colons.
+        if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+            return Path(given).absolute()
+        above = state_directories(environ)
+    except RuntimeError:  # a user id without an entry in /etc/passwd
+        return None
+    host, port = server.admin
+    named = f"{redact_uri(registry.addresses(environ)[0])} {host}:{port}"
+    return above / sha256(named.encode()).hexdigest()[:16]
+
+
+def state_directories(environ: Mapping[str, str]) -> Path:
+    """Above those that no configuration names. Raises RuntimeError without a home directory."""
+    home = environ.get("XDG_STATE_HOME", "")
+    return Path(home if os.path.isabs(home) else Path.home() / ".local" / "state", "canary-router")
 
 
 class SettingsInForce:

@@ -1,16 +1,25 @@
-"""The keys of a registered model that are mappings themselves: split, key, aliases."""
+"""The keys of a registered model that are mappings themselves: split, key, aliases, pins."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
 
 from router.core.ids import CANARY, PREVIOUS, PRODUCTION, STAGE, Alias
 from router.core.keys import KeyKind, KeySource, parse_json_path
+from router.core.pins import MOST_PINS, PinLists, check_pin
 from router.core.routing import MissingKey
 from router.core.split import Split
 from router.settings.fields import STRICT, Text, did_you_mean, made_from
@@ -29,6 +38,14 @@ def check_percent(value: Any) -> Decimal:
     if exact.quantize(Decimal("0.001")) != exact:
         raise ValueError("must be a multiple of 0.001 percent")
     return exact
+
+
+def read_percent(text: str) -> Decimal:
+    """The same of a text, as commands and addresses have it; else ValueError."""
+    try:
+        return check_percent(Decimal(text))
+    except InvalidOperation:
+        raise ValueError("must be a number of percent, such as 5 or 0.125") from None
 
 
 def _role(name: Any) -> str:
@@ -177,3 +194,51 @@ def complete_aliases(written: Mapping[Alias, str], split: Split) -> AliasNames:
     if taken := [role for role, name in names.items() if name == previous]:
         raise ValueError(f"previous must have a name of its own, and {previous} is {taken[0]}")
     return AliasNames(names, previous)
+
+
+# A problem of a pin says where it stands, and never what: keys are callers' names. So each value is looked at
+# before pydantic does, whose sentences show what was written.
+
+
+def _pin(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError("must be a key as text; quotes make it text")
+    return check_pin(key)
+
+
+def _pins_of_role(keys: Any) -> Any:
+    if keys is None:  # every one of them is commented out
+        return []
+    if not isinstance(keys, list):
+        raise ValueError("must be a list of keys, such as [qa-1, qa-2]")
+    return keys
+
+
+_Pin = Annotated[str, PlainValidator(_pin)]
+_PinsOfRole = Annotated[
+    list[_Pin],
+    BeforeValidator(_pins_of_role),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MOST_PINS}),
+]
+
+
+def _pin_lists(written: Mapping[Alias, list[str]]) -> PinLists:
+    return PinLists({role: tuple(keys) for role, keys in written.items()})
+
+
+PinsField = Annotated[PinLists, made_from(dict[Alias, _PinsOfRole], _pin_lists)]
+"""Lists of keys by role; what is checked beforehand is `check_pinned_roles`."""
+
+
+def check_pinned_roles(written: Any, split: Split) -> Any:
+    """`written` where it maps roles of `split`; else ValueError, which does not show what was written."""
+    if written is None:
+        return {}
+    if not isinstance(written, dict):
+        raise ValueError("must be a mapping of roles to lists of keys, such as {canary: [qa-1]}")
+    roles = split.shares()
+    if unknown := [role for role in written if role not in roles]:
+        close = get_close_matches(str(unknown[0])[:100].lower(), roles, n=1, cutoff=0.75)
+        hint = f"; did you mean `{close[0]}`?" if close else f": {', '.join(roles)}"
+        raise ValueError(f"must name roles of the split only{hint}")
+    return written

@@ -21,10 +21,19 @@ from pydantic import (
 from router.core.environment import refusal
 from router.core.ids import CANARY, PREVIOUS, PRODUCTION, ROLLBACK, Alias
 from router.core.keys import KeyKind, KeySource
+from router.core.pins import PinLists
 from router.core.split import Split
 from router.protocol.messages import Tracking
 from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, SecondsOrNone, Text
-from router.settings.mappings import AliasesField, AliasNames, KeyField, SplitField, complete_aliases
+from router.settings.mappings import (
+    AliasesField,
+    AliasNames,
+    KeyField,
+    PinsField,
+    SplitField,
+    check_pinned_roles,
+    complete_aliases,
+)
 from router.settings.scores import ScoreSettings, ScoresField
 
 _DEEPEST = 20
@@ -180,6 +189,9 @@ class ModelSettings(BaseModel):
     aliases: Annotated[AliasesField, COLD] = Field(default={}, validate_default=True)
     """What the registry calls each role: an alias, or stage: and the name of a stage. A role that is not
     listed has its own name there. previous: the alias that a rollback goes back to, which serves nothing."""
+    pins: Annotated[PinsField, HOT] = Field(default_factory=PinLists, json_schema_extra={"default": {}})
+    """Keys by the role that answers them, whatever the split says, 10 000 in all: testers always see the
+    canary, a tenant never does. Instead of a key, sha256: and the hexadecimal SHA-256 of salt:key."""
     scores: Annotated[ScoresField, HOT] = Field(default=ScoreSettings(), json_schema_extra={"default": None})
     """Which outputs are counted, and how: one mapping, or a list of up to four. Unset: what the answer to the
     input example suggests; 20 bins on [0, 1] where there is none."""
@@ -307,6 +319,12 @@ class ModelSettings(BaseModel):
         if "split" not in info.data:
             return AliasNames(written, PREVIOUS)
         return complete_aliases(written, info.data["split"])
+
+    @field_validator("pins", mode="before")
+    @classmethod
+    def _roles(cls, written: Any, info: ValidationInfo) -> Any:
+        # Without a valid split that problem is reported, and roles can not be judged.
+        return check_pinned_roles(written, info.data["split"]) if "split" in info.data else {}
 
     @field_validator("canary_timeout_seconds", mode="before")
     @classmethod

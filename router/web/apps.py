@@ -93,6 +93,7 @@ def _add_observation(app: web.Application) -> None:
     app.router.add_get("/v1/state", observe.state)
     app.router.add_get("/v1/compare", observe.compare)
     app.router.add_get("/v1/route", observe.route)
+    app.router.add_get("/v1/plan", observe.plan)
     app.router.add_get("/v1/caps", levers.caps)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -113,6 +114,8 @@ class WebState:
     mlflow_version: str
     compare: Callable[[str | None], dict[str, Any]] = lambda _: {"models": {}}
     """The document of `/v1/compare`, of one model or of all."""
+    plan: Callable[[str, Decimal], dict[str, Any]] = lambda model, _: {"model": model}
+    """The document of `/v1/plan`, of a configured model and percent for its canary; else ValueError."""
     traffic: TrafficCounts = field(default_factory=TrafficCounts)
     requests: InFlightRequests = field(default_factory=InFlightRequests)
     log_sample: Callable[[RequestSample], None] = _ignore

@@ -4,7 +4,8 @@ from aiohttp import web
 
 from router.core.ids import PRODUCTION
 from router.core.routing import assign
-from router.core.split import bucket_of
+from router.core.split import hashed
+from router.settings.mappings import read_percent
 from router.web.context import GATEWAY, WebState
 from router.web.responses import MEDIA_TYPE, document, plain_error
 
@@ -54,6 +55,20 @@ async def compare(request: web.Request) -> web.Response:
     return document(gateway.compare(model))
 
 
+async def plan(request: web.Request) -> web.Response:
+    """`GET /v1/plan?model=&share=`: what it would do to give the canary so many percent."""
+    gateway = request.app[GATEWAY]
+    model = request.query.get("model", gateway.first_model)
+    if model not in gateway.models.managers:
+        return plain_error(404, "no such registered model here")
+    if (share := request.query.get("share")) is None:
+        return plain_error(400, "say which share, in percent: /v1/plan?model=NAME&share=PERCENT")
+    try:
+        return document(gateway.plan(model, read_percent(share)))
+    except ValueError as error:
+        return plain_error(400, f"share {error}")
+
+
 async def route(request: web.Request) -> web.Response:
     """`GET /v1/route?model=&key=`: which alias a key gets now, and why."""
     gateway = request.app[GATEWAY]
@@ -66,14 +81,10 @@ async def route(request: web.Request) -> web.Response:
         # An empty key counts as missing in a request, so there is nothing to explain about it.
         return plain_error(400, "say which key: /v1/route?model=NAME&key=KEY")
     assignment = assign(routes, key)
-    owner = routes.configured_split.alias_of(bucket_of(routes.salt, key))
+    bucket, digest = hashed(routes.salt, key)
+    owner = routes.pins.aliases.get(digest) or routes.configured_split.alias_of(bucket)
     if assignment is None:
-        decision = {
-            "alias": None,
-            "version": None,
-            "bucket": bucket_of(routes.salt, key),
-            "reason": "not_ready",
-        }
+        decision = {"alias": None, "version": None, "bucket": bucket, "reason": "not_ready"}
     else:
         decision = {
             "alias": assignment.alias,

@@ -26,14 +26,14 @@ def path(tmp_path: Path) -> Path:
 
 def edited(path: Path, content: str, percent: Decimal = TWELVE, model: str = "m") -> str:
     path.write_bytes(content.encode())
-    edit_split(path, model, percent)
+    edit_split(path, model, percent).write()
     return path.read_bytes().decode()
 
 
 def refused(path: Path, content: str, percent: Decimal = TWELVE, model: str = "m") -> list[str]:
     path.write_bytes(content.encode())
     with pytest.raises(ConfigRefused) as reported:
-        edit_split(path, model, percent)
+        edit_split(path, model, percent).write()
     assert path.read_bytes() == content.encode()
     return reported.value.problems
 
@@ -116,7 +116,7 @@ def test_only_the_shares_change(path: Path, before: str, after: str, mark: str, 
 def test_the_diff_is_what_the_operator_is_shown(path: Path) -> None:
     path.write_text("models:\n  m:\n    split: {production: 95, canary: 5}")
 
-    assert edit_split(path, "m", TWELVE) == (
+    assert edit_split(path, "m", TWELVE).diff == (
         f"--- {path}\n+++ {path}\n@@ -1,3 +1,3 @@\n models:\n   m:\n"
         "-    split: {production: 95, canary: 5}\n\\ No newline at end of file\n"
         "+    split: {production: 87.5, canary: 12.5}\n\\ No newline at end of file\n"
@@ -127,8 +127,65 @@ def test_a_share_that_is_there_already_writes_nothing(path: Path) -> None:
     path.write_text("models: {m: {split: {production: 95.0, canary: 5.000}}}")
     before = path.stat()
 
-    assert edit_split(path, "m", Decimal(5)) == ""
+    edit = edit_split(path, "m", Decimal(5))
+    edit.write()
+
+    assert (edit.diff, edit.new) == ("", edit.old)
     assert path.stat() == before
+
+
+PINNED = """\
+models:
+  m:
+    pins:
+      canary:
+        - qa-1   # our tester
+        - qa-2
+
+        # - qa-4
+    split: {production: 95, canary: 5}
+  n: {pins: {canary: [qa-3]}, split: {production: 95, canary: 5}}
+"""
+
+
+DIFFS = {
+    "m": [
+        "@@ -6,5 +6,5 @@",
+        " ",
+        " ",
+        " ",
+        "-    split: {production: 95, canary: 5}",
+        "+    split: {production: 87.5, canary: 12.5}",
+        "   n: {pins: (1 key), split: {production: 95, canary: 5}}",
+    ],
+    "n": [
+        "@@ -7,4 +7,4 @@",
+        " ",
+        " ",
+        "     split: {production: 95, canary: 5}",
+        "-  n: {pins: (1 key), split: {production: 95, canary: 5}}",
+        "+  n: {pins: (1 key), split: {production: 87.5, canary: 12.5}}",
+    ],
+}
+
+
+@pytest.mark.parametrize("model", ["m", "n"])
+def test_the_diff_shows_how_many_keys_are_pinned_and_never_which(path: Path, model: str) -> None:
+    path.write_text(PINNED)
+
+    edit = edit_split(path, model, TWELVE)
+    edit.write()
+
+    assert not any(key in edit.diff for key in ("qa-", "tester"))
+    assert path.read_text().replace("87.5", "95").replace("12.5", "5") == PINNED
+    assert edit.diff.splitlines()[2:] == DIFFS[model]
+
+
+@pytest.mark.parametrize(("percent", "lowers"), [("0", True), ("5", False), ("12.5", False)])
+def test_an_edit_says_whether_the_canary_gets_less(path: Path, percent: str, lowers: bool) -> None:
+    path.write_text(GOOD)
+
+    assert edit_split(path, "m", Decimal(percent)).lowers is lowers
 
 
 def surroundings(production: str, canary: str, comment: str, ending: str, *, flow: bool) -> str:
@@ -216,7 +273,7 @@ def test_mode_and_symbolic_link_are_kept_and_nothing_is_left_beside(tmp_path: Pa
     target.chmod(0o640)
     link.symlink_to("real/router.yaml")
 
-    assert edit_split(link, "m", TWELVE)
+    edit_split(link, "m", TWELVE).write()
 
     assert link.is_symlink()
     assert "canary: 12.5" in target.read_text()
@@ -229,7 +286,7 @@ def test_the_owner_is_kept(path: Path) -> None:
     path.write_text(GOOD)
     os.chown(path, 1234, 5678)
 
-    edit_split(path, "m", TWELVE)
+    edit_split(path, "m", TWELVE).write()
 
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 5678)
 
@@ -255,7 +312,7 @@ def test_a_file_of_a_config_map_is_refused(tmp_path: Path) -> None:
 
 def refused_as_it_is(path: Path) -> str:
     with pytest.raises(ConfigRefused) as reported:
-        edit_split(path, "m", TWELVE)
+        edit_split(path, "m", TWELVE).write()
     assert path.read_text() == GOOD
     (problem,) = reported.value.problems
     return problem
@@ -297,7 +354,7 @@ def test_an_edit_of_somebody_else_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(config_edit.os.path, "realpath", meanwhile)
     with pytest.raises(ConfigRefused) as reported:
-        edit_split(path, "m", TWELVE)
+        edit_split(path, "m", TWELVE).write()
 
     assert reported.value.problems == ["router.yaml: was changed by somebody else meanwhile; try again"]
     assert path.read_text() == GOOD + "# theirs\n"

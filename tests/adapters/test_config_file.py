@@ -156,6 +156,60 @@ SPLITS_REFUSED = {
 }
 
 
+SAME_KEY = sha256(b"m:secret-1").hexdigest()
+NO_TEXT = "m.pins: holds what is no plain text on this line; put each key in quotes"
+
+
+@pytest.mark.parametrize(
+    ("pins", "reported"),
+    [
+        ("[secret-1]", "m.pins: must be a mapping of roles to lists of keys, such as {canary: [qa-1]}"),
+        ("secret-1", "m.pins: must be a mapping of roles to lists of keys, such as {canary: [qa-1]}"),
+        ("{secret-1: canary}", "m.pins: must name roles of the split only: production, canary"),
+        ("{canry: [secret-1]}", "m.pins: must name roles of the split only; did you mean `canary`?"),
+        ("{canary: secret-1}", "m.pins.canary: must be a list of keys, such as [qa-1, qa-2]"),
+        ("{canary: [71, secret-1]}", "m.pins.canary.0: must be a key as text; quotes make it text"),
+        ("{canary: [{secret-1: 1}]}", "m.pins.canary.0: must be a key as text; quotes make it text"),
+        ("{canary: ['']}", "m.pins.canary.0: must not be empty: an empty key counts as missing"),
+        ("{canary: ['sha256:secret-1']}", "m.pins.canary.0: must have 64 hexadecimal digits after sha256:"),
+        ("{canary: [*secret-1]}", NO_TEXT),
+        ("{canary: [&secret-1 a]}", NO_TEXT),
+        ('{canary: ["secret-1\\0"]}', NO_TEXT),
+        ("{71: [secret-1]}", NO_TEXT),
+        ("{secret-1: [a], secret-1: [b]}", "m.pins: is written twice; the first one is on line 3"),
+        (
+            "\n      canary:\n        - a\n        - secret-1\n      production:\n        - secret-1",
+            "m.pins.production.0: is the same key as on line 6, where it is pinned to canary",
+        ),
+        (
+            f"\n      production: [a, 'sha256:{SAME_KEY}']\n      canary: [b, secret-1]",
+            "m.pins.canary.1: is the same key as on line 4, where it is pinned to production",
+        ),
+    ],
+)
+def test_a_problem_of_a_pin_says_where_and_shows_no_key(path: Path, pins: str, reported: str) -> None:
+    [problem] = problems(path, f"models:\n  m:\n    pins: {pins}\n")
+
+    place, _, rest = problem.partition(" ")
+    assert place.startswith("router.yaml:")
+    assert rest == f"models.{reported}"
+    assert not any(secret in problem for secret in ("secret", "71", SAME_KEY))
+
+
+def test_too_many_pins_are_counted_and_not_shown(path: Path) -> None:
+    keys = ", ".join(f"secret-{number}" for number in range(6_000))
+    reported = problems(path, f"models: {{m: {{pins: {{canary: [{keys}], production: [{keys}]}}}}}}")
+
+    assert reported == ["router.yaml:1 models.m.pins: must pin 10000 keys in all at most, not 12000"]
+
+
+@pytest.mark.parametrize("pins", ["", "{}", "{canary: }", "{canary: []}", "\n      canary:\n      # - qa-1"])
+def test_pins_may_be_left_empty(path: Path, pins: str) -> None:
+    path.write_text(f"models:\n  m:\n    pins: {pins}\n")
+
+    assert len(load_settings(path, {}, {}).settings.models["m"].pins) == 0
+
+
 @pytest.mark.parametrize("split", SPLITS_REFUSED.values(), ids=SPLITS_REFUSED)
 def test_a_split_that_is_not_100_percent_in_plain_numbers_is_refused(path: Path, split: str) -> None:
     reported = problems(path, f"models:\n  sentiment:\n    split: {split}\n")

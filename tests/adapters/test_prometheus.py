@@ -179,7 +179,7 @@ def test_an_answer_counts_under_what_its_key_was_given(recorder: PrometheusRecor
     assert not any("production" in key for key in moved)
 
 
-@pytest.mark.parametrize("reason", [*reasons_of(CANARY), "a new one"])
+@pytest.mark.parametrize("reason", [*reasons_of(CANARY), "pinned", "a new one"])
 def test_a_request_counts_as_a_decision_by_its_reason_whoever_answers(
     recorder: PrometheusRecorder, reason: str
 ) -> None:

@@ -251,6 +251,23 @@ def test_an_alias_that_left_the_split_has_no_share(recorder: PrometheusRecorder)
     assert not any(key.startswith("split") and "shadow" in key for key in samples(recorder))
 
 
+def test_pins_bring_one_series_per_alias_and_only_once_a_pinned_key_came(
+    recorder: PrometheusRecorder,
+) -> None:
+    before = len(series_of(recorder))
+    for _ in range(3):
+        for alias, number in ((PRODUCTION, 7), (CANARY, 8)):
+            recorder.record(dataclasses.replace(answered(alias, number), reason=Reason.PINNED))
+
+    shown = [key for key in samples(recorder) if "reason=pinned" in key]
+    assert sorted(shown) == [
+        f"routing_decisions_total{{alias={alias},model=m,reason=pinned}}" for alias in (CANARY, PRODUCTION)
+    ]
+    # Both have answered, so the histograms of rows are there, too.
+    others = [key for key in series_of(recorder) if "request_rows" in key]
+    assert len(series_of(recorder)) - before in (2, 2 + len(others))
+
+
 def test_a_cap_is_shown_while_it_is_there(recorder: PrometheusRecorder) -> None:
     shown = lambda: {k: v for k, v in samples(recorder).items() if k.startswith("split_cap")}  # noqa: E731 - short
     assert shown() == {}

@@ -139,6 +139,7 @@ async def test_without_traffic_nothing_passes_and_nothing_fails(gateway: Gateway
 
 NOT_EVIDENCE = {
     "routed without a key": {"reason": Reason.NO_KEY},
+    "pinned": {"reason": Reason.PINNED},
     "asked directly": {"reason": Reason.DIRECT, "bucket": None},
     "never asked": {"outcome": "fallback"},
     "refused by both": {"outcome": "client_error"},

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from router.cli import root
 from router.cli.journal_lines import lines_of
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, digest_of, encode
+from router.core.pins import PinLists
 from router.core.routing import ModelRoutes
 from router.core.split import Split
 
@@ -124,12 +126,14 @@ def journal(tmp_path: Path) -> Path:
     return path
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "100"}).invoke(root, [str(argument) for argument in arguments])
+def run(*arguments: object, columns: int = 300) -> Result:
+    """By default with more columns than a sentence has, so that none is broken into lines."""
+    return CliRunner(env={"COLUMNS": str(columns)}).invoke(root, [str(argument) for argument in arguments])
 
 
-def history(journal: Path, *arguments: object) -> Result:
-    return run("history", "sentiment", "--since", "2025-11-20T12:00Z", "--file", journal, *arguments)
+def history(journal: Path, *arguments: object, columns: int = 300) -> Result:
+    since = ("--since", "2025-11-20T12:00Z")
+    return run("history", "sentiment", *since, "--file", journal, *arguments, columns=columns)
 
 
 def route(journal: Path, at: str, *arguments: object) -> Result:
@@ -157,12 +161,12 @@ def test_history_says_what_served_whom_who_changed_it_why_and_on_what_evidence(j
     assert "not enough data → FAIL" in shown
     assert "canary v8 0 % of 25 % (capped)" in shown
     assert "9 of 50 requests failed" in shown
-    assert "break-glass, every canary is" in shown
+    assert "break-glass, every canary is off: SIGUSR2" in shown
     assert "gw-1:4711 stopped" in shown
 
 
 def test_a_table_of_the_history_has_room_in_100_columns_and_shows_reasons_as_they_are(journal: Path) -> None:
-    result = history(journal)
+    result = history(journal, columns=100)
 
     assert max(map(len, result.output.splitlines())) <= 100
     assert "[checkout]" in result.output
@@ -176,7 +180,7 @@ def test_what_the_configuration_changed_of_other_models_is_left_out(journal: Pat
 def test_history_begins_with_what_was_in_force_already(journal: Path) -> None:
     shown = words(run("history", "sentiment", "--since", "2025-11-20T14:00Z", "--file", journal).output)
 
-    assert "2025-11-20 14:00:00 gw-1:4711: in force already production v7 75 %" in shown
+    assert "2025-11-20 14:00:00 in force already production v7 75 %" in shown
     assert "started" not in shown.partition("in force already")[0]
 
 
@@ -457,6 +461,10 @@ def test_logs_of_several_gateways_say_between_which_changes_they_differed(tmp_pa
     assert "canary v8 (reason hash) at gw-2:1" in result.output
     assert "production v7 (reason hash) at gw-1:1" in result.output
 
+    both = words(history(paths[0], "--file", paths[1]).output)
+    assert "gw-1:1: configuration abababababab: canary 5 % → 0 %" in both
+    assert "gw-2:1: configuration abababababab: canary 5 % → 0 %" in both
+
 
 def test_files_of_a_journal_may_be_given_in_any_order(tmp_path: Path) -> None:
     lines = lines_up(STORY)
@@ -499,3 +507,23 @@ def test_a_journal_of_many_lines_is_never_held_whole(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 2
     finally:
         tracemalloc.stop()
+
+
+def test_pinned_keys_of_then_are_those_of_the_file_or_may_differ(tmp_path: Path) -> None:
+    lists = PinLists({PRODUCTION: (KEY,), CANARY: ("qa-1", "qa-2")})
+    pinned = {name: replace(one, pins=lists.compiled("sentiment")) for name, one in served().items()}
+    details = {"model": "sentiment", "count": 3, "digest": pinned["sentiment"].pins.digest}
+    journal, config = tmp_path / "j.jsonl", tmp_path / "router.yaml"
+    lines = lines_up((STORY[0], Entry(NOW - 7000, GATEWAY, "pins", details, pinned)))
+    journal.write_bytes(b"".join(line + b"\n" for line in lines))
+    config.write_text(f"models: {{sentiment: {{pins: {{production: [{KEY}], canary: [qa-2, qa-1]}}}}}}")
+
+    known = route(journal, "2025-11-20T14:00Z", "-c", config).output
+    unknown = route(journal, "2025-11-20T14:00Z", "-c", tmp_path / "none.yaml").output
+    assert "went to production v7" in known
+    assert "(reason pinned)" in known
+    assert "may differ" not in known
+    assert "went to canary v8" in unknown
+    assert "3 pinned keys may differ" in unknown
+    assert "pins changed: 3 keys" in history(journal).output
+    assert not any("qa-" in shown for shown in (known, unknown, history(journal, "-o", "json").output))

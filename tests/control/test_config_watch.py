@@ -413,3 +413,19 @@ async def test_a_reload_during_a_tick_waits_for_it(desk: Desk) -> None:
 
     assert desk.split == Split(30_000)
     assert [settings.models["sentiment"].split for settings in desk.published] == [Split(30_000)]
+
+
+async def test_what_is_pinned_is_in_no_answer_event_or_error(desk: Desk) -> None:
+    pins = "    pins: {canary: [qa-1, qa-2], production: [tenant-7]}\n"
+    desk.write(text(5, extra=pins))
+    reloaded = await desk.watch.reload(operator=False)
+    assert reloaded.changes == ("models.sentiment.pins",)
+    desk.write(text(5, extra=pins.replace("tenant-7", "qa-1")))
+    with pytest.raises(ConfigRefused) as refused:
+        await desk.watch.reload(operator=True)
+
+    assert len(desk.published) == 1
+    [problem] = refused.value.problems
+    assert problem.endswith(" is the same key as on line 4, where it is pinned to canary")
+    shown = f"{desk.facts.events} {reloaded} {refused.value} {desk.watch.error} {desk.published}"
+    assert not any(key in shown for key in ("qa-1", "qa-2", "tenant-7"))

@@ -20,16 +20,17 @@ from router.control.journal import (
 from router.core.events import (
     AliasAspired,
     BreakerClosed,
-    CapLifted,
-    CapSet,
     ConfigApplied,
     Event,
+    PinsChanged,
     Polled,
     RoutesChanged,
     VerdictChanged,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, decode, digest_of
+from router.core.lever_events import CapLifted, CapSet
+from router.core.pins import PinLists
 from router.core.routing import ModelRoutes, RoutingTable
 from router.core.split import Split
 from tests.support.sample_events import bound, goodbye, one_of_each
@@ -385,3 +386,14 @@ def test_no_credential_is_in_a_line(text: str) -> None:
     shown = details_of(CapSet("m", CANARY, V8, 0.0, text, text))
 
     assert SECRET not in json.dumps(shown)
+
+
+async def test_changed_pins_are_a_line_of_number_and_digest(one: Situation) -> None:
+    pins = PinLists({CANARY: ("qa-1", "qa-2")}).compiled("m")
+    one.publish(replace(ROUTES, pins=pins))
+    await one.turn(PinsChanged("m", pins.count, pins.digest))
+    entry = one.entries[-1]
+
+    assert (entry.cause, entry.details) == ("pins", {"model": "m", "count": 2, "digest": pins.digest})
+    assert entry.table["m"].pins == pins
+    assert not any(b"qa-" in line for line in one.shown)

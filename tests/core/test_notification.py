@@ -10,10 +10,6 @@ from hypothesis import strategies as st
 from router.core.events import (
     AliasBound,
     BreakerOpened,
-    BreakGlassOff,
-    BreakGlassOn,
-    CapLifted,
-    CapSet,
     ConfigApplied,
     Event,
     LoadRefused,
@@ -24,6 +20,7 @@ from router.core.events import (
     VersionGone,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.notification import KINDS, SAME_CHANGE_SECONDS, Notification, NotificationBuilder
 from tests.support.sample_events import one_of_each
 
@@ -124,6 +121,23 @@ def test_a_changed_share_names_the_configuration_that_changed_it() -> None:
         " canary 0 %, before production 95 %, canary 5 %; by configuration 3f9c3f9c3f9c"
     )
     assert one.data["config_digest"] == "3f9c" * 16
+
+
+def test_of_a_change_in_several_steps_the_shares_before_all_of_it_are_named() -> None:
+    (one,) = notified(split(0.05), split(0.5), split(0.1), ConfigApplied("3f9c", ()))
+
+    assert (one.data["before"]["canary"], one.data["configured"]["canary"]) == (0.05, 0.1)
+
+
+def test_a_changed_share_has_one_id_in_whatever_order_shares_are_reported() -> None:
+    turned = [
+        SplitInForce(one.model, dict(reversed(one.in_force.items())), dict(reversed(one.configured.items())))
+        for one in (split(0.05), split(0.1))
+    ]
+    (here,) = notified(split(0.05), split(0.1), ConfigApplied("3f9c", ()))
+    (there,) = notified(*turned, ConfigApplied("3f9c", ()))
+
+    assert here.id == there.id
 
 
 def test_a_share_in_force_that_a_breaker_lowers_is_no_changed_share() -> None:

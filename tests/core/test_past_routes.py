@@ -11,7 +11,8 @@ from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, decode, digest_of, encode, routes_to_json
 from router.core.journal_chain import Chains
 from router.core.past_routes import LEEWAY_SECONDS, Answer, End, Gap, Moment
-from router.core.routing import ModelRoutes, assign
+from router.core.pins import NOTHING_PINNED, PinLists
+from router.core.routing import ModelRoutes, Reason, assign
 from router.core.split import BUCKETS, Split
 
 MODEL = "sentiment"
@@ -142,13 +143,13 @@ def step(gateway: Gateway, kind: str, number: int, seconds: float, late: float) 
             gateway.set_clock((number % 40) - 20)
 
 
-def asked(lines: list[bytes], at: float, key: str) -> Answer:
+def asked(lines: list[bytes], at: float, key: str, pins: PinLists = NOTHING_PINNED) -> Answer:
     """What the lines of several gateways, as they are mixed in one log, answer."""
     moment, chains = Moment(MODEL, at), Chains()
     for line in lines:
         entry, prev = decode(line)
         moment.take(entry, chains.place(prev, digest_of(line), entry)[0])
-    return moment.answer(key)
+    return moment.answer(key, pins)
 
 
 @settings(max_examples=100)
@@ -385,3 +386,34 @@ def test_a_gateway_that_goes_on_in_the_chain_of_a_state_directory_is_still_one_g
     joined = encode(Entry(160.0, SECOND, "lock_taken", {}, {MODEL: ALL_KEYS}), digest_of(held[-1]))
 
     assert said(asked([*held, *alone, joined], 200.0, "a")) == [("canary", 8)]
+
+
+def test_pins_of_then_are_exact_where_they_are_those_of_the_file_and_else_said() -> None:
+    """The journal has their number and digest; which keys they are stands in the file alone."""
+    then = PinLists({CANARY: ("qa-1",), PRODUCTION: ("user-2",)})
+    others = PinLists({CANARY: ("qa-1", "user-1")})
+    pinned = replace(served(), pins=then.compiled(MODEL))
+    lines = line_up(Entry(1000.0, GATEWAY, "start", {}, {MODEL: pinned}))
+
+    [exact] = asked(lines, 2000.0, "user-2", then).candidates
+    [unsure] = asked(lines, 2000.0, "user-2", others).candidates
+    assert exact.assignment is not None
+    assert unsure.assignment is not None
+    assert (exact.assignment.alias, exact.assignment.reason, exact.unknown_pins) == (
+        PRODUCTION,
+        Reason.PINNED,
+        0,
+    )
+    assert (unsure.assignment.alias, unsure.assignment.reason, unsure.unknown_pins) == (
+        CANARY,
+        Reason.HASH,
+        2,
+    )
+
+
+def test_pins_that_came_later_say_nothing_of_before() -> None:
+    lines = line_up(Entry(1000.0, GATEWAY, "start", {}, {MODEL: served()}))
+    [candidate] = asked(lines, 2000.0, "user-2", PinLists({PRODUCTION: ("user-2",)})).candidates
+
+    assert candidate.assignment is not None
+    assert (candidate.assignment.alias, candidate.unknown_pins) == (CANARY, 0)

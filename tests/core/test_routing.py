@@ -198,10 +198,10 @@ def test_a_key_made_from_the_body_goes_the_same_way_and_is_no_key(
 
 
 def test_every_reason_is_reached() -> None:
-    """By the tables above, a fallback and direct access: no reason is a dead letter."""
+    """By the tables above, `test_pins`, a fallback and direct access: no reason is a dead letter."""
     keyed = {expected[2] for *_, expected in KEYED}
 
-    assert keyed | {Reason.FALLBACK, Reason.DIRECT} == set(Reason)
+    assert keyed | {Reason.FALLBACK, Reason.DIRECT, Reason.PINNED} == set(Reason)
 
 
 @given(some_routes, some_keys, st.booleans())
@@ -342,6 +342,12 @@ def test_a_replaced_table_leaves_the_old_one_as_it_was() -> None:
 
 def test_an_assignment_names_a_version_and_holds_nothing() -> None:
     """Invariant 3, its shape: a lease belongs to the work, so a decision has none to end or to forget."""
-    assert [field.name for field in fields(Assignment)] == ["alias", "version", "reason", "bucket"]
+    assert [field.name for field in fields(Assignment)] == [
+        "alias",
+        "version",
+        "reason",
+        "bucket",
+        "by_split",
+    ]
     with pytest.raises(FrozenInstanceError):
         Assignment(CANARY, V8, Reason.HASH, 1).version = V7  # type: ignore[misc] # frozen is what is tested

@@ -1,5 +1,6 @@
 """One number changes in a file."""
 
+import json
 import math
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from router.core.split import bucket_of
 from tests.conftest import Figure
 from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
@@ -76,3 +78,55 @@ def test_the_offline_explanation_of_a_key_is_what_the_gateway_did(
     assert "418" in reported
     assert answer.headers["X-Route-Bucket"] == "418" == str(route["bucket"])
     assert answer.headers["X-Route-Alias"] == "canary" == route["alias"]
+
+
+def test_what_is_pinned_stays_and_what_is_planned_moves(
+    start: Callable[..., GatewayProcess], slack: float
+) -> None:
+    """Of a gateway as an operator runs it: pins by an edit of the file, a plan, then the change itself."""
+    gateway = start(MODELS)
+    gateway.wait_bound(2, "canary")
+    keys = [f"caller-{number}" for number in range(300)]
+    tester, tenant = "caller-secret-1", "caller-secret-2"
+    text = gateway.config.read_text()
+    gateway.config.write_text(text + f"    pins: {{canary: [{tester}], production: [{tenant}]}}\n")
+    wait_until(lambda: gateway.model()["pins"] == {"canary": 1, "production": 1}, 60 * slack, gateway.story)
+
+    def given() -> dict[str, str]:
+        return {key: gateway.ask(key).headers["X-Route-Alias"] for key in (*keys, tester, tenant)}
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        name, *rest = arguments
+        whole = [
+            sys.executable,
+            "-m",
+            "router",
+            name,
+            "-c",
+            str(gateway.config),
+            "--url",
+            gateway.admin,
+            *rest,
+        ]
+        return subprocess.run(whole, capture_output=True, text=True)
+
+    before = given()
+    asked = command("plan", "sentiment", "25", "-o", "json")
+    plan = json.loads(asked.stdout)
+    done = command("split", "sentiment", "25")
+    assert (asked.returncode, done.returncode) == (0, 0), asked.stderr + done.stderr
+    assert "sentiment: canary 5 % → 25 % of the keys" in done.stderr
+    wait_until(lambda: gateway.model()["split"]["canary"] == 25, 60 * slack, gateway.story)
+    after = given()
+
+    moved = {key for key in before if before[key] != after[key]}
+    assert plan["buckets"]["seen_change_side"] == len({bucket_of("sentiment", key) for key in moved})
+    assert (before[tester], after[tester], before[tenant], after[tenant]) == ("canary",) * 2 + (
+        "production",
+    ) * 2
+    assert gateway.ask(tester).headers["X-Route-Reason"] == "pinned"
+    assert gateway.metric("canary_router_routing_decisions_total", reason="pinned") == 5
+    assert command("plan", "sentiment", "100", "--strict").returncode == 1
+    assert command("plan", "nobody", "25").returncode == 2
+    shown = [gateway.log.read_text(), json.dumps(gateway.state()), asked.stdout, done.stdout, done.stderr]
+    assert not any("secret" in one for one in shown)

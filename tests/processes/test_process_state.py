@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from router.processes.child import SpawnLauncher
 from router.processes.forkserver import ForkServer, ForkServerSupervisor
 from router.processes.worker_client import Worker
 from tests.processes.conftest import Notes, ask, launch_seconds
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OPERATORS_UMASK = 0o002
 POPEN = "p = subprocess.Popen(['sleep', '60'])"
+SPAWNED = "p = os.posix_spawn('/bin/sleep', ['sleep', '60'], {})"
 PROCESS = "p = multiprocessing.get_context('{}').Process(target=time.sleep, args=(60,)); p.start()"
 IMPORTS = "import multiprocessing, os, signal, subprocess, time"
 ENDED = "p.terminate(); p.join(10); answer = p.exitcode"
@@ -59,6 +61,31 @@ async def test_what_a_version_starts_ends_at_sigterm(load: Any, lines: str) -> N
     assert await answer_of(await load("commands"), lines) == -signal.SIGTERM
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"{POPEN}; p.send_signal(signal.SIGUSR2); answer = p.wait(10)",
+        f"{SPAWNED}; os.kill(p, signal.SIGUSR2); answer = -os.WTERMSIG(os.waitpid(p, 0)[1])",
+        f"{PROCESS.format('fork')}; os.kill(p.pid, signal.SIGUSR2); p.join(10); answer = p.exitcode",
+    ],
+    ids=["program", "posix_spawn", "fork"],
+)
+async def test_what_a_version_starts_has_the_default_of_the_signal_that_is_for_the_gateway(
+    load: Any, lines: str
+) -> None:
+    """The handler that does nothing here is reset by an exec, which SIG_IGN would outlive."""
+    assert await answer_of(await load("commands"), lines) == -signal.SIGUSR2
+
+
+async def test_a_versions_own_handler_of_that_signal_stays(load: Any) -> None:
+    own = "calls = []; before = signal.signal(signal.SIGUSR2, lambda *_: calls.append(1))"
+    lines = (
+        f"{own}; signal.raise_signal(signal.SIGUSR2); signal.signal(signal.SIGUSR2, before); answer = calls"
+    )
+
+    assert await answer_of(await load("commands"), lines) == [1]
+
+
 async def test_a_fork_that_is_ended_at_once_ends(load: Any) -> None:
     """A signal between the fork and the child's defaults must wait: our handler there would swallow it."""
     once = f"{PROCESS.format('fork')}; p.terminate(); p.join(10); codes.add(p.exitcode); p.kill()"
@@ -67,9 +94,11 @@ async def test_a_fork_that_is_ended_at_once_ends(load: Any) -> None:
     assert await answer_of(await load("commands"), lines) == [-signal.SIGTERM]
 
 
-async def test_a_handler_of_a_versions_own_is_inherited_by_its_forks(load: Any) -> None:
-    handler = "before = signal.signal(signal.SIGTERM, lambda *_: os._exit(7))"
-    lines = f"{handler}; {PROCESS.format('fork')}; {ENDED}; p.kill(); signal.signal(signal.SIGTERM, before)"
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR2"])
+async def test_a_handler_of_a_versions_own_is_inherited_by_its_forks(load: Any, name: str) -> None:
+    handler = f"before = signal.signal(signal.{name}, lambda *_: os._exit(7))"
+    asked = f"os.kill(p.pid, signal.{name}); p.join(10); answer = p.exitcode"
+    lines = f"{handler}; {PROCESS.format('fork')}; {asked}; p.kill(); signal.signal(signal.{name}, before)"
 
     assert await answer_of(await load("commands"), lines) == 7
 
@@ -98,6 +127,15 @@ async def test_a_version_that_ships_a_package_named_router_may_spawn(load: Any) 
     [answer] = await ask(worker, text_query("x", "four"), seconds=60)
 
     assert predictions(answer.body) == [1, 4]
+
+
+async def test_a_child_without_a_fork_server_survives_a_signal_from_its_first_moment(slack: float) -> None:
+    """It ends when its socket does, and not before."""
+    child = await SpawnLauncher().launch("agent")
+    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(child.pid, number)
+
+    assert (await child.stop(60 * slack)).code == 0
 
 
 async def test_a_fork_server_survives_a_stop_signal_from_its_first_moment(slack: float) -> None:

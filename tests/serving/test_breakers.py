@@ -193,3 +193,17 @@ async def test_a_canary_that_was_full_is_neither_at_fault_nor_innocent(
     assert (served.assigned.alias, served.outcome) == (CANARY, "fallback")
     assert facts.of(CanaryFaulted) == []
     assert manager.breakers.views(V2)[0][1].requests == 0
+
+
+async def test_what_a_pinned_key_meets_takes_no_share_away(
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld, facts: Facts
+) -> None:
+    """A tester sends what nobody else does; production still answers what the canary fails."""
+    serving.apply({"sentiment": settings(split=SPLIT, pins={"canary": [CANARY_KEY]})})
+    world.answers[V2] = CRASHED
+    served = await ask(dispatcher, 60)
+
+    assert (served.assigned.alias, served.assigned.reason) == (CANARY, Reason.PINNED)
+    assert (served.outcome, served.reason) == ("fallback", Reason.FALLBACK)
+    assert facts.of(BreakerOpened) == []
+    assert served.fact(200, 0.1).by_split is False

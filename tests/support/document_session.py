@@ -17,7 +17,10 @@ from tests.support.gateway import NO_BALANCER
 
 STAYS = re.compile(r"(?:\w+=\S+ )*(?:canary-router serve(?! --check)|mlflow models serve) ")
 """Commands that a reader leaves running in a terminal of their own."""
-LOOKS = ("curl ", *(f"canary-router {one}" for one in ("status", "compare", "route", "history", "journal")))
+LOOKS = (
+    "curl ",
+    *(f"canary-router {one}" for one in ("status", "compare", "plan", "route", "history", "journal")),
+)
 """Commands that change nothing: a reader whose change is not live yet types them again."""
 PORTS = (8080, 8081, 5000)
 STAYS_SECONDS = 60.0

@@ -16,13 +16,9 @@ from router.core.events import (
     AnswersCut,
     BreakerClosed,
     BreakerOpened,
-    BreakGlassOff,
-    BreakGlassOn,
     CacheEvicted,
     CacheOverBound,
     CanaryFaulted,
-    CapLifted,
-    CapSet,
     ChildRestarted,
     ConfigApplied,
     ConfigRejected,
@@ -38,6 +34,7 @@ from router.core.events import (
     LoopRecovered,
     ModelRemoved,
     OwnCopyNeeded,
+    PinsChanged,
     Polled,
     Predicted,
     ReadinessChanged,
@@ -57,6 +54,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
 from router.core.routing import ModelRoutes
@@ -164,9 +162,11 @@ def one_of_each(model: str = "m") -> list[Event]:
         Rejected(model, "too_large"),
         BreakerOpened(model, CANARY, canary, "25 of its last 50 requests were faults", 80, 25, 0),
         BreakerClosed(model, CANARY, canary, "the split changed"),
+        MoveExplained(model, "ann", "it is as good"),
         CapSet(model, CANARY, canary, 0.01, "ann", "p95 is 2 s"),
         RoutesChanged(capped(model)),
         CapLifted(model, CANARY, None, "ann", "mended"),
+        PinsChanged(model, 3, "3f9c"),
         BreakGlassOn("SIGUSR2 came"),
         BreakGlassOff("ann: all is well"),
         WorkerEnded(canary, "signal", "signal 9 (SIGKILL)"),

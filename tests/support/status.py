@@ -43,6 +43,9 @@ class NoOutbound:
     def notify(self) -> list[dict[str, Any]]:
         return []
 
+    def warnings(self) -> list[str]:
+        return []
+
 
 def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
     """Its parts are new, and know nothing yet, but for those that are given."""

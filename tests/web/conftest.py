@@ -13,7 +13,9 @@ from aiohttp.test_utils import BaseTestServer, TestClient
 from aiohttp.web_runner import BaseRunner
 from yarl import URL
 
+from router.adapters.state.off_file import OffFile
 from router.control.alerts import AlertCaps
+from router.control.break_glass import BreakGlass
 from router.control.caps import CapControl
 from router.core.ids import GatewayId
 from router.errors import ConfigRefused
@@ -62,7 +64,7 @@ class Site:
             identity=GatewayId("00000000deadbeef", "gw-1"),
             caps=self.caps,
             alerts=AlertCaps(self.caps, models),
-            glass=self.caps,
+            glass=BreakGlass(self.caps, OffFile(None, "there is no state directory")),
             look_at_registry=self._look,
             mlflow_version="3.17.2",
         )

@@ -91,6 +91,18 @@ async def test_route_says_why_a_canary_key_goes_to_production(
     assert (reported["alias"], reported["owner"], reported["reason"]) == (PRODUCTION, CANARY, "canary_absent")
 
 
+async def test_route_says_that_a_key_is_pinned_and_to_whom(traffic: Client, site: Site) -> None:
+    site.configure(models={"sentiment": {"pins": {"production": ["user-2"], "canary": ["qa-1"]}}})
+    reported = [
+        await (await traffic.get(f"/v1/route?model=sentiment&key={key}")).json() for key in ("user-2", "qa-1")
+    ]
+
+    assert [(one["alias"], one["reason"], one["owner"]) for one in reported] == [
+        (PRODUCTION, "pinned", PRODUCTION),
+        (CANARY, "pinned", CANARY),
+    ]
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [("model=nobody&key=k", 404), ("model=sentiment", 400), ("model=sentiment&key=", 400)],
@@ -144,3 +156,37 @@ async def test_an_operator_resets_the_breakers_of_one_model(
     assert (unknown.status, (await unknown.json())["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     assert (await admin.get(f"/-/models/{name}/reset-breakers")).status == 405
     assert resets == [name]
+
+
+async def test_a_plan_is_made_of_a_configured_model_and_exact_percent(
+    traffic: Client, admin: Client, site: Site
+) -> None:
+    site.gateway.plan = lambda model, percent: {"model": model, "percent": str(percent)}
+    for listener in (traffic, admin):
+        reported = await listener.get("/v1/plan?model=sentiment&share=0.125")
+        assert await reported.json() == {"model": "sentiment", "percent": "0.125"}
+    assert (await (await traffic.get("/v1/plan?share=100")).json())["model"] == "sentiment"
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "problem"),
+    [
+        ("model=nobody&share=5", 404, "no such registered model here"),
+        ("model=sentiment", 400, "say which share, in percent: /v1/plan?model=NAME&share=PERCENT"),
+        ("share=", 400, "share must be a number of percent, such as 5 or 0.125"),
+        ("share=five", 400, "share must be a number of percent, such as 5 or 0.125"),
+        ("share=5%25", 400, "share must be a number of percent, such as 5 or 0.125"),
+        ("share=-1", 400, "share must be between 0 and 100 percent, not -1"),
+        ("share=100.001", 400, "share must be between 0 and 100 percent, not 100.001"),
+        ("share=NaN", 400, "share must be between 0 and 100 percent, not NaN"),
+        ("share=1e400", 400, "share must be between 0 and 100 percent, not 1E+400"),
+        ("share=0.0005", 400, "share must be a multiple of 0.001 percent"),
+        ("share=5&model=%00", 404, "no such registered model here"),
+    ],
+)
+async def test_a_plan_of_what_can_not_be_is_refused_with_a_sentence(
+    traffic: Client, query: str, status: int, problem: str
+) -> None:
+    answer = await traffic.get(f"/v1/plan?{query}")
+
+    assert (answer.status, (await answer.json())["detail"]) == (status, problem)

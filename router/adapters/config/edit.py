@@ -10,6 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,34 @@ _REASONS = {
 }
 
 
-def edit_split(path: str | os.PathLike[str], model: str, canary_percent: Decimal) -> str:
-    """Give the canary of `model` that many percent in the file at `path`; answers the unified diff.
+@dataclass(frozen=True, slots=True)
+class SplitEdit:
+    """A file with another share in it, not written yet."""
 
-    The diff is empty when nothing had to change. Production gets the rest, a further alias keeps its share.
-    The file is replaced in one step by one of the same mode; a symbolic link stays, and what it points to is
-    replaced. Raises ConfigRefused, and leaves the file as it was, when the share is not possible, when the
-    result would not load, and when the file can not be replaced.
+    file: ConfigFile
+    old: bytes
+    new: bytes
+    """As `old` where nothing has to change."""
+    lowers: bool
+    """Whether the canary has less than the file gave it."""
+    diff: str
+    """Unified; empty where nothing has to change. Instead of pinned keys it shows how many there are."""
+
+    def write(self) -> None:
+        """Put it in place of the file, in one step, with the same mode.
+
+        A symbolic link stays, and what it points to is replaced. Raises ConfigRefused, and leaves the file as
+        it was, when that fails or somebody else changed it.
+        """
+        if self.diff:
+            _replace_file(self.file, self.old, self.new)
+
+
+def edit_split(path: str | os.PathLike[str], model: str, canary_percent: Decimal) -> SplitEdit:
+    """Give the canary of `model` that many percent in what the file at `path` holds.
+
+    Production gets the rest, a further alias keeps its share. Raises ConfigRefused when the share is not
+    possible, and when the result would not load.
     """
     file = ConfigFile(path, {}, {})
     raw = file.read()
@@ -49,7 +71,7 @@ def edit_split(path: str | os.PathLike[str], model: str, canary_percent: Decimal
         file.parse(raw)  # raises, with every problem
     try:
         edit = _Edit(text, document, model)
-        edited = edit.with_shares(edit.shares(check_percent(canary_percent)))
+        edited, edited_document = edit.with_shares(edit.shares(check_percent(canary_percent)))
     except ValueError as error:
         raise ConfigRefused([f"{file.path.name} models.{model}.split: {error}"]) from error
     mark = raw[: len(raw) - len(text.encode())]
@@ -58,14 +80,35 @@ def edit_split(path: str | os.PathLike[str], model: str, canary_percent: Decimal
     except ConfigRefused:
         file.parse(raw)  # the same problems, where they stand in the file as it is
         raise
-    if edited == text:
-        return ""
-    _replace_file(file, raw, mark + edited.encode())
-    name = str(file.path)
-    lines = difflib.unified_diff(text.splitlines(keepends=True), edited.splitlines(keepends=True), name, name)
+    return SplitEdit(
+        file,
+        raw,
+        mark + edited.encode(),
+        edit.canary > canary_percent,
+        _diff(str(file.path), _without_pins(text, document), _without_pins(edited, edited_document)),
+    )
+
+
+def _diff(name: str, old: str, new: str) -> str:
+    lines = difflib.unified_diff(old.splitlines(keepends=True), new.splitlines(keepends=True), name, name)
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
     )
+
+
+def _without_pins(text: str, document: Document) -> str:
+    """`text` with the number of pinned keys instead of the keys, and as many lines as before."""
+    models = document.node(("models",))
+    for model in reversed(list(models.value) if models and isinstance(models.value, dict) else []):
+        pins = document.node(("models", model, "pins"))
+        if pins is None or not isinstance(pins.value, dict):
+            continue
+        keys = sum(len(node.value) for node in pins.value.values() if isinstance(node.value, list))
+        # A block ends where the next key begins, so that comments go, too: they may be keys, commented out.
+        written = text[pins.start : pins.end].rstrip()
+        shown = f"({keys} {'key' if keys == 1 else 'keys'})" + "\n" * written.count("\n")
+        text = text[: pins.start] + shown + text[pins.start + len(written) :]
+    return text
 
 
 class _Edit:
@@ -81,6 +124,12 @@ class _Edit:
             raise ValueError(f"no such model in the file{did_you_mean(model, names)}")
         self._models, self._model = models, names[model]
         self._split = document.node(("models", model, "split"))
+
+    @property
+    def canary(self) -> Decimal:
+        """Its percent as written, 0 where none is."""
+        written = self._split.plain() if self._split else {}
+        return check_percent(written.get(CANARY, 0)) if isinstance(written, dict) else Decimal(0)
 
     def shares(self, canary: Decimal) -> Shares:
         """Every role's percent once the canary has `canary`."""
@@ -98,8 +147,8 @@ class _Edit:
             raise ValueError(f"{_number(canary)} percent is too much: {kept}")
         return {PRODUCTION: rest, CANARY: canary, **others}
 
-    def with_shares(self, shares: Shares) -> str:
-        """The text with `shares` as the model's split, and no other difference."""
+    def with_shares(self, shares: Shares) -> tuple[str, Document]:
+        """The text with `shares` as the model's split, and no other difference; and what it holds."""
         text = self._text
         # From the end on, so that the positions before stay true.
         for start, end, new in sorted(self._splices(shares), reverse=True):
@@ -107,7 +156,7 @@ class _Edit:
         edited = read_yaml(text)
         if edited.problems or edited.root is None or edited.root.plain() != self._expected(shares):
             raise ValueError("is written in a way that can not be edited safely; edit it by hand")
-        return text
+        return text, edited
 
     def _expected(self, shares: Shares) -> Any:
         tree = self._document.root.plain() if self._document.root else {}

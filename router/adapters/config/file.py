@@ -22,12 +22,14 @@ from router.adapters.config.yaml import Document, read_yaml, scalar
 from router.adapters.config.yaml import Path as YamlPath
 from router.core.environment import opens_store, refusal
 from router.errors import ConfigRefused
-from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings
+from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings, state_directory
 from router.settings.fields import did_you_mean
+from router.settings.gateway import PINNED_TWICE
 
 MAX_BYTES = 1 << 20
 MAX_PROBLEMS = 100
 """A file that is wrong from top to bottom gets a screenful or two of them, not megabytes."""
+_UNREADABLE_PIN = "holds what is no plain text on this line; put each key in quotes"
 _BOM = b"\xef\xbb\xbf"
 
 PREFIX = "CANARY_ROUTER_"
@@ -111,7 +113,9 @@ class ConfigFile:
     def parse(self, raw: bytes) -> LoadedConfig:
         """Settings from a file's bytes and what stands over them. Raises ConfigRefused with every problem."""
         document = read_yaml(self.text(raw))
-        problems = [(line, self._at(line, path, why)) for line, path, why in document.problems]
+        problems = [
+            (line, self._at(line, *_without_pins(path, why))) for line, path, why in document.problems
+        ]
         settings, unsaid = None, 0
         if document.root is None and not problems:
             problems.append((0, self._at(0, (), "is empty; it must name at least one registered model")))
@@ -146,6 +150,28 @@ class ConfigFile:
         except ValidationError as error:
             raise ConfigRefused([sentence for _, sentence in sentences(error)]) from error
 
+    def state_directory(self) -> Path | None:
+        """Where the gateway of this file keeps its state, whatever is wrong with the models in it.
+
+        None where there is no place for it. Raises ConfigRefused where something is wrong with what decides
+        that, the sections `server` and `registry`: nobody knows the directory then.
+        """
+        document = read_yaml(self.text(self.read()))
+        problems = [self._at(line, path, why) for line, path, why in document.problems]
+        written = document.root.plain() if document.root else {}
+        sections = ("server", "registry")
+        if any(path[:1] in ((), *((name,) for name in sections)) for path in document.unread):
+            raise ConfigRefused(problems)
+        if strangers := written.keys() - Settings.model_fields.keys():  # one of the sections, misspelled
+            raise ConfigRefused([self._at(0, (), f"has sections nobody knows: {', '.join(strangers)}")])
+        try:
+            tree = self._overrides.over({name: written.get(name) for name in sections})
+            server = ServerSettings.model_validate(tree["server"] or {})
+            registry = RegistrySettings.model_validate(tree["registry"] or {})
+        except ValidationError as error:
+            raise ConfigRefused([sentence for _, sentence in sentences(error)]) from error
+        return state_directory(server, registry, self._environ)
+
     def _server(self, tree: Mapping[str, Any]) -> ServerSettings:
         return ServerSettings.model_validate(self._overrides.over(tree).get("server") or {})
 
@@ -160,7 +186,7 @@ class ConfigFile:
             raise ConfigRefused([self._at(line, (), "is not UTF-8 text")]) from error
 
     def _rejected(self, error: ValidationError, document: Document) -> list[tuple[int, str]]:
-        problems = []
+        problems = list(islice(self._pinned_twice(error, document), MAX_PROBLEMS))
         for path, sentence in islice(sentences(error), MAX_PROBLEMS):
             # Around what could not be read, a problem would be about our stand-in and not about the file.
             if any(path[: len(unread)] == unread[: len(path)] for unread in document.unread):
@@ -171,6 +197,18 @@ class ConfigFile:
                 line = document.line(path)
                 problems.append((line, self._at(line, path, sentence)))
         return problems
+
+    def _pinned_twice(self, error: ValidationError, document: Document) -> Iterator[tuple[int, str]]:
+        for detail in error.errors(include_url=False):
+            if detail["type"] != PINNED_TWICE:
+                continue
+            for model, first, again in detail["ctx"]["conflicts"]:
+                (before, _), (line, path) = (
+                    (document.line(path), path)
+                    for path in (("models", model, "pins", *place) for place in (first, again))
+                )
+                what = f"is the same key as on line {before}, where it is pinned to {first.alias}"
+                yield line, self._at(line, path, what)
 
     def _unfit_variables(self, settings: Settings, document: Document) -> Iterator[tuple[int, str]]:
         """Listed variables that this environment makes unfit: they open its registry, or are no text."""
@@ -211,6 +249,14 @@ class ConfigFile:
     def _at(self, line: int, path: YamlPath, sentence: str) -> str:
         place = f"{self.path.name}:{line}" if line else self.path.name
         return f"{place} {dotted(path)}: {sentence}" if path else f"{place}: {sentence}"
+
+
+def _without_pins(path: YamlPath, why: str) -> tuple[YamlPath, str]:
+    """The same, without what may be a pinned key: a caller's name, which no problem shows."""
+    if path[:1] != ("models",) or path[2:3] != ("pins",):
+        return path, why
+    # Of two entries of one name only a line is said.
+    return path[:3], why if why.startswith("is written twice") else _UNREADABLE_PIN
 
 
 def _listed_variables(settings: Settings) -> Iterator[tuple[YamlPath, str]]:
@@ -322,6 +368,8 @@ def _value(section: str, key: str, text: str) -> Any:
 def sentences(error: ValidationError) -> Iterator[tuple[YamlPath, str]]:
     """YamlPath and sentence of every single error."""
     for detail in error.errors(include_url=False):
+        if detail["type"] == PINNED_TWICE:
+            continue  # whose lines are said where the document is known
         # pydantic marks an error of a mapping's key so; the key's place is the entry's.
         path = tuple(step for step in detail["loc"] if step != "[key]")
         yield path, _sentence(path, detail)

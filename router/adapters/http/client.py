@@ -91,9 +91,8 @@ class HttpClient:
                 timeout=aiohttp.ClientTimeout(total=seconds),
                 server_hostname=server_name,
             ) as response:
+                # A body that is not read is not waited for either: its connection ends with this block.
                 content = await _read(response, most_bytes) if most_bytes else b""
-                if not most_bytes:
-                    response.close()  # or whoever answers with an endless body would be read to its end
                 return HttpAnswer(response.status, response.headers, content)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise OutboundFailed(_sentence(error, seconds)) from None

@@ -8,6 +8,7 @@ import structlog
 from router.core import events, state_events
 from router.core.ids import PRODUCTION, VersionId
 from router.core.journal import log_fields
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 
 _JOURNAL = "router.journal"
@@ -82,6 +83,8 @@ def line_of(event: events.Event) -> Line | None:
         case events.BreakerClosed(model, alias, version, why):
             values = {"model": model, "alias": alias, "version": version.number, "why": why}
             return Line(logging.INFO, "breaker reset", values)
+        case events.PinsChanged(model, count):
+            return Line(logging.INFO, "pins changed", {"model": model, "keys": count})
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             values = {"model": model, "alias": alias, "version": version.number}
             values |= {"against": production.number, "verdict": verdict, "before": before, "why": why}
@@ -106,15 +109,18 @@ def line_of(event: events.Event) -> Line | None:
 
 def _line_of_cap(event: events.Event) -> Line | None:
     match event:
-        case events.CapSet(model, alias, capped, share, by, why):
+        case CapSet(model, alias, capped, share, by, why):
             values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
             return Line(logging.WARNING, "share capped", {**values, "share": share})
-        case events.CapLifted(model, alias, capped, by, why):
+        case CapLifted(model, alias, capped, by, why):
             values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
             return Line(logging.INFO, "cap lifted", values)
-        case events.BreakGlassOn(why):
+        case MoveExplained(model, by, why):
+            values = {"model": model, "by": by, "why": why}
+            return Line(logging.INFO, "aliases moved in the registry, by who says so", values)
+        case BreakGlassOn(why):
             return Line(logging.WARNING, "break-glass, every canary is off", {"why": why})
-        case events.BreakGlassOff(why):
+        case BreakGlassOff(why):
             return Line(logging.WARNING, "break-glass is over", {"why": why})
     return None
 

@@ -78,6 +78,7 @@ LOOPS = (
     "shared memory",
     "processors",
     "state",
+    "break-glass",
     "exchange",
     "peer look-up",
 )
@@ -98,9 +99,9 @@ def bounded(value: str, allowed: Collection[str]) -> str:
 
 
 def reasons_of(alias: Alias) -> tuple[str, ...]:
-    """Those of `DECISIONS` for which a request is given to `alias`."""
+    """Those of `DECISIONS` for which a request is given to `alias`, of a model that has no pins."""
     never = (Reason.SAME_VERSION,) if alias == PRODUCTION else _OF_PRODUCTION
-    return tuple(reason for reason in DECISIONS if reason not in never)
+    return tuple(reason for reason in DECISIONS if reason not in (*never, Reason.PINNED))
 
 
 class Catalog(Store):

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from router.adapters.prometheus import store
 from router.adapters.prometheus.catalog import (
     CUTS,
+    DECISIONS,
     ENDINGS,
     FALLBACKS,
     LOOPS,
@@ -287,7 +288,8 @@ class PrometheusRecorder:
         if alias is not None:
             decisions = alias.decisions.get(event.reason)
             if decisions is None:
-                decisions = self._catalog.decisions.series(event.model, event.alias, OTHER)
+                reason = bounded(event.reason, DECISIONS)
+                decisions = self._catalog.decisions.series(event.model, event.alias, reason)
             decisions.value += 1
             if event.rows:
                 alias.request_rows.observe(event.rows)

@@ -25,12 +25,15 @@ def own_directory(named: Path) -> Path:
     """The directory that is this user's alone, made with mode 0700 where it is not there.
 
     It is the one that was `named`; or, where that is somebody else's, or others may write to it, such as a
-    volume that its group may write to, one in it named by the user id. Raises OSError.
+    volume that its group may write to, one in it named by the user id. Raises OSError, also where others may
+    write to what gateways of this user used before: what it holds may be theirs, and must not be forgotten.
     """
     named.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     named.mkdir(mode=0o700, exist_ok=True)
     if _is_private(named):
         return named
+    if os.lstat(named).st_uid == os.geteuid() and os.path.lexists(named / LOCK):
+        raise PermissionError(errno.EPERM, "others may write to it")
     own = named / str(os.geteuid())
     own.mkdir(mode=0o700, exist_ok=True)
     if not _is_private(own):

@@ -107,6 +107,18 @@ def effective_keys(requests: Sequence[int]) -> float:
     return total * total / sum_of_squares(requests) if total else 0.0
 
 
+def keys_in_arm(requests: Sequence[int]) -> float:
+    """Effective keys of an arm, as if each had a group of its own; infinite where none asks more than others.
+
+    A group holds many keys: of the Σn²/(Σn)² of the groups, 1/n is chance and 1/G is how many there are.
+    """
+    total = sum(requests)
+    if not total:
+        return math.inf
+    above = sum_of_squares(requests) / total**2 - 1.0 / total - 1.0 / len(requests)
+    return 1.0 / above if above > 0.0 else math.inf
+
+
 def assumed_effect(requests: Sequence[int]) -> float:
     """1 + 0.05·(Σn_g²/Σn_g − 1): the design effect for faults that have not been seen yet."""
     total = sum(requests)

@@ -42,7 +42,8 @@ class Admission:
         self.rows_at_once = MANY
         """How many rows a worker is handed at once; at least 1. Kept, because every request reads it."""
         self._predicts: deque[float] = deque(maxlen=LEARNED_FROM)
-        self._rows: deque[tuple[int, int]] = deque(maxlen=LEARNED_FROM)
+        self._rows: deque[tuple[int, int, int]] = deque(maxlen=LEARNED_FROM)
+        """Rows, bytes and requests of the last predicts."""
         self._rows_per_byte = 0.0
         self._merges = False
         self._empty_at = 0.0
@@ -67,16 +68,23 @@ class Admission:
         self.cost.learn(max(1, sum(rows)), seconds)
         self.rows_at_once = _rows_at_once(self.cost)
         if 0 not in rows and (size := sum(sizes)):
-            self._rows.append((sum(rows), size))
+            self._rows.append((sum(rows), size, len(sizes)))
         if self.cost.learned <= _LOOK_EVERY or self.cost.learned % _LOOK_EVERY == 0:
             ordered = sorted(self._predicts)
             self.fastest_seconds, self.predict_seconds = ordered[0], ordered[len(ordered) // 2]
-            rows_known, bytes_known = map(sum, zip(*self._rows, strict=True)) if self._rows else (0, 1)
+            rows_known, bytes_known, _ = map(sum, zip(*self._rows, strict=True)) if self._rows else (0, 1, 0)
             self._rows_per_byte = rows_known / bytes_known
 
     def rows_in(self, size: int) -> int:
         """Rows of a request of `size` bytes, by those answered so far; at least 1."""
         return max(1, round(size * self._rows_per_byte))
+
+    def batch(self) -> tuple[float, float]:
+        """Requests per predict and rows per request, of the last 64 predicts; 1.0 each before the first."""
+        if not self._rows:
+            return 1.0, 1.0
+        rows, _, requests = map(sum, zip(*self._rows, strict=True))
+        return requests / len(self._rows), rows / requests
 
     def admits(self, now: float, *, waiting: int, rows: int, workers: int, seconds_left: float) -> bool:
         """Whether a request with `seconds_left` may join `waiting` others, of `rows` in all, at `now`.

@@ -358,6 +358,16 @@ def test_where_others_may_write_it_is_one_in_it_that_is_ours(tmp_path: Path, mod
     assert directories_in_use(named) == [own]
 
 
+def test_one_that_was_used_and_that_others_may_write_to_now_is_refused(tmp_path: Path) -> None:
+    """What a gateway wrote must not be forgotten without a word, and not be trusted any more."""
+    named = own_directory(tmp_path / "state")
+    assert WriterLock(named, "gw").take()
+    named.chmod(0o770)
+
+    with pytest.raises(PermissionError, match="others may write to it"):
+        own_directory(named)
+
+
 def test_a_directory_in_it_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     named = tmp_path / "state"
     (named / str(os.geteuid())).mkdir(parents=True)
