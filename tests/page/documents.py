@@ -32,8 +32,6 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
             "held_by": None,
             "journal": {"head": "5d41" * 16, "lines": 4, "began": now - 900},
         },
-        "fleet": {"peers": [], "look_up_error": ""},
-        "notify": [],
         "models": {model: model_state()},
         "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
         "events": [
