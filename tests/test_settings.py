@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from router.core.ids import CANARY, PRODUCTION
+from router.core.ids import CANARY, PRODUCTION, ROLLBACK
 from router.core.keys import KeyKind, KeySource
 from router.core.routing import MissingKey
 from router.core.scores import ClassSpec, ScoreSpec
@@ -175,6 +175,13 @@ WRONG_MODEL_KEYS: list[tuple[str, Any]] = [
     ("scores", 0),
     ("aliases", {"shadow": "shadow"}),
     ("aliases", None),
+    ("aliases", {"previous": "stage:Archived"}),
+    ("aliases", {"previous": "canary"}),
+    ("aliases", {"canary": "beta", "previous": "beta"}),
+    ("keep_previous_seconds", -1),
+    ("keep_previous_seconds", 86_401),
+    ("keep_previous_seconds", None),
+    ("keep_previous_seconds", "1h"),
     ("split", None),
     ("split", {}),
     ("split", 5),
@@ -226,6 +233,7 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
     ("aliases", {"canary": 12}, "canary"),
     ("aliases", {"canary": "stage:Prod"}, "canary"),
     ("aliases", {"canray": "challenger"}, "canray"),
+    ("aliases", {"previous": "v7"}, "previous"),
     ("scores", {"output": -1}, "output"),
     ("scores", {"output": True}, "output"),
     ("scores", {"output": ""}, "output"),
@@ -527,6 +535,9 @@ BEFORE: dict[str, Any] = {
         ("models.churn.key", {"cookie": "u"}, [("models.churn.key", Reload.REBUCKETING)]),
         ("models.churn.aliases", {"canary": "canary"}, []),
         ("models.sentiment.aliases", {}, [("models.sentiment.aliases", Reload.COLD)]),
+        ("models.churn.aliases", {"previous": "last"}, [("models.churn.aliases", Reload.COLD)]),
+        ("models.churn.aliases", {"previous": "previous"}, []),
+        ("models.churn.keep_previous_seconds", 3600, [("models.churn.keep_previous_seconds", Reload.HOT)]),
         (
             "models.churn.split",
             {"production": 100, "shadow": 0},
@@ -573,6 +584,43 @@ def test_a_split_that_is_no_longer_written_waits_for_an_operator() -> None:
     assert [(c.path, c.reload) for c in changes(written, cut)] == [("models.m.split", Reload.REBUCKETING)]
     assert [(c.path, c.reload) for c in changes(cut, with_another)] == [("models.n", Reload.REBUCKETING)]
     assert changes(cut, cut) == []
+
+
+SHADOW = {"production": 90, "previous": 10}
+
+
+@pytest.mark.parametrize(
+    ("keys", "served", "previous"),
+    [
+        ({}, {"production": "production", "canary": "canary"}, "previous"),
+        ({"aliases": {"previous": "former"}}, {"production": "production", "canary": "canary"}, "former"),
+        (
+            {"aliases": {"canary": "previous"}},
+            {"production": "production", "canary": "previous"},
+            "previous-production",
+        ),
+        (
+            {"split": SHADOW},
+            {"production": "production", "canary": "canary", "previous": "previous"},
+            "previous-production",
+        ),
+        (
+            {"split": SHADOW, "aliases": {"previous": "holdback"}},
+            {"production": "production", "canary": "canary", "previous": "holdback"},
+            "previous",
+        ),
+    ],
+)
+def test_the_alias_of_a_rollback_is_read_and_is_never_one_that_serves(
+    keys: dict[str, Any], served: dict[str, str], previous: str
+) -> None:
+    """A split that has served an alias called previous goes on serving it: a promotion must not move it."""
+    model = model_of(**keys)
+
+    assert model.aliases == served
+    assert model.previous_name == previous
+    assert model.polled_aliases == {**served, ROLLBACK: previous}
+    assert ROLLBACK not in model.split.shares()
 
 
 def test_the_committed_schema_is_current() -> None:

@@ -18,7 +18,7 @@ from router.processes.output import OutputRouter
 from router.processes.shared_memory import SharedMemory
 from router.processes.worker_client import WorkerLoader
 from router.processes.working_directories import WorkingDirectories, below_system_temporary
-from router.serving.ports import Fetcher, LastKnownGoodStore, Loader, Source
+from router.serving.ports import CopyHolder, Fetcher, LastKnownGoodStore, Loader, Source
 from router.settings import Settings
 
 
@@ -30,6 +30,7 @@ class Backends:
     fetcher: Fetcher
     loader: Loader
     keeper: LastKnownGoodStore
+    copies: CopyHolder
     shared_memory: SharedMemory
     """Its `tick` removes what workers left behind."""
 
@@ -68,7 +69,7 @@ async def open_backends(
     )
     loader = WorkerLoader(launcher, directories, shared_memory, recorder)
     try:
-        yield Backends(registry, registry, loader, registry, shared_memory)
+        yield Backends(registry, registry, loader, registry, registry, shared_memory)
     finally:
         await registry.close()
         await launcher.close()

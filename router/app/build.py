@@ -35,6 +35,7 @@ from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
 from router.control.planner import Planner
+from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
 from router.core.ids import GatewayId
@@ -53,6 +54,7 @@ CONFIG_LOOK_SECONDS = 2.0
 READINESS_LOOK_SECONDS = 1.0
 PROCESSORS_LOOK_SECONDS = 1.0
 LAST_GOOD_LOOK_SECONDS = 1.0
+ROLLBACK_LOOK_SECONDS = 1.0
 ORPHANS_LOOK_SECONDS = 1.0
 SHARED_MEMORY_LOOK_SECONDS = 1.0
 STATE_LOOK_SECONDS = 1.0
@@ -154,11 +156,12 @@ def build_gateway(
     dispatcher = Dispatcher(models, recorder)
     this = GatewayId(secrets.token_hex(8), socket.gethostname())
     outbound = Outbound(in_force, recorder, caps, recorders.journal, this)
-    gauges = Gauges(models, dispatcher, analysis, outbound, state_directory)
+    alias_watch = AliasWatch(backends.source, models, recorder, time.time)
+    rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
+    gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)
     instruments.metrics.watch(gauges.live)
 
-    alias_watch = AliasWatch(backends.source, models, recorder, time.time)
-    last_known_good = LastKnownGood(backends.keeper, models, recorder)
+    last_known_good = LastKnownGood(backends.keeper, models, rollback, recorder)
     alias_loop = PeriodicTask(
         "aliases", alias_watch.tick, lambda: in_force.current.registry.poll_seconds, recorder
     )
@@ -166,6 +169,7 @@ def build_gateway(
         PeriodicTask("readiness", models.watch_readiness, READINESS_LOOK_SECONDS, recorder),
         alias_loop,
         PeriodicTask("last good", last_known_good.tick, LAST_GOOD_LOOK_SECONDS, recorder),
+        PeriodicTask("rollback", rollback.tick, ROLLBACK_LOOK_SECONDS, recorder),
         PeriodicTask("gauges", gauges.tick, gauges.period_seconds, recorder),
         PeriodicTask("comparison", analysis.tick, LOOK_SECONDS, recorder),
         PeriodicTask(
@@ -205,6 +209,7 @@ def build_gateway(
         bound_times=recorders.bound_times,
         last_minute=recorders.last_minute,
         last_known_good=last_known_good,
+        rollback=rollback,
         analysis=analysis,
         outbound=outbound,
         caps=caps,

@@ -11,6 +11,7 @@ from router.adapters.log.writer import STDERR
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.recorder import AnalysisRecorder
+from router.control.rollback import RollbackWatch
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
@@ -39,6 +40,7 @@ class Gauges:
         models: ModelSet,
         dispatcher: Dispatcher,
         analysis: AnalysisRecorder,
+        rollback: RollbackWatch,
         outbound: OutboundStatus,
         state_directory: StateDirectory,
     ) -> None:
@@ -46,6 +48,7 @@ class Gauges:
         self._outbound = outbound
         self._dispatcher = dispatcher
         self._analysis = analysis
+        self._rollback = rollback
         self._state_directory = state_directory
         self._lag_seconds = 0.0
 
@@ -58,7 +61,9 @@ class Gauges:
 
     def live(self) -> Live:
         """The gateway at this instant."""
-        harnesses = [h for manager in self._models.managers.values() for h in manager.harnesses.values()]
+        managers = self._models.managers.values()
+        harnesses = [h for manager in managers for h in manager.harnesses.values()]
+        rollbacks = [self._rollback.of(manager) for manager in managers]
         return Live(
             in_flight=self._dispatcher.in_flight,
             versions=[_live(harness) for harness in harnesses if harness.loaded],
@@ -67,6 +72,7 @@ class Gauges:
                 for model, alias, run in self._analysis.runs()
                 for shift in run.shifts()
             ],
+            rollbacks={one.version: int(one.ready) for one in rollbacks if one.version is not None},
             verdicts={
                 (model, alias): status.verdict
                 for model, statuses in self._analysis.statuses.items()

@@ -72,6 +72,10 @@ class Outbound:
         """JSON-ready; see `CapExchange.describe`."""
         return self._exchange.describe()
 
+    def warnings(self) -> list[str]:
+        """Sentences about gateways that are not heard, and receivers that are not reached."""
+        return [*self._exchange.warnings(), *self._notifier.warnings()]
+
     def notify(self) -> list[dict[str, Any]]:
         """JSON-ready; see `Notifier.describe`."""
         return self._notifier.describe()

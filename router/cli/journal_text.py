@@ -171,6 +171,10 @@ def _alias_moved(_: Entry, details: Details) -> str:
     return f"{moved} {_version(details, 'from', 'old')} → {_version(details, 'to', 'new')}"
 
 
+def _explained(_: Entry, details: Details) -> str:
+    return f"moved in the registry{_by(details)}{_because(details)}"
+
+
 def _bound(_: Entry, details: Details) -> str:
     new, old = _version(details, "to", "new", "version"), _version(details, "from", "old")
     return f"{_text(details, 'alias')} serves {new}" + (f", before {old}" if old != "–" else "")
@@ -258,6 +262,7 @@ _SENTENCES: dict[str, Callable[[Entry, Details], str]] = {
     "clock": _clock,
     "configuration": _configuration,
     "alias_moved": _alias_moved,
+    "explained": _explained,
     "bound": _bound,
     "unbound": _unbound,
     "out_of_service": _out_of_service,

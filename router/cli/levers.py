@@ -62,15 +62,16 @@ def resume_canary(
     return _exit_code(replies)
 
 
-def who_says(reason: str, by: str | None) -> str:
+def who_says(reason: str | None, by: str | None) -> str:
     """Who gives a command: `by`, else the user who runs it, as the system says.
 
-    Raises a usage error for a `reason`, or a name, that can not be recorded.
+    Raises a usage error for a `reason`, where one is given, or a name that can not be recorded.
     """
     by = by if by is not None else _user_name()
     for option, text in (("--reason", reason), ("--by", by)):
         try:
-            check_reason(text)
+            if text is not None:
+                check_reason(text)
         except ValueError as error:
             raise click.UsageError(f"{option} {error}") from None
     return by

@@ -10,8 +10,7 @@ import click
 from router.adapters.config.file import ConfigFile
 from router.adapters.state.directory import directories_in_use
 from router.adapters.state.off_file import make_off_file
-from router.cli.levers import user_name
-from router.core.caps import check_reason
+from router.cli.levers import who_says
 from router.errors import ConfigRefused
 from router.settings import state_directories
 
@@ -22,8 +21,8 @@ def turn_off(config_path: Path, state_dir: Path | None, *, reason: str | None, b
     0 where a gateway has used the directory, 1 where none has or the file can not be made. `state_dir` stands
     over the configuration. Raises ConfigRefused where nobody knows the directory.
     """
-    who = _checked("--by", by if by is not None else user_name())
-    line = f"{who}: {_checked('--reason', reason)}" if reason is not None else who
+    who = who_says(reason, by)
+    line = f"{who}: {reason}" if reason is not None else who
     named = state_dir.absolute() if state_dir is not None else _of_the_configuration(config_path)
     used = directories_in_use(named)
     made = [made for directory in used or [named] if (made := _made(directory, line)) is not None]
@@ -43,13 +42,6 @@ def turn_off(config_path: Path, state_dir: Path | None, *, reason: str | None, b
         f"To give them their shares back: rm {made[0]}, then `canary-router resume --all --reason TEXT`."
     )
     return 0
-
-
-def _checked(option: str, text: str) -> str:
-    try:
-        return check_reason(text)
-    except ValueError as error:
-        raise click.UsageError(f"{option} {error}") from error
 
 
 def _of_the_configuration(config_path: Path) -> Path:

@@ -238,7 +238,8 @@ def _settings(options: MoveOptions) -> Settings | None:
 def _role_names(settings: Settings | None, gateways: AnyGateways, model: str, *, asked: bool) -> RoleNames:
     """By the configuration; where that has no such model, and gateways were named, by what these say."""
     if settings is not None and (model in settings.models or not asked):
-        names = RoleNames.of(find_model(settings, model).aliases, "previous")
+        wanted = find_model(settings, model)
+        names = RoleNames.of(wanted.aliases, wanted.previous_name)
     else:
         names = _names_of_gateways(gateways, model)
     if names.previous in (names.production, *names.canaries.values()):
@@ -254,7 +255,7 @@ def _names_of_gateways(gateways: AnyGateways, model: str) -> RoleNames:
         elif (view := view_of(gateway, model, state)) is None:
             why.append(f"{gateway} serves no model {model}")
         else:
-            return RoleNames.of(view.names, "previous")
+            return RoleNames.of(view.names, view.previous_name)
     raise click.UsageError(
         f"what the registry calls the roles of {model} is not known: the configuration does not say it, and"
         f" {'; '.join(why)}"

@@ -81,7 +81,7 @@ def _print(state: Mapping[str, Any], console: Console) -> None:
                 str(version.get("in_flight", "–")),
             )
     console.print(table)
-    for line in [*_verdicts(state), *_cpu_threads(state), *_troubles(state)]:
+    for line in [*_verdicts(state), *_rollbacks(state), *_cpu_threads(state), *_troubles(state)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -91,6 +91,24 @@ def _verdicts(state: Mapping[str, Any]) -> list[str]:
         for name, model in state["models"].items()
         for alias, one in model.get("verdicts", {}).items()
     ]
+
+
+def _rollbacks(state: Mapping[str, Any]) -> list[str]:
+    """Of models that know what they would go back to."""
+    return [
+        f"{name}: {_rollback(rollback)}"
+        for name, model in state["models"].items()
+        if (rollback := model.get("rollback"))
+        and rollback["version"] is not None  # an older gateway has none
+    ]
+
+
+def _rollback(rollback: Mapping[str, Any]) -> str:
+    until = rollback["until"]
+    kept = f", until {time.strftime('%H:%M:%S', time.localtime(until))}" if until is not None else ""
+    how = ("is not ready", "would take a load", "would serve at once")[rollback["ready"]]
+    why = f": {rollback['reason']}" if rollback["reason"] else ""
+    return f"a rollback to v{rollback['version']} {how}{why}{kept}"
 
 
 def _cpu_threads(state: Mapping[str, Any]) -> list[str]:

@@ -82,13 +82,12 @@ class AliasWatch:
         if manager.settings.warm_up and not manager.polled:
             # Without the record a version that served before the restart could be held by its warm-up.
             with suppress(CacheRefused):
-                manager.note_served(
-                    (await self._source.last_known_good(manager.model, manager.settings.aliases)).values()
-                )
+                names = manager.settings.polled_aliases
+                manager.note_served((await self._source.last_known_good(manager.model, names)).values())
         model, started = manager.model, perf_counter()
         try:
-            aspired = await self._source.poll(
-                model, manager.settings.aliases, deadline_seconds=deadline_seconds
+            named = await self._source.poll(
+                model, manager.settings.polled_aliases, deadline_seconds=deadline_seconds
             )
         except RegistryError as error:
             self._failed(manager, error, perf_counter() - started)
@@ -97,7 +96,7 @@ class AliasWatch:
             return error
         seconds = perf_counter() - started
         registrations: Mapping[VersionId, str] = {}
-        if new := manager.not_loaded(aspired):
+        if new := manager.not_loaded(named):
             # Before any of them is loaded: what changes from here on is seen by the next poll.
             with suppress(RegistryError):  # it named them just now; the next poll asks again
                 registrations = await self._source.registrations(
@@ -112,7 +111,7 @@ class AliasWatch:
         if self._models.managers.get(model) is manager:  # a reload may have removed it meanwhile
             if registrations or not new:
                 manager.note_registrations(registrations)
-            manager.set_aspired(aspired)
+            manager.set_aspired(named)
             if recovered:
                 manager.registry_recovered()
         return None
@@ -127,7 +126,7 @@ class AliasWatch:
         """The registry never said what serves of this model: take what served last, if that is recorded."""
         model = manager.model
         try:
-            recorded = await self._source.last_known_good(model, manager.settings.aliases)
+            recorded = await self._source.last_known_good(model, manager.settings.polled_aliases)
         except CacheRefused as error:
             if self.refused_records.get(model) != str(error):
                 self._recorder.record(LastGoodRefused(model, str(error)))

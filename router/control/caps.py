@@ -16,8 +16,9 @@ from router.core.caps import (
     CapTarget,
     records_to_json,
 )
-from router.core.events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, Recorder
+from router.core.events import Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.redaction import redact
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT
 from router.errors import CapUnknown, NothingServed

@@ -168,6 +168,18 @@ class CapExchange:
         ]
         return {"peers": peers, "look_up_error": redact(self.look_up_error)}
 
+    def warnings(self) -> list[str]:
+        """A sentence for each gateway that is not heard, and for a name without addresses."""
+        lines = [
+            f"the gateway at {asked.peer.address} does not answer, so its caps are not known here:"
+            f" {redact(asked.error)}"
+            for asked in self._others()
+            if asked.error and asked.vanished_at is None
+        ]
+        if self.look_up_error:
+            lines.append(f"other gateways are not found by {self._named}: {redact(self.look_up_error)}")
+        return lines
+
     async def _ask(self, asked: _Asked) -> None:
         try:
             answer = await self._peers.caps(asked.peer)

@@ -10,6 +10,7 @@ from router.core import events
 from router.core.caps import LONGEST_REASON
 from router.core.ids import VersionId
 from router.core.journal import BEGINNING, Entry, digest_of, encode, routes_to_json
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.redaction import redact_credentials
 from router.core.routing import ModelRoutes, RoutingTable
 
@@ -341,15 +342,17 @@ def _of_judgement(event: events.Event, at: float) -> Cause | None:
             return _cause("breaker_opened", at, model, alias=alias, version=version, why=why, **counts)
         case events.BreakerClosed(model, alias, version, why):
             return _cause("breaker_closed", at, model, alias=alias, version=version, why=why)
-        case events.CapSet(model, alias, capped, share, by, why):
+        case MoveExplained(model, by, why):
+            return _cause("explained", at, model, by=by, why=why)
+        case CapSet(model, alias, capped, share, by, why):
             return _cause("capped", at, model, alias=alias, version=capped, share=share, by=by, why=why)
-        case events.CapLifted(model, alias, capped, by, why):
+        case CapLifted(model, alias, capped, by, why):
             return _cause("cap_lifted", at, model, alias=alias, version=capped, by=by, why=why)
         case events.PinsChanged(model, count, digest):
             return _cause("pins", at, model, count=count, digest=digest)
-        case events.BreakGlassOn(why):
+        case BreakGlassOn(why):
             return _cause("break_glass_on", at, None, why=why)
-        case events.BreakGlassOff(why):
+        case BreakGlassOff(why):
             return _cause("break_glass_off", at, None, why=why)
         case events.VerdictChanged(model, alias, version, production, before, verdict, why):
             words = {"before": before, "verdict": verdict, "why": why}

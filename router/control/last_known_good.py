@@ -1,5 +1,6 @@
 """Keeps a record of what serves, so that the gateway can start from it when the registry is down."""
 
+from router.control.rollback import RollbackWatch
 from router.core.events import LastGoodNotWritten, Recorder
 from router.core.ids import VersionId
 from router.errors import CacheRefused
@@ -13,11 +14,14 @@ _Wanted = tuple[dict[str, VersionId], set[str]]
 class LastKnownGood:
     """Records every change of what is bound, and lets go of copies that nothing uses."""
 
-    def __init__(self, keeper: LastKnownGoodStore, models: ModelSet, recorder: Recorder) -> None:
+    def __init__(
+        self, keeper: LastKnownGoodStore, models: ModelSet, rollback: RollbackWatch, recorder: Recorder
+    ) -> None:
         self.errors: dict[str, str] = {}
         """Why the last try for a model failed; models that are recorded as they serve are absent."""
         self._keeper = keeper
         self._models = models
+        self._rollback = rollback
         self._recorder = recorder
         self._recorded: dict[str, _Wanted] = {}
 
@@ -29,11 +33,15 @@ class LastKnownGood:
             self._recorded.pop(gone, None)
         for manager in list(self._models.managers.values()):
             # Before the registry's first word the record is where this came from.
-            if manager.polled and manager.bound and self._recorded.get(manager.model) != _wanted(manager):
+            if (
+                manager.polled
+                and manager.bound
+                and self._recorded.get(manager.model) != self._wanted(manager)
+            ):
                 await self._record(manager)
 
     async def _record(self, manager: ModelManager) -> None:
-        model, wanted = manager.model, _wanted(manager)
+        model, wanted = manager.model, self._wanted(manager)
         try:
             await self._keeper.remember(model, *wanted)
         except CacheRefused as error:
@@ -44,10 +52,15 @@ class LastKnownGood:
         self.errors.pop(model, None)
         self._recorded[model] = wanted
 
-
-def _wanted(manager: ModelManager) -> _Wanted:
-    """What serves by the registry's names, and the names whose versions do not serve yet."""
-    names = manager.settings.aliases
-    served = {names[alias]: version for alias, version in manager.bound.items()}
-    pending = {names[alias] for alias in manager.aspired if alias not in manager.bound}
-    return served, pending
+    def _wanted(self, manager: ModelManager) -> _Wanted:
+        """What serves by the registry's names, with what a rollback goes back to, whose copy stays as well;
+        and the names whose versions do not serve yet."""
+        names = manager.settings.aliases
+        served = {names[alias]: version for alias, version in manager.bound.items()}
+        pending = {names[alias] for alias in manager.aspired if alias not in manager.bound}
+        previous, has_copy = manager.previous.version, self._rollback.has_copy(manager)
+        if previous is not None and has_copy:
+            served[manager.settings.previous_name] = previous
+        elif previous is not None and has_copy is None:
+            pending.add(manager.settings.previous_name)
+        return served, pending

@@ -206,3 +206,11 @@ class Notifier:
     def describe(self) -> list[dict[str, Any]]:
         """JSON-ready, in the order of the configuration: `receiver`, `waiting`, `error`."""
         return [outbox.describe() for outbox in self._outboxes]
+
+    def warnings(self) -> list[str]:
+        """A sentence for each receiver that did not take the last notification."""
+        return [
+            f"notifications do not reach {outbox.receiver}: {outbox.error}; {outbox.waiting} wait"
+            for outbox in self._outboxes
+            if outbox.error
+        ]

@@ -17,6 +17,7 @@ from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute, ModelMinute
 from router.control.periodic import PeriodicTask
+from router.control.rollback import RollbackWatch
 from router.core import scores
 from router.core.ids import PRODUCTION, Alias
 from router.core.redaction import redact
@@ -77,6 +78,9 @@ class OutboundStatus(Protocol):
     def notify(self) -> list[dict[str, Any]]:
         """JSON-ready: receivers of notifications."""
 
+    def warnings(self) -> list[str]:
+        """A sentence for each of them that is not reached."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -93,6 +97,7 @@ class Status:
     bound_times: BoundTimes
     last_minute: LastMinute
     last_known_good: LastKnownGood
+    rollback: RollbackWatch
     analysis: AnalysisRecorder
     outbound: OutboundStatus
     caps: CapControl
@@ -120,7 +125,7 @@ class Status:
             },
             "last_minute": minute.to_json(),
             "break_glass": self.caps.break_glass_to_json(),
-            "warnings": minute.warnings(),
+            "warnings": [*minute.warnings(), *self.outbound.warnings()],
             "state_dir": {**self.state_directory.describe(), "journal": self.journal.describe()},
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
             "fleet": self.outbound.fleet(),
@@ -153,6 +158,10 @@ class Status:
             "last_minute": minute.to_json(),
             "registry_error": redact(self.alias_watch.errors.get(manager.model, "")),
             "registry_refused": manager.model in self.alias_watch.refused,
+            "rollback": {
+                "name": manager.settings.previous_name,
+                **self.rollback.of(manager).to_json(),
+            },
             "verdicts": verdicts(self.analysis, manager.model),
             "caps": self.caps.of_model(manager.model),
             "warnings": minute.warnings(),
@@ -196,6 +205,7 @@ class Status:
         return {
             "state": harness.state,
             "aliases": sorted(a for a, version in manager.bound.items() if version == harness.version),
+            "kept_until": manager.previous.until if manager.is_kept(harness.version) else None,
             "in_flight": pool.leases if pool else 0,
             "queued": pool.queued if pool else 0,
             "workers": [worker.pid for worker in pool.workers] if pool else [],

@@ -1,11 +1,12 @@
 """Facts that code reports. One recorder turns them into metrics, another into log lines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from router.core.ids import Alias, VersionId
-from router.core.outbound_events import NotificationTried, PeerFound, PeerLost
+from router.core.lever_events import OfLevers
+from router.core.outbound_events import OfOutbound
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
@@ -177,49 +178,6 @@ class BreakerClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class CapSet:
-    """What an alias serves has a smaller share than the configured one from now on."""
-
-    model: str
-    alias: Alias
-    version: VersionId | None
-    """None: whatever it serves."""
-    share: float
-    """What it keeps at most, 0 to 1."""
-    by: str
-    why: str
-    at: float = field(default=0.0, compare=False)
-    """When it was set, in seconds since 1970: the same at every gateway that comes to know it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CapLifted:
-    """A cap is gone: the configured share holds again, as far as no other cap or breaker is there."""
-
-    model: str
-    alias: Alias
-    version: VersionId | None
-    by: str
-    why: str
-    at: float = field(default=0.0, compare=False)
-    """When it was lifted, as in `CapSet`."""
-
-
-@dataclass(frozen=True, slots=True)
-class BreakGlassOn:
-    """Every canary is off from now on; or is off still, for another reason."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class BreakGlassOff:
-    """Canaries have their shares back, as far as no cap or breaker is there."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class RoutesChanged:
     """What decides to whom a key of this model goes is another from now on."""
 
@@ -318,6 +276,16 @@ class VersionGone:
     """A version's last worker has ended, and no other one of it was loaded meanwhile."""
 
     version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackReadyLost:
+    """A rollback of production would take longer than it did; once each time."""
+
+    model: str
+    version: VersionId
+    """What it would go back to."""
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -547,10 +515,6 @@ _OfAliases = (
     | SplitInForce
     | BreakerOpened
     | BreakerClosed
-    | CapSet
-    | CapLifted
-    | BreakGlassOn
-    | BreakGlassOff
     | RoutesChanged
     | PinsChanged
     | VerdictChanged
@@ -563,6 +527,7 @@ _OfVersions = (
     | AliasWithoutVersion
     | DrainCutShort
     | VersionGone
+    | RollbackReadyLost
     | WorkerEnded
     | WorkerLoadFailed
     | WorkerReplaced
@@ -581,8 +546,7 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-_Outbound = PeerLost | PeerFound | NotificationTried
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Outbound | _Others | OfState
+Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | OfLevers | OfOutbound | OfState
 
 
 class Recorder(Protocol):

@@ -11,6 +11,12 @@ CANARY = Alias("canary")
 """This one alias. Elsewhere, in names and sentences, a canary is any alias but production, or its version:
 what holds for this one holds for a further alias as well."""
 
+PREVIOUS = Alias("previous")
+"""The key under which a configuration names the alias of ROLLBACK. A split may have a role of this name."""
+ROLLBACK = Alias("@previous")
+"""What a rollback of production goes back to: read with the aliases that serve, and never served. No role of
+a split can have this name."""
+
 STAGE = "stage:"
 """The registry's name of an alias that is `stage:Production` means the highest version in that stage, in any
 case of letters."""

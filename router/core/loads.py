@@ -47,7 +47,12 @@ class FreeSpares:
     """Spare workers go, and with the memory that comes free the decision is made anew."""
 
 
-Decision = Begin | Refuse | FreeSpares
+@dataclass(frozen=True, slots=True)
+class FreeKept:
+    """Workers that are kept though no alias asks for their version go, one step of them; then as above."""
+
+
+Decision = Begin | Refuse | FreeSpares | FreeKept
 
 
 def next_decision(
@@ -59,17 +64,20 @@ def next_decision(
     side_by_side: int,
     available: int,
     spare: int,
+    kept: int = 0,
 ) -> Decision | None:
     """The one next decision, or None until something changes, also by time (`held_until`).
 
     `fetching` are loads whose files are not here yet, `available` the bytes that are left now, `spare` those
-    that spare workers hold. What runs may not have taken its memory yet, so its size counts as taken.
+    that spare workers hold, `kept` those of versions that are kept though no alias asks for them. What runs
+    may not have taken its memory yet, so its size counts as taken.
 
     - By priority, then by age. Of unserved productions those that have room come first.
     - At most `side_by_side`. A production does not wait for lesser loads: they do not count for it.
     - A canary or further worker waits while an unserved production is fetched or loaded, for `HOLD_SECONDS`.
-    - Without room it waits for what runs; when nothing runs, spares go for it where that helps, unless it is
-      one itself; then it is refused. An unserved production waits only for its equals, and begins even so: a
+    - Without room what is kept goes for it first, whatever it is and whatever runs, where that helps.
+    - Then it waits for what runs; when nothing runs, spares go for it where that helps, unless it is one
+      itself; then it is refused. An unserved production waits only for its equals, and begins even so: a
       figure that is too high must not keep it down, and there is nobody to stand in for it.
     """
     if not waiting:
@@ -88,15 +96,21 @@ def next_decision(
     if load.priority is Priority.UNSERVED:
         if load.size + sum(one.size for one in beside) <= available:
             return Begin(index)
+        if kept:
+            return FreeKept()
         if beside:
             return None
         return FreeSpares() if spare else Begin(index)
     if load.size + reserved <= available:
         return Begin(index)
+    if kept and load.size + reserved <= available + kept:
+        return FreeKept()
     if running:
         return None
-    helps = spare and load.size <= available + spare and load.priority is not Priority.FURTHER
-    return FreeSpares() if helps else Refuse(index)
+    spare = 0 if load.priority is Priority.FURTHER else spare
+    if not (kept or spare) or load.size > available + kept + spare:
+        return Refuse(index)
+    return FreeKept() if kept else FreeSpares()
 
 
 def held_until(

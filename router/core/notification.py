@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from router.core import events
 from router.core.ids import Alias, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.redaction import redact
 
 NotificationKind = Literal[
@@ -24,6 +25,7 @@ NotificationKind = Literal[
     "cap_set",
     "cap_lifted",
     "share_changed",
+    "rollback_ready_lost",
 ]
 KINDS: tuple[NotificationKind, ...] = get_args(NotificationKind)
 _BREAK_GLASS = "break-glass"
@@ -76,10 +78,11 @@ class NotificationBuilder:
             events.LoadRefused: self._load_failed,
             events.VerdictChanged: _verdict_changed,
             events.BreakerOpened: _breaker_opened,
-            events.CapSet: _cap_set,
-            events.CapLifted: _cap_lifted,
-            events.BreakGlassOn: _glass_broken,
-            events.BreakGlassOff: _glass_mended,
+            CapSet: _cap_set,
+            CapLifted: _cap_lifted,
+            BreakGlassOn: _glass_broken,
+            BreakGlassOff: _glass_mended,
+            events.RollbackReadyLost: _rollback_ready_lost,
         }
 
     def notifications(self, event: events.Event, at: float) -> list[Notification]:
@@ -208,7 +211,7 @@ def _breaker_opened(event: events.BreakerOpened) -> _Change:
     )
 
 
-def _cap_set(event: events.CapSet) -> _Change:
+def _cap_set(event: CapSet) -> _Change:
     return _Change(
         "cap_set",
         f"{event.model} {event.alias} {_capped(event.version)}: capped at {_percent(event.share)}"
@@ -224,7 +227,7 @@ def _cap_set(event: events.CapSet) -> _Change:
     )
 
 
-def _cap_lifted(event: events.CapLifted) -> _Change:
+def _cap_lifted(event: CapLifted) -> _Change:
     return _Change(
         "cap_lifted",
         f"{event.model} {event.alias} {_capped(event.version)}: its cap was lifted by {event.by}:"
@@ -235,7 +238,7 @@ def _cap_lifted(event: events.CapLifted) -> _Change:
     )
 
 
-def _glass_broken(event: events.BreakGlassOn) -> _Change:
+def _glass_broken(event: BreakGlassOn) -> _Change:
     why = redact(event.why)
     everything = {"to_percent": 0.0, "by": _BREAK_GLASS, "reason": why}
     return _Change(
@@ -243,10 +246,20 @@ def _glass_broken(event: events.BreakGlassOn) -> _Change:
     )
 
 
-def _glass_mended(event: events.BreakGlassOff) -> _Change:
+def _glass_mended(event: BreakGlassOff) -> _Change:
     why = redact(event.why)
     data = {**_subject(None, None, None), "by": _BREAK_GLASS, "reason": why}
     return _Change("cap_lifted", f"canaries are no longer off: {why}", data, (why,))
+
+
+def _rollback_ready_lost(event: events.RollbackReadyLost) -> _Change:
+    why = redact(event.why)
+    return _Change(
+        "rollback_ready_lost",
+        f"{event.model}: a rollback to v{event.version.number} takes longer than it did: {why}",
+        {**_subject(event.model, None, event.version), "why": why},
+        (why,),
+    )
 
 
 def _share_changed(before: Mapping[str, float], now: events.SplitInForce, digest: str) -> _Change:

@@ -44,3 +44,6 @@ class NotificationTried:
     why: str
     """Empty when it was delivered."""
     notifications: int = 1
+
+
+OfOutbound = PeerLost | PeerFound | NotificationTried

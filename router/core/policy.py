@@ -90,6 +90,8 @@ class Snapshot:
     """Whether no version may be loaded beside the one that it replaces."""
     turns: Mapping[VersionId, Turn] = field(default_factory=dict)
     """Of versions that are LOADING in turn, and whose files are here."""
+    kept: VersionId | None = None
+    """Stays while it is READY, though no alias asks for it. Nothing is loaded for it, or waits for it."""
 
     @property
     def making_way(self) -> frozenset[VersionId]:
@@ -105,7 +107,8 @@ def next_action(snapshot: Snapshot) -> Action | None:
     """The one next action, or None at the fixed point (or while what was started is still under way).
 
     Order: bind what is ready; unbind an alias nobody asks for, but never production, of which silence is a
-    fault and not a wish; unload what is neither bound nor aspired; load what is aspired or bound, and new.
+    fault and not a wish; unload what is neither bound nor aspired, unless it is READY and kept; load what is
+    aspired or bound, and new.
 
     In turn, what is replaced stays bound and is unloaded as soon as the files of the next version are here;
     that one begins when all that was let go has ended. If it does not load, what is bound is loaded again.
@@ -126,7 +129,11 @@ def _actions(snapshot: Snapshot) -> Iterator[Action]:
     making_way = snapshot.making_way
     wanted = {*aspired.values(), *bound.values()} - making_way
     for version in sorted(states):
-        if version not in wanted and states[version] in (State.NEW, State.LOADING, State.READY, State.ERROR):
+        # In turn nothing may be beside what serves.
+        kept = version == snapshot.kept and states[version] is State.READY and not snapshot.in_turn
+        if version in wanted or kept:
+            continue
+        if states[version] in (State.NEW, State.LOADING, State.READY, State.ERROR):
             yield Unload(version)
     for version in sorted(snapshot.turns):
         waits = snapshot.turns[version] is Turn.WAITING

@@ -33,22 +33,21 @@ class Registry:
         await asyncio.to_thread(self._client.set_registered_model_alias, model, alias, str(version))
 
 
-async def set_split(place: Workspace, model: str, percent: float) -> None:
-    """`canary-router split`. Raises CommandFailed."""
-    arguments = ["split", model, f"{percent:g}", "-c", str(place.config_file)]
+async def run_command(place: Workspace, *arguments: str) -> str:
+    """What `canary-router` prints with these arguments and the demo's configuration. Raises CommandFailed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "router", *arguments),
+        *("-m", "router", *arguments, "-c", str(place.config_file)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=clean_environment(),
     )
-    output, _ = await process.communicate()
+    printed, _ = await process.communicate()
+    output = printed.decode(errors="replace").rstrip()
     if process.returncode:
-        raise CommandFailed(
-            f"canary-router {shlex.join(arguments)}: {output.decode(errors='replace').strip()}"
-        )
+        raise CommandFailed(f"canary-router {shlex.join(arguments)}: {output}")
+    return output
 
 
 def commands_to_try(place: Workspace, url: str) -> Sequence[tuple[str, str]]:
@@ -56,25 +55,20 @@ def commands_to_try(place: Workspace, url: str) -> Sequence[tuple[str, str]]:
     ours, config = _program("canary-router"), shlex.quote(_near(place.config_file))
     uri = f"sqlite:///{_near(place.registry / 'mlflow.db')}"
     body = shlex.quote('{"dataframe_records": [{"text": "not bad at all"}]}')
+    good, bad = "'it is as good'", "'complaints since noon'"
     invoke = f"-H 'Content-Type: application/json' -H 'X-Request-Key: user-2' -d {body}"
     return (
+        ("what a quarter of the users would do to it", f"{ours} plan sentiment 25 -c {config}"),
         ("give the canary a quarter of the users", f"{ours} split sentiment 25 -c {config}"),
-        ("promote: production becomes v2", _move(uri, 2)),
-        ("roll back: production becomes v1 again", _move(uri, 1)),
+        ("promote it: production becomes v2", f"{ours} promote sentiment --reason {good} --yes -c {config}"),
+        ("an incident: production becomes v1 again", f"{ours} rollback sentiment --reason {bad} -c {config}"),
+        ("what served whom, who changed it and why", f"{ours} history sentiment -c {config}"),
         ("ask as user-2, and see who answers", f"curl -si {url}/invocations {invoke}"),
         ("why user-2 gets that answer", f"curl -s '{url}/v1/route?model=sentiment&key=user-2'"),
         ("what is served", f"{ours} status -c {config}"),
         ("whether the canary is good", f"{ours} compare sentiment -c {config}"),
         ("the metrics", f"curl -s {url}/metrics | grep canary_router_score_bin_total"),
         ("MLflow's own pages", f"{_program('mlflow')} ui --backend-store-uri {shlex.quote(uri)} --port 5000"),
-    )
-
-
-def _move(uri: str, version: int) -> str:
-    # Both URIs: without the first MLflow makes a database here, without the second MLFLOW_REGISTRY_URI wins.
-    call = f'u = "{uri}"; C(u, u).set_registered_model_alias("sentiment", "production", {version})'
-    return f"{shlex.quote(_near(Path(sys.executable)))} -c " + shlex.quote(
-        f"from mlflow import MlflowClient as C; {call}"
     )
 
 

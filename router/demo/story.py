@@ -15,7 +15,7 @@ import aiohttp
 
 from router.demo.dataset import Dataset
 from router.demo.gateway_process import GatewayFailed, gateway, read_state, wait_until_ready
-from router.demo.operator import Registry, commands_to_try, set_split
+from router.demo.operator import Registry, commands_to_try, run_command
 from router.demo.probe import EFFECT_SECONDS, Checker, Effect, Timeline, Watch
 from router.demo.screen import DemoTotals, Screen, choose_screen
 from router.demo.shutdown import Stop, Stopped, beside, stop_on_signals, unless
@@ -36,18 +36,27 @@ LAST_LOOKS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Sign:
+    """What answers must show of a step."""
+
+    timeline: Timeline[Any]
+    value: Any
+    """What the timeline must show as its latest value."""
+    answer: str
+    """The one that proves it, in words."""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One thing an operator does, and what answers must show of it."""
+    """One thing an operator does."""
 
     name: str
     at: float
     """When, as a part of the story's length."""
-    act: Callable[[], Awaitable[None]]
-    timeline: Timeline[Any]
-    value: Any
-    """What the timeline must show as its latest value."""
-    sign: str
-    """The answer that proves it."""
+    act: Callable[[], Awaitable[str]]
+    """Returns what its command prints."""
+    sign: Sign | None = None
+    """None for a command that changes nothing: what it prints is shown instead."""
 
 
 def run(directory: Path, seconds: float | None) -> int:
@@ -72,6 +81,7 @@ async def _run(place: Workspace, seconds: float | None) -> int:
     with choose_screen() as screen:
         datasets = await unless(stop, _datasets(place, screen.say))
         registry = Registry(place.registry_uri)
+        place.forget_state()
         await _start_over(registry, datasets, screen.say)
         began = time.monotonic()
         ports = PORTS if seconds is None else (0, 0)
@@ -89,7 +99,7 @@ async def _run(place: Workspace, seconds: float | None) -> int:
                     _show_commands(place, url, screen)
                     await stop
                 else:
-                    story = steps(place, registry, totals.checker)
+                    story = steps(place, totals.checker)
                     effects = await unless(stop, _take(story, seconds, screen.say))
         screen.say()
         for line in totals.summary(effects):
@@ -204,32 +214,37 @@ def _show_commands(place: Workspace, url: str, screen: Screen) -> None:
     screen.say("Ctrl-C ends everything.\n")
 
 
-def steps(place: Workspace, registry: Registry, checker: Checker) -> Sequence[Step]:
-    """Share up, promotion, rollback, share down, of `sentiment`; `churn_predictor` goes on beside it."""
-    split, production = checker.splits[MODEL], checker.named[MODEL, "production"]
-    narrow = float(STARTING_SPLIT[MODEL])
+def steps(place: Workspace, checker: Checker) -> Sequence[Step]:
+    """A rollout of `sentiment`: plan, share up, promotion, an incident and its rollback, and the record.
 
-    move = partial(registry.move, MODEL, "production")
-    up, down = f"split {narrow:g} → {WIDER_PERCENT:g}", f"split {WIDER_PERCENT:g} → {narrow:g}"
+    `churn_predictor` goes on beside it.
+    """
+    command = partial(run_command, place)
+    split, production = checker.splits[MODEL], checker.named[MODEL, "production"]
+    narrow, wide = f"{STARTING_SPLIT[MODEL]:g}", f"{WIDER_PERCENT:g}"
     return (
+        Step(f"plan {wide} %", 0.1, partial(command, "plan", MODEL, wide)),
         Step(
-            up,
-            0.12,
-            partial(set_split, place, MODEL, WIDER_PERCENT),
-            split,
-            WIDER_PERCENT,
-            "first new user at the canary",
+            f"split {narrow} → {wide}",
+            0.2,
+            partial(command, "split", MODEL, wide),
+            Sign(split, WIDER_PERCENT, "first new user at the canary"),
         ),
-        Step("promotion, @production → v2", 0.38, partial(move, 2), production, 2, "first answer by v2"),
-        Step("rollback, @production → v1", 0.58, partial(move, 1), production, 1, "first answer by v1"),
         Step(
-            down,
-            0.74,
-            partial(set_split, place, MODEL, narrow),
-            split,
-            narrow,
-            "first user back at production",
+            "promote, @production → v2",
+            0.42,
+            # A few seconds of traffic are not enough to judge a canary, and nobody is here to be asked.
+            partial(command, "promote", MODEL, "--reason", "the demo promotes it", "--by", "demo", "--yes"),
+            Sign(production, 2, "first answer by v2"),
         ),
+        Step(
+            "rollback after an incident, @production → v1",
+            0.65,
+            partial(command, "rollback", MODEL, "--reason", "an incident, in the demo", "--by", "demo"),
+            Sign(production, 1, "first answer by v1"),
+        ),
+        Step("history", 0.85, partial(command, "history", MODEL)),
+        Step("journal verify", 0.9, partial(command, "journal", "verify")),
     )
 
 
@@ -240,18 +255,21 @@ async def _take(story: Sequence[Step], seconds: float, say: Callable[[str], None
     for step in story:
         await asyncio.sleep(began + step.at * seconds - time.monotonic())
         say(f"{time.monotonic() - began:5.1f} s  {step.name}")
-        await step.act()
-        effects.append(await _effect(step, time.monotonic()))
+        printed = await step.act()
+        if step.sign is None:
+            say(printed)
+            continue
+        effects.append(await _effect(step.name, step.sign, time.monotonic()))
         say(f"{time.monotonic() - began:5.1f} s    {effects[-1]}")
     await asyncio.sleep(began + seconds - time.monotonic())
     return effects
 
 
-async def _effect(step: Step, done: float) -> Effect:
+async def _effect(step: str, sign: Sign, done: float) -> Effect:
     while time.monotonic() < done + EFFECT_SECONDS:
-        latest = step.timeline.latest
-        if latest.value == step.value and latest.shown_at is not None:
+        latest = sign.timeline.latest
+        if latest.value == sign.value and latest.shown_at is not None:
             # The gateway may be quicker than the command's own exit.
-            return Effect(step.name, step.sign, max(0.0, latest.shown_at - done))
+            return Effect(step, sign.answer, max(0.0, latest.shown_at - done))
         await asyncio.sleep(EFFECT_LOOK_SECONDS)
-    return Effect(step.name, step.sign, None)
+    return Effect(step, sign.answer, None)

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import hashlib
 import json
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,12 @@ class Workspace:
         """What MLflow wrote while the versions were trained."""
         self.config_file = root / "router.yaml"
         self.gateway_log = root / "gateway.log"
+        self.state = root / "state"
+        """The gateway's state directory: its caps and its journal."""
+
+    def forget_state(self) -> None:
+        """Remove caps and journal of the last demo's gateway: this one begins a story of its own."""
+        shutil.rmtree(self.state, ignore_errors=True)
 
     def write_config(self, listen: int, admin: int) -> None:
         """Write the gateway's configuration as the demo starts it, on these ports of 127.0.0.1."""
@@ -73,7 +80,7 @@ class Workspace:
             admin=admin,
             registry_uri=_quoted(self.registry_uri),
             cache=_quoted(str(self.root / "cache")),
-            state=_quoted(str(self.root / "state")),
+            state=_quoted(str(self.state)),
             **STARTING_SPLIT,
             **{f"{model}_rest": 100 - percent for model, percent in STARTING_SPLIT.items()},
         )

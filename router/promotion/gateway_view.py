@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.ids import CANARY, PREVIOUS, PRODUCTION, Alias
 
 _FIGURES = ("requests", "events", "rate")
 
@@ -56,6 +56,11 @@ class GatewayView:
         """What production served before, without what it was rolled back from, as far as it remembers."""
         version = _mapping(self.document.get("rollback")).get("version")
         return version if isinstance(version, int) else None
+
+    @property
+    def previous_name(self) -> str:
+        """What it reads in the registry for the version that was production before."""
+        return str(_mapping(self.document.get("rollback")).get("name") or PREVIOUS)
 
     def version(self, number: int) -> Mapping[str, Any]:
         """What it says of one version; empty for one that it has not."""

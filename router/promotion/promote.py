@@ -72,7 +72,7 @@ def promote(
         if writes.begun:
             operator.report("what was written stays, and the same command completes it")
         raise
-    have_gateways_look(gateways, operator)
+    have_gateways_look(gateways, command, operator)
     if command.wait_seconds is not None:
         wait_until_served(gateways, command, canary, operator, by_all=True)
     writes.check(only_written=True)

@@ -51,7 +51,7 @@ def rollback(
                 _cap(gateways, command, role, production, operator)
         _record(registry, command, production, target, operator)
     writes.point(names.production, target)
-    have_gateways_look(gateways, operator)
+    have_gateways_look(gateways, command, operator)
     if command.wait_seconds is not None:
         wait_until_served(gateways, command, target, operator, by_all=False)
     writes.check(only_written=True)

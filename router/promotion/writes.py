@@ -114,9 +114,13 @@ class Writes:
             self._operator.report(f"v{following} is in {shown(canary)} too, and is the canary from now on")
 
 
-def have_gateways_look(gateways: Gateways, operator: Operator) -> None:
-    """Ask every gateway to look at the registry at once; they do in any case, a little later."""
-    for gateway, answer in gateways.post("/-/poll", {}).items():
+def have_gateways_look(gateways: Gateways, command: Command, operator: Operator) -> None:
+    """Ask every gateway to look at the registry at once, and say who moved what is found there, and why.
+
+    They look in any case, a little later.
+    """
+    said = {"model": command.model, "by": command.by, "reason": command.reason}
+    for gateway, answer in gateways.post("/-/poll", said).items():
         if isinstance(answer, NoDocument):
             older = f"{gateway} is too old to be asked to look at the registry at once"
             operator.report(f"warning: {older if answer.status == _NOT_FOUND else answer.why}")

@@ -98,6 +98,9 @@ class HarnessOwner(Protocol):
     def is_production(self, version: VersionId) -> bool:
         """Whether production is bound to `version`."""
 
+    def is_kept(self, version: VersionId) -> bool:
+        """Whether `version` stays loaded for a rollback, and no alias asks for it."""
+
     def has_served(self, version: VersionId) -> bool:
         """Whether an alias has served `version` before: then it needs no warm-up, whatever settings say."""
 
@@ -275,10 +278,12 @@ class Harness:
             self._superseded_try = True
 
     def retry_if_it_fits(self) -> None:
-        """As `retry_now`, where the last load had no room and would have some now."""
+        """As `retry_now`, where the last load had no room and would have some now; so for a spare."""
         gate = self._dependencies.gate
         if self.state is State.ERROR and self._lacked_bytes and gate.has_room(self._lacked_bytes):
             self.retry_now()
+        elif self._pool is not None and self.state is State.READY:
+            self._pool.supply.look_for_room()
 
     def retry_fetch_now(self) -> None:
         """The registry answers again: as `retry_now`, unless the files are here and did not load."""
@@ -318,15 +323,23 @@ class Harness:
         self.ensure_workers()
         self.refresh_if_outdated()
 
+    def stop_loading(self) -> None:
+        """It is kept from now on, with the workers that it has: what is being loaded for it is not needed."""
+        if self._reloading is not None:
+            self._reloading.cancel()
+        self.pool.stop_loading()
+
     def ensure_workers(self) -> None:
         """See that the workers are as many as they should be, with a spare where there should be one."""
         if self._pool is not None and self.state is State.READY:
             self._pool.fill()
 
     def refresh_if_outdated(self) -> None:
-        """Have workers that were loaded with the settings of now; idempotent."""
+        """Have workers that were loaded with the settings of now, unless it is kept; idempotent."""
         reloading = self._reloading
-        if self.is_outdated and (reloading is None or reloading.done() or reloading.cancelling()):
+        if self.is_kept or not self.is_outdated:
+            return
+        if reloading is None or reloading.done() or reloading.cancelling():
             self._reloading = asyncio.get_running_loop().create_task(
                 self._reload_workers(reloading), name=f"reload {self.version}"
             )
@@ -367,6 +380,11 @@ class Harness:
         return self._owner.is_production(self.version)
 
     @property
+    def is_kept(self) -> bool:
+        """Whether no alias asks for it, and it stays loaded for a rollback."""
+        return self._owner.is_kept(self.version)
+
+    @property
     def load_priority(self) -> Priority:
         """Of a load while it has no worker."""
         return self._owner.priority_of(self.version)
@@ -379,6 +397,10 @@ class Harness:
     def worker_crashed(self) -> None:
         """A worker ended by itself."""
         self._owner.worker_crashed(self.version)
+
+    def kept_worker_ended(self) -> None:
+        """A worker ended by itself while the version was kept: without one it is kept no more."""
+        self._owner.version_changed()
 
     async def _load(self, aliases: tuple[Alias, ...]) -> None:
         loop = asyncio.get_running_loop()

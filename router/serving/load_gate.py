@@ -5,14 +5,24 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from router.core.ids import VersionId
-from router.core.loads import Begin, FreeSpares, Priority, Refuse, ScheduledLoad, held_until, next_decision
+from router.core.loads import (
+    Begin,
+    FreeKept,
+    FreeSpares,
+    Priority,
+    Refuse,
+    ScheduledLoad,
+    held_until,
+    next_decision,
+)
 from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, need_by_settings, no_room
 from router.errors import NoRoom, WorkerOutOfMemory
 from router.processes.disk import in_disk_thread
 from router.processes.memory import files_bytes
+from router.processes.process import Exit
 from router.processes.processors import processors
 from router.protocol.messages import LoadSpec
 from router.serving.ports import Loader
@@ -20,6 +30,8 @@ from router.settings import RegistrySettings
 
 DOWNLOADS_AT_ONCE = 2
 """Of one importance; what is more important does not wait for what is less."""
+FREEING_SECONDS = 2.0
+"""How long a load waits for kept workers, which may still answer, to end; then what is left decides."""
 _KNOWN_VERSIONS = 1000
 """Whose sizes are remembered; of more, the one that was loaded longest ago is forgotten."""
 
@@ -61,6 +73,21 @@ class SpareOwner(Protocol):
 
     def free_spare(self) -> asyncio.Future[object] | None:
         """End it, its memory is needed. Done when it has ended; None when there is none any more."""
+
+
+class KeepingOwner(Protocol):
+    """Whoever keeps a version loaded that no alias asks for."""
+
+    @property
+    def kept_workers(self) -> int:
+        """Workers of it, 0 when it is kept no more."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What they hold."""
+
+    def give_room(self) -> Sequence[asyncio.Future[Exit]]:
+        """Let all its workers go but one, or the last one too. The exits of those that go."""
 
 
 @dataclass(eq=False, slots=True)
@@ -136,7 +163,9 @@ class LoadGate:
         self._running: list[_Entry] = []
         self._spares: dict[SpareOwner, int] = {}
         """Bytes of each spare worker."""
-        self._freeing: asyncio.Future[list[object]] | None = None
+        self._keeping: list[KeepingOwner] = []
+        """Those who keep a version, the one that began first in front."""
+        self._freeing: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._needs: dict[VersionId, Need] = {}
 
@@ -189,7 +218,23 @@ class LoadGate:
 
     def has_room(self, size: int) -> bool:
         """Whether a load of `size` bytes would fit now, beside those that run."""
-        return size + sum(entry.need.size for entry in self._running) <= self._loader.room().available
+        available = self._loader.room().available + self.kept_bytes
+        return size + sum(entry.need.size for entry in self._running) <= available
+
+    @property
+    def kept_bytes(self) -> int:
+        """What versions hold that are kept though no alias asks for them: room for whatever needs it."""
+        return sum(owner.kept_bytes for owner in self._keeping)
+
+    def keep(self, owner: KeepingOwner) -> None:
+        """`owner` keeps a version, which goes step by step when its memory is needed; idempotent."""
+        if owner not in self._keeping:
+            self._keeping.append(owner)
+
+    def keep_no_more(self, owner: KeepingOwner) -> None:
+        """`owner` keeps none any more; idempotent."""
+        if owner in self._keeping:
+            self._keeping.remove(owner)
 
     def keep_spare(self, owner: SpareOwner, size: int) -> None:
         """`owner` has a spare of `size` bytes, which goes when they are needed."""
@@ -198,6 +243,15 @@ class LoadGate:
     def drop_spare(self, owner: SpareOwner) -> None:
         """`owner` has no spare any more."""
         self._spares.pop(owner, None)
+
+    def leave_room_to_grow(self) -> None:
+        """Free a step of what is kept where less is left than half of such a worker: what serves may need it
+        any moment. To be called now and then."""
+        workers = sum(owner.kept_workers for owner in self._keeping)
+        if self._freeing is not None or not workers:
+            return
+        if self._loader.room().available < self.kept_bytes / workers / 2:
+            self._begin_to_free_kept()
 
     def look(self) -> None:
         """Let begin what may begin now; idempotent."""
@@ -217,6 +271,7 @@ class LoadGate:
                 side_by_side=self._limits.side_by_side or processors(),
                 available=room.available,
                 spare=sum(self._spares.values()),
+                kept=self.kept_bytes,
             )
             match decision:
                 case Begin(index):
@@ -231,6 +286,8 @@ class LoadGate:
                     self._settle(entry, NoRoom(no_room(entry.need, room), entry.need.size))
                 case FreeSpares():
                     self._free_spares()
+                case FreeKept():
+                    self._begin_to_free_kept()
                 case None:
                     self._timer = _look_later(self.look, now, fetching, waiting, running)
                     return
@@ -285,6 +342,19 @@ class LoadGate:
         ends = [end for owner in owners if (end := owner.free_spare()) is not None]
         self._freeing = asyncio.gather(*ends, return_exceptions=True)
         self._freeing.add_done_callback(self._freed)
+
+    def _begin_to_free_kept(self) -> None:
+        # In a task: a version that is let go has `look` called again.
+        self._freeing = asyncio.get_running_loop().create_task(self._free_kept(), name="free kept workers")
+        self._freeing.add_done_callback(self._freed)
+
+    async def _free_kept(self) -> None:
+        """One step: every version comes down to one worker before one goes whole."""
+        if self._keeping:
+            # Of those that have as many, the one that began first.
+            owner = max(self._keeping, key=lambda owner: min(owner.kept_workers, 2))
+            if exits := owner.give_room():
+                await asyncio.wait(exits, timeout=FREEING_SECONDS)
 
     def _freed(self, _done: object) -> None:
         self._freeing = None

@@ -12,7 +12,7 @@ from router.core.events import (
     AliasWithoutVersion,
     ServingFromCache,
 )
-from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.ids import PRODUCTION, ROLLBACK, Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import Action, Begin, Bind, Load, Snapshot, State, Turn, Unbind, Unload, next_action
 from router.core.routing import ModelRoutes
@@ -21,6 +21,7 @@ from router.errors import NotReady
 from router.protocol.messages import VersionInfo
 from router.serving.breakers import Breakers
 from router.serving.harness import Harness, VersionDependencies
+from router.serving.previous import PreviousProduction
 from router.settings import ModelSettings
 
 OPERATOR_RESET = "an operator reset it"
@@ -44,8 +45,8 @@ class ModelManager:
     never waits, and each version's harness has it called again when something has changed. An alias serves
     its version until the next one is READY; in turn, until the files of the next one are here, and again if
     that one does not load. Meanwhile production stays in the routing table and answers NotReady, and any
-    other alias is taken out of it, so that production has its share. After `drain` or `close` nothing is
-    bound or published any more.
+    other alias is taken out of it, so that production has its share. What production served before may stay
+    loaded, as `previous` says. After `drain` or `close` nothing is bound or published any more.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class ModelManager:
         """True while what is aspired is what served last, because the registry has not answered yet."""
         self.breakers = Breakers(model, dependencies.recorder, self._publish_routes)
         """Judges the canaries; what it takes out of the split is published at once."""
+        self.previous = PreviousProduction(self, dependencies.gate)
+        """What a rollback goes back to; it says what stays loaded though no alias asks for it."""
         self._dependencies = dependencies
         self._publish = publish
         self._aspired: dict[Alias, VersionId] = {}
@@ -128,17 +131,20 @@ class ModelManager:
 
     def set_aspired_from_cache(self, recorded: Mapping[Alias, VersionId]) -> None:
         """Serve what served last, until the first good poll. Later, and for an empty record, nothing."""
-        if self.polled or not recorded or recorded == self._aspired:
+        aspired = _serving(recorded)
+        if self.polled or not aspired or aspired == self._aspired:
             return
         self.from_cache = True
         self.note_served(recorded.values())
-        self._aspired = dict(recorded)
+        self.previous.named = recorded.get(ROLLBACK)
+        self._aspired = aspired
         self._dependencies.recorder.record(ServingFromCache(self.model, self._aspired))
         self._publish_routes()
         self.reconcile()
 
-    def set_aspired(self, aspired: Mapping[Alias, VersionId]) -> None:
-        """Follow a good poll, which names every alias that shall serve."""
+    def set_aspired(self, named: Mapping[Alias, VersionId]) -> None:
+        """Follow a good poll, which names every alias that shall serve, and ROLLBACK where that is set."""
+        aspired, self.previous.named = _serving(named), named.get(ROLLBACK)
         from_cache, self.from_cache = self.from_cache, False
         if not self.polled and PRODUCTION not in aspired:
             # Nothing changed, and yet it is news: without it nothing is served, and nobody would know why.
@@ -151,7 +157,7 @@ class ModelManager:
                 old, new = before.get(alias), aspired.get(alias)
                 if old != new:
                     self._record(AliasAspired(self.model, alias, old, new))
-            self._aspired = dict(aspired)
+            self._aspired = aspired
             self._publish_routes()
         if from_cache:
             for harness in self.harnesses.values():
@@ -159,9 +165,9 @@ class ModelManager:
         self.reconcile()
         self.first_poll_ended()
 
-    def not_loaded(self, aspired: Mapping[Alias, VersionId]) -> set[VersionId]:
-        """Versions that would serve, if `aspired` were, and have no workers here yet."""
-        wanted = {*aspired.values(), *self._bound.values()}
+    def not_loaded(self, named: Mapping[Alias, VersionId]) -> set[VersionId]:
+        """Versions that would serve, if `named` were aspired, and have no workers here yet."""
+        wanted = {*_serving(named).values(), *self._bound.values()}
         return {v for v in wanted if v not in self.harnesses or not self.harnesses[v].loaded}
 
     def note_registrations(self, registrations: Mapping[VersionId, str]) -> None:
@@ -180,7 +186,11 @@ class ModelManager:
         self.reconcile()
 
     def look_for_room(self) -> None:
-        """Memory may have come free meanwhile: versions that had none are tried again where they fit now."""
+        """Memory may have come free meanwhile: versions that had none are tried again where they fit now.
+
+        Or it has become short: then what is kept goes.
+        """
+        self._dependencies.gate.leave_room_to_grow()
         for harness in self.harnesses.values():
             harness.retry_if_it_fits()
         self.reconcile()
@@ -221,6 +231,7 @@ class ModelManager:
                 self._start(action)
         finally:
             self._reconciling = False
+        self.previous.settle()
         self._dependencies.gate.look()  # what a load is for may have changed
 
     def serving(self, version: VersionId) -> Harness:
@@ -238,6 +249,10 @@ class ModelManager:
         """Whether production is bound to `version`."""
         return self._bound.get(PRODUCTION) == version
 
+    def is_kept(self, version: VersionId) -> bool:
+        """Whether `version` stays loaded for a rollback, and no alias asks for it."""
+        return self.previous.kept == version
+
     def has_served(self, version: VersionId) -> bool:
         """Whether an alias has served `version`, also before a restart."""
         return version in self._served
@@ -251,9 +266,11 @@ class ModelManager:
     def production_scores(self, version: VersionId) -> tuple[OutputSpec, ...] | None:
         """What production counts of its own accord; None for production's own versions, and before it serves.
 
-        Two versions are compared by what both count, so production's choice holds for all others.
+        Two versions are compared by what both count, so production's choice holds for all others. One that is
+        kept is compared with none, and counts as when it was production, which it may be again.
         """
-        return None if self._is_of_production(version) else self._production_scores
+        own = self._is_of_production(version) or self.is_kept(version)
+        return None if own else self._production_scores
 
     def took_a_turn(self, version: VersionId) -> bool:
         """Whether another version ended so that `version` could be loaded in its place."""
@@ -285,6 +302,7 @@ class ModelManager:
         # First of all: what ends from now on must not bind anything, nor publish over a successor's routes.
         self._closed = True
         self._expecting.close()
+        self.previous.close()
         versions = set(self.harnesses)
         loading = [h for h in self.harnesses.values() if not h.loaded]
         await asyncio.gather(*(harness.close(0.0) for harness in loading))
@@ -297,6 +315,7 @@ class ModelManager:
         """End every version now."""
         self._closed = True
         self._expecting.close()
+        self.previous.close()
         harnesses = (*self.harnesses.values(), *self._superseded)
         await asyncio.gather(*(harness.close(grace_seconds) for harness in harnesses))
 
@@ -308,7 +327,7 @@ class ModelManager:
             for version, harness in self.harnesses.items()
             if (turn := harness.turn) is not None
         }
-        return Snapshot(self._aspired, self._bound, states, self.settings.in_turn, turns)
+        return Snapshot(self._aspired, self._bound, states, self.settings.in_turn, turns, self.previous.kept)
 
     def _start(self, action: Action) -> None:
         match action:
@@ -333,11 +352,14 @@ class ModelManager:
         old = self._bound.get(alias)
         self._bound = {**self._bound, alias: version}
         self._served.add(version)
+        if alias == PRODUCTION:
+            self.previous.production_moved(version)
         self.breakers.reset(self._bound, f"{alias} serves {version}")
         self._publish_routes()
         self._report_bound(alias, old, version)
         for harness in self.harnesses.values():
             harness.ensure_workers()  # only production's version may have a spare
+        self.harnesses[version].refresh_if_outdated()  # while it was kept, it was not
 
     def _report_outage(self, version: VersionId) -> None:
         """`version` was let go: if an alias still serves it, it makes way for what is loaded in its place."""
@@ -408,3 +430,8 @@ class ModelManager:
 
     def _record(self, event: AliasAspired | AliasBound | AliasUnbound | AliasWithoutVersion) -> None:
         self._dependencies.recorder.record(event)
+
+
+def _serving(named: Mapping[Alias, VersionId]) -> dict[Alias, VersionId]:
+    """Without what is read and never served."""
+    return {alias: version for alias, version in named.items() if alias != ROLLBACK}

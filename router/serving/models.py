@@ -38,12 +38,15 @@ class ModelSet:
 
     @property
     def versions(self) -> set[VersionId]:
-        """Every version that is loading, serving or ending, also of models that left the configuration.
+        """Every version that is loading, serving or ending, also of models that left the configuration; and
+        what a rollback goes back to.
 
         One that makes way for the next is among them: if that does not load, it is loaded again.
         """
         managers = [*self.managers.values(), *self._retiring.values()]
-        return {version for one in managers for version in (*one.harnesses, *one.bound.values())}
+        previous = [one.previous.version for one in self.managers.values()]
+        used = {version for one in managers for version in (*one.harnesses, *one.bound.values())}
+        return used | {version for version in previous if version is not None}
 
     def apply(self, models: Mapping[str, ModelSettings]) -> None:
         """Follow a configuration: add, change and remove models. The first one names who must be ready."""

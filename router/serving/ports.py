@@ -123,6 +123,13 @@ class Fetcher(Protocol):
         """
 
 
+class CopyHolder(Protocol):
+    """Knows which versions' files are on this machine."""
+
+    async def hold_copy(self, version: VersionId) -> bool:
+        """Whether the version's files are here, whole; if so they stay until `retain`. Downloads nothing."""
+
+
 class Source(Protocol):
     """Says which version each alias should serve."""
 

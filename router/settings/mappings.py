@@ -1,7 +1,8 @@
 """The keys of a registered model that are mappings themselves: split, key, aliases, pins."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from router.core.ids import CANARY, PRODUCTION, STAGE, Alias
+from router.core.ids import CANARY, PREVIOUS, PRODUCTION, STAGE, Alias
 from router.core.keys import KeyKind, KeySource, parse_json_path
 from router.core.pins import MOST_PINS, PinLists, check_pin
 from router.core.routing import MissingKey
@@ -143,20 +144,56 @@ def _registry_name(name: Any) -> str:
     return name
 
 
+@dataclass(frozen=True, eq=False)
+class AliasNames(Mapping[Alias, str]):
+    """The registry's name of each role of a split; and, beside them, of the alias that a rollback goes to."""
+
+    roles: Mapping[Alias, str]
+    previous: str
+    """An alias that is read and never served."""
+
+    def __getitem__(self, role: Alias) -> str:
+        return self.roles[role]
+
+    def __iter__(self) -> Iterator[Alias]:
+        return iter(self.roles)
+
+    def __len__(self) -> int:
+        return len(self.roles)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, AliasNames) and self.previous != other.previous:
+            return False
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as of any mapping
+
+
 _RegistryName = Annotated[str, PlainValidator(_registry_name), WithJsonSchema({"type": "string"})]
-AliasesField = Annotated[dict[Alias, str], made_from(dict[_Role, _RegistryName], dict)]
+AliasesField = Annotated[AliasNames, made_from(dict[_Role, _RegistryName], dict)]
 
 
-def complete_aliases(written: Mapping[Alias, str], split: Split) -> dict[Alias, str]:
+def complete_aliases(written: Mapping[Alias, str], split: Split) -> AliasNames:
     """The registry's name of every role in `split`; a role that is not `written` has its own name there.
 
-    Raises ValueError for a role that `split` does not have, and for a role whose own name is reserved.
+    `previous` is no role of most splits: then it names the alias that a rollback goes to. Raises ValueError
+    for any other role that `split` does not have, for a role whose own name is reserved, and for a
+    `previous` that is a stage, or has the name of a role.
     """
     roles = split.shares()
     for role in written:
-        if role not in roles:
+        if role not in roles and role != PREVIOUS:
             raise ValueError(f"{role} is not in the split; name it there too, with 0 percent if it waits")
-    return {role: _registry_name(written.get(role, role)) for role in roles}
+    names = {role: _registry_name(written.get(role, role)) for role in roles}
+    if PREVIOUS in roles or PREVIOUS not in written:
+        # Not the name of an alias that serves: a promotion would move it.
+        return AliasNames(names, f"{PREVIOUS}-production" if PREVIOUS in names.values() else PREVIOUS)
+    previous = written[PREVIOUS]
+    if previous.startswith(STAGE):
+        raise ValueError("previous must be an alias: what was production before is marked by no stage")
+    if taken := [role for role, name in names.items() if name == previous]:
+        raise ValueError(f"previous must have a name of its own, and {previous} is {taken[0]}")
+    return AliasNames(names, previous)
 
 
 # A problem of a pin says where it stands, and never what: keys are callers' names. So each value is looked at

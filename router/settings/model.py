@@ -19,14 +19,15 @@ from pydantic import (
 )
 
 from router.core.environment import refusal
-from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.ids import CANARY, PREVIOUS, PRODUCTION, ROLLBACK, Alias
 from router.core.keys import KeyKind, KeySource
 from router.core.pins import PinLists
 from router.core.split import Split
 from router.protocol.messages import Tracking
-from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, Text
+from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, SecondsOrNone, Text
 from router.settings.mappings import (
     AliasesField,
+    AliasNames,
     KeyField,
     PinsField,
     SplitField,
@@ -187,7 +188,7 @@ class ModelSettings(BaseModel):
     give the same keys to their canaries share one."""
     aliases: Annotated[AliasesField, COLD] = Field(default={}, validate_default=True)
     """What the registry calls each role: an alias, or stage: and the name of a stage. A role that is not
-    listed has its own name there."""
+    listed has its own name there. previous: the alias that a rollback goes back to, which serves nothing."""
     pins: Annotated[PinsField, HOT] = Field(default_factory=PinLists, json_schema_extra={"default": {}})
     """Keys by the role that answers them, whatever the split says, 10 000 in all: testers always see the
     canary, a tenant never does. Instead of a key, sha256: and the hexadecimal SHA-256 of salt:key."""
@@ -240,6 +241,9 @@ class ModelSettings(BaseModel):
     replace: Annotated[Literal["beside", "in_turn"], HOT] = "beside"
     """beside: a version, and every worker, is loaded beside the one that it replaces. in_turn: after that has
     ended, for versions that hold a port or a lock; meanwhile the alias has no version that answers."""
+    keep_previous_seconds: Annotated[SecondsOrNone, HOT] = 0.0
+    """How long the version that production last left stays loaded, for a rollback without a load. It is the
+    first to go when memory is needed. 0: not at all; nor with replace: in_turn."""
     worker_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
     """MiB that a worker may grow after it was READY; then another takes its place first. null: no limit."""
     load_memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30), HOT] = None
@@ -298,11 +302,23 @@ class ModelSettings(BaseModel):
         """Whether nothing is loaded beside what it replaces."""
         return self.replace == "in_turn"
 
+    @property
+    def previous_name(self) -> str:
+        """The registry's alias for the version that a rollback of production goes back to."""
+        return self.aliases.previous
+
+    @property
+    def polled_aliases(self) -> dict[Alias, str]:
+        """The registry's name of all that is read of this model: every role, and ROLLBACK."""
+        return {**self.aliases, ROLLBACK: self.previous_name}
+
     @field_validator("aliases")
     @classmethod
-    def _complete(cls, written: dict[Alias, str], info: ValidationInfo) -> dict[Alias, str]:
+    def _complete(cls, written: dict[Alias, str], info: ValidationInfo) -> AliasNames:
         # Without a valid split that problem is reported: aliases judged by a default would add a wrong one.
-        return complete_aliases(written, info.data["split"]) if "split" in info.data else written
+        if "split" not in info.data:
+            return AliasNames(written, PREVIOUS)
+        return complete_aliases(written, info.data["split"])
 
     @field_validator("pins", mode="before")
     @classmethod

@@ -12,6 +12,7 @@ from router.control.alerts import Webhook
 from router.control.caps import cap_to_json
 from router.core.caps import check_reason
 from router.core.ids import PRODUCTION
+from router.core.lever_events import MoveExplained
 from router.core.split import whole_buckets
 from router.errors import CapRefused, CapUnknown, NothingServed
 from router.web.context import GATEWAY, WebState
@@ -48,8 +49,11 @@ class _Resume(Struct, forbid_unknown_fields=True):
     all: bool = False
 
 
-class _Nothing(Struct, forbid_unknown_fields=True):
-    pass
+class _Poll(Struct, forbid_unknown_fields=True):
+    model: str | None = None
+    """Whose aliases were moved; with it go who did so, and why."""
+    by: str | None = None
+    reason: str | None = None
 
 
 async def caps(request: web.Request) -> web.Response:
@@ -111,11 +115,24 @@ async def resume(request: web.Request) -> web.Response:
 
 
 async def poll(request: web.Request) -> web.Response:
-    """`POST /-/poll`: has the registry looked at now, and answers when that is over, or has taken 10 s."""
+    """`POST /-/poll`: has the registry looked at now, and answers when that is over, or has taken 10 s.
+
+    Who moved an alias may say so, and why: it stands before the move in journal and log.
+    """
     gateway = request.app[GATEWAY]
-    asked = await _body(request, _Nothing)
+    asked = await _body(request, _Poll)
     if isinstance(asked, web.Response):
         return asked
+    if asked.model is None and asked.by is None and asked.reason is None:
+        pass
+    elif asked.model is None or asked.by is None or asked.reason is None:
+        return _refused(422, ["model, by and reason go together"])
+    elif problems := list(_of_texts(asked.reason, asked.by)):
+        return _refused(422, problems)
+    elif asked.model not in gateway.models.managers:
+        return _refused(404, ["model: no such registered model here"])
+    else:
+        gateway.recorder.record(MoveExplained(asked.model, asked.by, asked.reason))
     try:
         async with asyncio.timeout(LONGEST_LOOK_SECONDS):
             await gateway.look_at_registry()

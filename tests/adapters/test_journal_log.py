@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from router.adapters.log.format import configure_logging
 from router.adapters.log.lines import log_journal
 from router.control.journal import Journal
-from router.core.events import CapSet
 from router.core.ids import CANARY, VersionId
 from router.core.journal import DamagedLine, line_of_log
+from router.core.lever_events import CapSet
 from router.core.routing import RoutingTable
 from tests.core.routes import routes, some_routes
 

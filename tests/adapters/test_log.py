@@ -17,8 +17,6 @@ from router.control.fan_out import FanOut
 from router.core.events import (
     AliasAspired,
     CanaryFaulted,
-    CapLifted,
-    CapSet,
     ConfigApplied,
     ConfigRejected,
     Event,
@@ -31,6 +29,7 @@ from router.core.events import (
     TickFailed,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.lever_events import CapLifted, CapSet
 from tests.support.sample_events import (
     answered,
     bound,
@@ -87,6 +86,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "canary at fault, production answered; said once per version and kind",
         "breaker open, production has the canary's share",
         "breaker reset",
+        "aliases moved in the registry, by who says so",
         "share capped",
         "cap lifted",
         "pins changed",
@@ -95,6 +95,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "worker ended",
         "worker not loaded",
         "workers complete again",
+        "a rollback takes longer than it did",
         "the registry names another version",
         "version not loaded",
         "alias unbound",

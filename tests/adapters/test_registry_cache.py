@@ -12,7 +12,7 @@ import pytest
 from router.adapters.registry.downloads import FetchPolicy
 from router.control.alias_watch import AliasWatch
 from router.core.events import CacheEvicted, CacheOverBound, Polled
-from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.ids import CANARY, PRODUCTION, ROLLBACK, VersionId
 from router.errors import CacheRefused, FetchFailed
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
@@ -142,6 +142,31 @@ async def test_a_download_over_the_bound_removes_what_nobody_uses_and_reports_wh
     assert [fact.versions for fact in facts.of(CacheEvicted)] == [("seed v1",)]
     assert len(facts.of(CacheOverBound)) == 1, "it is said once"
     assert [path.name[:2] for path in (tmp_path / "cache" / "seed").glob("[0-9]*")] == ["2-"]
+
+
+async def test_a_copy_that_is_held_for_a_rollback_stays_and_one_that_is_not_here_is_not_fetched(
+    copied: Path, tmp_path: Path, open_registry: OpenRegistry, facts: Facts
+) -> None:
+    """Both while this gateway runs, and by the record for the next one."""
+    uri, places = f"sqlite:///{copied}", tmp_path / "cache" / "seed"
+    await serve(open_registry, uri, V1)
+    registry = open_registry(uri, policy=TINY)
+    assert await registry.hold_copy(V1)
+    assert not await registry.hold_copy(V2)
+    assert [path.name[:2] for path in places.glob("[0-9]*")] == ["1-"]
+    await registry.fetch(V2, deadline_seconds=PATIENCE_SECONDS)
+    await registry.remember("seed", {"production": V2, "previous": V1}, ())
+    await registry.close()
+    assert facts.of(CacheEvicted) == []
+
+    names = {PRODUCTION: "production", ROLLBACK: "previous"}
+    other = open_registry(uri, policy=TINY)
+    assert await other.last_known_good("seed", names) == {PRODUCTION: V2, ROLLBACK: V1}
+    await other.poll("seed", names)
+    await other.fetch(V2, deadline_seconds=PATIENCE_SECONDS, fresh=True)
+    assert facts.of(CacheEvicted) == []
+    shutil.rmtree(next(places.glob("1-*")))
+    assert not await other.hold_copy(V1)
 
 
 async def test_the_polls_of_many_models_on_a_silent_registry_take_no_longer_than_one(

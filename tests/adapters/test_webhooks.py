@@ -13,8 +13,8 @@ from router.adapters.http import webhooks as module
 from router.adapters.http.client import HttpClient
 from router.adapters.http.webhooks import Sender, Webhook, receiver_names
 from router.control.notifications import Delivery
-from router.core.events import CapSet
 from router.core.ids import CANARY, VersionId
+from router.core.lever_events import CapSet
 from router.core.notification import Notification, NotificationBuilder
 from router.core.outbound_events import NotificationResult
 from router.settings import ReceiverSettings

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router.cli import root
+from router.promotion.ports import RoleNames
 from tests.promotion.fakes import ALIASES, STAGES, FakeGateways, FakeRegistry
 
 Invoke = Callable[..., Result]
@@ -24,10 +25,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CANARY_ROUTER_SERVER__ADMIN_TOKEN", raising=False)
     path = tmp_path / "router.yaml"
     staged = '{aliases: {production: "stage:Production", canary: "stage:Staging"}}'
-    taken = "{aliases: {canary: previous}}"
     path.write_text(
         f"server: {{admin: 127.0.0.1:9}}\nregistry: {{uri: 'sqlite:///{tmp_path}/absent.db'}}\n"
-        f"models: {{sentiment: , staged: {staged}, taken: {taken}}}\n"
+        f"models: {{sentiment: , staged: {staged}}}\n"
     )
     return path
 
@@ -104,7 +104,6 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
         (("sentiment", *REASON, "--wait-seconds", "soon"), "--wait-seconds': 'soon' is not a valid float"),
         (("sentiment", *REASON, "--url", "gw:8081"), "--url must begin with http:// or https://"),
         (("sentimnt", *REASON), "no model 'sentimnt' in the configuration; there are: sentiment, staged"),
-        (("taken", *REASON), "@previous is an alias of a role already"),
     ],
 )
 def test_bad_input_is_a_usage_error_that_names_it(
@@ -115,6 +114,33 @@ def test_bad_input_is_a_usage_error_that_names_it(
     assert done.exit_code == 2
     assert said in done.stderr
     assert registry.aliases == {"production": 1, "canary": 2}
+
+
+def test_the_configuration_names_the_alias_of_what_was_production_before(
+    invoke: Invoke, registry: FakeRegistry, config: Path
+) -> None:
+    config.write_text(config.read_text().replace("sentiment: ,", "sentiment: {aliases: {previous: before}},"))
+    with gateway(FakeGateways(registry)) as url:
+        promoted = invoke("promote", "sentiment", *REASON, "--url", url)
+        after = dict(registry.aliases)
+        rolled_back = invoke("rollback", "sentiment", *REASON, "--url", url)
+
+    assert (promoted.exit_code, rolled_back.exit_code) == (0, 0), promoted.output + rolled_back.output
+    assert after == {"production": 2, "before": 1}
+    assert registry.aliases == {"production": 1, "before": 1}
+
+
+def test_an_alias_that_serves_is_not_overwritten_by_what_was_before(
+    invoke: Invoke, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    """By what a gateway says; a configuration can not say so."""
+    registry.aliases = {"production": 1, "previous": 2}
+    absent, names = tmp_path / "absent.yaml", RoleNames("production", "previous")
+    with gateway(FakeGateways(registry, names)) as url:
+        done = invoke("promote", "sentiment", *REASON, "--url", url, config=absent)
+
+    assert (done.exit_code, "@previous is an alias of a role already" in done.stderr) == (2, True)
+    assert registry.aliases == {"production": 1, "previous": 2}
 
 
 @pytest.mark.parametrize("version", ["0", "-1", "v2", "1.5", str(2**63)])

@@ -11,8 +11,9 @@ import pytest
 from router.control import caps as module
 from router.control.caps import MOST_SHOWN, NOT_KEPT, CapControl
 from router.core.caps import KEPT_SECONDS, CapRecord, Caps, CapTarget, records_from_json
-from router.core.events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, RoutesChanged
+from router.core.events import RoutesChanged
 from router.core.ids import CANARY, PRODUCTION, Alias
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.errors import CapRefused, CapUnknown, NothingServed
 from router.serving.caps import CapsInForce
 from router.serving.models import ModelSet
@@ -452,7 +453,7 @@ async def test_break_glass_turns_canaries_off_at_once_and_leaves_the_records(
     control.lift([TWO], by="ann", reason="mended")
     assert share(serving) == 0, "whatever the records say"
     control.cap([TWO], 200, by="ann", reason="slow")
-    assert await control.resume("ann: all is well") == ""
+    control.break_glass(on=False, why="ann: all is well")
     assert (share(serving), control.break_glass_to_json()) == (200, None)
     assert records["records"][0]["to_percent"] == 0.1
     assert [event.why for event in facts.of(BreakGlassOn)] == ["SIGUSR2 came", "canary-off is there"]

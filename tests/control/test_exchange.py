@@ -117,11 +117,14 @@ def test_a_peer_that_does_not_answer_is_named_and_logged_once_down_and_once_up()
         assert one.peers["http://gw-1:81"]["last_seen_seconds"] is None
         assert one.peers["http://gw-1:81"]["error"] == "it can not be reached: Connection refused"
         assert one.exchange.reachable() == {"reachable": 0, "unreachable": 1}
+        (warning,) = one.exchange.warnings()
+        assert warning.startswith("the gateway at http://gw-1:81 does not answer, so its caps are not known")
         one.network.answers["gw-1:81"] = gateway(1)
         for _ in range(3):
             await one.exchange.tick()
         assert one.facts.events[1:] == [PeerFound("http://gw-1:81")]
         assert one.exchange.reachable() == {"reachable": 1, "unreachable": 0}
+        assert one.exchange.warnings() == []
 
     run(story())
 
@@ -228,6 +231,7 @@ def test_where_a_look_up_fails_those_known_before_are_asked_on() -> None:
         await one.exchange.tick()
         assert one.network.asked_at() == ["10.0.0.1:81"]
         assert one.exchange.describe()["look_up_error"] == "its name could not be looked up: Try again"
+        assert "not found by dns:canary-router:81: its name could not" in one.exchange.warnings()[0]
         one.network.addresses = ["10.0.0.1"]
         await one.exchange.look_up()
         named = "dns:canary-router:81"

@@ -20,8 +20,6 @@ from router.control.journal import (
 from router.core.events import (
     AliasAspired,
     BreakerClosed,
-    CapLifted,
-    CapSet,
     ConfigApplied,
     Event,
     PinsChanged,
@@ -31,6 +29,7 @@ from router.core.events import (
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.core.journal import BEGINNING, Entry, decode, digest_of
+from router.core.lever_events import CapLifted, CapSet
 from router.core.pins import PinLists
 from router.core.routing import ModelRoutes, RoutingTable
 from router.core.split import Split

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from router.control.alias_watch import AliasWatch
 from router.control.last_known_good import LastKnownGood
+from router.control.rollback import RollbackWatch
 from router.core.events import LastGoodNotWritten
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import CacheRefused
@@ -60,8 +62,13 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-def last_good(notes: Notes, models: ModelSet, facts: Facts) -> LastKnownGood:
-    return LastKnownGood(notes, models, facts)
+def rollback(world: FakeWorld, models: ModelSet, facts: Facts) -> RollbackWatch:
+    return RollbackWatch(world, models, AliasWatch(world, models, facts, lambda: 1e9), facts)
+
+
+@pytest.fixture
+def last_good(notes: Notes, models: ModelSet, rollback: RollbackWatch, facts: Facts) -> LastKnownGood:
+    return LastKnownGood(notes, models, rollback, facts)
 
 
 async def test_what_is_bound_is_recorded_once_by_the_registrys_names(
@@ -141,5 +148,9 @@ async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
     world.slow_loads.set()
     await until(lambda: set(manager.harnesses) == {V3})
     await last_good.tick()
+    assert notes.used == {V1, V3}, "a rollback goes back to it"
 
-    assert notes.used == {V3}
+    manager.set_aspired({PRODUCTION: V2})
+    await until(lambda: set(manager.harnesses) == {V2})
+    await last_good.tick()
+    assert notes.used == {V2, V3}

@@ -15,8 +15,8 @@ from router.control.notifications import (
     Notifier,
     Outbox,
 )
-from router.core.events import CapLifted, CapSet
 from router.core.ids import CANARY
+from router.core.lever_events import CapLifted, CapSet
 from router.core.notification import KINDS, Notification
 from router.core.outbound_events import NotificationResult, NotificationTried
 from tests.serving.virtual_time import run, settle
@@ -43,7 +43,7 @@ class Receiver:
         """While it is not set, a try does not end."""
 
     async def deliver(self, notification: Notification) -> Delivery:
-        self.tries.append((asyncio.get_running_loop().time(), notification.data["number"]))
+        self.tries.append((asyncio.get_running_loop().time(), notification.data.get("number", 0)))
         if self.silent is not None:
             await self.silent.wait()
         return self.ends.pop(0) if self.ends else DELIVERED
@@ -255,7 +255,7 @@ async def test_each_receiver_gets_what_it_wants_and_waits_for_no_other() -> None
     silent.silent = asyncio.Event()
     boxes = [
         Outbox("a", {"cap_set", "cap_lifted"}, silent, Facts()),
-        Outbox("b", {"cap_lifted"}, Numbering(quick), Facts()),
+        Outbox("b", {"cap_lifted"}, quick, Facts()),
     ]
     notifier = Notifier(boxes, Line("3f9c"), lambda: 1e9)
     notifier.start()
@@ -264,19 +264,10 @@ async def test_each_receiver_gets_what_it_wants_and_waits_for_no_other() -> None
     await until(lambda: len(quick.tries) == 1)
 
     assert [box["waiting"] for box in notifier.describe()] == [2, 0]
+    assert notifier.warnings() == []
+    boxes[0].error = "it answered 500"
+    assert notifier.warnings() == ["notifications do not reach a: it answered 500; 2 wait"]
     await notifier.close()
-
-
-class Numbering(Receiver):
-    """Takes real notifications, which have no number."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        super().__init__()
-        self.tries = receiver.tries
-
-    async def deliver(self, notification: Notification) -> Delivery:
-        self.tries.append((0.0, 0))
-        return DELIVERED
 
 
 def test_of_a_receiver_that_is_away_the_log_hears_twice() -> None:

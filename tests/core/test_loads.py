@@ -11,6 +11,7 @@ from router.core.loads import (
     HOLD_SECONDS,
     Begin,
     Decision,
+    FreeKept,
     FreeSpares,
     Priority,
     Refuse,
@@ -45,6 +46,7 @@ def decide(
     side_by_side: int = 2,
     available: int = 1000,
     spare: int = 0,
+    kept: int = 0,
 ) -> Decision | None:
     return next_decision(
         now,
@@ -54,6 +56,7 @@ def decide(
         side_by_side=side_by_side,
         available=available,
         spare=spare,
+        kept=kept,
     )
 
 
@@ -159,3 +162,45 @@ def test_an_unserved_production_is_tried_without_room_after_those_that_have_it_a
     assert decide(big, running=(small,)) is None
     assert decide(big, spare=1) == FreeSpares()
     assert decide(big) == Begin(0)
+
+
+@given(LOADS, MACHINES, st.integers(0, 500), st.integers(1, 2000), st.integers(1, 5))
+def test_whatever_it_is_a_load_begins_as_if_nothing_were_kept(
+    wanted: ScheduledLoad, machine: dict[str, Any], spare: int, kept: int, workers: int
+) -> None:
+    """Productions, canaries, further workers and spares: at once, but for the kept workers to end."""
+    available = machine.pop("available")
+    alone = decide(wanted, now=100.0, spare=spare, available=available + kept, **machine)
+    while (
+        decision := decide(wanted, now=100.0, spare=spare, available=available, kept=kept, **machine)
+    ) == FreeKept():
+        step = -(-kept // workers)
+        kept, available, workers = kept - step, available + step, max(workers - 1, 1)
+
+    assert (decision == Begin(0)) == (alone == Begin(0))
+
+
+@given(LOADS, MACHINES, st.integers(0, 500), st.integers(1, 2000))
+def test_what_is_kept_goes_for_no_load_that_has_no_room_even_then(
+    wanted: ScheduledLoad, machine: dict[str, Any], spare: int, kept: int
+) -> None:
+    """But for a production that nobody stands in for, which begins anyway."""
+    decision = decide(wanted, now=100.0, spare=spare, kept=kept, **machine)
+    if decision == FreeKept() and wanted.priority is not UNSERVED:
+        needed = wanted.size + sum(one.size for one in machine["running"])
+        helped = machine["available"] + kept + (0 if machine["running"] else spare)
+        assert machine["available"] < needed <= helped
+
+
+def test_what_is_kept_goes_before_spares_and_for_spares_too() -> None:
+    assert decide(load(FURTHER, size=1001), kept=1) == FreeKept()
+    assert decide(load(OTHER_ALIAS, size=1001), kept=1, spare=1) == FreeKept()
+    assert decide(load(OTHER_ALIAS, size=1002), kept=1, spare=1) == FreeKept()
+    assert decide(load(OTHER_ALIAS, size=1002), spare=2) == FreeSpares()
+    assert decide(load(UNSERVED, size=5000), kept=1, spare=1) == FreeKept()
+
+
+def test_a_load_that_waits_for_room_does_not_wait_for_others_where_what_is_kept_makes_it() -> None:
+    running = (load(OTHER_ALIAS, size=600),)
+    assert decide(load(OTHER_ALIAS, size=500), running=running, kept=100) == FreeKept()
+    assert decide(load(OTHER_ALIAS, size=500), running=running, kept=99) is None

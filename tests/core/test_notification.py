@@ -10,19 +10,17 @@ from hypothesis import strategies as st
 from router.core.events import (
     AliasBound,
     BreakerOpened,
-    BreakGlassOff,
-    BreakGlassOn,
-    CapLifted,
-    CapSet,
     ConfigApplied,
     Event,
     LoadRefused,
     ModelRemoved,
+    RollbackReadyLost,
     SplitInForce,
     VerdictChanged,
     VersionGone,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.notification import KINDS, SAME_CHANGE_SECONDS, Notification, NotificationBuilder
 from tests.support.sample_events import one_of_each
 
@@ -88,6 +86,11 @@ WORTH = [
         CapLifted("sentiment", CANARY, V8, "bob", "false alarm", AT),
         "cap_lifted",
         "sentiment canary v8: its cap was lifted by bob: false alarm",
+    ),
+    (
+        RollbackReadyLost("sentiment", V8, "1 of 2 workers are loaded: memory was needed"),
+        "rollback_ready_lost",
+        "sentiment: a rollback to v8 takes longer than it did: 1 of 2 workers are loaded: memory was needed",
     ),
     (BreakGlassOn("SIGUSR2"), "cap_set", "every canary is off: SIGUSR2"),
     (BreakGlassOff("bob: all is well"), "cap_lifted", "canaries are no longer off: bob: all is well"),
@@ -169,6 +172,7 @@ def test_of_every_kind_of_fact_only_these_are_notified() -> None:
         *("alias_bound", "alias_bound", "breaker_opened"),
         *("cap_set", "cap_lifted"),  # of one version
         *("cap_set", "cap_lifted"),  # of every canary, by break-glass
+        "rollback_ready_lost",
         *("load_failed", "load_failed"),  # for want of a column, then of an address
     ]
     assert {*kinds, "verdict_changed", "share_changed"} == {*KINDS}

@@ -74,15 +74,26 @@ def _output(demo: subprocess.Popen[str]) -> str:
 def test_the_story_plays_in_twenty_seconds_and_every_answer_is_right(
     seeded_place: Workspace, slack: float
 ) -> None:
-    """Share up, promotion, rollback, share down: each seen in answers; plain lines, because nobody looks."""
+    """Share up, promotion, rollback: each seen in answers; plain lines, because nobody looks. The
+    journal, read at the end, has all of them, with who and why."""
     with _demo(seeded_place.root, slack, until=READY, seconds=20) as demo:
         reported = _output(demo)
 
     assert demo.returncode == 0, reported
     assert reported.rstrip().endswith("everything was right")
     assert "\x1b" not in reported
-    for step in ("split 5 → 25", "promotion, @production → v2", "rollback, @production → v1", "split 25 → 5"):
+    for step in (
+        "split 5 → 25",
+        "promote, @production → v2",
+        "rollback after an incident, @production → v1",
+    ):
         assert f"  {step}: first " in reported
+    plan, _, rest = reported.partition("  split 5 → 25\n")
+    assert "sentiment: 5 % → 25 %" in plan
+    history = rest.partition("  history\n")[2]
+    for told in ("production serves v2", "production serves v1"):
+        assert told in history
+    assert "the chain is whole" in history
     for who in ("sentiment @production v2", "sentiment @production v1", "churn_predictor @canary v2"):
         assert f"  {who}: " in reported
     assert ": 0 wrong, " in reported

@@ -32,7 +32,11 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
             "held_by": None,
             "journal": {"head": "5d41" * 16, "lines": 4, "began": now - 900},
         },
+        "fleet": {"peers": [], "look_up_error": ""},
+        "notify": [],
         "models": {model: model_state()},
+        "fleet": {"peers": [], "look_up_error": ""},
+        "notify": [],
         "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
         "events": [
             {"timestamp": now - 900, "event": "ConfigApplied", "digest": "3f9c", "changes": []},
@@ -103,6 +107,8 @@ def model_state() -> Document:
         "registry_refused": False,
         "verdicts": {"canary": {"verdict": "not_enough_data", "why": WAITS}},
         "caps": [],
+        "pins": {},
+        "rollback": {"name": "previous", "version": None, "ready": 0, "reason": "", "until": None},
         "warnings": [],
     }
 
@@ -142,6 +148,7 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
         "error": "",
         "retry_seconds": None,
         "flavor": "python_function",
+        "kept_until": None,
         "run_id": "r",
         "note": "",
         "scores": [{"output": "0", "kind": "score", "low": 0.0, "edges": SCORE_EDGES}],

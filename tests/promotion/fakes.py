@@ -25,6 +25,10 @@ def command(
     return Command(model, names, **{"by": "ann", "reason": "all checks pass", "wait_seconds": wait, **more})
 
 
+SAID = {"model": MODEL, "by": "ann", "reason": "all checks pass"}
+"""What gateways are sent with the request to look at the registry."""
+
+
 class FakeRegistry:
     """Implements `Registry`, as MLflow does."""
 

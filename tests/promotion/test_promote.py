@@ -23,6 +23,7 @@ from tests.promotion.fakes import (
     DIGEST,
     HEAD,
     MODEL,
+    SAID,
     STAGES,
     FakeGateways,
     FakeOperator,
@@ -77,7 +78,7 @@ def test_the_canary_becomes_production_and_previous_names_what_was(registry: Fak
     operator = run(registry, gateways)
 
     assert registry.aliases == {"production": 2, "previous": 1}
-    assert gateways.posted == [("/-/poll", {})]
+    assert gateways.posted == [("/-/poll", SAID)]
     assert operator.lines == [
         f"{GATEWAY}: pass: its sentence.",
         "sentiment: v2 becomes production in place of v1",
@@ -521,7 +522,7 @@ def test_who_was_written_over_finds_it_whichever_write_the_second_operator_came_
         gateways = FakeGateways(registry, names)
 
         def hold(path: str) -> None:
-            if ("/-/poll", {}) in gateways.posted and path == "/v1/state":
+            if ("/-/poll", SAID) in gateways.posted and path == "/v1/state":
                 written.set()
                 assert first_ended.wait(60)
 

@@ -21,6 +21,7 @@ from router.promotion.rollback import rollback
 from tests.promotion.fakes import (
     ALIASES,
     MODEL,
+    SAID,
     STAGES,
     FakeGateways,
     FakeOperator,
@@ -60,7 +61,7 @@ def test_production_goes_back_to_what_previous_names_which_stays() -> None:
     operator = run(registry, gateways)
 
     assert registry.aliases == {"production": 1, "previous": 1}
-    assert gateways.posted == [("/-/poll", {})]
+    assert gateways.posted == [("/-/poll", {**SAID, "reason": "wrong scores"})]
     assert operator.lines == [
         "sentiment: production goes back from v2 to v1",
         f"the tag {ROLLBACK_TAG} of v2 has the record",

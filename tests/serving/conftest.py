@@ -38,6 +38,8 @@ class FakeVersion:
     load_priority: Priority = Priority.OTHER_ALIAS
     load_deadline_seconds: float = 5.0
     crashes: int = 0
+    is_kept: bool = False
+    kept_ends: int = 0
 
     @property
     def settings(self) -> ModelSettings:
@@ -45,6 +47,9 @@ class FakeVersion:
 
     def worker_crashed(self) -> None:
         self.crashes += 1
+
+    def kept_worker_ended(self) -> None:
+        self.kept_ends += 1
 
 
 def pool_of(version: FakeVersion, world: FakeWorld, facts: Facts, gate: LoadGate | None = None) -> Pool:

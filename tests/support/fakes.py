@@ -175,6 +175,8 @@ class FakeWorld:
     warm_ups: list[float | None] = field(default_factory=list)
     """Of each load, how long its warm-up may take."""
     fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
+    copies: set[VersionId] = field(default_factory=set)
+    """Versions whose files are in the cache, whole."""
 
     async def poll(
         self, model: str, aliases: Mapping[Alias, str], *, deadline_seconds: float | None = None
@@ -214,6 +216,9 @@ class FakeWorld:
         if version in self.forbidden:
             raise FetchRefused("its source is not below any of registry.artifact_roots")
         return f"/cache/{version}"
+
+    async def hold_copy(self, version: VersionId) -> bool:
+        return version in self.copies
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> FakeWorker:
         self.loads.append(spec.version)

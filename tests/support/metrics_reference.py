@@ -89,6 +89,7 @@ _EXCEPTIONS = {
     "workers": _WORKING,
     "worker_memory_bytes": _WORKING,
     "worker_restarts_total": f"{_OF_VERSION}, of whatever alias",
+    "rollback_ready": "while a rollback would go back to the version",
     "config_info": "from the first configuration on",
 }
 _BINS_OF = {"score": "the bins of `scores`"}

@@ -16,13 +16,9 @@ from router.core.events import (
     AnswersCut,
     BreakerClosed,
     BreakerOpened,
-    BreakGlassOff,
-    BreakGlassOn,
     CacheEvicted,
     CacheOverBound,
     CanaryFaulted,
-    CapLifted,
-    CapSet,
     ChildRestarted,
     ConfigApplied,
     ConfigRejected,
@@ -44,6 +40,7 @@ from router.core.events import (
     ReadinessChanged,
     RegistrySchemaNewer,
     Rejected,
+    RollbackReadyLost,
     RoutesChanged,
     ServingFromCache,
     ShutdownCutShort,
@@ -57,6 +54,7 @@ from router.core.events import (
     WorkerReplaced,
 )
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
 from router.core.routing import ModelRoutes
@@ -164,6 +162,7 @@ def one_of_each(model: str = "m") -> list[Event]:
         Rejected(model, "too_large"),
         BreakerOpened(model, CANARY, canary, "25 of its last 50 requests were faults", 80, 25, 0),
         BreakerClosed(model, CANARY, canary, "the split changed"),
+        MoveExplained(model, "ann", "it is as good"),
         CapSet(model, CANARY, canary, 0.01, "ann", "p95 is 2 s"),
         RoutesChanged(capped(model)),
         CapLifted(model, CANARY, None, "ann", "mended"),
@@ -173,6 +172,7 @@ def one_of_each(model: str = "m") -> list[Event]:
         WorkerEnded(canary, "signal", "signal 9 (SIGKILL)"),
         WorkerLoadFailed(canary, "ValueError: no such file", 20.0),
         WorkerReplaced(canary, 0.04),
+        RollbackReadyLost(model, VersionId(model, 6), "1 of 2 workers are loaded: memory was needed"),
         AliasAspired(model, CANARY, canary, broken),
         LoadRefused(broken, (CANARY,), "load", "ValueError: no such column", 10.0),
         AliasUnbound(model, CANARY, canary),

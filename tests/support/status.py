@@ -11,6 +11,7 @@ from router.control.journal import Journal
 from router.control.last_known_good import LastKnownGood
 from router.control.last_minute import LastMinute
 from router.control.periodic import PeriodicTask
+from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Recorder
 from router.serving.caps import CapsInForce
@@ -42,9 +43,13 @@ class NoOutbound:
     def notify(self) -> list[dict[str, Any]]:
         return []
 
+    def warnings(self) -> list[str]:
+        return []
+
 
 def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
     """Its parts are new, and know nothing yet, but for those that are given."""
+    rollback = RollbackWatch(world, models, watch, recorder)
     new = {
         "version": "0",
         "models": models,
@@ -56,7 +61,8 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "worker_exits": WorkerExitCounts(lambda: 1e9),
         "bound_times": BoundTimes(lambda: 1e9),
         "last_minute": LastMinute(lambda: 0.0),
-        "last_known_good": LastKnownGood(world, models, recorder),
+        "last_known_good": LastKnownGood(world, models, rollback, recorder),
+        "rollback": rollback,
         "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
         "state_directory": NoState(),
         "journal": Journal("gw-1:1", lambda _: None),

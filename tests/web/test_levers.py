@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient
 from router.adapters.http.peers import decoded
 from router.core.caps import Caps
 from router.core.ids import CANARY, PRODUCTION
+from router.core.lever_events import MoveExplained
 from router.errors import ConfigRefused
 from router.serving.models import ModelSet
 from router.settings import ServerSettings
@@ -19,7 +20,7 @@ from router.web import levers
 from router.web.admin import admin_token, lower_token
 from router.web.apps import admin_app
 from tests.serving.conftest import V1, V2, V3
-from tests.support.fakes import FakeWorld
+from tests.support.fakes import Facts, FakeWorld
 from tests.web.conftest import Site
 
 Client = TestClient[Any, Any]
@@ -280,7 +281,24 @@ async def test_a_poll_looks_at_once_and_answers_when_the_look_is_over(
             {"looked": True, "models": {"sentiment": {"registry_error": "", "aliases": aliases}}},
         )
     assert site.looks == 2
-    assert (await post(admin, "poll", {"model": "sentiment"}))[0] == 422
+
+
+async def test_a_poll_may_say_who_moved_what_is_found_and_why(
+    admin: Client, site: Site, facts: Facts
+) -> None:
+    said = {"model": "sentiment", "by": "ann", "reason": "it is as good"}
+    assert (await post(admin, "poll", said))[0] == 200
+    assert facts.of(MoveExplained) == [MoveExplained("sentiment", "ann", "it is as good")]
+
+    for wrong, status in (
+        ({"model": "sentiment"}, 422),
+        ({**said, "reason": ""}, 422),
+        ({**said, "by": "ann\n"}, 422),
+        ({**said, "model": "nobody"}, 404),
+        ({**said, "version": 2}, 422),
+    ):
+        assert (await post(admin, "poll", wrong))[0] == status, wrong
+    assert len(facts.of(MoveExplained)) == 1
 
 
 async def test_a_poll_of_a_silent_registry_is_answered_after_a_bounded_time(

@@ -8,6 +8,7 @@ import structlog
 from router.core import events, state_events
 from router.core.ids import PRODUCTION, VersionId
 from router.core.journal import log_fields
+from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 
 _JOURNAL = "router.journal"
@@ -108,15 +109,18 @@ def line_of(event: events.Event) -> Line | None:
 
 def _line_of_cap(event: events.Event) -> Line | None:
     match event:
-        case events.CapSet(model, alias, capped, share, by, why):
+        case CapSet(model, alias, capped, share, by, why):
             values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
             return Line(logging.WARNING, "share capped", {**values, "share": share})
-        case events.CapLifted(model, alias, capped, by, why):
+        case CapLifted(model, alias, capped, by, why):
             values = {"model": model, "alias": alias, "version": _number(capped), "by": by, "why": why}
             return Line(logging.INFO, "cap lifted", values)
-        case events.BreakGlassOn(why):
+        case MoveExplained(model, by, why):
+            values = {"model": model, "by": by, "why": why}
+            return Line(logging.INFO, "aliases moved in the registry, by who says so", values)
+        case BreakGlassOn(why):
             return Line(logging.WARNING, "break-glass, every canary is off", {"why": why})
-        case events.BreakGlassOff(why):
+        case BreakGlassOff(why):
             return Line(logging.WARNING, "break-glass is over", {"why": why})
     return None
 
@@ -146,6 +150,10 @@ def _line_of_version(event: events.Event) -> Line | None:
             return Line(logging.WARNING, "drain cut short", values)
         case events.VersionGone(version):
             return Line(logging.INFO, "version gone", _names(version))
+        case events.RollbackReadyLost(_, version, why):
+            return Line(
+                logging.WARNING, "a rollback takes longer than it did", {**_names(version), "why": why}
+            )
         case events.WorkerEnded(version, reason, detail):
             return Line(
                 logging.WARNING, "worker ended", {**_names(version), "reason": reason, "detail": detail}

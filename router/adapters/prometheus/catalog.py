@@ -70,6 +70,7 @@ LOOPS = (
     "aliases",
     "config",
     "last good",
+    "rollback",
     "gauges",
     "readiness",
     "comparison",
@@ -77,6 +78,7 @@ LOOPS = (
     "shared memory",
     "processors",
     "state",
+    "break-glass",
     "exchange",
     "peer look-up",
 )
@@ -269,6 +271,13 @@ class Catalog(Store):
         )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
+        )
+        self.rollback_ready = gauge(
+            "rollback_ready",
+            "What a rollback goes back to: 2 loaded as production is, 1 to be loaded or with fewer workers, "
+            "0 neither loaded nor in the cache.",
+            "model",
+            "version",
         )
 
         self.downloaded_bytes = counter(

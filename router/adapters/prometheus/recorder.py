@@ -79,6 +79,8 @@ class Live:
     """HTTP requests being answered, by registered model and the alias they were given; 0 where missing."""
     versions: Sequence[LiveVersion] = ()
     shifts: Sequence[LiveShift] = ()
+    rollbacks: Mapping[VersionId, int] = field(default_factory=dict)
+    """By the version that a rollback of its model goes back to, how soon it would serve; 0 to 2."""
     verdicts: Mapping[tuple[str, Alias], str] = field(default_factory=dict)
     """What the comparison with production says, by registered model and alias; one of `VERDICTS`."""
     loop_lag_seconds: float = 0.0
@@ -232,6 +234,7 @@ class PrometheusRecorder:
             catalog.workers,
             catalog.worker_memory,
             catalog.model_ready,
+            catalog.rollback_ready,
             catalog.score_psi,
             catalog.score_ks,
             catalog.verdict,
@@ -242,12 +245,7 @@ class PrometheusRecorder:
             catalog.model_ready.series(model).value = int(live.models_ready.get(model, False))
         for model, alias in self._aliases:
             catalog.in_flight.series(model, alias).value = live.in_flight.get((model, alias), 0)
-        for shown in live.versions:
-            labels = (shown.version.model, str(shown.version.number))
-            if shown.version.model in self._models:
-                catalog.draining.series(*labels).value = int(shown.draining)
-                catalog.workers.series(*labels).value = shown.workers
-                catalog.worker_memory.series(*labels).value = shown.memory_bytes
+        self._show_versions(live)
         self._show_comparison(live)
         catalog.ready.series().value = int(self._ready and live.ready)
         catalog.loop_lag.series().value = live.loop_lag_seconds
@@ -259,6 +257,18 @@ class PrometheusRecorder:
         for receiver in live.receivers:
             for result in NOTIFICATIONS:
                 catalog.notifications.series(receiver, result)
+
+    def _show_versions(self, live: Live) -> None:
+        catalog = self._catalog
+        for shown in live.versions:
+            labels = (shown.version.model, str(shown.version.number))
+            if shown.version.model in self._models:
+                catalog.draining.series(*labels).value = int(shown.draining)
+                catalog.workers.series(*labels).value = shown.workers
+                catalog.worker_memory.series(*labels).value = shown.memory_bytes
+        for version, ready in live.rollbacks.items():
+            if version.model in self._models:
+                catalog.rollback_ready.series(version.model, str(version.number)).value = ready
 
     def _show_comparison(self, live: Live) -> None:
         catalog = self._catalog

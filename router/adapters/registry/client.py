@@ -26,6 +26,7 @@ from router.errors import (
     RegistryUnavailable,
 )
 from router.processes.child import Launcher
+from router.processes.disk import in_disk_thread
 from router.serving.ports import DownloadTurn
 
 _HOLD_TRIES = 3
@@ -34,7 +35,8 @@ _ERRORS = {"unknown_model": ModelUnknown, "refused": RegistryRefused}
 
 
 class RegistryClient:
-    """`Source`, `Fetcher` and `LastKnownGoodStore` through child processes; implements `serving.ports`."""
+    """`Source`, `Fetcher`, `CopyHolder` and `LastKnownGoodStore` through child processes; implements
+    `serving.ports`."""
 
     def __init__(
         self,
@@ -159,6 +161,16 @@ class RegistryClient:
         except RegistryError:
             return None  # the download asks again, for longer, and reports what is wrong
         return answer.get("directory")
+
+    async def hold_copy(self, version: VersionId) -> bool:
+        """Whether the version's files are in the cache, whole; if so they are held until `retain`.
+
+        Downloads nothing. Of a copy that is not held yet the registry is asked whether it is the version's.
+        """
+        if (held := self._locks.files_of(version)) is not None:
+            return await in_disk_thread(os.path.isdir, held)
+        files = None if version in self._distrusted else await self._located(version)
+        return files is not None and await self._locks.acquire(version, files)
 
     async def last_known_good(self, model: str, aliases: Mapping[Alias, str]) -> Mapping[Alias, VersionId]:
         """What served last, by the cache's record of this registry: roles with their versions, maybe none.

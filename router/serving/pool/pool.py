@@ -9,6 +9,7 @@ from router.core.events import DrainCutShort, Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.loads import Priority
 from router.errors import NotReady, Overloaded, VersionUnloaded
+from router.processes.process import Exit
 from router.protocol.messages import Batching, LoadSpec, Query, VersionInfo
 from router.serving.load_gate import LoadGate
 from router.serving.pool.admission import Admission
@@ -31,6 +32,10 @@ class PoolOwner(Protocol):
         """While True there may be a spare, and extra workers beside one that is stuck."""
 
     @property
+    def is_kept(self) -> bool:
+        """While True no alias asks for it: nothing is loaded for it, and no worker is replaced."""
+
+    @property
     def load_priority(self) -> Priority:
         """Of a load while no worker is alive."""
 
@@ -40,6 +45,9 @@ class PoolOwner(Protocol):
 
     def worker_crashed(self) -> None:
         """A worker ended by itself, and not because its predict ran too long."""
+
+    def kept_worker_ended(self) -> None:
+        """A worker ended by itself while the version was kept."""
 
 
 class Pool:
@@ -188,6 +196,20 @@ class Pool:
         self.supply.fill()
         self._recycler.watch()
 
+    def stop_loading(self) -> None:
+        """End what is being loaded: the version is kept from now on, and needs nothing more."""
+        self._recycler.stop_replacing()
+        self.supply.cancel_load()
+
+    def keep_one_worker(self) -> list[asyncio.Future[Exit]]:
+        """Let all workers go but one, of a version that is kept. The exits of those that go."""
+        kept = max(self.slots, key=lambda slot: slot.load)  # those that are idle end sooner
+        surplus = [slot for slot in self.slots if slot is not kept]
+        self.slots = [kept]
+        for slot in surplus:
+            self._retire(slot)
+        return [slot.worker.exited for slot in surplus]
+
     def settings_changed(self) -> None:
         """Follow changed settings in what runs already, and try failed loads again; `fill` does the rest."""
         self.supply.retry_now()
@@ -255,7 +277,13 @@ class Pool:
         """How many workers are missing; below 0 when there are too many."""
         if self._closed or self._held or (self.settings.in_turn and self._leaving):
             return 0
-        return self._surge.wanted - len(self.slots)
+        missing = self._surge.wanted - len(self.slots)
+        return min(missing, 0) if self._owner.is_kept else missing
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether no alias asks for the version, and nothing is to be loaded for it."""
+        return self._owner.is_kept
 
     @property
     def allow_spare(self) -> bool:
@@ -356,13 +384,18 @@ class Pool:
             self.release()
         self.queue.put_back(again)
         if slot in self.slots:  # else it was retired, or the pool is closed: nobody replaces it
+            was_kept = self._owner.is_kept  # with its last worker it is kept no more
             self.slots.remove(slot)
-            self.supply.lost(answered=slot.answered > 0)
+            if not was_kept:
+                self.supply.lost(answered=slot.answered > 0)
             how = str(slot.worker.exited.result())
             self._recorder.record(WorkerEnded(self.supply.spec.version, slot.end_reason, how))
             if slot.end_reason in CRASHES:
                 self._owner.worker_crashed()
-            self.fill()
+            if was_kept:
+                self._owner.kept_worker_ended()
+            if self._leases or not was_kept:  # requests from before it was kept are answered all the same
+                self.fill()
             # Requests that another version can answer do not wait for a new worker.
             self._refuse_unserved(until=None)
         elif self.settings.in_turn and not self._closed:

@@ -102,6 +102,7 @@ class WorkerSupply:
         self._last_event_at = float("-inf")
         """When a worker, a spare or a load ended last: from then on the wait after early ends counts."""
         self._load_failures = self._spare_failures = Backoff(RELOAD_DELAYS)
+        self._spare_had_no_room = False
         self._short_since: float | None = None
         self._changed = asyncio.Event()
         """Set by whatever may have changed what is needed; ends a pause."""
@@ -160,6 +161,12 @@ class WorkerSupply:
             self._filling.cancel()
             await asyncio.gather(self._filling, return_exceptions=True)
 
+    def cancel_load(self) -> None:
+        """As `stop_loading`, without waiting for it; what is needed then is loaded after that."""
+        if self._filling is not None and not self._filling.done():
+            self._filling.cancel()
+            self._filling.add_done_callback(lambda _: self.fill())
+
     def retry_now(self) -> None:
         """What loads depend on is no longer what it was: those that failed say nothing about the next one."""
         self._forget_failures()
@@ -186,6 +193,11 @@ class WorkerSupply:
         await self.stop_loading()
         self._let_spare_go(grace_seconds)
         await asyncio.gather(*self._closing)
+
+    def look_for_room(self) -> None:
+        """Memory may have come free: look again for that of a spare which had none."""
+        if self._spare_had_no_room:
+            self.fill()
 
     def free_spare(self) -> asyncio.Future[object] | None:
         """Another version needs the spare's memory: end it. Done when it has ended; None without a spare."""
@@ -298,8 +310,10 @@ class WorkerSupply:
         return wanted and self._spare_fits()
 
     def _spare_fits(self) -> bool:
-        available = self._loader.room().available
+        # What is kept for a rollback goes for a spare, as for any other load.
+        available = self._loader.room().available + self._gate.kept_bytes
         fits = has_room(available, self._worker_bytes, kept=self.spare is not None)
+        self._spare_had_no_room = not fits
         if not fits:
             sizes = f"{available // MIB} MiB are available, a worker takes {self._worker_bytes // MIB}"
             self.spare_skipped_because = f"no memory for a spare worker: {sizes}"

@@ -45,6 +45,10 @@ class UpkeptPool(Protocol):
         """In force now."""
 
     @property
+    def is_kept(self) -> bool:
+        """Whether no alias asks for the version, and nothing is to be loaded for it."""
+
+    @property
     def slots(self) -> Sequence[WorkerSlot]:
         """Workers that serve."""
 
@@ -183,13 +187,18 @@ class MemoryRecycler:
         if self._looking is None and (self._limit() is not None or self._leaving):
             self._looking = self._loop.call_later(MEMORY_LOOK_SECONDS, self._look)
 
+    def stop_replacing(self) -> None:
+        """End the load of a worker that is to take another's place."""
+        if self._replacing is not None:
+            self._replacing.cancel()
+
     async def close(self) -> None:
         """Look no more, and report those that have not left yet: they are the pool's to end."""
         self._closed = True
         if self._looking is not None:
             self._looking.cancel()
+        self.stop_replacing()
         if self._replacing is not None:
-            self._replacing.cancel()
             await asyncio.gather(self._replacing, return_exceptions=True)
         for slot in list(self._leaving):  # not when they end: by then their version may be gone
             self._left(slot)
@@ -209,7 +218,8 @@ class MemoryRecycler:
                     slot.end("memory")
             over = [slot for slot in self._pool.slots if slot.growth() > limit]
             idle = self._replacing is None or self._replacing.done()
-            if over and idle and self._backoff.allows(self._loop.time()):
+            may_load = idle and not self._pool.is_kept
+            if over and may_load and self._backoff.allows(self._loop.time()):
                 self._replacing = self._loop.create_task(
                     self._recycle(over, limit), name=f"recycle {self._pool.supply.spec.version}"
                 )

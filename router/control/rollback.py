@@ -1,0 +1,105 @@
+"""How soon a rollback of each model would serve: shown in state and metrics, reported when it gets worse."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from router.control.alias_watch import AliasWatch
+from router.core.events import Recorder, RollbackReadyLost
+from router.core.ids import PRODUCTION, VersionId
+from router.core.policy import State
+from router.core.rollback import Rollback, readiness
+from router.serving.manager import ModelManager
+from router.serving.models import ModelSet
+from router.serving.ports import CopyHolder
+
+COPY_LOOK_SECONDS = 60.0
+"""Between two looks for the files of one version; in between another gateway may have brought them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What a look for a version's files found, and what it was about."""
+
+    version: VersionId
+    loaded: bool
+    at: float
+    has_copy: bool
+
+
+class RollbackWatch:
+    """Looks after what a rollback of each model goes back to, so that its files stay in the cache."""
+
+    def __init__(
+        self,
+        copies: CopyHolder,
+        models: ModelSet,
+        alias_watch: AliasWatch,
+        recorder: Recorder,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._copies = copies
+        self._models = models
+        self._alias_watch = alias_watch
+        self._recorder = recorder
+        self._monotonic = monotonic
+        self._looked: dict[str, _Looked] = {}
+        self._before: dict[str, Rollback] = {}
+
+    async def tick(self) -> None:
+        """Look once at every model."""
+        for gone in self._before.keys() - self._models.managers.keys():
+            self._before.pop(gone)
+            self._looked.pop(gone, None)
+        for manager in list(self._models.managers.values()):
+            await self._look_for_copy(manager)
+            now = self.of(manager)
+            before = self._before.get(manager.model, now)
+            self._before[manager.model] = now
+            if now.version and now.is_lost_since(before, expired=manager.previous.is_over):
+                self._recorder.record(RollbackReadyLost(manager.model, now.version, now.reason))
+
+    def of(self, manager: ModelManager) -> Rollback:
+        """What a rollback of the model would meet now."""
+        previous = manager.previous
+        version = previous.version
+        if version is None:
+            return Rollback(reason=_nothing(manager))
+        harness = manager.harnesses.get(version)
+        ready, reason = readiness(
+            previous.workers_of(version),
+            has_copy=self.has_copy(manager),
+            error=harness.error if harness is not None and harness.state is State.ERROR else "",
+            lost_because=previous.lost_because(version),
+        )
+        return Rollback(version, ready, reason, previous.until if previous.kept == version else None)
+
+    def has_copy(self, manager: ModelManager) -> bool | None:
+        """Whether the files of what a rollback goes back to are in the cache; None: not known yet."""
+        looked = self._looked.get(manager.model)
+        return looked.has_copy if looked is not None and looked.version == manager.previous.version else None
+
+    async def _look_for_copy(self, manager: ModelManager) -> None:
+        """Also so that they stay, whatever the cache's bound says."""
+        version, now = manager.previous.version, self._monotonic()
+        if version is None:
+            return
+        loaded = manager.previous.workers_of(version) is not None
+        if not loaded and manager.model in self._alias_watch.errors:
+            return  # the registry may have to be asked, and polls would wait for that
+        looked = self._looked.get(manager.model)
+        if (
+            looked is None
+            or (looked.version, looked.loaded) != (version, loaded)
+            or now - looked.at >= COPY_LOOK_SECONDS
+        ):
+            found = await self._copies.hold_copy(version)
+            self._looked[manager.model] = _Looked(version, loaded, now, found)
+
+
+def _nothing(manager: ModelManager) -> str:
+    if PRODUCTION not in manager.bound:
+        return "production serves nothing yet"
+    if manager.previous.named is not None:
+        return f"{manager.settings.previous_name} names the version that production serves"
+    return "what production served before is not known"
