@@ -175,10 +175,6 @@ def _explained(_: Entry, details: Details) -> str:
     return f"moved in the registry{_by(details)}{_because(details)}"
 
 
-def _explained(_: Entry, details: Details) -> str:
-    return f"aliases were moved{_by(details)}{_because(details)}"
-
-
 def _bound(_: Entry, details: Details) -> str:
     new, old = _version(details, "to", "new", "version"), _version(details, "from", "old")
     return f"{_text(details, 'alias')} serves {new}" + (f", before {old}" if old != "–" else "")
@@ -266,7 +262,6 @@ _SENTENCES: dict[str, Callable[[Entry, Details], str]] = {
     "clock": _clock,
     "configuration": _configuration,
     "alias_moved": _alias_moved,
-    "explained": _explained,
     "explained": _explained,
     "bound": _bound,
     "unbound": _unbound,

@@ -159,7 +159,7 @@ def test_history_says_what_served_whom_who_changed_it_why_and_on_what_evidence(j
     assert "canary serves v8" in shown
     assert "canary 5 % → 25 %" in shown
     assert "the registry moved canary v8 → v9" in shown
-    assert "aliases were moved by bob: v8 is slow" in shown
+    assert "moved in the registry by bob: v8 is slow" in shown
     assert "not enough data → FAIL" in shown
     assert "canary v8 0 % of 25 % (capped)" in shown
     assert "9 of 50 requests failed" in shown
