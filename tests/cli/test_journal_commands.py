@@ -83,6 +83,7 @@ STORY = (
         served(25_000, cap=0),
     ),
     Entry(NOW - 900, GATEWAY, "alias_moved", {"model": "sentiment", "alias": "canary", "from": 8, "to": 9}),
+    Entry(NOW - 895, GATEWAY, "explained", {"model": "sentiment", "by": "bob", "why": "v8 is slow"}),
     Entry(
         NOW - 890,
         GATEWAY,
@@ -158,6 +159,7 @@ def test_history_says_what_served_whom_who_changed_it_why_and_on_what_evidence(j
     assert "canary serves v8" in shown
     assert "canary 5 % → 25 %" in shown
     assert "the registry moved canary v8 → v9" in shown
+    assert "moved in the registry by bob: v8 is slow" in shown
     assert "not enough data → FAIL" in shown
     assert "canary v8 0 % of 25 % (capped)" in shown
     assert "9 of 50 requests failed" in shown
@@ -336,7 +338,7 @@ def test_a_whole_journal_is_whole(journal: Path) -> None:
 
     assert result.exit_code == 0
     assert result.output == (
-        f"whole: 12 lines in 1 file from 2025-11-20T12:32:00Z to 2025-11-20T14:30:20Z; head {head}\n"
+        f"whole: 13 lines in 1 file from 2025-11-20T12:32:00Z to 2025-11-20T14:30:20Z; head {head}\n"
     )
 
 
@@ -485,7 +487,7 @@ def test_a_line_without_end_and_one_of_20_mib_are_no_reason_to_stop(journal: Pat
 
     result = route(journal, "2025-11-20T14:10Z")
     assert result.stdout == whole
-    assert "00000001.jsonl:13" in result.stderr
+    assert "00000001.jsonl:14" in result.stderr
     assert run("journal", "verify", journal).exit_code == 1
 
 

@@ -1,6 +1,7 @@
 """Who got a key, by the journal, is what its caller saw in the answer's headers."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,8 +25,15 @@ ENOUGH = 450
 """Answers of each phase."""
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "router", *arguments], capture_output=True, text=True)
+def command(gateway: GatewayProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """With the gateway's configuration and the environment in which it finds its state directory."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(gateway.config.parent / "state")}
+    return subprocess.run(
+        [sys.executable, "-m", "router", *arguments, "-c", str(gateway.config)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
 
 
 def watched(load: Load, slack: float) -> None:
@@ -35,7 +43,7 @@ def watched(load: Load, slack: float) -> None:
 
 
 def set_canary(gateway: GatewayProcess, percent: int, slack: float) -> None:
-    done = command("split", "sentiment", str(percent), "-c", str(gateway.config))
+    done = command(gateway, "split", "sentiment", str(percent))
     assert done.returncode == 0, done.stderr
     wait_until(lambda: gateway.model()["split"]["canary"] == percent, 10 * slack, gateway.story)
 
@@ -111,9 +119,10 @@ def test_who_got_a_key_by_the_journal_is_what_its_caller_saw(
     assert certain > len(answered) / 2
     figure(f"{len(answered)} answers, {certain} certain by the journal")
 
-    assert command("journal", "verify", "-c", str(gateway.config)).returncode == 0
+    verified = command(gateway, "journal", "verify")
+    assert verified.returncode == 0, verified
     one = answered[-1]
     at = datetime.fromtimestamp(one.sent_at + wall, UTC).isoformat()
-    reported = command("route", "sentiment", one.key, "--at", at, "-c", str(gateway.config), "-o", "json")
+    reported = command(gateway, "route", "sentiment", one.key, "--at", at, "-o", "json")
     assert one.route_alias in {answer["alias"] for answer in json.loads(reported.stdout)["answers"]}
     assert one.key not in reported.stdout
