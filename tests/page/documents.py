@@ -35,8 +35,6 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
         "fleet": {"peers": [], "look_up_error": ""},
         "notify": [],
         "models": {model: model_state()},
-        "fleet": {"peers": [], "look_up_error": ""},
-        "notify": [],
         "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
         "events": [
             {"timestamp": now - 900, "event": "ConfigApplied", "digest": "3f9c", "changes": []},
