@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from xdist.remote import Producer
 
 from tests.support import slowness
+from tests.support.scheduling import GroupScheduling, longest_first
 
 Figure = Callable[[str], None]
 ROW = re.compile(r"\bRows? (\d+)")
@@ -56,8 +58,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return config.stash.get(SLOWNESS, None)
 
 
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """In the place of `--dist`."""
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The most that one test may take is widened as the bounds within it are."""
+    """The longest first; and the most that one test may take is widened as the bounds within it are."""
+    longest_first(items)
     if config.getoption("timeout", None) is None:
         for item in items:
             marker = item.get_closest_marker("timeout")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess, gateways
-from tests.support.registry import BUILD_REGISTRY, Registry, built_once, copied
+from tests.support.registry import BUILD_REGISTRY, Registry, copied
 
 POLL_SECONDS = 0.5
 
@@ -27,4 +28,17 @@ def registry(built_registry: Path, tmp_path: Path) -> Registry:
 def start(registry: Registry, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
     """Starts gateways on a configuration of one's own, and ends them."""
     with gateways(tmp_path, registry.uri, POLL_SECONDS) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_registry(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A copy of the database for all tests of a module that share a gateway."""
+    return copied(built_registry, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="module")
+def start_shared(shared_registry: Registry) -> Iterator[Callable[..., GatewayProcess]]:
+    """As `start`, for gateways that tests of a module share: each starts one at most."""
+    with gateways(shared_registry.directory, shared_registry.uri, POLL_SECONDS) as start:
         yield start

@@ -11,11 +11,11 @@ import pytest
 from tests.e2e.conftest import Registry
 from tests.support import faulty_registry
 from tests.support.faulty_registry import CANARY_KEY, PRODUCTION_KEY, body_of
-from tests.support.gateway import GatewayProcess
+from tests.support.gateway import CountersFromNow, GatewayProcess
 from tests.support.load import Load, Seen
 from tests.support.waiting import wait_until
 
-built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
+built_registry = faulty_registry.built_faults
 
 MODELS = "  sentiment: {{split: {{production: 50, canary: 50}}, {more}}}\n"
 
@@ -30,12 +30,20 @@ def gateway(start: Callable[..., GatewayProcess]) -> Callable[..., GatewayProces
     return serve
 
 
+@pytest.fixture(scope="module")
+def shared(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
+    """One whose canary loses its share in no test."""
+    gateway = start_shared(MODELS.format(more="direct_access: true"))
+    gateway.wait_bound(2, "canary")
+    return gateway
+
+
 def breaker(gateway: GatewayProcess) -> dict[str, object]:
     reported: dict[str, object] = gateway.model()["versions"]["2"]["breaker"]
     return reported
 
 
-def faults(gateway: GatewayProcess, kind: str) -> float:
+def faults(gateway: GatewayProcess | CountersFromNow, kind: str) -> float:
     return gateway.metric("canary_router_canary_faults_total", alias="canary", version="2", kind=kind)
 
 
@@ -206,20 +214,19 @@ def test_a_canary_that_crashes_under_load_costs_no_user_an_error(
 
 @pytest.mark.parametrize("text", ["nan", "short", "long"])
 def test_an_answer_of_only_nan_or_of_a_wrong_length_is_a_fault_of_the_canary(
-    gateway: Callable[..., GatewayProcess], text: str, slack: float
+    shared: GatewayProcess, text: str, slack: float
 ) -> None:
-    served = gateway()
-    answer = served.session.post(
-        f"{served.url}/invocations",
+    counted = shared.from_now()
+    answer = shared.session.post(
+        f"{shared.url}/invocations",
         data=body_of(text, rows=2),
         headers=as_json(CANARY_KEY),
         timeout=30 * slack,
     )
     assert (answer.status_code, answer.json()) == (200, {"predictions": [0.1, 0.1]})
     assert answer.headers["X-Route-Reason"] == "fallback"
-    assert faults(served, "invalid_output") == 1
-    reason = {"alias": "canary", "reason": "invalid_output"}
-    assert served.metric("canary_router_fallbacks_total", reason=reason["reason"]) == 1
+    assert faults(counted, "invalid_output") == 1
+    assert counted.metric("canary_router_fallbacks_total", reason="invalid_output") == 1
 
 
 @pytest.mark.slow
@@ -241,13 +248,11 @@ def test_what_is_odd_but_an_answer_goes_out_as_it_is_and_metrics_hold(
     assert faults(served, "invalid_output") == 1
 
 
-def test_asked_directly_a_canary_answers_for_itself(
-    gateway: Callable[..., GatewayProcess], slack: float
-) -> None:
-    served = gateway()
-    url = f"{served.url}/models/sentiment/aliases/canary/invocations"
+def test_asked_directly_a_canary_answers_for_itself(shared: GatewayProcess, slack: float) -> None:
+    counted = shared.from_now()
+    url = f"{shared.url}/models/sentiment/aliases/canary/invocations"
     answers = {
-        text: served.session.post(url, data=body_of(text), headers=as_json(CANARY_KEY), timeout=30 * slack)
+        text: shared.session.post(url, data=body_of(text), headers=as_json(CANARY_KEY), timeout=30 * slack)
         for text in ("good", "raise", "os._exit")
     }
     assert {text: answer.status_code for text, answer in answers.items()} == {
@@ -256,7 +261,7 @@ def test_asked_directly_a_canary_answers_for_itself(
         "os._exit": 503,
     }
     assert {answer.headers["X-Route-Reason"] for answer in answers.values()} == {"direct"}
-    assert faults(served, "error") + faults(served, "crash") == 0
+    assert faults(counted, "error") + faults(counted, "crash") == 0
 
 
 @pytest.mark.slow

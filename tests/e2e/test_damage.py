@@ -25,11 +25,19 @@ CANARY_KILLS = 20 if os.environ.get("FAULTS") else 5
 """Each waits for the back-off of a worker that died young."""
 
 
+@pytest.fixture(scope="module")
+def served(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
+    return start_shared(MODELS)
+
+
 @pytest.fixture
-def gateway(start: Callable[..., GatewayProcess]) -> GatewayProcess:
-    gateway = start(MODELS)
-    gateway.wait_bound(2, "canary")
-    return gateway
+def gateway(served: GatewayProcess, shared_registry: Registry) -> GatewayProcess:
+    """The one that tests share, as it was when it began to serve."""
+    for alias, version in (("production", 1), ("canary", 2)):
+        shared_registry.move(alias, version)
+        served.wait_bound(version, alias)
+    requests.post(f"{served.admin}/-/models/sentiment/reset-breakers").raise_for_status()
+    return served
 
 
 @pytest.mark.parametrize(
@@ -37,38 +45,39 @@ def gateway(start: Callable[..., GatewayProcess]) -> GatewayProcess:
 )
 @pytest.mark.parametrize("alias", ["production", "canary"])
 def test_a_version_that_does_not_load_leaves_the_old_one_serving_and_is_named(
-    gateway: GatewayProcess, registry: Registry, alias: str, version: int, reported: str, slack: float
+    gateway: GatewayProcess, shared_registry: Registry, alias: str, version: int, reported: str, slack: float
 ) -> None:
-    before = gateway.bound(alias)
+    before, counted = gateway.bound(alias), gateway.from_now()
     with Load(gateway.url, rate=100) as load:
-        registry.move(alias, version)
+        shared_registry.move(alias, version)
         wait_until(
             lambda: gateway.model()["versions"].get(str(version), {}).get("error"), 20 * slack, gateway.story
         )
         assert reported in gateway.model()["versions"][str(version)]["error"]
-        assert gateway.metric("canary_router_model_swaps_total", alias=alias, result="failure") == 1
+        assert counted.metric("canary_router_model_swaps_total", alias=alias, result="failure") == 1
         assert gateway.metric("canary_router_alias_pending", alias=alias) == 1
         assert gateway.bound(alias) == before
-        registry.move(alias, 5)  # put right
+        shared_registry.move(alias, 5)  # put right
         gateway.wait_bound(5, alias)
     assert load.failed == []
     assert gateway.metric("canary_router_alias_pending", alias=alias) == 0
 
 
 def test_a_registry_that_goes_away_and_comes_back_hurts_nobody(
-    gateway: GatewayProcess, registry: Registry, slack: float
+    gateway: GatewayProcess, shared_registry: Registry, slack: float
 ) -> None:
-    hidden = registry.database.with_suffix(".away")
+    hidden = shared_registry.database.with_suffix(".away")
+    counted = gateway.from_now()
     with Load(gateway.url, rate=100) as load:
-        shutil.move(registry.database, hidden)
+        shutil.move(shared_registry.database, hidden)
         wait_until(lambda: not gateway.state()["registry"]["reachable"], 20 * slack, gateway.story)
         assert gateway.get("/readyz").status_code == 200
-        assert str(registry.directory) not in gateway.get("/v1/state").text
-        assert not registry.database.exists(), "a missing database was created anew"
-        assert gateway.metric("canary_router_registry_polls_total", result="failure") >= 1
-        shutil.move(hidden, registry.database)
+        assert str(shared_registry.directory) not in gateway.get("/v1/state").text
+        assert not shared_registry.database.exists(), "a missing database was created anew"
+        assert counted.metric("canary_router_registry_polls_total", result="failure") >= 1
+        shutil.move(hidden, shared_registry.database)
         wait_until(lambda: gateway.state()["registry"]["reachable"], 20 * slack, gateway.story)
-        registry.move("production", 5)
+        shared_registry.move("production", 5)
         gateway.wait_bound(5)
     assert load.failed == []
 
@@ -103,7 +112,7 @@ def test_a_mistyped_database_is_an_error_and_not_a_new_empty_one(
 def test_a_canarys_worker_killed_again_and_again_costs_no_user_an_error(
     gateway: GatewayProcess, slack: float, figure: Figure
 ) -> None:
-    answered = 0.0
+    answered, counted = 0.0, gateway.from_now()
     with Load(gateway.url) as load:
         for _ in range(CANARY_KILLS):
             [pid] = gateway.worker_pids(2)
@@ -114,7 +123,7 @@ def test_a_canarys_worker_killed_again_and_again_costs_no_user_an_error(
             answered = total
     figure(load.summary())
     assert load.failed == []
-    assert gateway.metric("canary_router_worker_restarts_total", version="2") == CANARY_KILLS
+    assert counted.metric("canary_router_worker_restarts_total", version="2") == CANARY_KILLS
 
 
 def test_productions_worker_killed_fails_only_what_ran_in_it(
@@ -176,12 +185,12 @@ def _ask_and_forget(gateway: GatewayProcess, text: str) -> None:
 
 @pytest.mark.parametrize("role", ["template", "agent"])
 def test_the_death_of_template_or_agent_costs_no_request(
-    gateway: GatewayProcess, registry: Registry, role: str, figure: Figure, slack: float
+    gateway: GatewayProcess, shared_registry: Registry, role: str, figure: Figure, slack: float
 ) -> None:
     with Load(gateway.url) as load:
         [pid] = pids_of(gateway, role)
         os.kill(pid, signal.SIGKILL)
-        registry.move("production", 5)
+        shared_registry.move("production", 5)
         gateway.wait_bound(5)
         wait_until(lambda: pids_of(gateway, role) not in ([], [pid]), 30 * slack, gateway.story)
     figure(load.summary())

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess
-from tests.support.registry import Registry, built_once, copied
+from tests.support.registry import Registry
 from tests.support.waiting import wait_until
 
 KEY = {"GOOGLE_API_KEY": "hunter2-of-the-operator"}
 LISTED = "  sentiment: {split: {production: 0, canary: 100}, environment_variables: [GOOGLE_API_KEY]}\n"
-UNLISTED = "  sentiment: {split: {production: 0, canary: 100}}\n"
+UNLISTED = "  sentiment: {split: {production: 0, canary: 100}, fallback: none}\n"
 REMEDY = (
     "GOOGLE_API_KEY is withheld from versions, unless it is listed under `environment_variables` of their"
     " registered model"
@@ -22,14 +23,14 @@ REMEDY = (
 
 
 @pytest.fixture(scope="session")
-def built_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built_once(Path(__file__).with_name("build_keys.py"), tmp_path_factory)
 
 
-@pytest.fixture
-def registry(built_keys: Path, tmp_path: Path) -> Registry:
-    """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
-    return copied(built_keys, tmp_path)
+@pytest.fixture(scope="module")
+def unlisted(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
+    """A gateway that tests share, which has the variable and withholds it from each canary."""
+    return start_shared(UNLISTED, **KEY)
 
 
 def check(config: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,10 +58,10 @@ def test_a_version_gets_a_variable_that_its_model_lists_and_its_value_is_nowhere
 
 
 def test_a_load_that_misses_a_withheld_variable_says_where_to_list_it_and_so_does_check(
-    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+    unlisted: GatewayProcess, shared_registry: Registry, slack: float
 ) -> None:
-    registry.move("canary", 2)
-    gateway = start(UNLISTED, **KEY)
+    shared_registry.move("canary", 2)
+    gateway = unlisted
     wait_until(lambda: "2" in gateway.model()["versions"], 30 * slack, gateway.story)
     wait_until(lambda: gateway.model()["versions"]["2"]["error"], 30 * slack, gateway.story)
 
@@ -74,23 +75,22 @@ def test_a_load_that_misses_a_withheld_variable_says_where_to_list_it_and_so_doe
 
 
 def test_a_version_that_is_ready_without_a_variable_that_its_mlmodel_lists_says_so(
-    start: Callable[..., GatewayProcess], registry: Registry
+    unlisted: GatewayProcess, shared_registry: Registry
 ) -> None:
-    registry.move("canary", 3)
-    gateway = start(UNLISTED, **KEY)
-    gateway.wait_bound(3, "canary")
+    shared_registry.move("canary", 3)
+    unlisted.wait_bound(3, "canary")
 
-    assert REMEDY in gateway.model()["versions"]["3"]["note"]
-    assert REMEDY in check(gateway.config, **KEY).stdout
+    assert REMEDY in unlisted.model()["versions"]["3"]["note"]
+    assert REMEDY in check(unlisted.config, **KEY).stdout
 
 
 def test_a_predict_that_misses_a_withheld_variable_is_logged_with_where_to_list_it(
-    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+    unlisted: GatewayProcess, shared_registry: Registry, slack: float
 ) -> None:
-    registry.move("canary", 4)
-    gateway = start(UNLISTED.replace("}}", "}, fallback: none}"), **KEY)
-    gateway.wait_bound(4, "canary")
+    shared_registry.move("canary", 4)
+    unlisted.wait_bound(4, "canary")
+    logged = len(unlisted.log.read_text())
 
-    assert gateway.model()["versions"]["4"]["note"] in ("", None)
-    assert gateway.ask("user-1").status_code == 500
-    wait_until(lambda: REMEDY in gateway.log.read_text(), 10 * slack, gateway.story)
+    assert unlisted.model()["versions"]["4"]["note"] in ("", None)
+    assert unlisted.ask("user-1").status_code == 500
+    wait_until(lambda: REMEDY in unlisted.log.read_text()[logged:], 10 * slack, unlisted.story)

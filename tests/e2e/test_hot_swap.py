@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
+import pytest
 
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
@@ -17,8 +18,16 @@ from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 GOOD_VERSIONS = (1, 2, 5)
+MODELS_SERVED = 2
+"""By the gateway that tests share; each is polled by itself."""
 
 MOVES = 20 if os.environ.get("FAULTS") else 8
+
+
+@pytest.fixture(scope="module")
+def gateway(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
+    """One of two models, which tests share that each move the aliases of one."""
+    return start_shared(f"{MODELS}  shadowed: {{split: {{production: 50, canary: 50}}}}\n")
 
 
 def memory(gateway: GatewayProcess) -> int:
@@ -61,16 +70,15 @@ def test_alias_moves_under_load_lose_no_request_and_answer_with_no_other_version
 
 
 def test_an_alias_that_moves_there_and_back_within_one_poll_reloads_nothing(
-    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+    gateway: GatewayProcess, shared_registry: Registry, slack: float
 ) -> None:
-    gateway = start(MODELS)
     gateway.wait_bound(2, "canary")
     before = gateway.worker_pids(1)
-    polls = gateway.metric("canary_router_registry_polls_total", result="success")
-    registry.move("production", 2)
-    registry.move("production", 1)
+    counted = gateway.from_now()
+    shared_registry.move("production", 2)
+    shared_registry.move("production", 1)
     wait_until(
-        lambda: gateway.metric("canary_router_registry_polls_total", result="success") >= polls + 3,
+        lambda: counted.metric("canary_router_registry_polls_total", result="success") >= 3 * MODELS_SERVED,
         10 * slack,
     )
 
@@ -78,15 +86,14 @@ def test_an_alias_that_moves_there_and_back_within_one_poll_reloads_nothing(
 
 
 def test_two_versions_that_ship_one_module_name_each_answer_with_their_own(
-    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+    gateway: GatewayProcess, shared_registry: Registry, slack: float
 ) -> None:
     """In either order, and after swapping; and so does one that ships a module named `router`."""
-    gateway = start("  shadowed: {split: {production: 50, canary: 50}}\n")
     gateway.get("/v1/state")
     wait_until(lambda: gateway.bound("canary", "shadowed") == 2, 30 * slack)
     for production, canary in ((1, 2), (2, 1), (3, 1)):
-        registry.move("production", production, "shadowed")
-        registry.move("canary", canary, "shadowed")
+        shared_registry.move("production", production, "shadowed")
+        shared_registry.move("canary", canary, "shadowed")
         wait_until(
             lambda p=production, c=canary: (
                 gateway.bound("production", "shadowed") == p and gateway.bound("canary", "shadowed") == c

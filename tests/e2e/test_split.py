@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 
+import pytest
+
 from router.core.split import bucket_of
 from tests.conftest import Figure
 from tests.support.gateway import GatewayProcess
@@ -20,6 +22,13 @@ KEYS, REQUESTS = (3000, 2500) if os.environ.get("FAULTS") else (1000, 900)
 """Of each phase."""
 
 
+@pytest.fixture(scope="module")
+def gateway(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
+    gateway = start_shared(MODELS)
+    gateway.wait_bound(2, "canary")
+    return gateway
+
+
 def set_canary(gateway: GatewayProcess, percent: int) -> None:
     command = [sys.executable, "-m", "router", "split", "sentiment", str(percent), "-c", str(gateway.config)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -28,11 +37,9 @@ def set_canary(gateway: GatewayProcess, percent: int) -> None:
 
 
 def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
-    start: Callable[..., GatewayProcess], slack: float, figure: Figure
+    gateway: GatewayProcess, slack: float, figure: Figure
 ) -> None:
     """5 → 25 → 5 under load: in force within 5 s, no canary key at 5 leaves it in between."""
-    gateway = start(MODELS)
-    gateway.wait_bound(2, "canary")
     phases, took = [], []
     with Load(gateway.url, keys=KEYS, rate=400) as load:
         for percent in (5, 25, 5):
@@ -65,11 +72,7 @@ def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
     assert first & everywhere == last & everywhere
 
 
-def test_the_offline_explanation_of_a_key_is_what_the_gateway_did(
-    start: Callable[..., GatewayProcess],
-) -> None:
-    gateway = start(MODELS)
-    gateway.wait_bound(2, "canary")
+def test_the_offline_explanation_of_a_key_is_what_the_gateway_did(gateway: GatewayProcess) -> None:
     command = [sys.executable, "-m", "router", "route", "sentiment", "user-2", "-c", str(gateway.config)]
     reported = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     answer, route = gateway.ask("user-2"), gateway.get("/v1/route?model=sentiment&key=user-2").json()

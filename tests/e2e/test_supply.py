@@ -7,9 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
-from tests.support.registry import Registry, built_once, copied
+from tests.support.registry import Registry, copied
 from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 100}}\n"

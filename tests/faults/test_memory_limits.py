@@ -8,8 +8,9 @@ import pytest
 
 from tests.conftest import Figure
 from tests.faults.build_heavy import MODELS
+from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess, gateways
-from tests.support.registry import Registry, built_once, copied
+from tests.support.registry import Registry, copied
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -65,7 +65,7 @@ def child_pids() -> set[int | None]:
 @pytest.fixture(scope="session")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of the saved versions."""
-    return saved_versions(tmp_path_factory.getbasetemp())
+    return saved_versions(tmp_path_factory)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.registry import Registry, built_once, copied
+from tests.support.built_once import built_once
+from tests.support.registry import Registry, copied
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 """Buckets 418 and 62121 under the salt `sentiment`."""

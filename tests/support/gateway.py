@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,11 @@ class GatewayProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """Sum of the samples of `name` that carry `labels`."""
-        total = 0.0
-        for line in self.get("/metrics").text.splitlines():
-            if re.match(rf"{name}[{{ ]", line) and all(f'{k}="{v}"' in line for k, v in labels.items()):
-                total += float(line.rpartition(" ")[2])
-        return total
+        return _sum_of(self.get("/metrics").text, name, labels)
+
+    def from_now(self) -> "CountersFromNow":
+        """What its counters count from now on, for tests that share a gateway."""
+        return CountersFromNow(self)
 
     def ask(self, key: str, text: str = "good", model: str = "sentiment") -> requests.Response:
         body = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
@@ -147,6 +147,26 @@ class GatewayProcess:
 
     def story(self) -> str:
         return self.log.read_text()[-5000:]
+
+
+class CountersFromNow:
+    """A gateway's counters without what they had counted when this was made."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self._gateway = gateway
+        self._before = gateway.get("/metrics").text
+
+    def metric(self, name: str, **labels: str) -> float:
+        """By how much the samples of `name` that carry `labels` have grown, all together."""
+        return self._gateway.metric(name, **labels) - _sum_of(self._before, name, labels)
+
+
+def _sum_of(exposition: str, name: str, labels: Mapping[str, str]) -> float:
+    total = 0.0
+    for line in exposition.splitlines():
+        if re.match(rf"{name}[{{ ]", line) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+            total += float(line.rpartition(" ")[2])
+    return total
 
 
 @contextmanager

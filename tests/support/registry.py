@@ -1,15 +1,12 @@
 """A real registry, built by really logging versions, and moved as an operator moves it."""
 
-import fcntl
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from mlflow import MlflowClient
+
+from tests.support.built_once import run_script
 
 BUILD_REGISTRY = Path(__file__).with_name("build_registry.py")
 """The script that logs the versions of the end-to-end tests."""
@@ -39,33 +36,13 @@ class Registry:
 
 def build(script: Path, directory: Path) -> Registry:
     """Have `script` log its versions into `directory`."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, str(script), str(directory)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_script(script, directory)
     return Registry(directory)
 
 
 def build_registry(directory: Path) -> Registry:
     """Log every version that `build_registry.py` knows into `directory`."""
     return build(BUILD_REGISTRY, directory)
-
-
-def built_once(script: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `script` logged its versions: once in a run, whichever of its processes asks. It is only read."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # that of the run, where each process has one of its own
-    directory = base / f"built-{script.stem}"
-    whole = directory / "whole"
-    with directory.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not whole.exists():
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir()
-            build(script, directory)
-            whole.touch()
-    return directory
 
 
 def copied(built: Path, directory: Path) -> Registry:

@@ -1,25 +1,20 @@
 """Real versions, saved once per run of the tests, and the requests that go with them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from router.core.ids import VersionId
 from router.core.scores import OutputSpec
 from router.protocol.messages import LoadSpec, Query, ScoringProtocol
+from tests.support.built_once import built_once
 
 
-def saved_versions(base: Path) -> Path:
-    """Directory of the saved versions, one subdirectory each, below one that lives as long as the tests."""
-    root = base / "versions"
-    if not root.exists():
-        root.mkdir()
-        script = Path(__file__).with_name("build_versions.py")
-        done = subprocess.run([sys.executable, script, root], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return root
+def saved_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of the saved versions, one subdirectory each."""
+    return built_once(Path(__file__).with_name("build_versions.py"), tmp_path_factory)
 
 
 def spec_of(root: Path, name: str, scores: tuple[OutputSpec, ...] | None = None) -> LoadSpec:

@@ -8,6 +8,8 @@ import psutil
 
 from tests.support.slowness import slack
 
+_LATER_PAUSE_SECONDS = 0.05
+
 
 def wait_until(
     true: Callable[[], object],
@@ -16,11 +18,15 @@ def wait_until(
     *,
     pause_seconds: float = 0.02,
 ) -> float:
-    """Poll until `true()`, and return the seconds that took; fail with `story()` when it never holds."""
+    """Poll until `true()`, and return the seconds that took; fail with `story()` when it never holds.
+
+    After a second it looks less often: each look takes processor time from what is waited for.
+    """
     started = time.monotonic()
     while not true():
-        assert time.monotonic() - started < seconds, f"not within {seconds} s\n{story()}"
-        time.sleep(pause_seconds)
+        waited = time.monotonic() - started
+        assert waited < seconds, f"not within {seconds} s\n{story()}"
+        time.sleep(pause_seconds if waited < 1 else max(pause_seconds, _LATER_PAUSE_SECONDS))
     return time.monotonic() - started
 
 
