@@ -8,7 +8,6 @@ import ast
 import re
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +21,10 @@ from router.cli import root as commands
 from router.core.policy import State
 from router.core.routing import Reason
 from router.core.split import bucket_of
-from router.demo.gateway_process import clean_environment
 from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace
 from tests.e2e.conftest import Registry, built_registry, registry  # noqa: F401 - fixtures, found by name
+from tests.support.demo_run import played_demo
 from tests.support.document_blocks import (
     DOCUMENTS,
     ROOT,
@@ -54,8 +53,6 @@ LINES_ABOUT_THE_LOG = {
     "a log line can not be formatted: …": "writer.py",
 }
 """No event has these: they are about the log itself."""
-DEMO_SECONDS = 5
-DEMO_LIMIT_SECONDS = 180.0
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -141,8 +138,10 @@ def test_a_configuration_that_is_shown_is_accepted(block: Block, tmp_path: Path)
     assert load_settings(path, {}, {}).settings.models
 
 
-def test_make_shows_what_is_shown(tmp_path: Path, slack: float) -> None:
-    """The demo is run once, short, in a new directory; figures may differ, words may not."""
+def test_make_shows_what_is_shown(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The demo was played in a new directory; figures may differ, words may not."""
+    demo = played_demo(tmp_path_factory)
+    assert demo.exit_code == 0, demo.printed
     shown = [(block, step) for block in of_language("console") if is_of_make(block) for step in steps(block)]
     makefile = (ROOT / "Makefile").read_text()
     for block, step in shown:
@@ -151,26 +150,13 @@ def test_make_shows_what_is_shown(tmp_path: Path, slack: float) -> None:
         assert re.search(rf"(?m)^{found[1]}:", makefile), f"{block}: make has no target {found[1]}"
     printed = [
         *re.findall(r'@echo "([^"]*)"', makefile.replace("$(VENV)", ".venv")),
-        *demo_in(tmp_path / ".demo", slack).splitlines(),
+        *demo.printed.splitlines(),
         *the_commands_it_prints(),
     ]
     for block, step in shown:
         for line in step.shown:
             pattern = loosened(line)
             assert any(pattern.fullmatch(one) for one in printed), f"{block}: nobody prints {line!r}"
-
-
-def demo_in(directory: Path, slack: float) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "router", "demo", "--directory", str(directory)],
-        env={**clean_environment(), "DEMO_SECONDS": str(DEMO_SECONDS)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=DEMO_LIMIT_SECONDS * slack,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def the_commands_it_prints() -> Iterator[str]:

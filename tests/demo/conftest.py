@@ -1,29 +1,22 @@
-"""A registry seeded once for all tests of the demo; the directory's name has a space in it, on purpose."""
-
-import subprocess
-import sys
+"""A registry seeded once for all tests of the demo, by a demo that was played whole."""
 
 import pytest
 
 from router.demo.dataset import Dataset
-from router.demo.gateway_process import clean_environment
-from router.demo.workspace import Workspace, seeded, workspace
-
-SEED_SECONDS = 180.0
+from router.demo.workspace import Workspace, seeded
+from tests.support.demo_run import PlayedDemo, played_demo
 
 
 @pytest.fixture(scope="session")
-def seeded_place(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Workspace:
-    """A demo's directory with a registry, made by the command that the demo uses."""
-    with workspace(tmp_path_factory.mktemp("demo") / "our demo") as place:
-        subprocess.run(
-            [sys.executable, "-m", "router.demo.train", str(place.root)],
-            env=clean_environment(),
-            check=True,
-            capture_output=True,
-            timeout=SEED_SECONDS * slack,
-        )
-    return place
+def played(tmp_path_factory: pytest.TempPathFactory) -> PlayedDemo:
+    """The demo, which has trained and registered its versions."""
+    return played_demo(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def seeded_place(played: PlayedDemo) -> Workspace:
+    """Its directory, which the next demo finds seeded."""
+    return played.place
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,65 +17,15 @@ from router.demo import story
 from router.demo.gateway_process import clean_environment
 from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace, free_ports
-
-LIMIT_SECONDS = 120.0
-READY = "gateway ready"
+from tests.support.demo_run import READY, PlayedDemo, lines_until, output_of, running_demo
 
 
-@contextmanager
-def _demo(
-    directory: Path, slack: float, *, until: str, seconds: int | None = None
-) -> Iterator[subprocess.Popen[str]]:
-    """`canary-router demo`, run up to the line that has `until` in it.
-
-    What it had started by then is gone when it has ended, or the test fails.
-    """
-    environment = clean_environment() | ({"DEMO_SECONDS": str(seconds)} if seconds else {})
-    command = [sys.executable, "-m", "router", "demo", "--directory", str(directory)]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as demo:
-        watchdog = threading.Timer(LIMIT_SECONDS * slack, demo.kill)
-        watchdog.start()
-        try:
-            lines = _lines_until(demo, until)
-            family = psutil.Process(demo.pid).children(recursive=True)
-            yield demo
-        finally:
-            watchdog.cancel()
-            if demo.poll() is None:
-                demo.send_signal(signal.SIGTERM)
-                demo.wait(LIMIT_SECONDS * slack)
-    assert until in lines[-1]
-    assert psutil.wait_procs(family, timeout=5.0 * slack)[1] == []
-
-
-def _lines_until(demo: subprocess.Popen[str], text: str) -> list[str]:
-    assert demo.stdout is not None
-    lines = []
-    for line in demo.stdout:
-        lines.append(line.rstrip("\n"))
-        if text in line:
-            return lines
-    raise AssertionError(f"{text!r} was never printed:\n" + "\n".join(lines))
-
-
-def _output(demo: subprocess.Popen[str]) -> str:
-    assert demo.stdout is not None
-    text = demo.stdout.read()
-    demo.wait()
-    return text
-
-
-def test_the_story_plays_in_twenty_seconds_and_every_answer_is_right(
-    seeded_place: Workspace, slack: float
-) -> None:
+def test_the_story_plays_in_twenty_seconds_and_every_answer_is_right(played: PlayedDemo) -> None:
     """Share up, promotion, rollback: each seen in answers; plain lines, because nobody looks. The
     journal, read at the end, has all of them, with who and why."""
-    with _demo(seeded_place.root, slack, until=READY, seconds=20) as demo:
-        reported = _output(demo)
+    reported = played.printed
 
-    assert demo.returncode == 0, reported
+    assert played.exit_code == 0, reported
     assert reported.rstrip().endswith("everything was right")
     assert "\x1b" not in reported
     for step in (
@@ -100,7 +46,7 @@ def test_the_story_plays_in_twenty_seconds_and_every_answer_is_right(
 
 
 @pytest.mark.slow
-def test_one_wrong_prediction_makes_the_exit_code_1(seeded_place: Workspace, slack: float) -> None:
+def test_one_wrong_prediction_makes_the_exit_code_1(seeded_place: Workspace) -> None:
     """Here it is our idea of the right answer that is wrong; the demo can not know, and must say so."""
     summary = seeded_place.registry / "seeded.json"
     whole = summary.read_text()
@@ -111,8 +57,8 @@ def test_one_wrong_prediction_makes_the_exit_code_1(seeded_place: Workspace, sla
             expected[:10] = [one + 1e-6 for one in expected[:10]]
     try:
         summary.write_text(json.dumps(document))
-        with _demo(seeded_place.root, slack, until=READY, seconds=5) as demo:
-            reported = _output(demo)
+        with running_demo(seeded_place.root, until=READY, seconds=5) as (demo, _):
+            reported = output_of(demo)
     finally:
         summary.write_text(whole)
 
@@ -147,8 +93,8 @@ def address_of_the_page(printed: list[str]) -> str:
 def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
     seeded_place: Workspace, slack: float
 ) -> None:
-    with _demo(seeded_place.root, slack, until=READY) as demo:
-        printed = _lines_until(demo, "Ctrl-C ends everything")
+    with running_demo(seeded_place.root, until=READY) as (demo, _):
+        printed = lines_until(demo, "Ctrl-C ends everything")
         commands = [line for before, line in pairwise(printed) if before.startswith("# ")]
         assert len(commands) == len(commands_to_try(seeded_place, "http://127.0.0.1:1"))
         with urllib.request.urlopen(address_of_the_page(printed), timeout=10 * slack) as answer:
@@ -166,7 +112,7 @@ def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
             )
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         demo.send_signal(signal.SIGINT)
-        reported = _output(demo)
+        reported = output_of(demo)
 
     assert demo.returncode == 0, reported
     assert "Traceback" not in reported
@@ -174,11 +120,11 @@ def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
 
 
 @pytest.mark.slow
-def test_a_gateway_that_ends_by_itself_fails_the_demo(seeded_place: Workspace, slack: float) -> None:
-    with _demo(seeded_place.root, slack, until="Ctrl-C ends everything") as demo:
+def test_a_gateway_that_ends_by_itself_fails_the_demo(seeded_place: Workspace) -> None:
+    with running_demo(seeded_place.root, until="Ctrl-C ends everything") as (demo, _):
         (gateway,) = (child for child in psutil.Process(demo.pid).children() if "serve" in child.cmdline())
         gateway.kill()
-        reported = _output(demo)
+        reported = output_of(demo)
 
     assert demo.returncode == 1, reported
     assert "the demo failed: the gateway ended with code -9" in reported
@@ -188,13 +134,13 @@ def test_a_gateway_that_ends_by_itself_fails_the_demo(seeded_place: Workspace, s
 @pytest.mark.parametrize("moment", ["training two versions", "@production → v1"])
 @pytest.mark.slow
 def test_ctrl_c_before_there_is_traffic_ends_everything_too(
-    seeded_place: Workspace, tmp_path: Path, slack: float, moment: str
+    seeded_place: Workspace, tmp_path: Path, moment: str
 ) -> None:
     """While versions are trained, which needs a new directory, and while the gateway starts."""
     directory = tmp_path / "new" if moment.startswith("training") else seeded_place.root
-    with _demo(directory, slack, until=moment) as demo:
+    with running_demo(directory, until=moment) as (demo, _):
         demo.send_signal(signal.SIGINT)
-        reported = _output(demo)
+        reported = output_of(demo)
 
     assert demo.returncode == 130, reported
     assert "Traceback" not in reported
