@@ -18,7 +18,7 @@ function leverCard(id, model, entry) {
   const button = (verb, words, kind) => el("button", { type: "button", class: kind, "data-verb": verb }, words);
   return el("section", { class: "card" },
     el("h3", null, "Levers"),
-    el("p", { class: "note" }, "Abort takes the share of what the canary's alias serves, at once; it stays loaded, and production saidOf its keys. Resume lifts what is capped."),
+    el("p", { class: "note" }, "Abort takes the share of what the canary's alias serves, at once; it stays loaded, and production answers its keys. Resume lifts what is capped."),
     el("form", { class: "levers", "data-model": model, autocomplete: "off" }, el("div", { class: "fields" },
       field("reason", "Reason", { maxlength: 500, required: true }),
       field("by", "Your name", { maxlength: 500, required: true }),

@@ -12,6 +12,7 @@ function modelSection(model, seen) {
   try {
     return el("section", { id, class: "model", "aria-labelledby": `${id}-name`, tabindex: "-1" },
       el("h2", { id: `${id}-name` }, named(model)),
+      leverCard(id, model, entry), // before all that comes and goes, so that what is typed into it stays
       parts(id, model, entry, seen));
   } catch (error) {
     return el("section", { id, class: "model" }, el("h2", null, named(model)),
@@ -27,7 +28,6 @@ function parts(id, model, entry, { compared, events, now, width }) {
     banners(entry, compared),
     warnings(entry),
     el("div", { class: "pair" }, splitBars(entry, compared), versionsTable(entry, now)),
-    leverCard(id, model, entry),
     shown.map(([alias, one], index) => [
       checksTable(alias, one, challengers.length > 1),
       el("div", { class: "pair" },
