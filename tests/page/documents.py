@@ -33,6 +33,8 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
             "journal": {"head": "5d41" * 16, "lines": 4, "began": now - 900},
         },
         "models": {model: model_state()},
+        "fleet": {"peers": [], "look_up_error": ""},
+        "notify": [],
         "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
         "events": [
             {"timestamp": now - 900, "event": "ConfigApplied", "digest": "3f9c", "changes": []},
