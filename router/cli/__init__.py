@@ -189,7 +189,14 @@ def split(
 @urls_option
 @click.argument("model")
 @reason_option
-@click.option("--to", type=click.FloatRange(0, 100), default=0.0, show_default=True, metavar="PERCENT")
+@click.option(
+    "--to",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="What is left to it at most.",
+)
 @click.option("--alias", help="Which canary; default: all but production.")
 @click.option("--version", type=click.IntRange(1), help="Which version; default: the one that serves.")
 @click.option("--all-versions", is_flag=True, help="Whatever comes, too, until this is resumed.")
