@@ -403,7 +403,12 @@ def promote(
 @registry_option
 @reason_option
 @by_option
-@click.option("--to", metavar="VERSION", type=click.IntRange(1, 2**63 - 1), help="Default: @previous.")
+@click.option(
+    "--to",
+    metavar="VERSION",
+    type=click.IntRange(1, 2**63 - 1),
+    help="Default: @previous, else what gateways know.",
+)
 @no_wait_option
 @wait_option
 @click.argument("model")

@@ -100,7 +100,8 @@ def _remembered(gateways: Gateways, command: Command, production: int | None) ->
     }
     if len(before) == 1:
         return before.pop()
-    serving = sorted({v.bound[PRODUCTION] for v in views if v is not None and v.bound.get(PRODUCTION)})
+    bound = (view.bound.get(PRODUCTION) for view in views if view is not None)
+    serving = sorted({version for version in bound if version is not None})
     why = "no gateway knows one"
     if before:
         why = f"gateways say {', '.join(map(numbered, sorted(before)))}"
