@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from router.core.caps import (
     KEPT_SECONDS,
+    LONGEST_REASON,
     BreakGlass,
     CapRecord,
     Caps,
@@ -89,6 +90,14 @@ class CapControl:
     def records(self) -> dict[str, Any]:
         """All records as JSON, lifted ones included: the document of `/v1/caps`."""
         return records_to_json(self._known)
+
+    def records_to_show(self) -> dict[str, Any]:
+        """The same for whoever can reach the traffic port: texts without credentials, hosts and addresses."""
+        document = records_to_json(self._known)
+        for record in document["records"]:
+            for key in ("by", "reason"):
+                record[key] = redact(record[key])[:LONGEST_REASON]
+        return document
 
     def of_model(self, model: str) -> list[dict[str, Any]]:
         """JSON-ready: the caps in force, those of what serves now first, then the newest first."""
@@ -174,9 +183,13 @@ class CapControl:
         self._change(known)
         return {target: self._known.records[target] for target in wanted}
 
-    def lift(self, targets: Iterable[CapTarget], *, by: str, reason: str) -> None:
-        """Give `targets` their shares back, as far as no other cap or breaker is there."""
-        self._change(self._known.lifted(targets, by=by, reason=reason, at=self._wall()))
+    def lift(self, targets: Iterable[CapTarget], *, by: str, reason: str) -> list[CapTarget]:
+        """Give `targets` their shares back, as far as no other cap or breaker is there; returns those that
+        have no cap now, which are all but those whose counter is at its end."""
+        wanted = list(targets)
+        self._change(self._known.lifted(wanted, by=by, reason=reason, at=self._wall()))
+        records = self._known.records
+        return [one for one in wanted if one not in records or records[one].share is None]
 
     def merge(self, records: Mapping[CapTarget, CapRecord]) -> bool:
         """Take over what another gateway knows; returns whether any of it was news."""

@@ -10,7 +10,7 @@ import pytest
 
 from router.control import caps as module
 from router.control.caps import MOST_SHOWN, NOT_KEPT, CapControl
-from router.core.caps import KEPT_SECONDS, CapRecord, Caps, CapTarget, records_from_json
+from router.core.caps import KEPT_SECONDS, MOST_COUNTER, CapRecord, Caps, CapTarget, records_from_json
 from router.core.events import RoutesChanged
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
@@ -300,6 +300,14 @@ async def test_what_was_written_before_a_restart_holds_again_without_an_event(
     durable.cap([ALL], 0, by="ann", reason="none at all")
     await durable.settled()
     assert disk.kept.records[TWO].counter == 3
+
+
+async def test_a_cap_whose_counter_is_at_its_end_is_not_said_to_be_lifted(control: CapControl) -> None:
+    control.merge({TWO: CapRecord(MOST_COUNTER, 0, "eve", "broken", 5.0)})
+    control.cap([ALL], 0, by="ann", reason="slow")
+
+    assert control.lift([TWO, ALL], by="ann", reason="mended") == [ALL]
+    assert [cap["version"] for cap in control.of_model("sentiment")] == [2]
 
 
 # Models that come and go
