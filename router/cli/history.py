@@ -125,7 +125,7 @@ def show_history(config_path: Path, model: str, since_text: str, output: str, gi
         return 3
     if model not in history.models:
         raise click.UsageError(
-            f"no model {model!r} in this journal; there are: {', '.join(sorted(history.models))}"
+            plain(f"no model {model!r} in this journal; there are: {', '.join(sorted(history.models))}")
         )
     if output == "json":
         click.echo(orjson.dumps(_document(history), option=orjson.OPT_INDENT_2).decode())
@@ -160,7 +160,7 @@ def _print(history: History, now: float) -> None:
     console = Console()
     rows = sorted(history.rows)
     table = Table(
-        title=f"{plain(history.model)} from {utc(history.begin, 'seconds')} to {utc(now, 'seconds')}"
+        title=f"{escape(plain(history.model))} from {utc(history.begin, 'seconds')} to {utc(now, 'seconds')}"
     )
     # One that was started anew is named in the lines about that; those of other machines are in every line.
     several = len({name.rpartition(":")[0] for name in (*history.gateways, *history.before)}) > 1

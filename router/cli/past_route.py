@@ -50,7 +50,7 @@ def show_past_route(
         return 3
     if model not in past.models:
         raise click.UsageError(
-            f"no model {model!r} in this journal; there are: {', '.join(sorted(past.models))}"
+            plain(f"no model {model!r} in this journal; there are: {', '.join(sorted(past.models))}")
         )
     answer = past.answer(key, _pins(config_path, model))
     if output == "json":
