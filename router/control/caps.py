@@ -15,6 +15,7 @@ from router.core.caps import (
     CapRecord,
     Caps,
     CapTarget,
+    most_worth,
     records_to_json,
 )
 from router.core.events import Recorder
@@ -29,6 +30,9 @@ from router.serving.models import ModelSet
 
 LONGEST_WRITE_SECONDS = 2.0
 """For which a verb waits until its change is durable."""
+MOST_FOREIGN = 500
+"""Records of models that are not configured here, as far as others send them: what leads to another fleet by
+mistake must not take the room of caps that are needed."""
 MOST_SHOWN = 50
 """Caps of one model in `/v1/state`."""
 NOT_KEPT = "this gateway writes no caps to disk: a restart forgets them, unless another gateway has them"
@@ -195,7 +199,11 @@ class CapControl:
         """Take over what another gateway knows; returns whether any of it was news."""
         forgotten = self._forgotten()
         before = self._known
-        self._change(before.merged({t: r for t, r in records.items() if t.model not in forgotten}))
+        news = {t: r for t, r in records.items() if t.model not in forgotten}
+        foreign = [t for t in news if t not in before.records and not self._is_ours(t.model)]
+        room = MOST_FOREIGN - sum(1 for t in before.records if not self._is_ours(t.model))
+        left_out = set(foreign) - set(most_worth(news, foreign, room))
+        self._change(before.merged({t: r for t, r in news.items() if t not in left_out}))
         return self._known is not before
 
     def restore(self, records: Mapping[CapTarget, CapRecord]) -> None:
@@ -278,6 +286,9 @@ class CapControl:
                 self._put_in_force(self._known, raised)
         finally:
             self._writing = None
+
+    def _is_ours(self, model: str) -> bool:
+        return model in self._configured or model in self._models.managers
 
     def _note_left(self) -> None:
         known = {target.model for target in self._known.records} | self._left_at.keys()

@@ -133,7 +133,7 @@ class Caps:
             return self
         # What is known already stays: else whoever sends enough could have it forgotten.
         new = [target for target in news if target not in self.records]
-        kept = set(_most_worth(news, new, MOST_RECORDS - len(self.records)))
+        kept = set(most_worth(news, new, MOST_RECORDS - len(self.records)))
         news = {target: news[target] for target in news if target in self.records or target in kept}
         return Caps({**self.records, **news}) if news else self
 
@@ -144,7 +144,7 @@ class Caps:
 
     def _with(self, target: CapTarget, record: CapRecord) -> "Caps":
         others = {one: known for one, known in self.records.items() if one != target}
-        kept = set(_most_worth(others, others, MOST_RECORDS - 1))
+        kept = set(most_worth(others, others, MOST_RECORDS - 1))
         return Caps({one: known for one, known in others.items() if one in kept} | {target: record})
 
 
@@ -247,7 +247,7 @@ def _after(former: CapRecord | None) -> int:
     return min(former.counter + 1, MOST_COUNTER) if former is not None else 1
 
 
-def _most_worth(
+def most_worth(
     records: Mapping[CapTarget, CapRecord], targets: Collection[CapTarget], most: int
 ) -> Collection[CapTarget]:
     """`most` of `targets`: first those with a cap in force, of these and of the others the newest."""

@@ -23,7 +23,7 @@ LONGEST_LOOK_SECONDS = 10.0
 _LARGEST_VERB = 16_384
 _LARGEST_WEBHOOK = 1 << 20
 """Bytes: Alertmanager puts all alerts of a group into one."""
-_ALERTS_AT_ONCE = 50
+_ALERTS_AT_ONCE = 10
 """Of a webhook, in one turn of the event loop."""
 _LONGEST_SENTENCE = 300
 """Characters: some quote what was sent."""

@@ -9,8 +9,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from router.control import caps as module
-from router.control.caps import MOST_SHOWN, NOT_KEPT, CapControl
-from router.core.caps import KEPT_SECONDS, MOST_COUNTER, CapRecord, Caps, CapTarget, records_from_json
+from router.control.caps import MOST_FOREIGN, MOST_SHOWN, NOT_KEPT, CapControl
+from router.core.caps import (
+    KEPT_SECONDS,
+    MOST_COUNTER,
+    MOST_RECORDS,
+    CapRecord,
+    Caps,
+    CapTarget,
+    records_from_json,
+)
 from router.core.events import RoutesChanged
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
@@ -257,6 +265,18 @@ async def test_what_another_gateway_knows_holds_here_and_is_news_once(
     assert share(serving) == 50_000
     assert not control.merge(theirs), "what is older changes nothing"
     assert share(serving) == 50_000
+
+
+async def test_another_fleet_among_the_peers_does_not_take_the_room_of_caps(control: CapControl) -> None:
+    control.cap([TWO], 0, by="ann", reason="slow")
+    theirs = CapRecord(1, 0, "eve", "broken", 9e9)
+    for fleet in range(5):
+        control.merge({CapTarget(f"{fleet} {n}", CANARY): theirs for n in range(MOST_RECORDS)})
+    assert len(control.records()["records"]) == MOST_FOREIGN + 1
+
+    control.merge({ALL: theirs, TWO: CapRecord(7, 5, "eve", "broken", 9e9)})
+    [one, other] = control.of_model("sentiment")
+    assert {one["version"], other["version"]} == {None, 2}
 
 
 async def test_two_gateways_that_exchange_end_equal_and_capped_where_both_changed_at_once(
