@@ -12,6 +12,7 @@ from pathlib import Path
 from router.adapters.state.directory import own_directory, sync_directory
 from router.control.break_glass import OffRequest
 from router.core.caps import LONGEST_REASON
+from router.processes.small_files import open_at_once
 
 NAME = "canary-off"
 _NOTE = "canary-off.held"
@@ -77,13 +78,12 @@ def make_off_file(directory: Path, line: str) -> Path:
 
 
 def _first_line(path: Path) -> str:
-    with suppress(OSError):  # a directory, say, or another user's: it is there
-        # Opening a named pipe would otherwise wait until somebody writes into it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+    try:
+        with open(path, "rb", opener=open_at_once) as file:
             lines = file.read(4 * LONGEST_REASON).decode("utf-8", "replace").splitlines()
-            return "".join(filter(str.isprintable, lines[0]))[:LONGEST_REASON] if lines else ""
-    return ""
+    except OSError:  # a directory, say, or another user's: it is there
+        return ""
+    return "".join(filter(str.isprintable, lines[0]))[:LONGEST_REASON] if lines else ""
 
 
 def _exists(path: Path) -> bool:
