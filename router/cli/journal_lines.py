@@ -124,11 +124,10 @@ class Entries:
 def read_journal(
     config_path: Path, given: Sequence[Path], take_all: Callable[[Iterable[tuple[Entry, int]]], None]
 ) -> bool:
-    """Have `take_all` take each entry, with the number of its chain, of the files that are `given` or else the
-    configuration's.
+    """Have `take_all` take every entry, with the number of its chain; returns False where there is none.
 
-    Prints to standard error what is wrong; returns False where no line of a journal can be read. Raises
-    ConfigRefused.
+    Reads the files that are `given`, else the configuration's; prints to standard error what is wrong with
+    them. Raises ConfigRefused.
     """
     try:
         files = files_of(config_path, given)
