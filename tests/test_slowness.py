@@ -88,7 +88,8 @@ def test_what_is_measured_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_workers_of_xdist_have_the_factor_of_the_header(tmp_path: Path) -> None:
-    (tmp_path / "test_which.py").write_text(TEST)
+    for name in ("test_which.py", "test_what.py"):  # each process runs one of them
+        (tmp_path / name).write_text(TEST)
     environment = {name: value for name, value in os.environ.items() if name not in (GIVEN, AT_LEAST)}
     plugins = ("-p", "tests.conftest", "-p", "no:cacheprovider")
     command = [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-c", str(PYPROJECT), str(tmp_path)]

@@ -51,7 +51,7 @@ class Entry:
 
 
 class DamagedLine(ValueError):
-    """What should be a line of a journal is none; the message says why."""
+    """What should be a line of a journal can not be read as one; the message says why."""
 
 
 def digest_of(line: bytes) -> str:

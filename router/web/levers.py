@@ -110,7 +110,7 @@ async def resume(request: web.Request) -> web.Response:
     if problems:
         return _refused(422, problems)
     if asked.model is None:
-        held_by = await gateway.glass.resume(f"{asked.by}: {asked.reason}")
+        held_by = await gateway.break_glass.resume(f"{asked.by}: {asked.reason}")
         return _refused(409, [f"all: {held_by}"]) if held_by else await _done(gateway, None, {"lifted": []})
     try:
         targets = gateway.caps.caps_of(asked.model, asked.alias, asked.version)

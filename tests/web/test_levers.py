@@ -255,7 +255,7 @@ async def test_what_still_holds_break_glass_is_named(
         async def resume(self, why: str) -> str:
             return "canary-off is still there"
 
-    monkeypatch.setattr(site.gateway, "glass", Held())
+    monkeypatch.setattr(site.gateway, "break_glass", Held())
     status, answer = await post(admin, "resume", {"all": True, "reason": "over", "by": "ann"})
     assert (status, answer["errors"]) == (409, ["all: canary-off is still there"])
 

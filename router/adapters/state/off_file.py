@@ -77,14 +77,14 @@ def make_off_file(directory: Path, line: str) -> Path:
 
 
 def _first_line(path: Path) -> str:
-    with suppress(OSError):  # a directory, say, a link, or another user's: it is there
+    try:
         # Others may make it where `named` is not ours alone, and the line is shown: a link to a file that
         # only we can read, such as a token, must not be followed.
-        descriptor = open_file(path, os.O_RDONLY)
-        with open(descriptor, "rb") as file:
+        with open(open_file(path, os.O_RDONLY), "rb") as file:
             lines = file.read(4 * LONGEST_REASON).decode("utf-8", "replace").splitlines()
-            return "".join(filter(str.isprintable, lines[0]))[:LONGEST_REASON] if lines else ""
-    return ""
+    except OSError:  # a directory, say, a link, or another user's: it is there
+        return ""
+    return "".join(filter(str.isprintable, lines[0]))[:LONGEST_REASON] if lines else ""
 
 
 def _exists(path: Path) -> bool:
