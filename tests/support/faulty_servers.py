@@ -50,6 +50,8 @@ class Proxy:
     """Every path that was asked for."""
     authorizations: list[str | None] = field(default_factory=list)
     """What each of them was asked with."""
+    writes: list[str] = field(default_factory=list)
+    """Every request that was no GET; it gets 501, and the server behind does not see it."""
     port: int = 0
     """The same each time it is opened."""
     closing: threading.Event = field(default_factory=threading.Event)
@@ -116,6 +118,10 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             except ConnectionError:
                 pass  # the client was ended, which is what the test is about
 
+        def refuse(self) -> None:
+            proxy.writes.append(f"{self.command} {self.path}")
+            self.send_error(501)
+
         def _send(self, answer: Answer) -> None:
             closing = proxy.closing
             if answer.bytes_per_second is not None:
@@ -137,6 +143,8 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
+    for verb in ("POST", "PUT", "PATCH", "DELETE"):
+        setattr(Handler, f"do_{verb}", Handler.refuse)
     return Handler
 
 
