@@ -118,10 +118,6 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             except ConnectionError:
                 pass  # the client was ended, which is what the test is about
 
-        def refuse(self) -> None:
-            proxy.writes.append(f"{self.command} {self.path}")
-            self.send_error(501)
-
         def _send(self, answer: Answer) -> None:
             closing = proxy.closing
             if answer.bytes_per_second is not None:
@@ -144,8 +140,16 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             """Say nothing."""
 
     for verb in ("POST", "PUT", "PATCH", "DELETE"):
-        setattr(Handler, f"do_{verb}", Handler.refuse)
+        setattr(Handler, f"do_{verb}", _refusing(proxy))
     return Handler
+
+
+def _refusing(proxy: Proxy) -> Callable[[BaseHTTPRequestHandler], None]:
+    def refuse(handler: BaseHTTPRequestHandler) -> None:
+        proxy.writes.append(f"{handler.command} {handler.path}")
+        handler.send_error(501)
+
+    return refuse
 
 
 def is_artifact(answer: Answer) -> bool:
