@@ -50,6 +50,8 @@ class Proxy:
     """Every path that was asked for."""
     authorizations: list[str | None] = field(default_factory=list)
     """What each of them was asked with."""
+    writes: list[str] = field(default_factory=list)
+    """Every request that was no GET; it gets 501, and the server behind does not see it."""
     port: int = 0
     """The same each time it is opened."""
     closing: threading.Event = field(default_factory=threading.Event)
@@ -137,7 +139,17 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
+    for verb in ("POST", "PUT", "PATCH", "DELETE"):
+        setattr(Handler, f"do_{verb}", _refusing(proxy))
     return Handler
+
+
+def _refusing(proxy: Proxy) -> Callable[[BaseHTTPRequestHandler], None]:
+    def refuse(handler: BaseHTTPRequestHandler) -> None:
+        proxy.writes.append(f"{handler.command} {handler.path}")
+        handler.send_error(501)
+
+    return refuse
 
 
 def is_artifact(answer: Answer) -> bool:
