@@ -139,17 +139,17 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
+    return _refusing_writes(proxy, Handler)
+
+
+def _refusing_writes(proxy: Proxy, handler: type[BaseHTTPRequestHandler]) -> type[BaseHTTPRequestHandler]:
+    def refuse(request: BaseHTTPRequestHandler) -> None:
+        proxy.writes.append(f"{request.command} {request.path}")
+        request.send_error(501)
+
     for verb in ("POST", "PUT", "PATCH", "DELETE"):
-        setattr(Handler, f"do_{verb}", _refusing(proxy))
-    return Handler
-
-
-def _refusing(proxy: Proxy) -> Callable[[BaseHTTPRequestHandler], None]:
-    def refuse(handler: BaseHTTPRequestHandler) -> None:
-        proxy.writes.append(f"{handler.command} {handler.path}")
-        handler.send_error(501)
-
-    return refuse
+        setattr(handler, f"do_{verb}", refuse)
+    return handler
 
 
 def is_artifact(answer: Answer) -> bool:
