@@ -231,7 +231,7 @@ def build_gateway(
         identity=this,
         caps=caps,
         alerts=AlertCaps(caps, models),
-        glass=break_glass,
+        break_glass=break_glass,
         look_at_registry=alias_loop.tick_now,
         mlflow_version=version("mlflow"),
         traffic=traffic,

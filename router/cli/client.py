@@ -179,7 +179,7 @@ def _no_gateway(base: str, path: str, error: HTTPError) -> Unreachable:
 
 
 def _refusal(error: HTTPError) -> str | None:
-    """The sentence of a gateway's refusal in one line; None where it is none of a gateway's."""
+    """The sentence of a gateway's refusal in one line; None where no gateway answered."""
     if 300 <= error.code < 400:
         return "it sends elsewhere, and a verb is not sent after: name the gateway itself with --url"
     try:

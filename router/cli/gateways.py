@@ -14,10 +14,9 @@ from typing import Any
 from router.adapters.config.file import load_settings
 from router.cli.client import Refused, Unreachable, base_url, checked_url, own_url, request
 from router.errors import ConfigRefused
+from router.promotion.ports import VERB_SECONDS
 from router.settings import PeerAddress, Settings
 
-VERB_SECONDS = 15.0
-"""How long a gateway may take to answer a verb: one that looks at its registry waits for that."""
 _AT_ONCE = 16
 _UNAUTHORIZED = 401
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from router.cli.journal_lines import Entries, NoJournal, by_time, files_of
+from router.cli.journal_lines import read_journal, require_model
 from router.cli.journal_text import concerns, plain, sentence_of, shares_json, shares_of
 from router.cli.times import since, utc, utc_table
 from router.core.journal import Entry
@@ -112,21 +112,9 @@ def show_history(config_path: Path, model: str, since_text: str, output: str, gi
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from None
     history = History(model, begin)
-    try:
-        files = files_of(config_path, given)
-        entries = Entries(by_time(files))
-        history.take_all(entries)
-    except NoJournal as error:
-        click.echo(str(error), err=True)
+    if not read_journal(config_path, given, history.take_all):
         return 3
-    entries.warn()
-    if not entries.read:
-        click.echo(f"no line of a journal in {', '.join(map(str, files))}", err=True)
-        return 3
-    if model not in history.models:
-        raise click.UsageError(
-            f"no model {model!r} in this journal; there are: {', '.join(sorted(history.models))}"
-        )
+    require_model(model, history.models)
     if output == "json":
         click.echo(orjson.dumps(_document(history), option=orjson.OPT_INDENT_2).decode())
     else:
@@ -160,7 +148,7 @@ def _print(history: History, now: float) -> None:
     console = Console()
     rows = sorted(history.rows)
     table = Table(
-        title=f"{plain(history.model)} from {utc(history.begin, 'seconds')} to {utc(now, 'seconds')}"
+        title=f"{escape(plain(history.model))} from {utc(history.begin, 'seconds')} to {utc(now, 'seconds')}"
     )
     # One that was started anew is named in the lines about that; those of other machines are in every line.
     several = len({name.rpartition(":")[0] for name in (*history.gateways, *history.before)}) > 1

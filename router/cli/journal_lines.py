@@ -1,7 +1,7 @@
 """Lines of journals, read from a gateway's own files or from its log, one at a time."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +120,34 @@ class Entries:
         self.damaged += 1
         if not self.damage:
             self.damage.append(sentence)
+
+
+def read_journal(
+    config_path: Path, given: Sequence[Path], take_all: Callable[[Iterable[tuple[Entry, int]]], None]
+) -> bool:
+    """Have `take_all` take every entry, with the number of its chain; returns False where there is none.
+
+    Reads the files that are `given`, else the configuration's; prints to standard error what is wrong with
+    them. Raises ConfigRefused.
+    """
+    try:
+        files = files_of(config_path, given)
+        entries = Entries(by_time(files))
+        take_all(entries)
+    except NoJournal as error:
+        click.echo(str(error), err=True)
+        return False
+    entries.warn()
+    if not entries.read:
+        click.echo(f"no line of a journal in {', '.join(map(str, files))}", err=True)
+    return bool(entries.read)
+
+
+def require_model(model: str, known: Collection[str]) -> None:
+    """Raise a usage error for a `model` that is not among those `known` by a journal."""
+    if model not in known:
+        sentence = f"no model {model!r} in this journal; there are: {', '.join(sorted(known))}"
+        raise click.UsageError(plain(sentence))
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[Line]:

@@ -10,6 +10,7 @@ import click
 import orjson
 
 from router.cli.gateways import Answer, NoAnswer, Refusal, Reply, find_gateways
+from router.cli.journal_text import plain
 from router.core.caps import check_reason
 
 EXIT_DONE, EXIT_REFUSED, EXIT_UNREACHABLE = 0, 1, 3
@@ -110,7 +111,7 @@ def _print(
             click.echo(f"{reply.gateway}: refused: {reply.why}", err=True)
         elif output == "table":
             for line in lines(reply.document):
-                click.echo(f"{reply.gateway}: {line}")
+                click.echo(plain(f"{reply.gateway}: {line}"))
 
 
 def _what_is_capped(document: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ All is computed here: the key is sent to nobody, and is no part of what is print
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import click
 import orjson
 
 from router.adapters.config.file import load_settings
-from router.cli.journal_lines import Entries, NoJournal, by_time, files_of
+from router.cli.journal_lines import read_journal, require_model
 from router.cli.journal_text import plain, sentence_of
 from router.cli.times import moment, utc
 from router.core.ids import PRODUCTION
+from router.core.journal import Entry
 from router.core.keys import text_key
 from router.core.past_routes import LEEWAY_SECONDS, Answer, Candidate, End, Gap, Moment, Period
 from router.core.pins import NOTHING_PINNED, PinLists
@@ -36,22 +37,14 @@ def show_past_route(
     if at > time.time():
         raise click.BadParameter("this time is yet to come", param_hint="--at")
     past = Moment(model, at)
-    try:
-        files = files_of(config_path, given)
-        entries = Entries(by_time(files))
+
+    def take_all(entries: Iterable[tuple[Entry, int]]) -> None:
         for entry, chain in entries:
             past.take(entry, chain)
-    except NoJournal as error:
-        click.echo(str(error), err=True)
+
+    if not read_journal(config_path, given, take_all):
         return 3
-    entries.warn()
-    if not entries.read:
-        click.echo(f"no line of a journal in {', '.join(map(str, files))}", err=True)
-        return 3
-    if model not in past.models:
-        raise click.UsageError(
-            f"no model {model!r} in this journal; there are: {', '.join(sorted(past.models))}"
-        )
+    require_model(model, past.models)
     answer = past.answer(key, _pins(config_path, model))
     if output == "json":
         click.echo(orjson.dumps(_document(model, answer), option=orjson.OPT_INDENT_2).decode())

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 from router.core.caps import (
     KEPT_SECONDS,
+    LONGEST_REASON,
     BreakGlass,
     CapRecord,
     Caps,
     CapTarget,
+    most_worth,
     records_to_json,
 )
 from router.core.events import Recorder
@@ -28,6 +30,9 @@ from router.serving.models import ModelSet
 
 LONGEST_WRITE_SECONDS = 2.0
 """For which a verb waits until its change is durable."""
+MOST_FOREIGN = 500
+"""Records of models that are not configured here, as far as others send them: what leads to another fleet by
+mistake must not take the room of caps that are needed."""
 MOST_SHOWN = 50
 """Caps of one model in `/v1/state`."""
 NOT_KEPT = "this gateway writes no caps to disk: a restart forgets them, unless another gateway has them"
@@ -89,6 +94,14 @@ class CapControl:
     def records(self) -> dict[str, Any]:
         """All records as JSON, lifted ones included: the document of `/v1/caps`."""
         return records_to_json(self._known)
+
+    def records_to_show(self) -> dict[str, Any]:
+        """The same for whoever can reach the traffic port: texts without credentials, hosts and addresses."""
+        document = records_to_json(self._known)
+        for record in document["records"]:
+            for key in ("by", "reason"):
+                record[key] = redact(record[key])[:LONGEST_REASON]
+        return document
 
     def of_model(self, model: str) -> list[dict[str, Any]]:
         """JSON-ready: the caps in force, those of what serves now first, then the newest first."""
@@ -174,15 +187,23 @@ class CapControl:
         self._change(known)
         return {target: self._known.records[target] for target in wanted}
 
-    def lift(self, targets: Iterable[CapTarget], *, by: str, reason: str) -> None:
-        """Give `targets` their shares back, as far as no other cap or breaker is there."""
-        self._change(self._known.lifted(targets, by=by, reason=reason, at=self._wall()))
+    def lift(self, targets: Iterable[CapTarget], *, by: str, reason: str) -> list[CapTarget]:
+        """Give `targets` their shares back, as far as no other cap or breaker is there; returns those that
+        have no cap now, which are all but those whose counter is at its end."""
+        wanted = list(targets)
+        self._change(self._known.lifted(wanted, by=by, reason=reason, at=self._wall()))
+        records = self._known.records
+        return [one for one in wanted if one not in records or records[one].share is None]
 
     def merge(self, records: Mapping[CapTarget, CapRecord]) -> bool:
         """Take over what another gateway knows; returns whether any of it was news."""
         forgotten = self._forgotten()
         before = self._known
-        self._change(before.merged({t: r for t, r in records.items() if t.model not in forgotten}))
+        news = {t: r for t, r in records.items() if t.model not in forgotten}
+        foreign = [t for t in news if t not in before.records and not self._is_ours(t.model)]
+        room = MOST_FOREIGN - sum(1 for t in before.records if not self._is_ours(t.model))
+        left_out = set(foreign) - set(most_worth(news, foreign, room))
+        self._change(before.merged({t: r for t, r in news.items() if t not in left_out}))
         return self._known is not before
 
     def restore(self, records: Mapping[CapTarget, CapRecord]) -> None:
@@ -265,6 +286,9 @@ class CapControl:
                 self._put_in_force(self._known, raised)
         finally:
             self._writing = None
+
+    def _is_ours(self, model: str) -> bool:
+        return model in self._configured or model in self._models.managers
 
     def _note_left(self) -> None:
         known = {target.model for target in self._known.records} | self._left_at.keys()

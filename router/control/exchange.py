@@ -186,6 +186,9 @@ class CapExchange:
         except OutboundFailed as failed:
             self._failed(asked, str(failed))
             return
+        except Exception as error:  # noqa: BLE001 - whatever a peer makes go wrong, the others are asked
+            self._failed(asked, f"its answer could not be read: {type(error).__name__}")
+            return
         now = self._loop.time()
         recovered, asked.error = bool(asked.error), ""
         if answer.gateway == self._gateway:

@@ -282,7 +282,7 @@ class Journal:
         wall = self._wall()
         offset = wall - self._monotonic()
         if self._offset is not None and abs(offset - self._offset) > CLOCK_STEP_SECONDS:
-            # A process that waits for a processor between the two readings sees a step that is none.
+            # A process that waits for a processor between the two readings sees a step of a steady clock.
             wall, again = self._wall(), self._wall() - self._monotonic()
             if abs(again - self._offset) <= CLOCK_STEP_SECONDS:
                 return

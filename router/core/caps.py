@@ -11,7 +11,7 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
-from router.core.ids import PRODUCTION, Alias
+from router.core.ids import PRODUCTION, Alias, is_model_name
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, whole_buckets
 
 KEPT_SECONDS = 30 * 86_400.0
@@ -20,10 +20,13 @@ LONGEST_REASON = 500
 """Characters of a reason, and of a name of who acts; 1 at least."""
 FORMAT = 1
 """Of `records_to_json`."""
-MOST_RECORDS = 10_000
-"""In one document: more are no gateway's."""
+MOST_RECORDS = 2_000
+"""That a gateway knows, and so in one document."""
+MOST_BYTES = 16 << 20
+"""Of such a document, which takes less however long its texts are."""
+MOST_COUNTER = 2**53 - 1
+"""Of a record. A target whose counter is there can be capped, and never be resumed."""
 _LONGEST_NAME = 256
-_MOST_COUNTER = 2**53 - 1
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
 _KEYS = ("model", "alias", "version", "counter", "to_percent", "by", "reason", "timestamp", "alert")
 
@@ -78,7 +81,11 @@ class BreakGlass:
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """All records by target, those of lifted caps included; replaced whole and never edited."""
+    """All records by target, those of lifted caps included; replaced whole and never edited.
+
+    Of more than `MOST_RECORDS` some are forgotten, lifted ones first, of these and of the others the oldest:
+    what a gateway knows must always be what others, and the next start, can read.
+    """
 
     records: Mapping[CapTarget, CapRecord] = field(default_factory=dict)
 
@@ -105,11 +112,12 @@ class Caps:
         return self._with(target, CapRecord(_after(former), share, by, reason, at, alert))
 
     def lifted(self, targets: Iterable[CapTarget], *, by: str, reason: str, at: float) -> "Caps":
-        """Without the caps on `targets`; those that have none are left as they are."""
+        """Without the caps on `targets`; those that have none are left as they are, and those whose counter
+        is at its end: the lift would stand nowhere else."""
         lifted = self
         for target in targets:
             former = lifted.records.get(target)
-            if former is not None and former.share is not None:
+            if former is not None and former.share is not None and former.counter < MOST_COUNTER:
                 record = CapRecord(_after(former), None, by, reason, at, former.alert)
                 lifted = lifted._with(target, record)
         return lifted
@@ -121,6 +129,12 @@ class Caps:
             for target, record in other.items()
             if (own := self.records.get(target)) is None or own.precedence < record.precedence
         }
+        if not news:
+            return self
+        # What is known already stays: else whoever sends enough could have it forgotten.
+        new = [target for target in news if target not in self.records]
+        kept = set(most_worth(news, new, MOST_RECORDS - len(self.records)))
+        news = {target: news[target] for target in news if target in self.records or target in kept}
         return Caps({**self.records, **news}) if news else self
 
     def without(self, models: Collection[str]) -> "Caps":
@@ -129,7 +143,9 @@ class Caps:
         return self if len(kept) == len(self.records) else Caps(kept)
 
     def _with(self, target: CapTarget, record: CapRecord) -> "Caps":
-        return Caps({**self.records, target: record})
+        others = {one: known for one, known in self.records.items() if one != target}
+        kept = set(most_worth(others, others, MOST_RECORDS - 1))
+        return Caps({one: known for one, known in others.items() if one in kept} | {target: record})
 
 
 def check_reason(text: str) -> str:
@@ -187,15 +203,16 @@ def records_from_json(document: Any) -> dict[CapTarget, CapRecord]:
 def _record(one: Any) -> tuple[CapTarget, CapRecord]:
     if not isinstance(one, dict) or one.keys() != set(_KEYS):
         raise ValueError(f"*: must be an object of {', '.join(_KEYS)}, and nothing else")
-    for key in ("model", "alias"):
-        if not _is_text(one[key], 1, _LONGEST_NAME):
-            raise ValueError(f"{key}: must be printable text of 1 to {_LONGEST_NAME} characters")
+    if not isinstance(one["model"], str) or not is_model_name(one["model"]):
+        raise ValueError("model: must be the name of a registered model")
+    if not _is_text(one["alias"], 1, _LONGEST_NAME):
+        raise ValueError(f"alias: must be printable text of 1 to {_LONGEST_NAME} characters")
     if one["alias"] == PRODUCTION:
         raise ValueError("alias: production has no cap")
-    if one["version"] is not None and not _is_whole(one["version"], 1, _MOST_COUNTER):
+    if one["version"] is not None and not _is_whole(one["version"], 1, MOST_COUNTER):
         raise ValueError("version: must be a version's number, or null")
-    if not _is_whole(one["counter"], 1, _MOST_COUNTER):
-        raise ValueError(f"counter: must be a whole number from 1 to {_MOST_COUNTER}")
+    if not _is_whole(one["counter"], 1, MOST_COUNTER):
+        raise ValueError(f"counter: must be a whole number from 1 to {MOST_COUNTER}")
     for key in ("by", "reason"):
         if not _is_text(one[key], 1, LONGEST_REASON):
             raise ValueError(f"{key}: must be printable text of 1 to {LONGEST_REASON} characters")
@@ -226,4 +243,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _after(former: CapRecord | None) -> int:
-    return former.counter + 1 if former is not None else 1
+    # At its end it stays, where a cap still stands over a lift: a larger one would be read by nobody.
+    return min(former.counter + 1, MOST_COUNTER) if former is not None else 1
+
+
+def most_worth(
+    records: Mapping[CapTarget, CapRecord], targets: Collection[CapTarget], most: int
+) -> Collection[CapTarget]:
+    """`most` of `targets`: first those with a cap in force, of these and of the others the newest."""
+    if len(targets) <= most:
+        return targets
+    return sorted(targets, key=lambda one: (records[one].share is None, -records[one].at))[: max(0, most)]

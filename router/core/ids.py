@@ -1,5 +1,6 @@
 """Names of things: aliases as roles, and versions of registered models."""
 
+import re
 from dataclasses import dataclass
 from typing import NewType
 
@@ -20,6 +21,17 @@ a split can have this name."""
 STAGE = "stage:"
 """The registry's name of an alias that is `stage:Production` means the highest version in that stage, in any
 case of letters."""
+
+LONGEST_MODEL_NAME = 256
+"""Characters of a registered model's name, as in MLflow's database."""
+_MODEL_NAME = re.compile(r"[^/:\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def is_model_name(text: str) -> bool:
+    """Whether `text` may name a registered model: as MLflow has it, without what ends a line, moves a
+    terminal's cursor or is no character; with spaces and joiners of any kind, which are not `isprintable`."""
+    named = len(text) <= LONGEST_MODEL_NAME and _MODEL_NAME.fullmatch(text)
+    return bool(named) and bool(text.strip()) and text not in (".", "..")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from router.core.split import Split
 FORMAT = 1
 BEGINNING = "0" * 64
 """Digest that the first line of a chain names as that of the line before."""
+_LONGEST_WHY = 200
+"""Characters of what is said of a line that can not be read: it may quote the line."""
 _FIELDS = ("format", "prev", "time", "gateway", "cause", "details", "table", "gone")
 
 
@@ -49,7 +51,7 @@ class Entry:
 
 
 class DamagedLine(ValueError):
-    """What should be a line of a journal is none; the message says why."""
+    """What should be a line of a journal can not be read as one; the message says why."""
 
 
 def digest_of(line: bytes) -> str:
@@ -77,9 +79,11 @@ def decode(line: bytes) -> tuple[Entry, str]:
     try:
         document = orjson.loads(line)
         if document["format"] != FORMAT:
-            raise DamagedLine(f"its format is {document['format']!r}, and this version reads {FORMAT}")
+            raise DamagedLine(
+                f"its format is {repr(document['format'])[:20]}, and this version reads {FORMAT}"
+            )
         entry = Entry(
-            float(document["time"]),
+            _seconds(document["time"]),
             str(document["gateway"]),
             str(document["cause"]),
             dict(document["details"]),
@@ -90,7 +94,13 @@ def decode(line: bytes) -> tuple[Entry, str]:
     except DamagedLine:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedLine(f"it can not be read: {error}") from error
+        raise DamagedLine(f"it can not be read: {error}"[:_LONGEST_WHY]) from error
+
+
+def _seconds(time: Any) -> float:
+    if not isinstance(time, int | float):  # a text may be "nan", before and after which nothing is
+        raise DamagedLine("its time is no number")
+    return float(time)
 
 
 def log_fields(line: bytes) -> dict[str, Any]:

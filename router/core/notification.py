@@ -80,8 +80,8 @@ class NotificationBuilder:
             events.BreakerOpened: _breaker_opened,
             CapSet: _cap_set,
             CapLifted: _cap_lifted,
-            BreakGlassOn: _glass_broken,
-            BreakGlassOff: _glass_mended,
+            BreakGlassOn: _break_glass_on,
+            BreakGlassOff: _break_glass_off,
             events.RollbackReadyLost: _rollback_ready_lost,
         }
 
@@ -238,7 +238,7 @@ def _cap_lifted(event: CapLifted) -> _Change:
     )
 
 
-def _glass_broken(event: BreakGlassOn) -> _Change:
+def _break_glass_on(event: BreakGlassOn) -> _Change:
     why = redact(event.why)
     everything = {"to_percent": 0.0, "by": _BREAK_GLASS, "reason": why}
     return _Change(
@@ -246,7 +246,7 @@ def _glass_broken(event: BreakGlassOn) -> _Change:
     )
 
 
-def _glass_mended(event: BreakGlassOff) -> _Change:
+def _break_glass_off(event: BreakGlassOff) -> _Change:
     why = redact(event.why)
     data = {**_subject(None, None, None), "by": _BREAK_GLASS, "reason": why}
     return _Change("cap_lifted", f"canaries are no longer off: {why}", data, (why,))

@@ -63,7 +63,8 @@ class PinnedTwice(ValueError):
 class PinLists:
     """Pinned keys as the configuration lists them; never shown but by their number.
 
-    Raises ValueError for more than 10 000 keys, an empty one and one that begins as a digest and is none.
+    Raises ValueError for more than 10 000 keys, for an empty one, and for `sha256:` without 64 hexadecimal
+    digits behind it.
     """
 
     by_alias: Mapping[Alias, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))

@@ -8,6 +8,7 @@ go forward to the bad version.
 from collections.abc import Mapping
 from typing import Any
 
+from router.core.caps import LONGEST_REASON
 from router.core.ids import PRODUCTION
 from router.errors import PromotionRefused, RegistryError, RegistryUnavailable, VersionUnknown
 from router.promotion.gateway_view import view_of
@@ -116,7 +117,7 @@ def _remembered(gateways: Gateways, command: Command, production: int | None) ->
 def _cap(gateways: Gateways, command: Command, role: str, version: int, operator: Operator) -> None:
     """Without production's name on it, the canary would go on with its share of the bad version."""
     body: dict[str, Any] = {"model": command.model, "alias": role, "version": version, "to": 0}
-    body |= {"by": command.by, "reason": f"rolled back: {command.reason}"[:500]}
+    body |= {"by": command.by, "reason": f"rolled back: {command.reason}"[:LONGEST_REASON]}
     for gateway, answer in gateways.post("/-/abort", body, timeout_seconds=CAP_SECONDS).items():
         if isinstance(answer, NoDocument):
             operator.report(f"warning: {role}, which has v{version}, too, is not capped: {answer.why}")

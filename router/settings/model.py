@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from router.core.environment import refusal
-from router.core.ids import CANARY, PREVIOUS, PRODUCTION, ROLLBACK, Alias
+from router.core.ids import CANARY, LONGEST_MODEL_NAME, PREVIOUS, PRODUCTION, ROLLBACK, Alias, is_model_name
 from router.core.keys import KeyKind, KeySource
 from router.core.pins import PinLists
 from router.core.split import Split
@@ -42,10 +42,13 @@ _DEEPEST = 20
 
 def check_model_name(name: Any) -> str:
     """`name` when MLflow accepts it for a registered model; else ValueError."""
-    if not isinstance(name, str) or not name.strip() or name in (".", ".."):
+    if not isinstance(name, str):
         raise ValueError("must be the name of a registered model")
-    if re.search(r"[/:\x00-\x1f\x7f]", name):
-        raise ValueError("must be the name of a registered model: no slash, colon or control character")
+    if not is_model_name(name):
+        raise ValueError(
+            "must be the name of a registered model: no slash, colon or control character, and at most"
+            f" {LONGEST_MODEL_NAME} characters"
+        )
     return name
 
 

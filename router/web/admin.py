@@ -6,7 +6,6 @@ shares of canaries: whatever watches a gateway needs no more.
 
 import hmac
 import logging
-import os
 from collections.abc import Mapping
 from hashlib import sha256
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from router.errors import ConfigRefused, ModelNotConfigured
 from router.processes.disk import in_disk_thread
+from router.processes.small_files import open_at_once
 from router.settings import ServerSettings, is_loopback
 from router.web.context import GATEWAY, REQUEST_ID
 from router.web.responses import config_refused, document, error_response, plain_error
@@ -48,7 +48,7 @@ class AdminToken:
             return _checked(self._value.encode("utf-8", "surrogateescape"), VARIABLE)
         assert self._file is not None  # one of the two is there
         try:
-            with open(self._file, "rb", opener=_open_at_once) as file:
+            with open(self._file, "rb", opener=open_at_once) as file:
                 raw = file.read(LONGEST + 1)
         except OSError as error:
             raise ConfigRefused([f"{self._key}: can not be read: {error.strerror}"]) from None
@@ -94,11 +94,6 @@ def _checked(raw: bytes, origin: str) -> bytes:
             [f"{origin}: must hold one token of {SHORTEST} to {LONGEST} bytes without spaces"]
         )
     return token
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # Opening a named pipe would otherwise wait until somebody writes into it.
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 async def reload(request: web.Request) -> web.Response:

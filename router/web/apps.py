@@ -54,7 +54,7 @@ def admin_app(
     app.router.add_post("/-/alertmanager", levers.alertmanager)
     app.router.add_post("/-/models/{name:[^/]+}/reset-breakers", admin.reset_breakers)
     _add_health(app)
-    _add_observation(app, page.show_with_levers)
+    _add_observation(app, page.show_with_levers, levers.caps)
     return app
 
 
@@ -86,7 +86,9 @@ def _add_health(app: web.Application) -> None:
     app.router.add_get("/readyz", observe.readyz)
 
 
-def _add_observation(app: web.Application, show: Handler = page.show) -> None:
+def _add_observation(
+    app: web.Application, show: Handler = page.show, caps: Handler = levers.caps_to_show
+) -> None:
     page.live_page()  # now, and not in the first request: what can not be joined ends the start
     app.router.add_get("/", show)
     app.router.add_get("/metrics", observe.metrics)
@@ -94,7 +96,7 @@ def _add_observation(app: web.Application, show: Handler = page.show) -> None:
     app.router.add_get("/v1/compare", observe.compare)
     app.router.add_get("/v1/route", observe.route)
     app.router.add_get("/v1/plan", observe.plan)
-    app.router.add_get("/v1/caps", levers.caps)
+    app.router.add_get("/v1/caps", caps)
 
 
 @web.middleware

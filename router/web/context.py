@@ -82,7 +82,7 @@ class RegistryLook(Protocol):
         """Look now; returns when a look has ended that began after this was called."""
 
 
-class GlassKeeper(Protocol):
+class CanaryResumer(Protocol):
     """Ends what keeps every canary off."""
 
     async def resume(self, why: str) -> str:
@@ -109,7 +109,7 @@ class WebState:
     identity: GatewayId
     caps: CapControl
     alerts: AlertCaps
-    glass: GlassKeeper
+    break_glass: CanaryResumer
     look_at_registry: RegistryLook
     mlflow_version: str
     compare: Callable[[str | None], dict[str, Any]] = lambda _: {"models": {}}

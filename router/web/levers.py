@@ -23,6 +23,8 @@ LONGEST_LOOK_SECONDS = 10.0
 _LARGEST_VERB = 16_384
 _LARGEST_WEBHOOK = 1 << 20
 """Bytes: Alertmanager puts all alerts of a group into one."""
+_ALERTS_AT_ONCE = 10
+"""Of a webhook, in one turn of the event loop."""
 _LONGEST_SENTENCE = 300
 """Characters: some quote what was sent."""
 _STATUS: dict[type[CapRefused], int] = {CapUnknown: 404, NothingServed: 409}
@@ -59,8 +61,13 @@ class _Poll(Struct, forbid_unknown_fields=True):
 async def caps(request: web.Request) -> web.Response:
     """`GET /v1/caps`: who this is, and all caps that it knows, lifted ones too, as its peers read them."""
     gateway = request.app[GATEWAY]
-    who = {"gateway": gateway.identity.process, "host": gateway.identity.host}
-    return document({**who, **gateway.caps.records()})
+    return document({**_who(gateway), **gateway.caps.records()})
+
+
+async def caps_to_show(request: web.Request) -> web.Response:
+    """The same on the traffic listener, with texts as `/v1/state` has them."""
+    gateway = request.app[GATEWAY]
+    return document({**_who(gateway), **gateway.caps.records_to_show()})
 
 
 async def abort(request: web.Request) -> web.Response:
@@ -103,14 +110,14 @@ async def resume(request: web.Request) -> web.Response:
     if problems:
         return _refused(422, problems)
     if asked.model is None:
-        held_by = await gateway.glass.resume(f"{asked.by}: {asked.reason}")
+        held_by = await gateway.break_glass.resume(f"{asked.by}: {asked.reason}")
         return _refused(409, [f"all: {held_by}"]) if held_by else await _done(gateway, None, {"lifted": []})
     try:
         targets = gateway.caps.caps_of(asked.model, asked.alias, asked.version)
     except CapRefused as refused:
         return _refused(_STATUS.get(type(refused), 422), [str(refused)])
-    gateway.caps.lift(targets, by=asked.by, reason=asked.reason)
-    lifted = [{"alias": target.alias, "version": target.version} for target in targets]
+    free = gateway.caps.lift(targets, by=asked.by, reason=asked.reason)
+    lifted = [{"alias": target.alias, "version": target.version} for target in free]
     return await _done(gateway, asked.model, {"lifted": lifted})
 
 
@@ -157,7 +164,15 @@ async def alertmanager(request: web.Request) -> web.Response:
     webhook = await _body(request, Webhook, most=_LARGEST_WEBHOOK)
     if isinstance(webhook, web.Response):
         return webhook
-    return await _done(gateway, None, {"alerts": gateway.alerts.take(webhook.alerts)})
+    done: list[dict[str, Any]] = []
+    for first in range(0, len(webhook.alerts), _ALERTS_AT_ONCE):
+        done += gateway.alerts.take(webhook.alerts[first : first + _ALERTS_AT_ONCE])
+        await asyncio.sleep(0)  # a webhook may hold thousands, and requests of others do not wait for all
+    return await _done(gateway, None, {"alerts": done})
+
+
+def _who(gateway: WebState) -> dict[str, str]:
+    return {"gateway": gateway.identity.process, "host": gateway.identity.host}
 
 
 async def _done(gateway: WebState, model: str | None, done: dict[str, Any]) -> web.Response:
@@ -218,5 +233,5 @@ async def _body(request: web.Request, kind: type[Body], *, most: int = _LARGEST_
         return _refused(400, ["the body could not be read"])
     try:
         return msgspec.json.decode(b"".join(chunks) or b"{}", type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _refused(422, [f"the body: {error}"])

@@ -42,6 +42,16 @@ def test_whatever_has_its_name_counts(tmp_path: Path, made: Callable[[Path], Non
     assert file.read() == OffRequest(tmp_path / "canary-off", line)
 
 
+def test_a_link_counts_and_what_it_leads_to_is_not_read(tmp_path: Path) -> None:
+    """Who may write to the directory need not be who may read the gateway's token, and the line is shown."""
+    secret = tmp_path / "token"
+    secret.write_text("a-token-of-some-length\n")
+    file = off_file(tmp_path)
+    file.path.symlink_to(secret)
+
+    assert file.read() == OffRequest(tmp_path / "canary-off", "")
+
+
 def test_it_is_made_with_its_directory_which_is_for_this_user_alone(tmp_path: Path) -> None:
     file = off_file(tmp_path / "state" / "gateway")
 

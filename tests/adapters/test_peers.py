@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 
 from router.adapters.http.client import HttpClient
-from router.adapters.http.peers import MOST_BYTES, PeerClient, decoded
+from router.adapters.http.peers import PeerClient, decoded
 from router.control.exchange import Peer, PeerCaps
-from router.core.caps import Caps, CapTarget, records_to_json
+from router.core.caps import MOST_BYTES, Caps, CapTarget, records_to_json
 from router.core.ids import CANARY
 from router.errors import OutboundFailed
 from tests.adapters.test_http_client import client, serving  # noqa: F401 - the fixture, found by name
@@ -106,7 +106,7 @@ async def test_a_peer_is_asked_without_a_token_and_read_with_bounds(client: Http
     async with serving(handler) as url:
         peer = Peer(url.partition("/T024")[0])
         assert len((await peers.caps(peer)).records) == 1
-        for why in ("404 Not Found", "larger than 1024 KiB", "302 Found"):
+        for why in ("404 Not Found", "larger than 16384 KiB", "302 Found"):
             with pytest.raises(OutboundFailed, match=why):
                 await peers.caps(peer)
 

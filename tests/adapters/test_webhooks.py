@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,12 +149,16 @@ async def test_nothing_is_sent_unsigned_while_the_secret_is_lost(
     lost = await one.deliver(capped())
     secret.write_text(" \n")
     empty = await one.deliver(capped())
+    secret.unlink()
+    os.mkfifo(secret)
+    of_a_pipe = await one.deliver(capped())
+    secret.unlink()
     secret.write_text("here again")
     found = await one.deliver(capped())
 
     retried, delivered = NotificationResult.RETRIED, NotificationResult.DELIVERED
     assert lost == Delivery(retried, "secret_file can not be read: No such file or directory")
-    assert empty == Delivery(retried, "secret_file must hold 1 to 4096 bytes")
+    assert empty == of_a_pipe == Delivery(retried, "secret_file must hold 1 to 4096 bytes")
     assert found.result is delivered
     assert len(receiver.requests) == 1
 

@@ -242,6 +242,15 @@ def test_what_moves_a_cursor_is_not_printed(tmp_path: Path) -> None:
         assert "?[2Jmallory" in words(result.output)
 
 
+def test_what_moves_a_cursor_is_not_printed_of_names_of_models_either(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    named = {"a\x9b2Jname": served()["sentiment"]}
+    path.write_bytes(lines_up([Entry(NOW, GATEWAY, "start", {}, named)])[0] + b"\n")
+
+    for result in (history(path), route(path, "2025-11-20T14:40Z")):
+        assert "there are: a?2Jname" in words(result.output)
+
+
 # route --at
 
 

@@ -196,3 +196,13 @@ def test_status_says_who_capped_what_why_and_since_when() -> None:
     assert "every canary is off since 2025-11-20 " in shown.output
     assert f"m {LINE} (since 2025-11-20 " in shown.output
     assert "m every canary is capped at 0 % by ann" in shown.output
+
+
+def test_what_moves_a_cursor_is_not_printed_of_what_a_gateway_answers(
+    serve: Serve,  # noqa: F811
+    config: Path,  # noqa: F811
+) -> None:
+    one = serve(ABORTED | {"capped": [CAP | {"by": "\x1b[2Jmallory"}]})
+    done = run(config, "abort", "sentiment", "--reason", "p95 is 2 s", "--by", "ann", *urls(one))
+
+    assert (done.exit_code, "\x1b" in done.stdout, "?[2Jmallory" in done.stdout) == (0, False, True)

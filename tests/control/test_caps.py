@@ -9,8 +9,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from router.control import caps as module
-from router.control.caps import MOST_SHOWN, NOT_KEPT, CapControl
-from router.core.caps import KEPT_SECONDS, CapRecord, Caps, CapTarget, records_from_json
+from router.control.caps import MOST_FOREIGN, MOST_SHOWN, NOT_KEPT, CapControl
+from router.core.caps import (
+    KEPT_SECONDS,
+    MOST_COUNTER,
+    MOST_RECORDS,
+    CapRecord,
+    Caps,
+    CapTarget,
+    records_from_json,
+)
 from router.core.events import RoutesChanged
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
@@ -259,6 +267,18 @@ async def test_what_another_gateway_knows_holds_here_and_is_news_once(
     assert share(serving) == 50_000
 
 
+async def test_another_fleet_among_the_peers_does_not_take_the_room_of_caps(control: CapControl) -> None:
+    control.cap([TWO], 0, by="ann", reason="slow")
+    theirs = CapRecord(1, 0, "eve", "broken", 9e9)
+    for fleet in range(5):
+        control.merge({CapTarget(f"{fleet} {n}", CANARY): theirs for n in range(MOST_RECORDS)})
+    assert len(control.records()["records"]) == MOST_FOREIGN + 1
+
+    control.merge({ALL: theirs, TWO: CapRecord(7, 5, "eve", "broken", 9e9)})
+    [one, other] = control.of_model("sentiment")
+    assert {one["version"], other["version"]} == {None, 2}
+
+
 async def test_two_gateways_that_exchange_end_equal_and_capped_where_both_changed_at_once(
     control: CapControl,
     serving: ModelSet,  # noqa: F811
@@ -300,6 +320,14 @@ async def test_what_was_written_before_a_restart_holds_again_without_an_event(
     durable.cap([ALL], 0, by="ann", reason="none at all")
     await durable.settled()
     assert disk.kept.records[TWO].counter == 3
+
+
+async def test_a_cap_whose_counter_is_at_its_end_is_not_said_to_be_lifted(control: CapControl) -> None:
+    control.merge({TWO: CapRecord(MOST_COUNTER, 0, "eve", "broken", 5.0)})
+    control.cap([ALL], 0, by="ann", reason="slow")
+
+    assert control.lift([TWO, ALL], by="ann", reason="mended") == [ALL]
+    assert [cap["version"] for cap in control.of_model("sentiment")] == [2]
 
 
 # Models that come and go

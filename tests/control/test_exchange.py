@@ -129,6 +129,26 @@ def test_a_peer_that_does_not_answer_is_named_and_logged_once_down_and_once_up()
     run(story())
 
 
+def test_a_peer_whose_answer_breaks_the_reading_of_it_keeps_no_other_from_being_asked() -> None:
+    async def story() -> None:
+        one = Exchange("gw-1:81", "gw-2:81")
+        one.network.answers["gw-2:81"] = gateway(2, BY_ALICE)
+        asked = one.network.caps
+
+        async def breaking(peer: Peer) -> PeerCaps:
+            if peer.address == "http://gw-1:81":
+                raise RuntimeError("secret")
+            await asyncio.sleep(0.5)
+            return await asked(peer)
+
+        one.network.caps = breaking  # type: ignore[method-assign]
+        await one.exchange.tick()
+        assert one.known.caps.records == BY_ALICE
+        assert one.peers["http://gw-1:81"]["error"] == "its answer could not be read: RuntimeError"
+
+    run(story())
+
+
 def test_a_peer_that_hangs_delays_no_other_and_is_asked_once_at_a_time() -> None:
     async def story() -> None:
         one = Exchange("gw-1:81", "gw-2:81")

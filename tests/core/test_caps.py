@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from router.core.caps import (
     LONGEST_REASON,
+    MOST_BYTES,
+    MOST_COUNTER,
+    MOST_RECORDS,
     CapRecord,
     Caps,
     CapTarget,
@@ -19,6 +22,7 @@ from router.core.caps import (
 )
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.split import BUCKETS
+from router.settings.model import check_model_name
 
 CHALLENGER = Alias("challenger")
 V8 = CapTarget("sentiment", CANARY, 8)
@@ -253,7 +257,7 @@ def test_a_record_that_lacks_a_key_is_refused(key: str) -> None:
         {"format": 1, "records": [None]},
         {"format": 1, "records": [GOOD, GOOD]},
         {"format": 1, "records": [], "more": 1},
-        {"format": 1, "records": [GOOD] * 10_001},
+        {"format": 1, "records": [{**GOOD, "version": n + 1} for n in range(MOST_RECORDS + 1)]},
     ],
     ids=lambda document: str(document)[:60],
 )
@@ -269,3 +273,78 @@ def test_of_two_records_one_stands_however_much_they_have_in_common(caps: Caps, 
         key = data.draw(st.sampled_from(["share", "by", "reason", "at", "alert"]))
         other = replace(record, **{key: {"share": 3, "at": 4.0}.get(key, "else")})
         assert (other.precedence == record.precedence) is (other == record)
+
+
+# What others send must not make what is known unreadable
+
+
+def known(number: int, first: int = 1, share: int | None = 0, at: float = 1.0) -> dict[CapTarget, CapRecord]:
+    record = CapRecord(1, share, "ann", "slow", at)
+    return {CapTarget("sentiment", CANARY, version): record for version in range(first, first + number)}
+
+
+@given(some_caps, some_targets, st.none() | some_shares)
+def test_a_counter_at_its_end_is_still_read_and_a_cap_then_stands_over_a_lift(
+    caps: Caps, target: CapTarget, share: int | None
+) -> None:
+    """A peer that sends the largest one must not have every cap of the file forgotten at the next start."""
+    last = CapRecord(MOST_COUNTER, share, "eve", "broken", 5.0)
+    caps = caps.merged({target: last})
+
+    capped = caps.capped(target, 0, by="ann", reason="slow", at=6.0)
+    assert Caps(records_from_json(records_to_json(capped))) == capped
+    assert caps.merged(capped.records).records[target].share == 0, "others take it over"
+    lifted = capped.lifted([target], by="ann", reason="mended", at=7.0)
+    assert lifted == capped, "it would come back from whoever knows the cap"
+
+
+def test_what_is_known_is_never_more_than_what_is_read() -> None:
+    """Else the next start would set the whole file aside, and no other gateway would take any of it."""
+    caps = Caps(known(5)).merged(known(3 * MOST_RECORDS, first=4, at=2.0))
+
+    assert len(caps.records) == MOST_RECORDS
+    assert known(5).keys() <= caps.records.keys(), "what was known stays"
+    assert Caps(records_from_json(records_to_json(caps))) == caps
+    assert caps.merged(known(3 * MOST_RECORDS, first=4, at=2.0)) is caps
+
+
+def test_where_there_is_no_room_for_all_caps_come_before_lifts_and_the_newest_first() -> None:
+    lifts, caps = known(MOST_RECORDS - 1, share=None, at=9.0), known(2, first=MOST_RECORDS + 1)
+    assert caps.keys() <= Caps().merged({**lifts, **caps}).records.keys()
+
+    full = Caps(known(MOST_RECORDS - 1) | known(1, first=MOST_RECORDS, share=None, at=9.0))
+    full = full.capped(ALL, 0, by="ann", reason="slow", at=3.0)
+    assert (len(full.records), CapTarget("sentiment", CANARY, MOST_RECORDS) in full.records) == (
+        MOST_RECORDS,
+        False,
+    )
+    full = full.capped(CapTarget("churn", CANARY), 0, by="ann", reason="slow", at=4.0)
+    assert len(full.records) == MOST_RECORDS
+    assert ALL in full.records, "the oldest goes"
+
+
+def test_as_many_records_as_there_may_be_are_a_document_of_the_longest_size_at_most() -> None:
+    sign = "\U0001f426"
+    text = CapRecord(MOST_COUNTER, 12_345, sign * 500, sign * 500, 1_764_340_000.123456, sign * 256)
+    whole = {CapTarget(sign * 256, Alias(sign * 256), 2**53 - 1 - n): text for n in range(MOST_RECORDS)}
+
+    raw = json.dumps(records_to_json(Caps(whole)), ensure_ascii=False).encode()
+    assert len(raw) <= MOST_BYTES
+    assert len(records_from_json(json.loads(raw))) == MOST_RECORDS
+
+
+@pytest.mark.parametrize("name", ["fraud\N{NO-BREAK SPACE}model", "\U0001f469\u200d\U0001f4bb", "x" * 256])
+def test_whatever_a_model_may_be_called_its_caps_are_read(name: str) -> None:
+    """What is not `isprintable` made the whole file unreadable, with the caps of all models."""
+    assert check_model_name(name) == name
+    caps = Caps().capped(CapTarget(name, CANARY, 8), 0, by="ann", reason="slow", at=1.0)
+
+    assert Caps(records_from_json(records_to_json(caps))) == caps
+
+
+@pytest.mark.parametrize("name", ["x" * 257, "a\x9b2J", "a\u2028b", "a\ud800", "a\nb", "a/b", " ", ".."])
+def test_no_model_has_a_name_that_moves_a_terminal_or_that_no_document_has(name: str) -> None:
+    with pytest.raises(ValueError, match="must be the name of a registered model"):
+        check_model_name(name)
+    with pytest.raises(ValueError, match=r"records\[0\]\.model: must be the name of a registered model"):
+        records_from_json({"format": 1, "records": [GOOD | {"model": name}]})

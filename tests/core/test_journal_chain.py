@@ -1,13 +1,15 @@
 """A chain of lines: whatever is changed, taken out, put in or moved is found, and named by file and line."""
 
 import re
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.ids import PRODUCTION, VersionId
-from router.core.journal import BEGINNING, Entry, digest_of, encode
+from router.core.journal import BEGINNING, DamagedLine, Entry, decode, digest_of, encode
 from router.core.journal_chain import ChainCheck, Line, Report
 from router.core.routing import ModelRoutes
 from router.core.split import Split
@@ -234,3 +236,24 @@ def test_a_gateway_whose_lines_were_not_kept_for_a_while_joins_the_chain_without
 
     assert not checked(logged([*lines, *unkept, again])).damage
     assert not checked(files_of(content([*lines, again]))).damage
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"time": "nan"}, "its time is no number"),
+        ({"time": "inf"}, "its time is no number"),
+        ({"time": None}, "its time is no number"),
+        ({"format": "x" * 100_000}, "its format is 'xxx"),
+        ({"table": {"sentiment": {"configured": {"canary": "x" * 100_000}}}}, "it can not be read: invalid"),
+    ],
+    ids=["no number", "without end", "none", "a long format", "a long share"],
+)
+def test_what_is_said_of_a_line_that_can_not_be_read_is_short(change: dict[str, Any], why: str) -> None:
+    """It is logged and shown; and a time that is no number would be before and after nothing."""
+    document = {**orjson.loads(LINES[0]), **change}
+
+    with pytest.raises(DamagedLine, match=why) as damaged:
+        decode(orjson.dumps(document))
+
+    assert len(str(damaged.value)) <= 200

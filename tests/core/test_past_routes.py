@@ -145,10 +145,24 @@ def step(gateway: Gateway, kind: str, number: int, seconds: float, late: float) 
 
 def asked(lines: list[bytes], at: float, key: str, pins: PinLists = NOTHING_PINNED) -> Answer:
     """What the lines of several gateways, as they are mixed in one log, answer."""
-    moment, chains = Moment(MODEL, at), Chains()
+    return answer_of(entries_of(lines), at, key, pins)
+
+
+def entries_of(lines: list[bytes]) -> list[tuple[Entry, int]]:
+    """Each with the number of its chain."""
+    chains, entries = Chains(), []
     for line in lines:
         entry, prev = decode(line)
-        moment.take(entry, chains.place(prev, digest_of(line), entry)[0])
+        entries.append((entry, chains.place(prev, digest_of(line), entry)[0]))
+    return entries
+
+
+def answer_of(
+    entries: list[tuple[Entry, int]], at: float, key: str, pins: PinLists = NOTHING_PINNED
+) -> Answer:
+    moment = Moment(MODEL, at)
+    for entry, chain in entries:
+        moment.take(entry, chain)
     return moment.answer(key, pins)
 
 
@@ -166,7 +180,7 @@ def test_ten_thousand_questions_are_answered_as_the_judge_saw_it(
             step(gateway, *one)
         gateway.passes(3.0)
         gateway.start()  # of one that was killed, and not started again, nobody can know
-    lines = [line for gateway in gateways for line in gateway.lines]
+    entries = entries_of([line for gateway in gateways for line in gateway.lines])
     edges = [shown for gateway in gateways for _, shown, _ in gateway.seen]
     begins, ends = min(edges), max(gateway.clock for gateway in gateways)
 
@@ -174,7 +188,7 @@ def test_ten_thousand_questions_are_answered_as_the_judge_saw_it(
         near = chance.choice(edges) + chance.uniform(-2.5, 2.5)
         at = chance.choice([near, chance.uniform(begins, ends)])
         key = f"user-{chance.randrange(10_000)}"
-        answer = asked(lines, at, key)
+        answer = answer_of(entries, at, key)
         judge_agrees(answer, gateways, key)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,7 @@ from tests.support.faulty_servers import (
     too_many,
 )
 from tests.support.gateway import GatewayProcess
-from tests.support.registry_backends import Server, seed
+from tests.support.registry_backends import RealRegistry, Server, seed
 
 pytestmark = pytest.mark.slow
 
@@ -110,3 +111,31 @@ def test_a_cable_that_is_pulled_between_gateway_and_registry_costs_no_request(
             outage.hurt_nobody(slack, figure)
         finally:
             server.kill()
+
+
+def test_whatever_is_done_to_a_rollout_the_gateway_writes_nothing_to_the_registry(
+    server: Server, proxy: Proxy, start_at: StartAt, slack: float
+) -> None:
+    """Aliases move, a canary is capped, promoted and rolled back; who writes is the operator's command."""
+    registry = RealRegistry(server.uri, server.directory, server.directory)
+    model = registry.new_model(production=1, canary=2)
+    gateway = start_at(f"  {model}: {{split: {{production: 50, canary: 50}}}}\n", uri=proxy.uri)
+    gateway.wait_bound(1, "production", 60 * slack, model)
+    gateway.wait_bound(2, "canary", 60 * slack, model)
+
+    def operator(*arguments: str) -> None:
+        command = [sys.executable, "-m", "router", *arguments, "--url", gateway.admin]
+        command += ["-c", str(gateway.config), "--reason", "asked for by a test", "--by", "ann"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120 * slack)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    operator("abort", model)
+    operator("resume", model)
+    operator("promote", model, "--yes", "--registry", server.uri)
+    assert gateway.bound(name=model) == 2
+    operator("rollback", model, "--registry", server.uri)
+    assert gateway.bound(name=model) == 1
+
+    assert registry.client.get_model_version_by_alias(model, "previous").version == "1"
+    assert len(proxy.paths) > 4
+    assert proxy.writes == []

@@ -50,6 +50,8 @@ class Proxy:
     """Every path that was asked for."""
     authorizations: list[str | None] = field(default_factory=list)
     """What each of them was asked with."""
+    writes: list[str] = field(default_factory=list)
+    """Every request that was no GET; it gets 501, and the server behind does not see it."""
     port: int = 0
     """The same each time it is opened."""
     closing: threading.Event = field(default_factory=threading.Event)
@@ -137,7 +139,17 @@ def _handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    return Handler
+    return _refusing_writes(proxy, Handler)
+
+
+def _refusing_writes(proxy: Proxy, handler: type[BaseHTTPRequestHandler]) -> type[BaseHTTPRequestHandler]:
+    def refuse(request: BaseHTTPRequestHandler) -> None:
+        proxy.writes.append(f"{request.command} {request.path}")
+        request.send_error(501)
+
+    for verb in ("POST", "PUT", "PATCH", "DELETE"):
+        setattr(handler, f"do_{verb}", refuse)
+    return handler
 
 
 def is_artifact(answer: Answer) -> bool:

@@ -64,7 +64,7 @@ class Site:
             identity=GatewayId("00000000deadbeef", "gw-1"),
             caps=self.caps,
             alerts=AlertCaps(self.caps, models),
-            glass=BreakGlass(self.caps, OffFile(None, "there is no state directory")),
+            break_glass=BreakGlass(self.caps, OffFile(None, "there is no state directory")),
             look_at_registry=self._look,
             mlflow_version="3.17.2",
         )

@@ -1,5 +1,6 @@
 """Who may use the admin listener's verbs."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,9 @@ def test_a_token_that_can_not_be_one_is_refused_at_start_without_being_shown(
     assert not content or content.decode() not in str(refused.value)
     with pytest.raises(ConfigRefused, match="No such file"):
         admin_token(ServerSettings(admin_token_file=str(tmp_path / "none")), {})
+
+
+def test_a_pipe_in_place_of_the_token_is_refused_and_waited_for_by_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token")
+    with pytest.raises(ConfigRefused, match="must hold one token"):
+        admin_token(ServerSettings(admin_token_file=str(tmp_path / "token")), {})

@@ -169,12 +169,23 @@ async def test_what_can_not_be_done_is_refused_by_the_name_of_the_field_and_chan
         (b"[]", 422),
         (b'"sentiment"', 422),
         (b"\xff\xfe", 422),
+        (b'{"model": "\xff", "reason": "x", "by": "ann", "version": "\xff", "alerts": []}', 422),
         (b"[" * 100_000, 413),
         (b'{"model": "sentiment", "reason": "x", "by": "ann", "x": ' + b"[" * 9_000, 422),
         (b'{"' + b"x" * 9_000 + b'": 1}', 422),
         (b" " * 17_000, 413),
     ],
-    ids=["nonsense", "list", "text", "no UTF-8", "long and deep", "deep", "a long name", "long"],
+    ids=[
+        "nonsense",
+        "list",
+        "text",
+        "no UTF-8",
+        "a text that is no UTF-8",
+        "long and deep",
+        "deep",
+        "a long name",
+        "long",
+    ],
 )
 async def test_what_is_no_json_of_a_verb_is_refused_and_not_quoted_at_length(
     admin: Client, site: Site, verb: str, body: bytes, status: int
@@ -244,7 +255,7 @@ async def test_what_still_holds_break_glass_is_named(
         async def resume(self, why: str) -> str:
             return "canary-off is still there"
 
-    monkeypatch.setattr(site.gateway, "glass", Held())
+    monkeypatch.setattr(site.gateway, "break_glass", Held())
     status, answer = await post(admin, "resume", {"all": True, "reason": "over", "by": "ann"})
     assert (status, answer["errors"]) == (409, ["all: canary-off is still there"])
 
@@ -263,6 +274,18 @@ async def test_caps_are_shown_as_other_gateways_read_them(admin: Client, traffic
     assert len((await (await admin.get("/v1/caps")).json())["records"]) == 1, (
         "others have to hear of the lift"
     )
+
+
+async def test_clients_see_no_credentials_and_addresses_in_reasons(
+    admin: Client, traffic: Client, site: Site
+) -> None:
+    reason = "see https://ann:hunter2@grafana.corp.example/d/1, token=abcdef"
+    await post(admin, "abort", {**ABORT, "reason": reason})
+
+    [shown] = (await (await traffic.get("/v1/caps")).json())["records"]
+    assert not any(secret in shown["reason"] for secret in ("hunter2", "corp", "abcdef"))
+    [exact] = (await (await admin.get("/v1/caps")).json())["records"]
+    assert exact == {**shown, "reason": reason}, "gateways have to agree on what a record says"
 
 
 # The registry
@@ -366,6 +389,25 @@ async def test_a_webhook_of_many_alerts_is_taken(admin: Client, site: Site) -> N
 
     assert (status, len(done["alerts"]), share(site)) == (200, 2_000, 0)
     assert len(site.caps.records()["records"]) == 1
+
+
+async def test_others_are_answered_while_a_webhook_of_many_alerts_is_taken(
+    admin: Client, traffic: Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    take, loop = site.gateway.alerts.take, asyncio.get_running_loop()
+
+    def noted(alerts: Any) -> Any:
+        turns.append(len(alerts))
+        loop.call_soon(turns.append, 0)
+        return take(alerts)
+
+    monkeypatch.setattr(site.gateway.alerts, "take", noted)
+    alerts = [{**webhook()["alerts"][0], "fingerprint": f"f{n}"} for n in range(25)]
+    status, done = await post(admin, "alertmanager", {**webhook(), "alerts": alerts})
+
+    assert (status, len(done["alerts"])) == (200, 25)
+    assert turns == [10, 0, 10, 0, 5, 0]
 
 
 # The token that may only lower

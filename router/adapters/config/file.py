@@ -22,6 +22,7 @@ from router.adapters.config.yaml import Document, read_yaml, scalar
 from router.adapters.config.yaml import Path as YamlPath
 from router.core.environment import opens_store, refusal
 from router.errors import ConfigRefused
+from router.processes.small_files import open_at_once
 from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings, state_directory
 from router.settings.fields import did_you_mean
 from router.settings.gateway import PINNED_TWICE
@@ -98,7 +99,7 @@ class ConfigFile:
     def read(self) -> bytes:
         """The file's bytes, at most 1 MiB. Raises ConfigRefused; never waits for a writer."""
         try:
-            with open(self.path, "rb", opener=_open_at_once) as file:
+            with open(self.path, "rb", opener=open_at_once) as file:
                 regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
                 raw = file.read(MAX_BYTES + 1) if regular else b""
         except OSError as error:
@@ -440,8 +441,3 @@ def _resolved(place: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     if reference := place.get("$ref"):
         return dict(root["$defs"][reference.rpartition("/")[2]])
     return place
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # Opening a named pipe would otherwise wait until somebody writes into it.
-    return os.open(path, flags | os.O_NONBLOCK)

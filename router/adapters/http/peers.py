@@ -9,13 +9,11 @@ import orjson
 
 from router.adapters.http.client import HttpClient, look_up
 from router.control.exchange import Peer, PeerCaps
-from router.core.caps import records_from_json
+from router.core.caps import MOST_BYTES, records_from_json
 from router.errors import OutboundFailed
 
 PATH = "/v1/caps"
 ASK_SECONDS = 2.0
-MOST_BYTES = 1 << 20
-"""Of one answer."""
 _PROCESS = re.compile("[0-9a-f]{16}")
 
 

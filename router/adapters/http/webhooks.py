@@ -24,6 +24,7 @@ from router.core.notification import Notification
 from router.core.outbound_events import NotificationResult
 from router.core.redaction import redact_uri
 from router.errors import OutboundFailed
+from router.processes.small_files import open_at_once
 from router.settings import ReceiverSettings
 from router.settings.outbound import web_address
 
@@ -181,7 +182,7 @@ def _read(path: str, key: str) -> bytes:
     Raises OutboundFailed, with neither path nor content.
     """
     try:
-        with open(os.path.expanduser(path), "rb", opener=_open_at_once) as file:
+        with open(os.path.expanduser(path), "rb", opener=open_at_once) as file:
             raw = file.read(_LONGEST_FILE + 1).strip()
     except OSError as error:
         raise OutboundFailed(f"{key} can not be read: {error.strerror}") from None
@@ -197,8 +198,3 @@ def _checked_address(raw: bytes) -> str:
     except ValueError:
         raise OutboundFailed("url_file must hold one http or https address") from None
     return url
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # Opening a named pipe would otherwise wait until somebody writes into it.
-    return os.open(path, flags | os.O_NONBLOCK)

@@ -8,10 +8,9 @@ from pathlib import Path
 import orjson
 
 from router.adapters.state.directory import CapsLock, open_file, set_aside, sync_directory, write_all
-from router.core.caps import KEPT_SECONDS, Caps, records_from_json, records_to_json
+from router.core.caps import KEPT_SECONDS, MOST_BYTES, Caps, records_from_json, records_to_json
 
 NAME = "caps.json"
-MOST_BYTES = 16 << 20
 _NEW = "caps.json.new"
 
 

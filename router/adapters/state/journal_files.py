@@ -121,7 +121,7 @@ class JournalFiles:
 
     def _began(self) -> float | None:
         for oldest in journal_files(self._directory)[:1]:
-            with suppress(OSError, DamagedLine), oldest.open("rb") as file:
+            with suppress(OSError, DamagedLine), open(open_file(oldest, os.O_RDONLY), "rb") as file:
                 return decode(file.readline(LONGEST_LINE).rstrip(b"\n"))[0].at
         return None
 

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from router.adapters.state.directory import own_directory, sync_directory
+from router.adapters.state.directory import open_file, own_directory, sync_directory
 from router.control.break_glass import OffRequest
 from router.core.caps import LONGEST_REASON
 
@@ -77,13 +77,14 @@ def make_off_file(directory: Path, line: str) -> Path:
 
 
 def _first_line(path: Path) -> str:
-    with suppress(OSError):  # a directory, say, or another user's: it is there
-        # Opening a named pipe would otherwise wait until somebody writes into it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+    try:
+        # Others may make it where `named` is not ours alone, and the line is shown: a link to a file that
+        # only we can read, such as a token, must not be followed.
+        with open(open_file(path, os.O_RDONLY), "rb") as file:
             lines = file.read(4 * LONGEST_REASON).decode("utf-8", "replace").splitlines()
-            return "".join(filter(str.isprintable, lines[0]))[:LONGEST_REASON] if lines else ""
-    return ""
+    except OSError:  # a directory, say, a link, or another user's: it is there
+        return ""
+    return "".join(filter(str.isprintable, lines[0]))[:LONGEST_REASON] if lines else ""
 
 
 def _exists(path: Path) -> bool:

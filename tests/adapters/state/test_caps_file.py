@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.adapters.state.caps_file import MOST_BYTES, NAME, CapsFile, Unreadable, decode, encode
+from router.adapters.state.caps_file import NAME, CapsFile, Unreadable, decode, encode
 from router.adapters.state.directory import MOST_SET_ASIDE
-from router.core.caps import FORMAT, KEPT_SECONDS, CapRecord, Caps, CapTarget
+from router.core.caps import FORMAT, KEPT_SECONDS, MOST_BYTES, CapRecord, Caps, CapTarget
 from router.core.ids import Alias
 from tests.adapters.state.examples import ANY, V8, V9, capped
 

@@ -48,6 +48,16 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: bytes) -> None:
     assert lines(tmp_path) == [whole, second]
 
 
+def test_a_pipe_among_the_files_holds_nothing_up(tmp_path: Path) -> None:
+    """The thread that opens the journal writes the caps, too."""
+    files = JournalFiles(tmp_path)
+    files.open()
+    os.mkfifo(tmp_path / FOLDER / "00000001.jsonl")
+
+    with pytest.raises(OSError, match="not a plain file"):
+        files.open()
+
+
 def test_a_file_without_one_whole_line_goes(tmp_path: Path) -> None:
     """Its gateway was killed between making it and its first line."""
     files = JournalFiles(tmp_path)
