@@ -189,7 +189,14 @@ def split(
 @urls_option
 @click.argument("model")
 @reason_option
-@click.option("--to", type=click.FloatRange(0, 100), default=0.0, show_default=True, metavar="PERCENT")
+@click.option(
+    "--to",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="What is left to it at most.",
+)
 @click.option("--alias", help="Which canary; default: all but production.")
 @click.option("--version", type=click.IntRange(1), help="Which version; default: the one that serves.")
 @click.option("--all-versions", is_flag=True, help="Whatever comes, too, until this is resumed.")
@@ -396,7 +403,12 @@ def promote(
 @registry_option
 @reason_option
 @by_option
-@click.option("--to", metavar="VERSION", type=click.IntRange(1, 2**63 - 1), help="Default: @previous.")
+@click.option(
+    "--to",
+    metavar="VERSION",
+    type=click.IntRange(1, 2**63 - 1),
+    help="Default: @previous, else what gateways know.",
+)
 @no_wait_option
 @wait_option
 @click.argument("model")

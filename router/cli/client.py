@@ -67,15 +67,23 @@ def own_url(address: tuple[str, int], *, encrypted: bool) -> str:
 
 
 def gateway_address(config_path: Path, url: str | None) -> str:
-    """`url`, or the admin address of the configuration. Raises ConfigRefused."""
+    """`url`, or the admin address of the configuration. Raises ConfigRefused, or a usage error for what is no
+    address."""
     if url is not None:
-        return url
+        return checked_url(url)
     try:
         server = load_settings(config_path, os.environ, {}).settings.server
     except ConfigRefused as refused:
         hint = "the gateway's address is read in that file; with --url http://HOST:PORT none is needed"
         raise ConfigRefused([*refused.problems, hint]) from None
     return own_url(server.admin, encrypted=server.admin_tls is not None)
+
+
+def checked_url(url: str) -> str:
+    """`url` as somebody typed it, before anything else is done. Raises a usage error."""
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError("--url must begin with http:// or https://")
+    return url
 
 
 def ask(base: str, path: str, *keys: str) -> Mapping[str, Any]:
@@ -138,8 +146,6 @@ def _document(
     timeout_seconds: float,
 ) -> Mapping[str, Any]:
     """`sent`: the body of a POST and its token. Raises HTTPError for another status than success."""
-    if not base.startswith(("http://", "https://")):
-        raise click.UsageError("--url must begin with http:// or https://")
     proxy = None
     try:
         proxy = _proxy_for(base)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from router.adapters.config.file import load_settings
-from router.cli.client import Refused, Unreachable, base_url, own_url, request
+from router.cli.client import Refused, Unreachable, base_url, checked_url, own_url, request
 from router.errors import ConfigRefused
 from router.promotion.ports import VERB_SECONDS
 from router.settings import PeerAddress, Settings
@@ -85,10 +85,12 @@ class Gateways:
 
 
 def find_gateways(config_path: Path, urls: Sequence[str]) -> Gateways:
-    """Those at `urls`; without any, all that the configuration knows. Raises ConfigRefused.
+    """Those at `urls`; without any, all that the configuration knows. Raises ConfigRefused, or a usage error
+    for what is no address.
 
     With `urls` a configuration is not needed: it is looked at for the token only.
     """
+    urls = [checked_url(url) for url in urls]  # not after half of a command is done
     try:
         settings = load_settings(config_path, os.environ, {}).settings
     except ConfigRefused as refused:

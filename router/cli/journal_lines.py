@@ -45,7 +45,8 @@ def files_of(config_path: Path, given: Sequence[Path]) -> list[Path]:
     except OSError as error:
         raise NoJournal(f"{directory} can not be read: {error.strerror or error}") from error
     if not files:
-        raise NoJournal(f"no gateway of this configuration has written a journal in {directory}")
+        elsewhere = "it is on the gateway's machine, and in its log, which may be named as a file"
+        raise NoJournal(f"no gateway of this configuration has written a journal in {directory}: {elsewhere}")
     return files
 
 

@@ -229,9 +229,10 @@ def _settings(options: MoveOptions) -> Settings | None:
     """None where the configuration can not be used, and the gateways are named without it."""
     try:
         return load_settings(options.config_path, os.environ, {}).settings
-    except ConfigRefused:
+    except ConfigRefused as refused:
         if not options.urls:
-            raise
+            hint = "with --url http://HOST:PORT, and --registry URI, none is needed"
+            raise ConfigRefused([*refused.problems, hint]) from None
         return None
 
 

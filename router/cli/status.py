@@ -144,7 +144,7 @@ def _troubles(state: Mapping[str, Any]) -> list[str]:
         failed = {number: version for number, version in model["versions"].items() if version["error"]}
         lines += [f"{name} v{number}: {_failure(version)}" for number, version in failed.items()]
         lines += [f"{name}: {warning}" for warning in model["warnings"]]
-    return [*_caps(state), *lines, *_open_breakers(state)]
+    return [*_caps(state), *_not_durable(state), *lines, *_open_breakers(state)]
 
 
 def _caps(state: Mapping[str, Any]) -> list[str]:
@@ -158,6 +158,11 @@ def _caps(state: Mapping[str, Any]) -> list[str]:
             for cap in model.get("caps", ())
         ),
     ]
+
+
+def _not_durable(state: Mapping[str, Any]) -> list[str]:
+    kept = state.get("state_dir", {"durable": True})  # an older gateway has none
+    return [] if kept["durable"] else [f"caps and journal are not durable: {kept['reason']}"]
 
 
 def _time(timestamp: float) -> str:

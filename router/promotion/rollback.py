@@ -10,7 +10,7 @@ from typing import Any
 
 from router.core.caps import LONGEST_REASON
 from router.core.ids import PRODUCTION
-from router.errors import PromotionRefused, RegistryError, VersionUnknown
+from router.errors import PromotionRefused, RegistryError, RegistryUnavailable, VersionUnknown
 from router.promotion.gateway_view import view_of
 from router.promotion.ports import Command, Gateways, NoDocument, Operator, Registry, require_active, shown
 from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, read_record, rollback_record, time_of_record
@@ -51,7 +51,12 @@ def rollback(
             if named.get(name) == production:
                 _cap(gateways, command, role, production, operator)
         _record(registry, command, production, target, operator)
-    writes.point(names.production, target)
+    try:
+        writes.point(names.production, target)
+    except RegistryUnavailable:
+        moved = f"whether {shown(names.production)} was moved is not known"
+        operator.report(f"{moved}: the same command moves it, or says that it was")
+        raise
     have_gateways_look(gateways, command, operator)
     if command.wait_seconds is not None:
         wait_until_served(gateways, command, target, operator, by_all=False)
@@ -96,7 +101,13 @@ def _remembered(gateways: Gateways, command: Command, production: int | None) ->
     }
     if len(before) == 1:
         return before.pop()
-    why = f"gateways say {', '.join(map(numbered, sorted(before)))}" if before else "no gateway knows one"
+    bound = (view.bound.get(PRODUCTION) for view in views if view is not None)
+    serving = sorted({version for version in bound if version is not None})
+    why = "no gateway knows one"
+    if before:
+        why = f"gateways say {', '.join(map(numbered, sorted(before)))}"
+    elif serving and serving != [production]:  # as where the present one does not load
+        why = f"gateways do not serve {numbered(production)}, but {', '.join(map(numbered, serving))}"
     raise PromotionRefused(
         f"{shown(command.names.previous)} names no version of {command.model}, and {why}: name the one to go"
         " back to with --to"

@@ -144,6 +144,7 @@ def wait_until_served(
     seconds = command.wait_seconds or 0.0
     served: set[str] = set()
     waiting: list[str] = []
+    announced = False
     try:
         while True:
             looks = _look(gateways, command.model, version)
@@ -157,6 +158,10 @@ def wait_until_served(
                 break
             if (left := began + seconds - time.monotonic()) <= 0:
                 break
+            if not announced:  # it may take minutes, and a silent terminal looks like one that hangs
+                announced = True
+                wait = f"waiting for {seconds:g} s at most; Ctrl-C ends that and undoes nothing"
+                operator.report(f"{wait}: {'; '.join(waiting)}")
             pause(min(_LOOK_SECONDS, left))
     except KeyboardInterrupt:
         waiting = waiting or ["nobody was asked"]

@@ -306,6 +306,22 @@ def test_status_ends_with_1_while_requests_are_refused_and_says_every_warning(
     assert ("\n3 connections were refused" in shown.output) is (refusing is not None)
 
 
+def test_status_says_that_caps_and_journal_are_not_durable_and_why() -> None:
+    """It hurts nobody: the exit code is 0."""
+    reason = "state held by gw-1, pid 17"
+    state: dict[str, Any] = {
+        "version": "0.1.0",
+        "ready": True,
+        "config": {},
+        "registry": {"error": ""},
+        "models": {},
+        "state_dir": {"durable": False, "reason": reason, "held_by": "gw-1:17"},
+    }
+    with answering({"/v1/state": state}) as url:
+        shown = CliRunner().invoke(root, ["status", "--url", url])
+    assert (shown.exit_code, f"\ncaps and journal are not durable: {reason}\n" in shown.output) == (0, True)
+
+
 @pytest.mark.parametrize("output", ["price [eur]", "[/b]"])
 def test_the_name_of_an_output_is_no_markup(ask: Ask, output: str) -> None:
     reported = entry("pass", "Good.")

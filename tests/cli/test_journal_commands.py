@@ -538,3 +538,15 @@ def test_pinned_keys_of_then_are_those_of_the_file_or_may_differ(tmp_path: Path)
     assert "3 pinned keys may differ" in unknown
     assert "pins changed: 3 keys" in history(journal).output
     assert not any("qa-" in shown for shown in (known, unknown, history(journal, "-o", "json").output))
+
+
+@pytest.mark.parametrize("command", [("history", "sentiment"), ("journal", "verify")])
+def test_who_types_it_on_another_machine_is_shown_where_the_journal_is(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    config = tmp_path / "router.yaml"
+    config.write_text(f"server: {{state_dir: {tmp_path}/absent}}\nmodels: {{sentiment: }}\n")
+    done = run(*command, "-c", config)
+
+    assert done.exit_code == 3
+    assert "it is on the gateway's machine, and in its log, which may be named as a file" in done.stderr

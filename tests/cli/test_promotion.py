@@ -116,6 +116,18 @@ def test_bad_input_is_a_usage_error_that_names_it(
     assert registry.aliases == {"production": 1, "canary": 2}
 
 
+def test_an_address_that_is_none_is_named_before_anything_is_written(
+    invoke: Invoke, registry: FakeRegistry
+) -> None:
+    registry.aliases = {"production": 2, "previous": 1}
+
+    done = invoke("rollback", "sentiment", *REASON, "--url", "gw:8081")
+
+    assert (done.exit_code, "--url must begin with http:// or https://" in done.stderr) == (2, True)
+    assert registry.aliases == {"production": 2, "previous": 1}
+    assert not any(registry.all_tags.values())
+
+
 def test_the_configuration_names_the_alias_of_what_was_production_before(
     invoke: Invoke, registry: FakeRegistry, config: Path
 ) -> None:
@@ -159,11 +171,15 @@ def test_a_canary_that_is_a_stage_can_not_be_kept(invoke: Invoke) -> None:
     )
 
 
-def test_a_configuration_that_is_not_valid_is_named(invoke: Invoke, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_a_configuration_that_is_not_valid_is_named_and_the_way_without_it(
+    invoke: Invoke, tmp_path: Path, command: str
+) -> None:
     """`main` prints every problem, and ends with 2."""
-    done = invoke("promote", "sentiment", *REASON, config=tmp_path / "absent.yaml")
+    done = invoke(command, "sentiment", *REASON, config=tmp_path / "absent.yaml")
 
     assert "absent.yaml" in str(done.exception)
+    assert "--url http://HOST:PORT, and --registry URI" in str(done.exception)
     assert type(done.exception).__name__ == "ConfigRefused"
 
 

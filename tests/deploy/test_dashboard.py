@@ -37,9 +37,14 @@ def test_six_rows_in_their_order() -> None:
     assert "id" not in DASHBOARD, "a number of one Grafana's own"
 
 
-def test_the_readme_counts_the_panels_and_the_alerts_that_there_are() -> None:
+def test_the_documents_count_the_panels_and_the_alerts_that_there_are() -> None:
     reported = (DEPLOY.parent / "README.md").read_text()
+    assert f" {len(alerts())} alerts; each" in (DEPLOY.parent / "docs/operating.md").read_text()
+    of_deploy = (DEPLOY / "README.md").read_text()
+    assert f"| {len(alerts())} alerts, each" in of_deploy
     assert len(ROWS) == 6
+    assert "| six rows; Grafana" in of_deploy
+    assert all(f"\n| {row['title']} | " in of_deploy for row in ROWS)
     assert f"a Grafana dashboard of {len(PANELS)} panels in six rows" in reported
     assert f"{len(alerts())} alerts with a runbook each" in reported
 

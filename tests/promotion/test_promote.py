@@ -398,6 +398,7 @@ def test_it_waits_until_the_last_gateway_serves_it(registry: FakeRegistry) -> No
 
     assert [line for line in operator.lines if "serves" in line] == [
         f"{GATEWAY} serves v2",
+        f"waiting for 60 s at most; Ctrl-C ends that and undoes nothing: {OTHER} serves v1 (v2: ready)",
         f"{OTHER} serves v2",
     ]
 

@@ -171,6 +171,18 @@ def test_gateways_that_remember_different_ones_are_not_chosen_between() -> None:
     assert registry.aliases == {"production": 2}
 
 
+def test_what_serves_in_place_of_a_production_that_does_not_load_is_named_to_go_back_to() -> None:
+    registry = FakeRegistry(production=2)
+
+    def serves_the_former(state: dict[str, Any]) -> None:
+        state["models"][MODEL]["aliases"]["production"]["bound"] = 1
+
+    with pytest.raises(PromotionRefused, match="do not serve v2, but v1: name the one to go back to with"):
+        run(registry, FakeGateways(registry, changes={GATEWAY: serves_the_former}))
+
+    assert registry.aliases == {"production": 2}
+
+
 def test_a_production_that_nobody_names_is_named_again() -> None:
     registry = FakeRegistry(previous=1)
 
@@ -271,6 +283,25 @@ def test_a_record_that_can_not_be_written_is_a_warning(error: Exception) -> None
 
     assert registry.aliases["production"] == 1
     assert f"warning: the tag {ROLLBACK_TAG} of v2 could not be written: {error}" in operator.lines
+
+
+def test_a_move_that_was_not_answered_is_said_to_be_one_that_may_be_typed_again() -> None:
+    registry = promoted()
+
+    class Unanswered(Untagged):
+        def tag(self, *arguments: Any) -> None:
+            self._registry.tag(*arguments)
+
+        def point(self, *arguments: Any) -> None:
+            self._registry.point(*arguments)
+            raise self._error
+
+    operator, gateways = FakeOperator(), FakeGateways(registry)
+    with pytest.raises(RegistryUnavailable):
+        rollback(Unanswered(registry, RegistryUnavailable("late")), gateways, command(), operator)
+
+    assert operator.lines[-1].startswith("whether @production was moved is not known: the same command moves")
+    assert registry.aliases["production"] == 1
 
 
 # ---- the canary that has the bad version, too

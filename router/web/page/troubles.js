@@ -20,7 +20,7 @@ function warnings(entry) {
 function gatewayWarnings({ ready, config = {}, registry = {}, models = {}, warnings: reported = [], break_glass: glass, state_dir: state }) {
   const lines = [...reported];
   if (glass) lines.push(`Break-glass since ${clock(glass.since)}: every canary is off. ${glass.why}`);
-  if (state && !state.durable) lines.push(`Caps and journal are not durable${state.held_by ? `: held by ${state.held_by}` : ""}. ${state.reason ?? ""}`);
+  if (state && !state.durable) lines.push(`Caps and journal are not durable: ${state.reason}`);
   if (!ready) lines.push("The gateway is not ready: /readyz answers 503.");
   if (config.error) lines.push(`The configuration in force is not the newest: ${listed(config.error)}`);
   // Where a model has this warning itself, it names which one.
