@@ -104,7 +104,7 @@ def find_gateways(config_path: Path, urls: Sequence[str]) -> Gateways:
 def configured_addresses(settings: Settings) -> list[str]:
     """The admin address of the gateway that `settings` configure, as seen from its machine, and its peers'.
 
-    Raises ConfigRefused where the name of these can not be looked up.
+    A name of these that can not be looked up stands for one that does not answer.
     """
     server = settings.server
     encrypted = server.admin_tls is not None
@@ -124,9 +124,8 @@ def configured_addresses(settings: Settings) -> list[str]:
 def _looked_up(peer: PeerAddress) -> list[str]:
     try:
         found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no name"
-        raise ConfigRefused([f"fleet.peers: {peer.host} can not be looked up: {why}; use --url"]) from None
+    except (OSError, UnicodeError):
+        return [peer.host]  # one that does not answer: those that do are asked all the same
     return [str(address[0]) for *_, address in found]
 
 

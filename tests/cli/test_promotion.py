@@ -236,8 +236,11 @@ def test_peers_whose_name_only_their_own_network_knows_are_in_no_rollbacks_way(
     refused = invoke("promote", "sentiment", *REASON)
 
     assert (done.exit_code, registry.aliases["production"]) == (3, 3)
-    assert "no gateway answers: fleet.peers: no-such-name.invalid can not be looked up" in done.stderr
-    assert type(refused.exception).__name__ == "ConfigRefused"
+    assert (
+        "no gateway answers at http://no-such-name.invalid:8081: [Errno -2] Name or service not known"
+        in done.output
+    )
+    assert (refused.exit_code, registry.aliases["production"]) == (3, 3)
 
 
 def test_a_password_in_an_address_is_not_shown(invoke: Invoke, registry: FakeRegistry) -> None:
