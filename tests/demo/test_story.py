@@ -92,6 +92,7 @@ def address_of_the_page(printed: list[str]) -> str:
     return line.rpartition(" ")[2]
 
 
+@pytest.mark.slow
 def test_every_printed_command_works_as_printed_and_ctrl_c_ends_everything(
     seeded_place: Workspace, slack: float
 ) -> None:

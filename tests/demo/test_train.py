@@ -66,7 +66,7 @@ def test_the_second_version_of_each_model_is_really_better(seeded_place: Workspa
 
 
 @pytest.mark.parametrize("model", ["sentiment", "churn_predictor"])
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_version_loads_without_this_package_and_answers_as_it_did_in_training(
     seeded_place: Workspace, datasets: dict[str, Dataset], model: str, number: int
 ) -> None:

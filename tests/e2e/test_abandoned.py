@@ -48,7 +48,7 @@ def asking(gateway: GatewayProcess, text: str, times: int) -> socket.socket:
 
 
 @pytest.mark.parametrize("hang_up", [close, reset, half_close])
-@pytest.mark.parametrize("pipelined", [1, 3])
+@pytest.mark.parametrize("pipelined", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_after_twenty_callers_hung_up_one_that_stays_is_answered_at_once(
     start: Callable[..., GatewayProcess],
     registry: Registry,

@@ -116,7 +116,7 @@ def test_a_canary_that_raises_under_load_costs_no_user_an_error(
     assert faults(served, "error") >= 50
 
 
-@pytest.mark.parametrize("how", ["stuck", "hang"])
+@pytest.mark.parametrize("how", ["stuck", pytest.param("hang", marks=pytest.mark.slow)])
 def test_a_canary_that_hangs_leaves_production_alone_and_its_callers_wait_no_longer_than_its_time(
     gateway: Callable[..., GatewayProcess], slack: float, how: str
 ) -> None:

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.gateway import GatewayProcess
 
 MODELS = "  sentiment: {split: {production: 100}}\n"
 
 
+@pytest.mark.slow
 def test_after_a_byte_was_added_to_a_file_the_next_start_fetches_that_file_and_names_it(
     start: Callable[..., GatewayProcess], tmp_path: Path
 ) -> None:

@@ -207,6 +207,7 @@ def test_a_canary_that_prints_a_megabyte_per_request_holds_nobody_up(
     assert written < 20_000
 
 
+@pytest.mark.slow
 def test_sampled_requests_have_a_line_each_without_key_and_payload(
     talkers: Registry, tmp_path: Path, slack: float
 ) -> None:

@@ -103,6 +103,7 @@ def test_versions_are_registered_promoted_and_rolled_back_without_a_failed_reque
     assert not list(tmp_path.glob("mlruns")), "nothing but the registry is written"
 
 
+@pytest.mark.slow
 def test_a_canary_that_was_kept_is_capped_when_its_version_is_rolled_back(
     gateway: GatewayProcess, registry: Registry
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_version_that_raises_on_its_example_serves_and_says_so(
     assert "serves without a warm-up" in gateway.story()
 
 
+@pytest.mark.slow
 def test_a_required_warm_up_holds_a_version_until_it_is_required_no_more(
     start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
@@ -117,6 +118,7 @@ def test_production_that_does_not_load_again_is_refused_at_once_and_says_so(
     assert gateway.metric("canary_router_ready") == 0
 
 
+@pytest.mark.slow
 def test_a_second_worker_that_never_loads_is_tried_ever_less_often(
     start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float
 ) -> None:
