@@ -154,8 +154,8 @@ def build_gateway(
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    this = GatewayId(secrets.token_hex(8), socket.gethostname())
-    outbound = Outbound(in_force, recorder, caps, recorders.journal, this)
+    identity = GatewayId(secrets.token_hex(8), socket.gethostname())
+    outbound = Outbound(in_force, recorder, caps, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
     gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)
@@ -228,7 +228,7 @@ def build_gateway(
         plan=lambda model, percent: planner.plan(model, percent).to_json(),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
-        identity=this,
+        identity=identity,
         caps=caps,
         alerts=AlertCaps(caps, models),
         break_glass=break_glass,
