@@ -25,7 +25,7 @@ from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
-from router.control.break_glass import TICK_SECONDS, BreakGlass, OffFile
+from router.control.break_glass import TICK_SECONDS, BreakGlassWatch, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
@@ -121,7 +121,7 @@ class Gateway:
     config: ConfigWatch
     web: WebState
     models: ModelSet
-    break_glass: BreakGlass
+    break_glass: BreakGlassWatch
     recorder: Recorder
     outbound: Outbound
     loops: Sequence[PeriodicTask]
@@ -149,7 +149,7 @@ def build_gateway(
     caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
-    break_glass = BreakGlass(caps, off_file)
+    break_glass = BreakGlassWatch(caps, off_file)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
