@@ -283,16 +283,17 @@ def make_plan(known: Known, planned: Split, criteria: Criteria = Criteria()) -> 
     after = replace(routes, configured_split=planned, broken=frozenset() if changed else routes.broken)
     now, then = routes.split_in_force, after.split_in_force
     workers = _workers(known, then)
+    grows = planned.canary > routes.configured_split.canary
     return Plan(
-        known,
-        planned,
-        now,
-        then,
-        Moved.between(now, then, known.traffic),
-        workers,
-        _until_pass(known, planned, then, criteria),
-        _until_shown(known, planned, then, criteria),
-        dict(_objections(known, planned, workers)) if planned.canary > routes.configured_split.canary else {},
+        known=known,
+        planned=planned,
+        now=now,
+        then=then,
+        moved=Moved.between(now, then, known.traffic),
+        workers=workers,
+        until_pass=_until_pass(known, planned, then, criteria),
+        until_shown=_until_shown(known, planned, then, criteria),
+        against=dict(_objections(known, planned, workers)) if grows else {},
     )
 
 
