@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from router.control.alerts import Webhook
+from router.control.alerts import AlertmanagerMessage
 from router.control.caps import cap_to_json
 from router.core.caps import check_reason
 from router.core.ids import PRODUCTION
@@ -161,7 +161,7 @@ async def alertmanager(request: web.Request) -> web.Response:
     Also when that is nothing: of a 4xx Alertmanager makes an alert of its own.
     """
     gateway = request.app[GATEWAY]
-    webhook = await _body(request, Webhook, most=_LARGEST_WEBHOOK)
+    webhook = await _body(request, AlertmanagerMessage, most=_LARGEST_WEBHOOK)
     if isinstance(webhook, web.Response):
         return webhook
     done: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from router.control import alerts as module
-from router.control.alerts import Alert, AlertCaps, Webhook
+from router.control.alerts import Alert, AlertCaps, AlertmanagerMessage
 from router.control.caps import CapControl
 from router.core.caps import CapTarget
 from router.core.ids import CANARY, PRODUCTION, Alias
@@ -194,6 +194,6 @@ def test_a_webhook_of_alertmanager_is_read() -> None:
     "startsAt":"2026-11-20T14:32:10.123Z","endsAt":"0001-01-01T00:00:00Z","generatorURL":"http://p:9090/graph",
     "fingerprint":"c1a0"}],"groupLabels":{},"commonLabels":{},"commonAnnotations":{},
     "externalURL":"http://a:9093","version":"4","groupKey":"{}:{}","truncatedAlerts":0}"""
-    [alert] = msgspec.json.decode(sent, type=Webhook).alerts
+    [alert] = msgspec.json.decode(sent, type=AlertmanagerMessage).alerts
 
     assert (alert.fingerprint, alert.started, alert.labels) == ("c1a0", "2026-11-20T14:32:10.123Z", LABELS)
