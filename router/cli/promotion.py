@@ -21,7 +21,7 @@ from router.errors import (
     RegistryRefused,
     RegistryUnavailable,
 )
-from router.promotion.gateway_view import view_of
+from router.promotion.gateway_view import GatewayView, views_of
 from router.promotion.ports import (
     VERB_SECONDS,
     Command,
@@ -216,13 +216,10 @@ def _role_names(settings: Settings | None, gateways: _AllGateways, model: str, *
 
 def _names_of_gateways(gateways: _AllGateways, model: str) -> RoleNames:
     why = []
-    for gateway, state in gateways.get("/v1/state").items():
-        if isinstance(state, NoDocument):
-            why.append(state.why)
-        elif (view := view_of(gateway, model, state)) is None:
-            why.append(f"{gateway} serves no model {model}")
-        else:
+    for view in views_of(gateways, model).values():
+        if isinstance(view, GatewayView):
             return RoleNames.of(view.names, view.previous_name)
+        why.append(view.why)
     raise click.UsageError(
         f"what the registry calls the roles of {model} is not known: the configuration does not say it, and"
         f" {'; '.join(why)}"

@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any
 
 from router.core.ids import CANARY, PREVIOUS, PRODUCTION, Alias
+from router.promotion.ports import Gateways, NoDocument
 
 _FIGURES = ("requests", "events", "rate")
 
@@ -85,6 +86,27 @@ class GatewayView:
         if breaker.get("state") == "open":
             found.append(f"its breaker is open: {breaker.get('why')}")
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class NoView:
+    """Why there is no view of a model at a gateway."""
+
+    why: str
+    """A sentence in one line that names the gateway."""
+    lacks_model: bool
+    """True where it answered and does not serve the model; False where it refused, or did not answer."""
+
+
+def views_of(gateways: Gateways, model: str) -> dict[str, GatewayView | NoView]:
+    """What each gateway says of `model` now, by the gateways' addresses."""
+    return {each: _view_or_why(each, model, state) for each, state in gateways.get("/v1/state").items()}
+
+
+def _view_or_why(gateway: str, model: str, state: Mapping[str, Any] | NoDocument) -> GatewayView | NoView:
+    if isinstance(state, NoDocument):
+        return NoView(state.why, lacks_model=False)
+    return view_of(gateway, model, state) or NoView(f"{gateway} serves no model {model}", lacks_model=True)
 
 
 def view_of(gateway: str, model: str, state: Mapping[str, Any]) -> GatewayView | None:

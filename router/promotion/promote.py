@@ -11,7 +11,7 @@ from typing import Any
 
 from router.core.ids import CANARY, PRODUCTION
 from router.errors import GatewaysUnreachable, PromotionRefused, RegistryError
-from router.promotion.gateway_view import GatewayView, evidence_of, missing_evidence, view_of
+from router.promotion.gateway_view import GatewayView, evidence_of, missing_evidence, views_of
 from router.promotion.ports import (
     Command,
     Gateways,
@@ -146,14 +146,14 @@ class _Examination:
 
     def _views(self) -> list[GatewayView]:
         """Of every gateway. Raises PromotionRefused where one does not answer, or has no such model."""
-        model, views, away = self._command.model, [], []
-        for gateway, state in self._gateways.get("/v1/state").items():
-            if isinstance(state, NoDocument):
-                away.append(state.why)
-            elif (view := view_of(gateway, model, state)) is None:
-                raise PromotionRefused(f"{gateway} serves no model {model}")
-            else:
+        views, away = [], []
+        for view in views_of(self._gateways, self._command.model).values():
+            if isinstance(view, GatewayView):
                 views.append(view)
+            elif view.lacks_model:
+                raise PromotionRefused(view.why)
+            else:
+                away.append(view.why)
         if away:
             raise GatewaysUnreachable(f"not every gateway answers: {'; '.join(away)}")
         return views
