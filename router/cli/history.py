@@ -15,9 +15,10 @@ from rich.table import Table
 
 from router.cli.journal_lines import read_journal, require_model
 from router.cli.journal_text import concerns, plain, sentence_of, shares_json, shares_of
-from router.cli.times import since, utc, utc_table
+from router.cli.times import since, utc_table
 from router.core.journal import Entry
 from router.core.routing import ModelRoutes
+from router.core.utc import utc
 
 MOST_ROWS = 10_000
 """That are kept and shown: the newest."""

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-from router.cli.times import utc
 from router.core.ids import PRODUCTION, Alias
 from router.core.journal import Entry
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS_PER_PERCENT
+from router.core.utc import utc
 
 _VERDICTS = {"pass": "pass", "fail": "FAIL", "not_enough_data": "not enough data"}
 _LEAST_DIGEST = 12

@@ -13,7 +13,7 @@ from router.core.ids import PRODUCTION
 from router.errors import PromotionRefused, RegistryError, RegistryUnavailable, VersionUnknown
 from router.promotion.gateway_view import GatewayView, views_of
 from router.promotion.ports import Command, Gateways, NoDocument, Operator, Registry, require_active, shown
-from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, read_record, rollback_record, time_of_record
+from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, facts_of, read_record, rollback_record
 from router.promotion.writes import Writes, have_gateways_look, numbered, wait_until_served
 
 CAP_SECONDS = 5.0
@@ -125,16 +125,7 @@ def _cap(gateways: Gateways, command: Command, role: str, version: int, operator
 
 def _record(registry: Registry, command: Command, production: int, target: int, operator: Operator) -> None:
     """A record that can not be written is a warning: the rollback matters more."""
-    record = rollback_record(
-        {
-            "time": time_of_record(),
-            "by": command.by,
-            "reason": command.reason,
-            "model": command.model,
-            "from": production,
-            "to": target,
-        }
-    )
+    record = rollback_record(facts_of(command, production, target))
     try:
         registry.tag(command.model, production, ROLLBACK_TAG, record)
     except RegistryError as error:
