@@ -34,14 +34,12 @@ class GatewayView:
     @property
     def share(self) -> float | None:
         """Percent of the keys that the canary has, in force."""
-        share = _mapping(self.document.get("split")).get(CANARY)
-        return float(share) if isinstance(share, int | float) else None
+        return _canary_share(self.document.get("split"))
 
     @property
     def configured_share(self) -> float | None:
         """The same by the configuration."""
-        share = _mapping(self.document.get("split_configured")).get(CANARY)
-        return float(share) if isinstance(share, int | float) else None
+        return _canary_share(self.document.get("split_configured"))
 
     @property
     def verdict(self) -> tuple[str, str]:
@@ -148,6 +146,11 @@ def _canary_entry(view: GatewayView, compared: Mapping[str, Any] | None) -> Mapp
     entry = _mapping(aliases.get(CANARY))
     compares = (entry.get("production_version"), entry.get("version"))
     return entry if compares == (view.bound.get(PRODUCTION), view.bound.get(CANARY)) else {}
+
+
+def _canary_share(split: Any) -> float | None:
+    share = _mapping(split).get(CANARY)
+    return float(share) if isinstance(share, int | float) else None
 
 
 def _figures(check: Mapping[str, Any]) -> dict[str, Any]:
