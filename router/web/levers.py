@@ -130,16 +130,8 @@ async def poll(request: web.Request) -> web.Response:
     asked = await _body(request, _Poll)
     if isinstance(asked, web.Response):
         return asked
-    if asked.model is None and asked.by is None and asked.reason is None:
-        pass
-    elif asked.model is None or asked.by is None or asked.reason is None:
-        return _refused(422, ["model, by and reason go together"])
-    elif problems := list(_of_texts(asked.reason, asked.by)):
-        return _refused(422, problems)
-    elif asked.model not in gateway.models.managers:
-        return _refused(404, ["model: no such registered model here"])
-    else:
-        gateway.recorder.record(MoveExplained(asked.model, asked.by, asked.reason))
+    if (refused := _note_move(gateway, asked)) is not None:
+        return refused
     try:
         async with asyncio.timeout(LONGEST_LOOK_SECONDS):
             await gateway.look_at_registry()
@@ -153,6 +145,21 @@ async def poll(request: web.Request) -> web.Response:
         for name, model in state.get("models", {}).items()
     }
     return document({"looked": looked, "models": models})
+
+
+def _note_move(gateway: WebState, asked: _Poll) -> web.Response | None:
+    """Record who moved aliases, and why, where that is said; the answer where it is not said rightly."""
+    model, by, reason = asked.model, asked.by, asked.reason
+    if model is None and by is None and reason is None:
+        return None
+    if model is None or by is None or reason is None:
+        return _refused(422, ["model, by and reason go together"])
+    if problems := list(_of_texts(reason, by)):
+        return _refused(422, problems)
+    if model not in gateway.models.managers:
+        return _refused(404, ["model: no such registered model here"])
+    gateway.recorder.record(MoveExplained(model, by, reason))
+    return None
 
 
 async def alertmanager(request: web.Request) -> web.Response:
