@@ -16,6 +16,7 @@ from router.core.lever_events import MoveExplained
 from router.core.split import whole_buckets
 from router.errors import CapRefused, CapUnknown, NothingServed
 from router.web.context import GATEWAY, WebState
+from router.web.incoming import read_whole
 from router.web.responses import document
 
 LONGEST_LOOK_SECONDS = 10.0
@@ -223,22 +224,19 @@ def _refused(status: int, problems: list[str]) -> web.Response:
 async def _body(request: web.Request, kind: type[Body], *, most: int = _LARGEST_VERB) -> Body | web.Response:
     """The body, of `most` bytes at most, as JSON of this `kind`; or why it is not."""
     gateway = request.app[GATEWAY]
+    too_large = f"the body is over {most} bytes"
     if (request.content_length or 0) > most:
-        return _refused(413, [f"the body is over {most} bytes"])
-    chunks: list[bytes] = []
-    size = 0
+        return _refused(413, [too_large])
     try:
         async with gateway.requests.reading(gateway.settings.current.server.body_timeout_seconds):
-            async for chunk in request.content.iter_any():
-                size += len(chunk)
-                if size > most:
-                    return _refused(413, [f"the body is over {most} bytes"])
-                chunks.append(chunk)
+            body = await read_whole(request.content, most)
     except TimeoutError:
         return _refused(408, ["the body did not come in time"])
     except (web.HTTPException, ValueError, OSError):
         return _refused(400, ["the body could not be read"])
+    if body is None:
+        return _refused(413, [too_large])
     try:
-        return msgspec.json.decode(b"".join(chunks) or b"{}", type=kind)
+        return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _refused(422, [f"the body: {error}"])
