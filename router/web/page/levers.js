@@ -53,7 +53,7 @@ async function send(card, verb) {
   if (typed("token")) headers.Authorization = `Bearer ${typed("token")}`;
   try {
     const answer = await fetch(`-/${verb}`, {
-      method: "POST", headers, body: JSON.stringify(body), cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE_MS),
+      method: "POST", headers, body: JSON.stringify(body), cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(ASK_TIMEOUT_MS),
     });
     say(model, outcomeWords(verb, answer, await answer.json().catch(() => ({}))));
   } catch {
