@@ -214,7 +214,7 @@ async def test_a_name_server_that_hangs_keeps_only_its_own_request(
         return real("127.0.0.1", *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    monkeypatch.setattr(module, "_threads", DiskThreads(most=4))
+    monkeypatch.setattr(module, "in_outbound_thread", DiskThreads(most=4).run)
 
     async def here(request: web.Request) -> web.Response:
         return web.Response()

@@ -232,6 +232,22 @@ async def test_what_can_not_be_written_is_in_force_all_the_same_and_that_is_said
     assert await durable.settled() == ""
 
 
+async def test_what_could_not_be_written_is_tried_again_for_who_waits_for_it_and_at_no_answer_of_a_peer(
+    durable: CapControl, disk: Disk
+) -> None:
+    disk.why_not = "No space left on device"
+    durable.cap([TWO], 0, by="ann", reason="slow")
+    assert await durable.settled() == "No space left on device"
+    writes = disk.writes
+
+    assert not durable.merge({TWO: CapRecord(1, 0, "ann", "slow", 1e9)})
+    await asyncio.sleep(0)
+    assert disk.writes == writes
+    disk.why_not = ""
+    assert await durable.settled() == ""
+    assert disk.kept.share_of("sentiment", CANARY, 2) == 0
+
+
 async def test_a_disk_that_hangs_holds_up_no_lift_for_ever(
     durable: CapControl,
     disk: Disk,
