@@ -29,11 +29,6 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture
-def facts() -> Facts:
-    return Facts()
-
-
-@pytest.fixture
 async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
     models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     models.apply({"sentiment": settings(), "other": settings()})

@@ -37,11 +37,6 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture
-def facts() -> Facts:
-    return Facts()
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
