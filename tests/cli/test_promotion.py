@@ -1,10 +1,8 @@
 """The commands `promote` and `rollback`: bad input, exit codes, and what they need to know beforehand."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from router.cli import root
 from router.promotion.ports import RoleNames
+from tests.cli.servers import Reply, Request, serving
 from tests.promotion.fakes import ALIASES, STAGES, FakeGateways, FakeRegistry
 
 Invoke = Callable[..., Result]
@@ -48,33 +47,15 @@ def invoke(config: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
 def gateway(gateways: FakeGateways) -> Iterator[str]:
     """What `gateways` show, over HTTP."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            (document,) = gateways.get(self.path).values()
-            self._answer(document)
+    def answer(request: Request) -> Reply:
+        if request.method == "GET":
+            (document,) = gateways.get(request.path).values()
+        else:
+            (document,) = gateways.post(request.path, json.loads(request.body)).values()
+        return Reply(document)
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            (document,) = gateways.post(self.path, body).values()
-            self._answer(document)
-
-        def _answer(self, document: Any) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(document).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(answer) as url:
+        yield url
 
 
 @pytest.fixture
