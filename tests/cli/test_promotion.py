@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from router.cli import root
 from router.promotion.ports import RoleNames
 from tests.cli.servers import Reply, Request, serving
-from tests.promotion.fakes import ALIASES, STAGES, FakeGateways, FakeRegistry
+from tests.promotion.fakes import ALIASES, GATEWAY, STAGES, FakeGateways, FakeRegistry
 
 Invoke = Callable[..., Result]
 NOBODY = "http://127.0.0.1:9"
@@ -296,7 +296,7 @@ def test_what_a_gateway_says_can_not_write_to_the_terminal(invoke: Invoke, regis
             if "verdicts" in model:
                 model["verdicts"]["canary"] = {"verdict": "fail", "why": "\x1b]0;title\x07\x1b[2J"}
 
-    changes = {"http://gw-1:8081": spoil}
+    changes = {GATEWAY: spoil}
     with gateway(FakeGateways(registry, changes=changes)) as url:
         refused = invoke("promote", "sentiment", *REASON, "--url", url)
 

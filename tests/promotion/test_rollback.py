@@ -20,28 +20,25 @@ from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, read_record
 from router.promotion.rollback import rollback
 from tests.promotion.fakes import (
     ALIASES,
+    GATEWAY,
     MODEL,
+    OTHER,
     SAID,
     STAGES,
+    THIRD,
     FakeGateways,
     FakeOperator,
     FakeRegistry,
     Interrupted,
-    Killed,
     command,
-    kill_at,
+    killed_and_run_again,
+    production_and_canary,
 )
-
-GATEWAY, OTHER, THIRD = "http://gw-1:8081", "http://gw-2:8081", "http://gw-3:8081"
 
 
 def promoted(names: RoleNames = ALIASES, *, keep_canary: bool = False) -> FakeRegistry:
     """Version 2 is production in place of version 1."""
-    registry = (
-        FakeRegistry(stages={1: "Production", 2: "Staging"})
-        if names is STAGES
-        else FakeRegistry(production=1, canary=2)
-    )
+    registry = FakeRegistry(**production_and_canary(names))
     promotion = Promotion(keep_canary=keep_canary)
     promote(registry, FakeGateways(registry, names), command(names), promotion, FakeOperator())
     return registry
@@ -372,14 +369,11 @@ def test_a_canary_of_another_version_is_left_alone() -> None:
 @pytest.mark.parametrize("names", [ALIASES, STAGES], ids=["aliases", "stages"])
 def test_killed_before_or_after_any_write_and_run_again_it_ends_the_same(names: RoleNames, step: int) -> None:
     registry = promoted(names)
-    with pytest.raises(Killed):
-        run(Interrupted(registry, kill_at(step)), FakeGateways(registry, names))
 
-    if step < 3:
-        run(registry, FakeGateways(registry, names))
-    else:
-        with pytest.raises(PromotionRefused, match="names v1 already"):
-            run(registry, FakeGateways(registry, names))
+    def rolled_back(one: Any) -> None:
+        run(one, FakeGateways(registry, names))
+
+    killed_and_run_again(registry, rolled_back, step, last=3, done="names v1 already")
 
     assert registry.read(MODEL, names.production, "previous") == {names.production: 1, "previous": 1}
     assert read_record(registry.all_tags[2], ROLLBACK_TAG)["to"] == 1
