@@ -97,7 +97,7 @@ def test_bad_input_is_a_usage_error_that_names_it(
     assert registry.aliases == {"production": 1, "canary": 2}
 
 
-def test_an_address_that_is_none_is_named_before_anything_is_written(
+def test_an_address_without_a_scheme_is_named_before_anything_is_written(
     invoke: Invoke, registry: FakeRegistry
 ) -> None:
     registry.aliases = {"production": 2, "previous": 1}

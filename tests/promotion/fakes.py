@@ -221,6 +221,11 @@ class FakeGateways:
         return {"models": {self.model: {CANARY: entry}}}
 
 
+def away(gateway: str) -> Callable[[dict[str, Any]], NoDocument]:
+    """What changes its documents where nothing answers at its address."""
+    return lambda _: NoDocument(f"no gateway answers at {gateway}", None)
+
+
 @dataclass
 class FakeOperator:
     """Implements `Operator`."""

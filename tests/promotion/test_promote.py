@@ -32,6 +32,7 @@ from tests.promotion.fakes import (
     FakeRegistry,
     Interrupted,
     Killed,
+    away,
     command,
     kill_at,
     killed_and_run_again,
@@ -234,10 +235,6 @@ def not_serving(state: dict[str, Any]) -> None:
     state["models"] = {}
 
 
-def not_there(_: dict[str, Any]) -> NoDocument:
-    return NoDocument(f"no gateway answers at {OTHER}", None)
-
-
 def set_in(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
     def change(state: dict[str, Any]) -> None:
         found = model_of(state)
@@ -252,7 +249,7 @@ def set_in(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (not_there, f"not every gateway answers: no gateway answers at {OTHER}"),
+        (away(OTHER), f"not every gateway answers: no gateway answers at {OTHER}"),
         (not_serving, f"{OTHER} serves no model sentiment"),
         (
             set_in("aliases", "production", "name", to="champion"),
@@ -283,7 +280,7 @@ def test_a_gateway_that_is_away_or_serves_something_else_stops_it_also_by_force(
 
 def test_a_gateway_that_does_not_answer_is_unreachable(registry: FakeRegistry) -> None:
     with pytest.raises(GatewaysUnreachable):
-        run(registry, FakeGateways(registry, changes={GATEWAY: not_there}))
+        run(registry, FakeGateways(registry, changes={GATEWAY: away(GATEWAY)}))
 
 
 CAP = {"alias": "canary", "version": None, "to_percent": 0, "by": "bob", "reason": "wrong scores"}
@@ -448,7 +445,7 @@ def test_killed_before_or_after_any_write_the_same_command_completes_it(
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_of_stages_too(step: int) -> None:
+def test_of_stages_the_same_command_completes_it_too(step: int) -> None:
     registry = FakeRegistry(**production_and_canary(STAGES))
 
     def promoted(one: Any) -> None:

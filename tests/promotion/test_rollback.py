@@ -30,6 +30,7 @@ from tests.promotion.fakes import (
     FakeOperator,
     FakeRegistry,
     Interrupted,
+    away,
     command,
     killed_and_run_again,
     production_and_canary,
@@ -201,10 +202,6 @@ def test_of_stages_the_newer_version_is_archived() -> None:
 # ---- nothing is in its way
 
 
-def not_there(_: dict[str, Any]) -> NoDocument:
-    return NoDocument(f"no gateway answers at {THIRD}", None)
-
-
 def spoil(state: dict[str, Any]) -> None:
     """FAIL, a cap, an open breaker, break-glass, and another configuration."""
     if "config" not in state:
@@ -222,7 +219,7 @@ def test_with_one_of_three_gateways_away_it_is_done_with_a_warning_and_whatever_
     registry = promoted()
     addresses = (GATEWAY, OTHER, THIRD)
     gateways = FakeGateways(
-        registry, addresses=addresses, changes={THIRD: not_there, GATEWAY: spoil, OTHER: spoil}
+        registry, addresses=addresses, changes={THIRD: away(THIRD), GATEWAY: spoil, OTHER: spoil}
     )
 
     operator = run(registry, gateways)
@@ -239,7 +236,7 @@ def test_without_any_gateway_it_is_done_and_says_that_nobody_knows_who_serves_it
     registry = promoted()
 
     with pytest.raises(GatewaysUnreachable, match="the registry names v1; no gateway answers"):
-        run(registry, FakeGateways(registry, changes={GATEWAY: not_there}))
+        run(registry, FakeGateways(registry, changes={GATEWAY: away(GATEWAY)}))
 
     assert registry.aliases["production"] == 1
 
