@@ -28,7 +28,7 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture
-def models(models: ModelSet) -> ModelSet:
+async def models(models: ModelSet) -> ModelSet:
     models.apply({"sentiment": settings(), "other": settings()})
     return models
 

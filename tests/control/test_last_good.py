@@ -41,7 +41,7 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture
-def models(models: ModelSet) -> ModelSet:
+async def models(models: ModelSet) -> ModelSet:
     names = {"production": "champion", "canary": "challenger"}
     models.apply({"sentiment": settings(split={"production": 50, "canary": 50}, aliases=names)})
     return models

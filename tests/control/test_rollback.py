@@ -39,7 +39,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def models(models: ModelSet) -> ModelSet:
+async def models(models: ModelSet) -> ModelSet:
     models.apply({"sentiment": kept_for(3600, workers=2)})
     return models
 
