@@ -25,13 +25,6 @@ SECRET = "T024/B077/secret"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[HttpClient]:
-    one = HttpClient()
-    yield one
-    await one.close()
-
-
 @asynccontextmanager
 async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A server whose every path is answered by `handler`, and its address."""

@@ -15,7 +15,7 @@ from tests.support.raw_http import post
 from tests.support.registry import Registry
 from tests.support.waiting import wait_until
 
-built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
+built_registry = faulty_registry.built_registry
 
 MODELS = "  sentiment: {split: {production: 100}, workers: 1, threads: 1, batching: off}\n"
 ABANDONED = {"alias": "production", "outcome": "abandoned", "code": "499"}

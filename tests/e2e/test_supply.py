@@ -10,21 +10,15 @@ import pytest
 from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
-from tests.support.registry import Registry, copied
+from tests.support.registry import Registry
 from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 100}}\n"
 
 
 @pytest.fixture(scope="session")
-def built_supply(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built_once(Path(__file__).with_name("build_supply.py"), tmp_path_factory)
-
-
-@pytest.fixture
-def registry(built_supply: Path, tmp_path: Path) -> Registry:
-    """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
-    return copied(built_supply, tmp_path)
 
 
 def crash(gateway: GatewayProcess) -> None:

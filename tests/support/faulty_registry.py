@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.built_once import built_once
-from tests.support.registry import Registry, copied
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 """Buckets 418 and 62121 under the salt `sentiment`."""
@@ -18,12 +17,6 @@ def body_of(text: str, rows: int = 1) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def built_faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built once in a run, whoever imports this fixture; its artifacts are shared and only read."""
+def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In the place of the end-to-end tests' own, for a module that imports it."""
     return built_once(Path(__file__).with_name("build_faults.py"), tmp_path_factory)
-
-
-@pytest.fixture
-def registry(built_faults: Path, tmp_path: Path) -> Registry:
-    """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
-    return copied(built_faults, tmp_path)
