@@ -60,7 +60,8 @@ SLOW_ANSWERS = RateEvent(
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """When a canary is worse, and how sure one must be. Of these, operators set `on_shift` only.
+    """When a canary is worse, and how sure one must be. `router.analysis.criteria` makes them of what an
+    operator may set.
 
     Raises ValueError for a value out of its range.
     """
@@ -73,6 +74,10 @@ class Criteria:
     """Rise of the fault rate from which on a proven rise is a FAIL; also the margin of a PASS."""
     max_slow_increase: float = 0.05
     """The same for the share of slow answers: the slow share may at most double."""
+    min_ratio: float = 1.2
+    """The line above which an answer is slow: so many times production's 95th percentile at least, and…"""
+    min_seconds: float = 0.002
+    """…so many seconds above it at least."""
     on_shift: Literal["report", "fail"] = "report"
     """Whether scores that moved are only reported."""
     min_requests: int = 50
@@ -91,6 +96,8 @@ class Criteria:
         shares = (self.alpha, self.wrong_pass, self.max_increase, self.max_slow_increase)
         if not all(0.0 < share < 1.0 for share in shares):
             raise ValueError("alpha, wrong_pass, max_increase and max_slow_increase lie between 0 and 1")
+        if not (self.min_ratio >= 1.0 and self.min_seconds >= 0.0):
+            raise ValueError("min_ratio is at least 1, min_seconds at least 0")
         if self.on_shift not in ("report", "fail"):
             raise ValueError("on_shift is report or fail")
         if self.min_requests < 1 or self.min_hit_keys < 1 or not self.min_keys >= 1.0:
@@ -155,6 +162,8 @@ class RateCheck:
     """faults or latency."""
     verdict: Verdict
     judges: bool
+    alpha: float
+    """Of the whole run, as `Criteria` has it."""
     limit: float
     """Rise from which on a proven rise fails."""
     margin: float
@@ -233,6 +242,8 @@ class ScoreCheck:
     check: str
     verdict: Verdict
     judges: bool
+    alpha: float
+    """As of `RateCheck`."""
     outputs: tuple[OutputShift, ...]
     """The first counted output; empty where both versions count none alike."""
 
@@ -482,6 +493,7 @@ def _build_check(
         check=rate.event.check,
         judges=True,
         verdict=Verdict.FAIL if failed else Verdict.PASS if passes else Verdict.NOT_ENOUGH_DATA,
+        alpha=criteria.alpha,
         limit=rate.limit,
         margin=test.margin,
         production=_arm(total[:2], seen.hits - seen.canary_hits, hits.hits - hits.canary_hits),
@@ -553,9 +565,10 @@ def _seconds_to_fail(rate: RateEvidence, now: float, per_second: float) -> float
 def build_score_check(scores: ScoreHistograms | None, criteria: Criteria) -> ScoreCheck:
     """Whether scores moved; None where no output is counted alike."""
     if scores is None:
-        return ScoreCheck("scores", Verdict.NOT_ENOUGH_DATA, judges=False, outputs=())
+        return ScoreCheck("scores", Verdict.NOT_ENOUGH_DATA, judges=False, alpha=criteria.alpha, outputs=())
     output = scores.shift()
-    return ScoreCheck("scores", _score_verdict(output), criteria.on_shift == "fail", (output,))
+    judges = criteria.on_shift == "fail"
+    return ScoreCheck("scores", _score_verdict(output), judges, criteria.alpha, (output,))
 
 
 def _score_verdict(output: OutputShift) -> Verdict:

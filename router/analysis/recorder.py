@@ -8,6 +8,7 @@ from typing import Any
 
 from router.analysis import text
 from router.analysis.checks import verdict_in_force
+from router.analysis.criteria import criteria_of
 from router.analysis.run import AnalysisRun, ComparedVersions, Observation, Shares
 from router.analysis.statistics.counts import ArmCounters
 from router.core import events
@@ -266,8 +267,8 @@ class AnalysisRecorder:
         arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
         both = zip(production.outputs, canary.outputs, strict=False)
         outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        on_shift = manager.settings.scores.on_shift
-        versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, on_shift)
+        criteria = criteria_of(manager.settings)
+        versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, criteria)
         run = self._newest.get((model, alias))
         if run is not None and run.versions != versions:
             run = None

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from router.analysis import checks
 from router.analysis.checks import FAULTS, SCORES_BUDGET, SLOW_ANSWERS, Criteria, RateEvidence, Report
@@ -252,7 +252,8 @@ class ComparedVersions:
     salt: str
     outputs: tuple[OutputSpec, ...]
     """What is counted of both; empty where they are counted differently."""
-    on_shift: Literal["report", "fail"]
+    criteria: Criteria
+    """Others are another run, too, with an alpha of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,7 @@ class AnalysisRun:
             production_share=shares.production,
             from_top=alias != CANARY,
             started_at=now,
-            criteria=Criteria(on_shift=versions.on_shift),
+            criteria=versions.criteria,
             bin_count=first.bin_count if first else None,
             classes=isinstance(first, ClassSpec),
             bin_edges=(first.low, *first.edges()) if isinstance(first, ScoreSpec) else None,

@@ -658,6 +658,8 @@ def test_a_share_lies_between_0_and_1(share: float) -> None:
         {"alpha": 0.0},
         {"max_increase": 1.0},
         {"on_shift": "shrug"},
+        {"min_ratio": 0.9},
+        {"min_seconds": -0.1},
         {"min_requests": 0},
         {"canary_workers": 2.0},
     ],
