@@ -6,7 +6,7 @@ from time import perf_counter
 import psutil
 
 from router.adapters.log.writer import STDERR
-from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
+from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, LiveVersion
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.recorder import AnalysisRecorder
 from router.app.outbound import Outbound
@@ -62,7 +62,7 @@ class Gauges:
             ],
             rollbacks={one.version: int(one.ready) for one in rollbacks if one.version is not None},
             verdicts={
-                (model, alias): status.verdict
+                (model, alias): LiveVerdict(status.verdict)
                 for model, statuses in self._analysis.statuses.items()
                 for alias, status in statuses.items()
             },
