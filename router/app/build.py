@@ -161,7 +161,7 @@ def build_gateway(
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
     identity = GatewayId(secrets.token_hex(8), socket.gethostname())
-    messages = ExchangeMessages(identity, caps, NoEvidence())
+    messages = ExchangeMessages(identity, caps, NoEvidence(), time.monotonic)
     outbound = Outbound(in_force, recorder, messages, key, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)

@@ -32,6 +32,8 @@ SELF_SECONDS = 60.0
 later."""
 FIRST_SECONDS = 2.0
 """For the first exchange, before anything is served."""
+HANDED_TO = 2
+"""Other gateways that have to have asked before this one ends, so that what it observed last is not lost."""
 _LONGEST_LOOK_UP_SECONDS = 5.0
 
 
@@ -161,6 +163,14 @@ class FleetExchange:
             self._recorder.record(PeerFound(self._named))
         self._take_addresses([self._peer(self._name, at) for at in found])
 
+    async def hand_over(self, seconds: float) -> None:
+        """Return when two other gateways have asked from now on, or the one that there is, or after
+        `seconds`: what this one has then is not lost when it ends."""
+        heard = [one for one in self._others() if one.exchanges is Exchanged.EVIDENCE and not one.error]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._messages.asked_by(min(HANDED_TO, len(heard)))
+
     def reachable(self) -> dict[str, int]:
         """Peers by whether they answered when they were last asked: `reachable`, `unreachable`."""
         others = self._others()
@@ -231,7 +241,8 @@ class FleetExchange:
     async def _exchange(self, asked: _Asked) -> Taken:
         """Ask once, and take over what is answered. Raises OutboundFailed, and then nothing of it counts."""
         try:
-            packed = await self._peers.exchange(asked.peer, await self._messages.question())
+            asking = await self._messages.question()
+            packed = await self._peers.exchange(asked.peer, asking.packed)
         except ExchangeUnknown:
             # Whoever stands between could answer so, to be asked for what it need not sign.
             if asked.exchanges is Exchanged.EVIDENCE:
@@ -242,7 +253,7 @@ class FleetExchange:
                 self._messages.take_caps(answer.records)
             return Taken(answer.gateway)
         try:
-            taken = await self._messages.take(packed, asked.peer.address)
+            taken = await self._messages.take(packed, asking, asked.peer.address)
         except ValueError as error:
             raise OutboundFailed(f"its answer is not that of a gateway: {error}") from None
         asked.exchanges = Exchanged.EVIDENCE

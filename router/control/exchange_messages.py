@@ -5,9 +5,10 @@ The answer holds what the asker lacks; caps and evidence in it count each as a w
 them also where the other is not valid: an abort has to hold whatever is wrong with evidence.
 """
 
+import asyncio
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, Protocol, TypeVar
 
@@ -85,11 +86,12 @@ class EvidenceExchange(Protocol):
         with a sentence where `question` is not valid.
         """
 
-    def take(self, answer: bytes, peer: str) -> bool:
+    def take(self, answer: bytes, peer: str, asked_at: float) -> bool:
         """Take over what `peer` answered; returns whether there is more of it than the answer could hold.
 
-        `peer` is its address, for sentences. Raises ValueError with a sentence where `answer` is not valid;
-        then nothing of it counts.
+        `peer` is its address, for sentences; `asked_at` when the question was made, in seconds of a clock
+        that never jumps. Raises ValueError with a sentence where `answer` is not valid; then nothing of it
+        counts.
         """
 
 
@@ -104,7 +106,7 @@ class NoEvidence:
         """Nothing, whatever the question."""
         return b""
 
-    def take(self, answer: bytes, peer: str) -> bool:
+    def take(self, answer: bytes, peer: str, asked_at: float) -> bool:
         """Leave it."""
         return False
 
@@ -123,6 +125,14 @@ class SharedCaps(Protocol):
         """
 
 
+class Asking(Struct, frozen=True):
+    """A question that is on its way."""
+
+    packed: bytes
+    at: float
+    """When it was made, in seconds of a clock that never jumps."""
+
+
 class Taken(Struct, frozen=True):
     """What became of an answer."""
 
@@ -137,16 +147,28 @@ class Taken(Struct, frozen=True):
 class ExchangeMessages:
     """Writes the questions of a gateway, answers those of others, and takes over what they answer."""
 
-    def __init__(self, identity: GatewayId, caps: SharedCaps, evidence: EvidenceExchange) -> None:
+    def __init__(
+        self,
+        identity: GatewayId,
+        caps: SharedCaps,
+        evidence: EvidenceExchange,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`monotonic` gives seconds of a clock that never jumps."""
         self.gateway = identity.process
         self._caps = caps
         self._evidence = evidence
+        self._monotonic = monotonic
         self._digested: tuple[Caps, bytes] | None = None
+        self._askers: set[str] = set()
+        """Other gateways that were answered since somebody waits for that."""
+        self._answered = asyncio.Event()
 
-    async def question(self) -> bytes:
-        """What to ask of others now, packed."""
+    async def question(self) -> Asking:
+        """What to ask of others now."""
+        at = self._monotonic()
         asked = Question(self.gateway, self._caps_digest(), self._evidence.question())
-        return await _packed(msgspec.msgpack.encode(asked))
+        return Asking(await _packed(msgspec.msgpack.encode(asked)), at)
 
     async def answer(self, packed: bytes) -> bytes:
         """What is answered to a packed question, packed too. Raises ValueError, with a sentence."""
@@ -156,15 +178,25 @@ class ExchangeMessages:
         caps = None if asked.caps == self._caps_digest() else _caps_that_fit(self._caps.known)
         used = _FRAME + (len(msgspec.msgpack.encode(caps)) if caps else 0)
         raw = await self._answer_in(MOST_SENT - used, caps, asked)
-        # Where that packs badly, as much as certainly fits.
-        return raw if len(raw) <= MOST_PACKED else await self._answer_in(MOST_PACKED - used, caps, asked)
+        if len(raw) > MOST_PACKED:  # it packs badly: as much as certainly fits
+            raw = await self._answer_in(MOST_PACKED - used, caps, asked)
+        self._askers.add(asked.gateway)
+        self._answered.set()
+        return raw
+
+    async def asked_by(self, others: int) -> None:
+        """Return when so many other gateways have asked from now on. One call at a time."""
+        self._askers.clear()
+        while len(self._askers) < others:
+            self._answered.clear()
+            await self._answered.wait()
 
     async def _answer_in(self, room: int, caps: list[CapFields] | None, asked: Question) -> bytes:
         evidence = self._evidence.answer(asked.evidence, room)
         return await _packed(msgspec.msgpack.encode(Answer(self.gateway, caps, evidence)))
 
-    async def take(self, packed: bytes, peer: str) -> Taken:
-        """Take over what the gateway at `peer` answered. Raises ValueError, with a sentence, where it is no
+    async def take(self, packed: bytes, asking: Asking, peer: str) -> Taken:
+        """Take over what the gateway at `peer` answered to `asking`. Raises ValueError, with a sentence, where it is no
         answer at all."""
         answer = _decoded(await _unpacked(packed), Answer)
         if answer.gateway == self.gateway:
@@ -176,7 +208,7 @@ class ExchangeMessages:
         except ValueError as error:
             refused.append(f"its caps are not valid: {error}")
         try:
-            has_more = self._evidence.take(answer.evidence, peer)
+            has_more = self._evidence.take(answer.evidence, peer, asking.at)
         except ValueError as error:
             refused.append(f"its evidence is not valid: {error}")
         return Taken(answer.gateway, has_more, "; ".join(refused))

@@ -59,7 +59,7 @@ class Evidence(NoEvidence):
     def question(self) -> bytes:
         return b"%d" % len(self.texts)
 
-    def take(self, answer: bytes, peer: str) -> bool:
+    def take(self, answer: bytes, peer: str, asked_at: float) -> bool:
         if answer == b"garbage":
             raise ValueError("it is garbage")
         if answer:
@@ -124,7 +124,7 @@ class Exchange:
     def __init__(self, *peers: str, network: Network | None = None, encrypted: bool = False) -> None:
         self.network = network or Network()
         self.known, self.evidence, self.facts = Known(), Evidence(), Facts()
-        messages = ExchangeMessages(GatewayId(OWN, "gw-0"), self.known, self.evidence)
+        messages = ExchangeMessages(GatewayId(OWN, "gw-0"), self.known, self.evidence, lambda: 0.0)
         fleet = FleetSettings(peers=list(peers))
         self.exchange = FleetExchange(fleet, self.network, messages, self.facts, encrypted=encrypted)
 

@@ -1,5 +1,6 @@
 """Questions and answers among gateways: what is sent, what of it counts, and how much there may be."""
 
+import asyncio
 import random
 import zlib
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from router.control.exchange_messages import (
     MOST_PACKED,
     MOST_SENT,
     MOST_UNPACKED,
+    Asking,
     ExchangeMessages,
     NoEvidence,
     Taken,
@@ -27,6 +29,7 @@ CAPPED = CapRecord(3, 2_500, "alice", "bad", 1e9)
 LIFTED = CapRecord(4, None, "bob", "good", 1e9)
 ONE, OTHER = GatewayId("0" * 15 + "1", "gw-1"), GatewayId("0" * 15 + "2", "gw-2")
 WHERE = "http://gw-2:81"
+ASKING = Asking(b"", 7.0)
 
 
 class KnownCaps:
@@ -36,7 +39,8 @@ class KnownCaps:
         self.known = Caps(records or {})
 
     def merge(self, records: Mapping[CapTarget, CapRecord], *, only_lower: bool = False) -> None:
-        assert not only_lower
+        if only_lower:
+            records = {target: record for target, record in records.items() if record.share is not None}
         self.known = self.known.merged(records)
 
 
@@ -46,7 +50,7 @@ class Evidence:
     def __init__(self, *texts: bytes) -> None:
         self.texts = {*texts}
         self.limits: list[int] = []
-        self.peers: list[str] = []
+        self.peers: list[tuple[str, float]] = []
 
     def question(self) -> bytes:
         return msgspec.msgpack.encode(sorted(text[:8] for text in self.texts))
@@ -61,8 +65,8 @@ class Evidence:
         fitting = [text for n, text in enumerate(lacking) if sum(map(len, lacking[: n + 1])) < limit - 100]
         return msgspec.msgpack.encode([fitting, len(fitting) < len(lacking)])
 
-    def take(self, answer: bytes, peer: str) -> bool:
-        self.peers.append(peer)
+    def take(self, answer: bytes, peer: str, asked_at: float) -> bool:
+        self.peers.append((peer, asked_at))
         try:
             texts, more = msgspec.msgpack.decode(answer, type=tuple[list[bytes], bool])
         except msgspec.DecodeError:
@@ -77,7 +81,7 @@ def gateway(
     records: Mapping[CapTarget, CapRecord] | None = None,
 ) -> tuple[ExchangeMessages, KnownCaps]:
     caps = KnownCaps(records)
-    return ExchangeMessages(identity, caps, evidence or NoEvidence()), caps
+    return ExchangeMessages(identity, caps, evidence or NoEvidence(), lambda: 7.0), caps
 
 
 def packed(**fields: Any) -> bytes:
@@ -106,12 +110,13 @@ async def test_the_asker_has_afterwards_what_the_answerer_knows_and_the_answerer
     asker, known = gateway(ONE, mine, {ON_V8: CAPPED})
     answerer, unchanged = gateway(OTHER, theirs, {ON_ALL: LIFTED})
 
-    taken = await asker.take(await answerer.answer(await asker.question()), WHERE)
+    asking = await asker.question()
+    taken = await asker.take(await answerer.answer(asking.packed), asking, WHERE)
 
     assert taken == Taken(OTHER.process)
     assert known.known.records == {ON_V8: CAPPED, ON_ALL: LIFTED}
     assert mine.texts == {b"mine", b"theirs", b"of others"}
-    assert mine.peers == [WHERE]
+    assert mine.peers == [(WHERE, 7.0)]
     assert unchanged.known.records == {ON_ALL: LIFTED}
     assert theirs.texts == {b"theirs", b"of others"}
 
@@ -120,7 +125,7 @@ async def test_caps_that_both_know_are_not_sent_again() -> None:
     asker, _ = gateway(ONE, None, {ON_V8: CAPPED, ON_ALL: LIFTED})
     answerer, _ = gateway(OTHER, None, {ON_ALL: LIFTED, ON_V8: CAPPED})
 
-    answer = msgspec.msgpack.decode(unpack(await answerer.answer(await asker.question())))
+    answer = msgspec.msgpack.decode(unpack(await answerer.answer((await asker.question()).packed)))
 
     assert answer["caps"] is None
     assert caps_digest(Caps({ON_V8: CAPPED})) != caps_digest(Caps({ON_V8: LIFTED})) != caps_digest(Caps())
@@ -131,7 +136,7 @@ async def test_a_gateway_that_asks_itself_learns_that_it_is_it_and_nothing_else(
     asker, _ = gateway(ONE, evidence, {ON_V8: CAPPED})
     same, _ = gateway(ONE, Evidence(b"more"), {ON_ALL: CAPPED})
 
-    taken = await asker.take(await same.answer(await asker.question()), WHERE)
+    taken = await asker.take(await same.answer((await asker.question()).packed), ASKING, WHERE)
 
     assert taken == Taken(ONE.process)
     assert evidence.peers == []
@@ -142,13 +147,13 @@ async def test_caps_count_where_evidence_is_not_valid_and_evidence_where_caps_ar
     evidence = Evidence()
     asker, caps = gateway(ONE, evidence)
 
-    taken = await asker.take(packed(caps=[cap()], evidence=b"?"), WHERE)
+    taken = await asker.take(packed(caps=[cap()], evidence=b"?"), ASKING, WHERE)
     assert taken == Taken(OTHER.process, refused="its evidence is not valid: it is garbage")
     assert [*caps.known.records] == [ON_V8]
 
     good = msgspec.msgpack.encode([[b"theirs"], False])
     for wrong in ([cap(alias="production")], [cap(), cap()], [cap(counter=0)], [{}]):
-        taken = await asker.take(packed(caps=wrong, evidence=good), WHERE)
+        taken = await asker.take(packed(caps=wrong, evidence=good), ASKING, WHERE)
         assert taken.refused.startswith("its caps are not valid: records[")
         assert evidence.texts == {b"theirs"}
         evidence.texts.clear()
@@ -184,7 +189,7 @@ async def test_what_is_not_valid_changes_nothing_and_is_not_quoted(wrong: bytes)
     one, caps = gateway(ONE, evidence)
 
     with pytest.raises(ValueError, match=r"^(it|something) ") as refused:
-        await one.take(wrong, WHERE)
+        await one.take(wrong, ASKING, WHERE)
     with pytest.raises(ValueError, match=r"^(it|something) "):
         await one.answer(wrong)
 
@@ -209,10 +214,10 @@ async def test_what_does_not_fit_comes_with_the_next_answers(packs_well: bool) -
     answers = 0
     more = True
     while more:
-        answer = await answerer.answer(await asker.question())
+        answer = await answerer.answer((await asker.question()).packed)
         assert len(answer) <= MOST_PACKED
         before = len(mine.texts)
-        more = (await asker.take(answer, WHERE)).has_more
+        more = (await asker.take(answer, ASKING, WHERE)).has_more
         assert len(mine.texts) > before
         answers += 1
 
@@ -232,9 +237,9 @@ async def test_where_caps_are_too_many_for_an_answer_the_newest_come_first_and_a
     random.seed(7)
 
     async def exchange() -> None:
-        answer = await answerer.answer(await asker.question())
+        answer = await answerer.answer((await asker.question()).packed)
         assert len(unpack(answer)) < MOST_SENT
-        await asker.take(answer, WHERE)
+        await asker.take(answer, ASKING, WHERE)
 
     await exchange()
     newest = [CapTarget(f"model-{MOST_RECORDS - n}", CANARY) for n in range(1, 20)]
@@ -245,3 +250,20 @@ async def test_where_caps_are_too_many_for_an_answer_the_newest_come_first_and_a
         exchanges += 1
         assert exchanges < 1_000
     assert caps.known.records == records
+
+
+async def test_who_ends_waits_until_others_have_asked() -> None:
+    one, _ = gateway(ONE)
+    others = [gateway(GatewayId(f"{n:016x}", f"gw-{n}"))[0] for n in range(2, 5)]
+    await one.answer((await others[0].question()).packed)
+
+    waiting = asyncio.ensure_future(one.asked_by(2))
+    await asyncio.sleep(0)
+    for asker in (others[1], others[1], one):
+        await one.answer((await asker.question()).packed)
+        await asyncio.sleep(0)
+    assert not waiting.done(), "one of them asked, and it twice; the other had asked before"
+    await one.answer((await others[2].question()).packed)
+
+    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(one.asked_by(0), 5)

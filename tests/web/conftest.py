@@ -65,7 +65,7 @@ class Site:
             reload=self._reload,
             identity=identity,
             caps=self.caps,
-            exchange=ExchangeMessages(identity, self.caps, NoEvidence()),
+            exchange=ExchangeMessages(identity, self.caps, NoEvidence(), lambda: 0.0),
             alerts=AlertCaps(self.caps, models),
             break_glass=BreakGlassWatch(self.caps, OffFile(None, "there is no state directory")),
             look_at_registry=self._look,

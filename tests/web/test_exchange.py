@@ -46,7 +46,7 @@ async def asked(site: Site, token_file: Path, aiohttp_client: Callable[..., Any]
 
 def asker() -> tuple[ExchangeMessages, KnownCaps]:
     caps = KnownCaps()
-    return ExchangeMessages(PEER, caps, NoEvidence()), caps
+    return ExchangeMessages(PEER, caps, NoEvidence(), lambda: 0.0), caps
 
 
 async def refusal(client: Client, body: bytes, **request: Any) -> tuple[int, str]:
@@ -58,11 +58,12 @@ async def refusal(client: Client, body: bytes, **request: Any) -> tuple[int, str
 async def test_who_signs_is_answered_signed_without_a_token(asked: Client) -> None:
     messages, caps = asker()
 
-    answer = await asked.post(PATH, data=signed_request(KEY, NONCE, await messages.question()))
+    asking = await messages.question()
+    answer = await asked.post(PATH, data=signed_request(KEY, NONCE, asking.packed))
 
     assert answer.status == 200
     packed = verified_answer(KEY, NONCE, await answer.read())
-    assert await messages.take(packed, "gw-1") == Taken("00000000deadbeef")
+    assert await messages.take(packed, asking, "gw-1") == Taken("00000000deadbeef")
     assert caps.known.records == CAP
 
 
@@ -70,7 +71,7 @@ async def test_a_request_that_is_sent_again_is_answered_again_and_changes_nothin
     asked: Client, site: Site
 ) -> None:
     messages, _ = asker()
-    request = signed_request(KEY, NONCE, await messages.question())
+    request = signed_request(KEY, NONCE, (await messages.question()).packed)
 
     answers = [await (await asked.post(PATH, data=request)).read() for _ in range(3)]
 
@@ -79,7 +80,7 @@ async def test_a_request_that_is_sent_again_is_answered_again_and_changes_nothin
 
 
 async def test_who_does_not_sign_learns_nothing(asked: Client, caplog: pytest.LogCaptureFixture) -> None:
-    question = await asker()[0].question()
+    question = (await asker()[0].question()).packed
     other = exchange_key(b"another-token-of-some-length")
     signed = signed_request(KEY, NONCE, question)
     for sent in (
@@ -139,7 +140,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(asked: Client, site: 
 async def test_a_rotated_token_is_the_key_at_once_and_a_lost_one_answers_nobody(
     asked: Client, token_file: Path
 ) -> None:
-    question = await asker()[0].question()
+    question = (await asker()[0].question()).packed
     token_file.write_text("another-token-of-some-length")
     new = exchange_key(b"another-token-of-some-length")
 
@@ -151,7 +152,7 @@ async def test_a_rotated_token_is_the_key_at_once_and_a_lost_one_answers_nobody(
 
 async def test_a_gateway_without_a_token_answers_nobody(admin: Client) -> None:
     """And not with 404, at which it would be taken for one of a former version."""
-    question = await asker()[0].question()
+    question = (await asker()[0].question()).packed
 
     status, problem = await refusal(admin, signed_request(exchange_key(b""), NONCE, question))
 
