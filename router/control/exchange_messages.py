@@ -160,8 +160,8 @@ class ExchangeMessages:
         self._evidence = evidence
         self._monotonic = monotonic
         self._digested: tuple[Caps, bytes] | None = None
-        self._askers: set[str] = set()
-        """Other gateways that were answered since somebody waits for that."""
+        self._askers: set[str] | None = None
+        """Other gateways that were answered, since somebody waits for that."""
         self._answered = asyncio.Event()
 
     async def question(self) -> Asking:
@@ -180,24 +180,28 @@ class ExchangeMessages:
         raw = await self._answer_in(MOST_SENT - used, caps, asked)
         if len(raw) > MOST_PACKED:  # it packs badly: as much as certainly fits
             raw = await self._answer_in(MOST_PACKED - used, caps, asked)
-        self._askers.add(asked.gateway)
-        self._answered.set()
+        if self._askers is not None:
+            self._askers.add(asked.gateway)
+            self._answered.set()
         return raw
 
     async def asked_by(self, others: int) -> None:
         """Return when so many other gateways have asked from now on. One call at a time."""
-        self._askers.clear()
-        while len(self._askers) < others:
-            self._answered.clear()
-            await self._answered.wait()
+        askers = self._askers = set[str]()
+        try:
+            while len(askers) < others:
+                self._answered.clear()
+                await self._answered.wait()
+        finally:
+            self._askers = None
 
     async def _answer_in(self, room: int, caps: list[CapFields] | None, asked: Question) -> bytes:
         evidence = self._evidence.answer(asked.evidence, room)
         return await _packed(msgspec.msgpack.encode(Answer(self.gateway, caps, evidence)))
 
     async def take(self, packed: bytes, asking: Asking, peer: str) -> Taken:
-        """Take over what the gateway at `peer` answered to `asking`. Raises ValueError, with a sentence, where it is no
-        answer at all."""
+        """Take over what the gateway at `peer` answered to `asking`. Raises ValueError, with a sentence,
+        where it is no answer at all."""
         answer = _decoded(await _unpacked(packed), Answer)
         if answer.gateway == self.gateway:
             return Taken(answer.gateway)
