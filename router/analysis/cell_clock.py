@@ -30,4 +30,4 @@ class CellClock:
 
     def go_past(self, cell: int) -> None:
         """Begin after `cell`, which is over whatever the time of day was at the start."""
-        self._ahead += max(0.0, (cell + 1) * CELL_SECONDS - self.now())
+        self._ahead += max(0.0, (cell + 1) * CELL_SECONDS + 0.001 - self.now())
