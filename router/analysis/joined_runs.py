@@ -1,17 +1,17 @@
 """What all gateways know of every run together: sealed cells go in, one after the other.
 
-A run is kept for some days after its last request, also where no gateway serves its versions: the same two may
-meet again, and a run that one gateway keeps must not differ from that of another.
+A run is kept for some days after its last request, also where no gateway serves its versions: the same two
+may meet again, and all gateways must know the same of a run.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from router.analysis.checks import Report
 from router.analysis.run_key import RunSubject, unpack_subject
 from router.analysis.run_state import RunState
-from router.analysis.statistics.records import CELL_SECONDS, Batch, RunCell, RunId
+from router.analysis.statistics.records import CELL_SECONDS, Ranges, RunCell, RunId
 
 KEPT_CELLS = 7 * 86_400 // CELL_SECONDS
 """After the last request of a run."""
@@ -29,6 +29,8 @@ class JoinedRun:
         self.state = state
         self.last_request_cell = max(state.horizon, state.first_cell)
         """The last cell in which any gateway observed something, as far as is known."""
+        self.splits: Mapping[str, Ranges] = {}
+        """By which each gateway that compares routed in that cell."""
         self.report: Report = state.report()
 
     @classmethod
@@ -46,16 +48,23 @@ class JoinedRun:
         """Whether no cell was folded yet."""
         return self.state.horizon < self.state.first_cell
 
-    def fold(self, cell: int, parts: Sequence[RunCell]) -> None:
+    def fold(self, cell: int, parts: Mapping[str, RunCell]) -> None:
         """Take in one sealed cell, what each gateway observed in it, and judge."""
-        if self.is_empty and cell < self.state.first_cell:
-            # Another gateway began before this one: the run began there.
+        observed = list(parts.values())
+        if self.is_empty and cell != self.state.first_cell:
+            # Elsewhere it began before, or what was observed here did not count yet.
             self.state = RunState.begin(self.subject.criteria, self.subject.output, cell)
-        self.state.fold(cell, parts)
-        if any(part.records for part in parts):
+        self.state.fold(cell, observed)
+        self.splits = {member: part.began_with for member, part in parts.items() if part.compares}
+        if any(part.records for part in observed):
             self.last_request_cell = cell
-        if any(part.outage for part in parts):
+        if any(part.outage for part in observed):
             self.state.note_outage(cell)
+        self.report = self.state.report()
+
+    def note_unclean_end(self, cell: int, host: str) -> None:
+        """A gateway was killed, and what it knew of this run with it."""
+        self.state.note_unclean_end(cell, host)
         self.report = self.state.report()
 
     def note_outage(self, cell: int) -> None:
@@ -65,7 +74,7 @@ class JoinedRun:
 
 
 class JoinedRuns:
-    """Every run by its key. Of two with one key that of the higher number is in force, and the other is over."""
+    """Every run by its key. Of two with one key that of the higher number is in force; the other is over."""
 
     def __init__(self) -> None:
         self._runs: dict[str, JoinedRun] = {}
@@ -86,24 +95,21 @@ class JoinedRuns:
         """A run of which more is known elsewhere, in place of the one with its key."""
         self._runs[run.id.key] = run
 
-    def fold(self, key: str, cell: int, batches: Mapping[str, Batch]) -> Mapping[str, RunCell]:
-        """Take in what each process observed in one sealed cell of the run with that key.
+    def fold(self, run: RunId, cell: int, parts: Mapping[str, RunCell]) -> JoinedRun | None:
+        """Take in what each gateway, by member, observed of `run` in one sealed cell.
 
-        Returns what counts of it, by process: what is of a lower number than another's does not. A cell that
-        was folded before changes nothing, nor does one of a run of which nobody says what it is about.
+        Returns the run; None where nobody says what it is about. A higher number than before begins it anew,
+        a lower one is over. A cell that was folded before changes nothing.
         """
-        observed = {process: batch.runs[key] for process, batch in batches.items() if key in batch.runs}
-        number = max((number for number, _ in observed.values()), default=0)
-        run = self._runs.get(key)
-        if number > (run.id.number if run is not None else 0):
-            subject = run.subject if run is not None else _subject_of(key, observed.values())
-            run = self.begin(subject, number, cell) if subject is not None else None
-        if run is None or run.state.horizon >= cell:
-            return {}
-        parts = {process: part for process, (of, part) in observed.items() if of == run.id.number}
-        if parts or not run.is_empty:
-            run.fold(cell, list(parts.values()))
-        return parts
+        joined = self._runs.get(run.key)
+        if joined is None or run.number > joined.id.number:
+            subject = joined.subject if joined is not None else _subject_of(run.key, parts.values())
+            if subject is None:
+                return None
+            joined = self.begin(subject, run.number, cell)
+        if run.number == joined.id.number and cell > joined.state.horizon and (parts or not joined.is_empty):
+            joined.fold(cell, parts)
+        return joined
 
     def forget_old(self, cell: int, compared: Collection[str]) -> list[RunId]:
         """Keep the runs with the keys `compared`, and of the others those that may be needed by `cell`.
@@ -122,9 +128,9 @@ class JoinedRuns:
         return forgotten
 
 
-def _subject_of(key: str, observed: Iterable[tuple[int, RunCell]]) -> RunSubject | None:
+def _subject_of(key: str, parts: Iterable[RunCell]) -> RunSubject | None:
     """What the run of that key is about, as whoever began it says; None where nobody does."""
-    for _, part in observed:
+    for part in parts:
         with suppress(ValueError):
             if part.subject is not None and (subject := unpack_subject(part.subject)).key == key:
                 return subject
