@@ -212,6 +212,8 @@ class RunState:
             self._indexes,
         )
         self._take(cell, every)
+        if any(part.outage for part in parts):
+            self._faults.fail(cell, "outage")
         if _all_by_group(counted):
             self._look_for_pass()
         if self.line is None:
