@@ -285,6 +285,24 @@ def test_nothing_counts_before_all_have_one_split() -> None:
     assert (state.report().faults.canary.requests, state.report().left_out) == (0, 22)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Ranges((0, 60_000), (50_000, 100_000)),
+        Ranges((0, 100_001), (0, 0)),
+        Ranges((-1, 5), (5, 9)),
+        Ranges((9, 5), (20, 30)),
+    ],
+    ids=["overlap", "too-many", "negative", "backwards"],
+)
+def test_ranges_that_are_no_split_are_not_taken_up(wrong: Ranges) -> None:
+    state = started()
+    state.fold(FIRST, [of(wrong, (9, 9), (9, 9))])
+
+    assert state.ranges is None
+    assert Ranges((5, 5), (0, 9)).is_split
+
+
 def test_a_bucket_that_several_report_is_hit_once() -> None:
     state = started()
     state.fold(
