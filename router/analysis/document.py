@@ -46,9 +46,10 @@ def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, An
         "share": status.share,
         "since_timestamp": run.since_timestamp if run else None,
         "seconds": run.report.seconds if run else None,
+        "verdict_changed_timestamp": run.verdict_changed_timestamp if run else None,
         "horizon_timestamp": run.horizon_timestamp if run else None,
         "judged_up_to_seconds": max(0.0, recorder.now() - run.horizon_timestamp) if run else None,
-        "gateways": _gateways(recorder),
+        "gateways": gateways(recorder),
         "comparable": not status.obstacle,
         "not_comparable_because": status.obstacle,
         "checks": [_check(check, status, run) for check in run.report.checks] if run else [],
@@ -56,7 +57,8 @@ def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, An
     }
 
 
-def _gateways(recorder: AnalysisRecorder) -> dict[str, Any]:
+def gateways(recorder: AnalysisRecorder) -> dict[str, Any]:
+    """By host, whose answers are in every verdict, who of them keeps it from going on, and who is left out."""
     view = recorder.gateways()
     return {
         "counted": list(view.counted),
