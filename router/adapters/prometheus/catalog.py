@@ -335,8 +335,8 @@ class Catalog(Store):
         )
         self.fleet_members = gauge(
             "fleet_members",
-            "Gateways, this one included, by what the joined evidence makes of them: counted, waited for, "
-            "left out.",
+            "Gateways, this one included, by what joined evidence makes of them: counted, of these waited "
+            "for, and left out.",
             "state",
         )
         self.notifications = counter(
