@@ -1,27 +1,34 @@
-"""Compares every other alias with production. Facts in; every few seconds: due → measure → judge → act."""
+"""Compares every other alias with production. Facts in; each second: observed → sealed → folded → judged."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, Protocol
 
 from router.analysis import text
-from router.analysis.checks import verdict_in_force
-from router.analysis.run import AnalysisRun, ComparedVersions, Observation, Shares
+from router.analysis.cell_clock import CellClock
+from router.analysis.checks import Criteria, verdict_in_force
+from router.analysis.evidence_sink import EvidenceSink
+from router.analysis.joined_runs import JoinedRuns
+from router.analysis.run import AnalysisRun, ComparedVersions
+from router.analysis.run_key import subject_of
+from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
+from router.analysis.statistics.records import Batch, RunCell, RunId
 from router.core import events
 from router.core.events import Answered, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputSpec
-from router.core.split import BUCKETS, BUCKETS_PER_PERCENT
+from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
 from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 
-LOOK_SECONDS = 2.0
-"""Between two looks; the evidence allows any number of them."""
+LOOK_SECONDS = 1.0
+"""Between two looks: so much at most of what was observed is lost where a process is killed."""
 _CHANGES = (events.AliasAspired, events.AliasBound, events.AliasUnbound, events.SplitInForce)
 _HASH, _OK, _ABANDONED = Reason.HASH, Outcome.OK, Outcome.ABANDONED
 """Under names of their own: an enumeration looks its members up, and these are asked with every request."""
@@ -78,27 +85,56 @@ class ComparisonStatus:
         return text.verdict_sentence(report, self.obstacle, self.alias, broken=self.broken)
 
 
+class Members(Protocol):
+    """The gateways that judge together, this one among them."""
+
+    def own(self, batch: Batch) -> None:
+        """What this process observed in a cell, which is over; every cell in order, also where that is
+        nothing."""
+
+    def seal(self, now: float) -> Iterable[tuple[int, Mapping[str, Batch]]]:
+        """The cells that are complete by now, on a monotonic clock, each once and in order: what each process
+        observed."""
+
+    def describe(self, now: float) -> Gateways:
+        """Who is counted, and who is waited for."""
+
+
 class AnalysisRecorder:
-    """Implements `Recorder`: the evidence of every run. What it knows ends with the process."""
+    """Implements `Recorder`: the evidence of every run."""
 
     def __init__(
         self,
         models: ModelSet,
         recorder: events.Recorder,
         *,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
+        clock: CellClock,
+        process: str,
+        members: Members,
+        sink: EvidenceSink | None = None,
     ) -> None:
-        """`recorder` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
+        """`recorder` gets a `VerdictChanged` for each verdict that changed. `process` is this one among the
+        `members`. `sink` keeps evidence over restarts."""
         self.statuses: dict[str, Mapping[Alias, ComparisonStatus]] = {}
         """By model, and by alias but production."""
         self._models = models
         self._recorder = recorder
-        self._wall = wall
-        self._monotonic = monotonic
+        self._clock = clock
+        self._process = process
+        self._members = members
+        self._sink = sink
+        self._cell = clock.cell()
+        """The one that facts of now are of."""
+        self._sealed: deque[tuple[int, Mapping[str, Batch]]] = deque()
+        """Cells that are not folded into all runs yet."""
         self._arms: dict[tuple[str, Alias], ArmTraffic] = {}
+        self._joined = JoinedRuns()
         self._newest: dict[tuple[str, Alias], AnalysisRun] = {}
-        """The newest run of each alias, also while it rests: the same two versions may meet again."""
+        """The newest run of each alias here, also while it rests: the same two versions may meet again."""
+        self._ended: list[AnalysisRun] = []
+        """What was observed of these in this cell counts still."""
+        self._number_when_broken: dict[tuple[str, Alias], int] = {}
+        """Of the run whose breaker is open."""
         self._takes: dict[type, Callable[[Any], None]] = {
             Answered: self._answered,
             Predicted: self._predicted,
@@ -107,17 +143,22 @@ class AnalysisRecorder:
         }
 
     async def tick(self) -> None:
-        """Measure and judge every run that is due, and report which verdicts changed.
+        """Keep what was observed, fold the cells that are sealed, and report which verdicts changed.
 
-        The event loop has its turn between two of them: each takes about a millisecond.
+        The event loop has its turn between two runs: each takes about a millisecond.
         """
         for model in {*self._models.managers, *self.statuses}:
             self._follow(model)
-        now = self._monotonic()
+        now = self._clock.monotonic()
         for arm in self._arms.values():
             arm.counters.tick(now)
+        self._keep_observed()
+        self._sealed.extend(self._members.seal(now))
+        await self._fold_sealed()
+        self._store_states()
         for model, alias, run in list(self.runs()):
             if self._newest.get((model, alias)) is run:  # else it ended during another's turn
+                run.window.slide(now)
                 self._examine(model, alias, run)
             await asyncio.sleep(0)
 
@@ -130,21 +171,95 @@ class AnalysisRecorder:
 
     def window_seconds(self, run: AnalysisRun) -> float:
         """How much time its sliding window covers."""
-        return run.window.seconds(self._monotonic())
+        return run.window.seconds(self._clock.monotonic())
+
+    def gateways(self) -> Gateways:
+        """Who is counted in every run, and who is waited for."""
+        return self._members.describe(self._clock.monotonic())
+
+    def now(self) -> float:
+        """Seconds since 1970, by the clock of the cells."""
+        return self._clock.now()
 
     def _examine(self, model: str, alias: Alias, run: AnalysisRun) -> None:
-        now = self._monotonic()
-        run.measure(now)
-        run.judge(now)
-        self._act(model, alias, run)
-
-    def _act(self, model: str, alias: Alias, run: AnalysisRun) -> None:
         """Report a verdict that changed."""
+        run.note_outage()
         status, before = self.statuses[model][alias], run.last_verdict
         if (verdict := status.verdict) != before:
             run.last_verdict = verdict
             versions = run.versions.version, run.versions.production
             self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, status.why))
+
+    # What this process observed
+
+    def _keep_observed(self) -> None:
+        """Hand over what was observed since the last time, and end the cells that are over."""
+        if (present := self._clock.cell()) <= self._cell:
+            for run in self._observed():
+                if (delta := run.drain()).records:
+                    self._keep(run, delta)
+            return
+        while self._cell < present:
+            batch = Batch(self._process, self._cell)
+            for run in self._observed():
+                delta, whole = run.end_cell()
+                if whole.compares or whole.records:
+                    batch.runs[run.id.key] = run.id.number, whole
+                    self._keep(run, delta)
+            self._ended = []
+            self._members.own(batch)
+            self._cell += 1
+
+    def _observed(self) -> list[AnalysisRun]:
+        return [*self._ended, *self._newest.values()]
+
+    def _keep(self, run: AnalysisRun, delta: RunCell) -> None:
+        if self._sink is not None:
+            self._sink.append(run.id, self._cell, delta)
+
+    # What all gateways observed
+
+    async def _fold_sealed(self) -> None:
+        while self._sealed:
+            cell, batches = self._sealed[0]
+            compared = [run.id.key for run in self._newest.values()]
+            for key in dict.fromkeys([*compared, *(key for one in batches.values() for key in one.runs)]):
+                self._fold(key, cell, batches)
+                await asyncio.sleep(0)
+            self._sealed.popleft()
+            for forgotten in self._joined.forget_old(cell, {run.id.key for run in self._newest.values()}):
+                self._forget_stored(forgotten)
+
+    def _fold(self, key: str, cell: int, batches: Mapping[str, Batch]) -> None:
+        before = self._joined.get(key)
+        parts = self._joined.fold(key, cell, batches)
+        joined = self._joined.get(key)
+        if before is not None and joined is not before:
+            # Another gateway began it anew, because an operator said so.
+            self._forget_stored(before.id)
+            for place, run in list(self._newest.items()):
+                if run.joined is before:
+                    del self._newest[place]
+                    self._follow(place[0])
+        for run in self._observed():
+            if run.joined is joined:
+                run.follow_state()
+        if joined is not None and self._sink is not None:
+            others = {process: part for process, part in parts.items() if process != self._process}
+            self._sink.seal(joined.id, cell, others)
+
+    def _forget_stored(self, run: RunId) -> None:
+        if self._sink is not None:
+            self._sink.forget(run)
+
+    def _store_states(self) -> None:
+        if self._sink is None:
+            return
+        for joined in self._joined:
+            if self._sink.needs_state(joined.id):
+                own = next((run for run in self._observed() if run.joined is joined), None)
+                unsealed = own.unsealed() if own is not None else []
+                self._sink.replace(joined.id, joined.subject, joined.state.dump(), unsealed)
 
     # Facts
 
@@ -165,12 +280,14 @@ class AnalysisRecorder:
             (arm.runs or arm.left)
             and event.reason is _HASH
             and bucket is not None
+            and (split := event.split) is not None
             and (fault or abandoned or event.outcome == _OK)
         ):
             seconds = None if fault else event.seconds
             seen = Observation(
                 bucket,
                 arm.canary,
+                split,
                 bool(fault),
                 seconds,
                 event.bin_index,
@@ -180,7 +297,7 @@ class AnalysisRecorder:
             )
             for run in arm.runs:
                 run.observe(seen)
-            if arm.left and self._monotonic() - event.seconds <= arm.left_at:
+            if arm.left and self._clock.monotonic() - event.seconds <= arm.left_at:
                 for run in arm.left:
                     run.observe(seen)
 
@@ -195,10 +312,17 @@ class AnalysisRecorder:
         self._follow(event.model)
 
     def _breaker_closed(self, event: events.BreakerClosed) -> None:
-        if event.why == OPERATOR_RESET:
-            # The operator says that what was at fault is repaired: from here on it is another run.
-            self._newest.pop((event.model, event.alias), None)
-            self._follow(event.model)
+        place = event.model, event.alias
+        before = self._number_when_broken.pop(place, None)
+        if event.why != OPERATOR_RESET or (run := self._newest.get(place)) is None:
+            return
+        # The operator says that what was at fault is repaired: from here on it is another run, unless it is
+        # already, because another gateway said so first.
+        if run.id.number == (run.id.number if before is None else before):
+            del self._newest[place]
+            self._forget_stored(run.id)
+            self._joined.begin(run.joined.subject, run.id.number + 1, self._cell)
+        self._follow(event.model)
 
     # Who is compared with whom
 
@@ -226,7 +350,7 @@ class AnalysisRecorder:
         for alias, runs in before.items():
             arm = self._arms[model, alias]
             if any(run not in arm.runs for run in runs):
-                arm.left_at = self._monotonic()
+                arm.left_at = self._clock.monotonic()
             arm.left = tuple(
                 run for run in dict.fromkeys((*arm.left, *runs)) if run in current and run not in arm.runs
             )
@@ -262,26 +386,56 @@ class AnalysisRecorder:
         self, manager: ModelManager, routes: ModelRoutes, alias: Alias, *, start: bool
     ) -> AnalysisRun | None:
         """That of the versions now bound; a new one where there is none and it may `start`."""
-        model, now = manager.model, self._monotonic()
+        model = manager.model
         arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
         both = zip(production.outputs, canary.outputs, strict=False)
         outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        on_shift = manager.settings.scores.on_shift
-        versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, on_shift)
+        criteria = Criteria(on_shift=manager.settings.scores.on_shift)
+        versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, criteria)
         run = self._newest.get((model, alias))
-        if run is not None and run.versions != versions:
-            run = None
-        if not start:
-            return run
-        configured = routes.configured_split.ratios()
-        shares = Shares(configured[PRODUCTION], configured.get(alias, 0.0))
+        if run is None or run.versions != versions:
+            run = self._begin(alias, versions, routes.configured_split, arms, start=start)
         if run is None:
-            counters = production.counters, canary.counters
-            run = AnalysisRun(versions, alias, shares, counters, now=now, timestamp=self._wall())
-            self._newest[model, alias] = run
-        run.change_shares(shares, now)
-        for arm in arms:
-            arm.runs = (*arm.runs, run)
+            return None
+        run.compares = start
+        if start:
+            run.change_split(routes.configured_split)
+            for arm in arms:
+                arm.runs = (*arm.runs, run)
+        return run
+
+    def _begin(
+        self,
+        alias: Alias,
+        versions: ComparedVersions,
+        split: Split,
+        arms: tuple[ArmTraffic, ArmTraffic],
+        *,
+        start: bool,
+    ) -> AnalysisRun | None:
+        """The run of `versions` at this gateway; None where nothing is known of it and it may not `start`."""
+        subject = subject_of(
+            alias, versions.production, versions.version, versions.salt, versions.outputs, versions.criteria
+        )
+        joined = self._joined.get(subject.key)
+        if joined is None:
+            if not start:
+                return None
+            joined = self._joined.begin(subject, 1, self._cell)
+        place, now = (versions.version.model, alias), self._clock.monotonic()
+        if (former := self._newest.pop(place, None)) is not None:
+            former.compares = False
+            self._ended.append(former)
+        counters = arms[0].counters, arms[1].counters
+        run = next((one for one in self._ended if one.joined is joined and one is not former), None)
+        if run is not None:
+            self._ended.remove(run)
+            run.resume(counters, now)
+        else:
+            run = AnalysisRun(
+                versions, alias, split, counters, joined, compares=start, now=now, cell=self._cell
+            )
+        self._newest[place] = run
         return run
 
 
