@@ -14,6 +14,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Meta, Struct
 
+from router.analysis.run_key import MOST_BYTES as MOST_SUBJECT_BYTES
 from router.analysis.run_state import RunStateData
 from router.analysis.statistics.counts import GROUPS
 from router.analysis.statistics.durations import BINS
@@ -147,6 +148,8 @@ class _RunCell(Struct, array_like=True, forbid_unknown_fields=True):
     began_with: _Ranges
     records: Annotated[list[_Record], Meta(max_length=MOST_RECORDS)]
     history: dict[_DurationBin, Count] | None
+    subject: Annotated[bytes, Meta(max_length=MOST_SUBJECT_BYTES)] | None
+    outage: bool
 
 
 class _Batch(Struct, array_like=True, forbid_unknown_fields=True):
@@ -193,7 +196,8 @@ def decoded(decoder: "msgspec.msgpack.Decoder[T]", packed: bytes) -> T:
 
 
 def _packed_cell(cell: RunCell) -> tuple[Any, ...]:
-    return cell.compares, cell.began_with, [_packed(record) for record in cell.records], cell.history
+    records = [_packed(record) for record in cell.records]
+    return cell.compares, cell.began_with, records, cell.history, cell.subject, cell.outage
 
 
 def _packed(record: Record) -> tuple[Any, ...]:
@@ -215,7 +219,8 @@ def _packed(record: Record) -> tuple[Any, ...]:
 
 def _unpacked_cell(cell: _RunCell) -> RunCell:
     records = [_unpacked(record) for record in cell.records]
-    return RunCell(cell.compares, _ranges(cell.began_with), records, cell.history)
+    began_with = _ranges(cell.began_with)
+    return RunCell(cell.compares, began_with, records, cell.history, cell.subject, cell.outage)
 
 
 def _unpacked(record: _Record) -> Record:

@@ -16,11 +16,6 @@ from router.analysis.run_key import RunSubject
 from router.analysis.run_state import RunStateData
 from router.analysis.statistics.records import CELL_SECONDS, Batch, RunCell, RunId
 
-MOST_RUNS = 8
-"""That are kept of one alias; beyond it the one goes whose last request was longest ago."""
-KEPT_SECONDS = 7 * 86_400.0
-"""For which a run is kept after its last request; one that is found at a start has this time anew, but for an
-hour at the least."""
 UNCLEAN_WINDOW_CELLS = 600 // CELL_SECONDS
 MOST_UNCLEAN = 3
 """Unclean ends in ten minutes, each after requests to the canary, that open its breaker."""
@@ -48,7 +43,7 @@ class StoredRun:
     """Cells after the state's, in order, with what each process observed in them; in those between two of
     them, and before the first, nobody observed anything."""
     unclean_ends: Sequence[UncleanEnd] = ()
-    """Of the last day, oldest first; the state holds those that were there when it was written."""
+    """Of the last day, oldest first: for the breaker. What holds PASS comes by the fleet, see `ended`."""
     went_down: bool = False
     """Whether the newest of them is that of the process which had it last."""
 

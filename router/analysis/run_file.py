@@ -255,4 +255,7 @@ def merged(one: RunCell, later: RunCell, indexes: int) -> RunCell:
             one.records.append(record)
     if one.history is None:
         one.history = later.history
+    if one.subject is None:
+        one.subject = later.subject
+    one.outage = one.outage or later.outage
     return one

@@ -1,8 +1,6 @@
 """Builds a gateway from its configuration: every part gets what it needs when it is made, so nothing is named
 before it exists."""
 
-import secrets
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +26,7 @@ from router.control.alias_watch import AliasWatch
 from router.control.break_glass import TICK_SECONDS, BreakGlassWatch, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
+from router.control.crash_loop import CrashLoopWatch
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.journal import Journal
@@ -38,7 +37,6 @@ from router.control.planner import Planner
 from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
-from router.core.ids import GatewayId
 from router.processes.process import Reaper
 from router.processes.processors import processors
 from router.serving.caps import CapsInForce
@@ -149,12 +147,13 @@ def build_gateway(
     caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
+    state_directory.evidence.follow(CrashLoopWatch(caps))
     break_glass = BreakGlassWatch(caps, off_file)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    identity = GatewayId(secrets.token_hex(8), socket.gethostname())
+    identity = state_directory.identity
     outbound = Outbound(in_force, recorder, caps, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)

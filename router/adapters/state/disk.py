@@ -313,9 +313,7 @@ class StateDisk:
         self._report(JournalReady(self._session, opened))
 
     def _look_at_evidence(self) -> None:
-        if self._keeps_evidence:
-            self._evidence.drop_old()
-        else:
+        if not self._keeps_evidence:
             assert self._directory is not None
             found = self._evidence.open(self._directory)
             self._keeps_evidence = True

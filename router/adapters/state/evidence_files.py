@@ -17,8 +17,6 @@ from pathlib import Path
 from router.adapters.state.directory import open_file, set_aside, sync_directory, write_all
 from router.analysis.evidence_format import EvidenceRefused
 from router.analysis.evidence_sink import (
-    KEPT_SECONDS,
-    MOST_RUNS,
     EndedProcess,
     StoredEvidence,
     StoredRun,
@@ -40,14 +38,10 @@ from router.analysis.statistics.records import Batch, RunCell, RunId
 from router.core.ids import GatewayId
 
 FOLDER = "evidence"
-LEAST_APPENDED = 1 << 18
-"""Bytes that are appended to a state before a new one is asked for, however small it is."""
 AGAIN_SECONDS = 5.0
 """After a write that failed, until a new state is asked for."""
 _NAME = re.compile(r"[0-9a-f]{32}")
 _NEW = ".new"
-_LEAST_KEPT_SECONDS = 3600.0
-"""Of what is found at a start, however old: nothing serves yet, and its canary may in a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +95,6 @@ class _Run:
     """One that has a file, of whichever process."""
 
     number: int
-    model: str
-    alias: str
-    used_at: float
-    """When it had its last request, on the monotonic clock."""
     unclean_ends: Sequence[UncleanEnd] = ()
     canary_requests: int = 0
     """That this process has observed."""
@@ -149,9 +139,7 @@ class EvidenceFiles:
             run.appended = None
         others = {key: one for key, one in found.items() if one.header.process != self._identity.process}
         for key, one in others.items():
-            self._runs[key] = _Run(
-                one.run.number, one.subject.model, one.subject.alias, self._used_at(key), one.unclean_ends
-            )
+            self._runs[key] = _Run(one.run.number, one.unclean_ends)
         return FoundEvidence(stored(others), aside)
 
     def write(self, change: Change) -> None:
@@ -159,7 +147,7 @@ class EvidenceFiles:
         match change:
             case Append(run, cell, delta):
                 if (kept := self._appendable(run)) is not None:
-                    self._count(kept, [delta])
+                    kept.canary_requests += _canary_requests(delta)
                     self._append(run.key, kept, encode_own(cell, delta))
             case Seal(run, cell, others):
                 if (kept := self._appendable(run)) is not None:
@@ -170,27 +158,23 @@ class EvidenceFiles:
                 if run.key in self._runs and self._runs[run.key].number <= run.number:
                     self._drop(run.key)
             case End():
-                self._ended = True
-                for key, kept in self._runs.items():
-                    if kept.appended is not None:
-                        self._append(key, kept, encode_end())
+                self._end()
 
-    def drop_old(self) -> None:
-        """Remove runs whose last request was over seven days ago. Raises OSError."""
-        now = time.monotonic()
-        for key in [key for key, run in self._runs.items() if now - run.used_at > KEPT_SECONDS]:
-            self._drop(key)
+    def _end(self) -> None:
+        self._ended = True
+        failed: OSError | None = None
+        for key, kept in self._runs.items():
+            if kept.appended is not None:
+                try:
+                    self._append(key, kept, encode_end())
+                except OSError as error:  # that of another run may still find room
+                    failed = error
+        if failed is not None:
+            raise failed
 
     def _appendable(self, run: RunId) -> _Run | None:
         kept = self._runs.get(run.key)
         return kept if kept is not None and kept.number == run.number and kept.appended is not None else None
-
-    @staticmethod
-    def _count(kept: _Run, deltas: Sequence[RunCell]) -> None:
-        for delta in deltas:
-            kept.canary_requests += _canary_requests(delta)
-            if any(record.production.requests or record.canary.requests for record in delta.records):
-                kept.used_at = time.monotonic()
 
     def _append(self, key: str, kept: _Run, content: bytes) -> None:
         assert kept.appended is not None
@@ -205,23 +189,23 @@ class EvidenceFiles:
             self._failed(key, kept)
             raise
         kept.appended += len(content)
-        if kept.appended > max(kept.state_bytes, LEAST_APPENDED):
+        if kept.appended > kept.state_bytes:
             self.wanted.setdefault(key, time.monotonic())
 
     def _replace(self, change: Replace) -> None:
-        run, subject = change.run, change.subject
+        run = change.run
         kept = self._runs.get(run.key)
         if kept is None or kept.number < run.number:
             # An operator reset the breaker: what was before it says nothing of what is there now.
-            kept = _Run(run.number, subject.model, subject.alias, time.monotonic())
+            kept = _Run(run.number)
         elif kept.number > run.number:
             return
-        deltas = [delta for _, delta in change.unsealed]
+        unsealed = sum(_canary_requests(delta) for _, delta in change.unsealed)
         if kept.appended is None:
-            self._count(kept, deltas)
-        sealed = max(0, kept.canary_requests - sum(map(_canary_requests, deltas)))
+            kept.canary_requests += unsealed
+        sealed = max(0, kept.canary_requests - unsealed)
         identity = self._identity
-        header = header_of(run, subject, identity.process, identity.host, sealed, kept.unclean_ends)
+        header = header_of(run, change.subject, identity.process, identity.host, sealed, kept.unclean_ends)
         content, state_bytes = encode_file(header, change.state, change.unsealed)
         if self._ended:
             content += encode_end()
@@ -233,7 +217,6 @@ class EvidenceFiles:
             raise
         kept.state_bytes, kept.appended = state_bytes, len(content) - state_bytes
         self.wanted.pop(run.key, None)
-        self._make_room(run.key, kept)
 
     def _write_new(self, key: str, content: bytes) -> None:
         new = self._folder / f"{key}{_NEW}"
@@ -255,27 +238,11 @@ class EvidenceFiles:
         kept.appended = None
         self.wanted[key] = time.monotonic() + AGAIN_SECONDS
 
-    def _make_room(self, key: str, kept: _Run) -> None:
-        same = [
-            (one.used_at, name)
-            for name, one in self._runs.items()
-            if name != key and (one.model, one.alias) == (kept.model, kept.alias)
-        ]
-        for _, oldest in sorted(same)[: max(0, len(same) + 1 - MOST_RUNS)]:
-            self._drop(oldest)
-
     def _drop(self, key: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self._folder / key)
         del self._runs[key]
         self.wanted.pop(key, None)
-
-    def _used_at(self, key: str) -> float:
-        """Of a run that was found, as its file was last written to."""
-        with suppress(OSError):
-            age = max(0.0, time.time() - os.lstat(self._folder / key).st_mtime)
-            return time.monotonic() - min(age, KEPT_SECONDS - _LEAST_KEPT_SECONDS)
-        return time.monotonic()
 
 
 def _canary_requests(delta: RunCell) -> int:
@@ -288,7 +255,7 @@ def stored(found: Mapping[str, FoundFile]) -> StoredEvidence:
         key: StoredRun(one.run, one.subject, one.state, one.sealed, one.unclean_ends, went_down=not one.clean)
         for key, one in found.items()
     }
-    return StoredEvidence(runs, list(_ended(found)))
+    return StoredEvidence(runs, tuple(_ended(found)))
 
 
 def _ended(found: Mapping[str, FoundFile]) -> Iterator[EndedProcess]:

@@ -49,6 +49,7 @@ class StateDirectory:
     ) -> None:
         """`named` by the configuration; None where there is no place for one, and `why_none`. `name` is that
         of this gateway in the journal, and `identity` its own in the evidence."""
+        self.identity = identity
         self.directory = named
         """Where it is; None where it is nowhere. Known for certain when `start` is over."""
         self.caps = Caps()
