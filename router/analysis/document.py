@@ -58,7 +58,7 @@ def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, An
 
 
 def gateways(recorder: AnalysisRecorder) -> dict[str, Any]:
-    """By host, whose answers are in every verdict, who of them keeps it from going on, and who is left out."""
+    """By host, whose answers count in every verdict, who of them keeps it back, and who is left out."""
     view = recorder.gateways()
     return {
         "counted": list(view.counted),

@@ -1,6 +1,5 @@
 """One gateway's run as its tests see it: observations in, cells folded, reports out."""
 
-import math
 from typing import Any
 
 from router.analysis.checks import Report
@@ -61,17 +60,21 @@ class Observed:
         self._began_with = self.recorder.ranges
 
     def look(self, now: float) -> None:
-        """What was observed since the last cell was that of the cell that ends by `now`, if that is new."""
-        cell = math.ceil(now / CELL_SECONDS) - 1
-        if cell > self.state.horizon:
-            records = self.recorder.drain(groups=True)
-            self.state.fold(cell, [RunCell(compares=True, began_with=self._began_with, records=records)])
-            self._began_with = self.recorder.ranges
-            self.recorder.begin_cell(cell + 1)
-            self.recorder.change_line(self.state.line)
+        """What was observed since the last cell was that of the last one that is over by `now`, if that is
+        new."""
+        cell, begun = int(now // CELL_SECONDS) - 1, RunCell(compares=True, began_with=self._began_with)
+        if cell <= self.state.horizon:
+            return
+        if cell > self.state.horizon + 1:
+            self.state.fold(self.state.horizon + 1, [begun])
+        begun.records = self.recorder.drain(groups=True)
+        self.state.fold(cell, [begun])
+        self._began_with = self.recorder.ranges
+        self.recorder.begin_cell(cell + 1)
+        self.recorder.change_line(self.state.line)
 
     def change_share(self, share: float, now: float) -> None:
-        """The cell that ends by `now` is the last with the present split."""
+        """The cell that is over by `now` is the last with the present split."""
         self.look(now)
         self.recorder.change_split(split_of(share))
         self._began_with = ranges_of(split_of(share), self.alias)

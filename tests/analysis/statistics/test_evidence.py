@@ -241,13 +241,13 @@ def test_a_new_share_restarts_counts_and_passes_but_keeps_the_proof() -> None:
     before = reported_after(seen, faulty_canary(2000), 60.0)
 
     seen.change_share(0.25, 70.0)
-    after = seen.report(70.0)
+    after = seen.report(75.0)
 
     assert after.verdict is Verdict.NOT_ENOUGH_DATA
     assert after.faults.canary.requests == 0
     assert after.faults.cumulative.ln_e == before.faults.cumulative.ln_e
     assert after.share == 0.25
-    assert (after.seconds, after.step_seconds) == (70.0, 0.0)
+    assert (after.seconds, after.step_seconds) == (75.0, 5.0)
 
 
 def test_requests_from_before_the_new_share_are_left_out() -> None:
@@ -538,7 +538,7 @@ def test_what_is_slow_is_fixed_from_the_first_answers_and_two_milliseconds_on_on
             seen.observe(request(bucket, share=0.5, seconds=canary if bucket < 50_000 else 0.0012))
         now += 30.0
         lines.add(seen.report(now).latency.edge_seconds)
-    assert lines == {pytest.approx(0.0032, rel=0.05)}
+    assert list(lines) == [pytest.approx(0.0032, rel=0.05)]
     assert seen.report(now).latency.verdict is verdict
 
     for bucket in range(50_000, 60_000):
@@ -668,7 +668,7 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(steps=st.lists(STEP, max_size=5), classes=st.booleans(), seed=st.integers(0, 1000))
 def test_whatever_comes_every_number_is_finite_or_unknown(
     steps: list[tuple[float, int, float, float, int]], classes: bool, seed: int
