@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from router.analysis.fleet_clocks import Moment
 from router.analysis.statistics.records import CELL_SECONDS, cell_of
 
 Clock = Callable[[], float]
@@ -19,6 +20,10 @@ class CellClock:
     def now(self) -> float:
         """Seconds since 1970."""
         return self._ahead + self.monotonic()
+
+    def moment(self) -> Moment:
+        """The same by both clocks."""
+        return Moment(self.monotonic(), self.now())
 
     def cell(self) -> int:
         """The present one."""

@@ -2,16 +2,20 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any
 
 from router.analysis import text
 from router.analysis.cell_clock import CellClock
-from router.analysis.checks import Criteria, verdict_in_force
+from router.analysis.checks import Verdict, verdict_in_force
+from router.analysis.criteria import Criteria
 from router.analysis.evidence_sink import EvidenceSink
-from router.analysis.joined_runs import JoinedRuns
+from router.analysis.fleet import Fleet
+from router.analysis.fleet_state import SealedCell
+from router.analysis.fleet_view import FleetView
+from router.analysis.joined_runs import JoinedRun, JoinedRuns
 from router.analysis.run import AnalysisRun, ComparedVersions
 from router.analysis.run_key import subject_of
 from router.analysis.statistics.cell_recorder import Observation
@@ -76,28 +80,20 @@ class ComparisonStatus:
     @property
     def verdict(self) -> str:
         """pass, fail or not_enough_data."""
-        return verdict_in_force(self.run.report if self.run else None, broken=self.broken)
+        report = self.run.report if self.run else None
+        return verdict_in_force(report, broken=self.broken or self._is_behind)
 
     @property
     def why(self) -> str:
-        """The verdict in one sentence, or two."""
+        """The verdict in one sentence, or two. Who is missing from it, `AnalysisRecorder.why` says."""
         report = self.run.report if self.run else None
+        if self._is_behind and self.verdict == Verdict.NOT_ENOUGH_DATA:
+            return f"Not enough data: {self.alias} has {text.percent(self.share)} since a moment ago."
         return text.verdict_sentence(report, self.obstacle, self.alias, broken=self.broken)
 
-
-class Members(Protocol):
-    """The gateways that judge together, this one among them."""
-
-    def own(self, batch: Batch) -> None:
-        """What this process observed in a cell, which is over; every cell in order, also where that is
-        nothing."""
-
-    def seal(self, now: float) -> Iterable[tuple[int, Mapping[str, Batch]]]:
-        """The cells that are complete by now, on a monotonic clock, each once and in order: what each process
-        observed."""
-
-    def describe(self, now: float) -> Gateways:
-        """Who is counted, and who is waited for."""
+    @property
+    def _is_behind(self) -> bool:
+        return self.run is not None and not self.obstacle and self.run.is_behind
 
 
 class AnalysisRecorder:
@@ -109,23 +105,23 @@ class AnalysisRecorder:
         recorder: events.Recorder,
         *,
         clock: CellClock,
-        process: str,
-        members: Members,
+        fleet: Fleet,
         sink: EvidenceSink | None = None,
     ) -> None:
-        """`recorder` gets a `VerdictChanged` for each verdict that changed. `process` is this one among the
-        `members`. `sink` keeps evidence over restarts."""
+        """`recorder` gets a `VerdictChanged` for each verdict that changed. `fleet` is of all gateways that
+        judge together, and `sink` keeps evidence over restarts."""
         self.statuses: dict[str, Mapping[Alias, ComparisonStatus]] = {}
         """By model, and by alias but production."""
         self._models = models
         self._recorder = recorder
         self._clock = clock
-        self._process = process
-        self._members = members
+        self._fleet = fleet
         self._sink = sink
+        self._own_members: set[str] = set()
+        """Under which ids this process is, or was, a member of the fleet."""
         self._cell = clock.cell()
         """The one that facts of now are of."""
-        self._sealed: deque[tuple[int, Mapping[str, Batch]]] = deque()
+        self._sealed: deque[SealedCell] = deque()
         """Cells that are not folded into all runs yet."""
         self._arms: dict[tuple[str, Alias], ArmTraffic] = {}
         self._joined = JoinedRuns()
@@ -142,6 +138,11 @@ class AnalysisRecorder:
             **dict.fromkeys(_CHANGES, self._changed),
         }
 
+    def start(self) -> None:
+        """Everything is served from now on, and what is observed counts."""
+        self._fleet.start(self._clock.moment())
+        self._cell = self._clock.cell()
+
     async def tick(self) -> None:
         """Keep what was observed, fold the cells that are sealed, and report which verdicts changed.
 
@@ -153,7 +154,8 @@ class AnalysisRecorder:
         for arm in self._arms.values():
             arm.counters.tick(now)
         self._keep_observed()
-        self._sealed.extend(self._members.seal(now))
+        self._follow_fuse()
+        self._sealed.extend(self._fleet.seal(self._clock.moment()))
         await self._fold_sealed()
         self._store_states()
         for model, alias, run in list(self.runs()):
@@ -173,9 +175,29 @@ class AnalysisRecorder:
         """How much time its sliding window covers."""
         return run.window.seconds(self._clock.monotonic())
 
-    def gateways(self) -> Gateways:
-        """Who is counted in every run, and who is waited for."""
-        return self._members.describe(self._clock.monotonic())
+    def gateways(self) -> FleetView:
+        """Who is counted, and who is waited for."""
+        return self._fleet.describe(self._clock.moment())
+
+    def why(self, status: ComparisonStatus) -> str:
+        """Its verdict in one sentence or two, and one more where not all gateways are counted up to now."""
+        run = status.run
+        if run is None:
+            return status.why
+        caveats = text.gateways_sentence(self.gateways(), run.horizon_timestamp, self._lagging(run))
+        return f"{status.why} {caveats}" if caveats else status.why
+
+    def _lagging(self, run: AnalysisRun) -> list[tuple[str, float]]:
+        """Gateways that serve another split than this one, by name, and what the canary has there, 0 to 1.
+
+        Empty while it is this one that has just changed.
+        """
+        splits, state = run.joined.splits, self._fleet.state()
+        if state is None or run.ranges not in [splits.get(member) for member in self._own_members]:
+            return []
+        hosts = {one.member: one.host for one in state.members}
+        others = {member: ranges.canary for member, ranges in splits.items() if ranges != run.ranges}
+        return [(hosts.get(one, one), (end - first) / BUCKETS) for one, (first, end) in others.items()]
 
     def now(self) -> float:
         """Seconds since 1970, by the clock of the cells."""
@@ -187,66 +209,98 @@ class AnalysisRecorder:
         status, before = self.statuses[model][alias], run.last_verdict
         if (verdict := status.verdict) != before:
             run.last_verdict = verdict
-            versions = run.versions.version, run.versions.production
-            self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, status.why))
+            versions, why = (run.versions.version, run.versions.production), self.why(status)
+            self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, why))
+
+    def _follow_fuse(self) -> None:
+        """An outage is one at once, before its cell is over: here, or of all gateways together."""
+        for run in self._newest.values():
+            run.note_outage()
+        for broken, why in self._fleet.outages():
+            for (model, alias), run in list(self._newest.items()):
+                manager = self._models.managers.get(model)
+                if run.id == broken and manager is not None:
+                    run.note_outage(seen_elsewhere=True)
+                    breaker = manager.breakers.of(alias, run.versions.version)
+                    if breaker is not None:
+                        breaker.open(why)
 
     # What this process observed
 
     def _keep_observed(self) -> None:
         """Hand over what was observed since the last time, and end the cells that are over."""
-        if (present := self._clock.cell()) <= self._cell:
+        present = self._clock.cell()
+        if self._cell == present:
             for run in self._observed():
                 if (delta := run.drain()).records:
                     self._keep(run, delta)
-            return
         while self._cell < present:
-            batch = Batch(self._process, self._cell)
-            for run in self._observed():
-                delta, whole = run.end_cell()
-                if whole.compares or whole.records:
-                    batch.runs[run.id.key] = run.id.number, whole
-                    self._keep(run, delta)
-            self._ended = []
-            self._members.own(batch)
-            self._cell += 1
+            self._end_cell()
+        self._fleet.note_running(self._cell, {run.id: run.canary_now() for run in self._observed()})
+
+    def _end_cell(self) -> None:
+        batch, counts = Batch("", self._cell), self._counts()
+        for run in self._observed():
+            delta, whole = run.end_cell(counts=counts)
+            if whole.compares or whole.records:
+                batch.runs[run.id.key] = run.id.number, whole
+                self._keep(run, delta)
+        self._ended = []
+        if (counted := self._fleet.own(batch, self._clock.moment())) is not None:
+            self._own_members.add(counted.process)
+        self._cell += 1
+
+    def _counts(self) -> bool:
+        first = self._fleet.first_cell
+        return first is not None and self._cell >= first
 
     def _observed(self) -> list[AnalysisRun]:
         return [*self._ended, *self._newest.values()]
 
     def _keep(self, run: AnalysisRun, delta: RunCell) -> None:
-        if self._sink is not None:
+        if self._sink is not None and self._counts():
             self._sink.append(run.id, self._cell, delta)
 
     # What all gateways observed
 
     async def _fold_sealed(self) -> None:
         while self._sealed:
-            cell, batches = self._sealed[0]
-            compared = [run.id.key for run in self._newest.values()]
-            for key in dict.fromkeys([*compared, *(key for one in batches.values() for key in one.runs)]):
-                self._fold(key, cell, batches)
+            sealed = self._sealed[0]
+            for run in dict.fromkeys([*(one.id for one in self._newest.values()), *sealed.runs]):
+                self._fold(run, sealed)
                 await asyncio.sleep(0)
+            for joined in self._joined if sealed.killed else ():
+                for host in sealed.killed:
+                    joined.note_unclean_end(sealed.cell, host)
             self._sealed.popleft()
-            for forgotten in self._joined.forget_old(cell, {run.id.key for run in self._newest.values()}):
+            compared = {run.id.key for run in self._newest.values()}
+            for forgotten in self._joined.forget_old(sealed.cell, compared):
                 self._forget_stored(forgotten)
 
-    def _fold(self, key: str, cell: int, batches: Mapping[str, Batch]) -> None:
-        before = self._joined.get(key)
-        parts = self._joined.fold(key, cell, batches)
-        joined = self._joined.get(key)
+    def _fold(self, run_id: RunId, sealed: SealedCell) -> None:
+        before = self._joined.get(run_id.key)
+        parts = {
+            member: batch.runs[run_id.key][1]
+            for member, batch in sealed.batches.items()
+            if batch.runs.get(run_id.key, (0,))[0] == run_id.number
+        }
+        joined = self._joined.fold(run_id, sealed.cell, parts)
         if before is not None and joined is not before:
-            # Another gateway began it anew, because an operator said so.
-            self._forget_stored(before.id)
-            for place, run in list(self._newest.items()):
-                if run.joined is before:
-                    del self._newest[place]
-                    self._follow(place[0])
+            self._begun_anew(before)
         for run in self._observed():
             if run.joined is joined:
                 run.follow_state()
-        if joined is not None and self._sink is not None:
-            others = {process: part for process, part in parts.items() if process != self._process}
-            self._sink.seal(joined.id, cell, others)
+        if joined is not None and joined.id == run_id and self._sink is not None:
+            others = {member: part for member, part in parts.items() if member not in self._own_members}
+            self._sink.seal(run_id, sealed.cell, others)
+
+    def _begun_anew(self, before: JoinedRun) -> None:
+        """An operator said so, here or at another gateway: what was known of it is over."""
+        self._forget_stored(before.id)
+        for place, run in list(self._newest.items()):
+            if run.joined is before:
+                del self._newest[place]
+                self._follow(place[0])
 
     def _forget_stored(self, run: RunId) -> None:
         if self._sink is not None:
@@ -318,10 +372,10 @@ class AnalysisRecorder:
             return
         # The operator says that what was at fault is repaired: from here on it is another run, unless it is
         # already, because another gateway said so first.
-        if run.id.number == (run.id.number if before is None else before):
-            del self._newest[place]
-            self._forget_stored(run.id)
-            self._joined.begin(run.joined.subject, run.id.number + 1, self._cell)
+        if before is None or before == run.id.number:
+            again = self._fleet.reset(run.id.key)
+            self._joined.begin(run.joined.subject, again.number, self._cell)
+            self._begun_anew(run.joined)
         self._follow(event.model)
 
     # Who is compared with whom
@@ -379,7 +433,11 @@ class AnalysisRecorder:
         run = None
         if production is not None and version is not None and production != version:
             run = self._run(manager, routes, alias, start=not obstacle)
-        broken = bool(obstacle) and alias in routes.broken
+        broken, place = bool(obstacle) and alias in routes.broken, (manager.model, alias)
+        if not broken:
+            self._number_when_broken.pop(place, None)
+        elif run is not None:
+            self._number_when_broken.setdefault(place, run.id.number)
         return ComparisonStatus(alias, production, version, share, obstacle, run, broken)
 
     def _run(
@@ -421,7 +479,7 @@ class AnalysisRecorder:
         if joined is None:
             if not start:
                 return None
-            joined = self._joined.begin(subject, 1, self._cell)
+            joined = self._joined.begin(subject, self._fleet.number(subject.key), self._cell)
         place, now = (versions.version.model, alias), self._clock.monotonic()
         if (former := self._newest.pop(place, None)) is not None:
             former.compares = False

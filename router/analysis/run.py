@@ -9,15 +9,23 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from math import nan
-from typing import NamedTuple
 
-from router.analysis.checks import Criteria, Report
+from router.analysis.checks import Report
+from router.analysis.criteria import Criteria
 from router.analysis.joined_runs import JoinedRun
+from router.analysis.run_state import Spread
 from router.analysis.statistics.cell_recorder import CellRecorder, Observation
 from router.analysis.statistics.counts import ArmCounters, SlidingWindow
 from router.analysis.statistics.drift import ks_distance, psi, total_variation
-from router.analysis.statistics.non_inferiority import design_effects, keys_in_arm
-from router.analysis.statistics.records import CELL_SECONDS, MINUTE_CELLS, Record, RunCell, RunId, merge
+from router.analysis.statistics.records import (
+    CELL_SECONDS,
+    MINUTE_CELLS,
+    Ranges,
+    Record,
+    RunCell,
+    RunId,
+    merge,
+)
 from router.core.breaker import OutageRule
 from router.core.ids import Alias, VersionId
 from router.core.scores import ClassSpec, OutputSpec, shown_name
@@ -28,15 +36,6 @@ LEAST_SCORES = 500
 FRESH_CELLS = 2 * MINUTE_CELLS
 """Of a run, or of a step of it, in which each cell brings its counts by group: a canary that is no worse
 shall not wait for the end of a minute."""
-
-
-class Spread(NamedTuple):
-    """How unevenly the requests of one arm come."""
-
-    effect: float
-    """Design effect of its faults, at least 1."""
-    keys: float
-    """Keys that would ask as unevenly if each asked equally often; infinite where none asks more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +115,17 @@ class AnalysisRun:
         return self.joined.report
 
     @property
+    def ranges(self) -> Ranges:
+        """By which this gateway routes now."""
+        return self._recorder.ranges
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether what is known is of other shares than are served here: no cell of these is sealed yet."""
+        ranges = self.joined.state.ranges
+        return ranges is not None and ranges != self.ranges
+
+    @property
     def since_timestamp(self) -> float:
         """When the run began, in seconds since 1970: with its first cell."""
         return float(self.joined.state.first_cell * CELL_SECONDS)
@@ -125,24 +135,36 @@ class AnalysisRun:
         """When the last sealed cell ended, in seconds since 1970: what is known is as of then."""
         return float((self.joined.state.horizon + 1) * CELL_SECONDS)
 
+    @property
+    def verdict_changed_timestamp(self) -> float:
+        """When the verdict became what it is, or the run began, in seconds since 1970."""
+        return float(self.joined.verdict_cell * CELL_SECONDS)
+
     # What this gateway observes
 
     def drain(self) -> RunCell:
         """What came since the last time. The cell goes on."""
         return self._drain(groups=False)
 
-    def end_cell(self) -> tuple[RunCell, RunCell]:
-        """What came since the last time, and all of the cell. It is over, and the next one begins."""
+    def end_cell(self, *, counts: bool) -> tuple[RunCell, RunCell]:
+        """What came since the last time, and all of the cell. It is over, and the next one begins.
+
+        Where the cell does not count, because this gateway is no member yet, it is as if nothing had been.
+        """
         fresh = self._cell < max(self._fresh_until, self.joined.state.step_cell + FRESH_CELLS)
-        delta, whole = (
-            self._drain(groups=fresh or self._cell % MINUTE_CELLS == MINUTE_CELLS - 1),
-            self._running,
-        )
-        self._unsealed.append((self._cell, whole))
+        delta = self._drain(groups=fresh or self._cell % MINUTE_CELLS == MINUTE_CELLS - 1)
+        whole = self._running
         self._cell += 1
         self._recorder.begin_cell(self._cell - self.joined.state.first_cell)
         self._running = RunCell(self.compares, self._recorder.ranges)
         self._is_drained = False
+        if counts:
+            self._unsealed.append((self._cell - 1, whole))
+        else:
+            self._running.history, self._running.subject = whole.history, whole.subject
+            self._running.outage = whole.outage
+            self._recorder.report_anew()
+            self._fresh_until = self._cell + FRESH_CELLS
         return delta, whole
 
     def _drain(self, *, groups: bool) -> RunCell:
@@ -176,15 +198,13 @@ class AnalysisRun:
         if self._recorder.ranges != before:
             self._fresh_until = self._cell + FRESH_CELLS
 
-    def note_outage(self) -> bool:
-        """FAIL, if the last fifty requests of the canary say so and did not before: whether they did."""
+    def note_outage(self, *, seen_elsewhere: bool = False) -> None:
+        """FAIL, if the last fifty requests of the canary say so here, or those at all gateways do."""
         rule = self._recorder.outage
-        if not rule.broken or rule is self._noted_outage:
-            return False
-        self._noted_outage = rule
-        self._running.outage = True
-        self.joined.note_outage(self._cell)
-        return True
+        if (rule.broken or seen_elsewhere) and rule is not self._noted_outage:
+            self._noted_outage = rule
+            self._running.outage = True
+            self.joined.note_outage(self._cell)
 
     # What all of them know
 
@@ -200,8 +220,7 @@ class AnalysisRun:
 
     def spread(self) -> Spread:
         """Of production's requests in this step."""
-        counts = self.joined.state.faults.groups
-        return Spread(design_effects(counts)[0], keys_in_arm(counts.requests[0]))
+        return self.joined.state.spread()
 
     def shifts(self) -> list[WindowShift]:
         """One for each output that both versions count alike."""

@@ -41,11 +41,11 @@ class ArmTotals(NamedTuple):
 
     def since(self, earlier: "ArmTotals") -> "ArmTotals":
         """What came after `earlier`."""
-        return ArmTotals(*(now - then for now, then in zip(self, earlier, strict=True)))
+        return ArmTotals(*map(int.__sub__, self, earlier))
 
     def plus(self, later: "ArmTotals") -> "ArmTotals":
         """Both together."""
-        return ArmTotals(*(one + other for one, other in zip(self, later, strict=True)))
+        return ArmTotals(*map(int.__add__, self, later))
 
     @property
     def requests(self) -> int:
