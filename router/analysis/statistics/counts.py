@@ -1,12 +1,16 @@
 """What is counted: of one event, in both arms; and of one arm, everything, over the last 15 minutes."""
 
-from bisect import bisect_left
+from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from msgspec import Struct
+
+from router.analysis.statistics.durations import BINS, bin_of, by_request_seconds
+from router.analysis.statistics.records import CELL_SECONDS
 from router.core.events import Answered
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind, Outcome
@@ -14,12 +18,13 @@ from router.core.scores import OutputCounts, ScoreCounts
 
 GROUPS = 1024
 """`bucket % 1024`: few enough to sum quickly, enough to see that some keys send more requests than others."""
-RECENT_SECONDS = 300.0
-_RECENT_SNAPSHOTS = 60
+RECENT_CELLS = 60
+"""Five minutes."""
 WINDOW_SECONDS = 900.0
 SLICE_SECONDS = 15.0
 """Between two snapshots: a window is up to so much longer than it says."""
 MINUTE = 60.0
+_COLUMNS = 6
 
 
 # One event, such as faults, in both arms
@@ -36,6 +41,10 @@ class ArmTotals(NamedTuple):
     def since(self, earlier: "ArmTotals") -> "ArmTotals":
         """What came after `earlier`."""
         return ArmTotals(*(now - then for now, then in zip(self, earlier, strict=True)))
+
+    def plus(self, later: "ArmTotals") -> "ArmTotals":
+        """Both together."""
+        return ArmTotals(*(one + other for one, other in zip(self, later, strict=True)))
 
     @property
     def requests(self) -> int:
@@ -60,44 +69,93 @@ class ArmTotals(NamedTuple):
         return self.canary_events / self.canary_requests - self.production_events / self.production_requests
 
 
-class GroupCounts:
-    """Requests and events by group; `[0]` is production's list of 1 024, `[1]` the canary's."""
+class EventGroups(NamedTuple):
+    """Requests and events by group; `[0]` is production's, `[1]` the canary's."""
 
-    __slots__ = ("events", "requests")
+    requests: tuple[Sequence[int], Sequence[int]]
+    events: tuple[Sequence[int], Sequence[int]]
+
+
+class GroupCounts:
+    """Everything by group, in this step. 100 KB, whatever the traffic.
+
+    `arms[0]` is production's, `arms[1]` the canary's: requests, faults, timed, slow, scored, and the sum of
+    `score_units` of the scored, each by group.
+    """
+
+    __slots__ = ("arms",)
 
     def __init__(self) -> None:
-        self.requests: tuple[list[int], list[int]] = ([0] * GROUPS, [0] * GROUPS)
-        self.events: tuple[list[int], list[int]] = ([0] * GROUPS, [0] * GROUPS)
+        self.arms = tuple(tuple(array("q", [0]) * GROUPS for _ in range(_COLUMNS)) for _ in range(2))
+
+    def add(self, arm: int, groups: Mapping[int, Sequence[int]]) -> None:
+        """What one arm counted by group, as in an `ArmRecord`. Groups that do not exist are left out."""
+        columns = self.arms[arm]
+        for group, counts in groups.items():
+            if 0 <= group < GROUPS:
+                for column, count in zip(columns, counts, strict=False):
+                    column[group] += count
+
+    @property
+    def faults(self) -> EventGroups:
+        """Requests, and those of them that faulted."""
+        return EventGroups(self._both(0), self._both(1))
+
+    @property
+    def slow(self) -> EventGroups:
+        """Answers held against the line, and the slow ones of them."""
+        return EventGroups(self._both(2), self._both(3))
+
+    @property
+    def scored(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Scored answers of production and of the canary."""
+        return self._both(4)
+
+    @property
+    def score_sums(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Sums of their `score_units`."""
+        return self._both(5)
+
+    def _both(self, column: int) -> tuple[Sequence[int], Sequence[int]]:
+        return self.arms[0][column], self.arms[1][column]
+
+    def to_lists(self) -> list[list[int]]:
+        """Production's columns, and the canary's after them."""
+        return [list(column) for arm in self.arms for column in arm]
+
+    def load(self, lists: Sequence[Sequence[int]]) -> None:
+        """Take over what `to_lists` gave. Raises ValueError for other lists."""
+        if len(lists) != 2 * _COLUMNS or any(len(column) != GROUPS for column in lists):
+            raise ValueError(f"counts by group are {2 * _COLUMNS} lists of {GROUPS}")
+        columns = [array("q", column) for column in lists]
+        self.arms = tuple(columns[:_COLUMNS]), tuple(columns[_COLUMNS:])
+
+
+class RecentTotals(Struct, array_like=True):
+    """Totals of the last five minutes, from at most 61 snapshots; restarts with each step."""
+
+    snapshots: list[tuple[int, ArmTotals]]
+    """The cell before which each was taken."""
+
+    @classmethod
+    def since(cls, cell: int) -> "RecentTotals":
+        """From the beginning of that cell on."""
+        return cls([(cell, ArmTotals())])
+
+    def add(self, cell: int, total: ArmTotals) -> None:
+        """Remember what was counted before `cell` begins."""
+        snapshots = self.snapshots
+        snapshots.append((cell, total))
+        while len(snapshots) > 1 and cell - snapshots[0][0] > RECENT_CELLS:
+            del snapshots[0]
 
     def totals(self) -> ArmTotals:
-        """The sums over the groups."""
-        (production, canary), (production_events, canary_events) = self.requests, self.events
-        return ArmTotals(sum(production), sum(production_events), sum(canary), sum(canary_events))
-
-
-class RecentTotals:
-    """Totals of the last five minutes, from at most 62 snapshots; restarts with each step."""
-
-    __slots__ = ("_snapshots",)
-
-    def __init__(self, now: float) -> None:
-        self._snapshots: deque[tuple[float, ArmTotals]] = deque([(now, ArmTotals())])
-
-    def add(self, now: float, total: ArmTotals) -> None:
-        """Remember what was counted by `now`."""
-        snapshots = self._snapshots
-        if now - snapshots[-1][0] >= RECENT_SECONDS / _RECENT_SNAPSHOTS:
-            snapshots.append((now, total))
-        while len(snapshots) > 1 and now - snapshots[0][0] > RECENT_SECONDS:
-            snapshots.popleft()
-
-    def totals(self, now: ArmTotals) -> ArmTotals:
         """What was counted in the last five minutes, or since the step began."""
-        return now.since(self._snapshots[0][1])
+        return self.snapshots[-1][1].since(self.snapshots[0][1])
 
-    def seconds(self, now: float) -> float:
-        """How long that was, at least 0."""
-        return max(0.0, now - self._snapshots[0][0])
+    def seconds(self) -> int:
+        """How long that was."""
+        return (self.snapshots[-1][0] - self.snapshots[0][0]) * CELL_SECONDS
 
 
 # One arm, over the last 15 minutes: differences of counts that only grow, so memory is bounded
@@ -139,9 +197,10 @@ class ArmCounters:
         """`bin_counts`: per counted output, into how many bins or classes."""
         self._requests = self._fallbacks = 0
         self._faults = dict.fromkeys(map(str, FaultKind), 0)
-        self._latency = [0] * (len(REQUEST_SECONDS) + 1)
+        self._durations = [0] * BINS
         self._bins = [[0] * number for number in bin_counts]
-        self._minutes = deque([(-inf, tuple(self._latency))], maxlen=61)
+        self._minute_at, self._minute_before = -inf, self._durations.copy()
+        self._minutes: deque[array[int]] = deque(maxlen=60)
 
     def answered(self, event: Answered) -> None:
         """One request was answered, by this version or by production in its place."""
@@ -150,7 +209,7 @@ class ArmCounters:
             if event.fault in self._faults:
                 self._faults[event.fault] += 1
         elif event.outcome == _OK:
-            self._latency[bisect_left(REQUEST_SECONDS, event.seconds)] += 1
+            self._durations[bin_of(event.seconds)] += 1
         if event.outcome == _FALLBACK:
             self._fallbacks += 1
 
@@ -166,13 +225,16 @@ class ArmCounters:
                         bins[index] += count
 
     def tick(self, now: float) -> None:
-        """Time goes on; for `latency_of_last_hour`."""
-        if now - self._minutes[-1][0] >= MINUTE:
-            self._minutes.append((now, tuple(self._latency)))
+        """Time goes on; for `durations_of_last_hour`."""
+        if now - self._minute_at >= MINUTE:
+            self._minutes.append(array("I", map(int.__sub__, self._durations, self._minute_before)))
+            self._minute_at, self._minute_before = now, self._durations.copy()
 
-    def latency_of_last_hour(self) -> tuple[int, ...]:
-        """`CountersSnapshot.latency` of about the last hour."""
-        return _minus(self._latency, self._minutes[0][1])
+    def durations_of_last_hour(self) -> dict[int, int]:
+        """Answers without fault of about the last hour, by bin of `durations`."""
+        counts = map(int.__sub__, self._durations, self._minute_before)
+        summed = map(sum, zip(counts, *self._minutes, strict=True))
+        return {index: count for index, count in enumerate(summed) if count}
 
     def snapshot(self) -> CountersSnapshot:
         """All of them, at this moment."""
@@ -180,7 +242,7 @@ class ArmCounters:
             self._requests,
             self._fallbacks,
             tuple(self._faults.values()),
-            tuple(self._latency),
+            tuple(by_request_seconds(self._durations)),
             tuple(map(tuple, self._bins)),
         )
 
