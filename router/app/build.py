@@ -1,8 +1,6 @@
 """Builds a gateway from its configuration: every part gets what it needs when it is made, so nothing is named
 before it exists."""
 
-import secrets
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +15,9 @@ from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.adapters.state.state_directory import StateDirectory
+from router.analysis.cell_clock import CellClock
 from router.analysis.document import document
+from router.analysis.fleet import Fleet
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
@@ -29,6 +29,7 @@ from router.control.alias_watch import AliasWatch
 from router.control.break_glass import TICK_SECONDS, BreakGlassWatch, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
+from router.control.crash_loop import CrashLoopWatch
 from router.control.exchange_messages import ExchangeMessages, NoEvidence
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
@@ -40,7 +41,6 @@ from router.control.planner import Planner
 from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
-from router.core.ids import GatewayId
 from router.processes.process import Reaper
 from router.processes.processors import processors
 from router.serving.caps import CapsInForce
@@ -156,11 +156,14 @@ def build_gateway(
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
     break_glass = BreakGlassWatch(caps, off_file)
-    analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
+    identity = state_directory.identity
+    clock = CellClock(time.time, time.monotonic)
+    fleet = Fleet(identity, clock.moment())
+    analysis = AnalysisRecorder(models, recorder, clock=clock, fleet=fleet, sink=state_directory.evidence)
+    state_directory.evidence.follow(CrashLoopWatch(caps), analysis)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    identity = GatewayId(secrets.token_hex(8), socket.gethostname())
     messages = ExchangeMessages(identity, caps, NoEvidence(), time.monotonic)
     outbound = Outbound(in_force, recorder, messages, key, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
