@@ -223,7 +223,7 @@ async def test_what_does_not_fit_comes_with_the_next_answers(packs_well: bool) -
 
     assert mine.texts == theirs.texts
     assert max(theirs.limits) <= MOST_SENT
-    assert answers == (4 if packs_well else 6)
+    assert answers == (3 if packs_well else 6)
 
 
 async def test_where_caps_are_too_many_for_an_answer_the_newest_come_first_and_all_in_the_end() -> None:

@@ -63,8 +63,8 @@ class PeerClient:
                 )
         except TimeoutError:
             raise OutboundFailed(f"no answer within {ASK_SECONDS:g} s") from None
-        except ConfigRefused as refused:
-            raise OutboundFailed(f"it can not be asked: {refused}") from None
+        except ConfigRefused:
+            raise OutboundFailed("this gateway has no usable admin token now, by which to sign") from None
         _check_status(answer)
         try:
             return verified_answer(key, nonce, answer.body)
@@ -97,7 +97,7 @@ def _check_status(answer: HttpAnswer) -> None:
     if answer.status in _FORMER:
         raise ExchangeUnknown(f"it answered {answer.phrase}")
     if answer.status == _REFUSED:
-        raise OutboundFailed("it does not take this gateway's signature: both need the same admin token")
+        raise OutboundFailed("it does not take what this gateway signs; both need the same admin token")
     if answer.status != 200:
         raise OutboundFailed(f"it answered {answer.phrase}")
 
