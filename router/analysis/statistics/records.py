@@ -5,11 +5,20 @@ cell is over. Counts add, sets of buckets unite, so that the records of one cell
 Nothing here is a key; a bucket is one of 100 000.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 from msgspec import Struct, field
+
+from router.core.scores import ClassSpec, OutputSpec, ScoreSpec
 
 CELL_SECONDS = 5
 MINUTE_CELLS = 12
 """Cells between two in which counts by group are there, and a PASS is looked at."""
+
+
+UNITS_OF_RANGE = 1 << 20
+"""Units in which scores are summed: so many are the width of their range."""
 
 
 def cell_of(timestamp: float) -> int:
@@ -48,8 +57,8 @@ class ArmRecord(Struct, array_like=True):
     scores: dict[int, int] = field(default_factory=dict)
     """All scores by `bin_index`: those below and above the range have an index of their own."""
     groups: dict[int, list[int]] | None = None
-    """By `bucket % 1024`: requests, faults, timed, slow, scored, and sum of the scored in units of the
-    range/2^20. None where they come with a later cell."""
+    """By `bucket % 1024`: requests, faults, timed, slow, scored, and the sum of `score_units` of the scored.
+    None where they come with a later cell."""
 
 
 class Record(Struct, array_like=True):
@@ -67,7 +76,7 @@ class Record(Struct, array_like=True):
     slow: set[int] = field(default_factory=set)
     seen: set[int] = field(default_factory=set)
     first_scores: dict[int, int] = field(default_factory=dict)
-    """`bin_index` by bucket, of the first score of a bucket."""
+    """`bin_index` by bucket. Of several in one cell, in whatever order they came, that of `first_score`."""
     left_out: int = 0
     """Requests whose bucket is not of the arm that had them."""
 
@@ -76,9 +85,10 @@ class RunCell(Struct, array_like=True):
     """One run in one cell, by one process."""
 
     compares: bool
-    """Whether it compared when the cell began: both versions bound and warm, no cap, breaker closed."""
+    """Whether it compared when the cell began: both versions bound and warm, no cap, breaker closed. In the
+    cell in which a run begins at this process, whether it compares from then on."""
     began_with: Ranges
-    """The split in force when the cell began."""
+    """The configured split when the cell began; in the cell in which a run begins, when that began."""
     records: list[Record] = field(default_factory=list)
     """One for each split and line, in the order in which they began."""
     history: dict[int, int] | None = None
@@ -102,3 +112,96 @@ class Batch(Struct, array_like=True):
     cell: int
     runs: dict[str, tuple[int, RunCell]] = field(default_factory=dict)
     """By key of the run: its number, and what was observed."""
+
+
+# How records merge
+
+
+def first_score(bucket: int, one: int, other: int, indexes: int) -> int:
+    """Which of two scores of a bucket in one cell is its first: the order in which they came is not known
+    where two gateways had them.
+
+    The bin that comes first when one begins to count at the bucket's own, which favours none: to take the
+    lowest would shift the distribution. `indexes`: how many a `bin_index` may be, `OutputSpec.index_count`.
+    """
+    return min(one, other, key=lambda bin_index: (bin_index - bucket) % indexes)
+
+
+@lru_cache(maxsize=256)
+def score_units(spec: OutputSpec) -> tuple[int, ...]:
+    """What a score adds to the sum of its group, by `bin_index`: whole numbers, which add up in any order.
+
+    How far the middle of its bin lies above `low`, in units of the range/2^20; 0 for classes.
+    """
+    if isinstance(spec, ClassSpec):
+        return (0,) * spec.index_count
+    # Halved, because the width of a range may be more than a float holds.
+    low, half = spec.low / 2, spec.high / 2 - spec.low / 2
+    edges = (spec.low, *spec.edges())
+    units = [
+        round((lower / 4 + upper / 4 - low) / half * UNITS_OF_RANGE)
+        for lower, upper in zip(edges, edges[1:], strict=False)
+    ]
+    return (*units, units[0], units[-1])
+
+
+def merge(into: Record, other: Record, indexes: int) -> None:
+    """Add what `other` holds to `into`; both are of one cell, one split and one line.
+
+    In whatever order records are merged, the sum is the same. `other` is not changed, and shares no set with
+    `into`. `indexes` as in `first_score`; any number where nothing is scored.
+
+    Raises ValueError for another split or line.
+    """
+    if other.ranges != into.ranges or other.line != into.line:
+        raise ValueError("records of two splits, or of two lines, do not add up")
+    add(into, other, indexes)
+
+
+def add(into: Record, other: Record, indexes: int, *, timed: bool = True) -> None:
+    """The same without the question. Not `timed`: what it says of slow answers is left out."""
+    _add_arm(into.production, other.production, timed=timed)
+    _add_arm(into.canary, other.canary, timed=timed)
+    into.faulty |= other.faulty
+    into.faulty_calls |= other.faulty_calls
+    into.seen |= other.seen
+    into.left_out += other.left_out
+    if timed:
+        into.slow |= other.slow
+    firsts = into.first_scores
+    for bucket, bin_index in other.first_scores.items():
+        known = firsts.get(bucket)
+        firsts[bucket] = bin_index if known is None else first_score(bucket, known, bin_index, indexes)
+
+
+def _add_arm(into: ArmRecord, other: ArmRecord, *, timed: bool) -> None:
+    into.requests += other.requests
+    into.faults += other.faults
+    into.excused += other.excused
+    into.invalid += other.invalid
+    if timed:
+        into.timed += other.timed
+        into.slow += other.slow
+    _add_counts(into.durations, other.durations)
+    _add_counts(into.scores, other.scores)
+    if other.groups is not None:
+        groups = into.groups = {} if into.groups is None else into.groups
+        for group, counts in other.groups.items():
+            added = counts if timed else [*counts[:2], 0, 0, *counts[4:]]
+            known = groups.get(group)
+            groups[group] = list(added) if known is None else list(map(int.__add__, known, added))
+
+
+def _add_counts(into: dict[int, int], other: dict[int, int]) -> None:
+    for index, count in other.items():
+        into[index] = into.get(index, 0) + count
+
+
+def joined(records: Iterable[Record], ranges: Ranges, line: float | None, indexes: int) -> Record:
+    """Those of one split as one record. Of those that were held against another line, or none, everything
+    counts but what they say of slow answers."""
+    every = Record(ranges, line)
+    for record in records:
+        if record.ranges == ranges:
+            add(every, record, indexes, timed=line is not None and record.line == line)
+    return every
