@@ -1,5 +1,6 @@
 """What is counted: of one event, in both arms; and of one arm, everything, over the last 15 minutes."""
 
+from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from router.analysis.statistics.durations import BINS, EDGES, by_request_seconds
 from router.core.events import Answered
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind, Outcome
@@ -139,9 +141,9 @@ class ArmCounters:
         """`bin_counts`: per counted output, into how many bins or classes."""
         self._requests = self._fallbacks = 0
         self._faults = dict.fromkeys(map(str, FaultKind), 0)
-        self._latency = [0] * (len(REQUEST_SECONDS) + 1)
+        self._durations = [0] * BINS
         self._bins = [[0] * number for number in bin_counts]
-        self._minutes = deque([(-inf, tuple(self._latency))], maxlen=61)
+        self._minutes = deque([(-inf, array("q", self._durations))], maxlen=61)
 
     def answered(self, event: Answered) -> None:
         """One request was answered, by this version or by production in its place."""
@@ -150,7 +152,7 @@ class ArmCounters:
             if event.fault in self._faults:
                 self._faults[event.fault] += 1
         elif event.outcome == _OK:
-            self._latency[bisect_left(REQUEST_SECONDS, event.seconds)] += 1
+            self._durations[bisect_left(EDGES, event.seconds)] += 1
         if event.outcome == _FALLBACK:
             self._fallbacks += 1
 
@@ -166,13 +168,14 @@ class ArmCounters:
                         bins[index] += count
 
     def tick(self, now: float) -> None:
-        """Time goes on; for `latency_of_last_hour`."""
+        """Time goes on; for `durations_of_last_hour`."""
         if now - self._minutes[-1][0] >= MINUTE:
-            self._minutes.append((now, tuple(self._latency)))
+            self._minutes.append((now, array("q", self._durations)))
 
-    def latency_of_last_hour(self) -> tuple[int, ...]:
-        """`CountersSnapshot.latency` of about the last hour."""
-        return _minus(self._latency, self._minutes[0][1])
+    def durations_of_last_hour(self) -> dict[int, int]:
+        """Answers without fault of about the last hour by bin of `durations`, empty bins left out."""
+        counts = _minus(self._durations, self._minutes[0][1])
+        return {index: count for index, count in enumerate(counts) if count}
 
     def snapshot(self) -> CountersSnapshot:
         """All of them, at this moment."""
@@ -180,7 +183,7 @@ class ArmCounters:
             self._requests,
             self._fallbacks,
             tuple(self._faults.values()),
-            tuple(self._latency),
+            tuple(by_request_seconds(self._durations)),
             tuple(map(tuple, self._bins)),
         )
 

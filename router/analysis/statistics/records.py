@@ -93,6 +93,10 @@ class RunCell(Struct, array_like=True):
     """One for each split and line, in the order in which they began."""
     history: dict[int, int] | None = None
     """In the first cell of a run at this process: production's durations of the hour before."""
+    subject: bytes | None = None
+    """In the first cell of a run at this process: what is compared, a packed `RunSubject`."""
+    outage: bool = False
+    """Whether this process saw an outage of the canary in this cell: of its last 50 requests half failed."""
 
 
 class RunId(Struct, frozen=True, array_like=True):
