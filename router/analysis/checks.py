@@ -3,105 +3,35 @@
 Rates, shares and differences are 0 to 1 (differences −1 to 1), times are seconds, None is unknown, NaN never.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
+from msgspec import Struct
+
+from router.analysis.criteria import FAULTS, Criteria, RateEvent
 from router.analysis.statistics import fault_test, non_inferiority
-from router.analysis.statistics.counts import ArmTotals, GroupCounts, RecentTotals
+from router.analysis.statistics.counts import ArmTotals, EventGroups, GroupCounts, RecentTotals
 from router.analysis.statistics.drift import EQUAL_ENOUGH, LARGE_FROM, OutputShift, ScoreHistograms
+from router.analysis.statistics.durations import is_over
 from router.analysis.statistics.fault_test import EPOCH_REQUESTS, BucketFlags, FirstHitTest
 from router.analysis.statistics.latency import (
     BettingTest,
     QuantilesOfArms,
     TimeBlocks,
-    is_over,
     quantiles,
     quantiles_over,
     seconds_to_reach,
 )
 from router.analysis.statistics.non_inferiority import Interval, NonInferiorityTest
+from router.analysis.statistics.records import CELL_SECONDS
 from router.analysis.statistics.sample_ratio import SampleRatioTest
-from router.core.breaker import OutageRule
 from router.core.split import BUCKETS
 
-SCORES_BUDGET = 0.25
-"""Share of `alpha` that the check of scores may use; with those of the two events it is 1 (union bound)."""
 _NEARLY_ALL = 0.95
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class RateEvent:
-    """What a check of rates counts."""
-
-    check: str
-    bits: tuple[int, int]
-    """Of a bucket's byte: those of the process from the start, and of the epochs."""
-    budget: float
-    """Share of `alpha` that the check may use."""
-    epoch_seconds: float
-    in_blocks: bool
-    """FAIL needs the proof by blocks of time, too."""
-    shown_rise: float
-    """It is shown when such a rise would be proven, were it there."""
-
-
-FAULTS = RateEvent(
-    "faults", (fault_test.FAULT, fault_test.FAULT_EPOCH), 0.5, 900.0, in_blocks=False, shown_rise=0.01
-)
-SLOW_ANSWERS = RateEvent(
-    "latency", (fault_test.SLOW, fault_test.SLOW_EPOCH), 0.25, 3600.0, in_blocks=True, shown_rise=0.05
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Criteria:
-    """When a canary is worse, and how sure one must be. Of these, operators set `on_shift` only.
-
-    Raises ValueError for a value out of its range.
-    """
-
-    alpha: float = 0.01
-    """Chance that any check ever says FAIL of a canary that behaves as production does."""
-    wrong_pass: float = 0.05
-    """Chance that PASS is said of a canary that is worse by more than the margin."""
-    max_increase: float = 0.005
-    """Rise of the fault rate from which on a proven rise is a FAIL; also the margin of a PASS."""
-    max_slow_increase: float = 0.05
-    """The same for the share of slow answers: the slow share may at most double."""
-    on_shift: Literal["report", "fail"] = "report"
-    """Whether scores that moved are only reported."""
-    min_requests: int = 50
-    """Requests of the canary below which it neither passes nor fails."""
-    min_hit_keys: int = 3
-    """Faulty (or slow) keys of the canary below which it does not fail."""
-    min_keys: float = 20.0
-    """Effective keys of the canary (Kish) below which it does not pass."""
-    most_production_faults: float = 0.1
-    """Fault rate of production from which on nothing passes."""
-    canary_workers: float = 0.5
-    """The canary's share of all workers: which arm a worker that dies belongs to is decided by that, not by
-    the split."""
-
-    def __post_init__(self) -> None:
-        shares = (self.alpha, self.wrong_pass, self.max_increase, self.max_slow_increase)
-        if not all(0.0 < share < 1.0 for share in shares):
-            raise ValueError("alpha, wrong_pass, max_increase and max_slow_increase lie between 0 and 1")
-        if self.on_shift not in ("report", "fail"):
-            raise ValueError("on_shift is report or fail")
-        if self.min_requests < 1 or self.min_hit_keys < 1 or not self.min_keys >= 1.0:
-            raise ValueError("min_requests, min_hit_keys and min_keys are at least 1")
-        if not (0.0 < self.most_production_faults <= 1.0 and 0.0 <= self.canary_workers <= 1.0):
-            raise ValueError("most_production_faults and canary_workers lie between 0 and 1")
-
-    @property
-    def ln_pass(self) -> float:
-        """What ln L must reach for PASS: ln(1 / wrong_pass), 2.995732 by default."""
-        return -math.log(self.wrong_pass)
 
 
 # What is shown of a check
@@ -171,14 +101,15 @@ class RateCheck:
     epoch: Proof
     epoch_number: int
     failed_at: float | None
-    """When FAIL was said in this step; it stays until the share changes."""
+    """End of the cell in which FAIL was said in this step, in seconds since 1970; it stays until the share
+    changes."""
     failed_by: str
     """cumulative, epoch or outage; empty unless failed."""
     ln_l: float
     """Evidence that the canary is no worse."""
     requests_enough: bool
     keys_enough: bool
-    """Whether the canary's effective keys are enough to pass."""
+    """Whether the canary's effective keys are enough to pass, as of the last counts by group."""
     production_failing: bool
     """Production's own fault rate is so high that nothing passes."""
     will_not_pass: bool
@@ -213,7 +144,7 @@ class LatencyCheck(RateCheck):
     """Slow answers. Faulted requests are left out: a timeout is a fault."""
 
     edge_seconds: float | None
-    """Longer than this is slow; None until it is known."""
+    """Longer than this is slow, the line; None until it is known."""
     quantiles_seconds: QuantilesOfArms[float | None]
     quantiles_over_last_edge: QuantilesOfArms[bool]
     """Which of them are longer than the last edge: all that is known of those, though they read as it."""
@@ -265,12 +196,21 @@ class SplitCheck:
 Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck
 
 
+class UncleanEnd(NamedTuple):
+    """A gateway that ended without writing what it knew. If the canary killed it, that was its evidence."""
+
+    timestamp: float
+    """Seconds since 1970, to a cell."""
+    host: str
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """Everything, at one instant."""
 
     verdict: Verdict
-    """The worst of the checks that judge; no PASS while only one arm's answers mostly hold no score."""
+    """The worst of the checks that judge; no PASS while only one arm's answers mostly hold no score, or while
+    it is held."""
     share: float
     """Canary's share of all buckets."""
     seconds: float
@@ -283,6 +223,8 @@ class Report:
     split: SplitCheck
     left_out: int
     """Requests whose bucket is not of the arm that had them: under way when the share changed."""
+    held_by: tuple[UncleanEnd, ...]
+    """Two or more within a day, which keep it from passing; else empty."""
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -293,16 +235,17 @@ class Report:
 # Verdicts
 
 
-def overall_verdict(checks: Sequence[Check]) -> Verdict:
+def overall_verdict(checks: Sequence[Check], *, held: bool = False) -> Verdict:
     """Of the checks that judge: any FAIL is FAIL; else any NOT ENOUGH DATA is that; else PASS.
 
-    Nothing passes while only one arm's answers mostly hold no score, whether scores judge or not.
+    Nothing passes while it is `held`, or while only one arm's answers mostly hold no score, whether scores
+    judge or not.
     """
     judging = {check.verdict for check in checks if check.judges}
     if Verdict.FAIL in judging:
         return Verdict.FAIL
     uncounted = any(isinstance(check, ScoreCheck) and check.uncounted for check in checks)
-    return Verdict.PASS if judging == {Verdict.PASS} and not uncounted else Verdict.NOT_ENOUGH_DATA
+    return Verdict.PASS if judging == {Verdict.PASS} and not (uncounted or held) else Verdict.NOT_ENOUGH_DATA
 
 
 def verdict_in_force(report: Report | None, *, broken: bool) -> Verdict:
@@ -314,141 +257,204 @@ def verdict_in_force(report: Report | None, *, broken: bool) -> Verdict:
 # Faults, and slow answers: the state of a check, and what it says
 
 
-class RateEvidence:
-    """What is known of one event. `counts` and everything about PASS and size are of this step only."""
+class RateState(Struct, array_like=True):
+    """All that `RateEvidence` knows."""
 
-    def __init__(self, event: RateEvent, buckets: BucketFlags, now: float, criteria: Criteria) -> None:
+    cumulative: FirstHitTest
+    epoch: FirstHitTest
+    betting: BettingTest | None
+    epoch_betting: BettingTest | None
+    non_inferiority: NonInferiorityTest
+    recent: RecentTotals
+    blocks: TimeBlocks
+    total: ArmTotals = ArmTotals()
+    epoch_number: int = 1
+    epoch_base: ArmTotals = ArmTotals()
+    """Those of this step's that were counted before the epoch."""
+    epoch_carried: int = 0
+    """The canary's requests of the epoch, counted before this step."""
+    failed_cell: int | None = None
+    failed_by: str = ""
+    """cumulative, epoch or outage; empty unless failed."""
+    passed: bool = False
+    """Whether it passed when that was last looked at."""
+
+
+class RateEvidence:
+    """What is known of one event, cell by cell. Everything about PASS and size is of this step only."""
+
+    def __init__(
+        self,
+        event: RateEvent,
+        buckets: BucketFlags,
+        criteria: Criteria,
+        first_cell: int,
+        state: RateState | None = None,
+    ) -> None:
+        """`first_cell`: of the run. `state`: what is known already."""
         self.event, self.criteria = event, criteria
         self.limit = criteria.max_increase if event is FAULTS else criteria.max_slow_increase
-        self.cumulative, self.epoch = (
-            FirstHitTest(buckets, bit, workers=criteria.canary_workers) for bit in event.bits
-        )
         self.level = fault_test.cumulative_level(self._alpha)
-        self.betting: BettingTest | None = BettingTest() if event.in_blocks else None
-        self.epoch_betting: BettingTest | None = BettingTest() if event.in_blocks else None
-        self.epoch_number = 1
-        self._epoch_since = now
-        self._epoch_carried = 0
-        self._begin_step(now)
+        self._buckets, self._first_cell = buckets, first_cell
+        self.state = state or self._begin(first_cell)
 
     @property
     def _alpha(self) -> float:
         return self.criteria.alpha * self.event.budget
 
-    def _begin_step(self, now: float) -> None:
-        self.counts = GroupCounts()
-        self.total = ArmTotals()
-        self.recent = RecentTotals(now)
-        self.non_inferiority = NonInferiorityTest(self.limit)
-        self.failed_at: float | None = None
-        self.failed_by = ""
-        self.blocks = TimeBlocks(now)
-        self._epoch_base = ArmTotals()
-        self.outage_rule = OutageRule()
-        self._weigh()
+    def _begin(self, cell: int) -> RateState:
+        betting = self.event.in_blocks
+        return RateState(
+            *(FirstHitTest(bit, self.criteria.canary_workers) for bit in self.event.bits),
+            *(BettingTest() if betting else None for _ in range(2)),
+            NonInferiorityTest(self.limit),
+            RecentTotals.since(cell),
+            TimeBlocks(cell),
+        )
 
-    def change_share(self, now: float) -> None:
-        """Another step. What proves a FAIL goes on with the buckets' new owners; the rest begins anew."""
-        self._epoch_carried += self.total.since(self._epoch_base).canary_requests
-        self.cumulative.recount()
-        self.epoch.recount()
-        self._begin_step(now)
+    def begin_step(self, cell: int) -> None:
+        """Another split from that cell on. What proves a FAIL goes on with the buckets' new owners; the rest
+        begins anew."""
+        state = self.state
+        state.epoch_carried += state.total.since(state.epoch_base).canary_requests
+        state.cumulative.recount(self._buckets)
+        state.epoch.recount(self._buckets)
+        state.total = state.epoch_base = ArmTotals()
+        state.recent, state.blocks = RecentTotals.since(cell), TimeBlocks(cell)
+        state.non_inferiority = NonInferiorityTest(self.limit)
+        state.passed = False
+        if state.failed_cell is None or state.failed_cell < cell:
+            state.failed_cell, state.failed_by = None, ""
 
-    def look(self, now: float) -> None:
-        """Close a block, take in new hits, and say FAIL if both proof and size are there."""
-        self.total = self.counts.totals()
-        self.recent.add(now, self.total)
-        self.non_inferiority.look(self.total)
-        if self.betting is not None and self.epoch_betting is not None:
-            difference = self.blocks.close(now, self.total)
+    def take(self, cell: int, counted: ArmTotals, hit: set[int], calls: set[int]) -> None:
+        """Take in a cell: what both arms counted in it, and which buckets had the event, by themselves or as
+        the first of a call that failed as a whole."""
+        state, after = self.state, cell + 1
+        state.total = state.total.plus(counted)
+        state.recent.add(after, state.total)
+        state.non_inferiority.take(state.total)
+        if state.betting is not None and state.epoch_betting is not None:
+            difference = state.blocks.close(after, state.total)
             if difference is not None:
-                self.betting.add(difference)
-                self.epoch_betting.add(difference)
-        self.cumulative.look()
-        self.epoch.look()
-        self._weigh()
-        if not self.failed_by:
-            self.failed_by = self._fails_by()
-            self.failed_at = now if self.failed_by else None
-        carried = self._epoch_carried + self.total.since(self._epoch_base).canary_requests
-        if now - self._epoch_since >= self.event.epoch_seconds and carried >= EPOCH_REQUESTS:
-            self._begin_epoch(now)
-
-    def _fails_by(self) -> str:
-        if self.outage_rule.broken:
-            return "outage"
+                state.betting.add(difference)
+                state.epoch_betting.add(difference)
+        for test in (state.cumulative, state.epoch):
+            test.take(self._buckets, hit, calls)
         proofs = (("cumulative", self.cumulative_proof), ("epoch", self.epoch_proof))
-        return next((name for name, proof in proofs if proof.proven and proof.large), "")
+        if by := next((name for name, proof in proofs if proof.proven and proof.large), ""):
+            self.fail(cell, by)
+        carried = state.epoch_carried + state.total.since(state.epoch_base).canary_requests
+        if (after - self._first_cell) % self.event.epoch_cells == 0 and carried >= EPOCH_REQUESTS:
+            self._begin_epoch()
 
-    def _weigh(self) -> None:
-        self.cumulative_proof = self._proof(self.cumulative, self.betting, self.level, self.total)
-        level = fault_test.epoch_level(self._alpha, self.epoch_number)
-        since = self.total.since(self._epoch_base)
-        self.epoch_proof = self._proof(self.epoch, self.epoch_betting, level, since)
+    def fail(self, cell: int, by: str) -> None:
+        """FAIL is said in that cell, unless it was before: it stays until the share changes."""
+        if not self.state.failed_by:
+            self.state.failed_cell, self.state.failed_by = cell, by
+
+    def look_for_pass(self, groups: EventGroups, *, never_passes: bool) -> None:
+        """Say whether it passes, now that counts by group are there. `never_passes`: whatever they say."""
+        test, criteria = self.state.non_inferiority, self.criteria
+        effect = max(non_inferiority.design_effects(groups))
+        self.state.passed = (
+            test.ln_l >= effect * criteria.ln_pass
+            and self.requests_enough
+            and self.keys_enough(groups)
+            and not never_passes
+        )
+
+    @property
+    def requests_enough(self) -> bool:
+        """Whether the canary's are enough to pass, or to fail."""
+        return self.state.total.canary_requests >= self.criteria.min_requests
+
+    def keys_enough(self, groups: EventGroups) -> bool:
+        """Whether the canary's effective keys are enough to pass."""
+        return non_inferiority.effective_keys(groups.requests[1]) >= self.criteria.min_keys
+
+    @property
+    def cumulative_proof(self) -> Proof:
+        """Of the process from the start."""
+        state = self.state
+        return self._proof(state.cumulative, state.betting, self.level, state.total)
+
+    @property
+    def epoch_proof(self) -> Proof:
+        """Of the epoch under way."""
+        state = self.state
+        level = fault_test.epoch_level(self._alpha, state.epoch_number)
+        since = state.total.since(state.epoch_base)
+        return self._proof(state.epoch, state.epoch_betting, level, since)
 
     def _proof(
         self, hits: FirstHitTest, betting: BettingTest | None, level: float, counts: ArmTotals
     ) -> Proof:
-        proven = hits.ln_e >= level and (betting is None or betting.ln_e >= level)
+        ln_e = hits.ln_e
+        proven = ln_e >= level and (betting is None or betting.ln_e >= level)
         large = hits.canary_hits >= self.criteria.min_hit_keys and (
-            self._is_large(counts) or self._is_large(self.recent.totals(self.total))
+            self._is_large(counts) or self._is_large(self.state.recent.totals())
         )
-        return Proof(hits.ln_e, level, proven, large)
+        return Proof(ln_e, level, proven, large)
 
     def _is_large(self, counts: ArmTotals) -> bool:
         difference = counts.difference
         enough = counts.canary_requests >= self.criteria.min_requests
         return enough and difference is not None and difference >= self.limit - _ROUNDING
 
-    def _begin_epoch(self, now: float) -> None:
+    def _begin_epoch(self) -> None:
         # E is not multiplied over epochs: they see the same users again. Each has its own part of alpha
         # instead.
-        self.epoch_number += 1
-        self._epoch_since = now
-        self._epoch_carried = 0
-        self._epoch_base = self.total
-        self.epoch.restart()
-        if self.epoch_betting is not None:
-            self.epoch_betting = BettingTest()
+        state = self.state
+        state.epoch_number += 1
+        state.epoch_carried = 0
+        state.epoch_base = state.total
+        state.epoch.restart(self._buckets)
+        if state.epoch_betting is not None:
+            state.epoch_betting = BettingTest()
 
 
-def build_fault_check(rate: RateEvidence, now: float, seen: SampleRatioTest, excused: int) -> RateCheck:
+def production_failing(rate: RateEvidence) -> bool:
+    """Whether production's own fault rate is so high that nothing passes."""
+    total = rate.state.total
+    return total.production_requests > 0 and total.production_rate >= rate.criteria.most_production_faults
+
+
+def build_fault_check(
+    rate: RateEvidence, groups: EventGroups, seen: SampleRatioTest, excused: int
+) -> RateCheck:
     """The fault check. Nothing passes while production itself fails too often."""
-    total = rate.total
-    failing = total.production_requests > 0 and total.production_rate >= rate.criteria.most_production_faults
+    failing = production_failing(rate)
     check = partial(RateCheck, excused=excused, production_failing=failing)
-    return _build_check(check, rate, now, seen, never_passes=failing)
+    return _build_check(check, rate, groups, seen, never_passes=failing)
+
+
+Durations = tuple[Sequence[int], Sequence[int]]
+"""Production's and the canary's answers of this step, by bin of `durations`."""
 
 
 def build_latency_check(
-    rate: RateEvidence,
-    now: float,
-    seen: SampleRatioTest,
-    edge: float | None,
-    durations: tuple[Sequence[int], Sequence[int]],
+    rate: RateEvidence, groups: EventGroups, seen: SampleRatioTest, line: float | None, durations: Durations
 ) -> LatencyCheck:
     """The latency check. A slow production does not keep an equally slow canary from passing, unless a slower
-    one would look the same.
-
-    `durations`: production's and the canary's answers of this step, by `REQUEST_SECONDS`.
-    """
-    unmeasured = _unmeasured(rate, durations)
+    one would look the same."""
+    unmeasured = why_unmeasured(rate, durations)
     check = partial(
         LatencyCheck,
         excused=0,
         production_failing=False,
-        edge_seconds=edge,
+        edge_seconds=line,
         quantiles_seconds=QuantilesOfArms(*map(quantiles, durations)),
         quantiles_over_last_edge=QuantilesOfArms(*map(quantiles_over, durations)),
         unmeasured=unmeasured,
     )
-    return _build_check(check, rate, now, seen, never_passes=bool(unmeasured))
+    return _build_check(check, rate, groups, seen, never_passes=bool(unmeasured))
 
 
-def _unmeasured(rate: RateEvidence, durations: tuple[Sequence[int], Sequence[int]]) -> Unmeasured:
+def why_unmeasured(rate: RateEvidence, durations: Durations) -> Unmeasured:
+    """Why a slower canary would look like this one; empty where it would not."""
     if any(is_over(counts, _NEARLY_ALL) for counts in durations):
         return "over_last_edge"
-    return "all_slow" if rate.total.production_rate + rate.non_inferiority.margin >= 1.0 else ""
+    return "all_slow" if rate.state.total.production_rate + rate.limit >= 1.0 else ""
 
 
 C = TypeVar("C", bound=RateCheck)
@@ -457,27 +463,23 @@ C = TypeVar("C", bound=RateCheck)
 def _build_check(
     check: Callable[..., C],
     rate: RateEvidence,
-    now: float,
+    groups: EventGroups,
     seen: SampleRatioTest,
     *,
     never_passes: bool,
 ) -> C:
-    total, criteria, test = rate.total, rate.criteria, rate.non_inferiority
-    effects = non_inferiority.design_effects(rate.counts)
-    effect = max(effects)
-    requests_enough = total.canary_requests >= criteria.min_requests
-    keys_enough = non_inferiority.effective_keys(rate.counts.requests[1]) >= criteria.min_keys
-    passes = test.ln_l >= effect * criteria.ln_pass and requests_enough and keys_enough and not never_passes
-    failed = bool(rate.failed_by)
-    still = 0.0 if passes else _requests_to_pass(rate, effect, seen.share_of_buckets)
+    state, criteria = rate.state, rate.criteria
+    total, test, hits = state.total, state.non_inferiority, state.cumulative
+    effects = non_inferiority.design_effects(groups)
+    passes, failed = state.passed and not never_passes, bool(state.failed_by)
+    still = 0.0 if passes else _requests_to_pass(rate, max(effects), seen.share_of_buckets)
     # Where more requests alone do not help, no number of them is shown.
     shown = still if passes or (still and not failed and not never_passes) else None
-    seconds = rate.recent.seconds(now)
-    per_second = rate.recent.totals(total).canary_requests / seconds if seconds > 0.0 else 0.0
-    share = rate.cumulative.share
+    seconds = state.recent.seconds()
+    per_second = state.recent.totals().canary_requests / seconds if seconds else 0.0
+    share = hits.share
     to_show = fault_test.requests_to_show(rate.event.shown_rise, total.production_rate, share, rate.level)
     keys = fault_test.keys_to_prove(round(share, 4), rate.level) if 0.0 < share < 1.0 else None
-    hits = rate.cumulative
     return check(
         check=rate.event.check,
         judges=True,
@@ -490,17 +492,17 @@ def _build_check(
         interval=non_inferiority.rate_difference(total[:2], total[2:], effects),
         cumulative=rate.cumulative_proof,
         epoch=rate.epoch_proof,
-        epoch_number=rate.epoch_number,
-        failed_at=rate.failed_at,
-        failed_by=rate.failed_by,
+        epoch_number=state.epoch_number,
+        failed_at=None if state.failed_cell is None else float((state.failed_cell + 1) * CELL_SECONDS),
+        failed_by=state.failed_by,
         ln_l=test.ln_l,
-        requests_enough=requests_enough,
-        keys_enough=keys_enough,
+        requests_enough=rate.requests_enough,
+        keys_enough=rate.keys_enough(groups),
         will_not_pass=not failed and still is None and total.difference is not None,
         hit_keys_needed=0 if keys is None else max(criteria.min_hit_keys, keys),
         requests_needed=None if shown is None else total.canary_requests + round(shown),
         seconds_needed=_seconds(shown, per_second),
-        fail_seconds=None if failed else _seconds_to_fail(rate, now, per_second),
+        fail_seconds=None if failed else _seconds_to_fail(rate, per_second),
         seconds_to_show_point=_seconds(to_show, per_second),
     )
 
@@ -518,7 +520,7 @@ def _seconds(requests: float | None, per_second: float) -> float | None:
 
 def _requests_to_pass(rate: RateEvidence, effect: float, share: float) -> float | None:
     """Canary requests until PASS; None if at the rates seen it moves away, or an arm owns no bucket."""
-    total, test, criteria = rate.total, rate.non_inferiority, rate.criteria
+    total, test, criteria = rate.state.total, rate.state.non_inferiority, rate.criteria
     if not 0.0 < share < 1.0:
         return None
     weight = (1.0 - share) / share
@@ -534,27 +536,29 @@ def _requests_to_pass(rate: RateEvidence, effect: float, share: float) -> float 
     return max(needed, float(criteria.min_requests - total.canary_requests))
 
 
-def _seconds_to_fail(rate: RateEvidence, now: float, per_second: float) -> float | None:
-    hits, requests = rate.cumulative, rate.total.canary_requests
+def _seconds_to_fail(rate: RateEvidence, per_second: float) -> float | None:
+    state = rate.state
+    hits, total = state.cumulative, state.total
     events = fault_test.events_to_fail(hits.ln_e, rate.level, hits.share, hits.hits, hits.canary_hits)
-    if events is None or not requests or per_second <= 0.0 or not rate.total.events:
+    if events is None or not total.canary_requests or per_second <= 0.0 or not total.events:
         return None
     # Newly hit keys come with the canary's requests, as they did so far in this step.
-    by_keys = events / (rate.total.events / requests * per_second)
-    if rate.betting is None:
+    by_keys = events / (total.events / total.canary_requests * per_second)
+    if state.betting is None:
         return by_keys
-    by_blocks = seconds_to_reach(rate.level, rate.betting, rate.blocks, now, rate.total, per_second)
+    now = state.recent.snapshots[-1][0]
+    by_blocks = seconds_to_reach(rate.level, state.betting, state.blocks, now, total, per_second)
     return None if by_blocks is None else max(by_keys, by_blocks)
 
 
 # Scores, and the split
 
 
-def build_score_check(scores: ScoreHistograms | None, criteria: Criteria) -> ScoreCheck:
+def build_score_check(scores: ScoreHistograms | None, groups: GroupCounts, criteria: Criteria) -> ScoreCheck:
     """Whether scores moved; None where no output is counted alike."""
     if scores is None:
         return ScoreCheck("scores", Verdict.NOT_ENOUGH_DATA, judges=False, outputs=())
-    output = scores.shift()
+    output = scores.shift(groups)
     return ScoreCheck("scores", _score_verdict(output), criteria.on_shift == "fail", (output,))
 
 

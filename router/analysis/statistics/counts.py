@@ -3,12 +3,15 @@
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from router.analysis.statistics.durations import BINS, EDGES, by_request_seconds
+from router.analysis.statistics.records import CELL_SECONDS
 from router.core.events import Answered
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind, Outcome
@@ -16,12 +19,13 @@ from router.core.scores import OutputCounts, ScoreCounts
 
 GROUPS = 1024
 """`bucket % 1024`: few enough to sum quickly, enough to see that some keys send more requests than others."""
-RECENT_SECONDS = 300.0
-_RECENT_SNAPSHOTS = 60
+RECENT_CELLS = 60
+"""Five minutes."""
 WINDOW_SECONDS = 900.0
 SLICE_SECONDS = 15.0
 """Between two snapshots: a window is up to so much longer than it says."""
 MINUTE = 60.0
+_COLUMNS = 6
 
 
 # One event, such as faults, in both arms
@@ -38,6 +42,10 @@ class ArmTotals(NamedTuple):
     def since(self, earlier: "ArmTotals") -> "ArmTotals":
         """What came after `earlier`."""
         return ArmTotals(*(now - then for now, then in zip(self, earlier, strict=True)))
+
+    def plus(self, later: "ArmTotals") -> "ArmTotals":
+        """Both together."""
+        return ArmTotals(*(one + other for one, other in zip(self, later, strict=True)))
 
     @property
     def requests(self) -> int:
@@ -62,44 +70,93 @@ class ArmTotals(NamedTuple):
         return self.canary_events / self.canary_requests - self.production_events / self.production_requests
 
 
-class GroupCounts:
-    """Requests and events by group; `[0]` is production's list of 1 024, `[1]` the canary's."""
+class EventGroups(NamedTuple):
+    """Requests and events by group; `[0]` is production's, `[1]` the canary's."""
 
-    __slots__ = ("events", "requests")
+    requests: tuple[Sequence[int], Sequence[int]]
+    events: tuple[Sequence[int], Sequence[int]]
+
+
+class GroupCounts:
+    """Everything by group, in this step. 100 KB, whatever the traffic.
+
+    `arms[0]` is production's, `arms[1]` the canary's: requests, faults, timed, slow, scored, and the sum of
+    `score_units` of the scored, each by group.
+    """
+
+    __slots__ = ("arms",)
 
     def __init__(self) -> None:
-        self.requests: tuple[list[int], list[int]] = ([0] * GROUPS, [0] * GROUPS)
-        self.events: tuple[list[int], list[int]] = ([0] * GROUPS, [0] * GROUPS)
+        self.arms = tuple(tuple(array("q", [0]) * GROUPS for _ in range(_COLUMNS)) for _ in range(2))
+
+    def add(self, arm: int, groups: Mapping[int, Sequence[int]]) -> None:
+        """What one arm counted by group, as in an `ArmRecord`. Groups that do not exist are left out."""
+        columns = self.arms[arm]
+        for group, counts in groups.items():
+            if 0 <= group < GROUPS:
+                for column, count in zip(columns, counts, strict=False):
+                    column[group] += count
+
+    @property
+    def faults(self) -> EventGroups:
+        """Requests, and those of them that faulted."""
+        return EventGroups(self._both(0), self._both(1))
+
+    @property
+    def slow(self) -> EventGroups:
+        """Answers held against the line, and the slow ones of them."""
+        return EventGroups(self._both(2), self._both(3))
+
+    @property
+    def scored(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Scored answers of production and of the canary."""
+        return self._both(4)
+
+    @property
+    def score_sums(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Sums of their `score_units`."""
+        return self._both(5)
+
+    def _both(self, column: int) -> tuple[Sequence[int], Sequence[int]]:
+        return self.arms[0][column], self.arms[1][column]
+
+    def to_lists(self) -> list[list[int]]:
+        """Production's columns, and the canary's after them."""
+        return [list(column) for arm in self.arms for column in arm]
+
+    def load(self, lists: Sequence[Sequence[int]]) -> None:
+        """Take over what `to_lists` gave. Raises ValueError for other lists."""
+        if len(lists) != 2 * _COLUMNS or any(len(column) != GROUPS for column in lists):
+            raise ValueError(f"counts by group are {2 * _COLUMNS} lists of {GROUPS}")
+        columns = [array("q", column) for column in lists]
+        self.arms = tuple(columns[:_COLUMNS]), tuple(columns[_COLUMNS:])
+
+
+class RecentTotals(Struct, array_like=True):
+    """Totals of the last five minutes, from at most 61 snapshots; restarts with each step."""
+
+    snapshots: list[tuple[int, ArmTotals]]
+    """The cell before which each was taken."""
+
+    @classmethod
+    def since(cls, cell: int) -> "RecentTotals":
+        """From the beginning of that cell on."""
+        return cls([(cell, ArmTotals())])
+
+    def add(self, cell: int, total: ArmTotals) -> None:
+        """Remember what was counted before `cell` begins."""
+        snapshots = self.snapshots
+        snapshots.append((cell, total))
+        while len(snapshots) > 1 and cell - snapshots[0][0] > RECENT_CELLS:
+            del snapshots[0]
 
     def totals(self) -> ArmTotals:
-        """The sums over the groups."""
-        (production, canary), (production_events, canary_events) = self.requests, self.events
-        return ArmTotals(sum(production), sum(production_events), sum(canary), sum(canary_events))
-
-
-class RecentTotals:
-    """Totals of the last five minutes, from at most 62 snapshots; restarts with each step."""
-
-    __slots__ = ("_snapshots",)
-
-    def __init__(self, now: float) -> None:
-        self._snapshots: deque[tuple[float, ArmTotals]] = deque([(now, ArmTotals())])
-
-    def add(self, now: float, total: ArmTotals) -> None:
-        """Remember what was counted by `now`."""
-        snapshots = self._snapshots
-        if now - snapshots[-1][0] >= RECENT_SECONDS / _RECENT_SNAPSHOTS:
-            snapshots.append((now, total))
-        while len(snapshots) > 1 and now - snapshots[0][0] > RECENT_SECONDS:
-            snapshots.popleft()
-
-    def totals(self, now: ArmTotals) -> ArmTotals:
         """What was counted in the last five minutes, or since the step began."""
-        return now.since(self._snapshots[0][1])
+        return self.snapshots[-1][1].since(self.snapshots[0][1])
 
-    def seconds(self, now: float) -> float:
-        """How long that was, at least 0."""
-        return max(0.0, now - self._snapshots[0][0])
+    def seconds(self) -> int:
+        """How long that was."""
+        return (self.snapshots[-1][0] - self.snapshots[0][0]) * CELL_SECONDS
 
 
 # One arm, over the last 15 minutes: differences of counts that only grow, so memory is bounded

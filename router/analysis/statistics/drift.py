@@ -4,15 +4,19 @@ A model is meant to score differently than the one before it, so by default a sh
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from statistics import NormalDist
 from typing import Literal
 
-from router.analysis.statistics.counts import GROUPS
-from router.analysis.statistics.latency import quantile
+from msgspec import Struct, field
+
+from router.analysis.statistics.counts import GroupCounts
+from router.analysis.statistics.durations import quantile_at
 from router.analysis.statistics.non_inferiority import Z_95, Interval
+from router.analysis.statistics.records import UNITS_OF_RANGE
+from router.core.scores import ClassSpec, OutputSpec, ScoreSpec
 
 FIRST_LOOK, GROWTH = 50, 1.25
 """Keys of the canary at the first look, and by what factor they grow to the next."""
@@ -121,8 +125,7 @@ def size_of(index: float, noise: float, line: float) -> Size:
     return "small" if beyond < MODERATE_FROM else "moderate" if beyond < LARGE_FROM else "large"
 
 
-@dataclass(slots=True)
-class FirstScores:
+class FirstScores(Struct, array_like=True):
     """The first score of each bucket of one arm in this step."""
 
     bins: list[int]
@@ -131,28 +134,27 @@ class FirstScores:
     """Of them, those below and above the range."""
 
 
-class DriftTest:
+class DriftTest(Struct, array_like=True):
     """Looks at the distance, all of them together under `alpha`; their number goes on through steps."""
 
-    __slots__ = ("_alpha", "_classes", "at_most", "bound", "distance", "in_step", "looks", "proven")
-
-    def __init__(self, alpha: float, *, classes: bool) -> None:
-        self._alpha, self._classes = alpha, classes
-        self.looks = 0
-        """Looks spent; look i has α/(i·(i + 1)), which sum to α."""
-        self.proven = False
-        """True once a look found more than its bound."""
-        self.restart()
+    alpha: float
+    classes: bool
+    looks: int = 0
+    """Looks spent; look i has α/(i·(i + 1)), which sum to α."""
+    proven: bool = False
+    """True once a look found more than its bound."""
+    in_step: int = 1
+    """Number of the next look, counted in this step."""
+    distance: float | None = None
+    """At the last look of this step."""
+    at_most: float | None = None
+    """The same if what counts alike, out of range or on no list, lay as far apart as it can."""
+    bound: float | None = None
 
     def restart(self) -> None:
         """Another step: its keys are counted anew, the looks go on."""
         self.in_step = 1
-        """Number of the next look, counted in this step."""
-        self.distance: float | None = None
-        """At the last look of this step."""
-        self.at_most: float | None = None
-        """The same if what counts alike, out of range or on no list, lay as far apart as it can."""
-        self.bound: float | None = None
+        self.distance = self.at_most = self.bound = None
 
     def look(self, production: FirstScores, canary: FirstScores) -> None:
         """Compare the first scores per bucket, if it is time."""
@@ -162,14 +164,14 @@ class DriftTest:
         while look_keys(self.in_step) <= n:
             self.in_step += 1
         self.looks += 1
-        alpha = self._alpha / (self.looks * (self.looks + 1))
+        alpha = self.alpha / (self.looks * (self.looks + 1))
         pair = production.bins, canary.bins
-        if self._classes:
+        if self.classes:
             self.distance, self.bound = total_variation(*pair), classes_bound(len(canary.bins), m, n, alpha)
         else:
             self.distance, self.bound = ks_distance(*pair), ks_bound(m, n, alpha)
-        hidden = hidden_distance(production, canary, classes=self._classes)
-        self.at_most = largest_distance(self.distance, hidden, classes=self._classes)
+        hidden = hidden_distance(production, canary, classes=self.classes)
+        self.at_most = largest_distance(self.distance, hidden, classes=self.classes)
         self.proven = self.proven or self.distance > self.bound
 
 
@@ -217,67 +219,91 @@ class OutputShift:
     mean_interval: Interval | None
 
 
+class ArmHistogram(Struct, array_like=True):
+    """The scores of one arm in this step."""
+
+    first: FirstScores
+    every: list[int]
+    """All scores per bin, or labels per class."""
+    invalid: int = 0
+    """Answers without fault whose score is no finite number or not on the list."""
+
+    @classmethod
+    def empty(cls, bin_count: int) -> "ArmHistogram":
+        """Of nothing, in so many bins or classes."""
+        return cls(FirstScores([0] * bin_count), [0] * bin_count)
+
+
+class ScoreState(Struct, array_like=True):
+    """All that `ScoreHistograms` knows."""
+
+    test: DriftTest
+    production: ArmHistogram
+    canary: ArmHistogram
+
+
 class ScoreHistograms:
     """Scores of both arms in one step: the first of each bucket is compared, all of them are shown.
 
-    Counts by bin of a score, or by class; the last class is all labels that are on no list. `[0]` is
-    production's list, `[1]` the canary's.
+    Counts by bin of a score, or by class; the last class is all labels that are on no list.
     """
 
-    def __init__(
-        self, bin_count: int, alpha: float, *, classes: bool, edges: Sequence[float] | None = None
-    ) -> None:
-        """`edges`: the lowest edge of the bins and the upper ones, `bin_count` + 1 numbers; None for classes.
-
-        Raises ValueError when they are not that many, or `bin_count` is not at least 1.
-        """
-        if bin_count < 1 or (edges is not None and len(edges) != bin_count + 1):
-            raise ValueError("bin_count is at least 1, and edges are one more")
-        self._classes, self._edges, self.bin_count = classes, tuple(edges or ()), bin_count
-        self._values = tuple(
-            (low + high) / 2 for low, high in zip(self._edges, self._edges[1:], strict=False)
-        )
-        """Middles of the bins: what a score counts as in a mean; empty when there are no edges."""
-        self._test = DriftTest(alpha, classes=classes)
-        self.restart()
+    def __init__(self, output: OutputSpec, alpha: float, state: ScoreState | None = None) -> None:
+        """`state`: what is known already. Raises ValueError for one of another number of bins."""
+        self._classes, self.bin_count = isinstance(output, ClassSpec), output.bin_count
+        self._edges = (output.low, *output.edges()) if isinstance(output, ScoreSpec) else ()
+        self._values = tuple(low / 2 + high / 2 for low, high in pairwise(self._edges))
+        """Middles of the bins: what a score counts as in a mean; empty for classes."""
+        empty = (ArmHistogram.empty(self.bin_count) for _ in range(2))
+        self.state = state or ScoreState(DriftTest(alpha, self._classes), *empty)
+        for arm in (self.state.production, self.state.canary):
+            if (
+                not len(arm.every) == len(arm.first.bins) == self.bin_count
+                or len(arm.first.out_of_range) != 2
+            ):
+                raise ValueError(f"scores are not counted in {self.bin_count} bins")
 
     def restart(self) -> None:
         """Another step."""
-        self.first = FirstScores([0] * self.bin_count), FirstScores([0] * self.bin_count)
-        self.all = ([0] * self.bin_count, [0] * self.bin_count)
-        self._requests = ([0] * GROUPS, [0] * GROUPS)
-        self._sums = ([0.0] * GROUPS, [0.0] * GROUPS)
-        self.invalid = [0, 0]
-        self._test.restart()
+        self.state.production, self.state.canary = (ArmHistogram.empty(self.bin_count) for _ in range(2))
+        self.state.test.restart()
 
-    def add(self, bin_index: int | None, group: int, *, first: bool, canary: bool) -> bool:
-        """Count the score of an answer; False when it has none that counts.
+    def take(self, arm: int, scores: Mapping[int, int], firsts: Sequence[int], invalid: int) -> None:
+        """Take in what one arm, 0 or 1, answered in one cell.
 
-        `bin_index` as of `Answer`: past the last bin are those below, and above, the range.
+        `scores`: how many by `bin_index`, past the last bin those below and above the range. `firsts`: the
+        `bin_index` of each bucket that was scored for the first time in this step. An index that does not
+        exist counts as invalid.
         """
-        outside = -1
-        if bin_index is not None and not self._classes and 0 <= (outside := bin_index - self.bin_count) < 2:
-            bin_index = (0, self.bin_count - 1)[outside]
-        if bin_index is None or not 0 <= bin_index < self.bin_count:
-            self.invalid[canary] += 1
-            return False
-        self.all[canary][bin_index] += 1
-        if self._values:
-            self._requests[canary][group] += 1
-            self._sums[canary][group] += self._values[bin_index]
-        if first:
-            self.first[canary].bins[bin_index] += 1
-            if outside >= 0:
-                self.first[canary].out_of_range[outside] += 1
-        return True
+        counted = self.state.canary if arm else self.state.production
+        counted.invalid += invalid
+        for bin_index, count in scores.items():
+            place = self._place(bin_index)
+            if place is None:
+                counted.invalid += count
+            else:
+                counted.every[place] += count
+        for bin_index in firsts:
+            place = self._place(bin_index)
+            if place is not None:
+                counted.first.bins[place] += 1
+                if bin_index >= self.bin_count:
+                    counted.first.out_of_range[bin_index - self.bin_count] += 1
+
+    def _place(self, bin_index: int) -> int | None:
+        """The bin in which it counts: scores out of range in the end bins."""
+        if 0 <= bin_index < self.bin_count:
+            return bin_index
+        outside = bin_index - self.bin_count
+        return (0, self.bin_count - 1)[outside] if not self._classes and 0 <= outside < 2 else None
 
     def look(self) -> None:
         """Compare, if the canary has keys enough for its next look."""
-        self._test.look(*self.first)
+        self.state.test.look(self.state.production.first, self.state.canary.first)
 
-    def shift(self) -> OutputShift:
-        """How far they moved, as of the last look; and what is shown beside it."""
-        production, canary = self.first
+    def shift(self, groups: GroupCounts) -> OutputShift:
+        """How far they moved, as of the last look; and what is shown beside it. `groups`: for the means."""
+        test, production, canary = self.state.test, self.state.production.first, self.state.canary.first
         m, n = sum(production.bins), sum(canary.bins)
         index = noise = line = size = None
         saturated = False
@@ -286,7 +312,7 @@ class ScoreHistograms:
             index, noise = psi(production.bins, canary.bins), psi_noise(self.bin_count, m, n)
             line = psi_line(self.bin_count, m, n)
             size = size_of(index, noise, line)
-        difference, interval = self._mean_difference()
+        difference, interval = self._mean_difference(groups)
         return OutputShift(
             kind="class" if self._classes else "score",
             uncounted=self._uncounted(),
@@ -295,43 +321,46 @@ class ScoreHistograms:
             noise=noise,
             line=line,
             size=size,
-            ks=self._test.distance,
-            ks_bound=self._test.bound,
-            ks_at_most=self._test.at_most,
-            proven=self._test.proven,
-            production=self._arm(0),
-            canary=self._arm(1),
+            ks=test.distance,
+            ks_bound=test.bound,
+            ks_at_most=test.at_most,
+            proven=test.proven,
+            production=self._arm(self.state.production),
+            canary=self._arm(self.state.canary),
             mean_difference=difference,
             mean_interval=interval,
         )
 
     def _uncounted(self) -> str:
         """No test: it only keeps a PASS from resting on answers that nobody could look at."""
-        counted = [sum(every) for every in self.all]
-        if min(map(sum, zip(counted, self.invalid, strict=True))) < MIN_ANSWERS:
+        arms = [(sum(arm.every), arm.invalid) for arm in (self.state.production, self.state.canary)]
+        if min(map(sum, arms)) < MIN_ANSWERS:
             return ""
-        production, canary = (bad > good for good, bad in zip(counted, self.invalid, strict=True))
+        production, canary = (bad > good for good, bad in arms)
         return "" if production == canary else "canary" if canary else "production"
 
-    def _arm(self, arm: int) -> ArmScores:
-        every, edges = self.all[arm], self._edges
+    def _arm(self, arm: ArmHistogram) -> ArmScores:
+        every, edges, first = arm.every, self._edges, arm.first
         scores = sum(every)
         mean = sum(map(float.__mul__, self._values, map(float, every))) / scores if scores and edges else None
-        p50, p95 = (quantile(edges, every, share) if edges else None for share in (0.5, 0.95))
-        first = self.first[arm]
+        p50, p95 = (quantile_at(edges, every, share) if edges else None for share in (0.5, 0.95))
         outside = first.bins[-1] if self._classes else sum(first.out_of_range)
-        return ArmScores(scores, sum(first.bins), outside, mean, p50, p95, self.invalid[arm])
+        return ArmScores(scores, sum(first.bins), outside, mean, p50, p95, arm.invalid)
 
-    def _mean_difference(self) -> tuple[float, Interval] | tuple[None, None]:
-        if not self._values:
+    def _mean_difference(self, groups: GroupCounts) -> tuple[float, Interval] | tuple[None, None]:
+        if not self._edges:
             return None, None
-        production, canary = (mean_of_groups(*each) for each in zip(self._requests, self._sums, strict=True))
+        means = zip(groups.scored, groups.score_sums, strict=True)
+        production, canary = (mean_of_groups(*each) for each in means)
         if production is None or canary is None:
             return None, None
-        return canary[0] - production[0], of_means(production, canary)
+        # Their sums are in units, and count from the lowest edge.
+        unit = (self._edges[-1] / 2 - self._edges[0] / 2) / (UNITS_OF_RANGE / 2)
+        low, high = of_means(production, canary)
+        return (canary[0] - production[0]) * unit, (low * unit, high * unit)
 
 
-def mean_of_groups(requests: Sequence[int], sums: Sequence[float]) -> tuple[float, float] | None:
+def mean_of_groups(requests: Sequence[int], sums: Sequence[int]) -> tuple[float, float] | None:
     """Mean over all requests and its variance, G/(G−1)·Σ_g (s_g − mean·n_g)²/n²; None without two groups.
 
     The variance of a ratio of group totals (Cochran 1977, §6): the naive one times the design effect.
@@ -340,7 +369,7 @@ def mean_of_groups(requests: Sequence[int], sums: Sequence[float]) -> tuple[floa
     groups = sum(1 for n in requests if n)
     if groups < 2:
         return None
-    mean = math.fsum(sums) / total
+    mean = sum(sums) / total
     squares = math.fsum((s - mean * n) ** 2 for n, s in zip(requests, sums, strict=True) if n)
     return mean, groups / (groups - 1) * squares / total**2
 

@@ -29,7 +29,7 @@ EDGES = tuple(_edges())
 """Upper edges in seconds, ascending."""
 BINS = len(EDGES) + 1
 """Bin 0 is up to 0.1 ms, the last one is whatever takes longer than 600 s."""
-_FOLDED = tuple(bisect_left(REQUEST_SECONDS, edge) for edge in EDGES) + (len(REQUEST_SECONDS),)
+_FOLDED = (*(bisect_left(REQUEST_SECONDS, edge) for edge in EDGES), len(REQUEST_SECONDS))
 
 
 def bin_of(seconds: float) -> int:

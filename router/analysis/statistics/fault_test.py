@@ -1,10 +1,10 @@
 """FAIL: a test of whether the canary hits more keys than a coin toss would, valid however often one looks.
 
-Given that `d` clean buckets are newly hit in a look, the number `k` of them that are the canary's is
+Given that `d` clean buckets are newly hit in a cell, the number `k` of them that are the canary's is
 hypergeometric when the versions behave alike: which arm a bucket fell into knows nothing of its users. Its
 exponential moments are below the binomial's (Hoeffding 1963, theorem 4), so for each odds ratio ψ
 
-    exp( Σ_looks [ k·ln ψ − d·ln(1 − π + π·ψ) ] ),    π = clean canary buckets / clean buckets before the look
+    exp( Σ_cells [ k·ln ψ − d·ln(1 − π + π·ψ) ] ),    π = clean canary buckets / clean buckets before the cell
 
 is a non-negative supermartingale, whatever the traffic, and so is the mean over several ψ (mixtures of
 likelihood ratios: Robbins 1970). Then P(E ever ≥ 1/α) ≤ α (Ville 1939). Kin: Lindon & Malek, NeurIPS 2022;
@@ -12,15 +12,17 @@ Lindon, Sanden & Shirikian, KDD 2022.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+
+from msgspec import Struct, field
 
 from router.analysis.statistics.non_inferiority import divergence
 from router.core.split import BUCKETS
 
 # Buckets are what the split randomised, so a bucket counts the first time it has an event and never again. No
 # key is kept: one byte per bucket, one bit per event. The two upper bits say whose the bucket is, so that one
-# read says all there is to know of a request's bucket. Maps of replicas with the same split merge by OR.
+# read says all there is to know of a bucket.
 
 FAULT, FAULT_EPOCH, SLOW, SLOW_EPOCH, SCORED, SEEN = 1, 2, 4, 8, 16, 32
 """Events, as bits of a bucket's byte."""
@@ -38,8 +40,11 @@ class BucketFlags:
 
     __slots__ = ("canary", "flags", "production")
 
-    def __init__(self, canary: range, production: range) -> None:
-        self.flags = bytearray(BUCKETS)
+    def __init__(self, canary: range, production: range, events: bytes = bytes(BUCKETS)) -> None:
+        """`events`: what each bucket had already, as `events()` gives it; raises ValueError for others."""
+        if len(events) != BUCKETS:
+            raise ValueError(f"there are {BUCKETS} buckets, not {len(events)}")
+        self.flags = bytearray(events)
         self.assign(canary, production)
 
     def assign(self, canary: range, production: range) -> None:
@@ -66,6 +71,20 @@ class BucketFlags:
         )
         return canary, canary + production
 
+    def mark(self, event: int, buckets: Iterable[int]) -> tuple[int, int]:
+        """These had `event`. How many of production's and of the canary's had it for the first time; those
+        that are anybody else's are left out."""
+        flags, marked = self.flags, [0, 0, 0]
+        for bucket in buckets:
+            if 0 <= bucket < BUCKETS and not (before := flags[bucket]) & event and before >> OWNER < 2:
+                flags[bucket] = before | event
+                marked[before >> OWNER] += 1
+        return marked[0], marked[1]
+
+    def events(self) -> bytes:
+        """What each bucket had, without whose it is."""
+        return self.flags.translate(_OWNED_BY[0])
+
     def clear(self, event: int) -> None:
         """Forget `event` of all buckets; 0.1 ms."""
         self.flags[:] = self.flags.translate(_WITHOUT[event])
@@ -83,80 +102,77 @@ def log_mean_exp(values: Sequence[float]) -> float:
     return most + math.log(sum(math.exp(each - most) for each in values) / len(values))
 
 
-class OddsMixture:
+class OddsMixture(Struct, array_like=True):
     """ln E of a mixture of odds ratios, equally weighted; one running sum per ratio is the whole state."""
 
-    __slots__ = ("_odds", "_sums")
+    odds: tuple[float, ...] = WORSE
+    sums: list[float] = field(default_factory=list)
 
-    def __init__(self, odds: Sequence[float] = WORSE) -> None:
-        self._odds = tuple((math.log(ratio), ratio - 1.0) for ratio in odds)
-        self._sums = [0.0] * len(self._odds)
+    def __post_init__(self) -> None:
+        if not self.sums:
+            self.sums = [0.0] * len(self.odds)
 
     def add(self, hits: int, events: int, share: float) -> None:
-        """One look: `hits` of `events` newly hit buckets are the canary's, who owned `share` of the clean."""
+        """One cell: `hits` of `events` newly hit buckets are the canary's, who owned `share` of the clean."""
         if events:
-            for index, (log, more) in enumerate(self._odds):
-                self._sums[index] += hits * log - events * math.log1p(share * more)
+            for index, ratio in enumerate(self.odds):
+                self.sums[index] += hits * math.log(ratio) - events * math.log1p(share * (ratio - 1.0))
 
     @property
     def ln_e(self) -> float:
-        """Natural logarithm of E; 0 before the first look."""
-        return log_mean_exp(self._sums)
+        """Natural logarithm of E; 0 before the first cell."""
+        return log_mean_exp(self.sums)
 
 
-class FirstHitTest:
-    """The buckets that had one event for the first time, look by look.
+class FirstHitTest(Struct, array_like=True):
+    """The buckets that had one event for the first time, cell by cell.
 
-    Faults of a whole batch (a crash, a hang) hit many keys of one arm at once: they are one event per batch,
-    in a stratum of their own whose π is not below the canary's share of workers.
+    Faults of a whole call (a crash, a hang) hit many keys of one arm at once: they are one event per call, in
+    a stratum of their own whose π is not below the canary's share of workers.
     """
 
-    def __init__(
-        self, buckets: BucketFlags, event: int, odds: Sequence[float] = WORSE, workers: float = 0.5
-    ) -> None:
-        self.event = event
-        self._buckets, self._odds, self._workers = buckets, odds, workers
-        self.restart()
+    event: int
+    """Bit of a bucket's byte."""
+    workers: float = 0.5
+    mixture: OddsMixture = field(default_factory=OddsMixture)
+    hits: int = 0
+    canary_hits: int = 0
+    clean: int = 0
+    clean_canary: int = 0
 
-    def restart(self) -> None:
+    def restart(self, buckets: BucketFlags) -> None:
         """Forget everything: E is 1 again, and no bucket has had the event."""
-        self._buckets.clear(self.event)
-        self._mixture = OddsMixture(self._odds)
-        self.ln_e = 0.0
+        buckets.clear(self.event)
+        self.mixture = OddsMixture(self.mixture.odds)
         self.hits = self.canary_hits = 0
-        self._hits = self._canary_hits = self._batches = self._canary_batches = 0
-        self.recount()
+        self.recount(buckets)
 
-    def recount(self) -> None:
-        """The split changed: π is that of the buckets' new owners. No hit may be pending."""
-        self._clean_canary, self._clean = self._buckets.clean(self.event)
-
-    def hit(self, *, canary: bool, whole_batch: bool = False) -> None:
-        """A clean bucket was hit, and is marked so by the caller."""
-        if whole_batch:
-            self._batches += 1
-            self._canary_batches += canary
-        else:
-            self._hits += 1
-            self._canary_hits += canary
+    def recount(self, buckets: BucketFlags) -> None:
+        """The split changed: π is that of the buckets' new owners."""
+        self.clean_canary, self.clean = buckets.clean(self.event)
 
     @property
     def share(self) -> float:
         """π: the canary's share of the clean buckets, 0 to 1."""
-        return self._clean_canary / self._clean if self._clean else 0.0
+        return self.clean_canary / self.clean if self.clean else 0.0
 
-    def look(self) -> None:
-        """Take in what was hit since the last look. Afterwards `ln_e` and the counts hold it."""
-        hits, canary = self._hits + self._batches, self._canary_hits + self._canary_batches
-        if hits:
-            self._mixture.add(self._canary_hits, self._hits, self.share)
-            self._mixture.add(self._canary_batches, self._batches, max(self.share, self._workers))
-            self.ln_e = self._mixture.ln_e
-            self._clean -= hits
-            self._clean_canary -= canary
-            self.hits += hits
-            self.canary_hits += canary
-            self._hits = self._canary_hits = self._batches = self._canary_batches = 0
+    @property
+    def ln_e(self) -> float:
+        """Natural logarithm of E; 0 before the first hit."""
+        return self.mixture.ln_e
+
+    def take(self, buckets: BucketFlags, hit: Iterable[int], calls: Iterable[int] = ()) -> None:
+        """Take in the buckets hit in one cell, `hit` each by itself and `calls` as the first of a call that
+        failed as a whole; one in both counts as hit by itself."""
+        production, canary = buckets.mark(self.event, hit)
+        whole_production, whole_canary = buckets.mark(self.event, calls)
+        hits, whole = production + canary, whole_production + whole_canary
+        self.mixture.add(canary, hits, self.share)
+        self.mixture.add(whole_canary, whole, max(self.share, self.workers))
+        self.clean -= hits + whole
+        self.clean_canary -= canary + whole_canary
+        self.hits += hits + whole
+        self.canary_hits += canary + whole_canary
 
 
 def cumulative_level(alpha: float) -> float:

@@ -9,7 +9,9 @@ divide counts.
 import math
 from collections.abc import Sequence
 
-from router.analysis.statistics.counts import ArmTotals, GroupCounts
+from msgspec import Struct
+
+from router.analysis.statistics.counts import ArmTotals, EventGroups
 
 ASSUMED_CORRELATION = 0.05
 """Correlation within a key whose faults have not been seen yet; without it the zero-fault case passes wrongly
@@ -52,27 +54,24 @@ def block_evidence(block: ArmTotals, rate: float, margin: float) -> float:
     )
 
 
-class NonInferiorityTest:
+class NonInferiorityTest(Struct, array_like=True):
     """L of one step: `ln_l` ≥ deff·ln 20 says that the canary is not worse by `margin`."""
 
-    __slots__ = ("_closed", "ln_l", "margin")
-
-    def __init__(self, margin: float) -> None:
-        self.margin = margin
-        self.ln_l = 0.0
-        self._closed = ArmTotals()
+    margin: float
+    ln_l: float = 0.0
+    closed: ArmTotals = ArmTotals()
 
     @property
     def rate(self) -> float:
         """θ: (events + ½) / (requests + 50) of both arms in closed blocks; 0.01 before the first."""
-        return (self._closed.events + 0.5) / (self._closed.requests + 50.0)
+        return (self.closed.events + 0.5) / (self.closed.requests + 50.0)
 
-    def look(self, total: ArmTotals) -> None:
-        """Close a block at `total`; looks are joined until both arms have a request."""
-        block = total.since(self._closed)
+    def take(self, total: ArmTotals) -> None:
+        """Close a block at the end of a cell; cells are joined until both arms have a request."""
+        block = total.since(self.closed)
         if block.production_requests and block.canary_requests:
             self.ln_l += block_evidence(block, self.rate, self.margin)
-            self._closed = total
+            self.closed = total
 
 
 def design_effect(requests: Sequence[int], events: Sequence[int]) -> float:
@@ -125,7 +124,7 @@ def assumed_effect(requests: Sequence[int]) -> float:
     return 1.0 + ASSUMED_CORRELATION * (sum_of_squares(requests) / total - 1.0) if total else 1.0
 
 
-def design_effects(counts: GroupCounts) -> tuple[float, float]:
+def design_effects(counts: EventGroups) -> tuple[float, float]:
     """Of production and of the canary, each at least 1; the canary's at least the assumed one."""
     production, canary = map(design_effect, counts.requests, counts.events)
     return max(1.0, production), max(1.0, canary, assumed_effect(counts.requests[1]))

@@ -7,10 +7,11 @@ Nothing here is a key; a bucket is one of 100 000.
 
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 
 from msgspec import Struct, field
 
-from router.core.scores import ClassSpec, OutputSpec, ScoreSpec
+from router.core.scores import ClassSpec, OutputSpec
 
 CELL_SECONDS = 5
 MINUTE_CELLS = 12
@@ -142,10 +143,7 @@ def score_units(spec: OutputSpec) -> tuple[int, ...]:
     # Halved, because the width of a range may be more than a float holds.
     low, half = spec.low / 2, spec.high / 2 - spec.low / 2
     edges = (spec.low, *spec.edges())
-    units = [
-        round((lower / 4 + upper / 4 - low) / half * UNITS_OF_RANGE)
-        for lower, upper in zip(edges, edges[1:], strict=False)
-    ]
+    units = [round((lower / 4 + upper / 4 - low) / half * UNITS_OF_RANGE) for lower, upper in pairwise(edges)]
     return (*units, units[0], units[-1])
 
 

@@ -5,8 +5,11 @@ with odds on both sides. Requests are never tested: with heavy keys χ² on them
 """
 
 import math
+from collections.abc import Iterable
 
-from router.analysis.statistics.fault_test import SEEN, BucketFlags, FirstHitTest
+from msgspec import field
+
+from router.analysis.statistics.fault_test import SEEN, BucketFlags, FirstHitTest, OddsMixture
 
 BOTH_SIDES = (0.25, 0.5, 0.8, 0.9, 1 / 0.9, 1.25, 2.0, 4.0)
 """Odds ratios: from a quarter of the canary's keys to four times as many."""
@@ -15,28 +18,31 @@ MIN_KEYS = 50
 """Canary keys, or as many as are due, before it says that all is well."""
 
 
-class SampleRatioTest(FirstHitTest):
+class SampleRatioTest(FirstHitTest, array_like=True):
     """E over the first requests of buckets; restarted at each step."""
 
-    def __init__(self, buckets: BucketFlags) -> None:
-        super().__init__(buckets, SEEN, BOTH_SIDES)
+    event: int = SEEN
+    mixture: OddsMixture = field(default_factory=lambda: OddsMixture(BOTH_SIDES))
+    alarmed: bool = False
+    """True once E reached 1000 in this step."""
+    pair: tuple[int, int] = (0, 0)
+    """Buckets that production and the canary own."""
 
-    def restart(self) -> None:
+    def restart(self, buckets: BucketFlags) -> None:
         """Another step."""
-        super().restart()
+        super().restart(buckets)
         self.alarmed = False
-        """True once E reached 1000 in this step."""
+        self.pair = len(buckets.production), len(buckets.canary)
 
-    def look(self) -> None:
-        """Take in the buckets first seen since the last look."""
-        super().look()
+    def take(self, buckets: BucketFlags, hit: Iterable[int], calls: Iterable[int] = ()) -> None:
+        """Take in the buckets seen in one cell."""
+        super().take(buckets, hit, calls)
         self.alarmed = self.alarmed or self.ln_e >= LN_ALARM
 
     @property
     def share_of_buckets(self) -> float:
         """The canary's share of both arms' buckets, 0 to 1: what is expected of the buckets seen."""
-        canary, production = len(self._buckets.canary), len(self._buckets.production)
-        return canary / (canary + production) if canary + production else 0.0
+        return self.pair[1] / sum(self.pair) if any(self.pair) else 0.0
 
     @property
     def observed(self) -> float | None:
