@@ -109,14 +109,39 @@ class RunId(Struct, frozen=True, array_like=True):
     """From 1; raised by each reset of the breaker by an operator."""
 
 
+class Join(Struct, frozen=True, array_like=True):
+    """A membership that begins: from cell `since` on, every cell waits for the batch of this member."""
+
+    member: str
+    """16 hexadecimal digits. The first membership of a process has the id of the process, a later one an id
+    of its own."""
+    process: str
+    """16 hexadecimal digits."""
+    host: str
+    since: int
+    """A cell."""
+
+
+class Ended(Struct, frozen=True, array_like=True):
+    """A process that was killed, as whoever has its state directory now found out."""
+
+    process: str
+    """16 hexadecimal digits."""
+    host: str
+
+
 class Batch(Struct, array_like=True):
     """All that one process observed in one cell, over; also where that is nothing."""
 
     process: str
-    """16 hexadecimal digits."""
+    """Member that observed it, see `Join.member`: 16 hexadecimal digits."""
     cell: int
     runs: dict[str, tuple[int, RunCell]] = field(default_factory=dict)
     """By key of the run: its number, and what was observed."""
+    joins: list[Join] = field(default_factory=list)
+    """Memberships that this member knew of; in time once a batch of a cell before `since` names it."""
+    killed: list[Ended] = field(default_factory=list)
+    """Unclean ends that this member found out, each of which counts once."""
 
 
 # How records merge
