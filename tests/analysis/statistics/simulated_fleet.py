@@ -1,0 +1,407 @@
+"""Gateways that share one canary, without sockets: the real recorder, membership and state in made-up time.
+
+All processes have the same clock, in seconds since 1970. Nothing here decides anything: it deals out
+requests, carries messages or loses them, and does once a second what a gateway does.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+
+import msgspec
+import numpy as np
+
+from router.analysis.checks import Report, Verdict
+from router.analysis.criteria import Criteria
+from router.analysis.fleet import Fleet, Moment, SealedCell
+from router.analysis.fleet_messages import Have, News
+from router.analysis.run_state import RunState, RunStateData
+from router.analysis.statistics.cell_recorder import CellRecorder, Observation, ranges_of
+from router.analysis.statistics.records import MINUTE_CELLS, Batch, RunCell, RunId, cell_of
+from router.core.ids import CANARY, GatewayId
+from router.core.split import Split
+from tests.analysis.statistics.shared_traffic import Requests, Versions
+
+RUN = RunId("0123456789abcdef" * 2, 1)
+BEGAN = 1_800_000_035
+"""When made-up time begins."""
+FIRST_MINUTES = 2 * MINUTE_CELLS
+"""Cells at the beginning of a run or step in each of which counts by group are reported."""
+ASKED = 4
+"""Peers that are asked in one exchange, at most."""
+EXCHANGE_SECONDS = 2
+
+
+class Judge:
+    """A state, and what it said when. Processes that fold the same cells may share one, which saves time."""
+
+    def __init__(self, criteria: Criteria, *, digests: bool = False) -> None:
+        self.criteria, self._digests = criteria, digests
+        self.state: RunState | None = None
+        self.members: dict[int, frozenset[tuple[str, int]]] = {}
+        """Whose batches were in a cell, by its number: of whom, and how many requests."""
+        self.failed_cell: int | None = None
+        self.verdicts: dict[int, Verdict] = {}
+        """By cell in which it changed; only where digests are kept."""
+        self.digests: dict[int, tuple[bytes, float]] = {}
+        """By cell, with ln E."""
+
+    def fold(self, sealed: SealedCell) -> None:
+        """Once for each cell: whoever seals it later must find the same in it."""
+        parts = sealed.runs.get(RUN, ())
+        requests = sum(
+            arm.requests for part in parts for each in part.records for arm in (each.production, each.canary)
+        )
+        found = frozenset((each, requests) for each in sealed.batches)
+        if self.state is None and not parts:
+            return
+        if self.state is not None and sealed.cell <= self.state.horizon:
+            assert self.members.get(sealed.cell, found) == found, "two gateways sealed one cell differently"
+            return
+        self.members[sealed.cell] = found
+        if self.state is None:
+            self.state = RunState.begin(self.criteria, None, sealed.cell)
+        for host in sealed.killed:
+            self.state.note_unclean_end(sealed.cell, host)
+        self.state.fold(sealed.cell, parts)
+        self._look(self.state, sealed.cell)
+
+    def _look(self, state: RunState, cell: int) -> None:
+        if self.failed_cell is None and failed_by(state):
+            self.failed_cell = cell
+        if self._digests:
+            self.digests[cell] = state.digest(), ln_e(state)
+            verdict = state.report().verdict
+            if not self.verdicts or list(self.verdicts.values())[-1] is not verdict:
+                self.verdicts[cell] = verdict
+
+    def load(self, data: RunStateData) -> None:
+        """Another's state in the place of its own."""
+        self.state = RunState.load(data, self.criteria, None)
+        self._look(self.state, self.state.horizon)
+
+    def report(self) -> Report:
+        """What it says now."""
+        assert self.state is not None
+        return self.state.report()
+
+
+def failed_by(state: RunState) -> str:
+    """By which process it fails; empty where it does not."""
+    return state._faults.state.failed_by or state._latency.state.failed_by
+
+
+def ln_e(state: RunState) -> float:
+    """Of faults, from the start."""
+    return state._faults.state.cumulative.ln_e
+
+
+@dataclass
+class Disk:
+    """What a process left in its state directory: its last batches."""
+
+    host: str
+    process: str
+    batches: list[Batch]
+
+
+@dataclass
+class Answer:
+    """What one process answers another."""
+
+    news: News
+    state: RunStateData | None
+
+
+class Process:
+    """A gateway, from a start to an end."""
+
+    def __init__(
+        self, number: int, host: str, split: Split, judge: Judge, now: float, history: dict[int, int] | None
+    ) -> None:
+        self.id, self.host, self.judge = f"{number:016x}", host, judge
+        self.fleet = Fleet(GatewayId(self.id, host), Moment(now, now))
+        self.split, self.began_with = split, ranges_of(split, CANARY)
+        self.compares = self.compared = True
+        """Now, and when the cell began."""
+        self.recorder = CellRecorder(CANARY, split, None, None)
+        self.cell = self.step_cell = cell_of(now)
+        self.step = -1
+        self.leaves_at: float | None = None
+        self.broken_at: float | None = None
+        """When its breaker opened, by the fuse of the fleet."""
+        self.canary_requests = self.canary_faults = 0
+        self.lacks_state = False
+        self.next_exchange = now + EXCHANGE_SECONDS
+        self.unsealed: deque[Batch] = deque(maxlen=12)
+        """Its last ones."""
+        self._history = history
+        self._before = 0, 0
+        """Of the canary, when the cell began."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether what it observes in the running cell counts."""
+        first = self.fleet.first_cell
+        return first is not None and first <= self.cell
+
+    # Requests
+
+    def serve(self, requests: Requests, versions: Versions) -> None:
+        """Answer them, each by the split that is in force here."""
+        if not self.compares or self.broken_at is not None:
+            return
+        split, observe, canaries, faults = self.split, self.recorder.observe, 0, 0
+        for bucket, canary, fault, seconds, call in versions.answers(requests, split.canary):
+            observe(
+                Observation(
+                    bucket,
+                    canary,
+                    split,
+                    fault,
+                    None if fault else seconds,
+                    None,
+                    None if call < 0 else call,
+                    False,
+                )
+            )
+            canaries += canary
+            faults += canary and fault
+        self.canary_requests += canaries
+        self.canary_faults += faults
+
+    def change_split(self, split: Split) -> None:
+        """Requests are routed by it from now on."""
+        self.split = split
+        self.recorder.change_split(split)
+
+    # Cells
+
+    def end_cell(self, now: float) -> None:
+        """The running cell is over, and another begins."""
+        batch, state = self.batch(), self.judge.state
+        self.unsealed.append(batch)
+        self.fleet.own(batch, Moment(now, now))
+        self.cell += 1
+        self.recorder.begin_cell(self.cell - (self.cell if state is None else state.first_cell))
+        self.began_with, self.compared = ranges_of(self.split, CANARY), self.compares
+        self._before = self.canary_requests, self.canary_faults
+
+    def batch(self) -> Batch:
+        """What was observed in the running cell, since it was last asked for."""
+        cell = self.cell
+        by_group = cell % MINUTE_CELLS == MINUTE_CELLS - 1 or cell - self.step_cell < FIRST_MINUTES
+        part = RunCell(self.compared, self.began_with, self.recorder.drain(groups=by_group), self._history)
+        self._history = None
+        return Batch(self.id, cell, {RUN.key: (RUN.number, part)})
+
+    def seal(self, now: float) -> None:
+        """Fold what is sealed."""
+        for sealed in self.fleet.seal(Moment(now, now)):
+            self.judge.fold(sealed)
+        self._follow()
+
+    def _follow(self) -> None:
+        state = self.judge.state
+        if state is None:
+            return
+        if state.step_cell != self.step:
+            self.recorder.report_anew()
+            self.step, self.step_cell = state.step_cell, self.cell
+        if state.line != self.recorder.line:
+            self.recorder.change_line(state.line)
+
+    def run_fuse(self, now: float) -> None:
+        """Say how the canary does in the running cell, and break it off where all of the fleet's say so."""
+        counted = self.canary_requests - self._before[0], self.canary_faults - self._before[1]
+        self.fleet.note_running(self.cell, {RUN: counted})
+        if self.fleet.outages():
+            self.break_off(now)
+
+    def break_off(self, now: float) -> None:
+        """Its breaker opens."""
+        if self.broken_at is None:
+            self.broken_at, self.compares = now, False
+            self.fleet.open_breaker(RUN, "half of its requests failed")
+
+    # The exchange
+
+    def question(self) -> Have:
+        """What it lacks."""
+        return self.fleet.have([RUN.key] if self.lacks_state else [])
+
+    def answer(self, have: Have, now: float) -> Answer:
+        """What whoever asks lacks."""
+        news, state = self.fleet.answer(have, Moment(now, now)), self.judge.state
+        wanted = news.state is not None or RUN.key in have.lacks
+        return Answer(news, state.dump() if wanted and state is not None else None)
+
+    def take(self, answer: Answer, asked: float, now: float) -> None:
+        """Take over what a peer answered."""
+        moment = Moment(now, now)
+        taken = self.fleet.take(answer.news, Moment(asked, asked), moment)  # type: ignore[arg-type]
+        self.lacks_state = self.lacks_state or taken.took_over
+        if taken.opened:
+            self.break_off(now)
+        if self.lacks_state and answer.state is not None:
+            self.lacks_state = False
+            if self.judge.state is None or self.judge.state.horizon < answer.state.horizon:
+                self.judge.load(answer.state)
+            for sealed in self.fleet.sealed_after(answer.state.horizon) or ():
+                self.judge.fold(sealed)
+            self._follow()
+
+
+class World:
+    """Gateways, the network between them, and time."""
+
+    def __init__(
+        self,
+        seed: int,
+        hosts: Iterable[str],
+        split: Split,
+        *,
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        shared: bool = True,
+        history: dict[int, int] | None = None,
+        lost: float = 0.0,
+        repeated: float = 0.0,
+        late: float = 0.0,
+        wire: bool = False,
+    ) -> None:
+        """`shared`: one state for all. `lost`, `repeated`, `late`: shares of the answers, 0 to 1; late ones
+        come up to 6 s later, so that they overtake each other. `wire`: answers are encoded and decoded."""
+        self.drawn = np.random.default_rng([seed, 7])
+        self.now, self.split, self.criteria = float(BEGAN), split, criteria
+        self.shared = Judge(criteria) if shared else None
+        self.lost, self.repeated, self.late, self.wire = lost, repeated, late, wire
+        self.silent: set[str] = set()
+        """Hosts that nobody reaches, and that reach nobody."""
+        self.processes: dict[str, Process] = {}
+        """Those that run, by host."""
+        self.ended: list[Process] = []
+        self._numbers, self._order = count(1), count()
+        self._history = history
+        self._under_way: list[tuple[float, int, Callable[[], None]]] = []
+        for host in hosts:
+            self.start(host)
+
+    def start(self, host: str, disk: Disk | None = None, *, clean: bool = True) -> Process:
+        """A new process, which asks the others before it goes on."""
+        judge = self.shared or Judge(self.criteria, digests=True)
+        number = int(self.drawn.integers(1, 2**62))
+        process = Process(number, host, self.split, judge, self.now, self._history)
+        for peer in list(self.processes.values()):
+            if not {host, peer.host} & self.silent:
+                self._carry(peer.answer(process.question(), self.now), process, self.now)
+        moment = Moment(self.now, self.now)
+        if disk is not None:
+            process.fleet.add_ended(disk.process, disk.host, disk.batches, clean=clean, now=moment)
+        process.fleet.start(moment)
+        self.processes[host] = process
+        return process
+
+    def leave(self, host: str) -> None:
+        """It ends cleanly: after two exchanges nobody asks it any more."""
+        process = self.processes[host]
+        process.fleet.own(process.batch(), Moment(self.now, self.now))
+        process.fleet.leave(Moment(self.now, self.now))
+        process.leaves_at = self.now + 2 * EXCHANGE_SECONDS + 1
+
+    def kill(self, host: str) -> Process:
+        """It ends as by SIGKILL."""
+        process = self.processes.pop(host)
+        self.ended.append(process)
+        return process
+
+    def kill_with_disk(self, host: str) -> Disk:
+        """The same; what it observed until now is in its state directory, but its state is not."""
+        process = self.kill(host)
+        return Disk(host, process.id, [*process.unsealed, process.batch()])
+
+    @property
+    def serving(self) -> list[Process]:
+        """Those that take requests."""
+        return [each for each in self.processes.values() if each.leaves_at is None]
+
+    @property
+    def counting(self) -> list[Process]:
+        """Those of them whose facts count in the running cell."""
+        return [each for each in self.serving if each.counts]
+
+    @property
+    def cell(self) -> int:
+        """The running one."""
+        return cell_of(self.now)
+
+    def change_split(self, split: Split, hosts: Iterable[str] | None = None) -> None:
+        """These hosts, or all and those that start later, route by it from now on."""
+        if hosts is None:
+            self.split = split
+        for host in list(self.processes) if hosts is None else hosts:
+            self.processes[host].change_split(split)
+
+    # Time
+
+    def serve(self, requests: Requests, versions: Versions, *, counting: bool = False) -> None:
+        """Deal out requests to those that serve, or only to those whose facts count."""
+        serving = self.counting if counting else self.serving
+        for process, dealt in zip(serving, requests.dealt(self.drawn, len(serving)), strict=True):
+            process.serve(dealt, versions)
+
+    def pass_cell(self) -> None:
+        """The rest of the running cell goes by."""
+        cell = self.cell
+        while self.cell == cell:
+            self.pass_second()
+
+    def pass_second(self, *, fuse: bool = False) -> None:
+        """A second goes by: cells end, messages come, cells are sealed, and breakers are looked at."""
+        self.now += 1.0
+        while self._under_way and self._under_way[0][0] <= self.now:
+            heappop(self._under_way)[2]()
+        for process in list(self.processes.values()):
+            if process.leaves_at is None:
+                if cell_of(self.now) > process.cell:
+                    process.end_cell(self.now)
+            elif self.now >= process.leaves_at:
+                self.ended.append(self.processes.pop(process.host))
+                continue
+            if fuse:
+                process.run_fuse(self.now)
+            if self.now >= process.next_exchange:
+                process.next_exchange = self.now + EXCHANGE_SECONDS
+                self._exchange(process)
+        for process in self.processes.values():
+            process.seal(self.now)
+
+    def _exchange(self, asker: Process) -> None:
+        if asker.host in self.silent:
+            return
+        peers = [
+            each for each in self.processes.values() if each is not asker and each.host not in self.silent
+        ]
+        asked = self.drawn.permutation(len(peers))[:ASKED] if len(peers) > 1 else range(len(peers))
+        for index in asked:
+            if self.drawn.random() >= self.lost:
+                self._send(peers[index].answer(asker.question(), self.now), asker, self.now)
+
+    def _send(self, answer: Answer, asker: Process, asked: float) -> None:
+        delays = [6.0 * self.drawn.random() if self.drawn.random() < self.late else 0.0]
+        if self.drawn.random() < self.repeated:
+            delays.append(1.0 + 6.0 * self.drawn.random())
+        for delay in delays:
+            if not delay:
+                self._carry(answer, asker, asked)
+                continue
+            carried = partial(self._carry, answer, asker, asked)
+            heappush(self._under_way, (self.now + delay, next(self._order), carried))
+
+    def _carry(self, answer: Answer, asker: Process, asked: float) -> None:
+        if self.wire:
+            packed = msgspec.msgpack.encode(answer.news)
+            answer = Answer(msgspec.msgpack.decode(packed, type=News), answer.state)
+        asker.take(answer, asked, self.now)

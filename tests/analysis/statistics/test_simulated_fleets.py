@@ -1,0 +1,281 @@
+"""What a joined verdict is worth: whole fleets on the real pure code, in seeded made-up time.
+
+The quick ones keep the promises from breaking unseen; the slow ones measure, and `docs/evidence.md` shows
+what.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from router.analysis.checks import Verdict
+from router.analysis.criteria import Criteria
+from router.analysis.statistics.durations import bin_of
+from router.analysis.statistics.records import CELL_SECONDS
+from router.core.split import Split
+from tests.analysis.statistics.shared_traffic import Requests, Users, Versions
+from tests.analysis.statistics.simulated_fleet import BEGAN, Judge, World, failed_by
+
+WARM_CELLS = 10
+"""Without requests, until everybody is a member."""
+THREE = ("gw-1", "gw-2", "gw-3")
+FIVE_PERCENT, QUARTER = Split(5_000), Split(25_000)
+
+
+def history(seconds: float, scatter: float) -> dict[int, int]:
+    """Production's hour before: 1 000 lognormal durations."""
+    drawn = np.random.default_rng(1)
+    counts: dict[int, int] = {}
+    for each in seconds * np.exp(drawn.normal(0.0, scatter, 1_000)):
+        counts[bin_of(each)] = counts.get(bin_of(each), 0) + 1
+    return counts
+
+
+def warm(world: World) -> World:
+    for _ in range(WARM_CELLS):
+        world.pass_cell()
+    return world
+
+
+def one_cell(world: World, requests: Requests, versions: Versions) -> None:
+    """A cell goes by, and whoever counts answers these within it."""
+    world.serve(requests, versions, counting=True)
+    world.pass_cell()
+
+
+# Equal versions
+
+
+def an_hour_of_trouble(seed: int, cells: int = 720, per_cell: int = 250) -> Judge:
+    """Three gateways that serve heavy users by two equal versions, and all that can befall them."""
+    users = Users(seed, heavy=True, base=0.02, crashes=2e-5)
+    versions, world = Versions(base=0.02), warm(World(seed, THREE, FIVE_PERCENT, lost=0.1, late=0.1))
+    part = cells // 12
+    drawn = np.random.default_rng([seed, 1])
+    lag = int(drawn.integers(1, 12))
+    turn = list(drawn.permutation(THREE))
+    for cell in range(cells):
+        match cell - part:
+            case 0:
+                world.silent = {turn[0]}  # for long enough to be gone
+            case 20:
+                world.silent = set()
+        if cell == 3 * part:  # one lags behind, and lags again when the share goes back up
+            world.change_split(QUARTER, turn[1:])
+        if cell == 3 * part + lag:
+            world.change_split(QUARTER)
+        if cell == 5 * part:
+            world.processes[turn[1]].compares = False  # a breaker is open there
+        if cell == 5 * part + 36:
+            world.processes[turn[1]].compares = True
+        if 7 * part <= cell < 7 * part + 24 and (cell - 7 * part) % 8 == 0:
+            host = turn[(cell - 7 * part) // 8]
+            world.leave(host)
+        if 7 * part < cell <= 7 * part + 24 and (cell - 7 * part) % 8 == 2:
+            world.start(turn[(cell - 7 * part) // 8])
+        world.serve(users.requests(per_cell), versions)
+        world.pass_cell()
+    assert world.shared is not None
+    return world.shared
+
+
+def test_equal_versions_do_not_fail_in_an_hour_of_trouble() -> None:
+    judges = [an_hour_of_trouble(seed, cells=240) for seed in range(2)]
+
+    assert [judge.failed_cell for judge in judges] == [None, None]
+    for judge in judges:
+        counted = judge.report().faults
+        assert counted.canary.requests > 1_000
+
+
+# How soon a worse canary fails
+
+
+def until_failed(seed: int, hosts: tuple[str, ...], rise: float, most: int = 4_000) -> tuple[int, float]:
+    """Canary requests by the cell in which it is said, and seconds from its end until all know."""
+    users, versions = Users(seed, base=0.01), Versions(base=0.01, rise=rise)
+    world, canaries = warm(World(seed, hosts, FIVE_PERCENT, lost=0.1)), [0]
+    first = world.cell
+    for _ in range(most):
+        requests = users.requests(200)
+        canaries.append(canaries[-1] + int((requests.buckets < FIVE_PERCENT.canary).sum()))
+        world.serve(requests, versions)
+        for _ in range(CELL_SECONDS):
+            world.pass_second()
+            assert world.shared is not None
+            if (cell := world.shared.failed_cell) is not None:
+                return canaries[cell + 1 - first], world.now - CELL_SECONDS * (cell + 1)
+    raise AssertionError("it never failed")
+
+
+def as_one_gateway(seeds: range, rise: float) -> tuple[list[int], list[int], list[float]]:
+    """Canary requests until it is said, of one gateway and of three; and seconds until all three know."""
+    one = [until_failed(seed, THREE[:1], rise)[0] for seed in seeds]
+    three = [until_failed(seed, THREE, rise) for seed in seeds]
+    return one, [requests for requests, _ in three], [seconds for _, seconds in three]
+
+
+def test_three_gateways_fail_as_one_that_has_all_the_traffic() -> None:
+    one, three, seconds = as_one_gateway(range(3), rise=0.2)
+
+    assert three == pytest.approx(one, rel=0.05)
+    assert max(seconds) <= 15.0
+
+
+# An outage
+
+
+def broken_off(seed: int, per_second: float, share: Split) -> tuple[float, int, World]:
+    """Of a canary that always fails: seconds from its 50th fault in the fleet until all have broken it off,
+    and how many requests it had by then."""
+    users, versions = Users(seed, base=0.0), Versions(base=0.0, rise=1.0)
+    world, fiftieth = warm(World(seed, THREE, share)), None
+    for _ in range(round(500 / (per_second * share.canary / 100_000)) + 60):
+        world.serve(users.requests(int(world.drawn.poisson(per_second))), versions)
+        world.pass_second(fuse=True)
+        given = sum(each.canary_requests for each in world.processes.values())
+        if fiftieth is None and given >= 50:
+            fiftieth = world.now
+        if all(each.broken_at is not None for each in world.processes.values()):
+            assert fiftieth is not None
+            return world.now - fiftieth, given, world
+    raise AssertionError("it was never broken off")
+
+
+@pytest.mark.parametrize("per_second", [1, 20, 500])
+def test_an_always_failing_canary_is_broken_off_by_all_gateways_at_once(per_second: int) -> None:
+    """Within one cell and one exchange, whatever the rate; a fourth gateway gives it nothing."""
+    share = Split(50_000) if per_second == 1 else FIVE_PERCENT
+    seconds, given, world = broken_off(4, per_second, share)
+    fourth = world.start("gw-4")
+    for _ in range(30):
+        world.serve(Users(5, base=0.0).requests(20), Versions(base=0.0, rise=1.0))
+        world.pass_second(fuse=True)
+
+    assert seconds <= CELL_SECONDS + 2
+    assert given <= 50 + 2 * (CELL_SECONDS + 2) * per_second * share.canary / 100_000 + 10
+    assert fourth.canary_requests == 0
+    assert world.shared is not None
+    assert failed_by(world.shared.state) == "outage"  # type: ignore[arg-type]
+
+
+# A canary that takes its container down
+
+
+def taken_down_every_400_s(seed: int, seconds: int) -> tuple[bool, bool]:
+    """The canary's faults all fall into the last second before it takes its gateway down with all that was
+    not written: whether a pass was ever said after the second end, and whether all but the ends said so."""
+    users, world = Users(seed, base=0.0), warm(World(seed, THREE, QUARTER, history=history(0.02, 0.1)))
+    sound, broken = Versions(base=0.0), Versions(base=0.0, rise=1.0)
+    passed = would_pass = False
+    assert world.shared is not None
+    for second in range(1, seconds):
+        if second % 400 == 0:
+            host = THREE[second // 400 % 3]
+            world.processes[host].serve(users.requests(20), broken)
+            world.kill(host)
+            world.start(host)
+        world.serve(users.requests(20), sound)
+        world.pass_second()
+        state = world.shared.state
+        if second % 60 == 59 and state is not None and len(state.unclean_ends) >= 2:
+            report = state.report()
+            judging = {check.verdict for check in report.checks if check.judges}
+            passed = passed or report.verdict is Verdict.PASS
+            would_pass = would_pass or judging == {Verdict.PASS}
+    return passed, would_pass
+
+
+def test_a_canary_that_takes_its_container_down_never_passes() -> None:
+    passed, would_pass = taken_down_every_400_s(6, 1_500)
+
+    assert would_pass, "else it is not the ends that keep it from passing"
+    assert not passed
+
+
+# Latency
+
+
+def judged_slow(
+    seed: int, production: float, ratio: float, scatter: float, cells: int, criteria: Criteria
+) -> Verdict:
+    """100 requests a second, half of them the canary's."""
+    users, versions = Users(seed, base=0.0, seconds=production, scatter=scatter), Versions(0.0, slower=ratio)
+    hour = history(production, scatter)
+    world = warm(World(seed, THREE[:1], Split(50_000), criteria=criteria, history=hour))
+    for _ in range(cells):
+        one_cell(world, users.requests(500), versions)
+    assert world.shared is not None
+    return world.shared.report().latency.verdict
+
+
+@pytest.mark.parametrize(
+    ("production", "ratio", "scatter", "min_ratio", "verdict"),
+    [
+        (0.030, 1.5, 0.1, 1.2, Verdict.FAIL),
+        (0.0024, 2.6 / 2.4, 0.1, 1.2, Verdict.PASS),
+        (0.030, 1.1, 0.05, 1.2, Verdict.PASS),
+        (0.030, 1.1, 0.05, 1.0001, Verdict.FAIL),
+    ],
+    ids=["30-to-45-ms", "2.4-to-2.6-ms", "a-tenth-slower", "a-tenth-slower-where-the-line-is-q"],
+)
+def test_how_much_slower_is_slow(
+    production: float, ratio: float, scatter: float, min_ratio: float, verdict: Verdict
+) -> None:
+    """The line is the greater of 1.2 times production's 95th percentile, and 2 ms more than that."""
+    least = 0.002 if min_ratio == 1.2 else 1e-6
+    criteria = Criteria(min_ratio=min_ratio, min_seconds=least)
+
+    assert judged_slow(7, production, ratio, scatter, 80, criteria) is verdict
+
+
+# One stream, however it is dealt out
+
+
+def stream(seed: int, cells: int, per_cell: int) -> Iterator[tuple[Requests, Versions]]:
+    """Cells of a canary that turns a little worse half-way."""
+    users = Users(seed, heavy=True, base=0.01, crashes=1e-4)
+    for cell in range(cells):
+        yield users.requests(per_cell), Versions(base=0.01, rise=0.0 if cell < cells // 2 else 0.03)
+
+
+def dealt_out(seed: int, replicas: int, cells: int, per_cell: int, *, written: bool = True) -> list[Judge]:
+    """What gateways say that share the stream: messages are lost, repeated and late; where there are several,
+    one is killed half-way and starts anew. Not `written`: what it had of its last cell was not on the disk,
+    and nobody else has those requests."""
+    hosts = [f"gw-{index}" for index in range(1, replicas + 1)]
+    unreliable = {"lost": 0.2, "repeated": 0.2, "late": 0.2} if replicas > 1 else {}
+    world = World(seed, hosts, FIVE_PERCENT, shared=False, wire=True, **unreliable)
+    warm(world)
+    for cell, (requests, versions) in enumerate(stream(seed, cells, per_cell)):
+        if cell == cells // 3:
+            world.change_split(QUARTER)
+        world.serve(requests, versions, counting=True)
+        if cell == cells // 2 and replicas > 1:
+            disk = world.kill_with_disk(hosts[1])
+            if not written:
+                disk.batches.pop()
+            world.start(hosts[1], disk, clean=False)
+        world.pass_cell()
+    for _ in range(6):
+        world.pass_cell()
+    return [process.judge for process in world.processes.values()]
+
+
+def same_everywhere(seed: int, cells: int, per_cell: int, replicas: tuple[int, ...]) -> dict[str, object]:
+    (alone,) = dealt_out(seed, 1, cells, per_cell)
+    for number in replicas:
+        for judge in dealt_out(seed, number, cells, per_cell):
+            common = judge.digests.keys() & alone.digests.keys()
+            assert len(common) > cells // 3
+            assert max(common) >= BEGAN // CELL_SECONDS + WARM_CELLS + cells - 1
+            differing = [cell for cell in sorted(common) if judge.digests[cell] != alone.digests[cell]]
+            assert not differing
+            assert judge.failed_cell == alone.failed_cell
+    return {"cells": len(alone.digests), "failed": alone.failed_cell}
+
+
+def test_one_stream_gives_one_verdict_however_it_is_dealt_out() -> None:
+    """Equal digests and ln E to the last bit, cell by cell."""
+    same_everywhere(8, 120, 100, (3,))
