@@ -1,5 +1,6 @@
 """The state of a run, fed with joined cells, has the numbers that the other program computes."""
 
+import numpy as np
 import pytest
 
 from router.analysis.checks import Criteria
@@ -86,10 +87,55 @@ def test_epochs_end_at_multiples_since_the_first_cell(check: str, seconds: int, 
     state, slow = started(), check == "latency"
     state.fold(FIRST, [comparing(Record(HALF, None), history=history(golden.DURATIONS))])
     cells = [[comparing(of_counts(HALF, state.line, (9, 0), (each, 0), slow=slow))] for each in requests[1:]]
-    ends, before = [], 1
-    for cell in folded(state, cells):
-        number = getattr(state.report(), check).epoch_number
-        ends += [cell - FIRST] * (number - before)
-        before = number
+    rate = state._latency if slow else state._faults
+    numbers = [1, *(rate.state.epoch_number for _ in folded(state, cells))]
+    ends = [index for index in range(1, len(numbers)) if numbers[index] > numbers[index - 1]]
 
     assert ends == golden.epochs_of([0, *requests[1:]], seconds)
+
+
+def test_a_block_of_time_is_the_fewest_cells_in_a_row() -> None:
+    """The run's first cell has no answers, only the history by which the line is known."""
+    state = started()
+    state.fold(FIRST, [comparing(Record(HALF, None), history=history(golden.DURATIONS))])
+    cells = [
+        [comparing(of_counts(HALF, state.line, each[:2], each[2:], slow=True))]
+        for each in golden.TIMED_BY_CELL
+    ]
+    betting = state._latency.state.betting
+    assert betting is not None
+    found = [betting.ln_e for _ in folded(state, cells)]
+    blocks = golden.blocks_of([(0, 0, 0, 0), *golden.TIMED_BY_CELL])
+
+    assert found[-1] == six(golden.ln_e_of_blocks([difference for _, difference in blocks]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_cells_have_the_numbers_of_the_other_program(seed: int) -> None:
+    """Several processes, of which two may report one bucket; a share that is raised, and one that lags."""
+    drawn, state, cells, counts = np.random.default_rng(seed), started(), list[golden.Hits](), []
+    for index in range(400):
+        canary = 5_000 if index < 150 else 25_000
+        hits = [set(drawn.integers(0, 60_000, drawn.poisson(0.4)).tolist()) for _ in range(3)]
+        calls = [set(drawn.integers(0, 60_000, drawn.poisson(0.1)).tolist()) for _ in range(3)]
+        cells.append(golden.Hits(hits, calls, (0, canary), (canary, golden.BUCKETS)))
+        parts = parts_of(cells[-1])
+        for part in parts:
+            n_b, n_c = int(drawn.poisson(10)), int(drawn.poisson(1.2))
+            x_b, x_c = int(drawn.binomial(n_b, 0.1)), int(drawn.binomial(n_c, 0.1))
+            counted = of_counts(part.began_with, None, (n_b, x_b), (n_c, x_c), slow=False)
+            part.records[0].production, part.records[0].canary = counted.production, counted.canary
+        counts.append(tuple(sum(each) for each in zip(*map(counts_of, parts), strict=True)))
+        lagging = Record(split(1_000), None, faulty={99})
+        state.fold(FIRST + index, [*parts, RunCell(False, split(1_000), [lagging])])
+    (*before, last), faults = golden.epochs_of([each[2] for each in counts], 900), state._faults.state
+
+    assert faults.cumulative.ln_e == six(golden.ln_e(golden.looks_of(cells)[-1]))
+    assert faults.epoch_number == len(before) + 2
+    assert faults.epoch.ln_e == six(golden.ln_e(golden.looks_of(cells[last + 1 :])[-1]))
+    assert faults.non_inferiority.ln_l == six(golden.ln_l(counts[150:], 0.005)[-1])
+
+
+def counts_of(part: RunCell) -> tuple[int, int, int, int]:
+    production, canary = part.records[0].production, part.records[0].canary
+    return production.requests, production.faults, canary.requests, canary.faults
