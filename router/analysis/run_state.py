@@ -195,7 +195,7 @@ class RunState:
 
     def _fold(self, cell: int, parts: Sequence[RunCell]) -> None:
         self.horizon = cell
-        splits = {part.began_with for part in parts if part.compares}
+        splits = {part.began_with for part in parts if part.compares and part.began_with.is_split}
         if len(splits) == 1 and splits != {self.ranges}:
             self._begin_step(cell, splits.pop())
         counted = [[record for record in part.records if record.ranges == self.ranges] for part in parts]
@@ -212,6 +212,8 @@ class RunState:
             self._indexes,
         )
         self._take(cell, every)
+        if any(part.outage for part in parts):
+            self._faults.fail(cell, "outage")
         if _all_by_group(counted):
             self._look_for_pass()
         if self.line is None:
