@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from router.analysis.fleet import Moment
 from router.analysis.statistics.records import CELL_SECONDS, cell_of
 
 Clock = Callable[[], float]
@@ -20,6 +21,10 @@ class CellClock:
         """Seconds since 1970."""
         return self._ahead + self.monotonic()
 
+    def moment(self) -> Moment:
+        """The same by both clocks."""
+        return Moment(self.monotonic(), self.now())
+
     def cell(self) -> int:
         """The present one."""
         return cell_of(self.now())
@@ -30,4 +35,4 @@ class CellClock:
 
     def go_past(self, cell: int) -> None:
         """Begin after `cell`, which is over whatever the time of day was at the start."""
-        self._ahead += max(0.0, (cell + 1) * CELL_SECONDS - self.now())
+        self._ahead += max(0.0, (cell + 1) * CELL_SECONDS + 0.001 - self.now())

@@ -7,7 +7,7 @@ from hashlib import sha256
 import msgspec
 from msgspec import Struct
 
-from router.analysis.checks import Criteria
+from router.analysis.criteria import Criteria
 from router.core.ids import Alias, VersionId
 from router.core.scores import ClassSpec, OutputSpec, ScoreSpec, to_json
 

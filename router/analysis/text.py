@@ -1,5 +1,7 @@
 """Verdicts in plain English. Pure: a report in, sentences out; page, terminal and log show the same ones."""
 
+from collections.abc import Sequence
+
 from router.analysis.checks import (
     Check,
     Criteria,
@@ -11,12 +13,14 @@ from router.analysis.checks import (
     Verdict,
     verdict_in_force,
 )
+from router.analysis.fleet import FleetView
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
 from router.analysis.statistics.latency import FIRST_REQUESTS
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.utc import utc
 
 MIN_KEYS = round(Criteria().min_keys)
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
@@ -48,6 +52,27 @@ def check_sentence(one: Check, alias: Alias = CANARY) -> str:
     if isinstance(one, ScoreCheck):
         return _scores(one.outputs[0], alias) if one.outputs else NO_SCORES
     return _rate(one, alias)
+
+
+def gateways_sentence(
+    view: FleetView, horizon_timestamp: float, lagging: Sequence[tuple[str, float]] = ()
+) -> str:
+    """Who is missing from a verdict, or keeps it from going on; empty where all gateways are counted.
+
+    `horizon_timestamp`: what was judged came before it, in seconds since 1970. `lagging`: who serves another
+    split, and the canary's share of it, 0 to 1.
+    """
+    sentences = []
+    if view.waiting:
+        silent = (f"{one.host}, silent for {duration(one.silent_seconds)}" for one in view.waiting)
+        moment = utc(horizon_timestamp, "seconds")[11:19]
+        sentences.append(f"Judged up to {moment} UTC; waiting for {' and '.join(silent)}.")
+    if view.left_out:
+        every = len(view.counted) + len(view.left_out)
+        left_out = "; ".join(f"{one.host}: {one.why}" for one in view.left_out)
+        sentences.append(f"{len(view.counted)} of {every} gateways are counted ({left_out}).")
+    sentences += [f"{host} still serves {percent(share)}." for host, share in lagging]
+    return " ".join(sentences)
 
 
 def alias_phrase(alias: Alias) -> str:

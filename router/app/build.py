@@ -16,7 +16,9 @@ from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.adapters.state.state_directory import StateDirectory
+from router.analysis.cell_clock import CellClock
 from router.analysis.document import document
+from router.analysis.fleet import Fleet
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
@@ -150,11 +152,13 @@ def build_gateway(
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
     break_glass = BreakGlassWatch(caps, off_file)
-    analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
+    identity = GatewayId(secrets.token_hex(8), socket.gethostname())
+    clock = CellClock(time.time, time.monotonic)
+    fleet = Fleet(identity, clock.moment())
+    analysis = AnalysisRecorder(models, recorder, clock=clock, fleet=fleet)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    identity = GatewayId(secrets.token_hex(8), socket.gethostname())
     outbound = Outbound(in_force, recorder, caps, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)

@@ -25,7 +25,7 @@ from router.core.redaction import redact
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT
 from router.errors import CapUnknown, NothingServed
 from router.serving.caps import CapsInForce
-from router.serving.manager import ModelManager
+from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 
 LONGEST_WRITE_SECONDS = 2.0
@@ -35,6 +35,8 @@ MOST_FOREIGN = 500
 mistake must not take the room of caps that are needed."""
 MOST_SHOWN = 50
 """Caps of one model in `/v1/state`."""
+BREAKER = "breaker"
+"""Who opened or closed one, in its record."""
 NOT_KEPT = "this gateway writes no caps to disk: a restart forgets them, unless another gateway has them"
 
 
@@ -71,6 +73,7 @@ class CapControl:
         self._recorder = recorder
         self._wall = wall
         self._on_change = on_change
+        in_force.breakers = self
         self._known = in_force.caps
         """The caps in force, and what is lifted as soon as that is written."""
         self._unwritten = False
@@ -195,6 +198,29 @@ class CapControl:
         records = self._known.records
         return [one for one in wanted if one not in records or records[one].share is None]
 
+    def breaker_opened(self, alias: Alias, version: VersionId, why: str) -> None:
+        """Implements `BreakerRecords`: it is written, and other gateways open theirs."""
+        target = CapTarget(version.model, alias, version.number, breaker=True)
+        self._note_breaker(target, self._known.capped(target, 0, by=BREAKER, reason=why, at=self._wall()))
+
+    def breaker_closed(self, alias: Alias, version: VersionId, why: str) -> None:
+        """Implements `BreakerRecords`: written after it is closed, and not before as a cap is that is lifted.
+
+        Should this process end in between, it is open again: the safe side.
+        """
+        target = CapTarget(version.model, alias, version.number, breaker=True)
+        self._note_breaker(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
+
+    def reset_breakers(self, model: str) -> None:
+        """An operator says that the canaries of `model` shall have their shares back, also those of versions
+        that serve nowhere now. Raises CapUnknown."""
+        manager = self._models.managers.get(model)
+        if manager is None:
+            raise CapUnknown("model: no such registered model here")
+        manager.reset_breakers()
+        others = list(self._known.open_breakers(model))
+        self._change(self._known.lifted(others, by=BREAKER, reason=OPERATOR_RESET, at=self._wall()))
+
     def merge(self, records: Mapping[CapTarget, CapRecord]) -> bool:
         """Take over what another gateway knows; returns whether any of it was news."""
         forgotten = self._forgotten()
@@ -255,6 +281,16 @@ class CapControl:
         self._put_in_force(known, [target for target in known.records if self._lowers(target)])
         self._begin_writing()
 
+    def _note_breaker(self, target: CapTarget, known: Caps) -> None:
+        if known is self._known:
+            return
+        self._known = known
+        # The breaker is that way already, and its routes are published by whoever made it so.
+        in_force = self._in_force.caps.records
+        self._in_force.caps = Caps({**in_force, target: known.records[target]})
+        if self._on_change is not None:
+            self._begin_writing()
+
     def _begin_writing(self) -> None:
         """Have what is known now written, also where a write is under way."""
         self._unwritten = True
@@ -282,7 +318,8 @@ class CapControl:
         ]
         self._in_force.caps = after
         for target in changed:
-            if (record := after.records.get(target)) is not None:
+            record = after.records.get(target)
+            if record is not None and not target.breaker:  # breakers report themselves what they do
                 self._recorder.record(_event(target, record))
         self._models.caps_changed({target.model for target in changed})
 
@@ -317,7 +354,9 @@ class CapControl:
 
     def _versions(self, manager: ModelManager) -> set[int]:
         here = (*manager.harnesses, *manager.bound.values(), *manager.aspired.values())
-        recorded = {t.version for t in self._known.records if t.model == manager.model and t.version}
+        recorded = {
+            t.version for t in self._known.records if t.model == manager.model and t.version and not t.breaker
+        }
         return {version.number for version in here} | recorded
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from router.errors import ConfigRefused, ModelNotConfigured
+from router.errors import CapUnknown, ConfigRefused, ModelNotConfigured
 from router.processes.disk import in_disk_thread
 from router.processes.small_files import open_at_once
 from router.settings import ServerSettings, is_loopback
@@ -106,12 +106,17 @@ async def reload(request: web.Request) -> web.Response:
 
 
 async def reset_breakers(request: web.Request) -> web.Response:
-    """`POST /-/models/{name}/reset-breakers`: its canaries have their shares back, and are judged anew."""
+    """`POST /-/models/{name}/reset-breakers`: its canaries have their shares back, and are judged anew.
+
+    It answers once that is written, or can not be.
+    """
     name = request.match_info["name"]
-    manager = request.app[GATEWAY].models.managers.get(name)
-    if manager is None:
+    caps = request.app[GATEWAY].caps
+    try:
+        caps.reset_breakers(name)
+    except CapUnknown:
         return error_response(ModelNotConfigured("no such registered model here"), request[REQUEST_ID])
-    manager.reset_breakers()
+    await caps.settled()
     return document({"model": name})
 
 

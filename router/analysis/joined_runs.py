@@ -1,0 +1,137 @@
+"""What all gateways know of every run together: sealed cells go in, one after the other.
+
+A run is kept for some days after its last request, also where no gateway serves its versions: the same two
+may meet again, and all gateways must know the same of a run.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+
+from router.analysis.checks import Report
+from router.analysis.run_key import RunSubject, unpack_subject
+from router.analysis.run_state import RunState
+from router.analysis.statistics.records import CELL_SECONDS, Ranges, RunCell, RunId
+
+KEPT_CELLS = 7 * 86_400 // CELL_SECONDS
+"""After the last request of a run."""
+KEPT_RUNS = 8
+"""Of one alias; those with the newest requests."""
+
+
+class JoinedRun:
+    """One run, as of the last sealed cell."""
+
+    def __init__(self, subject: RunSubject, number: int, state: RunState) -> None:
+        """`number` as of `RunId`."""
+        self.id = RunId(subject.key, number)
+        self.subject = subject
+        self.state = state
+        self.last_request_cell = max(state.horizon, state.first_cell)
+        """The last cell in which any gateway observed something, as far as is known."""
+        self.splits: Mapping[str, Ranges] = {}
+        """By which each gateway that compares routed in that cell."""
+        self.report: Report = state.report()
+
+    @classmethod
+    def begin(cls, subject: RunSubject, number: int, first_cell: int) -> "JoinedRun":
+        """One of which nothing is known yet."""
+        return cls(subject, number, RunState.begin(subject.criteria, subject.output, first_cell))
+
+    @property
+    def model_and_alias(self) -> tuple[str, str]:
+        """What is compared with production."""
+        return self.subject.model, self.subject.alias
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no cell was folded yet."""
+        return self.state.horizon < self.state.first_cell
+
+    def fold(self, cell: int, parts: Mapping[str, RunCell]) -> None:
+        """Take in one sealed cell, what each gateway observed in it, and judge."""
+        observed = list(parts.values())
+        if self.is_empty and cell != self.state.first_cell:
+            # Elsewhere it began before, or what was observed here did not count yet.
+            self.state = RunState.begin(self.subject.criteria, self.subject.output, cell)
+        self.state.fold(cell, observed)
+        self.splits = {member: part.began_with for member, part in parts.items() if part.compares}
+        if any(part.records for part in observed):
+            self.last_request_cell = cell
+        if any(part.outage for part in observed):
+            self.state.note_outage(cell)
+        self.report = self.state.report()
+
+    def note_unclean_end(self, cell: int, host: str) -> None:
+        """A gateway was killed, and what it knew of this run with it."""
+        self.state.note_unclean_end(cell, host)
+        self.report = self.state.report()
+
+    def note_outage(self, cell: int) -> None:
+        """Half of the last fifty requests of the canary failed at some gateway: FAIL, before it is sealed."""
+        self.state.note_outage(cell)
+        self.report = self.state.report()
+
+
+class JoinedRuns:
+    """Every run by its key. Of two with one key that of the higher number is in force; the other is over."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, JoinedRun] = {}
+
+    def __iter__(self) -> Iterator[JoinedRun]:
+        return iter(list(self._runs.values()))
+
+    def get(self, key: str) -> JoinedRun | None:
+        """The run in force; None where nothing is known of it."""
+        return self._runs.get(key)
+
+    def begin(self, subject: RunSubject, number: int, cell: int) -> JoinedRun:
+        """A run that begins with `cell`, in place of the one with its key."""
+        run = self._runs[subject.key] = JoinedRun.begin(subject, number, cell)
+        return run
+
+    def put(self, run: JoinedRun) -> None:
+        """A run of which more is known elsewhere, in place of the one with its key."""
+        self._runs[run.id.key] = run
+
+    def fold(self, run: RunId, cell: int, parts: Mapping[str, RunCell]) -> JoinedRun | None:
+        """Take in what each gateway, by member, observed of `run` in one sealed cell.
+
+        Returns the run; None where nobody says what it is about. A higher number than before begins it anew,
+        a lower one is over. A cell that was folded before changes nothing.
+        """
+        joined = self._runs.get(run.key)
+        if joined is None or run.number > joined.id.number:
+            subject = joined.subject if joined is not None else _subject_of(run.key, parts.values())
+            if subject is None:
+                return None
+            joined = self.begin(subject, run.number, cell)
+        if run.number == joined.id.number and cell > joined.state.horizon and (parts or not joined.is_empty):
+            joined.fold(cell, parts)
+        return joined
+
+    def forget_old(self, cell: int, compared: Collection[str]) -> list[RunId]:
+        """Keep the runs with the keys `compared`, and of the others those that may be needed by `cell`.
+
+        Returns which are forgotten.
+        """
+        kept: Counter[tuple[str, str]] = Counter()
+        forgotten = []
+        for run in sorted(self, key=lambda one: (one.id.key not in compared, -one.last_request_cell)):
+            place, is_old = run.model_and_alias, cell - run.last_request_cell > KEPT_CELLS
+            if run.id.key not in compared and (is_old or kept[place] >= KEPT_RUNS):
+                del self._runs[run.id.key]
+                forgotten.append(run.id)
+            else:
+                kept[place] += 1
+        return forgotten
+
+
+def _subject_of(key: str, parts: Iterable[RunCell]) -> RunSubject | None:
+    """What the run of that key is about, as whoever began it says; None where nobody does."""
+    for part in parts:
+        with suppress(ValueError):
+            if part.subject is not None and (subject := unpack_subject(part.subject)).key == key:
+                return subject
+    return None
