@@ -44,6 +44,8 @@ class Judge:
         self.members: dict[int, frozenset[tuple[str, int]]] = {}
         """Whose batches were in a cell, by its number: of whom, and how many requests."""
         self.failed_cell: int | None = None
+        self.proven = False
+        """Whether a rise was ever proven, however small it was."""
         self.verdicts: dict[int, Verdict] = {}
         """By cell in which it changed; only where digests are kept."""
         self.digests: dict[int, tuple[bytes, float]] = {}
@@ -72,6 +74,10 @@ class Judge:
     def _look(self, state: RunState, cell: int) -> None:
         if self.failed_cell is None and failed_by(state):
             self.failed_cell = cell
+        proofs = (
+            p for rate in (state._faults, state._latency) for p in (rate.cumulative_proof, rate.epoch_proof)
+        )
+        self.proven = self.proven or any(proof.proven for proof in proofs)
         if self._digests:
             self.digests[cell] = state.digest(), ln_e(state)
             verdict = state.report().verdict
@@ -106,6 +112,11 @@ class Disk:
     host: str
     process: str
     batches: list[Batch]
+    """The last one is of the cell in which it ended."""
+
+    def without_last(self) -> "Disk":
+        """Had it ended before it wrote anything of that cell."""
+        return Disk(self.host, self.process, self.batches[:-1])
 
 
 @dataclass
@@ -266,14 +277,17 @@ class World:
         *,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
         shared: bool = True,
-        history: dict[int, int] | None = None,
+        hour: dict[int, int] | None = None,
         lost: float = 0.0,
         repeated: float = 0.0,
         late: float = 0.0,
         wire: bool = False,
     ) -> None:
-        """`shared`: one state for all. `lost`, `repeated`, `late`: shares of the answers, 0 to 1; late ones
-        come up to 6 s later, so that they overtake each other. `wire`: answers are encoded and decoded."""
+        """`shared`: one state for all. `hour`: production's durations before, at the first host.
+
+        `lost`, `repeated`, `late`: shares of the answers, 0 to 1; late ones come up to 6 s later and overtake
+        each other. `wire`: answers are encoded and decoded.
+        """
         self.drawn = np.random.default_rng([seed, 7])
         self.now, self.split, self.criteria = float(BEGAN), split, criteria
         self.shared = Judge(criteria) if shared else None
@@ -284,7 +298,7 @@ class World:
         """Those that run, by host."""
         self.ended: list[Process] = []
         self._numbers, self._order = count(1), count()
-        self._history = history
+        self._hour = hour
         self._under_way: list[tuple[float, int, Callable[[], None]]] = []
         for host in hosts:
             self.start(host)
@@ -293,7 +307,8 @@ class World:
         """A new process, which asks the others before it goes on."""
         judge = self.shared or Judge(self.criteria, digests=True)
         number = int(self.drawn.integers(1, 2**62))
-        process = Process(number, host, self.split, judge, self.now, self._history)
+        process = Process(number, host, self.split, judge, self.now, self._hour)
+        self._hour = None
         for peer in list(self.processes.values()):
             if not {host, peer.host} & self.silent:
                 self._carry(peer.answer(process.question(), self.now), process, self.now)
