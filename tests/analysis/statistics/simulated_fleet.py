@@ -229,14 +229,8 @@ class Process:
         """Say how the canary does in the running cell, and break it off where all of the fleet's say so."""
         counted = self.canary_requests - self._before[0], self.canary_faults - self._before[1]
         self.fleet.note_running(self.cell, {RUN: counted})
-        if self.fleet.outages():
-            self.break_off(now)
-
-    def break_off(self, now: float) -> None:
-        """Its breaker opens."""
-        if self.broken_at is None:
+        if self.fleet.outages() and self.broken_at is None:
             self.broken_at, self.compares = now, False
-            self.fleet.open_breaker(RUN, "half of its requests failed")
 
     # The exchange
 
@@ -253,10 +247,8 @@ class Process:
     def take(self, answer: Answer, asked: float, now: float) -> None:
         """Take over what a peer answered."""
         moment = Moment(now, now)
-        taken = self.fleet.take(answer.news, Moment(asked, asked), moment)  # type: ignore[arg-type]
+        taken = self.fleet.take(answer.news, Moment(asked, asked), moment)
         self.lacks_state = self.lacks_state or taken.took_over
-        if taken.opened:
-            self.break_off(now)
         if self.lacks_state and answer.state is not None:
             self.lacks_state = False
             if self.judge.state is None or self.judge.state.horizon < answer.state.horizon:

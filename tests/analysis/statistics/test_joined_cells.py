@@ -79,7 +79,7 @@ def test_the_line_is_beyond_the_95th_percentile(durations: tuple[float, ...]) ->
         ("faults", 900, [2] * 1000),
         ("faults", 900, [3] * 1000),
         ("faults", 900, [0] * 200 + [100] * 400),
-        ("latency", 3600, [2] * 2000),
+        ("latency", 3600, [2] * 800),
     ],
     ids=["two-a-cell", "three-a-cell", "late", "slow"],
 )
@@ -110,7 +110,7 @@ def test_a_block_of_time_is_the_fewest_cells_in_a_row() -> None:
     assert found[-1] == six(golden.ln_e_of_blocks([difference for _, difference in blocks]))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_any_cells_have_the_numbers_of_the_other_program(seed: int) -> None:
     """Several processes, of which two may report one bucket; a share that is raised, and one that lags."""
     drawn, state, cells, counts = np.random.default_rng(seed), started(), list[golden.Hits](), []
