@@ -84,6 +84,14 @@ class Judge:
             if not self.verdicts or list(self.verdicts.values())[-1] is not verdict:
                 self.verdicts[cell] = verdict
 
+    def copy(self) -> "Judge":
+        """One that goes on by itself from here."""
+        judge = Judge(self.criteria)
+        judge.failed_cell, judge.proven = self.failed_cell, self.proven
+        if self.state is not None:
+            judge.load(self.state.dump())
+        return judge
+
     def load(self, data: RunStateData) -> None:
         """Another's state in the place of its own."""
         self.state = RunState.load(data, self.criteria, None)
@@ -146,6 +154,8 @@ class Process:
         """When its breaker opened, by the fuse of the fleet."""
         self.canary_requests = self.canary_faults = 0
         self.lacks_state = False
+        self.judge_of_all: Judge | None = None
+        """To which it comes back, of one that was cut off."""
         self.next_exchange = now + EXCHANGE_SECONDS
         self.unsealed: deque[Batch] = deque(maxlen=12)
         """Its last ones."""
@@ -248,6 +258,9 @@ class Process:
         """Take over what a peer answered."""
         moment = Moment(now, now)
         taken = self.fleet.take(answer.news, Moment(asked, asked), moment)
+        if taken.took_over and self.judge_of_all is not None:
+            self.judge, self.judge_of_all = self.judge_of_all, None
+            return
         self.lacks_state = self.lacks_state or taken.took_over
         if self.lacks_state and answer.state is not None:
             self.lacks_state = False
@@ -311,6 +324,13 @@ class World:
         self.processes[host] = process
         return process
 
+    def cut_off(self, host: str) -> Judge:
+        """Nobody reaches it, nor does it reach anybody: what it makes of its own requests is returned."""
+        self.silent.add(host)
+        process = self.processes[host]
+        process.judge_of_all, process.judge = process.judge, process.judge.copy()
+        return process.judge
+
     def leave(self, host: str) -> None:
         """It ends cleanly: after two exchanges nobody asks it any more."""
         process = self.processes[host]
@@ -372,13 +392,13 @@ class World:
             heappop(self._under_way)[2]()
         for process in list(self.processes.values()):
             if process.leaves_at is None:
+                if fuse:  # before the cell is over: what came in this second is of it
+                    process.run_fuse(self.now)
                 if cell_of(self.now) > process.cell:
                     process.end_cell(self.now)
             elif self.now >= process.leaves_at:
                 self.ended.append(self.processes.pop(process.host))
                 continue
-            if fuse:
-                process.run_fuse(self.now)
             if self.now >= process.next_exchange:
                 process.next_exchange = self.now + EXCHANGE_SECONDS
                 self._exchange(process)
