@@ -46,6 +46,7 @@ def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, An
         "share": status.share,
         "since_timestamp": run.since_timestamp if run else None,
         "seconds": run.report.seconds if run else None,
+        "verdict_changed_timestamp": run.verdict_changed_timestamp if run else None,
         "horizon_timestamp": run.horizon_timestamp if run else None,
         "judged_up_to_seconds": max(0.0, recorder.now() - run.horizon_timestamp) if run else None,
         "gateways": _gateways(recorder),

@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
+import msgspec
+from msgspec import Struct
+
 from router.analysis.checks import Report
 from router.analysis.run_key import RunSubject, unpack_subject
-from router.analysis.run_state import RunState
+from router.analysis.run_state import RunState, RunStateData
 from router.analysis.statistics.records import CELL_SECONDS, Ranges, RunCell, RunId
 
 KEPT_CELLS = 7 * 86_400 // CELL_SECONDS
@@ -31,7 +34,19 @@ class JoinedRun:
         """The last cell in which any gateway observed something, as far as is known."""
         self.splits: Mapping[str, Ranges] = {}
         """By which each gateway that compares routed in that cell."""
+        self.verdict_cell = state.first_cell
+        """That in which its verdict became what it is, as far as is known."""
         self.report: Report = state.report()
+
+    @classmethod
+    def load(
+        cls, subject: RunSubject, number: int, data: RunStateData, verdict_cell: int | None = None
+    ) -> "JoinedRun":
+        """As another process dumped it. Raises ValueError for what none dumps."""
+        run = cls(subject, number, RunState.load(data, subject.criteria, subject.output))
+        if verdict_cell is not None:
+            run.verdict_cell = verdict_cell
+        return run
 
     @classmethod
     def begin(cls, subject: RunSubject, number: int, first_cell: int) -> "JoinedRun":
@@ -54,23 +69,38 @@ class JoinedRun:
         if self.is_empty and cell != self.state.first_cell:
             # Elsewhere it began before, or what was observed here did not count yet.
             self.state = RunState.begin(self.subject.criteria, self.subject.output, cell)
+            self.verdict_cell = cell
         self.state.fold(cell, observed)
         self.splits = {member: part.began_with for member, part in parts.items() if part.compares}
         if any(part.records for part in observed):
             self.last_request_cell = cell
         if any(part.outage for part in observed):
             self.state.note_outage(cell)
-        self.report = self.state.report()
+        self._judge(cell)
+
+    def _judge(self, cell: int) -> None:
+        before, self.report = self.report.verdict, self.state.report()
+        if self.report.verdict is not before:
+            self.verdict_cell = cell
 
     def note_unclean_end(self, cell: int, host: str) -> None:
         """A gateway was killed, and what it knew of this run with it."""
         self.state.note_unclean_end(cell, host)
-        self.report = self.state.report()
+        self._judge(cell)
 
     def note_outage(self, cell: int) -> None:
         """Half of the last fifty requests of the canary failed at some gateway: FAIL, before it is sealed."""
         self.state.note_outage(cell)
-        self.report = self.state.report()
+        self._judge(cell)
+
+
+class PackedRun(Struct, frozen=True, array_like=True):
+    """One run as gateways hand it to each other."""
+
+    subject: RunSubject
+    number: int
+    state: RunStateData
+    verdict_cell: int
 
 
 class JoinedRuns:
@@ -92,8 +122,21 @@ class JoinedRuns:
         return run
 
     def put(self, run: JoinedRun) -> None:
-        """A run of which more is known elsewhere, in place of the one with its key."""
+        """A run that another process knew, in place of the one with its key."""
         self._runs[run.id.key] = run
+
+    def clear(self) -> None:
+        """What another gateway knows stays instead."""
+        self._runs = {}
+
+    def pack(self, key: str) -> bytes | None:
+        """The run for another gateway; None where nothing is known of it."""
+        run = self._runs.get(key)
+        if run is None or run.is_empty:
+            return None
+        return msgspec.msgpack.encode(
+            PackedRun(run.subject, run.id.number, run.state.dump(), run.verdict_cell)
+        )
 
     def fold(self, run: RunId, cell: int, parts: Mapping[str, RunCell]) -> JoinedRun | None:
         """Take in what each gateway, by member, observed of `run` in one sealed cell.
@@ -126,6 +169,15 @@ class JoinedRuns:
             else:
                 kept[place] += 1
         return forgotten
+
+
+def unpack_run(packed: bytes) -> JoinedRun:
+    """What `JoinedRuns.pack` gave at another gateway. Raises ValueError for what it can not have given."""
+    try:
+        run = msgspec.msgpack.decode(packed, type=PackedRun)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ValueError("the state of a run in it is no state of a run") from None
+    return JoinedRun.load(run.subject, run.number, run.state, run.verdict_cell)
 
 
 def _subject_of(key: str, parts: Iterable[RunCell]) -> RunSubject | None:

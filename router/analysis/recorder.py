@@ -9,7 +9,7 @@ from typing import Any
 
 from router.analysis import text
 from router.analysis.cell_clock import CellClock
-from router.analysis.checks import verdict_in_force
+from router.analysis.checks import Verdict, verdict_in_force
 from router.analysis.criteria import Criteria
 from router.analysis.evidence_sink import EvidenceSink
 from router.analysis.fleet import Fleet, FleetView, SealedCell
@@ -78,13 +78,20 @@ class ComparisonStatus:
     @property
     def verdict(self) -> str:
         """pass, fail or not_enough_data."""
-        return verdict_in_force(self.run.report if self.run else None, broken=self.broken)
+        report = self.run.report if self.run else None
+        return verdict_in_force(report, broken=self.broken or self._is_behind)
 
     @property
     def why(self) -> str:
         """The verdict in one sentence, or two. Who is missing from it, `AnalysisRecorder.why` says."""
         report = self.run.report if self.run else None
+        if self._is_behind and self.verdict == Verdict.NOT_ENOUGH_DATA:
+            return f"Not enough data: {self.alias} has {text.percent(self.share)} since a moment ago."
         return text.verdict_sentence(report, self.obstacle, self.alias, broken=self.broken)
+
+    @property
+    def _is_behind(self) -> bool:
+        return self.run is not None and not self.obstacle and self.run.is_behind
 
 
 class AnalysisRecorder:
@@ -200,7 +207,9 @@ class AnalysisRecorder:
             self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, why))
 
     def _follow_fuse(self) -> None:
-        """Break a canary off that failed too much at all gateways together, before any cell of it is over."""
+        """An outage is one at once, before its cell is over: here, or of all gateways together."""
+        for run in self._newest.values():
+            run.note_outage()
         for broken, why in self._fleet.outages():
             for (model, alias), run in list(self._newest.items()):
                 manager = self._models.managers.get(model)

@@ -120,6 +120,12 @@ class AnalysisRun:
         return self._recorder.ranges
 
     @property
+    def is_behind(self) -> bool:
+        """Whether what is known is of other shares than are served here: no cell of these is sealed yet."""
+        ranges = self.joined.state.ranges
+        return ranges is not None and ranges != self.ranges
+
+    @property
     def since_timestamp(self) -> float:
         """When the run began, in seconds since 1970: with its first cell."""
         return float(self.joined.state.first_cell * CELL_SECONDS)
@@ -128,6 +134,11 @@ class AnalysisRun:
     def horizon_timestamp(self) -> float:
         """When the last sealed cell ended, in seconds since 1970: what is known is as of then."""
         return float((self.joined.state.horizon + 1) * CELL_SECONDS)
+
+    @property
+    def verdict_changed_timestamp(self) -> float:
+        """When the verdict became what it is, or the run began, in seconds since 1970."""
+        return float(self.joined.verdict_cell * CELL_SECONDS)
 
     # What this gateway observes
 

@@ -10,6 +10,7 @@ from router.analysis.checks import (
     Report,
     ScoreCheck,
     SplitCheck,
+    UncleanEnd,
     Verdict,
     verdict_in_force,
 )
@@ -115,6 +116,22 @@ def _digits(value: float) -> str:
 
 
 def _decisive(report: Report, alias: Alias) -> str:
+    sentence = _of_checks(report, alias)
+    if report.verdict is Verdict.FAIL or not report.held_by:
+        return sentence
+    return f"{sentence} {_held(report.held_by)}"
+
+
+def _held(ends: Sequence[UncleanEnd]) -> str:
+    """A canary that takes its gateway with it takes the evidence, too."""
+    moments: dict[str, list[str]] = {}
+    for end in ends:
+        moments.setdefault(end.host, []).append(utc(end.timestamp, "minutes")[11:16])
+    hosts = (f"{host} ended uncleanly at {' and '.join(at)} UTC" for host, at in moments.items())
+    return f"No pass: {'; '.join(hosts)}: find out why."
+
+
+def _of_checks(report: Report, alias: Alias) -> str:
     judging = [one for one in report.checks if one.judges]
     if report.verdict is Verdict.FAIL:
         return " ".join(check_sentence(one, alias) for one in judging if one.verdict is Verdict.FAIL)
@@ -124,8 +141,9 @@ def _decisive(report: Report, alias: Alias) -> str:
     if report.scores.uncounted:
         return check_sentence(report.scores, alias)  # whatever else is missing, it does not pass
     waiting = [one for one in judging if one.verdict is Verdict.NOT_ENOUGH_DATA]
-    # What needs the most requests comes last, so its sentence says how long all of it takes.
-    return check_sentence(max(waiting, key=_needed), alias)
+    # What needs the most requests comes last, so its sentence says how long all of it takes. Where all pass,
+    # something else holds the pass.
+    return check_sentence(max(waiting, key=_needed, default=report.faults), alias)
 
 
 def _needed(one: Check) -> tuple[bool, bool, float]:

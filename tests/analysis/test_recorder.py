@@ -594,7 +594,7 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
 
     assert set(entry) == {
         *("verdict", "why", "production_version", "version", "share", "since_timestamp", "seconds"),
-        *("horizon_timestamp", "judged_up_to_seconds", "gateways"),
+        *("verdict_changed_timestamp", "horizon_timestamp", "judged_up_to_seconds", "gateways"),
         *("comparable", "not_comparable_because", "checks"),
         *("window_seconds", "latency", "scores", "rates"),
     }

@@ -102,6 +102,7 @@ class _Part:
         "first_scores",
         "flags",
         "groups",
+        "has_record",
         "invalid",
         "left_out",
         "line",
@@ -121,6 +122,8 @@ class _Part:
         """Of `groups`, what records held so far."""
         self.cell_scores: dict[int, int] = {}
         """The first score of each bucket in this cell."""
+        self.has_record = False
+        """Whether there is one of this cell already; then its counts by group follow, if asked for."""
         self._begin(indexes)
 
     def _begin(self, indexes: int) -> None:
@@ -164,13 +167,17 @@ class _Part:
             self.groups = _Groups()
             self.reported = self.groups.totals()
         self._begin(len(self.scores[0]))
-        return record if _holds_anything(record) else None
+        if not _holds_anything(record) and not (groups and self.has_record):
+            return None
+        self.has_record = True
+        return record
 
     def end_cell(self) -> None:
         """Scores of this cell are settled: of these buckets no further one is the first."""
         for bucket in self.cell_scores:
             self.flags[bucket] |= _SCORED
         self.cell_scores = {}
+        self.has_record = False
 
 
 class CellRecorder:

@@ -178,9 +178,10 @@ def test_what_a_bucket_did_by_a_former_split_is_reported_by_the_new_one_too() ->
     seen = recorder()
     observed(seen, request(1, fault=True))
     seen.change_split(WIDER)
-    late, now = observed(seen, request(1, SPLIT, fault=True), request(1, WIDER, fault=True))
+    before, late, now = observed(seen, request(1, SPLIT, fault=True), request(1, WIDER, fault=True))
 
-    assert (late.faulty, now.faulty) == ({1}, {1})
+    assert (before.faulty, late.faulty, now.faulty) == (set(), {1}, {1})
+    assert before.canary.groups == {1: [1, 1, 0, 0, 0, 0]}
 
 
 def test_the_same_shares_read_anew_are_the_same_split() -> None:
