@@ -1,40 +1,64 @@
 """Which gateways make up a fleet, and when a cell of theirs is sealed. No clock, no I/O.
 
-SIGNATURES ONLY, so that others can code against them; the body follows.
+A cell is sealed here once the batch of every member is here, and some other member has them all as well: so
+whoever decides later that a member is gone knows at least as much of it as any state does. A new member is one
+from the cell on that it announced, if a batch of an earlier cell names it. Who ends says so; who is silent is
+voted out (`fleet_ends`). What then follows is computed alike by all (`fleet_state`).
+
+Two fleets that could not meet, or gateways that started at once, have states that differ, and find that out
+by digests. The state with fewer requests gives way: its side takes over the other one, and joins anew.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from hashlib import blake2b
 
-from router.analysis.fleet_messages import FleetState, Have, News
-from router.analysis.statistics.records import Batch, RunCell, RunId
+from msgspec.structs import replace
+
+from router.analysis.fleet_batches import MemberBatches
+from router.analysis.fleet_clocks import Moment, PeerClocks
+from router.analysis.fleet_ends import MemberEnds
+from router.analysis.fleet_messages import (
+    HISTORY_CELLS,
+    MOST_NAME,
+    MOST_PROCESSES,
+    FleetState,
+    Have,
+    MemberEnd,
+    News,
+    SealedAt,
+    check_have,
+    check_news,
+)
+from router.analysis.fleet_outage import FleetOutage
+from router.analysis.fleet_state import (
+    JOIN_AHEAD_CELLS,
+    KEPT_CELLS,
+    SealedCell,
+    first_state,
+    founded,
+    sealed_with,
+    skipped,
+    without,
+)
+from router.analysis.fleet_view import Absences, FleetView, Waiting
+from router.analysis.statistics.records import CELL_SECONDS, Batch, Ended, Join, RunId, cell_of
 from router.core.ids import GatewayId
 
-
-class Moment(NamedTuple):
-    """Now."""
-
-    monotonic: float
-    """Seconds of a clock that never jumps; by it silence is measured."""
-    clock: float
-    """Seconds since 1970 as cells are counted, see `CellClock.now`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SealedCell:
-    """A cell that is over for ever: fold it, once, in the order in which they come."""
-
-    cell: int
-    """Not always the next one: of cells in which nobody was a member there is none."""
-    batches: Mapping[str, Batch]
-    """By member, in the order of their ids."""
-    runs: Mapping[RunId, Sequence[RunCell]]
-    """What counts in it, by run, in the same order; members that had nothing of a run are missing there. A
-    number that is higher than before begins a run anew, and the former is over."""
-    killed: Sequence[str]
-    """Hosts of gateways whose unclean end counts from this cell on: `RunState.note_unclean_end` of all runs.
-    Those of this gateway's own predecessor are among them, and need no other way."""
+SILENT_SECONDS = 60.0
+"""After which a member of which nothing new came is voted out."""
+MOST_AHEAD_CELLS = 2
+"""A batch of a later cell than so many after the present one is refused."""
+_LONGEST_PAUSE_SECONDS = 10.0
+"""Between two calls of `seal`; what is longer was a halt of this process, and nobody else's silence."""
+_PATIENCE = ((360.0, 0.0), (240.0, SILENT_SECONDS / 6), (0.0, SILENT_SECONDS))
+"""After so many seconds in which nothing was sealed, silence of so many: where one member after the other is
+killed, batches would wait for ever."""
+_WANTED_SECONDS = 10.0
+"""So long a state is asked for that this one gives way to."""
+_MOST_WAITING_CELLS = 4 * KEPT_CELLS
+"""Cells after the last sealed one in which a batch is believed; from `KEPT_CELLS` on they are empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,148 +70,577 @@ class Taken:
     took_over: bool = False
     """The fleet's state is another gateway's now: all states of runs here are void. Wanted are those that go
     with it (`Have.lacks`), and what was sealed after each (`Fleet.sealed_after`)."""
-    opened: Sequence[tuple[RunId, str]] = ()
-    """Runs whose breaker another gateway opened, and why."""
-    reset: Sequence[RunId] = ()
-    """Runs that begin anew, with the number to use from now on: an operator reset their breaker elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A gateway for which the next cell waits."""
-
-    host: str
-    silent_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A gateway whose evidence does not count now."""
-
-    host: str
-    why: str
-    """Completes "gw-1: …"."""
-
-
-@dataclass(frozen=True, slots=True)
-class FleetView:
-    """What a person reads."""
-
-    horizon: int | None
-    """Newest sealed cell; None while there is no state yet."""
-    counted: Sequence[str]
-    """Hosts, those that are waited for included."""
-    waiting: Sequence[Waiting]
-    """Those that keep the next cell from being sealed, though it has been over for more than two cells."""
-    left_out: Sequence[LeftOut]
+    raised: Sequence[RunId] = ()
+    """Runs that begin anew, by the number in force from now on: an operator reset their breaker elsewhere."""
 
 
 class Fleet:
     """Exchanges batches with other gateways, and says which cells are sealed.
 
     A process begins with `restore` where its state directory held evidence, then asks its peers for 2 s at
-    most (`have` → their `answer` → `take`), then calls `start`. From then on: `own` for each cell that is
-    over, `note_running` and `seal` each second, an exchange every 2 s, and `leave` before the last exchanges.
+    most (`have` → their `answer` → `take`), then hands over what a predecessor left (`add_ended`), and calls
+    `start`. From then on: `own` for each cell that is over, `note_running` and `seal` each second, an exchange
+    every 2 s, and `leave` before the last exchanges.
     """
 
-    def __init__(self, this: GatewayId, now: Moment) -> None: ...
+    def __init__(self, this: GatewayId, now: Moment) -> None:
+        self._this = this
+        self._host = "".join(one if one.isprintable() else "?" for one in this.host)[:MOST_NAME]
+        self._started_at = now.monotonic
+        self._seen_at = now.monotonic
+        self._progress_at = now.monotonic
+        """When a cell was sealed last."""
+        self._is_started = False
+        self._has_left = False
+        self._state: FleetState | None = None
+        self._restored: FleetState | None = None
+        """What the state directory held, until it is gone on from or given way."""
+        self._history: dict[int, SealedAt] = {}
+        """By cell, the newest 60."""
+        self._ring: deque[SealedCell] = deque(maxlen=KEPT_CELLS)
+        self._forgotten = -1
+        """Newest sealed cell that is not in the ring any more."""
+        self._batches = MemberBatches()
+        self._ends = MemberEnds(self._batches.last)
+        self._joins: dict[str, Join] = {}
+        """Announced, and not yet in the state."""
+        self._heard: dict[str, float] = {}
+        """When something new came of a member."""
+        self._claims: dict[str, tuple[int, dict[str, int]]] = {}
+        """Of members that answered: newest sealed cell, and newest cell of each member."""
+        self._me: Join | None = None
+        """None while nothing that is observed here counts."""
+        self._own: set[str] = set()
+        """Ids of memberships of this process that others may still know."""
+        self._memberships = 0
+        """That this process had."""
+        self._killed: list[Ended] = []
+        """To be named with the next batch."""
+        self._wants_state = True
+        self._wanted_at = now.monotonic
+        self._outage = FleetOutage(this.process)
+        self._clocks = PeerClocks(this.process, now.monotonic)
+        self._absences = Absences()
+        self._left: dict[str, int] = {}
+        """By member that is none any more: the first cell without it."""
 
     # Begin and end
 
-    def restore(self, cell: int, requests: int) -> None:
+    def restore(self, cell: int, requests: int, numbers: Mapping[str, int]) -> None:
         """A state directory held states of runs as of `cell`, the newest of all, with so many requests in all
-        (what both arms had). Before the first `have`. Peers with as many or more win over it."""
-        raise NotImplementedError
+        (of both arms), and these numbers of runs, by key. Before the first `have`.
 
-    def start(self, now: Moment) -> int:
-        """Go on alone where no peer had a state. Returns the first cell that is counted here."""
-        raise NotImplementedError
+        Peers with as many requests or more win over it.
+        """
+        self._restored = first_state(cell, requests, numbers)
+        self._outage.raise_numbers(numbers)
+
+    def start(self, now: Moment) -> None:
+        """Everything is served from now on. Goes on alone, from the present cell on, where no peer had a
+        state; call `CellClock.go_past` before where the state directory's is a later one."""
+        self._is_started = True
+        if self._state is None:
+            self._found(self._restored or first_state(now.cell - 1), now)
 
     def add_ended(
         self, process: str, host: str, batches: Sequence[Batch], *, clean: bool, now: Moment
     ) -> None:
         """What a predecessor left in the state directory, oldest cell first: batches that it may never have
-        handed on, the last one of the cell that was running. After the first exchange, before `start`, or
-        later, when the directory was free. What is known of it already changes nothing, nor does what comes
-        after others went on without it."""
-        raise NotImplementedError
+        handed on, the last one of the cell that was running. Without a gap they belong to its last membership.
+
+        After the first exchange, before `start`, or later, when the directory was free. What is known of it
+        already changes nothing, nor does what comes after others went on without it.
+        """
+        if self._state is None and self._restored is not None:
+            join = Join(process, process, host, self._restored.sealed.cell + 1)
+            self._restored = replace(self._restored, members=[*self._restored.members, join])
+        state = self._state or self._restored
+        joins = [] if state is None else [*state.members, *state.pending]
+        join = next((one for one in reversed(joins) if one.process == process), None)
+        if state is None or join is None:
+            if not clean:
+                self._killed.append(Ended(process, host))
+            return
+        member = join.member
+        self._batches.begin(member, max(join.since - 1, state.sealed.cell))
+        left = {batch.cell: batch for batch in batches}
+        for cell in range(self._batches.last(member) + 1, max(left, default=-1) + 1):
+            if self._ends.takes(member, cell, _members(state)):
+                self._append(replace(left.get(cell) or Batch(member, cell), process=member), now)
+        self._ends.ends.setdefault(member, MemberEnd(member, self._batches.last(member), clean))
 
     def leave(self, now: Moment) -> None:
         """The batch that was given last is the last one. Others learn that by the next exchanges."""
-        raise NotImplementedError
+        self._has_left = True
+        self._end_membership()
+
+    def _found(self, state: FleetState, now: Moment) -> None:
+        """Go on from `state` alone; those who are members in it come first, as far as they are known."""
+        since = max(now.cell, *(self._batches.last(join.member) + 1 for join in state.members), 0)
+        self._me = self._new_membership(since)
+        self._begin_with(founded(state, self._me), now)
+
+    def _announce(self, now: Moment) -> None:
+        """Join the fleet whose state is here."""
+        if not self._has_left:
+            self._me = self._new_membership(now.cell + JOIN_AHEAD_CELLS)
+            self._joins[self._me.member] = self._me
+
+    def _new_membership(self, since: int) -> Join:
+        process = self._this.process
+        member = process
+        if self._memberships:  # an id of its own: what is said of a former membership is not said of this one
+            member = blake2b(f"{process} {self._memberships}".encode(), digest_size=8).hexdigest()
+        self._memberships += 1
+        self._own.add(member)
+        return Join(member, process, self._host, since)
+
+    def _end_membership(self) -> None:
+        """By this gateway's own word, after its newest batch."""
+        if self._me is not None:
+            last = max(self._batches.last(self._me.member), self._me.since - 1)
+            self._ends.ends.setdefault(self._me.member, MemberEnd(self._me.member, last, clean=True))
+            self._me = None
+
+    def _begin_with(self, state: FleetState, now: Moment) -> None:
+        self._state, self._restored, self._wants_state = state, None, False
+        self._ring.clear()
+        self._forgotten = state.sealed.cell
+        self._history = {state.sealed.cell: state.sealed}
+        self._progress_at = now.monotonic
+        self._outage.raise_numbers(state.numbers)
+        for join in (*state.members, *state.pending):
+            self._heard[join.member] = now.monotonic
 
     # What is observed here
 
     @property
     def first_cell(self) -> int | None:
         """The first that counts here; None: none does now. Facts of cells before are dropped."""
-        raise NotImplementedError
+        return None if self._me is None else self._me.since
 
     def own(self, batch: Batch, now: Moment) -> Batch | None:
         """The batch of a cell that is over, its `process` whatever it is; for each cell, in order. Returns
         what is counted, which belongs to the fleet then; None where the cell does not count here. A cell that
         was left out in between is taken for an empty one."""
-        raise NotImplementedError
+        me, state = self._me, self._state
+        if me is None or state is None or batch.cell < me.since:
+            return None
+        self._batches.begin(me.member, me.since - 1)
+        first = self._batches.last(me.member) + 1
+        if batch.cell < first:
+            return None
+        if batch.cell > first + _MOST_WAITING_CELLS:  # this process was halted, for long
+            self._end_membership()
+            return None
+        for cell in range(first, batch.cell):
+            self._append(Batch(me.member, cell), now)
+        joins = [join for join in self._joins.values() if join.since > batch.cell]
+        waits_long = batch.cell > state.sealed.cell + KEPT_CELLS
+        counted = replace(
+            batch,
+            process=me.member,
+            runs={} if waits_long else batch.runs,  # whatever the others do, memory is bounded
+            joins=sorted(joins, key=lambda join: join.member),
+            killed=self._killed,
+        )
+        self._killed = []
+        self._append(counted, now)
+        return counted
 
     def note_running(self, cell: int, runs: Mapping[RunId, tuple[int, int]]) -> None:
         """Of the running cell: the canary's requests so far, and its faults, excused ones apart; by run."""
-        raise NotImplementedError
+        self._outage.note_running(cell, runs)
 
-    # Breakers
+    def outages(self) -> list[tuple[RunId, str]]:
+        """Runs whose breaker has to be open, and the end of a sentence that says why: of the canary's newest
+        requests in the fleet half are faults. It waits for nothing to be sealed. The same ones again until
+        other requests are the newest, or the breaker is reset."""
+        return list(self._outage.outages())
 
     def number(self, key: str) -> int:
         """That is in force of a run, from 1."""
-        raise NotImplementedError
-
-    def open_breaker(self, run: RunId, why: str) -> None:
-        """A breaker opened here; others open theirs."""
-        raise NotImplementedError
+        return self._outage.number(key)
 
     def reset(self, key: str) -> RunId:
         """An operator reset the breaker here: the run begins anew, and everywhere. Returns it."""
-        raise NotImplementedError
-
-    def outages(self) -> list[tuple[RunId, str]]:
-        """Runs whose breaker is to open now, each once, and why: half of the canary's newest 50 requests in
-        the fleet are faults, or of as many more as the cells have that hold them."""
-        raise NotImplementedError
+        run = RunId(key, self.number(key) + 1)
+        self._outage.raise_numbers({key: run.number})
+        return run
 
     # The exchange
 
     def have(self, lacks: Sequence[str] = ()) -> Have:
         """What to ask with; `lacks`: keys of runs whose states have not come yet after `Taken.took_over`."""
-        raise NotImplementedError
+        return Have(
+            self._this.process,
+            None if self._state is None else self._state.sealed,
+            self._batches.held(),
+            {process: running.version for process, running in self._outage.running.items()},
+            self._wants_state,
+            list(lacks),
+        )
 
     def answer(self, have: Have, now: Moment) -> News:
         """What whoever asks lacks; changes nothing. States of runs are not in it: send those of `have.lacks`,
         and all with `News.state`, beside it. Raises MessageRefused."""
-        raise NotImplementedError
+        check_have(have)
+        state = self._state
+        wants_state = have.wants_state and state is not None
+        batches: list[Batch] = []
+        if wants_state:
+            batches = self._batches.lacked(have.held, -1)
+        elif have.sealed is not None:
+            batches = self._batches.lacked(have.held, have.sealed.cell)
+        return News(
+            process=self._this.process,
+            host=self._host,
+            member=None if self._me is None else self._me.member,
+            age=now.monotonic - self._started_at,
+            clock=now.clock,
+            sealed=None if state is None else state.sealed,
+            then=None if have.sealed is None else self._history.get(have.sealed.cell),
+            held=self._batches.held(),
+            joins=list(self._joins.values()),
+            ends=list(self._ends.ends.values()),
+            votes=list(self._ends.votes.values()),
+            running=[
+                running
+                for process, running in self._outage.running.items()
+                if running.version > have.running.get(process, 0)
+            ],
+            numbers=dict(self._outage.numbers),
+            state=state if wants_state else None,
+            batches=batches,
+        )
 
     def take(self, news: News, asked: Moment, now: Moment) -> Taken:
         """Take over what a peer answered to a question that was sent at `asked`. Raises MessageRefused; then
         nothing of it counts."""
-        raise NotImplementedError
+        check_news(news)
+        if news.process == self._this.process:
+            return Taken()
+        shift = self._clocks.measure(news, asked, now, is_member=self._counts())
+        if shift:
+            self._take_clock(shift, now)
+        now = Moment(now.monotonic, now.clock + shift)
+        self._outage.merge(news.running, now.cell)
+        raised = self._outage.raise_numbers(news.numbers)
+        if abs(off := self._clocks.off(news.process)) > CELL_SECONDS:
+            self._absences.note(news.host, f"its clock is {_seconds(off)}", now.monotonic)
+        if news.sealed is None or self._has_left:
+            return Taken(shift, raised=raised)
+        if news.sealed.cell > now.cell + MOST_AHEAD_CELLS:
+            self._absences.note(news.host, "it has sealed cells that are not over yet", now.monotonic)
+            return Taken(shift, raised=raised)
+        return Taken(shift, self._take_evidence(news, news.sealed, now), raised)
+
+    def _take_evidence(self, news: News, theirs: SealedAt, now: Moment) -> bool:
+        """Returns whether the state was taken over."""
+        gives_way = self._gives_way(news, theirs)
+        took_over = False
+        if gives_way:
+            if news.state is None or not self._wants_state:
+                self._wants_state, self._wanted_at = True, now.monotonic
+            else:
+                self._take_over(news.state, now)
+                took_over = True
+        if gives_way is not None and not took_over:
+            self._claims.pop(news.member or "", None)
+            if self._state is not None:
+                self._absences.note(
+                    news.host, "it has another state, and one of the two gives way", now.monotonic
+                )
+            return False
+        self._merge(news, theirs, now)
+        return took_over
+
+    def _gives_way(self, news: News, theirs: SealedAt) -> bool | None:
+        """Whether the state here gives way to the peer's; None where both are one."""
+        mine = self._state or self._restored
+        if mine is None:
+            return True
+        if self._state is None:
+            return theirs.requests >= mine.sealed.requests
+        for other in (theirs, news.then):
+            own = None if other is None else self._history.get(other.cell)
+            if own is not None and other is not None and own.digest != other.digest:
+                return other.precedence > own.precedence
+        if theirs.cell - mine.sealed.cell >= KEPT_CELLS:
+            # What came in between is not to be had any more: this process was halted, or could not be reached.
+            return theirs.requests >= mine.sealed.requests
+        return None
+
+    def _take_over(self, state: FleetState, now: Moment) -> None:
+        self._end_membership()
+        self._batches.keep(self._own)
+        self._ends = MemberEnds(self._batches.last)
+        self._joins, self._claims, self._left = {}, {}, {}
+        self._begin_with(state, now)
+        for join in (*state.members, *state.pending):
+            if join.member in self._own:
+                last = max(self._batches.last(join.member), join.since - 1)
+                self._ends.ends[join.member] = MemberEnd(join.member, last, clean=True)
+        self._announce(now)
+
+    def _merge(self, news: News, theirs: SealedAt, now: Moment) -> None:
+        state = self._state
+        assert state is not None
+        for join in news.joins:
+            latest = now.cell + JOIN_AHEAD_CELLS + MOST_AHEAD_CELLS
+            if state.sealed.cell < join.since <= latest and len(self._joins) < MOST_PROCESSES:
+                self._joins.setdefault(join.member, join)
+                self._heard.setdefault(join.member, now.monotonic)
+        self._ends.merge(news.ends, news.votes)
+        self._follow_votes(now)
+        if news.member is not None:
+            cell, held = self._claims.get(news.member, (-1, {}))
+            held = {one: max(last, held.get(one, -1)) for one, last in news.held.items()}
+            self._claims[news.member] = max(cell, theirs.cell), held
+        self._take_batches(news, now)
+
+    def _take_batches(self, news: News, now: Moment) -> None:
+        state = self._state
+        assert state is not None
+        since = {join.member: join.since for join in self._joins.values()}
+        since.update({join.member: join.since for join in (*state.pending, *state.members)})
+        for batch in news.batches:
+            member, cell = batch.process, batch.cell
+            if cell > now.cell + MOST_AHEAD_CELLS:
+                self._absences.note(news.host, "it has batches of cells that are not over yet", now.monotonic)
+                continue
+            if member in self._own or cell > state.sealed.cell + _MOST_WAITING_CELLS:
+                continue
+            last, first = self._batches.last(member), since.get(member)
+            if last >= 0:
+                is_next = cell == last + 1
+            else:  # of a member earlier cells are of use too: others may lack them
+                is_next = first is not None and first <= cell <= max(first, state.sealed.cell + 1)
+            if is_next and self._ends.takes(member, cell, _members(state)):
+                self._append(batch, now)
+
+    def _append(self, batch: Batch, now: Moment) -> None:
+        self._batches.append(batch)
+        self._heard[batch.process] = now.monotonic
+
+    def _take_clock(self, shift: float, now: Moment) -> None:
+        """Out of the fleet, and back into it with its clock."""
+        self._absences.note(
+            self._host, f"its clock was {_seconds(-shift)}, and is set by the others'", now.monotonic
+        )
+        self._end_membership()
+        cell = cell_of(now.clock + shift)
+        if self._state is not None and self._state.sealed.cell > cell + MOST_AHEAD_CELLS:
+            self._state, self._wants_state = None, True  # of a time that is still to come
+            self._joins, self._claims, self._left = {}, {}, {}
+            self._batches.keep(())
+            self._ends = MemberEnds(self._batches.last)
+        elif self._state is not None:
+            self._announce(Moment(now.monotonic, now.clock + shift))
 
     # What is sealed
 
     def seal(self, now: Moment) -> Iterator[SealedCell]:
-        """Cells that can be sealed now, in order; each is sealed when the iterator yields it."""
-        raise NotImplementedError
+        """Cells that can be sealed now, in order; each is sealed when the iterator yields it. Each second."""
+        self._note_time(now)
+        if self._state is None:
+            if self._is_started and now.monotonic - self._progress_at > SILENT_SECONDS:
+                self._found(first_state(now.cell - 1), now)
+            return
+        self._vote_out(now)
+        while (sealed := self._seal_next(now)) is not None:
+            yield sealed
+        self._forget(now)
+
+    def _note_time(self, now: Moment) -> None:
+        """A halt of this process is nobody's silence."""
+        halt = now.monotonic - self._seen_at
+        if halt > _LONGEST_PAUSE_SECONDS:
+            self._heard = {member: at + halt for member, at in self._heard.items()}
+            self._progress_at += halt
+        self._seen_at = now.monotonic
+
+    def _vote_out(self, now: Moment) -> None:
+        state = self._state
+        assert state is not None
+        members, stuck = _members(state), now.monotonic - self._progress_at
+        patience = next(patience for after, patience in _PATIENCE if stuck >= after)
+        silent = {one for one in members if one not in self._own and self._silence(one, now) > patience}
+        mine = self._me is not None and self._me.member in members
+        if mine or all(one in silent for one in self._ends.voters(members)):
+            for member in silent - self._ends.silent:
+                end = self._ends.ends.get(member)
+                if end is None or self._batches.last(member) < end.last or stuck > patience:
+                    self._ends.silent.add(member)
+        self._follow_votes(now)
+
+    def _follow_votes(self, now: Moment) -> None:
+        state, me = self._state, self._me
+        assert state is not None
+        members = _members(state)
+        if self._ends.follow_votes(members, None if me is None else me.member, self._is_known):
+            self._absences.note(self._host, "the others heard nothing of it for too long", now.monotonic)
+            self._announce(now)
+        elif me is not None and me.member in members:
+            self._ends.vote(me.member)
+
+    def _seal_next(self, now: Moment) -> SealedCell | None:
+        state = self._state
+        while state is not None:
+            if not state.members:
+                state = self._without_members(state, now)
+                continue
+            cell = state.sealed.cell + 1
+            batches, left = self._next_batches(state, cell)
+            if batches is None or not self._is_shared(state, cell, batches):
+                return None
+            if left:
+                state = self._state = without(state, left)
+                self._left.update((join.member, cell) for join, _ in left)
+                self._name_unclean(left, now)
+            if batches:
+                self._state, sealed = sealed_with(state, batches)
+                self._remember(sealed, now)
+                return sealed
+        return None
+
+    def _without_members(self, state: FleetState, now: Moment) -> FleetState | None:
+        """Where all have ended: on to the first that joined in time, or else a fleet of one's own."""
+        if state.pending:
+            self._state = skipped(state)
+            self._history[self._state.sealed.cell] = self._state.sealed
+            return self._state
+        if self._has_left:
+            return None
+        self._found(state, now)
+        return self._state
+
+    def _next_batches(
+        self, state: FleetState, cell: int
+    ) -> tuple[dict[str, Batch] | None, list[tuple[Join, bool]]]:
+        """Those of all members, None where one is missing; and who is no member any more in this cell."""
+        members = _members(state)
+        batches, left = {}, []
+        for join in state.members:
+            limit = self._ends.limit(join.member, members)
+            if limit.last is not None and cell > limit.last:
+                left.append((join, limit.clean))
+                continue
+            batch = self._batches.get(join.member, cell)
+            if batch is None or (limit.last is None and limit.usable is not None and cell > limit.usable):
+                return None, []
+            batches[join.member] = batch
+        return batches, left
+
+    def _is_shared(self, state: FleetState, cell: int, batches: Mapping[str, Batch]) -> bool:
+        """Whether somebody else who decides who is gone has what is sealed here, or there is nobody else."""
+        others = [one for one in self._ends.voters(_members(state)) if one not in self._own]
+        claims = [self._claims[one] for one in others if one in self._claims]
+        return not others or any(
+            sealed >= cell or all(held.get(member, -1) >= cell for member in batches)
+            for sealed, held in claims
+        )
+
+    def _remember(self, sealed: SealedCell, now: Moment) -> None:
+        state = self._state
+        assert state is not None
+        if len(self._ring) == KEPT_CELLS:
+            self._forgotten = self._ring[0].cell
+        self._ring.append(sealed)
+        self._history[sealed.cell] = state.sealed
+        self._progress_at = now.monotonic
+        for join in (*state.members, *state.pending):
+            self._heard.setdefault(join.member, now.monotonic)
+
+    def _forget(self, now: Moment) -> None:
+        """What nobody asks for any more; and join anew where the last attempt came to nothing."""
+        state = self._state
+        if state is None:
+            return
+        oldest = state.sealed.cell - KEPT_CELLS
+        self._history = {c: at for c, at in self._history.items() if c > state.sealed.cell - HISTORY_CELLS}
+        self._joins = {one: join for one, join in self._joins.items() if join.since > state.sealed.cell}
+        self._left = {member: cell for member, cell in self._left.items() if cell > oldest}
+        current = {join.member for join in (*state.members, *state.pending)} | self._joins.keys()
+        self._batches.forget(oldest, current)
+        kept = current | self._batches.held().keys() | self._left.keys()
+        self._ends.forget(lambda member: member not in kept)
+        self._heard = {member: at for member, at in self._heard.items() if member in kept}
+        self._claims = {member: claim for member, claim in self._claims.items() if member in kept}
+        self._own &= kept | ({self._me.member} if self._me else set())
+        if now.monotonic - self._wanted_at > _WANTED_SECONDS:
+            self._wants_state = False
+        if self._me is None or (not self._counts() and state.sealed.cell >= self._me.since - 1):
+            self._announce(now)
 
     def sealed_after(self, cell: int) -> list[SealedCell] | None:
         """Cells that were sealed after `cell` already: for a state of a run that came late. None where some
         of them are forgotten: then the state is too old."""
-        raise NotImplementedError
+        if self._state is None or cell < self._forgotten:
+            return None
+        return [sealed for sealed in self._ring if sealed.cell > cell]
 
     def state(self) -> FleetState | None:
         """What the members agree on."""
-        raise NotImplementedError
-
-    def describe(self, now: Moment) -> FleetView:
-        """For people."""
-        raise NotImplementedError
+        return self._state
 
     @property
     def is_oldest(self) -> bool:
         """Whether this gateway is the one that notifies."""
-        raise NotImplementedError
+        if self._state is None or self._me is None:
+            return False
+        return next(iter(self._ends.voters(_members(self._state))), "") == self._me.member
+
+    # For people
+
+    def describe(self, now: Moment) -> FleetView:
+        """For people."""
+        state = self._state
+        if state is None:
+            left_out = self._absences.left_out([], [(self._host, 0.0)], now.monotonic)
+            return FleetView(None, [], [], left_out)
+        cell, waiting = state.sealed.cell + 1, []
+        if now.cell - cell > MOST_AHEAD_CELLS:
+            waiting = [
+                Waiting(join.host, self._silence(join.member, now))
+                for join in state.members
+                if self._batches.get(join.member, cell) is None and join.member not in self._own
+            ]
+        counted = [join.host for join in state.members if join.member not in self._ends.ends]
+        joining = [*state.pending, *self._joins.values()]
+        seconds = [(join.host, join.since * CELL_SECONDS - now.clock) for join in joining]
+        left_out = self._absences.left_out(counted, seconds, now.monotonic)
+        return FleetView(state.sealed.cell, sorted(set(counted)), waiting, left_out)
+
+    def _name_unclean(self, left: Sequence[tuple[Join, bool]], now: Moment) -> None:
+        for join, clean in left:
+            if not clean and join.member not in self._own:
+                self._absences.note(join.host, "it is gone: nothing was heard of it", now.monotonic)
+
+    # What is known of members
+
+    def _counts(self) -> bool:
+        """Whether this gateway is a member, or will be one for certain."""
+        state, me = self._state, self._me
+        return state is not None and me is not None and me in (*state.members, *state.pending)
+
+    def _silence(self, member: str, now: Moment) -> float:
+        return now.monotonic - self._heard.setdefault(member, now.monotonic)
+
+    def _is_known(self, member: str) -> bool:
+        state = self._state
+        return (
+            self._batches.last(member) >= 0
+            or member in self._left
+            or member in self._joins
+            or (state is not None and any(one.member == member for one in (*state.members, *state.pending)))
+        )
+
+
+def _members(state: FleetState) -> list[str]:
+    """Of the next cell, the oldest first."""
+    return [join.member for join in state.members]
+
+
+def _seconds(off: float) -> str:
+    return f"{abs(off):.0f} s {'ahead' if off > 0 else 'behind'}"

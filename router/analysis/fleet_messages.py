@@ -1,7 +1,7 @@
 """What gateways ask each other about evidence and answer, and what a claim has to be like to be believed.
 
-Whoever asks changes nothing at whoever answers, so a question may be repeated, lost or late. So may an answer:
-everything in it is either larger than what is known, or no news.
+Whoever asks changes nothing at whoever answers, so a question may be repeated, lost or late. So may an
+answer: everything in it is either larger than what is known, or no news.
 """
 
 import re
@@ -75,15 +75,6 @@ class Running(Struct, frozen=True, array_like=True):
     """By key of the run."""
 
 
-class Standing(Struct, frozen=True, array_like=True):
-    """Which number of a run is in force, and whether its breaker is open."""
-
-    number: int
-    """From 1; the higher one counts, whatever the other's breaker."""
-    why: str = ""
-    """Why its breaker is open, one sentence; empty where it is closed."""
-
-
 class SealedAt(Struct, frozen=True, array_like=True):
     """What was sealed up to a cell. Two that differ at one cell are of two states."""
 
@@ -146,16 +137,14 @@ class News(Struct):
     sealed: SealedAt | None
     then: SealedAt | None
     """What it had sealed up to the asker's newest sealed cell; None where it does not know."""
-    oldest: int
-    """The first cell of which it still hands out batches."""
     held: dict[str, int]
     """What it has itself, as in `Have`."""
     joins: list[Join]
     ends: list[MemberEnd]
     votes: list[Vote]
     running: list[Running]
-    standings: dict[str, Standing]
-    """By key of the run."""
+    numbers: dict[str, int]
+    """Of runs, by key, that are in force, where it is not 1."""
     state: FleetState | None = None
     batches: list[Batch] = field(default_factory=list)
     """Oldest cells first, so that any number of them from the first on is of use."""
@@ -188,11 +177,18 @@ def check_news(news: News) -> None:
     for sealed in (news.sealed, news.then):
         if sealed is not None:
             _sealed(sealed)
-    _amounts((news.oldest, *news.held.values()), MOST_CELL, "a cell", least=-1)
+    _amounts((*news.held.values(),), MOST_CELL, "a cell", least=-1)
     _most(news.held, 2 * MOST_PROCESSES, "members")
     for many in (news.joins, news.ends, news.votes, news.running):
         _most(many, MOST_PROCESSES, "processes")
-    _most(news.standings, MOST_RUNS, "runs")
+    _tables(news)
+    if news.state is not None:
+        _state(news.state)
+    for batch in news.batches:
+        check_batch(batch)
+
+
+def _tables(news: News) -> None:
     for join in news.joins:
         _join(join)
     for end in news.ends:
@@ -202,14 +198,7 @@ def check_news(news: News) -> None:
         _vote(vote)
     for running in news.running:
         _running(running)
-    _keys(news.standings)
-    for standing in news.standings.values():
-        _amounts((standing.number,), MOST_COUNT, "the number of a run", least=1)
-        _text(standing.why, 2 * MOST_NAME)
-    if news.state is not None:
-        _state(news.state)
-    for batch in news.batches:
-        check_batch(batch)
+    _numbers(news.numbers)
 
 
 def check_batch(batch: Batch) -> None:
@@ -274,14 +263,18 @@ def _state(state: FleetState) -> None:
         _most(joins, MOST_PROCESSES, "members")
         for join in joins:
             _join(join)
-    _most(state.numbers, MOST_RUNS, "runs")
-    _keys(state.numbers)
-    _amounts(state.numbers.values(), MOST_COUNT, "the number of a run", least=1)
+    _numbers(state.numbers)
     _most(state.killed, MOST_PROCESSES, "processes")
     _ids(state.killed, "the id of a process")
     _most(state.due, MOST_PROCESSES, "processes")
     for host in state.due:
         _name(host)
+
+
+def _numbers(numbers: dict[str, int]) -> None:
+    _most(numbers, MOST_RUNS, "runs")
+    _keys(numbers)
+    _amounts(numbers.values(), MOST_COUNT, "the number of a run", least=1)
 
 
 def _sealed(sealed: SealedAt) -> None:
@@ -327,12 +320,8 @@ def _keys(keys: Iterable[str]) -> None:
 
 
 def _name(host: str) -> None:
-    _text(host, MOST_NAME)
-
-
-def _text(text: str, most: int) -> None:
-    if len(text) > most or not text.isprintable():
-        raise MessageRefused(f"a text in it is not printable, or longer than {most} characters")
+    if len(host) > MOST_NAME or not host.isprintable():
+        raise MessageRefused(f"a host's name in it is not printable, or longer than {MOST_NAME} characters")
 
 
 def _amounts(amounts: Iterable[int], most: int, what: str, *, least: int = 0) -> None:
