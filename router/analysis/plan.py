@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from router.analysis.checks import FAULTS, Criteria, Verdict
+from router.analysis.checks import Verdict
+from router.analysis.criteria import FAULTS, Criteria
 from router.analysis.hourly_traffic import HourOfTraffic
 from router.analysis.run_state import Spread
 from router.analysis.statistics.counts import GROUPS

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from router.analysis.checks import (
     Check,
-    Criteria,
     LatencyCheck,
     RateCheck,
     Report,
@@ -14,6 +13,7 @@ from router.analysis.checks import (
     Verdict,
     verdict_in_force,
 )
+from router.analysis.criteria import Criteria
 from router.analysis.fleet import FleetView
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift

@@ -68,68 +68,106 @@ def ranges_of(split: Split, alias: Alias) -> Ranges:
     return Ranges(split.range_of(PRODUCTION), split.range_of(alias))
 
 
-class _Groups:
-    """Counts of both arms by group; `[0]` is production's list of 1 024, `[1]` the canary's."""
+class _Arm:
+    """Counts of one arm: those by group since these were asked for last, the others since the last record.
 
-    __slots__ = ("faults", "requests", "score_sums", "scored", "slow", "timed")
+    Each request is in one of `faults`, `timed` and `untimed`, and an answer is scored unless it is in
+    `unscored`: so two counts less are kept for each of them.
+    """
 
-    def __init__(self) -> None:
-        self.requests, self.faults, self.timed, self.slow, self.scored, self.score_sums = (
-            ([0] * GROUPS, [0] * GROUPS) for _ in range(6)
+    __slots__ = (
+        "by_group",
+        "durations",
+        "faults",
+        "has_sums",
+        "hung_up",
+        "reported",
+        "score_sums",
+        "scores",
+        "slow",
+        "timed",
+        "unscored",
+        "untimed",
+    )
+
+    def __init__(self, indexes: int, *, has_sums: bool) -> None:
+        self.has_sums = has_sums
+        self._begin_groups()
+        self._begin_record(indexes)
+
+    def _begin_groups(self) -> None:
+        self.by_group = tuple([0] * GROUPS for _ in range(7))
+        self.faults, self.timed, self.untimed, self.hung_up, self.slow, self.unscored, self.score_sums = (
+            self.by_group
         )
+        self.reported = (0, 0, 0, 0, 0)
+        """Requests, faults, timed, slow and unscored that records held so far."""
 
-    def totals(self) -> list[tuple[int, int, int, int]]:
-        """Requests, faults, timed and slow of each arm."""
-        counted = self.requests, self.faults, self.timed, self.slow
-        return [tuple(sum(lists[arm]) for lists in counted) for arm in (0, 1)]  # type: ignore[misc] # of four
+    def _begin_record(self, indexes: int) -> None:
+        self.durations = [0] * BINS
+        self.scores = [0] * indexes
 
-    def sparse(self, arm: int) -> dict[int, list[int]]:
-        """As `ArmRecord.groups`."""
-        lists = self.requests, self.faults, self.timed, self.slow, self.scored, self.score_sums
-        rows = enumerate(zip(*(each[arm] for each in lists), strict=True))
-        return {group: list(row) for group, row in rows if any(row)}
+    def drain(self, *, groups: bool) -> ArmRecord:
+        """What came since the last time."""
+        faults, timed, untimed, hung_up, slow, unscored, _ = map(sum, self.by_group)
+        totals = faults + timed + untimed, faults, timed + hung_up, slow, unscored
+        new = map(int.__sub__, totals, self.reported)
+        self.reported = totals
+        record = ArmRecord(
+            requests=next(new),
+            faults=next(new),
+            timed=next(new),
+            slow=next(new),
+            invalid=next(new),
+            durations=_sparse(self.durations),
+            scores=_sparse(self.scores),
+        )
+        if groups:
+            rows = enumerate(zip(*self.by_group, strict=True))
+            record.groups = {group: self._row(*row) for group, row in rows if any(row)}
+            self._begin_groups()
+        self._begin_record(len(self.scores))
+        return record
+
+    def _row(
+        self, faults: int, timed: int, untimed: int, hung_up: int, slow: int, unscored: int, score_sum: int
+    ) -> list[int]:
+        """As of `ArmRecord.groups`."""
+        scored = timed + untimed - unscored if self.has_sums else 0
+        return [faults + timed + untimed, faults, timed + hung_up, slow, scored, score_sum]
 
 
 class _Part:
     """What was routed by one split and held against one line."""
 
     __slots__ = (
+        "arms",
         "cell_scores",
-        "durations",
         "excused",
         "faulty",
         "faulty_calls",
         "first_scores",
         "flags",
-        "groups",
         "has_record",
-        "invalid",
         "left_out",
         "line",
         "ranges",
-        "reported",
-        "scores",
         "seen",
         "slow",
         "split",
     )
 
-    def __init__(self, split: Split, ranges: Ranges, line: float | None, indexes: int) -> None:
-        self.split, self.ranges, self.line = split, ranges, line
+    def __init__(self, split: Split, ranges: Ranges, line: float | None, arms: tuple[_Arm, _Arm]) -> None:
+        self.split, self.ranges, self.line, self.arms = split, ranges, line, arms
         self.flags = _owned(ranges)
-        self.groups = _Groups()
-        self.reported = self.groups.totals()
-        """Of `groups`, what records held so far."""
         self.cell_scores: dict[int, int] = {}
-        """The first score of each bucket in this cell."""
+        """The first score of each bucket in this cell, as records held them so far."""
         self.has_record = False
         """Whether there is one of this cell already; then its counts by group follow, if asked for."""
-        self._begin(indexes)
+        self._begin_record()
 
-    def _begin(self, indexes: int) -> None:
-        self.durations = ([0] * BINS, [0] * BINS)
-        self.scores = ([0] * indexes, [0] * indexes)
-        self.invalid, self.excused, self.left_out = [0, 0], 0, 0
+    def _begin_record(self) -> None:
+        self.excused = self.left_out = 0
         self.faulty: set[int] = set()
         self.faulty_calls: set[int] = set()
         self.slow: set[int] = set()
@@ -138,23 +176,13 @@ class _Part:
 
     def drain(self, *, groups: bool) -> Record | None:
         """What came since the last time; None for nothing."""
-        totals = self.groups.totals()
-        arms = [
-            ArmRecord(
-                *(now - then for now, then in zip(totals[arm][:2], self.reported[arm][:2], strict=True)),
-                (0, self.excused)[arm],
-                *(now - then for now, then in zip(totals[arm][2:], self.reported[arm][2:], strict=True)),
-                self.invalid[arm],
-                _sparse(self.durations[arm]),
-                _sparse(self.scores[arm]),
-                self.groups.sparse(arm) if groups else None,
-            )
-            for arm in (0, 1)
-        ]
+        production, canary = (arm.drain(groups=groups) for arm in self.arms)
+        canary.excused = self.excused
         record = Record(
             self.ranges,
             self.line,
-            *arms,
+            production,
+            canary,
             self.faulty,
             self.faulty_calls,
             self.slow,
@@ -162,11 +190,8 @@ class _Part:
             self.first_scores,
             self.left_out,
         )
-        self.reported = totals
-        if groups:
-            self.groups = _Groups()
-            self.reported = self.groups.totals()
-        self._begin(len(self.scores[0]))
+        self.cell_scores |= self.first_scores
+        self._begin_record()
         if not _holds_anything(record) and not (groups and self.has_record):
             return None
         self.has_record = True
@@ -217,7 +242,7 @@ class CellRecorder:
 
     def observe(self, seen: Observation) -> None:
         """Count one request: about 1 µs, and nothing that grows with traffic."""
-        bucket, canary, split, fault, seconds, _, _, _, abandoned = seen
+        bucket, canary, split, fault, seconds, bin_index, _, _, abandoned = seen
         part = self._part
         if split is not part.split and (older := self._of(split)) is not part:
             if older is None:
@@ -234,45 +259,45 @@ class CellRecorder:
         if abandoned:
             self._abandoned(part, seen)
             return
-        groups, group, line = part.groups, bucket % GROUPS, part.line
-        groups.requests[canary][group] += 1
+        arm, group = part.arms[canary], bucket % GROUPS
         if fault:
-            groups.faults[canary][group] += 1
+            arm.faults[group] += 1
             self._fault(part, seen)
             return
         if canary and part is self._part:
             self.outage.add(fault=False)
+        line = part.line
+        if seconds is None or line is None:
+            arm.untimed[group] += 1
+        else:
+            arm.timed[group] += 1
+            if seconds > line:
+                self._slow(part, bucket, canary=canary)
         if seconds is not None:
-            part.durations[canary][bisect_left(EDGES, seconds)] += 1
-            if line is not None:
-                groups.timed[canary][group] += 1
-                if seconds > line:
-                    self._slow(part, bucket, canary=canary)
+            arm.durations[bisect_left(EDGES, seconds)] += 1
         if self._indexes:
-            self._score(part, seen, first=not flags & _SCORED)
+            self._score(part, arm, bucket, bin_index, first=not flags & _SCORED)
 
     def _abandoned(self, part: _Part, seen: Observation) -> None:
         # It is slow already, or it is not known whether it would have been. Of both versions alike: callers
         # who hang up must not make two equal ones look different.
         if part.line is not None and seen.seconds is not None and seen.seconds > part.line:
-            part.groups.timed[seen.canary][seen.bucket % GROUPS] += 1
+            part.arms[seen.canary].hung_up[seen.bucket % GROUPS] += 1
             self._slow(part, seen.bucket, canary=seen.canary)
 
-    def _score(self, part: _Part, seen: Observation, *, first: bool) -> None:
-        bucket, canary, bin_index, indexes = seen.bucket, seen.canary, seen.bin_index, self._indexes
+    def _score(self, part: _Part, arm: _Arm, bucket: int, bin_index: int | None, *, first: bool) -> None:
+        indexes = self._indexes
         if bin_index is None or not 0 <= bin_index < indexes:
-            part.invalid[canary] += 1
+            arm.unscored[bucket % GROUPS] += 1
             return
-        part.scores[canary][bin_index] += 1
-        if self._units:
-            group = bucket % GROUPS
-            part.groups.scored[canary][group] += 1
-            part.groups.score_sums[canary][group] += self._units[bin_index]
+        arm.scores[bin_index] += 1
+        if units := self._units:
+            arm.score_sums[bucket % GROUPS] += units[bin_index]
         if first:
-            known = part.cell_scores.get(bucket)
-            chosen = bin_index if known is None else first_score(bucket, known, bin_index, indexes)
-            if chosen != known:
-                part.cell_scores[bucket] = part.first_scores[bucket] = chosen
+            if (known := part.first_scores.get(bucket)) is None:
+                known = part.cell_scores.get(bucket)
+            if known is None or first_score(bucket, known, bin_index, indexes) != known:
+                part.first_scores[bucket] = bin_index
 
     def _fault(self, part: _Part, seen: Observation) -> None:
         bucket, canary, batch = seen.bucket, seen.canary, seen.blamed_batch
@@ -291,7 +316,7 @@ class CellRecorder:
                 part.faulty_calls.add(bucket)
 
     def _slow(self, part: _Part, bucket: int, *, canary: bool) -> None:
-        part.groups.slow[canary][bucket % GROUPS] += 1
+        part.arms[canary].slow[bucket % GROUPS] += 1
         if not part.flags[bucket] & _SLOW:
             part.flags[bucket] |= _SLOW
             part.slow.add(bucket)
@@ -309,7 +334,8 @@ class CellRecorder:
         return part
 
     def _new_part(self, split: Split) -> _Part:
-        return _Part(split, ranges_of(split, self._alias), self._line, self._indexes)
+        production, canary = (_Arm(self._indexes, has_sums=bool(self._units)) for _ in range(2))
+        return _Part(split, ranges_of(split, self._alias), self._line, (production, canary))
 
     def drain(self, *, groups: bool) -> list[Record]:
         """What came since the last time, in the order in which the splits and lines of it began.
@@ -346,7 +372,7 @@ class CellRecorder:
         self._ended.append(before)
         self._part = self._new_part(before.split)
         self._part.flags = before.flags.translate(_WITHOUT[_SLOW])  # a bucket may be slow by this one again
-        self._part.cell_scores = before.cell_scores
+        self._part.cell_scores = before.cell_scores | before.first_scores
 
     def report_anew(self) -> None:
         """A step began for all gateways: what was reported by this split before it did not count."""
