@@ -4,7 +4,6 @@ All processes have the same clock, in seconds since 1970. Nothing here decides a
 requests, carries messages or loses them, and does once a second what a gateway does.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -14,93 +13,94 @@ from itertools import count
 import msgspec
 import numpy as np
 
-from router.analysis.checks import Report, Verdict
+from router.analysis.checks import Verdict
 from router.analysis.criteria import Criteria
-from router.analysis.fleet import Fleet, Moment, SealedCell
+from router.analysis.fleet import Fleet
+from router.analysis.fleet_clocks import Moment
 from router.analysis.fleet_messages import Have, News
+from router.analysis.fleet_state import SealedCell
+from router.analysis.joined_runs import JoinedRun
+from router.analysis.run import AnalysisRun, ComparedVersions
+from router.analysis.run_key import RunSubject
 from router.analysis.run_state import RunState, RunStateData
-from router.analysis.statistics.cell_recorder import CellRecorder, Observation, ranges_of
-from router.analysis.statistics.records import MINUTE_CELLS, Batch, RunCell, RunId, cell_of
-from router.core.ids import CANARY, GatewayId
+from router.analysis.statistics.cell_recorder import Observation
+from router.analysis.statistics.counts import ArmCounters
+from router.analysis.statistics.records import Batch, cell_of
+from router.core.ids import CANARY, GatewayId, VersionId
 from router.core.split import Split
 from tests.analysis.statistics.shared_traffic import Requests, Versions
 
-RUN = RunId("0123456789abcdef" * 2, 1)
+VERSIONS = ComparedVersions(VersionId("fraud", 1), VersionId("fraud", 2), "salt", (), Criteria())
 BEGAN = 1_800_000_035
 """When made-up time begins."""
-FIRST_MINUTES = 2 * MINUTE_CELLS
-"""Cells at the beginning of a run or step in each of which counts by group are reported."""
 ASKED = 4
 """Peers that are asked in one exchange, at most."""
 EXCHANGE_SECONDS = 2
 
 
-class Judge:
-    """A state, and what it said when. Processes that fold the same cells may share one, which saves time."""
+class Judge(JoinedRun):
+    """What is known of the run, and what was said when. Processes that fold the same cells may share one,
+    which saves time."""
 
-    def __init__(self, criteria: Criteria, *, digests: bool = False) -> None:
-        self.criteria, self._digests = criteria, digests
-        self.state: RunState | None = None
-        self.members: dict[int, frozenset[tuple[str, int]]] = {}
-        """Whose batches were in a cell, by its number: of whom, and how many requests."""
+    digests: dict[int, tuple[bytes, float]] | None = None
+    """By cell, with ln E; None where they are not kept."""
+
+    def __init__(self, subject: RunSubject, number: int, state: RunState) -> None:
+        super().__init__(subject, number, state)
+        self.members: dict[int, frozenset[str]] = {}
+        """Whose batches were in a cell, by its number."""
         self.failed_cell: int | None = None
         self.proven = False
         """Whether a rise was ever proven, however small it was."""
         self.verdicts: dict[int, Verdict] = {}
         """By cell in which it changed; only where digests are kept."""
-        self.digests: dict[int, tuple[bytes, float]] = {}
-        """By cell, with ln E."""
 
-    def fold(self, sealed: SealedCell) -> None:
-        """Once for each cell: whoever seals it later must find the same in it."""
-        parts = sealed.runs.get(RUN, ())
-        requests = sum(
-            arm.requests for part in parts for each in part.records for arm in (each.production, each.canary)
-        )
-        found = frozenset((each, requests) for each in sealed.batches)
-        if self.state is None and not parts:
-            return
-        if self.state is not None and sealed.cell <= self.state.horizon:
-            assert self.members.get(sealed.cell, found) == found, "two gateways sealed one cell differently"
-            return
-        self.members[sealed.cell] = found
-        if self.state is None:
-            self.state = RunState.begin(self.criteria, None, sealed.cell)
-        for host in sealed.killed:
-            self.state.note_unclean_end(sealed.cell, host)
-        self.state.fold(sealed.cell, parts)
-        self._look(self.state, sealed.cell)
-
-    def _look(self, state: RunState, cell: int) -> None:
-        if self.failed_cell is None and failed_by(state):
-            self.failed_cell = cell
-        proofs = (
-            p for rate in (state._faults, state._latency) for p in (rate.cumulative_proof, rate.epoch_proof)
-        )
-        self.proven = self.proven or any(proof.proven for proof in proofs)
-        if self._digests:
-            self.digests[cell] = state.digest(), ln_e(state)
-            verdict = state.report().verdict
-            if not self.verdicts or list(self.verdicts.values())[-1] is not verdict:
-                self.verdicts[cell] = verdict
+    @classmethod
+    def new(cls, criteria: Criteria, cell: int, *, digests: bool) -> "Judge":
+        """One that knows nothing yet."""
+        subject = RunSubject("fraud", CANARY, 1, 2, "salt", criteria, None, None, "")
+        judge = cls(subject, 1, RunState.begin(criteria, None, cell))
+        judge.digests = {} if digests else None
+        return judge
 
     def copy(self) -> "Judge":
         """One that goes on by itself from here."""
-        judge = Judge(self.criteria)
+        judge = Judge(self.subject, 1, self.state)
         judge.failed_cell, judge.proven = self.failed_cell, self.proven
-        if self.state is not None:
-            judge.load(self.state.dump())
+        judge.load_state(self.state.dump())
         return judge
 
-    def load(self, data: RunStateData) -> None:
+    def load_state(self, data: RunStateData) -> None:
         """Another's state in the place of its own."""
-        self.state = RunState.load(data, self.criteria, None)
-        self._look(self.state, self.state.horizon)
+        self.state = RunState.load(data, self.subject.criteria, None)
+        self._judge(self.state.horizon)
 
-    def report(self) -> Report:
-        """What it says now."""
-        assert self.state is not None
-        return self.state.report()
+    def take(self, sealed: SealedCell) -> None:
+        """Fold it, once: whoever seals it later must find the same in it."""
+        found = frozenset(sealed.batches)
+        parts = {member: b.runs[self.id.key][1] for member, b in sealed.batches.items() if b.runs}
+        if sealed.cell <= self.state.horizon:
+            assert self.members.get(sealed.cell, found) == found, "two gateways sealed one cell differently"
+        elif parts or not self.is_empty:
+            self.members[sealed.cell] = found
+            self.fold(sealed.cell, parts)
+            for host in sealed.killed:
+                self.note_unclean_end(sealed.cell, host)
+
+    def _judge(self, cell: int) -> None:
+        state = self.state
+        if self.failed_cell is None and failed_by(state):
+            self.failed_cell = cell
+        self.proven = self.proven or any(
+            proof.proven
+            for rate in (state._faults, state._latency)
+            for proof in (rate.cumulative_proof, rate.epoch_proof)
+        )
+        if self.digests is not None:
+            self.digests[cell] = state.digest(), ln_e(state)
+            super()._judge(cell)
+            if not self.verdicts or list(self.verdicts.values())[-1] is not self.report.verdict:
+                self.verdicts[cell] = self.report.verdict
 
 
 def failed_by(state: RunState) -> str:
@@ -139,29 +139,22 @@ class Process:
     """A gateway, from a start to an end."""
 
     def __init__(
-        self, number: int, host: str, split: Split, judge: Judge, now: float, history: dict[int, int] | None
+        self, number: int, host: str, split: Split, judge: Judge, now: float, hour: dict[int, int] | None
     ) -> None:
         self.id, self.host, self.judge = f"{number:016x}", host, judge
         self.fleet = Fleet(GatewayId(self.id, host), Moment(now, now))
-        self.split, self.began_with = split, ranges_of(split, CANARY)
-        self.compares = self.compared = True
-        """Now, and when the cell began."""
-        self.recorder = CellRecorder(CANARY, split, None, None)
-        self.cell = self.step_cell = cell_of(now)
-        self.step = -1
+        self.split, self.cell = split, cell_of(now)
+        arms = ArmCounters(()), ArmCounters(())
+        self.run = AnalysisRun(VERSIONS, CANARY, split, arms, judge, compares=True, now=now, cell=self.cell)
+        self.run._running.history = hour
         self.leaves_at: float | None = None
         self.broken_at: float | None = None
         """When its breaker opened, by the fuse of the fleet."""
-        self.canary_requests = self.canary_faults = 0
+        self.canary_requests = 0
         self.lacks_state = False
         self.judge_of_all: Judge | None = None
         """To which it comes back, of one that was cut off."""
         self.next_exchange = now + EXCHANGE_SECONDS
-        self.unsealed: deque[Batch] = deque(maxlen=12)
-        """Its last ones."""
-        self._history = history
-        self._before = 0, 0
-        """Of the canary, when the cell began."""
 
     @property
     def counts(self) -> bool:
@@ -173,102 +166,77 @@ class Process:
 
     def serve(self, requests: Requests, versions: Versions) -> None:
         """Answer them, each by the split that is in force here."""
-        if not self.compares or self.broken_at is not None:
+        if not self.run.compares:
             return
-        split, observe, canaries, faults = self.split, self.recorder.observe, 0, 0
-        for bucket, canary, fault, seconds, call in versions.answers(requests, split.canary):
-            observe(
-                Observation(
-                    bucket,
-                    canary,
-                    split,
-                    fault,
-                    None if fault else seconds,
-                    None,
-                    None if call < 0 else call,
-                    False,
-                )
-            )
+        split, observe, canaries = self.split, self.run.observe, 0
+        for bucket, canary, fault, took, call in versions.answers(requests, split.canary):
+            seconds, blamed = None if fault else took, None if call < 0 else call
+            observe(Observation(bucket, canary, split, fault, seconds, None, blamed, False))
             canaries += canary
-            faults += canary and fault
         self.canary_requests += canaries
-        self.canary_faults += faults
 
     def change_split(self, split: Split) -> None:
         """Requests are routed by it from now on."""
         self.split = split
-        self.recorder.change_split(split)
+        self.run.change_split(split)
 
     # Cells
 
     def end_cell(self, now: float) -> None:
         """The running cell is over, and another begins."""
-        batch, state = self.batch(), self.judge.state
-        self.unsealed.append(batch)
-        self.fleet.own(batch, Moment(now, now))
+        _, whole = self.run.end_cell(counts=self.counts)
+        runs = {self.run.id.key: (self.run.id.number, whole)} if whole.compares or whole.records else {}
+        self.fleet.own(Batch("", self.cell, runs), Moment(now, now))
         self.cell += 1
-        self.recorder.begin_cell(self.cell - (self.cell if state is None else state.first_cell))
-        self.began_with, self.compared = ranges_of(self.split, CANARY), self.compares
-        self._before = self.canary_requests, self.canary_faults
 
-    def batch(self) -> Batch:
-        """What was observed in the running cell, since it was last asked for."""
-        cell = self.cell
-        by_group = cell % MINUTE_CELLS == MINUTE_CELLS - 1 or cell - self.step_cell < FIRST_MINUTES
-        part = RunCell(self.compared, self.began_with, self.recorder.drain(groups=by_group), self._history)
-        self._history = None
-        return Batch(self.id, cell, {RUN.key: (RUN.number, part)})
+    def written(self) -> Disk:
+        """What it had written by now, were it killed."""
+        self.run.drain()
+        key, number = self.run.id.key, self.run.id.number
+        batches = [Batch("", cell, {key: (number, part)}) for cell, part in self.run.unsealed()]
+        return Disk(self.host, self.id, batches)
 
     def seal(self, now: float) -> None:
         """Fold what is sealed."""
         for sealed in self.fleet.seal(Moment(now, now)):
-            self.judge.fold(sealed)
-        self._follow()
-
-    def _follow(self) -> None:
-        state = self.judge.state
-        if state is None:
-            return
-        if state.step_cell != self.step:
-            self.recorder.report_anew()
-            self.step, self.step_cell = state.step_cell, self.cell
-        if state.line != self.recorder.line:
-            self.recorder.change_line(state.line)
+            self.judge.take(sealed)
+        self.run.follow_state()
 
     def run_fuse(self, now: float) -> None:
         """Say how the canary does in the running cell, and break it off where all of the fleet's say so."""
-        counted = self.canary_requests - self._before[0], self.canary_faults - self._before[1]
-        self.fleet.note_running(self.cell, {RUN: counted})
+        self.run.drain()
+        self.fleet.note_running(self.cell, {self.run.id: self.run.canary_now()})
         if self.fleet.outages() and self.broken_at is None:
-            self.broken_at, self.compares = now, False
+            self.broken_at, self.run.compares = now, False
+            self.run.note_outage(seen_elsewhere=True)
 
     # The exchange
 
     def question(self) -> Have:
         """What it lacks."""
-        return self.fleet.have([RUN.key] if self.lacks_state else [])
+        return self.fleet.have([self.run.id.key] if self.lacks_state else [])
 
     def answer(self, have: Have, now: float) -> Answer:
         """What whoever asks lacks."""
-        news, state = self.fleet.answer(have, Moment(now, now)), self.judge.state
-        wanted = news.state is not None or RUN.key in have.lacks
-        return Answer(news, state.dump() if wanted and state is not None else None)
+        news = self.fleet.answer(have, Moment(now, now))
+        wanted = news.state is not None or self.run.id.key in have.lacks
+        return Answer(news, self.judge.state.dump() if wanted and not self.judge.is_empty else None)
 
     def take(self, answer: Answer, asked: float, now: float) -> None:
         """Take over what a peer answered."""
-        moment = Moment(now, now)
-        taken = self.fleet.take(answer.news, Moment(asked, asked), moment)
+        taken = self.fleet.take(answer.news, Moment(asked, asked), Moment(now, now))
         if taken.took_over and self.judge_of_all is not None:
-            self.judge, self.judge_of_all = self.judge_of_all, None
+            self.judge = self.run.joined = self.judge_of_all
+            self.judge_of_all = None
             return
         self.lacks_state = self.lacks_state or taken.took_over
         if self.lacks_state and answer.state is not None:
             self.lacks_state = False
-            if self.judge.state is None or self.judge.state.horizon < answer.state.horizon:
-                self.judge.load(answer.state)
+            if self.judge.is_empty or self.judge.state.horizon < answer.state.horizon:
+                self.judge.load_state(answer.state)
             for sealed in self.fleet.sealed_after(answer.state.horizon) or ():
-                self.judge.fold(sealed)
-            self._follow()
+                self.judge.take(sealed)
+            self.run.follow_state()
 
 
 class World:
@@ -295,7 +263,7 @@ class World:
         """
         self.drawn = np.random.default_rng([seed, 7])
         self.now, self.split, self.criteria = float(BEGAN), split, criteria
-        self.shared = Judge(criteria) if shared else None
+        self.shared = Judge.new(criteria, self.cell, digests=False) if shared else None
         self.lost, self.repeated, self.late, self.wire = lost, repeated, late, wire
         self.silent: set[str] = set()
         """Hosts that nobody reaches, and that reach nobody."""
@@ -310,7 +278,7 @@ class World:
 
     def start(self, host: str, disk: Disk | None = None, *, clean: bool = True) -> Process:
         """A new process, which asks the others before it goes on."""
-        judge = self.shared or Judge(self.criteria, digests=True)
+        judge = self.shared or Judge.new(self.criteria, self.cell, digests=True)
         number = int(self.drawn.integers(1, 2**62))
         process = Process(number, host, self.split, judge, self.now, self._hour)
         self._hour = None
@@ -321,6 +289,7 @@ class World:
         if disk is not None:
             process.fleet.add_ended(disk.process, disk.host, disk.batches, clean=clean, now=moment)
         process.fleet.start(moment)
+        process.run_fuse(self.now)
         self.processes[host] = process
         return process
 
@@ -328,13 +297,14 @@ class World:
         """Nobody reaches it, nor does it reach anybody: what it makes of its own requests is returned."""
         self.silent.add(host)
         process = self.processes[host]
-        process.judge_of_all, process.judge = process.judge, process.judge.copy()
+        process.judge_of_all = process.judge
+        process.judge = process.run.joined = process.judge.copy()
         return process.judge
 
     def leave(self, host: str) -> None:
         """It ends cleanly: after two exchanges nobody asks it any more."""
         process = self.processes[host]
-        process.fleet.own(process.batch(), Moment(self.now, self.now))
+        process.end_cell(self.now)
         process.fleet.leave(Moment(self.now, self.now))
         process.leaves_at = self.now + 2 * EXCHANGE_SECONDS + 1
 
@@ -346,8 +316,7 @@ class World:
 
     def kill_with_disk(self, host: str) -> Disk:
         """The same; what it observed until now is in its state directory, but its state is not."""
-        process = self.kill(host)
-        return Disk(host, process.id, [*process.unsealed, process.batch()])
+        return self.kill(host).written()
 
     @property
     def serving(self) -> list[Process]:
