@@ -42,11 +42,13 @@ class Judge(JoinedRun):
     """What is known of the run, and what was said when. Processes that fold the same cells may share one,
     which saves time."""
 
-    digests: dict[int, tuple[bytes, float]] | None = None
-    """By cell, with ln E; None where they are not kept."""
-
     def __init__(self, subject: RunSubject, number: int, state: RunState) -> None:
         super().__init__(subject, number, state)
+        self.keeps_digests = False
+        self.digests: dict[int, bytes] = {}
+        """By cell."""
+        self.kept: dict[int, bytes] = {}
+        """By cell, `essence_of` the state."""
         self.members: dict[int, frozenset[str]] = {}
         """Whose batches were in a cell, by its number."""
         self.failed_cell: int | None = None
@@ -60,7 +62,7 @@ class Judge(JoinedRun):
         """One that knows nothing yet."""
         subject = RunSubject("fraud", CANARY, 1, 2, "salt", criteria, None, None, "")
         judge = cls(subject, 1, RunState.begin(criteria, None, cell))
-        judge.digests = {} if digests else None
+        judge.keeps_digests = digests
         return judge
 
     def copy(self) -> "Judge":
@@ -96,8 +98,8 @@ class Judge(JoinedRun):
             for rate in (state._faults, state._latency)
             for proof in (rate.cumulative_proof, rate.epoch_proof)
         )
-        if self.digests is not None:
-            self.digests[cell] = state.digest(), ln_e(state)
+        if self.keeps_digests:
+            self.digests[cell], self.kept[cell] = state.digest(), essence_of(state)
             super()._judge(cell)
             if not self.verdicts or list(self.verdicts.values())[-1] is not self.report.verdict:
                 self.verdicts[cell] = self.report.verdict
@@ -108,9 +110,14 @@ def failed_by(state: RunState) -> str:
     return state._faults.state.failed_by or state._latency.state.failed_by
 
 
-def ln_e(state: RunState) -> float:
-    """Of faults, from the start."""
-    return state._faults.state.cumulative.ln_e
+def essence_of(state: RunState) -> bytes:
+    """All that decides a FAIL, and L: buckets, counts, and every logarithm to the last bit."""
+    rates = (
+        (rate.cumulative, rate.epoch, rate.betting, rate.epoch_betting, rate.non_inferiority, rate.total)
+        for rate in (state._faults.state, state._latency.state)
+    )
+    cells = state.first_cell, state.horizon, state.step_cell, state.ranges, state.line
+    return msgspec.msgpack.encode((hash(bytes(state._buckets.events())), cells, *rates))
 
 
 @dataclass
@@ -138,15 +145,11 @@ class Answer:
 class Process:
     """A gateway, from a start to an end."""
 
-    def __init__(
-        self, number: int, host: str, split: Split, judge: Judge, now: float, hour: dict[int, int] | None
-    ) -> None:
+    def __init__(self, number: int, host: str, split: Split, judge: Judge, now: float) -> None:
         self.id, self.host, self.judge = f"{number:016x}", host, judge
         self.fleet = Fleet(GatewayId(self.id, host), Moment(now, now))
         self.split, self.cell = split, cell_of(now)
-        arms = ArmCounters(()), ArmCounters(())
-        self.run = AnalysisRun(VERSIONS, CANARY, split, arms, judge, compares=True, now=now, cell=self.cell)
-        self.run._running.history = hour
+        self.begin_run(now)
         self.leaves_at: float | None = None
         self.broken_at: float | None = None
         """When its breaker opened, by the fuse of the fleet."""
@@ -155,6 +158,14 @@ class Process:
         self.judge_of_all: Judge | None = None
         """To which it comes back, of one that was cut off."""
         self.next_exchange = now + EXCHANGE_SECONDS
+
+    def begin_run(self, now: float, hour: dict[int, int] | None = None) -> None:
+        """Both versions serve here from now on. `hour`: production's durations before, by bin."""
+        arms = ArmCounters(()), ArmCounters(())
+        self.run = AnalysisRun(
+            VERSIONS, CANARY, self.split, arms, self.judge, compares=True, now=now, cell=self.cell
+        )
+        self.run._running.history = hour
 
     @property
     def counts(self) -> bool:
@@ -182,10 +193,11 @@ class Process:
 
     # Cells
 
-    def end_cell(self, now: float) -> None:
+    def end_cell(self, now: float, *, compares: bool = True) -> None:
         """The running cell is over, and another begins."""
         _, whole = self.run.end_cell(counts=self.counts)
-        runs = {self.run.id.key: (self.run.id.number, whole)} if whole.compares or whole.records else {}
+        of_run = compares and (whole.compares or whole.records)
+        runs = {self.run.id.key: (self.run.id.number, whole)} if of_run else {}
         self.fleet.own(Batch("", self.cell, runs), Moment(now, now))
         self.cell += 1
 
@@ -250,13 +262,12 @@ class World:
         *,
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
         shared: bool = True,
-        hour: dict[int, int] | None = None,
         lost: float = 0.0,
         repeated: float = 0.0,
         late: float = 0.0,
         wire: bool = False,
     ) -> None:
-        """`shared`: one state for all. `hour`: production's durations before, at the first host.
+        """`shared`: one state for all.
 
         `lost`, `repeated`, `late`: shares of the answers, 0 to 1; late ones come up to 6 s later and overtake
         each other. `wire`: answers are encoded and decoded.
@@ -270,18 +281,25 @@ class World:
         self.processes: dict[str, Process] = {}
         """Those that run, by host."""
         self.ended: list[Process] = []
+        self.is_begun = False
+        """Whether the versions are compared."""
         self._numbers, self._order = count(1), count()
-        self._hour = hour
         self._under_way: list[tuple[float, int, Callable[[], None]]] = []
         for host in hosts:
             self.start(host)
+
+    def begin(self, hour: dict[int, int] | None = None) -> None:
+        """The versions are compared from now on, at all gateways. `hour` as of one of them."""
+        self.is_begun = True
+        for process in self.processes.values():
+            process.begin_run(self.now, hour)
+            hour = None
 
     def start(self, host: str, disk: Disk | None = None, *, clean: bool = True) -> Process:
         """A new process, which asks the others before it goes on."""
         judge = self.shared or Judge.new(self.criteria, self.cell, digests=True)
         number = int(self.drawn.integers(1, 2**62))
-        process = Process(number, host, self.split, judge, self.now, self._hour)
-        self._hour = None
+        process = Process(number, host, self.split, judge, self.now)
         for peer in list(self.processes.values()):
             if not {host, peer.host} & self.silent:
                 self._carry(peer.answer(process.question(), self.now), process, self.now)
@@ -364,7 +382,7 @@ class World:
                 if fuse:  # before the cell is over: what came in this second is of it
                     process.run_fuse(self.now)
                 if cell_of(self.now) > process.cell:
-                    process.end_cell(self.now)
+                    process.end_cell(self.now, compares=self.is_begun)
             elif self.now >= process.leaves_at:
                 self.ended.append(self.processes.pop(process.host))
                 continue
