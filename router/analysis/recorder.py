@@ -12,7 +12,9 @@ from router.analysis.cell_clock import CellClock
 from router.analysis.checks import Verdict, verdict_in_force
 from router.analysis.criteria import Criteria
 from router.analysis.evidence_sink import EvidenceSink
-from router.analysis.fleet import Fleet, FleetView, SealedCell
+from router.analysis.fleet import Fleet
+from router.analysis.fleet_state import SealedCell
+from router.analysis.fleet_view import FleetView
 from router.analysis.joined_runs import JoinedRun, JoinedRuns
 from router.analysis.run import AnalysisRun, ComparedVersions
 from router.analysis.run_key import subject_of
@@ -132,10 +134,14 @@ class AnalysisRecorder:
         self._takes: dict[type, Callable[[Any], None]] = {
             Answered: self._answered,
             Predicted: self._predicted,
-            events.BreakerOpened: self._breaker_opened,
             events.BreakerClosed: self._breaker_closed,
             **dict.fromkeys(_CHANGES, self._changed),
         }
+
+    def start(self) -> None:
+        """Everything is served from now on, and what is observed counts."""
+        self._fleet.start(self._clock.moment())
+        self._cell = self._clock.cell()
 
     async def tick(self) -> None:
         """Keep what was observed, fold the cells that are sealed, and report which verdicts changed.
@@ -358,10 +364,6 @@ class AnalysisRecorder:
 
     def _changed(self, event: Any) -> None:
         self._follow(event.model)
-
-    def _breaker_opened(self, event: events.BreakerOpened) -> None:
-        if (run := self._newest.get((event.model, event.alias))) is not None:
-            self._fleet.open_breaker(run.id, event.why)
 
     def _breaker_closed(self, event: events.BreakerClosed) -> None:
         place = event.model, event.alias

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from router.app.reload import Certificates
 from router.control.break_glass import BreakGlassWatch
 from router.core.environment import is_withheld, refusal, unknown_variables
 from router.core.events import ReadinessChanged, ShutdownCutShort
+from router.core.ids import GatewayId
 from router.core.memory import MIB
 from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
@@ -99,7 +101,8 @@ class GatewayServer:
             open_backends(settings, recorders.all, child_log, self._instruments.preload)
         )
         state = settings.state_directory(os.environ)
-        state_directory = StateDirectory(state, NO_STATE_DIRECTORY, name, recorders.all)
+        identity = GatewayId(secrets.token_hex(8), socket.gethostname())
+        state_directory = StateDirectory(state, NO_STATE_DIRECTORY, name, recorders.all, identity)
         self._undo.push_async_callback(state_directory.close)
         await state_directory.start()
         gateway = build_gateway(
