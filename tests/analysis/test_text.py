@@ -119,14 +119,14 @@ FAULTS = {
     "durations beyond the last edge": (
         over(("production", "canary")),
         (
-            "Not enough data: the 95th percentile of production and of the canary is over 60 s, beyond which "
+            "Not enough data: the 95th percentile of production and of the canary is over 600 s, beyond which "
             "all durations are counted alike."
         ),
     ),
     "the canary's alone beyond it": (
         over(("canary",)),
         (
-            "Not enough data: the 95th percentile of the canary is over 60 s, beyond which all durations are "
+            "Not enough data: the 95th percentile of the canary is over 600 s, beyond which all durations are "
             "counted alike."
         ),
     ),
