@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from router.analysis.fleet import Moment
+from router.analysis.fleet_clocks import Moment
 from router.analysis.statistics.records import CELL_SECONDS, cell_of
 
 Clock = Callable[[], float]

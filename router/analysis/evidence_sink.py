@@ -11,32 +11,49 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from router.analysis.statistics.records import Batch, RunCell, RunId
+from router.analysis.evidence_format import Cell, Count, Host, Process
+from router.analysis.run_key import RunSubject
+from router.analysis.run_state import RunStateData
+from router.analysis.statistics.records import CELL_SECONDS, Batch, RunCell, RunId
 
-UNCLEAN_WINDOW_CELLS = 120
-"""Ten minutes: in them three unclean ends, each with requests of the canary, open its breaker."""
+UNCLEAN_WINDOW_CELLS = 600 // CELL_SECONDS
 MOST_UNCLEAN = 3
+"""Unclean ends in ten minutes, each after requests to the canary, that open its breaker."""
 
 
-class RunSubject(Struct, frozen=True, array_like=True):
-    """What a run is about, for whoever finds it and does not compare these versions now."""
-
-    model: str
-    alias: str
-    production: int
-    """Version's number, and so of the next."""
-    version: int
-
-
-class UncleanEnd(Struct, frozen=True, array_like=True):
+class UncleanEnd(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A process that wrote here ended without a word: killed, or its machine went down."""
 
-    process: str
-    host: str
-    cell: int
+    process: Process
+    host: Host
+    cell: Cell
     """The last of which it wrote something."""
-    canary_requests: int
+    canary_requests: Count
     """That it had observed in this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """One run as it was found: `RunState.load(state, …)`, then `fold` each of `sealed`."""
+
+    run: RunId
+    subject: RunSubject
+    state: RunStateData
+    sealed: Sequence[tuple[int, Sequence[RunCell]]] = ()
+    """Cells after the state's, in order, with what each process observed in them; in those between two of
+    them, and before the first, nobody observed anything."""
+    unclean_ends: Sequence[UncleanEnd] = ()
+    """Of the last day, oldest first: for the breaker. What holds PASS comes by the fleet, see `ended`."""
+    went_down: bool = False
+    """Whether the newest of them is that of the process which had it last."""
+
+    @property
+    def goes_down(self) -> bool:
+        """Whether the canary is to be broken off now: three unclean ends of this store within ten minutes,
+        each after requests to the canary, and the last one just now."""
+        ends = [end.cell for end in self.unclean_ends if end.canary_requests][-MOST_UNCLEAN:]
+        recent = len(ends) == MOST_UNCLEAN and ends[-1] - ends[0] <= UNCLEAN_WINDOW_CELLS
+        return recent and self.went_down and self.unclean_ends[-1].canary_requests > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +66,6 @@ class EndedProcess:
     """Whether it noted its end."""
     batches: Sequence[Batch]
     """In the order of their cells, of all runs; a run is missing in those that are in its state already."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRun:
-    """One run as it was found: `RunState.load(state)`, then `fold` each of `sealed`."""
-
-    run: RunId
-    subject: RunSubject
-    state: Struct
-    """`RunStateData`."""
-    sealed: Sequence[tuple[int, Sequence[RunCell]]] = ()
-    """Cells after the state's, in order and without a gap, with what each process observed in them."""
-    unclean_ends: Sequence[UncleanEnd] = ()
-    """Of the last day, oldest first, those that were noted in the state before included."""
-    new_unclean_ends: Sequence[UncleanEnd] = ()
-    """Those of them that are in no state yet."""
-
-    @property
-    def goes_down(self) -> bool:
-        """Whether the canary is to be broken off: three unclean ends of this store within ten minutes, each
-        after requests to the canary."""
-        ends = [end for end in self.unclean_ends if end.canary_requests]
-        return any(
-            last.cell - first.cell <= UNCLEAN_WINDOW_CELLS
-            for first, last in zip(ends, ends[MOST_UNCLEAN - 1 :], strict=False)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +90,13 @@ class EvidenceSink(Protocol):
 
     def seal(self, run: RunId, cell: int, others: Mapping[str, RunCell]) -> None:
         """`cell` was folded into the state, together with what `others` observed, by process; what this
-        process did was appended. Each cell after the state's, in order."""
+        process did was appended. In order; a cell in which nobody observed anything may be left out."""
 
     def replace(
-        self, run: RunId, subject: RunSubject, state: Struct, unsealed: Sequence[tuple[int, RunCell]]
+        self, run: RunId, subject: RunSubject, state: RunStateData, unsealed: Sequence[tuple[int, RunCell]]
     ) -> None:
-        """`state`, a `RunStateData`, holds all that was sealed; `unsealed` is what this process observed in
-        the cells after it."""
+        """`state` holds all that was sealed; `unsealed` is what this process observed in the cells after
+        its horizon, as far as it was appended."""
 
     def needs_state(self, run: RunId) -> bool:
         """Whether to call `replace`: nothing is kept of the run yet, more was appended than a state takes, or

@@ -14,7 +14,7 @@ from router.analysis.checks import (
     verdict_in_force,
 )
 from router.analysis.criteria import Criteria
-from router.analysis.fleet import FleetView
+from router.analysis.fleet_view import FleetView
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
 from router.analysis.statistics.latency import FIRST_REQUESTS

@@ -1,8 +1,6 @@
 """Builds a gateway from its configuration: every part gets what it needs when it is made, so nothing is named
 before it exists."""
 
-import secrets
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +28,7 @@ from router.control.alias_watch import AliasWatch
 from router.control.break_glass import TICK_SECONDS, BreakGlassWatch, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
+from router.control.crash_loop import CrashLoopWatch
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.journal import Journal
@@ -40,7 +39,6 @@ from router.control.planner import Planner
 from router.control.rollback import RollbackWatch
 from router.control.status import Status, TrafficCounts
 from router.core.events import Event, Recorder
-from router.core.ids import GatewayId
 from router.processes.process import Reaper
 from router.processes.processors import processors
 from router.serving.caps import CapsInForce
@@ -124,6 +122,7 @@ class Gateway:
     web: WebState
     models: ModelSet
     break_glass: BreakGlassWatch
+    analysis: AnalysisRecorder
     recorder: Recorder
     outbound: Outbound
     loops: Sequence[PeriodicTask]
@@ -152,10 +151,11 @@ def build_gateway(
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
     break_glass = BreakGlassWatch(caps, off_file)
-    identity = GatewayId(secrets.token_hex(8), socket.gethostname())
+    identity = state_directory.identity
     clock = CellClock(time.time, time.monotonic)
     fleet = Fleet(identity, clock.moment())
-    analysis = AnalysisRecorder(models, recorder, clock=clock, fleet=fleet)
+    analysis = AnalysisRecorder(models, recorder, clock=clock, fleet=fleet, sink=state_directory.evidence)
+    state_directory.evidence.follow(CrashLoopWatch(caps), analysis.joined)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
@@ -241,4 +241,4 @@ def build_gateway(
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, break_glass, recorder, outbound, loops)
+    return Gateway(config, web, models, break_glass, analysis, recorder, outbound, loops)

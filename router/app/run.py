@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from router.app.reload import Certificates
 from router.control.break_glass import BreakGlassWatch
 from router.core.environment import is_withheld, refusal, unknown_variables
 from router.core.events import ReadinessChanged, ShutdownCutShort
+from router.core.ids import GatewayId
 from router.core.memory import MIB
 from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
@@ -99,7 +101,8 @@ class GatewayServer:
             open_backends(settings, recorders.all, child_log, self._instruments.preload)
         )
         state = settings.state_directory(os.environ)
-        state_directory = StateDirectory(state, NO_STATE_DIRECTORY, name, recorders.all)
+        identity = GatewayId(secrets.token_hex(8), socket.gethostname())
+        state_directory = StateDirectory(state, NO_STATE_DIRECTORY, name, recorders.all, identity)
         self._undo.push_async_callback(state_directory.close)
         await state_directory.start()
         gateway = build_gateway(
@@ -121,6 +124,7 @@ class GatewayServer:
         self._undo.callback(self._follow_signal(gateway.break_glass))
         await gateway.break_glass.start()
         await gateway.outbound.start()
+        gateway.analysis.start()
         gateway.config.start()
         state_directory.write_journal(recorders.journal)
         recorders.journal.start(
@@ -144,6 +148,7 @@ class GatewayServer:
         self.traffic_address = traffic_socket.getsockname()[:2]
         self.admin_address = admin_socket.getsockname()[:2]
         self._shutdown = GracefulShutdown(gateway.web, listener)
+        self._undo.callback(gateway.analysis.leave)
         self._undo.push_async_callback(self._shutdown.drain)
 
     @property

@@ -18,7 +18,7 @@ from router.core.caps import (
     most_worth,
     records_to_json,
 )
-from router.core.events import Recorder
+from router.core.events import BreakerOpened, Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.redaction import redact
@@ -210,6 +210,18 @@ class CapControl:
         """
         target = CapTarget(version.model, alias, version.number, breaker=True)
         self._note_breaker(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
+
+    def break_off(self, alias: Alias, version: VersionId, why: str) -> None:
+        """Open the breaker of `version` under `alias`; where it does not serve yet, it is open once it does."""
+        manager = self._models.managers.get(version.model)
+        breaker = manager.breakers.of(alias, version) if manager is not None else None
+        if breaker is not None:
+            breaker.open(why)
+        elif CapTarget(version.model, alias, version.number, breaker=True) not in set(
+            self._known.open_breakers(version.model)
+        ):
+            self._recorder.record(BreakerOpened(version.model, alias, version, why, 0, 0, 0))
+            self.breaker_opened(alias, version, why)
 
     def reset_breakers(self, model: str) -> None:
         """An operator says that the canaries of `model` shall have their shares back, also those of versions

@@ -222,9 +222,10 @@ def record(in_force: CapsInForce, share: int | None, counter: int = 1) -> None:
 
 
 async def test_a_canary_whose_breaker_was_open_before_a_restart_gets_no_request(
-    models: ModelSet, dispatcher: Dispatcher, world: FakeWorld, in_force: CapsInForce, facts: Facts
+    models: ModelSet, world: FakeWorld, in_force: CapsInForce, facts: Facts
 ) -> None:
     record(in_force, 0)
+    dispatcher = Dispatcher(models, facts)
     manager = models.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1, CANARY: V2})
     await until(lambda: len(manager.bound) == 2)
