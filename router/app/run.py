@@ -26,7 +26,7 @@ from router.core.ids import GatewayId
 from router.core.memory import MIB
 from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
-from router.web.admin import admin_token, lower_token
+from router.web.admin import admin_token, fleet_key, lower_token
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
 from router.web.listeners import Listener, bind, connection_limit, listening, raise_descriptor_limit
@@ -90,6 +90,7 @@ class GatewayServer:
         _log_memory()
         token = admin_token(settings.server, os.environ)
         lower = lower_token(settings.server, token)
+        key = fleet_key(settings.fleet, token)
         certificates = Certificates.of(settings.server)
         # Ports first: a port that is taken must be reported before anything is started.
         traffic_socket, admin_socket = self._bind(settings.server)
@@ -115,6 +116,7 @@ class GatewayServer:
             OffFile(state, NO_STATE_DIRECTORY),
             child_log,
             certificates,
+            key,
         )
         self.gateway = gateway
         self._undo.callback(recorders.journal.stop)
