@@ -80,6 +80,13 @@ FAULTS = {
         faults((1000, 33), verdict=FAIL, failed_by="cumulative"),
         "The canary fails 3.2 points more of its requests than production (3.3 % against 0.1 %): proven.",
     ),
+    "fails by another alpha": (
+        faults((1000, 33), verdict=FAIL, failed_by="cumulative", alpha=0.05),
+        (
+            "The canary fails 3.2 points more of its requests than production (3.3 % against 0.1 %): "
+            "proven, at alpha 0.05."
+        ),
+    ),
     "an outage": (
         faults((50, 50), verdict=FAIL, failed_by="outage"),
         "The canary failed at least 25 of 50 requests in a row that production answered.",
