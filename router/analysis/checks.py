@@ -303,14 +303,10 @@ class RateEvidence:
         return self.criteria.alpha * self.event.budget
 
     def _begin(self, cell: int) -> RateState:
-        betting = self.event.in_blocks
-        return RateState(
-            *(FirstHitTest(bit, self.criteria.canary_workers) for bit in self.event.bits),
-            *(BettingTest() if betting else None for _ in range(2)),
-            NonInferiorityTest(self.limit),
-            RecentTotals.since(cell),
-            TimeBlocks(cell),
-        )
+        whole, of_epoch = (FirstHitTest(bit, self.criteria.canary_workers) for bit in self.event.bits)
+        betting, epoch_betting = (BettingTest() if self.event.in_blocks else None for _ in range(2))
+        non_inferiority, recent = NonInferiorityTest(self.limit), RecentTotals.since(cell)
+        return RateState(whole, of_epoch, betting, epoch_betting, non_inferiority, recent, TimeBlocks(cell))
 
     def begin_step(self, cell: int) -> None:
         """Another split from that cell on. What proves a FAIL goes on with the buckets' new owners; the rest
@@ -340,9 +336,10 @@ class RateEvidence:
                 state.epoch_betting.add(difference)
         for test in (state.cumulative, state.epoch):
             test.take(self._buckets, hit, calls)
-        proofs = (("cumulative", self.cumulative_proof), ("epoch", self.epoch_proof))
-        if by := next((name for name, proof in proofs if proof.proven and proof.large), ""):
-            self.fail(cell, by)
+        if not state.failed_by and (state.cumulative.canary_hits or state.epoch.canary_hits):
+            proofs = (("cumulative", self.cumulative_proof), ("epoch", self.epoch_proof))
+            if by := next((name for name, proof in proofs if proof.proven and proof.large), ""):
+                self.fail(cell, by)
         carried = state.epoch_carried + state.total.since(state.epoch_base).canary_requests
         if (after - self._first_cell) % self.event.epoch_cells == 0 and carried >= EPOCH_REQUESTS:
             self._begin_epoch()

@@ -31,7 +31,7 @@ def document(recorder: AnalysisRecorder, model: str | None = None) -> dict[str, 
 def verdicts(recorder: AnalysisRecorder, model: str) -> dict[str, dict[str, str]]:
     """The short form, by alias but production, for `/v1/state`."""
     return {
-        alias: {"verdict": status.verdict, "why": status.why}
+        alias: {"verdict": status.verdict, "why": recorder.why(status)}
         for alias, status in recorder.statuses.get(model, {}).items()
     }
 
@@ -40,16 +40,29 @@ def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, An
     run = status.run
     return {
         "verdict": status.verdict,
-        "why": status.why,
+        "why": recorder.why(status),
         "production_version": status.production.number if status.production else None,
         "version": status.version.number if status.version else None,
         "share": status.share,
         "since_timestamp": run.since_timestamp if run else None,
         "seconds": run.report.seconds if run else None,
+        "verdict_changed_timestamp": run.verdict_changed_timestamp if run else None,
+        "horizon_timestamp": run.horizon_timestamp if run else None,
+        "judged_up_to_seconds": max(0.0, recorder.now() - run.horizon_timestamp) if run else None,
+        "gateways": _gateways(recorder),
         "comparable": not status.obstacle,
         "not_comparable_because": status.obstacle,
         "checks": [_check(check, status, run) for check in run.report.checks] if run else [],
         **_window(recorder, run),
+    }
+
+
+def _gateways(recorder: AnalysisRecorder) -> dict[str, Any]:
+    view = recorder.gateways()
+    return {
+        "counted": list(view.counted),
+        "waiting": [{"host": one.host, "silent_seconds": one.silent_seconds} for one in view.waiting],
+        "left_out": [{"host": one.host, "why": one.why} for one in view.left_out],
     }
 
 

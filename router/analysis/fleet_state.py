@@ -7,8 +7,10 @@ counts and which number of a run is in force is said in batches, and in nothing 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from router.analysis.fleet_messages import MOST_PROCESSES, MOST_RUNS, FleetState, SealedAt
 from router.analysis.statistics.records import Batch, Join, RunCell, RunId
@@ -19,7 +21,7 @@ KEPT_CELLS = 24
 """Sealed cells whose batches are kept, for those that do not have them yet; and cells of one member that may
 wait for being sealed."""
 _LONGEST_AHEAD_CELLS = 2 * KEPT_CELLS
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,18 @@ def _requests(cell: RunCell) -> int:
 
 def _digest(before: bytes, what: object, batches: Iterable[Batch]) -> bytes:
     digest = blake2b(before, digest_size=16)
-    digest.update(_encode(what))
+    digest.update(_encode(_canonical(what)))
     for batch in batches:
-        digest.update(_encode(batch))
+        digest.update(_encode(_canonical(batch)))
     return digest.digest()
+
+
+def _canonical(value: Any) -> Any:
+    """The same in lists alone, those of what has no order of its own ascending."""
+    if isinstance(value, msgspec.Struct):
+        return [_canonical(item) for item in astuple(value)]
+    if isinstance(value, Mapping):
+        return [[key, _canonical(item)] for key, item in sorted(value.items())]
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return [_canonical(item) for item in value] if isinstance(value, list | tuple) else value

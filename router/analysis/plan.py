@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from router.analysis.checks import FAULTS, Criteria, Verdict
+from router.analysis.checks import Verdict
+from router.analysis.criteria import FAULTS, Criteria
 from router.analysis.hourly_traffic import HourOfTraffic
-from router.analysis.run import Spread
+from router.analysis.run_state import Spread
 from router.analysis.statistics.counts import GROUPS
 from router.analysis.statistics.fault_test import cumulative_level
 from router.analysis.statistics.forecast import Waiting, requests_until_pass, requests_until_proven

@@ -1,4 +1,4 @@
-"""Compares every other alias with production. Facts in; every few seconds: due → measure → judge → act."""
+"""Compares every other alias with production. Facts in; each second: observed → sealed → folded → judged."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -7,21 +7,31 @@ from itertools import takewhile
 from typing import Any
 
 from router.analysis import text
-from router.analysis.checks import verdict_in_force
-from router.analysis.run import AnalysisRun, ComparedVersions, Observation, Shares
+from router.analysis.cell_clock import CellClock
+from router.analysis.checks import Verdict, verdict_in_force
+from router.analysis.criteria import Criteria
+from router.analysis.evidence_sink import EvidenceSink
+from router.analysis.fleet import Fleet
+from router.analysis.fleet_runs import FleetRuns
+from router.analysis.fleet_view import FleetView
+from router.analysis.joined_runs import JoinedRun
+from router.analysis.run import AnalysisRun, ComparedVersions
+from router.analysis.run_key import subject_of
+from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
+from router.analysis.statistics.records import Batch, RunCell, RunId
 from router.core import events
 from router.core.events import Answered, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputSpec
-from router.core.split import BUCKETS, BUCKETS_PER_PERCENT
+from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
 from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 
-LOOK_SECONDS = 2.0
-"""Between two looks; the evidence allows any number of them."""
+LOOK_SECONDS = 1.0
+"""Between two looks: so much at most of what was observed is lost where a process is killed."""
 _CHANGES = (events.AliasAspired, events.AliasBound, events.AliasUnbound, events.SplitInForce)
 _HASH, _OK, _ABANDONED = Reason.HASH, Outcome.OK, Outcome.ABANDONED
 """Under names of their own: an enumeration looks its members up, and these are asked with every request."""
@@ -69,36 +79,53 @@ class ComparisonStatus:
     @property
     def verdict(self) -> str:
         """pass, fail or not_enough_data."""
-        return verdict_in_force(self.run.report if self.run else None, broken=self.broken)
+        report = self.run.report if self.run else None
+        return verdict_in_force(report, broken=self.broken or self._is_behind)
 
     @property
     def why(self) -> str:
-        """The verdict in one sentence, or two."""
+        """The verdict in one sentence, or two. Who is missing from it, `AnalysisRecorder.why` says."""
         report = self.run.report if self.run else None
+        if self._is_behind and self.verdict == Verdict.NOT_ENOUGH_DATA:
+            return f"Not enough data: {self.alias} has {text.percent(self.share)} since a moment ago."
         return text.verdict_sentence(report, self.obstacle, self.alias, broken=self.broken)
+
+    @property
+    def _is_behind(self) -> bool:
+        return self.run is not None and not self.obstacle and self.run.is_behind
 
 
 class AnalysisRecorder:
-    """Implements `Recorder`: the evidence of every run. What it knows ends with the process."""
+    """Implements `Recorder`: the evidence of every run."""
 
     def __init__(
         self,
         models: ModelSet,
         recorder: events.Recorder,
         *,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
+        clock: CellClock,
+        fleet: Fleet,
+        sink: EvidenceSink | None = None,
     ) -> None:
-        """`recorder` gets a `VerdictChanged` for each verdict that changed; `wall` is seconds since 1970."""
+        """`recorder` gets a `VerdictChanged` for each verdict that changed. `fleet` is of all gateways that
+        judge together, and `sink` keeps evidence over restarts."""
         self.statuses: dict[str, Mapping[Alias, ComparisonStatus]] = {}
         """By model, and by alias but production."""
         self._models = models
         self._recorder = recorder
-        self._wall = wall
-        self._monotonic = monotonic
+        self._clock = clock
+        self.joined = FleetRuns(fleet, clock, sink, self)
+        """What all gateways know of the runs."""
+        self._cell = clock.cell()
+        """The one that facts of now are of."""
         self._arms: dict[tuple[str, Alias], ArmTraffic] = {}
         self._newest: dict[tuple[str, Alias], AnalysisRun] = {}
-        """The newest run of each alias, also while it rests: the same two versions may meet again."""
+        """The newest run of each alias here, also while it rests: the same two versions may meet again."""
+        self._has_left = False
+        self._ended: list[AnalysisRun] = []
+        """What was observed of these in this cell counts still."""
+        self._number_when_broken: dict[tuple[str, Alias], int] = {}
+        """Of the run whose breaker is open."""
         self._takes: dict[type, Callable[[Any], None]] = {
             Answered: self._answered,
             Predicted: self._predicted,
@@ -106,18 +133,34 @@ class AnalysisRecorder:
             **dict.fromkeys(_CHANGES, self._changed),
         }
 
-    async def tick(self) -> None:
-        """Measure and judge every run that is due, and report which verdicts changed.
+    def start(self) -> None:
+        """Everything is served from now on, and what is observed counts."""
+        self.joined.start()
+        self._cell = self._clock.cell()
 
-        The event loop has its turn between two of them: each takes about a millisecond.
+    def leave(self) -> None:
+        """This process ends: what it observed so far is all that it did. Ticks go on, for others' cells."""
+        if not self._has_left:
+            self._end_cell()
+            self._has_left = True
+            self.joined.leave()
+
+    async def tick(self) -> None:
+        """Keep what was observed, fold the cells that are sealed, and report which verdicts changed.
+
+        The event loop has its turn between two runs: each takes about a millisecond.
         """
         for model in {*self._models.managers, *self.statuses}:
             self._follow(model)
-        now = self._monotonic()
+        now = self._clock.monotonic()
         for arm in self._arms.values():
             arm.counters.tick(now)
+        self._keep_observed()
+        self._follow_fuse()
+        await self.joined.fold()
         for model, alias, run in list(self.runs()):
             if self._newest.get((model, alias)) is run:  # else it ended during another's turn
+                run.window.slide(now)
                 self._examine(model, alias, run)
             await asyncio.sleep(0)
 
@@ -130,21 +173,99 @@ class AnalysisRecorder:
 
     def window_seconds(self, run: AnalysisRun) -> float:
         """How much time its sliding window covers."""
-        return run.window.seconds(self._monotonic())
+        return run.window.seconds(self._clock.monotonic())
+
+    def gateways(self) -> FleetView:
+        """Who is counted, and who is waited for."""
+        return self.joined.describe()
+
+    def why(self, status: ComparisonStatus) -> str:
+        """Its verdict in one sentence or two, and one more where not all gateways are counted up to now."""
+        run = status.run
+        if run is None:
+            return status.why
+        lagging = self.joined.lagging(run.joined, run.ranges)
+        caveats = text.gateways_sentence(self.gateways(), run.horizon_timestamp, lagging)
+        return f"{status.why} {caveats}" if caveats else status.why
+
+    def now(self) -> float:
+        """Seconds since 1970, by the clock of the cells."""
+        return self._clock.now()
 
     def _examine(self, model: str, alias: Alias, run: AnalysisRun) -> None:
-        now = self._monotonic()
-        run.measure(now)
-        run.judge(now)
-        self._act(model, alias, run)
-
-    def _act(self, model: str, alias: Alias, run: AnalysisRun) -> None:
         """Report a verdict that changed."""
+        run.note_outage()
         status, before = self.statuses[model][alias], run.last_verdict
         if (verdict := status.verdict) != before:
             run.last_verdict = verdict
-            versions = run.versions.version, run.versions.production
-            self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, status.why))
+            versions, why = (run.versions.version, run.versions.production), self.why(status)
+            self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, why))
+
+    def _follow_fuse(self) -> None:
+        """An outage is one at once, before its cell is over: here, or of all gateways together."""
+        for run in self._newest.values():
+            run.note_outage()
+        for broken, why in self.joined.outages():
+            for (model, alias), run in list(self._newest.items()):
+                manager = self._models.managers.get(model)
+                if run.id == broken and manager is not None:
+                    run.note_outage(seen_elsewhere=True)
+                    breaker = manager.breakers.of(alias, run.versions.version)
+                    if breaker is not None and manager.settings.fallback:
+                        breaker.open(why)
+
+    # What this process observed
+
+    def _keep_observed(self) -> None:
+        """Hand over what was observed since the last time, and end the cells that are over."""
+        if self._has_left:
+            return
+        present = self._clock.cell()
+        if self._cell == present:
+            for run in self._observed():
+                if (delta := run.drain()).records:
+                    self.joined.keep(run.id, self._cell, delta)
+        while self._cell < present:
+            self._end_cell()
+        self.joined.note_running(self._cell, {run.id: run.canary_now() for run in self._observed()})
+
+    def _end_cell(self) -> None:
+        batch, counts = Batch("", self._cell), self.joined.counts(self._cell)
+        for run in self._observed():
+            delta, whole = run.end_cell(counts=counts)
+            if whole.compares or whole.records:
+                batch.runs[run.id.key] = run.id.number, whole
+                self.joined.keep(run.id, self._cell, delta)
+        self._ended = []
+        self.joined.own(batch)
+        self._cell += 1
+
+    def _observed(self) -> list[AnalysisRun]:
+        return [*self._ended, *self._newest.values()]
+
+    # What all gateways know: see `RunFollower`
+
+    def compared(self) -> list[RunId]:
+        """Runs that are observed here, also while they rest."""
+        return [run.id for run in self._newest.values()]
+
+    def unsealed(self, run: RunId) -> list[tuple[int, RunCell]]:
+        """What was observed of one of them in cells that are not sealed yet."""
+        own = next((one for one in self._observed() if one.id == run), None)
+        return [] if own is None else own.unsealed()
+
+    def folded(self, run: JoinedRun) -> None:
+        """A cell of it was folded."""
+        for one in self._observed():
+            if one.joined is run:
+                one.follow_state()
+
+    def replaced(self, before: JoinedRun) -> None:
+        """There is another run with its key, or none."""
+        for place, run in list(self._newest.items()):
+            if run.joined is before:
+                del self._newest[place]
+                self._follow(place[0])
 
     # Facts
 
@@ -165,12 +286,14 @@ class AnalysisRecorder:
             (arm.runs or arm.left)
             and event.reason is _HASH
             and bucket is not None
+            and (split := event.split) is not None
             and (fault or abandoned or event.outcome == _OK)
         ):
             seconds = None if fault else event.seconds
             seen = Observation(
                 bucket,
                 arm.canary,
+                split,
                 bool(fault),
                 seconds,
                 event.bin_index,
@@ -180,7 +303,7 @@ class AnalysisRecorder:
             )
             for run in arm.runs:
                 run.observe(seen)
-            if arm.left and self._monotonic() - event.seconds <= arm.left_at:
+            if arm.left and self._clock.monotonic() - event.seconds <= arm.left_at:
                 for run in arm.left:
                     run.observe(seen)
 
@@ -195,10 +318,15 @@ class AnalysisRecorder:
         self._follow(event.model)
 
     def _breaker_closed(self, event: events.BreakerClosed) -> None:
-        if event.why == OPERATOR_RESET:
-            # The operator says that what was at fault is repaired: from here on it is another run.
-            self._newest.pop((event.model, event.alias), None)
-            self._follow(event.model)
+        place = event.model, event.alias
+        before = self._number_when_broken.pop(place, None)
+        if event.why != OPERATOR_RESET or (run := self._newest.get(place)) is None:
+            return
+        # The operator says that what was at fault is repaired: from here on it is another run, unless it is
+        # already, because another gateway said so first.
+        if before is None or before == run.id.number:
+            self.joined.begin_anew(run.joined, self._cell)
+        self._follow(event.model)
 
     # Who is compared with whom
 
@@ -226,7 +354,7 @@ class AnalysisRecorder:
         for alias, runs in before.items():
             arm = self._arms[model, alias]
             if any(run not in arm.runs for run in runs):
-                arm.left_at = self._monotonic()
+                arm.left_at = self._clock.monotonic()
             arm.left = tuple(
                 run for run in dict.fromkeys((*arm.left, *runs)) if run in current and run not in arm.runs
             )
@@ -255,33 +383,69 @@ class AnalysisRecorder:
         run = None
         if production is not None and version is not None and production != version:
             run = self._run(manager, routes, alias, start=not obstacle)
-        broken = bool(obstacle) and alias in routes.broken
+            if run is None and not obstacle:
+                obstacle = "what other gateways know of it is not here yet"
+        broken, place = bool(obstacle) and alias in routes.broken, (manager.model, alias)
+        if not broken:
+            self._number_when_broken.pop(place, None)
+        elif run is not None:
+            self._number_when_broken.setdefault(place, run.id.number)
         return ComparisonStatus(alias, production, version, share, obstacle, run, broken)
 
     def _run(
         self, manager: ModelManager, routes: ModelRoutes, alias: Alias, *, start: bool
     ) -> AnalysisRun | None:
         """That of the versions now bound; a new one where there is none and it may `start`."""
-        model, now = manager.model, self._monotonic()
+        model = manager.model
         arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
         both = zip(production.outputs, canary.outputs, strict=False)
         outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        on_shift = manager.settings.scores.on_shift
-        versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, on_shift)
+        criteria = Criteria(on_shift=manager.settings.scores.on_shift)
+        versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, criteria)
         run = self._newest.get((model, alias))
-        if run is not None and run.versions != versions:
-            run = None
-        if not start:
-            return run
-        configured = routes.configured_split.ratios()
-        shares = Shares(configured[PRODUCTION], configured.get(alias, 0.0))
+        if run is None or run.versions != versions:
+            run = self._begin(alias, versions, routes.configured_split, arms, start=start)
         if run is None:
-            counters = production.counters, canary.counters
-            run = AnalysisRun(versions, alias, shares, counters, now=now, timestamp=self._wall())
-            self._newest[model, alias] = run
-        run.change_shares(shares, now)
-        for arm in arms:
-            arm.runs = (*arm.runs, run)
+            return None
+        run.compares = start
+        if start:
+            run.change_split(routes.configured_split)
+            for arm in arms:
+                arm.runs = (*arm.runs, run)
+        return run
+
+    def _begin(
+        self,
+        alias: Alias,
+        versions: ComparedVersions,
+        split: Split,
+        arms: tuple[ArmTraffic, ArmTraffic],
+        *,
+        start: bool,
+    ) -> AnalysisRun | None:
+        """The run of `versions` at this gateway; None where nothing is known of it and it may not `start`."""
+        subject = subject_of(
+            alias, versions.production, versions.version, versions.salt, versions.outputs, versions.criteria
+        )
+        joined = self.joined.get(subject.key)
+        if joined is None:
+            if not start or self.joined.waits_for(subject.key):
+                return None
+            joined = self.joined.begin(subject, self._cell)
+        place, now = (versions.version.model, alias), self._clock.monotonic()
+        if (former := self._newest.pop(place, None)) is not None:
+            former.compares = False
+            self._ended.append(former)
+        counters = arms[0].counters, arms[1].counters
+        run = next((one for one in self._ended if one.joined is joined and one is not former), None)
+        if run is not None:
+            self._ended.remove(run)
+            run.resume(counters, now)
+        else:
+            run = AnalysisRun(
+                versions, alias, split, counters, joined, compares=start, now=now, cell=self._cell
+            )
+        self._newest[place] = run
         return run
 
 

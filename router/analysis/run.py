@@ -1,246 +1,41 @@
-"""One analysis run: all evidence on one version of an alias against one of production, and what it says.
+"""One analysis run: what this gateway observes of it, cell by cell, and the state that all gateways share.
 
-Requests come in by `observe`; every few seconds they are measured, and judged by `checks`. No clock, no I/O.
+A run compares one version of an alias with one of production. Requests come in by `observe`; what they were
+in a cell is final once the cell is over, and counts once the cell is sealed. No clock, no I/O.
 """
 
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from math import nan
-from typing import Literal, NamedTuple
 
-from router.analysis import checks
-from router.analysis.checks import FAULTS, SCORES_BUDGET, SLOW_ANSWERS, Criteria, RateEvidence, Report
-from router.analysis.statistics.counts import GROUPS, ArmCounters, SlidingWindow
-from router.analysis.statistics.drift import ScoreHistograms, ks_distance, psi, total_variation
-from router.analysis.statistics.fault_test import OWNER, SCORED, SEEN, BucketFlags
-from router.analysis.statistics.latency import FIRST_REQUESTS, SLOW_QUANTILE, SlowThreshold, edge_at
-from router.analysis.statistics.non_inferiority import design_effects, keys_in_arm
-from router.analysis.statistics.sample_ratio import SampleRatioTest
-from router.core.ids import CANARY, Alias, VersionId
-from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.scores import ClassSpec, OutputSpec, ScoreSpec, shown_name
-from router.core.split import BUCKETS
+from router.analysis.checks import Report
+from router.analysis.criteria import Criteria
+from router.analysis.joined_runs import JoinedRun
+from router.analysis.run_state import Spread
+from router.analysis.statistics.cell_recorder import CellRecorder, Observation
+from router.analysis.statistics.counts import ArmCounters, SlidingWindow
+from router.analysis.statistics.drift import ks_distance, psi, total_variation
+from router.analysis.statistics.records import (
+    CELL_SECONDS,
+    MINUTE_CELLS,
+    Ranges,
+    Record,
+    RunCell,
+    RunId,
+    merge,
+)
+from router.core.breaker import OutageRule
+from router.core.ids import Alias, VersionId
+from router.core.scores import ClassSpec, OutputSpec, shown_name
+from router.core.split import Split
 
-FAILED_BATCHES_KNOWN = 256
-"""Failed batches remembered, so that each is one event however many requests it held."""
 LEAST_SCORES = 500
 """Of either side, below which a window's distances are not shown."""
-
-
-class Observation(NamedTuple):
-    """One request that the split routed by its key while both versions were bound.
-
-    A tuple, because one is made per request: a frozen dataclass takes twice as long to make.
-    """
-
-    bucket: int
-    """0 to 99 999."""
-    canary: bool
-    """Whether its key was given the alias that is compared with production, whoever answered."""
-    fault: bool
-    seconds: float | None
-    """Last byte read until answer ready, of an answer without fault; None when not known."""
-    bin_index: int | None
-    """Bin or class of the score; None when it has none."""
-    blamed_batch: int | None
-    """As `Answered.blamed_batch`."""
-    excused: bool
-    """The canary failed and production failed on the same bytes."""
-    abandoned: bool = False
-    """Its caller hung up after `seconds`: it would have taken longer than that."""
-
-
-class Spread(NamedTuple):
-    """How unevenly the requests of one arm come."""
-
-    effect: float
-    """Design effect of its faults, at least 1."""
-    keys: float
-    """Keys that would ask as unevenly if each asked equally often; infinite where none asks more."""
-
-
-class Evidence:
-    """Counts per request, tests per look. A new version on either alias needs a new one.
-
-    Memory is about 300 KB, whatever the traffic. Not safe for threads.
-    """
-
-    def __init__(
-        self,
-        *,
-        canary_share: float,
-        started_at: float,
-        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
-        bin_count: int | None,
-        classes: bool = False,
-        slow_edge_seconds: float | None = None,
-        bin_edges: Sequence[float] | None = None,
-        production_share: float | None = None,
-        from_top: bool = False,
-    ) -> None:
-        """`canary_share` and `production_share` are 0 to 1; production has the rest unless another alias has
-        some.
-
-        `bin_count`: bins or classes of a score, None for none; `bin_edges`: their `bin_count` + 1 edges, for
-        means. `from_top`: what is compared owns the highest buckets, as a further alias does.
-        """
-        self._criteria = criteria
-        self._from_top = from_top
-        self._started_at = started_at
-        self._buckets = BucketFlags(*self._ranges(canary_share, production_share))
-        self._flags = self._buckets.flags
-        self._threshold = SlowThreshold(slow_edge_seconds)
-        self._durations = (self._threshold.durations, [0] * (len(REQUEST_SECONDS) + 1))
-        self._faults = RateEvidence(FAULTS, self._buckets, started_at, criteria)
-        self._latency = RateEvidence(SLOW_ANSWERS, self._buckets, started_at, criteria)
-        self._seen = SampleRatioTest(self._buckets)
-        self._scores = (
-            None
-            if bin_count is None
-            else ScoreHistograms(bin_count, criteria.alpha * SCORES_BUDGET, classes=classes, edges=bin_edges)
-        )
-        self._failed_batches: deque[tuple[bool, int]] = deque(maxlen=FAILED_BATCHES_KNOWN)
-        self._left_out = 0
-        self._begin_step(started_at)
-
-    def _ranges(self, canary_share: float, production_share: float | None) -> tuple[range, range]:
-        canary = round(canary_share * BUCKETS)
-        production = BUCKETS - canary if production_share is None else round(production_share * BUCKETS)
-        if canary < 0 or production < 0 or canary + production > BUCKETS:
-            raise ValueError("shares are at least 0 and at most 1 in all")
-        if self._from_top:
-            below = BUCKETS - canary
-            return range(below, BUCKETS), range(below - production, below)
-        return range(canary), range(canary, canary + production)
-
-    def _begin_step(self, now: float) -> None:
-        self._step_at = now
-        self._excused = 0
-        self._durations_before = tuple(map(tuple, self._durations))
-        self._outage_rule = self._faults.outage_rule
-        self._fault_requests = self._faults.counts.requests
-        self._slow_requests = self._latency.counts.requests
-
-    def observe(self, seen: Observation) -> None:
-        """Count one request: about 1 µs, and nothing that grows with traffic."""
-        bucket, canary, fault, seconds, bin_index, _, _, abandoned = seen
-        flags = self._flags[bucket]
-        if flags >> OWNER != canary:
-            self._left_out += 1
-            return
-        group = bucket % GROUPS
-        if not flags & SEEN:
-            self._flags[bucket] |= SEEN
-            self._seen.hit(canary=canary)
-        if abandoned:
-            self._abandoned(seen, group)
-            return
-        self._fault_requests[canary][group] += 1
-        if fault:
-            self._fault(seen, group)
-            return
-        if canary:
-            self._outage_rule.add(fault=False)
-        if seconds is not None:
-            edge = self._threshold.seconds  # before this answer: those it is learned from are not judged
-            if canary:
-                self._durations[1][bisect_left(REQUEST_SECONDS, seconds)] += 1
-            else:
-                self._threshold.add(seconds)
-            if edge is not None:
-                self._slow_requests[canary][group] += 1
-                if seconds > edge:
-                    self._slow(bucket, group, canary=canary)
-        scores = self._scores
-        if scores is not None and scores.add(bin_index, group, first=not flags & SCORED, canary=canary):
-            self._flags[bucket] |= SCORED
-
-    def _abandoned(self, seen: Observation, group: int) -> None:
-        # It is slow already, or it is not known whether it would have been. Of both versions alike: callers
-        # who hang up must not make two equal ones look different.
-        edge = self._threshold.seconds
-        if edge is not None and seen.seconds is not None and seen.seconds > edge:
-            self._slow_requests[seen.canary][group] += 1
-            self._slow(seen.bucket, group, canary=seen.canary)
-
-    def _fault(self, seen: Observation, group: int) -> None:
-        canary = seen.canary
-        self._faults.counts.events[canary][group] += 1
-        if canary:
-            self._excused += seen.excused
-            self._outage_rule.add(fault=not seen.excused)
-        if seen.blamed_batch is not None:
-            if (canary, seen.blamed_batch) in self._failed_batches:
-                return
-            self._failed_batches.append((canary, seen.blamed_batch))
-        self._hit(self._faults, seen.bucket, canary=canary, whole_batch=seen.blamed_batch is not None)
-
-    def _slow(self, bucket: int, group: int, *, canary: bool) -> None:
-        self._latency.counts.events[canary][group] += 1
-        self._hit(self._latency, bucket, canary=canary)
-
-    def _hit(self, rate: RateEvidence, bucket: int, *, canary: bool, whole_batch: bool = False) -> None:
-        for hits in (rate.cumulative, rate.epoch):
-            if not self._flags[bucket] & hits.event:
-                self._flags[bucket] |= hits.event
-                hits.hit(canary=canary, whole_batch=whole_batch)
-
-    def look(self, now: float) -> None:
-        """Close a block: test what was observed. `now` never goes back; call it every few seconds."""
-        self._seen.look()
-        self._faults.look(now)
-        self._latency.look(now)
-        if self._scores is not None:
-            self._scores.look()
-
-    def change_share(
-        self,
-        canary_share: float,
-        now: float,
-        *,
-        production_share: float | None = None,
-    ) -> None:
-        """Another step: the last block is closed, PASS and sizes begin anew, what proves a FAIL goes on."""
-        self.look(now)
-        self._buckets.assign(*self._ranges(canary_share, production_share))
-        self._faults.change_share(now)
-        self._latency.change_share(now)
-        self._seen.restart()
-        if self._scores is not None:
-            self._buckets.clear(SCORED)
-            self._scores.restart()
-        self._begin_step(now)
-
-    def spread(self) -> Spread:
-        """Of production's requests in this step."""
-        counts = self._faults.counts
-        return Spread(design_effects(counts)[0], keys_in_arm(counts.requests[0]))
-
-    def report(self, now: float) -> Report:
-        """What was known at the last look, as of `now`."""
-        production, canary = (
-            [count - before for count, before in zip(*arm, strict=True)]
-            for arm in zip(self._durations, self._durations_before, strict=True)
-        )
-        faults = checks.build_fault_check(self._faults, now, self._seen, self._excused)
-        latency = checks.build_latency_check(
-            self._latency, now, self._seen, self._threshold.seconds, (production, canary)
-        )
-        scores = checks.build_score_check(self._scores, self._criteria)
-        split = checks.build_split_check(self._buckets, self._seen)
-        return Report(
-            verdict=checks.overall_verdict((faults, latency, scores, split)),
-            share=len(self._buckets.canary) / BUCKETS,
-            seconds=max(0.0, now - self._started_at),
-            step_seconds=max(0.0, now - self._step_at),
-            faults=faults,
-            latency=latency,
-            scores=scores,
-            split=split,
-            left_out=self._left_out,
-        )
+FRESH_CELLS = 2 * MINUTE_CELLS
+"""Of a run, or of a step of it, in which each cell brings its counts by group: a canary that is no worse
+shall not wait for the end of a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +47,8 @@ class ComparedVersions:
     salt: str
     outputs: tuple[OutputSpec, ...]
     """What is counted of both; empty where they are counted differently."""
-    on_shift: Literal["report", "fail"]
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """Of all buckets, 0 to 1, by the split as configured."""
-
-    production: float
-    canary: float
-    """Of the alias that is compared with production."""
+    criteria: Criteria
+    """Others are another run, too, with an alpha of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,67 +62,182 @@ class WindowShift:
 
 
 class AnalysisRun:
-    """Takes the requests of both arms, one by one, and judges when it is asked to."""
+    """What this gateway observes of one run, and what all of them know of it."""
 
     def __init__(
         self,
         versions: ComparedVersions,
         alias: Alias,
-        shares: Shares,
+        split: Split,
         arms: tuple[ArmCounters, ArmCounters],
+        joined: JoinedRun,
         *,
+        compares: bool,
         now: float,
-        timestamp: float,
+        cell: int,
     ) -> None:
-        """`arms`: counters of production and of `alias`; `now` is monotonic, `timestamp` since 1970."""
+        """`arms`: counters of production and of `alias`; `now` is monotonic, `cell` the present one."""
         self.versions = versions
-        self.since_timestamp = timestamp
-        self.shares = shares
-        first = versions.outputs[0] if versions.outputs else None
-        hour = arms[0].latency_of_last_hour()
-        self._evidence = Evidence(
-            canary_share=shares.canary,
-            production_share=shares.production,
-            from_top=alias != CANARY,
-            started_at=now,
-            criteria=Criteria(on_shift=versions.on_shift),
-            bin_count=first.bin_count if first else None,
-            classes=isinstance(first, ClassSpec),
-            bin_edges=(first.low, *first.edges()) if isinstance(first, ScoreSpec) else None,
-            slow_edge_seconds=edge_at(hour, SLOW_QUANTILE) if sum(hour) >= FIRST_REQUESTS else None,
-        )
+        self.joined = joined
+        self.compares = compares
+        """Whether both arms get what the split gives them, at this moment."""
         self.window = SlidingWindow(*arms, now)
-        self.report: Report = self._evidence.report(now)
-        self.last_verdict: str = self.report.verdict
+        self.last_verdict: str = joined.report.verdict
         """The verdict that was last reported."""
-        self.observe: Callable[[Observation], None] = self._evidence.observe
+        output = versions.outputs[0] if versions.outputs else None
+        self._recorder = CellRecorder(alias, split, joined.state.line, output)
+        self.observe: Callable[[Observation], None] = self._recorder.observe
         """Takes each request of either arm that the split routed by its key."""
+        self._indexes = output.index_count if output else 1
+        self._cell = cell
+        self._running = RunCell(
+            compares,
+            self._recorder.ranges,
+            history=arms[0].durations_of_last_hour(),
+            subject=joined.subject.pack(),
+        )
+        """All that was observed in this cell, as of the last `drain`."""
+        self._unsealed: deque[tuple[int, RunCell]] = deque()
+        self._is_drained = False
+        """Whether this cell was drained before, and so what comes once with a cell is out."""
+        self._fresh_until = cell + FRESH_CELLS
+        self._step_cell = joined.state.step_cell
+        self._noted_outage: OutageRule | None = None
 
-    def measure(self, now: float) -> None:
-        """Take in what was counted since the last time."""
-        self._evidence.look(now)
-        self.window.slide(now)
+    @property
+    def id(self) -> RunId:
+        """Of the run at all gateways."""
+        return self.joined.id
 
-    def judge(self, now: float) -> None:
-        """Renew the report."""
-        self.report = self._evidence.report(now)
+    @property
+    def report(self) -> Report:
+        """What is known, as of the last sealed cell."""
+        return self.joined.report
+
+    @property
+    def ranges(self) -> Ranges:
+        """By which this gateway routes now."""
+        return self._recorder.ranges
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether what is known is of other shares than are served here: no cell of these is sealed yet."""
+        ranges = self.joined.state.ranges
+        return ranges is not None and ranges != self.ranges
+
+    @property
+    def since_timestamp(self) -> float:
+        """When the run began, in seconds since 1970: with its first cell."""
+        return float(self.joined.state.first_cell * CELL_SECONDS)
+
+    @property
+    def horizon_timestamp(self) -> float:
+        """When the last sealed cell ended, in seconds since 1970: what is known is as of then."""
+        return float((self.joined.state.horizon + 1) * CELL_SECONDS)
+
+    @property
+    def verdict_changed_timestamp(self) -> float:
+        """When the verdict became what it is, or the run began, in seconds since 1970."""
+        return float(self.joined.verdict_cell * CELL_SECONDS)
+
+    # What this gateway observes
+
+    def drain(self) -> RunCell:
+        """What came since the last time. The cell goes on."""
+        return self._drain(groups=False)
+
+    def end_cell(self, *, counts: bool) -> tuple[RunCell, RunCell]:
+        """What came since the last time, and all of the cell. It is over, and the next one begins.
+
+        Where the cell does not count, because this gateway is no member yet, it is as if nothing had been.
+        """
+        fresh = self._cell < max(self._fresh_until, self.joined.state.step_cell + FRESH_CELLS)
+        delta = self._drain(groups=fresh or self._cell % MINUTE_CELLS == MINUTE_CELLS - 1)
+        whole = self._running
+        self._cell += 1
+        self._recorder.begin_cell(self._cell - self.joined.state.first_cell)
+        self._running = RunCell(self.compares, self._recorder.ranges)
+        self._is_drained = False
+        if counts:
+            self._unsealed.append((self._cell - 1, whole))
+        else:
+            self._running.history, self._running.subject = whole.history, whole.subject
+            self._running.outage = whole.outage
+            self._recorder.report_anew()
+            self._fresh_until = self._cell + FRESH_CELLS
+        return delta, whole
+
+    def _drain(self, *, groups: bool) -> RunCell:
+        running = self._running
+        delta = RunCell(running.compares, running.began_with, self._recorder.drain(groups=groups))
+        if not self._is_drained:
+            self._is_drained = True
+            delta.history, delta.subject = running.history, running.subject
+        delta.outage = running.outage
+        for record in delta.records:
+            add_record(running, record, self._indexes)
+        return delta
+
+    def resume(self, arms: tuple[ArmCounters, ArmCounters], now: float) -> None:
+        """Both versions serve again before the cell is over, with counters of their own."""
+        self.window = SlidingWindow(*arms, now)
+
+    def unsealed(self) -> list[tuple[int, RunCell]]:
+        """What this process observed in the cells after the last sealed one, the present one included."""
+        return [*self._unsealed, (self._cell, deepcopy(self._running))]
+
+    def canary_now(self) -> tuple[int, int]:
+        """Requests of the canary in this cell so far, and faults of them that are its own."""
+        arms = [record.canary for record in self._running.records]
+        return sum(arm.requests for arm in arms), sum(arm.faults - arm.excused for arm in arms)
+
+    def change_split(self, split: Split) -> None:
+        """`split` is configured from now on."""
+        before = self._recorder.ranges
+        self._recorder.change_split(split)
+        if self._recorder.ranges != before:
+            self._fresh_until = self._cell + FRESH_CELLS
+
+    def note_outage(self, *, seen_elsewhere: bool = False) -> None:
+        """FAIL, if the last fifty requests of the canary say so here, or those at all gateways do."""
+        rule = self._recorder.outage
+        if (rule.broken or seen_elsewhere) and rule is not self._noted_outage:
+            self._noted_outage = rule
+            self._running.outage = True
+            self.joined.note_outage(self._cell)
+
+    # What all of them know
+
+    def follow_state(self) -> None:
+        """A cell was folded: judge by the line that is known now, and report what did not count anew."""
+        state = self.joined.state
+        self._recorder.change_line(state.line)
+        if state.step_cell != self._step_cell:
+            self._step_cell = state.step_cell
+            self._recorder.report_anew()
+        while self._unsealed and self._unsealed[0][0] <= state.horizon:
+            self._unsealed.popleft()
 
     def spread(self) -> Spread:
-        """How unevenly production's requests came in this step."""
-        return self._evidence.spread()
-
-    def change_shares(self, shares: Shares, now: float) -> None:
-        """Another step, if they are others."""
-        if shares != self.shares:
-            self.shares = shares
-            self._evidence.change_share(shares.canary, now, production_share=shares.production)
-            self.judge(now)
+        """Of production's requests in this step."""
+        return self.joined.state.spread()
 
     def shifts(self) -> list[WindowShift]:
         """One for each output that both versions count alike."""
         production, canary = self.window.counts()
         bins = zip(self.versions.outputs, production.bins, canary.bins, strict=False)
         return [_window_shift(*each) for each in bins]
+
+
+def add_record(cell: RunCell, record: Record, indexes: int) -> None:
+    """Add what a process observed in a part of a cell to all of that. `indexes` as of `merge`."""
+    for known in cell.records:
+        if known.ranges == record.ranges and known.line == record.line:
+            merge(known, record, indexes)
+            return
+    fresh = Record(record.ranges, record.line)
+    merge(fresh, record, indexes)
+    cell.records.append(fresh)
 
 
 def _window_shift(output: OutputSpec, production: tuple[int, ...], canary: tuple[int, ...]) -> WindowShift:

@@ -20,7 +20,7 @@ from router.analysis.statistics.durations import BINS, add_to
 from router.analysis.statistics.fault_test import OWNER, SCORED, BucketFlags
 from router.analysis.statistics.latency import slow_line
 from router.analysis.statistics.non_inferiority import design_effects, keys_in_arm
-from router.analysis.statistics.records import CELL_SECONDS, Ranges, Record, RunCell, joined
+from router.analysis.statistics.records import CELL_SECONDS, ArmRecord, Ranges, Record, RunCell, joined
 from router.analysis.statistics.sample_ratio import SampleRatioTest
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.scores import OutputSpec
@@ -195,7 +195,7 @@ class RunState:
 
     def _fold(self, cell: int, parts: Sequence[RunCell]) -> None:
         self.horizon = cell
-        splits = {part.began_with for part in parts if part.compares}
+        splits = {part.began_with for part in parts if part.compares and part.began_with.is_split}
         if len(splits) == 1 and splits != {self.ranges}:
             self._begin_step(cell, splits.pop())
         counted = [[record for record in part.records if record.ranges == self.ranges] for part in parts]
@@ -211,6 +211,8 @@ class RunState:
             self.line,
             self._indexes,
         )
+        if any(part.outage for part in parts) or self._is_outage(every.canary):
+            self._faults.fail(cell, "outage")
         self._take(cell, every)
         if _all_by_group(counted):
             self._look_for_pass()
@@ -243,19 +245,17 @@ class RunState:
         self._faults.take(cell, faults, every.faulty, every.faulty_calls - every.faulty)
         slow = ArmTotals(production.timed, production.slow, canary.timed, canary.slow)
         self._latency.take(cell, slow, every.slow, set())
-        self._watch_for_outage(cell, canary.requests, canary.faults - canary.excused)
         self._take_scores(every)
 
-    def _watch_for_outage(self, cell: int, requests: int, faults: int) -> None:
+    def _is_outage(self, canary: ArmRecord) -> bool:
         # By whole cells, which hold 50 requests or more: as many of them as of 50 must have failed.
         newest = self._newest
-        if requests:
-            newest.append((requests, faults))
-            while sum(count for count, _ in newest[1:]) >= OUTAGE_REQUESTS:
+        if canary.requests:
+            newest.append((canary.requests, canary.faults - canary.excused))
+            while sum(requests for requests, _ in newest[1:]) >= OUTAGE_REQUESTS:
                 del newest[0]
-        seen, failed = (sum(column) for column in zip(*newest, strict=True)) if newest else (0, 0)
-        if seen >= OUTAGE_REQUESTS and failed * OUTAGE_REQUESTS >= seen * OUTAGE_FAULTS:
-            self._faults.fail(cell, "outage")
+        requests, faults = (sum(pair[column] for pair in newest) for column in (0, 1))
+        return requests >= OUTAGE_REQUESTS and faults * OUTAGE_REQUESTS >= requests * OUTAGE_FAULTS
 
     def _take_scores(self, every: Record) -> None:
         scores, flags = self._scores, self._buckets.flags

@@ -1,22 +1,27 @@
 """Verdicts in plain English. Pure: a report in, sentences out; page, terminal and log show the same ones."""
 
+from collections.abc import Sequence
+
 from router.analysis.checks import (
     Check,
-    Criteria,
     LatencyCheck,
     RateCheck,
     Report,
     ScoreCheck,
     SplitCheck,
+    UncleanEnd,
     Verdict,
     verdict_in_force,
 )
+from router.analysis.criteria import Criteria
+from router.analysis.fleet_view import FleetView
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
 from router.analysis.statistics.latency import FIRST_REQUESTS
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.latency_buckets import REQUEST_SECONDS
+from router.core.utc import utc
 
 MIN_KEYS = round(Criteria().min_keys)
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
@@ -48,6 +53,27 @@ def check_sentence(one: Check, alias: Alias = CANARY) -> str:
     if isinstance(one, ScoreCheck):
         return _scores(one.outputs[0], alias) if one.outputs else NO_SCORES
     return _rate(one, alias)
+
+
+def gateways_sentence(
+    view: FleetView, horizon_timestamp: float, lagging: Sequence[tuple[str, float]] = ()
+) -> str:
+    """Who is missing from a verdict, or keeps it from going on; empty where all gateways are counted.
+
+    `horizon_timestamp`: what was judged came before it, in seconds since 1970. `lagging`: who serves another
+    split, and the canary's share of it, 0 to 1.
+    """
+    sentences = []
+    if view.waiting:
+        silent = (f"{one.host}, silent for {duration(one.silent_seconds)}" for one in view.waiting)
+        moment = utc(horizon_timestamp, "seconds")[11:19]
+        sentences.append(f"Judged up to {moment} UTC; waiting for {' and '.join(silent)}.")
+    if view.left_out:
+        every = len(view.counted) + len(view.left_out)
+        left_out = "; ".join(f"{one.host}: {one.why}" for one in view.left_out)
+        sentences.append(f"{len(view.counted)} of {every} gateways are counted ({left_out}).")
+    sentences += [f"{host} still serves {percent(share)}." for host, share in lagging]
+    return " ".join(sentences)
 
 
 def alias_phrase(alias: Alias) -> str:
@@ -90,6 +116,22 @@ def _digits(value: float) -> str:
 
 
 def _decisive(report: Report, alias: Alias) -> str:
+    sentence = _of_checks(report, alias)
+    if report.verdict is Verdict.FAIL or not report.held_by:
+        return sentence
+    return f"{sentence} {_held(report.held_by)}"
+
+
+def _held(ends: Sequence[UncleanEnd]) -> str:
+    """A canary that takes its gateway with it takes the evidence, too."""
+    moments: dict[str, list[str]] = {}
+    for end in ends:
+        moments.setdefault(end.host, []).append(utc(end.timestamp, "minutes")[11:16])
+    hosts = (f"{host} ended uncleanly at {' and '.join(at)} UTC" for host, at in moments.items())
+    return f"No pass: {'; '.join(hosts)}: find out why."
+
+
+def _of_checks(report: Report, alias: Alias) -> str:
     judging = [one for one in report.checks if one.judges]
     if report.verdict is Verdict.FAIL:
         return " ".join(check_sentence(one, alias) for one in judging if one.verdict is Verdict.FAIL)
@@ -99,8 +141,9 @@ def _decisive(report: Report, alias: Alias) -> str:
     if report.scores.uncounted:
         return check_sentence(report.scores, alias)  # whatever else is missing, it does not pass
     waiting = [one for one in judging if one.verdict is Verdict.NOT_ENOUGH_DATA]
-    # What needs the most requests comes last, so its sentence says how long all of it takes.
-    return check_sentence(max(waiting, key=_needed), alias)
+    # What needs the most requests comes last, so its sentence says how long all of it takes. Where all pass,
+    # something else holds the pass.
+    return check_sentence(max(waiting, key=_needed, default=report.faults), alias)
 
 
 def _needed(one: Check) -> tuple[bool, bool, float]:

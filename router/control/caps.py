@@ -18,14 +18,14 @@ from router.core.caps import (
     most_worth,
     records_to_json,
 )
-from router.core.events import Recorder
+from router.core.events import BreakerOpened, Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.redaction import redact
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT
 from router.errors import CapUnknown, NothingServed
 from router.serving.caps import CapsInForce
-from router.serving.manager import ModelManager
+from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 
 LONGEST_WRITE_SECONDS = 2.0
@@ -35,6 +35,8 @@ MOST_FOREIGN = 500
 mistake must not take the room of caps that are needed."""
 MOST_SHOWN = 50
 """Caps of one model in `/v1/state`."""
+BREAKER = "breaker"
+"""Who opened or closed one, in its record."""
 NOT_KEPT = "this gateway writes no caps to disk: a restart forgets them, unless another gateway has them"
 
 
@@ -71,6 +73,7 @@ class CapControl:
         self._recorder = recorder
         self._wall = wall
         self._on_change = on_change
+        in_force.breakers = self
         self._known = in_force.caps
         """The caps in force, and what is lifted as soon as that is written."""
         self._unwritten = False
@@ -85,6 +88,11 @@ class CapControl:
     def glass_broken(self) -> bool:
         """Whether every canary is off."""
         return self._in_force.break_glass is not None
+
+    @property
+    def known(self) -> Caps:
+        """All records, also those that are not in force yet; the same object until one changes."""
+        return self._known
 
     def break_glass_to_json(self) -> dict[str, Any] | None:
         """Since when, in seconds since 1970, and why every canary is off; None when it is not."""
@@ -195,10 +203,50 @@ class CapControl:
         records = self._known.records
         return [one for one in wanted if one not in records or records[one].share is None]
 
-    def merge(self, records: Mapping[CapTarget, CapRecord]) -> bool:
-        """Take over what another gateway knows; returns whether any of it was news."""
+    def breaker_opened(self, alias: Alias, version: VersionId, why: str) -> None:
+        """Implements `BreakerRecords`: it is written, and other gateways open theirs."""
+        target = CapTarget(version.model, alias, version.number, breaker=True)
+        self._note_breaker(target, self._known.capped(target, 0, by=BREAKER, reason=why, at=self._wall()))
+
+    def breaker_closed(self, alias: Alias, version: VersionId, why: str) -> None:
+        """Implements `BreakerRecords`: written after it is closed, and not before as a cap is that is lifted.
+
+        Should this process end in between, it is open again: the safe side.
+        """
+        target = CapTarget(version.model, alias, version.number, breaker=True)
+        self._note_breaker(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
+
+    def break_off(self, alias: Alias, version: VersionId, why: str) -> None:
+        """Open the breaker of `version` under `alias`; where it does not serve yet, it is open once it does."""
+        manager = self._models.managers.get(version.model)
+        breaker = manager.breakers.of(alias, version) if manager is not None else None
+        if breaker is not None:
+            breaker.open(why)
+        elif CapTarget(version.model, alias, version.number, breaker=True) not in set(
+            self._known.open_breakers(version.model)
+        ):
+            self._recorder.record(BreakerOpened(version.model, alias, version, why, 0, 0, 0))
+            self.breaker_opened(alias, version, why)
+
+    def reset_breakers(self, model: str) -> None:
+        """An operator says that the canaries of `model` shall have their shares back, also those of versions
+        that serve nowhere now. Raises CapUnknown."""
+        manager = self._models.managers.get(model)
+        if manager is None:
+            raise CapUnknown("model: no such registered model here")
+        manager.reset_breakers()
+        others = list(self._known.open_breakers(model))
+        self._change(self._known.lifted(others, by=BREAKER, reason=OPERATOR_RESET, at=self._wall()))
+
+    def merge(self, records: Mapping[CapTarget, CapRecord], *, only_lower: bool = False) -> bool:
+        """Take over what another gateway knows; returns whether any of it was news.
+
+        `only_lower`: of `records` only those that leave an alias less than it has now count.
+        """
         forgotten = self._forgotten()
         before = self._known
+        if only_lower:
+            records = {t: r for t, r in records.items() if _share(r) < _share(before.records.get(t))}
         news = {t: r for t, r in records.items() if t.model not in forgotten}
         foreign = [t for t in news if t not in before.records and not self._is_ours(t.model)]
         room = MOST_FOREIGN - sum(1 for t in before.records if not self._is_ours(t.model))
@@ -255,6 +303,16 @@ class CapControl:
         self._put_in_force(known, [target for target in known.records if self._lowers(target)])
         self._begin_writing()
 
+    def _note_breaker(self, target: CapTarget, known: Caps) -> None:
+        if known is self._known:
+            return
+        self._known = known
+        # The breaker is that way already, and its routes are published by whoever made it so.
+        in_force = self._in_force.caps.records
+        self._in_force.caps = Caps({**in_force, target: known.records[target]})
+        if self._on_change is not None:
+            self._begin_writing()
+
     def _begin_writing(self) -> None:
         """Have what is known now written, also where a write is under way."""
         self._unwritten = True
@@ -263,12 +321,7 @@ class CapControl:
             self._writing = asyncio.get_running_loop().create_task(writing, name="caps")
 
     def _lowers(self, target: CapTarget) -> bool:
-        return self._share(self._known, target) <= self._share(self._in_force.caps, target)
-
-    @staticmethod
-    def _share(caps: Caps, target: CapTarget) -> int:
-        record = caps.records.get(target)
-        return BUCKETS + 1 if record is None or record.share is None else record.share
+        return _share(self._known.records.get(target)) <= _share(self._in_force.caps.records.get(target))
 
     def _put_in_force(self, known: Caps, targets: Iterable[CapTarget]) -> None:
         """Of `known`, what is said of `targets`, and of none that it does not know."""
@@ -278,11 +331,12 @@ class CapControl:
         changed = [
             target
             for target in {**before.records, **after.records}
-            if self._share(before, target) != self._share(after, target)
+            if _share(before.records.get(target)) != _share(after.records.get(target))
         ]
         self._in_force.caps = after
         for target in changed:
-            if (record := after.records.get(target)) is not None:
+            record = after.records.get(target)
+            if record is not None and not target.breaker:  # breakers report themselves what they do
                 self._recorder.record(_event(target, record))
         self._models.caps_changed({target.model for target in changed})
 
@@ -317,8 +371,15 @@ class CapControl:
 
     def _versions(self, manager: ModelManager) -> set[int]:
         here = (*manager.harnesses, *manager.bound.values(), *manager.aspired.values())
-        recorded = {t.version for t in self._known.records if t.model == manager.model and t.version}
+        recorded = {
+            t.version for t in self._known.records if t.model == manager.model and t.version and not t.breaker
+        }
         return {version.number for version in here} | recorded
+
+
+def _share(record: CapRecord | None) -> int:
+    """Buckets that it leaves; more than all where it is lifted, or there is none."""
+    return BUCKETS + 1 if record is None or record.share is None else record.share
 
 
 def cap_to_json(target: CapTarget, record: CapRecord) -> dict[str, Any]:

@@ -43,11 +43,11 @@ class Planner:
             workers=manager.settings.workers,
             costs=_costs(manager, routes),
             verdict=status.verdict if status else Verdict.NOT_ENOUGH_DATA,
-            why=status.why if status else "",
+            why=self.analysis.why(status) if status else "",
             breaker=breaker.view().why if breaker else "",
             slow_rate=run.report.latency.production.rate if run else None,
             spread=run.spread() if run else None,
-            scores_judge=run is not None and run.versions.on_shift == "fail",
+            scores_judge=run is not None and run.versions.criteria.on_shift == "fail",
         )
 
 

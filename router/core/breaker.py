@@ -62,15 +62,16 @@ class Breaker:
     Nothing closes it: whoever resets it takes a new one, so that what was under way belongs to the old.
     """
 
-    def __init__(self, on_open: Callable[[], None] = lambda: None) -> None:
-        """`on_open` is called once, when the breaker has just opened."""
+    def __init__(self, on_open: Callable[[], None] = lambda: None, *, open_because: str = "") -> None:
+        """`on_open` is called once, when the breaker has just opened; not for one that is made open, as
+        `open_because` says."""
         self._on_open = on_open
         self._outage = OutageRule()
         self._requests = 0
         self._hung_up = 0
         self._crashes = 0
         self._crashed_at: deque[float] = deque(maxlen=MOST_CRASHES)
-        self._why = ""
+        self._why = open_because
 
     @property
     def is_open(self) -> bool:
@@ -94,7 +95,7 @@ class Breaker:
         self._hung_up += fault and hung_up
         if self._outage.broken:
             left = ", callers who hung up included" if self._hung_up else ""
-            self._open(f"{self._outage.faults} of its last {OUTAGE_REQUESTS} requests were faults{left}")
+            self.open(f"{self._outage.faults} of its last {OUTAGE_REQUESTS} requests were faults{left}")
 
     def crash(self, now: float) -> None:
         """A worker of the version ended by itself at `now`, in seconds of a monotonic clock."""
@@ -103,8 +104,10 @@ class Breaker:
         self._crashes += 1
         self._crashed_at.append(now)
         if len(self._crashed_at) == MOST_CRASHES and now - self._crashed_at[0] <= CRASH_WINDOW_SECONDS:
-            self._open(f"it crashed {MOST_CRASHES} times in {CRASH_WINDOW_SECONDS:g} s")
+            self.open(f"it crashed {MOST_CRASHES} times in {CRASH_WINDOW_SECONDS:g} s")
 
-    def _open(self, why: str) -> None:
-        self._why = why
-        self._on_open()
+    def open(self, why: str) -> None:
+        """Stop the version for a reason that was found elsewhere; without effect where it is open already."""
+        if not self.is_open:
+            self._why = why
+            self._on_open()

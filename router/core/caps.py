@@ -3,6 +3,9 @@
 A cap only lowers: the share in force is the smaller of the two. Each change of one takes the highest counter
 seen plus one. Of two records of one target the higher counter stands, at equal counters the lower share; so
 records may be merged in any order, and as often as one likes, with one and the same result.
+
+An open breaker is a record as well, of a share of 0 and of a target of its own: so it outlives the process
+in which it opened, and other gateways open theirs. It is no cap: what lifts caps does not close it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -28,6 +31,9 @@ MOST_COUNTER = 2**53 - 1
 """Of a record. A target whose counter is there can be capped, and never be resumed."""
 _LONGEST_NAME = 256
 _LATEST = 253_402_300_799.0  # the last second of the year 9999
+_BREAKER = "breaker of "
+"""Before the alias of a breaker in `records_to_json`. No role of a split has spaces in its name, so a gateway
+that knows no such records reads one as the cap of an alias that it does not have, and keeps it."""
 _KEYS = ("model", "alias", "version", "counter", "to_percent", "by", "reason", "timestamp", "alert")
 
 
@@ -40,10 +46,14 @@ class CapTarget:
     version: int | None = None
     """None: the alias, whatever version it serves. Else that version under that alias: another one starts
     without the cap, and one that comes back finds it."""
+    breaker: bool = False
+    """Whether this is the breaker of that version under that alias, open while the share is 0."""
 
     def __post_init__(self) -> None:
         if self.alias == PRODUCTION:
             raise ValueError("production has no cap: all that is taken from others goes to it")
+        if self.breaker and self.version is None:
+            raise ValueError("a breaker is that of one version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,11 @@ class Caps:
 
     def in_force(self, model: str) -> Iterator[tuple[CapTarget, CapRecord]]:
         """Caps of `model` that are not lifted, also those of versions that serve nowhere now."""
-        return ((t, r) for t, r in self.records.items() if t.model == model and r.share is not None)
+        return ((t, r) for t, r in self._not_lifted(model) if not t.breaker)
+
+    def open_breakers(self, model: str) -> Iterator[CapTarget]:
+        """Those of `model`, also of versions that serve nowhere now."""
+        return (target for target, _ in self._not_lifted(model) if target.breaker)
 
     def capped(
         self, target: CapTarget, share: int, *, by: str, reason: str, at: float, alert: str = ""
@@ -142,6 +156,9 @@ class Caps:
         kept = {target: record for target, record in self.records.items() if target.model not in models}
         return self if len(kept) == len(self.records) else Caps(kept)
 
+    def _not_lifted(self, model: str) -> Iterator[tuple[CapTarget, CapRecord]]:
+        return ((t, r) for t, r in self.records.items() if t.model == model and r.share is not None)
+
     def _with(self, target: CapTarget, record: CapRecord) -> "Caps":
         others = {one: known for one, known in self.records.items() if one != target}
         kept = set(most_worth(others, others, MOST_RECORDS - 1))
@@ -164,7 +181,7 @@ def records_to_json(caps: Caps) -> dict[str, Any]:
     records = [
         {
             "model": target.model,
-            "alias": target.alias,
+            "alias": f"{_BREAKER}{target.alias}" if target.breaker else target.alias,
             "version": target.version,
             "counter": record.counter,
             "to_percent": None if record.share is None else record.share / BUCKETS_PER_PERCENT,
@@ -203,14 +220,7 @@ def records_from_json(document: Any) -> dict[CapTarget, CapRecord]:
 def _record(one: Any) -> tuple[CapTarget, CapRecord]:
     if not isinstance(one, dict) or one.keys() != set(_KEYS):
         raise ValueError(f"*: must be an object of {', '.join(_KEYS)}, and nothing else")
-    if not isinstance(one["model"], str) or not is_model_name(one["model"]):
-        raise ValueError("model: must be the name of a registered model")
-    if not _is_text(one["alias"], 1, _LONGEST_NAME):
-        raise ValueError(f"alias: must be printable text of 1 to {_LONGEST_NAME} characters")
-    if one["alias"] == PRODUCTION:
-        raise ValueError("alias: production has no cap")
-    if one["version"] is not None and not _is_whole(one["version"], 1, MOST_COUNTER):
-        raise ValueError("version: must be a version's number, or null")
+    target = _target(one)
     if not _is_whole(one["counter"], 1, MOST_COUNTER):
         raise ValueError(f"counter: must be a whole number from 1 to {MOST_COUNTER}")
     for key in ("by", "reason"):
@@ -224,8 +234,23 @@ def _record(one: Any) -> tuple[CapTarget, CapRecord]:
     if percent is not None and not _is_number(percent):
         raise ValueError("to_percent: must be a number, or null")
     share = None if percent is None else whole_buckets("to_percent:", percent)
-    target = CapTarget(one["model"], Alias(one["alias"]), one["version"])
     return target, CapRecord(one["counter"], share, one["by"], one["reason"], float(at), one["alert"])
+
+
+def _target(one: dict[str, Any]) -> CapTarget:
+    if not isinstance(one["model"], str) or not is_model_name(one["model"]):
+        raise ValueError("model: must be the name of a registered model")
+    breaker = isinstance(one["alias"], str) and one["alias"].startswith(_BREAKER)
+    alias = one["alias"][len(_BREAKER) :] if breaker else one["alias"]
+    if not _is_text(alias, 1, _LONGEST_NAME):
+        raise ValueError(f"alias: must be printable text of 1 to {_LONGEST_NAME} characters")
+    if alias == PRODUCTION:
+        raise ValueError("alias: production has no cap")
+    if one["version"] is not None and not _is_whole(one["version"], 1, MOST_COUNTER):
+        raise ValueError("version: must be a version's number, or null")
+    if breaker and one["version"] is None:
+        raise ValueError("version: must be a version's number, as it is that of a breaker")
+    return CapTarget(one["model"], Alias(alias), one["version"], breaker)
 
 
 def _is_text(value: Any, least: int, most: int) -> bool:

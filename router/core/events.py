@@ -10,6 +10,7 @@ from router.core.outbound_events import OfOutbound
 from router.core.outcomes import CutReason, FallbackReason, Fault, FaultKind, Outcome, RefusalReason
 from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
+from router.core.split import Split
 from router.core.state_events import OfState
 
 # ---- single requests
@@ -48,6 +49,8 @@ class Answered:
     """32 hexadecimal digits when the request belongs to a trace that its caller keeps."""
     by_split: bool = True
     """As `Assignment.by_split`: whether the split decided, of a key that the caller sent."""
+    split: Split | None = None
+    """As `Assignment.split`: by which configured split it was routed, whatever is configured when it ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,9 +99,12 @@ class RoutingTable:
         object.__setattr__(self, "models", MappingProxyType(dict(self.models)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Assignment:
-    """To whom a request was given, and why."""
+    """To whom a request was given, and why.
+
+    Nobody changes one. It is not frozen because every request makes one, and that takes thrice as long then.
+    """
 
     alias: Alias
     version: VersionId
@@ -111,6 +114,8 @@ class Assignment:
     by_split: bool = field(default=True, compare=False)
     """Whether the split decides of a key that its caller sent: False of one that was made from the body, of a
     pinned one, and of none."""
+    split: Split | None = field(default=None, compare=False)
+    """The configured split by which its bucket was looked up; None when no key was hashed."""
 
 
 def assign(routes: ModelRoutes, key: Key | None, *, keyed: bool = True) -> Assignment | None:
@@ -129,24 +134,24 @@ def assign(routes: ModelRoutes, key: Key | None, *, keyed: bool = True) -> Assig
         bucket, digest = bucket_of(routes.salt, key), b""
     else:
         bucket, digest = hashed(routes.salt, key)
-    by_split = keyed
+    by_split, split = keyed, routes.configured_split
     if keyed and routes.pins.aliases and (pinned := routes.pins.aliases.get(digest)) is not None:
         alias, plain, by_split = pinned, Reason.PINNED, False
     else:
-        alias, plain = routes.configured_split.alias_of(bucket), _HASH if keyed else _NO_KEY
+        alias, plain = split.alias_of(bucket), _HASH if keyed else _NO_KEY
     if alias == PRODUCTION:
-        return Assignment(PRODUCTION, production, plain, bucket, by_split)
+        return Assignment(PRODUCTION, production, plain, bucket, by_split, split)
     version = routes.bound.get(alias)
     if version is None:
         absent = Reason.CANARY_NOT_READY if alias in routes.aspired else Reason.CANARY_ABSENT
-        return Assignment(PRODUCTION, production, absent, bucket, by_split)
+        return Assignment(PRODUCTION, production, absent, bucket, by_split, split)
     if version == production:
-        return Assignment(alias, version, Reason.SAME_VERSION, bucket, by_split)
+        return Assignment(alias, version, Reason.SAME_VERSION, bucket, by_split, split)
     if routes.capped and routes.is_above_cap(alias, bucket):
-        return Assignment(PRODUCTION, production, Reason.CAPPED, bucket, by_split)
+        return Assignment(PRODUCTION, production, Reason.CAPPED, bucket, by_split, split)
     if alias in routes.broken:
-        return Assignment(PRODUCTION, production, Reason.BREAKER_OPEN, bucket, by_split)
-    return Assignment(alias, version, plain, bucket, by_split)
+        return Assignment(PRODUCTION, production, Reason.BREAKER_OPEN, bucket, by_split, split)
+    return Assignment(alias, version, plain, bucket, by_split, split)
 
 
 def assign_fallback(routes: ModelRoutes, first: Assignment) -> Assignment | None:
@@ -160,7 +165,7 @@ def assign_fallback(routes: ModelRoutes, first: Assignment) -> Assignment | None
     production = routes.bound.get(PRODUCTION)
     if production is None or production == first.version:
         return None
-    return Assignment(PRODUCTION, production, Reason.FALLBACK, first.bucket, first.by_split)
+    return Assignment(PRODUCTION, production, Reason.FALLBACK, first.bucket, first.by_split, first.split)
 
 
 def assign_version(routes: ModelRoutes, number: int) -> Assignment | None:

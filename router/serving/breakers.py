@@ -1,4 +1,4 @@
-"""The breakers of one registered model: one for each alias but production, made anew with every change."""
+"""The breakers of one registered model: one for each alias but production."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from router.core.breaker import Breaker, BreakerView
 from router.core.events import BreakerClosed, BreakerOpened, Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.serving.caps import CapsInForce
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,18 @@ class Watched:
 
 
 class Breakers:
-    """Keeps a breaker per (alias, version) in service, and says which aliases are out of the split."""
+    """Keeps a breaker per (alias, version) in service, and says which aliases are out of the split.
+
+    One that opens is recorded (`CapsInForce.breakers`), and one that is made is open where the records say
+    so: a version that was stopped before a restart gets no request after it, and one that comes back to its
+    alias none either.
+    """
 
     def __init__(
         self,
         model: str,
         recorder: Recorder,
+        caps: CapsInForce,
         on_open: Callable[[], None],
         *,
         wall: Callable[[], float] = time.time,
@@ -33,9 +40,11 @@ class Breakers:
         """`on_open` is called after a breaker opened; `wall` gives seconds since 1970."""
         self._model = model
         self._recorder = recorder
+        self._caps = caps
         self._on_open = on_open
         self._wall = wall
         self._loop = asyncio.get_running_loop()
+        self._production: VersionId | None = None
         self._watched: dict[Alias, Watched] = {}
         self._opened_at: dict[Alias, float] = {}
 
@@ -44,21 +53,30 @@ class Breakers:
         """Aliases whose breaker is open."""
         return frozenset(alias for alias, watched in self._watched.items() if watched.breaker.is_open)
 
-    def reset(self, bound: Mapping[Alias, VersionId], why: str) -> None:
-        """Start anew with what is `bound`; `why` is reported for each breaker that was open.
+    def follow_bound(self, bound: Mapping[Alias, VersionId], why: str) -> None:
+        """These serve from now on, `why` says what changed. A breaker goes on where its version does.
 
-        Production has none. Nor has an alias on production's version: there is nobody to compare it with.
+        Unless production moved: then all are made anew, for they judge by comparison with it.
         """
-        for watched in self._watched.values():
-            if watched.breaker.is_open:
-                self._recorder.record(BreakerClosed(self._model, watched.alias, watched.version, why))
-        production = bound.get(PRODUCTION)
-        self._opened_at = {}
-        self._watched = {
-            alias: self._watch(alias, version)
-            for alias, version in bound.items()
-            if alias != PRODUCTION and version != production
-        }
+        moved = self._production not in (None, bound.get(PRODUCTION))
+        self._replace(bound, why, kept={} if moved else self._watched)
+
+    def reset(self, bound: Mapping[Alias, VersionId], why: str) -> None:
+        """Start anew with what is `bound`; `why` is reported for each breaker that was open."""
+        self._replace(bound, why, kept={})
+
+    def follow_records(self) -> None:
+        """Open and close what other gateways opened and closed, by the caps in force."""
+        for alias, watched in list(self._watched.items()):
+            record = self._caps.breaker_record(alias, watched.version)
+            if record is None or (record.share is not None) == watched.breaker.is_open:
+                continue
+            if record.share is not None:
+                watched.breaker.open(record.reason)
+            else:
+                self._recorder.record(BreakerClosed(self._model, alias, watched.version, record.reason))
+                self._opened_at.pop(alias, None)
+                self._watched[alias] = self._watch(alias, watched.version)
 
     def of(self, alias: Alias, version: VersionId) -> Breaker | None:
         """The breaker that judges `version` under `alias`; a request keeps it until it has its answer."""
@@ -79,14 +97,40 @@ class Breakers:
             if watched.version == version
         ]
 
+    def _replace(self, bound: Mapping[Alias, VersionId], why: str, kept: Mapping[Alias, Watched]) -> None:
+        """One breaker for each of `bound` that is judged: that of `kept`, or a new one.
+
+        Production has none. Nor has an alias on production's version: there is nobody to compare it with.
+        """
+        production = self._production = bound.get(PRODUCTION)
+        judged = {
+            alias: version
+            for alias, version in bound.items()
+            if alias != PRODUCTION and version != production
+        }
+        kept = {alias: one for alias, one in kept.items() if judged.get(alias) == one.version}
+        for alias, watched in self._watched.items():
+            if alias not in kept and watched.breaker.is_open:
+                self._recorder.record(BreakerClosed(self._model, alias, watched.version, why))
+                if bound.get(alias) == watched.version and self._caps.breakers is not None:
+                    self._caps.breakers.breaker_closed(alias, watched.version, why)
+        self._opened_at = {alias: at for alias, at in self._opened_at.items() if alias in kept}
+        self._watched = {
+            alias: kept.get(alias) or self._watch(alias, version) for alias, version in judged.items()
+        }
+
     def _watch(self, alias: Alias, version: VersionId) -> Watched:
-        watched = Watched(alias, version, Breaker(lambda: self._opened(watched)))
+        """A new breaker; open where a record says so, which was reported when it opened."""
+        record = self._caps.breaker_record(alias, version)
+        why = ""
+        if record is not None and record.share is not None:
+            why, self._opened_at[alias] = record.reason, record.at
+        watched = Watched(alias, version, Breaker(lambda: self._opened(watched), open_because=why))
         return watched
 
     def _opened(self, watched: Watched) -> None:
         if self._watched.get(watched.alias) is not watched:
             return  # it was reset while its last requests ran
-        self._opened_at[watched.alias] = self._wall()
         view = watched.breaker.view()
         self._recorder.record(
             BreakerOpened(
@@ -99,4 +143,8 @@ class Breakers:
                 view.crashes,
             )
         )
+        if self._caps.breakers is not None:
+            self._caps.breakers.breaker_opened(watched.alias, watched.version, view.why)
+        record = self._caps.breaker_record(watched.alias, watched.version)
+        self._opened_at[watched.alias] = record.at if record is not None else self._wall()
         self._on_open()

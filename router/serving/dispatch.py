@@ -164,6 +164,7 @@ class RequestResult(NamedTuple):
             self.blamed_batch,
             trace_id,
             assigned.by_split,
+            assigned.split,
         )
 
 

@@ -63,7 +63,7 @@ class ModelManager:
         """True after the first good poll."""
         self.from_cache = False
         """True while what is aspired is what served last, because the registry has not answered yet."""
-        self.breakers = Breakers(model, dependencies.recorder, self._publish_routes)
+        self.breakers = Breakers(model, dependencies.recorder, dependencies.caps, self._publish_routes)
         """Judges the canaries; what it takes out of the split is published at once."""
         self.previous = PreviousProduction(self, dependencies.gate)
         """What a rollback goes back to; it says what stays loaded though no alias asks for it."""
@@ -213,7 +213,8 @@ class ModelManager:
             self.reconcile()
 
     def caps_changed(self) -> None:
-        """The caps in force are others: so are the routes, when this returns."""
+        """The caps in force are others: so are breakers and routes, when this returns."""
+        self.breakers.follow_records()
         self._publish_routes()
 
     def reset_breakers(self) -> None:
@@ -339,7 +340,7 @@ class ModelManager:
             case Unbind(alias):
                 old = self._bound[alias]
                 self._bound = {a: version for a, version in self._bound.items() if a != alias}
-                self.breakers.reset(self._bound, f"{alias} was unbound")
+                self.breakers.follow_bound(self._bound, f"{alias} was unbound")
                 self._publish_routes()
                 self._record(AliasUnbound(self.model, alias, old))
             case Begin(version):
@@ -354,7 +355,7 @@ class ModelManager:
         self._served.add(version)
         if alias == PRODUCTION:
             self.previous.production_moved(version)
-        self.breakers.reset(self._bound, f"{alias} serves {version}")
+        self.breakers.follow_bound(self._bound, f"{alias} serves {version}")
         self._publish_routes()
         self._report_bound(alias, old, version)
         for harness in self.harnesses.values():

@@ -15,7 +15,7 @@ from router.analysis.plan import (
     make_plan,
     with_canary,
 )
-from router.analysis.run import Spread
+from router.analysis.run_state import Spread
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.predict_cost import PredictCost
 from router.core.routing import ModelRoutes

@@ -18,12 +18,14 @@ from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind
 from router.core.routing import Reason
+from router.core.split import Split
 from router.serving.caps import CapsInForce
 from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.manager import OPERATOR_RESET
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
+from tests.support.analysis import analysis_of
 from tests.support.fakes import Facts, FakeWorld
 from tests.support.waiting import until
 
@@ -52,8 +54,8 @@ class Gateway:
             VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0), in_force)
         )
         self.caps = CapControl(in_force, self.models, self.facts, lambda: 5e8 + self.now)
-        self.analysis = self.facts.analysis = AnalysisRecorder(
-            self.models, self.facts, wall=lambda: 5e8 + self.now, monotonic=lambda: self.now
+        self.analysis = self.facts.analysis = analysis_of(
+            self.models, self.facts, lambda: 5e8 + self.now, lambda: self.now
         )
 
     async def serve(self, aspired: dict[Alias, VersionId], **keys: Any) -> None:
@@ -63,11 +65,16 @@ class Gateway:
         await until(lambda: manager.bound == aspired)
         self.look(0.0)
 
+    @property
+    def split(self) -> Split:
+        """By which a request that is answered now was routed."""
+        return self.models.table.models["sentiment"].configured_split
+
     def answer(self, number: int, alias: Alias, version: VersionId, **keys: Any) -> None:
         """`number` requests of different keys of the alias, of half of the buckets each."""
         for i in range(number):
             bucket = i * 37 % 50_000 + (0 if alias == CANARY else 50_000)
-            given = {"reason": Reason.HASH, "bucket": bucket, **keys}
+            given = {"reason": Reason.HASH, "bucket": bucket, "split": self.split, **keys}
             self.analysis.record(Answered("sentiment", alias, version, "ok", 200, 0.003, 1, **given))
 
     def answer_faulty_canary(self) -> None:
@@ -154,7 +161,8 @@ NOT_EVIDENCE = {
 @pytest.mark.parametrize("keys", NOT_EVIDENCE.values(), ids=NOT_EVIDENCE)
 async def test_what_says_nothing_about_a_version_is_left_out(gateway: Gateway, keys: dict[str, Any]) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
-    fact = {"version": V2, "outcome": "ok", "reason": Reason.HASH, "bucket": 7, **keys}
+    fact = {"version": V2, "outcome": "ok", "reason": Reason.HASH, "bucket": 7, "split": gateway.split}
+    fact |= keys
     version, outcome = fact.pop("version"), fact.pop("outcome")
     for _ in range(60):
         gateway.analysis.record(Answered("sentiment", CANARY, version, outcome, 200, 0.003, 1, **fact))
@@ -171,9 +179,12 @@ async def test_what_the_canarys_callers_gave_up_counts_as_slow_or_as_nothing(
 ) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(200, PRODUCTION, V1)  # which teach what is slow
+    gateway.look()
     for turn in range(60):
         gateway.analysis.record(
-            Answered("sentiment", CANARY, V2, "abandoned", 499, seconds, 0, Reason.HASH, turn)
+            Answered(
+                "sentiment", CANARY, V2, "abandoned", 499, seconds, 0, Reason.HASH, turn, split=gateway.split
+            )
         )
     gateway.look()
 
@@ -404,11 +415,17 @@ async def test_what_an_operator_mends_while_others_are_judged_is_judged_no_more(
         ):
             fault = "" if alias == PRODUCTION else "error"
             gateway.analysis.record(
-                Answered("sentiment", alias, version, "ok", 200, 0.003, 1, bucket=bucket, fault=fault)
+                Answered(
+                    *("sentiment", alias, version, "ok", 200, 0.003, 1),
+                    bucket=bucket,
+                    fault=fault,
+                    split=gateway.split,
+                )
             )
     gateway.now += 5.0
     tick = gateway.analysis.tick()
-    tick.send(None)
+    while not gateway.facts.of(VerdictChanged):
+        tick.send(None)
     [first] = gateway.facts.of(VerdictChanged)
     [other] = {CANARY, third} - {first.alias}
     gateway.facts.record(BreakerClosed("sentiment", other, V2 if other == CANARY else V3, OPERATOR_RESET))
@@ -513,7 +530,11 @@ async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Ga
             (third, V3, 75_000 + i, fault),
         ):
             gateway.analysis.record(
-                Answered("sentiment", alias, version, "ok", 200, 0.003, 1, Reason.HASH, bucket, fault=how)
+                Answered(
+                    *("sentiment", alias, version, "ok", 200, 0.003, 1, Reason.HASH, bucket),
+                    fault=how,
+                    split=gateway.split,
+                )
             )
     gateway.look()
     reported = document(gateway.analysis)["models"]["sentiment"]
@@ -573,6 +594,7 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
 
     assert set(entry) == {
         *("verdict", "why", "production_version", "version", "share", "since_timestamp", "seconds"),
+        *("verdict_changed_timestamp", "horizon_timestamp", "judged_up_to_seconds", "gateways"),
         *("comparable", "not_comparable_because", "checks"),
         *("window_seconds", "latency", "scores", "rates"),
     }

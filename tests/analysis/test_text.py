@@ -7,14 +7,19 @@ import pytest
 
 from router.analysis import text
 from router.analysis.checks import Check, LatencyCheck, RateCheck, Report, ScoreCheck, SplitCheck, Verdict
-from router.analysis.run import Evidence
+from router.analysis.criteria import Criteria
+from router.analysis.run_state import RunState
+from router.analysis.statistics.records import Ranges, RunCell
 from router.core.ids import Alias
+from router.core.scores import ScoreSpec
 
 PASS, FAIL, WAITS = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA
 
 
 def report() -> Report:
-    return Evidence(canary_share=0.05, started_at=0.0, bin_count=20).report(60.0)
+    state, split = RunState.begin(Criteria(), ScoreSpec(), 0), Ranges((5_000, 100_000), (0, 5_000))
+    state.fold(11, [RunCell(compares=True, began_with=split)])
+    return state.report()
 
 
 def rate(check: RateCheck, canary: tuple[int, int], production: tuple[int, int], **changes: Any) -> RateCheck:

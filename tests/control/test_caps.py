@@ -10,6 +10,7 @@ import pytest
 
 from router.control import caps as module
 from router.control.caps import MOST_FOREIGN, MOST_SHOWN, NOT_KEPT, CapControl
+from router.core.breaker import OUTAGE_REQUESTS
 from router.core.caps import (
     KEPT_SECONDS,
     MOST_COUNTER,
@@ -19,11 +20,12 @@ from router.core.caps import (
     CapTarget,
     records_from_json,
 )
-from router.core.events import RoutesChanged
+from router.core.events import BreakerClosed, BreakerOpened, RoutesChanged
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.errors import CapRefused, CapUnknown, NothingServed
 from router.serving.caps import CapsInForce
+from router.serving.manager import OPERATOR_RESET
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld
@@ -240,6 +242,23 @@ async def test_what_another_gateway_knows_holds_here_and_is_news_once(
     assert share(serving) == 50_000
 
 
+async def test_of_what_is_not_signed_nothing_counts_but_what_lowers(
+    control: CapControl, serving: ModelSet
+) -> None:
+    control.cap([TWO], 500, by="ann", reason="slow")
+    for share_of_record in (None, 50_000, 500):
+        assert not control.merge(
+            {TWO: CapRecord(9, share_of_record, "eve", "trust me", 5.0)}, only_lower=True
+        )
+    assert share(serving) == 500
+
+    assert control.merge({TWO: CapRecord(9, 0, "eve", "broken", 5.0)}, only_lower=True)
+    assert share(serving) == 0
+    control.lift([TWO], by="bob", reason="mended")
+    assert not control.merge({TWO: CapRecord(9, 0, "eve", "broken", 5.0)}, only_lower=True)
+    assert share(serving) == 50_000, "what is older changes nothing, here either"
+
+
 async def test_another_fleet_among_the_peers_does_not_take_the_room_of_caps(control: CapControl) -> None:
     control.cap([TWO], 0, by="ann", reason="slow")
     theirs = CapRecord(1, 0, "eve", "broken", 9e9)
@@ -295,6 +314,113 @@ async def test_a_cap_whose_counter_is_at_its_end_is_not_said_to_be_lifted(contro
 
     assert control.lift([TWO, ALL], by="ann", reason="mended") == [ALL]
     assert [cap["version"] for cap in control.of_model("sentiment")] == [2]
+
+
+# Breakers
+
+
+BREAKER = CapTarget("sentiment", CANARY, 2, breaker=True)
+
+
+def break_off(serving: ModelSet) -> None:
+    breaker = serving.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    for _ in range(OUTAGE_REQUESTS):
+        breaker.judge(fault=True)
+
+
+async def test_a_breaker_that_opens_is_written_and_a_reset_removes_that(
+    durable: CapControl, disk: Disk, serving: ModelSet, facts: Facts, clock: Clock
+) -> None:
+    break_off(serving)
+    assert share(serving) == 0
+    assert await durable.settled() == ""
+    written = disk.kept.records[BREAKER]
+    assert (written.share, written.reason, written.at) == (0, "50 of its last 50 requests were faults", 1e9)
+    assert (durable.of_model("sentiment"), facts.of(CapSet)) == ([], []), "it is no cap"
+    assert durable.caps_of("sentiment") == [], "and resume does not close it"
+
+    durable.reset_breakers("sentiment")
+    assert share(serving) == 50_000
+    assert await durable.settled() == ""
+    assert disk.kept.records[BREAKER].share is None
+    assert [len(facts.of(kind)) for kind in (BreakerOpened, BreakerClosed, CapLifted)] == [1, 1, 0]
+
+
+async def test_what_a_breaker_does_is_in_force_whatever_the_disk_says(
+    durable: CapControl, disk: Disk, serving: ModelSet
+) -> None:
+    disk.why_not = "the disk is full"
+    break_off(serving)
+    assert share(serving) == 0
+    assert await durable.settled() == "the disk is full"
+    durable.reset_breakers("sentiment")
+    assert share(serving) == 50_000
+
+
+@pytest.mark.parametrize("change", ["the split", "production"])
+async def test_what_closes_a_breaker_while_its_version_serves_is_written(
+    durable: CapControl, disk: Disk, serving: ModelSet, change: str
+) -> None:
+    break_off(serving)
+    if change == "the split":
+        serving.apply({"sentiment": settings(split={"production": 60, "canary": 40})})
+    else:
+        manager = serving.managers["sentiment"]
+        manager.set_aspired({PRODUCTION: V3, CANARY: V2})
+        await until(lambda: manager.bound[PRODUCTION] == V3)
+    assert share(serving) > 0
+    assert await durable.settled() == ""
+    assert disk.kept.records[BREAKER].share is None
+
+
+async def test_a_canary_that_moves_on_leaves_its_open_breaker_behind_until_an_operator_resets(
+    durable: CapControl, disk: Disk, serving: ModelSet
+) -> None:
+    """At another gateway it may serve still."""
+    break_off(serving)
+    manager = serving.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1, CANARY: V3})
+    await until(lambda: manager.bound[CANARY] == V3)
+    assert share(serving) == 50_000
+    await durable.settled()
+    assert disk.kept.records[BREAKER].share == 0
+    await until(lambda: V2 not in manager.harnesses)
+    with pytest.raises(CapUnknown):
+        durable.caps_of("sentiment", version=2)
+
+    durable.reset_breakers("sentiment")
+    await durable.settled()
+    assert disk.kept.records[BREAKER].share is None
+    with pytest.raises(CapUnknown):
+        durable.reset_breakers("nobody")
+
+
+async def test_a_breaker_of_before_a_restart_is_open_before_anybody_else_knows_of_it(
+    durable: CapControl, serving: ModelSet, facts: Facts
+) -> None:
+    durable.restore({BREAKER: CapRecord(3, 0, "breaker", "it crashed", 5.0)})
+    assert share(serving) == 0
+
+    durable.reset_breakers("sentiment")
+    break_off(serving)
+    [record] = durable.records()["records"]
+    assert (record["counter"], record["to_percent"]) == (5, 0), "it opened again after the reset"
+
+
+async def test_the_breaker_of_one_gateway_opens_that_of_another_and_so_does_a_reset_close_it(
+    control: CapControl, serving: ModelSet, facts: Facts
+) -> None:
+    opened = {BREAKER: CapRecord(1, 0, "breaker", "it crashed", 5.0)}
+    assert control.merge(opened)
+    assert share(serving) == 0
+    assert facts.of(BreakerOpened)[0].why == "it crashed"
+
+    assert control.merge({BREAKER: CapRecord(2, None, "breaker", OPERATOR_RESET, 6.0)})
+    assert share(serving) == 50_000
+    assert facts.of(BreakerClosed)[0].why == OPERATOR_RESET
+    assert not control.merge(opened)
+    assert share(serving) == 50_000
 
 
 # Models that come and go

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from router.analysis.hourly_traffic import HourlyTraffic
-from router.analysis.recorder import AnalysisRecorder
 from router.control.fan_out import FanOut
 from router.control.planner import Planner
 from router.core.ids import CANARY, PRODUCTION, Alias
@@ -19,6 +18,7 @@ from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, settings
+from tests.support.analysis import analysis_of
 from tests.support.fakes import FakeWorld
 from tests.support.waiting import until
 
@@ -35,9 +35,7 @@ class Gateway:
         self.traffic = HourlyTraffic(lambda: self.now)
         self.recorder = FanOut(self.traffic)
         self.models = ModelSet(VersionDependencies(self.world, self.world, self.recorder, LoadLimits(5.0)))
-        analysis = AnalysisRecorder(
-            self.models, self.recorder, wall=lambda: self.now, monotonic=lambda: self.now
-        )
+        analysis = analysis_of(self.models, self.recorder, lambda: self.now, lambda: self.now)
         self.recorder.add(analysis)
         self.dispatcher = Dispatcher(self.models, self.recorder)
         self.planner = Planner(self.models, analysis, self.traffic)

@@ -90,3 +90,22 @@ def test_a_fault_goes_by_as_the_window_moves_on() -> None:
     for _ in range(24):
         breaker.judge(fault=False)
     assert (breaker.view().faults, breaker.view().requests) == (0, 74)
+
+
+def test_one_that_was_open_before_is_so_from_the_start_and_reports_nothing() -> None:
+    reported: list[str] = []
+    breaker = Breaker(lambda: reported.append(breaker.view().why), open_because="it crashed")
+    breaker.judge(fault=True)
+    breaker.open("it is open elsewhere")
+
+    assert (breaker.is_open, breaker.view().why, breaker.view().requests) == (True, "it crashed", 0)
+    assert reported == []
+
+
+def test_one_that_opened_elsewhere_opens_here_once() -> None:
+    reported: list[str] = []
+    breaker = Breaker(lambda: reported.append(breaker.view().why))
+    breaker.open("25 faults at another gateway")
+    breaker.open("again")
+
+    assert reported == ["25 faults at another gateway"]

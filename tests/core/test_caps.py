@@ -26,6 +26,7 @@ from router.settings.model import check_model_name
 
 CHALLENGER = Alias("challenger")
 V8 = CapTarget("sentiment", CANARY, 8)
+BREAKER = CapTarget("sentiment", CANARY, 8, breaker=True)
 ALL = CapTarget("sentiment", CANARY)
 
 some_targets = st.builds(
@@ -33,6 +34,12 @@ some_targets = st.builds(
     st.sampled_from(["sentiment", "churn"]),
     st.sampled_from([CANARY, CHALLENGER]),
     st.sampled_from([None, 7, 8]),
+) | st.builds(
+    CapTarget,
+    st.just("sentiment"),
+    st.sampled_from([CANARY, CHALLENGER]),
+    st.sampled_from([7, 8]),
+    st.just(value=True),
 )
 some_shares = st.integers(0, BUCKETS)
 some_texts = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8)
@@ -156,6 +163,49 @@ def test_production_has_no_cap() -> None:
         CapTarget("sentiment", PRODUCTION, 8)
 
 
+def test_a_breaker_is_no_cap_and_a_cap_no_breaker() -> None:
+    opened = Caps().capped(BREAKER, 0, by="breaker", reason="50 faults", at=1.0)
+    assert opened.share_of("sentiment", CANARY, 8) is None
+    assert list(opened.in_force("sentiment")) == []
+    assert list(opened.open_breakers("sentiment")) == [BREAKER]
+
+    both = opened.capped(V8, 500, by="ann", reason="slow", at=2.0)
+    assert [target for target, _ in both.in_force("sentiment")] == [V8]
+    closed = both.lifted([BREAKER], by="breaker", reason="reset", at=3.0)
+    assert list(closed.open_breakers("sentiment")) == []
+    assert closed.share_of("sentiment", CANARY, 8) == 500
+
+
+def test_a_breaker_is_that_of_one_version() -> None:
+    with pytest.raises(ValueError, match="of one version"):
+        CapTarget("sentiment", CANARY, None, breaker=True)
+
+
+def test_a_gateway_that_knows_no_breakers_reads_caps_and_breakers_and_writes_both_again() -> None:
+    """Such a one takes a document whole or not at all: no key that it does not know, no target twice."""
+    both = Caps().capped(BREAKER, 0, by="breaker", reason="50 faults", at=1.0)
+    both = both.capped(V8, 500, by="ann", reason="slow", at=2.0)
+    document = records_to_json(both)
+
+    assert document.keys() == {"format", "records"}
+    assert document["format"] == 1
+    for record in document["records"]:
+        assert list(record) == [
+            "model",
+            "alias",
+            "version",
+            "counter",
+            "to_percent",
+            "by",
+            "reason",
+            "timestamp",
+            "alert",
+        ]
+    targets = [(one["model"], one["alias"], one["version"]) for one in document["records"]]
+    assert sorted(targets) == [("sentiment", "breaker of canary", 8), ("sentiment", "canary", 8)]
+    assert Caps(records_from_json(document)) == both
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -199,6 +249,9 @@ GOOD = records_to_json(Caps().capped(V8, 500, by="ann", reason="slow", at=1.0))[
         ({"model": "x" * 257}, "model"),
         ({"alias": "production"}, "alias: production has no cap"),
         ({"alias": None}, "alias"),
+        ({"alias": "breaker of "}, "alias"),
+        ({"alias": "breaker of production"}, "alias: production has no cap"),
+        ({"alias": "breaker of canary", "version": None}, "version"),
         ({"alias": "a\nb"}, "alias"),
         ({"version": 0}, "version"),
         ({"version": True}, "version"),

@@ -346,6 +346,23 @@ def test_an_assignment_names_a_version_and_holds_nothing() -> None:
         "reason",
         "bucket",
         "by_split",
+        "split",
     ]
-    with pytest.raises(FrozenInstanceError):
-        Assignment(CANARY, V8, Reason.HASH, 1).version = V7  # type: ignore[misc] # frozen is what is tested
+    with pytest.raises(AttributeError):
+        Assignment(CANARY, V8, Reason.HASH, 1).lease = V7  # type: ignore[attr-defined] # no place for one
+
+
+def test_an_assignment_carries_the_split_that_routed_it_whatever_is_in_force_and_comes_after() -> None:
+    """What a request counts for is settled before it is answered, by this split and by no cap or breaker."""
+    table = replace(routes(BOTH), broken=frozenset({CANARY}), capped={CANARY: 1})
+    key = next(
+        str(n) for n in range(10_000) if 1 <= bucket_of(table.salt, str(n)) < table.configured_split.canary
+    )
+    first = assign(table, key)
+    assert first is not None
+    assert first.reason is Reason.CAPPED
+    assert first.split == table.configured_split
+
+    keyless = assign(table, None)
+    assert keyless is not None
+    assert keyless.split is None

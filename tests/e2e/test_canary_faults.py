@@ -5,8 +5,10 @@ import math
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import requests
 
 from tests.e2e.conftest import Registry
 from tests.support import faulty_registry
@@ -83,6 +85,39 @@ def test_a_canary_that_always_raises_hurts_nobody_and_loses_its_share_at_its_50t
     }
     assert "breaker open" in served.log.read_text()
     wait_until(lambda: served.model()["verdicts"]["canary"]["verdict"] == "fail", 10 * slack, served.story)
+
+
+def test_an_open_breaker_outlives_a_kill_and_a_reset_does_too(
+    gateway: Callable[..., GatewayProcess],
+    tmp_path: Path,
+    slack: float,
+) -> None:
+    first = gateway()
+    for _ in range(51):
+        first.ask(CANARY_KEY, "raise")
+    assert breaker(first)["state"] == "open"
+    wait_until(
+        lambda: any("breaker of" in caps.read_text() for caps in tmp_path.rglob("caps.json")), 10 * slack
+    )
+    since = breaker(first)["since"]
+    first.process.kill()
+    first.process.wait()
+
+    second = gateway()
+    for _ in range(3):
+        answer = second.ask(CANARY_KEY, "raise")
+        assert (answer.json(), answer.headers["X-Route-Reason"]) == ({"predictions": [0.1]}, "breaker_open")
+    assert faults(second, "error") == 0
+    shown = breaker(second)
+    assert (shown["state"], shown["since"]) == ("open", since)
+    assert shown["why"] == "50 of its last 50 requests were faults"
+    assert requests.post(f"{second.admin}/-/models/sentiment/reset-breakers", timeout=30 * slack).ok
+    second.process.kill()
+    second.process.wait()
+
+    third = gateway()
+    assert breaker(third)["state"] == "closed"
+    assert third.ask(CANARY_KEY, "good").json() == {"predictions": [0.2]}
 
 
 @pytest.mark.slow

@@ -4,11 +4,13 @@ import asyncio
 
 import pytest
 
+from router.core.caps import CapRecord, Caps, CapTarget
 from router.core.events import BreakerClosed, BreakerOpened, CanaryFaulted, SplitInForce
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.routing import Reason
 from router.errors import Overloaded
 from router.protocol.messages import Answer, PredictStatus, Query
+from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher, RequestResult
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
@@ -207,3 +209,76 @@ async def test_what_a_pinned_key_meets_takes_no_share_away(
     assert (served.outcome, served.reason) == ("fallback", Reason.FALLBACK)
     assert facts.of(BreakerOpened) == []
     assert served.fact(200, 0.1).by_split is False
+
+
+# By the records of a process before, and of other gateways
+
+OPEN = CapTarget("sentiment", CANARY, 2, breaker=True)
+
+
+def record(in_force: CapsInForce, share: int | None, counter: int = 1) -> None:
+    known = {OPEN: CapRecord(counter, share, "breaker", "it crashed 3 times in 60 s", 7.0)}
+    in_force.caps = Caps({**in_force.caps.records, **known})
+
+
+async def test_a_canary_whose_breaker_was_open_before_a_restart_gets_no_request(
+    models: ModelSet, world: FakeWorld, in_force: CapsInForce, facts: Facts
+) -> None:
+    record(in_force, 0)
+    dispatcher = Dispatcher(models, facts)
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: len(manager.bound) == 2)
+
+    assert (await ask(dispatcher, 60)).assigned.reason is Reason.BREAKER_OPEN
+    assert not any(worker.frames for worker in world.alive(V2))
+    [(_, view, since)] = manager.breakers.views(V2)
+    assert (view.open, view.why, since) == (True, "it crashed 3 times in 60 s", 7.0)
+    assert facts.of(BreakerOpened) == [], "that was reported when it opened"
+    assert facts.of(BreakerClosed) == [], "nor did production, which was bound meanwhile, close it"
+    manager.reset_breakers()
+    assert [closed.version for closed in facts.of(BreakerClosed)] == [V2]
+
+
+async def test_a_version_that_comes_back_finds_its_breaker_open_and_another_one_starts_anew(
+    manager: ModelManager, dispatcher: Dispatcher, in_force: CapsInForce
+) -> None:
+    record(in_force, 0)
+    manager.caps_changed()
+    manager.set_aspired({PRODUCTION: V1, CANARY: V3})
+    await until(lambda: manager.bound[CANARY] == V3)
+    assert (await ask(dispatcher)).assigned.reason is Reason.HASH
+
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: manager.bound[CANARY] == V2)
+    assert (await ask(dispatcher)).assigned.reason is Reason.BREAKER_OPEN
+
+
+async def test_what_opens_and_closes_elsewhere_does_so_here(
+    manager: ModelManager, dispatcher: Dispatcher, in_force: CapsInForce, facts: Facts
+) -> None:
+    record(in_force, 0)
+    manager.caps_changed()
+    assert (await ask(dispatcher)).assigned.reason is Reason.BREAKER_OPEN
+    [opened] = facts.of(BreakerOpened)
+    assert (opened.version, opened.why) == (V2, "it crashed 3 times in 60 s")
+    manager.caps_changed()
+    assert len(facts.of(BreakerOpened)) == 1
+
+    record(in_force, None, counter=2)
+    manager.caps_changed()
+    assert (await ask(dispatcher)).assigned.reason is Reason.HASH
+    assert [closed.version for closed in facts.of(BreakerClosed)] == [V2]
+
+
+async def test_a_breaker_goes_on_counting_while_another_alias_moves(
+    serving: ModelSet, manager: ModelManager, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    serving.apply({"sentiment": settings(split={"production": 40, "canary": 50, "challenger": 10})})
+    world.answers[V2] = CRASHED
+    await ask(dispatcher, 49)
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2, Alias("challenger"): V3})
+    await until(lambda: len(manager.bound) == 3)
+
+    assert (await ask(dispatcher)).assigned.alias == CANARY
+    assert (await ask(dispatcher)).assigned.reason is Reason.BREAKER_OPEN

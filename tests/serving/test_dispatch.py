@@ -326,6 +326,23 @@ async def test_a_request_given_before_a_swap_is_answered_by_the_version_it_was_g
     assert (body_of(served.result), served.answered_by.version) == (b"v1", V1)
 
 
+async def test_a_fact_carries_the_split_that_routed_it_though_another_is_in_force_when_it_ends(
+    serving: ModelSet, dispatcher: Dispatcher, world: FakeWorld
+) -> None:
+    before = serving.table.models["sentiment"].configured_split
+    world.held = True
+    asked = asyncio.create_task(dispatcher.serve("sentiment", CANARY_KEY, QUERY, keyed=True))
+    await until(lambda: world.alive(V2)[0].frames)
+    serving.apply({"sentiment": settings(split={"production": 75, "canary": 25})})
+    assert serving.table.models["sentiment"].configured_split != before
+    world.alive(V2)[0].release()
+
+    assert (await asked).fact(200, 0.1).split is before
+    world.held = False
+    direct = await dispatcher.serve_direct("sentiment", CANARY, QUERY)
+    assert direct.fact(200, 0.1).split is None, "no split decided of it"
+
+
 def test_a_canary_has_half_the_callers_time_until_production_is_known() -> None:
     patience = AdaptiveTimeout()
     assert patience.seconds(60, None) == 30

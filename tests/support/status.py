@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
 from router.control.caps import CapControl
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
@@ -17,6 +16,7 @@ from router.core.events import Recorder
 from router.serving.caps import CapsInForce
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
+from tests.support.analysis import analysis_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "last_minute": LastMinute(lambda: 0.0),
         "last_known_good": LastKnownGood(world, models, rollback, recorder),
         "rollback": rollback,
-        "analysis": AnalysisRecorder(models, recorder, wall=lambda: 1e9, monotonic=lambda: 0.0),
+        "analysis": analysis_of(models, recorder, lambda: 1e9, lambda: 0.0),
         "state_directory": NoState(),
         "journal": Journal("gw-1:1", lambda _: None),
         "outbound": NoOutbound(),

@@ -12,6 +12,7 @@ from typing import Literal
 
 from router.adapters.state.caps_file import CapsFile, FoundCaps
 from router.adapters.state.directory import WriterLock, own_directory
+from router.adapters.state.evidence_files import Change, EvidenceFiles, FoundEvidence
 from router.adapters.state.journal_files import JournalFiles, OpenedJournal
 from router.core.caps import Caps
 
@@ -20,12 +21,13 @@ LOOK_SECONDS = 1.0
 MOST_SAVES = 100
 """Changes of the caps that wait one by one; beyond it they become one."""
 
-Kind = Literal["directory", "caps", "lock", "journal"]
+Kind = Literal["directory", "caps", "lock", "journal", "evidence"]
 SENTENCES: Mapping[Kind, str] = {
     "directory": "the state directory can not be used",
     "caps": "the caps can not be read or written",
     "lock": "the lock of the state directory can not be taken",
     "journal": "the journal can not be written",
+    "evidence": "the evidence can not be read or written",
 }
 
 
@@ -70,6 +72,11 @@ class JournalLost:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceLost:
+    """Evidence is no longer written, and what is there may be changed by others."""
+
+
+@dataclass(frozen=True, slots=True)
 class Problems:
     """What is wrong from now on, by kind; empty when nothing is."""
 
@@ -94,7 +101,18 @@ class Closed:
 
 
 Report = (
-    Opened | FoundCaps | CapsSaved | HeldBy | JournalReady | JournalLost | Problems | Failed | Looked | Closed
+    Opened
+    | FoundCaps
+    | CapsSaved
+    | HeldBy
+    | JournalReady
+    | JournalLost
+    | FoundEvidence
+    | EvidenceLost
+    | Problems
+    | Failed
+    | Looked
+    | Closed
 )
 
 
@@ -112,7 +130,7 @@ class Line:
     """Whether it has to outlive a crash of the machine."""
 
 
-_Job = Line | Literal["save", "reopen", "close"]
+_Job = Line | Change | Literal["save", "reopen", "close"]
 
 
 class StateDisk:
@@ -122,16 +140,20 @@ class StateDisk:
     rest is tried again at every look. Work is done in the order in which it came.
     """
 
-    def __init__(self, named: Path, name: str, report: Callable[[Report], None]) -> None:
-        """`named` by the configuration; `name` of this gateway for the lock; `report` is called in the thread
-        and must not wait."""
+    def __init__(
+        self, named: Path, name: str, evidence: EvidenceFiles, report: Callable[[Report], None]
+    ) -> None:
+        """`named` by the configuration; `name` of this gateway for the lock; `evidence` is used in the thread
+        alone; `report` is called in it and must not wait."""
         self._named = named
         self._name = name
+        self._evidence = evidence
         self._report = report
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._saves: deque[tuple[tuple[int, ...], Caps]] = deque()
         self._busy_since: float | None = None
         self._lines_done = 0
+        self._changes_done = 0
         # Of the thread alone:
         self._directory: Path | None = None
         self._lock: WriterLock
@@ -140,6 +162,7 @@ class StateDisk:
         self._holder = ""
         self._session = 0
         self._writing = False
+        self._keeps_evidence = False
         self._unsaved: tuple[tuple[int, ...], Caps] | None = None
         self._kept = Caps()
         """All that was seen on disk, in case that somebody removes it."""
@@ -162,9 +185,18 @@ class StateDisk:
         """Lines that were written or left out, of all that were handed over."""
         return self._lines_done
 
+    @property
+    def changes_done(self) -> int:
+        """Changes of evidence that were written or left out, of all that were handed over."""
+        return self._changes_done
+
     def append(self, line: Line) -> None:
         """Write one line of the journal."""
         self._jobs.put(line)
+
+    def change_evidence(self, change: Change) -> None:
+        """Write one change of the evidence."""
+        self._jobs.put(change)
 
     def save(self, number: int, caps: Caps) -> None:
         """Have `caps` on disk, merged with what is there."""
@@ -205,6 +237,12 @@ class StateDisk:
                     self._save()
                 case "reopen":
                     self._end_session()
+                case None:
+                    pass
+                case change:
+                    self._save()  # which do not wait for states to be written
+                    self._change_evidence(change)
+                    self._changes_done += 1
             if time.monotonic() >= look_at:
                 self._look()
                 look_at = time.monotonic() + LOOK_SECONDS
@@ -228,6 +266,9 @@ class StateDisk:
         if self._lock.held:
             with self._trying("journal"):
                 self._look_at_journal()
+            if not self._keeps_evidence:  # else whoever writes next finds out whether that is possible
+                with self._trying("evidence"):
+                    self._open_evidence(self._directory)
 
     def _open(self) -> None:
         if self._directory is not None:
@@ -271,6 +312,16 @@ class StateDisk:
         self._session += 1
         self._writing = True
         self._report(JournalReady(self._session, opened))
+
+    def _open_evidence(self, directory: Path) -> None:
+        found = self._evidence.open(directory)
+        self._keeps_evidence = True
+        self._report(found)
+
+    def _change_evidence(self, change: Change) -> None:
+        if self._keeps_evidence and self._evidence.takes(change):
+            with self._trying("evidence"):
+                self._evidence.write(change)
 
     def _append(self, line: Line) -> None:
         if self._writing and line.session == self._session:
@@ -316,8 +367,11 @@ class StateDisk:
         if self._directory is not None:
             self._directory = None
             self._end_session()
+            if self._keeps_evidence:
+                self._keeps_evidence = False
+                self._report(EvidenceLost())
             self._lock.release()
-            for kind in ("lock", "journal"):
+            for kind in ("lock", "journal", "evidence"):
                 self._problems.pop(kind, None)
 
     @contextmanager

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from router.adapters.state import caps_file, disk
+from router.adapters.state.evidence_files import EvidenceFiles, FoundEvidence
+from router.adapters.state.evidence_log import EvidenceLog
 from router.adapters.state.journal_files import OpenedJournal
 from router.control.journal import ChainEnd, Journal
 from router.core.caps import CapRecord, Caps, CapTarget
 from router.core.events import Recorder
+from router.core.ids import GatewayId
 from router.core.state_events import (
     JournalCut,
     StateDurable,
@@ -34,16 +37,19 @@ CapsFollower = Callable[[Mapping[CapTarget, CapRecord]], object]
 
 
 class StateDirectory:
-    """Implements `LineStore`: caps and journal of one gateway, on disk as far as that is possible.
+    """Implements `LineStore`: caps, journal and evidence of one gateway, on disk as far as that is possible.
 
     `start`, then `follow_caps` and `write_journal`, and `close` at the end. One of several gateways that use
-    the same directory writes the journal; all of them read and write the caps, and follow what the others
-    wrote within a second or two.
+    the same directory writes journal and evidence; all of them read and write the caps, and follow what the
+    others wrote within a second or two.
     """
 
-    def __init__(self, named: Path | None, why_none: str, name: str, recorder: Recorder) -> None:
+    def __init__(
+        self, named: Path | None, why_none: str, name: str, recorder: Recorder, identity: GatewayId
+    ) -> None:
         """`named` by the configuration; None where there is no place for one, and `why_none`. `name` is that
-        of this gateway in the journal."""
+        of this gateway in the journal, and `identity` its own in the evidence."""
+        self.identity = identity
         self.directory = named
         """Where it is; None where it is nowhere. Known for certain when `start` is over."""
         self.caps = Caps()
@@ -53,7 +59,10 @@ class StateDirectory:
         self._why_none = why_none
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
-        self._disk = disk.StateDisk(named, name, self._from_thread) if named is not None else None
+        files = EvidenceFiles(identity)
+        self._disk = disk.StateDisk(named, name, files, self._from_thread) if named is not None else None
+        self.evidence = EvidenceLog(self._disk, files.wanted)
+        """What is known of runs; it keeps nothing where there is no directory."""
         self._looked: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._problem = ""
@@ -183,12 +192,10 @@ class StateDirectory:
                 self._answer_saves(numbers, why_not)
             case disk.HeldBy(holder):
                 self._former_holder, self.held_by = self.held_by, holder
-            case disk.JournalReady(session, opened):
-                self._session = session
-                self._opened(opened)
-                self._report_reason()
-            case disk.JournalLost(session, since):
-                self._end_session(session, since)
+            case disk.JournalReady() | disk.JournalLost():
+                self._take_of_journal(report)
+            case FoundEvidence() | disk.EvidenceLost():
+                self._take_of_evidence(report)
             case disk.Problems(by_kind):
                 self._found_problems(list(by_kind.values()))
             case disk.Failed(error):
@@ -197,6 +204,22 @@ class StateDirectory:
                 self._looked.set_result(None)
             case disk.Closed():
                 self._closed.set_result(None)
+
+    def _take_of_journal(self, report: disk.JournalReady | disk.JournalLost) -> None:
+        if isinstance(report, disk.JournalLost):
+            self._end_session(report.session, report.since)
+            return
+        self._session = report.session
+        self._opened(report.opened)
+        self._report_reason()
+
+    def _take_of_evidence(self, report: FoundEvidence | disk.EvidenceLost) -> None:
+        if isinstance(report, disk.EvidenceLost):
+            self.evidence.end()
+            return
+        for name, why in report.set_aside:
+            self._recorder.record(StateSetAside(name, why))
+        self.evidence.begin(report.stored)
 
     def _found_problems(self, problems: list[str]) -> None:
         self._problem = "; ".join(problems)

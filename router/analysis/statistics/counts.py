@@ -1,6 +1,7 @@
 """What is counted: of one event, in both arms; and of one arm, everything, over the last 15 minutes."""
 
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from router.analysis.statistics.durations import BINS, bin_of, by_request_seconds
+from router.analysis.statistics.durations import BINS, EDGES, by_request_seconds
 from router.analysis.statistics.records import CELL_SECONDS
 from router.core.events import Answered
 from router.core.latency_buckets import REQUEST_SECONDS
@@ -40,11 +41,11 @@ class ArmTotals(NamedTuple):
 
     def since(self, earlier: "ArmTotals") -> "ArmTotals":
         """What came after `earlier`."""
-        return ArmTotals(*(now - then for now, then in zip(self, earlier, strict=True)))
+        return ArmTotals(*map(int.__sub__, self, earlier))
 
     def plus(self, later: "ArmTotals") -> "ArmTotals":
         """Both together."""
-        return ArmTotals(*(one + other for one, other in zip(self, later, strict=True)))
+        return ArmTotals(*map(int.__add__, self, later))
 
     @property
     def requests(self) -> int:
@@ -199,8 +200,7 @@ class ArmCounters:
         self._faults = dict.fromkeys(map(str, FaultKind), 0)
         self._durations = [0] * BINS
         self._bins = [[0] * number for number in bin_counts]
-        self._minute_at, self._minute_before = -inf, self._durations.copy()
-        self._minutes: deque[array[int]] = deque(maxlen=60)
+        self._minutes = deque([(-inf, array("q", self._durations))], maxlen=61)
 
     def answered(self, event: Answered) -> None:
         """One request was answered, by this version or by production in its place."""
@@ -209,7 +209,7 @@ class ArmCounters:
             if event.fault in self._faults:
                 self._faults[event.fault] += 1
         elif event.outcome == _OK:
-            self._durations[bin_of(event.seconds)] += 1
+            self._durations[bisect_left(EDGES, event.seconds)] += 1
         if event.outcome == _FALLBACK:
             self._fallbacks += 1
 
@@ -226,15 +226,13 @@ class ArmCounters:
 
     def tick(self, now: float) -> None:
         """Time goes on; for `durations_of_last_hour`."""
-        if now - self._minute_at >= MINUTE:
-            self._minutes.append(array("I", map(int.__sub__, self._durations, self._minute_before)))
-            self._minute_at, self._minute_before = now, self._durations.copy()
+        if now - self._minutes[-1][0] >= MINUTE:
+            self._minutes.append((now, array("q", self._durations)))
 
     def durations_of_last_hour(self) -> dict[int, int]:
-        """Answers without fault of about the last hour, by bin of `durations`."""
-        counts = map(int.__sub__, self._durations, self._minute_before)
-        summed = map(sum, zip(counts, *self._minutes, strict=True))
-        return {index: count for index, count in enumerate(summed) if count}
+        """Answers without fault of about the last hour by bin of `durations`, empty bins left out."""
+        counts = _minus(self._durations, self._minutes[0][1])
+        return {index: count for index, count in enumerate(counts) if count}
 
     def snapshot(self) -> CountersSnapshot:
         """All of them, at this moment."""

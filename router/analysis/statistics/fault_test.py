@@ -83,7 +83,7 @@ class BucketFlags:
 
     def events(self) -> bytes:
         """What each bucket had, without whose it is."""
-        return self.flags.translate(_OWNED_BY[0])
+        return bytes(self.flags.translate(_OWNED_BY[0]))
 
     def clear(self, event: int) -> None:
         """Forget `event` of all buckets; 0.1 ms."""
@@ -167,6 +167,8 @@ class FirstHitTest(Struct, array_like=True):
         production, canary = buckets.mark(self.event, hit)
         whole_production, whole_canary = buckets.mark(self.event, calls)
         hits, whole = production + canary, whole_production + whole_canary
+        if not (hits or whole):
+            return
         self.mixture.add(canary, hits, self.share)
         self.mixture.add(whole_canary, whole, max(self.share, self.workers))
         self.clean -= hits + whole

@@ -12,6 +12,7 @@ from itertools import pairwise
 from msgspec import Struct, field
 
 from router.core.scores import ClassSpec, OutputSpec
+from router.core.split import BUCKETS
 
 CELL_SECONDS = 5
 MINUTE_CELLS = 12
@@ -39,6 +40,13 @@ class Ranges(Struct, frozen=True, array_like=True):
         if self.canary[0] <= bucket < self.canary[1]:
             return 1
         return 0 if self.production[0] <= bucket < self.production[1] else None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether they are ranges of buckets that exist, none of which has two owners."""
+        (first, end), (canary_first, canary_end) = self.production, self.canary
+        each_exists = all(0 <= low <= high <= BUCKETS for low, high in (self.production, self.canary))
+        return each_exists and (max(first, canary_first) >= min(end, canary_end))
 
 
 class ArmRecord(Struct, array_like=True):
@@ -94,6 +102,10 @@ class RunCell(Struct, array_like=True):
     """One for each split and line, in the order in which they began."""
     history: dict[int, int] | None = None
     """In the first cell of a run at this process: production's durations of the hour before."""
+    subject: bytes | None = None
+    """In the first cell of a run at this process: what is compared, a packed `RunSubject`."""
+    outage: bool = False
+    """Whether this process saw an outage of the canary in this cell: of its last 50 requests half failed."""
 
 
 class RunId(Struct, frozen=True, array_like=True):

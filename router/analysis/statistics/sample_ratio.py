@@ -36,8 +36,9 @@ class SampleRatioTest(FirstHitTest, array_like=True):
 
     def take(self, buckets: BucketFlags, hit: Iterable[int], calls: Iterable[int] = ()) -> None:
         """Take in the buckets seen in one cell."""
+        before = self.hits
         super().take(buckets, hit, calls)
-        self.alarmed = self.alarmed or self.ln_e >= LN_ALARM
+        self.alarmed = self.alarmed or (self.hits > before and self.ln_e >= LN_ALARM)
 
     @property
     def share_of_buckets(self) -> float:

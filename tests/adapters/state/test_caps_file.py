@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ some_caps = st.dictionaries(
     ),
     max_size=5,
 ).map(Caps)
+
+
+def test_an_open_breaker_is_kept_beside_the_caps_of_its_version(tmp_path: Path) -> None:
+    breaker = replace(V8, breaker=True)
+    both = Caps({**capped(V8).records, **capped(breaker).records})
+
+    CapsFile(tmp_path).write(both, 0.0)
+
+    found = CapsFile(tmp_path).read()
+    assert found is not None
+    assert found.caps == both
 
 
 @given(some_caps)

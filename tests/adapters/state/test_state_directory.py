@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from router.adapters.state.state_directory import NO_ANSWER, StateDirectory
 from router.control.journal import Journal
 from router.core.caps import Caps
 from router.core.events import ConfigApplied
+from router.core.ids import GatewayId
 from router.core.journal import decode, digest_of
 from router.core.routing import RoutingTable
 from router.core.state_events import StateDurable, StateNotDurable, StateSetAside, StateWriteFailed
@@ -28,6 +30,9 @@ from tests.adapters.conftest import Facts
 from tests.adapters.state.examples import V8, V9, capped
 from tests.support.journals import entries_of
 from tests.support.waiting import until
+
+NUMBERS = count(1)
+"""Of processes."""
 
 
 class NoModels:
@@ -41,7 +46,8 @@ class OneGateway:
         self.facts = Facts()
         self.found: list[Caps] = []
         self.logged: list[bytes] = []
-        self.state = StateDirectory(named, "no home", name, self.facts)
+        identity = GatewayId(f"{next(NUMBERS):016x}", name.partition(":")[0])
+        self.state = StateDirectory(named, "no home", name, self.facts, identity)
         self.journal = Journal(name, self.logged.append)
 
     async def start(self) -> "OneGateway":

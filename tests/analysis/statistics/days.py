@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from router.analysis.checks import Verdict
-from router.analysis.run import Evidence, Observation
+from router.analysis.statistics.cell_recorder import Observation
+from tests.analysis.statistics.observed import Observed, split_of
 
 KEYS = 20_000
 SIGMA = 2.0
@@ -33,6 +34,7 @@ class Traffic:
     def __post_init__(self) -> None:
         self.drawn = np.random.default_rng(self.seed)
         self.edge = round(self.share * 100_000)
+        self.split = split_of(self.share)
         if self.heavy:
             activity = self.drawn.lognormal(0.0, SIGMA, KEYS)
             self.until = np.cumsum(activity / activity.sum())
@@ -67,37 +69,39 @@ class Traffic:
             seconds = np.where(slow, 0.2, 0.004).tolist()
         rows = zip(buckets.tolist(), canary.tolist(), faults.tolist(), seconds, strict=True)
         return [
-            Observation(bucket, is_canary, fault, None if fault else took, None, None, False)
+            Observation(bucket, is_canary, self.split, fault, None if fault else took, None, None, False)
             for bucket, is_canary, fault, took in rows
         ]
 
 
-def evidence_on(traffic: Traffic, **said: Any) -> Evidence:
+def evidence_on(traffic: Traffic, **said: Any) -> Observed:
     """Evidence that has seen nothing yet."""
-    facts: dict[str, Any] = {"bin_count": None, "slow_edge_seconds": 0.025, "started_at": 0.0}
-    return Evidence(canary_share=traffic.share, **(facts | said))
+    return Observed(traffic.split, **said)
 
 
-def failed(seen: Evidence, now: float) -> bool:
-    """Whether the fault check said FAIL at the last look."""
-    return bool(seen._faults.failed_by)
+def failed(seen: Observed) -> bool:
+    """Whether the fault check said FAIL by the last cell."""
+    return bool(seen.state._faults.state.failed_by)
 
 
-def passed(seen: Evidence, now: float) -> bool:
+def passed(seen: Observed) -> bool:
     """Whether the fault check says PASS."""
-    return seen.report(now).faults.verdict is Verdict.PASS
+    return seen.report().faults.verdict is Verdict.PASS
 
 
 def canary_requests_until(
-    said: Callable[[Evidence, float], bool],
-    seen: Evidence,
+    said: Callable[[Observed], bool],
+    seen: Observed,
     traffic: Traffic,
     *,
     per_look: int,
     most: int,
     seconds_per_look: float = 10.0,
 ) -> int | None:
-    """Canary requests at the look at which it was said first; None within `most` requests of both arms."""
+    """Canary requests by the cell in which it was said first; None within `most` requests of both arms.
+
+    `per_look`: requests of a cell; `seconds_per_look`: between two that hold some, a multiple of 5.
+    """
     now, canary = 0.0, 0
     for _ in range(0, most, per_look):
         now += seconds_per_look
@@ -105,7 +109,7 @@ def canary_requests_until(
             canary += one.canary
             seen.observe(one)
         seen.look(now)
-        if said(seen, now):
+        if said(seen):
             return canary
     return None
 

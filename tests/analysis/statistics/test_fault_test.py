@@ -189,30 +189,48 @@ def test_buckets_are_owned_once(canary: range, production: range) -> None:
         BucketFlags(canary, production)
 
 
+def test_a_bucket_is_marked_once_and_by_its_owner_only() -> None:
+    owned = BucketFlags(range(10), range(10, 20))
+
+    assert owned.mark(FAULT, [3, 4, 12, 50, 100_000, -1]) == (1, 2)
+    assert owned.mark(FAULT, {3, 5, 12, 13}) == (1, 1)
+    assert owned.mark(SEEN, [3]) == (0, 1)
+    assert owned.clean(FAULT) == (7, 15)
+    assert BucketFlags(range(15), range(15, 20), owned.events()).clean(FAULT) == (10, 15)
+
+
 def test_raising_the_share_takes_the_new_buckets_into_the_odds() -> None:
     owned = BucketFlags(range(1_000), range(1_000, 100_000))
-    hits = FirstHitTest(owned, FAULT)
-    for bucket in (1, 2, 3):
-        owned.flags[bucket] |= FAULT
-        hits.hit(canary=True)
-    hits.look()
+    hits = FirstHitTest(FAULT)
+    hits.recount(owned)
+    hits.take(owned, {1, 2, 3})
     assert hits.share == 997 / 99_997
 
     owned.assign(range(5_000), range(5_000, 100_000))
-    hits.recount()
+    hits.recount(owned)
 
     assert hits.share == 4_997 / 99_997
     assert hits.canary_hits == 3
 
 
-def test_a_whole_batch_is_tossed_with_the_larger_of_both_shares() -> None:
-    by_keys, by_batches = (
-        FirstHitTest(BucketFlags(range(share), range(share, 100_000)), FAULT) for share in (50_000, 1_000)
-    )
-    for _ in range(4):
-        by_keys.hit(canary=True)
-        by_batches.hit(canary=True, whole_batch=True)
-    by_keys.look()
-    by_batches.look()
+def test_a_whole_call_is_tossed_with_the_larger_of_both_shares() -> None:
+    by_keys, by_calls = (BucketFlags(range(share), range(share, 100_000)) for share in (50_000, 1_000))
+    keys, calls = FirstHitTest(FAULT), FirstHitTest(FAULT)
+    keys.recount(by_keys)
+    calls.recount(by_calls)
+    keys.take(by_keys, {1, 2, 3, 4})
+    calls.take(by_calls, set(), {1, 2, 3, 4})
 
-    assert by_batches.ln_e == pytest.approx(by_keys.ln_e)
+    assert calls.ln_e == pytest.approx(keys.ln_e)
+
+
+def test_a_bucket_hit_in_both_ways_is_hit_by_itself() -> None:
+    owned = BucketFlags(range(1_000), range(1_000, 100_000))
+    both, alone = FirstHitTest(FAULT), FirstHitTest(FAULT)
+    both.recount(owned)
+    both.take(owned, {1}, {1})
+    owned.clear(FAULT)
+    alone.recount(owned)
+    alone.take(owned, {1})
+
+    assert both == alone

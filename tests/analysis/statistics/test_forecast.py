@@ -6,8 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from router.analysis.checks import FAULTS, Criteria
-from router.analysis.run import Evidence
+from router.analysis.criteria import FAULTS, Criteria
 from router.analysis.statistics.fault_test import cumulative_level
 from router.analysis.statistics.forecast import (
     Waiting,
@@ -22,6 +21,7 @@ from tests.analysis.statistics.days import (
     failed,
     passed,
 )
+from tests.analysis.statistics.observed import Observed
 from tests.conftest import Figure
 
 RUNS = 50
@@ -43,7 +43,7 @@ def runs_until_proven(share: float, base: float, most: int) -> list[float]:
     return runs_until(failed, days, most)
 
 
-def runs_until(said: Callable[[Evidence, float], bool], days: list[Traffic], most: int) -> list[float]:
+def runs_until(said: Callable[[Observed], bool], days: list[Traffic], most: int) -> list[float]:
     """Canary requests of each seeded run; infinite for one that did not come to it."""
     taken = []
     for day in days:

@@ -79,7 +79,7 @@ def test_canary_requests_to_pass_without_a_fault(margin: float, requests: int) -
     non_inferiority, blocks = NonInferiorityTest(margin), 0
     while non_inferiority.ln_l < math.log(20):
         blocks += 1
-        non_inferiority.look(ArmTotals(950 * blocks, 0, 50 * blocks, 0))
+        non_inferiority.take(ArmTotals(950 * blocks, 0, 50 * blocks, 0))
 
     assert blocks * 50 == requests
 

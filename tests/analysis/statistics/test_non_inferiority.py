@@ -65,11 +65,11 @@ def test_a_block_is_not_expected_to_gain_where_the_canary_is_worse(
             assert expected <= 1 + 1e-9
 
 
-def test_looks_without_a_request_on_either_side_are_joined() -> None:
+def test_cells_without_a_request_on_either_side_are_joined() -> None:
     joined, at_once = NonInferiorityTest(0.05), NonInferiorityTest(0.05)
     for total in (ArmTotals(0, 0, 4, 0), ArmTotals(0, 0, 9, 1), ArmTotals(80, 2, 9, 1)):
-        joined.look(total)
-    at_once.look(ArmTotals(80, 2, 9, 1))
+        joined.take(total)
+    at_once.take(ArmTotals(80, 2, 9, 1))
 
     assert joined.ln_l == at_once.ln_l != 0.0
     assert joined.rate == pytest.approx(3.5 / 139)
@@ -77,7 +77,7 @@ def test_looks_without_a_request_on_either_side_are_joined() -> None:
 
 def test_the_guess_comes_from_earlier_blocks_only() -> None:
     non_inferiority = NonInferiorityTest(0.05)
-    non_inferiority.look(ArmTotals(100, 50, 100, 50))
+    non_inferiority.take(ArmTotals(100, 50, 100, 50))
 
     assert non_inferiority.ln_l == block_evidence(ArmTotals(100, 50, 100, 50), 0.01, 0.05)
 
@@ -120,9 +120,10 @@ def test_effective_keys_are_those_who_ask_equally_often() -> None:
 
 
 def test_a_canary_with_few_keys_is_taken_to_be_correlated() -> None:
-    counts = GroupCounts()
-    counts.requests[0][:100] = [10] * 100
-    counts.requests[1][:4] = [100] * 4
+    groups = GroupCounts()
+    groups.add(0, {key: [10, 0, 0, 0, 0, 0] for key in range(100)})
+    groups.add(1, {key: [100, 0, 0, 0, 0, 0] for key in range(4)})
+    counts = groups.faults
 
     assert assumed_effect(counts.requests[1]) == pytest.approx(1 + 0.05 * 99)
     assert design_effects(counts) == (1.0, pytest.approx(5.95))

@@ -4,7 +4,6 @@ The quick ones keep the promises from breaking unseen; the slow ones measure, an
 what.
 """
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from time import thread_time
@@ -12,8 +11,8 @@ from time import thread_time
 import numpy as np
 import pytest
 
-from router.analysis.checks import Criteria
-from router.analysis.run import Evidence, Observation
+from router.analysis.criteria import Criteria
+from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.fault_test import (
     FAULT,
     WORSE,
@@ -23,6 +22,7 @@ from router.analysis.statistics.fault_test import (
     cumulative_level,
     epoch_level,
 )
+from router.core.scores import ScoreSpec
 from tests.analysis.statistics.days import (
     Traffic,
     canary_requests_until,
@@ -33,6 +33,7 @@ from tests.analysis.statistics.days import (
     passed,
     reported,
 )
+from tests.analysis.statistics.observed import Observed, split_of
 from tests.conftest import Figure
 
 FAULTS_ALPHA = 0.005
@@ -104,8 +105,8 @@ def fails_wrongly(seed: int, hours: float, *, heavy: bool) -> bool:
     traffic = Traffic(seed, base=0.01, heavy=heavy, slow=0.04)
     seen = evidence_on(traffic)
 
-    def any_fails(one: Evidence, now: float) -> bool:
-        return bool(one._faults.failed_by or one._latency.failed_by)
+    def any_fails(one: Observed) -> bool:
+        return bool(one.state._faults.state.failed_by or one.state._latency.state.failed_by)
 
     found = canary_requests_until(any_fails, seen, traffic, per_look=100, most=int(hours * 36_000))
     return found is not None
@@ -226,14 +227,12 @@ def crashing_day(seed: int) -> float:
     """A crash of each arm's only worker every two hours, each with up to 16 requests of different keys."""
     drawn = random.Random(seed)
     owned = BucketFlags(range(5_000), range(5_000, 100_000))
-    hits, highest = FirstHitTest(owned, FAULT), 0.0
+    hits, highest = FirstHitTest(FAULT), 0.0
+    hits.recount(owned)
     for _ in range(24):
         canary = drawn.random() < 0.5
         bucket = drawn.randrange(5_000) if canary else drawn.randrange(5_000, 100_000)
-        if not owned.flags[bucket] & FAULT:
-            owned.flags[bucket] |= FAULT
-            hits.hit(canary=canary, whole_batch=True)
-        hits.look()
+        hits.take(owned, (), (bucket,))
         highest = max(highest, hits.ln_e)
     return highest
 
@@ -248,7 +247,8 @@ def test_crashes_of_equal_versions_are_no_proof() -> None:
 def stalling(seed: int, hours: float) -> tuple[bool, bool]:
     """A stall of 3 s per worker every 2 min: whether the proof by keys alone, and whether both fail."""
     drawn, per_second = np.random.default_rng(seed), 50
-    seen = Evidence(canary_share=0.05, started_at=0.0, bin_count=None, slow_edge_seconds=0.025)
+    split = split_of(0.05)
+    seen = Observed(split)
     stalls = [np.cumsum(drawn.exponential(120.0, int(hours * 40) + 10)) for _ in range(2)]
     by_keys = False
     for look in range(int(hours * 360)):
@@ -264,11 +264,12 @@ def stalling(seed: int, hours: float) -> tuple[bool, bool]:
         for bucket, is_canary, took in zip(
             buckets.tolist(), canary.tolist(), np.where(slow, 0.2, 0.004).tolist(), strict=True
         ):
-            seen.observe(Observation(bucket, is_canary, False, took, None, None, False))
+            seen.observe(Observation(bucket, is_canary, split, False, took, None, None, False))
         seen.look((look + 1) * 10.0)
-        for proof in (seen._latency.cumulative_proof, seen._latency.epoch_proof):
+        latency = seen.state._latency
+        for proof in (latency.cumulative_proof, latency.epoch_proof):
             by_keys = by_keys or (proof.large and proof.ln_e >= proof.level)
-    return by_keys, bool(seen._latency.failed_by)
+    return by_keys, bool(seen.state._latency.state.failed_by)
 
 
 @pytest.mark.slow
@@ -291,15 +292,15 @@ def late(seed: int, rise: float, base: float) -> float | None:
         for one in traffic.requests(100):
             seen.observe(one)
         seen.look((look + 1) * 10.0)
-    if failed(seen, 0.0):
+    if failed(seen):
         return None
     traffic.rise = rise
-    for look in range(4 * 1440):
-        for one in traffic.requests(25):
+    for look in range(2 * 1440):
+        for one in traffic.requests(50):
             seen.observe(one)
-        now = 12_960.0 + (look + 1) * 2.5
+        now = 12_960.0 + (look + 1) * 5.0
         seen.look(now)
-        if failed(seen, now):
+        if failed(seen):
             return now - 12_960.0
     return None
 
@@ -330,7 +331,7 @@ def slow_seconds(seed: int, rise: float) -> int | None:
         for one in traffic.requests(500):
             seen.observe(one)
         seen.look((look + 1) * 5.0)
-        if seen._latency.failed_by:
+        if seen.state._latency.state.failed_by:
             return (look + 1) * 5
     return None
 
@@ -351,7 +352,7 @@ def test_seconds_until_a_slow_canary_fails(figure: Figure) -> None:
 def test_observe_is_cheap_enough_for_every_request(slack: float, figure: Figure) -> None:
     """About 1 µs on an idle core; the bound leaves room for a slow one that is traced."""
     requests = Traffic(1, slow=0.04).requests(20_000)
-    seen = Evidence(canary_share=0.05, started_at=0.0, bin_count=20, slow_edge_seconds=0.025)
+    seen = Observed(split_of(0.05), output=ScoreSpec())
     best = min(timed(lambda: [seen.observe(one) for one in requests]) for _ in range(5)) / len(requests)
     figure(f"observe {best * 1e6:.2f} µs a request")
 
@@ -362,32 +363,3 @@ def timed(work: Callable[[], object]) -> float:
     started = thread_time()
     work()
     return thread_time() - started
-
-
-def test_nothing_grows_with_traffic() -> None:
-    """Whatever is counted has its place from the start: lists stay as long, bytes stay as many."""
-    traffic = Traffic(2, slow=0.04)
-    seen = Evidence(canary_share=0.05, started_at=0.0, bin_count=20, slow_edge_seconds=0.025)
-    sizes = []
-    for look in range(1, 5):
-        for one in traffic.requests(5_000):
-            seen.observe(one._replace(blamed_batch=look if one.fault else None))
-        seen.look(look * 10.0)
-        sizes.append(places(seen))
-
-    assert sizes[0] >= 100_000
-    assert max(sizes) - sizes[0] < 400, "flags of the last five minutes and failed batches, both bounded"
-    assert math.isfinite(seen.report(50.0).faults.ln_l)
-
-
-def places(thing: object) -> int:
-    """Elements of all containers below `thing`."""
-    if isinstance(thing, bytearray):
-        return len(thing)
-    if isinstance(thing, list | tuple) or hasattr(thing, "popleft"):
-        return sum(places(one) for one in thing) + len(thing)  # type: ignore[attr-defined, arg-type]
-    if type(thing).__module__.startswith("router.analysis"):
-        slots = [name for base in type(thing).__mro__ for name in getattr(base, "__slots__", ())]
-        held = getattr(thing, "__dict__", {}) or {name: getattr(thing, name) for name in slots}
-        return sum(places(one) for one in held.values())
-    return 0

@@ -1,4 +1,4 @@
-"""Scores, blocks of time and the edge of slowness: the pieces, against scipy and by their properties."""
+"""Scores, blocks of time and the line of slowness: the pieces, against scipy and by their properties."""
 
 import math
 import random
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from router.analysis.statistics.counts import RECENT_SECONDS, ArmTotals, RecentTotals
+from router.analysis.statistics.counts import RECENT_CELLS, ArmTotals, GroupCounts, RecentTotals
 from router.analysis.statistics.drift import (
     DriftTest,
     FirstScores,
@@ -23,9 +23,10 @@ from router.analysis.statistics.drift import (
     size_of,
     total_variation,
 )
-from router.analysis.statistics.latency import BettingTest, SlowThreshold, TimeBlocks, edge_at, quantile
-from router.core.latency_buckets import REQUEST_SECONDS
-from router.core.scores import ScoreSpec
+from router.analysis.statistics.durations import BINS, bin_of
+from router.analysis.statistics.latency import BettingTest, TimeBlocks, slow_line
+from router.analysis.statistics.records import score_units
+from router.core.scores import ClassSpec, ScoreSpec
 from router.worker.scores import count_and_locate
 
 HISTOGRAMS = st.integers(2, 12).flatmap(
@@ -153,24 +154,56 @@ def test_no_look_is_spent_while_production_has_few_keys() -> None:
 
 
 def test_nothing_is_said_of_fewer_than_fifty_keys() -> None:
-    scores = ScoreHistograms(2, 0.0025, classes=False, edges=(0.0, 0.5, 1.0))
-    for key in range(49):
-        scores.add(1, key, first=True, canary=True)
-        scores.add(0, key, first=True, canary=False)
-    output = scores.shift()
+    spec = ScoreSpec(bins=2)
+    scores, groups = ScoreHistograms(spec, 0.0025), GroupCounts()
+    for arm, bin_index in enumerate((0, 1)):
+        scores.take(arm, {bin_index: 49}, [bin_index] * 49, 0)
+        groups.add(arm, {key: [1, 0, 0, 0, 1, score_units(spec)[bin_index]] for key in range(49)})
+    output = scores.shift(groups)
 
     assert (output.psi, output.noise, output.size, output.ks) == (None, None, None, None)
     assert output.canary.mean == 0.75
     assert output.canary.p50 == pytest.approx(0.75)
+    assert output.mean_difference == 0.5
+    assert output.mean_interval == (0.5, 0.5)
 
 
-@pytest.mark.parametrize(("bin_count", "edges"), [(0, None), (3, (0.0, 1.0))], ids=["none", "too-few-edges"])
-def test_bins_have_their_edges(bin_count: int, edges: tuple[float, ...] | None) -> None:
-    with pytest.raises(ValueError, match="bin_count"):
-        ScoreHistograms(bin_count, 0.0025, classes=False, edges=edges)
+def test_means_come_from_whole_numbers_that_are_as_exact_as_a_millionth_of_the_range() -> None:
+    spec, drawn = ScoreSpec(0, -3.0, 7.0, 30), random.Random(8)
+    middles = [(low + high) / 2 for low, high in zip((spec.low, *spec.edges()), spec.edges(), strict=False)]
+    scores, groups, values = ScoreHistograms(spec, 0.0025), GroupCounts(), ([], [])
+    for arm in (0, 1):
+        for _ in range(500):
+            bin_index, group = drawn.randrange(30), drawn.randrange(40)
+            scores.take(arm, {bin_index: 1}, [], 0)
+            groups.add(arm, {group: [1, 0, 0, 0, 1, score_units(spec)[bin_index]]})
+            values[arm].append(middles[bin_index])
+    shift = scores.shift(groups)
+
+    assert shift.mean_difference == pytest.approx(np.mean(values[1]) - np.mean(values[0]), abs=1e-5)
+    assert shift.canary.mean == pytest.approx(np.mean(values[1]))
+    assert shift.mean_interval
+    assert sum(shift.mean_interval) / 2 == pytest.approx(shift.mean_difference)
 
 
-# TimeBlocks of time
+@pytest.mark.parametrize("output", [ScoreSpec(bins=3), ClassSpec(0, ("a", "b"))], ids=["score", "class"])
+def test_bins_are_as_many_as_what_was_dumped_has(output: ScoreSpec | ClassSpec) -> None:
+    state = ScoreHistograms(output, 0.0025).state
+
+    assert ScoreHistograms(output, 0.0025, state).state is state
+    with pytest.raises(ValueError, match="4 bins"):
+        ScoreHistograms(ScoreSpec(bins=4), 0.0025, state)
+
+
+def test_a_bin_that_does_not_exist_is_no_score() -> None:
+    scores = ScoreHistograms(ClassSpec(0, ("a",)), 0.0025)
+    scores.take(1, {0: 2, 1: 3, 2: 4, -1: 5}, [0, 2, -1], 6)
+    arm = scores.state.canary
+
+    assert (arm.every, arm.first.bins, arm.invalid) == ([2, 3], [1, 0], 15)
+
+
+# Blocks of time
 
 
 @pytest.mark.parametrize("high", [0.05, 0.25, 1.0])
@@ -187,14 +220,15 @@ def test_a_bet_is_not_expected_to_gain(high: float) -> None:
     assert chance * gains[0] + (1 - chance) * gains[1] <= 1 + 1e-12
 
 
-def test_blocks_last_half_a_minute_and_twenty_canary_requests() -> None:
-    blocks = TimeBlocks(0.0)
+def test_blocks_are_the_fewest_cells_with_half_a_minute_and_twenty_canary_requests() -> None:
+    blocks = TimeBlocks(100)
 
-    assert blocks.close(29.0, ArmTotals(100, 0, 40, 4)) is None
-    assert blocks.close(31.0, ArmTotals(100, 0, 40, 4)) == pytest.approx(0.1)
-    assert blocks.close(62.0, ArmTotals(300, 0, 59, 9)) is None
-    assert blocks.close(63.0, ArmTotals(300, 20, 60, 10)) == pytest.approx(0.3 - 0.1)
-    assert blocks.close(99.0, ArmTotals(300, 20, 90, 10)) is None, "production had no request"
+    assert blocks.close(105, ArmTotals(100, 0, 40, 4)) is None
+    assert blocks.close(106, ArmTotals(100, 0, 40, 4)) == pytest.approx(0.1)
+    assert blocks.close(112, ArmTotals(300, 0, 59, 9)) is None
+    assert blocks.close(113, ArmTotals(300, 20, 60, 10)) == pytest.approx(0.3 - 0.1)
+    assert blocks.close(119, ArmTotals(300, 20, 90, 10)) is None, "production had no request"
+    assert blocks.close(120, ArmTotals(310, 20, 90, 10)) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(
@@ -214,60 +248,41 @@ def test_blocks_still_needed_are_those_that_it_takes(difference: float, needed: 
 
 
 def test_the_block_under_way_ends_with_its_half_minute_and_its_requests() -> None:
-    blocks = TimeBlocks(0.0)
-    assert blocks.seconds_left(10.0, ArmTotals(100, 0, 25, 4), 2.5) == 20.0
-    assert blocks.seconds_left(10.0, ArmTotals(100, 0, 10, 4), 0.2) == 50.0
-    assert blocks.seconds_left(40.0, ArmTotals(100, 0, 25, 4), 2.5) == 0.0
-    assert math.isinf(blocks.seconds_left(40.0, ArmTotals(100, 0, 10, 4), 0.0))
+    blocks = TimeBlocks(0)
+    assert blocks.seconds_left(2, ArmTotals(100, 0, 25, 4), 2.5) == 20.0
+    assert blocks.seconds_left(2, ArmTotals(100, 0, 10, 4), 0.2) == 50.0
+    assert blocks.seconds_left(8, ArmTotals(100, 0, 25, 4), 2.5) == 0.0
+    assert math.isinf(blocks.seconds_left(8, ArmTotals(100, 0, 10, 4), 0.0))
 
 
-def test_the_edge_is_at_or_above_the_p95() -> None:
-    edge = SlowThreshold()
-    for index in range(200):
-        assert edge.seconds is None
-        edge.add(0.004 if index < 190 else 0.3)
+@pytest.mark.parametrize(
+    ("seconds", "line"), [(0.1, 0.12), (0.01, 0.012), (0.004, 0.006)], ids=["ratio", "both", "2 ms"]
+)
+def test_the_line_is_above_the_p95_by_a_factor_and_by_two_milliseconds(seconds: float, line: float) -> None:
+    counts = [0] * BINS
+    counts[bin_of(seconds)], counts[bin_of(5 * seconds)] = 190, 9
+    assert slow_line(counts, 1.2, 0.002) is None, "199 answers say nothing"
 
-    assert edge.seconds == 0.005
-    edge_of_slow = edge_at([0] * len(REQUEST_SECONDS) + [10], 0.95)
-    assert edge_of_slow == REQUEST_SECONDS[-1]
-
-
-@given(st.lists(st.floats(0.0001, 59.0), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]))
-def test_a_quantile_is_within_the_bin_of_the_exact_one(seconds: list[float], share: float) -> None:
-    counts = np.histogram(seconds, bins=[0.0, *np.nextafter(REQUEST_SECONDS, 1e9)])[0].tolist()
-    exact = float(np.quantile(seconds, share, method="inverted_cdf"))
-    bin_of = int(np.searchsorted(REQUEST_SECONDS, exact))
-    low = 0.0 if bin_of == 0 else REQUEST_SECONDS[bin_of - 1]
-
-    reported = quantile((0.0, *REQUEST_SECONDS), counts, share)
-
-    assert reported is not None
-    assert low <= reported <= REQUEST_SECONDS[bin_of]
-
-
-def test_a_quantile_of_nothing_is_unknown_and_beyond_the_edges_it_is_the_last() -> None:
-    assert quantile((0.0, 1.0), [0, 0], 0.5) is None
-    assert quantile((0.0, 1.0), [0, 3], 0.5) == 1.0
+    counts[bin_of(5 * seconds)] = 10
+    assert slow_line(counts, 1.2, 0.002) == pytest.approx(line, rel=0.05)
+    assert slow_line(counts, 1.0, 0.0) == pytest.approx(seconds, rel=0.05)
 
 
 # The last five minutes
 
 
 def test_recent_counts_are_of_five_minutes_and_bounded() -> None:
-    recent, drawn, now = RecentTotals(0.0), random.Random(1), 0.0
-    total = ArmTotals()
-    history = [(0.0, total)]
-    for _ in range(3000):
-        now += drawn.random()
-        total = ArmTotals(total.production_requests + 9, 0, total.canary_requests + 1, 0)
-        recent.add(now, total)
-        history.append((now, total))
+    recent, drawn, total = RecentTotals.since(50), random.Random(1), ArmTotals()
+    history = [total]
+    for cell in range(50, 250):
+        total = total.plus(ArmTotals(9, 0, drawn.randrange(5), 0))
+        history.append(total)
+        recent.add(cell + 1, total)
 
-    counted = recent.totals(total).canary_requests
-    assert RECENT_SECONDS - 6.0 <= recent.seconds(now) <= RECENT_SECONDS
-    exact = sum(1 for at, _ in history if at > now - recent.seconds(now) + 1e-9)
-    assert abs(counted - exact) <= 1
-    assert len(recent._snapshots) <= 62
+        since = max(0, len(history) - 1 - RECENT_CELLS)
+        assert recent.totals() == total.since(history[since])
+        assert recent.seconds() == 5 * (len(history) - 1 - since)
+        assert len(recent.snapshots) <= RECENT_CELLS + 1
 
 
 SCORES = st.lists(st.floats(-3.0, 4.0), min_size=60, max_size=120)
@@ -279,13 +294,12 @@ def test_scores_are_never_further_apart_than_is_said_at_the_edges_and_out_of_ran
 ) -> None:
     """Beyond both ends all count alike, so that their distance alone does not show it."""
     spec = ScoreSpec(bins=4)
-    histograms = ScoreHistograms(4, 0.0025, classes=False, edges=(0.0, *spec.edges()))
+    histograms = ScoreHistograms(spec, 0.0025)
     for arm, values in enumerate((production, canary)):
         _, bin_indexes = count_and_locate(np.array(values), spec, range(len(values)))
-        for bin_index in bin_indexes:
-            assert histograms.add(bin_index, 0, first=True, canary=bool(arm))
+        histograms.take(arm, {}, [index for index in bin_indexes if index is not None], 0)
     histograms.look()
-    shift = histograms.shift()
+    shift = histograms.shift(GroupCounts())
 
     points = [*spec.edges(), *(value for value in (*production, *canary) if not 0.0 <= value <= 1.0)]
     farthest = max(
@@ -300,12 +314,11 @@ def test_scores_are_never_further_apart_than_is_said_at_the_edges_and_out_of_ran
 
 @pytest.mark.parametrize(("other", "saturated"), [(0, False), (10, False), (11, True), (100, True)])
 def test_labels_on_no_list_may_be_any(other: int, saturated: bool) -> None:
-    histograms = ScoreHistograms(3, 0.0025, classes=True)
-    for canary in (False, True):
-        for turn in range(100):
-            histograms.add(2 if turn < other else turn % 2, 0, first=True, canary=canary)
+    histograms = ScoreHistograms(ClassSpec(0, ("a", "b")), 0.0025)
+    for arm in (0, 1):
+        histograms.take(arm, {}, [2 if turn < other else turn % 2 for turn in range(100)], 0)
     histograms.look()
-    shift = histograms.shift()
+    shift = histograms.shift(GroupCounts())
 
     assert shift.saturated is saturated
     assert shift.ks == 0.0

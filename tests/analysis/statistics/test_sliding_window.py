@@ -1,6 +1,7 @@
 """Fifteen minutes of counts, out of counts that only grow."""
 
 from router.analysis.statistics.counts import SLICE_SECONDS, WINDOW_SECONDS, ArmCounters, SlidingWindow
+from router.analysis.statistics.durations import bin_of
 from router.core.events import Answered
 from router.core.ids import CANARY, VersionId
 from router.core.scores import ClassCounts, ScoreCounts
@@ -67,4 +68,6 @@ def test_the_hour_before_a_rollout_is_what_its_production_is_known_by() -> None:
         counters.tick(minute * 60.0)
         counters.answered(answered())
 
-    assert 59 <= sum(counters.latency_of_last_hour()) <= 61
+    hour = counters.durations_of_last_hour()
+    assert set(hour) == {bin_of(0.003)}
+    assert 59 <= sum(hour.values()) <= 61
