@@ -122,6 +122,7 @@ class Gateway:
     web: WebState
     models: ModelSet
     break_glass: BreakGlassWatch
+    analysis: AnalysisRecorder
     recorder: Recorder
     outbound: Outbound
     loops: Sequence[PeriodicTask]
@@ -154,7 +155,7 @@ def build_gateway(
     clock = CellClock(time.time, time.monotonic)
     fleet = Fleet(identity, clock.moment())
     analysis = AnalysisRecorder(models, recorder, clock=clock, fleet=fleet, sink=state_directory.evidence)
-    state_directory.evidence.follow(CrashLoopWatch(caps), analysis)
+    state_directory.evidence.follow(CrashLoopWatch(caps), analysis.joined)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
@@ -240,4 +241,4 @@ def build_gateway(
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, break_glass, recorder, outbound, loops)
+    return Gateway(config, web, models, break_glass, analysis, recorder, outbound, loops)

@@ -124,6 +124,7 @@ class GatewayServer:
         self._undo.callback(self._follow_signal(gateway.break_glass))
         await gateway.break_glass.start()
         await gateway.outbound.start()
+        gateway.analysis.start()
         gateway.config.start()
         state_directory.write_journal(recorders.journal)
         recorders.journal.start(
@@ -147,6 +148,7 @@ class GatewayServer:
         self.traffic_address = traffic_socket.getsockname()[:2]
         self.admin_address = admin_socket.getsockname()[:2]
         self._shutdown = GracefulShutdown(gateway.web, listener)
+        self._undo.callback(gateway.analysis.leave)
         self._undo.push_async_callback(self._shutdown.drain)
 
     @property
