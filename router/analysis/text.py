@@ -17,10 +17,10 @@ from router.analysis.criteria import Criteria
 from router.analysis.fleet_view import FleetView
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
+from router.analysis.statistics.durations import LAST_SECONDS
 from router.analysis.statistics.latency import FIRST_REQUESTS
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
-from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.utc import utc
 
 MIN_KEYS = round(Criteria().min_keys)
@@ -197,7 +197,7 @@ def _unmeasured(one: LatencyCheck, alias: Alias) -> str:
     over = one.quantiles_over_last_edge
     arms = ((PRODUCTION, over.production), (alias, over.canary))
     whose = " and of ".join(alias_phrase(arm) for arm, quantiles in arms if quantiles.p95)
-    last = f"{REQUEST_SECONDS[-1]:g} s, beyond which all durations are counted alike"
+    last = f"{LAST_SECONDS:g} s, beyond which all durations are counted alike"
     return f"Not enough data: the 95th percentile of {whose} is over {last}."
 
 

@@ -119,15 +119,15 @@ FAULTS = {
     "durations beyond the last edge": (
         over(("production", "canary")),
         (
-            "Not enough data: the 95th percentile of production and of the canary is over 60 s, beyond which "
-            "all durations are counted alike."
+            "Not enough data: the 95th percentile of production and of the canary is over 600 s, beyond "
+            "which all durations are counted alike."
         ),
     ),
     "the canary's alone beyond it": (
         over(("canary",)),
         (
-            "Not enough data: the 95th percentile of the canary is over 60 s, beyond which all durations are "
-            "counted alike."
+            "Not enough data: the 95th percentile of the canary is over 600 s, beyond which all durations "
+            "are counted alike."
         ),
     ),
     "production is always slow": (
