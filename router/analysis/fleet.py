@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -74,6 +75,15 @@ class Taken:
     """Runs that begin anew, by the number in force from now on: an operator reset their breaker elsewhere."""
 
 
+class _Claim(NamedTuple):
+    at: float
+    """When it said so, by the monotonic clock."""
+    sealed: int
+    """Newest sealed cell."""
+    held: Mapping[str, int]
+    """Newest cell of each member, with all before."""
+
+
 class Fleet:
     """Exchanges batches with other gateways, and says which cells are sealed.
 
@@ -106,8 +116,8 @@ class Fleet:
         """Announced, and not yet in the state."""
         self._heard: dict[str, float] = {}
         """When something new came of a member."""
-        self._claims: dict[str, tuple[int, dict[str, int]]] = {}
-        """Of members that answered: newest sealed cell, and newest cell of each member."""
+        self._claims: dict[str, _Claim] = {}
+        """What members have that answered."""
         self._me: Join | None = None
         """None while nothing that is observed here counts."""
         self._own: set[str] = set()
@@ -152,20 +162,21 @@ class Fleet:
         already changes nothing, nor does what comes after others went on without it.
         """
         if self._state is None and self._restored is not None:
-            join = Join(process, process, host, self._restored.sealed.cell + 1)
-            self._restored = replace(self._restored, members=[*self._restored.members, join])
+            former = Join(process, process, host, self._restored.sealed.cell + 1)
+            self._restored = replace(self._restored, members=[*self._restored.members, former])
         state = self._state or self._restored
         joins = [] if state is None else [*state.members, *state.pending]
-        join = next((one for one in reversed(joins) if one.process == process), None)
-        if state is None or join is None:
+        memberships = [join for join in joins if join.process == process]
+        if state is None or not memberships:
             if not clean:
                 self._killed.append(Ended(process, host))
             return
+        join = memberships[-1]
         member = join.member
         self._batches.begin(member, max(join.since - 1, state.sealed.cell))
         left = {batch.cell: batch for batch in batches}
         for cell in range(self._batches.last(member) + 1, max(left, default=-1) + 1):
-            if self._ends.takes(member, cell, _members(state)):
+            if self._ends.takes(member, cell, self._deciders(state)):
                 self._append(replace(left.get(cell) or Batch(member, cell), process=member), now)
         self._ends.ends.setdefault(member, MemberEnd(member, self._batches.last(member), clean))
 
@@ -394,9 +405,9 @@ class Fleet:
         self._ends.merge(news.ends, news.votes)
         self._follow_votes(now)
         if news.member is not None:
-            cell, held = self._claims.get(news.member, (-1, {}))
-            held = {one: max(last, held.get(one, -1)) for one, last in news.held.items()}
-            self._claims[news.member] = max(cell, theirs.cell), held
+            before = self._claims.get(news.member, _Claim(0.0, -1, {}))
+            held = {one: max(last, before.held.get(one, -1)) for one, last in news.held.items()}
+            self._claims[news.member] = _Claim(now.monotonic, max(before.sealed, theirs.cell), held)
         self._take_batches(news, now)
 
     def _take_batches(self, news: News, now: Moment) -> None:
@@ -416,7 +427,7 @@ class Fleet:
                 is_next = cell == last + 1
             else:  # of a member earlier cells are of use too: others may lack them
                 is_next = first is not None and first <= cell <= max(first, state.sealed.cell + 1)
-            if is_next and self._ends.takes(member, cell, _members(state)):
+            if is_next and self._ends.takes(member, cell, self._deciders(state)):
                 self._append(batch, now)
 
     def _append(self, batch: Batch, now: Moment) -> None:
@@ -463,7 +474,7 @@ class Fleet:
     def _vote_out(self, now: Moment) -> None:
         state = self._state
         assert state is not None
-        members, stuck = _members(state), now.monotonic - self._progress_at
+        members, stuck = self._deciders(state), max(0.0, now.monotonic - self._progress_at)
         patience = next(patience for after, patience in _PATIENCE if stuck >= after)
         silent = {one for one in members if one not in self._own and self._silence(one, now) > patience}
         mine = self._me is not None and self._me.member in members
@@ -477,7 +488,7 @@ class Fleet:
     def _follow_votes(self, now: Moment) -> None:
         state, me = self._state, self._me
         assert state is not None
-        members = _members(state)
+        members = self._deciders(state)
         if self._ends.follow_votes(members, None if me is None else me.member, self._is_known):
             self._absences.note(self._host, "the others heard nothing of it for too long", now.monotonic)
             self._announce(now)
@@ -519,10 +530,10 @@ class Fleet:
         self, state: FleetState, cell: int
     ) -> tuple[dict[str, Batch] | None, list[tuple[Join, bool]]]:
         """Those of all members, None where one is missing; and who is no member any more in this cell."""
-        members = _members(state)
+        deciders = self._deciders(state)
         batches, left = {}, []
         for join in state.members:
-            limit = self._ends.limit(join.member, members)
+            limit = self._ends.limit(join.member, deciders)
             if limit.last is not None and cell > limit.last:
                 left.append((join, limit.clean))
                 continue
@@ -533,12 +544,14 @@ class Fleet:
         return batches, left
 
     def _is_shared(self, state: FleetState, cell: int, batches: Mapping[str, Batch]) -> bool:
-        """Whether somebody else who decides who is gone has what is sealed here, or there is nobody else."""
-        others = [one for one in self._ends.voters(_members(state)) if one not in self._own]
-        claims = [self._claims[one] for one in others if one in self._claims]
+        """Whether somebody else who decides who is gone has what is sealed here, or there is nobody else; or
+        whether anybody sealed the cell, who has made sure of the same."""
+        others = [one for one in self._ends.voters(self._deciders(state)) if one not in self._own]
         return not others or any(
-            sealed >= cell or all(held.get(member, -1) >= cell for member in batches)
-            for sealed, held in claims
+            claim.sealed >= cell
+            or (one in others and all(claim.held.get(member, -1) >= cell for member in batches))
+            for one, claim in self._claims.items()
+            if one not in self._ends.silent
         )
 
     def _remember(self, sealed: SealedCell, now: Moment) -> None:
@@ -566,7 +579,11 @@ class Fleet:
         kept = current | self._batches.held().keys() | self._left.keys()
         self._ends.forget(lambda member: member not in kept)
         self._heard = {member: at for member, at in self._heard.items() if member in kept}
-        self._claims = {member: claim for member, claim in self._claims.items() if member in kept}
+        self._claims = {
+            member: claim
+            for member, claim in self._claims.items()
+            if member in current or now.monotonic - claim.at <= SILENT_SECONDS
+        }
         self._own &= kept | ({self._me.member} if self._me else set())
         if now.monotonic - self._wanted_at > _WANTED_SECONDS:
             self._wants_state = False
@@ -607,8 +624,8 @@ class Fleet:
                 if self._batches.get(join.member, cell) is None and join.member not in self._own
             ]
         counted = [join.host for join in state.members if join.member not in self._ends.ends]
-        joining = [*state.pending, *self._joins.values()]
-        seconds = [(join.host, join.since * CELL_SECONDS - now.clock) for join in joining]
+        joining = {join.member: join for join in (*state.pending, *self._joins.values())}
+        seconds = [(join.host, join.since * CELL_SECONDS - now.clock) for join in joining.values()]
         left_out = self._absences.left_out(counted, seconds, now.monotonic)
         return FleetView(state.sealed.cell, sorted(set(counted)), waiting, left_out)
 
@@ -623,6 +640,15 @@ class Fleet:
         """Whether this gateway is a member, or will be one for certain."""
         state, me = self._state, self._me
         return state is not None and me is not None and me in (*state.members, *state.pending)
+
+    def _deciders(self, state: FleetState) -> list[str]:
+        """Who says which members are gone: the members of the next cell. Where none of them is in reach, and
+        this gateway is none, whoever went on without them."""
+        members = _members(state)
+        if self._ends.voters(members):
+            return members
+        ahead = (one for one, claim in self._claims.items() if claim.sealed > state.sealed.cell)
+        return [*members, *sorted(one for one in ahead if one not in members)[:1]]
 
     def _silence(self, member: str, now: Moment) -> float:
         return now.monotonic - self._heard.setdefault(member, now.monotonic)
