@@ -18,6 +18,7 @@ from router.adapters.state.state_directory import StateDirectory
 from router.analysis.cell_clock import CellClock
 from router.analysis.document import document
 from router.analysis.fleet import Fleet
+from router.analysis.fleet_exchange import FleetEvidence
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
@@ -165,7 +166,8 @@ def build_gateway(
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    messages = ExchangeMessages(identity, caps, NoEvidence(), time.monotonic)
+    evidence = FleetEvidence(fleet, analysis.joined, clock.moment) if instruments.compares else NoEvidence()
+    messages = ExchangeMessages(identity, caps, evidence, time.monotonic)
     outbound = Outbound(in_force, recorder, messages, key, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)

@@ -65,6 +65,10 @@ class Outbound:
         self._notifier.start()
         await self._exchange.first()
 
+    async def hand_over(self, seconds: float) -> None:
+        """See `FleetExchange.hand_over`."""
+        await self._exchange.hand_over(seconds)
+
     async def close(self) -> None:
         """Try what waits for a second at most, and end every connection."""
         await self._notifier.close()

@@ -385,6 +385,7 @@ async def test_a_canary_that_moves_on_leaves_its_open_breaker_behind_until_an_op
     assert share(serving) == 50_000
     await durable.settled()
     assert disk.kept.records[BREAKER].share == 0
+    await until(lambda: V2 not in manager.harnesses)
     with pytest.raises(CapUnknown):
         durable.caps_of("sentiment", version=2)
 
