@@ -90,7 +90,7 @@ class EvidenceLog:
 
     def forget(self, run: RunId) -> None:
         """See there."""
-        if self._active:
+        if self._active and self._kept.get(run.key, 0) <= run.number:
             self._kept.pop(run.key, None)
             self._hand_over(run, Forget(run))
 
