@@ -146,12 +146,10 @@ def test_a_gateway_that_is_killed_leaves_its_evidence_to_the_next_one(
 def test_a_canary_that_takes_its_gateway_down_three_times_is_broken_off(
     start: Callable[..., GatewayProcess], tmp_path: Path
 ) -> None:
-    asked = 0
-    for _ in range(3):
+    for asked in range(1, 4):
         gateway = start(MODEL)
         gateway.wait_bound(2, "canary")
         assert share(gateway) == 20
-        asked += 1
         assert gateway.ask("user-2").headers["X-Route-Alias"] == "canary"
         wait_until(lambda: requests_kept(tmp_path) == asked, 20 * slack())  # noqa: B023
         gateway.process.kill()
