@@ -56,6 +56,8 @@ _LONGEST_PAUSE_SECONDS = 10.0
 _PATIENCE = ((360.0, 0.0), (240.0, SILENT_SECONDS / 6), (0.0, SILENT_SECONDS))
 """After so many seconds in which nothing was sealed, silence of so many: where one member after the other is
 killed, batches would wait for ever."""
+_MOST_MEMBERSHIPS = 16
+"""Of this process that are remembered."""
 _WANTED_SECONDS = 10.0
 """So long a state is asked for that this one gives way to."""
 _MOST_WAITING_CELLS = 4 * KEPT_CELLS
@@ -120,8 +122,8 @@ class Fleet:
         """What members have that answered."""
         self._me: Join | None = None
         """None while nothing that is observed here counts."""
-        self._own: set[str] = set()
-        """Ids of memberships of this process that others may still know."""
+        self._own: deque[str] = deque(maxlen=_MOST_MEMBERSHIPS)
+        """Ids of the newest memberships of this process, which others may still know."""
         self._memberships = 0
         """That this process had."""
         self._killed: list[Ended] = []
@@ -198,17 +200,19 @@ class Fleet:
             self._joins[self._me.member] = self._me
 
     def _new_membership(self, since: int) -> Join:
+        self._end_membership()
         process = self._this.process
         member = process
         if self._memberships:  # an id of its own: what is said of a former membership is not said of this one
             member = blake2b(f"{process} {self._memberships}".encode(), digest_size=8).hexdigest()
         self._memberships += 1
-        self._own.add(member)
+        self._own.append(member)
         return Join(member, process, self._host, since)
 
     def _end_membership(self) -> None:
         """By this gateway's own word, after its newest batch."""
         if self._me is not None:
+            self._joins.pop(self._me.member, None)
             last = max(self._batches.last(self._me.member), self._me.since - 1)
             self._ends.ends.setdefault(self._me.member, MemberEnd(self._me.member, last, clean=True))
             self._me = None
@@ -384,15 +388,21 @@ class Fleet:
 
     def _take_over(self, state: FleetState, now: Moment) -> None:
         self._end_membership()
-        self._batches.keep(self._own)
-        self._ends = MemberEnds(self._batches.last)
-        self._joins, self._claims, self._left = {}, {}, {}
+        self._forget_others()
         self._begin_with(state, now)
         for join in (*state.members, *state.pending):
             if join.member in self._own:
                 last = max(self._batches.last(join.member), join.since - 1)
-                self._ends.ends[join.member] = MemberEnd(join.member, last, clean=True)
+                self._ends.ends.setdefault(join.member, MemberEnd(join.member, last, clean=True))
         self._announce(now)
+
+    def _forget_others(self) -> None:
+        """Their memberships, of which another state may say otherwise."""
+        own = [end for member, end in self._ends.ends.items() if member in self._own]
+        self._batches.keep(self._own)
+        self._ends = MemberEnds(self._batches.last)
+        self._ends.merge(own, ())
+        self._joins, self._claims, self._left = {}, {}, {}
 
     def _merge(self, news: News, theirs: SealedAt, now: Moment) -> None:
         state = self._state
@@ -402,7 +412,7 @@ class Fleet:
             if state.sealed.cell < join.since <= latest and len(self._joins) < MOST_PROCESSES:
                 self._joins.setdefault(join.member, join)
                 self._heard.setdefault(join.member, now.monotonic)
-        self._ends.merge(news.ends, news.votes)
+        self._ends.merge([end for end in news.ends if self._is_known(end.member)], news.votes)
         self._follow_votes(now)
         if news.member is not None:
             before = self._claims.get(news.member, _Claim(0.0, -1, {}))
@@ -443,9 +453,7 @@ class Fleet:
         cell = cell_of(now.clock + shift)
         if self._state is not None and self._state.sealed.cell > cell + MOST_AHEAD_CELLS:
             self._state, self._wants_state = None, True  # of a time that is still to come
-            self._joins, self._claims, self._left = {}, {}, {}
-            self._batches.keep(())
-            self._ends = MemberEnds(self._batches.last)
+            self._forget_others()
         elif self._state is not None:
             self._announce(Moment(now.monotonic, now.clock + shift))
 
@@ -476,8 +484,9 @@ class Fleet:
         assert state is not None
         members, stuck = self._deciders(state), max(0.0, now.monotonic - self._progress_at)
         patience = next(patience for after, patience in _PATIENCE if stuck >= after)
-        silent = {one for one in members if one not in self._own and self._silence(one, now) > patience}
-        mine = self._me is not None and self._me.member in members
+        me = "" if self._me is None else self._me.member
+        silent = {one for one in members if one != me and self._silence(one, now) > patience}
+        mine = me in members
         if mine or all(one in silent for one in self._ends.voters(members)):
             for member in silent - self._ends.silent:
                 end = self._ends.ends.get(member)
@@ -576,7 +585,7 @@ class Fleet:
         self._left = {member: cell for member, cell in self._left.items() if cell > oldest}
         current = {join.member for join in (*state.members, *state.pending)} | self._joins.keys()
         self._batches.forget(oldest, current)
-        kept = current | self._batches.held().keys() | self._left.keys()
+        kept = current | self._batches.held().keys() | self._left.keys() | {*self._own}
         self._ends.forget(lambda member: member not in kept)
         self._heard = {member: at for member, at in self._heard.items() if member in kept}
         self._claims = {
@@ -584,7 +593,6 @@ class Fleet:
             for member, claim in self._claims.items()
             if member in current or now.monotonic - claim.at <= SILENT_SECONDS
         }
-        self._own &= kept | ({self._me.member} if self._me else set())
         if now.monotonic - self._wanted_at > _WANTED_SECONDS:
             self._wants_state = False
         if self._me is None or (not self._counts() and state.sealed.cell >= self._me.since - 1):

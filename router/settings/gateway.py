@@ -257,7 +257,7 @@ class Settings(BaseModel):
     log: Annotated[LogSettings, SECTION] = Field(default_factory=LogSettings)
     """What is written to standard error."""
     fleet: Annotated[FleetSettings, SECTION] = Field(default_factory=FleetSettings)
-    """The other gateways that serve the same models, with which caps are exchanged."""
+    """The other gateways that serve the same models, with which caps and evidence are exchanged."""
     notify: Annotated[list[ReceiverSettings], Field(max_length=MOST_RECEIVERS), SECTION, COLD] = Field(
         default=[]
     )
