@@ -173,6 +173,7 @@ class FleetRuns:
             for joined in self._runs:
                 if self._sink.needs_state(joined.id):
                     self._store(joined)
+                    await asyncio.sleep(0)
 
     def _keys(self, sealed: SealedCell) -> Iterator[RunId]:
         """Of the runs that somebody observed, and of those that are compared here."""
