@@ -311,7 +311,7 @@ def decode_state(packed: bytes) -> RunStateData:
 
 def _numbers_in_range(value: Any) -> bool:
     if isinstance(value, list) and len(value) > _MOST_FIELDS and isinstance(value[0], int):
-        return min(value) >= -MOST_COUNT and max(value) <= MOST_COUNT
+        return bool(min(value) >= -MOST_COUNT and max(value) <= MOST_COUNT)
     if isinstance(value, list | tuple):
         return all(map(_numbers_in_range, value))
     if isinstance(value, float):
