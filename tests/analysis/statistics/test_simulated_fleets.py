@@ -200,6 +200,21 @@ def test_an_always_failing_canary_is_broken_off_by_all_gateways_at_once(per_seco
     assert failed_by(world.shared.state)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("per_second", [1, 20, 500])
+def test_what_an_always_failing_canary_gets_of_three_gateways(per_second: int, figure: Figure) -> None:
+    share, runs = Split(50_000) if per_second == 1 else FIVE_PERCENT, 20
+    found = [broken_off(seed, per_second, share)[:2] for seed in range(runs)]
+    seconds, given = ([each[which] for each in found] for which in (0, 1))
+    figure(
+        f"{per_second} requests a second: broken off by all {np.median(seconds):.0f} s after the 50th fault, "
+        f"{max(seconds):.0f} s at most; {np.median(given):.0f} canary requests, {max(given)} at most"
+    )
+
+    assert max(seconds) <= CELL_SECONDS + 2
+
+
 # A canary that takes its container down
 
 
