@@ -579,11 +579,10 @@ class Fleet:
             return FleetView(None, [], [], left_out)
         cell, waiting = state.sealed.cell + 1, []
         if now.cell - cell > MOST_AHEAD_CELLS:
-            waiting = [
-                Waiting(join.host, self._silence(join.member, now))
-                for join in state.members
-                if self._batches.get(join.member, cell) is None and join.member not in self._own.ids
-            ]
+            others = [join for join in state.members if join.member not in self._own.ids]
+            lacking = [join for join in others if self._batches.get(join.member, cell) is None]
+            # Where all batches are here, it is not known yet whether one of the others has them, too.
+            waiting = [Waiting(join.host, self._silence(join.member, now)) for join in lacking or others]
         counted = [join.host for join in state.members if join.member not in self._ends.ends]
         joining = {join.member: join for join in (*state.pending, *self._joins.values())}
         seconds = [(join.host, join.since * CELL_SECONDS - now.clock) for join in joining.values()]
