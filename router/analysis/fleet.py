@@ -216,7 +216,7 @@ class Fleet:
         for cell in range(first, batch.cell):
             self._append(Batch(me.member, cell), now)
         joins = [join for join in self._joins.values() if join.since > batch.cell]
-        waits_long = batch.cell > state.sealed.cell + KEPT_CELLS
+        waits_long = batch.cell > max(state.sealed.cell, me.since - 1) + KEPT_CELLS
         counted = replace(
             batch,
             process=me.member,
