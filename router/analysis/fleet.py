@@ -587,7 +587,7 @@ class Fleet:
         joining = {join.member: join for join in (*state.pending, *self._joins.values())}
         seconds = [(join.host, join.since * CELL_SECONDS - now.clock) for join in joining.values()]
         left_out = self._absences.left_out(counted, seconds, now.monotonic)
-        return FleetView(state.sealed.cell, sorted(set(counted)), waiting, left_out)
+        return FleetView(state.sealed.cell, sorted(counted), waiting, left_out)
 
     def _name_unclean(self, left: Sequence[tuple[Join, bool]], now: Moment) -> None:
         for join, clean in left:

@@ -28,7 +28,7 @@ class FleetView:
     horizon: int | None
     """Newest sealed cell; None while there is no state yet."""
     counted: Sequence[str]
-    """Hosts, those that are waited for included."""
+    """The host of each, those that are waited for included; several may be of one host."""
     waiting: Sequence[Waiting]
     """Those that keep the next cell from being sealed, though it has been over for more than two cells."""
     left_out: Sequence[LeftOut]
