@@ -97,7 +97,8 @@ faults: $(VENV)/test.stamp
 	@FAULTS=1 FAULTS_FIGURES=$${FAULTS_FIGURES:-.faults/figures.md} \
 	  $(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/e2e tests/processes tests/demo tests/deploy tests/stories \
 	  tests/adapters/test_registry_faults.py tests/worker/test_decoding.py tests/worker/test_whole_path.py tests/test_docs.py \
-	  tests/test_benchmarks.py tests/analysis/statistics/test_operating_characteristics.py $(PYTEST_ARGS)
+	  tests/test_benchmarks.py tests/analysis/statistics/test_operating_characteristics.py \
+	  tests/analysis/statistics/test_simulated_fleets.py $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) $(MATRIX_VENVS) $(NEWEST) .demo .bench .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

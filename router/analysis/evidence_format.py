@@ -34,6 +34,8 @@ MOST_RUNS = 1_000
 MOST_FRAME_BYTES = 16 << 20
 LONGEST_HOST = 255
 _SCORE_INDEXES = MAX_BINS + 2
+_MOST_FIELDS = 64
+"""Of a struct, which is a list of different things when it is looked at; a longer one holds counts alone."""
 _LONGEST_LINE = 3600.0
 """Seconds."""
 
@@ -308,6 +310,8 @@ def decode_state(packed: bytes) -> RunStateData:
 
 
 def _numbers_in_range(value: Any) -> bool:
+    if isinstance(value, list) and len(value) > _MOST_FIELDS and isinstance(value[0], int):
+        return bool(min(value) >= -MOST_COUNT and max(value) <= MOST_COUNT)
     if isinstance(value, list | tuple):
         return all(map(_numbers_in_range, value))
     if isinstance(value, float):

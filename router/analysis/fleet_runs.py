@@ -69,7 +69,7 @@ class FleetRuns:
         found = []
         for one in stored.runs.values():
             with suppress(ValueError):
-                run = JoinedRun.load(one.subject, one.run.number, one.state)
+                run = JoinedRun.load(one.subject, one.run.number, one.state, one.verdict_cell)
                 for cell, parts in one.sealed:
                     run.fold(cell, {str(place): part for place, part in enumerate(parts)})
                 found.append(run)
@@ -173,6 +173,7 @@ class FleetRuns:
             for joined in self._runs:
                 if self._sink.needs_state(joined.id):
                     self._store(joined)
+                    await asyncio.sleep(0)
 
     def _keys(self, sealed: SealedCell) -> Iterator[RunId]:
         """Of the runs that somebody observed, and of those that are compared here."""
@@ -201,8 +202,9 @@ class FleetRuns:
             self._sink.forget(run)
 
     def _store(self, run: JoinedRun) -> None:
-        if self._sink is not None and not run.is_empty:
-            self._sink.replace(run.id, run.subject, run.state.dump(), self._follower.unsealed(run.id))
+        if self._sink is not None:
+            unsealed = self._follower.unsealed(run.id)
+            self._sink.replace(run.id, run.subject, run.state.dump(), run.verdict_cell, unsealed)
 
     # What other gateways have
 

@@ -9,7 +9,7 @@ from typing import Any
 from router.analysis import text
 from router.analysis.cell_clock import CellClock
 from router.analysis.checks import Verdict, verdict_in_force
-from router.analysis.criteria import Criteria
+from router.analysis.criteria import criteria_of
 from router.analysis.evidence_sink import EvidenceSink
 from router.analysis.fleet import Fleet
 from router.analysis.fleet_runs import FleetRuns
@@ -400,7 +400,7 @@ class AnalysisRecorder:
         arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
         both = zip(production.outputs, canary.outputs, strict=False)
         outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        criteria = Criteria(on_shift=manager.settings.scores.on_shift)
+        criteria = criteria_of(manager.settings)
         versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, criteria)
         run = self._newest.get((model, alias))
         if run is None or run.versions != versions:

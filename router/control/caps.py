@@ -217,14 +217,13 @@ class CapControl:
         self._note_breaker(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
 
     def break_off(self, alias: Alias, version: VersionId, why: str) -> None:
-        """Open the breaker of `version` under `alias`; where it does not serve yet, it is open once it does."""
+        """Open the breaker of `version` under `alias`; where that does not serve yet, for when it does."""
         manager = self._models.managers.get(version.model)
         breaker = manager.breakers.of(alias, version) if manager is not None else None
+        target = CapTarget(version.model, alias, version.number, breaker=True)
         if breaker is not None:
             breaker.open(why)
-        elif CapTarget(version.model, alias, version.number, breaker=True) not in set(
-            self._known.open_breakers(version.model)
-        ):
+        elif target not in self._known.open_breakers(version.model):
             self._recorder.record(BreakerOpened(version.model, alias, version, why, 0, 0, 0))
             self.breaker_opened(alias, version, why)
 

@@ -269,7 +269,7 @@ class Settings(BaseModel):
     """Registered models by name; the first one also answers at /invocations."""
 
     def state_directory(self, environ: Mapping[str, str]) -> Path | None:
-        """Where caps and journal are kept; None where that is below a home directory, and there is none."""
+        """Where the state is kept; None where that is below a home directory, and there is none."""
         return state_directory(self.server, self.registry, environ)
 
     @field_validator("models")

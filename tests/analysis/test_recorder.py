@@ -482,6 +482,30 @@ async def test_a_new_salt_starts_anew_and_a_new_share_does_not(gateway: Gateway)
     assert gateway.entry["since_timestamp"] == began + 60
 
 
+async def test_other_limits_are_another_comparison(gateway: Gateway) -> None:
+    """Each has an alpha of its own: to choose among limits by what is known would be to look twice."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer_faulty_canary()
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.look()
+    assert gateway.entry["verdict"] == "fail"
+
+    looser = {"alpha": 0.05, "faults": {"max_increase": 0.15}, "latency": {"max_increase": 0.1}}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, checks=looser)
+    assert (gateway.entry["verdict"], gateway.check("faults")["canary"]["requests"]) == ("not_enough_data", 0)
+
+    gateway.answer_faulty_canary()
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.look()
+    assert (gateway.check("faults")["limit"], gateway.check("latency")["limit"]) == (0.15, 0.1)
+    assert gateway.entry["verdict"] == "not_enough_data", "10 points more are proven, and less than 15"
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, checks={"alpha": 0.05})
+    gateway.answer_faulty_canary()
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.look()
+    assert gateway.entry["why"].endswith("(10 % against 0 %): proven, at alpha 0.05.")
+
+
 async def test_the_same_two_versions_that_meet_again_go_on(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(100, PRODUCTION, V1)

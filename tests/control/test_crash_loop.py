@@ -22,7 +22,7 @@ BREAKER = CapTarget("sentiment", CANARY, 2, breaker=True)
 def left(cells: list[int], canary_requests: int = 1, *, went_down: bool = True) -> StoredEvidence:
     """What a directory holds where processes ended so many cells after the first one."""
     ends = [UncleanEnd(f"{cell:016x}", "gw-1", FIRST + cell, canary_requests) for cell in cells]
-    run = StoredRun(RUN, subject(2), a_state(), unclean_ends=ends, went_down=went_down)
+    run = StoredRun(RUN, subject(2), a_state(), FIRST, unclean_ends=ends, went_down=went_down)
     return StoredEvidence({RUN.key: run})
 
 

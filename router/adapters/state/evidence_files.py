@@ -65,6 +65,7 @@ class Replace:
     run: RunId
     subject: RunSubject
     state: RunStateData
+    verdict_cell: int
     unsealed: Sequence[tuple[int, RunCell]]
 
 
@@ -210,7 +211,15 @@ class EvidenceFiles:
             kept.canary_requests += unsealed
         sealed = max(0, kept.canary_requests - unsealed)
         identity = self._identity
-        header = header_of(run, change.subject, identity.process, identity.host, sealed, kept.unclean_ends)
+        header = header_of(
+            run,
+            change.subject,
+            identity.process,
+            identity.host,
+            sealed,
+            change.verdict_cell,
+            kept.unclean_ends,
+        )
         content, state_bytes = encode_file(header, change.state, change.unsealed)
         if self._ended:
             content += encode_end()
@@ -257,7 +266,15 @@ def _canary_requests(delta: RunCell) -> int:
 def stored(found: Mapping[str, FoundFile]) -> StoredEvidence:
     """What files hold, by key of their run, as the next process takes it up."""
     runs = {
-        key: StoredRun(one.run, one.subject, one.state, one.sealed, one.unclean_ends, went_down=not one.clean)
+        key: StoredRun(
+            one.run,
+            one.subject,
+            one.state,
+            one.header.verdict_cell,
+            one.sealed,
+            one.unclean_ends,
+            went_down=not one.clean,
+        )
         for key, one in found.items()
     }
     return StoredEvidence(runs, tuple(_ended(found)))

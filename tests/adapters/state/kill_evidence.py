@@ -49,7 +49,7 @@ def live(named: Path, answers: int) -> None:
     files = EvidenceFiles(GatewayId(f"{os.getpid():016x}", "gw-1"))
     requests, cell = requests_in(files.open(directory))
     for number in range(ROUNDS):
-        files.write(Replace(RUN, SUBJECT, state_of(requests, cell), []))
+        files.write(Replace(RUN, SUBJECT, state_of(requests, cell), FIRST, []))
         write_uncounted(answers, f"{requests}\n".encode())
         for _ in range(2):
             cell += 1

@@ -58,7 +58,7 @@ class Writer:
 
     def begin(self, run: RunId = RUN, *unsealed: RunCell) -> "Writer":
         parts = [(NEXT + place, part) for place, part in enumerate(unsealed)]
-        self.write(Replace(run, SUBJECT, STATE, parts))
+        self.write(Replace(run, SUBJECT, STATE, NEXT, parts))
         return self
 
     def observe(self, canary: int = 2) -> "Writer":
@@ -86,6 +86,7 @@ def test_what_a_process_left_is_found_by_the_next_one(tmp_path: Path) -> None:
     second = Writer(tmp_path, 2)
 
     assert (second.run.run, second.run.subject, second.run.state) == (RUN, SUBJECT, STATE)
+    assert second.run.verdict_cell == NEXT
     [(cell, parts)] = second.run.sealed
     assert (cell, parts) == (NEXT, [observed(10, 2), observed(50, 5)])
     [ended] = second.stored.ended
@@ -221,7 +222,7 @@ def test_a_torn_end_is_cut_and_the_rest_counts(tmp_path: Path) -> None:
 
 
 def header(**changes: object) -> bytes:
-    of_it = header_of(RUN, SUBJECT, process(1), "gw-1", 0, [])
+    of_it = header_of(RUN, SUBJECT, process(1), "gw-1", 0, NEXT, [])
     for name, value in changes.items():
         setattr(of_it, name, value)
     return encode_file(of_it, STATE, [])[0]
@@ -354,7 +355,7 @@ def test_a_state_that_finds_no_room_leaves_the_former_one(
 def test_an_end_is_noted_wherever_there_is_room(tmp_path: Path) -> None:
     writer = Writer(tmp_path, 1).begin()
     other = subject(9)
-    writer.write(Replace(RunId(other.key, 1), other, STATE, []))
+    writer.write(Replace(RunId(other.key, 1), other, STATE, NEXT, []))
     (tmp_path / FILE).unlink()
     with pytest.raises(OSError, match="No such file"):
         writer.end()

@@ -47,7 +47,7 @@ class OneGateway:
         self.found.append(stored)
 
     def begin(self) -> None:
-        self.log.replace(RUN, SUBJECT, STATE, [])
+        self.log.replace(RUN, SUBJECT, STATE, FIRST_CELL, [])
 
     def observe(self, cell: int = FIRST_CELL) -> None:
         self.log.append(RUN, cell, observed())
@@ -258,7 +258,7 @@ async def test_a_run_that_is_forgotten_leaves_no_file_and_a_higher_number_takes_
     again = RunId(RUN.key, 2)
     assert gateway.log.needs_state(again)
     gateway.log.append(again, FIRST_CELL, observed())
-    gateway.log.replace(again, SUBJECT, STATE, [])
+    gateway.log.replace(again, SUBJECT, STATE, FIRST_CELL, [])
     gateway.observe()
     gateway.log.forget(RUN)
     await until(lambda: gateway.log._waiting() == 0)
