@@ -248,7 +248,7 @@ def scenarios(draw: st.DrawFn) -> tuple[Network, list[str]]:
     return network, draw(st.lists(st.sampled_from(events), max_size=3, unique=True)) if events else []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(scenarios(), st.data())
 def test_every_process_seals_the_same_cells_and_loses_nothing_of_a_member(
     scenario: tuple[Network, list[str]], data: st.DataObject
@@ -297,7 +297,7 @@ def test_every_process_seals_the_same_cells_and_loses_nothing_of_a_member(
             )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.sampled_from(["cut", "halt", "deaf", "kill", "stop"]), max_size=3))
 def test_whatever_happened_one_state_is_left_once_all_can_meet(seed: int, events: list[str]) -> None:
     network = Network(seed, loss=0.1, late=0.3, repeated=0.2)
