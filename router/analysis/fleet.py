@@ -255,9 +255,8 @@ class Fleet:
         """What whoever asks lacks; changes nothing. States of runs are not in it: send those of `have.lacks`,
         and all with `News.state`, beside it. Raises MessageRefused."""
         check_have(have)
-        state = self._state
+        state, batches = self._state, list[Batch]()
         wants_state = have.wants_state and state is not None
-        batches: list[Batch] = []
         if wants_state:
             batches = self._batches.lacked(have.held, -1)
         elif have.sealed is not None:
@@ -274,11 +273,7 @@ class Fleet:
             joins=list(self._joins.values()),
             ends=list(self._ends.ends.values()),
             votes=list(self._ends.votes.values()),
-            running=[
-                running
-                for process, running in self._outage.running.items()
-                if running.version > have.running.get(process, 0)
-            ],
+            running=self._outage.newer_than(have.running),
             numbers=dict(self._outage.numbers),
             state=state if wants_state else None,
             batches=batches,

@@ -483,6 +483,7 @@ IMPOSSIBLE: dict[str, Callable[[News], None]] = {
     "digest": lambda news: setattr(news, "sealed", SealedAt(1, b"", 0)),
     "requests": lambda news: setattr(news, "then", SealedAt(1, b"0" * 16, -1)),
     "member of a state": lambda news: with_state(news, members=[Join("z" * 16, "0" * 16, "gw", 1)]),
+    "state of another cell": with_state,
     "host in a state": lambda news: with_state(news, due=["x" * 257]),
     "bucket": lambda news: with_record(news, faulty={100_000}),
     "negative bucket": lambda news: with_record(news, seen={-1}),
