@@ -547,15 +547,19 @@ class Fleet:
             return False
         return next(iter(self._ends.voters(_members(self._state))), "") == self._own.member
 
+    # For people
+
     def describe(self, now: Moment) -> FleetView:
         """For people."""
         state, waiting = self._state, []
         if state is not None and now.cell - state.sealed.cell - 1 > MOST_AHEAD_CELLS:
-            cell, others = state.sealed.cell + 1, [j for j in state.members if j.member not in self._own.ids]
-            lacking = [j for j in others if self._batches.get(j.member, cell) is None]
+            cell = state.sealed.cell + 1
+            others = [join for join in state.members if join.member not in self._own.ids]
+            lacking = [join for join in others if self._batches.get(join.member, cell) is None]
             # Where all batches are here, it is not known yet whether one of the others has them, too.
-            silent = ((j.host, self._silence.of(j.member, now.monotonic)) for j in lacking or others)
-            waiting = [Waiting(*one) for one in silent]
+            waiting = [
+                Waiting(join.host, self._silence.of(join.member, now.monotonic)) for join in lacking or others
+            ]
         ended, joins = self._ends.ends, self._joins.values()
         return fleet_view(state, now, waiting=waiting, ended=ended, joins=joins, absences=self._absences)
 

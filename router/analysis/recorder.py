@@ -158,6 +158,7 @@ class AnalysisRecorder:
             arm.counters.tick(now)
         self._keep_observed()
         self._follow_fuse()
+        await asyncio.sleep(0)
         await self.joined.fold()
         for model, alias, run in list(self.runs()):
             if self._newest.get((model, alias)) is run:  # else it ended during another's turn
