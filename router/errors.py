@@ -26,6 +26,7 @@ RouterError
 │  └─ WorkerOutOfMemory         the kernel ended it for want of memory
 ├─ ChildTimeout               a child process did not answer in time
 ├─ OutboundFailed             another server did not answer, or not as it should
+│  └─ ExchangeUnknown           it is a gateway of a version that exchanges caps only
 └─ RequestRefused             a prediction request that no version answered
    ├─ before a version is chosen: HeadersTooLarge, ModelNotConfigured, VersionNotServed, NoDirectAccess,
    │                              KeyMissing, TooLarge, BodyTimeout, BodyUnreadable, BinaryTensors
@@ -164,6 +165,10 @@ class OutboundFailed(RouterError):
 
     The sentence says why, and names neither the address nor anything that was sent.
     """
+
+
+class ExchangeUnknown(OutboundFailed):
+    """The gateway that was asked exchanges caps only: it is of a former version."""
 
 
 class RequestRefused(RouterError):

@@ -18,7 +18,7 @@ from router.analysis.run_key import MOST_BYTES as MOST_SUBJECT_BYTES
 from router.analysis.run_state import RunStateData
 from router.analysis.statistics.counts import GROUPS
 from router.analysis.statistics.durations import BINS
-from router.analysis.statistics.records import ArmRecord, Batch, Ranges, Record, RunCell
+from router.analysis.statistics.records import ArmRecord, Batch, Ended, Join, Ranges, Record, RunCell
 from router.core.scores import MAX_BINS
 from router.core.split import BUCKETS
 
@@ -27,11 +27,15 @@ MOST_CELL = 2**40
 MOST_COUNT = 2**53 - 1
 MOST_RECORDS = 64
 """Of one run in one cell: one for each split and line."""
+MOST_PROCESSES = 256
+"""That join, or ended, by one batch."""
 MOST_RUNS = 1_000
 """Of one process in one cell."""
 MOST_FRAME_BYTES = 16 << 20
 LONGEST_HOST = 255
 _SCORE_INDEXES = MAX_BINS + 2
+_MOST_FIELDS = 64
+"""Of a struct, which is a list of different things when it is looked at; a longer one holds counts alone."""
 _LONGEST_LINE = 3600.0
 """Seconds."""
 
@@ -152,10 +156,24 @@ class _RunCell(Struct, array_like=True, forbid_unknown_fields=True):
     outage: bool
 
 
+class _Join(Struct, array_like=True, forbid_unknown_fields=True):
+    member: Process
+    process: Process
+    host: Host
+    since: Cell
+
+
+class _Ended(Struct, array_like=True, forbid_unknown_fields=True):
+    process: Process
+    host: Host
+
+
 class _Batch(Struct, array_like=True, forbid_unknown_fields=True):
     process: Process
     cell: Cell
     runs: Annotated[dict[RunKey, tuple[RunNumber, _RunCell]], Meta(max_length=MOST_RUNS)]
+    joins: Annotated[list[_Join], Meta(max_length=MOST_PROCESSES)]
+    killed: Annotated[list[_Ended], Meta(max_length=MOST_PROCESSES)]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -177,14 +195,16 @@ def decode_cell(packed: bytes) -> RunCell:
 def encode_batch(batch: Batch) -> bytes:
     """All that one process observed in one cell."""
     runs = {key: (number, _packed_cell(cell)) for key, (number, cell) in batch.runs.items()}
-    return _encoder.encode((batch.process, batch.cell, runs))
+    return _encoder.encode((batch.process, batch.cell, runs, batch.joins, batch.killed))
 
 
 def decode_batch(packed: bytes) -> Batch:
     """What `encode_batch` gave. Raises EvidenceRefused."""
     batch = decoded(_batches, packed)
     runs = {key: (number, _unpacked_cell(cell)) for key, (number, cell) in batch.runs.items()}
-    return Batch(batch.process, batch.cell, runs)
+    joins = [Join(one.member, one.process, one.host, one.since) for one in batch.joins]
+    killed = [Ended(one.process, one.host) for one in batch.killed]
+    return Batch(batch.process, batch.cell, runs, joins, killed)
 
 
 def decoded(decoder: "msgspec.msgpack.Decoder[T]", packed: bytes) -> T:
@@ -290,6 +310,8 @@ def decode_state(packed: bytes) -> RunStateData:
 
 
 def _numbers_in_range(value: Any) -> bool:
+    if isinstance(value, list) and len(value) > _MOST_FIELDS and isinstance(value[0], int):
+        return bool(min(value) >= -MOST_COUNT and max(value) <= MOST_COUNT)
     if isinstance(value, list | tuple):
         return all(map(_numbers_in_range, value))
     if isinstance(value, float):

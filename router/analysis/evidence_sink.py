@@ -39,6 +39,8 @@ class StoredRun:
     run: RunId
     subject: RunSubject
     state: RunStateData
+    verdict_cell: int
+    """In which the verdict of that state was first said."""
     sealed: Sequence[tuple[int, Sequence[RunCell]]] = ()
     """Cells after the state's, in order, with what each process observed in them; in those between two of
     them, and before the first, nobody observed anything."""
@@ -93,10 +95,15 @@ class EvidenceSink(Protocol):
         process did was appended. In order; a cell in which nobody observed anything may be left out."""
 
     def replace(
-        self, run: RunId, subject: RunSubject, state: RunStateData, unsealed: Sequence[tuple[int, RunCell]]
+        self,
+        run: RunId,
+        subject: RunSubject,
+        state: RunStateData,
+        verdict_cell: int,
+        unsealed: Sequence[tuple[int, RunCell]],
     ) -> None:
-        """`state` holds all that was sealed; `unsealed` is what this process observed in the cells after
-        its horizon, as far as it was appended."""
+        """`state` holds all that was sealed, and its verdict was first said in `verdict_cell`; `unsealed` is
+        what this process observed in the cells after its horizon, as far as it was appended."""
 
     def needs_state(self, run: RunId) -> bool:
         """Whether to call `replace`: nothing is kept of the run yet, more was appended than a state takes, or

@@ -1,28 +1,25 @@
 """Which gateways make up a fleet, and when a cell of theirs is sealed. No clock, no I/O.
 
 A cell is sealed here once the batch of every member is here, and some other member has them all as well: so
-whoever decides later that a member is gone knows at least as much of it as any state does. A new member is one
-from the cell on that it announced, if a batch of an earlier cell names it. Who ends says so; who is silent is
-voted out (`fleet_ends`). What then follows is computed alike by all (`fleet_state`).
+whoever decides later that a member is gone knows at least as much of it as any state does. A new member is
+one from the cell on that it announced, if a batch of an earlier cell names it. Who ends says so; who is
+silent is voted out (`fleet_ends`). What then follows is computed alike by all (`fleet_state`).
 
 Two fleets that could not meet, or gateways that started at once, have states that differ, and find that out
 by digests. The state with fewer requests gives way: its side takes over the other one, and joins anew.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from router.analysis.fleet_batches import MemberBatches
+from router.analysis.fleet_claims import Claims
 from router.analysis.fleet_clocks import Moment, PeerClocks
 from router.analysis.fleet_ends import MemberEnds
+from router.analysis.fleet_membership import OwnMembership
 from router.analysis.fleet_messages import (
-    HISTORY_CELLS,
-    MOST_NAME,
     MOST_PROCESSES,
     FleetState,
     Have,
@@ -37,6 +34,7 @@ from router.analysis.fleet_state import (
     JOIN_AHEAD_CELLS,
     KEPT_CELLS,
     SealedCell,
+    SealedCells,
     first_state,
     founded,
     sealed_with,
@@ -75,27 +73,18 @@ class Taken:
     """Runs that begin anew, by the number in force from now on: an operator reset their breaker elsewhere."""
 
 
-class _Claim(NamedTuple):
-    at: float
-    """When it said so, by the monotonic clock."""
-    sealed: int
-    """Newest sealed cell."""
-    held: Mapping[str, int]
-    """Newest cell of each member, with all before."""
-
-
 class Fleet:
     """Exchanges batches with other gateways, and says which cells are sealed.
 
     A process begins with `restore` where its state directory held evidence, then asks its peers for 2 s at
     most (`have` → their `answer` → `take`), then hands over what a predecessor left (`add_ended`), and calls
-    `start`. From then on: `own` for each cell that is over, `note_running` and `seal` each second, an exchange
-    every 2 s, and `leave` before the last exchanges.
+    `start`. From then on: `own` for each cell that is over, `note_running` and `seal` each second, an
+    exchange every 2 s, and `leave` before the last exchanges.
     """
 
     def __init__(self, this: GatewayId, now: Moment) -> None:
-        self._this = this
-        self._host = "".join(one if one.isprintable() else "?" for one in this.host)[:MOST_NAME]
+        self._process = this.process
+        self._own = OwnMembership(this)
         self._started_at = now.monotonic
         self._seen_at = now.monotonic
         self._progress_at = now.monotonic
@@ -105,25 +94,14 @@ class Fleet:
         self._state: FleetState | None = None
         self._restored: FleetState | None = None
         """What the state directory held, until it is gone on from or given way."""
-        self._history: dict[int, SealedAt] = {}
-        """By cell, the newest 60."""
-        self._ring: deque[SealedCell] = deque(maxlen=KEPT_CELLS)
-        self._forgotten = -1
-        """Newest sealed cell that is not in the ring any more."""
+        self._sealed = SealedCells()
         self._batches = MemberBatches()
         self._ends = MemberEnds(self._batches.last)
         self._joins: dict[str, Join] = {}
         """Announced, and not yet in the state."""
         self._heard: dict[str, float] = {}
         """When something new came of a member."""
-        self._claims: dict[str, _Claim] = {}
-        """What members have that answered."""
-        self._me: Join | None = None
-        """None while nothing that is observed here counts."""
-        self._own: set[str] = set()
-        """Ids of memberships of this process that others may still know."""
-        self._memberships = 0
-        """That this process had."""
+        self._claims = Claims()
         self._killed: list[Ended] = []
         """To be named with the next batch."""
         self._wants_state = True
@@ -156,7 +134,7 @@ class Fleet:
         self, process: str, host: str, batches: Sequence[Batch], *, clean: bool, now: Moment
     ) -> None:
         """What a predecessor left in the state directory, oldest cell first: batches that it may never have
-        handed on, the last one of the cell that was running. Without a gap they belong to its last membership.
+        handed on, the last one of the cell that was running. They are of its last membership.
 
         After the first exchange, before `start`, or later, when the directory was free. What is known of it
         already changes nothing, nor does what comes after others went on without it.
@@ -188,36 +166,27 @@ class Fleet:
     def _found(self, state: FleetState, now: Moment) -> None:
         """Go on from `state` alone; those who are members in it come first, as far as they are known."""
         since = max(now.cell, *(self._batches.last(join.member) + 1 for join in state.members), 0)
-        self._me = self._new_membership(since)
-        self._begin_with(founded(state, self._me), now)
+        self._end_membership()
+        self._begin_with(founded(state, self._own.begin(since)), now)
 
     def _announce(self, now: Moment) -> None:
         """Join the fleet whose state is here."""
         if not self._has_left:
-            self._me = self._new_membership(now.cell + JOIN_AHEAD_CELLS)
-            self._joins[self._me.member] = self._me
-
-    def _new_membership(self, since: int) -> Join:
-        process = self._this.process
-        member = process
-        if self._memberships:  # an id of its own: what is said of a former membership is not said of this one
-            member = blake2b(f"{process} {self._memberships}".encode(), digest_size=8).hexdigest()
-        self._memberships += 1
-        self._own.add(member)
-        return Join(member, process, self._host, since)
+            self._end_membership()
+            join = self._own.begin(now.cell + JOIN_AHEAD_CELLS)
+            self._joins[join.member] = join
 
     def _end_membership(self) -> None:
         """By this gateway's own word, after its newest batch."""
-        if self._me is not None:
-            last = max(self._batches.last(self._me.member), self._me.since - 1)
-            self._ends.ends.setdefault(self._me.member, MemberEnd(self._me.member, last, clean=True))
-            self._me = None
+        if (me := self._own.now) is not None:
+            self._joins.pop(me.member, None)
+            last = max(self._batches.last(me.member), me.since - 1)
+            self._ends.ends.setdefault(me.member, MemberEnd(me.member, last, clean=True))
+            self._own.now = None
 
     def _begin_with(self, state: FleetState, now: Moment) -> None:
         self._state, self._restored, self._wants_state = state, None, False
-        self._ring.clear()
-        self._forgotten = state.sealed.cell
-        self._history = {state.sealed.cell: state.sealed}
+        self._sealed.begin(state.sealed)
         self._progress_at = now.monotonic
         self._outage.raise_numbers(state.numbers)
         for join in (*state.members, *state.pending):
@@ -228,13 +197,13 @@ class Fleet:
     @property
     def first_cell(self) -> int | None:
         """The first that counts here; None: none does now. Facts of cells before are dropped."""
-        return None if self._me is None else self._me.since
+        return None if self._own.now is None else self._own.now.since
 
     def own(self, batch: Batch, now: Moment) -> Batch | None:
         """The batch of a cell that is over, its `process` whatever it is; for each cell, in order. Returns
         what is counted, which belongs to the fleet then; None where the cell does not count here. A cell that
         was left out in between is taken for an empty one."""
-        me, state = self._me, self._state
+        me, state = self._own.now, self._state
         if me is None or state is None or batch.cell < me.since:
             return None
         self._batches.begin(me.member, me.since - 1)
@@ -284,7 +253,7 @@ class Fleet:
     def have(self, lacks: Sequence[str] = ()) -> Have:
         """What to ask with; `lacks`: keys of runs whose states have not come yet after `Taken.took_over`."""
         return Have(
-            self._this.process,
+            self._process,
             None if self._state is None else self._state.sealed,
             self._batches.held(),
             {process: running.version for process, running in self._outage.running.items()},
@@ -304,13 +273,13 @@ class Fleet:
         elif have.sealed is not None:
             batches = self._batches.lacked(have.held, have.sealed.cell)
         return News(
-            process=self._this.process,
-            host=self._host,
-            member=None if self._me is None else self._me.member,
+            process=self._process,
+            host=self._own.host,
+            member=self._own.member,
             age=now.monotonic - self._started_at,
             clock=now.clock,
             sealed=None if state is None else state.sealed,
-            then=None if have.sealed is None else self._history.get(have.sealed.cell),
+            then=None if have.sealed is None else self._sealed.at(have.sealed.cell),
             held=self._batches.held(),
             joins=list(self._joins.values()),
             ends=list(self._ends.ends.values()),
@@ -329,7 +298,7 @@ class Fleet:
         """Take over what a peer answered to a question that was sent at `asked`. Raises MessageRefused; then
         nothing of it counts."""
         check_news(news)
-        if news.process == self._this.process:
+        if news.process == self._process:
             return Taken()
         shift = self._clocks.measure(news, asked, now, is_member=self._counts())
         if shift:
@@ -357,13 +326,13 @@ class Fleet:
                 self._take_over(news.state, now)
                 took_over = True
         if gives_way is not None and not took_over:
-            self._claims.pop(news.member or "", None)
+            self._claims.drop(news.member)
             if self._state is not None:
                 self._absences.note(
                     news.host, "it has another state, and one of the two gives way", now.monotonic
                 )
             return False
-        self._merge(news, theirs, now)
+        self._merge(news, now)
         return took_over
 
     def _gives_way(self, news: News, theirs: SealedAt) -> bool | None:
@@ -374,27 +343,34 @@ class Fleet:
         if self._state is None:
             return theirs.requests >= mine.sealed.requests
         for other in (theirs, news.then):
-            own = None if other is None else self._history.get(other.cell)
+            own = None if other is None else self._sealed.at(other.cell)
             if own is not None and other is not None and own.digest != other.digest:
                 return other.precedence > own.precedence
         if theirs.cell - mine.sealed.cell >= KEPT_CELLS:
-            # What came in between is not to be had any more: this process was halted, or could not be reached.
+            # What came in between is not to be had any more: this process was halted, or not reached.
             return theirs.requests >= mine.sealed.requests
         return None
 
     def _take_over(self, state: FleetState, now: Moment) -> None:
         self._end_membership()
-        self._batches.keep(self._own)
-        self._ends = MemberEnds(self._batches.last)
-        self._joins, self._claims, self._left = {}, {}, {}
+        self._forget_others()
         self._begin_with(state, now)
         for join in (*state.members, *state.pending):
-            if join.member in self._own:
+            if join.member in self._own.ids:
                 last = max(self._batches.last(join.member), join.since - 1)
-                self._ends.ends[join.member] = MemberEnd(join.member, last, clean=True)
+                self._ends.ends.setdefault(join.member, MemberEnd(join.member, last, clean=True))
         self._announce(now)
 
-    def _merge(self, news: News, theirs: SealedAt, now: Moment) -> None:
+    def _forget_others(self) -> None:
+        """Their memberships, of which another state may say otherwise."""
+        own = [end for member, end in self._ends.ends.items() if member in self._own.ids]
+        self._batches.keep(self._own.ids)
+        self._ends = MemberEnds(self._batches.last)
+        self._ends.merge(own, ())
+        self._claims.clear()
+        self._joins, self._left = {}, {}
+
+    def _merge(self, news: News, now: Moment) -> None:
         state = self._state
         assert state is not None
         for join in news.joins:
@@ -402,12 +378,9 @@ class Fleet:
             if state.sealed.cell < join.since <= latest and len(self._joins) < MOST_PROCESSES:
                 self._joins.setdefault(join.member, join)
                 self._heard.setdefault(join.member, now.monotonic)
-        self._ends.merge(news.ends, news.votes)
+        self._ends.merge([end for end in news.ends if self._is_known(end.member)], news.votes)
         self._follow_votes(now)
-        if news.member is not None:
-            before = self._claims.get(news.member, _Claim(0.0, -1, {}))
-            held = {one: max(last, before.held.get(one, -1)) for one, last in news.held.items()}
-            self._claims[news.member] = _Claim(now.monotonic, max(before.sealed, theirs.cell), held)
+        self._claims.note(news, now.monotonic)
         self._take_batches(news, now)
 
     def _take_batches(self, news: News, now: Moment) -> None:
@@ -420,7 +393,7 @@ class Fleet:
             if cell > now.cell + MOST_AHEAD_CELLS:
                 self._absences.note(news.host, "it has batches of cells that are not over yet", now.monotonic)
                 continue
-            if member in self._own or cell > state.sealed.cell + _MOST_WAITING_CELLS:
+            if member in self._own.ids or cell > state.sealed.cell + _MOST_WAITING_CELLS:
                 continue
             last, first = self._batches.last(member), since.get(member)
             if last >= 0:
@@ -437,15 +410,13 @@ class Fleet:
     def _take_clock(self, shift: float, now: Moment) -> None:
         """Out of the fleet, and back into it with its clock."""
         self._absences.note(
-            self._host, f"its clock was {_seconds(-shift)}, and is set by the others'", now.monotonic
+            self._own.host, f"its clock was {_seconds(-shift)}, and is set by the others'", now.monotonic
         )
         self._end_membership()
         cell = cell_of(now.clock + shift)
         if self._state is not None and self._state.sealed.cell > cell + MOST_AHEAD_CELLS:
             self._state, self._wants_state = None, True  # of a time that is still to come
-            self._joins, self._claims, self._left = {}, {}, {}
-            self._batches.keep(())
-            self._ends = MemberEnds(self._batches.last)
+            self._forget_others()
         elif self._state is not None:
             self._announce(Moment(now.monotonic, now.clock + shift))
 
@@ -476,8 +447,9 @@ class Fleet:
         assert state is not None
         members, stuck = self._deciders(state), max(0.0, now.monotonic - self._progress_at)
         patience = next(patience for after, patience in _PATIENCE if stuck >= after)
-        silent = {one for one in members if one not in self._own and self._silence(one, now) > patience}
-        mine = self._me is not None and self._me.member in members
+        me = self._own.member
+        silent = {one for one in members if one != me and self._silence(one, now) > patience}
+        mine = me in members
         if mine or all(one in silent for one in self._ends.voters(members)):
             for member in silent - self._ends.silent:
                 end = self._ends.ends.get(member)
@@ -486,14 +458,14 @@ class Fleet:
         self._follow_votes(now)
 
     def _follow_votes(self, now: Moment) -> None:
-        state, me = self._state, self._me
+        state, me = self._state, self._own.member
         assert state is not None
         members = self._deciders(state)
-        if self._ends.follow_votes(members, None if me is None else me.member, self._is_known):
-            self._absences.note(self._host, "the others heard nothing of it for too long", now.monotonic)
+        if self._ends.follow_votes(members, me, self._is_known):
+            self._absences.note(self._own.host, "the others heard nothing of it for too long", now.monotonic)
             self._announce(now)
-        elif me is not None and me.member in members:
-            self._ends.vote(me.member)
+        elif me is not None and me in members:
+            self._ends.vote(me)
 
     def _seal_next(self, now: Moment) -> SealedCell | None:
         state = self._state
@@ -519,7 +491,7 @@ class Fleet:
         """Where all have ended: on to the first that joined in time, or else a fleet of one's own."""
         if state.pending:
             self._state = skipped(state)
-            self._history[self._state.sealed.cell] = self._state.sealed
+            self._sealed.add(self._state.sealed)
             return self._state
         if self._has_left:
             return None
@@ -546,21 +518,17 @@ class Fleet:
     def _is_shared(self, state: FleetState, cell: int, batches: Mapping[str, Batch]) -> bool:
         """Whether somebody else who decides who is gone has what is sealed here, or there is nobody else; or
         whether anybody sealed the cell, who has made sure of the same."""
-        others = [one for one in self._ends.voters(self._deciders(state)) if one not in self._own]
-        return not others or any(
-            claim.sealed >= cell
-            or (one in others and all(claim.held.get(member, -1) >= cell for member in batches))
-            for one, claim in self._claims.items()
-            if one not in self._ends.silent
+        others = [one for one in self._ends.voters(self._deciders(state)) if one not in self._own.ids]
+        return (
+            not others
+            or any(self._claims.has_all(one, cell, batches) for one in others)
+            or any(one not in self._ends.silent for one in self._claims.ahead_of(cell - 1))
         )
 
     def _remember(self, sealed: SealedCell, now: Moment) -> None:
         state = self._state
         assert state is not None
-        if len(self._ring) == KEPT_CELLS:
-            self._forgotten = self._ring[0].cell
-        self._ring.append(sealed)
-        self._history[sealed.cell] = state.sealed
+        self._sealed.add(state.sealed, sealed)
         self._progress_at = now.monotonic
         for join in (*state.members, *state.pending):
             self._heard.setdefault(join.member, now.monotonic)
@@ -571,31 +539,24 @@ class Fleet:
         if state is None:
             return
         oldest = state.sealed.cell - KEPT_CELLS
-        self._history = {c: at for c, at in self._history.items() if c > state.sealed.cell - HISTORY_CELLS}
         self._joins = {one: join for one, join in self._joins.items() if join.since > state.sealed.cell}
         self._left = {member: cell for member, cell in self._left.items() if cell > oldest}
         current = {join.member for join in (*state.members, *state.pending)} | self._joins.keys()
         self._batches.forget(oldest, current)
-        kept = current | self._batches.held().keys() | self._left.keys()
+        kept = current | self._batches.held().keys() | self._left.keys() | {*self._own.ids}
         self._ends.forget(lambda member: member not in kept)
         self._heard = {member: at for member, at in self._heard.items() if member in kept}
-        self._claims = {
-            member: claim
-            for member, claim in self._claims.items()
-            if member in current or now.monotonic - claim.at <= SILENT_SECONDS
-        }
-        self._own &= kept | ({self._me.member} if self._me else set())
+        self._claims.forget(current, now.monotonic)
         if now.monotonic - self._wanted_at > _WANTED_SECONDS:
             self._wants_state = False
-        if self._me is None or (not self._counts() and state.sealed.cell >= self._me.since - 1):
+        me = self._own.now
+        if me is None or (not self._counts() and state.sealed.cell >= me.since - 1):
             self._announce(now)
 
     def sealed_after(self, cell: int) -> list[SealedCell] | None:
         """Cells that were sealed after `cell` already: for a state of a run that came late. None where some
         of them are forgotten: then the state is too old."""
-        if self._state is None or cell < self._forgotten:
-            return None
-        return [sealed for sealed in self._ring if sealed.cell > cell]
+        return None if self._state is None else self._sealed.after(cell)
 
     def state(self) -> FleetState | None:
         """What the members agree on."""
@@ -604,9 +565,9 @@ class Fleet:
     @property
     def is_oldest(self) -> bool:
         """Whether this gateway is the one that notifies."""
-        if self._state is None or self._me is None:
+        if self._state is None:
             return False
-        return next(iter(self._ends.voters(_members(self._state))), "") == self._me.member
+        return next(iter(self._ends.voters(_members(self._state))), "") == self._own.member
 
     # For people
 
@@ -614,14 +575,14 @@ class Fleet:
         """For people."""
         state = self._state
         if state is None:
-            left_out = self._absences.left_out([], [(self._host, 0.0)], now.monotonic)
+            left_out = self._absences.left_out([], [(self._own.host, 0.0)], now.monotonic)
             return FleetView(None, [], [], left_out)
         cell, waiting = state.sealed.cell + 1, []
         if now.cell - cell > MOST_AHEAD_CELLS:
             waiting = [
                 Waiting(join.host, self._silence(join.member, now))
                 for join in state.members
-                if self._batches.get(join.member, cell) is None and join.member not in self._own
+                if self._batches.get(join.member, cell) is None and join.member not in self._own.ids
             ]
         counted = [join.host for join in state.members if join.member not in self._ends.ends]
         joining = {join.member: join for join in (*state.pending, *self._joins.values())}
@@ -631,14 +592,14 @@ class Fleet:
 
     def _name_unclean(self, left: Sequence[tuple[Join, bool]], now: Moment) -> None:
         for join, clean in left:
-            if not clean and join.member not in self._own:
+            if not clean and join.member not in self._own.ids:
                 self._absences.note(join.host, "it is gone: nothing was heard of it", now.monotonic)
 
     # What is known of members
 
     def _counts(self) -> bool:
         """Whether this gateway is a member, or will be one for certain."""
-        state, me = self._state, self._me
+        state, me = self._state, self._own.now
         return state is not None and me is not None and me in (*state.members, *state.pending)
 
     def _deciders(self, state: FleetState) -> list[str]:
@@ -647,7 +608,7 @@ class Fleet:
         members = _members(state)
         if self._ends.voters(members):
             return members
-        ahead = (one for one, claim in self._claims.items() if claim.sealed > state.sealed.cell)
+        ahead = self._claims.ahead_of(state.sealed.cell)
         return [*members, *sorted(one for one in ahead if one not in members)[:1]]
 
     def _silence(self, member: str, now: Moment) -> float:

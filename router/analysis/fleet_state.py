@@ -4,6 +4,7 @@ Two gateways that seal the same batches in the same order have equal states: who
 counts and which number of a run is in force is said in batches, and in nothing else.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from router.analysis.fleet_messages import MOST_PROCESSES, MOST_RUNS, FleetState, SealedAt
+from router.analysis.fleet_messages import HISTORY_CELLS, MOST_PROCESSES, MOST_RUNS, FleetState, SealedAt
 from router.analysis.statistics.records import Batch, Join, RunCell, RunId
 
 JOIN_AHEAD_CELLS = 6
@@ -38,6 +39,40 @@ class SealedCell:
     killed: Sequence[str]
     """Hosts of gateways whose unclean end counts from this cell on, in all runs. Those of this gateway's own
     predecessors are among them, and need no other way."""
+
+
+class SealedCells:
+    """The newest sealed cells: 24 as they were, and the digests of 60."""
+
+    def __init__(self) -> None:
+        self._at: dict[int, SealedAt] = {}
+        self._cells: deque[SealedCell] = deque(maxlen=KEPT_CELLS)
+        self._forgotten = -1
+        """Newest one that is not among the 24 any more."""
+
+    def begin(self, sealed: SealedAt) -> None:
+        """Another state, of which nothing before is known."""
+        self._at = {sealed.cell: sealed}
+        self._cells.clear()
+        self._forgotten = sealed.cell
+
+    def add(self, sealed: SealedAt, cell: SealedCell | None = None) -> None:
+        """The next one; None where cells were skipped."""
+        self._at[sealed.cell] = sealed
+        for old in [one for one in self._at if one <= sealed.cell - HISTORY_CELLS]:
+            del self._at[old]
+        if cell is not None:
+            if len(self._cells) == KEPT_CELLS:
+                self._forgotten = self._cells[0].cell
+            self._cells.append(cell)
+
+    def at(self, cell: int) -> SealedAt | None:
+        """What was sealed up to `cell`; None where that is not known."""
+        return self._at.get(cell)
+
+    def after(self, cell: int) -> list[SealedCell] | None:
+        """Those after `cell`; None where some of them are forgotten."""
+        return None if cell < self._forgotten else [one for one in self._cells if one.cell > cell]
 
 
 def first_state(cell: int, requests: int = 0, numbers: Mapping[str, int] | None = None) -> FleetState:

@@ -59,6 +59,12 @@ class JoinedRun:
         return self.subject.model, self.subject.alias
 
     @property
+    def requests(self) -> int:
+        """Of both arms in this step: of two states of one run the one with more knows more."""
+        faults = self.report.faults
+        return faults.production.requests + faults.canary.requests
+
+    @property
     def is_empty(self) -> bool:
         """Whether no cell was folded yet."""
         return self.state.horizon < self.state.first_cell

@@ -1,7 +1,6 @@
 """Compares every other alias with production. Facts in; each second: observed → sealed → folded → judged."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
@@ -13,9 +12,9 @@ from router.analysis.checks import Verdict, verdict_in_force
 from router.analysis.criteria import Criteria
 from router.analysis.evidence_sink import EvidenceSink
 from router.analysis.fleet import Fleet
-from router.analysis.fleet_state import SealedCell
+from router.analysis.fleet_runs import FleetRuns
 from router.analysis.fleet_view import FleetView
-from router.analysis.joined_runs import JoinedRun, JoinedRuns
+from router.analysis.joined_runs import JoinedRun
 from router.analysis.run import AnalysisRun, ComparedVersions
 from router.analysis.run_key import subject_of
 from router.analysis.statistics.cell_recorder import Observation
@@ -115,18 +114,14 @@ class AnalysisRecorder:
         self._models = models
         self._recorder = recorder
         self._clock = clock
-        self._fleet = fleet
-        self._sink = sink
-        self._own_members: set[str] = set()
-        """Under which ids this process is, or was, a member of the fleet."""
+        self.joined = FleetRuns(fleet, clock, sink, self)
+        """What all gateways know of the runs."""
         self._cell = clock.cell()
         """The one that facts of now are of."""
-        self._sealed: deque[SealedCell] = deque()
-        """Cells that are not folded into all runs yet."""
         self._arms: dict[tuple[str, Alias], ArmTraffic] = {}
-        self._joined = JoinedRuns()
         self._newest: dict[tuple[str, Alias], AnalysisRun] = {}
         """The newest run of each alias here, also while it rests: the same two versions may meet again."""
+        self._has_left = False
         self._ended: list[AnalysisRun] = []
         """What was observed of these in this cell counts still."""
         self._number_when_broken: dict[tuple[str, Alias], int] = {}
@@ -140,8 +135,15 @@ class AnalysisRecorder:
 
     def start(self) -> None:
         """Everything is served from now on, and what is observed counts."""
-        self._fleet.start(self._clock.moment())
+        self.joined.start()
         self._cell = self._clock.cell()
+
+    def leave(self) -> None:
+        """This process ends: what it observed so far is all that it did. Ticks go on, for others' cells."""
+        if not self._has_left:
+            self._end_cell()
+            self._has_left = True
+            self.joined.leave()
 
     async def tick(self) -> None:
         """Keep what was observed, fold the cells that are sealed, and report which verdicts changed.
@@ -155,9 +157,7 @@ class AnalysisRecorder:
             arm.counters.tick(now)
         self._keep_observed()
         self._follow_fuse()
-        self._sealed.extend(self._fleet.seal(self._clock.moment()))
-        await self._fold_sealed()
-        self._store_states()
+        await self.joined.fold()
         for model, alias, run in list(self.runs()):
             if self._newest.get((model, alias)) is run:  # else it ended during another's turn
                 run.window.slide(now)
@@ -177,27 +177,16 @@ class AnalysisRecorder:
 
     def gateways(self) -> FleetView:
         """Who is counted, and who is waited for."""
-        return self._fleet.describe(self._clock.moment())
+        return self.joined.describe()
 
     def why(self, status: ComparisonStatus) -> str:
         """Its verdict in one sentence or two, and one more where not all gateways are counted up to now."""
         run = status.run
         if run is None:
             return status.why
-        caveats = text.gateways_sentence(self.gateways(), run.horizon_timestamp, self._lagging(run))
+        lagging = self.joined.lagging(run.joined, run.ranges)
+        caveats = text.gateways_sentence(self.gateways(), run.horizon_timestamp, lagging)
         return f"{status.why} {caveats}" if caveats else status.why
-
-    def _lagging(self, run: AnalysisRun) -> list[tuple[str, float]]:
-        """Gateways that serve another split than this one, by name, and what the canary has there, 0 to 1.
-
-        Empty while it is this one that has just changed.
-        """
-        splits, state = run.joined.splits, self._fleet.state()
-        if state is None or run.ranges not in [splits.get(member) for member in self._own_members]:
-            return []
-        hosts = {one.member: one.host for one in state.members}
-        others = {member: ranges.canary for member, ranges in splits.items() if ranges != run.ranges}
-        return [(hosts.get(one, one), (end - first) / BUCKETS) for one, (first, end) in others.items()]
 
     def now(self) -> float:
         """Seconds since 1970, by the clock of the cells."""
@@ -216,104 +205,67 @@ class AnalysisRecorder:
         """An outage is one at once, before its cell is over: here, or of all gateways together."""
         for run in self._newest.values():
             run.note_outage()
-        for broken, why in self._fleet.outages():
+        for broken, why in self.joined.outages():
             for (model, alias), run in list(self._newest.items()):
                 manager = self._models.managers.get(model)
                 if run.id == broken and manager is not None:
                     run.note_outage(seen_elsewhere=True)
                     breaker = manager.breakers.of(alias, run.versions.version)
-                    if breaker is not None:
+                    if breaker is not None and manager.settings.fallback:
                         breaker.open(why)
 
     # What this process observed
 
     def _keep_observed(self) -> None:
         """Hand over what was observed since the last time, and end the cells that are over."""
+        if self._has_left:
+            return
         present = self._clock.cell()
         if self._cell == present:
             for run in self._observed():
                 if (delta := run.drain()).records:
-                    self._keep(run, delta)
+                    self.joined.keep(run.id, self._cell, delta)
         while self._cell < present:
             self._end_cell()
-        self._fleet.note_running(self._cell, {run.id: run.canary_now() for run in self._observed()})
+        self.joined.note_running(self._cell, {run.id: run.canary_now() for run in self._observed()})
 
     def _end_cell(self) -> None:
-        batch, counts = Batch("", self._cell), self._counts()
+        batch, counts = Batch("", self._cell), self.joined.counts(self._cell)
         for run in self._observed():
             delta, whole = run.end_cell(counts=counts)
             if whole.compares or whole.records:
                 batch.runs[run.id.key] = run.id.number, whole
-                self._keep(run, delta)
+                self.joined.keep(run.id, self._cell, delta)
         self._ended = []
-        if (counted := self._fleet.own(batch, self._clock.moment())) is not None:
-            self._own_members.add(counted.process)
+        self.joined.own(batch)
         self._cell += 1
-
-    def _counts(self) -> bool:
-        first = self._fleet.first_cell
-        return first is not None and self._cell >= first
 
     def _observed(self) -> list[AnalysisRun]:
         return [*self._ended, *self._newest.values()]
 
-    def _keep(self, run: AnalysisRun, delta: RunCell) -> None:
-        if self._sink is not None and self._counts():
-            self._sink.append(run.id, self._cell, delta)
+    # What all gateways know: see `RunFollower`
 
-    # What all gateways observed
+    def compared(self) -> list[RunId]:
+        """Runs that are observed here, also while they rest."""
+        return [run.id for run in self._newest.values()]
 
-    async def _fold_sealed(self) -> None:
-        while self._sealed:
-            sealed = self._sealed[0]
-            for run in dict.fromkeys([*(one.id for one in self._newest.values()), *sealed.runs]):
-                self._fold(run, sealed)
-                await asyncio.sleep(0)
-            for joined in self._joined if sealed.killed else ():
-                for host in sealed.killed:
-                    joined.note_unclean_end(sealed.cell, host)
-            self._sealed.popleft()
-            compared = {run.id.key for run in self._newest.values()}
-            for forgotten in self._joined.forget_old(sealed.cell, compared):
-                self._forget_stored(forgotten)
+    def unsealed(self, run: RunId) -> list[tuple[int, RunCell]]:
+        """What was observed of one of them in cells that are not sealed yet."""
+        own = next((one for one in self._observed() if one.id == run), None)
+        return [] if own is None else own.unsealed()
 
-    def _fold(self, run_id: RunId, sealed: SealedCell) -> None:
-        before = self._joined.get(run_id.key)
-        parts = {
-            member: batch.runs[run_id.key][1]
-            for member, batch in sealed.batches.items()
-            if batch.runs.get(run_id.key, (0,))[0] == run_id.number
-        }
-        joined = self._joined.fold(run_id, sealed.cell, parts)
-        if before is not None and joined is not before:
-            self._begun_anew(before)
-        for run in self._observed():
-            if run.joined is joined:
-                run.follow_state()
-        if joined is not None and joined.id == run_id and self._sink is not None:
-            others = {member: part for member, part in parts.items() if member not in self._own_members}
-            self._sink.seal(run_id, sealed.cell, others)
+    def folded(self, run: JoinedRun) -> None:
+        """A cell of it was folded."""
+        for one in self._observed():
+            if one.joined is run:
+                one.follow_state()
 
-    def _begun_anew(self, before: JoinedRun) -> None:
-        """An operator said so, here or at another gateway: what was known of it is over."""
-        self._forget_stored(before.id)
+    def replaced(self, before: JoinedRun) -> None:
+        """There is another run with its key, or none."""
         for place, run in list(self._newest.items()):
             if run.joined is before:
                 del self._newest[place]
                 self._follow(place[0])
-
-    def _forget_stored(self, run: RunId) -> None:
-        if self._sink is not None:
-            self._sink.forget(run)
-
-    def _store_states(self) -> None:
-        if self._sink is None:
-            return
-        for joined in self._joined:
-            if self._sink.needs_state(joined.id):
-                own = next((run for run in self._observed() if run.joined is joined), None)
-                unsealed = own.unsealed() if own is not None else []
-                self._sink.replace(joined.id, joined.subject, joined.state.dump(), unsealed)
 
     # Facts
 
@@ -373,9 +325,7 @@ class AnalysisRecorder:
         # The operator says that what was at fault is repaired: from here on it is another run, unless it is
         # already, because another gateway said so first.
         if before is None or before == run.id.number:
-            again = self._fleet.reset(run.id.key)
-            self._joined.begin(run.joined.subject, again.number, self._cell)
-            self._begun_anew(run.joined)
+            self.joined.begin_anew(run.joined, self._cell)
         self._follow(event.model)
 
     # Who is compared with whom
@@ -433,6 +383,8 @@ class AnalysisRecorder:
         run = None
         if production is not None and version is not None and production != version:
             run = self._run(manager, routes, alias, start=not obstacle)
+            if run is None and not obstacle:
+                obstacle = "what other gateways know of it is not here yet"
         broken, place = bool(obstacle) and alias in routes.broken, (manager.model, alias)
         if not broken:
             self._number_when_broken.pop(place, None)
@@ -475,11 +427,11 @@ class AnalysisRecorder:
         subject = subject_of(
             alias, versions.production, versions.version, versions.salt, versions.outputs, versions.criteria
         )
-        joined = self._joined.get(subject.key)
+        joined = self.joined.get(subject.key)
         if joined is None:
-            if not start:
+            if not start or self.joined.waits_for(subject.key):
                 return None
-            joined = self._joined.begin(subject, self._fleet.number(subject.key), self._cell)
+            joined = self.joined.begin(subject, self._cell)
         place, now = (versions.version.model, alias), self._clock.monotonic()
         if (former := self._newest.pop(place, None)) is not None:
             former.compares = False

@@ -60,6 +60,8 @@ class RunHeader(Struct, array_like=True, forbid_unknown_fields=True):
     """Its machine, for people."""
     canary_requests: Count
     """That the process had observed in this run, in cells that the state holds."""
+    verdict_cell: Cell
+    """In which the verdict of the state was first said."""
     unclean_ends: Annotated[list[UncleanEnd], Meta(max_length=MOST_UNCLEAN_ENDS)]
     """Of processes before it."""
 
@@ -111,6 +113,7 @@ def header_of(
     process: str,
     host: str,
     canary_requests: int,
+    verdict_cell: int,
     unclean_ends: Sequence[UncleanEnd],
 ) -> RunHeader:
     """That of a file which `process` writes."""
@@ -122,6 +125,7 @@ def header_of(
         process,
         host[:LONGEST_HOST],
         canary_requests,
+        verdict_cell,
         list(unclean_ends[-MOST_UNCLEAN_ENDS:]),
     )
 

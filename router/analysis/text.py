@@ -180,7 +180,7 @@ def _rate(one: RateCheck, alias: Alias) -> str:
 
 def _does(one: RateCheck, amount: str) -> str:
     if isinstance(one, LatencyCheck) and one.edge_seconds is not None:
-        return f"answers {amount} of its requests in over {one.edge_seconds * 1e3:g} ms"
+        return f"answers {amount} of its requests in over {round(one.edge_seconds * 1e3, 1):g} ms"
     return f"fails {amount} of its requests"
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from router import __version__
 from router.adapters.config.file import ConfigFile, LoadedConfig
+from router.adapters.http.peers import ExchangeKey
 from router.adapters.log.child_log import ChildLog
 from router.adapters.log.lines import LogRecorder, log_journal, log_sample
 from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
@@ -17,6 +18,7 @@ from router.adapters.state.state_directory import StateDirectory
 from router.analysis.cell_clock import CellClock
 from router.analysis.document import document
 from router.analysis.fleet import Fleet
+from router.analysis.fleet_exchange import FleetEvidence
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.recorder import LOOK_SECONDS, AnalysisRecorder
 from router.app.backends import Backends
@@ -29,6 +31,7 @@ from router.control.break_glass import TICK_SECONDS, BreakGlassWatch, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.crash_loop import CrashLoopWatch
+from router.control.exchange_messages import ExchangeMessages, NoEvidence
 from router.control.fan_out import FanOut
 from router.control.history import BoundTimes, RecentEvents, WorkerExitCounts
 from router.control.journal import Journal
@@ -122,6 +125,7 @@ class Gateway:
     web: WebState
     models: ModelSet
     break_glass: BreakGlassWatch
+    analysis: AnalysisRecorder
     recorder: Recorder
     outbound: Outbound
     loops: Sequence[PeriodicTask]
@@ -137,8 +141,12 @@ def build_gateway(
     off_file: OffFile,
     child_log: ChildLog,
     certificates: Certificates,
+    key: ExchangeKey | None,
 ) -> Gateway:
-    """A gateway that does nothing yet: no loop ticks, no version is loaded, nobody listens."""
+    """A gateway that does nothing yet: no loop ticks, no version is loaded, nobody listens.
+
+    `key`: that of its fleet; None where it has no peers.
+    """
     recorder = recorders.all
     in_force = SettingsInForce(loaded.settings)
     load_limits = LoadLimits.of(loaded.settings.registry)
@@ -154,11 +162,13 @@ def build_gateway(
     clock = CellClock(time.time, time.monotonic)
     fleet = Fleet(identity, clock.moment())
     analysis = AnalysisRecorder(models, recorder, clock=clock, fleet=fleet, sink=state_directory.evidence)
-    state_directory.evidence.follow(CrashLoopWatch(caps), analysis)
+    state_directory.evidence.follow(CrashLoopWatch(caps), analysis.joined)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    outbound = Outbound(in_force, recorder, caps, recorders.journal, identity)
+    evidence = FleetEvidence(fleet, analysis.joined, clock.moment) if instruments.compares else NoEvidence()
+    messages = ExchangeMessages(identity, caps, evidence, time.monotonic)
+    outbound = Outbound(in_force, recorder, messages, key, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
     gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)
@@ -233,6 +243,7 @@ def build_gateway(
         reload=OperatorReload(config, certificates),
         identity=identity,
         caps=caps,
+        exchange=messages,
         alerts=AlertCaps(caps, models),
         break_glass=break_glass,
         look_at_registry=alias_loop.tick_now,
@@ -240,4 +251,4 @@ def build_gateway(
         traffic=traffic,
         log_sample=log_sample,
     )
-    return Gateway(config, web, models, break_glass, recorder, outbound, loops)
+    return Gateway(config, web, models, break_glass, analysis, recorder, outbound, loops)

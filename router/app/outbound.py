@@ -1,13 +1,14 @@
-"""What a gateway asks of others and sends to them by itself: the exchange of caps, and notifications."""
+"""What a gateway asks of others and sends to them by itself: the exchange of its fleet, and notifications."""
 
 import os
 import time
 from typing import Any
 
 from router.adapters.http.client import HttpClient
-from router.adapters.http.peers import PeerClient
+from router.adapters.http.peers import ExchangeKey, PeerClient
 from router.adapters.http.webhooks import Sender, Webhook, receiver_names
-from router.control.exchange import LOOK_UP_SECONDS, CapExchange, CapMerger
+from router.control.exchange import LOOK_UP_SECONDS, FleetExchange
+from router.control.exchange_messages import ExchangeMessages
 from router.control.fan_out import FanOut
 from router.control.notifications import Chain, Notifier, Outbox
 from router.control.periodic import PeriodicTask
@@ -22,11 +23,12 @@ class Outbound:
         self,
         in_force: SettingsInForce,
         recorder: FanOut,
-        caps: CapMerger,
+        messages: ExchangeMessages,
+        key: ExchangeKey | None,
         journal: Chain,
         identity: GatewayId,
     ) -> None:
-        """`identity` is that of the gateway that asks and sends."""
+        """`identity` is that of the gateway that asks and sends; without a `key` there are no peers."""
         settings = in_force.current
         client = HttpClient()
         self.receivers = receiver_names(settings.notify)
@@ -39,16 +41,15 @@ class Outbound:
         self._notifier = Notifier(outboxes, journal, time.time)
         if outboxes:
             recorder.add_deduplicated(self._notifier)
-        self._exchange = exchange = CapExchange(
+        self.loops: list[PeriodicTask] = []
+        """To be started and stopped with the gateway's others."""
+        self._exchange = exchange = FleetExchange(
             settings.fleet,
-            identity.process,
-            PeerClient(client),
-            caps,
+            PeerClient(client, key),
+            messages,
             recorder,
             encrypted=settings.server.admin_tls is not None,
         )
-        self.loops: list[PeriodicTask] = []
-        """To be started and stopped with the gateway's others."""
         if settings.fleet.peers:
             self.loops.append(
                 PeriodicTask(
@@ -64,6 +65,10 @@ class Outbound:
         self._notifier.start()
         await self._exchange.first()
 
+    async def hand_over(self, seconds: float) -> None:
+        """See `FleetExchange.hand_over`."""
+        await self._exchange.hand_over(seconds)
+
     async def close(self) -> None:
         """Try what waits for a second at most, and end every connection."""
         await self._notifier.close()
@@ -74,7 +79,7 @@ class Outbound:
         return self._exchange.reachable()
 
     def fleet(self) -> dict[str, Any]:
-        """JSON-ready; see `CapExchange.describe`."""
+        """JSON-ready; see `FleetExchange.describe`."""
         return self._exchange.describe()
 
     def warnings(self) -> list[str]:

@@ -18,6 +18,7 @@ from router.adapters.state.off_file import OffFile
 from router.adapters.state.state_directory import StateDirectory
 from router.app.backends import open_backends
 from router.app.build import Gateway, Instruments, Recorders, build_gateway
+from router.app.outbound import Outbound
 from router.app.reload import Certificates
 from router.control.break_glass import BreakGlassWatch
 from router.core.environment import is_withheld, refusal, unknown_variables
@@ -26,7 +27,7 @@ from router.core.ids import GatewayId
 from router.core.memory import MIB
 from router.processes.memory import MEMORY
 from router.settings import ServerSettings, Settings
-from router.web.admin import admin_token, lower_token
+from router.web.admin import admin_token, fleet_key, lower_token
 from router.web.apps import admin_app, traffic_app
 from router.web.context import WebState
 from router.web.listeners import Listener, bind, connection_limit, listening, raise_descriptor_limit
@@ -36,6 +37,8 @@ LONGEST_QUIET_SECONDS = 2.0
 """Without a request for so long, those who send have noticed that this gateway is not ready any more."""
 LONGEST_CLOSING_SECONDS = 2.0
 """Of the time to drain, what is kept to answer what still runs at its end, and to end the workers."""
+LONGEST_HAND_OVER_SECONDS = 5.0
+"""Of the time to drain, for other gateways to ask for what this one observed last."""
 LONGEST_GRACE_SECONDS = 1.0
 """For a version to end by itself."""
 NO_STATE_DIRECTORY = "this user has no home directory: name a directory as server.state_dir"
@@ -90,6 +93,7 @@ class GatewayServer:
         _log_memory()
         token = admin_token(settings.server, os.environ)
         lower = lower_token(settings.server, token)
+        key = fleet_key(settings.fleet, token)
         certificates = Certificates.of(settings.server)
         # Ports first: a port that is taken must be reported before anything is started.
         traffic_socket, admin_socket = self._bind(settings.server)
@@ -115,6 +119,7 @@ class GatewayServer:
             OffFile(state, NO_STATE_DIRECTORY),
             child_log,
             certificates,
+            key,
         )
         self.gateway = gateway
         self._undo.callback(recorders.journal.stop)
@@ -124,6 +129,7 @@ class GatewayServer:
         self._undo.callback(self._follow_signal(gateway.break_glass))
         await gateway.break_glass.start()
         await gateway.outbound.start()
+        gateway.analysis.start()
         gateway.config.start()
         state_directory.write_journal(recorders.journal)
         recorders.journal.start(
@@ -147,6 +153,8 @@ class GatewayServer:
         self.traffic_address = traffic_socket.getsockname()[:2]
         self.admin_address = admin_socket.getsockname()[:2]
         self._shutdown = GracefulShutdown(gateway.web, listener)
+        self._undo.push_async_callback(self._shutdown.hand_over, gateway.outbound)
+        self._undo.callback(gateway.analysis.leave)
         self._undo.push_async_callback(self._shutdown.drain)
 
     @property
@@ -251,6 +259,20 @@ class GracefulShutdown:
         self._aborted.clear()
         while connections.pending() and await self._look_again(answers_by):
             pass
+
+    async def hand_over(self, outbound: Outbound) -> None:
+        """After the drain, wait until other gateways have asked: what this one observed counts."""
+        drained_by = self._began_at + self._gateway.settings.current.server.drain_seconds
+        seconds = min(LONGEST_HAND_OVER_SECONDS, drained_by - self._loop.time())
+        if seconds > 0:
+            both = {
+                self._loop.create_task(outbound.hand_over(seconds), name="hand over"),
+                self._loop.create_task(self._aborted.wait(), name="abort"),
+            }
+            _, waiting = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     def _report_what_is_left(self, began_at: float) -> None:
         connections = self._listener.connections

@@ -93,7 +93,7 @@ def _rows(check: Mapping[str, Any]) -> list[tuple[Lines, ...]]:
         return [_split(check)]
     name = check["check"]
     if name == "latency" and check["edge_seconds"] is not None:
-        name = f"over {check['edge_seconds'] * 1e3:g} ms"
+        name = f"over {round(check['edge_seconds'] * 1e3, 1):g} ms"
     return [((name,), *_rates(check), (_verdict(check["verdict"]),))]
 
 

@@ -18,7 +18,7 @@ from router.app.run import GatewayServer
 from router.cli.client import base_url
 from router.errors import ConfigRefused, SlowParser
 from router.processes.gc_tuning import freeze_heap
-from router.web.admin import admin_token, lower_token
+from router.web.admin import admin_token, fleet_key, lower_token
 from router.web.listeners import require_compiled_parser
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -27,7 +27,9 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 def check_config(config_path: Path, flags: dict[str, str]) -> int:
     """Print what the configuration says; raises ConfigRefused with every problem."""
     loaded = load_settings(config_path, os.environ, flags)
-    lower_token(loaded.settings.server, admin_token(loaded.settings.server, os.environ))
+    token = admin_token(loaded.settings.server, os.environ)
+    lower_token(loaded.settings.server, token)
+    fleet_key(loaded.settings.fleet, token)
     Certificates.of(loaded.settings.server)
     for notice in loaded.notices:
         click.echo(notice)

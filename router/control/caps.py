@@ -89,6 +89,11 @@ class CapControl:
         """Whether every canary is off."""
         return self._in_force.break_glass is not None
 
+    @property
+    def known(self) -> Caps:
+        """All records, also those that are not in force yet; the same object until one changes."""
+        return self._known
+
     def break_glass_to_json(self) -> dict[str, Any] | None:
         """Since when, in seconds since 1970, and why every canary is off; None when it is not."""
         glass = self._in_force.break_glass
@@ -212,14 +217,13 @@ class CapControl:
         self._note_breaker(target, self._known.lifted([target], by=BREAKER, reason=why, at=self._wall()))
 
     def break_off(self, alias: Alias, version: VersionId, why: str) -> None:
-        """Open the breaker of `version` under `alias`; where it does not serve yet, it is open once it does."""
+        """Open the breaker of `version` under `alias`; where that does not serve yet, for when it does."""
         manager = self._models.managers.get(version.model)
         breaker = manager.breakers.of(alias, version) if manager is not None else None
+        target = CapTarget(version.model, alias, version.number, breaker=True)
         if breaker is not None:
             breaker.open(why)
-        elif CapTarget(version.model, alias, version.number, breaker=True) not in set(
-            self._known.open_breakers(version.model)
-        ):
+        elif target not in self._known.open_breakers(version.model):
             self._recorder.record(BreakerOpened(version.model, alias, version, why, 0, 0, 0))
             self.breaker_opened(alias, version, why)
 
@@ -233,10 +237,15 @@ class CapControl:
         others = list(self._known.open_breakers(model))
         self._change(self._known.lifted(others, by=BREAKER, reason=OPERATOR_RESET, at=self._wall()))
 
-    def merge(self, records: Mapping[CapTarget, CapRecord]) -> bool:
-        """Take over what another gateway knows; returns whether any of it was news."""
+    def merge(self, records: Mapping[CapTarget, CapRecord], *, only_lower: bool = False) -> bool:
+        """Take over what another gateway knows; returns whether any of it was news.
+
+        `only_lower`: of `records` only those that leave an alias less than it has now count.
+        """
         forgotten = self._forgotten()
         before = self._known
+        if only_lower:
+            records = {t: r for t, r in records.items() if _share(r) < _share(before.records.get(t))}
         news = {t: r for t, r in records.items() if t.model not in forgotten}
         foreign = [t for t in news if t not in before.records and not self._is_ours(t.model)]
         room = MOST_FOREIGN - sum(1 for t in before.records if not self._is_ours(t.model))
@@ -311,12 +320,7 @@ class CapControl:
             self._writing = asyncio.get_running_loop().create_task(writing, name="caps")
 
     def _lowers(self, target: CapTarget) -> bool:
-        return self._share(self._known, target) <= self._share(self._in_force.caps, target)
-
-    @staticmethod
-    def _share(caps: Caps, target: CapTarget) -> int:
-        record = caps.records.get(target)
-        return BUCKETS + 1 if record is None or record.share is None else record.share
+        return _share(self._known.records.get(target)) <= _share(self._in_force.caps.records.get(target))
 
     def _put_in_force(self, known: Caps, targets: Iterable[CapTarget]) -> None:
         """Of `known`, what is said of `targets`, and of none that it does not know."""
@@ -326,7 +330,7 @@ class CapControl:
         changed = [
             target
             for target in {**before.records, **after.records}
-            if self._share(before, target) != self._share(after, target)
+            if _share(before.records.get(target)) != _share(after.records.get(target))
         ]
         self._in_force.caps = after
         for target in changed:
@@ -370,6 +374,11 @@ class CapControl:
             t.version for t in self._known.records if t.model == manager.model and t.version and not t.breaker
         }
         return {version.number for version in here} | recorded
+
+
+def _share(record: CapRecord | None) -> int:
+    """Buckets that it leaves; more than all where it is lifted, or there is none."""
+    return BUCKETS + 1 if record is None or record.share is None else record.share
 
 
 def cap_to_json(target: CapTarget, record: CapRecord) -> dict[str, Any]:

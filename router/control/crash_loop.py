@@ -6,9 +6,10 @@ from router.analysis.evidence_sink import MOST_UNCLEAN, UNCLEAN_WINDOW_CELLS, St
 from router.analysis.statistics.records import CELL_SECONDS
 from router.core.ids import Alias, VersionId
 
+_MINUTES = UNCLEAN_WINDOW_CELLS * CELL_SECONDS // 60
 WHY = (
-    f"its gateway ended {MOST_UNCLEAN} times within {UNCLEAN_WINDOW_CELLS * CELL_SECONDS // 60} minutes without"
-    " a clean stop, each time after requests to it"
+    f"its gateway ended {MOST_UNCLEAN} times in {_MINUTES} minutes without a clean stop,"
+    " each time after requests to it"
 )
 
 

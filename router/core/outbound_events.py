@@ -20,7 +20,7 @@ class NotificationResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerLost:
-    """Another gateway does not answer, or not as a gateway does, so its caps are not known here."""
+    """Another gateway does not answer, or not as a gateway does, so what it knows is not known here."""
 
     peer: str
     """Its address."""

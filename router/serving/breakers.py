@@ -73,7 +73,6 @@ class Breakers:
                 continue
             if record.share is not None:
                 watched.breaker.open(record.reason)
-                self._opened_at[alias] = record.at
             else:
                 self._recorder.record(BreakerClosed(self._model, alias, watched.version, record.reason))
                 self._opened_at.pop(alias, None)
@@ -132,7 +131,6 @@ class Breakers:
     def _opened(self, watched: Watched) -> None:
         if self._watched.get(watched.alias) is not watched:
             return  # it was reset while its last requests ran
-        self._opened_at[watched.alias] = self._wall()
         view = watched.breaker.view()
         self._recorder.record(
             BreakerOpened(
@@ -147,4 +145,6 @@ class Breakers:
         )
         if self._caps.breakers is not None:
             self._caps.breakers.breaker_opened(watched.alias, watched.version, view.why)
+        record = self._caps.breaker_record(watched.alias, watched.version)
+        self._opened_at[watched.alias] = record.at if record is not None else self._wall()
         self._on_open()

@@ -257,7 +257,7 @@ class Settings(BaseModel):
     log: Annotated[LogSettings, SECTION] = Field(default_factory=LogSettings)
     """What is written to standard error."""
     fleet: Annotated[FleetSettings, SECTION] = Field(default_factory=FleetSettings)
-    """The other gateways that serve the same models, with which caps are exchanged."""
+    """The other gateways that serve the same models, with which caps and evidence are exchanged."""
     notify: Annotated[list[ReceiverSettings], Field(max_length=MOST_RECEIVERS), SECTION, COLD] = Field(
         default=[]
     )
@@ -269,7 +269,7 @@ class Settings(BaseModel):
     """Registered models by name; the first one also answers at /invocations."""
 
     def state_directory(self, environ: Mapping[str, str]) -> Path | None:
-        """Where caps and journal are kept; None where that is below a home directory, and there is none."""
+        """Where the state is kept; None where that is below a home directory, and there is none."""
         return state_directory(self.server, self.registry, environ)
 
     @field_validator("models")

@@ -70,7 +70,7 @@ _PEER = WithJsonSchema(
 
 
 class FleetSettings(BaseModel):
-    """The other gateways that serve the same models, with which caps are exchanged."""
+    """The other gateways that serve the same models, with which caps and evidence are exchanged."""
 
     model_config = STRICT
 
@@ -79,9 +79,9 @@ class FleetSettings(BaseModel):
     ] = Field(default=[])
     """Admin addresses of the other gateways, host:port or http(s)://host:port; or one dns:NAME:PORT, such as
     a headless Service, of which each address is one. This gateway may be among them. Without a scheme they
-    speak TLS where server.admin_tls is set."""
+    speak TLS where server.admin_tls is set. All need the same admin token, by which they sign."""
     exchange_seconds: Annotated[SecondsOfExchange, HOT] = 2.0
-    """Between two exchanges of caps; each asks four peers at most, drawn at random."""
+    """Between two exchanges of caps and evidence; each asks four peers at most, drawn at random."""
 
     @property
     def addresses(self) -> list[PeerAddress]:

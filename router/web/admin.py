@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from router.core.signature import exchange_key
 from router.errors import CapUnknown, ConfigRefused, ModelNotConfigured
 from router.processes.disk import in_disk_thread
 from router.processes.small_files import open_at_once
-from router.settings import ServerSettings, is_loopback
+from router.settings import FleetSettings, ServerSettings, is_loopback
 from router.web.context import GATEWAY, REQUEST_ID
 from router.web.responses import config_refused, document, error_response, plain_error
 
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 _SAFE = ("GET", "HEAD")
 LOWERING = ("/-/abort", "/-/alertmanager")
 """Paths of the verbs that only lower."""
+EXCHANGE = "/-/evidence"
+"""Path at which other gateways ask: they send no token, and sign."""
 _CHALLENGE = 'Bearer realm="canary-router admin"'
 VARIABLE = "CANARY_ROUTER_SERVER__ADMIN_TOKEN"
 SHORTEST, LONGEST = 16, 4096
@@ -87,6 +90,30 @@ def lower_token(server: ServerSettings, admin: AdminToken | None) -> AdminToken 
     return token
 
 
+class ExchangeKey:
+    """By which gateways of one fleet sign what they exchange: that of the admin token as it is now."""
+
+    def __init__(self, token: AdminToken) -> None:
+        self._token = token
+
+    async def read(self) -> bytes:
+        """The key. Raises ConfigRefused."""
+        return exchange_key(await in_disk_thread(self._token.read))
+
+
+def fleet_key(fleet: FleetSettings, admin: AdminToken | None) -> ExchangeKey | None:
+    """That of the `admin` token. Raises ConfigRefused where there is none, and `fleet` has peers."""
+    if admin is not None:
+        return ExchangeKey(admin)
+    if fleet.peers:
+        sentence = (
+            "fleet.peers: gateways sign what they exchange with their admin token, and there is none: put one"
+            f" in a file and name it in server.admin_token_file, or set {VARIABLE}, the same at all of them"
+        )
+        raise ConfigRefused([sentence])
+    return None
+
+
 def _checked(raw: bytes, origin: str) -> bytes:
     token = raw.strip()
     if not SHORTEST <= len(token) <= LONGEST or len(token.split()) != 1:
@@ -123,24 +150,28 @@ async def reset_breakers(request: web.Request) -> web.Response:
 def guard(token: AdminToken | None, lower: AdminToken | None = None) -> Middleware:
     """Middleware of the admin listener. `lower` opens the verbs that only lower, and nothing else.
 
-    Reading needs no token. Every method but GET and HEAD does, and no GET changes anything.
+    Reading needs no token. Every method but GET and HEAD does, and no GET changes anything. What other
+    gateways ask is signed, and changes nothing either.
     """
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token is None:
+        path = _path_of_route(request)
+        if path == EXCHANGE:
+            refusal = None
+        elif token is None:
             refusal = _local_only(request)
         else:
-            refusal = await _token_only(request, token, lower if _only_lowers(request) else None)
+            refusal = await _token_only(request, token, lower if path in LOWERING else None)
         return refusal or await handler(request)
 
     return guarded
 
 
-def _only_lowers(request: web.Request) -> bool:
-    # Asked of the route that was found: the path may be spelled in many ways.
+def _path_of_route(request: web.Request) -> str | None:
+    # Of the route that was found: the path may be spelled in many ways.
     resource = request.match_info.route.resource
-    return resource is not None and resource.canonical in LOWERING
+    return None if resource is None else resource.canonical
 
 
 async def _token_only(

@@ -9,10 +9,11 @@ from router.core.scores import OTHER
 from router.protocol.messages import ScoringProtocol
 from router.web import admin, invocations, levers, observe, page
 from router.web import v2 as inference
-from router.web.admin import AdminToken, guard
+from router.web.admin import EXCHANGE, AdminToken, ExchangeKey, guard
 from router.web.connections import DIRECT_PATH, OTHER_VERSION, HttpConnection
 from router.web.context import GATEWAY, REQUEST_ID, WebState
 from router.web.direct_path import DirectPath
+from router.web.exchange import ExchangeHandler
 from router.web.incoming import choose_request_id
 from router.web.responses import inference_error, internal_error, plain_error, protocol_of, sign
 
@@ -52,6 +53,7 @@ def admin_app(
     app.router.add_post("/-/resume", levers.resume)
     app.router.add_post("/-/poll", levers.poll)
     app.router.add_post("/-/alertmanager", levers.alertmanager)
+    app.router.add_post(EXCHANGE, ExchangeHandler(ExchangeKey(token) if token else None).answer)
     app.router.add_post("/-/models/{name:[^/]+}/reset-breakers", admin.reset_breakers)
     _add_health(app)
     _add_observation(app, operators=True)

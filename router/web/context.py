@@ -11,6 +11,7 @@ from aiohttp import web
 
 from router.control.alerts import AlertCaps
 from router.control.caps import CapControl
+from router.control.exchange_messages import ExchangeMessages
 from router.control.status import TrafficCounts
 from router.core.events import Recorder, RequestSample
 from router.core.ids import GatewayId
@@ -108,6 +109,8 @@ class WebState:
     reload: Reloader
     identity: GatewayId
     caps: CapControl
+    exchange: ExchangeMessages
+    """Answers what other gateways of the fleet ask."""
     alerts: AlertCaps
     break_glass: CanaryResumer
     look_at_registry: RegistryLook

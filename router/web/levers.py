@@ -81,13 +81,13 @@ async def abort(request: web.Request) -> web.Response:
     if asked.all_versions and asked.version is not None:
         problems.append("version: goes without all_versions, which is every version")
     if problems:
-        return _refused(422, problems)
+        return refused(422, problems)
     try:
         targets = gateway.caps.targets(
             asked.model, asked.alias, asked.version, all_versions=asked.all_versions
         )
-    except CapRefused as refused:
-        return _refused(_STATUS.get(type(refused), 422), [str(refused)])
+    except CapRefused as error:
+        return refused(_STATUS.get(type(error), 422), [str(error)])
     held = gateway.caps.cap(targets, whole_buckets("to", asked.to), by=asked.by, reason=asked.reason)
     to_come = gateway.caps.next_versions(targets)
     done = {
@@ -109,14 +109,14 @@ async def resume(request: web.Request) -> web.Response:
     if asked.model is None and not asked.all:
         problems.append("model: is missing")
     if problems:
-        return _refused(422, problems)
+        return refused(422, problems)
     if asked.model is None:
         held_by = await gateway.break_glass.resume(f"{asked.by}: {asked.reason}")
-        return _refused(409, [f"all: {held_by}"]) if held_by else await _done(gateway, None, {"lifted": []})
+        return refused(409, [f"all: {held_by}"]) if held_by else await _done(gateway, None, {"lifted": []})
     try:
         targets = gateway.caps.caps_of(asked.model, asked.alias, asked.version)
-    except CapRefused as refused:
-        return _refused(_STATUS.get(type(refused), 422), [str(refused)])
+    except CapRefused as error:
+        return refused(_STATUS.get(type(error), 422), [str(error)])
     free = gateway.caps.lift(targets, by=asked.by, reason=asked.reason)
     lifted = [{"alias": target.alias, "version": target.version} for target in free]
     return await _done(gateway, asked.model, {"lifted": lifted})
@@ -131,8 +131,8 @@ async def poll(request: web.Request) -> web.Response:
     asked = await _body(request, _Poll)
     if isinstance(asked, web.Response):
         return asked
-    if (refused := _note_move(gateway, asked)) is not None:
-        return refused
+    if (refusal := _note_move(gateway, asked)) is not None:
+        return refusal
     try:
         async with asyncio.timeout(LONGEST_LOOK_SECONDS):
             await gateway.look_at_registry()
@@ -154,11 +154,11 @@ def _note_move(gateway: WebState, asked: _Poll) -> web.Response | None:
     if model is None and by is None and reason is None:
         return None
     if model is None or by is None or reason is None:
-        return _refused(422, ["model, by and reason go together"])
+        return refused(422, ["model, by and reason go together"])
     if problems := list(_of_texts(reason, by)):
-        return _refused(422, problems)
+        return refused(422, problems)
     if model not in gateway.models.managers:
-        return _refused(404, ["model: no such registered model here"])
+        return refused(404, ["model: no such registered model here"])
     gateway.recorder.record(MoveExplained(model, by, reason))
     return None
 
@@ -217,26 +217,33 @@ def _of_alias(alias: str | None) -> Iterable[str]:
         yield "alias: production has no cap: all that is taken from others goes to it"
 
 
-def _refused(status: int, problems: list[str]) -> web.Response:
+def refused(status: int, problems: list[str]) -> web.Response:
+    """`problems`, each cut to what may be shown of it."""
     return document({"errors": [problem[:_LONGEST_SENTENCE] for problem in problems]}, status=status)
 
 
 async def _body(request: web.Request, kind: type[Body], *, most: int = _LARGEST_VERB) -> Body | web.Response:
     """The body, of `most` bytes at most, as JSON of this `kind`; or why it is not."""
+    body = await read_body(request, most)
+    if isinstance(body, web.Response):
+        return body
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return refused(422, [f"the body: {error}"])
+
+
+async def read_body(request: web.Request, most: int) -> bytes | web.Response:
+    """The body, of `most` bytes at most; or why it could not be read."""
     gateway = request.app[GATEWAY]
     too_large = f"the body is over {most} bytes"
     if (request.content_length or 0) > most:
-        return _refused(413, [too_large])
+        return refused(413, [too_large])
     try:
         async with gateway.requests.reading(gateway.settings.current.server.body_timeout_seconds):
             body = await read_whole(request.content, most)
     except TimeoutError:
-        return _refused(408, ["the body did not come in time"])
+        return refused(408, ["the body did not come in time"])
     except (web.HTTPException, ValueError, OSError):
-        return _refused(400, ["the body could not be read"])
-    if body is None:
-        return _refused(413, [too_large])
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _refused(422, [f"the body: {error}"])
+        return refused(400, ["the body could not be read"])
+    return refused(413, [too_large]) if body is None else body

@@ -27,7 +27,7 @@ NEXT = STATE.horizon + 1
 
 
 def begun(canary_requests: int = 0, ends: tuple[UncleanEnd, ...] = ()) -> bytes:
-    header = header_of(RUN, SUBJECT, OURS, "gw-1", canary_requests, ends)
+    header = header_of(RUN, SUBJECT, OURS, "gw-1", canary_requests, NEXT, ends)
     return encode_file(header, STATE, [])[0]
 
 
@@ -67,7 +67,7 @@ def test_cells_that_were_sealed_in_between_count_though_nobody_else_had_anything
 
 
 def test_what_is_begun_with_stands_behind_the_state() -> None:
-    header = header_of(RUN, SUBJECT, OURS, "gw-1", 0, [])
+    header = header_of(RUN, SUBJECT, OURS, "gw-1", 0, NEXT, [])
     content, state_bytes = encode_file(header, STATE, [(NEXT, observed())])
 
     assert decode_file(content).unsealed == [(NEXT, observed())]
@@ -151,7 +151,7 @@ def test_parts_of_a_cell_keep_what_the_first_one_said_of_the_run() -> None:
 
 
 def test_a_file_of_another_run_than_it_says_is_refused() -> None:
-    header = header_of(RUN, SUBJECT, OURS, "gw-1", 0, [])
+    header = header_of(RUN, SUBJECT, OURS, "gw-1", 0, NEXT, [])
     header.key = "f" * 32
     with pytest.raises(EvidenceRefused, match="key"):
         decode_file(encode_file(header, STATE, [])[0])

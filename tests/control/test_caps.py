@@ -242,6 +242,23 @@ async def test_what_another_gateway_knows_holds_here_and_is_news_once(
     assert share(serving) == 50_000
 
 
+async def test_of_what_is_not_signed_nothing_counts_but_what_lowers(
+    control: CapControl, serving: ModelSet
+) -> None:
+    control.cap([TWO], 500, by="ann", reason="slow")
+    for share_of_record in (None, 50_000, 500):
+        assert not control.merge(
+            {TWO: CapRecord(9, share_of_record, "eve", "trust me", 5.0)}, only_lower=True
+        )
+    assert share(serving) == 500
+
+    assert control.merge({TWO: CapRecord(9, 0, "eve", "broken", 5.0)}, only_lower=True)
+    assert share(serving) == 0
+    control.lift([TWO], by="bob", reason="mended")
+    assert not control.merge({TWO: CapRecord(9, 0, "eve", "broken", 5.0)}, only_lower=True)
+    assert share(serving) == 50_000, "what is older changes nothing, here either"
+
+
 async def test_another_fleet_among_the_peers_does_not_take_the_room_of_caps(control: CapControl) -> None:
     control.cap([TWO], 0, by="ann", reason="slow")
     theirs = CapRecord(1, 0, "eve", "broken", 9e9)
@@ -368,6 +385,7 @@ async def test_a_canary_that_moves_on_leaves_its_open_breaker_behind_until_an_op
     assert share(serving) == 50_000
     await durable.settled()
     assert disk.kept.records[BREAKER].share == 0
+    await until(lambda: V2 not in manager.harnesses)
     with pytest.raises(CapUnknown):
         durable.caps_of("sentiment", version=2)
 

@@ -1,11 +1,13 @@
-"""The exchange of caps: who is asked, and what of their answers counts."""
+"""The exchange of a fleet: who is asked, and what of their answers counts."""
 
 import asyncio
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,14 +16,15 @@ from router.control.exchange import (
     FIRST_SECONDS,
     SELF_SECONDS,
     STILL_ASKED_SECONDS,
-    CapExchange,
+    FleetExchange,
     Peer,
     PeerCaps,
 )
-from router.core.caps import CapRecord, Caps, CapTarget
-from router.core.ids import CANARY
+from router.control.exchange_messages import ExchangeMessages, NoEvidence
+from router.core.caps import CapRecord, Caps, CapTarget, records_to_json
+from router.core.ids import CANARY, GatewayId
 from router.core.outbound_events import PeerFound, PeerLost
-from router.errors import OutboundFailed
+from router.errors import ExchangeUnknown, OutboundFailed
 from router.settings import FleetSettings
 from tests.serving.virtual_time import run
 from tests.support.fakes import Facts
@@ -37,30 +40,72 @@ class Known:
     def __init__(self) -> None:
         self.caps = Caps()
 
-    def merge(self, records: Mapping[CapTarget, CapRecord]) -> None:
+    @property
+    def known(self) -> Caps:
+        return self.caps
+
+    def merge(self, records: Mapping[CapTarget, CapRecord], *, only_lower: bool = False) -> None:
+        if only_lower:
+            records = {target: record for target, record in records.items() if record.share is not None}
         self.caps = self.caps.merged(records)
+
+
+class Evidence(NoEvidence):
+    """A peer's is texts, of which each answer holds one."""
+
+    def __init__(self) -> None:
+        self.texts: list[bytes] = []
+
+    def question(self) -> bytes:
+        return b"%d" % len(self.texts)
+
+    def take(self, answer: bytes, peer: str, asked_at: float) -> bool:
+        if answer == b"garbage":
+            raise ValueError("it is garbage")
+        if answer:
+            self.texts.append(answer)
+        return answer.endswith(b"more")
 
 
 class Network:
     """Other gateways by address, and a name for some of them."""
 
     def __init__(self, **answers: PeerCaps) -> None:
-        self.answers: dict[str, PeerCaps | str] = dict(answers)
-        """A text is why there is none."""
+        self.answers: dict[str, PeerCaps | str | list[bytes]] = dict(answers)
+        """A text is why there is none; a list is evidence, part by part."""
+        self.former: set[str] = set()
+        """Those that exchange caps only."""
         self.asked: list[Peer] = []
+        self.asked_for_caps: list[str] = []
         self.silent: set[str] = set()
         self.addresses: list[str] | str = []
         """Of any name; a text is why there are none."""
 
-    async def caps(self, peer: Peer) -> PeerCaps:
+    async def exchange(self, peer: Peer, question: bytes) -> bytes:
         self.asked.append(peer)
         where = peer.address.partition("://")[2]
         if where in self.silent:
             await asyncio.sleep(2.0)
             raise OutboundFailed("no answer within 2 s")
+        if where in self.former:
+            raise ExchangeUnknown("it answered 404 Not Found")
         answer = self.answers.get(where, "it can not be reached: Connection refused")
         if isinstance(answer, str):
             raise OutboundFailed(answer)
+        if isinstance(answer, PeerCaps):
+            gateway, records, evidence = answer.gateway, answer.records, b""
+        else:
+            number = int(msgspec.msgpack.decode(zlib.decompress(question))["evidence"])
+            gateway, records, evidence = "9" * 16, {}, answer[number]
+        caps = records_to_json(Caps(records))["records"]
+        fields = {"gateway": gateway, "caps": caps, "evidence": evidence, "format": 1}
+        return zlib.compress(msgspec.msgpack.encode(fields))
+
+    async def caps(self, peer: Peer) -> PeerCaps:
+        where = peer.address.partition("://")[2]
+        self.asked_for_caps.append(where)
+        answer = self.answers[where]
+        assert isinstance(answer, PeerCaps)
         return answer
 
     async def look_up(self, host: str, port: int) -> Sequence[str]:
@@ -78,9 +123,10 @@ class Exchange:
 
     def __init__(self, *peers: str, network: Network | None = None, encrypted: bool = False) -> None:
         self.network = network or Network()
-        self.known, self.facts = Known(), Facts()
+        self.known, self.evidence, self.facts = Known(), Evidence(), Facts()
+        messages = ExchangeMessages(GatewayId(OWN, "gw-0"), self.known, self.evidence, lambda: 0.0)
         fleet = FleetSettings(peers=list(peers))
-        self.exchange = CapExchange(fleet, OWN, self.network, self.known, self.facts, encrypted=encrypted)
+        self.exchange = FleetExchange(fleet, self.network, messages, self.facts, encrypted=encrypted)
 
     @property
     def peers(self) -> dict[str, Any]:
@@ -102,6 +148,7 @@ def test_what_a_peer_knows_holds_here() -> None:
         assert one.peers["http://gw-1:81"] == {
             "address": "http://gw-1:81",
             "last_seen_seconds": 3.0,
+            "exchanges": "evidence",
             "error": "",
         }
 
@@ -118,7 +165,7 @@ def test_a_peer_that_does_not_answer_is_named_and_logged_once_down_and_once_up()
         assert one.peers["http://gw-1:81"]["error"] == "it can not be reached: Connection refused"
         assert one.exchange.reachable() == {"reachable": 0, "unreachable": 1}
         (warning,) = one.exchange.warnings()
-        assert warning.startswith("the gateway at http://gw-1:81 does not answer, so its caps are not known")
+        assert warning.startswith("the gateway at http://gw-1:81 does not answer, so its caps and")
         one.network.answers["gw-1:81"] = gateway(1)
         for _ in range(3):
             await one.exchange.tick()
@@ -133,15 +180,15 @@ def test_a_peer_whose_answer_breaks_the_reading_of_it_keeps_no_other_from_being_
     async def story() -> None:
         one = Exchange("gw-1:81", "gw-2:81")
         one.network.answers["gw-2:81"] = gateway(2, BY_ALICE)
-        asked = one.network.caps
+        asked = one.network.exchange
 
-        async def breaking(peer: Peer) -> PeerCaps:
+        async def breaking(peer: Peer, question: bytes) -> bytes:
             if peer.address == "http://gw-1:81":
                 raise RuntimeError("secret")
             await asyncio.sleep(0.5)
-            return await asked(peer)
+            return await asked(peer, question)
 
-        one.network.caps = breaking  # type: ignore[method-assign]
+        one.network.exchange = breaking  # type: ignore[method-assign]
         await one.exchange.tick()
         assert one.known.caps.records == BY_ALICE
         assert one.peers["http://gw-1:81"]["error"] == "its answer could not be read: RuntimeError"
@@ -293,6 +340,117 @@ def test_a_start_waits_for_what_peers_know_and_for_two_seconds_at_most() -> None
         await one.exchange.first()
         assert loop.time() - began <= FIRST_SECONDS + 0.001
         assert one.known.caps.records == BY_ALICE
+
+    run(story())
+
+
+def test_a_start_asks_until_peers_have_no_more_and_later_exchanges_ask_once() -> None:
+    async def story() -> None:
+        one = Exchange("gw-1:81")
+        one.network.answers["gw-1:81"] = [b"1 and more", b"2 and more", b"3", b"4 and more", b"5"]
+        await one.exchange.first()
+        assert one.evidence.texts == [b"1 and more", b"2 and more", b"3"]
+        await one.exchange.tick()
+        assert one.evidence.texts[3:] == [b"4 and more"]
+
+    run(story())
+
+
+def test_a_peer_that_always_has_more_holds_a_start_for_two_seconds_and_no_other_peer() -> None:
+    async def story() -> None:
+        one = Exchange("gw-1:81", "gw-2:81")
+        one.network.answers["gw-1:81"] = [b"more"] * 1_000_000
+        one.network.answers["gw-2:81"] = gateway(2, BY_ALICE)
+        at_once = one.network.exchange
+
+        async def in_a_while(peer: Peer, question: bytes) -> bytes:
+            await asyncio.sleep(0.01)
+            return await at_once(peer, question)
+
+        one.network.exchange = in_a_while  # type: ignore[method-assign]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await one.exchange.first()
+        assert loop.time() - began <= FIRST_SECONDS + 0.001
+        assert one.known.caps.records == BY_ALICE
+
+    run(story())
+
+
+def test_a_peer_whose_evidence_is_not_valid_is_named_and_its_caps_hold() -> None:
+    async def story() -> None:
+        one = Exchange("gw-1:81")
+        one.network.answers["gw-1:81"] = [b"garbage", b"good"]
+        for _ in range(2):
+            await one.exchange.tick()
+        error = "its evidence is not valid: it is garbage"
+        assert one.facts.events == [PeerLost("http://gw-1:81", error)]
+        assert one.peers["http://gw-1:81"]["error"] == error
+        assert one.peers["http://gw-1:81"]["last_seen_seconds"] == 0
+        assert one.exchange.warnings() == [
+            f"the gateway at http://gw-1:81 answers, and not all of it counts: {error}"
+        ]
+        one.network.answers["gw-1:81"] = [b"good"]
+        await one.exchange.tick()
+        assert one.facts.events[1:] == [PeerFound("http://gw-1:81")]
+        assert one.exchange.warnings() == []
+
+    run(story())
+
+
+def test_an_answer_that_is_none_is_named_as_such_and_not_quoted() -> None:
+    async def story() -> None:
+        one = Exchange("gw-1:81")
+
+        async def garbage(peer: Peer, question: bytes) -> bytes:
+            return b"secret"
+
+        one.network.exchange = garbage  # type: ignore[method-assign]
+        await one.exchange.tick()
+        error = "its answer is not that of a gateway: it is not packed as it should be"
+        assert one.peers["http://gw-1:81"]["error"] == error
+        assert one.peers["http://gw-1:81"]["exchanges"] is None
+
+    run(story())
+
+
+def test_of_a_gateway_of_a_former_version_what_lowers_is_taken_and_it_is_named() -> None:
+    """Nothing of it is signed: whoever answers there must not be able to lift a cap."""
+
+    async def story() -> None:
+        lifted = {ON_V8: CapRecord(2, None, "mallory", "trust me", 2e9)}
+        one = Exchange("gw-1:81")
+        one.network.former.add("gw-1:81")
+        one.network.answers["gw-1:81"] = gateway(1, BY_ALICE)
+        await one.exchange.tick()
+        assert one.known.caps.records == BY_ALICE
+        one.network.answers["gw-1:81"] = gateway(1, lifted)
+        await one.exchange.tick()
+        assert one.known.caps.records == BY_ALICE
+        assert one.peers["http://gw-1:81"]["exchanges"] == "caps"
+        assert one.exchange.reachable() == {"reachable": 1, "unreachable": 0}
+        (warning,) = one.exchange.warnings()
+        assert warning.startswith("the gateway at http://gw-1:81 is of a former version: its evidence")
+        one.network.former.clear()
+        await one.exchange.tick()
+        assert one.known.caps.records == lifted
+        assert one.peers["http://gw-1:81"]["exchanges"] == "evidence"
+        assert one.exchange.warnings() == []
+
+    run(story())
+
+
+def test_a_gateway_that_signed_once_is_not_asked_for_what_is_not_signed() -> None:
+    async def story() -> None:
+        one = Exchange("gw-1:81")
+        one.network.answers["gw-1:81"] = gateway(1)
+        await one.exchange.tick()
+        one.network.answers["gw-1:81"] = gateway(1, BY_ALICE)
+        one.network.former.add("gw-1:81")
+        await one.exchange.tick()
+        assert one.network.asked_for_caps == []
+        assert one.known.caps.records == {}
+        assert one.peers["http://gw-1:81"]["error"] == "it answered 404 Not Found"
 
     run(story())
 

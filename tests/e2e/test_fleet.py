@@ -13,7 +13,7 @@ from typing import Any
 from router.adapters.http.webhooks import signature
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS, Registry
-from tests.support.gateway import GatewayProcess
+from tests.support.gateway import TOKEN_VARIABLE, GatewayProcess
 from tests.support.link import Link, link_to
 from tests.support.ports import free_port
 from tests.support.receiver import Received, Receiver, receiving
@@ -23,6 +23,7 @@ PROMISED_SECONDS = 3.0
 """In which an abort at one gateway holds at all."""
 NOT_TAKEN = "a notification was not taken"
 SECRET = "what-only-receiver-and-gateways-know"
+TOKEN = "by-which-the-gateways-sign"
 SLACK_PATH = "/services/T024BE7LD/B077/hunter2hunter2"
 
 CONFIG = """\
@@ -98,7 +99,7 @@ def fleet(registry: Registry, directory: Path, receiver: Receiver) -> Iterator[F
                     directory=directory,
                 )
             )
-            started.append(GatewayProcess(place, config))
+            started.append(GatewayProcess(place, config, {TOKEN_VARIABLE: TOKEN}))
             return started[-1]
 
         try:
@@ -182,6 +183,7 @@ def all_hear_each_other(three: Fleet, slack: float) -> None:
         wait_until(lambda one=gateway: len(one.state()["fleet"]["peers"]) == 2, 10 * slack, gateway.story)
         for peer in gateway.state()["fleet"]["peers"]:
             assert peer["error"] == ""
+            assert peer["exchanges"] == "evidence"
             assert peer["last_seen_seconds"] < 10 * slack
 
 
@@ -216,7 +218,7 @@ def nothing_secret_is_shown(three: Fleet, ops: Receiver, chat: Receiver) -> None
             "it answered 404 Not Found",
         }
         shown = gateway.log.read_text() + json.dumps(gateway.state()) + gateway.get("/metrics").text
-        for hidden in (SECRET, "hunter2", "T024BE7LD", "visible-nowhere"):
+        for hidden in (SECRET, TOKEN, "hunter2", "T024BE7LD", "visible-nowhere"):
             assert hidden not in shown
 
 

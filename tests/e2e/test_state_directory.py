@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from router.analysis.run_file import decode_file
 from router.core.ids import CANARY, PRODUCTION
 from router.core.journal import decode, line_of_log
 from tests.support.gateway import GatewayProcess
@@ -77,6 +79,88 @@ def test_caps_and_journal_go_on_over_kills_and_gateways_that_follow_each_other(
     assert taken.table["sentiment"].bound[PRODUCTION].number == 1
     assert taken.table["sentiment"].capped == {CANARY: 0}
     assert causes[-1] == (new.pid, "stop")
+
+
+def requests_judged(gateway: GatewayProcess) -> int:
+    """Of both arms, in the cells that are sealed."""
+    faults = compared(gateway)["checks"][0]
+    return int(faults["production"]["requests"] + faults["canary"]["requests"])
+
+
+def compared(gateway: GatewayProcess) -> dict[str, Any]:
+    entry: dict[str, Any] = gateway.get("/v1/compare").json()["models"]["sentiment"]["canary"]
+    return entry
+
+
+def requests_kept(tmp_path: Path) -> int:
+    """The same on disk, with those of cells that are not sealed."""
+    kept = 0
+    for path in tmp_path.rglob("evidence/*"):
+        if len(path.name) == 32:
+            found = decode_file(path.read_bytes())
+            parts = [part for _, parts in found.sealed for part in parts]
+            parts += [part for _, part in found.unsealed]
+            records = [record for part in parts for record in part.records]
+            kept += sum(record.production.requests + record.canary.requests for record in records)
+            total = found.state.faults.total
+            kept += total.production_requests + total.canary_requests
+    return kept
+
+
+def ask_all(gateway: GatewayProcess, begin: int) -> None:
+    """50 requests by as many keys."""
+    for number in range(begin, begin + 50):
+        assert gateway.ask(f"user-{number}").status_code == 200
+
+
+def test_a_gateway_that_is_killed_leaves_its_evidence_to_the_next_one(
+    start: Callable[..., GatewayProcess], tmp_path: Path
+) -> None:
+    """Those of the running cell are on disk within about a second, and none is counted twice."""
+    killed = start(MODEL)
+    killed.wait_bound(2, "canary")
+    ask_all(killed, 0)
+    wait_until(lambda: requests_judged(killed) == 50, 30 * slack(), killed.story)
+    since = compared(killed)["since_timestamp"]
+    ask_all(killed, 50)
+    wait_until(lambda: requests_kept(tmp_path) == 100, 10 * slack(), killed.story)
+    killed.process.kill()
+    killed.process.wait()
+
+    after = start(MODEL)
+    after.wait_bound(2, "canary")
+    wait_until(lambda: requests_judged(after) == 100, 30 * slack(), after.story)
+    assert compared(after)["since_timestamp"] == since
+    ask_all(after, 100)
+    wait_until(lambda: requests_judged(after) == 150, 30 * slack(), after.story)
+    assert after.stop() == 0
+
+    last = start(MODEL)
+    last.wait_bound(2, "canary")
+    wait_until(lambda: compared(last)["checks"], 30 * slack(), last.story)
+    assert requests_judged(last) == 150
+    assert compared(last)["since_timestamp"] == since
+    assert last.model()["split"]["canary"] == 20, "it ended once without a clean stop"
+
+
+def test_a_canary_that_takes_its_gateway_down_three_times_is_broken_off(
+    start: Callable[..., GatewayProcess], tmp_path: Path
+) -> None:
+    for asked in range(1, 4):
+        gateway = start(MODEL)
+        gateway.wait_bound(2, "canary")
+        assert share(gateway) == 20
+        assert gateway.ask("user-2").headers["X-Route-Alias"] == "canary"
+        wait_until(lambda: requests_kept(tmp_path) == asked, 20 * slack())  # noqa: B023
+        gateway.process.kill()
+        gateway.process.wait()
+
+    fourth = start(MODEL)
+    fourth.wait_bound(2, "canary")
+    assert fourth.ask("user-2").headers["X-Route-Reason"] == "breaker_open"
+    broken = fourth.model()["versions"]["2"]["breaker"]
+    assert broken["why"].startswith("its gateway ended 3 times in 10 minutes")
+    assert fourth.lines("breaker open, production has the canary's share")
 
 
 def test_where_nothing_can_be_written_it_serves_and_says_so(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from router.analysis.criteria import Criteria
 from router.analysis.run_key import RunSubject, subject_of
 from router.analysis.run_state import RunState, RunStateData
-from router.analysis.statistics.records import ArmRecord, Batch, Ranges, Record, RunCell, RunId
+from router.analysis.statistics.records import ArmRecord, Batch, Ended, Join, Ranges, Record, RunCell, RunId
 from router.core.ids import CANARY, VersionId
 from router.core.scores import ScoreSpec
 
@@ -89,9 +89,13 @@ cells = st.builds(
     st.booleans(),
 )
 keys = st.text("0123456789abcdef", min_size=32, max_size=32)
+processes = st.text("0123456789abcdef", min_size=16, max_size=16)
+hosts = st.text(max_size=20)
 batches = st.builds(
     Batch,
-    st.text("0123456789abcdef", min_size=16, max_size=16),
+    processes,
     st.integers(0, 2**40),
     st.dictionaries(keys, st.tuples(st.integers(1, 2**53 - 1), cells), max_size=3),
+    st.lists(st.builds(Join, processes, processes, hosts, st.integers(0, 2**40)), max_size=3),
+    st.lists(st.builds(Ended, processes, hosts), max_size=3),
 )

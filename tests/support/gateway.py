@@ -19,6 +19,8 @@ from tests.support.waiting import wait_until
 
 NO_BALANCER = {"CANARY_ROUTER_SERVER__MIN_DRAIN_SECONDS": "0"}
 """In a gateway's environment: nobody sends to it after SIGTERM, so that it need not wait for that."""
+TOKEN_VARIABLE = "CANARY_ROUTER_SERVER__ADMIN_TOKEN"
+"""In a gateway's environment: its admin token, which verbs then send."""
 ANNOUNCED = re.compile(r"on (https?://\S+) \(admin (https?://[^\s)]+)\)")
 
 CONFIG = """\
@@ -41,6 +43,7 @@ class GatewayProcess:
     ) -> None:
         self.config = config
         self.log = directory / "gateway.log"
+        self._token = (environment or {}).get(TOKEN_VARIABLE)
         self._state_home = {"XDG_STATE_HOME": str(directory / "state")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -92,7 +95,8 @@ class GatewayProcess:
     def lever(self, verb: str, **keys: Any) -> dict[str, Any]:
         """What the admin listener answers to a verb about `sentiment` when it is done."""
         body = {"model": "sentiment", "by": "ann", "reason": "asked for by a test", **keys}
-        answer = requests.post(f"{self.admin}/-/{verb}", json=body, timeout=30 * slack())
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        answer = requests.post(f"{self.admin}/-/{verb}", json=body, headers=headers, timeout=30 * slack())
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()
         return document

@@ -17,6 +17,7 @@ from router.adapters.state.off_file import OffFile
 from router.control.alerts import AlertCaps
 from router.control.break_glass import BreakGlassWatch
 from router.control.caps import CapControl
+from router.control.exchange_messages import ExchangeMessages, NoEvidence
 from router.core.ids import GatewayId
 from router.errors import ConfigRefused
 from router.serving.caps import CapsInForce
@@ -53,6 +54,7 @@ class Site:
         self.problems: list[str] = []
         self.looks = 0
         self.caps = CapControl(caps_in_force, models, facts, lambda: 1e9)
+        identity = GatewayId("00000000deadbeef", "gw-1")
         self.gateway = WebState(
             models=models,
             dispatcher=Dispatcher(models, facts),
@@ -61,8 +63,9 @@ class Site:
             state=lambda: {"version": "0"},
             metrics=lambda accept, names: (f"# {accept} {list(names)}".encode(), "text/plain; version=1.0.0"),
             reload=self._reload,
-            identity=GatewayId("00000000deadbeef", "gw-1"),
+            identity=identity,
             caps=self.caps,
+            exchange=ExchangeMessages(identity, self.caps, NoEvidence(), lambda: 0.0),
             alerts=AlertCaps(self.caps, models),
             break_glass=BreakGlassWatch(self.caps, OffFile(None, "there is no state directory")),
             look_at_registry=self._look,

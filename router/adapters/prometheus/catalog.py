@@ -313,7 +313,7 @@ class Catalog(Store):
             "serving_from_cache", "1 while a model serves its last good versions without the registry."
         )
         self.state_durable = gauge(
-            "state_durable", "1 while caps and journal are on disk, in the state directory."
+            "state_durable", "1 while caps, journal and evidence are on disk, in the state directory."
         )
         self.state_write_errors = counter(
             "state_write_errors_total",

@@ -90,7 +90,7 @@ class Live:
     models_ready: Mapping[str, bool] = field(default_factory=dict)
     """By registered model, whether its production can answer."""
     state_durable: bool = False
-    """Whether caps and journal are on disk."""
+    """Whether caps, journal and evidence are on disk."""
     from_cache: bool = False
     """True while some model serves what served last: the registry has not answered since the start."""
     log_lines_dropped: int = 0

@@ -266,8 +266,9 @@ class StateDisk:
         if self._lock.held:
             with self._trying("journal"):
                 self._look_at_journal()
-            with self._trying("evidence"):
-                self._look_at_evidence()
+            if not self._keeps_evidence:  # else whoever writes next finds out whether that is possible
+                with self._trying("evidence"):
+                    self._open_evidence(self._directory)
 
     def _open(self) -> None:
         if self._directory is not None:
@@ -312,15 +313,13 @@ class StateDisk:
         self._writing = True
         self._report(JournalReady(self._session, opened))
 
-    def _look_at_evidence(self) -> None:
-        if not self._keeps_evidence:
-            assert self._directory is not None
-            found = self._evidence.open(self._directory)
-            self._keeps_evidence = True
-            self._report(found)
+    def _open_evidence(self, directory: Path) -> None:
+        found = self._evidence.open(directory)
+        self._keeps_evidence = True
+        self._report(found)
 
     def _change_evidence(self, change: Change) -> None:
-        if self._keeps_evidence:
+        if self._keeps_evidence and self._evidence.takes(change):
             with self._trying("evidence"):
                 self._evidence.write(change)
 

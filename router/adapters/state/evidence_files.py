@@ -65,6 +65,7 @@ class Replace:
     run: RunId
     subject: RunSubject
     state: RunStateData
+    verdict_cell: int
     unsealed: Sequence[tuple[int, RunCell]]
 
 
@@ -142,21 +143,31 @@ class EvidenceFiles:
             self._runs[key] = _Run(one.run.number, one.unclean_ends)
         return FoundEvidence(stored(others), aside)
 
+    def takes(self, change: Change) -> bool:
+        """Whether to `write` it: else it adds to what is not there, or is of a run that is over."""
+        match change:
+            case Append(run) | Seal(run):
+                kept = self._runs.get(run.key)
+                return kept is not None and kept.number == run.number and kept.appended is not None
+            case Replace(run):
+                return run.key not in self._runs or self._runs[run.key].number <= run.number
+            case Forget(run):
+                return run.key in self._runs and self._runs[run.key].number <= run.number
+            case End():
+                return True
+
     def write(self, change: Change) -> None:
-        """Have one change on disk, as far as a file of its run is there. Raises OSError."""
+        """Have one change on disk. Raises OSError."""
         match change:
             case Append(run, cell, delta):
-                if (kept := self._appendable(run)) is not None:
-                    kept.canary_requests += _canary_requests(delta)
-                    self._append(run.key, kept, encode_own(cell, delta))
+                self._runs[run.key].canary_requests += _canary_requests(delta)
+                self._append(run.key, encode_own(cell, delta))
             case Seal(run, cell, others):
-                if (kept := self._appendable(run)) is not None:
-                    self._append(run.key, kept, encode_sealed(cell, others))
+                self._append(run.key, encode_sealed(cell, others))
             case Replace():
                 self._replace(change)
             case Forget(run):
-                if run.key in self._runs and self._runs[run.key].number <= run.number:
-                    self._drop(run.key)
+                self._drop(run.key)
             case End():
                 self._end()
 
@@ -166,17 +177,14 @@ class EvidenceFiles:
         for key, kept in self._runs.items():
             if kept.appended is not None:
                 try:
-                    self._append(key, kept, encode_end())
+                    self._append(key, encode_end())
                 except OSError as error:  # that of another run may still find room
                     failed = error
         if failed is not None:
             raise failed
 
-    def _appendable(self, run: RunId) -> _Run | None:
-        kept = self._runs.get(run.key)
-        return kept if kept is not None and kept.number == run.number and kept.appended is not None else None
-
-    def _append(self, key: str, kept: _Run, content: bytes) -> None:
+    def _append(self, key: str, content: bytes) -> None:
+        kept = self._runs[key]
         assert kept.appended is not None
         try:
             # Opened each time: a file that somebody removed or replaced is no longer written to.
@@ -198,14 +206,20 @@ class EvidenceFiles:
         if kept is None or kept.number < run.number:
             # An operator reset the breaker: what was before it says nothing of what is there now.
             kept = _Run(run.number)
-        elif kept.number > run.number:
-            return
         unsealed = sum(_canary_requests(delta) for _, delta in change.unsealed)
         if kept.appended is None:
             kept.canary_requests += unsealed
         sealed = max(0, kept.canary_requests - unsealed)
         identity = self._identity
-        header = header_of(run, change.subject, identity.process, identity.host, sealed, kept.unclean_ends)
+        header = header_of(
+            run,
+            change.subject,
+            identity.process,
+            identity.host,
+            sealed,
+            change.verdict_cell,
+            kept.unclean_ends,
+        )
         content, state_bytes = encode_file(header, change.state, change.unsealed)
         if self._ended:
             content += encode_end()
@@ -252,7 +266,15 @@ def _canary_requests(delta: RunCell) -> int:
 def stored(found: Mapping[str, FoundFile]) -> StoredEvidence:
     """What files hold, by key of their run, as the next process takes it up."""
     runs = {
-        key: StoredRun(one.run, one.subject, one.state, one.sealed, one.unclean_ends, went_down=not one.clean)
+        key: StoredRun(
+            one.run,
+            one.subject,
+            one.state,
+            one.header.verdict_cell,
+            one.sealed,
+            one.unclean_ends,
+            went_down=not one.clean,
+        )
         for key, one in found.items()
     }
     return StoredEvidence(runs, tuple(_ended(found)))

@@ -71,13 +71,18 @@ class EvidenceLog:
             self._hand_over(run, Seal(run, cell, others))
 
     def replace(
-        self, run: RunId, subject: RunSubject, state: RunStateData, unsealed: Sequence[tuple[int, RunCell]]
+        self,
+        run: RunId,
+        subject: RunSubject,
+        state: RunStateData,
+        verdict_cell: int,
+        unsealed: Sequence[tuple[int, RunCell]],
     ) -> None:
         """See there."""
         if self._active:
             self._wanted.pop(run.key, None)
             self._kept[run.key] = run.number
-            self._hand_over(run, Replace(run, subject, state, unsealed))
+            self._hand_over(run, Replace(run, subject, state, verdict_cell, unsealed))
 
     def needs_state(self, run: RunId) -> bool:
         """See there."""
@@ -90,7 +95,7 @@ class EvidenceLog:
 
     def forget(self, run: RunId) -> None:
         """See there."""
-        if self._active:
+        if self._active and self._kept.get(run.key, 0) <= run.number:
             self._kept.pop(run.key, None)
             self._hand_over(run, Forget(run))
 
