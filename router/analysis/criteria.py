@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from router.analysis.statistics import fault_test
-from router.settings import ModelSettings
 
 SCORES_BUDGET = 0.25
 """Share of `alpha` that the check of scores may use; with those of the two events it is 1 (union bound)."""
@@ -86,16 +85,3 @@ class Criteria:
     def ln_pass(self) -> float:
         """What ln L must reach for PASS: ln(1 / wrong_pass), 2.995732 by default."""
         return -math.log(self.wrong_pass)
-
-
-def criteria_of(settings: ModelSettings) -> Criteria:
-    """What the operator of a registered model set: its `checks`, and `on_shift` of its `scores`."""
-    checks = settings.checks
-    return Criteria(
-        alpha=checks.alpha,
-        max_increase=checks.faults.max_increase,
-        max_slow_increase=checks.latency.max_increase,
-        min_ratio=checks.latency.min_ratio,
-        min_seconds=checks.latency.min_seconds,
-        on_shift=settings.scores.on_shift,
-    )

@@ -9,7 +9,7 @@ from typing import Any
 from router.analysis import text
 from router.analysis.cell_clock import CellClock
 from router.analysis.checks import Verdict, verdict_in_force
-from router.analysis.criteria import criteria_of
+from router.analysis.criteria import Criteria
 from router.analysis.evidence_sink import EvidenceSink
 from router.analysis.fleet import Fleet
 from router.analysis.fleet_runs import FleetRuns
@@ -29,6 +29,7 @@ from router.core.scores import OutputSpec
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
 from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
+from router.settings import ModelSettings
 
 LOOK_SECONDS = 1.0
 """Between two looks: so much at most of what was observed is lost where a process is killed."""
@@ -469,3 +470,16 @@ def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str
         # Which keys an operator, or an alert, leaves to it is no split that evidence could be counted by.
         return f"it is capped at {cap / BUCKETS_PER_PERCENT:g} %, and production has the rest of its share"
     return "" if shares[PRODUCTION] else "production's share is 0 %"
+
+
+def criteria_of(settings: ModelSettings) -> Criteria:
+    """What the operator of a registered model set: its `checks`, and `on_shift` of its `scores`."""
+    checks = settings.checks
+    return Criteria(
+        alpha=checks.alpha,
+        max_increase=checks.faults.max_increase,
+        max_slow_increase=checks.latency.max_increase,
+        min_ratio=checks.latency.min_ratio,
+        min_seconds=checks.latency.min_seconds,
+        on_shift=settings.scores.on_shift,
+    )
