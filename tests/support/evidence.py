@@ -89,13 +89,13 @@ cells = st.builds(
     st.booleans(),
 )
 keys = st.text("0123456789abcdef", min_size=32, max_size=32)
-processes = st.text("0123456789abcdef", min_size=16, max_size=16)
-hosts = st.text(max_size=20)
+some_ids = st.sampled_from(["0" * 16, "0123456789abcdef", "f" * 16])
+some_hosts = st.sampled_from(["", "gw-1", "münchen"])
 batches = st.builds(
     Batch,
-    processes,
+    st.text("0123456789abcdef", min_size=16, max_size=16),
     st.integers(0, 2**40),
     st.dictionaries(keys, st.tuples(st.integers(1, 2**53 - 1), cells), max_size=3),
-    st.lists(st.builds(Join, processes, processes, hosts, st.integers(0, 2**40)), max_size=3),
-    st.lists(st.builds(Ended, processes, hosts), max_size=3),
+    st.lists(st.builds(Join, some_ids, some_ids, some_hosts, st.integers(0, 2**40)), max_size=2),
+    st.lists(st.builds(Ended, some_ids, some_hosts), max_size=2),
 )
