@@ -32,7 +32,7 @@ class FleetView:
     horizon: int | None
     """Newest sealed cell; None while there is no state yet."""
     counted: Sequence[str]
-    """Hosts, those that are waited for included."""
+    """The host of each, those that are waited for included; several may be of one host."""
     waiting: Sequence[Waiting]
     """Those that keep the next cell from being sealed, though it has been over for more than two cells."""
     left_out: Sequence[LeftOut]
@@ -76,6 +76,6 @@ def fleet_view(
     """`ended`: members that ended, by their own word; `joins`: announced, besides those in the state."""
     if state is None:
         return FleetView(None, [], [], absences.left_out((), joins, now))
-    counted = sorted({join.host for join in state.members if join.member not in ended})
+    counted = sorted(join.host for join in state.members if join.member not in ended)
     left_out = absences.left_out(counted, [*state.pending, *joins], now)
     return FleetView(state.sealed.cell, counted, waiting, left_out)

@@ -1,7 +1,7 @@
 """The document of `/v1/state`: what is aspired, bound, split and wrong.
 
-No paths or credentials, and no hosts but those that the configuration names as peers and receivers, and
-that of another gateway that has the state directory.
+No paths or credentials, and no hosts but those that the configuration names as peers and receivers, that
+of another gateway that has the state directory, and those of the gateways that judge together.
 """
 
 from collections.abc import Sequence

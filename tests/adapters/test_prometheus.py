@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from router.adapters.prometheus.catalog import reasons_of
-from router.adapters.prometheus.recorder import Live, LiveShift, PrometheusRecorder
+from router.adapters.prometheus.catalog import MEMBERS, VERDICTS, reasons_of
+from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, PrometheusRecorder
 from router.core.events import (
     AliasAspired,
     AliasUnbound,
@@ -455,6 +455,24 @@ def test_gauges_of_the_instant_are_asked_for_at_every_scrape(recorder: Prometheu
 
     recorder.watch(lambda: live_of(7))
     assert "workers{model=m,version=8}" not in samples(recorder)
+
+
+def test_a_verdict_has_its_moment_and_its_horizon_while_two_versions_are_compared(
+    recorder: PrometheusRecorder,
+) -> None:
+    compared = {("m", CANARY): LiveVerdict("fail", changed_at=5.0, judged_until=65.0)}
+    recorder.watch(lambda: Live(verdicts=compared, members={"counted": 3, "waiting": 1}))
+    now = samples(recorder)
+    said = {name: now[f"verdict{{alias=canary,model=m,verdict={name}}}"] for name in VERDICTS}
+    assert said == {"pass": 0, "fail": 1, "not_enough_data": 0}
+    assert now["verdict_changed_timestamp_seconds{alias=canary,model=m}"] == 5.0
+    assert now["evidence_horizon_timestamp_seconds{alias=canary,model=m}"] == 65.0
+    assert [now[f"fleet_members{{state={state}}}"] for state in MEMBERS] == [3, 1, 0]
+
+    compared["m", CANARY] = LiveVerdict("not_enough_data")
+    now = samples(recorder)
+    assert not [name for name in now if name.startswith(("verdict_changed", "evidence_horizon"))]
+    assert now["verdict{alias=canary,model=m,verdict=not_enough_data}"] == 1
 
 
 def test_how_far_scores_moved_is_asked_for_too_and_goes_with_the_comparison(

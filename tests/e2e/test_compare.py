@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -55,8 +56,14 @@ def test_a_canary_that_raises_on_a_fifth_of_its_requests_fails_and_everyone_says
     assert (line["verdict"], line["version"], line["against"]) == ("fail", 2, 1)
     assert [e["verdict"] for e in gateway.state()["events"] if e["event"] == "VerdictChanged"] == ["fail"]
     assert gateway.model()["verdicts"]["canary"]["verdict"] == "fail"
+    at = {"model": "sentiment", "alias": "canary"}
+    assert gateway.metric("canary_router_verdict", verdict="fail", **at) == 1
+    changed = gateway.metric("canary_router_verdict_changed_timestamp_seconds", **at)
+    assert entry["since_timestamp"] <= changed == asked(gateway)["verdict_changed_timestamp"]
+    assert changed <= gateway.metric("canary_router_evidence_horizon_timestamp_seconds", **at) <= time.time()
+    assert gateway.metric("canary_router_fleet_members", state="counted") == 1
     code, table = command(gateway, "compare", "sentiment")
-    assert (code, "✘ FAIL" in table) == (1, True), table
+    assert (code, "✘ FAIL" in table, "\njudged up to " in table) == (1, True, True), table
     code, reported = command(gateway, "compare", "-o", "json")
     assert (code, json.loads(reported)["models"]["sentiment"]["canary"]["verdict"]) == (1, "fail")
     assert "sentiment canary ✘ FAIL: The canary fails " in command(gateway, "status")[1]

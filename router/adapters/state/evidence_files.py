@@ -46,7 +46,7 @@ _NEW = ".new"
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """As `EvidenceSink.append`, and so of the next ones."""
+    """As `EvidenceSink.append`."""
 
     run: RunId
     cell: int
@@ -55,6 +55,8 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
+    """As `EvidenceSink.seal`."""
+
     run: RunId
     cell: int
     others: Mapping[str, RunCell]
@@ -62,6 +64,8 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
+    """As `EvidenceSink.replace`."""
+
     run: RunId
     subject: RunSubject
     state: RunStateData
@@ -71,6 +75,8 @@ class Replace:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
+    """As `EvidenceSink.forget`."""
+
     run: RunId
 
 
