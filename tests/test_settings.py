@@ -20,6 +20,7 @@ from router.core.scores import ClassSpec, ScoreSpec
 from router.core.split import Split
 from router.protocol.messages import Tracking
 from router.settings import ModelSettings, Reload, Settings, changes, schema_json
+from router.settings.checks import CheckSettings, FaultLimits, LatencyLimits
 from router.settings.fields import reload_of
 from router.settings.mappings import WrittenKey
 from router.settings.scores import ScoreSettings, WrittenScores
@@ -60,6 +61,11 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert model.salt == "sentiment"
     assert model.aliases == {"production": "production", "canary": "canary"}
     assert (model.scores, model.fallback, model.workers) == (ScoreSettings(), True, 1)
+    assert model.checks == CheckSettings(
+        alpha=0.01,
+        faults=FaultLimits(max_increase=0.005),
+        latency=LatencyLimits(max_increase=0.05, min_ratio=1.2, min_seconds=0.002),
+    )
     assert (model.timeout_seconds, model.predict_timeout_seconds) == (60, 60)
     assert model.canary_timeout_seconds is None
     assert (model.model_error_status, model.direct_access) == (500, False)
@@ -182,6 +188,8 @@ WRONG_MODEL_KEYS: list[tuple[str, Any]] = [
     ("keep_previous_seconds", 86_401),
     ("keep_previous_seconds", None),
     ("keep_previous_seconds", "1h"),
+    ("checks", 0.01),
+    ("checks", []),
     ("split", None),
     ("split", {}),
     ("split", 5),
@@ -259,6 +267,23 @@ WRONG_INSIDE: list[tuple[str, Any, str]] = [
     ("scores", {"classes": ["a\nb"]}, "classes"),
     ("scores", {"classes": [str(i) for i in range(21)]}, "classes"),
     ("scores", {"on_shift": "shout"}, "on_shift"),
+    ("checks", {"alpha": 0.06}, "alpha"),
+    ("checks", {"alpha": 0}, "alpha"),
+    ("checks", {"alpha": 0.00009}, "alpha"),
+    ("checks", {"alpha": "1 %"}, "alpha"),
+    ("checks", {"alpha": True}, "alpha"),
+    ("checks", {"alpha": None}, "alpha"),
+    ("checks", {"aplha": 0.01}, "aplha"),
+    ("checks", {"alpha": float("nan")}, "alpha"),
+    ("checks", {"faults": 0.005}, "faults"),
+    ("checks", {"faults": {"max_increase": 0.3}}, "faults.max_increase"),
+    ("checks", {"faults": {"max_increase": 0.0004}}, "faults.max_increase"),
+    ("checks", {"faults": {"min_ratio": 2}}, "faults.min_ratio"),
+    ("checks", {"latency": {"max_increase": 5}}, "latency.max_increase"),
+    ("checks", {"latency": {"min_ratio": 0.9}}, "latency.min_ratio"),
+    ("checks", {"latency": {"min_ratio": 11}}, "latency.min_ratio"),
+    ("checks", {"latency": {"min_seconds": -0.001}}, "latency.min_seconds"),
+    ("checks", {"latency": {"min_seconds": 61}}, "latency.min_seconds"),
     ("environment_variables", ["GOOGLE_API_KEY", "MLFLOW_TRACKING_TOKEN"], "1"),
     ("environment_variables", ["PIP_INDEX_URL"], "0"),
     ("environment_variables", ["CANARY_ROUTER_SERVER__ADMIN_TOKEN"], "0"),
@@ -318,6 +343,15 @@ RIGHT_MODEL_KEYS: list[tuple[str, Any, Any]] = [
         "scores",
         [{"output": "label", "classes": ["a"], "on_shift": "fail"}, {"output": 1}],
         ScoreSettings((ClassSpec("label", ("a",)), ScoreSpec(1)), "fail"),
+    ),
+    ("checks", {}, CheckSettings()),
+    ("checks", None, CheckSettings()),
+    ("checks", {"faults": None, "latency": {}}, CheckSettings()),
+    ("checks", {"alpha": Decimal("0.05")}, CheckSettings(alpha=0.05)),
+    (
+        "checks",
+        {"latency": {"min_ratio": 1, "min_seconds": 0}},
+        CheckSettings(latency=LatencyLimits(min_ratio=1.0, min_seconds=0.0)),
     ),
     ("environment_variables", [], []),
     ("environment_variables", ["GOOGLE_API_KEY", "AWS_PROFILE"], ["GOOGLE_API_KEY", "AWS_PROFILE"]),
@@ -508,7 +542,7 @@ def test_every_key_says_what_it_means_and_when_a_change_takes_effect() -> None:
     for name, field in keys_of(*sections, ModelSettings):
         assert field.description, name
         assert reload_of(field.metadata) in Reload, name
-    for name, field in keys_of(WrittenKey, WrittenScores):
+    for name, field in keys_of(WrittenKey, WrittenScores, CheckSettings, FaultLimits, LatencyLimits):
         assert field.description, name
 
 
@@ -535,6 +569,8 @@ BEFORE: dict[str, Any] = {
         ("models.churn.key", {"cookie": "u"}, [("models.churn.key", Reload.REBUCKETING)]),
         ("models.churn.aliases", {"canary": "canary"}, []),
         ("models.sentiment.aliases", {}, [("models.sentiment.aliases", Reload.COLD)]),
+        ("models.churn.checks", {"alpha": 0.05}, [("models.churn.checks", Reload.HOT)]),
+        ("models.churn.checks", {"alpha": 0.01}, []),
         ("models.churn.aliases", {"previous": "last"}, [("models.churn.aliases", Reload.COLD)]),
         ("models.churn.aliases", {"previous": "previous"}, []),
         ("models.churn.keep_previous_seconds", 3600, [("models.churn.keep_previous_seconds", Reload.HOT)]),

@@ -85,6 +85,8 @@ class RateCheck:
     """faults or latency."""
     verdict: Verdict
     judges: bool
+    alpha: float
+    """Of the whole run, as `Criteria` has it."""
     limit: float
     """Rise from which on a proven rise fails."""
     margin: float
@@ -164,6 +166,8 @@ class ScoreCheck:
     check: str
     verdict: Verdict
     judges: bool
+    alpha: float
+    """As of `RateCheck`."""
     outputs: tuple[OutputShift, ...]
     """The first counted output; empty where both versions count none alike."""
 
@@ -481,6 +485,7 @@ def _build_check(
         check=rate.event.check,
         judges=True,
         verdict=Verdict.FAIL if failed else Verdict.PASS if passes else Verdict.NOT_ENOUGH_DATA,
+        alpha=criteria.alpha,
         limit=rate.limit,
         margin=test.margin,
         production=_arm(total[:2], seen.hits - seen.canary_hits, hits.hits - hits.canary_hits),
@@ -554,9 +559,10 @@ def _seconds_to_fail(rate: RateEvidence, per_second: float) -> float | None:
 def build_score_check(scores: ScoreHistograms | None, groups: GroupCounts, criteria: Criteria) -> ScoreCheck:
     """Whether scores moved; None where no output is counted alike."""
     if scores is None:
-        return ScoreCheck("scores", Verdict.NOT_ENOUGH_DATA, judges=False, outputs=())
+        return ScoreCheck("scores", Verdict.NOT_ENOUGH_DATA, judges=False, alpha=criteria.alpha, outputs=())
     output = scores.shift(groups)
-    return ScoreCheck("scores", _score_verdict(output), criteria.on_shift == "fail", (output,))
+    judges = criteria.on_shift == "fail"
+    return ScoreCheck("scores", _score_verdict(output), judges, criteria.alpha, (output,))
 
 
 def _score_verdict(output: OutputShift) -> Verdict:

@@ -49,7 +49,7 @@ def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, An
         "verdict_changed_timestamp": run.verdict_changed_timestamp if run else None,
         "horizon_timestamp": run.horizon_timestamp if run else None,
         "judged_up_to_seconds": max(0.0, recorder.now() - run.horizon_timestamp) if run else None,
-        "gateways": _gateways(recorder),
+        "gateways": gateways(recorder),
         "comparable": not status.obstacle,
         "not_comparable_because": status.obstacle,
         "checks": [_check(check, status, run) for check in run.report.checks] if run else [],
@@ -57,7 +57,8 @@ def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, An
     }
 
 
-def _gateways(recorder: AnalysisRecorder) -> dict[str, Any]:
+def gateways(recorder: AnalysisRecorder) -> dict[str, Any]:
+    """By host, whose answers count in every verdict, who of them keeps it back, and who is left out."""
     view = recorder.gateways()
     return {
         "counted": list(view.counted),

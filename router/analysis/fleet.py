@@ -30,6 +30,7 @@ from router.analysis.fleet_messages import (
     check_news,
 )
 from router.analysis.fleet_outage import FleetOutage
+from router.analysis.fleet_silence import SILENT_SECONDS, Silence
 from router.analysis.fleet_state import (
     JOIN_AHEAD_CELLS,
     KEPT_CELLS,
@@ -41,19 +42,12 @@ from router.analysis.fleet_state import (
     skipped,
     without,
 )
-from router.analysis.fleet_view import Absences, FleetView, Waiting
+from router.analysis.fleet_view import Absences, FleetView, Waiting, fleet_view
 from router.analysis.statistics.records import CELL_SECONDS, Batch, Ended, Join, RunId, cell_of
 from router.core.ids import GatewayId
 
-SILENT_SECONDS = 60.0
-"""After which a member of which nothing new came is voted out."""
 MOST_AHEAD_CELLS = 2
 """A batch of a later cell than so many after the present one is refused."""
-_LONGEST_PAUSE_SECONDS = 10.0
-"""Between two calls of `seal`; what is longer was a halt of this process, and nobody else's silence."""
-_PATIENCE = ((360.0, 0.0), (240.0, SILENT_SECONDS / 6), (0.0, SILENT_SECONDS))
-"""After so many seconds in which nothing was sealed, silence of so many: where one member after the other is
-killed, batches would wait for ever."""
 _WANTED_SECONDS = 10.0
 """So long a state is asked for that this one gives way to."""
 _MOST_WAITING_CELLS = 4 * KEPT_CELLS
@@ -86,9 +80,7 @@ class Fleet:
         self._process = this.process
         self._own = OwnMembership(this)
         self._started_at = now.monotonic
-        self._seen_at = now.monotonic
-        self._progress_at = now.monotonic
-        """When a cell was sealed last."""
+        self._silence = Silence(now.monotonic)
         self._is_started = False
         self._has_left = False
         self._state: FleetState | None = None
@@ -99,8 +91,6 @@ class Fleet:
         self._ends = MemberEnds(self._batches.last)
         self._joins: dict[str, Join] = {}
         """Announced, and not yet in the state."""
-        self._heard: dict[str, float] = {}
-        """When something new came of a member."""
         self._claims = Claims()
         self._killed: list[Ended] = []
         """To be named with the next batch."""
@@ -187,10 +177,10 @@ class Fleet:
     def _begin_with(self, state: FleetState, now: Moment) -> None:
         self._state, self._restored, self._wants_state = state, None, False
         self._sealed.begin(state.sealed)
-        self._progress_at = now.monotonic
+        self._silence.sealed(now.monotonic)
         self._outage.raise_numbers(state.numbers)
         for join in (*state.members, *state.pending):
-            self._heard[join.member] = now.monotonic
+            self._silence.heard(join.member, now.monotonic)
 
     # What is observed here
 
@@ -216,7 +206,7 @@ class Fleet:
         for cell in range(first, batch.cell):
             self._append(Batch(me.member, cell), now)
         joins = [join for join in self._joins.values() if join.since > batch.cell]
-        waits_long = batch.cell > state.sealed.cell + KEPT_CELLS
+        waits_long = batch.cell > max(state.sealed.cell, me.since - 1) + KEPT_CELLS
         counted = replace(
             batch,
             process=me.member,
@@ -265,9 +255,8 @@ class Fleet:
         """What whoever asks lacks; changes nothing. States of runs are not in it: send those of `have.lacks`,
         and all with `News.state`, beside it. Raises MessageRefused."""
         check_have(have)
-        state = self._state
+        state, batches = self._state, list[Batch]()
         wants_state = have.wants_state and state is not None
-        batches: list[Batch] = []
         if wants_state:
             batches = self._batches.lacked(have.held, -1)
         elif have.sealed is not None:
@@ -284,11 +273,7 @@ class Fleet:
             joins=list(self._joins.values()),
             ends=list(self._ends.ends.values()),
             votes=list(self._ends.votes.values()),
-            running=[
-                running
-                for process, running in self._outage.running.items()
-                if running.version > have.running.get(process, 0)
-            ],
+            running=self._outage.newer_than(have.running),
             numbers=dict(self._outage.numbers),
             state=state if wants_state else None,
             batches=batches,
@@ -318,22 +303,20 @@ class Fleet:
     def _take_evidence(self, news: News, theirs: SealedAt, now: Moment) -> bool:
         """Returns whether the state was taken over."""
         gives_way = self._gives_way(news, theirs)
-        took_over = False
-        if gives_way:
-            if news.state is None or not self._wants_state:
-                self._wants_state, self._wanted_at = True, now.monotonic
-            else:
-                self._take_over(news.state, now)
-                took_over = True
-        if gives_way is not None and not took_over:
+        if gives_way is None:
+            self._merge(news, now)
+        elif gives_way and news.state is not None and self._wants_state:
+            self._take_over(news.state, now)
+            self._merge(news, now)
+            return True
+        else:
             self._claims.drop(news.member)
+            if gives_way:
+                self._wants_state, self._wanted_at = True, now.monotonic
             if self._state is not None:
-                self._absences.note(
-                    news.host, "it has another state, and one of the two gives way", now.monotonic
-                )
-            return False
-        self._merge(news, now)
-        return took_over
+                why = "it has another state, and one of the two gives way"
+                self._absences.note(news.host, why, now.monotonic)
+        return False
 
     def _gives_way(self, news: News, theirs: SealedAt) -> bool | None:
         """Whether the state here gives way to the peer's; None where both are one."""
@@ -377,7 +360,7 @@ class Fleet:
             latest = now.cell + JOIN_AHEAD_CELLS + MOST_AHEAD_CELLS
             if state.sealed.cell < join.since <= latest and len(self._joins) < MOST_PROCESSES:
                 self._joins.setdefault(join.member, join)
-                self._heard.setdefault(join.member, now.monotonic)
+                self._silence.begin([join], now.monotonic)
         self._ends.merge([end for end in news.ends if self._is_known(end.member)], news.votes)
         self._follow_votes(now)
         self._claims.note(news, now.monotonic)
@@ -405,13 +388,12 @@ class Fleet:
 
     def _append(self, batch: Batch, now: Moment) -> None:
         self._batches.append(batch)
-        self._heard[batch.process] = now.monotonic
+        self._silence.heard(batch.process, now.monotonic)
 
     def _take_clock(self, shift: float, now: Moment) -> None:
         """Out of the fleet, and back into it with its clock."""
-        self._absences.note(
-            self._own.host, f"its clock was {_seconds(-shift)}, and is set by the others'", now.monotonic
-        )
+        why = f"its clock was {_seconds(-shift)}, and is set by the others'"
+        self._absences.note(self._own.host, why, now.monotonic)
         self._end_membership()
         cell = cell_of(now.clock + shift)
         if self._state is not None and self._state.sealed.cell > cell + MOST_AHEAD_CELLS:
@@ -424,9 +406,9 @@ class Fleet:
 
     def seal(self, now: Moment) -> Iterator[SealedCell]:
         """Cells that can be sealed now, in order; each is sealed when the iterator yields it. Each second."""
-        self._note_time(now)
+        self._silence.tick(now.monotonic)
         if self._state is None:
-            if self._is_started and now.monotonic - self._progress_at > SILENT_SECONDS:
+            if self._is_started and self._silence.stuck(now.monotonic) > SILENT_SECONDS:
                 self._found(first_state(now.cell - 1), now)
             return
         self._vote_out(now)
@@ -434,21 +416,13 @@ class Fleet:
             yield sealed
         self._forget(now)
 
-    def _note_time(self, now: Moment) -> None:
-        """A halt of this process is nobody's silence."""
-        halt = now.monotonic - self._seen_at
-        if halt > _LONGEST_PAUSE_SECONDS:
-            self._heard = {member: at + halt for member, at in self._heard.items()}
-            self._progress_at += halt
-        self._seen_at = now.monotonic
-
     def _vote_out(self, now: Moment) -> None:
         state = self._state
         assert state is not None
-        members, stuck = self._deciders(state), max(0.0, now.monotonic - self._progress_at)
-        patience = next(patience for after, patience in _PATIENCE if stuck >= after)
+        members, at = self._deciders(state), now.monotonic
+        patience, stuck = self._silence.patience(at), self._silence.stuck(at)
         me = self._own.member
-        silent = {one for one in members if one != me and self._silence(one, now) > patience}
+        silent = {one for one in members if one != me and self._silence.of(one, at) > patience}
         mine = me in members
         if mine or all(one in silent for one in self._ends.voters(members)):
             for member in silent - self._ends.silent:
@@ -479,13 +453,18 @@ class Fleet:
                 return None
             if left:
                 state = self._state = without(state, left)
-                self._left.update((join.member, cell) for join, _ in left)
-                self._name_unclean(left, now)
+                self._note_left(left, cell, now)
             if batches:
                 self._state, sealed = sealed_with(state, batches)
                 self._remember(sealed, now)
                 return sealed
         return None
+
+    def _note_left(self, left: Sequence[tuple[Join, bool]], cell: int, now: Moment) -> None:
+        for join, clean in left:
+            self._left[join.member] = cell
+            if not clean and join.member not in self._own.ids:
+                self._absences.note(join.host, "it is gone: nothing was heard of it", now.monotonic)
 
     def _without_members(self, state: FleetState, now: Moment) -> FleetState | None:
         """Where all have ended: on to the first that joined in time, or else a fleet of one's own."""
@@ -529,9 +508,8 @@ class Fleet:
         state = self._state
         assert state is not None
         self._sealed.add(state.sealed, sealed)
-        self._progress_at = now.monotonic
-        for join in (*state.members, *state.pending):
-            self._heard.setdefault(join.member, now.monotonic)
+        self._silence.sealed(now.monotonic)
+        self._silence.begin((*state.members, *state.pending), now.monotonic)
 
     def _forget(self, now: Moment) -> None:
         """What nobody asks for any more; and join anew where the last attempt came to nothing."""
@@ -545,7 +523,7 @@ class Fleet:
         self._batches.forget(oldest, current)
         kept = current | self._batches.held().keys() | self._left.keys() | {*self._own.ids}
         self._ends.forget(lambda member: member not in kept)
-        self._heard = {member: at for member, at in self._heard.items() if member in kept}
+        self._silence.keep(kept)
         self._claims.forget(current, now.monotonic)
         if now.monotonic - self._wanted_at > _WANTED_SECONDS:
             self._wants_state = False
@@ -573,27 +551,17 @@ class Fleet:
 
     def describe(self, now: Moment) -> FleetView:
         """For people."""
-        state = self._state
-        if state is None:
-            left_out = self._absences.left_out([], [(self._own.host, 0.0)], now.monotonic)
-            return FleetView(None, [], [], left_out)
-        cell, waiting = state.sealed.cell + 1, []
-        if now.cell - cell > MOST_AHEAD_CELLS:
+        state, waiting = self._state, []
+        if state is not None and now.cell - state.sealed.cell - 1 > MOST_AHEAD_CELLS:
+            cell = state.sealed.cell + 1
+            others = [join for join in state.members if join.member not in self._own.ids]
+            lacking = [join for join in others if self._batches.get(join.member, cell) is None]
+            # Where all batches are here, it is not known yet whether one of the others has them, too.
             waiting = [
-                Waiting(join.host, self._silence(join.member, now))
-                for join in state.members
-                if self._batches.get(join.member, cell) is None and join.member not in self._own.ids
+                Waiting(join.host, self._silence.of(join.member, now.monotonic)) for join in lacking or others
             ]
-        counted = [join.host for join in state.members if join.member not in self._ends.ends]
-        joining = {join.member: join for join in (*state.pending, *self._joins.values())}
-        seconds = [(join.host, join.since * CELL_SECONDS - now.clock) for join in joining.values()]
-        left_out = self._absences.left_out(counted, seconds, now.monotonic)
-        return FleetView(state.sealed.cell, sorted(set(counted)), waiting, left_out)
-
-    def _name_unclean(self, left: Sequence[tuple[Join, bool]], now: Moment) -> None:
-        for join, clean in left:
-            if not clean and join.member not in self._own.ids:
-                self._absences.note(join.host, "it is gone: nothing was heard of it", now.monotonic)
+        ended, joins = self._ends.ends, self._joins.values()
+        return fleet_view(state, now, waiting=waiting, ended=ended, joins=joins, absences=self._absences)
 
     # What is known of members
 
@@ -610,9 +578,6 @@ class Fleet:
             return members
         ahead = self._claims.ahead_of(state.sealed.cell)
         return [*members, *sorted(one for one in ahead if one not in members)[:1]]
-
-    def _silence(self, member: str, now: Moment) -> float:
-        return now.monotonic - self._heard.setdefault(member, now.monotonic)
 
     def _is_known(self, member: str) -> bool:
         state = self._state

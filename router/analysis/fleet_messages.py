@@ -184,6 +184,8 @@ def check_news(news: News) -> None:
     _tables(news)
     if news.state is not None:
         _state(news.state)
+        if news.state.sealed != news.sealed:
+            raise MessageRefused("its state is that of another cell than it says")
     for batch in news.batches:
         check_batch(batch)
 

@@ -54,6 +54,10 @@ class FleetOutage:
         if after != before.runs:
             self.running[self._process] = Running(self._process, before.version + 1, after)
 
+    def newer_than(self, versions: Mapping[str, int]) -> list[Running]:
+        """What somebody lacks who has these versions, by process."""
+        return [one for one in self.running.values() if one.version > versions.get(one.process, 0)]
+
     def merge(self, news: Iterable[Running], latest: int) -> None:
         """Take over what others counted, up to the cell `latest`."""
         for running in news:

@@ -23,6 +23,8 @@ KEPT_CELLS = 24
 wait for being sealed."""
 _LONGEST_AHEAD_CELLS = 2 * KEPT_CELLS
 _encode = msgspec.msgpack.Encoder().encode
+_OF_NUMBERS = frozenset((int, list))
+"""Of values in mappings: numbers, and rows of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,10 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         return [_canonical(item) for item in astuple(value)]
     if isinstance(value, Mapping):
-        return [[key, _canonical(item)] for key, item in sorted(value.items())]
+        # What is counted by bin or by group is numbers already, and there is much of it.
+        counts = all(map(_OF_NUMBERS.__contains__, map(type, value.values())))
+        items = sorted(value.items())
+        return items if counts else [[key, _canonical(item)] for key, item in items]
     if isinstance(value, set | frozenset):
         return sorted(value)
     return [_canonical(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,7 +1,11 @@
 """What a person reads of a fleet."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+
+from router.analysis.fleet_clocks import Moment
+from router.analysis.fleet_messages import FleetState
+from router.analysis.statistics.records import CELL_SECONDS, Join
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,28 @@ class Absences:
         while len(self._found) > self._MOST:
             del self._found[next(iter(self._found))]
 
-    def left_out(
-        self, counted: Sequence[str], joining: Sequence[tuple[str, float]], now: float
-    ) -> list[LeftOut]:
-        """All that are not `counted`; `joining`: hosts, and in how many seconds each will be."""
-        why = {host: why for host, (at, why) in self._found.items() if now - at <= self._SECONDS}
-        for host, seconds in joining:
-            said = f"it counts in {max(0.0, seconds):.0f} s" if seconds > 0 else "it joins"
-            why[host] = f"{said}; {why[host]}" if host in why else said
+    def left_out(self, counted: Collection[str], joining: Iterable[Join], now: Moment) -> list[LeftOut]:
+        """All that are not `counted`, those that are `joining` among them."""
+        why = {host: why for host, (at, why) in self._found.items() if now.monotonic - at <= self._SECONDS}
+        for join in {join.member: join for join in joining}.values():
+            seconds = join.since * CELL_SECONDS - now.clock
+            said = f"it counts in {seconds:.0f} s" if seconds > 0 else "it joins"
+            why[join.host] = f"{said}; {why[join.host]}" if join.host in why else said
         return [LeftOut(host, why[host]) for host in sorted(why) if host not in counted]
+
+
+def fleet_view(
+    state: FleetState | None,
+    now: Moment,
+    *,
+    waiting: Sequence[Waiting],
+    ended: Collection[str],
+    joins: Iterable[Join],
+    absences: Absences,
+) -> FleetView:
+    """`ended`: members that ended, by their own word; `joins`: announced, besides those in the state."""
+    if state is None:
+        return FleetView(None, [], [], absences.left_out((), joins, now))
+    counted = sorted({join.host for join in state.members if join.member not in ended})
+    left_out = absences.left_out(counted, [*state.pending, *joins], now)
+    return FleetView(state.sealed.cell, counted, waiting, left_out)

@@ -29,6 +29,7 @@ from router.core.scores import OutputSpec
 from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
 from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
+from router.settings import ModelSettings
 
 LOOK_SECONDS = 1.0
 """Between two looks: so much at most of what was observed is lost where a process is killed."""
@@ -157,6 +158,7 @@ class AnalysisRecorder:
             arm.counters.tick(now)
         self._keep_observed()
         self._follow_fuse()
+        await asyncio.sleep(0)
         await self.joined.fold()
         for model, alias, run in list(self.runs()):
             if self._newest.get((model, alias)) is run:  # else it ended during another's turn
@@ -400,7 +402,7 @@ class AnalysisRecorder:
         arms = production, canary = self._arms[model, PRODUCTION], self._arms[model, alias]
         both = zip(production.outputs, canary.outputs, strict=False)
         outputs = tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        criteria = Criteria(on_shift=manager.settings.scores.on_shift)
+        criteria = criteria_of(manager.settings)
         versions = ComparedVersions(production.version, canary.version, routes.salt, outputs, criteria)
         run = self._newest.get((model, alias))
         if run is None or run.versions != versions:
@@ -469,3 +471,16 @@ def obstacle_to(manager: ModelManager, routes: ModelRoutes, alias: Alias) -> str
         # Which keys an operator, or an alert, leaves to it is no split that evidence could be counted by.
         return f"it is capped at {cap / BUCKETS_PER_PERCENT:g} %, and production has the rest of its share"
     return "" if shares[PRODUCTION] else "production's share is 0 %"
+
+
+def criteria_of(settings: ModelSettings) -> Criteria:
+    """What the operator of a registered model set: its `checks`, and `on_shift` of its `scores`."""
+    checks = settings.checks
+    return Criteria(
+        alpha=checks.alpha,
+        max_increase=checks.faults.max_increase,
+        max_slow_increase=checks.latency.max_increase,
+        min_ratio=checks.latency.min_ratio,
+        min_seconds=checks.latency.min_seconds,
+        on_shift=settings.scores.on_shift,
+    )

@@ -17,13 +17,14 @@ from router.analysis.criteria import Criteria
 from router.analysis.fleet_view import FleetView
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
+from router.analysis.statistics.durations import LAST_SECONDS
 from router.analysis.statistics.latency import FIRST_REQUESTS
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
-from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.utc import utc
 
 MIN_KEYS = round(Criteria().min_keys)
+_USUAL_ALPHA = Criteria().alpha
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 NO_SCORES = "No scores are compared: there is no output that both versions count alike."
 
@@ -51,7 +52,7 @@ def check_sentence(one: Check, alias: Alias = CANARY) -> str:
     if isinstance(one, SplitCheck):
         return _split(one, alias)
     if isinstance(one, ScoreCheck):
-        return _scores(one.outputs[0], alias) if one.outputs else NO_SCORES
+        return _scores(one.outputs[0], alias, one.alpha) if one.outputs else NO_SCORES
     return _rate(one, alias)
 
 
@@ -165,7 +166,7 @@ def _rate(one: RateCheck, alias: Alias) -> str:
     more = f"{_digits(abs(one.difference) * 100)} points {'more' if one.difference >= 0 else 'less'}"
     worse = f"{who} {_does(one, more)} than production ({rates})"
     if one.verdict is Verdict.FAIL:
-        return f"{worse}: proven."
+        return f"{worse}: {_proven(one.alpha)}."
     if one.verdict is Verdict.PASS:
         most = _does(one, f"at most {_digits(one.margin * 100)} points more")
         return f"{who} {most} than production ({rates}, {canary.requests} {alias} requests)."
@@ -176,6 +177,11 @@ def _rate(one: RateCheck, alias: Alias) -> str:
     if one.will_not_pass:
         return f"{worse}: not proven so far, and at these rates it does not pass.{_until_fail(one)}"
     return f"Not enough data: {_missing(one, alias)}.{_until_fail(one)}"
+
+
+def _proven(alpha: float) -> str:
+    """`proven`, and by how much where that is not what is usual."""
+    return "proven" if alpha == _USUAL_ALPHA else f"proven, at alpha {alpha:g}"
 
 
 def _does(one: RateCheck, amount: str) -> str:
@@ -191,7 +197,7 @@ def _unmeasured(one: LatencyCheck, alias: Alias) -> str:
     over = one.quantiles_over_last_edge
     arms = ((PRODUCTION, over.production), (alias, over.canary))
     whose = " and of ".join(alias_phrase(arm) for arm, quantiles in arms if quantiles.p95)
-    last = f"{REQUEST_SECONDS[-1]:g} s, beyond which all durations are counted alike"
+    last = f"{LAST_SECONDS:g} s, beyond which all durations are counted alike"
     return f"Not enough data: the 95th percentile of {whose} is over {last}."
 
 
@@ -236,7 +242,7 @@ def _until_fail(one: RateCheck) -> str:
     return f" If it goes on like this, it fails in about {duration(one.fail_seconds)}."
 
 
-def _scores(output: OutputShift, alias: Alias) -> str:
+def _scores(output: OutputShift, alias: Alias, alpha: float) -> str:
     if output.uncounted:
         arm = output.canary if output.uncounted == CANARY else output.production
         who = alias_phrase(alias if output.uncounted == CANARY else PRODUCTION)
@@ -251,7 +257,7 @@ def _scores(output: OutputShift, alias: Alias) -> str:
             return few
         return f"{few} {without} answers of {alias_phrase(alias)} have none that can be counted."
     measured = f"PSI {output.psi:.2f} (noise {output.noise:.2f})"
-    proven = ", proven" if output.proven else ""
+    proven = f", {_proven(alpha)}" if output.proven else ""
     what = "classes" if output.kind == "class" else "scores"
     if output.saturated and output.size == "none":
         return f"Not enough data: {_hidden(output, alias)}."

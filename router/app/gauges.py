@@ -6,9 +6,9 @@ from time import perf_counter
 import psutil
 
 from router.adapters.log.writer import STDERR
-from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
+from router.adapters.prometheus.recorder import Live, LiveShift, LiveVerdict, LiveVersion
 from router.adapters.state.state_directory import StateDirectory
-from router.analysis.recorder import AnalysisRecorder
+from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
 from router.app.outbound import Outbound
 from router.control.rollback import RollbackWatch
 from router.core.policy import State
@@ -47,6 +47,14 @@ class Gauges:
         await asyncio.sleep(0.01)
         self._lag_seconds = max(0.0, perf_counter() - due)
 
+    def _members(self) -> dict[str, int]:
+        view = self._analysis.gateways()
+        return {
+            "counted": len(view.counted),
+            "waiting": len(view.waiting),
+            "left_out": len(view.left_out),
+        }
+
     def live(self) -> Live:
         """The gateway at this instant."""
         managers = self._models.managers.values()
@@ -62,10 +70,11 @@ class Gauges:
             ],
             rollbacks={one.version: int(one.ready) for one in rollbacks if one.version is not None},
             verdicts={
-                (model, alias): status.verdict
+                (model, alias): _verdict(status)
                 for model, statuses in self._analysis.statuses.items()
                 for alias, status in statuses.items()
             },
+            members=self._members(),
             loop_lag_seconds=self._lag_seconds,
             ready=self._models.ready,
             models_ready={name: m.can_answer for name, m in self._models.managers.items()},
@@ -75,6 +84,12 @@ class Gauges:
             receivers=self._outbound.receivers,
             from_cache=any(m.from_cache and m.bound for m in self._models.managers.values()),
         )
+
+
+def _verdict(status: ComparisonStatus) -> LiveVerdict:
+    if (run := status.run) is None:
+        return LiveVerdict(status.verdict)
+    return LiveVerdict(status.verdict, run.verdict_changed_timestamp, run.horizon_timestamp)
 
 
 def _live(harness: Harness) -> LiveVersion:

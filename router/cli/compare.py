@@ -1,5 +1,6 @@
 """`canary-router compare`: whether the canary is good, and how sure that is."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,34 @@ def _print(models: Mapping[str, Any], console: Console) -> None:
             compared = versions if entry["version"] and entry["production_version"] else "not compared"
             _say(console, f"{name} {alias}: {compared}, {entry['share'] * 100:g} % of the keys")
             _say(console, verdict_line(entry["verdict"], entry["why"]), style=_COLOURS[entry["verdict"]])
+            if entry.get("horizon_timestamp") is not None:  # an older gateway has none
+                _say(console, _judged(entry))
             if entry["checks"]:
                 console.print(_table(alias, entry["checks"], wide=console.width >= WIDE_COLUMNS))
             for line in _notes(entry["checks"]):
                 _say(console, line)
+
+
+def _judged(entry: Mapping[str, Any]) -> str:
+    """Up to when, and with whose answers."""
+    at = time.strftime("%H:%M:%S", time.localtime(entry["horizon_timestamp"]))
+    ago = f"judged up to {at}, {entry['judged_up_to_seconds']:.0f} s ago"
+    return ", ".join((ago, *gateway_phrases(entry["gateways"])))
+
+
+def gateway_phrases(gateways: Mapping[str, Any]) -> list[str]:
+    """Whose answers count and whose do not, a phrase for each; none for a gateway that judges alone."""
+    counted, left_out = gateways["counted"], gateways["left_out"]
+    if len(counted) + len(left_out) < 2:
+        return []
+    return [
+        f"at {len(counted)} gateways: {' '.join(counted)}",
+        *(
+            f"waiting for {one['host']}, silent for {one['silent_seconds']:.0f} s"
+            for one in gateways["waiting"]
+        ),
+        *(f"without {one['host']}: {one['why']}" for one in left_out),
+    ]
 
 
 def _say(console: Console, line: str, *, style: str | None = None) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from router.cli.client import Unreachable, ask, gateway_address
-from router.cli.compare import verdict_line
+from router.cli.compare import gateway_phrases, verdict_line
 from router.cli.levers import cap_line
 
 
@@ -81,7 +81,13 @@ def _print(state: Mapping[str, Any], console: Console) -> None:
                 str(version.get("in_flight", "–")),
             )
     console.print(table)
-    for line in [*_verdicts(state), *_rollbacks(state), *_cpu_threads(state), *_troubles(state)]:
+    for line in [
+        *_verdicts(state),
+        *_gateways(state),
+        *_rollbacks(state),
+        *_cpu_threads(state),
+        *_troubles(state),
+    ]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -91,6 +97,13 @@ def _verdicts(state: Mapping[str, Any]) -> list[str]:
         for name, model in state["models"].items()
         for alias, one in model.get("verdicts", {}).items()
     ]
+
+
+def _gateways(state: Mapping[str, Any]) -> list[str]:
+    """Whose answers make these verdicts, where it is not this gateway alone."""
+    gateways = state.get("fleet", {}).get("gateways")  # an older gateway has none
+    phrases = gateway_phrases(gateways) if gateways else []
+    return [f"judged {', '.join(phrases)}"] if phrases else []
 
 
 def _rollbacks(state: Mapping[str, Any]) -> list[str]:

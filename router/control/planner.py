@@ -6,7 +6,7 @@ from decimal import Decimal
 from router.analysis.checks import Verdict
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.plan import CostsOfVersions, Known, Plan, make_plan, with_canary
-from router.analysis.recorder import AnalysisRecorder
+from router.analysis.recorder import AnalysisRecorder, criteria_of
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS_PER_PERCENT
@@ -30,7 +30,7 @@ class Planner:
         """
         manager, routes = self.models.managers[model], self.models.table.models[model]
         planned = with_canary(routes.configured_split, int(percent * BUCKETS_PER_PERCENT))
-        return make_plan(self._known(manager, routes), planned)
+        return make_plan(self._known(manager, routes), planned, criteria_of(manager.settings))
 
     def _known(self, manager: ModelManager, routes: ModelRoutes) -> Known:
         status = self.analysis.statuses.get(manager.model, {}).get(CANARY)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from router.analysis.document import verdicts
+from router.analysis.document import gateways, verdicts
 from router.analysis.recorder import AnalysisRecorder
 from router.control.alias_watch import AliasWatch
 from router.control.caps import CapControl
@@ -128,7 +128,7 @@ class Status:
             "warnings": [*minute.warnings(), *self.outbound.warnings()],
             "state_dir": {**self.state_directory.describe(), "journal": self.journal.describe()},
             "models": {n: self._model(m, table, minutes[n]) for n, m in managers.items()},
-            "fleet": self.outbound.fleet(),
+            "fleet": {**self.outbound.fleet(), "gateways": gateways(self.analysis)},
             "notify": self.outbound.notify(),
             "loops": {loop.name: loop.describe() for loop in self.loops},
             "events": self.recent_events.events(),

@@ -97,13 +97,14 @@ def _as_float(value: Any) -> Any:
 
 
 # Bounds stand before the conversion, next to the type they bound: JSON Schema has no word for them elsewhere.
-_Decimals = BeforeValidator(_as_float)
-Finite = Annotated[float, Field(allow_inf_nan=False), _Decimals]
-Seconds = Annotated[float, Field(allow_inf_nan=False, gt=0, le=86_400), _Decimals]
-SecondsOrNone = Annotated[float, Field(allow_inf_nan=False, ge=0, le=86_400), _Decimals]
-SecondsOfExchange = Annotated[float, Field(allow_inf_nan=False, ge=0.1, le=60), _Decimals]
-Gibibytes = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1_000_000), _Decimals]
-Share = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1), _Decimals]
+as_float = BeforeValidator(_as_float)
+"""Makes a float of the file's exact decimals."""
+Finite = Annotated[float, Field(allow_inf_nan=False), as_float]
+Seconds = Annotated[float, Field(allow_inf_nan=False, gt=0, le=86_400), as_float]
+SecondsOrNone = Annotated[float, Field(allow_inf_nan=False, ge=0, le=86_400), as_float]
+SecondsOfExchange = Annotated[float, Field(allow_inf_nan=False, ge=0.1, le=60), as_float]
+Gibibytes = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1_000_000), as_float]
+Share = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1), as_float]
 Text = Annotated[str, Field(min_length=1)]
 
 

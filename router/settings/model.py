@@ -24,7 +24,8 @@ from router.core.keys import KeyKind, KeySource
 from router.core.pins import PinLists
 from router.core.split import Split
 from router.protocol.messages import Tracking
-from router.settings.fields import COLD, HOT, REBUCKETING, STRICT, Seconds, SecondsOrNone, Text
+from router.settings.checks import CheckSettings
+from router.settings.fields import COLD, HOT, REBUCKETING, SECTION, STRICT, Seconds, SecondsOrNone, Text
 from router.settings.mappings import (
     AliasesField,
     AliasNames,
@@ -198,6 +199,9 @@ class ModelSettings(BaseModel):
     scores: Annotated[ScoresField, HOT] = Field(default=ScoreSettings(), json_schema_extra={"default": None})
     """Which outputs are counted, and how: one mapping, or a list of up to four. Unset: what the answer to the
     input example suggests; 20 bins on [0, 1] where there is none."""
+    checks: Annotated[CheckSettings, SECTION, HOT] = Field(default_factory=CheckSettings)
+    """By how much a canary has to be worse to FAIL, and how sure one must be. Other values are another
+    comparison, which begins anew."""
     fallback: Annotated[
         bool, PlainValidator(_fallback), WithJsonSchema({"enum": ["production", "none"]}), HOT
     ] = Field(default=True, json_schema_extra={"default": "production"})

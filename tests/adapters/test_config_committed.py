@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from router.adapters.config.file import load_settings
 from router.settings import ModelSettings, ReceiverSettings, Settings
+from router.settings.checks import CheckSettings, FaultLimits, LatencyLimits
 from router.settings.mappings import WrittenKey
 from router.settings.scores import WrittenScores
 
@@ -34,6 +35,9 @@ def test_a_committed_configuration_shows_editors_where_its_schema_is(path: Path)
     assert (path.parent / named[1]).resolve() == CONFIG / "router.schema.json"
 
 
+CHECKS = (CheckSettings, FaultLimits, LatencyLimits)
+
+
 def test_router_yaml_says_the_defaults() -> None:
     """Whoever deletes a line from it changes nothing."""
     written = load_settings(CONFIG / "router.yaml", {}, {}).settings
@@ -53,7 +57,7 @@ def test_router_yaml_holds_every_key() -> None:
         name: Settings.model_fields[name].annotation for name in ("server", "registry", "log", "fleet")
     }
     keys = [*sections, "notify", "models"]
-    for model in (*sections.values(), ReceiverSettings, ModelSettings, WrittenKey, WrittenScores):
+    for model in (*sections.values(), ReceiverSettings, ModelSettings, WrittenKey, WrittenScores, *CHECKS):
         keys += [field.alias or name for name, field in model.model_fields.items()]
 
     assert [key for key in keys if not re.search(rf"\b{key}\b:", text)] == []

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from router.analysis.evidence_format import encode_batch
+from router.analysis import fleet_exchange as module
+from router.analysis.evidence_format import decode_batch, encode_batch
 from router.analysis.fleet import Fleet, SealedCell, Taken
 from router.analysis.fleet_clocks import Moment
 from router.analysis.fleet_exchange import FleetEvidence
@@ -266,3 +267,35 @@ def test_a_claimed_future_and_batches_of_unknown_members_are_left() -> None:
 def test_a_question_that_is_none_is_refused(wrong: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         alone().evidence.answer(wrong, ROOM)
+
+
+def test_a_batch_is_read_once_and_handed_on_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fleet of ten each has it from four others, and is asked for it by as many."""
+    one, two, three = alone(1), Gateway(2), Gateway(3)
+    read: list[Batch] = []
+    written: list[Batch] = []
+
+    def reading(packed: bytes) -> Batch:
+        read.append(decode_batch(packed))
+        return read[-1]
+
+    def writing(batch: Batch) -> bytes:
+        written.append(batch)
+        return encode_batch(batch)
+
+    for gateway in (two, three):
+        gateway.ask(one)
+        gateway.fleet.start(gateway.moment())
+    monkeypatch.setattr(module, "decode_batch", reading)
+    monkeypatch.setattr(module, "encode_batch", writing)
+    for at in range(0, 60, 5):
+        one.pass_to(at, observed(7))
+        two.at = three.at = one.at
+        two.ask(one)
+        two.ask(one)
+        three.ask(two)
+        three.ask(one)
+
+    assert len(read) == 2 * len({batch.cell for batch in read}), "once by each of two"
+    assert len(written) == len(read) / 2, "and written by whoever observed it alone"
+    assert three.fleet.have().held == two.fleet.have().held != {}

@@ -1,6 +1,5 @@
 """What is compared with what, from when on, and what is reported about it. Clocks are passed in."""
 
-import json
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -10,96 +9,15 @@ import pytest
 
 from router.analysis import text
 from router.analysis.document import document, verdicts
-from router.analysis.recorder import AnalysisRecorder
-from router.control.caps import CapControl
 from router.core.caps import CapTarget
 from router.core.events import Answered, BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind
 from router.core.routing import Reason
-from router.core.split import Split
-from router.serving.caps import CapsInForce
-from router.serving.harness import VersionDependencies
-from router.serving.load_gate import LoadLimits
 from router.serving.manager import OPERATOR_RESET
-from router.serving.models import ModelSet
-from tests.serving.conftest import V1, V2, V3, settings
-from tests.support.analysis import analysis_of
-from tests.support.fakes import Facts, FakeWorld
-from tests.support.waiting import until
-
-HALF = {"production": 50, "canary": 50}
-
-
-class Listening(Facts):
-    """A recorder in front of the comparison, as the gateway has one."""
-
-    analysis: AnalysisRecorder
-
-    def record(self, event: Any) -> None:
-        super().record(event)
-        self.analysis.record(event)
-
-
-class Gateway:
-    """Models of fakes, their comparison, and a clock."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
-        self.facts = Listening()
-        in_force = CapsInForce()
-        self.models = ModelSet(
-            VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0), in_force)
-        )
-        self.caps = CapControl(in_force, self.models, self.facts, lambda: 5e8 + self.now)
-        self.analysis = self.facts.analysis = analysis_of(
-            self.models, self.facts, lambda: 5e8 + self.now, lambda: self.now
-        )
-
-    async def serve(self, aspired: dict[Alias, VersionId], **keys: Any) -> None:
-        self.models.apply({"sentiment": settings(**{"split": HALF, **keys})})
-        manager = self.models.managers["sentiment"]
-        manager.set_aspired(aspired)
-        await until(lambda: manager.bound == aspired)
-        self.look(0.0)
-
-    @property
-    def split(self) -> Split:
-        """By which a request that is answered now was routed."""
-        return self.models.table.models["sentiment"].configured_split
-
-    def answer(self, number: int, alias: Alias, version: VersionId, **keys: Any) -> None:
-        """`number` requests of different keys of the alias, of half of the buckets each."""
-        for i in range(number):
-            bucket = i * 37 % 50_000 + (0 if alias == CANARY else 50_000)
-            given = {"reason": Reason.HASH, "bucket": bucket, "split": self.split, **keys}
-            self.analysis.record(Answered("sentiment", alias, version, "ok", 200, 0.003, 1, **given))
-
-    def answer_faulty_canary(self) -> None:
-        """400 requests, every tenth of which, in a bucket of its own, is a fault."""
-        for turn in range(40):
-            self.answer(9, CANARY, V2)
-            self.answer(1, CANARY, V2, fault="error", bucket=turn)
-
-    def look(self, seconds: float = 5.0) -> None:
-        self.now += seconds
-        tick = self.analysis.tick()
-        with suppress(StopIteration):
-            while True:
-                tick.send(None)  # it lets others have their turn, and waits for nothing
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        shown = document(self.analysis)
-        reported: dict[str, Any] = json.loads(json.dumps(shown, allow_nan=False))["models"]["sentiment"][
-            "canary"
-        ]
-        return reported
-
-    def check(self, name: str) -> dict[str, Any]:
-        return next(check for check in self.entry["checks"] if check["check"] == name)
+from tests.analysis.gateways import Gateway
+from tests.serving.conftest import V1, V2, V3
 
 
 @pytest.fixture
@@ -480,6 +398,30 @@ async def test_a_new_salt_starts_anew_and_a_new_share_does_not(gateway: Gateway)
 
     await gateway.serve({PRODUCTION: V1, CANARY: V2}, salt="another")
     assert gateway.entry["since_timestamp"] == began + 60
+
+
+async def test_other_limits_are_another_comparison(gateway: Gateway) -> None:
+    """Each has an alpha of its own: to choose among limits by what is known would be to look twice."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.answer_faulty_canary()
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.look()
+    assert gateway.entry["verdict"] == "fail"
+
+    looser = {"alpha": 0.05, "faults": {"max_increase": 0.15}, "latency": {"max_increase": 0.1}}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, checks=looser)
+    assert (gateway.entry["verdict"], gateway.check("faults")["canary"]["requests"]) == ("not_enough_data", 0)
+
+    gateway.answer_faulty_canary()
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.look()
+    assert (gateway.check("faults")["limit"], gateway.check("latency")["limit"]) == (0.15, 0.1)
+    assert gateway.entry["verdict"] == "not_enough_data", "10 points more are proven, and less than 15"
+    await gateway.serve({PRODUCTION: V1, CANARY: V2}, checks={"alpha": 0.05})
+    gateway.answer_faulty_canary()
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.look()
+    assert gateway.entry["why"].endswith("(10 % against 0 %): proven, at alpha 0.05.")
 
 
 async def test_the_same_two_versions_that_meet_again_go_on(gateway: Gateway) -> None:

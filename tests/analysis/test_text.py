@@ -80,6 +80,13 @@ FAULTS = {
         faults((1000, 33), verdict=FAIL, failed_by="cumulative"),
         "The canary fails 3.2 points more of its requests than production (3.3 % against 0.1 %): proven.",
     ),
+    "fails by another alpha": (
+        faults((1000, 33), verdict=FAIL, failed_by="cumulative", alpha=0.05),
+        (
+            "The canary fails 3.2 points more of its requests than production (3.3 % against 0.1 %): "
+            "proven, at alpha 0.05."
+        ),
+    ),
     "an outage": (
         faults((50, 50), verdict=FAIL, failed_by="outage"),
         "The canary failed at least 25 of 50 requests in a row that production answered.",
@@ -112,15 +119,15 @@ FAULTS = {
     "durations beyond the last edge": (
         over(("production", "canary")),
         (
-            "Not enough data: the 95th percentile of production and of the canary is over 60 s, beyond which "
-            "all durations are counted alike."
+            "Not enough data: the 95th percentile of production and of the canary is over 600 s, beyond "
+            "which all durations are counted alike."
         ),
     ),
     "the canary's alone beyond it": (
         over(("canary",)),
         (
-            "Not enough data: the 95th percentile of the canary is over 60 s, beyond which all durations are "
-            "counted alike."
+            "Not enough data: the 95th percentile of the canary is over 600 s, beyond which all durations "
+            "are counted alike."
         ),
     ),
     "production is always slow": (

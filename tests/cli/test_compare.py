@@ -1,6 +1,7 @@
 """What a terminal shows of a comparison, and the exit code a script reads."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,26 @@ def test_what_is_not_compared_is_reported_without_a_table(ask: Ask) -> None:
     assert "━" not in shown
 
 
+GATEWAYS = {
+    "counted": ["gw-1", "gw-2"],
+    "waiting": [{"host": "gw-2", "silent_seconds": 40.2}],
+    "left_out": [{"host": "gw-3", "why": "its clock is 61 s off"}],
+}
+TOGETHER = "at 2 gateways: gw-1 gw-2, waiting for gw-2, silent for 40 s, without gw-3: its clock is 61 s off"
+
+
+def test_it_says_up_to_when_is_judged_and_with_whom(ask: Ask) -> None:
+    alone = {"counted": ["gw-1"], "waiting": [], "left_out": []}
+    judged = {"horizon_timestamp": 1.8e9, "judged_up_to_seconds": 6.4}
+    at = time.strftime("%H:%M:%S", time.localtime(1.8e9))
+
+    shown = ask({"m": {"canary": WAITS | judged | {"gateways": GATEWAYS}}}).output
+    assert f"\njudged up to {at}, 6 s ago, {TOGETHER}\n" in shown
+    shown = ask({"m": {"canary": WAITS | judged | {"gateways": alone}}}).output
+    assert f"\njudged up to {at}, 6 s ago\n" in shown
+    assert "judged" not in ask({"m": {"canary": WAITS}}).output, "an older gateway does not say it"
+
+
 def test_one_model_can_be_asked_for(ask: Ask) -> None:
     models = {"m": {"canary": FAILS}, "n": {"canary": PASSES}}
     assert ask(models).exit_code == 1
@@ -194,6 +215,30 @@ def test_the_address_comes_from_the_configuration(tmp_path: Path) -> None:
     path.write_text("models: [")
     reported = CliRunner().invoke(root, ["compare", "-c", str(path)])
     assert "with --url http://HOST:PORT none is needed" in str(reported.exception)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "line"),
+    [
+        ({"gateways": GATEWAYS}, f"\njudged {TOGETHER}\n"),
+        ({"gateways": {"counted": ["gw-1"], "waiting": [], "left_out": []}}, ""),
+        ({}, ""),
+    ],
+    ids=["together", "alone", "older"],
+)
+def test_status_names_the_gateways_that_judge_together(fleet: dict[str, Any], line: str) -> None:
+    state = {
+        "version": "0.1.0",
+        "ready": True,
+        "config": {},
+        "registry": {"error": ""},
+        "models": {},
+        "fleet": fleet,
+    }
+    with answering({"/v1/state": state}) as url:
+        shown = CliRunner(env={"COLUMNS": "200"}).invoke(root, ["status", "--url", url]).output
+    assert line in shown
+    assert ("judged" in shown) is bool(line)
 
 
 def test_status_has_a_line_per_canary(ask: Ask) -> None:

@@ -106,6 +106,17 @@ async def test_a_plan_knows_versions_workers_and_verdict(gateway: Gateway) -> No
     assert plan["seconds_until_pass"]["low"] < plan["seconds_until_pass"]["high"]
 
 
+async def test_a_plan_goes_by_the_models_own_limits(gateway: Gateway) -> None:
+    await gateway.ask(KEYS)
+    usual = gateway.plan("25")
+    wide = {"alpha": 0.05, "faults": {"max_increase": 0.05}, "latency": {"max_increase": 0.2}}
+    gateway.configure(5, checks=wide)
+    loose = gateway.plan("25")
+
+    for forecast in ("seconds_until_pass", "seconds_until_point_shows"):
+        assert loose[forecast]["high"] < usual[forecast]["high"]
+
+
 async def test_a_model_that_is_not_configured_has_no_plan(gateway: Gateway) -> None:
     with pytest.raises(KeyError):
         gateway.planner.plan("nobody", Decimal(5))

@@ -117,6 +117,12 @@ def verdict(name: str, values: str) -> dict[str, str]:
     return {f'canary_router_verdict{{{A},model="m",alias="canary",verdict="{name}"}}': values}
 
 
+def horizon(values: str, instance: str = A) -> dict[str, str]:
+    """Until when answers are judged, in seconds since the first sample."""
+    of = f'{instance},model="m",alias="canary"'
+    return {f"canary_router_evidence_horizon_timestamp_seconds{{{of}}}": values}
+
+
 def swap(failures: str, pending: str) -> dict[str, str]:
     of = f'{A},model="m",alias="production"'
     return {

@@ -23,12 +23,13 @@ OF_GRAFANA_9 = {"timeseries", "table", "barchart", "state-timeline", "row"}
 every_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 
 
-def test_six_rows_in_their_order() -> None:
+def test_seven_rows_in_their_order() -> None:
     assert [row["title"] for row in ROWS] == [
         "Is it going well?",
         "Rate, errors, duration",
         "Scores",
         "Registry and swaps",
+        "Evidence",
         "Levers",
         "Process",
     ]
@@ -42,10 +43,10 @@ def test_the_documents_count_the_panels_and_the_alerts_that_there_are() -> None:
     assert f" {len(alerts())} alerts; each" in (DEPLOY.parent / "docs/operating.md").read_text()
     of_deploy = (DEPLOY / "README.md").read_text()
     assert f"| {len(alerts())} alerts, each" in of_deploy
-    assert len(ROWS) == 6
-    assert "| six rows; Grafana" in of_deploy
+    assert len(ROWS) == 7
+    assert "| seven rows; Grafana" in of_deploy
     assert all(f"\n| {row['title']} | " in of_deploy for row in ROWS)
-    assert f"a Grafana dashboard of {len(PANELS)} panels in six rows" in reported
+    assert f"a Grafana dashboard of {len(PANELS)} panels in seven rows" in reported
     assert f"{len(alerts())} alerts with a runbook each" in reported
 
 

@@ -33,7 +33,7 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
             "journal": {"head": "5d41" * 16, "lines": 4, "began": now - 900},
         },
         "models": {model: model_state()},
-        "fleet": {"peers": [], "look_up_error": ""},
+        "fleet": {"peers": [], "look_up_error": "", "gateways": gateways("gw-1")},
         "notify": [],
         "loops": {"aliases": {"seconds_since_tick": 1.2, "error": ""}},
         "events": [
@@ -80,6 +80,11 @@ def state(model: str = "sentiment", *, now: float | None = None) -> Document:
             },
         ],
     }
+
+
+def gateways(*counted: str, **others: Any) -> Document:
+    """Those that judge together; nobody is waited for or left out unless given."""
+    return {"counted": list(counted), "waiting": [], "left_out": [], **others}
 
 
 def model_state() -> Document:
@@ -247,6 +252,10 @@ def challenger(
         "share": 0.05,
         "since_timestamp": time.time() - 812,
         "seconds": 812.0,
+        "verdict_changed_timestamp": time.time() - 812,
+        "horizon_timestamp": time.time() - 6,
+        "judged_up_to_seconds": 6.0,
+        "gateways": gateways("gw-1"),
         "comparable": True,
         "not_comparable_because": "",
         "checks": [

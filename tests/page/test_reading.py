@@ -99,6 +99,33 @@ def test_one_look_says_who_serves_whom_how_fast_how_well_and_what_happened(
         assert reported in text, reported
 
 
+def test_it_says_up_to_when_is_judged_and_which_gateways_judge_together(
+    browser: Browser, gateway: Canned
+) -> None:
+    together = documents.gateways(
+        "gw-1",
+        "gw-2",
+        waiting=[{"host": "gw-2", "silent_seconds": 40.2}],
+        left_out=[{"host": HOSTILE, "why": "its clock is off"}],
+    )
+    assert gateway.compare is not None
+    one = gateway.compare["models"]["sentiment"]["canary"]
+    browser.open(gateway.url)
+    text = shown(browser)
+    at = browser.run(
+        "return new Date(arguments[0] * 1000).toTimeString().slice(0, 8)", one["horizon_timestamp"]
+    )
+    assert f"with a share of 5 %; judged up to {at}\n" in text
+    assert "Judged together" not in text
+
+    gateway.state["fleet"]["gateways"] = one["gateways"] = together
+    browser.open(gateway.url)
+    text = shown(browser)
+    assert f"; judged up to {at}, of 2 gateways\n" in text
+    assert f"gw-1, gw-2; ▲ waiting for gw-2, silent for 40 s; ▲ left out {HOSTILE}: its clock is off" in text
+    assert browser.run("return window.hurt ?? null") is None
+
+
 def test_three_aliases_are_observed_with_the_shares_of_all_keys_that_they_got(
     browser: Browser, gateway: Canned
 ) -> None:
@@ -191,9 +218,9 @@ def nothing_counted_yet(gateway: Canned) -> str:
 def durations_beyond_the_last_edge(gateway: Canned) -> str:
     gateway.compare = documents.compare()
     latency = gateway.compare["models"]["sentiment"]["canary"]["checks"][1]
-    latency["quantiles_seconds"]["canary"] |= {"p95": 60.0, "p99": 60.0}
+    latency["quantiles_seconds"]["canary"] |= {"p95": 600.0, "p99": 600.0}
     latency["quantiles_over_last_edge"]["canary"] |= {"p95": True, "p99": True}
-    return "over 60 s"
+    return "over 600 s"
 
 
 def hundreds_of_events(gateway: Canned) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.adapters.prometheus.recorder import Live, LiveVersion, PrometheusRecorder
+from router.adapters.prometheus.recorder import Live, LiveVerdict, LiveVersion, PrometheusRecorder
 from router.core.events import (
     AliasAspired,
     AliasBound,
@@ -221,7 +221,10 @@ def count_scores_of(*values: float, spec: ScoreSpec = SPEC) -> ScoreCounts:
 def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Live:
     versions = [LiveVersion(VersionId(model, n), 1, n == draining, 50_000_000) for n in numbers]
     return Live(
-        {(model, PRODUCTION): 3}, versions, verdicts={(model, CANARY): "pass"}, loop_lag_seconds=0.001
+        {(model, PRODUCTION): 3},
+        versions,
+        verdicts={(model, CANARY): LiveVerdict("pass", changed_at=1.8e9, judged_until=1.8e9)},
+        loop_lag_seconds=0.001,
     )
 
 

@@ -85,6 +85,7 @@ LOOPS = (
 NOTIFICATIONS = tuple(map(str, NotificationResult))
 PEERS = ("reachable", "unreachable")
 VERDICTS = ("pass", "fail", "not_enough_data")
+MEMBERS = ("counted", "waiting", "left_out")
 SIGNS = ("positive", "negative")
 INVALID = ("nan", "inf", "non_numeric", "out_of_range")
 
@@ -160,6 +161,16 @@ class Catalog(Store):
         )
         self.verdict = gauge(
             "verdict", "1 for what the comparison of an alias with production says now.", *_ALIAS, "verdict"
+        )
+        self.verdict_changed_at = gauge(
+            "verdict_changed_timestamp_seconds",
+            "When the present verdict was reached, or the comparison began.",
+            *_ALIAS,
+        )
+        self.evidence_horizon_at = gauge(
+            "evidence_horizon_timestamp_seconds",
+            "Until when the answers of all gateways are judged.",
+            *_ALIAS,
         )
 
         self.predict_seconds = histogram(
@@ -321,6 +332,12 @@ class Catalog(Store):
         )
         self.fleet_peers = gauge(
             "fleet_peers", "Other gateways, by whether they answered when they were last asked.", "state"
+        )
+        self.fleet_members = gauge(
+            "fleet_members",
+            "Gateways, this one included, by what joined evidence makes of them: counted, of these waited "
+            "for, and left out.",
+            "state",
         )
         self.notifications = counter(
             "notifications_total",

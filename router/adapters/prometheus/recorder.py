@@ -15,6 +15,7 @@ from router.adapters.prometheus.catalog import (
     ENDINGS,
     FALLBACKS,
     LOOPS,
+    MEMBERS,
     NOTIFICATIONS,
     OTHER,
     PEERS,
@@ -72,6 +73,18 @@ class LiveShift:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveVerdict:
+    """What the comparison of one alias with production says."""
+
+    verdict: str
+    """One of `VERDICTS`."""
+    changed_at: float | None = None
+    """Seconds since 1970 at which it became that, or the comparison began; None where nothing is compared."""
+    judged_until: float | None = None
+    """Seconds since 1970 up to which answers are judged; None as above."""
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """The gateway at this instant: what is read when a scrape comes, rather than reported as events."""
 
@@ -81,8 +94,8 @@ class Live:
     shifts: Sequence[LiveShift] = ()
     rollbacks: Mapping[VersionId, int] = field(default_factory=dict)
     """By the version that a rollback of its model goes back to, how soon it would serve; 0 to 2."""
-    verdicts: Mapping[tuple[str, Alias], str] = field(default_factory=dict)
-    """What the comparison with production says, by registered model and alias; one of `VERDICTS`."""
+    verdicts: Mapping[tuple[str, Alias], LiveVerdict] = field(default_factory=dict)
+    """By registered model, and alias but production."""
     loop_lag_seconds: float = 0.0
     """How late the event loop last ran a timer."""
     ready: bool = True
@@ -97,6 +110,8 @@ class Live:
     """Lines of the log that were not written, since the start."""
     peers: Mapping[str, int] = field(default_factory=dict)
     """How many other gateways are reachable, and unreachable; 0 where missing."""
+    members: Mapping[str, int] = field(default_factory=dict)
+    """Gateways, this one included, by one of `MEMBERS`; 0 where missing."""
     receivers: Sequence[str] = ()
     """Names of those that get notifications."""
 
@@ -238,6 +253,8 @@ class PrometheusRecorder:
             catalog.score_psi,
             catalog.score_ks,
             catalog.verdict,
+            catalog.verdict_changed_at,
+            catalog.evidence_horizon_at,
         ):
             family.drop()
         self._forget_retired()
@@ -254,6 +271,8 @@ class PrometheusRecorder:
         catalog.log_lines_dropped.series().value = live.log_lines_dropped
         for state in PEERS:
             catalog.fleet_peers.series(state).value = live.peers.get(state, 0)
+        for state in MEMBERS:
+            catalog.fleet_members.series(state).value = live.members.get(state, 0)
         for receiver in live.receivers:
             for result in NOTIFICATIONS:
                 catalog.notifications.series(receiver, result)
@@ -276,10 +295,15 @@ class PrometheusRecorder:
             if shift.model in self._models:
                 catalog.score_psi.series(shift.model, shift.output, shift.alias).value = shift.psi
                 catalog.score_ks.series(shift.model, shift.output, shift.alias).value = shift.ks
-        for (model, alias), said in live.verdicts.items():
-            if model in self._models:
-                for verdict in VERDICTS:
-                    catalog.verdict.series(model, alias, verdict).value = int(verdict == said)
+        for (model, alias), shown in live.verdicts.items():
+            if model not in self._models:
+                continue
+            for verdict in VERDICTS:
+                catalog.verdict.series(model, alias, verdict).value = int(verdict == shown.verdict)
+            if shown.changed_at is not None:
+                catalog.verdict_changed_at.series(model, alias).value = shown.changed_at
+            if shown.judged_until is not None:
+                catalog.evidence_horizon_at.series(model, alias).value = shown.judged_until
 
     # Requests
 

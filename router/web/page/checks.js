@@ -25,7 +25,14 @@ function checksTable(alias, one, several) {
 function since(one) {
   if (!isNumber(one.seconds)) return "";
   const share = isNumber(one.share) ? `, with a share of ${percent(one.share, 3)}` : "";
-  return `: for ${span(one.seconds)}${share}`;
+  return `: for ${span(one.seconds)}${share}${judged(one)}`;
+}
+
+/** Up to when answers are judged, and of how many gateways. */
+function judged(one) {
+  if (!isNumber(one.horizon_timestamp)) return "";
+  const gateways = one.gateways?.counted?.length ?? 0;
+  return `; judged up to ${clock(one.horizon_timestamp)}${gateways > 1 ? `, of ${count(gateways)} gateways` : ""}`;
 }
 
 function titled(name, ...asides) {

@@ -28,7 +28,7 @@ function latencyChart(id, alias, one, width) {
     const over = QUANTILES.map((name, index) =>
       own(check?.quantiles_over_last_edge?.[key], name) ?? isOver(counts[key], PARTS[index]));
     const durations = values.map((value, index) => (over[index] ? `over ${duration(value)}` : duration(value)));
-    const marked = values.slice(0, 2).map((value, index) => ({ at: at(value ?? 0), label: QUANTILES[index], value }));
+    const marked = values.slice(0, 2).map((value, index) => ({ at: Math.min(1, at(value ?? 0)), label: QUANTILES[index], value }));
     return { role, version: version(number), name: `${role} ${version(number)}`, counts: counts[key].slice(first, last + 1),
       marks: marked.filter((one) => isNumber(one.value)), figures: [count(sharesOf(counts[key]).all), ...durations] };
   });

@@ -710,7 +710,7 @@ def test_the_names_are_those_of_the_comparison() -> None:
     }
     assert names(LatencyCheck) >= {*names(RateCheck), "edge_seconds", "quantiles_seconds"}
     assert names(ArmRate) >= {"requests", "events", "rate", "keys"}
-    assert names(ScoreCheck) == {"check", "verdict", "judges", "outputs"}
+    assert names(ScoreCheck) == {"check", "verdict", "judges", "alpha", "outputs"}
     assert names(OutputShift) >= {
         *("kind", "psi", "noise", "line", "size", "ks", "ks_bound", "proven", "production", "canary"),
         *("mean_difference", "mean_interval"),

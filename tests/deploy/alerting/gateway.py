@@ -1,7 +1,7 @@
 """Alerts on the gateway itself."""
 
 from tests.deploy.promtool import Case
-from tests.deploy.samples import ALWAYS, FIRES, OF_A, SILENT, A, B, notifications
+from tests.deploy.samples import ALWAYS, FIRES, OF_A, SILENT, A, B, horizon, notifications
 
 CASES = [
     Case(
@@ -58,6 +58,23 @@ CASES = [
         SILENT,
         {f"up{{{A}}}": ALWAYS, f"canary_router_ready{{{A}}}": ALWAYS, f"up{{{B}}}": "0+0x60"},
         at="10m",
+    ),
+    # Both are 5 s behind; then b judges nothing any more, and is over two minutes behind from 7 min on.
+    Case(
+        "CanaryRouterEvidenceStale",
+        FIRES,
+        {**horizon("-5+15x60"), **horizon("-5+15x20 295+0x39", B)},
+        at="7m45s",
+        not_yet="7m15s",
+        fires={"job": "gateways", "model": "m", "alias": "canary"},
+        summary="m@canary: what came in the last 2m 50s is not judged",
+    ),
+    # For a minute and a half a gateway is waited for, then it counts as gone.
+    Case(
+        "CanaryRouterEvidenceStale",
+        SILENT,
+        horizon("-5+15x20 295+0x5 385+15x39"),
+        at="6m45s",
     ),
     Case(
         "CanaryRouterStateNotDurable",

@@ -1,0 +1,237 @@
+"""Runs beyond one process: over a restart, and of several gateways that come to one verdict."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import pytest
+
+from router.analysis.evidence_sink import StoredEvidence, StoredRun
+from router.analysis.run_key import RunSubject
+from router.analysis.run_state import RunStateData
+from router.analysis.statistics.records import RunCell, RunId
+from router.core.events import BreakerClosed, BreakerOpened, VerdictChanged
+from router.core.ids import CANARY, PRODUCTION
+from router.serving.manager import OPERATOR_RESET
+from tests.analysis.gateways import Gateway
+from tests.serving.conftest import V1, V2, V3
+
+BOTH = {PRODUCTION: V1, CANARY: V2}
+
+
+class Sink:
+    """Keeps evidence in memory, as a state directory does on disk."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, StoredRun] = {}
+        self.appended: list[tuple[int, RunCell]] = []
+        self.unsealed: Sequence[tuple[int, RunCell]] = ()
+        self.forgotten: list[RunId] = []
+        self.is_clean = False
+
+    def append(self, run: RunId, cell: int, delta: RunCell) -> None:
+        self.appended.append((cell, delta))
+
+    def seal(self, run: RunId, cell: int, others: Mapping[str, RunCell]) -> None:
+        assert others == {}, "it is alone"
+
+    def replace(
+        self,
+        run: RunId,
+        subject: RunSubject,
+        state: RunStateData,
+        verdict_cell: int,
+        unsealed: Sequence[tuple[int, RunCell]],
+    ) -> None:
+        self.runs[run.key] = StoredRun(run, subject, state, verdict_cell)
+        self.unsealed = unsealed
+
+    def needs_state(self, run: RunId) -> bool:
+        return run.key not in self.runs
+
+    def forget(self, run: RunId) -> None:
+        self.forgotten.append(run)
+        self.runs.pop(run.key, None)
+
+    def note_clean_end(self) -> None:
+        self.is_clean = True
+
+
+@pytest.fixture
+async def gateways() -> AsyncIterator[list[Gateway]]:
+    """To be ended at the end."""
+    gateways: list[Gateway] = []
+    yield gateways
+    for gateway in gateways:
+        await gateway.models.close(0.0)
+
+
+async def two(gateways: list[Gateway]) -> tuple[Gateway, Gateway]:
+    """Gateways that are members of one fleet."""
+    one, other = Gateway("gw-1"), Gateway("gw-2")
+    gateways += [one, other]
+    await one.serve(BOTH)
+    one.look(5.0)
+    other.now = one.now
+    other.ask(one)
+    other.ask(one)
+    await other.serve(BOTH)
+    look_at_both(one, other, 45)
+    return one, other
+
+
+def look_at_both(one: Gateway, other: Gateway, seconds: int) -> None:
+    for _ in range(seconds):
+        one.look(1.0)
+        other.look(1.0)
+        one.ask(other)
+        other.ask(one)
+
+
+async def test_after_a_clean_stop_the_next_process_goes_on(gateways: list[Gateway]) -> None:
+    sink = Sink()
+    before = Gateway(sink=sink)
+    gateways.append(before)
+    await before.serve(BOTH)
+    before.answer(400, PRODUCTION, V1)
+    before.answer_faulty_canary()
+    before.look()
+    before.answer(7, PRODUCTION, V1)
+    before.analysis.leave()
+    shown = before.entry
+    assert (shown["verdict"], sink.is_clean) == ("fail", True)
+
+    after = Gateway("gw-2", before.now + 100.0)
+    gateways.append(after)
+    after.analysis.joined.take_stored(StoredEvidence(sink.runs))
+    await after.serve(BOTH)
+    assert (after.entry["verdict"], after.entry["since_timestamp"]) == ("fail", shown["since_timestamp"])
+    assert after.facts.of(VerdictChanged) == [], "it was reported before"
+    after.answer(10, PRODUCTION, V1)
+    after.look()
+    assert after.check("faults")["production"]["requests"] == 400 + 7 + 10
+
+
+async def test_a_process_that_starts_before_what_was_sealed_begins_after_it(gateways: list[Gateway]) -> None:
+    """The time of day was set back meanwhile."""
+    sink = Sink()
+    before = Gateway(sink=sink)
+    gateways.append(before)
+    await before.serve(BOTH)
+    before.answer(100, PRODUCTION, V1)
+    before.look()
+    before.analysis.leave()
+
+    after = Gateway("gw-2", before.now - 600.0)
+    gateways.append(after)
+    after.analysis.joined.take_stored(StoredEvidence(sink.runs))
+    await after.serve(BOTH)
+    assert after.clock.cell() > sink.runs[next(iter(sink.runs))].state.horizon
+    after.answer(10, PRODUCTION, V1)
+    after.look()
+    assert after.check("faults")["production"]["requests"] == 110
+
+
+async def test_what_came_since_the_last_second_is_kept_and_an_empty_cell_once(
+    gateways: list[Gateway],
+) -> None:
+    sink = Sink()
+    gateway = Gateway(sink=sink)
+    gateways.append(gateway)
+    await gateway.serve(BOTH)
+    first = gateway.clock.cell()
+    gateway.look(1.0)
+    sink.appended.clear()
+    gateway.answer(3, CANARY, V2)
+    gateway.look(1.0)
+    gateway.answer(2, CANARY, V2)
+    gateway.look(4.0)
+    gateway.look(5.0)
+
+    kept = [(cell - first, sum(one.canary.requests for one in run.records)) for cell, run in sink.appended]
+    assert kept == [(0, 3), (0, 2), (1, 0)]
+
+
+async def test_two_gateways_come_to_one_verdict_on_what_both_observed(gateways: list[Gateway]) -> None:
+    one, other = await two(gateways)
+    for gateway in (one, other):
+        gateway.answer(200, PRODUCTION, V1)
+    one.answer_faulty_canary()
+    look_at_both(one, other, 12)
+
+    for gateway in (one, other):
+        faults = gateway.check("faults")
+        assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
+        assert gateway.entry["verdict"] == "fail"
+        assert gateway.entry["gateways"] == {"counted": ["gw-1", "gw-2"], "waiting": [], "left_out": []}
+    assert one.entry["why"] == other.entry["why"]
+    assert one.entry["since_timestamp"] == other.entry["since_timestamp"]
+
+
+async def test_an_outage_that_one_gateway_saw_is_a_fail_at_both(gateways: list[Gateway]) -> None:
+    one, other = await two(gateways)
+    one.answer(50, CANARY, V2, fault="error")
+    one.answer(50, PRODUCTION, V1)
+    one.look(1.0)
+    assert one.entry["verdict"] == "fail", "before its cell is over"
+    other.now = one.now
+    look_at_both(one, other, 2)
+
+    assert other.entry["verdict"] == "fail", "with the next exchange"
+    assert [(event.alias, event.version) for event in other.facts.of(BreakerOpened)] == [(CANARY, V2)]
+
+
+async def test_while_one_is_silent_the_verdict_stands_still_and_says_so(gateways: list[Gateway]) -> None:
+    one, other = await two(gateways)
+    for _ in range(30):
+        one.look(1.0)
+
+    entry = one.entry
+    [waiting] = entry["gateways"]["waiting"]
+    assert (waiting["host"], waiting["silent_seconds"]) == ("gw-2", pytest.approx(30.0, abs=6.0))
+    assert entry["judged_up_to_seconds"] > 20.0
+    moment = entry["horizon_timestamp"] % 86_400
+    written = f"{moment // 3600:02.0f}:{moment % 3600 // 60:02.0f}:{moment % 60:02.0f}"
+    assert f"Judged up to {written} UTC; waiting for gw-2, silent for " in entry["why"]
+    assert other.entry["gateways"]["counted"] == ["gw-1", "gw-2"]
+
+
+async def test_who_serves_another_share_is_named_and_nothing_passes_by_it(gateways: list[Gateway]) -> None:
+    one, other = await two(gateways)
+    await one.serve(BOTH, split={"production": 75, "canary": 25})
+    look_at_both(one, other, 12)
+    assert one.entry["why"].endswith("gw-2 still serves 50 %.")
+    assert other.entry["why"].endswith("gw-1 still serves 25 %.")
+
+    one.answer(30, PRODUCTION, V1)
+    await other.serve(BOTH, split={"production": 75, "canary": 25})
+    look_at_both(one, other, 12)
+    assert "still serves" not in one.entry["why"] + other.entry["why"]
+    assert one.check("faults")["production"]["requests"] == 0, "what came before is of no step"
+
+
+async def test_a_reset_at_one_gateway_begins_the_run_anew_at_both_and_once(gateways: list[Gateway]) -> None:
+    one, other = await two(gateways)
+    one.answer(400, PRODUCTION, V1)
+    one.answer_faulty_canary()
+    look_at_both(one, other, 12)
+    assert (one.entry["verdict"], other.entry["verdict"]) == ("fail", "fail")
+
+    one.facts.record(BreakerClosed("sentiment", CANARY, V2, OPERATOR_RESET))
+    look_at_both(one, other, 2)
+    for gateway in (one, other):
+        assert gateway.entry["verdict"] == "not_enough_data"
+        [(_, _, run)] = list(gateway.analysis.runs())
+        assert run.id.number == 2
+    look_at_both(one, other, 12)
+    assert other.check("faults")["canary"]["requests"] == 0
+
+
+async def test_a_run_of_versions_that_serve_here_no_more_is_kept_for_others(gateways: list[Gateway]) -> None:
+    one, other = await two(gateways)
+    await other.serve({PRODUCTION: V1, CANARY: V3})
+    one.answer(100, PRODUCTION, V1)
+    look_at_both(one, other, 12)
+    await other.serve(BOTH)
+    look_at_both(one, other, 12)
+
+    assert other.check("faults")["production"]["requests"] == 100
+    assert other.entry["since_timestamp"] == one.entry["since_timestamp"]
