@@ -266,8 +266,10 @@ def _unpacked(record: _Record) -> Record:
 
 
 def _arm(arm: _Arm) -> ArmRecord:
-    counted = arm.faults <= arm.requests and arm.excused <= arm.faults
-    if not counted or not arm.slow <= arm.timed <= arm.requests or arm.invalid > arm.requests:
+    counted = arm.faults <= arm.requests and arm.excused <= arm.faults and arm.invalid <= arm.requests
+    # A request whose caller hung up after the line is a slow answer, and else no request.
+    timed = arm.slow <= arm.timed <= arm.requests + arm.slow
+    if not (counted and timed):
         raise EvidenceRefused("counts of one arm contradict each other")
     groups = None if arm.groups is None else {group: list(counts) for group, counts in arm.groups.items()}
     return ArmRecord(

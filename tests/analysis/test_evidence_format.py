@@ -24,8 +24,11 @@ from router.analysis.evidence_format import (
     unpack_buckets,
 )
 from router.analysis.run_state import RunState
+from router.analysis.statistics.cell_recorder import CellRecorder, Observation
 from router.analysis.statistics.records import Batch, RunCell
-from router.core.split import BUCKETS
+from router.core.ids import Alias
+from router.core.scores import ScoreSpec
+from router.core.split import BUCKETS, Split
 from tests.support.evidence import SUBJECT, a_state, batches, buckets, cells, observed
 
 # Sets of buckets
@@ -82,6 +85,45 @@ def test_a_set_that_holds_no_buckets_is_refused(packed: bytes, why: str) -> None
 
 @given(cells)
 def test_a_cell_is_the_same_when_it_is_read(cell: RunCell) -> None:
+    assert decode_cell(encode_cell(cell)) == cell
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, BUCKETS - 1),
+            st.sampled_from(["answer", "fault", "batch", "excused", "hung up"]),
+            st.sampled_from([0.004, 0.2]),
+            st.none() | st.integers(0, 30),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([None, 0.025]),
+)
+def test_whatever_is_observed_can_be_read(
+    requests: list[tuple[int, str, float, int | None]], line: float | None
+) -> None:
+    """Callers who hang up after the line are slow answers of no request."""
+    split = Split(50_000)
+    recorder = CellRecorder(Alias("canary"), split, line, ScoreSpec())
+    for bucket, what, seconds, bin_index in requests:
+        fault = what in ("fault", "batch", "excused")
+        recorder.observe(
+            Observation(
+                bucket,
+                bucket < 50_000,
+                split,
+                fault,
+                None if fault else seconds,
+                bin_index,
+                3 if what == "batch" else None,
+                what == "excused" and bucket < 50_000,
+                what == "hung up",
+            )
+        )
+    cell = RunCell(True, recorder.ranges, recorder.drain(groups=True))
+
     assert decode_cell(encode_cell(cell)) == cell
 
 
