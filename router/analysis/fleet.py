@@ -42,7 +42,7 @@ from router.analysis.fleet_state import (
     skipped,
     without,
 )
-from router.analysis.fleet_view import Absences, FleetView, Waiting, fleet_view
+from router.analysis.fleet_view import Absences, FleetView, LeftOut, Waiting, fleet_view
 from router.analysis.statistics.records import CELL_SECONDS, Batch, Ended, Join, RunId, cell_of
 from router.core.ids import GatewayId
 
@@ -551,15 +551,15 @@ class Fleet:
 
     def describe(self, now: Moment) -> FleetView:
         """For people."""
-        state, waiting = self._state, []
-        if state is not None and now.cell - state.sealed.cell - 1 > MOST_AHEAD_CELLS:
-            cell = state.sealed.cell + 1
+        state = self._state
+        if state is None:
+            return FleetView(None, [], [], [LeftOut(self._own.host, "it joins")])
+        cell, at, waiting = state.sealed.cell + 1, now.monotonic, []
+        if now.cell - cell > MOST_AHEAD_CELLS:
             others = [join for join in state.members if join.member not in self._own.ids]
             lacking = [join for join in others if self._batches.get(join.member, cell) is None]
             # Where all batches are here, it is not known yet whether one of the others has them, too.
-            waiting = [
-                Waiting(join.host, self._silence.of(join.member, now.monotonic)) for join in lacking or others
-            ]
+            waiting = [Waiting(join.host, self._silence.of(join.member, at)) for join in lacking or others]
         ended, joins = self._ends.ends, self._joins.values()
         return fleet_view(state, now, waiting=waiting, ended=ended, joins=joins, absences=self._absences)
 

@@ -65,7 +65,7 @@ class Absences:
 
 
 def fleet_view(
-    state: FleetState | None,
+    state: FleetState,
     now: Moment,
     *,
     waiting: Sequence[Waiting],
@@ -74,8 +74,6 @@ def fleet_view(
     absences: Absences,
 ) -> FleetView:
     """`ended`: members that ended, by their own word; `joins`: announced, besides those in the state."""
-    if state is None:
-        return FleetView(None, [], [], absences.left_out((), joins, now))
     counted = sorted({join.host for join in state.members if join.member not in ended})
     left_out = absences.left_out(counted, [*state.pending, *joins], now)
     return FleetView(state.sealed.cell, counted, waiting, left_out)
