@@ -91,10 +91,10 @@ def an_hour_of_trouble(seed: int, cells: int = 720, per_cell: int = 250) -> list
 
 
 def test_equal_versions_do_not_fail_in_an_hour_of_trouble() -> None:
-    judges = [judge for seed in range(2) for judge in an_hour_of_trouble(seed, 120, 100)]
+    judges = an_hour_of_trouble(0, 120, 100)
 
-    assert [judge.failed_cell for judge in judges] == [None] * 4
-    assert min(judge.state.report().faults.canary.requests for judge in judges[::2]) > 300
+    assert [judge.failed_cell for judge in judges] == [None, None]
+    assert judges[0].state.report().faults.canary.requests > 300
 
 
 HOURS = int(os.environ.get("FLEET_HOURS", "100"))
