@@ -130,12 +130,6 @@ def effect(requests: Sequence[int], events: Sequence[int]) -> float:
     return float(ratio / (rate * (1 - rate) / n.sum()))
 
 
-def kish(requests: Sequence[int]) -> float:
-    """Effective keys."""
-    n = np.array(requests, float)
-    return float(n.sum() ** 2 / np.square(n).sum())
-
-
 def divergence(a: float, b: float) -> float:
     """KL(a‖b)."""
     return float(rel_entr([a, 1 - a], [b, 1 - b]).sum())

@@ -283,7 +283,7 @@ class World:
         self.ended: list[Process] = []
         self.is_begun = False
         """Whether the versions are compared."""
-        self._numbers, self._order = count(1), count()
+        self._order = count()
         self._under_way: list[tuple[float, int, Callable[[], None]]] = []
         for host in hosts:
             self.start(host)

@@ -151,7 +151,7 @@ def test_three_gateways_fail_as_one_that_has_all_the_traffic() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("rise", "runs"), [(0.01, 8), (0.05, 20), (0.2, 20)], ids=["+1", "+5", "+20"])
+@pytest.mark.parametrize(("rise", "runs"), [(0.01, 15), (0.05, 40), (0.2, 40)], ids=["+1", "+5", "+20"])
 def test_canary_requests_until_three_gateways_fail(rise: float, runs: int, figure: Figure) -> None:
     one, three, seconds = as_one_gateway(range(runs), rise)
     figure(
@@ -252,7 +252,7 @@ def test_a_canary_that_takes_its_container_down_never_passes() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_hours_of_a_canary_that_takes_its_container_down(figure: Figure) -> None:
-    runs = [taken_down_every_400_s(seed, 7_200) for seed in range(10)]
+    runs = [taken_down_every_400_s(seed, 7_200) for seed in range(20)]
     passed, would_pass = (sum(each) for each in zip(*runs, strict=True))
     figure(
         f"taken down every 400 s for 2 h: passed in {passed} of {len(runs)}, {would_pass} but for the ends"
