@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from xdist.remote import Producer
 
-from router.processes.gc_tuning import collector_off, freeze_heap
+from router.processes.gc_tuning import collector_off
 from tests.support import slowness
 from tests.support.scheduling import GroupScheduling, longest_first
 
@@ -69,9 +69,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupSc
 def pytest_collection(session: pytest.Session):  # type: ignore[no-untyped-def]
     """Nothing that is imported or collected is garbage, and looking for some takes a third of the time."""
     with collector_off():
-        collected = yield
-        freeze_heap()
-    return collected
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
