@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess
-from tests.support.registry import Registry
+from tests.support.registry import Registry, built_registry_of
 from tests.support.waiting import wait_until
 
 KEY = {"GOOGLE_API_KEY": "hunter2-of-the-operator"}
@@ -24,7 +23,7 @@ REMEDY = (
 
 @pytest.fixture(scope="session")
 def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built_once(Path(__file__).with_name("build_keys.py"), tmp_path_factory)
+    return built_registry_of(Path(__file__).with_name("build_keys.py"), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

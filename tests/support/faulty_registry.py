@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.built_once import built_once
-from tests.support.registry import Registry, copied
+from tests.support.registry import Registry, built_registry_of, copied
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 """Buckets 418 and 62121 under the salt `sentiment`."""
@@ -20,7 +19,7 @@ def body_of(text: str, rows: int = 1) -> bytes:
 @pytest.fixture(scope="session")
 def built_faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built once in a run, whoever imports this fixture; its artifacts are shared and only read."""
-    return built_once(Path(__file__).with_name("build_faults.py"), tmp_path_factory)
+    return built_registry_of(Path(__file__).with_name("build_faults.py"), tmp_path_factory)
 
 
 @pytest.fixture
