@@ -134,14 +134,14 @@ class HourlyTraffic:
             for alias, count in one.fixed.items():
                 fixed[alias] = fixed.get(alias, 0) + count
         return HourOfTraffic(
-            now - slices[0].begun,
-            BucketSet(bits),
-            sum(one.keyed for one in slices),
-            sum(one.hashed_bodies for one in slices),
-            fixed,
-            sum(one.keyless for one in slices),
-            sum(one.production for one in slices),
-            sum(one.faults for one in slices),
+            seconds=now - slices[0].begun,
+            seen=BucketSet(bits),
+            keyed=sum(one.keyed for one in slices),
+            hashed_bodies=sum(one.hashed_bodies for one in slices),
+            fixed=fixed,
+            keyless=sum(one.keyless for one in slices),
+            production_requests=sum(one.production for one in slices),
+            production_faults=sum(one.faults for one in slices),
         )
 
     def _begin(self, model: str, now: float) -> _Slice:

@@ -17,15 +17,15 @@ from router.analysis.text import percent
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.predict_cost import PredictCost
 from router.core.routing import ModelRoutes
-from router.core.split import BUCKETS, Split
+from router.core.split import BUCKETS, BUCKETS_PER_PERCENT, Split
 
 MOST_KEYS_PER_BUCKET = 4
 """Where so many keys would fall into a bucket on average, 98 % of them are seen, and how many keys there are
 is not known any more: only that there are more."""
-TIMES_WORTH_A_WORD = 5
-"""A share that grows by more was not tried in between."""
+LARGEST_STEP = 5
+"""Times the present share: what is above was not tried in between."""
 KEYLESS_FROM = 100
-"""Requests before the part of them without a key is worth a word."""
+"""Requests before it matters how many of them carry no key."""
 BUSY_ENOUGH = 0.8
 """Of its time a worker may predict; what is left takes up that requests do not come evenly."""
 _LEAST_RATE = 1e-3
@@ -260,7 +260,7 @@ def with_canary(split: Split, buckets: int) -> Split:
     kept = split.further[1] if split.further else 0
     if split.further and buckets + kept > BUCKETS:
         raise ValueError(
-            f"the canary can not have so much: {split.further[0]} has {kept / BUCKETS * 100:g} percent"
+            f"the canary can not have so much: {split.further[0]} has {kept / BUCKETS_PER_PERCENT:g} percent"
         )
     return Split(buckets, split.further)
 
@@ -283,16 +283,17 @@ def make_plan(known: Known, planned: Split, criteria: Criteria = Criteria()) -> 
     after = replace(routes, configured_split=planned, broken=frozenset() if changed else routes.broken)
     now, then = routes.split_in_force, after.split_in_force
     workers = _workers(known, then)
+    grows = planned.canary > routes.configured_split.canary
     return Plan(
-        known,
-        planned,
-        now,
-        then,
-        Moved.between(now, then, known.traffic),
-        workers,
-        _until_pass(known, planned, then, criteria),
-        _until_shown(known, planned, then, criteria),
-        dict(_objections(known, planned, workers)) if planned.canary > routes.configured_split.canary else {},
+        known=known,
+        planned=planned,
+        now=now,
+        then=then,
+        moved=Moved.between(now, then, known.traffic),
+        workers=workers,
+        until_pass=_until_pass(known, planned, then, criteria),
+        until_shown=_until_shown(known, planned, then, criteria),
+        against=dict(_objections(known, planned, workers)) if grows else {},
     )
 
 
@@ -399,11 +400,11 @@ def _objections(known: Known, planned: Split, workers: Workers) -> Iterator[tupl
             Objection.NOT_ENOUGH_DATA,
             f"At the present {_percent(routes.configured_split):g} %: {known.why}",
         )
-    if present and planned.canary > TIMES_WORTH_A_WORD * present:
+    if present and planned.canary > LARGEST_STEP * present:
         times = planned.canary / present
         yield (
             Objection.LEAP,
-            f"It is {times:.3g} times the present share; {TIMES_WORTH_A_WORD} times at most is a step.",
+            f"It is {times:.3g} times the present share; {LARGEST_STEP} times at most is a step.",
         )
     if workers.too_few:
         yield (
@@ -418,7 +419,7 @@ def _objections(known: Known, planned: Split, workers: Workers) -> Iterator[tupl
         )
     cap = routes.capped.get(CANARY)
     if cap is not None and cap < planned.canary:
-        most = f"{cap / BUCKETS * 100:g} %"
+        most = f"{cap / BUCKETS_PER_PERCENT:g} %"
         yield Objection.CAPPED, f"The canary is capped at {most}: what is above that goes to production."
     if CANARY in routes.broken:
         why = f" ({known.breaker})" if known.breaker else ""

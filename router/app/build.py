@@ -25,7 +25,7 @@ from router.app.outbound import Outbound
 from router.app.reload import Certificates, OperatorReload, SettingsFollowers
 from router.control.alerts import AlertCaps
 from router.control.alias_watch import AliasWatch
-from router.control.break_glass import TICK_SECONDS, BreakGlass, OffFile
+from router.control.break_glass import TICK_SECONDS, BreakGlassWatch, OffFile
 from router.control.caps import CapControl
 from router.control.config_watch import ConfigWatch
 from router.control.fan_out import FanOut
@@ -121,7 +121,7 @@ class Gateway:
     config: ConfigWatch
     web: WebState
     models: ModelSet
-    break_glass: BreakGlass
+    break_glass: BreakGlassWatch
     recorder: Recorder
     outbound: Outbound
     loops: Sequence[PeriodicTask]
@@ -149,13 +149,13 @@ def build_gateway(
     caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
     caps.restore(state_directory.caps.records)
     state_directory.follow_caps(caps.merge)
-    break_glass = BreakGlass(caps, off_file)
+    break_glass = BreakGlassWatch(caps, off_file)
     analysis = AnalysisRecorder(models, recorder, wall=time.time, monotonic=time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
     dispatcher = Dispatcher(models, recorder)
-    this = GatewayId(secrets.token_hex(8), socket.gethostname())
-    outbound = Outbound(in_force, recorder, caps, recorders.journal, this)
+    identity = GatewayId(secrets.token_hex(8), socket.gethostname())
+    outbound = Outbound(in_force, recorder, caps, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
     rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
     gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)
@@ -228,7 +228,7 @@ def build_gateway(
         plan=lambda model, percent: planner.plan(model, percent).to_json(),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),
-        identity=this,
+        identity=identity,
         caps=caps,
         alerts=AlertCaps(caps, models),
         break_glass=break_glass,

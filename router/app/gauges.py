@@ -1,9 +1,7 @@
 """What is measured rather than reported: memory of workers, requests in flight, lag of the event loop."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Protocol
 
 import psutil
 
@@ -11,22 +9,12 @@ from router.adapters.log.writer import STDERR
 from router.adapters.prometheus.recorder import Live, LiveShift, LiveVersion
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.recorder import AnalysisRecorder
+from router.app.outbound import Outbound
 from router.control.rollback import RollbackWatch
 from router.core.policy import State
 from router.serving.dispatch import Dispatcher
 from router.serving.harness import Harness
 from router.serving.models import ModelSet
-
-
-class OutboundStatus(Protocol):
-    """What is known of other gateways, and of receivers of notifications."""
-
-    @property
-    def receivers(self) -> Sequence[str]:
-        """Names of the latter."""
-
-    def peers(self) -> Mapping[str, int]:
-        """How many of the former are reachable, and unreachable."""
 
 
 class Gauges:
@@ -41,7 +29,7 @@ class Gauges:
         dispatcher: Dispatcher,
         analysis: AnalysisRecorder,
         rollback: RollbackWatch,
-        outbound: OutboundStatus,
+        outbound: Outbound,
         state_directory: StateDirectory,
     ) -> None:
         self._models = models

@@ -19,14 +19,19 @@ class Outbound:
     """Both, and the HTTP client that they share. Nothing is asked or sent before `start` or once closed."""
 
     def __init__(
-        self, in_force: SettingsInForce, recorder: FanOut, caps: CapMerger, journal: Chain, this: GatewayId
+        self,
+        in_force: SettingsInForce,
+        recorder: FanOut,
+        caps: CapMerger,
+        journal: Chain,
+        identity: GatewayId,
     ) -> None:
-        """`this` is the gateway that asks and sends."""
+        """`identity` is that of the gateway that asks and sends."""
         settings = in_force.current
         client = HttpClient()
         self.receivers = receiver_names(settings.notify)
         """Names of those that get notifications, fit to be shown."""
-        sender = Sender.of(settings.registry.addresses(os.environ)[0], this.host)
+        sender = Sender.of(settings.registry.addresses(os.environ)[0], identity.host)
         outboxes = [
             Outbox(name, receiver.events, Webhook(receiver, client, sender), recorder)
             for name, receiver in zip(self.receivers, settings.notify, strict=True)
@@ -36,7 +41,7 @@ class Outbound:
             recorder.add_deduplicated(self._notifier)
         self._exchange = exchange = CapExchange(
             settings.fleet,
-            this.process,
+            identity.process,
             PeerClient(client),
             caps,
             recorder,

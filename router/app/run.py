@@ -18,7 +18,7 @@ from router.adapters.state.state_directory import StateDirectory
 from router.app.backends import open_backends
 from router.app.build import Gateway, Instruments, Recorders, build_gateway
 from router.app.reload import Certificates
-from router.control.break_glass import BreakGlass
+from router.control.break_glass import BreakGlassWatch
 from router.core.environment import is_withheld, refusal, unknown_variables
 from router.core.events import ReadinessChanged, ShutdownCutShort
 from router.core.memory import MIB
@@ -172,7 +172,7 @@ class GatewayServer:
         _log.info("stopped")
 
     @staticmethod
-    def _follow_signal(break_glass: BreakGlass) -> Callable[[], None]:
+    def _follow_signal(break_glass: BreakGlassWatch) -> Callable[[], None]:
         """Every canary goes off at SIGUSR2, also one that came before; returns what ends that."""
         loop = asyncio.get_running_loop()
         return off_signal.follow(lambda: loop.call_soon_threadsafe(break_glass.signalled))

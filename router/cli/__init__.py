@@ -48,7 +48,7 @@ no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until
 
 
 def _seconds(_: click.Context, __: click.Parameter, seconds: float) -> float:
-    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:  # which is what "nan" is not, either
+    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:  # nor may it be "nan", which a FloatRange takes
         raise click.BadParameter(f"must be 0 to {LONGEST_WAIT_SECONDS}")
     return seconds
 

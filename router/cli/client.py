@@ -35,8 +35,6 @@ from router.settings import is_loopback
 TIMEOUT_SECONDS = 5.0
 _OTHER_NAME = (62, 64)
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
-
-
 _LONGEST_REFUSAL_BYTES = 65_536
 
 

@@ -90,15 +90,30 @@ def find_gateways(config_path: Path, urls: Sequence[str]) -> Gateways:
 
     With `urls` a configuration is not needed: it is looked at for the token only.
     """
-    urls = [checked_url(url) for url in urls]  # not after half of a command is done
+    hint = "gateways' addresses are read in that file; with --url http://HOST:PORT none is needed"
+    return gateways_of(settings_unless_named(config_path, urls, hint), urls)
+
+
+def settings_unless_named(config_path: Path, urls: Sequence[str], hint: str) -> Settings | None:
+    """The configuration's; None where it is not valid and `urls` name the gateways without it.
+
+    Raises ConfigRefused, with `hint` after its problems, where it is not valid and there are no `urls`.
+    """
     try:
-        settings = load_settings(config_path, os.environ, {}).settings
+        return load_settings(config_path, os.environ, {}).settings
     except ConfigRefused as refused:
         if urls:
-            return Gateways(urls, lambda: _admin_token(None))
-        hint = "gateways' addresses are read in that file; with --url http://HOST:PORT none is needed"
+            return None
         raise ConfigRefused([*refused.problems, hint]) from None
-    return Gateways(urls or configured_addresses(settings), lambda: _admin_token(settings))
+
+
+def gateways_of(settings: Settings | None, urls: Sequence[str]) -> Gateways:
+    """Those at `urls`; without any, all that `settings` know. Raises a usage error for what is no address."""
+    addresses = [checked_url(url) for url in urls]  # not after half of a command is done
+    if not addresses:
+        assert settings is not None  # one of the two is there
+        addresses = configured_addresses(settings)
+    return Gateways(addresses, lambda: _admin_token(settings))
 
 
 def configured_addresses(settings: Settings) -> list[str]:

@@ -15,9 +15,10 @@ from rich.table import Table
 
 from router.cli.journal_lines import read_journal, require_model
 from router.cli.journal_text import concerns, plain, sentence_of, shares_json, shares_of
-from router.cli.times import since, utc, utc_table
+from router.cli.times import since, utc_table
 from router.core.journal import Entry
 from router.core.routing import ModelRoutes
+from router.core.utc import utc
 
 MOST_ROWS = 10_000
 """That are kept and shown: the newest."""
@@ -40,6 +41,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class _Serving:
+    """The process that writes to a chain, and what it serves."""
+
+    gateway: str
     routes: ModelRoutes | None
     last: float
     """Time of its last line."""
@@ -65,36 +69,36 @@ class History:
 
     def take_all(self, entries: Iterable[tuple[Entry, int]]) -> None:
         """Take every entry, with the number of its chain."""
-        now: dict[int, dict[str, _Serving]] = {}
+        serving: dict[int, _Serving | None] = {}
         for number, (entry, chain) in enumerate(entries):
             self.began = entry.at if self.began is None else min(entry.at, self.began)
             self.models.update(entry.table)
-            self._take(entry, number, now.setdefault(chain, {}))
+            serving[chain] = self._take(entry, number, serving.get(chain))
 
-    def _take(self, entry: Entry, number: int, now: dict[str, _Serving]) -> None:
+    def _take(self, entry: Entry, number: int, former: _Serving | None) -> _Serving | None:
+        """Take a line of the chain to which `former` wrote; returns who serves after it, if anybody."""
         # One process writes to a chain: what another one had before it is over, and so is that of a former
         # process of the same name.
-        lost = {name: now.pop(name) for name in list(now) if name != entry.gateway or entry.cause == "start"}
-        before = now[entry.gateway].routes if entry.gateway in now else None
+        lost = None
+        if former is not None and (former.gateway != entry.gateway or entry.cause == "start"):
+            lost, former = former, None
+        before = former.routes if former is not None else None
         after = entry.table.get(self.model, None if self.model in entry.gone else before)
         if entry.cause == "stop":
-            now.pop(entry.gateway, None)
             after = None
-        else:
-            now[entry.gateway] = _Serving(after, entry.at)
         if entry.at < self.begin:
-            for name in lost:
-                self.before.pop(name, None)
+            if lost is not None:
+                self.before.pop(lost.gateway, None)
             self.before.pop(entry.gateway, None)
             if after is not None:
                 self.before[entry.gateway] = after
         elif concerns(entry, self.model):
             what = sentence_of(entry, self.model, before)
-            ended = "".join(
-                f"; {name} ended without a line after {utc_table(it.last)}" for name, it in lost.items()
-            )
+            if lost is not None:
+                what += f"; {lost.gateway} ended without a line after {utc_table(lost.last)}"
             self.gateways.add(entry.gateway)
-            self._keep(Row(entry.at, number, entry, what + ended, after, changed=after != before))
+            self._keep(Row(entry.at, number, entry, what, after, changed=after != before))
+        return None if entry.cause == "stop" else _Serving(entry.gateway, after, entry.at)
 
     def _keep(self, row: Row) -> None:
         if len(self.rows) < MOST_ROWS:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,10 +84,10 @@ class Entries:
     files: Sequence[Path]
     read: int = 0
     """Entries so far."""
-    damage: list[str] = field(default_factory=list)
-    """The first sentences about damage so far."""
+    damage: str = ""
+    """The first sentence about damage so far."""
     damaged: int = 0
-    """How often there was any."""
+    """How many places are damaged."""
 
     def __iter__(self) -> Iterator[tuple[Entry, int]]:
         """Each entry that can be read, with the number of its chain. Raises NoJournal."""
@@ -112,14 +112,13 @@ class Entries:
         """Print to standard error what is wrong, and how to learn more."""
         if self.damaged:
             more = f", and {self.damaged - 1} places more" if self.damaged > 1 else ""
-            sentence = plain(f"the journal is damaged, so this may be wrong: {self.damage[0]}{more};")
+            sentence = plain(f"the journal is damaged, so this may be wrong: {self.damage}{more};")
             click.echo(sentence, err=True)
             click.echo("`canary-router journal verify` lists all", err=True)
 
     def _damaged(self, sentence: str) -> None:
         self.damaged += 1
-        if not self.damage:
-            self.damage.append(sentence)
+        self.damage = self.damage or sentence
 
 
 def read_journal(
@@ -203,7 +202,7 @@ def _document(raw: bytes) -> Mapping[str, Any] | None:
 
 
 def _short_names(files: Sequence[Path]) -> Mapping[Path, str]:
-    """The last part of each path, where that is enough to tell them apart."""
+    """The last part of each path, where that is enough to distinguish them."""
     ends = {path.name for path in files}
     unique = len(ends) == len(set(files))
     return {path: path.name if unique else str(path) for path in files}

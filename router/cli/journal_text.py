@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-from router.cli.times import utc
 from router.core.ids import PRODUCTION, Alias
 from router.core.journal import Entry
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS_PER_PERCENT
+from router.core.utc import utc
 
 _VERDICTS = {"pass": "pass", "fail": "FAIL", "not_enough_data": "not enough data"}
 _LEAST_DIGEST = 12
@@ -111,23 +111,20 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float)
 
 
-def _text(details: Details, *names: str) -> str:
-    """The first of these that is there."""
-    return next((str(details[name]) for name in names if details.get(name) not in (None, "")), "")
+def _text(details: Details, name: str) -> str:
+    """Empty where it is not there."""
+    value = details.get(name)
+    return "" if value is None else str(value)
 
 
-def _because(details: Details) -> str:
-    why = _text(details, "why", "reason")
-    return f": {why}" if why else ""
+def _by_and_why(details: Details) -> str:
+    """` by ann: slow`, or as much of that as is known."""
+    who, why = _text(details, "by"), _text(details, "why")
+    return (f" by {who}" if who else "") + (f": {why}" if why else "")
 
 
-def _by(details: Details) -> str:
-    who = _text(details, "by", "who")
-    return f" by {who}" if who else ""
-
-
-def _version(details: Details, *names: str) -> str:
-    number = _text(details, *names)
+def _version(details: Details, name: str) -> str:
+    number = _text(details, name)
     return f"v{number}" if number.isdigit() else number or "–"
 
 
@@ -168,20 +165,16 @@ def _changed(_: Entry, __: Details) -> str:
 
 def _alias_moved(_: Entry, details: Details) -> str:
     moved = f"the registry moved {_text(details, 'alias')}"
-    return f"{moved} {_version(details, 'from', 'old')} → {_version(details, 'to', 'new')}"
-
-
-def _explained(_: Entry, details: Details) -> str:
-    return f"moved in the registry{_by(details)}{_because(details)}"
+    return f"{moved} {_version(details, 'from')} → {_version(details, 'to')}"
 
 
 def _bound(_: Entry, details: Details) -> str:
-    new, old = _version(details, "to", "new", "version"), _version(details, "from", "old")
+    new, old = _version(details, "to"), _version(details, "from")
     return f"{_text(details, 'alias')} serves {new}" + (f", before {old}" if old != "–" else "")
 
 
 def _unbound(_: Entry, details: Details) -> str:
-    old = _version(details, "from", "old", "version")
+    old = _version(details, "from")
     return f"{_text(details, 'alias')} serves nothing" + (f", before {old}" if old != "–" else "")
 
 
@@ -196,30 +189,15 @@ def _cache(_: Entry, details: Details) -> str:
     return f"the registry is not there, what served last is loaded: {listed}"
 
 
-def _breaker_opened(_: Entry, details: Details) -> str:
-    return f"breaker of {_target(details)} opened{_because(details)}"
-
-
-def _breaker_closed(_: Entry, details: Details) -> str:
-    return f"breaker of {_target(details)} closed{_because(details)}"
+def _act(what: str) -> Callable[[Entry, Details], str]:
+    """A sentence that says only what was done, by whom and why; `{target}` in `what` is the canary."""
+    return lambda _, details: what.format(target=_target(details)) + _by_and_why(details)
 
 
 def _capped(_: Entry, details: Details) -> str:
     share = details.get("share")
-    at = f" at {share * 100:g} %" if isinstance(share, int | float) else ""
-    return f"{_target(details)} capped{at}{_by(details)}{_because(details)}"
-
-
-def _cap_lifted(_: Entry, details: Details) -> str:
-    return f"cap on {_target(details)} lifted{_by(details)}{_because(details)}"
-
-
-def _break_glass_on(_: Entry, details: Details) -> str:
-    return f"break-glass, every canary is off{_because(details)}"
-
-
-def _break_glass_off(_: Entry, details: Details) -> str:
-    return f"break-glass is over{_because(details)}"
+    at = f" at {share * 100:g} %" if _is_number(share) else ""
+    return f"{_target(details)} capped{at}{_by_and_why(details)}"
 
 
 def _pins(_: Entry, details: Details) -> str:
@@ -227,7 +205,7 @@ def _pins(_: Entry, details: Details) -> str:
 
 
 def _registry(_: Entry, details: Details) -> str:
-    return f"the registry {_text(details, 'registry') or 'changed'}{_because(details)}"
+    return f"the registry {_text(details, 'registry') or 'changed'}"
 
 
 def _verdict(_: Entry, details: Details) -> str:
@@ -235,8 +213,7 @@ def _verdict(_: Entry, details: Details) -> str:
         _VERDICTS.get(_text(details, name), _text(details, name)) for name in ("before", "verdict")
     )
     change = f"{before} → {now}" if before else now
-    against = _text(details, "production", "against")
-    return f"{_target(details)} against v{against}: {change}{_because(details)}"
+    return f"{_target(details)} against v{_text(details, 'production')}: {change}{_by_and_why(details)}"
 
 
 def _folded(entry: Entry, details: Details) -> str:
@@ -262,18 +239,18 @@ _SENTENCES: dict[str, Callable[[Entry, Details], str]] = {
     "clock": _clock,
     "configuration": _configuration,
     "alias_moved": _alias_moved,
-    "explained": _explained,
+    "explained": _act("moved in the registry"),
     "bound": _bound,
     "unbound": _unbound,
     "out_of_service": _out_of_service,
     "cache": _cache,
     "changed": _changed,
-    "breaker_opened": _breaker_opened,
-    "breaker_closed": _breaker_closed,
+    "breaker_opened": _act("breaker of {target} opened"),
+    "breaker_closed": _act("breaker of {target} closed"),
     "capped": _capped,
-    "cap_lifted": _cap_lifted,
-    "break_glass_on": _break_glass_on,
-    "break_glass_off": _break_glass_off,
+    "cap_lifted": _act("cap on {target} lifted"),
+    "break_glass_on": _act("break-glass, every canary is off"),
+    "break_glass_off": _act("break-glass is over"),
     "pins": _pins,
     "registry": _registry,
     "verdict": _verdict,

@@ -8,8 +8,8 @@ import click
 
 from router.cli.journal_lines import NoJournal, files_of, lines_of
 from router.cli.journal_text import plain
-from router.cli.times import utc
 from router.core.journal_chain import ChainCheck, Report
+from router.core.utc import utc
 
 _DIGEST = re.compile(r"[0-9a-f]{12,64}")
 

@@ -15,12 +15,13 @@ import orjson
 from router.adapters.config.file import load_settings
 from router.cli.journal_lines import read_journal, require_model
 from router.cli.journal_text import plain, sentence_of
-from router.cli.times import moment, utc
+from router.cli.times import moment
 from router.core.ids import PRODUCTION
 from router.core.journal import Entry
 from router.core.keys import text_key
 from router.core.past_routes import LEEWAY_SECONDS, Answer, Candidate, End, Gap, Moment, Period
 from router.core.pins import NOTHING_PINNED, PinLists
+from router.core.utc import utc
 from router.errors import ConfigRefused
 
 

@@ -13,8 +13,8 @@ from router.analysis.text import duration, percent
 from router.cli.client import TIMEOUT_SECONDS, Refused, Unreachable, gateway_address, request
 from router.settings.mappings import read_percent
 
-_MEANT = (400, 404)
-"""What it was asked makes no sense to the gateway."""
+_BAD_REQUEST = (400, 404)
+"""Statuses by which a gateway says that what it was asked makes no sense."""
 _NO_SUCH_PATH = "Not Found"
 """What an older gateway says of a path that it does not have."""
 _KEYS = ("model", "share", "keys", "against")
@@ -55,7 +55,7 @@ def ask_plan(
     try:
         return request(base, f"/v1/plan?{query}", *_KEYS, timeout_seconds=timeout_seconds)
     except Refused as refused:
-        if refused.status in _MEANT and str(refused) != _NO_SUCH_PATH:
+        if refused.status in _BAD_REQUEST and str(refused) != _NO_SUCH_PATH:
             raise
         raise Unreachable(f"no gateway answers at {base} with a plan: {refused}") from refused
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from router.adapters.config.file import load_settings
-from router.cli.gateways import Answer, Gateways, Refusal, Reply, find_gateways
-from router.cli.levers import who_says
+from router.cli.gateways import Answer, Gateways, Refusal, Reply, gateways_of, settings_unless_named
+from router.cli.levers import EXIT_DONE, EXIT_REFUSED, EXIT_UNREACHABLE, who_says
 from router.cli.split import find_model
 from router.core.redaction import redact_line, redact_uri
 from router.errors import (
@@ -22,7 +21,7 @@ from router.errors import (
     RegistryRefused,
     RegistryUnavailable,
 )
-from router.promotion.gateway_view import view_of
+from router.promotion.gateway_view import GatewayView, views_of
 from router.promotion.ports import (
     VERB_SECONDS,
     Command,
@@ -32,7 +31,6 @@ from router.promotion.ports import (
     RoleNames,
     is_stage,
 )
-from router.promotion.ports import Gateways as AnyGateways
 from router.promotion.promote import Promotion, promote
 from router.promotion.records import LONGEST_NAME
 from router.promotion.rollback import rollback
@@ -40,7 +38,7 @@ from router.settings import RegistrySettings, Settings
 
 _LONGEST_LINE = 2000
 _ADDRESS_VARIABLES = ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")
-_REFUSED, _UNREACHABLE = 1, 3
+_HINT = "with --url http://HOST:PORT, and --registry URI, none is needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class MoveOptions:
 
 def promote_canary(options: MoveOptions, model: str, *, force: bool, keep_canary: bool, yes: bool) -> int:
     """Make MODEL's canary production; returns 0 done, 1 refused, 3 unreachable."""
-    move = _Move(options, model, may_lack_gateways=False)
+    move = _Move(options, model)
     if keep_canary and is_stage(move.names.canary):
         raise click.UsageError(
             f"--keep-canary: the canary of {model} is what is in {move.names.canary}, which a version leaves"
@@ -90,7 +88,7 @@ def promote_canary(options: MoveOptions, model: str, *, force: bool, keep_canary
 
 def roll_back(options: MoveOptions, model: str, to: int | None) -> int:
     """Have production go back to a version; returns 0 done, 1 refused, 3 unreachable."""
-    move = _Move(options, model, may_lack_gateways=True)
+    move = _Move(options, model)
     terminal = _Terminal(yes=False)
     return move.run(
         lambda registry: rollback(registry, move.gateways, move.command, terminal, to=to), terminal
@@ -100,11 +98,12 @@ def roll_back(options: MoveOptions, model: str, to: int | None) -> int:
 class _Move:
     """One command: whom it asks, and how what it raises is shown."""
 
-    def __init__(self, options: MoveOptions, model: str, *, may_lack_gateways: bool) -> None:
-        """`may_lack_gateways`: go on where nobody knows their addresses."""
+    def __init__(self, options: MoveOptions, model: str) -> None:
+        """Raises ConfigRefused, or a usage error for what is no address, and where the roles' names are not
+        known."""
         self._options = options
-        self._settings = _settings(options)
-        self.gateways = _gateways(options, may_be_unknown=may_lack_gateways)
+        self._settings = settings_unless_named(options.config_path, options.urls, _HINT)
+        self.gateways = _AllGateways(gateways_of(self._settings, options.urls))
         self.names = _role_names(self._settings, self.gateways, model, asked=bool(options.urls))
         self.command = Command(model, self.names, options.by, options.reason, options.wait_seconds)
 
@@ -113,16 +112,16 @@ class _Move:
         try:
             act(self._open_registry())
         except GatewaysUnreachable as error:
-            return terminal.fail(error, _UNREACHABLE)
+            return terminal.fail(error, EXIT_UNREACHABLE)
         except PromotionRefused as error:
-            return terminal.fail(error, _REFUSED)
+            return terminal.fail(error, EXIT_REFUSED)
         except RegistryUnavailable as error:
-            return terminal.fail(f"{error}{self._registry_hint()}", _UNREACHABLE)
+            return terminal.fail(f"{error}{self._registry_hint()}", EXIT_UNREACHABLE)
         except RegistryError as error:
             hint = self._registry_hint() if isinstance(error, RegistryRefused) else ""
-            return terminal.fail(f"{error}{hint}", _REFUSED)
+            return terminal.fail(f"{error}{hint}", EXIT_REFUSED)
         terminal.report("done" if self._options.wait_seconds is not None else "written, and not waited for")
-        return 0
+        return EXIT_DONE
 
     def _open_registry(self) -> Registry:
         uri, tracking_uri = self._addresses()
@@ -173,28 +172,6 @@ class _AllGateways:
             }
 
 
-class _UnknownGateways:
-    """Implements `router.promotion.ports.Gateways` where their addresses are not known."""
-
-    def __init__(self, why: str) -> None:
-        self._documents = {"gateways": NoDocument(why, None)}
-
-    def get(self, path: str) -> Documents:
-        return self._documents
-
-    def post(self, path: str, body: Mapping[str, Any], *, timeout_seconds: float = VERB_SECONDS) -> Documents:
-        return self._documents
-
-
-def _gateways(options: MoveOptions, *, may_be_unknown: bool) -> AnyGateways:
-    try:
-        return _AllGateways(find_gateways(options.config_path, options.urls))
-    except ConfigRefused as refused:  # such as a name of peers that only their network knows
-        if not may_be_unknown:
-            raise
-        return _UnknownGateways("; ".join(refused.problems))
-
-
 def _documents(replies: Sequence[Reply]) -> Documents:
     return {redact_uri(reply.gateway): _document(reply) for reply in replies}
 
@@ -225,18 +202,7 @@ class _Terminal:
         return code
 
 
-def _settings(options: MoveOptions) -> Settings | None:
-    """None where the configuration can not be used, and the gateways are named without it."""
-    try:
-        return load_settings(options.config_path, os.environ, {}).settings
-    except ConfigRefused as refused:
-        if not options.urls:
-            hint = "with --url http://HOST:PORT, and --registry URI, none is needed"
-            raise ConfigRefused([*refused.problems, hint]) from None
-        return None
-
-
-def _role_names(settings: Settings | None, gateways: AnyGateways, model: str, *, asked: bool) -> RoleNames:
+def _role_names(settings: Settings | None, gateways: _AllGateways, model: str, *, asked: bool) -> RoleNames:
     """By the configuration; where that has no such model, and gateways were named, by what these say."""
     if settings is not None and (model in settings.models or not asked):
         wanted = find_model(settings, model)
@@ -248,15 +214,12 @@ def _role_names(settings: Settings | None, gateways: AnyGateways, model: str, *,
     return names
 
 
-def _names_of_gateways(gateways: AnyGateways, model: str) -> RoleNames:
+def _names_of_gateways(gateways: _AllGateways, model: str) -> RoleNames:
     why = []
-    for gateway, state in gateways.get("/v1/state").items():
-        if isinstance(state, NoDocument):
-            why.append(state.why)
-        elif (view := view_of(gateway, model, state)) is None:
-            why.append(f"{gateway} serves no model {model}")
-        else:
+    for view in views_of(gateways, model).values():
+        if isinstance(view, GatewayView):
             return RoleNames.of(view.names, view.previous_name)
+        why.append(view.why)
     raise click.UsageError(
         f"what the registry calls the roles of {model} is not known: the configuration does not say it, and"
         f" {'; '.join(why)}"

@@ -1,7 +1,9 @@
-"""Moments as operators write and read them."""
+"""Moments as operators write them, and as tables show them."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+
+from router.core.utc import utc
 
 _AGO = re.compile(r"(\d{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -26,20 +28,6 @@ def since(text: str, now: float) -> float:
         raise ValueError(sentence) from None
 
 
-def utc(at: float, timespec: str = "milliseconds") -> str:
-    """`2026-11-20T14:32:00.000Z` of seconds since 1970; `timespec` as in `datetime.isoformat`."""
-    return f"{_datetime(at).isoformat(timespec=timespec)}Z"
-
-
 def utc_table(at: float) -> str:
-    """`2026-11-20 14:32:00`, to the second."""
-    return _datetime(at).isoformat(sep=" ", timespec="seconds")
-
-
-def _datetime(at: float) -> datetime:
-    # Not fromtimestamp: what stands in a file may lie beyond what it takes.
-    begin = datetime(1970, 1, 1, tzinfo=UTC)
-    try:
-        return (begin + timedelta(seconds=at)).replace(tzinfo=None)
-    except (OverflowError, ValueError):
-        return (datetime.min if at < 0 else datetime.max).replace(tzinfo=None)
+    """`2026-11-20 14:32:00` of seconds since 1970, in UTC."""
+    return utc(at, "seconds").replace("T", " ").removesuffix("Z")

@@ -44,7 +44,7 @@ class Alert(Struct, frozen=True):
         return redact_line(f"alert {name}: {summary}" if summary else f"alert {name}", LONGEST_REASON)
 
 
-class Webhook(Struct, frozen=True):
+class AlertmanagerMessage(Struct, frozen=True):
     """What Alertmanager sends; fields that are not needed here are passed over."""
 
     version: Literal["4"]

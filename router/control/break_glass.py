@@ -64,7 +64,7 @@ class OffFile(Protocol):
         """Note that it holds no more."""
 
 
-class BreakGlass:
+class BreakGlassWatch:
     """Watches the file, and follows the signal.
 
     `signalled` may be called at any time, `tick` and `resume` from tasks: the one waits for the other. A disk

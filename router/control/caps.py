@@ -65,7 +65,7 @@ class CapControl:
     ) -> None:
         """`wall` is seconds since 1970. Without `on_change` nothing is durable."""
         self.not_durable_because = "" if on_change else NOT_KEPT
-        """Why the last change is not durable; empty when it is. Whoever makes it so later may say so here."""
+        """Why the last change was not durable when it was last written; empty where it was."""
         self._in_force = in_force
         self._models = models
         self._recorder = recorder
@@ -231,7 +231,12 @@ class CapControl:
         self._note_left()
 
     async def settled(self) -> str:
-        """When what was changed is written, or can not be: why not, empty when it is durable."""
+        """When what was changed is written, or can not be: why not, empty when it is durable.
+
+        What could not be written before is tried once more: `on_change` may have made up for it since.
+        """
+        if self.not_durable_because and self._writing is None:
+            self._begin_writing()
         if self._writing is not None:
             await asyncio.wait({self._writing})
         return self.not_durable_because
@@ -240,17 +245,22 @@ class CapControl:
 
     def _change(self, known: Caps) -> None:
         """From now on `known` is what others read and what is written; where it lowers, it is in force."""
-        if known is self._known and not (self._on_change and self.not_durable_because):
-            return  # there is nothing to write, nor to be tried again
+        if known is self._known:
+            return
         self._known = known
         self._note_left()
         if self._on_change is None:
             self._put_in_force(known, known.records)
             return
         self._put_in_force(known, [target for target in known.records if self._lowers(target)])
+        self._begin_writing()
+
+    def _begin_writing(self) -> None:
+        """Have what is known now written, also where a write is under way."""
         self._unwritten = True
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write(self._on_change), name="caps")
+        if self._writing is None and self._on_change is not None:
+            writing = self._write(self._on_change)
+            self._writing = asyncio.get_running_loop().create_task(writing, name="caps")
 
     def _lowers(self, target: CapTarget) -> bool:
         return self._share(self._known, target) <= self._share(self._in_force.caps, target)

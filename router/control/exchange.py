@@ -123,9 +123,8 @@ class CapExchange:
 
     async def tick(self) -> None:
         """Ask four peers at most, side by side, and merge what they know."""
-        now = self._loop.time()
-        self._forget_vanished(now)
-        others = [asked for asked in self._asked.values() if asked.self_until <= now]
+        self._forget_vanished(self._loop.time())
+        others = self._others()
         async with asyncio.TaskGroup() as group:
             for asked in random.sample(others, min(ASKED_AT_ONCE, len(others))):
                 group.create_task(self._ask(asked))

@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from router.core import events
 from router.core.caps import LONGEST_REASON
 from router.core.ids import VersionId
-from router.core.journal import BEGINNING, Entry, digest_of, encode, routes_to_json
+from router.core.journal import BEGINNING, MOST_TABLES, RESUMED, Entry, digest_of, encode, routes_to_json
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.redaction import redact_credentials
 from router.core.routing import ModelRoutes, RoutingTable
@@ -19,12 +19,10 @@ MOST_BYTES = 16 << 20
 FOLDED_ABOVE = 60
 """Lines of one cause and model in `WINDOW_SECONDS`; what is above becomes one."""
 WINDOW_SECONDS = 60.0
-MOST_TABLES = 20
-"""Of one model that a folded line lists."""
 CLOCK_STEP_SECONDS = 0.5
 """By how much the wall clock has to leave the monotonic one between two looks."""
 _LONGEST_TEXT = 2 * LONGEST_REASON
-_UNFOLDED = frozenset({"start", "stop", "lock_taken", "catch_up", "clock", "folded"})
+_UNFOLDED = frozenset({"start", "stop", *RESUMED, "clock", "folded"})
 _AT_ONCE = frozenset({"capped", "cap_lifted", "break_glass_on", "break_glass_off", "stop"})
 """Causes whose lines outlive a crash of the machine."""
 
@@ -265,8 +263,7 @@ class Journal:
         line = encode(entry, self.head)
         begins = self._store is not None and (not self._size or self._size + len(line) >= MOST_BYTES)
         if begins and len(table) < len(self._written):
-            everything = Entry(entry.at, entry.gateway, entry.cause, entry.details, self._written, entry.gone)
-            line = encode(everything, self.head)
+            line = encode(replace(entry, table=self._written), self.head)
         self.head = digest_of(line)
         self.lines += 1
         if self.began is None:
@@ -300,11 +297,11 @@ def _assigned(
     """Causes with the routes that they changed: each model's with the last cause that names it, else with the
     last one that is about all; else with a cause of its own."""
     tables: list[dict[str, ModelRoutes]] = [{} for _ in causes]
-    of_none = {model: place for place, cause in enumerate(causes) if (model := cause.model) is not None}
+    by_model = {model: place for place, cause in enumerate(causes) if (model := cause.model) is not None}
     for_all = max((place for place, cause in enumerate(causes) if cause.model is None), default=None)
     found = list(causes)
     for model, routes in changed.items():
-        place = of_none.get(model, for_all)
+        place = by_model.get(model, for_all)
         if place is None:
             found.append(Cause("changed", {"model": model}, model, at))
             tables.append({model: routes})

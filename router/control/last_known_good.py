@@ -32,16 +32,13 @@ class LastKnownGood:
             self.errors.pop(gone, None)
             self._recorded.pop(gone, None)
         for manager in list(self._models.managers.values()):
-            # Before the registry's first word the record is where this came from.
-            if (
-                manager.polled
-                and manager.bound
-                and self._recorded.get(manager.model) != self._wanted(manager)
-            ):
-                await self._record(manager)
+            if not (manager.polled and manager.bound):
+                continue  # before the registry's first word the record is where this came from
+            wanted = self._wanted(manager)
+            if self._recorded.get(manager.model) != wanted:
+                await self._record(manager.model, wanted)
 
-    async def _record(self, manager: ModelManager) -> None:
-        model, wanted = manager.model, self._wanted(manager)
+    async def _record(self, model: str, wanted: _Wanted) -> None:
         try:
             await self._keeper.remember(model, *wanted)
         except CacheRefused as error:

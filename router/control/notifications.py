@@ -8,6 +8,7 @@ longer intervals, and a notification that it did not take for an hour is given u
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -155,10 +156,8 @@ class Outbox:
         """Until the next try may begin, or the gateway stops."""
         seconds = self._backoff.not_before - self._loop.time()
         if seconds > 0:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), seconds)
-            except TimeoutError:
-                return
 
     def _report(self, result: NotificationResult, why: str, notifications: int = 1) -> None:
         self._recorder.record(NotificationTried(self.receiver, result, why, notifications))

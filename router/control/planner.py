@@ -1,8 +1,9 @@
-"""Gathers what is known of a registered model when somebody plans another share for its canary."""
+"""Collects what is known of a registered model when somebody plans another share for its canary."""
 
 from dataclasses import dataclass
 from decimal import Decimal
 
+from router.analysis.checks import Verdict
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.plan import CostsOfVersions, Known, Plan, make_plan, with_canary
 from router.analysis.recorder import AnalysisRecorder
@@ -41,7 +42,7 @@ class Planner:
             traffic=self.traffic.of(manager.model),
             workers=manager.settings.workers,
             costs=_costs(manager, routes),
-            verdict=status.verdict if status else "not_enough_data",
+            verdict=status.verdict if status else Verdict.NOT_ENOUGH_DATA,
             why=status.why if status else "",
             breaker=breaker.view().why if breaker else "",
             slow_rate=run.report.latency.production.rate if run else None,

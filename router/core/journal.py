@@ -19,6 +19,10 @@ from router.core.split import Split
 FORMAT = 1
 BEGINNING = "0" * 64
 """Digest that the first line of a chain names as that of the line before."""
+RESUMED = ("lock_taken", "catch_up")
+"""Causes of lines by which a gateway, after a time in which its lines were not kept, says what holds."""
+MOST_TABLES = 20
+"""Of one model that a folded line lists; where it lists as many, there may have been others."""
 _LONGEST_WHY = 200
 """Characters of what is said of a line that can not be read: it may quote the line."""
 _FIELDS = ("format", "prev", "time", "gateway", "cause", "details", "table", "gone")

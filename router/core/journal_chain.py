@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from router.core.journal import BEGINNING, DamagedLine, Entry, decode, digest_of
+from router.core.journal import BEGINNING, RESUMED, DamagedLine, Entry, decode, digest_of
 
-JOINS = ("start", "lock_taken", "catch_up")
+JOINS = ("start", *RESUMED)
 """Causes of lines with which a gateway begins to write to a state directory."""
 MOST_SENTENCES = 1000
 """Of each kind in a report."""
@@ -51,7 +51,7 @@ class Follows(StrEnum):
 
 
 class Chains:
-    """Tells lines of several chains apart, which may be mixed as in a log of several gateways."""
+    """Sorts lines by their chain, where several are mixed as in a log of several gateways."""
 
     def __init__(self) -> None:
         self._heads: dict[int, str] = {}

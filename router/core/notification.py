@@ -66,9 +66,9 @@ class NotificationBuilder:
     events repeat."""
 
     def __init__(self) -> None:
-        self._shares: dict[str, dict[str, float]] = {}
+        self._shares: dict[str, dict[Alias, float]] = {}
         """As configured, by model."""
-        self._changed: dict[str, tuple[dict[str, float], events.SplitInForce]] = {}
+        self._changed: dict[str, tuple[dict[Alias, float], events.SplitInForce]] = {}
         """Shares before and now of models whose configured shares changed; by which configuration is said
         after it."""
         self._errors: dict[VersionId, str] = {}
@@ -104,7 +104,7 @@ class NotificationBuilder:
         return [_notification(change, at)] if change is not None else []
 
     def _note_shares(self, event: events.SplitInForce) -> None:
-        configured = {str(alias): share for alias, share in event.configured.items()}
+        configured = dict(event.configured)
         before = self._shares.get(event.model)
         self._shares[event.model] = configured
         if before is not None and before != configured:
@@ -117,7 +117,7 @@ class NotificationBuilder:
         if self._errors.get(event.version) == error:
             return None
         self._errors[event.version] = error
-        aliases = [str(alias) for alias in event.aliases]
+        aliases = list(event.aliases)
         again = (
             "it is not tried again by itself"
             if event.retry_seconds is None
@@ -129,7 +129,7 @@ class NotificationBuilder:
             f"{event.version.model} {named}v{event.version.number} did not load ({event.phase}): {error};"
             f" {again}",
             {
-                **_subject(event.version.model, event.aliases[0] if aliases else None, event.version),
+                **_subject(event.version.model, aliases[0] if aliases else None, event.version),
                 "aliases": aliases,
                 "phase": event.phase,
                 "error": error,
@@ -156,7 +156,7 @@ def _notification(change: _Change, at: float) -> Notification:
 
 def _subject(model: str | None, alias: Alias | None, version: VersionId | None) -> dict[str, Any]:
     number = version.number if version else None
-    return {"model": model, "alias": None if alias is None else str(alias), "version": number}
+    return {"model": model, "alias": alias, "version": number}
 
 
 def _alias_bound(event: events.AliasBound) -> _Change | None:
@@ -262,9 +262,8 @@ def _rollback_ready_lost(event: events.RollbackReadyLost) -> _Change:
     )
 
 
-def _share_changed(before: Mapping[str, float], now: events.SplitInForce, digest: str) -> _Change:
-    configured = {str(alias): share for alias, share in now.configured.items()}
-    in_force = {str(alias): share for alias, share in now.in_force.items()}
+def _share_changed(before: Mapping[Alias, float], now: events.SplitInForce, digest: str) -> _Change:
+    configured, in_force = dict(now.configured), dict(now.in_force)
     differs = f", in force {_shares(in_force)}" if in_force != configured else ""
     return _Change(
         "share_changed",
@@ -289,5 +288,5 @@ def _percent(share: float) -> str:
     return f"{round(share * 100, 3):g} %"
 
 
-def _shares(shares: Mapping[str, float]) -> str:
+def _shares(shares: Mapping[Alias, float]) -> str:
     return ", ".join(f"{alias} {_percent(share)}" for alias, share in shares.items())

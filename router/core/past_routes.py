@@ -9,17 +9,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from router.core.ids import PRODUCTION
-from router.core.journal import Entry, routes_from_json
+from router.core.journal import MOST_TABLES, RESUMED, Entry, routes_from_json
 from router.core.pins import NO_PINS, NOTHING_PINNED, PinLists, PinnedTwice
 from router.core.routing import Assignment, ModelRoutes, assign
 from router.core.split import Key
 
 LEEWAY_SECONDS = 1.0
 """A change this close to the moment makes the answer uncertain: clocks differ, and a request takes time."""
-_JOINS = ("lock_taken", "catch_up")
-"""Causes of lines by which a gateway, after a time in which its lines were not kept, says what holds."""
-_LISTED = 20
-"""Routes that a folded line lists at most; then there may have been others."""
 
 
 class End(StrEnum):
@@ -232,7 +228,7 @@ class Moment:
         """What `entry` changes in its gateway."""
         says = self._model in entry.table or self._model in entry.gone
         routes = entry.table.get(self._model) if says else run.routes
-        begin = entry.details.get("since") if entry.cause in _JOINS else None
+        begin = entry.details.get("since") if entry.cause in RESUMED else None
         not_kept_since = float(begin) if isinstance(begin, int | float) and begin < entry.at else None
         clock_before = _clock_before(run, entry)
         if not run.known:
@@ -280,7 +276,7 @@ class Moment:
         routes = listed.get(self._model) if isinstance(listed, Mapping) else None
         if not isinstance(routes, list) or not isinstance(since, int | float):
             return
-        gap = Gap.FOLDED if len(routes) >= _LISTED else None
+        gap = Gap.FOLDED if len(routes) >= MOST_TABLES else None
         count = details.get("count")
         for one in routes:
             with suppress(ValueError, KeyError, TypeError, AttributeError):

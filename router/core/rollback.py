@@ -103,8 +103,8 @@ class Rollback:
     def is_lost_since(self, before: "Rollback", *, expired: bool) -> bool:
         """Whether a rollback takes longer than it did `before`, and that is news.
 
-        None is what happens to a version that serves under another alias, which comes back by itself, and,
-        while its files are here, that the time for which it was kept is over, as `expired` says.
+        It is no news of a version that serves under another alias, which comes back by itself; nor, while
+        its files are here, when the time for which it was kept is over, as `expired` says.
         """
         if self.version is None or self.version != before.version or self.ready >= before.ready:
             return False

@@ -29,7 +29,7 @@ class Registry:
         return {alias: int(version) for alias, version in found.aliases.items()}
 
     async def move(self, model: str, alias: str, version: int) -> None:
-        """Point an alias at a version: a promotion, or a rollback."""
+        """Point an alias at a version."""
         await asyncio.to_thread(self._client.set_registered_model_alias, model, alias, str(version))
 
 

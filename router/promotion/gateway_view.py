@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any
 
 from router.core.ids import CANARY, PREVIOUS, PRODUCTION, Alias
+from router.promotion.ports import Gateways, NoDocument
 
 _FIGURES = ("requests", "events", "rate")
 
@@ -33,14 +34,12 @@ class GatewayView:
     @property
     def share(self) -> float | None:
         """Percent of the keys that the canary has, in force."""
-        share = _mapping(self.document.get("split")).get(CANARY)
-        return float(share) if isinstance(share, int | float) else None
+        return _canary_share(self.document.get("split"))
 
     @property
     def configured_share(self) -> float | None:
         """The same by the configuration."""
-        share = _mapping(self.document.get("split_configured")).get(CANARY)
-        return float(share) if isinstance(share, int | float) else None
+        return _canary_share(self.document.get("split_configured"))
 
     @property
     def verdict(self) -> tuple[str, str]:
@@ -87,6 +86,27 @@ class GatewayView:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class NoView:
+    """Why there is no view of a model at a gateway."""
+
+    why: str
+    """A sentence in one line that names the gateway."""
+    lacks_model: bool
+    """True where it answered and does not serve the model; False where it refused, or did not answer."""
+
+
+def views_of(gateways: Gateways, model: str) -> dict[str, GatewayView | NoView]:
+    """What each gateway says of `model` now, by the gateways' addresses."""
+    return {each: _view_or_why(each, model, state) for each, state in gateways.get("/v1/state").items()}
+
+
+def _view_or_why(gateway: str, model: str, state: Mapping[str, Any] | NoDocument) -> GatewayView | NoView:
+    if isinstance(state, NoDocument):
+        return NoView(state.why, lacks_model=False)
+    return view_of(gateway, model, state) or NoView(f"{gateway} serves no model {model}", lacks_model=True)
+
+
 def view_of(gateway: str, model: str, state: Mapping[str, Any]) -> GatewayView | None:
     """From a document of `/v1/state`; None where it does not serve `model`."""
     found = _mapping(_mapping(state.get("models")).get(model))
@@ -126,6 +146,11 @@ def _canary_entry(view: GatewayView, compared: Mapping[str, Any] | None) -> Mapp
     entry = _mapping(aliases.get(CANARY))
     compares = (entry.get("production_version"), entry.get("version"))
     return entry if compares == (view.bound.get(PRODUCTION), view.bound.get(CANARY)) else {}
+
+
+def _canary_share(split: Any) -> float | None:
+    share = _mapping(split).get(CANARY)
+    return float(share) if isinstance(share, int | float) else None
 
 
 def _figures(check: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from router.core.ids import CANARY, PRODUCTION
 from router.errors import GatewaysUnreachable, PromotionRefused, RegistryError
-from router.promotion.gateway_view import GatewayView, evidence_of, missing_evidence, view_of
+from router.promotion.gateway_view import GatewayView, evidence_of, missing_evidence, views_of
 from router.promotion.ports import (
     Command,
     Gateways,
@@ -22,7 +22,7 @@ from router.promotion.ports import (
     require_active,
     shown,
 )
-from router.promotion.records import PROMOTION_TAG, promotion_record, read_record, time_of_record
+from router.promotion.records import PROMOTION_TAG, facts_of, promotion_record, read_record
 from router.promotion.writes import ARCHIVED, Writes, have_gateways_look, numbered, wait_until_served
 
 
@@ -96,7 +96,7 @@ def _no_canary(registry: Registry, command: Command, production: int | None) -> 
 def _record_unless_recorded(registry: Registry, writes: Writes, command: Command, canary: int) -> None:
     """A promotion that was killed has its record; where somebody else moved the alias, there is none."""
     if read_record(registry.tags(command.model, canary), PROMOTION_TAG).get("to") != canary:
-        facts = _facts(command, None, canary, None, forced=False)
+        facts = facts_of(command, None, canary) | {"verdict": None, "forced": False}
         writes.tag(canary, PROMOTION_TAG, promotion_record(facts, [], []))
 
 
@@ -138,22 +138,26 @@ class _Examination:
             if view.verdict[0] == "pass":
                 self._operator.report(f"{view.gateway}: pass: {view.verdict[1]}")
         verdict = "fail" if failures else "not_enough_data" if undecided else "pass"
-        facts = _facts(self._command, former, canary, verdict, forced=bool(obstacles or failures))
         digests = sorted({view.digest for view in views})
-        facts |= {"share": views[0].share, "configuration": digests[0] if len(digests) == 1 else digests[:3]}
+        facts = facts_of(self._command, former, canary) | {
+            "verdict": verdict,
+            "forced": bool(obstacles or failures),
+            "share": views[0].share,
+            "configuration": digests[0] if len(digests) == 1 else digests[:3],
+        }
         evidence = [evidence_of(view, compared.get(view.gateway)) for view in views]
         return promotion_record(facts, evidence, sorted({view.journal_head for view in views} - {""}))
 
     def _views(self) -> list[GatewayView]:
         """Of every gateway. Raises PromotionRefused where one does not answer, or has no such model."""
-        model, views, away = self._command.model, [], []
-        for gateway, state in self._gateways.get("/v1/state").items():
-            if isinstance(state, NoDocument):
-                away.append(state.why)
-            elif (view := view_of(gateway, model, state)) is None:
-                raise PromotionRefused(f"{gateway} serves no model {model}")
-            else:
+        views, away = [], []
+        for view in views_of(self._gateways, self._command.model).values():
+            if isinstance(view, GatewayView):
                 views.append(view)
+            elif view.lacks_model:
+                raise PromotionRefused(view.why)
+            else:
+                away.append(view.why)
         if away:
             raise GatewaysUnreachable(f"not every gateway answers: {'; '.join(away)}")
         return views
@@ -204,18 +208,3 @@ class _Examination:
         question = "There is not enough data to judge it. Promote it all the same?"
         if undecided and not self._operator.confirm(question):
             raise PromotionRefused("there is not enough data to judge it; --yes promotes it all the same")
-
-
-def _facts(
-    command: Command, former: int | None, canary: int, verdict: str | None, *, forced: bool
-) -> dict[str, Any]:
-    return {
-        "time": time_of_record(),
-        "by": command.by,
-        "reason": command.reason,
-        "model": command.model,
-        "from": former,
-        "to": canary,
-        "verdict": verdict,
-        "forced": forced,
-    }

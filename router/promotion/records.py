@@ -3,11 +3,14 @@
 A tag is one JSON object of at most 4 000 bytes: MLflow's server takes 100 000 characters, others far less.
 """
 
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+
+from router.core.utc import utc
+from router.promotion.ports import Command
 
 PROMOTION_TAG = "canary_router.promotion"
 """Of the version that was promoted."""
@@ -16,6 +19,21 @@ ROLLBACK_TAG = "canary_router.rollback"
 MOST_BYTES = 4000
 LONGEST_NAME = 100
 """Characters of who did it: with it, the longest reason and the longest name of a model a record fits."""
+
+
+def facts_of(command: Command, former: int | None, target: int) -> dict[str, Any]:
+    """What both records begin with: who moves production when, why, from which version and to which.
+
+    `time` is UTC in whole seconds, `2026-11-20T14:32:07Z`: later ones are greater.
+    """
+    return {
+        "time": utc(time.time(), "seconds"),
+        "by": command.by,
+        "reason": command.reason,
+        "model": command.model,
+        "from": former,
+        "to": target,
+    }
 
 
 def promotion_record(
@@ -38,11 +56,6 @@ def promotion_record(
         if len(value) <= MOST_BYTES:
             return value.decode()
     return orjson.dumps(dict(facts)).decode()
-
-
-def time_of_record() -> str:
-    """Now, in UTC and whole seconds: `2026-11-20T14:32:07Z`. Later ones are greater."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def rollback_record(facts: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 from router.core.caps import LONGEST_REASON
 from router.core.ids import PRODUCTION
 from router.errors import PromotionRefused, RegistryError, RegistryUnavailable, VersionUnknown
-from router.promotion.gateway_view import view_of
+from router.promotion.gateway_view import GatewayView, views_of
 from router.promotion.ports import Command, Gateways, NoDocument, Operator, Registry, require_active, shown
-from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, read_record, rollback_record, time_of_record
+from router.promotion.records import PROMOTION_TAG, ROLLBACK_TAG, facts_of, read_record, rollback_record
 from router.promotion.writes import Writes, have_gateways_look, numbered, wait_until_served
 
 CAP_SECONDS = 5.0
@@ -31,7 +31,7 @@ def rollback(
     model, names = command.model, command.names
     require_active(names.production)
     canaries = names.canaries
-    named = registry.read(model, names.production, names.canary, names.previous, *canaries.values())
+    named = registry.read(model, names.production, names.previous, *canaries.values())
     production = named.get(names.production)
     target = _target(registry, gateways, command, named) if to is None else to
     if target == production:
@@ -90,18 +90,16 @@ def _target(registry: Registry, gateways: Gateways, command: Command, named: Map
 
 def _remembered(gateways: Gateways, command: Command, production: int | None) -> int:
     """What production served before, by every gateway that knows it of the present one."""
-    states = gateways.get("/v1/state").items()
-    views = [
-        view_of(each, command.model, state) for each, state in states if not isinstance(state, NoDocument)
-    ]
+    found = views_of(gateways, command.model).values()
+    views = [view for view in found if isinstance(view, GatewayView)]
     before = {
         view.rollback_version
         for view in views
-        if view is not None and view.bound.get(PRODUCTION) == production and view.rollback_version is not None
+        if view.bound.get(PRODUCTION) == production and view.rollback_version is not None
     }
     if len(before) == 1:
         return before.pop()
-    bound = (view.bound.get(PRODUCTION) for view in views if view is not None)
+    bound = (view.bound.get(PRODUCTION) for view in views)
     serving = sorted({version for version in bound if version is not None})
     why = "no gateway knows one"
     if before:
@@ -127,16 +125,7 @@ def _cap(gateways: Gateways, command: Command, role: str, version: int, operator
 
 def _record(registry: Registry, command: Command, production: int, target: int, operator: Operator) -> None:
     """A record that can not be written is a warning: the rollback matters more."""
-    record = rollback_record(
-        {
-            "time": time_of_record(),
-            "by": command.by,
-            "reason": command.reason,
-            "model": command.model,
-            "from": production,
-            "to": target,
-        }
-    )
+    record = rollback_record(facts_of(command, production, target))
     try:
         registry.tag(command.model, production, ROLLBACK_TAG, record)
     except RegistryError as error:

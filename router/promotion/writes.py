@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from router.core.ids import PRODUCTION, STAGE
 from router.errors import GatewaysUnreachable, MovedByOthers, NotServedYet
-from router.promotion.gateway_view import view_of
+from router.promotion.gateway_view import NoView, views_of
 from router.promotion.ports import Command, Gateways, NoDocument, Operator, Registry, is_stage, shown
 
 ARCHIVED = f"{STAGE}Archived"
@@ -152,8 +152,8 @@ def wait_until_served(
                 if look.serves and look.gateway not in served:
                     operator.report(f"{look.gateway} serves v{version}")
                     served.add(look.gateway)
-            answering = [look for look in looks if by_all or look.answers]
-            waiting = [look.sentence for look in answering if not look.serves]
+            waited_for = [look for look in looks if by_all or look.shows_model]
+            waiting = [look.sentence for look in waited_for if not look.serves]
             if not waiting:
                 break
             if (left := began + seconds - time.monotonic()) <= 0:
@@ -170,7 +170,7 @@ def wait_until_served(
             f"the registry names v{version}, and nothing is undone; not every gateway serves it yet:"
             f" {'; '.join(waiting)}"
         )
-    away = [look.sentence for look in looks if not look.answers]
+    away = [look.sentence for look in looks if not look.shows_model]
     if len(away) == len(looks):
         raise GatewaysUnreachable(f"the registry names v{version}; no gateway answers: {'; '.join(away)}")
     for sentence in away:
@@ -180,7 +180,8 @@ def wait_until_served(
 @dataclass(frozen=True, slots=True)
 class _Look:
     gateway: str
-    answers: bool
+    shows_model: bool
+    """False where it does not answer, refuses, or does not serve the model."""
     serves: bool
     sentence: str
 
@@ -188,20 +189,15 @@ class _Look:
 def _look(gateways: Gateways, model: str, version: int) -> list[_Look]:
     """Whether each gateway serves `version` as production."""
     found = []
-    for gateway, state in gateways.get("/v1/state").items():
-        if isinstance(state, NoDocument):
-            found.append(_Look(gateway, answers=False, serves=False, sentence=state.why))
-            continue
-        view = view_of(gateway, model, state)
-        if view is None:
-            sentence = f"{gateway} serves no model {model}"
-            found.append(_Look(gateway, answers=False, serves=False, sentence=sentence))
+    for gateway, view in views_of(gateways, model).items():
+        if isinstance(view, NoView):
+            found.append(_Look(gateway, shows_model=False, serves=False, sentence=view.why))
             continue
         bound = view.bound.get(PRODUCTION)
         serves = bound == view.aspired.get(PRODUCTION) == version
         trouble = f" (v{version}: {why})" if (why := view.trouble_of(version)) else ""
         sentence = f"{gateway} serves {numbered(bound)}{trouble}"
-        found.append(_Look(gateway, answers=True, serves=serves, sentence=sentence))
+        found.append(_Look(gateway, shows_model=True, serves=serves, sentence=sentence))
     return found
 
 

@@ -107,10 +107,12 @@ Share = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1), _Decimals]
 Text = Annotated[str, Field(min_length=1)]
 
 
+HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<name>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})")
+"""An address as it is written, IPv6 in brackets. Which ports are allowed is for its user to check."""
+
+
 def _address(value: Any) -> tuple[str, int]:
-    match = re.fullmatch(
-        r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<name>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})", str(value)
-    )
+    match = HOST_AND_PORT.fullmatch(str(value))
     if not isinstance(value, str) or match is None or int(match["port"]) > 65_535:
         raise ValueError("must be host:port, such as 127.0.0.1:8081 or [::1]:8081")
     return match["v6"] or match["name"], int(match["port"])

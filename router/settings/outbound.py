@@ -1,6 +1,5 @@
 """Whom a gateway asks or informs by itself: other gateways of its fleet, and receivers of notifications."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -8,12 +7,11 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, field_validator, model_validator
 
 from router.core.notification import KINDS, NotificationKind
-from router.settings.fields import COLD, HOT, STRICT, SecondsOfExchange, Text, is_loopback
+from router.settings.fields import COLD, HOST_AND_PORT, HOT, STRICT, SecondsOfExchange, Text, is_loopback
 
 DNS = "dns:"
 MOST_RECEIVERS = 20
 _MOST_PEERS = 100
-_HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<name>[0-9A-Za-z._-]+)):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def peer_address(text: str) -> PeerAddress:
         encrypted = parts.scheme == "https"
         assert parts.hostname is not None  # or it were no address
         return PeerAddress(parts.hostname, parts.port or (443 if encrypted else 80), encrypted=encrypted)
-    match = _HOST_AND_PORT.fullmatch(text.removeprefix(DNS))
+    match = HOST_AND_PORT.fullmatch(text.removeprefix(DNS))
     if match is None or not 0 < int(match["port"]) < 65_536:
         raise ValueError("must be host:port, an http or https address, or dns:NAME:PORT")
     looked_up = text.startswith(DNS)

@@ -54,7 +54,7 @@ def admin_app(
     app.router.add_post("/-/alertmanager", levers.alertmanager)
     app.router.add_post("/-/models/{name:[^/]+}/reset-breakers", admin.reset_breakers)
     _add_health(app)
-    _add_observation(app, page.show_with_levers, levers.caps)
+    _add_observation(app, operators=True)
     return app
 
 
@@ -86,17 +86,16 @@ def _add_health(app: web.Application) -> None:
     app.router.add_get("/readyz", observe.readyz)
 
 
-def _add_observation(
-    app: web.Application, show: Handler = page.show, caps: Handler = levers.caps_to_show
-) -> None:
-    page.live_page()  # now, and not in the first request: what can not be joined ends the start
-    app.router.add_get("/", show)
+def _add_observation(app: web.Application, *, operators: bool = False) -> None:
+    """With `operators` as on their listener: the page has levers, and caps are shown as peers read them."""
+    page.live_page(levers=operators)  # not in the first request: what can not be joined ends the start
+    app.router.add_get("/", page.show_with_levers if operators else page.show)
     app.router.add_get("/metrics", observe.metrics)
     app.router.add_get("/v1/state", observe.state)
     app.router.add_get("/v1/compare", observe.compare)
     app.router.add_get("/v1/route", observe.route)
     app.router.add_get("/v1/plan", observe.plan)
-    app.router.add_get("/v1/caps", caps)
+    app.router.add_get("/v1/caps", levers.caps if operators else levers.caps_to_show)
 
 
 @web.middleware

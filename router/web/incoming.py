@@ -58,3 +58,15 @@ class IncomingRequest:
 def choose_request_id(sent: str) -> str:
     """The id that a caller sent, where it is one; else a new one of 16 hexadecimal digits."""
     return sent if sent and _GOOD_REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
+
+
+async def read_whole(content: StreamReader, most_bytes: int) -> bytes | None:
+    """All that comes in; None, and the rest unread, where that is more than `most_bytes`."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in content.iter_any():
+        size += len(chunk)
+        if size > most_bytes:
+            return None
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -27,7 +27,7 @@ from router.serving.dispatch import RequestResult
 from router.settings import ModelSettings, ServerSettings, Settings
 from router.web.connections import caller_of
 from router.web.context import GATEWAY, REQUEST_ID, WebState
-from router.web.incoming import IncomingRequest
+from router.web.incoming import IncomingRequest, read_whole
 from router.web.request_key import LONG_BYTES, MANY_BYTES, read_key
 from router.web.responses import error_response, result_response
 
@@ -139,22 +139,18 @@ async def _read_body(gateway: WebState, request: IncomingRequest) -> bytes:
         raise _too_large(server)  # before a byte more of it is buffered
     if request.writer is not None:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    chunks: list[bytes] = []
-    size = 0
     try:
         async with gateway.requests.reading(server.body_timeout_seconds):
-            async for chunk in request.payload.iter_any():
-                size += len(chunk)
-                if size > limit:
-                    raise _too_large(server)
-                chunks.append(chunk)
+            body = await read_whole(request.payload, limit)
     except TimeoutError:
         if gateway.traffic.stopping:
             raise NotReady("the gateway stops") from None
         raise BodyTimeout(f"the body took longer than {server.body_timeout_seconds:g} s") from None
     except (web.HTTPException, ValueError, OSError) as error:
         raise BodyUnreadable("the body could not be read") from error
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if body is None:
+        raise _too_large(server)
+    return body
 
 
 def _too_large(server: ServerSettings) -> TooLarge:

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from router.control.alerts import Webhook
+from router.control.alerts import AlertmanagerMessage
 from router.control.caps import cap_to_json
 from router.core.caps import check_reason
 from router.core.ids import PRODUCTION
@@ -16,6 +16,7 @@ from router.core.lever_events import MoveExplained
 from router.core.split import whole_buckets
 from router.errors import CapRefused, CapUnknown, NothingServed
 from router.web.context import GATEWAY, WebState
+from router.web.incoming import read_whole
 from router.web.responses import document
 
 LONGEST_LOOK_SECONDS = 10.0
@@ -130,16 +131,8 @@ async def poll(request: web.Request) -> web.Response:
     asked = await _body(request, _Poll)
     if isinstance(asked, web.Response):
         return asked
-    if asked.model is None and asked.by is None and asked.reason is None:
-        pass
-    elif asked.model is None or asked.by is None or asked.reason is None:
-        return _refused(422, ["model, by and reason go together"])
-    elif problems := list(_of_texts(asked.reason, asked.by)):
-        return _refused(422, problems)
-    elif asked.model not in gateway.models.managers:
-        return _refused(404, ["model: no such registered model here"])
-    else:
-        gateway.recorder.record(MoveExplained(asked.model, asked.by, asked.reason))
+    if (refused := _note_move(gateway, asked)) is not None:
+        return refused
     try:
         async with asyncio.timeout(LONGEST_LOOK_SECONDS):
             await gateway.look_at_registry()
@@ -155,13 +148,28 @@ async def poll(request: web.Request) -> web.Response:
     return document({"looked": looked, "models": models})
 
 
+def _note_move(gateway: WebState, asked: _Poll) -> web.Response | None:
+    """Record who moved aliases, and why, where that is said; the answer where it is not said rightly."""
+    model, by, reason = asked.model, asked.by, asked.reason
+    if model is None and by is None and reason is None:
+        return None
+    if model is None or by is None or reason is None:
+        return _refused(422, ["model, by and reason go together"])
+    if problems := list(_of_texts(reason, by)):
+        return _refused(422, problems)
+    if model not in gateway.models.managers:
+        return _refused(404, ["model: no such registered model here"])
+    gateway.recorder.record(MoveExplained(model, by, reason))
+    return None
+
+
 async def alertmanager(request: web.Request) -> web.Response:
     """`POST /-/alertmanager`: a webhook of Alertmanager, version 4; 200 with what was done for each alert.
 
     Also when that is nothing: of a 4xx Alertmanager makes an alert of its own.
     """
     gateway = request.app[GATEWAY]
-    webhook = await _body(request, Webhook, most=_LARGEST_WEBHOOK)
+    webhook = await _body(request, AlertmanagerMessage, most=_LARGEST_WEBHOOK)
     if isinstance(webhook, web.Response):
         return webhook
     done: list[dict[str, Any]] = []
@@ -216,22 +224,19 @@ def _refused(status: int, problems: list[str]) -> web.Response:
 async def _body(request: web.Request, kind: type[Body], *, most: int = _LARGEST_VERB) -> Body | web.Response:
     """The body, of `most` bytes at most, as JSON of this `kind`; or why it is not."""
     gateway = request.app[GATEWAY]
+    too_large = f"the body is over {most} bytes"
     if (request.content_length or 0) > most:
-        return _refused(413, [f"the body is over {most} bytes"])
-    chunks: list[bytes] = []
-    size = 0
+        return _refused(413, [too_large])
     try:
         async with gateway.requests.reading(gateway.settings.current.server.body_timeout_seconds):
-            async for chunk in request.content.iter_any():
-                size += len(chunk)
-                if size > most:
-                    return _refused(413, [f"the body is over {most} bytes"])
-                chunks.append(chunk)
+            body = await read_whole(request.content, most)
     except TimeoutError:
         return _refused(408, ["the body did not come in time"])
     except (web.HTTPException, ValueError, OSError):
         return _refused(400, ["the body could not be read"])
+    if body is None:
+        return _refused(413, [too_large])
     try:
-        return msgspec.json.decode(b"".join(chunks) or b"{}", type=kind)
+        return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _refused(422, [f"the body: {error}"])

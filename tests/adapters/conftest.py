@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from router.adapters.http.client import HttpClient
 from router.adapters.registry.client import RegistryClient
 from router.core.events import Event
 from router.processes.forkserver import ForkServerSupervisor
@@ -57,6 +58,14 @@ async def template() -> AsyncIterator[ForkServerSupervisor]:
 @pytest.fixture
 def facts() -> Facts:
     return Facts()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    """It asks other servers, and is closed at the end."""
+    one = HttpClient()
+    yield one
+    await one.close()
 
 
 @pytest_asyncio.fixture(loop_scope="package")

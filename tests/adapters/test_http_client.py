@@ -25,13 +25,6 @@ SECRET = "T024/B077/secret"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[HttpClient]:
-    one = HttpClient()
-    yield one
-    await one.close()
-
-
 @asynccontextmanager
 async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A server whose every path is answered by `handler`, and its address."""
@@ -214,7 +207,7 @@ async def test_a_name_server_that_hangs_keeps_only_its_own_request(
         return real("127.0.0.1", *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    monkeypatch.setattr(module, "_threads", DiskThreads(most=4))
+    monkeypatch.setattr(module, "in_outbound_thread", DiskThreads(most=4).run)
 
     async def here(request: web.Request) -> web.Response:
         return web.Response()

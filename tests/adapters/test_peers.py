@@ -13,7 +13,7 @@ from router.control.exchange import Peer, PeerCaps
 from router.core.caps import MOST_BYTES, Caps, CapTarget, records_to_json
 from router.core.ids import CANARY
 from router.errors import OutboundFailed
-from tests.adapters.test_http_client import client, serving  # noqa: F401 - the fixture, found by name
+from tests.adapters.test_http_client import serving
 
 ON_V8, ON_ALL = CapTarget("sentiment", CANARY, 8), CapTarget("sentiment", CANARY)
 SAID = {"by": "alice", "reason": "bad", "at": 1e9}
@@ -89,7 +89,7 @@ def test_an_answer_that_is_not_wholly_valid_counts_for_nothing(raw: bytes) -> No
     assert len(str(failed.value)) < 200, "it quotes what it was sent"
 
 
-async def test_a_peer_is_asked_without_a_token_and_read_with_bounds(client: HttpClient) -> None:  # noqa: F811
+async def test_a_peer_is_asked_without_a_token_and_read_with_bounds(client: HttpClient) -> None:
     asked: list[web.Request] = []
     answers: list[web.Response] = [
         web.Response(body=answer(CAP)),
@@ -114,7 +114,7 @@ async def test_a_peer_is_asked_without_a_token_and_read_with_bounds(client: Http
     assert not any("Authorization" in request.headers or "Cookie" in request.headers for request in asked)
 
 
-async def test_a_name_is_looked_up_with_each_of_its_addresses(client: HttpClient) -> None:  # noqa: F811
+async def test_a_name_is_looked_up_with_each_of_its_addresses(client: HttpClient) -> None:
     found = await PeerClient(client).look_up("localhost", 8081)
 
     assert {*found} <= {"127.0.0.1:8081", "[::1]:8081"}

@@ -269,7 +269,9 @@ def test_pins_bring_one_series_per_alias_and_only_once_a_pinned_key_came(
 
 
 def test_a_cap_is_shown_while_it_is_there(recorder: PrometheusRecorder) -> None:
-    shown = lambda: {k: v for k, v in samples(recorder).items() if k.startswith("split_cap")}  # noqa: E731 - short
+    def shown() -> dict[str, float]:
+        return {key: value for key, value in samples(recorder).items() if key.startswith("split_cap")}
+
     assert shown() == {}
     recorder.record(RoutesChanged(capped(canary=1_000)))
     assert shown() == {"split_cap_ratio{alias=canary,model=m}": 0.01}

@@ -5,11 +5,10 @@ import json
 import socket
 import sqlite3
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +20,7 @@ from router.errors import RegistryRefused, RegistryUnavailable
 from tests.adapters.conftest import Facts, OpenRegistry
 from tests.conftest import Figure
 from tests.support.faulty_servers import proxy_to
+from tests.support.http_server import http_server
 from tests.support.registry_backends import RealRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -111,18 +111,11 @@ def _handler(stub: StubRegistry) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def running(stub: StubRegistry) -> Iterator[StubRegistry]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub))
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign] # a reset connection is what is tested
-    stub.uri = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with http_server(_handler(stub)) as server:
+        # A reset connection is what is tested.
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        stub.uri = f"http://127.0.0.1:{server.server_address[1]}"
         yield stub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

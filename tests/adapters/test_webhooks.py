@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,6 @@ CLOUD_EVENT = {
 def receiver() -> Iterator[Receiver]:
     with receiving() as one:
         yield one
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[HttpClient]:
-    one = HttpClient()
-    yield one
-    await one.close()
 
 
 def capped() -> Notification:

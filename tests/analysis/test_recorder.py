@@ -70,6 +70,12 @@ class Gateway:
             given = {"reason": Reason.HASH, "bucket": bucket, **keys}
             self.analysis.record(Answered("sentiment", alias, version, "ok", 200, 0.003, 1, **given))
 
+    def answer_faulty_canary(self) -> None:
+        """400 requests, every tenth of which, in a bucket of its own, is a fault."""
+        for turn in range(40):
+            self.answer(9, CANARY, V2)
+            self.answer(1, CANARY, V2, fault="error", bucket=turn)
+
     def look(self, seconds: float = 5.0) -> None:
         self.now += seconds
         tick = self.analysis.tick()
@@ -99,9 +105,7 @@ async def gateway() -> AsyncIterator[Gateway]:
 async def test_a_canary_that_fails_more_fails_and_that_is_reported_once(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(400, PRODUCTION, V1)
-    for turn in range(40):
-        gateway.answer(9, CANARY, V2)
-        gateway.answer(1, CANARY, V2, fault="error", bucket=turn)
+    gateway.answer_faulty_canary()
     for _ in range(3):
         gateway.look()
 
@@ -247,9 +251,7 @@ async def test_while_a_canary_is_capped_nothing_is_evidence_and_the_verdict_stay
     """Also of a part of its share: production answers keys of the canary then, and which ones is no split."""
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(300, PRODUCTION, V1)
-    for turn in range(40):
-        gateway.answer(9, CANARY, V2)
-        gateway.answer(1, CANARY, V2, fault="error", bucket=turn)
+    gateway.answer_faulty_canary()
     gateway.look()
     assert gateway.entry["verdict"] == "fail"
 

@@ -6,49 +6,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from router.cli.client import Unreachable, ask, own_url
+from tests.cli.servers import Reply, Request, listening
 from tests.web.test_listeners import write_certificate
 
 
-class Answers(BaseHTTPRequestHandler):
-    """As a gateway without models."""
-
-    def do_GET(self) -> None:
-        body = b'{"models": {}}'
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: standard error is for what tests look at."""
-
-
-class _Server(ThreadingHTTPServer):
-    def __init__(self, host: str) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, 0), Answers)
-
-
-@contextmanager
-def serving(host: str, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A server on `host` while the block runs; its port."""
-    with _Server(host) as server:
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+def without_models(_: Request) -> Reply:
+    """As a gateway without models answers."""
+    return Reply({"models": {}})
 
 
 @pytest.fixture
@@ -57,7 +26,7 @@ def port(tmp_path: Path) -> Iterator[int]:
     files = write_certificate(tmp_path, "gateway")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate_file, files.key_file)
-    with serving("127.0.0.1", context) as port:
+    with listening(without_models, "127.0.0.1", context) as port:
         yield port
 
 
@@ -94,7 +63,7 @@ def test_this_machine_is_asked_directly_whatever_proxy_the_environment_names(
     """Networks in no_proxy mean nothing to Python; a proxy could not reach a loopback address anyway."""
     if excepted is not None:
         proxied.setenv("no_proxy", excepted)
-    with serving(listen) as port:
+    with listening(without_models, listen) as port:
         assert ask(f"http://{asked}:{port}", "/v1/state") == {"models": {}}
 
 
@@ -107,7 +76,7 @@ def test_https_on_this_machine_is_asked_directly_too(
 
 
 def test_every_other_host_is_asked_through_the_proxy(proxied: pytest.MonkeyPatch) -> None:
-    with serving("127.0.0.1") as port:
+    with listening(without_models, "127.0.0.1") as port:
         proxied.setenv("http_proxy", f"http://127.0.0.1:{port}")
 
         assert ask("http://gateway.invalid:8081", "/v1/state") == {"models": {}}

@@ -1,10 +1,7 @@
 """What a terminal shows of a comparison, and the exit code a script reads."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router.cli import root
-
-
-@contextmanager
-def answering(documents: dict[str, Any]) -> Iterator[str]:
-    """A server that has these documents by path, and nothing else; its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = documents.get(self.path)
-            self.send_response(404 if found is None else 200)
-            self.end_headers()
-            self.wfile.write(b"" if found is None else json.dumps(found).encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+from tests.cli.servers import answering
 
 
 def arm(requests: int, events: int) -> dict[str, Any]:

@@ -3,10 +3,6 @@
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,80 +11,7 @@ import pytest
 from router.cli.client import Refused, Unreachable, request
 from router.cli.gateways import Answer, NoAnswer, Refusal, find_gateways
 from router.errors import ConfigRefused
-
-TOKEN = "operators-only-0123456789"
-VARIABLE = "CANARY_ROUTER_SERVER__ADMIN_TOKEN"
-
-
-@dataclass
-class Gateway:
-    """Answers every request in one way, and remembers what it was sent."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str]
-    seen: list[tuple[str, str, str | None, bytes]] = field(default_factory=list)
-    """Method, path, Authorization and body of each request."""
-    url: str = ""
-
-
-Serve = Callable[..., Gateway]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    with ExitStack() as stack:
-
-        def start(document: Any, status: int = 200, **headers: str) -> Gateway:
-            body = document if isinstance(document, bytes) else json.dumps(document).encode()
-            gateway = Gateway(status, body, headers)
-
-            class Handler(BaseHTTPRequestHandler):
-                def do_GET(self) -> None:
-                    sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                    gateway.seen.append((self.command, self.path, self.headers.get("Authorization"), sent))
-                    self.send_response(gateway.status)
-                    for name, value in gateway.headers.items():
-                        self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(gateway.body)))
-                    self.end_headers()
-                    self.wfile.write(gateway.body)
-
-                def do_POST(self) -> None:
-                    self.do_GET()
-
-                def log_message(self, *_: object) -> None:
-                    """Nothing."""
-
-            server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            stack.callback(server.server_close)
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            gateway.url = f"http://127.0.0.1:{server.server_address[1]}"
-            return gateway
-
-        yield start
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Names a token in a file."""
-    monkeypatch.delenv(VARIABLE, raising=False)
-    (tmp_path / "token").write_text(f"{TOKEN}\n")
-    path = tmp_path / "router.yaml"
-    path.write_text(
-        f"server: {{admin: 0.0.0.0:18081, admin_token_file: '{tmp_path}/token'}}\nmodels: {{sentiment: }}\n"
-    )
-    return path
-
-
-@pytest.fixture
-def nobody() -> str:
-    """An address at which nothing listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+from tests.cli.conftest import TOKEN, VARIABLE, Serve
 
 
 def test_each_gateway_has_a_reply_of_its_own_in_the_order_in_which_they_were_named(

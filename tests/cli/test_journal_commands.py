@@ -2,7 +2,6 @@
 
 import json
 import tracemalloc
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from router.core.journal import BEGINNING, Entry, digest_of, encode
 from router.core.pins import PinLists
 from router.core.routing import ModelRoutes
 from router.core.split import Split
+from tests.core.journal_lines import chained, content
 
 NOW = 1_763_649_120.0  # 2025-11-20T14:32:00Z
 GATEWAY = "gw-1:4711"
@@ -112,18 +112,10 @@ STORY = (
 )
 
 
-def lines_up(entries: Sequence[Entry], prev: str = BEGINNING) -> list[bytes]:
-    lines = []
-    for entry in entries:
-        lines.append(encode(entry, prev))
-        prev = digest_of(lines[-1])
-    return lines
-
-
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     path = tmp_path / "00000001.jsonl"
-    path.write_bytes(b"".join(line + b"\n" for line in lines_up(STORY)))
+    path.write_bytes(content(chained(STORY)))
     return path
 
 
@@ -225,7 +217,7 @@ def test_times_are_written_as_the_help_says(journal: Path, since: str) -> None:
 def test_the_history_says_that_a_gateway_ended_without_a_line(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     story = (STORY[0], Entry(NOW, GATEWAY, "start", {}, served()))
-    path.write_bytes(b"".join(line + b"\n" for line in lines_up(story)))
+    path.write_bytes(content(chained(story)))
 
     last = json.loads(history(path, "-o", "json").output)["changes"][-1]
 
@@ -236,7 +228,7 @@ def test_what_moves_a_cursor_is_not_printed(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     capped = {"model": "sentiment", "alias": "canary", "share": 0.0, "by": "\x1b[2Jmallory", "why": "none"}
     story = (STORY[0], Entry(NOW, GATEWAY, "capped", capped, served(cap=0)))
-    path.write_bytes(b"".join(line + b"\n" for line in lines_up(story)))
+    path.write_bytes(content(chained(story)))
 
     for result in (history(path), route(path, "2025-11-20T14:40Z")):
         assert "?[2Jmallory" in words(result.output)
@@ -245,7 +237,7 @@ def test_what_moves_a_cursor_is_not_printed(tmp_path: Path) -> None:
 def test_what_moves_a_cursor_is_not_printed_of_names_of_models_either(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     named = {"a\x9b2Jname": served()["sentiment"]}
-    path.write_bytes(lines_up([Entry(NOW, GATEWAY, "start", {}, named)])[0] + b"\n")
+    path.write_bytes(content(chained([Entry(NOW, GATEWAY, "start", {}, named)])))
 
     for result in (history(path), route(path, "2025-11-20T14:40Z")):
         assert "there are: a?2Jname" in words(result.output)
@@ -299,7 +291,7 @@ def test_where_no_gateway_was_running_route_says_so_and_ends_with_1(journal: Pat
 def test_a_gateway_that_ended_without_a_stop_may_have_been_running(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     story = (STORY[0], Entry(NOW, "gw-1:4800", "start", {}, served()))
-    path.write_bytes(b"".join(line + b"\n" for line in lines_up(story)))
+    path.write_bytes(content(chained(story)))
     result = route(path, "2025-11-20T14:00Z")
 
     assert result.exit_code == 0
@@ -343,7 +335,7 @@ def test_without_a_time_route_answers_from_the_configuration_as_before(tmp_path:
 
 def test_a_whole_journal_is_whole(journal: Path) -> None:
     result = run("journal", "verify", journal)
-    head = digest_of(lines_up(STORY)[-1])
+    head = digest_of(chained(STORY)[-1])
 
     assert result.exit_code == 0
     assert result.output == (
@@ -369,7 +361,7 @@ def test_history_and_route_warn_of_damage_and_answer_all_the_same(journal: Path)
 
 
 def test_heads_that_are_given_have_to_occur(journal: Path) -> None:
-    there, strange = digest_of(lines_up(STORY)[3]), "0" * 63 + "1"
+    there, strange = digest_of(chained(STORY)[3]), "0" * 63 + "1"
     result = run("journal", "verify", journal, "--head", there, "--head", strange)
 
     assert result.exit_code == 1
@@ -444,7 +436,7 @@ def with_sorted_names(line: bytes) -> bytes:
 def test_a_log_answers_as_the_journal_does(journal: Path, tmp_path: Path, kept: object) -> None:
     assert callable(kept)
     log = tmp_path / "gateway.log"
-    lines = [log_line(line) for line in lines_up(STORY)]
+    lines = [log_line(line) for line in chained(STORY)]
     others = [
         b'{"event": "version ready"}',
         b"\xff not JSON, about a journal",
@@ -465,7 +457,7 @@ def test_logs_of_several_gateways_say_between_which_changes_they_differed(tmp_pa
             Entry(NOW + late, f"{name}:1", "configuration", {"digest": "ab" * 32}, served(0)),
         )
         paths.append(tmp_path / f"{name}.log")
-        paths[-1].write_bytes(b"".join(log_line(line) + b"\n" for line in lines_up(story)))
+        paths[-1].write_bytes(content(map(log_line, chained(story))))
     result = route(paths[0], "2025-11-20T14:32:20Z", "--file", paths[1])
 
     assert "either canary v8 or production v7, the gateways differed" in result.output
@@ -478,11 +470,11 @@ def test_logs_of_several_gateways_say_between_which_changes_they_differed(tmp_pa
 
 
 def test_files_of_a_journal_may_be_given_in_any_order(tmp_path: Path) -> None:
-    lines = lines_up(STORY)
+    lines = chained(STORY)
     paths = []
     for number, part in enumerate((lines[:4], lines[4:])):
         paths.append(tmp_path / f"{number}.jsonl")
-        paths[-1].write_bytes(b"".join(line + b"\n" for line in part))
+        paths[-1].write_bytes(content(part))
     in_order = history(paths[0], "--file", paths[1], "-o", "json")
 
     assert history(paths[1], "--file", paths[0], "-o", "json").output == in_order.output
@@ -525,8 +517,8 @@ def test_pinned_keys_of_then_are_those_of_the_file_or_may_differ(tmp_path: Path)
     pinned = {name: replace(one, pins=lists.compiled("sentiment")) for name, one in served().items()}
     details = {"model": "sentiment", "count": 3, "digest": pinned["sentiment"].pins.digest}
     journal, config = tmp_path / "j.jsonl", tmp_path / "router.yaml"
-    lines = lines_up((STORY[0], Entry(NOW - 7000, GATEWAY, "pins", details, pinned)))
-    journal.write_bytes(b"".join(line + b"\n" for line in lines))
+    story = (STORY[0], Entry(NOW - 7000, GATEWAY, "pins", details, pinned))
+    journal.write_bytes(content(chained(story)))
     config.write_text(f"models: {{sentiment: {{pins: {{production: [{KEY}], canary: [qa-2, qa-1]}}}}}}")
 
     known = route(journal, "2025-11-20T14:00Z", "-c", config).output

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router.cli import root
-from tests.cli.test_compare import answering
-from tests.cli.test_gateways import Serve, config, nobody, serve  # noqa: F401 - fixtures, by name
+from tests.cli.conftest import Serve
+from tests.cli.servers import answering
 
 CAP = {
     "alias": "canary",
@@ -26,7 +26,7 @@ ABORTED = {"model": "sentiment", "capped": [CAP], "next_versions": [], "caps": [
 RESUMED = {"model": "sentiment", "lifted": [{"alias": "canary", "version": 8}], "caps": [], **HOLDS}
 
 
-def run(config: Path, *arguments: str) -> Result:  # noqa: F811 - as the fixture
+def run(config: Path, *arguments: str) -> Result:
     return CliRunner().invoke(root, [*arguments, "-c", str(config)])
 
 
@@ -34,10 +34,7 @@ def urls(*gateways: Any) -> list[str]:
     return [part for gateway in gateways for part in ("--url", getattr(gateway, "url", gateway))]
 
 
-def test_an_abort_reaches_every_gateway_and_says_what_is_capped_there(
-    serve: Serve,  # noqa: F811
-    config: Path,  # noqa: F811
-) -> None:
+def test_an_abort_reaches_every_gateway_and_says_what_is_capped_there(serve: Serve, config: Path) -> None:
     next_one = {"next_versions": [{"alias": "canary", "version": 9}]}
     one = serve(ABORTED)
     two = serve(ABORTED | next_one | {"durable": False, "not_durable_because": "no space left"})
@@ -72,10 +69,7 @@ def test_an_abort_reaches_every_gateway_and_says_what_is_capped_there(
     ids=str,
 )
 def test_what_is_asked_for_is_what_is_sent(
-    serve: Serve,  # noqa: F811
-    config: Path,  # noqa: F811
-    arguments: list[str],
-    sent: dict[str, Any],
+    serve: Serve, config: Path, arguments: list[str], sent: dict[str, Any]
 ) -> None:
     gateway = serve(ABORTED)
     assert run(config, "abort", "m", "--reason", "x", *arguments, *urls(gateway)).exit_code == 0
@@ -103,9 +97,7 @@ def test_what_is_asked_for_is_what_is_sent(
     ids=" ".join,
 )
 def test_what_can_not_be_meant_is_a_usage_error_and_nothing_is_sent(
-    serve: Serve,  # noqa: F811
-    config: Path,  # noqa: F811
-    arguments: list[str],
+    serve: Serve, config: Path, arguments: list[str]
 ) -> None:
     gateway = serve(ABORTED)
     assert run(config, *arguments, *urls(gateway)).exit_code == 2
@@ -114,10 +106,7 @@ def test_what_can_not_be_meant_is_a_usage_error_and_nothing_is_sent(
 
 @pytest.mark.parametrize("verb", ["abort", "resume"])
 def test_a_gateway_that_refuses_or_does_not_answer_is_named_and_the_others_do_it(
-    serve: Serve,  # noqa: F811
-    config: Path,  # noqa: F811
-    nobody: str,  # noqa: F811
-    verb: str,
+    serve: Serve, config: Path, nobody: str, verb: str
 ) -> None:
     good = serve(ABORTED if verb == "abort" else RESUMED)
     bad = serve({"errors": ["model: no such registered model here"]}, 404)
@@ -132,10 +121,7 @@ def test_a_gateway_that_refuses_or_does_not_answer_is_named_and_the_others_do_it
     assert f"{bad.url}: refused: model: no such registered model here" in done.stderr
 
 
-def test_a_resume_says_what_has_its_share_back_and_what_is_capped_still(
-    serve: Serve,  # noqa: F811
-    config: Path,  # noqa: F811
-) -> None:
+def test_a_resume_says_what_has_its_share_back_and_what_is_capped_still(serve: Serve, config: Path) -> None:
     of_all = CAP | {"version": None, "to_percent": 2.5}
     left = serve(RESUMED | {"caps": [of_all], "break_glass": {"since": 1.0, "why": "SIGUSR2 came"}})
     none = serve(RESUMED | {"lifted": []})
@@ -150,10 +136,7 @@ def test_a_resume_says_what_has_its_share_back_and_what_is_capped_still(
     ]
 
 
-def test_break_glass_is_ended_by_all(
-    serve: Serve,  # noqa: F811
-    config: Path,  # noqa: F811
-) -> None:
+def test_break_glass_is_ended_by_all(serve: Serve, config: Path) -> None:
     gateway = serve({"lifted": [], **HOLDS})
     done = run(config, "resume", "--all", "--reason", "over", "--by", "ann", *urls(gateway))
 
@@ -161,11 +144,7 @@ def test_break_glass_is_ended_by_all(
     assert json.loads(gateway.seen[0][3]) == {"all": True, "reason": "over", "by": "ann"}
 
 
-def test_json_has_every_gateways_reply(
-    serve: Serve,  # noqa: F811
-    config: Path,  # noqa: F811
-    nobody: str,  # noqa: F811
-) -> None:
+def test_json_has_every_gateways_reply(serve: Serve, config: Path, nobody: str) -> None:
     good, bad = serve(ABORTED), serve({"errors": ["to: must be between 0 and 100 percent"]}, 422)
     done = run(config, "abort", "m", "--reason", "x", "-o", "json", *urls(good, bad, nobody))
 
@@ -198,10 +177,7 @@ def test_status_says_who_capped_what_why_and_since_when() -> None:
     assert "m every canary is capped at 0 % by ann" in shown.output
 
 
-def test_what_moves_a_cursor_is_not_printed_of_what_a_gateway_answers(
-    serve: Serve,  # noqa: F811
-    config: Path,  # noqa: F811
-) -> None:
+def test_what_moves_a_cursor_is_not_printed_of_what_a_gateway_answers(serve: Serve, config: Path) -> None:
     one = serve(ABORTED | {"capped": [CAP | {"by": "\x1b[2Jmallory"}]})
     done = run(config, "abort", "sentiment", "--reason", "p95 is 2 s", "--by", "ann", *urls(one))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from router.adapters.config.file import ConfigFile
 from router.adapters.state.off_file import OffFile
 from router.cli import root
 from router.errors import ConfigRefused
@@ -35,8 +36,6 @@ def used(directory: Path) -> Path:
 
 
 def state_directory(config: Path) -> Path:
-    from router.adapters.config.file import ConfigFile
-
     found = ConfigFile(config, {"XDG_STATE_HOME": str(config.parent)}, {}).state_directory()
     assert found is not None
     return found

@@ -1,10 +1,7 @@
 """What `plan` shows before a share is changed, what `split` does with it, and how a key is explained."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from router.cli import root
 from router.core.split import hashed
+from tests.cli.conftest import Serve
 
 FORECAST = {"about": 720.0, "low": 400.0, "high": 2_000.0, "why_not": ""}
 PLAN: dict[str, Any] = {
@@ -45,32 +43,6 @@ models:
 """
 
 
-@contextmanager
-def answering(status: int, document: Any) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers everything so; its address, and the paths that it was asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(document).encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def invoke(*arguments: str) -> Result:
     return CliRunner(env={"COLUMNS": "110"}).invoke(root, arguments)
 
@@ -79,10 +51,9 @@ Plan = Callable[..., Result]
 
 
 @pytest.fixture
-def plan() -> Plan:
+def plan(serve: Serve) -> Plan:
     def plan(document: Any, *arguments: str, status: int = 200) -> Result:
-        with answering(status, document) as (url, _):
-            return invoke("plan", "--url", url, "m", "25", *arguments)
+        return invoke("plan", "--url", serve(document, status).url, "m", "25", *arguments)
 
     return plan
 
@@ -111,15 +82,8 @@ def test_what_speaks_against_it_is_said_and_is_an_error_only_when_strict(plan: P
     shown = plan(AGAINST)
 
     assert shown.output.splitlines()[-1] == "  ✘ fail: The canary fails 3 points more."
-    assert [
-        plan(AGAINST).exit_code,
-        plan(AGAINST, "--strict").exit_code,
-        plan(PLAN, "--strict").exit_code,
-    ] == [
-        0,
-        1,
-        0,
-    ]
+    strict = [plan(document, "--strict").exit_code for document in (AGAINST, PLAN)]
+    assert (shown.exit_code, strict) == (0, [1, 0])
 
 
 def test_too_many_keys_and_what_is_not_in_force_are_said(plan: Plan) -> None:
@@ -178,12 +142,12 @@ def test_what_does_not_plan_is_no_gateway(plan: Plan, status: int, document: Any
 # ---- split
 
 
-def test_split_shows_the_plan_and_then_edits(file: Path) -> None:
-    with answering(200, AGAINST) as (url, asked):
-        done = invoke("split", "-c", str(file), "--url", url, "m", "12.5")
+def test_split_shows_the_plan_and_then_edits(file: Path, serve: Serve) -> None:
+    gateway = serve(AGAINST)
+    done = invoke("split", "-c", str(file), "--url", gateway.url, "m", "12.5")
 
     assert done.exit_code == 0
-    assert asked == ["/v1/plan?model=m&share=12.5"]
+    assert [path for _, path, _, _ in gateway.seen] == ["/v1/plan?model=m&share=12.5"]
     assert "✘ fail: The canary fails 3 points more." in done.stderr
     assert done.stdout.startswith(f"--- {file}\n+++ {file}\n")
     assert file.read_text() == FILE.replace("95", "87.5").replace("canary: 5}", "canary: 12.5}")
@@ -202,28 +166,27 @@ def test_split_without_a_gateway_says_so_and_edits(file: Path) -> None:
     ("document", "status", "code"), [(AGAINST, 200, 1), ({}, 503, 3), (PLAN, 200, 0)], ids=["no", "?", "yes"]
 )
 def test_a_strict_split_edits_only_what_nothing_speaks_against(
-    file: Path, document: Any, status: int, code: int
+    file: Path, serve: Serve, document: Any, status: int, code: int
 ) -> None:
-    with answering(status, document) as (url, _):
-        done = invoke("split", "-c", str(file), "--url", url, "--strict", "m", "25")
+    url = serve(document, status).url
+    done = invoke("split", "-c", str(file), "--url", url, "--strict", "m", "25")
 
     assert done.exit_code == code
     assert (file.read_text() == FILE) is (code != 0)
 
 
 @pytest.mark.parametrize(("document", "status"), [(AGAINST, 200), ({}, 503)])
-def test_a_smaller_share_needs_nobodys_leave(file: Path, document: Any, status: int) -> None:
+def test_a_smaller_share_needs_nobodys_leave(file: Path, serve: Serve, document: Any, status: int) -> None:
     """Down is free, also for a script that is strict."""
-    with answering(status, document) as (url, _):
-        done = invoke("split", "-c", str(file), "--url", url, "--strict", "m", "1")
+    url = serve(document, status).url
+    done = invoke("split", "-c", str(file), "--url", url, "--strict", "m", "1")
 
     assert done.exit_code == 0
     assert "canary: 1}" in file.read_text()
 
 
-def test_split_print_writes_the_changed_file_out_and_leaves_it_alone(file: Path) -> None:
-    with answering(200, PLAN) as (url, _):
-        done = invoke("split", "-c", str(file), "--url", url, "--print", "m", "25")
+def test_split_print_writes_the_changed_file_out_and_leaves_it_alone(file: Path, serve: Serve) -> None:
+    done = invoke("split", "-c", str(file), "--url", serve(PLAN).url, "--print", "m", "25")
 
     assert done.exit_code == 0
     assert done.stdout == FILE.replace("95", "75").replace("canary: 5}", "canary: 25}")
@@ -231,11 +194,12 @@ def test_split_print_writes_the_changed_file_out_and_leaves_it_alone(file: Path)
     assert file.read_text() == FILE
 
 
-def test_a_read_only_file_is_printed_all_the_same(file: Path) -> None:
+def test_a_read_only_file_is_printed_all_the_same(file: Path, serve: Serve) -> None:
     """A ConfigMap is changed where it comes from."""
     file.chmod(0o444)
-    with answering(200, PLAN) as (url, _):
-        assert invoke("split", "-c", str(file), "--url", url, "--print", "m", "25").exit_code == 0
+    done = invoke("split", "-c", str(file), "--url", serve(PLAN).url, "--print", "m", "25")
+
+    assert done.exit_code == 0
 
 
 # ---- route

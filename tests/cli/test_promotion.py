@@ -1,10 +1,8 @@
 """The commands `promote` and `rollback`: bad input, exit codes, and what they need to know beforehand."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from router.cli import root
 from router.promotion.ports import RoleNames
-from tests.promotion.fakes import ALIASES, STAGES, FakeGateways, FakeRegistry
+from tests.cli.servers import Reply, Request, serving
+from tests.promotion.fakes import ALIASES, GATEWAY, STAGES, FakeGateways, FakeRegistry
 
 Invoke = Callable[..., Result]
 NOBODY = "http://127.0.0.1:9"
@@ -48,33 +47,15 @@ def invoke(config: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
 def gateway(gateways: FakeGateways) -> Iterator[str]:
     """What `gateways` show, over HTTP."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            (document,) = gateways.get(self.path).values()
-            self._answer(document)
+    def answer(request: Request) -> Reply:
+        if request.method == "GET":
+            (document,) = gateways.get(request.path).values()
+        else:
+            (document,) = gateways.post(request.path, json.loads(request.body)).values()
+        return Reply(document)
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            (document,) = gateways.post(self.path, body).values()
-            self._answer(document)
-
-        def _answer(self, document: Any) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(document).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(answer) as url:
+        yield url
 
 
 @pytest.fixture
@@ -116,7 +97,7 @@ def test_bad_input_is_a_usage_error_that_names_it(
     assert registry.aliases == {"production": 1, "canary": 2}
 
 
-def test_an_address_that_is_none_is_named_before_anything_is_written(
+def test_an_address_without_a_scheme_is_named_before_anything_is_written(
     invoke: Invoke, registry: FakeRegistry
 ) -> None:
     registry.aliases = {"production": 2, "previous": 1}
@@ -315,7 +296,7 @@ def test_what_a_gateway_says_can_not_write_to_the_terminal(invoke: Invoke, regis
             if "verdicts" in model:
                 model["verdicts"]["canary"] = {"verdict": "fail", "why": "\x1b]0;title\x07\x1b[2J"}
 
-    changes = {"http://gw-1:8081": spoil}
+    changes = {GATEWAY: spoil}
     with gateway(FakeGateways(registry, changes=changes)) as url:
         refused = invoke("promote", "sentiment", *REASON, "--url", url)
 

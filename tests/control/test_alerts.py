@@ -6,23 +6,13 @@ import msgspec
 import pytest
 
 from router.control import alerts as module
-from router.control.alerts import Alert, AlertCaps, Webhook
+from router.control.alerts import Alert, AlertCaps, AlertmanagerMessage
 from router.control.caps import CapControl
 from router.core.caps import CapTarget
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.serving.caps import CapsInForce
 from router.serving.models import ModelSet
-from tests.serving.conftest import (  # noqa: F401 - fixtures, by name
-    V1,
-    V2,
-    V3,
-    facts,
-    in_force,
-    models,
-    serving,
-    settings,
-    world,
-)
+from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts
 from tests.support.waiting import until
 
@@ -31,12 +21,12 @@ TWO = CapTarget("sentiment", CANARY, 2)
 
 
 @pytest.fixture
-def control(serving: ModelSet, in_force: CapsInForce, facts: Facts) -> CapControl:  # noqa: F811
+def control(serving: ModelSet, in_force: CapsInForce, facts: Facts) -> CapControl:
     return CapControl(in_force, serving, facts, lambda: 1e9)
 
 
 @pytest.fixture
-def alerts(control: CapControl, serving: ModelSet) -> AlertCaps:  # noqa: F811
+def alerts(control: CapControl, serving: ModelSet) -> AlertCaps:
     return AlertCaps(control, serving)
 
 
@@ -83,9 +73,7 @@ async def test_an_alert_that_asks_for_nothing_here_does_nothing_and_says_why(
 
 
 async def test_an_alert_of_one_version_caps_it_as_long_as_it_serves(
-    alerts: AlertCaps,
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
+    alerts: AlertCaps, control: CapControl, serving: ModelSet
 ) -> None:
     manager = serving.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1, CANARY: V3})
@@ -96,8 +84,7 @@ async def test_an_alert_of_one_version_caps_it_as_long_as_it_serves(
 
 
 async def test_an_alert_that_was_too_early_acts_when_it_is_repeated(
-    alerts: AlertCaps,
-    serving: ModelSet,  # noqa: F811
+    alerts: AlertCaps, serving: ModelSet
 ) -> None:
     manager = serving.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1})
@@ -109,9 +96,7 @@ async def test_an_alert_that_was_too_early_acts_when_it_is_repeated(
 
 
 async def test_of_two_canaries_the_one_is_capped_that_the_alert_names(
-    alerts: AlertCaps,
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
+    alerts: AlertCaps, control: CapControl, serving: ModelSet
 ) -> None:
     serving.apply({"sentiment": settings(split={"production": 50, "canary": 40, "challenger": 10})})
     manager = serving.managers["sentiment"]
@@ -147,10 +132,7 @@ async def test_an_alert_that_found_its_canary_capped_does_not_cap_it_when_that_i
 
 
 async def test_a_repeat_that_reaches_another_gateway_after_the_resume_does_not_cap_either(
-    alerts: AlertCaps,
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    facts: Facts,  # noqa: F811
+    alerts: AlertCaps, control: CapControl, serving: ModelSet, facts: Facts
 ) -> None:
     """A balancer sends it anywhere; and a gateway may have been started again meanwhile."""
     alerts.take([fires()])
@@ -163,7 +145,7 @@ async def test_a_repeat_that_reaches_another_gateway_after_the_resume_does_not_c
 
 
 async def test_what_is_remembered_of_alerts_is_bounded(
-    alerts: AlertCaps, control: CapControl, monkeypatch: pytest.MonkeyPatch
+    alerts: AlertCaps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_REMEMBERED", 3)
     alerts.take([fires(f"f{number}") for number in range(5)])
@@ -194,6 +176,6 @@ def test_a_webhook_of_alertmanager_is_read() -> None:
     "startsAt":"2026-11-20T14:32:10.123Z","endsAt":"0001-01-01T00:00:00Z","generatorURL":"http://p:9090/graph",
     "fingerprint":"c1a0"}],"groupLabels":{},"commonLabels":{},"commonAnnotations":{},
     "externalURL":"http://a:9093","version":"4","groupKey":"{}:{}","truncatedAlerts":0}"""
-    [alert] = msgspec.json.decode(sent, type=Webhook).alerts
+    [alert] = msgspec.json.decode(sent, type=AlertmanagerMessage).alerts
 
     assert (alert.fingerprint, alert.started, alert.labels) == ("c1a0", "2026-11-20T14:32:10.123Z", LABELS)

@@ -1,7 +1,6 @@
 """Polls become wishes; silence changes nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -29,16 +28,9 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture
-def facts() -> Facts:
-    return Facts()
-
-
-@pytest.fixture
-async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+async def models(models: ModelSet) -> ModelSet:
     models.apply({"sentiment": settings(), "other": settings()})
-    yield models
-    await models.close(0.0)
+    return models
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.adapters.state.off_file import OffFile
-from router.control.break_glass import BreakGlass, OffRequest
+from router.control.break_glass import BreakGlassWatch, OffRequest
 from tests.support.waiting import until
 
 
@@ -63,7 +63,7 @@ class Disk:
 
 async def test_a_signal_is_in_force_before_anything_is_written(tmp_path: Path) -> None:
     switch, file = Switch(), off_file(tmp_path)
-    glass = BreakGlass(switch, file)
+    glass = BreakGlassWatch(switch, file)
 
     glass.signalled()
 
@@ -76,7 +76,7 @@ async def test_a_signal_is_in_force_before_anything_is_written(tmp_path: Path) -
 
 async def test_a_file_turns_them_off_and_its_line_says_why(tmp_path: Path) -> None:
     switch, file = Switch(), off_file(tmp_path)
-    glass = BreakGlass(switch, file)
+    glass = BreakGlassWatch(switch, file)
     await glass.tick()
     assert not switch.reasons
 
@@ -92,7 +92,7 @@ async def test_they_come_back_when_the_file_is_gone_and_somebody_resumed_in_that
     tmp_path: Path,
 ) -> None:
     switch, file = Switch(), off_file(tmp_path)
-    glass = BreakGlass(switch, file)
+    glass = BreakGlassWatch(switch, file)
     glass.signalled()
     await glass.tick()
 
@@ -117,17 +117,17 @@ async def test_what_held_before_a_restart_holds_without_the_file_until_somebody_
     """It was removed while no gateway ran, and nobody has resumed."""
     file = off_file(tmp_path)
     file.make("anna: errors")
-    await BreakGlass(Switch(), file).tick()
+    await BreakGlassWatch(Switch(), file).tick()
     file.path.unlink()
 
     switch = Switch()
-    glass = BreakGlass(switch, off_file(tmp_path))
+    glass = BreakGlassWatch(switch, off_file(tmp_path))
     await glass.tick()
     assert switch.reasons == [f"{file.path} is gone, and nobody has resumed yet"]
 
     assert await glass.resume("mended") == ""
     after = Switch()
-    await BreakGlass(after, off_file(tmp_path)).tick()
+    await BreakGlassWatch(after, off_file(tmp_path)).tick()
     assert (switch.glass_broken, after.glass_broken) == (False, False)
     assert [*tmp_path.iterdir()] == []
 
@@ -141,7 +141,7 @@ async def test_where_the_note_can_not_be_removed_nothing_is_raised() -> None:
 
     switch, disk = Switch(), ReadOnly()
     disk.held = True
-    glass = BreakGlass(switch, disk)
+    glass = BreakGlassWatch(switch, disk)
     await glass.tick()
 
     assert await glass.resume("mended") == "/state/canary-off.held: Read-only file system"
@@ -151,7 +151,7 @@ async def test_where_the_note_can_not_be_removed_nothing_is_raised() -> None:
 async def test_where_the_file_can_not_be_made_the_signal_holds_and_that_is_said_once() -> None:
     switch, disk = Switch(), Disk()
     disk.full = True
-    glass = BreakGlass(switch, disk)
+    glass = BreakGlassWatch(switch, disk)
 
     glass.signalled()
     for _ in range(3):
@@ -172,7 +172,7 @@ async def test_where_the_file_can_not_be_made_the_signal_holds_and_that_is_said_
 async def test_who_resumes_while_the_file_can_not_be_made_ends_that_too() -> None:
     switch, disk = Switch(), Disk()
     disk.full = True
-    glass = BreakGlass(switch, disk)
+    glass = BreakGlassWatch(switch, disk)
     glass.signalled()
     await glass.tick()
 
@@ -193,7 +193,7 @@ async def test_a_signal_while_somebody_resumes_counts() -> None:
             go.wait(10)
             return None
 
-    glass = BreakGlass(switch, Slow())
+    glass = BreakGlassWatch(switch, Slow())
     resuming = asyncio.create_task(glass.resume("mended"))
     await until(looking.is_set)
     glass.signalled()
@@ -215,7 +215,7 @@ async def test_a_disk_that_hangs_holds_up_neither_the_signal_nor_who_resumes(
             return None
 
     switch = Switch()
-    glass = BreakGlass(switch, Hangs())
+    glass = BreakGlassWatch(switch, Hangs())
     tick = asyncio.create_task(glass.tick())
     try:
         await asyncio.sleep(0)
@@ -234,7 +234,7 @@ async def test_where_nobody_knows_whether_the_file_is_there_what_holds_goes_on()
             raise PermissionError(errno.EACCES, "Permission denied")
 
     switch = Switch(on=True)
-    glass = BreakGlass(switch, Unreadable())
+    glass = BreakGlassWatch(switch, Unreadable())
 
     with pytest.raises(PermissionError):
         await glass.tick()
@@ -258,7 +258,7 @@ def test_only_a_resume_without_the_file_gives_them_back(steps: list[str]) -> Non
 
 async def _take(steps: list[str]) -> None:
     switch, disk = Switch(), Disk()
-    glass = BreakGlass(switch, disk)
+    glass = BreakGlassWatch(switch, disk)
     written = False
     for step in steps:
         before = switch.glass_broken
@@ -285,7 +285,7 @@ async def _take(steps: list[str]) -> None:
                 durable = disk.line is not None or disk.held
                 assert durable or not written, "it was off and on the disk, and nobody resumed"
                 switch, before = Switch(), durable
-                glass = BreakGlass(switch, disk)
+                glass = BreakGlassWatch(switch, disk)
                 await glass.tick()
                 assert switch.glass_broken == durable
         if step not in ("signal", "tick", "resume"):

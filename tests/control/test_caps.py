@@ -25,31 +25,14 @@ from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, Cap
 from router.errors import CapRefused, CapUnknown, NothingServed
 from router.serving.caps import CapsInForce
 from router.serving.models import ModelSet
-from tests.serving.conftest import (  # noqa: F401 - fixtures, by name
-    V1,
-    V2,
-    V3,
-    facts,
-    in_force,
-    models,
-    serving,
-    settings,
-    world,
-)
+from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld
+from tests.support.sample_events import Clock
 from tests.support.waiting import until
 
 TWO = CapTarget("sentiment", CANARY, 2)
 ALL = CapTarget("sentiment", CANARY)
 CHALLENGER = Alias("challenger")
-
-
-@dataclass
-class Clock:
-    now: float = 1e9
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -73,11 +56,11 @@ class Disk:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1e9)
 
 
 @pytest.fixture
-def control(serving: ModelSet, in_force: CapsInForce, facts: Facts, clock: Clock) -> CapControl:  # noqa: F811
+def control(serving: ModelSet, in_force: CapsInForce, facts: Facts, clock: Clock) -> CapControl:
     """Of a gateway that writes nothing."""
     control = CapControl(in_force, serving, facts, clock)
     control.follow(serving.managers)
@@ -92,27 +75,19 @@ def disk() -> Disk:
 
 
 @pytest.fixture
-def durable(
-    serving: ModelSet,  # noqa: F811
-    in_force: CapsInForce,  # noqa: F811
-    facts: Facts,  # noqa: F811
-    clock: Clock,
-    disk: Disk,
-) -> CapControl:
+def durable(serving: ModelSet, in_force: CapsInForce, facts: Facts, clock: Clock, disk: Disk) -> CapControl:
     control = CapControl(in_force, serving, facts, clock, disk)
     control.follow(serving.managers)
     return control
 
 
-def share(models: ModelSet) -> int:  # noqa: F811
+def share(models: ModelSet) -> int:
     """Buckets of the canary in force; it has 50 000."""
     return models.table.models["sentiment"].split_in_force.canary
 
 
 async def test_a_cap_is_in_force_when_the_call_returns_and_is_reported_before_its_effect(
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    facts: Facts,  # noqa: F811
+    control: CapControl, serving: ModelSet, facts: Facts
 ) -> None:
     facts.events.clear()
     held = control.cap([TWO], 0, by="ann", reason="p95 is 2 s")
@@ -125,9 +100,7 @@ async def test_a_cap_is_in_force_when_the_call_returns_and_is_reported_before_it
 
 
 async def test_a_lift_gives_the_share_back_and_no_more(
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    facts: Facts,  # noqa: F811
+    control: CapControl, serving: ModelSet, facts: Facts
 ) -> None:
     control.cap([TWO], 0, by="ann", reason="slow")
     control.lift([TWO], by="bob", reason="mended")
@@ -139,8 +112,7 @@ async def test_a_lift_gives_the_share_back_and_no_more(
 
 
 async def test_a_cap_that_is_as_low_already_is_returned_with_who_set_it(
-    control: CapControl,
-    facts: Facts,  # noqa: F811
+    control: CapControl, facts: Facts
 ) -> None:
     control.cap([TWO], 100, by="ann", reason="slow")
     held = control.cap([TWO], 5_000, by="bob", reason="me too")
@@ -153,9 +125,7 @@ async def test_a_cap_that_is_as_low_already_is_returned_with_who_set_it(
 
 
 async def test_a_cap_waits_for_no_disk_and_says_when_it_is_durable(
-    durable: CapControl,
-    disk: Disk,
-    serving: ModelSet,  # noqa: F811
+    durable: CapControl, disk: Disk, serving: ModelSet
 ) -> None:
     disk.free.clear()
     durable.cap([TWO], 0, by="ann", reason="slow")
@@ -170,17 +140,19 @@ async def test_a_cap_waits_for_no_disk_and_says_when_it_is_durable(
     assert disk.kept.share_of("sentiment", CANARY, 2) == 0
 
 
-async def test_a_cap_is_lifted_only_when_that_is_written(
-    durable: CapControl,
-    disk: Disk,
-    serving: ModelSet,  # noqa: F811
-    facts: Facts,  # noqa: F811
-) -> None:
+async def begin_lift(durable: CapControl, disk: Disk) -> None:
+    """TWO is capped, durably, and its lifting is being written until the disk is free."""
     durable.cap([TWO], 0, by="ann", reason="slow")
     await durable.settled()
     disk.free.clear()
     durable.lift([TWO], by="bob", reason="mended")
     await until(lambda: disk.writes == 2)
+
+
+async def test_a_cap_is_lifted_only_when_that_is_written(
+    durable: CapControl, disk: Disk, serving: ModelSet, facts: Facts
+) -> None:
+    await begin_lift(durable, disk)
     assert share(serving) == 0, "killed now, it would be capped after the restart, and was so all the time"
     assert facts.of(CapLifted) == []
 
@@ -191,15 +163,9 @@ async def test_a_cap_is_lifted_only_when_that_is_written(
 
 
 async def test_a_cap_that_is_set_while_its_lifting_is_written_stays(
-    durable: CapControl,
-    disk: Disk,
-    serving: ModelSet,  # noqa: F811
+    durable: CapControl, disk: Disk, serving: ModelSet
 ) -> None:
-    durable.cap([TWO], 0, by="ann", reason="slow")
-    await durable.settled()
-    disk.free.clear()
-    durable.lift([TWO], by="bob", reason="mended")
-    await until(lambda: disk.writes == 2)
+    await begin_lift(durable, disk)
     durable.cap([TWO], 0, by="ann", reason="it is not")
     disk.free.set()
     await durable.settled()
@@ -213,11 +179,7 @@ async def test_a_cap_that_is_set_while_its_lifting_is_written_stays(
     [("No space left on device", "No space left on device"), ("it raises", "OSError: .*Input/output error")],
 )
 async def test_what_can_not_be_written_is_in_force_all_the_same_and_that_is_said(
-    durable: CapControl,
-    disk: Disk,
-    serving: ModelSet,  # noqa: F811
-    why_not: str,
-    reported: str,
+    durable: CapControl, disk: Disk, serving: ModelSet, why_not: str, reported: str
 ) -> None:
     disk.why_not = why_not
     durable.cap([TWO], 0, by="ann", reason="slow")
@@ -232,11 +194,24 @@ async def test_what_can_not_be_written_is_in_force_all_the_same_and_that_is_said
     assert await durable.settled() == ""
 
 
+async def test_what_could_not_be_written_is_tried_again_for_who_waits_for_it_and_at_no_answer_of_a_peer(
+    durable: CapControl, disk: Disk
+) -> None:
+    disk.why_not = "No space left on device"
+    durable.cap([TWO], 0, by="ann", reason="slow")
+    assert await durable.settled() == "No space left on device"
+    writes = disk.writes
+
+    assert not durable.merge({TWO: CapRecord(1, 0, "ann", "slow", 1e9)})
+    await asyncio.sleep(0)
+    assert disk.writes == writes
+    disk.why_not = ""
+    assert await durable.settled() == ""
+    assert disk.kept.share_of("sentiment", CANARY, 2) == 0
+
+
 async def test_a_disk_that_hangs_holds_up_no_lift_for_ever(
-    durable: CapControl,
-    disk: Disk,
-    serving: ModelSet,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    durable: CapControl, disk: Disk, serving: ModelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LONGEST_WRITE_SECONDS", 0.02)
     disk.free.clear()
@@ -251,9 +226,7 @@ async def test_a_disk_that_hangs_holds_up_no_lift_for_ever(
 
 
 async def test_what_another_gateway_knows_holds_here_and_is_news_once(
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    facts: Facts,  # noqa: F811
+    control: CapControl, serving: ModelSet, facts: Facts
 ) -> None:
     theirs = {TWO: CapRecord(3, 0, "eve", "broken", 5.0)}
     assert control.merge(theirs)
@@ -280,10 +253,7 @@ async def test_another_fleet_among_the_peers_does_not_take_the_room_of_caps(cont
 
 
 async def test_two_gateways_that_exchange_end_equal_and_capped_where_both_changed_at_once(
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    facts: Facts,  # noqa: F811
-    clock: Clock,
+    control: CapControl, serving: ModelSet, facts: Facts, clock: Clock
 ) -> None:
     other = CapControl(CapsInForce(), serving, facts, clock)
     control.cap([TWO], 500, by="ann", reason="slow")
@@ -308,10 +278,7 @@ def exchange(one: CapControl, other: CapControl) -> None:
 
 
 async def test_what_was_written_before_a_restart_holds_again_without_an_event(
-    durable: CapControl,
-    disk: Disk,
-    serving: ModelSet,  # noqa: F811
-    facts: Facts,  # noqa: F811
+    durable: CapControl, disk: Disk, serving: ModelSet, facts: Facts
 ) -> None:
     durable.restore({TWO: CapRecord(3, 0, "ann", "slow", 5.0)})
 
@@ -354,9 +321,7 @@ async def test_a_model_that_left_the_configuration_keeps_its_caps_for_thirty_day
 
 
 async def test_a_model_that_comes_back_too_late_does_not_find_its_caps(
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    clock: Clock,
+    control: CapControl, serving: ModelSet, clock: Clock
 ) -> None:
     control.cap([TWO], 0, by="ann", reason="slow")
     control.follow(["other"])
@@ -371,9 +336,7 @@ async def test_a_model_that_comes_back_too_late_does_not_find_its_caps(
 
 
 async def test_without_an_alias_all_but_production_are_meant_and_without_a_version_what_serves(
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    world: FakeWorld,  # noqa: F811
+    control: CapControl, serving: ModelSet
 ) -> None:
     assert control.targets("sentiment") == [TWO]
     assert control.targets("sentiment", all_versions=True) == [ALL]
@@ -392,9 +355,7 @@ async def test_without_an_alias_all_but_production_are_meant_and_without_a_versi
 
 
 async def test_a_canary_that_is_still_loading_can_be_capped(
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    world: FakeWorld,  # noqa: F811
+    control: CapControl, serving: ModelSet, world: FakeWorld
 ) -> None:
     serving.managers["sentiment"].set_aspired({PRODUCTION: V1})
     with pytest.raises(NothingServed, match="all_versions"):
@@ -465,10 +426,7 @@ async def test_caps_of_what_serves_come_first_and_no_more_than_some_are_shown(
 
 
 async def test_break_glass_turns_canaries_off_at_once_and_leaves_the_records(
-    control: CapControl,
-    serving: ModelSet,  # noqa: F811
-    facts: Facts,  # noqa: F811
-    clock: Clock,
+    control: CapControl, serving: ModelSet, facts: Facts, clock: Clock
 ) -> None:
     control.cap([TWO], 100, by="ann", reason="slow")
     records = control.records()

@@ -11,7 +11,6 @@ from router.control import journal as journals
 from router.control.fan_out import FanOut
 from router.control.journal import (
     FOLDED_ABOVE,
-    MOST_TABLES,
     WINDOW_SECONDS,
     ChainEnd,
     Journal,
@@ -28,7 +27,7 @@ from router.core.events import (
     VerdictChanged,
 )
 from router.core.ids import CANARY, PRODUCTION, VersionId
-from router.core.journal import BEGINNING, Entry, decode, digest_of
+from router.core.journal import BEGINNING, MOST_TABLES, Entry, decode, digest_of
 from router.core.lever_events import CapLifted, CapSet
 from router.core.pins import PinLists
 from router.core.routing import ModelRoutes, RoutingTable

@@ -1,7 +1,7 @@
 """Every change of what serves is recorded, and nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,8 +12,6 @@ from router.control.rollback import RollbackWatch
 from router.core.events import LastGoodNotWritten
 from router.core.ids import CANARY, PRODUCTION, VersionId
 from router.errors import CacheRefused
-from router.serving.harness import VersionDependencies
-from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.support.fakes import Facts, FakeWorld
@@ -43,17 +41,10 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture
-def facts() -> Facts:
-    return Facts()
-
-
-@pytest.fixture
-async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+async def models(models: ModelSet) -> ModelSet:
     names = {"production": "champion", "canary": "challenger"}
     models.apply({"sentiment": settings(split={"production": 50, "canary": 50}, aliases=names)})
-    yield models
-    await models.close(0.0)
+    return models
 
 
 @pytest.fixture

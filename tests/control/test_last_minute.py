@@ -17,24 +17,12 @@ from router.protocol.messages import Query
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
 from router.serving.pool import request_queue
-from tests.serving import conftest as serving_fixtures
 from tests.serving.conftest import V2
 from tests.support.fakes import Facts, FakeWorld
+from tests.support.sample_events import Clock
 from tests.support.status import status_of
 
-world, facts, models = serving_fixtures.world, serving_fixtures.facts, serving_fixtures.models
-serving, dispatcher = serving_fixtures.serving, serving_fixtures.dispatcher
 ALIASES = (PRODUCTION, CANARY)
-
-
-class Clock:
-    """Seconds that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.5
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def answered(alias: Alias = PRODUCTION, outcome: Outcome = Outcome.OK, fault: Fault = "") -> Answered:
@@ -43,7 +31,7 @@ def answered(alias: Alias = PRODUCTION, outcome: Outcome = Outcome.OK, fault: Fa
 
 
 def counted(*facts: Event) -> LastMinute:
-    counts = LastMinute(Clock())
+    counts = LastMinute(Clock(1_000.5))
     for fact in facts:
         counts.record(fact)
     return counts
@@ -80,7 +68,7 @@ moments = st.lists(st.tuples(st.floats(0.0, 40.0), st.booleans()), max_size=60)
 @given(moments, st.floats(0.0, 130.0))
 def test_it_is_a_sliding_minute(moments: list[tuple[float, bool]], later: float) -> None:
     """Whole seconds: those of the last 59 are all counted, and none is older than 60."""
-    clock = Clock()
+    clock = Clock(1_000.5)
     counts, times = LastMinute(clock), []
     for pause, refused in moments:
         clock.now += pause
@@ -96,7 +84,7 @@ def test_it_is_a_sliding_minute(moments: list[tuple[float, bool]], later: float)
 
 def test_what_it_holds_is_bounded_by_the_aliases_of_a_minute() -> None:
     """Also where models come and go: an answer to a model that was removed may be the last thing of it."""
-    clock = Clock()
+    clock = Clock(1_000.5)
     counts = LastMinute(clock)
     for _ in range(3_000):
         clock.now += 0.1
@@ -205,7 +193,7 @@ async def test_a_full_queue_is_in_the_state_of_its_model_by_alias(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the refusal in the pool to the document."""
-    counts = LastMinute(Clock())
+    counts = LastMinute(Clock(1_000.5))
     recorder = FanOut(counts, facts)
 
     def put(self: request_queue.RequestQueue, request: request_queue.PendingRequest, most_rows: int) -> None:

@@ -270,13 +270,13 @@ async def test_each_receiver_gets_what_it_wants_and_waits_for_no_other() -> None
     await notifier.close()
 
 
-def test_of_a_receiver_that_is_away_the_log_hears_twice() -> None:
+def test_a_receiver_that_is_away_is_logged_twice() -> None:
     """Down once and up once; a rejection in between is news."""
-    heard, counted = Facts(), Facts()
-    recorder = FanOut(counted, deduplicated=(heard,))
+    logged, counted = Facts(), Facts()
+    recorder = FanOut(counted, deduplicated=(logged,))
     ends = ["delivered", "retried", "retried", "dropped", "expired", "delivered", "rejected", "delivered"]
     for end in ends:
         recorder.record(NotificationTried("a", NotificationResult(end), ""))
 
     assert results(counted) == ends
-    assert results(heard) == ["retried", "delivered", "rejected", "delivered"]
+    assert results(logged) == ["retried", "delivered", "rejected", "delivered"]

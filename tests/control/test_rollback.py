@@ -1,7 +1,6 @@
 """How soon a rollback would serve is known, shown, and reported once when it gets worse."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,8 +11,6 @@ from router.control.rollback import COPY_LOOK_SECONDS, RollbackWatch
 from router.core.events import RollbackReadyLost
 from router.core.ids import PRODUCTION, ROLLBACK, VersionId
 from router.core.rollback import Readiness, Rollback
-from router.serving.harness import VersionDependencies
-from router.serving.load_gate import LoadLimits
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.settings import ModelSettings
@@ -37,21 +34,14 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture
-def facts() -> Facts:
-    return Facts()
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-async def models(world: FakeWorld, facts: Facts) -> AsyncIterator[ModelSet]:
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+async def models(models: ModelSet) -> ModelSet:
     models.apply({"sentiment": kept_for(3600, workers=2)})
-    yield models
-    await models.close(0.0)
+    return models
 
 
 @pytest.fixture

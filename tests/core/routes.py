@@ -35,6 +35,7 @@ def routes(
     return ModelRoutes("sentiment", "sentiment", split, bound, aspired, broken, capped)
 
 
+some_caps = st.dictionaries(st.sampled_from([CANARY, CHALLENGER]), st.integers(0, BUCKETS))
 some_routes = st.builds(
     routes,
     st.dictionaries(st.sampled_from(ALIASES), st.sampled_from([V6, V7, V8])),
@@ -43,6 +44,6 @@ some_routes = st.builds(
     st.tuples(st.integers(0, BUCKETS), st.integers(0, BUCKETS)).map(
         lambda shares: Split(min(shares), (CHALLENGER, max(shares) - min(shares)))
     ),
-    st.dictionaries(st.sampled_from([CANARY, CHALLENGER]), st.integers(0, BUCKETS)),
+    some_caps,
 )
 some_keys = st.none() | st.text(st.characters(exclude_categories=["Cs"])) | st.binary()

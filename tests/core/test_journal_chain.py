@@ -13,21 +13,21 @@ from router.core.journal import BEGINNING, DamagedLine, Entry, decode, digest_of
 from router.core.journal_chain import ChainCheck, Line, Report
 from router.core.routing import ModelRoutes
 from router.core.split import Split
+from tests.core.journal_lines import chained, content
 
 GATEWAY = "gw-1:4711"
 NOT_FOLLOWED = "does not follow it: it was changed, or lines between them are missing"
 
 
 def chain(count: int, *, gateway: str = GATEWAY, prev: str = BEGINNING) -> list[bytes]:
-    lines = []
-    for number in range(count):
-        routes = ModelRoutes("sentiment", "sentiment", Split(number), {PRODUCTION: VersionId("sentiment", 7)})
-        entry = Entry(
-            1000.0 + number, gateway, "configuration", {"digest": f"{number:064x}"}, {"sentiment": routes}
-        )
-        lines.append(encode(entry, prev))
-        prev = digest_of(lines[-1])
-    return lines
+    return chained((changed_share(number, gateway) for number in range(count)), prev)
+
+
+def changed_share(number: int, gateway: str) -> Entry:
+    routes = ModelRoutes("sentiment", "sentiment", Split(number), {PRODUCTION: VersionId("sentiment", 7)})
+    return Entry(
+        1000.0 + number, gateway, "configuration", {"digest": f"{number:064x}"}, {"sentiment": routes}
+    )
 
 
 def files_of(raw: bytes, name: str = "one") -> list[Line]:
@@ -35,10 +35,6 @@ def files_of(raw: bytes, name: str = "one") -> list[Line]:
     *whole, rest = raw.split(b"\n")
     lines = [Line(name, number, line) for number, line in enumerate(whole, 1)]
     return [*lines, Line(name, len(lines) + 1, rest, torn=True)] if rest else lines
-
-
-def content(lines: list[bytes]) -> bytes:
-    return b"".join(line + b"\n" for line in lines)
 
 
 def checked(lines: list[Line], *heads: str) -> Report:

@@ -14,6 +14,7 @@ from router.core.past_routes import LEEWAY_SECONDS, Answer, End, Gap, Moment
 from router.core.pins import NOTHING_PINNED, PinLists
 from router.core.routing import ModelRoutes, Reason, assign
 from router.core.split import BUCKETS, Split
+from tests.core.journal_lines import chained
 
 MODEL = "sentiment"
 GATEWAY = "gw-1:4711"
@@ -223,11 +224,7 @@ def moments_around(gateway: Gateway, at: float, reach: float) -> Iterator[float]
 
 
 def line_up(*entries: Entry) -> list[bytes]:
-    lines, prev = [], BEGINNING
-    for entry in entries:
-        lines.append(encode(entry, prev))
-        prev = digest_of(lines[-1])
-    return lines
+    return chained(entries)
 
 
 def said(answer: Answer) -> list[Outcome]:

@@ -90,13 +90,13 @@ PINNED = [
     ),
     (
         "the canary is capped",
-        pinned(replace(routes(BOTH), capped={CANARY: 0}), canary=(MIDDLE,)),
+        pinned(routes(BOTH, capped={CANARY: 0}), canary=(MIDDLE,)),
         MIDDLE,
         (PRODUCTION, V7, Reason.CAPPED, 62121),
     ),
     (
         "a cap leaves what lies below it",
-        pinned(replace(routes(BOTH), capped={CANARY: 1_000}), canary=(LOW,)),
+        pinned(routes(BOTH, capped={CANARY: 1_000}), canary=(LOW,)),
         LOW,
         (CANARY, V8, Reason.PINNED, 418),
     ),

@@ -73,16 +73,23 @@ class Keeping(Gateway):
             self.bound.get(P),
             self.named,
             self.productions.former,
-            loaded={version for version, state in self.states.items() if state is READY},
-            wanted={*self.aspired.values(), *self.bound.values()},
+            loaded=self.loaded,
+            wanted=self.wanted,
         )
         return None if kept == self.given_up else kept
 
     @property
+    def loaded(self) -> set[VersionId]:
+        return {version for version, state in self.states.items() if state is READY}
+
+    @property
+    def wanted(self) -> set[VersionId]:
+        return {*self.aspired.values(), *self.bound.values()}
+
+    @property
     def unwanted(self) -> set[VersionId]:
         """Versions that have workers and no alias."""
-        ready = {version for version, state in self.states.items() if state is READY}
-        return ready - {*self.aspired.values(), *self.bound.values()}
+        return self.loaded - self.wanted
 
     def reconcile(self) -> None:
         for _ in range(MOST_ACTIONS):

@@ -21,6 +21,7 @@ from tests.core.routes import (
     V8,
     V9,
     routes,
+    some_caps,
     some_keys,
     some_routes,
 )
@@ -265,9 +266,6 @@ def test_raising_the_share_never_returns_a_key_to_production(key: str, one: int,
     assert at_low == low_again
     if at_low.alias == CANARY:
         assert at_high == at_low
-
-
-some_caps = st.dictionaries(st.sampled_from([CANARY, CHALLENGER]), st.integers(0, BUCKETS))
 
 
 @given(some_routes, some_keys, some_caps)

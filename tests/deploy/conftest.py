@@ -170,29 +170,41 @@ def hurried(address: str, alertmanager: str) -> str:
     return text
 
 
-@pytest.fixture(scope="module")
-def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an Alertmanager with the shipped configuration; of nobody where there is none to start."""
-    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
-    if program is None:
-        yield NOBODY
-        return
-    directory = tmp_path_factory.mktemp("alertmanager")
+def alertmanager_program() -> str | None:
+    """Where it is installed: as Debian names it, or as its makers do."""
+    return shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+
+
+@contextmanager
+def running_alertmanager(program: str, config: Path, storage: Path) -> Iterator[str]:
+    """Its address."""
     address = f"127.0.0.1:{free_port()}"
     command = [
         program,
-        f"--config.file={DEPLOY / 'alertmanager.yml'}",
-        f"--storage.path={directory}",
+        f"--config.file={config}",
+        f"--storage.path={storage}",
         f"--web.listen-address={address}",
         "--cluster.listen-address=",  # alone
     ]
-    with (directory / "log").open("wb") as log:
+    with storage.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield address
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an Alertmanager with the shipped configuration; of nobody where there is none to start."""
+    program = alertmanager_program()
+    if program is None:
+        yield NOBODY
+        return
+    storage = tmp_path_factory.mktemp("alertmanager") / "data"
+    with running_alertmanager(program, DEPLOY / "alertmanager.yml", storage) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,18 @@ def split(production: str, canary: str, share: str = "0.05+0x40") -> dict[str, s
     }
 
 
+def capped(cap: str, configured: str) -> dict[str, str]:
+    """The canary's cap and its share in the file, as ratios."""
+    return {
+        f'canary_router_split_cap_ratio{{{A},model="m",alias="canary"}}': cap,
+        f'canary_router_split_configured_ratio{{{A},model="m",alias="canary"}}': configured,
+    }
+
+
+def verdict(name: str, values: str) -> dict[str, str]:
+    return {f'canary_router_verdict{{{A},model="m",alias="canary",verdict="{name}"}}': values}
+
+
 def swap(failures: str, pending: str) -> dict[str, str]:
     of = f'{A},model="m",alias="production"'
     return {
@@ -119,6 +131,14 @@ def polls(success: str, failure: str) -> dict[str, str]:
     return {
         f'canary_router_registry_polls_total{{{A},model="m",result="success"}}': success,
         f'canary_router_registry_polls_total{{{A},model="m",result="failure"}}': failure,
+    }
+
+
+def notifications(delivered: str, retried: str) -> dict[str, str]:
+    of = f'{A},receiver="slack"'
+    return {
+        f'canary_router_notifications_total{{{of},result="delivered"}}': delivered,
+        f'canary_router_notifications_total{{{of},result="retried"}}': retried,
     }
 
 

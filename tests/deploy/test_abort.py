@@ -1,18 +1,23 @@
 """Real Prometheus and Alertmanager take the share of a canary that the comparison fails, by themselves."""
 
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.conftest import BAD_BODY, BAD_CANARY, DEPLOY, hurried, running_prometheus
+from tests.deploy.conftest import (
+    BAD_BODY,
+    BAD_CANARY,
+    DEPLOY,
+    alertmanager_program,
+    hurried,
+    running_alertmanager,
+    running_prometheus,
+)
 from tests.e2e.conftest import built_registry  # noqa: F401 - a fixture, found by name
 from tests.support.gateway import CONFIG, GatewayProcess
 from tests.support.load import Load
-from tests.support.ports import free_port
 from tests.support.registry import copied
 from tests.support.waiting import wait_until
 
@@ -25,7 +30,7 @@ def test_an_alert_that_says_abort_caps_the_canary_through_the_shipped_route(
     slack: float,
 ) -> None:
     """With the token that may only lower."""
-    alertmanager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    alertmanager = alertmanager_program()
     if alertmanager is None or shutil.which("prometheus") is None:
         pytest.skip("Prometheus or Alertmanager is missing; the Debian packages have them")
     registry = copied(built_registry, tmp_path)
@@ -42,8 +47,9 @@ def test_an_alert_that_says_abort_caps_the_canary_through_the_shipped_route(
         gateway = GatewayProcess(tmp_path, config, variables)
         ends.callback(gateway.stop)
         gateway.wait_bound(BAD_CANARY, "canary", 60 * slack)
-        address = f"127.0.0.1:{free_port()}"
-        ends.enter_context(_alertmanager(alertmanager, address, gateway.admin, token, tmp_path))
+        routes = tmp_path / "alertmanager.yml"
+        routes.write_text(_configured(gateway.admin, token))
+        address = ends.enter_context(running_alertmanager(alertmanager, routes, tmp_path / "alertmanager"))
         prometheus = tmp_path / "prometheus.yml"
         rules = (DEPLOY / "prometheus/rules/alerts.yml").read_text()
         prometheus.write_text(
@@ -63,28 +69,12 @@ def test_an_alert_that_says_abort_caps_the_canary_through_the_shipped_route(
         assert gateway.model()["verdicts"]["canary"]["verdict"] == "fail"
 
 
-@contextmanager
-def _alertmanager(program: str, address: str, admin: str, token: Path, directory: Path) -> Iterator[None]:
-    """One with the shipped configuration, for this gateway and its token."""
+def _configured(admin: str, token: Path) -> str:
+    """The shipped configuration of Alertmanager, for this gateway and its token."""
     shipped = (DEPLOY / "alertmanager.yml").read_text()
     ours = shipped.replace("http://127.0.0.1:8081", admin).replace(
         "# http_config: {authorization: {credentials_file: /etc/alertmanager/canary-router-lower-token}}",
         f"http_config: {{authorization: {{credentials_file: {token}}}}}",
     )
     assert str(token) in ours
-    config = directory / "alertmanager.yml"
-    config.write_text(ours)
-    command = [
-        program,
-        f"--config.file={config}",
-        f"--storage.path={directory / 'alertmanager'}",
-        f"--web.listen-address={address}",
-        "--cluster.listen-address=",  # alone
-    ]
-    with (directory / "alertmanager.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
+    return ours

@@ -14,7 +14,7 @@ from tests.support.gateway import GatewayProcess
 from tests.support.raw_http import post
 from tests.support.waiting import wait_until
 
-built_registry = faulty_registry.built_faults
+built_registry = faulty_registry.built_registry
 
 MODELS = (
     "  sentiment: {split: {production: 50, canary: 50}, canary_timeout_seconds: 1, workers: 1, threads: 1,"

@@ -5,11 +5,10 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,9 +16,9 @@ import pytest
 import requests
 
 from tests.e2e.conftest import POLL_SECONDS
-from tests.support.gateway import CONFIG, GatewayProcess, gateways
+from tests.support.gateway import CONFIG, GatewayProcess, gateway_as_pid_1
 from tests.support.load import Load
-from tests.support.registry import Registry, copied
+from tests.support.registry import Registry
 from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
@@ -33,11 +32,6 @@ STATE_DIR = "CANARY_ROUTER_SERVER__STATE_DIR"
 
 
 @pytest.fixture(scope="module")
-def shared_registry(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    return copied(built_registry, tmp_path_factory.mktemp("break-glass"))
-
-
-@pytest.fixture(scope="module")
 def file(shared_registry: Registry) -> Path:
     """The one that turns every canary off; it is there when the gateway starts."""
     state = shared_registry.directory / "state"
@@ -48,11 +42,19 @@ def file(shared_registry: Registry) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gateway(shared_registry: Registry, file: Path) -> Iterator[GatewayProcess]:
-    with gateways(shared_registry.directory, shared_registry.uri, POLL_SECONDS) as start:
-        gateway = start(MODELS, command=OF_ITS_OWN_GROUP, **{STATE_DIR: str(file.parent)})
-        gateway.wait_bound(2, "canary")
-        yield gateway
+def gateway(start_shared: Callable[..., GatewayProcess], file: Path) -> GatewayProcess:
+    gateway = start_shared(MODELS, command=OF_ITS_OWN_GROUP, **{STATE_DIR: str(file.parent)})
+    gateway.wait_bound(2, "canary")
+    return gateway
+
+
+@pytest.fixture
+def config(registry: Registry, tmp_path: Path) -> Path:
+    """Of a gateway that a test starts by itself."""
+    path = tmp_path / "router.yaml"
+    head = CONFIG.format(uri=registry.uri, poll_seconds=POLL_SECONDS, cache=tmp_path / "cache")
+    path.write_text(head + MODELS)
+    return path
 
 
 def route(gateway: GatewayProcess) -> tuple[str, str]:
@@ -142,9 +144,7 @@ def test_with_a_broken_configuration_and_no_registry_a_command_turns_it_off(
     gateway.config.write_text(good.replace("split", "spilt"))
     shared_registry.database.rename(hidden)
     try:
-        command = [sys.executable, "-m", "router", "off", "-c", str(gateway.config), "--reason", "errors"]
-        environment = {**os.environ, STATE_DIR: str(file.parent)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = gateway.command("off", "--reason", "errors", **{STATE_DIR: str(file.parent)})
         assert done.returncode == 0, done.stdout + done.stderr
         wait_off(gateway, slack)
         assert str(file) in done.stdout
@@ -155,20 +155,14 @@ def test_with_a_broken_configuration_and_no_registry_a_command_turns_it_off(
 
 
 def test_as_pid_1_a_signal_before_the_first_import_counts_and_where_it_can_not_be_kept_that_is_said(
-    registry: Registry, tmp_path: Path, slack: float
+    config: Path, slack: float
 ) -> None:
     """Without a handler the kernel throws it away, as it does with every signal for a process number 1."""
     if os.getuid() != 0 or not shutil.which("unshare"):
         pytest.skip("a PID namespace takes root and unshare")
-    config = tmp_path / "router.yaml"
-    config.write_text(
-        CONFIG.format(uri=registry.uri, poll_seconds=POLL_SECONDS, cache=tmp_path / "cache") + MODELS
-    )
-    namespace = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable)
     early = threading.Thread(target=signal_when_it_is_caught, args=(config,))
     early.start()
-    gateway = GatewayProcess(tmp_path, config, {STATE_DIR: "/proc/canary-router"}, namespace)
-    try:
+    with gateway_as_pid_1(config.parent, config, {STATE_DIR: "/proc/canary-router"}) as gateway:
         early.join()
         gateway.wait_ready()
         gateway.wait_bound(2, "canary")
@@ -183,10 +177,6 @@ def test_as_pid_1_a_signal_before_the_first_import_counts_and_where_it_can_not_b
         assert route(gateway) == ("canary", "hash")
         init.send_signal(signal.SIGTERM)
         assert gateway.process.wait(10 * slack) == 0
-    finally:
-        for child in psutil.Process(gateway.pid).children() if gateway.process.poll() is None else []:
-            child.kill()
-        gateway.stop()
 
 
 def signal_when_it_is_caught(config: Path) -> None:
@@ -210,15 +200,11 @@ def catches(pid: int) -> bool:
 
 @pytest.mark.slow  # a start for each of ten moments
 def test_a_signal_to_the_group_at_any_moment_of_a_start_ends_nothing_and_counts(
-    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float
+    config: Path, tmp_path: Path, slack: float
 ) -> None:
     """The first comes 50 ms after the exec; before, the interpreter itself starts."""
     dice = random.Random(7)
-    config = tmp_path / "router.yaml"
     for number, moment in enumerate([0.05, *(dice.uniform(0.05, 2.5) for _ in range(9))]):
-        config.write_text(
-            CONFIG.format(uri=registry.uri, poll_seconds=POLL_SECONDS, cache=tmp_path / "cache") + MODELS
-        )
         timer = threading.Timer(moment * slack, signal_group_of, args=(config,))
         timer.start()
         state = {STATE_DIR: str(tmp_path / f"state-{number}")}

@@ -15,7 +15,7 @@ from tests.support.gateway import CountersFromNow, GatewayProcess
 from tests.support.load import Load, Seen
 from tests.support.waiting import wait_until
 
-built_registry = faulty_registry.built_faults
+built_registry = faulty_registry.built_registry
 
 MODELS = "  sentiment: {{split: {{production: 50, canary: 50}}, {more}}}\n"
 

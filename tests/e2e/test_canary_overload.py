@@ -7,7 +7,7 @@ from tests.support import faulty_registry
 from tests.support.faulty_registry import body_of
 from tests.support.gateway import GatewayProcess
 
-built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
+built_registry = faulty_registry.built_registry
 
 HEADERS = {"Content-Type": "application/json", "X-Request-Key": "user-1"}
 

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +16,6 @@ from tests.support.waiting import wait_until
 
 TOKEN, LOWER = "operators-only-0123456789", "alertmanagers-only-0123456789"
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
-
-
-def canary(*arguments: str, gateway: GatewayProcess) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "router", *arguments, "--url", gateway.admin, "-c", str(gateway.config)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def keys_of_canary(answers: list[Seen]) -> set[str]:
@@ -51,6 +39,7 @@ def test_under_load_a_capped_canary_gets_nothing_from_the_answer_on_and_a_resume
         )
     )  # where the command line looks for it; the gateway has it from its environment
     gateway.wait_bound(2, "canary")
+    as_ann = ("--by", "ann", "--url", gateway.admin)
 
     with Load(gateway.url, rate=200, keys=200) as load:
 
@@ -68,14 +57,14 @@ def test_under_load_a_capped_canary_gets_nothing_from_the_answer_on_and_a_resume
         assert before == {f"user-{n}" for n in range(200) if bucket_of("sentiment", f"user-{n}") < 50_000}
 
         # All of it
-        done = canary("abort", "sentiment", "--reason", "p95 is 2 s", "--by", "ann", gateway=gateway)
+        done = gateway.command("abort", "sentiment", "--reason", "p95 is 2 s", *as_ann)
         aborted = time.monotonic()
         assert (done.returncode, done.stderr) == (0, "")
         assert f"{gateway.admin}: canary v2 is capped at 0 % by ann: p95 is 2 s" in done.stdout
         wait_until(lambda: every_key_was_asked(aborted), 30 * slack, gateway.story)
         reasons = {one.reason for one in answers(aborted) if one.key in before}
         assert (keys_of_canary(answers(aborted)), reasons) == (set(), {"capped"})
-        shown = canary("status", gateway=gateway)
+        shown = gateway.command("status", "--url", gateway.admin)
         assert "sentiment canary v2 is capped at 0 % by ann: p95 is 2 s (since " in shown.stdout
         [cap] = gateway.model()["caps"]
         assert (cap["version"], cap["to_percent"], cap["by"]) == (2, 0.0, "ann")
@@ -96,7 +85,7 @@ def test_under_load_a_capped_canary_gets_nothing_from_the_answer_on_and_a_resume
         wait_until(lambda: gateway.model()["split_configured"]["canary"] == 50, 30 * slack, gateway.story)
 
         # And back
-        done = canary("resume", "sentiment", "--reason", "it was the data", "--by", "ann", gateway=gateway)
+        done = gateway.command("resume", "sentiment", "--reason", "it was the data", *as_ann)
         resumed = time.monotonic()
         assert done.returncode == 0, done.stderr
         wait_until(lambda: every_key_was_asked(resumed), 30 * slack, gateway.story)

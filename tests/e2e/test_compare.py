@@ -15,7 +15,7 @@ from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.waiting import wait_until
 
-built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
+built_registry = faulty_registry.built_registry
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 PLACES = re.compile(r"https?://|mlflow\.db|/tmp|/home|/root|/v\d+/|user-\d|127\.0\.0\.1|Traceback")

@@ -1,6 +1,5 @@
 """A version that was logged in another environment serves, and it is reported where it differs."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,7 +61,6 @@ def test_a_switch_that_has_mlflow_refuse_models_reaches_gateway_and_check_alike(
     assert len(warnings) == 1, "once, beside the line that lists all that is withheld"
     assert "versions do not get it" in warnings[0]
 
-    command = [sys.executable, "-m", "router", "check", "sentiment", "-c", str(gateway.config)]
-    checked = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **switch})
+    checked = gateway.command("check", "sentiment", **switch)
     assert checked.returncode == 1
     assert checked.stdout.count("disallowed") == 2

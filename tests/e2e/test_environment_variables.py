@@ -1,8 +1,5 @@
 """Which variables a version gets, who says so, and where their values are not."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,11 +29,6 @@ def unlisted(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
     return start_shared(UNLISTED, **KEY)
 
 
-def check(config: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "router", "check", "sentiment", "-c", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
-
-
 def test_a_version_gets_a_variable_that_its_model_lists_and_its_value_is_nowhere_else(
     start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path
 ) -> None:
@@ -51,7 +43,7 @@ def test_a_version_gets_a_variable_that_its_model_lists_and_its_value_is_nowhere
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert kept
     assert not [path for path in kept if secret.encode() in path.read_bytes()]
-    checked = check(gateway.config, **KEY)
+    checked = gateway.command("check", "sentiment", **KEY)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert secret not in checked.stdout + checked.stderr
 
@@ -60,14 +52,13 @@ def test_a_load_that_misses_a_withheld_variable_says_where_to_list_it(
     unlisted: GatewayProcess, shared_registry: Registry, slack: float
 ) -> None:
     shared_registry.move("canary", 2)
-    gateway = unlisted
-    wait_until(lambda: "2" in gateway.model()["versions"], 30 * slack, gateway.story)
-    wait_until(lambda: gateway.model()["versions"]["2"]["error"], 30 * slack, gateway.story)
+    wait_until(lambda: "2" in unlisted.model()["versions"], 30 * slack, unlisted.story)
+    wait_until(lambda: unlisted.model()["versions"]["2"]["error"], 30 * slack, unlisted.story)
 
-    assert REMEDY in gateway.model()["versions"]["2"]["error"]
-    (at_start,) = [line for line in gateway.log.read_text().splitlines() if "lists them: " in line]
+    assert REMEDY in unlisted.model()["versions"]["2"]["error"]
+    (at_start,) = [line for line in unlisted.log.read_text().splitlines() if "lists them: " in line]
     assert "GOOGLE_API_KEY" in at_start
-    assert KEY["GOOGLE_API_KEY"] not in gateway.log.read_text()
+    assert KEY["GOOGLE_API_KEY"] not in unlisted.log.read_text()
 
 
 def test_a_version_that_is_ready_without_a_variable_that_its_mlmodel_lists_says_so(
@@ -97,7 +88,7 @@ def test_check_says_where_to_list_a_variable_that_a_load_misses_and_one_that_an_
     shared_registry.move("production", 3)
     shared_registry.move("canary", 2)
 
-    checked = check(unlisted.config, **KEY)
+    checked = unlisted.command("check", "sentiment", **KEY)
 
     assert checked.returncode == 1
     production, canary = sorted(checked.stdout.split("sentiment@")[1:], reverse=True)

@@ -10,8 +10,6 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from router.adapters.http.webhooks import signature
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS, Registry
@@ -50,9 +48,7 @@ class Fleet:
     start: Callable[[int], GatewayProcess]
 
     def verb(self, number: int, verb: str, **keys: Any) -> None:
-        body = {"model": "sentiment", "by": "alice", "reason": "because", **keys}
-        answer = requests.post(f"{self.gateways[number].admin}/-/{verb}", json=body, timeout=30)
-        assert answer.status_code == 200, answer.text
+        self.gateways[number].lever(verb, by="alice", **keys)
 
     def shares(self) -> list[float]:
         """Of each canary."""
@@ -60,7 +56,11 @@ class Fleet:
 
     def all_at(self, share: float, seconds: float) -> float:
         """How long it took until each canary has `share`, in percent."""
-        return wait_until(lambda: self.shares() == [share] * 3, seconds, lambda: str(self.shares()))
+        return self.reach([share] * 3, seconds)
+
+    def reach(self, shares: list[float], seconds: float) -> float:
+        """How long it took until the canaries have `shares`, in percent."""
+        return wait_until(lambda: self.shares() == shares, seconds, lambda: str(self.shares()))
 
     def isolate(self, number: int) -> None:
         for ends, link in self.links.items():
@@ -98,7 +98,7 @@ def fleet(registry: Registry, directory: Path, receiver: Receiver) -> Iterator[F
                     directory=directory,
                 )
             )
-            started.append(GatewayProcess(place, config, {"XDG_STATE_HOME": str(place)}))
+            started.append(GatewayProcess(place, config))
             return started[-1]
 
         try:
@@ -143,7 +143,7 @@ def test_three_gateways_agree_on_caps_and_inform_receivers(
             three.isolate(2)
             three.verb(0, "abort", to=0)
             three.verb(2, "resume")
-            wait_until(lambda: three.shares() == [0, 0, 50], in_time, lambda: str(three.shares()))
+            three.reach([0, 0, 50], in_time)
             three.join()
             three.all_at(0, in_time + 2)  # for a request that was under way in the cut
 
@@ -153,7 +153,7 @@ def test_three_gateways_agree_on_caps_and_inform_receivers(
                 three.verb(2, verb)
             three.verb(0, "resume")
             three.verb(0, "abort")
-            wait_until(lambda: three.shares() == [0, 0, 50], in_time, lambda: str(three.shares()))
+            three.reach([0, 0, 50], in_time)
             three.join()
             three.all_at(50, in_time + 2)
 

@@ -15,7 +15,7 @@ from tests.support.gateway import GatewayProcess
 from tests.support.load import Load
 from tests.support.waiting import wait_until
 
-built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
+built_registry = faulty_registry.built_registry
 
 LIMIT_MIB = 64
 LEAKY = 5

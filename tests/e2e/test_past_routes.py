@@ -1,9 +1,6 @@
 """Who got a key, by the journal, is what its caller saw in the answer's headers."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -25,17 +22,6 @@ ENOUGH = 450
 """Answers of each phase."""
 
 
-def command(gateway: GatewayProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """With the gateway's configuration and the environment in which it finds its state directory."""
-    environment = {**os.environ, "XDG_STATE_HOME": str(gateway.config.parent / "state")}
-    return subprocess.run(
-        [sys.executable, "-m", "router", *arguments, "-c", str(gateway.config)],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-
-
 def watched(load: Load, slack: float) -> None:
     """Go on when callers have seen enough of what holds now."""
     seen = len(load.seen)
@@ -43,15 +29,9 @@ def watched(load: Load, slack: float) -> None:
 
 
 def set_canary(gateway: GatewayProcess, percent: int, slack: float) -> None:
-    done = command(gateway, "split", "sentiment", str(percent))
+    done = gateway.command("split", "sentiment", str(percent))
     assert done.returncode == 0, done.stderr
     wait_until(lambda: gateway.model()["split"]["canary"] == percent, 10 * slack, gateway.story)
-
-
-def say(gateway: GatewayProcess, verb: str) -> None:
-    document = {"model": "sentiment", "reason": "to see it in the journal", "by": "a test"}
-    answer = gateway.session.post(f"{gateway.admin}/-/{verb}", json=document, timeout=10)
-    assert answer.status_code == 200, answer.text
 
 
 def journal_of(directory: Path) -> list[tuple[Entry, int]]:
@@ -87,9 +67,9 @@ def test_who_got_a_key_by_the_journal_is_what_its_caller_saw(
         watched(load, slack)
         set_canary(gateway, 60, slack)
         watched(load, slack)
-        say(gateway, "abort")
+        gateway.lever("abort")
         watched(load, slack)
-        say(gateway, "resume")
+        gateway.lever("resume")
         watched(load, slack)
         registry.move("canary", 5)
         gateway.wait_bound(5, "canary")
@@ -119,10 +99,10 @@ def test_who_got_a_key_by_the_journal_is_what_its_caller_saw(
     assert certain > len(answered) / 2
     figure(f"{len(answered)} answers, {certain} certain by the journal")
 
-    verified = command(gateway, "journal", "verify")
+    verified = gateway.command("journal", "verify")
     assert verified.returncode == 0, verified
     one = answered[-1]
     at = datetime.fromtimestamp(one.sent_at + wall, UTC).isoformat()
-    reported = command(gateway, "route", "sentiment", one.key, "--at", at, "-o", "json")
+    reported = gateway.command("route", "sentiment", one.key, "--at", at, "-o", "json")
     assert one.route_alias in {answer["alias"] for answer in json.loads(reported.stdout)["answers"]}
     assert one.key not in reported.stdout

@@ -12,7 +12,7 @@ from tests.support.comparison import command
 from tests.support.faulty_registry import PRODUCTION_KEY, body_of
 from tests.support.gateway import GatewayProcess
 
-built_faults, registry = faulty_registry.built_faults, faulty_registry.registry
+built_registry = faulty_registry.built_registry
 
 MODELS = "  sentiment: {split: {production: 100}, queue_rows: 1, threads: 1, batching: off}\n"
 

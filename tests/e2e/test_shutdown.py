@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import requests
 
 from tests.e2e.conftest import Registry
 from tests.support import slowness
-from tests.support.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess, gateway_as_pid_1
 from tests.support.load import Load
 from tests.support.waiting import wait_until
 
@@ -172,9 +171,7 @@ def test_as_pid_1_it_stops_when_asked_and_waits_for_orphans_it_did_not_start(
         f'registry: {{uri: "{registry.uri}", poll_seconds: 0.5, cache_dir: "{cache}"}}\n'
         "log: {format: json}\nmodels:\n" + MODELS
     )
-    namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    gateway = GatewayProcess(tmp_path, config, command=[*namespace, sys.executable])
-    try:
+    with gateway_as_pid_1(tmp_path, config) as gateway:
         gateway.wait_ready()
         [init] = psutil.Process(gateway.pid).children()
         inside = ["nsenter", "--target", str(init.pid), "--pid", "--mount"]
@@ -191,10 +188,6 @@ def test_as_pid_1_it_stops_when_asked_and_waits_for_orphans_it_did_not_start(
         assert [one for one in init.children() if one.status() == psutil.STATUS_ZOMBIE] == []
         init.send_signal(signal.SIGTERM)
         assert gateway.process.wait(10 * slack) == 0
-    finally:
-        for child in psutil.Process(gateway.pid).children() if gateway.process.poll() is None else []:
-            child.kill()
-        gateway.stop()
 
 
 def _sleepers(init: psutil.Process) -> list[psutil.Process]:

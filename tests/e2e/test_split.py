@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -30,8 +28,7 @@ def gateway(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
 
 
 def set_canary(gateway: GatewayProcess, percent: int) -> None:
-    command = [sys.executable, "-m", "router", "split", "sentiment", str(percent), "-c", str(gateway.config)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = gateway.command("split", "sentiment", str(percent))
     assert done.returncode == 0, done.stderr
     assert "# the one number" in gateway.config.read_text()
 
@@ -73,8 +70,9 @@ def test_a_share_raised_and_lowered_in_the_file_keeps_every_key_it_had(
 
 
 def test_the_offline_explanation_of_a_key_is_what_the_gateway_did(gateway: GatewayProcess) -> None:
-    command = [sys.executable, "-m", "router", "route", "sentiment", "user-2", "-c", str(gateway.config)]
-    reported = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = gateway.command("route", "sentiment", "user-2")
+    assert done.returncode == 0, done.stderr
+    reported = done.stdout
     answer, route = gateway.ask("user-2"), gateway.get("/v1/route?model=sentiment&key=user-2").json()
 
     assert "goes to canary" in reported
@@ -98,25 +96,10 @@ def test_what_is_pinned_stays_and_what_is_planned_moves(
     def given() -> dict[str, str]:
         return {key: gateway.ask(key).headers["X-Route-Alias"] for key in (*keys, tester, tenant)}
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        name, *rest = arguments
-        whole = [
-            sys.executable,
-            "-m",
-            "router",
-            name,
-            "-c",
-            str(gateway.config),
-            "--url",
-            gateway.admin,
-            *rest,
-        ]
-        return subprocess.run(whole, capture_output=True, text=True)
-
-    before = given()
-    asked = command("plan", "sentiment", "25", "-o", "json")
+    before, at = given(), ("--url", gateway.admin)
+    asked = gateway.command("plan", "sentiment", "25", "-o", "json", *at)
     plan = json.loads(asked.stdout)
-    done = command("split", "sentiment", "25")
+    done = gateway.command("split", "sentiment", "25", *at)
     assert (asked.returncode, done.returncode) == (0, 0), asked.stderr + done.stderr
     assert "sentiment: canary 5 % → 25 % of the keys" in done.stderr
     wait_until(lambda: gateway.model()["split"]["canary"] == 25, 60 * slack, gateway.story)
@@ -129,7 +112,7 @@ def test_what_is_pinned_stays_and_what_is_planned_moves(
     ) * 2
     assert gateway.ask(tester).headers["X-Route-Reason"] == "pinned"
     assert gateway.metric("canary_router_routing_decisions_total", reason="pinned") == 5
-    assert command("plan", "sentiment", "100", "--strict").returncode == 1
-    assert command("plan", "nobody", "25").returncode == 2
+    assert gateway.command("plan", "sentiment", "100", "--strict", *at).returncode == 1
+    assert gateway.command("plan", "nobody", "25", *at).returncode == 2
     shown = [gateway.log.read_text(), json.dumps(gateway.state()), asked.stdout, done.stdout, done.stderr]
     assert not any("secret" in one for one in shown)

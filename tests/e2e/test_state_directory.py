@@ -3,40 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import requests
-
-from router.adapters.state.journal_files import journal_files
 from router.core.ids import CANARY, PRODUCTION
-from router.core.journal import Entry, decode, digest_of, line_of_log
+from router.core.journal import decode, line_of_log
 from tests.support.gateway import GatewayProcess
+from tests.support.journals import entries_of
 from tests.support.slowness import slack
 from tests.support.waiting import wait_until
 
 MODEL = "  sentiment: {split: {production: 80, canary: 20}}\n"
-
-
-def entries(state_home: Path) -> list[Entry]:
-    """All lines of the one journal that is there, whose chain is whole."""
-    (directory,) = (state_home / "canary-router").iterdir()
-    found, before = [], None
-    for path in journal_files(directory):
-        for line in path.read_bytes().splitlines():
-            entry, prev = decode(line)
-            assert before in (None, prev)
-            found.append(entry)
-            before = digest_of(line)
-    return found
-
-
-def ask(gateway: GatewayProcess, verb: str, **what: object) -> dict[str, Any]:
-    """An admin verb about `sentiment`, which is done."""
-    body = {"model": "sentiment", "by": "ann", "reason": "p95 is 2 s", **what}
-    answered = requests.post(f"{gateway.admin}/-/{verb}", json=body, timeout=30 * slack())
-    assert answered.status_code == 200, answered.text
-    document: dict[str, Any] = answered.json()
-    return document
 
 
 def share(gateway: GatewayProcess) -> float:
@@ -55,7 +30,7 @@ def test_caps_and_journal_go_on_over_kills_and_gateways_that_follow_each_other(
     assert (state["durable"], state["reason"], state["held_by"]) == (True, "", None)
     assert killed.metric("canary_router_state_durable") == 1
     assert killed.metric("canary_router_state_write_errors_total") == 0
-    assert ask(killed, "abort", version=2)["durable"]
+    assert killed.lever("abort", version=2, reason="p95 is 2 s")["durable"]
     wait_until(lambda: killed.lines("journal")[-1]["cause"] == "capped", 10 * slack())
     killed.process.kill()
     killed.process.wait()
@@ -74,9 +49,9 @@ def test_caps_and_journal_go_on_over_kills_and_gateways_that_follow_each_other(
     assert waiting["held_by"].endswith(f":{old.pid}")
     assert waiting["reason"].endswith(f"pid {old.pid}")
 
-    ask(old, "resume")
+    old.lever("resume")
     wait_until(lambda: share(new) == 20, 10 * slack())
-    assert ask(new, "abort", all_versions=True)["durable"]
+    assert new.lever("abort", all_versions=True)["durable"]
     wait_until(lambda: share(old) == 0, 10 * slack())
     assert old.stop() == 0
     wait_until(lambda: new.state()["state_dir"]["durable"], 10 * slack())
@@ -84,7 +59,8 @@ def test_caps_and_journal_go_on_over_kills_and_gateways_that_follow_each_other(
     assert share(new) == 0
     assert new.stop() == 0
 
-    found = entries(tmp_path / "state")
+    (directory,) = (tmp_path / "state" / "canary-router").iterdir()
+    found = entries_of(directory)
     causes = [(int(one.gateway.rpartition(":")[2]), one.cause) for one in found]
     pids = [killed.pid, old.pid, new.pid]
     assert [pid for place, (pid, _) in enumerate(causes) if place == 0 or causes[place - 1][0] != pid] == pids

@@ -25,14 +25,8 @@ SHARED_MODELS = """\
 
 
 @pytest.fixture(scope="session")
-def built_supply(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built_registry_of(Path(__file__).with_name("build_supply.py"), tmp_path_factory)
-
-
-@pytest.fixture
-def registry(built_supply: Path, tmp_path: Path) -> Registry:
-    """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
-    return copied(built_supply, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +36,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shared_registry(built_supply: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def shared_registry(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """With a registered model of its own for each test, whose versions 1, 2, … have the files of SHARED."""
-    registry = copied(built_supply, tmp_path_factory.mktemp("shared"))
+    registry = copied(built_registry, tmp_path_factory.mktemp("shared"))
     client = registry.client
     for name, numbers in SHARED.items():
         client.create_registered_model(name)

@@ -9,13 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e import conftest as e2e
 from tests.support.faulty_registry import CANARY_KEY, body_of
 from tests.support.gateway import GatewayProcess
 from tests.support.raw_http import get
 from tests.support.registry import Registry
-
-built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 
 MOST_SERIES, MOST_WITH_RETIRED = 450, 900
 """Of one model with two aliases, as `docs/operating.md` says."""

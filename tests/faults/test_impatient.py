@@ -9,13 +9,12 @@ import aiohttp
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e import conftest as e2e
 from tests.support import faulty_registry
 from tests.support.faulty_registry import body_of
 from tests.support.gateway import GatewayProcess
 from tests.support.registry import Registry
 
-built_faults, registry, start = faulty_registry.built_faults, faulty_registry.registry, e2e.start
+built_registry = faulty_registry.built_registry
 
 MODELS = "  sentiment: {split: {production: 100}, workers: 1, threads: 1, batching: off}\n"
 HEADERS = {"Content-Type": "application/json", "X-Request-Key": "user-1"}

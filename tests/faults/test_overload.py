@@ -14,7 +14,6 @@ import aiohttp
 import pytest
 
 from tests.conftest import Figure
-from tests.e2e import conftest as e2e
 from tests.e2e.test_canary_production import Endless
 from tests.support import faulty_registry
 from tests.support.faulty_registry import body_of
@@ -23,7 +22,7 @@ from tests.support.load import BODY, Load
 from tests.support.registry import Registry
 from tests.support.waiting import wait_until
 
-built_faults, registry, start = faulty_registry.built_faults, faulty_registry.registry, e2e.start
+built_registry = faulty_registry.built_registry
 
 MODELS = "  sentiment: {split: {production: 100}}\n"
 OVERLOAD_SECONDS = float(os.environ.get("OVERLOAD_SECONDS", "60"))

@@ -11,12 +11,9 @@ import pytest
 import requests
 
 from tests.conftest import Figure
-from tests.e2e import conftest as e2e
 from tests.faults.liveness_client import Peak, Pulse
 from tests.support.gateway import GatewayProcess
 from tests.support.raw_http import RawResponse, exchange, post
-
-built_registry, registry, start = e2e.built_registry, e2e.registry, e2e.start
 
 MODELS = "  sentiment: {split: {production: 100, canary: 0}}\n"
 KEYED = "  sentiment: {split: {production: 100, canary: 0}, key: {json: user.id}}\n"

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -124,9 +123,8 @@ def test_whatever_is_done_to_a_rollout_the_gateway_writes_nothing_to_the_registr
     gateway.wait_bound(2, "canary", 60 * slack, model)
 
     def operator(*arguments: str) -> None:
-        command = [sys.executable, "-m", "router", *arguments, "--url", gateway.admin]
-        command += ["-c", str(gateway.config), "--reason", "asked for by a test", "--by", "ann"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120 * slack)
+        asked = ("--url", gateway.admin, "--reason", "asked for by a test", "--by", "ann")
+        done = gateway.command(*arguments, *asked)
         assert done.returncode == 0, done.stdout + done.stderr
 
     operator("abort", model)

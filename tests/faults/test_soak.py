@@ -15,15 +15,13 @@ import pytest
 
 from router.processes.disk import MOST_THREADS
 from tests.conftest import Figure
-from tests.e2e import conftest as e2e
+from tests.e2e.conftest import POLL_SECONDS
 from tests.faults.levels import Held, Levels, held, slope_of
 from tests.faults.mixed_clients import BODY_LIMIT_MIB, MOST_ROWS, MixedClients
 from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load, Seen
 from tests.support.registry import Registry
 from tests.support.waiting import wait_until
-
-built_registry, registry = e2e.built_registry, e2e.registry
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1200"))
 GOOD, BROKEN, TOUCHY = (1, 2, 5), (3, 4), 7
@@ -44,7 +42,7 @@ def start(
     limited: Callable[[int], Sequence[str]], registry: Registry, tmp_path: Path
 ) -> Iterator[Callable[..., GatewayProcess]]:
     """Starts a gateway below the memory limit."""
-    with gateways(tmp_path, registry.uri, e2e.POLL_SECONDS) as starts:
+    with gateways(tmp_path, registry.uri, POLL_SECONDS) as starts:
         yield partial(starts, command=limited(LIMIT_MIB))
 
 

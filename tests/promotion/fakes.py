@@ -4,14 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from router.core.ids import CANARY, PRODUCTION, STAGE
-from router.errors import ModelUnknown, VersionUnknown
+from router.errors import ModelUnknown, PromotionRefused, VersionUnknown
 from router.promotion.ports import VERB_SECONDS, Command, Documents, NoDocument, Registry, RoleNames, is_stage
 
 MODEL = "sentiment"
 ALIASES = RoleNames("production", "canary")
 STAGES = RoleNames("stage:Production", "stage:Staging")
 DIGEST, HEAD = "c0ffee", "a1b2c3"
+GATEWAY, OTHER, THIRD = (f"http://gw-{number}:8081" for number in (1, 2, 3))
 
 
 class Killed(BaseException):
@@ -27,6 +30,13 @@ def command(
 
 SAID = {"model": MODEL, "by": "ann", "reason": "all checks pass"}
 """What gateways are sent with the request to look at the registry."""
+
+
+def production_and_canary(names: RoleNames) -> dict[str, Any]:
+    """Of a registry in which version 1 is production and version 2 the canary, as keywords."""
+    if names is STAGES:
+        return {"stages": {1: "Production", 2: "Staging"}}
+    return {names.production: 1, names.canary: 2}
 
 
 class FakeRegistry:
@@ -123,13 +133,26 @@ def kill_at(step: int) -> Callable[[int], None]:
     return act
 
 
+def killed_and_run_again(
+    registry: Registry, run: Callable[[Any], object], step: int, *, last: int, done: str
+) -> None:
+    """After the `last` step nothing is left to do, which the command says: `done`."""
+    with pytest.raises(Killed):
+        run(Interrupted(registry, kill_at(step)))
+    if step < last:
+        run(registry)
+    else:
+        with pytest.raises(PromotionRefused, match=done):
+            run(registry)
+
+
 @dataclass
 class FakeGateways:
     """Implements `Gateways`: each looks at the registry whenever it is asked for its state."""
 
     registry: Registry
     names: RoleNames = ALIASES
-    addresses: tuple[str, ...] = ("http://gw-1:8081",)
+    addresses: tuple[str, ...] = (GATEWAY,)
     model: str = MODEL
     verdict: str = "pass"
     changes: dict[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
@@ -196,6 +219,11 @@ class FakeGateways:
             "checks": [faults],
         }
         return {"models": {self.model: {CANARY: entry}}}
+
+
+def away(gateway: str) -> Callable[[dict[str, Any]], NoDocument]:
+    """What changes its documents where nothing answers at its address."""
+    return lambda _: NoDocument(f"no gateway answers at {gateway}", None)
 
 
 @dataclass

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.promotion.gateway_view import evidence_of, missing_evidence, view_of
-from tests.promotion.fakes import MODEL, FakeGateways, FakeRegistry
+from tests.promotion.fakes import GATEWAY, MODEL, FakeGateways, FakeRegistry
 
-GATEWAY = "http://gw-1:8081"
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -21,8 +21,10 @@ from router.promotion.records import MOST_BYTES, PROMOTION_TAG, read_record
 from tests.promotion.fakes import (
     ALIASES,
     DIGEST,
+    GATEWAY,
     HEAD,
     MODEL,
+    OTHER,
     SAID,
     STAGES,
     FakeGateways,
@@ -30,21 +32,19 @@ from tests.promotion.fakes import (
     FakeRegistry,
     Interrupted,
     Killed,
+    away,
     command,
     kill_at,
+    killed_and_run_again,
+    production_and_canary,
 )
 
-GATEWAY, OTHER = "http://gw-1:8081", "http://gw-2:8081"
 CHAMPION = RoleNames("champion", "challenger", "champion-before")
 
 
 @pytest.fixture
 def registry() -> FakeRegistry:
-    return FakeRegistry(production=1, canary=2)
-
-
-def of_stages() -> FakeRegistry:
-    return FakeRegistry(stages={1: "Production", 2: "Staging"})
+    return FakeRegistry(**production_and_canary(ALIASES))
 
 
 def run(registry: Any, gateways: FakeGateways, **options: bool) -> FakeOperator:
@@ -176,7 +176,7 @@ def test_a_first_production_has_no_previous() -> None:
 
 
 def test_of_stages_the_former_production_is_archived_in_one_transition() -> None:
-    registry = of_stages()
+    registry = FakeRegistry(**production_and_canary(STAGES))
     interrupted = Interrupted(registry, lambda _: None)
 
     run(interrupted, FakeGateways(registry, STAGES))
@@ -235,10 +235,6 @@ def not_serving(state: dict[str, Any]) -> None:
     state["models"] = {}
 
 
-def not_there(_: dict[str, Any]) -> NoDocument:
-    return NoDocument(f"no gateway answers at {OTHER}", None)
-
-
 def set_in(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
     def change(state: dict[str, Any]) -> None:
         found = model_of(state)
@@ -253,7 +249,7 @@ def set_in(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (not_there, f"not every gateway answers: no gateway answers at {OTHER}"),
+        (away(OTHER), f"not every gateway answers: no gateway answers at {OTHER}"),
         (not_serving, f"{OTHER} serves no model sentiment"),
         (
             set_in("aliases", "production", "name", to="champion"),
@@ -284,7 +280,7 @@ def test_a_gateway_that_is_away_or_serves_something_else_stops_it_also_by_force(
 
 def test_a_gateway_that_does_not_answer_is_unreachable(registry: FakeRegistry) -> None:
     with pytest.raises(GatewaysUnreachable):
-        run(registry, FakeGateways(registry, changes={GATEWAY: not_there}))
+        run(registry, FakeGateways(registry, changes={GATEWAY: away(GATEWAY)}))
 
 
 CAP = {"alias": "canary", "version": None, "to_percent": 0, "by": "bob", "reason": "wrong scores"}
@@ -438,14 +434,10 @@ def test_it_need_not_wait(registry: FakeRegistry) -> None:
 def test_killed_before_or_after_any_write_the_same_command_completes_it(
     registry: FakeRegistry, step: int, *, keep_canary: bool
 ) -> None:
-    with pytest.raises(Killed):
-        run(Interrupted(registry, kill_at(step)), FakeGateways(registry), keep_canary=keep_canary)
+    def promoted(one: Any) -> None:
+        run(one, FakeGateways(registry), keep_canary=keep_canary)
 
-    if step < 7:
-        run(registry, FakeGateways(registry), keep_canary=keep_canary)
-    else:
-        with pytest.raises(PromotionRefused, match="was promoted at"):
-            run(registry, FakeGateways(registry))
+    killed_and_run_again(registry, promoted, step, last=7, done="was promoted at")
 
     canary = {"canary": 2} if keep_canary else {}
     assert registry.aliases == {"production": 2, "previous": 1, **canary}
@@ -453,16 +445,13 @@ def test_killed_before_or_after_any_write_the_same_command_completes_it(
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_of_stages_too(step: int) -> None:
-    registry = of_stages()
-    with pytest.raises(Killed):
-        run(Interrupted(registry, kill_at(step)), FakeGateways(registry, STAGES))
+def test_of_stages_the_same_command_completes_it_too(step: int) -> None:
+    registry = FakeRegistry(**production_and_canary(STAGES))
 
-    if step < 5:
-        run(registry, FakeGateways(registry, STAGES))
-    else:
-        with pytest.raises(PromotionRefused, match="was promoted at"):
-            run(registry, FakeGateways(registry, STAGES))
+    def promoted(one: Any) -> None:
+        run(one, FakeGateways(registry, STAGES))
+
+    killed_and_run_again(registry, promoted, step, last=5, done="was promoted at")
 
     assert registry.stages == {1: "Archived", 2: "Production", 3: "None"}
     assert registry.aliases == {"previous": 1}
@@ -514,7 +503,7 @@ def test_who_was_written_over_finds_it_whichever_write_the_second_operator_came_
     names: RoleNames, step: int
 ) -> None:
     """The second one promotes version 3 as a whole, but for its wait, which ends after the first is done."""
-    registry = of_stages() if names is STAGES else FakeRegistry(production=1, canary=2)
+    registry = FakeRegistry(**production_and_canary(names))
     written, first_ended = threading.Event(), threading.Event()
     outcomes: dict[str, BaseException | None] = {}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.store.db import utils as mlflow_schema
 
 from router.agent.sqlite_file import read_only
 from router.errors import (
@@ -28,10 +29,9 @@ from tests.promotion.fakes import (
     STAGES,
     FakeGateways,
     FakeOperator,
-    Interrupted,
-    Killed,
     command,
-    kill_at,
+    killed_and_run_again,
+    production_and_canary,
 )
 
 pytestmark = [
@@ -138,11 +138,7 @@ def test_killed_around_any_write_to_a_sqlite_registry_and_run_again_there_is_one
     open_case: OpenCase, names: RoleNames, step: int, _: str
 ) -> None:
     """And one after a rollback that was killed and run again, too."""
-    case = (
-        open_case(SQLITE, {1: "Production", 2: "Staging"})
-        if names is STAGES
-        else open_case(SQLITE, production=1, canary=2)
-    )
+    case = open_case(SQLITE, **production_and_canary(names))
     gateways = FakeGateways(case.registry, names, model=case.model)
     asked = command(names, model=case.model)
 
@@ -152,35 +148,21 @@ def test_killed_around_any_write_to_a_sqlite_registry_and_run_again_there_is_one
     def run_back(registry: Any) -> None:
         rollback(registry, gateways, asked, FakeOperator())
 
-    killed_and_run_again(case, run, step, 5 if names is STAGES else 7, "was promoted at")
+    last = 5 if names is STAGES else 7
+    killed_and_run_again(case.registry, run, step, last=last, done="was promoted at")
     archived = {"stage:Archived": 1} if names is STAGES else {}
     assert outcome(case, names) == {names.production: 2, "previous": 1, "from": 1, "left": None, **archived}
 
-    killed_and_run_again(case, run_back, step % 4, 3, "names v1 already")
+    killed_and_run_again(case.registry, run_back, step % 4, last=3, done="names v1 already")
     archived = {"stage:Archived": 2} if names is STAGES else {}
     assert outcome(case, names) == {names.production: 1, "previous": 1, "from": 1, "left": 1, **archived}
-
-
-def killed_and_run_again(case: Case, run: Callable[[Any], None], step: int, last: int, done: str) -> None:
-    """After the `last` step nothing is left to do, which the command says: `done`."""
-    with pytest.raises(Killed):
-        run(Interrupted(case.registry, kill_at(step)))
-    if step < last:
-        run(case.registry)
-    else:
-        with pytest.raises(PromotionRefused, match=done):
-            run(case.registry)
 
 
 @pytest.mark.parametrize("names", [ALIASES, STAGES], ids=["aliases", "stages"])
 def test_a_model_goes_through_a_server_from_registration_to_rollback(
     open_case: OpenCase, names: RoleNames
 ) -> None:
-    case = (
-        open_case(SERVER, {1: "Production", 2: "Staging"})
-        if names is STAGES
-        else open_case(SERVER, production=1, canary=2)
-    )
+    case = open_case(SERVER, **production_and_canary(names))
     gateways = FakeGateways(case.registry, names, model=case.model)
     asked = command(names, model=case.model)
 
@@ -235,18 +217,13 @@ def test_a_database_of_another_kind_is_looked_at_as_well(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revise(database, NEWER)
-    monkeypatch.setattr(mlflow_utils(), "_verify_schema", mlflow_utils()._verify_schema)
+    # It is replaced by the check, and put back after the test.
+    monkeypatch.setattr(mlflow_schema, "_verify_schema", mlflow_schema._verify_schema)
     monkeypatch.setattr("router.promotion.registry.sqlite_file.is_sqlite", lambda _: False)
     monkeypatch.setattr("router.agent.sqlite_file.is_sqlite", lambda _: False)
 
     with pytest.raises(Exception, match="is that of a newer MLflow"):
         check_schema(f"sqlite:///{database}")
-
-
-def mlflow_utils() -> Any:
-    from mlflow.store.db import utils
-
-    return utils
 
 
 def test_a_server_that_is_away_is_unavailable_and_its_password_not_shown(

@@ -1,7 +1,7 @@
 """The version that production left stays loaded for a rollback, and goes when anything else needs room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,18 +48,14 @@ def world() -> Tight:
 
 
 @pytest.fixture
-async def start(world: Tight, facts: Facts) -> AsyncIterator[Callable[..., ModelManager]]:
+def start(models: ModelSet) -> Callable[..., ModelManager]:
     """A model of those settings that keeps what production left for an hour, unless they say otherwise."""
-    started: list[ModelSet] = []
 
     def made(**keys: object) -> ModelManager:
-        started.append(ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0))))
-        started[-1].apply({"sentiment": kept_for(3600, **keys)})
-        return started[-1].managers["sentiment"]
+        models.apply({"sentiment": kept_for(3600, **keys)})
+        return models.managers["sentiment"]
 
-    yield made
-    for models in started:
-        await models.close(0.0)
+    return made
 
 
 def kept_for(seconds: float, **keys: object) -> ModelSettings:
@@ -364,22 +360,20 @@ async def test_what_is_being_loaded_for_production_ends_when_it_is_kept(
     assert len(facts.of(VersionLoaded)) == 2
 
 
-async def test_a_model_that_leaves_the_configuration_leaves_nothing_kept(world: Tight, facts: Facts) -> None:
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
-    models.apply({"sentiment": kept_for(3600)})
-    await moved(models.managers["sentiment"], world, V1, V2)
+async def test_a_model_that_leaves_the_configuration_leaves_nothing_kept(
+    start: Callable[..., ModelManager], models: ModelSet, world: Tight
+) -> None:
+    await moved(start(), world, V1, V2)
     assert models.versions == {V1, V2}
     models.apply({"other": settings()})
     await until(lambda: not world.alive(V1) and not world.alive(V2))
 
     await until(lambda: models.versions == set())
-    await models.close(0.0)
 
 
 async def test_all_models_come_down_to_one_kept_worker_before_one_loses_its_last(
-    world: Tight, facts: Facts
+    models: ModelSet, world: Tight
 ) -> None:
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
     models.apply({name: kept_for(3600, workers=2) for name in ("a", "b")})
     for name in ("a", "b"):
         models.managers[name].first_poll_ended()
@@ -391,15 +385,12 @@ async def test_all_models_come_down_to_one_kept_worker_before_one_loses_its_last
 
     assert [len(world.alive(VersionId(name, 1))) for name in ("a", "b")] == [1, 1]
     assert all(len(world.alive(VersionId(name, 2))) == 2 for name in ("a", "b"))
-    await models.close(0.0)
 
 
 async def test_what_a_rollback_goes_back_to_is_in_use_though_it_is_not_loaded(
-    start: Callable[..., ModelManager], world: Tight, facts: Facts
+    start: Callable[..., ModelManager], models: ModelSet
 ) -> None:
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
-    models.apply({"sentiment": kept_for(0)})
-    manager = models.managers["sentiment"]
+    manager = start(keep_previous_seconds=0)
     manager.set_aspired({PRODUCTION: V2, ROLLBACK: V1})
     await until(lambda: manager.ready)
 
@@ -407,7 +398,6 @@ async def test_what_a_rollback_goes_back_to_is_in_use_though_it_is_not_loaded(
     routes = models.table.models["sentiment"]
     assert set(routes.bound) | routes.aspired == {PRODUCTION}
     assert assign_version(routes, 1) is None
-    await models.close(0.0)
 
 
 async def test_the_record_of_what_served_names_what_a_rollback_goes_back_to(

@@ -26,6 +26,14 @@ from mlflow.types.schema import Array, Object, Property  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 
 ROOT = Path(sys.argv[1])
+NO_SECRETS = (
+    "AWS_CA_BUNDLE",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_USE_FIPS_ENDPOINT",
+)
+"""Variables that a machine may set for everybody: where certificates lie, the region and the like."""
 PythonModel = mlflow.pyfunc.PythonModel
 texts = pd.DataFrame({"text": ["good", "not so good"]})
 
@@ -127,6 +135,7 @@ class Commands(PythonModel):
             name
             for name, value in os.environ.items()
             if name.startswith(("AWS_", "MLFLOW_TRACKING", "CANARY_ROUTER_"))
+            and name not in NO_SECRETS
             and (name, value) != ("MLFLOW_TRACKING_URI", "no-tracking:")  # says that there is none
         )
 

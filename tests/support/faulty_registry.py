@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.registry import Registry, built_registry_of, copied
+from tests.support.registry import built_registry_of
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 """Buckets 418 and 62121 under the salt `sentiment`."""
@@ -17,12 +17,6 @@ def body_of(text: str, rows: int = 1) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def built_faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built once in a run, whoever imports this fixture; its artifacts are shared and only read."""
+def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In the place of the end-to-end tests' own, for a module that imports it."""
     return built_registry_of(Path(__file__).with_name("build_faults.py"), tmp_path_factory)
-
-
-@pytest.fixture
-def registry(built_faults: Path, tmp_path: Path) -> Registry:
-    """A copy of the database, so that a test may move aliases as it likes; `start` uses it."""
-    return copied(built_faults, tmp_path)

@@ -5,10 +5,12 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.support.http_server import http_server
 
 
 @contextmanager
@@ -56,8 +58,7 @@ class Proxy:
     """The same each time it is opened."""
     closing: threading.Event = field(default_factory=threading.Event)
     """Answers that wait, or trickle, end with it."""
-    _server: ThreadingHTTPServer | None = None
-    _thread: threading.Thread | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     @property
     def uri(self) -> str:
@@ -71,21 +72,13 @@ class Proxy:
     def open(self) -> None:
         """Take connections."""
         self.closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler_of(self))
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
+        server = self._stack.enter_context(http_server(_handler_of(self), self.port))
+        self.port = server.server_address[1]
 
     def close(self) -> None:
         """Refuse connections, and end those that wait."""
-        if self._server is None or self._thread is None:
-            return
         self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self._server = None
+        self._stack.close()
 
 
 @contextmanager

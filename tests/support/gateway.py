@@ -41,18 +41,14 @@ class GatewayProcess:
     ) -> None:
         self.config = config
         self.log = directory / "gateway.log"
+        self._state_home = {"XDG_STATE_HOME": str(directory / "state")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "-m", "router", "serve", "-c", str(config)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={
-                    **os.environ,
-                    "XDG_STATE_HOME": str(directory / "state"),
-                    **NO_BALANCER,
-                    **(environment or {}),
-                },
+                env={**os.environ, **self._state_home, **NO_BALANCER, **(environment or {})},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -92,6 +88,25 @@ class GatewayProcess:
         body = {"dataframe_split": {"columns": ["text"], "data": [[text]]}}
         url = f"{self.url}/models/{model}/invocations"
         return self.session.post(url, json=body, headers={"X-Request-Key": key}, timeout=30 * slack())
+
+    def lever(self, verb: str, **keys: Any) -> dict[str, Any]:
+        """What the admin listener answers to a verb about `sentiment` when it is done."""
+        body = {"model": "sentiment", "by": "ann", "reason": "asked for by a test", **keys}
+        answer = requests.post(f"{self.admin}/-/{verb}", json=body, timeout=30 * slack())
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on this gateway's configuration and state, in the directory of the former."""
+        return subprocess.run(
+            [sys.executable, "-m", "router", *arguments, "-c", str(self.config)],
+            capture_output=True,
+            text=True,
+            cwd=self.config.parent,
+            env={**os.environ, **self._state_home, **environment},
+            timeout=120 * slack(),
+        )
 
     def wait_ready(self, seconds: float | None = None) -> "GatewayProcess":
         """Within `seconds`, by default 60 that are widened by `slack`."""
@@ -199,3 +214,21 @@ def gateways(
         for gateway in started:
             gateway.hurry()
             gateway.stop()
+
+
+@contextmanager
+def gateway_as_pid_1(
+    directory: Path, config: Path, environment: dict[str, str] | None = None
+) -> Iterator[GatewayProcess]:
+    """One in a PID namespace of its own, as in a container without an init.
+
+    Its `pid` is that of `unshare` outside, whose only child it is. Takes root and the program `unshare`.
+    """
+    command = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable)
+    gateway = GatewayProcess(directory, config, environment, command)
+    try:
+        yield gateway
+    finally:
+        for child in psutil.Process(gateway.pid).children() if gateway.process.poll() is None else []:
+            child.kill()
+        gateway.stop()

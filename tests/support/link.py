@@ -1,5 +1,5 @@
-"""A link between two processes of this machine that a test can cut: then nothing comes through, and nobody
-is told so."""
+"""A link between two processes of this machine that a test can cut: then nothing comes through, and no
+connection ends."""
 
 import socket
 import threading

@@ -115,7 +115,7 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("loop", "loop_failures_total"): LOOPS,
 }
 """Values by label and family, where they are on a list."""
-_TOLD = {
+_OTHER_LABELS = {
     "model": "registered models of the configuration; in `requests_rejected_total` also `__other__`",
     "alias": "production, canary and whatever alias the split has besides, by what the key was given",
     "version": "the number in the registry; in `build_info` the gateway's own",
@@ -131,7 +131,7 @@ _TOLD = {
     "the address is in a file; numbered where two would be equal",
     "sha256": "of the configuration file in force; one value at a time",
 }
-"""Of the other labels, in all families."""
+"""What values the other labels have, in all families."""
 _OPEN = ("outcome", "code", "reason", "kind", "class", "loop")
 """Labels that count what is on no list under `__other__`."""
 
@@ -169,14 +169,14 @@ def _bins(family: Family[Any]) -> str:
 def _labels(families: Iterable[Family[Any]]) -> Iterator[str]:
     used = [(label, family.name.removeprefix(PREFIX)) for family in families for label in family.labels]
     if unknown := [
-        (label, name) for label, name in used if label not in _TOLD and (label, name) not in LISTED
+        (label, name) for label, name in used if label not in _OTHER_LABELS and (label, name) not in LISTED
     ]:
         raise ValueError(f"labels without an explanation: {unknown}")
     yield f"Values of labels. What is on no list counts as `{OTHER}` under {', '.join(_OPEN)}."
     yield ""
     yield "| label | of | values |"
     yield "|---|---|---|"
-    for label, reported in _TOLD.items():
+    for label, reported in _OTHER_LABELS.items():
         if any(label == one for one, _ in used):
             yield f"| `{label}` | all | {reported} |"
     for (label, name), values in LISTED.items():

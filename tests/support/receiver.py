@@ -1,18 +1,21 @@
-"""A receiver of notifications that a test steers: it answers as it is told, and keeps what it was sent."""
+"""A receiver of notifications that a test steers: it answers as the test says, and keeps what it was sent."""
 
 import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.http_server import http_server
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request."""
+    """One request, and the status that it was answered with."""
 
+    status: int
     path: str
     headers: Mapping[str, str]
     body: bytes
@@ -42,7 +45,7 @@ class Receiver:
     @property
     def taken(self) -> list[Received]:
         """Those that were answered with 2xx."""
-        return [one for one in self.requests if one.headers["X-Answered"].startswith("2")]
+        return [one for one in self.requests if one.status // 100 == 2]
 
     def kinds(self) -> list[str]:
         """Of the CloudEvents that were taken, in their order."""
@@ -61,8 +64,7 @@ def receiving() -> Iterator[Receiver]:
             while receiver.silent.is_set() and not closing.wait(0.01):
                 continue
             status = receiver.status
-            headers = {**dict(self.headers.items()), "X-Answered": str(status)}
-            receiver.requests.append(Received(self.path, headers, body))
+            receiver.requests.append(Received(status, self.path, dict(self.headers.items()), body))
             self.send_response(status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
@@ -73,15 +75,9 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    receiver.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        closing.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(Handler) as server:
+        receiver.port = server.server_address[1]
+        try:
+            yield receiver
+        finally:
+            closing.set()

@@ -5,8 +5,6 @@ behind a server, are one group together: else each process makes them anew. Grou
 so that none of them runs alone at the end.
 """
 
-from collections.abc import Sequence
-
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -40,8 +38,8 @@ def group_of(nodeid: str) -> str:
 
 def longest_first(items: list[pytest.Item]) -> None:
     """Put tests of groups that take long before all others; else the order stays."""
-    items.sort(key=lambda item: _rank(item.nodeid, FIRST))
+    items.sort(key=lambda item: _rank(item.nodeid))
 
 
-def _rank(nodeid: str, first: Sequence[str]) -> int:
-    return next((rank for rank, start in enumerate(first) if nodeid.startswith(start)), len(first))
+def _rank(nodeid: str) -> int:
+    return next((rank for rank, start in enumerate(FIRST) if nodeid.startswith(start)), len(FIRST))

@@ -15,7 +15,7 @@ from yarl import URL
 
 from router.adapters.state.off_file import OffFile
 from router.control.alerts import AlertCaps
-from router.control.break_glass import BreakGlass
+from router.control.break_glass import BreakGlassWatch
 from router.control.caps import CapControl
 from router.core.ids import GatewayId
 from router.errors import ConfigRefused
@@ -64,7 +64,7 @@ class Site:
             identity=GatewayId("00000000deadbeef", "gw-1"),
             caps=self.caps,
             alerts=AlertCaps(self.caps, models),
-            break_glass=BreakGlass(self.caps, OffFile(None, "there is no state directory")),
+            break_glass=BreakGlassWatch(self.caps, OffFile(None, "there is no state directory")),
             look_at_registry=self._look,
             mlflow_version="3.17.2",
         )

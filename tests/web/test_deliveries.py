@@ -4,8 +4,8 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -56,10 +56,9 @@ def contexts(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ssl.SSLCon
 PLAIN = (None, None)
 
 
-@asynccontextmanager
-async def up(
+def up(
     facts: Facts, *, size: int, tls: ssl.SSLContext | None = None, limit: int = 100, **server: float
-) -> AsyncIterator[tuple[int, Listener]]:
+) -> AbstractAsyncContextManager[tuple[int, Listener]]:
     """A gateway that answers `/much` with so many bytes."""
 
     async def much(_: web.Request) -> web.Response:
@@ -71,8 +70,7 @@ async def up(
     gateway = WebState(**{**parts, "recorder": facts, "settings": SettingsInForce(settings)})
     app = traffic_app(gateway, observable=False)
     app.router.add_get("/much", much)
-    async with listening_on_a_port(app, limit=limit, tls=tls) as (port, listener):
-        yield port, listener
+    return listening_on_a_port(app, limit=limit, tls=tls)
 
 
 def _is_required(part: Field[Any]) -> bool:

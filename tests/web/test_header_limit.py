@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -20,11 +19,9 @@ KIB = 1 << 10
 JSON = b"Content-Type: application/json\r\nX-Request-Key: user-1\r\n"
 
 
-@asynccontextmanager
-async def up(site: Site, **server: float) -> AsyncIterator[tuple[int, Listener]]:
+def up(site: Site, **server: float) -> AbstractAsyncContextManager[tuple[int, Listener]]:
     site.configure(server=server)
-    async with listening_on_a_port(traffic_app(site.gateway, observable=True)) as (port, listener):
-        yield port, listener
+    return listening_on_a_port(traffic_app(site.gateway, observable=True))
 
 
 async def answer(port: int, raw: bytes, until: bytes | None = None) -> RawResponse:

@@ -161,7 +161,7 @@ class ConfigFile:
         problems = [self._at(line, path, why) for line, path, why in document.problems]
         written = document.root.plain() if document.root else {}
         sections = ("server", "registry")
-        if any(path[:1] in ((), *((name,) for name in sections)) for path in document.unread):
+        if any(not path or path[0] in sections for path in document.unread):
             raise ConfigRefused(problems)
         if strangers := written.keys() - Settings.model_fields.keys():  # one of the sections, misspelled
             raise ConfigRefused([self._at(0, (), f"has sections nobody knows: {', '.join(strangers)}")])
@@ -204,12 +204,10 @@ class ConfigFile:
             if detail["type"] != PINNED_TWICE:
                 continue
             for model, first, again in detail["ctx"]["conflicts"]:
-                (before, _), (line, path) = (
-                    (document.line(path), path)
-                    for path in (("models", model, "pins", *place) for place in (first, again))
-                )
-                what = f"is the same key as on line {before}, where it is pinned to {first.alias}"
-                yield line, self._at(line, path, what)
+                former, path = (("models", model, "pins", *place) for place in (first, again))
+                line = document.line(path)
+                before = f"line {document.line(former)}, where it is pinned to {first.alias}"
+                yield line, self._at(line, path, f"is the same key as on {before}")
 
     def _unfit_variables(self, settings: Settings, document: Document) -> Iterator[tuple[int, str]]:
         """Listed variables that this environment makes unfit: they open its registry, or are no text."""

@@ -7,11 +7,10 @@ with the system's authorities (`SSL_CERT_FILE`). What goes wrong is said without
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from ssl import SSLCertVerificationError, SSLError
-from typing import ParamSpec, TypeVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -19,25 +18,18 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from router.errors import OutboundFailed
 from router.processes.disk import DiskThreads
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
 MOST_CONNECTIONS = 32
 _CONNECTIONS_PER_HOST = 4
 _KEPT_SECONDS = 15.0
 _CHUNK = 1 << 16
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
-_threads = DiskThreads(most=8)
+in_outbound_thread = DiskThreads().run
+"""As `in_disk_thread`, for a look-up of a name, or a read of a file with a secret.
 
-
-async def in_outbound_thread(work: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
-    """What `work` returns or raises: a look-up of a name, or a read of a file with a secret.
-
-    In threads of its own: where a name server or a file system hangs, nothing else waits behind it, nor does
-    the exit.
-    """
-    return await _threads.run(work, *arguments, **options)
+In threads of its own: where a name server or a file system hangs, nothing else waits behind it, nor does the
+exit.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from router.control.notifications import RETRY_SECONDS, Delivery
 from router.core.notification import Notification
 from router.core.outbound_events import NotificationResult
 from router.core.redaction import redact_uri
+from router.core.utc import utc
 from router.errors import OutboundFailed
 from router.processes.small_files import open_at_once
 from router.settings import ReceiverSettings
@@ -121,14 +121,13 @@ class Webhook:
 
 def cloud_event(notification: Notification, sender: Sender) -> dict[str, Any]:
     """`notification` as CloudEvents 1.0 in structured JSON, JSON-ready."""
-    at = datetime.fromtimestamp(notification.at, UTC)
     return {
         "specversion": "1.0",
         "id": notification.id,
         "source": sender.source,
         "type": f"{TYPE}{notification.kind}",
         **({"subject": notification.model} if notification.model is not None else {}),
-        "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": utc(notification.at),
         "datacontenttype": "application/json",
         "data": {**notification.data, "text": notification.text, "gateway": sender.gateway},
     }

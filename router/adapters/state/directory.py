@@ -55,9 +55,9 @@ def _is_private(directory: Path) -> bool:
     return ours and not status.st_mode & _OTHERS_MAY_WRITE
 
 
-def open_file(path: Path, flags: int) -> int:
-    """A descriptor of a plain file, mode 0600 where it is made; follows no link and waits for no pipe."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
+    """A descriptor of a plain file, of that mode where it is made; follows no link and waits for no pipe."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a plain file")
@@ -108,24 +108,12 @@ class WriterLock:
 
     def take(self) -> bool:
         """Whether it is ours from now on. Raises OSError."""
-        if self._descriptor is not None:
-            return True
-        descriptor = open_file(self._path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_still(self._path, descriptor):  # somebody emptied the directory meanwhile
-                raise OSError(errno.ESTALE, "the lock was removed")
-            os.ftruncate(descriptor, 0)
+        if self._descriptor is None and (descriptor := _locked(self._path)) is not None:
             with suppress(OSError):  # on a full disk it is ours without a name
+                os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, self._name.encode(), 0)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        return True
+            self._descriptor = descriptor
+        return self.held
 
     def holder(self) -> str:
         """Who holds it, as that one says; empty when nobody knows. Raises OSError."""
@@ -160,28 +148,36 @@ class CapsLock:
     def __enter__(self) -> None:
         """Take it. Raises OSError, also when another gateway does not give it up in time."""
         ends_at = time.monotonic() + CAPS_LOCK_SECONDS
-        while True:
-            descriptor = open_file(self._path, os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_still(self._path, descriptor):
-                    self._descriptor = descriptor
-                    return
-            except BlockingIOError:
-                pass
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
+        while (descriptor := _locked(self._path)) is None:
             if time.monotonic() > ends_at:
                 raise OSError(errno.EBUSY, "another gateway is writing them")
             time.sleep(_AGAIN_SECONDS)
+        self._descriptor = descriptor
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give it up."""
         os.close(self._descriptor)
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor that locks the file at `path`, made where it is not there.
+
+    None when another gateway holds that lock, or somebody emptied the directory meanwhile. Raises OSError.
+    """
+    descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_still(path, descriptor):
+            return descriptor
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -112,6 +112,9 @@ class Line:
     """Whether it has to outlive a crash of the machine."""
 
 
+_Job = Line | Literal["save", "reopen", "close"]
+
+
 class StateDisk:
     """One thread that reads and writes; the methods hand it work and return at once.
 
@@ -125,7 +128,7 @@ class StateDisk:
         self._named = named
         self._name = name
         self._report = report
-        self._jobs: queue.SimpleQueue[Line | Literal["save", "reopen", "close"]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._saves: deque[tuple[tuple[int, ...], Caps]] = deque()
         self._busy_since: float | None = None
         self._lines_done = 0
@@ -193,13 +196,7 @@ class StateDisk:
         self._look()
         self._report(Looked())
         look_at = time.monotonic() + LOOK_SECONDS
-        while True:
-            try:
-                job = self._jobs.get(timeout=max(0.0, look_at - time.monotonic()))
-            except queue.Empty:
-                self._look()
-                look_at = time.monotonic() + LOOK_SECONDS
-                continue
+        while (job := self._next_job(look_at)) != "close":
             match job:
                 case Line():
                     self._append(job)
@@ -208,12 +205,16 @@ class StateDisk:
                     self._save()
                 case "reopen":
                     self._end_session()
-                case "close":
-                    break
             if time.monotonic() >= look_at:
                 self._look()
                 look_at = time.monotonic() + LOOK_SECONDS
         self._give_up_directory()
+
+    def _next_job(self, look_at: float) -> _Job | None:
+        """None where none came until `look_at`, by the monotonic clock."""
+        with suppress(queue.Empty):
+            return self._jobs.get(timeout=max(0.0, look_at - time.monotonic()))
+        return None
 
     def _look(self) -> None:
         with self._trying("directory"):
@@ -260,8 +261,7 @@ class StateDisk:
             self._kept = self._kept.merged(found.caps.records)
         if self._caps.missing and self._kept.records and self._unsaved is None:
             self._unsaved = (), self._kept
-        if self._unsaved is not None:
-            self._write_caps(*self._unsaved)
+        self._write_unsaved()
 
     def _look_at_journal(self) -> None:
         if self._writing:
@@ -289,13 +289,16 @@ class StateDisk:
         self._unsaved = numbers, caps
         if self._directory is not None:
             with self._trying("caps"):
-                self._write_caps(numbers, caps)
+                self._write_unsaved()
         if self._unsaved is not None:
             self._report(
                 CapsSaved(numbers, self._problems.get("caps") or self._problems.get("directory", ""))
             )
 
-    def _write_caps(self, numbers: tuple[int, ...], caps: Caps) -> None:
+    def _write_unsaved(self) -> None:
+        if self._unsaved is None:
+            return
+        numbers, caps = self._unsaved
         found = self._caps.write(caps, time.time())
         self._unsaved = None
         self._kept = self._kept.merged(found.caps.records)

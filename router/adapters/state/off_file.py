@@ -96,9 +96,8 @@ def _exists(path: Path) -> bool:
 
 
 def _make(path: Path, line: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, _FILE_MODE)
+        descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
     except FileExistsError:
         return
     with open(descriptor, "wb", buffering=0) as file:

@@ -201,14 +201,14 @@ def events_to_fail(ln_e: float, level: float, share: float, hits: int, canary_hi
     return max(0.0, (level - ln_e) / divergence(q, share))
 
 
-def requests_to_show(increase: float, rate: float, share: float, level: float, odds: int = 9) -> float | None:
+def requests_to_show(increase: float, rate: float, share: float, level: float) -> float | None:
     """Canary requests after which a rise of `increase` above production's `rate` would be proven.
 
-    From nothing. The mean of the sum needs ln(odds) more than `level`: it does not know which of its odds is
+    From nothing. The mean of the sum needs ln(9) more than `level`: it does not know which of its 9 odds is
     right. Each request is taken to be of a key of its own.
     """
     if not 0.0 < share < 1.0 or not 0.0 <= rate < 1.0:
         return None
     canary = min(1.0, rate + increase)
     events = canary + rate * (1.0 - share) / share
-    return (level + math.log(odds)) / (events * divergence(canary / events, share))
+    return (level + math.log(len(WORSE))) / (events * divergence(canary / events, share))

@@ -9,7 +9,7 @@ the first time that it passes a level.
 import math
 from dataclasses import dataclass
 
-from router.analysis.statistics.fault_test import keys_to_prove
+from router.analysis.statistics.fault_test import WORSE, keys_to_prove
 from router.analysis.statistics.non_inferiority import (
     ASSUMED_CORRELATION,
     divergence,
@@ -17,8 +17,6 @@ from router.analysis.statistics.non_inferiority import (
     nearest_null,
 )
 
-_ODDS = 9
-"""Of the mixture: it does not know which of its odds is right, and pays ln 9 for that."""
 LOW, HIGH = 0.05, 0.95
 """Quantiles of a range. The tests learn the rates that are given here, so that four of five end within it."""
 
@@ -82,7 +80,8 @@ def requests_until_proven(
     swing = _swing(of_canary, share) if of_canary < 1.0 else 0.0
     # Events come by chance, too: a sum of a random number of terms.
     variance = events * (of_canary * (1.0 - of_canary) * swing**2 + knowledge**2)
-    proof = _passage(level + math.log(_ODDS), events * knowledge, variance)
+    # The mixture does not know which of its odds is right.
+    proof = _passage(level + math.log(len(WORSE)), events * knowledge, variance)
     hits = max(least_keys, keys_to_prove(round(share, 4), level))
     return proof.together_with(_passage(hits, canary, canary))
 

@@ -187,10 +187,7 @@ class Pool:
 
     def fill(self) -> None:
         """Bring the number of workers to what it should be; idempotent."""
-        while len(self.slots) > self._surge.wanted:
-            surplus = min(reversed(self.slots), key=lambda slot: slot.load)
-            self.slots.remove(surplus)
-            self._retire(surplus)
+        self._reduce_to(self._surge.wanted)
         for slot in self.slots:
             slot.worker.rank(last=self._owner.is_production)
         self.supply.fill()
@@ -203,12 +200,7 @@ class Pool:
 
     def keep_one_worker(self) -> list[asyncio.Future[Exit]]:
         """Let all workers go but one, of a version that is kept. The exits of those that go."""
-        kept = max(self.slots, key=lambda slot: slot.load)  # those that are idle end sooner
-        surplus = [slot for slot in self.slots if slot is not kept]
-        self.slots = [kept]
-        for slot in surplus:
-            self._retire(slot)
-        return [slot.worker.exited for slot in surplus]
+        return [slot.worker.exited for slot in self._reduce_to(1)]
 
     def settings_changed(self) -> None:
         """Follow changed settings in what runs already, and try failed loads again; `fill` does the rest."""
@@ -364,6 +356,16 @@ class Pool:
         if self._leases == 0:
             self._idle.set()
             self._repeats.watch()
+
+    def _reduce_to(self, most: int) -> list[WorkerSlot]:
+        """Let workers go until `most` are left, first those that have least to do: they end sooner."""
+        surplus = []
+        while len(self.slots) > most:
+            slot = min(reversed(self.slots), key=lambda slot: slot.load)
+            self.slots.remove(slot)
+            self._retire(slot)
+            surplus.append(slot)
+        return surplus
 
     def _retire(self, slot: WorkerSlot) -> None:
         self._leaving.add(slot)

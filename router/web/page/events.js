@@ -37,8 +37,8 @@ const SENTENCES = {
   ServingFromCache: () => [TROUBLE, "The registry was never reached: what served last is loaded from the cache"],
   LastGoodRefused: (e) => [TROUBLE, `What served last can not be taken from the cache: ${e.error}`],
   LastGoodNotWritten: (e) => [TROUBLE, `What serves could not be recorded: ${e.error}`],
-  CapSet: (e) => [TROUBLE, ["Capped at ", percent(e.share, 3), ": ", named(e.alias), e.version === null ? ", whatever version" : ` ${version(e.version)}`, `, by ${e.by}: ${e.why}`]],
-  CapLifted: (e) => [GOOD, ["Cap lifted: ", named(e.alias), e.version === null ? ", whatever version" : ` ${version(e.version)}`, `, by ${e.by}: ${e.why}`]],
+  CapSet: (e) => [TROUBLE, ["Capped at ", percent(e.share, 3), ": ", ...capWords(e)]],
+  CapLifted: (e) => [GOOD, ["Cap lifted: ", ...capWords(e)]],
   BreakGlassOn: (e) => [TROUBLE, `Break-glass: every canary is off. ${e.why}`],
   BreakGlassOff: (e) => [GOOD, `Break-glass is over. ${e.why}`],
   MoveExplained: (e) => [CHANGE, `${e.by} moves aliases in the registry: ${e.why}`],
@@ -56,6 +56,10 @@ const SENTENCES = {
 
 function verdictWord(verdict) {
   return (own(VERDICTS, verdict) ?? UNKNOWN).word;
+}
+
+function capWords(cap) {
+  return [named(cap.alias), cap.version === null ? ", whatever version" : ` ${version(cap.version)}`, `, by ${cap.by}: ${cap.why}`];
 }
 
 function splitWords(shares) {

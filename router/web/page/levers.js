@@ -3,10 +3,15 @@
 const hasLevers = document.body.hasAttribute("data-levers");
 const saidOf = new Map(); // what the gateway last said to somebody at this page, by model
 
+/** What a cap is on: one version, or all that the alias may have. */
+function capName({ alias, version: number }) {
+  return alias + (number === null ? ", whatever version" : ` v${number}`);
+}
+
 /** A sentence for each cap: on what, by whom, why and since when. */
 function capLines(entry) {
   return (entry.caps ?? []).map((cap) =>
-    `${cap.alias}${cap.version === null ? ", whatever version," : ` v${cap.version}`} is capped at ${percent(cap.to_percent / 100, 3)} by ${cap.by}`
+    `${capName(cap)}${cap.version === null ? "," : ""} is capped at ${percent(cap.to_percent / 100, 3)} by ${cap.by}`
     + `${isNumber(cap.timestamp) ? ` since ${clock(cap.timestamp)}` : ""}: ${cap.reason}`);
 }
 
@@ -30,12 +35,12 @@ function leverCard(id, model, entry) {
 // One listener for all buttons: the page is drawn anew every two seconds, and those who listen on nodes go with them.
 document.addEventListener("click", (event) => {
   const button = event.target instanceof Element && event.target.closest("button[data-verb]");
-  if (button) pull(button.closest(".levers"), button.dataset.verb);
+  if (button) send(button.closest(".levers"), button.dataset.verb);
 });
 
-document.addEventListener("submit", (event) => event.preventDefault()); // the key Enter pulls nothing
+document.addEventListener("submit", (event) => event.preventDefault()); // the key Enter sends nothing
 
-async function pull(card, verb) {
+async function send(card, verb) {
   const { model } = card.dataset;
   const typed = (name) => card.querySelector(`[name=${name}]`).value.trim();
   const body = { model, reason: typed("reason"), by: typed("by") };
@@ -48,7 +53,7 @@ async function pull(card, verb) {
   if (typed("token")) headers.Authorization = `Bearer ${typed("token")}`;
   try {
     const answer = await fetch(`-/${verb}`, {
-      method: "POST", headers, body: JSON.stringify(body), cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE_MS),
+      method: "POST", headers, body: JSON.stringify(body), cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(ASK_TIMEOUT_MS),
     });
     say(model, outcomeWords(verb, answer, await answer.json().catch(() => ({}))));
   } catch {
@@ -64,7 +69,6 @@ function say(model, words) {
 
 function outcomeWords(verb, answer, said) {
   if (!answer.ok) return `Refused (${answer.status}): ${said.errors?.join("; ") ?? said.detail ?? "the gateway does not say why"}.`;
-  const capName = (one) => `${one.alias}${one.version === null ? ", whatever version" : ` v${one.version}`}`;
   const lasting = said.durable ? "" : ` Not durable: ${said.not_durable_because}.`;
   if (verb === "abort") {
     const capped = (said.capped ?? []).map((one) => `${capName(one)} at ${percent(one.to_percent / 100, 3)}`).join(", ");

@@ -1,7 +1,7 @@
 // Asks the gateway every two seconds while somebody looks, and shows what it says.
 
 const EVERY_MS = 2000;
-const PATIENCE_MS = 5000;
+const ASK_TIMEOUT_MS = 5000;
 
 const at = (id) => document.getElementById(id);
 let known = null; // what the gateway last said
@@ -12,7 +12,7 @@ let timer = null;
 let spoken = null; // verdicts when last looked at, by model, alias and version
 
 async function ask(path) {
-  const answer = await fetch(path, { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store", credentials: "same-origin" });
+  const answer = await fetch(path, { signal: AbortSignal.timeout(ASK_TIMEOUT_MS), cache: "no-store", credentials: "same-origin" });
   if (!answer.ok) throw new Error(`${path} answers ${answer.status}`);
   const date = Date.parse(answer.headers.get("Date") ?? "");
   // The header has whole seconds; less than two of them are no difference.

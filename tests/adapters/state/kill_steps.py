@@ -21,6 +21,8 @@ from tests.adapters.state.examples import a_line, capped
 
 CALLS = ("open", "write", "fsync", "ftruncate", "rename", "unlink", "close", "mkdir", "pwrite", "pread")
 ROUNDS = 3
+write_uncounted = os.write
+"""For answers, which are no step of the writer."""
 
 
 def dying(calls: int) -> None:
@@ -54,13 +56,10 @@ def live(named: Path, answers: int) -> None:
     for number in range(ROUNDS):
         counter += 1
         caps.write(capped(counter=counter, share=counter % 2 or None), 0.0)
-        os_write(answers, f"{counter}\n".encode())
+        write_uncounted(answers, f"{counter}\n".encode())
         line = a_line(float(counter), head)
         head = digest_of(line)
         journal.append(line, begins_file=number == 0, sync=True)
-
-
-os_write = os.write
 
 
 def main(named: Path) -> None:

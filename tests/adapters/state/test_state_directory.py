@@ -17,16 +17,16 @@ from router.adapters.state import directory as on_disk
 from router.adapters.state import disk, state_directory
 from router.adapters.state.caps_file import NAME, CapsFile, encode
 from router.adapters.state.directory import LOCK, WriterLock, directories_in_use, own_directory
-from router.adapters.state.journal_files import journal_files
 from router.adapters.state.state_directory import NO_ANSWER, StateDirectory
 from router.control.journal import Journal
 from router.core.caps import Caps
 from router.core.events import ConfigApplied
-from router.core.journal import Entry, decode, digest_of
+from router.core.journal import decode, digest_of
 from router.core.routing import RoutingTable
 from router.core.state_events import StateDurable, StateNotDurable, StateSetAside, StateWriteFailed
 from tests.adapters.conftest import Facts
 from tests.adapters.state.examples import V8, V9, capped
+from tests.support.journals import entries_of
 from tests.support.waiting import until
 
 
@@ -76,20 +76,14 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield started
 
 
-def entries(named: Path) -> list[Entry]:
-    """All lines on disk, whose chain is whole."""
-    found, before = [], None
-    for path in journal_files(named):
-        for line in path.read_bytes().splitlines():
-            entry, prev = decode(line)
-            assert before in (None, prev)
-            found.append(entry)
-            before = digest_of(line)
-    return found
-
-
 def causes(named: Path) -> list[tuple[str, str]]:
-    return [(entry.gateway, entry.cause) for entry in entries(named)]
+    return [(entry.gateway, entry.cause) for entry in entries_of(named)]
+
+
+def caps_on_disk(named: Path) -> Caps:
+    found = CapsFile(named).read()
+    assert found is not None
+    return found.caps
 
 
 async def test_what_was_saved_is_there_after_a_restart(start: Start, tmp_path: Path) -> None:
@@ -134,11 +128,11 @@ async def test_a_second_gateway_waits_follows_the_caps_and_writes_when_the_first
     await until(lambda: new.state.durable)
     assert new.state.held_by == ""
     await until(lambda: ("gw-2:2", "lock_taken") in causes(tmp_path / "state"))
-    taken = entries(tmp_path / "state")[-1]
+    taken = entries_of(tmp_path / "state")[-1]
     assert taken.details["from"] == "gw-1:1"
     assert taken.details["since"] <= began, "its own lines until now are in no file"
     assert isinstance(new.facts.events[-1], StateDurable)
-    assert CapsFile(tmp_path / "state").read().caps == later  # type: ignore[union-attr]
+    assert caps_on_disk(tmp_path / "state") == later
 
 
 async def test_the_lock_ends_with_the_process_that_holds_it(start: Start, tmp_path: Path) -> None:
@@ -200,7 +194,7 @@ async def test_a_disk_that_takes_nothing_is_reported_and_caught_up_with(
     failing(0)
 
     await until(lambda: gateway.state.durable)
-    assert CapsFile(tmp_path / "state").read().caps == capped(V8)  # type: ignore[union-attr]
+    assert caps_on_disk(tmp_path / "state") == capped(V8)
 
 
 async def test_lines_that_could_not_be_written_leave_a_chain_that_is_whole(
@@ -217,7 +211,7 @@ async def test_lines_that_could_not_be_written_leave_a_chain_that_is_whole(
 
     await until(lambda: gateway.state.durable)
     await until(lambda: len(causes(tmp_path / "state")) == 2)
-    caught_up = entries(tmp_path / "state")[-1]
+    caught_up = entries_of(tmp_path / "state")[-1]
     assert caught_up.cause == "catch_up"
     assert caught_up.details["since"] == decode(gateway.logged[1])[0].at, "the first that is missing"
     assert len(gateway.logged) == 3, "the log has every line"
@@ -232,7 +226,7 @@ async def test_a_directory_that_can_not_be_made_ends_nothing(start: Start, tmp_p
     assert await gateway.state.save(capped()) == gateway.state.reason
     (tmp_path / "file").unlink()
     await until(lambda: gateway.state.durable)
-    assert CapsFile(tmp_path / "file" / "state").read().caps == capped()  # type: ignore[union-attr]
+    assert caps_on_disk(tmp_path / "file" / "state") == capped()
 
 
 async def test_without_a_place_it_says_so(start: Start) -> None:
@@ -295,7 +289,7 @@ async def test_more_lines_than_may_wait_end_the_session_and_the_chain_stays_whol
 
     assert await saved == ""
     await until(lambda: ("gw-1:1", "catch_up") in causes(tmp_path / "state"))
-    assert len(entries(tmp_path / "state")) < len(gateway.logged)
+    assert len(entries_of(tmp_path / "state")) < len(gateway.logged)
 
 
 async def test_caps_of_another_format_are_set_aside_by_the_gateway_that_has_the_directory(
@@ -322,9 +316,7 @@ async def test_a_directory_that_is_emptied_is_made_again(start: Start, tmp_path:
 
     await until(lambda: ("gw-1:1", "catch_up") in causes(tmp_path / "state"))
     assert (tmp_path / "state" / LOCK).read_text() == "gw-1:1"
-    found = CapsFile(tmp_path / "state").read()
-    assert found is not None
-    assert found.caps == capped(), "what was durable is so again"
+    assert caps_on_disk(tmp_path / "state") == capped(), "what was durable is so again"
 
 
 async def test_caps_whose_file_is_removed_are_written_again(start: Start, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """How long PASS and the proof of a rise take: forecast before, and held against made-up days."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from router.analysis.checks import FAULTS, Criteria
+from router.analysis.run import Evidence
 from router.analysis.statistics.fault_test import cumulative_level
 from router.analysis.statistics.forecast import (
     Waiting,
@@ -32,24 +34,21 @@ def until_pass(rate: float, share: float, keys: float = 1024.0, effect: float = 
 
 
 def runs_until_pass(share: float, base: float, most: int) -> list[float]:
-    """Canary requests of each seeded run; infinite for one that did not come to it."""
-    taken = []
-    for seed in range(RUNS):
-        traffic = Traffic(7_000 + seed, share=share, base=base)
-        done = canary_requests_until(
-            passed, evidence_on(traffic), traffic, per_look=round(25 / share), most=round(most / share)
-        )
-        taken.append(math.inf if done is None else float(done))
-    return taken
+    return runs_until(passed, [Traffic(7_000 + run, share=share, base=base) for run in range(RUNS)], most)
 
 
 def runs_until_proven(share: float, base: float, most: int) -> list[float]:
+    rise = FAULTS.shown_rise
+    days = [Traffic(8_000 + run, share=share, base=base, rise=rise) for run in range(RUNS)]
+    return runs_until(failed, days, most)
+
+
+def runs_until(said: Callable[[Evidence, float], bool], days: list[Traffic], most: int) -> list[float]:
+    """Canary requests of each seeded run; infinite for one that did not come to it."""
     taken = []
-    for seed in range(RUNS):
-        traffic = Traffic(8_000 + seed, share=share, base=base, rise=FAULTS.shown_rise)
-        done = canary_requests_until(
-            failed, evidence_on(traffic), traffic, per_look=round(25 / share), most=round(most / share)
-        )
+    for day in days:
+        per_look, all_requests = round(25 / day.share), round(most / day.share)
+        done = canary_requests_until(said, evidence_on(day), day, per_look=per_look, most=all_requests)
         taken.append(math.inf if done is None else float(done))
     return taken
 

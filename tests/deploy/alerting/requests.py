@@ -9,17 +9,17 @@ from tests.deploy.samples import (
     OF_CANARY,
     PRODUCTION,
     SILENT,
-    A,
     fallbacks,
     info,
     requests,
+    verdict,
 )
 
 CASES = [
     Case(
         "CanaryRouterVerdictFail",
         FIRES,
-        {**BOUND, f'canary_router_verdict{{{A},model="m",alias="canary",verdict="fail"}}': "0+0x20 1+0x39"},
+        {**BOUND, **verdict("fail", "0+0x20 1+0x39")},
         at="5m45s",
         not_yet="5m30s",
         fires={"job": "gateways", "model": "m", "alias": "canary"},
@@ -29,18 +29,14 @@ CASES = [
     Case(
         "CanaryRouterVerdictFail",
         SILENT,
-        {**BOUND, f'canary_router_verdict{{{A},model="m",alias="canary",verdict="fail"}}': "0+0x20 1 0+0x39"},
+        {**BOUND, **verdict("fail", "0+0x20 1 0+0x39")},
         at="7m",
     ),
     # However few requests it is made of, the verdict says that it is proven; without one nothing fires.
     Case(
         "CanaryRouterVerdictFail",
         LITTLE,
-        {
-            **BOUND,
-            f'canary_router_verdict{{{A},model="m",alias="canary",verdict="not_enough_data"}}': "1+0x60",
-            f'canary_router_verdict{{{A},model="m",alias="canary",verdict="fail"}}': "0+0x60",
-        },
+        {**BOUND, **verdict("not_enough_data", "1+0x60"), **verdict("fail", "0+0x60")},
         at="12m",
     ),
     # 200 good requests and 50 errors in 5 minutes: a fifth.

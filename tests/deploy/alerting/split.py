@@ -1,7 +1,7 @@
 """Alerts on who gets what."""
 
 from tests.deploy.promtool import Case
-from tests.deploy.samples import FIRES, LITTLE, SILENT, A, split, unasked
+from tests.deploy.samples import FIRES, LITTLE, SILENT, A, capped, split, unasked
 
 CANARY_OF_M = 'model="m",alias="canary"'
 
@@ -9,10 +9,7 @@ CASES = [
     Case(
         "CanaryRouterCapInForce",
         FIRES,
-        {
-            f"canary_router_split_cap_ratio{{{A},{CANARY_OF_M}}}": "0.01+0x90",
-            f"canary_router_split_configured_ratio{{{A},{CANARY_OF_M}}}": "0.05+0x90",
-        },
+        capped("0.01+0x90", "0.05+0x90"),
         interval="1m",
         at="60m",
         not_yet="59m",
@@ -23,20 +20,14 @@ CASES = [
     Case(
         "CanaryRouterCapInForce",
         SILENT,
-        {
-            f"canary_router_split_cap_ratio{{{A},{CANARY_OF_M}}}": "0+0x90",
-            f"canary_router_split_configured_ratio{{{A},{CANARY_OF_M}}}": "0+0x90",
-        },
+        capped("0+0x90", "0+0x90"),
         interval="1m",
         at="90m",
     ),
     Case(
         "CanaryRouterCapInForce",
         LITTLE,
-        {
-            f"canary_router_split_cap_ratio{{{A},{CANARY_OF_M}}}": "0+0x40 stale",
-            f"canary_router_split_configured_ratio{{{A},{CANARY_OF_M}}}": "0.05+0x90",
-        },
+        capped("0+0x40 stale", "0.05+0x90"),
         interval="1m",
         at="70m",
     ),
