@@ -25,7 +25,7 @@ help:
 	@echo "make test    everything the tests need, then the tests"
 	@echo "make test-matrix  what reads and writes requests, under the oldest and newest Python, numpy and pandas"
 	@echo "             (with each python3.X that is found; it says which were not)"
-	@echo "make test-newest  what MLflow is imported by, under the newest MLflow that the index has"
+	@echo "make test-newest  what imports MLflow, and the essential end to end, under the newest MLflow that the index has"
 	@echo "make lint    formatting, ruff, mypy --strict, import contracts"
 	@echo "make bench   speed and memory beside mlflow models serve and others, in 45 minutes"
 	@echo "             (BENCH_ARGS=--quick make bench takes three; --only P1,P9 measures these)"
@@ -78,7 +78,9 @@ test-newest: $(VENV)/test.stamp
 	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade 'mlflow<4'
 	@$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("MLflow", version("mlflow"))'
 	@$(NEWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) \
-	  tests/worker tests/agent $(wildcard tests/adapters/test_registry*.py)
+	  $(wildcard tests/adapters/test_registry*.py) tests/agent \
+	  $(patsubst %,tests/e2e/test_%.py,damage environment hot_swap inference) \
+	  $(patsubst %,tests/processes/test_%.py,loader_contract worker_tracking) tests/promotion tests/worker
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

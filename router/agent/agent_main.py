@@ -17,6 +17,8 @@ from router.protocol.channel import Channel
 
 _LONGEST_ERROR = 800
 """Characters: MLflow's errors say the address twice before the reason."""
+_BODY, _LONGEST_BODY = "Response body: '", 200
+"""Before what MLflow quotes of an answer, which may be a page of HTML; so many characters are enough."""
 
 Operations = Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]
 
@@ -74,7 +76,13 @@ def _answer(operations: Operations, request: Mapping[str, Any]) -> Mapping[str, 
     try:
         return operations[request["op"]](request)
     except Exception as error:  # noqa: BLE001 # whatever MLflow or a driver raises is an answer, not our end
-        return {"error": kind_of(error), "message": redact_line(str(error) or repr(error), _LONGEST_ERROR)}
+        return {"error": kind_of(error), "message": _message_of(error)}
+
+
+def _message_of(error: Exception) -> str:
+    line = redact_line(str(error) or repr(error), _LONGEST_ERROR)
+    before, quoted, body = line.partition(_BODY)
+    return line if len(body) <= _LONGEST_BODY else f"{before}{quoted}{body[:_LONGEST_BODY]}…"
 
 
 def _poll(registry: Any, poll: Any, request: Mapping[str, Any]) -> Mapping[str, Any]:

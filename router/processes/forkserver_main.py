@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from router.processes.child_logging import log_cause, redirect_output
-from router.processes.gc_tuning import freeze_heap
+from router.processes.gc_tuning import collector_off, freeze_heap
 from router.processes.process_state import (
     ignore_stop_signals,
     replace_main_module,
@@ -162,8 +162,9 @@ def serve(control: socket.socket, modules: Sequence[str], umask: int) -> None:
         request = json.loads(message)
         if not shared.issuperset(request["modules"]):
             shared.update(request["modules"])
-            preload(request["modules"])
-            freeze()
+            with collector_off():
+                preload(request["modules"])
+                freeze()
         try:
             _fork(control, request, fds, umask)
         except OSError as error:  # no memory or no process slot now; the gateway tries again later
@@ -242,7 +243,8 @@ def main(arguments: Sequence[str]) -> None:
     set_process_name("router-template")
     control = socket.socket(fileno=int(arguments[0]))
     die_with_parent(int(arguments[1]), group=False)  # a child that was just forked is still of its group
-    warm(arguments[2:])
+    with collector_off():
+        warm(arguments[2:])
     serve(control, arguments[2:], umask)
 
 

@@ -11,6 +11,7 @@ from router.adapters.http.client import HttpClient
 from router.adapters.registry.client import RegistryClient
 from router.core.events import Event
 from router.processes.forkserver import ForkServerSupervisor
+from tests.support.empty_database import beside_empty_database
 from tests.support.registry_backends import RealRegistry, server_registry, sqlite_registry
 
 OpenRegistry = Callable[..., RegistryClient]
@@ -31,12 +32,12 @@ class Facts:
 
 @pytest.fixture(scope="session")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> RealRegistry:
-    return sqlite_registry(tmp_path_factory.mktemp("sqlite"))
+    return sqlite_registry(beside_empty_database("sqlite", tmp_path_factory))
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[RealRegistry]:
-    with server_registry(tmp_path_factory.mktemp("server"), 120 * slack) as registry:
+    with server_registry(beside_empty_database("server", tmp_path_factory), 120 * slack) as registry:
         yield registry
 
 

@@ -9,29 +9,20 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mlflow.store.db.utils import _initialize_tables
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from router.agent.errors import RegistryRefused
 from router.agent.schema import REGISTRY_TABLES
 from router.agent.store import Store, check_database
+from tests.support.empty_database import empty_database
 
 # MLflow's own mappers use what SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as MLflow makes it."""
-    path = tmp_path_factory.mktemp("made") / "mlflow.db"
-    _initialize_tables(create_engine(f"sqlite:///{path}", poolclass=NullPool))
-    return path
-
-
 @pytest.fixture
-def database(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(made, tmp_path / "mlflow.db"))
+def database(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """As MLflow makes it."""
+    return Path(shutil.copy(empty_database(tmp_path_factory), tmp_path))
 
 
 def change(database: Path, statement: str) -> None:

@@ -1,6 +1,7 @@
 """The demo's traffic against a gateway and a registry of somebody's."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 from router.demo.gateway_process import clean_environment
 from router.demo.traffic_only import NoGateway, require_models
 from tests.support import slowness
+from tests.support.empty_database import empty_database
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 
@@ -24,9 +26,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_registered_model_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+def test_a_registered_model_that_no_demo_made_is_left_alone(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
     """Its name may be `sentiment` by chance, and callers may depend on it."""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{shutil.copy(empty_database(tmp_path_factory), tmp_path)}"
     client = MlflowClient(uri, uri)
     client.create_registered_model("sentiment", tags={"team": "another"})
     client.create_model_version("sentiment", source=(tmp_path / "model").as_uri())

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess, gateways
-from tests.support.registry import BUILD_REGISTRY, Registry, copied
+from tests.support.registry import BUILD_REGISTRY, Registry, built_registry_of, copied
 
 POLL_SECONDS = 0.5
 
@@ -15,7 +14,7 @@ POLL_SECONDS = 0.5
 @pytest.fixture(scope="session")
 def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built once in a run, whoever imports this fixture; its artifacts are shared and only read."""
-    return built_once(BUILD_REGISTRY, tmp_path_factory)
+    return built_registry_of(BUILD_REGISTRY, tmp_path_factory)
 
 
 @pytest.fixture

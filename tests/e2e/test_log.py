@@ -16,7 +16,7 @@ import requests
 
 from tests.support import slowness
 from tests.support.gateway import ANNOUNCED
-from tests.support.registry import Registry, build
+from tests.support.registry import Registry, built_registry_of
 from tests.support.waiting import wait_until
 
 SECRET = "the-callers-own-words"
@@ -99,8 +99,7 @@ class Collected:
 
 @pytest.fixture(scope="module")
 def talkers(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    directory = tmp_path_factory.mktemp("talkers")
-    return build(Path(__file__).with_name("build_talkers.py"), directory)
+    return Registry(built_registry_of(Path(__file__).with_name("build_talkers.py"), tmp_path_factory))
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,10 @@ from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 PRODUCTION_KEY = "user-1"
+LONG_DRAIN = {
+    "CANARY_ROUTER_SERVER__MIN_DRAIN_SECONDS": "600",
+    "CANARY_ROUTER_SERVER__DRAIN_SECONDS": "600",
+}
 
 
 def unready(gateway: GatewayProcess) -> requests.Response:
@@ -44,13 +48,17 @@ def hung(gateway: GatewayProcess, registry: Registry) -> None:
     gateway.wait_bound(6)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    ("number", "environment"),
+    [(signal.SIGTERM, {}), (signal.SIGINT, LONG_DRAIN)],
+    ids=["SIGTERM", "SIGINT, which is no balancer's"],
+)
 def test_a_stop_under_load_is_reported_at_once_and_loses_no_request(
-    start: Callable[..., GatewayProcess], number: signal.Signals, slack: float
+    start: Callable[..., GatewayProcess], number: signal.Signals, environment: dict[str, str], slack: float
 ) -> None:
     """Load balancers go on sending until they have noticed: what they send meanwhile is answered, on a new
-    connection as well as on one that was kept and idle."""
-    gateway = start(MODELS)
+    connection as well as on one that was kept and idle. Who is at a terminal does not wait for them."""
+    gateway = start(MODELS, **environment)
     gateway.wait_bound(2, "canary")
     assert gateway.ask(PRODUCTION_KEY).status_code == 200  # the session keeps its connection
     with Load(gateway.url) as load:
@@ -89,17 +97,12 @@ def test_after_sigterm_a_balancer_that_seldom_sends_is_still_answered(
     assert 4 < time.monotonic() - reported_at < 12 * slack
 
 
-@pytest.mark.parametrize(
-    "signals", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)], ids=["SIGINT", "a second SIGTERM"]
-)
-def test_who_is_at_a_terminal_does_not_wait_for_a_balancer(
-    start: Callable[..., GatewayProcess], signals: tuple[signal.Signals, ...], slack: float
+def test_who_sends_a_second_sigterm_does_not_wait_for_a_balancer(
+    start: Callable[..., GatewayProcess], slack: float
 ) -> None:
-    gateway = start(
-        MODELS, CANARY_ROUTER_SERVER__MIN_DRAIN_SECONDS="600", CANARY_ROUTER_SERVER__DRAIN_SECONDS="600"
-    )
-    for number in signals:
-        gateway.process.send_signal(number)
+    gateway = start(MODELS, **LONG_DRAIN)
+    for _ in range(2):
+        gateway.process.send_signal(signal.SIGTERM)
         wait_until(lambda: not gateway_is_ready(gateway), 5 * slack)
     assert gateway.process.wait(10 * slack) == 0
 

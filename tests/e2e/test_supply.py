@@ -3,66 +3,101 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
-from tests.support.registry import Registry
+from tests.support.registry import Registry, built_registry_of, copied
 from tests.support.waiting import wait_until
 
 MODELS = "  sentiment: {split: {production: 100}}\n"
+SHARED = {"fragile": (1,), "dependent": (2,), "picky": (3,), "listening": (5, 6, 7)}
+"""Registered models of the gateway that tests share, by the versions of `sentiment` whose files they have."""
+SHARED_MODELS = """\
+  fragile: {split: {production: 100}}
+  dependent: {split: {production: 100}, warm_up: required}
+  picky: {split: {production: 100}}
+  listening: {split: {production: 100}, replace: in_turn}
+"""
 
 
 @pytest.fixture(scope="session")
 def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built_once(Path(__file__).with_name("build_supply.py"), tmp_path_factory)
+    return built_registry_of(Path(__file__).with_name("build_supply.py"), tmp_path_factory)
 
 
-def crash(gateway: GatewayProcess) -> None:
-    assert gateway.ask("user-1", "os._exit").status_code == 503
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the versions of the gateway that tests share keep their files."""
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def shared_registry(built_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """With a registered model of its own for each test, whose versions 1, 2, … have the files of SHARED."""
+    registry = copied(built_registry, tmp_path_factory.mktemp("shared"))
+    client = registry.client
+    for name, numbers in SHARED.items():
+        client.create_registered_model(name)
+        for number in numbers:
+            logged = client.get_model_version("sentiment", str(number)).source.removeprefix("models:/")
+            client.create_model_version(name, source=client.get_logged_model(logged).artifact_location)
+        registry.move("production", 1, name)
+    return registry
+
+
+@pytest.fixture(scope="module")
+def gateway(start_shared: Callable[..., GatewayProcess], place: Path) -> GatewayProcess:
+    """One for the tests that each need one registered model of it; the first one needs it just started."""
+    (place / "service").touch()
+    return start_shared(
+        SHARED_MODELS,
+        FRAGILE_COUNT=str(place / "loads"),
+        FRAGILE_FAILS="2",
+        SERVICE=str(place / "service"),
+        PORT=str(free_port()),
+    )
+
+
+def crash(gateway: GatewayProcess, model: str = "sentiment") -> None:
+    assert gateway.ask("user-1", "os._exit", model).status_code == 503
+
+
+def lines(gateway: GatewayProcess, event: str, model: str) -> list[dict[str, Any]]:
+    """The log's lines that say `event` of `model`."""
+    return [line for line in gateway.lines(event) if line["model"] == model]
 
 
 def test_production_whose_worker_dies_while_a_spare_does_not_load_has_a_worker_again(
-    start: Callable[..., GatewayProcess], tmp_path: Path, slack: float
+    gateway: GatewayProcess, place: Path, slack: float
 ) -> None:
-    loads = tmp_path / "loads"
-    gateway = start(MODELS, FRAGILE_COUNT=str(loads), FRAGILE_FAILS="2")
-    wait_until(lambda: loads.stat().st_size == 2, 10 * slack, gateway.story)  # the spare's load
-    crash(gateway)
-    wait_until(lambda: gateway.lines("worker not loaded"), 10 * slack, gateway.story)
+    wait_until(lambda: (place / "loads").stat().st_size == 2, 10 * slack, gateway.story)  # the spare's load
+    crash(gateway, "fragile")
+    wait_until(lambda: lines(gateway, "worker not loaded", "fragile"), 10 * slack, gateway.story)
 
-    wait_until(lambda: gateway.worker_pids(1), 5 * slack, gateway.story)
-    assert gateway.ask("user-1").status_code == 200
-    assert gateway.metric("canary_router_worker_load_failures_total") == 1
+    wait_until(lambda: gateway.worker_pids(1, "fragile"), 5 * slack, gateway.story)
+    assert gateway.ask("user-1", model="fragile").status_code == 200
+    assert gateway.metric("canary_router_worker_load_failures_total", model="fragile") == 1
 
 
-def test_a_replacement_needs_no_warm_up_to_join(
-    start: Callable[..., GatewayProcess], registry: Registry, tmp_path: Path, slack: float
-) -> None:
-    service = tmp_path / "service"
-    service.touch()
-    registry.move("production", 2)
-    gateway = start("  sentiment: {split: {production: 100}, warm_up: required}\n", SERVICE=str(service))
-    service.unlink()
-    crash(gateway)
+def test_a_replacement_needs_no_warm_up_to_join(gateway: GatewayProcess, place: Path, slack: float) -> None:
+    (place / "service").unlink()
+    crash(gateway, "dependent")
 
-    assert gateway.ask("user-1").status_code == 200
-    assert gateway.ask("user-1", "ask").status_code == 500
-    wait_until(lambda: "serves without a warm-up" in gateway.story(), 10 * slack, gateway.story)
+    assert gateway.ask("user-1", model="dependent").status_code == 200
+    assert gateway.ask("user-1", "ask", "dependent").status_code == 500
+    said = "dependent v1 serves without a warm-up"
+    wait_until(lambda: said in gateway.log.read_text(), 10 * slack, gateway.story)
 
 
-def test_a_version_that_raises_on_its_example_serves_and_says_so(
-    start: Callable[..., GatewayProcess], registry: Registry
-) -> None:
-    registry.move("production", 3)
-    gateway = start(MODELS)
-    assert gateway.ask("user-1").status_code == 200
-    assert gateway.ask("user-1", "bad").status_code == 500
-    assert "KeyError" in gateway.model()["versions"]["3"]["note"]
-    assert "serves without a warm-up" in gateway.story()
+def test_a_version_that_raises_on_its_example_serves_and_says_so(gateway: GatewayProcess) -> None:
+    assert gateway.ask("user-1", model="picky").status_code == 200
+    assert gateway.ask("user-1", "bad", "picky").status_code == 500
+    assert "KeyError" in gateway.model("picky")["versions"]["1"]["note"]
+    assert "picky v1 serves without a warm-up" in gateway.log.read_text()
 
 
 @pytest.mark.slow
@@ -145,30 +180,28 @@ def test_at_a_stop_versions_have_time_to_tidy_up_and_no_temporary_file_of_theirs
 
 
 def test_versions_that_hold_one_port_are_replaced_in_turn_and_the_outage_shows(
-    start: Callable[..., GatewayProcess], registry: Registry, slack: float
+    gateway: GatewayProcess, shared_registry: Registry, slack: float
 ) -> None:
     """Beside each other the second never loads; if the next one never does, the former one serves again."""
-    registry.move("production", 5)
-    models = "  sentiment: {split: {production: 100}, replace: in_turn}\n"
-    gateway = start(models, PORT=str(free_port()))
-    [first] = gateway.worker_pids(5)
-    registry.move("production", 6)
-    wait_until(lambda: gateway.bound() == 6, 30 * slack, gateway.story)
-    assert gateway.ask("user-1").headers["X-Model-Version"] == "6"
+    name = "listening"
+    [first] = gateway.worker_pids(1, name)
+    shared_registry.move("production", 2, name)
+    wait_until(lambda: gateway.bound(name=name) == 2, 30 * slack, gateway.story)
+    assert gateway.ask("user-1", model=name).headers["X-Model-Version"] == "2"
     assert not psutil.pid_exists(first)
     [outage] = gateway.lines("replaced in turn; nothing answers for this alias until then")
-    assert (outage["alias"], outage["version"], outage["successor"]) == ("production", 5, 6)
+    assert (outage["alias"], outage["version"], outage["successor"]) == ("production", 1, 2)
 
-    registry.move("production", 7)
-    wait_until(lambda: gateway.lines("version not loaded"), 30 * slack, gateway.story)
-    wait_until(lambda: gateway.ask("user-1").status_code == 200, 30 * slack, gateway.story)
-    assert gateway.bound() == 6
-    failed = gateway.model()["versions"]["7"]
+    shared_registry.move("production", 3, name)
+    wait_until(lambda: lines(gateway, "version not loaded", name), 30 * slack, gateway.story)
+    wait_until(lambda: gateway.ask("user-1", model=name).status_code == 200, 30 * slack, gateway.story)
+    assert gateway.bound(name=name) == 2
+    failed = gateway.model(name)["versions"]["3"]
     assert (failed["state"], failed["retry_seconds"]) == ("error", None)
     assert "this version never loads" in failed["error"]
 
-    [worker] = gateway.worker_pids(6)
+    [worker] = gateway.worker_pids(2, name)
     psutil.Process(worker).kill()
-    wait_until(lambda: gateway.worker_pids(6) not in ([], [worker]), 10 * slack, gateway.story)
-    assert gateway.ask("user-1").status_code == 200
-    assert gateway.metric("canary_router_worker_load_failures_total") == 0
+    wait_until(lambda: gateway.worker_pids(2, name) not in ([], [worker]), 10 * slack, gateway.story)
+    assert gateway.ask("user-1", model=name).status_code == 200
+    assert gateway.metric("canary_router_worker_load_failures_total", model=name) == 0

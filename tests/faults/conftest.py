@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import POLL_SECONDS, built_registry, registry, start  # noqa: F401 - fixtures, by name
+from tests.support.empty_database import beside_empty_database
 from tests.support.faulty_servers import Proxy, proxy_to
 from tests.support.gateway import GatewayProcess, gateways
 from tests.support.registry_backends import Server, seed
@@ -18,7 +19,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[Server]:
     """A real `mlflow server` with `seed`, which a test leaves running."""
-    server = Server(tmp_path_factory.mktemp("server"))
+    server = Server(beside_empty_database("server", tmp_path_factory))
     try:
         server.start(120 * slack)
         seed(server.uri, server.directory)

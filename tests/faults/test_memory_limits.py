@@ -8,9 +8,8 @@ import pytest
 
 from tests.conftest import Figure
 from tests.faults.build_heavy import MODELS
-from tests.support.built_once import built_once
 from tests.support.gateway import GatewayProcess, gateways
-from tests.support.registry import Registry
+from tests.support.registry import Registry, built_registry_of
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -20,7 +19,7 @@ POLL_SECONDS = 0.5
 @pytest.fixture(scope="session")
 def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built once in a run; its artifacts are shared and only read."""
-    return built_once(Path(__file__).with_name("build_heavy.py"), tmp_path_factory)
+    return built_registry_of(Path(__file__).with_name("build_heavy.py"), tmp_path_factory)
 
 
 @pytest.fixture

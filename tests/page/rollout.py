@@ -8,12 +8,12 @@ from itertools import count
 from pathlib import Path
 
 import aiohttp
+import pytest
 
-from tests.support import registry
 from tests.support.gateway import GatewayProcess, gateways
 from tests.support.load import Load, Seen
 from tests.support.ports import free_port
-from tests.support.registry import Registry, copied
+from tests.support.registry import Registry, built_registry_of, copied
 
 POLL_SECONDS = 0.5
 TEXTS = 3000
@@ -25,9 +25,9 @@ MODELS = """\
 """
 
 
-def build(directory: Path) -> None:
-    """Log the versions that `build_rollout.py` names into `directory`."""
-    registry.build(Path(__file__).with_name("build_rollout.py"), directory)
+def built_rollout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the versions that `build_rollout.py` logs."""
+    return built_registry_of(Path(__file__).with_name("build_rollout.py"), tmp_path_factory)
 
 
 @dataclass

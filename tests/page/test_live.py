@@ -6,15 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.page.reading import beyond_the_edge, nameless, spoken, too_faint
-from tests.page.rollout import Readers, Rollout, build, rollout
+from tests.page.rollout import Readers, Rollout, built_rollout, rollout
 from tests.support.browser import Browser
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollout]:
-    built = tmp_path_factory.mktemp("versions")
-    build(built)
-    with rollout(built, tmp_path_factory.mktemp("rollout")) as served:
+    with rollout(built_rollout(tmp_path_factory), tmp_path_factory.mktemp("rollout")) as served:
         served.serve()
         yield served
 

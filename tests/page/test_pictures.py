@@ -12,7 +12,7 @@ import pytest
 from PIL import Image  # which MLflow's own dependencies bring along
 
 from tests.conftest import Figure
-from tests.page.rollout import Readers, build, rollout
+from tests.page.rollout import Readers, built_rollout, rollout
 from tests.support.browser import Browser
 
 PATIENCE_SECONDS = 240.0
@@ -27,12 +27,11 @@ PICTURES = (
 
 
 @pytest.mark.timeout(600)
-def test_pictures_of_a_canary_that_fails(browser: Browser, tmp_path: Path, figure: Figure) -> None:
+def test_pictures_of_a_canary_that_fails(
+    browser: Browser, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, figure: Figure
+) -> None:
     directory = Path(os.environ["PAGE_PICTURES"]).absolute()
-    build(tmp_path)
-    served_from = tmp_path / "served"
-    served_from.mkdir()
-    with rollout(tmp_path, served_from) as served:
+    with rollout(built_rollout(tmp_path_factory), tmp_path) as served:
         served.serve(canary=1)
         with Readers(served.gateway.url, clients=16, rate=READERS_PER_SECOND):
             served.split(CANARY_PERCENT)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,48 +75,38 @@ def notes() -> Notes:
     return Notes()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@asynccontextmanager
+async def running(template: ForkServerSupervisor) -> AsyncIterator[ForkServerSupervisor]:
+    """Runs it for the block."""
+    await template.start()
+    try:
+        yield template
+    finally:
+        await template.close()
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def template() -> AsyncIterator[ForkServerSupervisor]:
-    """A template for all tests of a module, which leave it alive."""
-    template = ForkServerSupervisor(Notes(), launch_seconds=launch_seconds())
-    await template.start()
-    yield template
-    await template.close()
+    """A template for all tests that leave it alive."""
+    async with running(ForkServerSupervisor(Notes(), launch_seconds=launch_seconds())) as template:
+        yield template
 
 
-@pytest_asyncio.fixture
-async def own_template(notes: Notes) -> AsyncIterator[ForkServerSupervisor]:
-    """A template that a test may kill."""
-    template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
-    await template.start()
-    yield template
-    await template.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def load(template: ForkServerSupervisor, versions: Path, slack: float) -> AsyncIterator[Any]:
+@pytest_asyncio.fixture(loop_scope="package")
+async def load(template: ForkServerSupervisor, versions: Path) -> AsyncIterator[Any]:
     """Loads versions by name, from the template that is shared, and closes what it loaded."""
+    async with loading(template, versions) as by_name:
+        yield by_name
+
+
+@asynccontextmanager
+async def loading(template: ForkServerSupervisor, versions: Path) -> AsyncIterator[Any]:
+    """Loads versions by name within the block, and closes what it loaded."""
     opened: list[Worker] = []
 
     async def by_name(name: str, *, warm_up_required: bool = False) -> Worker:
-        loader = WorkerLoader(template)
         spec = replace(spec_of(versions, name), warm_up_required=warm_up_required)
-        opened.append(await loader.load(spec, deadline_seconds=30 * slack))
-        return opened[-1]
-
-    yield by_name
-    for worker in opened:
-        await worker.close()
-
-
-@pytest_asyncio.fixture
-async def own_load(own_template: ForkServerSupervisor, versions: Path, slack: float) -> AsyncIterator[Any]:
-    """Loads versions by name, from the template that a test may kill, and closes what it loaded."""
-    opened: list[Worker] = []
-
-    async def by_name(name: str) -> Worker:
-        loader = WorkerLoader(own_template)
-        opened.append(await loader.load(spec_of(versions, name), deadline_seconds=60 * slack))
+        opened.append(await WorkerLoader(template).load(spec, deadline_seconds=60 * slowness.slack()))
         return opened[-1]
 
     yield by_name

@@ -20,7 +20,7 @@ from tests.support.saved_versions import command_query, predictions, spec_of
 from tests.support.waiting import until
 
 pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="package"),
     pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="only Linux has files of shared memory"),
 ]
 
@@ -63,12 +63,12 @@ def ours() -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="package")
 async def memory() -> SharedMemory:
     return SharedMemory()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="package")
 async def worker(
     template: ForkServerSupervisor, versions: Path, slack: float, memory: SharedMemory
 ) -> AsyncIterator[Worker]:

@@ -12,7 +12,7 @@ from router.processes.forkserver import ForkServerSupervisor
 from router.processes.memory import Rank, score, set_rank
 from tests.support.waiting import until
 
-on_one_loop = pytest.mark.asyncio(loop_scope="module")
+on_one_loop = pytest.mark.asyncio(loop_scope="package")
 """That of the template which these tests share."""
 
 

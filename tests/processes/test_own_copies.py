@@ -22,10 +22,10 @@ from tests.support.waiting import until
 
 INDEX = "artifacts/index.txt"
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="package")
 async def loader(template: ForkServerSupervisor, notes: Notes) -> AsyncIterator[WorkerLoader]:
     loader = WorkerLoader(template, recorder=notes)
     yield loader

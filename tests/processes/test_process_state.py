@@ -16,7 +16,7 @@ from tests.processes.conftest import Notes, ask, launch_seconds
 from tests.support.saved_versions import command_query, predictions, text_query
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 OPERATORS_UMASK = 0o002
 POPEN = "p = subprocess.Popen(['sleep', '60'])"
@@ -30,7 +30,7 @@ POOL = (
 )
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def template() -> AsyncIterator[ForkServerSupervisor]:
     """A fork server of an operator whose group may write what is written."""
     before = os.umask(OPERATORS_UMASK)

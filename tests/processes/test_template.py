@@ -15,10 +15,12 @@ from router.processes import process
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader, modules_for
 from router.protocol.messages import PredictStatus
-from tests.processes.conftest import Notes, ask, child_pids, launch_seconds
+from tests.processes.conftest import Notes, ask, child_pids, launch_seconds, loading, running
 from tests.support.saved_versions import command_query, spec_of
 
 READY_SECONDS = 30.0
+on_the_shared_loop = pytest.mark.asyncio(loop_scope="package")
+"""That of the template which other tests use, too."""
 
 
 async def test_a_launch_that_takes_too_long_is_given_up(notes: Notes) -> None:
@@ -47,14 +49,15 @@ async def test_a_closed_template_launches_nothing(notes: Notes) -> None:
     assert child_pids() == others
 
 
+@on_the_shared_loop
 async def test_an_unknown_role_is_refused_and_the_template_lives(
-    own_template: ForkServerSupervisor, own_load: Any
+    template: ForkServerSupervisor, load: Any
 ) -> None:
-    child = await own_template.launch("butler")
+    child = await template.launch("butler")
 
     assert (await child.exited).code == 1
     await child.stop(1.0)
-    await own_load("plain")
+    await load("plain")
 
 
 async def test_starting_and_loading_never_hold_up_the_loop(
@@ -82,51 +85,56 @@ async def test_starting_and_loading_never_hold_up_the_loop(
     assert longest < (loop.time() - started) / 3
 
 
-async def test_a_launch_from_a_warm_template_takes_no_second(own_load: Any, slack: float) -> None:
-    await own_load("plain")
+@on_the_shared_loop
+async def test_a_launch_from_a_warm_template_takes_no_second(load: Any, slack: float) -> None:
+    await load("plain")
     loop = asyncio.get_running_loop()
 
     started = loop.time()
-    await asyncio.gather(*(own_load("plain") for _ in range(5)))
+    await asyncio.gather(*(load("plain") for _ in range(5)))
 
     assert loop.time() - started < 5 * slack
 
 
+@on_the_shared_loop
 async def test_the_template_has_one_thread_and_loads_no_version_itself(
-    own_template: ForkServerSupervisor, own_load: Any
+    template: ForkServerSupervisor, load: Any
 ) -> None:
     """A fork would copy the locks that another thread holds."""
-    await own_load("churn")
+    await load("churn")
 
-    assert psutil.Process(own_template.pid).num_threads() == 1
+    assert psutil.Process(template.pid).num_threads() == 1
 
 
-async def test_a_library_is_imported_once_before_the_first_worker_that_needs_it(
-    own_template: ForkServerSupervisor, own_load: Any
+async def test_a_library_is_imported_once_before_the_first_worker_that_needs_it_and_by_the_next_template(
+    notes: Notes, versions: Path
 ) -> None:
-    """A template without versions of scikit-learn saves its 40 MB; with them, all workers share these."""
-    files = Path(f"/proc/{own_template.pid}/maps")
+    """A template without versions of scikit-learn saves its 40 MB; with them, all workers share these. And a
+    worker of production that ends when the template does is not to wait for the import."""
+    async with (
+        running(ForkServerSupervisor(notes, launch_seconds=launch_seconds())) as template,
+        loading(template, versions) as load,
+    ):
 
-    await own_load("plain")
-    before = files.read_text()
-    workers = await asyncio.gather(own_load("churn"), own_load("churn"))
-    await own_load("plain")
+        def files() -> str:
+            return Path(f"/proc/{template.pid}/maps").read_text()
 
-    assert "/sklearn/" not in before
-    assert "/sklearn/" in files.read_text()
-    assert {worker.info.flavor for worker in workers} == {"sklearn"}
+        await load("plain")
+        before = files()
+        workers = await asyncio.gather(load("churn"), load("churn"))
+        await load("plain")
 
+        assert "/sklearn/" not in before
+        assert "/sklearn/" in files()
+        assert {worker.info.flavor for worker in workers} == {"sklearn"}
 
-async def test_a_template_that_is_started_anew_has_what_was_needed_before(
-    own_template: ForkServerSupervisor, own_load: Any
-) -> None:
-    """A worker of production that ends just then is not to wait for the import."""
-    await own_load("churn")
-    os.kill(own_template.pid, signal.SIGKILL)
+        first = template.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await load("plain")
 
-    await own_load("plain")
-
-    assert "/sklearn/" in Path(f"/proc/{own_template.pid}/maps").read_text()
+        assert template.pid != first
+        assert "/sklearn/" in files()
 
 
 @pytest.mark.parametrize(

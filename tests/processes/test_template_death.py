@@ -6,21 +6,51 @@ import os
 import resource
 import signal
 import time
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import pytest_asyncio
 
 from router.core.events import ChildRestarted
 from router.errors import ChildLost
 from router.processes import forkserver as fork_server
 from router.processes.forkserver import ForkServerSupervisor
 from router.protocol.messages import PredictStatus
-from tests.processes.conftest import Notes, ask, child_pids
+from tests.processes.conftest import Notes, ask, child_pids, launch_seconds, loading, running
 from tests.support.saved_versions import command_query, text_query
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def all_notes() -> Notes:
+    """What was recorded of the template that these tests share."""
+    return Notes()
+
+
+@pytest.fixture
+def notes(all_notes: Notes) -> Notes:
+    """Of this test alone."""
+    all_notes.events.clear()
+    return all_notes
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def own_template(all_notes: Notes) -> AsyncIterator[ForkServerSupervisor]:
+    """Whoever kills it leaves the next one."""
+    async with running(ForkServerSupervisor(all_notes, launch_seconds=launch_seconds())) as template:
+        yield template
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_load(own_template: ForkServerSupervisor, versions: Path) -> AsyncIterator[Any]:
+    async with loading(own_template, versions) as by_name:
+        yield by_name
 
 
 async def test_workers_outlive_the_template_and_new_ones_come_from_another(

@@ -20,7 +20,7 @@ from tests.processes.conftest import ask, child_pids
 from tests.support.saved_versions import command_query, predictions, spec_of, text_query
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 def gone(pid: int) -> bool:

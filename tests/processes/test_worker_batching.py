@@ -15,7 +15,7 @@ from tests.processes.conftest import ask
 from tests.support.saved_versions import command_query, predictions, spec_of, text_query
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def worker_of(

@@ -14,7 +14,7 @@ from router.protocol.messages import PredictStatus
 from tests.processes.conftest import ask
 from tests.support.saved_versions import command_query, predictions, spec_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 MULTIPLIES = """run:
 import time

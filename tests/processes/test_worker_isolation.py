@@ -13,7 +13,7 @@ from router.protocol.messages import LoadSpec
 from tests.processes.conftest import ask, launch_seconds
 from tests.support.saved_versions import command_query, json_query, predictions, spec_of, text_query
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 @pytest.mark.parametrize("names", [("helper_a", "helper_b"), ("helper_b", "helper_a")])

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -15,19 +15,17 @@ import pytest_asyncio
 import requests
 from msgspec.structs import replace
 
-from router.core.ids import VersionId
 from router.errors import LoadFailed
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.worker_client import Worker, WorkerLoader
 from router.processes.working_directories import WorkingDirectories
-from router.protocol.messages import LoadSpec, Tracking
-from router.worker.answers import ErrorReporter
-from router.worker.tracking import NO_TRACKING, NoTracking
-from tests.processes.conftest import ask, launch_seconds
+from router.protocol.messages import Tracking
+from tests.processes.conftest import Notes, ask, launch_seconds, running
 from tests.support.ports import free_port
 from tests.support.saved_versions import json_query, predictions, spec_of, text_query
 from tests.support.waiting import until, wait_until
 
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 HELLO = json_query({"input": [{"role": "user", "content": "a secret prompt"}]})
 
 
@@ -60,21 +58,41 @@ class Loads:
         return self.opened[-1]
 
 
-@pytest_asyncio.fixture
-async def load(
-    own_template: ForkServerSupervisor, tmp_path: Path, versions: Path, slack: float
+@asynccontextmanager
+async def loading(
+    template: ForkServerSupervisor, cache: Path, versions: Path, slack: float
 ) -> AsyncIterator[Loads]:
-    """Workers with working directories of their own below `tmp_path/cache`."""
-    directories = WorkingDirectories(tmp_path / "cache")
-    loads = Loads(own_template, directories, versions, slack)
+    """Workers with working directories of their own below `cache`."""
+    directories = WorkingDirectories(cache)
+    loads = Loads(template, directories, versions, slack)
     yield loads
     for worker in loads.opened:
         await worker.close()
     await directories.close()
 
 
+@pytest_asyncio.fixture(loop_scope="package")
+async def load(
+    template: ForkServerSupervisor, tmp_path: Path, versions: Path, slack: float
+) -> AsyncIterator[Loads]:
+    async with loading(template, tmp_path / "cache", versions, slack) as load:
+        yield load
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def load_here(
+    registry_file: Path, tmp_path: Path, versions: Path, slack: float
+) -> AsyncIterator[Loads]:
+    """From a template that was started beside `registry_file`."""
+    async with (
+        running(ForkServerSupervisor(Notes(), launch_seconds=launch_seconds())) as template,
+        loading(template, tmp_path / "cache", versions, slack) as load,
+    ):
+        yield load
+
+
 async def test_a_version_that_traces_writes_neither_to_the_registry_nor_beside_it(
-    registry_file: Path, load: Loads
+    registry_file: Path, load_here: Loads
 ) -> None:
     before = hashlib.sha256(registry_file.read_bytes()).digest()
     for name, query in (
@@ -82,7 +100,7 @@ async def test_a_version_that_traces_writes_neither_to_the_registry_nor_beside_i
         ("agent", HELLO),
         ("switches_tracing_on", text_query("x")),
     ):
-        worker = await load(name)
+        worker = await load_here(name)
         for _ in range(3):
             [answer] = await ask(worker, query)
             assert answer.status == 200, answer.body
@@ -92,24 +110,18 @@ async def test_a_version_that_traces_writes_neither_to_the_registry_nor_beside_i
     assert os.listdir(registry_file.parent) == ["mlflow.db"]
 
 
-@pytest.mark.parametrize(("name", "query"), [("traces", text_query("x")), ("agent", HELLO)])
 async def test_a_version_that_traces_answers_at_once_where_nobody_can_write(
-    name: str, query: object, tmp_path: Path, versions: Path, slack: float, notes: object,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    versions: Path, slack: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """MLflow tries for a minute to open its default store; here nothing waits for one, nor is one there."""
     monkeypatch.chdir("/proc")
-    template = ForkServerSupervisor(notes, launch_seconds=launch_seconds())
-    await template.start()
-    try:
-        worker = await Worker.start(template, spec_of(versions, name), deadline_seconds=30 * slack)
-        [answer] = await ask(worker, query, seconds=5 * slack)  # type: ignore[arg-type]
-        await worker.close()
-    finally:
-        await template.close()
-
-    assert answer.status == 200
-    assert answer.predict_seconds < 1 * slack
+    async with running(ForkServerSupervisor(Notes(), launch_seconds=launch_seconds())) as template:
+        for name, query in (("traces", text_query("x")), ("agent", HELLO)):
+            worker = await Worker.start(template, spec_of(versions, name), deadline_seconds=30 * slack)
+            [answer] = await ask(worker, query, seconds=5 * slack)
+            await worker.close()
+            assert (name, answer.status) == (name, 200)
+            assert answer.predict_seconds < 1 * slack
 
 
 async def test_a_version_that_logs_in_its_predict_is_answered_with_the_setting_to_use(load: Loads) -> None:
@@ -120,20 +132,6 @@ async def test_a_version_that_logs_in_its_predict_is_answered_with_the_setting_t
     assert answer.status == 500
     assert b"`tracking.uri`" in answer.body
     assert b"a secret" not in answer.body
-
-
-def test_what_is_logged_of_such_a_version_names_the_setting_too(capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        try:
-            raise NoTracking(NO_TRACKING)
-        except NoTracking as error:
-            raise RuntimeError("a secret") from error
-    except RuntimeError as error:
-        ErrorReporter(LoadSpec(VersionId("churn", 1), "/nowhere", None)).report("its predict raised", error)
-
-    printed = capsys.readouterr().err
-    assert "`tracking.uri`" in printed
-    assert "a secret" not in printed
 
 
 @pytest.mark.parametrize("name", ["loads_another", "wraps_loading_another"])
@@ -225,11 +223,11 @@ def tracking_server(tmp_path: Path, slack: float) -> Iterator[tuple[str, Path]]:
 
 @pytest.mark.slow
 async def test_a_version_traces_and_logs_to_the_server_that_its_model_names(
-    tracking_server: tuple[str, Path], registry_file: Path, load: Loads, slack: float
+    tracking_server: tuple[str, Path], registry_file: Path, load_here: Loads, slack: float
 ) -> None:
     uri, database = tracking_server
     for name in ("traces", "logs"):
-        worker = await load(name, Tracking(uri))
+        worker = await load_here(name, Tracking(uri))
         [answer] = await ask(worker, text_query("x"), seconds=60 * slack)
         assert answer.status == 200, answer.body
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.store.db import utils as mlflow_schema
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from router.promotion.ports import Registry
 from router.promotion.registry import MlflowRegistry
 from tests.promotion.fakes import MODEL, FakeRegistry
+from tests.support.empty_database import beside_empty_database
 from tests.support.registry_backends import Server
 
 FAKE, SQLITE, SERVER = "fake", "sqlite", "server"
@@ -28,14 +26,12 @@ class Case:
 
 @pytest.fixture(scope="session")
 def sqlite_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('promotion')}/mlflow.db"
-    mlflow_schema._initialize_tables(create_engine(uri, poolclass=NullPool))
-    return uri
+    return f"sqlite:///{beside_empty_database('promotion', tmp_path_factory) / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="session")
 def server_uri(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[str]:
-    server = Server(tmp_path_factory.mktemp("promotion-server"))
+    server = Server(beside_empty_database("promotion-server", tmp_path_factory))
     try:
         server.start(120 * slack)
         yield server.uri

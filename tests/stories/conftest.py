@@ -11,7 +11,7 @@ from tests.page.conftest import window  # noqa: F401 - a fixture, found by name
 from tests.stories.situation import MODELS, Readers, Stage
 from tests.support.browser import Browser
 from tests.support.gateway import gateways
-from tests.support.registry import build, copied
+from tests.support.registry import built_registry_of, copied
 
 POLL_SECONDS = 0.5
 
@@ -19,8 +19,8 @@ POLL_SECONDS = 0.5
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, slack: float) -> Iterator[Stage]:
     """Production serves, and the registry names no canary yet."""
-    built, served = tmp_path_factory.mktemp("versions"), tmp_path_factory.mktemp("stage")
-    build(Path(__file__).with_name("build_stories.py"), built)
+    served = tmp_path_factory.mktemp("stage")
+    built = built_registry_of(Path(__file__).with_name("build_stories.py"), tmp_path_factory)
     registry = copied(built, served)
     with gateways(served, registry.uri, POLL_SECONDS) as start:
         gateway = start(MODELS, wait=False).wait_ready(60 * slack)

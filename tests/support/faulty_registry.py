@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.built_once import built_once
+from tests.support.registry import built_registry_of
 
 CANARY_KEY, PRODUCTION_KEY = "user-2", "user-1"
 """Buckets 418 and 62121 under the salt `sentiment`."""
@@ -19,4 +19,4 @@ def body_of(text: str, rows: int = 1) -> bytes:
 @pytest.fixture(scope="session")
 def built_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In the place of the end-to-end tests' own, for a module that imports it."""
-    return built_once(Path(__file__).with_name("build_faults.py"), tmp_path_factory)
+    return built_registry_of(Path(__file__).with_name("build_faults.py"), tmp_path_factory)

@@ -4,9 +4,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
-from tests.support.built_once import run_script
+from tests.support.built_once import made_once, run_script
+from tests.support.empty_database import empty_database
 
 BUILD_REGISTRY = Path(__file__).with_name("build_registry.py")
 """The script that logs the versions of the end-to-end tests."""
@@ -34,15 +36,14 @@ class Registry:
         self.client.set_registered_model_alias(model, alias, str(version))
 
 
-def build(script: Path, directory: Path) -> Registry:
-    """Have `script` log its versions into `directory`."""
-    run_script(script, directory)
-    return Registry(directory)
+def built_registry_of(script: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory into which `script` logged its versions, once in a run."""
 
+    def make(directory: Path) -> None:
+        shutil.copy(empty_database(tmp_path_factory), directory)
+        run_script(script, directory)
 
-def build_registry(directory: Path) -> Registry:
-    """Log every version that `build_registry.py` knows into `directory`."""
-    return build(BUILD_REGISTRY, directory)
+    return made_once(script.stem, make, tmp_path_factory)
 
 
 def copied(built: Path, directory: Path) -> Registry:

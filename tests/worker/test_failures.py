@@ -11,9 +11,20 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
+from router.core.ids import VersionId
 from router.protocol.frames import Frame
-from router.protocol.messages import Answer, Batch, PredictStatus, Query, answers_frame, batch_of
+from router.protocol.messages import (
+    Answer,
+    Batch,
+    LoadSpec,
+    PredictStatus,
+    Query,
+    answers_frame,
+    batch_of,
+)
+from router.worker.answers import ErrorReporter
 from router.worker.load import Loaded
+from router.worker.tracking import NO_TRACKING, NoTracking
 from tests.support.saved_versions import command_query, json_query, text_query
 
 Get = Callable[[str], Loaded]
@@ -152,3 +163,19 @@ def test_an_error_says_whether_mlflow_answers_its_status_too(
     header, bodies = answers_frame(Batch(1, (4, 2), (good, sent)))
     frame = Frame(orjson.loads(orjson.dumps(header)), tuple(bodies))
     assert batch_of(frame, ()).answers == (good, sent)
+
+
+def test_what_is_logged_of_a_version_that_may_not_log_names_the_setting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        try:
+            raise NoTracking(NO_TRACKING)
+        except NoTracking as error:
+            raise RuntimeError("a secret") from error
+    except RuntimeError as error:
+        ErrorReporter(LoadSpec(VersionId("churn", 1), "/nowhere", None)).report("its predict raised", error)
+
+    printed = capsys.readouterr().err
+    assert "`tracking.uri`" in printed
+    assert "a secret" not in printed
