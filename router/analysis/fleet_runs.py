@@ -109,6 +109,7 @@ class FleetRuns:
             sealed = self._sealed.popleft()
             for run in self._keys(sealed):
                 self._fold(run, sealed)
+            self._note_killed(sealed)
         if self._sink is not None:
             self._sink.note_clean_end()
             for joined in self._runs:
@@ -162,10 +163,11 @@ class FleetRuns:
             for run in self._keys(sealed):
                 self._fold(run, sealed)
                 await asyncio.sleep(0)
-            for joined in self._runs if sealed.killed else ():
-                for host in sealed.killed:
-                    joined.note_unclean_end(sealed.cell, host)
-            self._sealed.popleft()
+                if not self._sealed or self._sealed[0] is not sealed:
+                    break  # others know more than this gateway did, or it ended, and folded the rest at once
+            else:
+                self._sealed.popleft()
+                self._note_killed(sealed)
             compared = {run.key for run in self._follower.compared()}
             for forgotten in self._runs.forget_old(sealed.cell, compared):
                 self._forget_stored(forgotten)
@@ -174,6 +176,11 @@ class FleetRuns:
                 if self._sink.needs_state(joined.id):
                     self._store(joined)
                     await asyncio.sleep(0)
+
+    def _note_killed(self, sealed: SealedCell) -> None:
+        for joined in self._runs if sealed.killed else ():
+            for host in sealed.killed:
+                joined.note_unclean_end(sealed.cell, host)
 
     def _keys(self, sealed: SealedCell) -> Iterator[RunId]:
         """Of the runs that somebody observed, and of those that are compared here."""
@@ -261,6 +268,8 @@ class FleetRuns:
             parts = _parts(run.id, sealed)
             if parts:
                 run.fold(sealed.cell, parts)
+            for host in sealed.killed:
+                run.note_unclean_end(sealed.cell, host)
         self._runs.put(run)
         if mine is not None:
             self._replaced(mine)
@@ -271,6 +280,11 @@ class FleetRuns:
     def outages(self) -> list[tuple[RunId, str]]:
         """Runs whose breaker has to be open, and why: see `Fleet.outages`."""
         return self._fleet.outages()
+
+    @property
+    def is_oldest(self) -> bool:
+        """Whether this gateway notifies of what all of them know; so it does while it knows of no fleet."""
+        return self._fleet.state() is None or self._fleet.is_oldest
 
     def note_running(self, cell: int, runs: Mapping[RunId, tuple[int, int]]) -> None:
         """See `Fleet.note_running`."""

@@ -15,7 +15,7 @@ from router.analysis.fleet import Fleet
 from router.analysis.fleet_runs import FleetRuns
 from router.analysis.fleet_view import FleetView
 from router.analysis.joined_runs import JoinedRun
-from router.analysis.run import AnalysisRun, ComparedVersions
+from router.analysis.run import AnalysisRun, ComparedVersions, canary_counts
 from router.analysis.run_key import subject_of
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
@@ -200,8 +200,20 @@ class AnalysisRecorder:
         status, before = self.statuses[model][alias], run.last_verdict
         if (verdict := status.verdict) != before:
             run.last_verdict = verdict
-            versions, why = (run.versions.version, run.versions.production), self.why(status)
-            self._recorder.record(events.VerdictChanged(model, alias, *versions, before, verdict, why))
+            self._recorder.record(
+                events.VerdictChanged(
+                    model,
+                    alias,
+                    run.versions.version,
+                    run.versions.production,
+                    before,
+                    verdict,
+                    self.why(status),
+                    f"{run.id.key}:{run.id.number}",
+                    run.verdict_changed_timestamp,
+                    notifies=self.joined.is_oldest,
+                )
+            )
 
     def _follow_fuse(self) -> None:
         """An outage is one at once, before its cell is over: here, or of all gateways together."""
@@ -233,12 +245,15 @@ class AnalysisRecorder:
 
     def _end_cell(self) -> None:
         batch, counts = Batch("", self._cell), self.joined.counts(self._cell)
+        ended: dict[RunId, tuple[int, int]] = {}
         for run in self._observed():
             delta, whole = run.end_cell(counts=counts)
+            ended[run.id] = canary_counts(whole)
             if whole.compares or whole.records:
                 batch.runs[run.id.key] = run.id.number, whole
                 self.joined.keep(run.id, self._cell, delta)
         self._ended = []
+        self.joined.note_running(self._cell, ended)
         self.joined.own(batch)
         self._cell += 1
 

@@ -188,8 +188,7 @@ class AnalysisRun:
 
     def canary_now(self) -> tuple[int, int]:
         """Requests of the canary in this cell so far, and faults of them that are its own."""
-        arms = [record.canary for record in self._running.records]
-        return sum(arm.requests for arm in arms), sum(arm.faults - arm.excused for arm in arms)
+        return canary_counts(self._running)
 
     def change_split(self, split: Split) -> None:
         """`split` is configured from now on."""
@@ -227,6 +226,12 @@ class AnalysisRun:
         production, canary = self.window.counts()
         bins = zip(self.versions.outputs, production.bins, canary.bins, strict=False)
         return [_window_shift(*each) for each in bins]
+
+
+def canary_counts(cell: RunCell) -> tuple[int, int]:
+    """Requests of the canary in it, and faults of them that are its own."""
+    arms = [record.canary for record in cell.records]
+    return sum(arm.requests for arm in arms), sum(arm.faults - arm.excused for arm in arms)
 
 
 def add_record(cell: RunCell, record: Record, indexes: int) -> None:

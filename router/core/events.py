@@ -209,6 +209,12 @@ class VerdictChanged:
     verdict: str
     """pass, fail or not_enough_data, and so is `before`."""
     why: str
+    run: str = ""
+    """What names the comparison at all gateways of the fleet."""
+    at: float | None = None
+    """When it changed, by the cells of the fleet, in seconds since 1970; None where nobody counts them."""
+    notifies: bool = True
+    """Whether notifications go out from here: of a fleet, the oldest gateway sends them."""
 
 
 @dataclass(frozen=True, slots=True)

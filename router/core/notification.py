@@ -178,7 +178,9 @@ def _alias_bound(event: events.AliasBound) -> _Change | None:
     )
 
 
-def _verdict_changed(event: events.VerdictChanged) -> _Change:
+def _verdict_changed(event: events.VerdictChanged) -> _Change | None:
+    if not event.notifies:
+        return None
     said, before = (verdict.replace("_", " ").upper() for verdict in (event.verdict, event.before))
     return _Change(
         "verdict_changed",
@@ -191,7 +193,9 @@ def _verdict_changed(event: events.VerdictChanged) -> _Change:
             "before": event.before,
             "why": event.why,
         },
-        (event.production.number, event.before, event.verdict),
+        # Not what was before: a gateway that has just started knows less of that than the others.
+        (event.production.number, event.run, event.verdict),
+        event.at,
     )
 
 

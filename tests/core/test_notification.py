@@ -216,3 +216,15 @@ def test_what_replicas_count_for_themselves_is_not_in_the_id() -> None:
     there = BreakerOpened("sentiment", CANARY, V8, "three crashes in 60 s", 4, 3, 3)
 
     assert notified(here)[0].id == notified(there)[0].id
+
+
+def test_gateways_that_judge_together_send_one_verdict_under_one_id() -> None:
+    def changed(before: str, *, notifies: bool = True) -> VerdictChanged:
+        return VerdictChanged("m", CANARY, V8, V7, before, "fail", "faults", "ab:1", AT, notifies=notifies)
+
+    (first,) = notified(changed("not_enough_data"))
+    (again,) = NotificationBuilder().notifications(changed("pass"), AT + 3_600)
+
+    assert first.id == again.id
+    assert first.at == again.at == AT
+    assert notified(changed("pass", notifies=False)) == []
