@@ -12,25 +12,15 @@ from tests.support import faulty_registry
 from tests.support.faulty_registry import PRODUCTION_KEY, body_of
 from tests.support.gateway import GatewayProcess
 from tests.support.raw_http import post
+from tests.support.registry import Registry
 from tests.support.waiting import wait_until
 
 built_registry = faulty_registry.built_registry
 
-MODELS = (
-    "  sentiment: {split: {production: 50, canary: 50}, canary_timeout_seconds: 1, workers: 1, threads: 1,"
-    " batching: off}\n"
-)
+MODELS = "  sentiment: {split: {production: 100}, workers: 1, threads: 1, batching: off}\n"
 ABANDONED = {"alias": "production", "outcome": "abandoned", "code": "499"}
 CALLERS = 20
 HANG_UP_SECONDS = 0.2
-
-
-@pytest.fixture(scope="module")
-def gateway(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
-    """One for all: whoever hangs up leaves nothing behind in it."""
-    gateway = start_shared(MODELS)
-    gateway.wait_bound(2, "canary")
-    return gateway
 
 
 def close(client: socket.socket) -> None:
@@ -60,13 +50,14 @@ def asking(gateway: GatewayProcess, text: str, times: int) -> socket.socket:
 @pytest.mark.parametrize("hang_up", [close, reset, half_close])
 @pytest.mark.parametrize("pipelined", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_after_twenty_callers_hung_up_one_that_stays_is_answered_at_once(
-    gateway: GatewayProcess,
+    start: Callable[..., GatewayProcess],
+    registry: Registry,
     slack: float,
     hang_up: Callable[[socket.socket], None],
     pipelined: int,
 ) -> None:
     """A predict takes a second: one runs already, the next one is for the caller that stays."""
-    counted = gateway.from_now()
+    gateway = start(MODELS)
     clients = [asking(gateway, "sleep 1", pipelined) for _ in range(CALLERS)]
     in_flight = "canary_router_requests_in_flight"
     wait_until(lambda: gateway.metric(in_flight) == CALLERS, 5 * slack, gateway.story)
@@ -81,19 +72,22 @@ def test_after_twenty_callers_hung_up_one_that_stays_is_answered_at_once(
 
     assert answer.status_code == 200
     assert took < 2 + 1 * slack
-    assert counted.metric("canary_router_predict_duration_seconds_count", alias="production") == 2
-    assert counted.metric("canary_router_requests_total", alias="production", outcome="ok") == 1
-    assert counted.metric("canary_router_requests_total", **ABANDONED) >= CALLERS
+    assert gateway.metric("canary_router_predict_duration_seconds_count", alias="production") == 2
+    assert gateway.metric("canary_router_requests_total", alias="production", outcome="ok") == 1
+    assert gateway.metric("canary_router_requests_total", **ABANDONED) >= CALLERS
     assert gateway.metric(in_flight) == 0
     for client in clients:
         client.close()
 
 
 def test_a_canary_whose_caller_hung_up_is_not_answered_by_production(
-    gateway: GatewayProcess, slack: float
+    start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
     """It hangs for longer than its caller waits, and then it is ended."""
-    counted = gateway.from_now()
+    gateway = start(
+        "  sentiment: {split: {production: 50, canary: 50}, canary_timeout_seconds: 1, batching: off}\n"
+    )
+    gateway.wait_bound(2, "canary")
     headers = {"Content-Type": "application/json", "X-Request-Key": faulty_registry.CANARY_KEY}
     with pytest.raises(requests.ReadTimeout):
         requests.post(
@@ -101,12 +95,12 @@ def test_a_canary_whose_caller_hung_up_is_not_answered_by_production(
         )
     abandoned = {"alias": "canary", "outcome": "abandoned"}
     wait_until(
-        lambda: counted.metric("canary_router_requests_total", **abandoned) == 1, 5 * slack, gateway.story
+        lambda: gateway.metric("canary_router_requests_total", **abandoned) == 1, 5 * slack, gateway.story
     )
     beyond = time.monotonic() + 1.5  # past the canary's own time, at which production would be asked
     while time.monotonic() < beyond:
         time.sleep(0.01)
 
-    assert counted.metric("canary_router_fallbacks_total") == 0
-    assert counted.metric("canary_router_canary_faults_total") == 0
-    assert counted.metric("canary_router_predict_duration_seconds_count", alias="production") == 0
+    assert gateway.metric("canary_router_fallbacks_total") == 0
+    assert gateway.metric("canary_router_canary_faults_total") == 0
+    assert gateway.metric("canary_router_predict_duration_seconds_count", alias="production") == 0
