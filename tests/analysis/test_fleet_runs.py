@@ -179,6 +179,22 @@ async def test_an_outage_that_one_gateway_saw_is_a_fail_at_both(gateways: list[G
     assert [(event.alias, event.version) for event in other.facts.of(BreakerOpened)] == [(CANARY, V2)]
 
 
+async def test_what_came_in_the_last_second_of_a_cell_counts_for_an_outage_of_both(
+    gateways: list[Gateway],
+) -> None:
+    """13 of 26 requests at each failed, all of them after the last look of a cell."""
+    one, other = await two(gateways)
+    look_at_both(one, other, (4 - int(one.clock.now())) % 5)
+    for gateway in (one, other):
+        gateway.answer(13, CANARY, V2)
+        gateway.answer(13, CANARY, V2, fault="error")
+    look_at_both(one, other, 2)
+
+    for gateway in (one, other):
+        [opened] = gateway.facts.of(BreakerOpened)
+        assert "26 of its newest 52 requests in the fleet were faults" in opened.why
+
+
 async def test_while_one_is_silent_the_verdict_stands_still_and_says_so(gateways: list[Gateway]) -> None:
     one, other = await two(gateways)
     for _ in range(30):
