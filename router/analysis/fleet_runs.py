@@ -262,9 +262,9 @@ class FleetRuns:
         mine = self._runs.get(run.id.key)
         if mine is not None and (mine.id.number, mine.requests) >= (run.id.number, run.requests):
             return True
-        if sealed_since is None:
+        if sealed_since is None and (mine is not None or not alone):
             return False
-        for sealed in sealed_since:
+        for sealed in sealed_since or ():  # of a run that is not known here they hold nothing
             parts = _parts(run.id, sealed)
             if parts:
                 run.fold(sealed.cell, parts)

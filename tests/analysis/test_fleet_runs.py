@@ -160,6 +160,31 @@ async def test_what_the_disk_gave_late_counts_with_what_was_observed_meanwhile(
     )
 
 
+async def test_a_run_that_rests_is_taken_up_however_late_the_directory_is_free(
+    gateways: list[Gateway],
+) -> None:
+    """As in a rolling update in which the former gateway drains for long."""
+    sink = Sink()
+    before = Gateway(sink=sink)
+    gateways.append(before)
+    await before.serve({PRODUCTION: V1, CANARY: V3})
+    before.answer(100, PRODUCTION, V1)
+    before.look()
+    before.analysis.leave()
+
+    after = Gateway("gw-2", before.now)
+    gateways.append(after)
+    await after.serve(BOTH)
+    for _ in range(60):
+        after.look()
+    after.analysis.joined.take_stored(StoredEvidence(sink.runs))
+    await after.serve({PRODUCTION: V1, CANARY: V3})
+    after.answer(10, PRODUCTION, V1)
+    after.look()
+    assert after.check("faults")["production"]["requests"] == 100 + 10
+    assert after.entry["since_timestamp"] == before.entry["since_timestamp"]
+
+
 async def test_what_was_sealed_before_a_kill_is_taken_up_as_it_was_and_judged_once(
     gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,7 +150,7 @@ class EvidenceFiles:
                 except EvidenceRefused as error:
                     aside.append((f"{FOLDER}/{set_aside(path)}", str(error)))
         for run in self._runs.values():
-            run.appended = None
+            run.appended, run.is_behind = None, False
         others = {key: one for key, one in found.items() if one.header.process != self._identity.process}
         for key, one in others.items():
             self._runs[key] = _Run(one.run.number, one.unclean_ends)
