@@ -1,5 +1,6 @@
 """Three gateways, one verdict: what each observes of a canary comes together at all."""
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,13 +43,14 @@ def all_judge_together(three: Fleet, slack: float) -> None:
         )
 
 
-def at_one_horizon(three: Fleet, slack: float) -> list[dict[str, Any]]:
-    """What all say as of one and the same cell."""
+def at_one_horizon(three: Fleet, after: float, slack: float) -> list[dict[str, Any]]:
+    """What all say as of one and the same cell, which ended `after` that moment."""
     found: list[dict[str, Any]] = []
 
     def equal() -> bool:
         found[:] = [compared(gateway) for gateway in three.gateways]
-        return len({entry["horizon_timestamp"] for entry in found}) == 1
+        horizons = {entry["horizon_timestamp"] for entry in found}
+        return len(horizons) == 1 and min(horizons) > after
 
     wait_until(equal, 60 * slack, lambda: str([entry["horizon_timestamp"] for entry in found]))
     return found
@@ -57,19 +59,20 @@ def at_one_horizon(three: Fleet, slack: float) -> list[dict[str, Any]]:
 def test_three_gateways_come_to_one_verdict_by_the_traffic_of_all(
     registry: Registry, tmp_path: Path, slack: float, figure: Figure
 ) -> None:
-    with fleet(registry.uri, tmp_path, POLL_SECONDS) as three, ExitStack() as stack:
+    with fleet(registry.uri, tmp_path, POLL_SECONDS) as three:
         for gateway in three.gateways:
             gateway.wait_ready()
             gateway.wait_bound(2, "canary")
         all_judge_together(three, slack)
-        traffic = loads(stack, three.gateways, slack)
-        took = [
-            wait_until(lambda one=gateway: compared(one)["verdict"] == "fail", 120 * slack, gateway.story)
-            for gateway in three.gateways
-        ]
+        with ExitStack() as stack:
+            traffic = loads(stack, three.gateways, slack)
+            took = [
+                wait_until(lambda one=gateway: compared(one)["verdict"] == "fail", 120 * slack, gateway.story)
+                for gateway in three.gateways
+            ]
 
         # As of one cell each says the same, of the requests of all.
-        first, *others = at_one_horizon(three, slack)
+        first, *others = at_one_horizon(three, time.time(), slack)
         faults = check(first, "faults")
         for entry in others:
             assert check(entry, "faults") == faults
