@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from router.analysis.checks import Report
+from router.analysis.evidence_format import MOST_CELL, MOST_COUNT, check_state
 from router.analysis.run_key import RunSubject, unpack_subject
 from router.analysis.run_state import RunState, RunStateData
 from router.analysis.statistics.records import CELL_SECONDS, Ranges, RunCell, RunId
@@ -156,7 +157,9 @@ class JoinedRuns:
             if subject is None:
                 return None
             joined = self.begin(subject, run.number, cell)
-        if run.number == joined.id.number and cell > joined.state.horizon and (parts or not joined.is_empty):
+        # While nothing is known of it, where it begins here says nothing: elsewhere it may have begun before.
+        is_next = bool(parts) if joined.is_empty else cell > joined.state.horizon
+        if run.number == joined.id.number and is_next:
             joined.fold(cell, parts)
         return joined
 
@@ -183,6 +186,9 @@ def unpack_run(packed: bytes) -> JoinedRun:
         run = msgspec.msgpack.decode(packed, type=PackedRun)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ValueError("the state of a run in it is no state of a run") from None
+    if not (1 <= run.number <= MOST_COUNT and 0 <= run.verdict_cell <= MOST_CELL):
+        raise ValueError("the number of a run in it, or the cell of its verdict, is out of range")
+    check_state(run.state)
     return JoinedRun.load(run.subject, run.number, run.state, run.verdict_cell)
 
 
