@@ -157,7 +157,7 @@ class JoinedRuns:
             if subject is None:
                 return None
             joined = self.begin(subject, run.number, cell)
-        # While nothing is known of it, where it begins here says nothing: elsewhere it may have begun before.
+        # One that began here may have begun elsewhere in an earlier cell, which is sealed only now.
         is_next = bool(parts) if joined.is_empty else cell > joined.state.horizon
         if run.number == joined.id.number and is_next:
             joined.fold(cell, parts)
