@@ -36,8 +36,8 @@ LONGEST_HOST = 255
 _SCORE_INDEXES = MAX_BINS + 2
 _MOST_FIELDS = 64
 """Of a struct, which is a list of different things when it is looked at; a longer one holds counts alone."""
-_LONGEST_LINE = 3600.0
-"""Seconds."""
+_LONGEST_LINE = 7200.0
+"""Seconds. `min_ratio` is 10 at most, and the last edge of durations 600 s."""
 
 Cell = Annotated[int, Meta(ge=0, le=MOST_CELL)]
 Count = Annotated[int, Meta(ge=0, le=MOST_COUNT)]
@@ -302,13 +302,18 @@ def encode_state(state: RunStateData) -> bytes:
 def decode_state(packed: bytes) -> RunStateData:
     """What `encode_state` gave. Raises EvidenceRefused."""
     state = decoded(_states, packed)
+    check_state(state)
+    return state
+
+
+def check_state(state: RunStateData) -> None:
+    """Raises EvidenceRefused where `state` is none that a run dumps, as far as its numbers show."""
     if len(state.events) != BUCKETS:
         raise EvidenceRefused("a state does not say what each bucket had")
     if not _numbers_in_range(msgspec.to_builtins(state, builtin_types=(bytes,))):
         raise EvidenceRefused("a number of a state is out of range")
     if state.horizon < state.first_cell - 1 or not 0 <= state.first_cell <= MOST_CELL:
         raise EvidenceRefused("cells of a state are out of range")
-    return state
 
 
 def _numbers_in_range(value: Any) -> bool:

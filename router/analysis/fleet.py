@@ -222,11 +222,9 @@ class Fleet:
         """Of the running cell: the canary's requests so far, and its faults, excused ones apart; by run."""
         self._outage.note_running(cell, runs)
 
-    def outages(self) -> list[tuple[RunId, str]]:
-        """Runs whose breaker has to be open, and the end of a sentence that says why: of the canary's newest
-        requests in the fleet half are faults. It waits for nothing to be sealed. The same ones again until
-        other requests are the newest, or the breaker is reset."""
-        return list(self._outage.outages())
+    def outages(self, since: Mapping[str, int] | None = None) -> list[tuple[RunId, str]]:
+        """See `FleetOutage.outages`; `since` None: all that is known counts."""
+        return list(self._outage.outages(since or {}))
 
     def number(self, key: str) -> int:
         """That is in force of a run, from 1."""
@@ -250,6 +248,10 @@ class Fleet:
             self._wants_state,
             list(lacks),
         )
+
+    def batch(self, member: str, cell: int) -> Batch | None:
+        """That of a member, while it is here."""
+        return self._batches.get(member, cell)
 
     def answer(self, have: Have, now: Moment) -> News:
         """What whoever asks lacks; changes nothing. States of runs are not in it: send those of `have.lacks`,

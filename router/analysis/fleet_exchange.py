@@ -10,7 +10,6 @@ from router.analysis.evidence_format import decode_batch, encode_batch
 from router.analysis.fleet import Fleet, Taken
 from router.analysis.fleet_clocks import Moment
 from router.analysis.fleet_messages import MOST_RUNS, Have, MessageRefused, News
-from router.analysis.fleet_state import KEPT_CELLS
 from router.analysis.statistics.records import Batch
 
 State = TypeVar("State")
@@ -63,7 +62,7 @@ class FleetEvidence(Generic[State]):
         self._runs = runs
         self._now = now
         self._packed: dict[tuple[str, int], tuple[Batch, bytes]] = {}
-        """Batches by process and cell, as they were written or read last."""
+        """Batches that the fleet holds, by process and cell, as they were written or read."""
 
     def question(self) -> bytes:
         """What this gateway has."""
@@ -74,7 +73,8 @@ class FleetEvidence(Generic[State]):
         have = _decoded(question, Have)
         news = self._fleet.answer(have, self._now())
         wanted = self._runs.keys() if news.state is not None else have.lacks
-        states = [packed for key in wanted if (packed := self._runs.packed(key)) is not None]
+        # Written one by one, for each takes a while: no more of them than fit.
+        states = (packed for key in wanted if (packed := self._runs.packed(key)) is not None)
         batches, news.batches = news.batches, []
         room = limit - len(msgspec.msgpack.encode(_Answer(news, [], [], whole=True))) - 2 * _HEAD
         some_states, room, all_states = _that_fit(states, room)
@@ -94,7 +94,7 @@ class FleetEvidence(Generic[State]):
         now = self._now()
         asked = Moment(asked_at, now.clock - (now.monotonic - asked_at))
         self._runs.follow(self._fleet.take(read.news, asked, now), states)
-        self._forget(now)
+        self._forget()
         return not read.whole
 
     def _pack(self, batch: Batch) -> bytes:
@@ -112,9 +112,10 @@ class FleetEvidence(Generic[State]):
         self._packed[batch.process, batch.cell] = batch, packed
         return packed
 
-    def _forget(self, now: Moment) -> None:
-        oldest = now.cell - KEPT_CELLS
-        self._packed = {place: one for place, one in self._packed.items() if place[1] >= oldest}
+    def _forget(self) -> None:
+        """Whatever the fleet did not take, or holds no more."""
+        held = self._fleet.batch
+        self._packed = {place: one for place, one in self._packed.items() if held(*place) is one[0]}
 
 
 _HEAD = 5

@@ -19,10 +19,10 @@ MOST_RUNS = 512
 """Of all models."""
 HISTORY_CELLS = 60
 """Sealed cells whose digest is known, by which two states are found to differ."""
-MOST_NAME = 256
+MOST_NAME = 255
 """Characters of a host's name."""
 MOST_CELL = 2**40
-MOST_COUNT = 2**53
+MOST_COUNT = 2**53 - 1
 _ID = re.compile(r"[0-9a-f]{16}")
 _KEY = re.compile(r"[0-9a-f]{32}")
 

@@ -73,19 +73,19 @@ class FleetOutage:
             others = (one for one in self.running.values() if one.process != self._process)
             del self.running[min(others, key=_newest_cell).process]
 
-    def outages(self) -> Iterator[tuple[RunId, str]]:
+    def outages(self, since: Mapping[str, int]) -> Iterator[tuple[RunId, str]]:
         """Runs in force whose canary fails half of its newest 50 requests in the fleet, or of as many more as
         the cells have that hold them; and a sentence's end that says so. The same ones again until other
-        requests are the newest, or the number is raised."""
+        requests are the newest, or the number is raised. `since`: by key, the first cell that counts."""
         for key in sorted({key for running in self.running.values() for key in running.runs}):
             run = RunId(key, self.number(key))
-            newest = _newest(self._by_cell(run))
+            newest = _newest(self._by_cell(run, since.get(key, 0)))
             requests, faults = sum(one for _, one, _ in newest), sum(one for *_, one in newest)
             if requests >= OUTAGE_REQUESTS and faults * OUTAGE_REQUESTS >= requests * OUTAGE_FAULTS:
                 yield run, f"{faults} of its newest {requests} requests in the fleet were faults"
 
-    def _by_cell(self, run: RunId) -> list[CellCounts]:
-        """Of all processes together, oldest first."""
+    def _by_cell(self, run: RunId, first: int) -> list[CellCounts]:
+        """Of all processes together, from the cell `first` on, oldest first."""
         totals: dict[int, CellCounts] = {}
         for running in self.running.values():
             counts = running.runs.get(run.key)
@@ -94,7 +94,7 @@ class FleetOutage:
             for cell, requests, faults in counts.cells:
                 _, before, faulty = totals.get(cell, (cell, 0, 0))
                 totals[cell] = cell, before + requests, faulty + faults
-        return [totals[cell] for cell in sorted(totals)]
+        return [totals[cell] for cell in sorted(totals) if cell >= first]
 
 
 def _newest(cells: list[CellCounts]) -> list[CellCounts]:

@@ -277,9 +277,9 @@ class FleetRuns:
 
     # For people
 
-    def outages(self) -> list[tuple[RunId, str]]:
+    def outages(self, since: Mapping[str, int]) -> list[tuple[RunId, str]]:
         """Runs whose breaker has to be open, and why: see `Fleet.outages`."""
-        return self._fleet.outages()
+        return self._fleet.outages(since)
 
     @property
     def is_oldest(self) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from router.analysis.checks import Report
+from router.analysis.evidence_format import MOST_CELL, MOST_COUNT, check_state
 from router.analysis.run_key import RunSubject, unpack_subject
 from router.analysis.run_state import RunState, RunStateData
 from router.analysis.statistics.records import CELL_SECONDS, Ranges, RunCell, RunId
@@ -200,6 +201,9 @@ def unpack_run(packed: bytes) -> JoinedRun:
         run = msgspec.msgpack.decode(packed, type=PackedRun)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ValueError("the state of a run in it is no state of a run") from None
+    if not (1 <= run.number <= MOST_COUNT and 0 <= run.verdict_cell <= MOST_CELL):
+        raise ValueError("the number of a run in it, or the cell of its verdict, is out of range")
+    check_state(run.state)
     return JoinedRun.load(run.subject, run.number, run.state, run.verdict_cell)
 
 

@@ -219,7 +219,8 @@ class AnalysisRecorder:
         """An outage is one at once, before its cell is over: here, or of all gateways together."""
         for run in self._newest.values():
             run.note_outage()
-        for broken, why in self.joined.outages():
+        since = {run.id.key: run.outage_since for run in self._newest.values()}
+        for broken, why in self.joined.outages(since):
             for (model, alias), run in list(self._newest.items()):
                 manager = self._models.managers.get(model)
                 if run.id == broken and manager is not None:
@@ -337,7 +338,9 @@ class AnalysisRecorder:
     def _breaker_closed(self, event: events.BreakerClosed) -> None:
         place = event.model, event.alias
         before = self._number_when_broken.pop(place, None)
-        if event.why != OPERATOR_RESET or (run := self._newest.get(place)) is None:
+        if (run := self._newest.get(place)) is not None:
+            run.forget_outage()
+        if event.why != OPERATOR_RESET or run is None:
             return
         # The operator says that what was at fault is repaired: from here on it is another run, unless it is
         # already, because another gateway said so first.

@@ -101,6 +101,8 @@ class AnalysisRun:
         self._is_drained = False
         """Whether this cell was drained before, and so what comes once with a cell is out."""
         self._fresh_until = cell + FRESH_CELLS
+        self.outage_since = cell
+        """First cell that counts for an outage of all gateways together."""
         self._step_cell = joined.state.step_cell
         self._noted_outage: OutageRule | None = None
 
@@ -196,6 +198,12 @@ class AnalysisRun:
         self._recorder.change_split(split)
         if self._recorder.ranges != before:
             self._fresh_until = self._cell + FRESH_CELLS
+            self.forget_outage()
+
+    def forget_outage(self) -> None:
+        """The share is another one, or the breaker was closed: what failed so far opens it no more. Nor does
+        the rest of this cell, in which both came."""
+        self.outage_since = self._cell + 1
 
     def note_outage(self, *, seen_elsewhere: bool = False) -> None:
         """FAIL, if the last fifty requests of the canary say so here, or those at all gateways do."""

@@ -299,3 +299,36 @@ def test_a_batch_is_read_once_and_handed_on_as_it_came(monkeypatch: pytest.Monke
     assert len(read) == 2 * len({batch.cell for batch in read}), "once by each of two"
     assert len(written) == len(read) / 2, "and written by whoever observed it alone"
     assert three.fleet.have().held == two.fleet.have().held != {}
+
+
+def test_batches_that_the_fleet_does_not_take_are_not_kept() -> None:
+    """However many a gateway with a bug sends, of cells that are still to come or of unknown members."""
+    one, two = alone(1), Gateway(2)
+    one.pass_to(6.0, observed(7))
+    two.at = 6.0
+    two.ask(one)
+    two.fleet.start(two.moment())
+    present = two.moment().cell
+    for turn in range(20):
+        cells = FUTURE - turn, present
+        sent = [encode_batch(Batch(f"{turn:016x}", cell, observed(7))) for cell in cells]
+        two.evidence.take(answered(one, batches=sent), WHERE, two.at)
+
+    held = two.fleet.have().held
+    assert {process for process, _ in two.evidence._packed} <= held.keys()
+
+
+def test_no_more_states_are_written_than_fit() -> None:
+    """Each takes a while, in the event loop."""
+    states = {f"{number:032x}": bytes(100_000) for number in range(50)}
+    one, two = alone(1, **states), Gateway(2)
+    written: list[str] = []
+
+    def writing(key: str) -> bytes:
+        written.append(key)
+        return states[key]
+
+    one.runs.packed = writing  # type: ignore[method-assign]
+    two.ask(one)
+
+    assert 10 <= len(written) <= 11

@@ -346,6 +346,56 @@ async def test_a_run_of_versions_that_serve_here_no_more_is_kept_for_others(gate
     assert other.entry["since_timestamp"] == one.entry["since_timestamp"]
 
 
+async def test_who_hears_of_a_reset_a_cell_later_knows_the_same_of_the_run(gateways: list[Gateway]) -> None:
+    one, other = await two(gateways)
+    look_at_both(one, other, (4 - int(one.clock.now())) % 5)
+    one.facts.record(BreakerClosed("sentiment", CANARY, V2, OPERATOR_RESET))
+    one.answer(100, PRODUCTION, V1)
+    look_at_both(one, other, 20)
+
+    assert known(one) == known(other)
+    assert other.check("faults")["production"]["requests"] == 100
+
+
+async def test_a_changed_split_closes_a_breaker_for_good(gateways: list[Gateway]) -> None:
+    """What failed before says nothing any more."""
+    alone = Gateway()
+    gateways.append(alone)
+    await alone.serve(BOTH)
+    alone.look(20.0)
+    alone.answer(50, CANARY, V2, fault="error")
+    alone.look(1.0)
+    assert len(alone.facts.of(BreakerOpened)) == 1
+    alone.look(6.0)
+    await alone.serve(BOTH, split={"production": 75, "canary": 25})
+    for _ in range(12):
+        alone.look(1.0)
+
+    assert len(alone.facts.of(BreakerOpened)) == 1
+    assert alone.entry["verdict"] == "not_enough_data"
+
+
+async def test_a_changed_split_closes_the_breakers_of_a_fleet_for_good(gateways: list[Gateway]) -> None:
+    """Also where one gateway reads it some seconds after the other one."""
+    one, other = await two(gateways)
+    one.answer(50, CANARY, V2, fault="error")
+    look_at_both(one, other, 7)
+    for gateway in (one, other):
+        assert len(gateway.facts.of(BreakerOpened)) == 1
+        await gateway.serve(BOTH, split={"production": 75, "canary": 25})
+        look_at_both(one, other, 4)
+    look_at_both(one, other, 20)
+
+    assert [len(gateway.facts.of(BreakerOpened)) for gateway in (one, other)] == [1, 1]
+    assert [gateway.entry["verdict"] for gateway in (one, other)] == ["not_enough_data"] * 2
+
+
+def known(gateway: Gateway) -> tuple[int, bytes]:
+    """Number and digest of the run that is compared."""
+    [(_, _, run)] = list(gateway.analysis.runs())
+    return run.id.number, run.joined.state.digest()
+
+
 @pytest.mark.parametrize("later", range(12))
 async def test_a_gateway_that_compares_later_knows_the_same_of_the_run(
     gateways: list[Gateway], later: int
