@@ -38,6 +38,7 @@ def verdicts(recorder: AnalysisRecorder, model: str) -> dict[str, dict[str, str]
 
 def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, Any]:
     run = status.run
+    horizon = run.horizon_timestamp if run and run.has_horizon else None
     return {
         "verdict": status.verdict,
         "why": recorder.why(status),
@@ -47,8 +48,8 @@ def _entry(recorder: AnalysisRecorder, status: ComparisonStatus) -> dict[str, An
         "since_timestamp": run.since_timestamp if run else None,
         "seconds": run.report.seconds if run else None,
         "verdict_changed_timestamp": run.verdict_changed_timestamp if run else None,
-        "horizon_timestamp": run.horizon_timestamp if run else None,
-        "judged_up_to_seconds": max(0.0, recorder.now() - run.horizon_timestamp) if run else None,
+        "horizon_timestamp": horizon,
+        "judged_up_to_seconds": None if horizon is None else max(0.0, recorder.now() - horizon),
         "gateways": gateways(recorder),
         "comparable": not status.obstacle,
         "not_comparable_because": status.obstacle,

@@ -138,6 +138,11 @@ class AnalysisRun:
         return float((self.joined.state.horizon + 1) * CELL_SECONDS)
 
     @property
+    def has_horizon(self) -> bool:
+        """Whether there is something to judge: not in a run that rests since before its first cell."""
+        return self.compares or not self.joined.is_empty
+
+    @property
     def verdict_changed_timestamp(self) -> float:
         """When the verdict became what it is, or the run began, in seconds since 1970."""
         return float(self.joined.verdict_cell * CELL_SECONDS)

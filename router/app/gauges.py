@@ -89,7 +89,8 @@ class Gauges:
 def _verdict(status: ComparisonStatus) -> LiveVerdict:
     if (run := status.run) is None:
         return LiveVerdict(status.verdict)
-    return LiveVerdict(status.verdict, run.verdict_changed_timestamp, run.horizon_timestamp)
+    horizon = run.horizon_timestamp if run.has_horizon else None
+    return LiveVerdict(status.verdict, run.verdict_changed_timestamp, horizon)
 
 
 def _live(harness: Harness) -> LiveVersion:

@@ -1,6 +1,5 @@
 """`canary-router compare`: whether the canary is good, and how sure that is."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from router.cli.client import Unreachable, ask, gateway_address
+from router.core.utc import utc
 
 SYMBOLS: Mapping[str, str] = {"pass": "✔ pass", "fail": "✘ FAIL", "not_enough_data": "… not enough data"}
 """A verdict as terminals show it: in a word and a symbol, whatever its colour."""
@@ -68,8 +68,8 @@ def _print(models: Mapping[str, Any], console: Console) -> None:
 
 def _judged(entry: Mapping[str, Any]) -> str:
     """Up to when, and with whose answers."""
-    at = time.strftime("%H:%M:%S", time.localtime(entry["horizon_timestamp"]))
-    ago = f"judged up to {at}, {entry['judged_up_to_seconds']:.0f} s ago"
+    at = utc(entry["horizon_timestamp"], "seconds")[11:19]  # as the sentence of the verdict has it
+    ago = f"judged up to {at} UTC, {entry['judged_up_to_seconds']:.0f} s ago"
     return ", ".join((ago, *gateway_phrases(entry["gateways"])))
 
 

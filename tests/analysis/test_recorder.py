@@ -207,6 +207,28 @@ async def test_while_a_canary_is_capped_nothing_is_evidence_and_the_verdict_stay
     assert gateway.check("faults")["production"]["requests"] == 310
 
 
+async def test_a_run_that_begins_while_its_canary_is_capped_is_not_behind(gateway: Gateway) -> None:
+    """An alert caps a canary whose breaker opened: a reset begins a run then of which nothing is observed."""
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    gateway.look()
+    gateway.models.managers["sentiment"].breakers.of(CANARY, V2).open("faults")  # type: ignore[union-attr]
+    gateway.caps.cap([CapTarget("sentiment", CANARY)], 0, by="alertmanager", reason="FAIL")
+    gateway.look()
+    assert gateway.entry["judged_up_to_seconds"] <= 5
+
+    gateway.models.managers["sentiment"].reset_breakers()
+    gateway.look()
+    gateway.look(600)
+    shown = gateway.entry
+    assert shown["not_comparable_because"].startswith("it is capped at 0 %")
+    assert (shown["horizon_timestamp"], shown["judged_up_to_seconds"]) == (None, None)
+
+    gateway.caps.lift([CapTarget("sentiment", CANARY)], by="ann", reason="mended")
+    gateway.look()
+    gateway.look()
+    assert gateway.entry["judged_up_to_seconds"] <= 5
+
+
 async def test_what_was_under_way_when_its_canary_was_capped_is_evidence_still(gateway: Gateway) -> None:
     await gateway.serve({PRODUCTION: V1, CANARY: V2})
     gateway.answer(300, PRODUCTION, V1)

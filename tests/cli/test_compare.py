@@ -1,7 +1,6 @@
 """What a terminal shows of a comparison, and the exit code a script reads."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,7 +182,7 @@ TOGETHER = "at 2 gateways: gw-1 gw-2, waiting for gw-2, silent for 40 s, without
 def test_it_says_up_to_when_is_judged_and_with_whom(ask: Ask) -> None:
     alone = {"counted": ["gw-1"], "waiting": [], "left_out": []}
     judged = {"horizon_timestamp": 1.8e9, "judged_up_to_seconds": 6.4}
-    at = time.strftime("%H:%M:%S", time.localtime(1.8e9))
+    at = "08:00:00 UTC"
 
     shown = ask({"m": {"canary": WAITS | judged | {"gateways": GATEWAYS}}}).output
     assert f"\njudged up to {at}, 6 s ago, {TOGETHER}\n" in shown

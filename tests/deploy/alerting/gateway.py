@@ -83,7 +83,7 @@ CASES = [
         at="10m15s",
         not_yet="10m",
         fires=OF_A,
-        summary="a:8080: its caps and its journal have not been on disk for 5 minutes",
+        summary="a:8080: its caps, journal and evidence have not been on disk for 5 minutes",
     ),
     Case(
         "CanaryRouterStateNotDurable",
