@@ -37,8 +37,8 @@ def all_judge_together(three: Fleet, slack: float) -> None:
     """Three members, and as of cells that they sealed a moment ago."""
     for gateway in three.gateways:
         wait_until(
-            lambda one=gateway: one.metric("canary_router_fleet_peers", state="reachable") == 2,
-            30 * slack,
+            lambda one=gateway: one.metric("canary_router_fleet_members", state="counted") == 3,
+            90 * slack,
             gateway.story,
         )
 
