@@ -22,7 +22,7 @@ HISTORY_CELLS = 60
 MOST_NAME = 256
 """Characters of a host's name."""
 MOST_CELL = 2**40
-MOST_COUNT = 2**53
+MOST_COUNT = 2**53 - 1
 _ID = re.compile(r"[0-9a-f]{16}")
 _KEY = re.compile(r"[0-9a-f]{32}")
 
