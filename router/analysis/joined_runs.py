@@ -154,7 +154,9 @@ class JoinedRuns:
             if subject is None:
                 return None
             joined = self.begin(subject, run.number, cell)
-        if run.number == joined.id.number and cell > joined.state.horizon and (parts or not joined.is_empty):
+        # One that began here may have begun elsewhere in an earlier cell, which is sealed only now.
+        is_next = bool(parts) if joined.is_empty else cell > joined.state.horizon
+        if run.number == joined.id.number and is_next:
             joined.fold(cell, parts)
         return joined
 

@@ -251,3 +251,27 @@ async def test_a_run_of_versions_that_serve_here_no_more_is_kept_for_others(gate
 
     assert other.check("faults")["production"]["requests"] == 100
     assert other.entry["since_timestamp"] == one.entry["since_timestamp"]
+
+
+@pytest.mark.parametrize("later", range(12))
+async def test_a_gateway_that_compares_later_knows_the_same_of_the_run(
+    gateways: list[Gateway], later: int
+) -> None:
+    """Whose first cells are not sealed yet, or are folded already where it begins."""
+    one, other = await two(gateways)
+    await one.serve({PRODUCTION: V1, CANARY: V3})
+    one.answer(100, PRODUCTION, V1)
+    look_at_both(one, other, later)
+    await other.serve({PRODUCTION: V1, CANARY: V3})
+    other.answer(50, PRODUCTION, V1)
+    look_at_both(one, other, 25)
+
+    for _ in range(5):  # one may have sealed a cell more
+        [ours, theirs] = [
+            run.joined.state.dump() for gateway in (one, other) for *_, run in gateway.analysis.runs()
+        ]
+        if ours.horizon == theirs.horizon:
+            break
+        look_at_both(one, other, 1)
+    assert ours == theirs
+    assert one.check("faults")["production"]["requests"] == 150
