@@ -176,7 +176,7 @@ class Fleet:
 
     def _begin_with(self, state: FleetState, now: Moment) -> None:
         self._state, self._restored, self._wants_state = state, None, False
-        self._sealed.begin(state.sealed)
+        self._sealed.begin(state.sealed, is_first=not (state.members or state.sealed.requests))
         self._silence.sealed(now.monotonic)
         self._outage.raise_numbers(state.numbers)
         for join in (*state.members, *state.pending):
@@ -531,10 +531,10 @@ class Fleet:
         if me is None or (not self._counts() and state.sealed.cell >= me.since - 1):
             self._announce(now)
 
-    def sealed_after(self, cell: int) -> list[SealedCell] | None:
+    def sealed_after(self, cell: int, *, alone: bool = False) -> list[SealedCell] | None:
         """Cells that were sealed after `cell` already: for a state of a run that came late. None where some
-        of them are forgotten: then the state is too old."""
-        return None if self._state is None else self._sealed.after(cell)
+        of them are forgotten: then the state is too old. `alone` as of `SealedCells.after`."""
+        return None if self._state is None else self._sealed.after(cell, alone=alone)
 
     def state(self) -> FleetState | None:
         """What the members agree on."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from router.analysis.cell_clock import CellClock
-from router.analysis.evidence_sink import EndedProcess, EvidenceSink, StoredEvidence
+from router.analysis.evidence_sink import EndedProcess, EvidenceSink, StoredEvidence, StoredRun
 from router.analysis.fleet import Fleet, Taken
 from router.analysis.fleet_state import SealedCell
 from router.analysis.fleet_view import FleetView
@@ -69,10 +69,7 @@ class FleetRuns:
         found = []
         for one in stored.runs.values():
             with suppress(ValueError):
-                run = JoinedRun.load(one.subject, one.run.number, one.state, one.verdict_cell)
-                for cell, parts in one.sealed:
-                    run.fold(cell, {str(place): part for place, part in enumerate(parts)})
-                found.append(run)
+                found.append(_restored(one))
         if self._is_started:
             for run in found:
                 self._take_over(run)
@@ -258,13 +255,16 @@ class FleetRuns:
 
     def _take_over(self, run: JoinedRun) -> bool:
         """A run as another process knew it, unless this one knows as much; False where it is too old."""
-        sealed_since = self._fleet.sealed_after(run.state.horizon)
+        state = self._fleet.state()
+        members = () if state is None else (*state.members, *state.pending)
+        alone = all(join.member in self._own_members for join in members)
+        sealed_since = self._fleet.sealed_after(run.state.horizon, alone=alone)
         mine = self._runs.get(run.id.key)
         if mine is not None and (mine.id.number, mine.requests) >= (run.id.number, run.requests):
             return True
-        if sealed_since is None:
+        if sealed_since is None and (mine is not None or not alone):
             return False
-        for sealed in sealed_since:
+        for sealed in sealed_since or ():  # of a run that is not known here they hold nothing
             parts = _parts(run.id, sealed)
             if parts:
                 run.fold(sealed.cell, parts)
@@ -303,6 +303,20 @@ class FleetRuns:
         hosts = {one.member: one.host for one in state.members}
         others = {member: other.canary for member, other in run.splits.items() if other != ranges}
         return [(hosts.get(one, one), (end - first) / BUCKETS) for one, (first, end) in others.items()]
+
+
+def _restored(stored: StoredRun) -> JoinedRun:
+    """As the process had it that wrote it. Raises ValueError for what none wrote.
+
+    After a process was killed thousands of cells may follow its state, and nothing serves meanwhile.
+    """
+    sealed = [(cell, {str(place): part for place, part in enumerate(parts)}) for cell, parts in stored.sealed]
+    run = JoinedRun.load(stored.subject, stored.run.number, stored.state, stored.verdict_cell)
+    if not run.fold_all(sealed):
+        run = JoinedRun.load(stored.subject, stored.run.number, stored.state, stored.verdict_cell)
+        for cell, parts in sealed:
+            run.fold(cell, parts)
+    return run
 
 
 def _parts(run: RunId, sealed: SealedCell) -> dict[str, RunCell]:

@@ -51,12 +51,15 @@ class SealedCells:
         self._cells: deque[SealedCell] = deque(maxlen=KEPT_CELLS)
         self._forgotten = -1
         """Newest one that is not among the 24 any more."""
+        self._first = -1
+        """After the state of this cell came the first of all."""
 
-    def begin(self, sealed: SealedAt) -> None:
-        """Another state, of which nothing before is known."""
+    def begin(self, sealed: SealedAt, *, is_first: bool) -> None:
+        """Another state, of which nothing before is known; `is_first`: because there was nothing."""
         self._at = {sealed.cell: sealed}
         self._cells.clear()
         self._forgotten = sealed.cell
+        self._first = sealed.cell if is_first else -1
 
     def add(self, sealed: SealedAt, cell: SealedCell | None = None) -> None:
         """The next one; None where cells were skipped."""
@@ -72,9 +75,13 @@ class SealedCells:
         """What was sealed up to `cell`; None where that is not known."""
         return self._at.get(cell)
 
-    def after(self, cell: int) -> list[SealedCell] | None:
-        """Those after `cell`; None where some of them are forgotten."""
-        return None if cell < self._forgotten else [one for one in self._cells if one.cell > cell]
+    def after(self, cell: int, *, alone: bool) -> list[SealedCell] | None:
+        """Those after `cell`; None where some of them are forgotten.
+
+        `alone`: only this gateway judges. Then a state from before the first cell lacks none but these.
+        """
+        since = max(cell, self._first) if alone else cell
+        return None if since < self._forgotten else [one for one in self._cells if one.cell > cell]
 
 
 def first_state(cell: int, requests: int = 0, numbers: Mapping[str, int] | None = None) -> FleetState:

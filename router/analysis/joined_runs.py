@@ -5,7 +5,7 @@ may meet again, and all gateways must know the same of a run.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -71,6 +71,22 @@ class JoinedRun:
 
     def fold(self, cell: int, parts: Mapping[str, RunCell]) -> None:
         """Take in one sealed cell, what each gateway observed in it, and judge."""
+        self._take(cell, parts)
+        self._judge(cell)
+
+    def fold_all(self, sealed: Sequence[tuple[int, Mapping[str, RunCell]]]) -> bool:
+        """Take in many cells, in order, and judge after the last one only: to judge takes most of the time.
+
+        False where the verdict is another one then. In which cell it became that, only `fold` of one after
+        the other says.
+        """
+        before = self.report.verdict
+        for cell, parts in sealed:
+            self._take(cell, parts)
+        self._judge(self.state.horizon)
+        return self.report.verdict is before
+
+    def _take(self, cell: int, parts: Mapping[str, RunCell]) -> None:
         observed = list(parts.values())
         if self.is_empty and cell != self.state.first_cell:
             # Elsewhere it began before, or what was observed here did not count yet.
@@ -80,7 +96,6 @@ class JoinedRun:
         self.splits = {member: part.began_with for member, part in parts.items() if part.compares}
         if any(part.records for part in observed):
             self.last_request_cell = cell
-        self._judge(cell)
 
     def _judge(self, cell: int) -> None:
         before, self.report = self.report.verdict, self.state.report()

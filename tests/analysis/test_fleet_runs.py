@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 
 from router.analysis.evidence_sink import StoredEvidence, StoredRun
+from router.analysis.joined_runs import JoinedRun
 from router.analysis.run_key import RunSubject
-from router.analysis.run_state import RunStateData
+from router.analysis.run_state import RunState, RunStateData
 from router.analysis.statistics.records import RunCell, RunId
 from router.core.events import BreakerClosed, BreakerOpened, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION
 from router.serving.manager import OPERATOR_RESET
 from tests.analysis.gateways import Gateway
 from tests.serving.conftest import V1, V2, V3
+from tests.support.evidence import FIRST, RANGES, RUN, SUBJECT, a_state, observed
 
 BOTH = {PRODUCTION: V1, CANARY: V2}
 
@@ -128,6 +130,97 @@ async def test_a_process_that_starts_before_what_was_sealed_begins_after_it(gate
     after.answer(10, PRODUCTION, V1)
     after.look()
     assert after.check("faults")["production"]["requests"] == 110
+
+
+async def test_what_the_disk_gave_late_counts_with_what_was_observed_meanwhile(
+    gateways: list[Gateway],
+) -> None:
+    """It hung at the start, or was read-only."""
+    sink = Sink()
+    before = Gateway(sink=sink)
+    gateways.append(before)
+    await before.serve(BOTH)
+    before.answer(400, PRODUCTION, V1)
+    before.answer_faulty_canary()
+    before.look()
+    before.analysis.leave()
+
+    after = Gateway("gw-2", before.now + 600.0)
+    gateways.append(after)
+    await after.serve(BOTH)
+    after.answer(10, PRODUCTION, V1)
+    after.look()
+    after.look(20.0)
+    after.analysis.joined.take_stored(StoredEvidence(sink.runs))
+    after.look()
+    assert after.check("faults")["production"]["requests"] == 400 + 10
+    assert (after.entry["verdict"], after.entry["since_timestamp"]) == (
+        "fail",
+        before.entry["since_timestamp"],
+    )
+
+
+async def test_a_run_that_rests_is_taken_up_however_late_the_directory_is_free(
+    gateways: list[Gateway],
+) -> None:
+    """As in a rolling update in which the former gateway drains for long."""
+    sink = Sink()
+    before = Gateway(sink=sink)
+    gateways.append(before)
+    await before.serve({PRODUCTION: V1, CANARY: V3})
+    before.answer(100, PRODUCTION, V1)
+    before.look()
+    before.analysis.leave()
+
+    after = Gateway("gw-2", before.now)
+    gateways.append(after)
+    await after.serve(BOTH)
+    for _ in range(60):
+        after.look()
+    after.analysis.joined.take_stored(StoredEvidence(sink.runs))
+    await after.serve({PRODUCTION: V1, CANARY: V3})
+    after.answer(10, PRODUCTION, V1)
+    after.look()
+    assert after.check("faults")["production"]["requests"] == 100 + 10
+    assert after.entry["since_timestamp"] == before.entry["since_timestamp"]
+
+
+async def test_what_was_sealed_before_a_kill_is_taken_up_as_it_was_and_judged_once(
+    gateways: list[Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing serves meanwhile, and there may be thousands of cells after a state."""
+    gateway = Gateway()
+    gateways.append(gateway)
+    cells = [(FIRST + number, [observed(4, 1)]) for number in range(300)]
+    run = JoinedRun.load(SUBJECT, 1, a_state(), FIRST)
+    for cell, parts in cells:
+        run.fold(cell, {"0": parts[0]})
+    judged = []
+    report = RunState.report
+    monkeypatch.setattr(RunState, "report", lambda state: judged.append(state) or report(state))
+
+    stored = StoredRun(RUN, SUBJECT, a_state(), FIRST, cells)
+    gateway.analysis.joined.take_stored(StoredEvidence({RUN.key: stored}))
+    found = gateway.analysis.joined.get(RUN.key)
+    assert found is not None
+    assert (found.state.dump(), found.report) == (run.state.dump(), run.report)
+    assert (found.verdict_cell, found.last_request_cell) == (run.verdict_cell, run.last_request_cell)
+    assert len(judged) < 5
+
+
+async def test_the_cell_of_a_verdict_is_known_also_where_it_came_after_the_last_state(
+    gateways: list[Gateway],
+) -> None:
+    gateway = Gateway()
+    gateways.append(gateway)
+    broken = RunCell(compares=True, began_with=RANGES, outage=True)
+    cells = [(FIRST + number, [broken if number == 100 else observed(4, 1)]) for number in range(300)]
+    gateway.analysis.joined.take_stored(
+        StoredEvidence({RUN.key: StoredRun(RUN, SUBJECT, a_state(), FIRST, cells)})
+    )
+    found = gateway.analysis.joined.get(RUN.key)
+    assert found is not None
+    assert (found.report.verdict, found.verdict_cell) == ("fail", FIRST + 100)
 
 
 async def test_what_came_since_the_last_second_is_kept_and_an_empty_cell_once(

@@ -387,7 +387,9 @@ class StateDisk:
             if kind == "journal":
                 self._end_session(of)
         else:
-            self._problems.pop(kind, None)
+            # What one run could write says nothing of another one, whose write failed.
+            if kind != "evidence" or not self._evidence.is_behind:
+                self._problems.pop(kind, None)
         finally:
             self._busy_since = None
         if self._problems.get(kind) != before:

@@ -109,6 +109,8 @@ class _Run:
     appended: int | None = None
     """Bytes behind the state; None while nothing may be appended: the file is another process's, or a write
     failed."""
+    is_behind: bool = False
+    """Whether a write failed, and no new state was written since."""
 
 
 class EvidenceFiles:
@@ -123,6 +125,11 @@ class EvidenceFiles:
         self._folder = Path()
         self._runs: dict[str, _Run] = {}
         self._ended = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether some run is not on disk as it was handed over: a write failed, and no state caught up."""
+        return any(run.is_behind for run in self._runs.values())
 
     def open(self, directory: Path) -> FoundEvidence:
         """Read what is in a state directory, except for what this process wrote. Raises OSError.
@@ -143,7 +150,7 @@ class EvidenceFiles:
                 except EvidenceRefused as error:
                     aside.append((f"{FOLDER}/{set_aside(path)}", str(error)))
         for run in self._runs.values():
-            run.appended = None
+            run.appended, run.is_behind = None, False
         others = {key: one for key, one in found.items() if one.header.process != self._identity.process}
         for key, one in others.items():
             self._runs[key] = _Run(one.run.number, one.unclean_ends)
@@ -236,6 +243,7 @@ class EvidenceFiles:
             self._failed(run.key, kept)
             raise
         kept.state_bytes, kept.appended = state_bytes, len(content) - state_bytes
+        kept.is_behind = False
         self.wanted.pop(run.key, None)
 
     def _write_new(self, key: str, content: bytes) -> None:
@@ -255,7 +263,7 @@ class EvidenceFiles:
         sync_directory(self._folder)
 
     def _failed(self, key: str, kept: _Run) -> None:
-        kept.appended = None
+        kept.appended, kept.is_behind = None, True
         self.wanted[key] = time.monotonic() + AGAIN_SECONDS
 
     def _drop(self, key: str) -> None:

@@ -17,11 +17,13 @@ from router.adapters.state.directory import own_directory
 from router.adapters.state.evidence_files import FOLDER
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.evidence_sink import StoredEvidence
+from router.analysis.run_file import decode_file
 from router.analysis.statistics.records import RunId
+from router.core.caps import Caps
 from router.core.ids import GatewayId
 from router.core.state_events import StateSetAside
 from tests.adapters.conftest import Facts
-from tests.support.evidence import RUN, SUBJECT, a_state, observed
+from tests.support.evidence import RUN, SUBJECT, a_state, observed, subject
 from tests.support.waiting import until
 
 STATE = a_state()
@@ -180,6 +182,31 @@ async def test_a_disk_that_takes_nothing_is_reported_and_a_state_catches_up(
     await until(lambda: "evidence" not in gateway.state.reason)
     await gateway.state.close()
     assert (await start(2)).cells() == [FIRST_CELL + 3]
+
+
+async def test_what_one_run_can_write_does_not_hide_that_another_one_can_not(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk small pieces still find room, and states do not."""
+    monkeypatch.setattr(evidence_files, "AGAIN_SECONDS", 0.05)
+    gateway = await start(1)
+    other = RunId(subject(9).key, 1)
+    in_the_way = tmp_path / "state" / FOLDER / f"{other.key}.new"
+    in_the_way.mkdir()
+    gateway.begin()
+    gateway.log.replace(other, subject(9), STATE, FIRST_CELL, [])
+    await until(lambda: "evidence can not be read or written" in gateway.state.reason)
+
+    for cell in range(FIRST_CELL, FIRST_CELL + 3):
+        gateway.observe(cell)
+    file = tmp_path / "state" / FOLDER / RUN.key
+    await until(lambda: len(decode_file(file.read_bytes()).unsealed) == 3)
+    assert (await gateway.state.save(Caps())) == "", "all before it is written, and reported"
+    assert "evidence can not be read or written" in gateway.state.reason
+
+    in_the_way.rmdir()
+    gateway.log.replace(other, subject(9), STATE, FIRST_CELL, [])
+    await until(lambda: "evidence" not in gateway.state.reason)
 
 
 async def test_a_read_only_directory_ends_nothing(start: Start, tmp_path: Path) -> None:
