@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from xdist.remote import Producer
 
 from router.processes.gc_tuning import collector_off
@@ -16,6 +17,10 @@ from tests.support import slowness
 from tests.support.scheduling import GroupScheduling, longest_first
 
 Figure = Callable[[str], None]
+# How long one example takes says more of what else the machine does than of what is tested.
+hypothesis_settings.register_profile("tests", deadline=None)
+hypothesis_settings.load_profile("tests")
+
 ROW = re.compile(r"\bRows? (\d+)")
 
 

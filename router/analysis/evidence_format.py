@@ -14,6 +14,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Meta, Struct
 
+from router.analysis.fleet_messages import MOST_CELL, MOST_COUNT, MOST_NAME, MOST_PROCESSES, MOST_RUNS
 from router.analysis.run_key import MOST_BYTES as MOST_SUBJECT_BYTES
 from router.analysis.run_state import RunStateData
 from router.analysis.statistics.counts import GROUPS
@@ -23,16 +24,8 @@ from router.core.scores import MAX_BINS
 from router.core.split import BUCKETS
 
 BITMAP_BYTES = BUCKETS // 8
-MOST_CELL = 2**40
-MOST_COUNT = 2**53 - 1
 MOST_RECORDS = 64
 """Of one run in one cell: one for each split and line."""
-MOST_PROCESSES = 256
-"""That join, or ended, by one batch."""
-MOST_RUNS = 1_000
-"""Of one process in one cell."""
-MOST_FRAME_BYTES = 16 << 20
-LONGEST_HOST = 255
 _SCORE_INDEXES = MAX_BINS + 2
 _MOST_FIELDS = 64
 """Of a struct, which is a list of different things when it is looked at; a longer one holds counts alone."""
@@ -42,7 +35,7 @@ _LONGEST_LINE = 7200.0
 Cell = Annotated[int, Meta(ge=0, le=MOST_CELL)]
 Count = Annotated[int, Meta(ge=0, le=MOST_COUNT)]
 Process = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
-Host = Annotated[str, Meta(max_length=LONGEST_HOST)]
+Host = Annotated[str, Meta(max_length=MOST_NAME)]
 RunKey = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 RunNumber = Annotated[int, Meta(ge=1, le=MOST_COUNT)]
 _Bucket = Annotated[int, Meta(ge=0, le=BUCKETS)]

@@ -148,7 +148,7 @@ class Fleet:
                 self._append(replace(left.get(cell) or Batch(member, cell), process=member), now)
         self._ends.ends.setdefault(member, MemberEnd(member, self._batches.last(member), clean))
 
-    def leave(self, now: Moment) -> None:
+    def leave(self) -> None:
         """The batch that was given last is the last one. Others learn that by the next exchanges."""
         self._has_left = True
         self._end_membership()

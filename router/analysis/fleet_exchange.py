@@ -128,7 +128,7 @@ def _decoded(raw: bytes, kind: type[Message]) -> Message:
     try:
         return msgspec.msgpack.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MessageRefused(f"it is none: {str(error)[:200]}") from None
+        raise MessageRefused(f"it is no message of evidence: {str(error)[:200]}") from None
 
 
 def _is_new(packed: bytes, held: Mapping[str, int]) -> bool:
@@ -136,7 +136,7 @@ def _is_new(packed: bytes, held: Mapping[str, int]) -> bool:
     try:
         head = msgspec.msgpack.decode(packed, type=_BatchHead)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MessageRefused("a batch in it is none") from None
+        raise MessageRefused("a batch in it is no batch") from None
     newest = held.get(head.process)
     return newest is None or head.cell > newest
 

@@ -101,7 +101,7 @@ class FleetRuns:
         """The cell that was handed over last is the last one of this process: it is kept, and others get it
         as long as they ask."""
         self._sealed.extend(self._fleet.seal(self._clock.moment()))
-        self._fleet.leave(self._clock.moment())
+        self._fleet.leave()
         while self._sealed:
             sealed = self._sealed.popleft()
             for run in self._keys(sealed):

@@ -97,8 +97,6 @@ class JoinedRun:
         self.splits = {member: part.began_with for member, part in parts.items() if part.compares}
         if any(part.records for part in observed):
             self.last_request_cell = cell
-        if any(part.outage for part in observed):
-            self.state.note_outage(cell)
 
     def _judge(self, cell: int) -> None:
         before, self.report = self.report.verdict, self.state.report()

@@ -21,10 +21,9 @@ from router.analysis.statistics.records import (
     CELL_SECONDS,
     MINUTE_CELLS,
     Ranges,
-    Record,
     RunCell,
     RunId,
-    merge,
+    add_record,
 )
 from router.core.breaker import OutageRule
 from router.core.ids import Alias, VersionId
@@ -245,17 +244,6 @@ def canary_counts(cell: RunCell) -> tuple[int, int]:
     """Requests of the canary in it, and faults of them that are its own."""
     arms = [record.canary for record in cell.records]
     return sum(arm.requests for arm in arms), sum(arm.faults - arm.excused for arm in arms)
-
-
-def add_record(cell: RunCell, record: Record, indexes: int) -> None:
-    """Add what a process observed in a part of a cell to all of that. `indexes` as of `merge`."""
-    for known in cell.records:
-        if known.ranges == record.ranges and known.line == record.line:
-            merge(known, record, indexes)
-            return
-    fresh = Record(record.ranges, record.line)
-    merge(fresh, record, indexes)
-    cell.records.append(fresh)
 
 
 def _window_shift(output: OutputSpec, production: tuple[int, ...], canary: tuple[int, ...]) -> WindowShift:

@@ -13,7 +13,6 @@ from msgspec import Meta, Struct
 
 from router.analysis.evidence_format import (
     FRAME_BYTES,
-    LONGEST_HOST,
     Cell,
     Count,
     EvidenceRefused,
@@ -30,10 +29,11 @@ from router.analysis.evidence_format import (
     frames,
 )
 from router.analysis.evidence_sink import UncleanEnd
+from router.analysis.fleet_messages import MOST_NAME
 from router.analysis.run_key import MOST_BYTES as MOST_SUBJECT_BYTES
 from router.analysis.run_key import STATISTICS_VERSION, RunSubject, unpack_subject
 from router.analysis.run_state import DAY_CELLS, RunStateData
-from router.analysis.statistics.records import RunCell, RunId, add
+from router.analysis.statistics.records import RunCell, RunId, add_record
 from router.core.scores import OutputSpec
 
 MOST_FILE_BYTES = 64 << 20
@@ -123,7 +123,7 @@ def header_of(
         run.number,
         subject.pack(),
         process,
-        host[:LONGEST_HOST],
+        host[:MOST_NAME],
         canary_requests,
         verdict_cell,
         list(unclean_ends[-MOST_UNCLEAN_ENDS:]),
@@ -202,7 +202,6 @@ class _Appended:
     """What came after the state, frame by frame."""
 
     def __init__(self, horizon: int, header: RunHeader, output: OutputSpec | None) -> None:
-        self._horizon = horizon
         self._process = header.process
         self._indexes = 1 if output is None else output.index_count
         self.last_cell = horizon
@@ -252,11 +251,7 @@ class _Appended:
 def merged(one: RunCell, later: RunCell, indexes: int) -> RunCell:
     """Two parts of one cell, of one process, as one. `one` is changed."""
     for record in later.records:
-        same = (known for known in one.records if known.ranges == record.ranges and known.line == record.line)
-        if (known := next(same, None)) is not None:
-            add(known, record, indexes)
-        else:
-            one.records.append(record)
+        add_record(one, record, indexes)
     if one.history is None:
         one.history = later.history
     if one.subject is None:

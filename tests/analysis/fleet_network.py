@@ -1,7 +1,6 @@
 """Gateways that exchange evidence over a network that loses, repeats, delays and reorders messages."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -103,7 +102,7 @@ class Network:
         """A clean stop, which lets others ask for 5 s more."""
         now = gateway.moment(self.at)
         self._observe(gateway, upto=now.cell + 1)
-        gateway.fleet.leave(now)
+        gateway.fleet.leave()
         gateway.ends_at = self.at + 5.0
 
     def up(self) -> list[Gateway]:
@@ -198,11 +197,6 @@ class Network:
         if taken.took_over:  # what was sealed before is void
             gateway.takeovers += 1
             gateway.sealed, gateway.digests = [], {}
-
-    def all_sealed(self) -> Iterator[tuple[Gateway, SealedCell]]:
-        for gateway in self.gateways:
-            for sealed in gateway.sealed:
-                yield gateway, sealed
 
 
 def horizon(gateway: Gateway) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.analysis.evidence_format import (
@@ -23,10 +23,11 @@ from router.analysis.evidence_format import (
     pack_buckets,
     unpack_buckets,
 )
+from router.analysis.fleet_membership import OwnMembership
 from router.analysis.run_state import RunState
 from router.analysis.statistics.cell_recorder import CellRecorder, Observation
-from router.analysis.statistics.records import Batch, RunCell
-from router.core.ids import Alias
+from router.analysis.statistics.records import Batch, Ended, RunCell
+from router.core.ids import Alias, GatewayId
 from router.core.scores import ScoreSpec
 from router.core.split import BUCKETS, Split
 from tests.support.evidence import SUBJECT, a_state, batches, buckets, cells, observed
@@ -88,7 +89,7 @@ def test_a_cell_is_the_same_when_it_is_read(cell: RunCell) -> None:
     assert decode_cell(encode_cell(cell)) == cell
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(
@@ -128,8 +129,17 @@ def test_whatever_is_observed_can_be_read(
 
 
 @given(batches)
+@example(Batch("0" * 16, 0))
 @settings(max_examples=40)
 def test_a_batch_is_the_same_when_it_is_read(batch: Batch) -> None:
+    assert decode_batch(encode_batch(batch)) == batch
+
+
+def test_the_longest_name_that_a_gateway_gives_its_host_can_be_read() -> None:
+    """Else nobody ever reads its batches."""
+    join = OwnMembership(GatewayId("0" * 16, "gw-ä" * 100)).begin(5)
+    batch = Batch(join.member, 4, joins=[join], killed=[Ended(join.process, join.host)])
+
     assert decode_batch(encode_batch(batch)) == batch
 
 

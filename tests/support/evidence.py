@@ -41,42 +41,69 @@ def observed(production: int = 10, canary: int = 2, buckets: range = range(4_990
 buckets = st.sets(st.integers(0, 99_999), max_size=40)
 counts = st.integers(0, 2**53 - 1)
 
+# What a cell holds many of is cut out of bytes: drawn one by one it takes ten times as long.
 
-@st.composite
-def arms(draw: st.DrawFn) -> ArmRecord:
-    """Counts of one arm that do not contradict each other."""
-    requests = draw(st.integers(0, 1_000))
-    faults, timed = draw(st.integers(0, requests)), draw(st.integers(0, requests))
-    groups = st.dictionaries(st.integers(0, 1_023), st.lists(counts, min_size=6, max_size=6), max_size=3)
-    return ArmRecord(
-        requests,
-        faults,
-        draw(st.integers(0, faults)),
-        timed,
-        draw(st.integers(0, timed)),
-        draw(st.integers(0, requests)),
-        draw(st.dictionaries(st.integers(0, 300), counts, max_size=5)),
-        draw(st.dictionaries(st.integers(0, 201), counts, max_size=5)),
-        draw(st.none() | groups),
+
+def parts(raw: bytes, size: int) -> list[bytes]:
+    """`raw` in pieces of `size` bytes; what is left over is dropped."""
+    return [raw[at : at + size] for at in range(0, len(raw) - size + 1, size)]
+
+
+def number(raw: bytes, numbers: int) -> int:
+    """0 to `numbers` − 1."""
+    return int.from_bytes(raw) % numbers
+
+
+def count_by(indexes: int, most: int) -> st.SearchStrategy[dict[int, int]]:
+    """Counts by an index, of which there are so many; `most` of them."""
+    return st.binary(max_size=9 * most).map(
+        lambda raw: {number(one[:2], indexes): number(one[2:], 2**53) for one in parts(raw, 9)}
     )
 
 
-ranges = st.builds(
-    Ranges,
-    st.tuples(st.integers(0, 50_000), st.integers(50_000, 100_000)),
-    st.tuples(st.integers(0, 50_000), st.integers(50_000, 100_000)),
+buckets_of_a_cell = st.sampled_from([set(), {0}, {99_999}, {0, 127, 255, 16_639, 99_999}]) | st.binary(
+    max_size=60
+).map(lambda raw: {number(one, 100_000) for one in parts(raw, 3)})
+rows_by_group = st.binary(max_size=3 * 44).map(
+    lambda raw: {
+        number(one[:2], 1_024): [number(each, 2**53) for each in parts(one[2:], 7)] for one in parts(raw, 44)
+    }
 )
+first_scores = st.binary(max_size=80).map(
+    lambda raw: {number(one[:3], 100_000): number(one[3:], 202) for one in parts(raw, 4)}
+)
+
+
+def arm(
+    raw: bytes, durations: dict[int, int], scores: dict[int, int], groups: dict[int, list[int]] | None
+) -> ArmRecord:
+    """Counts of one arm that do not contradict each other, by 12 bytes."""
+    requests = number(raw[:2], 1_001)
+    faults, timed, invalid = (number(raw[at : at + 2], requests + 1) for at in (2, 4, 6))
+    excused, slow = number(raw[8:10], faults + 1), number(raw[10:], timed + 1)
+    return ArmRecord(requests, faults, excused, timed, slow, invalid, durations, scores, groups)
+
+
+arms = st.builds(
+    arm,
+    st.binary(min_size=12, max_size=12),
+    count_by(301, 5),
+    count_by(202, 5),
+    st.none() | rows_by_group,
+)
+halves = st.sampled_from([(0, 50_000), (0, 100_000), (5_000, 100_000), (50_000, 50_000), (49_999, 50_001)])
+ranges = st.builds(Ranges, halves, halves)
 records = st.builds(
     Record,
     ranges,
     st.none() | st.floats(1e-6, 600.0),
-    arms(),
-    arms(),
-    buckets,
-    buckets,
-    buckets,
-    buckets,
-    st.dictionaries(st.integers(0, 99_999), st.integers(0, 201), max_size=20),
+    arms,
+    arms,
+    buckets_of_a_cell,
+    buckets_of_a_cell,
+    buckets_of_a_cell,
+    buckets_of_a_cell,
+    first_scores,
     counts,
 )
 cells = st.builds(
@@ -84,18 +111,18 @@ cells = st.builds(
     st.booleans(),
     ranges,
     st.lists(records, max_size=3),
-    st.none() | st.dictionaries(st.integers(0, 300), counts, max_size=5),
+    st.none() | count_by(301, 5),
     st.none() | st.binary(max_size=20),
     st.booleans(),
 )
-keys = st.text("0123456789abcdef", min_size=32, max_size=32)
+keys = st.binary(min_size=16, max_size=16).map(bytes.hex)
 some_ids = st.sampled_from(["0" * 16, "0123456789abcdef", "f" * 16])
 some_hosts = st.sampled_from(["", "gw-1", "münchen"])
 batches = st.builds(
     Batch,
-    st.text("0123456789abcdef", min_size=16, max_size=16),
+    st.binary(min_size=8, max_size=8).map(bytes.hex),
     st.integers(0, 2**40),
-    st.dictionaries(keys, st.tuples(st.integers(1, 2**53 - 1), cells), max_size=3),
+    st.dictionaries(keys, st.tuples(st.integers(1, 2**53 - 1), cells), min_size=1, max_size=2),
     st.lists(st.builds(Join, some_ids, some_ids, some_hosts, st.integers(0, 2**40)), max_size=2),
     st.lists(st.builds(Ended, some_ids, some_hosts), max_size=2),
 )

@@ -4,13 +4,12 @@ Which buckets are new is decided where the records of all gateways are joined, s
 number, and to leave it out would lose it. One is reported once per event, step and epoch's length.
 """
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from router.analysis.statistics.counts import GROUPS
-from router.analysis.statistics.durations import BINS, EDGES
+from router.analysis.statistics.durations import BINS, bin_of
 from router.analysis.statistics.records import (
     CELL_SECONDS,
     ArmRecord,
@@ -274,7 +273,7 @@ class CellRecorder:
             if seconds > line:
                 self._slow(part, bucket, canary=canary)
         if seconds is not None:
-            arm.durations[bisect_left(EDGES, seconds)] += 1
+            arm.durations[bin_of(seconds)] += 1
         if self._indexes:
             self._score(part, arm, bucket, bin_index, first=not flags & _SCORED)
 

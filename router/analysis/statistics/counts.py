@@ -1,7 +1,6 @@
 """What is counted: of one event, in both arms; and of one arm, everything, over the last 15 minutes."""
 
 from array import array
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from router.analysis.statistics.durations import BINS, EDGES, by_request_seconds
+from router.analysis.statistics.durations import BINS, bin_of, by_request_seconds
 from router.analysis.statistics.records import CELL_SECONDS
 from router.core.events import Answered
 from router.core.latency_buckets import REQUEST_SECONDS
@@ -209,7 +208,7 @@ class ArmCounters:
             if event.fault in self._faults:
                 self._faults[event.fault] += 1
         elif event.outcome == _OK:
-            self._durations[bisect_left(EDGES, event.seconds)] += 1
+            self._durations[bin_of(event.seconds)] += 1
         if event.outcome == _FALLBACK:
             self._fallbacks += 1
 

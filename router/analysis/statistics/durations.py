@@ -5,7 +5,8 @@ among them, so that what is counted here folds into those without a remainder.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from math import ceil, log
 
@@ -32,9 +33,10 @@ BINS = len(EDGES) + 1
 _FOLDED = (*(bisect_left(REQUEST_SECONDS, edge) for edge in EDGES), len(REQUEST_SECONDS))
 
 
-def bin_of(seconds: float) -> int:
-    """The bin of a duration, 0 to `BINS` − 1; an edge belongs to the bin that it ends."""
-    return bisect_left(EDGES, seconds)
+bin_of: Callable[[float], int] = partial(bisect_left, EDGES)
+"""The bin of a duration in seconds, 0 to `BINS` − 1; an edge belongs to the bin that it ends.
+
+Every request is counted by it, and as a function of its own it would take twice as long."""
 
 
 def quantile(counts: Sequence[int], share: float) -> float | None:

@@ -232,6 +232,17 @@ def _add_counts(into: dict[int, int], other: dict[int, int]) -> None:
         into[index] = into.get(index, 0) + count
 
 
+def add_record(cell: RunCell, record: Record, indexes: int) -> None:
+    """Add what a process observed in a part of a cell to all of that. `indexes` as of `merge`."""
+    for known in cell.records:
+        if known.ranges == record.ranges and known.line == record.line:
+            merge(known, record, indexes)
+            return
+    fresh = Record(record.ranges, record.line)
+    merge(fresh, record, indexes)
+    cell.records.append(fresh)
+
+
 def joined(records: Iterable[Record], ranges: Ranges, line: float | None, indexes: int) -> Record:
     """Those of one split as one record. Of those that were held against another line, or none, everything
     counts but what they say of slow answers."""

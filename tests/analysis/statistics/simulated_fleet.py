@@ -323,7 +323,7 @@ class World:
         """It ends cleanly: after two exchanges nobody asks it any more."""
         process = self.processes[host]
         process.end_cell(self.now)
-        process.fleet.leave(Moment(self.now, self.now))
+        process.fleet.leave()
         process.leaves_at = self.now + 2 * EXCHANGE_SECONDS + 1
 
     def kill(self, host: str) -> Process:

@@ -166,7 +166,7 @@ def test_canary_requests_until_a_worse_canary_fails(
         as_published(taken, *expected)
 
 
-def to_pass(seed: int, traffic: Traffic, most: int, criteria: Criteria = Criteria()) -> int | None:  # noqa: B008 - frozen
+def to_pass(traffic: Traffic, most: int, criteria: Criteria = Criteria()) -> int | None:  # noqa: B008 - frozen
     seen = evidence_on(traffic, criteria=criteria)
     per_look = max(50, round(50 / traffic.share))
     return canary_requests_until(passed, seen, traffic, per_look=per_look, most=most)
@@ -183,7 +183,7 @@ UNTIL_PASS = [
 
 def test_an_equal_canary_passes_in_time() -> None:
     """5 % split, margin half a point, no faults: 680 canary requests by measurement."""
-    runs = [to_pass(seed, Traffic(seed, base=0.0), 40_000) for seed in range(8)]
+    runs = [to_pass(Traffic(seed, base=0.0), 40_000) for seed in range(8)]
 
     assert all(runs)
     assert 600 <= np.median([one for one in runs if one]) <= 900
@@ -198,8 +198,8 @@ def test_canary_requests_until_an_equal_canary_passes(
     """At base fault rates of 0, 0.1 and 1 % they are as the document says."""
     criteria, measured = Criteria(max_increase=margin), []
     for base, runs in ((0.0, 10), (0.001, 60), (0.01, 40)):
-        traffics = [(seed, Traffic(seed, share=share, base=base)) for seed in range(runs)]
-        measured.append([to_pass(seed, each, round(12_000 / share), criteria) for seed, each in traffics])
+        traffics = [Traffic(seed, share=share, base=base) for seed in range(runs)]
+        measured.append([to_pass(each, round(12_000 / share), criteria) for each in traffics])
     figure(f"share {share:.0%}, base 0, 0.1 and 1 %: {' · '.join(map(reported, measured))}")
 
     for taken, expected in zip(measured, published, strict=True):
@@ -214,8 +214,7 @@ def test_a_canary_worse_by_the_margin_rarely_passes(base: float, *, heavy: bool,
     """Promise: about 5 %. 5 % split, margin 1 point, 4 000 canary requests."""
     criteria, runs = Criteria(max_increase=0.01), 100
     taken = [
-        to_pass(seed, Traffic(seed, base=base, rise=0.01, heavy=heavy), 80_000, criteria)
-        for seed in range(runs)
+        to_pass(Traffic(seed, base=base, rise=0.01, heavy=heavy), 80_000, criteria) for seed in range(runs)
     ]
     wrong = sum(one is not None for one in taken)
     figure(f"base {base:.0%}, {'heavy' if heavy else 'independent'}: wrong PASS in {percent(wrong, runs)}")
