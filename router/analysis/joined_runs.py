@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from router.analysis.checks import Report
-from router.analysis.evidence_format import MOST_CELL, MOST_COUNT, check_state
+from router.analysis.evidence_format import check_state
+from router.analysis.fleet_messages import MOST_CELL, MOST_COUNT
 from router.analysis.run_key import RunSubject, unpack_subject
 from router.analysis.run_state import RunState, RunStateData
 from router.analysis.statistics.records import CELL_SECONDS, Ranges, RunCell, RunId
