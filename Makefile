@@ -99,7 +99,7 @@ faults: $(VENV)/test.stamp
 	@FAULTS=1 FAULTS_FIGURES=$${FAULTS_FIGURES:-.faults/figures.md} \
 	  $(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/e2e tests/processes tests/demo tests/deploy tests/stories \
 	  tests/adapters/test_registry_faults.py tests/worker/test_decoding.py tests/worker/test_whole_path.py tests/test_docs.py \
-	  tests/test_benchmarks.py tests/analysis/statistics/test_operating_characteristics.py \
+	  tests/test_benchmarks.py tests/analysis/statistics \
 	  tests/analysis/statistics/test_simulated_fleets.py $(PYTEST_ARGS)
 
 clean:

@@ -47,7 +47,9 @@ def asking(gateway: GatewayProcess, text: str, times: int) -> socket.socket:
     return client
 
 
-@pytest.mark.parametrize("hang_up", [close, reset, half_close])
+@pytest.mark.parametrize(
+    "hang_up", [close, *(pytest.param(way, marks=pytest.mark.slow) for way in (reset, half_close))]
+)
 @pytest.mark.parametrize("pipelined", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_after_twenty_callers_hung_up_one_that_stays_is_answered_at_once(
     start: Callable[..., GatewayProcess],

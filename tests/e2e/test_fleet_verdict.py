@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS, Registry
 from tests.support import faulty_registry
@@ -56,6 +58,7 @@ def at_one_horizon(three: Fleet, after: float, slack: float) -> list[dict[str, A
     return found
 
 
+@pytest.mark.slow
 def test_three_gateways_come_to_one_verdict_by_the_traffic_of_all(
     registry: Registry, tmp_path: Path, slack: float, figure: Figure
 ) -> None:

@@ -50,7 +50,7 @@ def hung(gateway: GatewayProcess, registry: Registry) -> None:
 
 @pytest.mark.parametrize(
     ("number", "environment"),
-    [(signal.SIGTERM, {}), (signal.SIGINT, LONG_DRAIN)],
+    [(signal.SIGTERM, {}), pytest.param(signal.SIGINT, LONG_DRAIN, marks=pytest.mark.slow)],
     ids=["SIGTERM", "SIGINT, which is no balancer's"],
 )
 def test_a_stop_under_load_is_reported_at_once_and_loses_no_request(
