@@ -1,13 +1,12 @@
 """The file of caps: replaced whole, so that a reader finds the former content or the new one, and no part."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
-from router.adapters.state.directory import CapsLock, open_file, set_aside, sync_directory, write_all
+from router.adapters.state.directory import CapsLock, open_file, replace_file, set_aside
 from router.core.caps import KEPT_SECONDS, MOST_BYTES, Caps, records_from_json, records_to_json
 
 NAME = "caps.json"
@@ -86,7 +85,7 @@ class CapsFile:
             }
             if not self._seen or kept != self._caps.records:
                 merged = Caps(kept)
-                self._replace(encode(merged))
+                replace_file(self._path, encode(merged), self._directory / _NEW)
                 self._caps, self._seen = merged, self._look()
             return replace(found, caps=self._caps)
 
@@ -112,22 +111,6 @@ class CapsFile:
         if len(content) > MOST_BYTES:
             raise Unreadable(f"it is larger than {MOST_BYTES >> 20} MiB")
         return decode(content)
-
-    def _replace(self, content: bytes) -> None:
-        new = self._directory / _NEW
-        # Its name is fixed, as one gateway at a time is here: what one that was killed left is written over.
-        descriptor = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            write_all(descriptor, content)
-            os.fsync(descriptor)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(new)
-            raise
-        finally:
-            os.close(descriptor)
-        os.rename(new, self._path)
-        sync_directory(self._directory)
 
 
 def encode(caps: Caps) -> bytes:

@@ -71,6 +71,26 @@ def write_all(descriptor: int, content: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def replace_file(path: Path, content: bytes, new: Path) -> None:
+    """Have `content` at `path`, where a reader finds it or what was there before, and no part of either.
+
+    It is written as `new` first, in the same directory: a name that nobody else uses at the same time, so
+    that what a process left there that was killed is written over. Raises OSError.
+    """
+    descriptor = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+    finally:
+        os.close(descriptor)
+    os.rename(new, path)
+    sync_directory(path.parent)
+
+
 def sync_directory(directory: Path) -> None:
     """Have names that were made, renamed or removed in `directory` outlive a crash of the machine."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

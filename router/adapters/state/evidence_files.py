@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.adapters.state.directory import open_file, set_aside, sync_directory, write_all
+from router.adapters.state.directory import open_file, replace_file, set_aside, write_all
 from router.analysis.evidence_format import EvidenceRefused
 from router.analysis.evidence_sink import (
     EndedProcess,
@@ -247,20 +247,8 @@ class EvidenceFiles:
         self.wanted.pop(run.key, None)
 
     def _write_new(self, key: str, content: bytes) -> None:
-        new = self._folder / f"{key}{_NEW}"
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            write_all(descriptor, content)
-            os.fsync(descriptor)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(new)
-            raise
-        finally:
-            os.close(descriptor)
-        os.rename(new, self._folder / key)
-        sync_directory(self._folder)
+        replace_file(self._folder / key, content, self._folder / f"{key}{_NEW}")
 
     def _failed(self, key: str, kept: _Run) -> None:
         kept.appended, kept.is_behind = None, True

@@ -6,7 +6,6 @@ observed when a write was last answered, how many are on disk after it, and what
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from router.adapters.state.directory import WriterLock, own_directory
 from router.adapters.state.evidence_files import Append, End, EvidenceFiles, FoundEvidence, Replace, Seal
 from router.analysis.run_state import RunStateData
 from router.core.ids import GatewayId
-from tests.adapters.state.kill_steps import dying, write_uncounted
+from tests.adapters.state.kill_steps import lives, write_uncounted
 from tests.support.evidence import FIRST, RUN, SUBJECT, a_state, observed
 
 ROUNDS = 3
@@ -62,23 +61,7 @@ def live(named: Path, answers: int) -> None:
 
 
 def main(named: Path) -> None:
-    calls, code = 0, -signal.SIGKILL
-    while code:
-        calls += 1
-        reader, answers = os.pipe()
-        if not (pid := os.fork()):
-            try:
-                dying(calls)
-                live(named, answers)
-                os._exit(0)
-            except BaseException as error:
-                print(f"{calls}: {error!r}", file=sys.stderr, flush=True)
-                os._exit(1)
-        os.close(answers)
-        with open(reader) as lines:
-            answered = [int(line) for line in lines]
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert code in (0, -signal.SIGKILL), code
+    for calls, code, answered in lives(named, live):
         found = EvidenceFiles(GatewayId("f" * 16, "judge")).open(own_directory(named))
         clean = [end.clean for end in found.stored.ended]
         life = {"calls": calls, "code": code, "answered": answered[-1:], "kept": requests_in(found)[0]}

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,9 @@ def live(named: Path, answers: int) -> None:
         journal.append(line, begins_file=number == 0, sync=True)
 
 
-def main(named: Path) -> None:
+def lives(named: Path, live: Callable[[Path, int], None]) -> Iterator[tuple[int, int, list[int]]]:
+    """Of one life after the other that ends before its next call: the number of that call, the exit code, and
+    what it was answered. The last one comes to its end."""
     calls, code = 0, -signal.SIGKILL
     while code:
         calls += 1
@@ -77,12 +79,17 @@ def main(named: Path) -> None:
                 os._exit(1)
         os.close(answers)
         with open(reader) as lines:
-            durable = [int(line) for line in lines]
+            answered = [int(line) for line in lines]
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        yield calls, code, answered
+        assert code in (0, -signal.SIGKILL), code
+
+
+def main(named: Path) -> None:
+    for calls, code, durable in lives(named, live):
         found = CapsFile(own_directory(named)).read()
         kept = [record.counter for record in found.caps.records.values()] if found else []
         print(json.dumps({"calls": calls, "code": code, "durable": durable[-1:], "kept": kept}))
-        assert code in (0, -signal.SIGKILL), code
         assert not (found and found.unreadable), found
 
 

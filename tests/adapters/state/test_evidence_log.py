@@ -145,24 +145,6 @@ async def test_what_can_not_be_read_is_named(start: Start, tmp_path: Path) -> No
     assert (tmp_path / "state" / event.name).read_text() == "mine"
 
 
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Has every write to a file fail with this error, until it is 0."""
-    write, now = os.write, [0]
-
-    def failed(descriptor: int, content: bytes) -> int:
-        if now[0] and threading.current_thread().name == "state":
-            raise OSError(now[0], os.strerror(now[0]))
-        return write(descriptor, content)
-
-    monkeypatch.setattr(os, "write", failed)
-
-    def fail(code: int) -> None:
-        now[0] = code
-
-    return fail
-
-
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 async def test_a_disk_that_takes_nothing_is_reported_and_a_state_catches_up(
     start: Start, failing: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, code: int

@@ -163,24 +163,6 @@ async def test_the_lock_ends_with_the_process_that_holds_it(start: Start, tmp_pa
     await until(lambda: gateway.state.durable)
 
 
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Has every write to a file fail with this error, until it is 0."""
-    write, now = os.write, [0]
-
-    def failed(descriptor: int, content: bytes) -> int:
-        if now[0] and threading.current_thread().name == "state":
-            raise OSError(now[0], os.strerror(now[0]))
-        return write(descriptor, content)
-
-    monkeypatch.setattr(os, "write", failed)
-
-    def fail(code: int) -> None:
-        now[0] = code
-
-    return fail
-
-
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
 async def test_a_disk_that_takes_nothing_is_reported_and_caught_up_with(
     start: Start, tmp_path: Path, failing: Callable[[int], None], code: int
