@@ -16,6 +16,9 @@ RouterError
 │  ├─ MovedByOthers             somebody else acts on the same model
 │  ├─ GatewaysUnreachable       gateways that have to be asked did not answer
 │  └─ NotServedYet              it was moved, and not every gateway serves it
+├─ EnvironmentFailed          a version's own Python environment is not there, and may be later
+│  ├─ IndexUnreachable          the package index gave no answer
+│  └─ EnvironmentRefused        it can not be made of what the version asks for
 ├─ LoadFailed                 a version did not become READY
 │  ├─ NoRoom                    it would not fit into the memory that is left
 │  └─ WarmUpLost                its warm-up ended its worker, or took too long
@@ -108,6 +111,21 @@ class GatewaysUnreachable(PromotionRefused):
 
 class NotServedYet(PromotionRefused):
     """The registry was written, and some gateways do not serve what it names."""
+
+
+class EnvironmentFailed(RouterError):
+    """A version's own Python environment could not be made: another try may do."""
+
+
+class IndexUnreachable(EnvironmentFailed):
+    """The package index did not answer, or not as an index does."""
+
+
+class EnvironmentRefused(EnvironmentFailed):
+    """No environment can be made of what the version, and the configuration, ask for.
+
+    It is tried again when one of them changed, not before.
+    """
 
 
 class LoadFailed(RouterError):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from router.core.environment import _WITHHELD_PREFIXES
+from router.core.environment_variables import _WITHHELD_PREFIXES
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text())

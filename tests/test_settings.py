@@ -538,7 +538,9 @@ def keys_of(*models: type[BaseModel]) -> list[tuple[str, Any]]:
 
 def test_every_key_says_what_it_means_and_when_a_change_takes_effect() -> None:
     everything = Settings.model_fields
-    sections = [everything[name].annotation for name in ("server", "registry", "log", "fleet")]
+    sections = [
+        everything[name].annotation for name in ("server", "registry", "log", "fleet", "environments")
+    ]
     for name, field in keys_of(*sections, ModelSettings):
         assert field.description, name
         assert reload_of(field.metadata) in Reload, name

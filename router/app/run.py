@@ -21,7 +21,7 @@ from router.app.build import Gateway, Instruments, Recorders, build_gateway
 from router.app.outbound import Outbound
 from router.app.reload import Certificates
 from router.control.break_glass import BreakGlassWatch
-from router.core.environment import is_withheld, refusal, unknown_variables
+from router.core.environment_variables import is_withheld, refusal, unknown_variables
 from router.core.events import ReadinessChanged, ShutdownCutShort
 from router.core.ids import GatewayId
 from router.core.memory import MIB

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from router.core.environment import child_environment
+from router.core.environment_variables import child_environment
 from router.core.ids import VersionId
 from router.errors import ChildLost
 from router.processes.memory import Rank, set_rank

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from router.core.backoff import Backoff
-from router.core.environment import child_environment
+from router.core.environment_variables import child_environment
 from router.core.events import ChildRestarted, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
+from router.core.version_environment import VersionEnvironment
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
@@ -101,6 +102,37 @@ class Loader(Protocol):
 
     def room(self) -> Room:
         """Memory that more workers may use."""
+
+
+class PreparedEnvironment(Protocol):
+    """A Python environment that is on this machine, whole, and held until `Environments.retain`."""
+
+    @property
+    def about(self) -> VersionEnvironment:
+        """What it is."""
+
+    @property
+    def loader(self) -> Loader:
+        """Brings versions to READY in it. Its template starts with the first load."""
+
+
+class Environments(Protocol):
+    """Brings the Python environments of versions to this machine."""
+
+    async def prepare(
+        self, version: VersionId, directory: str, *, turn: DownloadTurn = nullcontext
+    ) -> PreparedEnvironment:
+        """The environment of `version`, whose files are in `directory`: found, or resolved and built.
+
+        What has to be built is built within a `turn`, and its deadline runs from then. Raises
+        EnvironmentFailed, of it EnvironmentRefused where another try would end alike, and IndexUnreachable.
+        """
+
+    async def has(self, version: VersionId) -> bool:
+        """Whether the environment that `version` was last prepared in is here, whole. Builds nothing."""
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        """Nothing here uses any other version: their templates end, and their environments may go."""
 
 
 class Fetcher(Protocol):

@@ -4,6 +4,7 @@ Every key carries its meaning, unit and default, and whether a change of it is h
 """
 
 from router.settings.changes import Change, changes
+from router.settings.environments import EnvironmentsSettings
 from router.settings.fields import Reload, is_loopback
 from router.settings.gateway import (
     LogSettings,
@@ -23,6 +24,7 @@ from router.settings.outbound import FleetSettings, PeerAddress, ReceiverSetting
 
 __all__ = [
     "Change",
+    "EnvironmentsSettings",
     "FleetSettings",
     "LogSettings",
     "ModelOutput",

@@ -34,6 +34,7 @@ def _all(old: Settings, new: Settings) -> Iterator[Change]:
     yield from _fields("registry", old.registry, new.registry)
     yield from _fields("log", old.log, new.log)
     yield from _fields("fleet", old.fleet, new.fleet)
+    yield from _fields("environments", old.environments, new.environments)
     if old.notify != new.notify:
         yield Change("notify", reload_of(Settings.model_fields["notify"].metadata), "changed")
     before, after = next(iter(old.models)), next(iter(new.models))

@@ -23,6 +23,7 @@ from router.core.artifact_source import STORES
 from router.core.pins import PinnedTwice, PinPlace
 from router.core.redaction import redact_uri
 from router.errors import ConfigRefused
+from router.settings.environments import EnvironmentsSettings
 from router.settings.fields import (
     COLD,
     HOT,
@@ -258,6 +259,8 @@ class Settings(BaseModel):
     """What is written to standard error."""
     fleet: Annotated[FleetSettings, SECTION] = Field(default_factory=FleetSettings)
     """The other gateways that serve the same models, with which caps and evidence are exchanged."""
+    environments: Annotated[EnvironmentsSettings, SECTION] = Field(default_factory=EnvironmentsSettings)
+    """The Python environments that are built for versions of models with `environment: own`."""
     notify: Annotated[list[ReceiverSettings], Field(max_length=MOST_RECEIVERS), SECTION, COLD] = Field(
         default=[]
     )

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from router.core.environment import refusal
+from router.core.environment_variables import refusal
 from router.core.ids import CANARY, LONGEST_MODEL_NAME, PREVIOUS, PRODUCTION, ROLLBACK, Alias, is_model_name
 from router.core.keys import KeyKind, KeySource
 from router.core.pins import PinLists
@@ -281,6 +281,9 @@ class ModelSettings(BaseModel):
     ] = Field(default=None, alias="model_config")
     """Handed to every version when it is loaded, over the model_config it was logged with, key by key; a
     change loads new workers. Unset, for the first model: the variable SERVING_MODEL_CONFIG, as MLflow's."""
+    environment: Annotated[Literal["shared", "own"], COLD] = "shared"
+    """shared: versions run in the gateway's own Python environment. own: each in one that is built from the
+    requirements it was logged with."""
     writable: Annotated[bool, HOT] = False
     """Whether each worker has a copy of the version's files for itself, which the version may write to, and
     which goes with the worker. A version that fails because it may not write gets one anyway."""

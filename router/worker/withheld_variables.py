@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from mlflow.models import Model
 
-from router.core.environment import is_withheld, refusal
+from router.core.environment_variables import is_withheld, refusal
 from router.worker.error_chain import chain
 
 _MOST_NAMES = 5

@@ -1,7 +1,7 @@
 """Who gets the registry's credentials."""
 
 from router.adapters.registry.agent import RegistryAddress, registry_environment
-from router.core.environment import child_environment
+from router.core.environment_variables import child_environment
 
 ENVIRON = {
     "PATH": "/usr/bin",

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from router.adapters.config.yaml import Document, read_yaml, scalar
 from router.adapters.config.yaml import Path as YamlPath
-from router.core.environment import opens_store, refusal
+from router.core.environment_variables import opens_store, refusal
 from router.errors import ConfigRefused
 from router.processes.small_files import open_at_once
 from router.settings import LogSettings, RegistrySettings, ServerSettings, Settings, state_directory

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.core.environment import child_environment
+from router.core.environment_variables import child_environment
 from router.core.events import ChildRestarted, Recorder
 from router.errors import ChildLost, ChildTimeout, RegistryUnavailable
 from router.processes.child import Child, Launcher

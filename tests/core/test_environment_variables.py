@@ -3,7 +3,7 @@
 import mlflow.environment_variables
 import pytest
 
-from router.core.environment import (
+from router.core.environment_variables import (
     SINGLE_THREADED,
     child_environment,
     is_withheld,

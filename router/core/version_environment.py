@@ -1,0 +1,32 @@
+"""The Python environment that one version runs in, where that is not the gateway's own."""
+
+from dataclasses import dataclass
+
+MOST_DIFFERENCES = 20
+"""Lines that say what differs from the gateway's own environment; the last one counts the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEnvironment:
+    """One environment that was built, as state and commands show it. Versions with equal pins share one."""
+
+    key: str
+    """64 hexadecimal digits: a digest of interpreter, platform, pins and this gateway's child side."""
+    interpreter: str
+    """Absolute path of its Python."""
+    python: str
+    """Version of that, such as 3.11.7."""
+    pins: str
+    """64 hexadecimal digits: a digest of the pinned requirements, the same on all replicas that serve it."""
+    size_bytes: int
+    """Of all its files on disk."""
+    build_seconds: float
+    """How long resolving and building took, when it was built."""
+    differences: tuple[str, ...] = ()
+    """What differs from the gateway's own environment, such as `scikit-learn 1.5.2, the gateway has 1.7.1`:
+    at most 20 short lines."""
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits of the key, for people and for the names of processes."""
+        return self.key[:12]

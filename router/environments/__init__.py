@@ -1,0 +1,1 @@
+"""Child side: Python environments of versions, resolved, built and kept on disk."""
