@@ -159,3 +159,10 @@ def _save(directory: Path, number: int) -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
     shutil.rmtree(venv)
+
+
+def version_with(registry: Registry, foreign: ForeignVersions, directory: Path, requirements: str) -> int:
+    """One more version, like the newer one, with these `requirements`; its files are in `directory`."""
+    shutil.copytree(foreign.files(NEW), directory)
+    (directory / "requirements.txt").write_text(requirements)
+    return register(registry, directory)
