@@ -1,0 +1,290 @@
+"""The exact releases that a version runs with: resolved once, and kept beside its copy.
+
+An index changes every day. The same version gets the same releases after every restart, because they are
+written down where its files lie; and on every replica, because nothing is considered that was uploaded after
+the version was logged, where the index says when that was. An index that does not is asked all the same.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import re
+import sysconfig
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from router.agent.cache import sync_one
+from router.agent.manifest import plain_file, wrong_with
+from router.core.requirement_lines import package_of
+from router.environments.interpreters import Interpreter
+from router.environments.rules import Rules
+from router.environments.uv import Answer, Uv
+from router.environments.wanted import Wanted
+from router.errors import EnvironmentFailed, EnvironmentRefused
+
+_FORMAT = 1
+_MOST_BYTES = 16 << 20
+_ROUNDS = 4
+"""How often packages whose upload times the index does not say are excepted, before no time is asked for."""
+_PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[^\s;\\]+(?: \\)?")
+_HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
+_NO_UPLOAD_TIME = re.compile(r"`([^`\s]+)` is missing an upload date")
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """The releases of one environment."""
+
+    text: str
+    """Lines for `uv pip sync --require-hashes`: each package with its release, and its files' hashes."""
+    resolved_at: str
+    """When, in UTC, such as 2026-03-01T12:00:00+00:00."""
+    note: str = ""
+    """A sentence where the result is less certain than it could be; else empty."""
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits, equal where the text is."""
+        return sha256(self.text.encode()).hexdigest()
+
+    @property
+    def releases(self) -> dict[str, str]:
+        """Release by normalised name of the package."""
+        pairs = (
+            line.removesuffix(" \\").split("==", 1) for line in self.text.splitlines() if line[:1] != " "
+        )
+        return {canonicalize_name(name): release for name, release in pairs}
+
+
+def pins_of(
+    wanted: Wanted, interpreter: Interpreter, rules: Rules, uv: Uv, where: Path, *, resolve: bool
+) -> Pins | None:
+    """The pins of the version whose copy is, or was, at `where` in the cache: kept, else resolved and kept.
+
+    None where there are none and `resolve` is False. Whoever resolves at the same time gets the same: the
+    first one's stay. Kept pins that are torn, that others could have written, or that are for something else
+    are as none. Raises EnvironmentRefused, IndexUnreachable and EnvironmentFailed.
+    """
+    inputs = inputs_of(wanted, interpreter, rules)
+    place = pins_place(where, inputs)
+    if (kept := read_pins(place, inputs)) is not None or not resolve:
+        return kept
+    pins = resolved(wanted, interpreter, rules, uv)
+    try:
+        return _keep(place, inputs, pins)
+    except OSError as error:
+        raise EnvironmentFailed(f"its pins can not be written: {error.strerror}") from error
+
+
+def inputs_of(wanted: Wanted, interpreter: Interpreter, rules: Rules) -> str:
+    """64 hexadecimal digits: a digest of all that pins depend on, but for the index."""
+    of = {
+        "lines": wanted.lines,
+        "constraints": wanted.constraints,
+        "own": wanted.own_lines,
+        "python": interpreter.minor,
+        "platform": f"{sysconfig.get_platform()} {platform.libc_ver()[0]}",
+        "only_binary": rules.only_binary,
+        "exclude_newer": rules.exclude_newer,
+    }
+    return sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+
+
+def pins_place(where: Path, inputs: str) -> Path:
+    """Where pins are kept: beside the version's copy at `where`, which may come and go."""
+    return where.parent / f"pins-{where.name}-{inputs[:12]}.json"
+
+
+def read_pins(place: Path, inputs: str) -> Pins | None:
+    """Those that are kept at `place` for `inputs`; None where there are none that can be believed."""
+    status = plain_file(place)
+    if status is None or status.st_size > _MOST_BYTES or wrong_with(status):
+        return None
+    try:
+        kept = json.loads(place.read_bytes())
+        pins = Pins(str(kept["text"]), str(kept["resolved_at"]), str(kept["note"]))
+        whole = kept["format"] == _FORMAT and kept["inputs"] == inputs and kept["digest"] == pins.digest
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return pins if whole and _only_pins(pins.text) else None
+
+
+def _only_pins(text: str) -> bool:
+    # uv obeys options in such a text.
+    return all(_PIN.fullmatch(line) or _HASH.fullmatch(line) for line in text.splitlines())
+
+
+def _keep(place: Path, inputs: str, pins: Pins) -> Pins:
+    content = {
+        "format": _FORMAT,
+        "inputs": inputs,
+        "text": pins.text,
+        "digest": pins.digest,
+        "resolved_at": pins.resolved_at,
+        "note": pins.note,
+    }
+    with _alone(place.parent):
+        # Another gateway may have been faster. What nobody can believe is replaced.
+        if (kept := read_pins(place, inputs)) is not None:
+            return kept
+        descriptor, part = tempfile.mkstemp(dir=place.parent, prefix=".part-pins-")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(content, file)
+                file.flush()
+                os.fsync(descriptor)
+            os.chmod(part, 0o600)
+            os.replace(part, place)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(part)
+            raise
+        sync_one(place.parent)
+    return pins
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """No other gateway is in such a block for the same directory."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def resolved(wanted: Wanted, interpreter: Interpreter, rules: Rules, uv: Uv) -> Pins:
+    """What the index has for `wanted` now, or had when the version was logged. Keeps nothing.
+
+    Raises EnvironmentRefused with what the resolver says, IndexUnreachable and EnvironmentFailed.
+    """
+    resolution = _Resolution(wanted, interpreter, rules, uv)
+    text, note = resolution.run()
+    if not _only_pins(text):
+        raise EnvironmentFailed("uv resolved the requirements to something else than pins")
+    return Pins(text, datetime.now(UTC).isoformat(timespec="seconds"), note)
+
+
+@dataclass
+class _Resolution:
+    wanted: Wanted
+    interpreter: Interpreter
+    rules: Rules
+    uv: Uv
+    excepted: set[str] = field(default_factory=set)
+    """Packages of which every release is considered, whenever it was uploaded."""
+    untimed: set[str] = field(default_factory=set)
+    """Of them, those of which the index does not say when."""
+
+    def run(self) -> tuple[str, str]:
+        """Pins, and a sentence about them."""
+        if self.rules.exclude_newer == "off":
+            return self._settled(self._compile(None)), ""
+        if self.wanted.created is None:
+            note = "it does not say when it was logged, so the newest releases that fit were taken"
+            return self._settled(self._compile(None)), note
+        self.excepted = {package_of(line) for line in self.wanted.own_lines}
+        answer, note = self._until(self.wanted.created)
+        if self._is_unsolvable(answer):
+            # The gateway's MLflow may be younger than the version, and need what is younger, too.
+            until = self._own_upload_time()
+            if until is not None and until > self.wanted.created:
+                answer, note = self._until(until)
+        return self._settled(answer, self._hint(answer)), note
+
+    def _until(self, until: datetime) -> tuple[Answer, str]:
+        """With releases up to then; where the index does not say when, with all of that package."""
+        for _ in range(_ROUNDS):
+            answer = self._compile(until)
+            missing = {
+                _package_of_file(name) for name in _NO_UPLOAD_TIME.findall(answer.errors)
+            } - self.excepted
+            if not answer.status or not missing:
+                return answer, _untimed(self.untimed)
+            self.untimed |= missing
+            self.excepted |= missing
+        return self._compile(None), _untimed(self.untimed)
+
+    def _compile(self, until: datetime | None) -> Answer:
+        arguments = ["--generate-hashes", "--no-header", "--no-annotate"]
+        if self.rules.only_binary:
+            arguments += ["--only-binary", ":all:"]
+        if until is not None:
+            arguments += ["--exclude-newer", _moment(until)]
+            for package in sorted(self.excepted):
+                arguments += ["--exclude-newer-package", f"{package}=false"]
+        lines = (*self.wanted.lines, *self.wanted.own_lines)
+        with self._constraints() as path:
+            return self._ask(lines, "--constraints", path, *arguments)
+
+    def _ask(self, lines: Sequence[str], *arguments: str) -> Answer:
+        text = "".join(f"{line}\n" for line in lines)
+        return self.uv.ask("pip", "compile", "-", "--python", self.interpreter.path, *arguments, input=text)
+
+    @contextmanager
+    def _constraints(self) -> Iterator[str]:
+        with tempfile.NamedTemporaryFile("w", dir=self.uv.work, prefix="constraints-", suffix=".txt") as file:
+            file.writelines(f"{line}\n" for line in self.wanted.constraints)
+            file.flush()
+            yield file.name
+
+    def _own_upload_time(self) -> datetime | None:
+        """When the gateway's own lines were on the index, all of them; None where it does not say."""
+        answer = self._ask(self.wanted.own_lines, "--no-deps", "--format", "pylock.toml")
+        try:
+            packages = tomllib.loads(answer.output)["packages"] if not answer.status else []
+            return max((_first_upload(package) for package in packages), default=None)
+        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError):
+            return None
+
+    def _is_unsolvable(self, answer: Answer) -> bool:
+        return bool(answer.status) and isinstance(self.uv.failure(answer), EnvironmentRefused)
+
+    def _hint(self, answer: Answer) -> str:
+        if not self._is_unsolvable(answer) or self.wanted.created is None:
+            return ""
+        return (
+            f". Releases that were uploaded after the version was logged, {self.wanted.created:%Y-%m-%d},"
+            " were left out (environments.exclude_newer)"
+        )
+
+    def _settled(self, answer: Answer, hint: str = "") -> str:
+        if not answer.status:
+            return answer.output
+        failure = self.uv.failure(answer)
+        raise type(failure)(f"{failure}{hint}")
+
+
+def _moment(until: datetime) -> str:
+    return until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _first_upload(package: dict[str, Any]) -> datetime:
+    """Of the first file of a release. Raises KeyError and ValueError where none has a time."""
+    files = (*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else ()))
+    moments: list[datetime] = [file["upload-time"] for file in files]
+    return min(moment.replace(tzinfo=moment.tzinfo or UTC) for moment in moments)
+
+
+def _package_of_file(name: str) -> str:
+    """Of a wheel, or a source distribution."""
+    return canonicalize_name(name.split("-")[0] if name.endswith(".whl") else name.rsplit("-", 1)[0])
+
+
+def _untimed(packages: set[str]) -> str:
+    if not packages:
+        return ""
+    some = sorted(packages)
+    named = ", ".join(some[:5]) + (f" and {len(some) - 5} more" if len(some) > 5 else "")
+    return f"the index does not say when {named} were uploaded, so the newest release that fits was taken"
