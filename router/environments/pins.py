@@ -13,7 +13,7 @@ import re
 import sysconfig
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +32,8 @@ from router.environments.uv import Answer, Uv
 from router.environments.wanted import Wanted
 from router.errors import EnvironmentFailed, EnvironmentRefused
 
+UNUSED_SECONDS = 90 * 24 * 3600.0
+"""Pins whose copy is gone are kept for so long after their last use."""
 _FORMAT = 1
 _MOST_BYTES = 16 << 20
 _ROUNDS = 4
@@ -73,12 +75,18 @@ def pins_of(
 
     None where there are none and `resolve` is False. Whoever resolves at the same time gets the same: the
     first one's stay. Kept pins that are torn, that others could have written, or that are for something else
-    are as none. Raises EnvironmentRefused, IndexUnreachable and EnvironmentFailed.
+    are as none. The file's time of modification is that of its last use.
+
+    Raises EnvironmentRefused, IndexUnreachable and EnvironmentFailed.
     """
     inputs = inputs_of(wanted, interpreter, rules)
     place = pins_place(where, inputs)
-    if (kept := read_pins(place, inputs)) is not None or not resolve:
+    if (kept := read_pins(place, inputs)) is not None:
+        with suppress(OSError):  # nothing can be written
+            os.utime(place, follow_symlinks=False)
         return kept
+    if not resolve:
+        return None
     pins = resolved(wanted, interpreter, rules, uv)
     try:
         return _keep(place, inputs, pins)
@@ -96,6 +104,7 @@ def inputs_of(wanted: Wanted, interpreter: Interpreter, rules: Rules) -> str:
         "platform": f"{sysconfig.get_platform()} {platform.libc_ver()[0]}",
         "only_binary": rules.only_binary,
         "exclude_newer": rules.exclude_newer,
+        "created": str(wanted.created),
     }
     return sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
 
@@ -117,6 +126,23 @@ def read_pins(place: Path, inputs: str) -> Pins | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return pins if whole and _only_pins(pins.text) else None
+
+
+def remove_unused_pins(directory: Path, now: float) -> None:
+    """Remove pins from a model's `directory` in the cache whose copy is gone, 90 days after their last use.
+
+    `now`: seconds since the epoch.
+    """
+    for place in directory.glob("pins-*.json"):
+        copy = place.name.removeprefix("pins-").rpartition("-")[0]
+        with suppress(OSError):  # another gateway was faster
+            if not (directory / copy).exists() and now - place.lstat().st_mtime > UNUSED_SECONDS:
+                place.unlink()
+
+
+def _releases(text: str) -> dict[str, str]:
+    pairs = (line.removesuffix(" \\").split("==", 1) for line in text.splitlines() if line[:1] != " ")
+    return {canonicalize_name(name): release for name, release in pairs}
 
 
 def _only_pins(text: str) -> bool:
@@ -170,10 +196,12 @@ def resolved(wanted: Wanted, interpreter: Interpreter, rules: Rules, uv: Uv) -> 
     Raises EnvironmentRefused with what the resolver says, IndexUnreachable and EnvironmentFailed.
     """
     resolution = _Resolution(wanted, interpreter, rules, uv)
-    text, note = resolution.run()
-    if not _only_pins(text):
+    answer, note = resolution.run()
+    if answer.status:
+        raise uv.failure(answer)
+    if not _only_pins(answer.output):
         raise EnvironmentFailed("uv resolved the requirements to something else than pins")
-    return Pins(text, datetime.now(UTC).isoformat(timespec="seconds"), note)
+    return Pins(answer.output, datetime.now(UTC).isoformat(timespec="seconds"), note)
 
 
 @dataclass
@@ -182,49 +210,50 @@ class _Resolution:
     interpreter: Interpreter
     rules: Rules
     uv: Uv
-    excepted: set[str] = field(default_factory=set)
-    """Packages of which every release is considered, whenever it was uploaded."""
+    limits: dict[str, datetime | None] = field(default_factory=dict)
+    """Of packages with one of their own: releases up to then; None: all, whenever they were uploaded."""
     untimed: set[str] = field(default_factory=set)
-    """Of them, those of which the index does not say when."""
+    """Packages of which the index does not say when they were uploaded."""
 
-    def run(self) -> tuple[str, str]:
-        """Pins, and a sentence about them."""
+    def run(self) -> tuple[Answer, str]:
+        """What uv resolved, or why it did not, and a sentence about what it did."""
+        created, ours = self.wanted.created, self.wanted.own_lines
+        every = (*self.wanted.lines, *ours)
         if self.rules.exclude_newer == "off":
-            return self._settled(self._compile(None)), ""
-        if self.wanted.created is None:
+            return self._compile(every), ""
+        if created is None:
             note = "it does not say when it was logged, so the newest releases that fit were taken"
-            return self._settled(self._compile(None)), note
-        self.excepted = {package_of(line) for line in self.wanted.own_lines}
-        answer, note = self._until(self.wanted.created)
-        if self._is_unsolvable(answer):
-            # The gateway's MLflow may be younger than the version, and need what is younger, too.
-            until = self._own_upload_time()
-            if until is not None and until > self.wanted.created:
-                answer, note = self._until(until)
-        return self._settled(answer, self._hint(answer)), note
+            return self._compile(every), note
+        self.limits = {package_of(line): None for line in ours}
+        answer = self._until(every, created)
+        if self._is_unsolvable(answer) and (later := self._own_upload_time()) and later > created:
+            # The gateway's MLflow is younger than the version, and needs what is younger, too.
+            for package in self._needed_by_ours(later):
+                self.limits.setdefault(package, later)
+            answer = self._until(every, created)
+        return answer, _untimed(self.untimed)
 
-    def _until(self, until: datetime) -> tuple[Answer, str]:
+    def _until(self, lines: Sequence[str], until: datetime) -> Answer:
         """With releases up to then; where the index does not say when, with all of that package."""
         for _ in range(_ROUNDS):
-            answer = self._compile(until)
-            missing = {
-                _package_of_file(name) for name in _NO_UPLOAD_TIME.findall(answer.errors)
-            } - self.excepted
+            answer = self._compile(lines, until)
+            packages = {_package_of_file(name) for name in _NO_UPLOAD_TIME.findall(answer.errors)}
+            missing = {one for one in packages if self.limits.get(one, until) is not None}
             if not answer.status or not missing:
-                return answer, _untimed(self.untimed)
+                return answer
             self.untimed |= missing
-            self.excepted |= missing
-        return self._compile(None), _untimed(self.untimed)
+            self.limits |= dict.fromkeys(missing)
+        return self._compile(lines)
 
-    def _compile(self, until: datetime | None) -> Answer:
+    def _compile(self, lines: Sequence[str], until: datetime | None = None) -> Answer:
         arguments = ["--generate-hashes", "--no-header", "--no-annotate"]
         if self.rules.only_binary:
             arguments += ["--only-binary", ":all:"]
         if until is not None:
             arguments += ["--exclude-newer", _moment(until)]
-            for package in sorted(self.excepted):
-                arguments += ["--exclude-newer-package", f"{package}=false"]
-        lines = (*self.wanted.lines, *self.wanted.own_lines)
+            for package, limit in sorted(self.limits.items()):
+                said = "false" if limit is None else _moment(limit)
+                arguments += ["--exclude-newer-package", f"{package}={said}"]
         with self._constraints() as path:
             return self._ask(lines, "--constraints", path, *arguments)
 
@@ -242,28 +271,27 @@ class _Resolution:
     def _own_upload_time(self) -> datetime | None:
         """When the gateway's own lines were on the index, all of them; None where it does not say."""
         answer = self._ask(self.wanted.own_lines, "--no-deps", "--format", "pylock.toml")
+        if self._is_unsolvable(answer):
+            return None
         try:
-            packages = tomllib.loads(answer.output)["packages"] if not answer.status else []
+            packages = tomllib.loads(answer.output)["packages"]
             return max((_first_upload(package) for package in packages), default=None)
         except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError):
             return None
 
+    def _needed_by_ours(self, until: datetime) -> Collection[str]:
+        """Packages that the gateway's own lines bring with them."""
+        answer = self._until(self.wanted.own_lines, until)
+        return () if self._is_unsolvable(answer) else _releases(answer.output)
+
     def _is_unsolvable(self, answer: Answer) -> bool:
-        return bool(answer.status) and isinstance(self.uv.failure(answer), EnvironmentRefused)
-
-    def _hint(self, answer: Answer) -> str:
-        if not self._is_unsolvable(answer) or self.wanted.created is None:
-            return ""
-        return (
-            f". Releases that were uploaded after the version was logged, {self.wanted.created:%Y-%m-%d},"
-            " were left out (environments.exclude_newer)"
-        )
-
-    def _settled(self, answer: Answer, hint: str = "") -> str:
+        """Whether that is for the resolver to say. Raises what else is wrong, which another try may mend."""
         if not answer.status:
-            return answer.output
+            return False
         failure = self.uv.failure(answer)
-        raise type(failure)(f"{failure}{hint}")
+        if isinstance(failure, EnvironmentRefused):
+            return True
+        raise failure
 
 
 def _moment(until: datetime) -> str:

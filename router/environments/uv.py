@@ -41,12 +41,15 @@ _NO_ANSWER = re.compile(
 )
 _NO_SPACE = re.compile(r"(?i)no space left on device|disk quota exceeded")
 _NOISE = re.compile(r"(?:warning:|DEBUG|TRACE|Resolved |Prepared |Installed |Using |Audited |[+-] )")
-_MARKS = re.compile(r"^(?:error:|cause:|[×╰├│─▶>\s]+)\s*")
+_MARKS = re.compile(r"^(?:error:|cause:|hint:|[×╰├│─▶>\s]+)\s*")
 _OURS = {
     # What uv advises are its options; here is what an operator sets for the same.
     "with the `--system-certs` command-line flag": "by UV_SYSTEM_CERTS=true",
     "use `--index-strategy unsafe-best-match`": "set UV_INDEX_STRATEGY=unsafe-best-match",
     " (i.e., with `--no-build`)": "",
+    "Consider using `exclude-newer-package` to override the cutoff for this package": (
+        "Its versions may have later ones where environments.exclude_newer is off"
+    ),
 }
 
 
