@@ -134,7 +134,7 @@ def test_a_file_of_another_digest_is_not_installed(root: Path, index: PackageInd
     index.remove("tiny")
     index.add("tiny", "1.0", files={"tiny/__init__.py": "print('another')\n"})
 
-    with pytest.raises(EnvironmentFailed, match="[Hh]ash mismatch"):
+    with pytest.raises(EnvironmentFailed, match=r"[Hh]ash mismatch"):
         made(root, wanted, index)
 
     assert left(root) == []
