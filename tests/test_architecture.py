@@ -83,7 +83,7 @@ def test_one_module_besides_web_knows_aiohttp_and_only_its_client() -> None:
 
 CHILD_LIBRARIES = {
     *("mlflow", "msgspec", "numpy", "orjson", "pandas", "psutil", "threadpoolctl"),
-    *("packaging", "pyarrow", "sqlalchemy"),  # where MLflow is, these are
+    *("packaging", "pyarrow", "sqlalchemy", "yaml"),  # where MLflow is, these are
 }
 """All that an environment must hold, beside what its versions ask for, so that children run in it."""
 

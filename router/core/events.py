@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from router.core.environment_events import OfEnvironments
 from router.core.ids import Alias, VersionId
 from router.core.lever_events import OfLevers
 from router.core.outbound_events import OfOutbound
@@ -555,7 +556,17 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | OfLevers | OfOutbound | OfState
+Event = (
+    _OfRequests
+    | _OfAliases
+    | _OfVersions
+    | _OfCache
+    | _Others
+    | OfEnvironments
+    | OfLevers
+    | OfOutbound
+    | OfState
+)
 
 
 class Recorder(Protocol):

@@ -43,6 +43,7 @@ ROLES = {
     "worker": "router.worker.main",
     "agent": "router.agent.agent_main",
     "fetch": "router.agent.fetch_main",
+    "environment": "router.environments.build_main",
 }
 IMPORTS = (
     *("mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "pandas", "numpy", "orjson", "threadpoolctl"),
