@@ -35,7 +35,8 @@ from router.demo.dataset import (
 )
 from router.demo.gateway_process import clean_environment
 from router.demo.workspace import ALIASES, OWN_ENVIRONMENTS, Workspace, recipe_digest
-from router.environments import build_main, store
+from router.environments.build_main import main as answer_order
+from router.environments.store import FOLDER, VENV, place_of
 from router.errors import RouterError
 from router.protocol.channel import Channel
 
@@ -97,7 +98,7 @@ def _train(place: Workspace, number: int, recipe: Recipe, say: Say) -> TrainedVe
         f"built an environment for v{number}: {time.monotonic() - began:.1f} s, "
         f"{environment['size_bytes'] / 2**20:.0f} MiB"
     )
-    python = store.place_of(place.cache / store.FOLDER, environment["key"]) / store.VENV / "bin" / "python"
+    python = place_of(place.cache / FOLDER, environment["key"]) / VENV / "bin" / "python"
     began = time.monotonic()
     trained = _trained(place, number, recipe, python)
     libraries = ", ".join(f"{name} {trained['installed'][name]}" for name in SHOWN)
@@ -130,7 +131,7 @@ def _environment(place: Workspace, number: int, recipe: Recipe) -> Mapping[str, 
     with ours, theirs:
         ours_channel = Channel(ours)
         ours_channel.send({"id": number, **order})
-        build_main.main(theirs)
+        answer_order(theirs)
         answer = ours_channel.receive()
     if answer is None or answer.header["op"] != "prepared":
         raise TrainingFailed(f"v{number}: {answer.header['error'] if answer else 'no answer'}")
