@@ -19,6 +19,8 @@ _UVS = re.compile(
 _CERTIFICATES = re.compile("SSL_CERT_FILE|SSL_CERT_DIR|SSL_CLIENT_CERT")
 _PROXIES = re.compile("(?:HTTP|HTTPS|ALL|NO)_PROXY|(?:http|https|all|no)_proxy")
 _PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+_NAMED = re.compile(r"^[\w.-]{1,100}=(?=[A-Za-z])")
+"""uv's indexes may have names, which their credentials' variables refer to."""
 _DEFAULTS = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 NO_INDEX = "file:///nonexistent"
 """What stands for no index at all: uv has an option for it and no variable. It finds no package there."""
@@ -110,7 +112,7 @@ def _secrets_of(address: str) -> Iterator[str]:
     if "://" not in address:
         return
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(_NAMED.sub("", address))
     except ValueError:
         return
     if "@" in parts.netloc:

@@ -31,7 +31,7 @@ from router.errors import EnvironmentRefused
 
 REQUIREMENTS, PYTHON_ENV, CONDA, MODEL_FILE = "requirements.txt", "python_env.yaml", "conda.yaml", "MLmodel"
 _OF_EVERY_CONDA = {"python", "pip"}
-_MOST_YAML_BYTES = 256 << 10
+_MOST_YAML_BYTES = 64 << 10
 _MOST_MODEL_BYTES = 16 << 20
 _CREATED = re.compile(
     rb"(?m)^utc_time_created: *['\"]?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?)['\"]? *\r?$"

@@ -40,12 +40,13 @@ def policy_for(uri: str, **changed: Any) -> BuildPolicy:
 def make_environment(
     cache: Path, key: str, files: Mapping[str, str] | None = None, pins: str = ""
 ) -> store.Kept:
-    """One that nobody built: `files` by path, sealed as those that are built."""
+    """One that nobody built: `files` by path, sealed as those that are built. Scripts can be run."""
     place = store.place_of(store.open_root(cache), key)
     venv = place / store.VENV
     for name, text in (files or {"lib/one.py": "x = 1\n"}).items():
         (venv / name).parent.mkdir(parents=True, exist_ok=True)
         (venv / name).write_text(text)
+        (venv / name).chmod(0o700 if text.startswith("#!") else 0o600)
     place.chmod(0o700)
     manifest, size = store.seal(venv)
     about = VersionEnvironment(key, "", platform.python_version(), "f" * 64, size, 1.0)
