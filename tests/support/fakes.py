@@ -158,6 +158,8 @@ class FakeWorld:
     worker_bytes: int = 100 << 20
     """Of a worker when it is READY."""
     available: int = 1 << 40
+    start_bytes: int = 0
+    """What has to be started before the next worker takes so much."""
     grows_at_once: int = 0
     """Bytes that a worker grows by at its first answer, and no more after it."""
     leak: int = 0
