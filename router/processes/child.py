@@ -39,7 +39,7 @@ import, because something named `router` may be installed in that environment.
 
 
 @dataclass(frozen=True, slots=True)
-class Interpreter:
+class ChildPython:
     """A Python that children run under."""
 
     path: str = sys.executable
@@ -62,7 +62,7 @@ class Interpreter:
         return child_environment(os.environ, temporary, venv)
 
 
-OWN_INTERPRETER = Interpreter()
+OWN_PYTHON = ChildPython()
 
 
 class ProcessHandle(Protocol):
@@ -284,7 +284,7 @@ class SpawnLauncher:
         self,
         outputs: OutputRouter | None = None,
         temporary: Path | None = None,
-        interpreter: Interpreter = OWN_INTERPRETER,
+        interpreter: ChildPython = OWN_PYTHON,
     ) -> None:
         """Without `outputs` children print where this process does; `temporary` is for temporary files."""
         self._outputs = outputs
@@ -312,7 +312,7 @@ class _Spawned:
     """A direct child, waited for in a thread."""
 
     def __init__(
-        self, role: str, theirs: tuple[int, ...], temporary: Path | None, interpreter: Interpreter
+        self, role: str, theirs: tuple[int, ...], temporary: Path | None, interpreter: ChildPython
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()

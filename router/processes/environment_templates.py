@@ -12,7 +12,7 @@ from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.core.version_environment import VersionEnvironment
 from router.errors import ChildLost, ChildTimeout
-from router.processes.child import Child, Interpreter, Launcher, SpawnLauncher
+from router.processes.child import Child, ChildPython, Launcher, SpawnLauncher
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.memory import resident
 from router.processes.output import OutputRouter
@@ -43,7 +43,7 @@ class EnvironmentTemplates:
     ) -> None:
         """The first three, and `launch_seconds`, as `ForkServerSupervisor` takes them.
 
-        `package_directory` is that of `Interpreter`. `gateways` is the gateway's own template, which says
+        `package_directory` is that of `ChildPython`. `gateways` is the gateway's own template, which says
         what another one is expected to take; None: on systems without pidfds, where each worker is started
         by itself and there are no templates.
         """
@@ -64,7 +64,7 @@ class EnvironmentTemplates:
     def launcher(self, about: VersionEnvironment) -> Launcher:
         """Starts workers in that environment, which is used from now on, until `retain` leaves it out."""
         self._used.add(about.key)
-        interpreter = Interpreter(about.interpreter, self._package_directory)
+        interpreter = ChildPython(about.interpreter, self._package_directory)
         if self._gateways is None:
             return SpawnLauncher(self._outputs, self._temporary, interpreter)
         return _EnvironmentLauncher(self, about, interpreter)
@@ -88,7 +88,7 @@ class EnvironmentTemplates:
     async def launch(
         self,
         about: VersionEnvironment,
-        interpreter: Interpreter,
+        interpreter: ChildPython,
         role: str,
         modules: Sequence[str],
         version: VersionId | None,
@@ -118,7 +118,7 @@ class EnvironmentTemplates:
         if self._ending:
             await asyncio.wait(self._ending)
 
-    async def _start(self, about: VersionEnvironment, interpreter: Interpreter) -> "_Template":
+    async def _start(self, about: VersionEnvironment, interpreter: ChildPython) -> "_Template":
         if self._closed:
             raise ChildLost("no worker can be started: the gateway is closing")
         supervisor = ForkServerSupervisor(
@@ -180,7 +180,7 @@ class _EnvironmentLauncher:
 
     templates: EnvironmentTemplates
     about: VersionEnvironment
-    interpreter: Interpreter
+    interpreter: ChildPython
 
     async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
         return await self.templates.launch(self.about, self.interpreter, role, modules, version)

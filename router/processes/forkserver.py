@@ -20,7 +20,7 @@ from router.core.backoff import Backoff
 from router.core.events import ChildRestarted, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout
-from router.processes.child import BLOCKED_SIGNALS, OWN_INTERPRETER, Child, Interpreter, start_child
+from router.processes.child import BLOCKED_SIGNALS, OWN_PYTHON, Child, ChildPython, start_child
 from router.processes.memory import Rank, set_rank
 from router.processes.output import Output, OutputRouter
 from router.processes.process import Exit, Process, become_subreaper
@@ -45,7 +45,7 @@ class ForkServer:
     def __init__(
         self,
         name: str,
-        interpreter: Interpreter,
+        interpreter: ChildPython,
         modules: Sequence[str] = (),
         outputs: OutputRouter | None = None,
         temporary: Path | None = None,
@@ -258,7 +258,7 @@ class ForkServerSupervisor:
         recorder: Recorder,
         *,
         name: str = "template",
-        interpreter: Interpreter = OWN_INTERPRETER,
+        interpreter: ChildPython = OWN_PYTHON,
         outputs: OutputRouter | None = None,
         launch_seconds: float = 30.0,
         modules: Sequence[str] = (),

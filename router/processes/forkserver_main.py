@@ -10,7 +10,7 @@ with the child's pidfd; or `{"id": …, "error": …}`. A child runs `main(socke
 `python -m router.processes.forkserver_main child ROLE SOCKET LIFELINE [OUTPUT]` is one such child by itself,
 without a fork server.
 
-In the environment of a version this package is not installed: `router.processes.child.Interpreter` starts it
+In the environment of a version this package is not installed: `router.processes.child.ChildPython` starts it
 there by other means, for the role of workers alone, with the same arguments.
 """
 

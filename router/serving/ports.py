@@ -13,7 +13,7 @@ from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 
 DownloadTurn = Callable[[], AbstractAsyncContextManager[None]]
-"""Makes a block that waits at its beginning until a download may run in it."""
+"""Makes a block that waits at its beginning until a download, or a build, may run in it."""
 
 
 class WorkerHandle(Protocol):
@@ -118,6 +118,10 @@ class PreparedEnvironment(Protocol):
     @property
     def loader(self) -> Loader:
         """Brings versions to READY in it. Its template starts with the first load."""
+
+    @property
+    def note(self) -> str:
+        """What its version should be known to have got instead of what it asked for; else empty."""
 
 
 class Environments(Protocol):

@@ -61,7 +61,11 @@ async def start(world: Loading, facts: Facts) -> AsyncIterator[Callable[..., Mod
     started: list[ModelSet] = []
 
     def made(*models: str, side_by_side: int | None = 2, **keys: object) -> ModelSet:
-        started.append(ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0, side_by_side))))
+        started.append(
+            ModelSet(
+                VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0, side_by_side))
+            )
+        )
         started[-1].apply({model: settings(**keys) for model in models})
         return started[-1]
 
