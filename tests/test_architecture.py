@@ -82,13 +82,6 @@ def test_one_module_besides_web_knows_aiohttp_and_only_its_client() -> None:
     assert {*users[ROOT / "router/adapters/http/client.py"]} == {"aiohttp", "aiohttp.abc"}
 
 
-CHILD_LIBRARIES = {
-    *("mlflow", "msgspec", "numpy", "orjson", "pandas", "psutil", "threadpoolctl"),
-    *("packaging", "pyarrow", "sqlalchemy", "yaml"),  # where MLflow is, these are
-}
-"""All that an environment must hold, beside what its versions ask for, so that children run in it."""
-
-
 def child_side() -> list[Path]:
     """Modules that children import, by the contract about them, and the packages that these lie in."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
