@@ -501,7 +501,7 @@ async def test_after_one_silence_the_rest_of_a_tick_is_not_asked_and_comes_first
     monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", -1.0)
     world = SilentRegistry()
     world.asked = []
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0)))
     models.apply({name: settings() for name in ("a", "b", "c")})
     watch = AliasWatch(world, models, facts, lambda: 0.0)
 
@@ -532,7 +532,7 @@ async def test_when_a_ticks_time_is_over_the_rest_comes_first_in_the_next(
         return {}
 
     monkeypatch.setattr(world, "poll", slow)
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0)))
     models.apply({name: settings() for name in "abc"})
     watch = AliasWatch(world, models, facts, lambda: 0.0)
     for _ in range(3):
