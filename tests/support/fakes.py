@@ -56,6 +56,7 @@ class FakeWorker:
             phase_seconds={name: took for name, took in phases.items() if took},
             scores=chosen if spec.scores is None else spec.scores,
             suggested_scores=suggested,
+            mismatches=world.mismatches.get(spec.version, ()),
         )
         self.pid = next(self.pids)
         self.ready, self.grown_bytes = Resident(world.worker_bytes), 0
@@ -274,6 +275,8 @@ class FakeWorld:
     answers: dict[VersionId, Answer] = field(default_factory=dict)
     suggested: dict[VersionId, tuple[OutputSpec, ...]] = field(default_factory=dict)
     """What each version's example suggests to count."""
+    mismatches: dict[VersionId, tuple[str, ...]] = field(default_factory=dict)
+    """What versions require that is not met where they are loaded."""
     loads: list[VersionId] = field(default_factory=list)
     unwarmable: set[VersionId] = field(default_factory=set)
     """Versions whose input example ends their worker."""
