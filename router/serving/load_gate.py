@@ -18,7 +18,15 @@ from router.core.loads import (
     held_until,
     next_decision,
 )
-from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, need_by_settings, no_room
+from router.core.memory import (
+    Need,
+    need_by_files,
+    need_by_kill,
+    need_by_load,
+    need_by_settings,
+    no_room,
+    with_start,
+)
 from router.errors import NoRoom, WorkerOutOfMemory
 from router.processes.disk import in_disk_thread
 from router.processes.memory import files_bytes
@@ -95,6 +103,11 @@ class _Entry:
     owner: LoadOwner
     since: float
     need: Need
+    """Of its worker."""
+    loader: Loader | None
+    """Of a load."""
+    start_bytes: int = 0
+    """What has to be started before its worker takes so much; settled when it begins."""
     available: int = 0
     """Bytes when it began."""
     alone: bool = True
@@ -102,11 +115,20 @@ class _Entry:
     begins: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def now(self) -> ScheduledLoad:
-        return ScheduledLoad(self.owner.load_priority, self.since, self.need.size)
+        return ScheduledLoad(self.owner.load_priority, self.since, self.whole.size)
+
+    @property
+    def whole(self) -> Need:
+        """What has to be there for it to begin."""
+        return with_start(self.need, self.start_bytes)
+
+    def look_at_start(self) -> None:
+        """What has to be started first may run by now, or have ended."""
+        self.start_bytes = self.loader.start_bytes if self.loader is not None else 0
 
 
-def _entry(owner: LoadOwner, need: Need) -> _Entry:
-    return _Entry(owner, asyncio.get_running_loop().time(), need)
+def _entry(owner: LoadOwner, need: Need, loader: Loader | None = None) -> _Entry:
+    return _Entry(owner, asyncio.get_running_loop().time(), need, loader)
 
 
 def _settle(entry: _Entry, error: NoRoom | None) -> None:
@@ -253,12 +275,17 @@ class LoadGate:
 
     @asynccontextmanager
     async def admitted(
-        self, spec: LoadSpec, owner: LoadOwner, expected_mib: int | None = None
+        self,
+        spec: LoadSpec,
+        owner: LoadOwner,
+        expected_mib: int | None = None,
+        loader: Loader | None = None,
     ) -> AsyncIterator[Callable[[int], None]]:
         """Wait for its turn; the load is to run within. Raises NoRoom, with figures.
 
-        `expected_mib` holds until the version was loaded once; None: the size of its files says it.
-        Yields a function to call with the bytes that the loaded worker holds: what the next load will need.
+        `loader` is who loads it, None: that of this gate. `expected_mib` holds until the version was loaded
+        once; None: the size of its files says it. Yields a function to call with the bytes that the loaded
+        worker holds: what the next load will need.
         """
         need = self._needs.get(spec.version)
         if need is None:
@@ -267,7 +294,7 @@ class LoadGate:
                 if expected_mib is None
                 else need_by_settings(expected_mib)
             )
-        entry = _entry(owner, need)
+        entry = _entry(owner, need, loader or self._loader)
         async with _turn(entry, self._waiting, self._running, self.look):
             try:
                 yield lambda own: self._learn(spec.version, need_by_load(own))
@@ -279,7 +306,7 @@ class LoadGate:
     def has_room(self, size: int) -> bool:
         """Whether a load of `size` bytes would fit now, beside those that run."""
         available = self._loader.room().available + self.kept_bytes
-        return size + sum(entry.need.size for entry in self._running) <= available
+        return size + sum(entry.whole.size for entry in self._running) <= available
 
     @property
     def kept_bytes(self) -> int:
@@ -322,6 +349,8 @@ class LoadGate:
             self._timer = None
         while self._freeing is None and self._waiting:
             now = asyncio.get_running_loop().time()
+            for entry in self._waiting:
+                entry.look_at_start()
             room, waiting = self._loader.room(), [entry.now() for entry in self._waiting]
             fetching, running = ([e.now() for e in entries] for entries in (self._fetching, self._running))
             decision = next_decision(
@@ -344,7 +373,7 @@ class LoadGate:
                     _settle(entry, None)
                 case Refuse(index):
                     entry = self._waiting.pop(index)
-                    _settle(entry, NoRoom(no_room(entry.need, room), entry.need.size))
+                    _settle(entry, NoRoom(no_room(entry.whole, room), entry.whole.size))
                 case FreeSpares():
                     self._free_spares()
                 case FreeKept():

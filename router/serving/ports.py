@@ -100,6 +100,10 @@ class Loader(Protocol):
         """A READY worker. Raises LoadFailed, of it WarmUpLost, ChildLost or ChildTimeout; leaves no process
         behind then."""
 
+    @property
+    def start_bytes(self) -> int:
+        """Memory that the next load takes beside that of its worker, for what has to be started first."""
+
     def room(self) -> Room:
         """Memory that more workers may use."""
 

@@ -155,6 +155,10 @@ class FakeEnvironment:
         self._world.environments.loads.append((spec.version, self.about.short))
         return await self._world.load(spec, deadline_seconds=deadline_seconds)
 
+    @property
+    def start_bytes(self) -> int:
+        return self._world.environments.start_bytes
+
     def room(self) -> Room:
         return self._world.room()
 
@@ -177,6 +181,8 @@ class FakeEnvironments:
     pins: dict[VersionId, str] = field(default_factory=dict)
     """Digests of the pins, where they are not those that follow from the version."""
     note: str = ""
+    start_bytes: int = 0
+    """What the template of the next environment would take."""
     prepared: list[VersionId] = field(default_factory=list)
     """Every question for one."""
     builds: list[VersionId] = field(default_factory=list)
@@ -257,6 +263,8 @@ class FakeWorld:
     worker_bytes: int = 100 << 20
     """Of a worker when it is READY."""
     available: int = 1 << 40
+    start_bytes: int = 0
+    """What has to be started before the next worker in the gateway's environment takes so much."""
     grows_at_once: int = 0
     """Bytes that a worker grows by at its first answer, and no more after it."""
     leak: int = 0

@@ -1,0 +1,42 @@
+"""What the operator allows of environments, and what each holds for the gateway's own part in it."""
+
+from importlib.metadata import version as installed_version
+from typing import Any, Literal, Self
+
+import msgspec
+
+REPLACED = ("mlflow", "mlflow-skinny", "mlflow-tracing", "msgspec", "orjson", "psutil", "threadpoolctl")
+"""Packages that an environment gets in the gateway's version: MLflow, because what runs there uses its
+internals, and the libraries that it imports beside."""
+BOUNDS = ("numpy>=1.26", "pandas>=2.2")
+"""Within these the version's own stand."""
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """The order's part about what may be built, and how; lists of requirements are plain ones, one each."""
+
+    python: tuple[str, ...] = ()
+    """Absolute paths of interpreters beside those that are found."""
+    python_mismatch: Literal["refuse", "nearest"] = "refuse"
+    only_binary: bool = True
+    exclude_newer: Literal["auto", "off"] = "auto"
+    extra: tuple[str, ...] = ()
+    """The operator's requirements for every environment."""
+    own: tuple[str, ...] = ()
+    """Requirements that stand in the place of the version's for the same packages; see `own_requirements`."""
+    bounds: tuple[str, ...] = BOUNDS
+    """Requirements that are not installed, and narrow what is."""
+
+    @classmethod
+    def from_frame(cls, frame: dict[str, Any]) -> Self:
+        """Of an order. Raises msgspec.ValidationError."""
+        return msgspec.convert(frame, cls)
+
+    def frame(self) -> dict[str, Any]:
+        """The part of an order that says so."""
+        return msgspec.structs.asdict(self)
+
+
+def own_requirements() -> tuple[str, ...]:
+    """The packages of REPLACED, in the versions that are installed where this runs."""
+    return tuple(f"{name}=={installed_version(name)}" for name in REPLACED)
