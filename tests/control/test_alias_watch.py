@@ -76,7 +76,7 @@ async def test_a_failed_poll_leaves_everything_as_it_was_and_is_reported(
 
 
 async def test_a_model_without_production_is_reported_once_and_shown(
-    watch: AliasWatch, models: ModelSet, facts: Facts
+    watch: AliasWatch, models: ModelSet, facts: Facts, world: FakeWorld
 ) -> None:
     await watch.tick()
     await watch.tick()
@@ -171,7 +171,7 @@ async def test_models_are_polled_in_turn_so_that_a_poll_is_not_charged_with_the_
 
 
 async def test_the_state_warns_when_most_requests_carry_no_key(
-    watch: AliasWatch, models: ModelSet, facts: Facts
+    watch: AliasWatch, models: ModelSet, facts: Facts, world: FakeWorld
 ) -> None:
     model = document(models, watch, facts, world).document()["models"]["sentiment"]
     assert model["keyless_share"] == 0.75

@@ -7,5 +7,5 @@ WORKER_LIBRARIES = frozenset(
     }
 )
 """Of workers, which run in the environment of their version."""
-CHILD_LIBRARIES = WORKER_LIBRARIES | {"sqlalchemy", "yaml"}  # as well
-"""Of all children; what talks to the registry runs in the gateway's own."""
+CHILD_LIBRARIES = WORKER_LIBRARIES | {"sqlalchemy", "yaml"}
+"""Of all children; what talks to the registry, or builds environments, runs in the gateway's own."""

@@ -56,6 +56,7 @@ class FakeWorker:
             phase_seconds={name: took for name, took in phases.items() if took},
             scores=chosen if spec.scores is None else spec.scores,
             suggested_scores=suggested,
+            mismatches=world.mismatches.get(spec.version, ()),
         )
         self.pid = next(self.pids)
         self.ready, self.grown_bytes = Resident(world.worker_bytes), 0
@@ -211,11 +212,12 @@ class FakeEnvironments:
 
     def about(self, version: VersionId) -> VersionEnvironment:
         """The environment that `version` gets."""
+        digits = f"{version.number:x}" * 64
         return VersionEnvironment(
-            key=f"{version.number:x}" * 64,
+            key=digits,
             interpreter="/opt/python3.11/bin/python3.11",
             python="3.11.7",
-            pins=self.pins.get(version, f"{version.number:x}" * 64),
+            pins=self.pins.get(version, digits),
             size_bytes=630_000_000,
             build_seconds=6.25,
             differences=("scikit-learn 1.5.2, the gateway has 1.7.1",),
@@ -274,6 +276,8 @@ class FakeWorld:
     answers: dict[VersionId, Answer] = field(default_factory=dict)
     suggested: dict[VersionId, tuple[OutputSpec, ...]] = field(default_factory=dict)
     """What each version's example suggests to count."""
+    mismatches: dict[VersionId, tuple[str, ...]] = field(default_factory=dict)
+    """What versions require that is not met where they are loaded."""
     loads: list[VersionId] = field(default_factory=list)
     unwarmable: set[VersionId] = field(default_factory=set)
     """Versions whose input example ends their worker."""
