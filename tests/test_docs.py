@@ -45,6 +45,8 @@ README = ROOT / "README.md"
 OPERATING = ROOT / "docs" / "operating.md"
 MIGRATING = ROOT / "docs" / "migrating.md"
 PLAYED = (README, OPERATING, MIGRATING)
+PLAYED_ELSEWHERE = (ROOT / "docs" / "environments.md",)
+"""In tests/e2e/test_own_environment.py, which has what it speaks of."""
 RUNBOOKS = tuple(sorted((ROOT / "docs" / "runbooks").glob("*.md")))
 
 RUN_BY_A_TEST = ("console", "yaml", "python", "sql", "promql")
@@ -79,7 +81,7 @@ def test_every_block_is_run_or_on_a_list_with_its_reason(document: Path) -> None
         if block.language in ONLY_TO_LOOK_AT:
             assert not re.search(r"(?m)^\$ ", block.text), f"{block} holds a command that nobody runs"
         elif block.language in ("console", "python") and not is_of_make(block):
-            assert document in (*PLAYED, *RUNBOOKS), f"{block}: nobody plays this document"
+            assert document in (*PLAYED, *PLAYED_ELSEWHERE, *RUNBOOKS), f"{block}: nobody plays this document"
 
 
 @pytest.mark.parametrize("document", PLAYED, ids=lambda path: path.name)
@@ -202,7 +204,7 @@ def loosened(line: str) -> re.Pattern[str]:
 
 
 def test_every_command_is_reported() -> None:
-    text = README.read_text() + OPERATING.read_text() + MIGRATING.read_text()
+    text = "".join(document.read_text() for document in (*PLAYED, *PLAYED_ELSEWHERE))
 
     assert [
         name for name in commands.commands if f"canary-router {name}" not in text and name != "demo"

@@ -4,7 +4,11 @@ All tests share two environments that a gateway built: that takes seconds, and i
 """
 
 import json
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,12 +20,16 @@ import pytest
 
 from tests.conftest import Figure
 from tests.e2e.conftest import POLL_SECONDS
+from tests.support.document_blocks import ROOT, blocks
+from tests.support.document_session import Session
 from tests.support.foreign_versions import (
     MODEL,
     NEW,
     OLD,
+    UV_CACHE,
     ForeignVersions,
     foreign_versions,
+    register,
     version_with,
 )
 from tests.support.gateway import GatewayProcess, gateways
@@ -206,7 +214,9 @@ def test_what_is_no_plain_requirement_is_refused_by_line_and_nobody_is_asked(
                 number = version_with(shared_registry, foreign, tmp_path / str(turn), text)
                 shared_registry.move("canary", number, MODEL)
                 assert where in refused(gateway, number, 30 * slack)
-                assert any(where in str(line) for line in gateway.lines("load refused")), gateway.story()
+                assert any(where in str(line) for line in gateway.lines("version not loaded")), (
+                    gateway.story()
+                )
                 assert gateway.bound(name=MODEL) == OLD
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -276,6 +286,71 @@ def test_a_gateway_starts_without_its_index_and_a_build_that_hangs_or_is_killed_
 
     assert list((foreign.cache / ".environments").glob(".part-*")) == []
     assert answers(other, foreign)[OLD] == offline(foreign, OLD)[OLD]
+
+
+def test_what_the_page_shows_is_what_happens(
+    gateway: GatewayProcess, registry: Registry, foreign: ForeignVersions, slack: float
+) -> None:
+    """docs/environments.md, from its top, with the environments that `gateway` has built."""
+    cache = {"CANARY_ROUTER_REGISTRY__CACHE_DIR": str(foreign.cache)}
+    with Session(registry.directory, slack, cache) as session:
+        for block in blocks(ROOT / "docs" / "environments.md"):
+            if not block.text.startswith("$ DEMO_SECONDS"):
+                session.play(block)
+
+
+@pytest.mark.slow  # an environment is built anew
+def test_a_version_that_writes_into_its_libraries_changes_no_other_and_is_named(
+    gateway: GatewayProcess,
+    start: Callable[..., GatewayProcess],
+    registry: Registry,
+    foreign: ForeignVersions,
+    slack: float,
+) -> None:
+    """Row 105. It has the environment of the newer version, which is built anew before that is loaded."""
+    writer = register(registry, foreign.writer())
+    registry.move("canary", writer, MODEL)
+    other = start(MODELS, cache=foreign.cache)
+    other.wait_bound(writer, "canary", 60 * slack, MODEL)
+    assert answers(other, foreign)[OLD] == offline(foreign, OLD)[OLD]
+
+    registry.move("canary", NEW, MODEL)
+    other.wait_bound(NEW, "canary", BUILD_SECONDS * slack, MODEL)
+    assert answers(other, foreign) == offline(foreign, OLD, NEW)
+    [line] = other.lines("an environment had changed, and was built anew")
+    assert "sklearn/__init__.py" in line["why"]
+    assert f"{MODEL} v{writer}" in line["why"] or f"{MODEL}/{writer}" in line["why"], line["why"]
+
+
+NOTHING_BUT_THE_CACHE = """
+mount --make-rprivate / && mount --bind "$CACHE" "$CACHE" && mount -o remount,bind,ro / &&
+exec unshare --user --map-user=1000680000 --map-group=0 "$@"
+"""
+
+
+@pytest.mark.slow  # two environments are built anew
+def test_where_nothing_but_the_cache_can_be_written_to_environments_are_built_and_served(
+    start: Callable[..., GatewayProcess],
+    foreign: ForeignVersions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slack: float,
+) -> None:
+    """Row 104. No home directory, and a user id that nobody has an entry for."""
+    if os.getuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("a read-only root takes root, and another user id takes unshare")
+    cache = tmp_path / "only this"
+    packages = cache / UV_CACHE
+    packages.parent.mkdir(parents=True, mode=0o700)
+    cache.chmod(0o700)
+    subprocess.run(["cp", "-al", str(foreign.cache / UV_CACHE), str(packages)], check=True)
+    monkeypatch.delenv("HOME")
+    inside = ("unshare", "--mount", "sh", "-c", NOTHING_BUT_THE_CACHE, "sh", sys.executable)
+    gateway = start(MODELS, wait=False, cache=cache, command=inside, CACHE=str(cache))
+    gateway.wait_ready(2 * BUILD_SECONDS * slack)
+    gateway.wait_bound(NEW, "canary", 2 * BUILD_SECONDS * slack, MODEL)
+
+    assert answers(gateway, foreign) == offline(foreign, OLD, NEW)
 
 
 def wait_for_uv(gateway: GatewayProcess, slack: float) -> psutil.Process:

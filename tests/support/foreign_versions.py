@@ -67,6 +67,10 @@ class ForeignVersions:
         """A version's files."""
         return self.directory / str(number) / "model"
 
+    def writer(self) -> Path:
+        """Those of one like the newer version, which writes into its environment's scikit-learn."""
+        return self.directory / str(NEW) / "writer"
+
     def offline(self, number: int) -> Offline:
         """What it answers."""
         return Offline(**json.loads((self.directory / str(number) / "offline.json").read_text()))

@@ -28,8 +28,19 @@ LIBRARIES = ("scikit-learn", "scipy", "numpy", "pandas", "cloudpickle")
 class Boosting(mlflow.pyfunc.PythonModel):
     """Holds objects of all three libraries; defined here, so that it is pickled whole."""
 
-    def __init__(self, model: Any, table: Any) -> None:
-        self.model, self.mean = model, table.mean()
+    def __init__(self, model: Any, table: Any, *, writes: bool = False) -> None:
+        self.model, self.mean, self.writes = model, table.mean(), writes
+
+    def load_context(self, context):
+        import os
+        import pathlib
+
+        import sklearn
+
+        if self.writes:
+            place = pathlib.Path(sklearn.__file__)
+            os.chmod(place, 0o600)
+            place.write_text(place.read_text() + "\n__version__ = 'whatever somebody wrote'\n")
 
     def predict(self, context, model_input, params=None):
         import numpy
@@ -61,6 +72,11 @@ def main(directory: Path) -> None:
         signature=infer_signature(asked, model.predict(None, asked)),
         input_example=asked.head(2),
         pip_requirements=[f"{name}=={version(name)}" for name in LIBRARIES],
+    )
+    mlflow.pyfunc.save_model(
+        str(directory / "writer"),
+        python_model=Boosting(fitted, table, writes=True),
+        pip_requirements=str(directory / "model" / "requirements.txt"),
     )
     answers = mlflow.pyfunc.load_model(str(directory / "model")).predict(asked)
     document = {"asked": asked.to_dict(orient="split"), "answers": answers.to_dict(orient="records")}
