@@ -41,7 +41,7 @@ class BuildPolicy:
 
     rules: Mapping[str, Any]
     """What may be used: python, python_mismatch, only_binary, exclude_newer and extra, as the settings of
-    these names; `own`: the gateway's own requirements, null where the process is to find them."""
+    these names; without `own`, the gateway's own requirements, the process finds what they are."""
     index: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables of the package index, which may hold passwords."""
     max_bytes: int = 20 * GIB
@@ -58,7 +58,6 @@ class BuildPolicy:
             "only_binary": settings.only_binary,
             "exclude_newer": settings.exclude_newer,
             "extra": list(settings.extra),
-            "own": None,
         }
         index = index_variables(environ, settings.index)
         return cls(rules, index, int(settings.max_gib * GIB), settings.build_timeout_seconds)
