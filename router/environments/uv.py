@@ -47,9 +47,7 @@ _OURS = {
     "with the `--system-certs` command-line flag": "by UV_SYSTEM_CERTS=true",
     "use `--index-strategy unsafe-best-match`": "set UV_INDEX_STRATEGY=unsafe-best-match",
     " (i.e., with `--no-build`)": "",
-    "Consider using `exclude-newer-package` to override the cutoff for this package": (
-        "Its versions may have later ones where environments.exclude_newer is off"
-    ),
+    " Consider using `exclude-newer-package` to override the cutoff for this package.": "",
 }
 
 
