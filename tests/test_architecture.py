@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.structure import DOCUMENT, paths
+from tests.support.child_libraries import CHILD_LIBRARIES, WORKER_LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "router").rglob("*.py"))
@@ -81,13 +82,6 @@ def test_one_module_besides_web_knows_aiohttp_and_only_its_client() -> None:
     assert {*users[ROOT / "router/adapters/http/client.py"]} == {"aiohttp", "aiohttp.abc"}
 
 
-CHILD_LIBRARIES = {
-    *("mlflow", "msgspec", "numpy", "orjson", "pandas", "psutil", "threadpoolctl"),
-    *("packaging", "pyarrow", "sqlalchemy", "yaml"),  # where MLflow is, these are
-}
-"""All that an environment must hold, beside what its versions ask for, so that children run in it."""
-
-
 def child_side() -> list[Path]:
     """Modules that children import, by the contract about them, and the packages that these lie in."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
@@ -116,6 +110,33 @@ def test_the_child_side_imports_few_libraries(module: Path) -> None:
     libraries = {name.partition(".")[0] for name in imported(module)} - sys.stdlib_module_names
 
     assert libraries <= CHILD_LIBRARIES | {"router"}
+
+
+IMPORT_WORKER = """
+import importlib, sys
+from router.processes.forkserver_main import IMPORTS, ROLES
+
+importlib.import_module(ROLES["worker"])
+print(*IMPORTS["worker"], *(name for name in sys.modules if name.partition(".")[0] == "router"))
+"""
+
+
+def test_a_worker_imports_modules_of_the_child_side_alone_and_these_still_fewer_libraries() -> None:
+    """By what it really imports: it runs in the environment of its version, where nothing else of ours is."""
+    asked = ask(IMPORT_WORKER)
+
+    assert asked.returncode == 0, asked.stderr
+    ours = {name for name in asked.stdout.split() if name.partition(".")[0] == "router"}
+    modules = [module for module in child_side() if module_name(module) in ours]
+    assert ours == {module_name(module) for module in modules}
+    names = {*asked.stdout.split(), *(name for module in modules for name in imported(module))}
+    libraries = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    assert libraries <= WORKER_LIBRARIES | {"router"}
+
+
+def module_name(module: Path) -> str:
+    parts = module.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @every_module

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from router.adapters.registry.client import RegistryClient
 from router.adapters.registry.downloads import GIB, FetchPolicy
 from router.app.directories import own_directories
 from router.core.events import Recorder
+from router.core.ids import VersionId
+from router.errors import EnvironmentRefused
 from router.processes.child import Launcher, SpawnLauncher
 from router.processes.disk import in_disk_thread
 from router.processes.forkserver import ForkServerSupervisor
@@ -18,7 +20,16 @@ from router.processes.output import OutputRouter
 from router.processes.shared_memory import SharedMemory
 from router.processes.worker_client import WorkerLoader
 from router.processes.working_directories import WorkingDirectories, below_system_temporary
-from router.serving.ports import CopyHolder, Fetcher, LastKnownGoodStore, Loader, Source
+from router.serving.ports import (
+    CopyHolder,
+    DownloadTurn,
+    Environments,
+    Fetcher,
+    LastKnownGoodStore,
+    Loader,
+    PreparedEnvironment,
+    Source,
+)
 from router.settings import Settings
 
 
@@ -29,10 +40,29 @@ class Backends:
     source: Source
     fetcher: Fetcher
     loader: Loader
+    """Of versions that run in the gateway's own Python environment."""
+    environments: Environments
     keeper: LastKnownGoodStore
     copies: CopyHolder
     shared_memory: SharedMemory
     """Its `tick` removes what workers left behind."""
+
+
+class NoEnvironments:
+    """Environments while nothing builds them."""
+
+    async def prepare(
+        self, version: VersionId, directory: str, *, turn: DownloadTurn = nullcontext
+    ) -> PreparedEnvironment:
+        """Raises EnvironmentRefused."""
+        raise EnvironmentRefused("environments can not be built here")
+
+    async def has(self, version: VersionId) -> bool:
+        """There is none."""
+        return False
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        """Nothing to do."""
 
 
 @asynccontextmanager
@@ -69,7 +99,7 @@ async def open_backends(
     )
     loader = WorkerLoader(launcher, directories, shared_memory, recorder)
     try:
-        yield Backends(registry, registry, loader, registry, registry, shared_memory)
+        yield Backends(registry, registry, loader, NoEnvironments(), registry, registry, shared_memory)
     finally:
         await registry.close()
         await launcher.close()

@@ -54,12 +54,16 @@ def notes() -> Notes:
 
 @pytest.fixture
 def rollback(world: FakeWorld, models: ModelSet, facts: Facts) -> RollbackWatch:
-    return RollbackWatch(world, models, AliasWatch(world, models, facts, lambda: 1e9), facts)
+    return RollbackWatch(
+        world, world.environments, models, AliasWatch(world, models, facts, lambda: 1e9), facts
+    )
 
 
 @pytest.fixture
-def last_good(notes: Notes, models: ModelSet, rollback: RollbackWatch, facts: Facts) -> LastKnownGood:
-    return LastKnownGood(notes, models, rollback, facts)
+def last_good(
+    notes: Notes, world: FakeWorld, models: ModelSet, rollback: RollbackWatch, facts: Facts
+) -> LastKnownGood:
+    return LastKnownGood(notes, world.environments, models, rollback, facts)
 
 
 async def test_what_is_bound_is_recorded_once_by_the_registrys_names(

@@ -56,7 +56,7 @@ def polls(world: FakeWorld, models: ModelSet, facts: Facts) -> AliasWatch:
 
 @pytest.fixture
 def watch(world: FakeWorld, models: ModelSet, polls: AliasWatch, facts: Facts, clock: Clock) -> RollbackWatch:
-    return RollbackWatch(world, models, polls, facts, clock)
+    return RollbackWatch(world, world.environments, models, polls, facts, clock)
 
 
 async def moved(world: FakeWorld, polls: AliasWatch, manager: ModelManager, *path: VersionId) -> None:
@@ -203,7 +203,7 @@ async def test_what_a_rollback_goes_back_to_is_recorded_beside_what_serves(
 ) -> None:
     """So its copy stays in the cache, and a start without the registry knows it."""
     notes = Notes()
-    last_good = LastKnownGood(notes, models, watch, facts)
+    last_good = LastKnownGood(notes, world.environments, models, watch, facts)
     await moved(world, polls, manager, V1, V2)
     await last_good.tick()
     assert notes.written[-1] == ({"production": V2}, {"previous"}), (

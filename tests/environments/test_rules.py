@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from router.environments.rules import BOUNDS, REPLACED, Rules, own_requirements
+from tests.support.child_libraries import CHILD_LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,8 +26,6 @@ def test_the_gateways_packages_are_those_that_are_installed_here() -> None:
 
 def test_every_library_that_runs_in_an_environment_is_replaced_or_bounded() -> None:
     """By the contract about what children import, and by what pyproject.toml allows."""
-    from tests.test_architecture import CHILD_LIBRARIES
-
     of_mlflow = {"packaging", "pyarrow", "sqlalchemy", "yaml"}  # it requires these itself
     bounds = [Requirement(line) for line in BOUNDS]
 

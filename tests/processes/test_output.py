@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from router.core.ids import VersionId
+from router.processes.child import ChildPython
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import LONGEST_LINE_BYTES, Output
 from router.processes.worker_client import Worker
@@ -230,7 +231,7 @@ async def test_of_a_child_that_dies_before_it_is_ready_the_last_lines_and_the_ex
     program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/bad_at_import.py\n")
     program.chmod(0o755)
     template = ForkServerSupervisor(
-        notes, interpreter=str(program), outputs=listener, launch_seconds=launch_seconds()
+        notes, interpreter=ChildPython(str(program)), outputs=listener, launch_seconds=launch_seconds()
     )
     await template.start()
     try:
@@ -255,7 +256,7 @@ async def test_without_a_place_for_temporary_files_one_line_names_tmpdir(
     program.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
     program.chmod(0o755)
     template = ForkServerSupervisor(
-        notes, interpreter=str(program), outputs=listener, launch_seconds=launch_seconds()
+        notes, interpreter=ChildPython(str(program)), outputs=listener, launch_seconds=launch_seconds()
     )
     await template.start()
     try:

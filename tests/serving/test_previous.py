@@ -453,7 +453,7 @@ def test_whatever_happens_one_version_is_kept_at_most_and_what_serves_gets_all_i
 
 async def play(steps: list[tuple[str, Any, Any]]) -> None:
     world, facts = Watched(load_seconds=2.0), Facts()
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(600.0)))
+    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(600.0)))
     keys = {"load_memory_mib": 100, "workers": 2}
     models.apply({"sentiment": kept_for(20.0, **keys)})
     manager = world.manager = models.managers["sentiment"]

@@ -103,6 +103,8 @@ class PackageIndex:
     """Name and password that every request must carry; without them it answers 401."""
     status: int | None = None
     """Answered to every request, where set."""
+    cacheable: bool = False
+    """Whether clients may keep its answers, as those of public indexes."""
     hanging: bool = False
     """Connections are taken, and nothing is answered until the index closes."""
     connections: int = 0
@@ -300,7 +302,7 @@ def _handler_of(index: PackageIndex) -> type[BaseHTTPRequestHandler]:
                 self.send_header("WWW-Authenticate", 'Basic realm="packages"')
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
+            self.send_header("Cache-Control", "max-age=600" if index.cacheable else "no-store")
             self.end_headers()
             if body_too:
                 self.wfile.write(body)
