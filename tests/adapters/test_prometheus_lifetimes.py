@@ -506,5 +506,5 @@ def test_builds_of_environments_are_timed(recorder: PrometheusRecorder) -> None:
     recorder.record(EnvironmentBuilt(VersionId("m", 8), environment_of(build_seconds=75.0), 3.0))
     now = samples(recorder)
     assert now["environment_build_duration_seconds_sum"] == 75
-    assert now["environment_build_duration_seconds_bucket{le=60}"] == 0
-    assert now["environment_build_duration_seconds_bucket{le=300}"] == 1
+    assert now["environment_build_duration_seconds_bucket{le=60.0}"] == 0
+    assert now["environment_build_duration_seconds_bucket{le=300.0}"] == 1
