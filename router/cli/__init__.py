@@ -383,6 +383,25 @@ def check(config_path: Path, model: str, output: str) -> None:
 
 @root.command()
 @config_option
+@click.option(
+    "--build", is_flag=True, help="Prepare those of all versions that are served, last good or previous."
+)
+@click.option(
+    "--prune", is_flag=True, help="Remove those that no gateway uses and no last good version needs."
+)
+@output_option
+def environments(config_path: Path, *, build: bool, prune: bool, output: str) -> None:
+    """List the Python environments that are kept for versions of models with `environment: own`."""
+    from router.cli.environments import build_environments, prune_environments, show_environments
+
+    if build and prune:
+        raise click.UsageError("--build goes without --prune")
+    work = build_environments if build else prune_environments if prune else show_environments
+    sys.exit(work(config_path, output))
+
+
+@root.command()
+@config_option
 @urls_option
 @registry_option
 @reason_option
