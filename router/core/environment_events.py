@@ -18,7 +18,8 @@ class EnvironmentBuilt:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRebuilt:
-    """An environment was no longer as it was built, so another one was built in its place."""
+    """An environment was not as it had been built: another one was built in its place, or what had been added
+    to it was removed."""
 
     version: VersionId
     """Which needed it."""

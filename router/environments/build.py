@@ -18,6 +18,7 @@ from router.agent.cache import part_name, sync_one
 from router.core.redaction import redact_line
 from router.core.version_environment import VersionEnvironment
 from router.environments import store
+from router.environments.integrity import seal
 from router.environments.interpreters import Interpreter
 from router.environments.pins import Pins
 from router.environments.uv import Uv
@@ -66,7 +67,7 @@ def build(
         with _part_in(root, token) as part:
             _install(part, recipe, uv)
             _try(part, recipe.modules)
-            manifest, size = store.seal(part / store.VENV)
+            manifest, size = seal(part / store.VENV)
             about = VersionEnvironment(
                 recipe.key,
                 recipe.interpreter.path,

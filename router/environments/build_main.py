@@ -18,7 +18,7 @@ from router.environments.build import Recipe, build, why_not_running
 from router.environments.eviction import evict
 from router.environments.gateway_comparison import differences
 from router.environments.interpreters import Interpreter, find_interpreter
-from router.environments.pins import Pins, pins_of
+from router.environments.pins import Pins, pins_of, remove_unused_pins
 from router.environments.rules import Rules, own_requirements
 from router.environments.uv import Uv
 from router.environments.wanted import Wanted, read_wanted
@@ -108,6 +108,7 @@ class _Preparation:
     def build(self, token: str) -> dict[str, Any]:
         """The answer. Raises EnvironmentFailed, EnvironmentRefused, IndexUnreachable."""
         store.remove_leftovers(self._root)
+        remove_unused_pins(self._files.parent.parent, time.time())
         try:
             return self._build(token)
         except IndexUnreachable as unreachable:
@@ -131,13 +132,20 @@ class _Preparation:
         found = store.find(self._root, recipe.key)
         if isinstance(found, store.Kept):  # another gateway was faster, or another version has equal pins
             return self._found(found, pins.note)
-        about_differences = self._differences(pins)
-        kept, built = build(
-            self._root, recipe, self._uv, token=token, differences=about_differences, began=self._began
-        )
+        why = "" if found is None else found.why
+        try:
+            kept, built = build(
+                self._root,
+                recipe,
+                self._uv,
+                token=token,
+                differences=self._differences(pins),
+                began=self._began,
+            )
+        except EnvironmentFailed as error:
+            raise type(error)(f"{why}, and {error}") if why else error from None
         answer = self._found(kept, pins.note)
         if built:
-            why = "" if found is None else found.why
             answer |= {"built": True, "resolved_seconds": round(resolved_seconds, 3), "rebuilt": why}
         return answer
 
@@ -156,9 +164,8 @@ class _Preparation:
         former = _last_of(self._root, self._files.parent)
         if former is None or not _same_minor(former.pins, self._rules):
             return None
-        return (
-            former if why_not_running(Path(former.about.interpreter), _modules(self._rules)) is None else None
-        )
+        python = Path(former.about.interpreter)
+        return former if why_not_running(python, _modules(self._rules)) is None else None
 
     def _found(self, kept: store.Kept, *notes: str) -> dict[str, Any]:
         store.note_use(kept.place, self._files)

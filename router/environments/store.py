@@ -12,16 +12,15 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from router.agent.cache import PART, is_orphaned, model_of, trust_directory, used_by_nobody
 from router.agent.errors import DirectoryRefused
 from router.agent.manifest import plain_file, wrong_with
 from router.core.version_environment import VersionEnvironment
+from router.environments.integrity import Manifest, differences, read_manifest, walk, with_moved
 from router.environments.pins import Pins
 
 FOLDER = ".environments"
@@ -42,9 +41,6 @@ _KEY_DIGITS = 32
 _MOST_NAMED = 3
 _BETWEEN = "@"
 """Between a model's directory and a version's place: model_directory escapes it."""
-
-Manifest = dict[str, dict[str, tuple[int, int, int]]]
-"""By directory relative to `venv`, then by name: size in bytes, time of the last change in ns, inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +108,8 @@ def read(place: Path) -> Kept | None:
 
 
 def find(root: Path, key: str) -> Kept | Damaged | None:
-    """The environment of `key`, after each of its files was looked at, though none was read; None where there
-    is none. Files that were added since it was built are removed.
-
-    Takes 0.2 s at most for 20 000 files.
+    """The environment of `key`, after each of its files was looked at; None where there is none. Files that
+    were added since it was built are removed. Takes as long as `integrity.differences`.
     """
     place = place_of(root, key)
     if not os.path.lexists(place):
@@ -124,57 +118,20 @@ def find(root: Path, key: str) -> Kept | Damaged | None:
         trust_directory(place)
     except DirectoryRefused as error:
         return Damaged(str(error))
-    kept, manifest = read(place), _read_manifest(place)
+    kept, manifest = read(place), read_manifest(place / MANIFEST)
     if kept is None or kept.about.key != key or manifest is None:
         return Damaged(f"the environment {key[:12]} is torn; {used_by(place)}")
-    changed, added = differences(place / VENV, manifest)
-    if changed:
-        return Damaged(_sentence(kept, changed, "changed since it was built"))
-    for name in added:
+    found = differences(place / VENV, manifest)
+    if found.changed:
+        return Damaged(_sentence(kept, found.changed, "changed since it was built"))
+    if found.moved:
+        with suppress(OSError):  # a full disk: they are read at the next use again
+            _replace(place / MANIFEST, with_moved(manifest, found.moved))
+    for name in found.added:
         _remove_added(place / VENV / name)
-    return replace(kept, mended=_sentence(kept, added, "had been added and was removed") if added else "")
-
-
-def differences(venv: Path, manifest: Manifest) -> tuple[list[str], list[str]]:
-    """Paths relative to `venv`, sorted: those that are not as recorded, and those that are not recorded."""
-    changed, added = [], []
-    top = str(venv)
-    missing = {folder: set(names) for folder, names in manifest.items()}
-    for folder, entries in _walk(top):
-        within = os.path.relpath(folder, top)
-        recorded, unseen = manifest.get(within, {}), missing.get(within, set())
-        for entry in entries:
-            if entry.name not in recorded:
-                added.append(os.path.normpath(os.path.join(within, entry.name)))
-                continue
-            unseen.discard(entry.name)
-            status = entry.stat(follow_symlinks=False)
-            if _recorded(status) != tuple(recorded[entry.name]) or _may_be_written(status):
-                changed.append(os.path.normpath(os.path.join(within, entry.name)))
-    changed += [
-        os.path.normpath(os.path.join(folder, name)) for folder, names in missing.items() for name in names
-    ]
-    return sorted(changed), sorted(added)
-
-
-def seal(venv: Path) -> tuple[Manifest, int]:
-    """Make all of `venv` read-only. Its manifest, and the bytes of its files."""
-    manifest: Manifest = {}
-    size = 0
-    folders = []
-    top = str(venv)
-    for folder, entries in _walk(top):
-        folders.append(folder)
-        names = manifest.setdefault(os.path.relpath(folder, top), {})
-        for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode):
-                os.chmod(entry.path, 0o400 | status.st_mode & 0o100)
-            size += status.st_size
-            names[entry.name] = _recorded(status)
-    for folder in folders:
-        os.chmod(folder, 0o500)
-    return manifest, size
+    if not found.added:
+        return kept
+    return replace(kept, mended=_sentence(kept, found.added, "had been added and was removed"))
 
 
 def write(place: Path, about: VersionEnvironment, pins: Pins, gateway: str, manifest: Manifest) -> None:
@@ -182,8 +139,14 @@ def write(place: Path, about: VersionEnvironment, pins: Pins, gateway: str, mani
     document = {"format": _FORMAT, "about": asdict(about), "pins": pins.text, "gateway": gateway}
     # Not orjson, which refuses the surrogates that stand for a file name that is no text.
     for name, content in ((MANIFEST, manifest), (ABOUT, document)):
-        (place / name).write_text(json.dumps(content))
-        (place / name).chmod(0o400)
+        _replace(place / name, content)
+
+
+def _replace(path: Path, content: object) -> None:
+    beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    beside.write_text(json.dumps(content))
+    beside.chmod(0o400)
+    beside.rename(path)
 
 
 def note_use(place: Path, files: Path) -> None:
@@ -280,49 +243,11 @@ def remove(directory: Path) -> None:
 def size_of(directory: Path) -> int:
     """Bytes of all files below `directory`; 0 where there is none."""
     size = 0
-    for _, entries in _walk(str(directory)):
+    for _, entries in walk(directory):
         for entry in entries:
             with suppress(OSError):  # the installer removes its own files meanwhile
                 size += entry.stat(follow_symlinks=False).st_size
     return size
-
-
-def _read_manifest(place: Path) -> Manifest | None:
-    try:
-        if (status := plain_file(place / MANIFEST)) is None or wrong_with(status):
-            return None
-        manifest: Any = json.loads((place / MANIFEST).read_bytes())
-        whole = isinstance(manifest, Mapping) and all(isinstance(names, dict) for names in manifest.values())
-        return dict(manifest) if whole and manifest else None
-    except (OSError, ValueError):
-        return None
-
-
-def _walk(top: str) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Each directory from `top` on, and what in it is none."""
-    folders = [top]
-    while folders:
-        folder = folders.pop()
-        entries = []
-        try:
-            with os.scandir(folder) as listed:
-                for entry in listed:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    else:
-                        entries.append(entry)
-        except OSError:  # it is gone, or is not ours: its files are missing then
-            continue
-        yield folder, entries
-
-
-def _recorded(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _may_be_written(status: os.stat_result) -> bool:
-    """Whether others own it or may write to it. A link is its own directory's."""
-    return bool(wrong_with(status)) if not stat.S_ISLNK(status.st_mode) else status.st_uid != os.geteuid()
 
 
 def _remove_added(path: Path) -> None:

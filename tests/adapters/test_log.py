@@ -122,7 +122,7 @@ def test_every_fact_that_is_no_request_has_a_line() -> None:
         "a version writes among its files; its workers have copies of their own (writable)",
         "versions that nobody uses left the cache",
         "the cache is over its bound, and all that is in it is in use",
-        "an environment had changed, and was built anew",
+        "an environment had changed, and was put right",
         "environments that nobody uses were removed",
         "environments are over their bound, and all are in use",
         "caps and journal are not durable",

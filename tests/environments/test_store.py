@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -93,6 +94,34 @@ def test_a_file_of_equal_size_with_its_old_time_set_back_in_another_file_s_place
 
     if one.stat().st_ino == before.st_ino:
         pytest.skip("this file system gave the new file the old one's number")
+    assert damage(cache).startswith("lib/one.py of ")
+
+
+def test_one_that_was_copied_to_another_place_is_the_same_to_the_last_byte(
+    cache: Path, kept: store.Kept, tmp_path: Path
+) -> None:
+    """As an image's layers are unpacked, or a cache is filled on a machine that reaches an index."""
+    shutil.copytree(cache, tmp_path / "copy", symlinks=True)
+    copy = root_of(tmp_path / "copy")
+    for path in (copy / KEY[:32] / store.VENV).rglob("*"):
+        os.utime(path, (0, 0))
+    before = (copy / KEY[:32] / store.MANIFEST).read_bytes()
+
+    found = store.find(copy, KEY)
+
+    assert isinstance(found, store.Kept)
+    assert found.mended == ""
+    assert (copy / KEY[:32] / store.MANIFEST).read_bytes() != before  # at the next use none is read
+    assert store.find(copy, KEY) == found
+
+
+def test_a_link_that_leads_elsewhere_is_a_change(cache: Path, kept: store.Kept, tmp_path: Path) -> None:
+    venv = kept.place / store.VENV
+    for folder in (venv, venv / "lib"):
+        folder.chmod(0o700)
+    (venv / "lib/one.py").rename(tmp_path / "one.py")
+    (venv / "lib/one.py").symlink_to("/" + "x" * 5)  # of the same size
+
     assert damage(cache).startswith("lib/one.py of ")
 
 

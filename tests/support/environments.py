@@ -11,6 +11,7 @@ from router.agent.cache import model_directory
 from router.core.package_index import index_variables
 from router.core.version_environment import VersionEnvironment
 from router.environments import store
+from router.environments.integrity import seal
 from router.environments.pins import Pins
 from router.serving.ports import Loader
 from tests.support.fakes import FakeWorld
@@ -48,7 +49,7 @@ def make_environment(
         (venv / name).write_text(text)
         (venv / name).chmod(0o700 if text.startswith("#!") else 0o600)
     place.chmod(0o700)
-    manifest, size = store.seal(venv)
+    manifest, size = seal(venv)
     about = VersionEnvironment(key, "", platform.python_version(), "f" * 64, size, 1.0)
     store.write(place, about, Pins(pins, ""), "0.1.0", manifest)
     made = store.find(place.parent, key)

@@ -190,7 +190,7 @@ def _line_of_environment(event: events.Event) -> Line | None:
             return Line(logging.INFO, "environment built", values)
         case EnvironmentRebuilt(version, why):
             values = {**_names(version), "why": why}
-            return Line(logging.WARNING, "an environment had changed, and was built anew", values)
+            return Line(logging.WARNING, "an environment had changed, and was put right", values)
         case EnvironmentsRemoved(names, size, left_bytes):
             values = {"names": names, "mib": size >> 20, "left_mib": left_bytes >> 20}
             return Line(logging.INFO, "environments that nobody uses were removed", values)
