@@ -7,10 +7,9 @@ from router.core.redaction import redact
 
 MOST_DIFFERENCES = 20
 """Lines that say what differs from the gateway's own environment; the last one counts the others."""
-GATEWAYS_OWN = frozenset(
-    {"mlflow", "mlflow-skinny", "mlflow-tracing", "msgspec", "orjson", "threadpoolctl", "psutil"}
-)
-"""Packages that every environment has in the gateway's version, whatever its version asks for."""
+GATEWAYS_OWN = ("mlflow", "mlflow-skinny", "mlflow-tracing", "msgspec", "orjson", "psutil", "threadpoolctl")
+"""Packages that an environment gets in the gateway's version, whatever its own asks for: MLflow, because what
+runs there uses its internals, and the libraries that it imports beside."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from typing import Any
 
 from router.agent.cache import model_directory
 from router.core.redaction import redact_line
+from router.core.version_environment import GATEWAYS_OWN
 from router.environments import store
 from router.environments.build import Recipe, build, why_not_running
 from router.environments.eviction import evict
 from router.environments.gateway_comparison import differences
 from router.environments.interpreters import Interpreter, find_interpreter
 from router.environments.pins import Pins, pins_of
-from router.environments.rules import REPLACED, Rules, own_requirements
+from router.environments.rules import Rules, own_requirements
 from router.environments.uv import Uv
 from router.environments.wanted import Wanted, read_wanted
 from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
@@ -184,7 +185,7 @@ def _last_of(root: Path, copy: Path) -> store.Kept | None:
 def _modules(rules: Rules) -> tuple[str, ...]:
     """What the child side imports before MLflow; nothing where an environment is no version's."""
     names = [line.partition("==")[0] for line in rules.own]
-    ours = [name for name in names if name in REPLACED and not name.startswith(_MLFLOW)]
+    ours = [name for name in names if name in GATEWAYS_OWN and not name.startswith(_MLFLOW)]
     return (*ours, *(("numpy", "pandas") if _MLFLOW in names else ()))
 
 

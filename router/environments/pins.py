@@ -40,7 +40,7 @@ _ROUNDS = 4
 """How often packages whose upload times the index does not say are excepted, before no time is asked for."""
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[^\s;\\]+(?: \\)?")
 _HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
-_NO_UPLOAD_TIME = re.compile(r"`([^`\s]+)` is missing an upload date")
+_NO_UPLOAD_TIME = re.compile(r"([^`\s]+)`? is missing an upload date")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +226,21 @@ class _Resolution:
             return self._compile(every), note
         self.limits = {package_of(line): None for line in ours}
         answer = self._until(every, created)
-        if self._is_unsolvable(answer) and (later := self._own_upload_time()) and later > created:
-            # The gateway's MLflow is younger than the version, and needs what is younger, too.
-            for package in self._needed_by_ours(later):
-                self.limits.setdefault(package, later)
-            answer = self._until(every, created)
+        if self._is_unsolvable(answer) and ours:
+            later = self._own_upload_time()
+            if later is None:
+                note = "the index does not say when releases were uploaded, so the newest that fit were taken"
+                return self._compile(every), note
+            if later > created:
+                # The gateway's MLflow is younger than the version, and needs what is younger, too.
+                for package in self._needed_by_ours(later):
+                    self.limits.setdefault(package, later)
+                answer = self._until(every, created)
+        if self._is_unsolvable(answer) and not self._compile(every).status:
+            raise EnvironmentRefused(
+                f"{self.uv.failure(answer)}. It can be with releases that were uploaded after the version was"
+                f" logged, {created:%Y-%m-%d}, which are left out unless environments.exclude_newer is off"
+            )
         return answer, _untimed(self.untimed)
 
     def _until(self, lines: Sequence[str], until: datetime) -> Answer:
@@ -269,10 +279,13 @@ class _Resolution:
             yield file.name
 
     def _own_upload_time(self) -> datetime | None:
-        """When the gateway's own lines were on the index, all of them; None where it does not say."""
+        """When the gateway's own lines were on the index, all of them; None where it does not say.
+
+        Raises EnvironmentRefused where they are not.
+        """
         answer = self._ask(self.wanted.own_lines, "--no-deps", "--format", "pylock.toml")
-        if self._is_unsolvable(answer):
-            return None
+        if answer.status:
+            raise self.uv.failure(answer)
         try:
             packages = tomllib.loads(answer.output)["packages"]
             return max((_first_upload(package) for package in packages), default=None)

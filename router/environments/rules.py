@@ -5,9 +5,8 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-REPLACED = ("mlflow", "mlflow-skinny", "mlflow-tracing", "msgspec", "orjson", "psutil", "threadpoolctl")
-"""Packages that an environment gets in the gateway's version: MLflow, because what runs there uses its
-internals, and the libraries that it imports beside."""
+from router.core.version_environment import GATEWAYS_OWN
+
 BOUNDS = ("numpy>=1.26", "pandas>=2.2")
 """Within these the version's own stand."""
 
@@ -38,5 +37,5 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def own_requirements() -> tuple[str, ...]:
-    """The packages of REPLACED, in the versions that are installed where this runs."""
-    return tuple(f"{name}=={installed_version(name)}" for name in REPLACED)
+    """The packages of GATEWAYS_OWN, in the versions that are installed where this runs."""
+    return tuple(f"{name}=={installed_version(name)}" for name in GATEWAYS_OWN)

@@ -32,6 +32,9 @@ _SETTLED = {
 }
 _PASSED = ("PATH", "LD_LIBRARY_PATH")
 _NO_SOLUTION = "No solution found"
+_UNSOLVABLE = re.compile(rf"{_NO_SOLUTION}|included as a URL dependency")
+_URL_ADVICE = re.compile(r" Consider adding `[^`]*` to your dependencies or constraints file\.?")
+"""It would be refused."""
 _CREDENTIALS_REFUSED = re.compile(r"valid authentication credentials|40[13] (?:Unauthorized|Forbidden)")
 _NO_WHEEL = re.compile(r"no usable wheels|building from source is disabled|no wheels with a matching")
 _NO_ANSWER = re.compile(
@@ -47,9 +50,7 @@ _OURS = {
     "with the `--system-certs` command-line flag": "by UV_SYSTEM_CERTS=true",
     "use `--index-strategy unsafe-best-match`": "set UV_INDEX_STRATEGY=unsafe-best-match",
     " (i.e., with `--no-build`)": "",
-    "Consider using `exclude-newer-package` to override the cutoff for this package": (
-        "Its versions may have later ones where environments.exclude_newer is off"
-    ),
+    " Consider using `exclude-newer-package` to override the cutoff for this package.": "",
 }
 
 
@@ -117,7 +118,7 @@ class Uv:
             return EnvironmentFailed(f"the disk is full: {said}")
         if _CREDENTIALS_REFUSED.search(answer.errors):
             return IndexUnreachable(f"the package index refused the credentials it was asked with: {said}")
-        if _NO_SOLUTION in answer.errors:
+        if _UNSOLVABLE.search(answer.errors):
             return EnvironmentRefused(f"what it requires can not be installed: {said}{_hint(answer.errors)}")
         if _NO_ANSWER.search(answer.errors):
             return IndexUnreachable(f"the package index gave no answer that can be used: {said}")
@@ -159,4 +160,4 @@ def _sentence(errors: str) -> str:
     text = " ".join(line for line in kept if not line.startswith(_NO_SOLUTION))
     for theirs, ours in _OURS.items():
         text = text.replace(theirs, ours)
-    return redact_line(text, LONGEST_SENTENCE).rstrip(". ")
+    return redact_line(_URL_ADVICE.sub("", text), LONGEST_SENTENCE).rstrip(". ")

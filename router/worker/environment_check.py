@@ -54,7 +54,7 @@ def mismatches(directory: str, logged_python: object, *, own: bool = False) -> t
     text = _text(here / "python_env.yaml")
     found = _PYTHON_LINE.search(text)
     python = str(logged_python or (found and found[1]) or "")
-    passed_over = GATEWAYS_OWN if own else frozenset[str]()
+    passed_over = GATEWAYS_OWN if own else ()
     required = _text(here / "requirements.txt").splitlines()
     lines = [*_python(python), *differing(required, _installed, passed_over)]
     if len(lines) > MOST_MISMATCHES:

@@ -384,13 +384,17 @@ async def test_an_older_gateway_s_environment_serves_while_the_index_is_out_of_r
         await environments.prepare(V1, files)
 
 
-async def test_the_directory_for_sys_path_holds_nothing_but_this_package(cache: Path) -> None:
+async def test_the_directory_for_sys_path_holds_nothing_but_this_package(gateway: Open, cache: Path) -> None:
+    """Also where somebody's else installation was, or nothing any more."""
+    environments, files = gateway(), add_version(cache, "m", 1, TINY)
     directory = package_directory(cache)
-
+    await environments.prepare(V1, files)
     assert [path.name for path in directory.iterdir()] == ["router"]
-    assert (directory / "router").resolve() == Path(router.__file__).parent
-    assert package_directory(cache) == directory
+    assert directory.stat().st_mode & 0o777 == 0o700
+
     (directory / "router").unlink()
     (directory / "router").symlink_to("/nowhere")
-    assert (package_directory(cache) / "router").resolve() == Path(router.__file__).parent
-    assert directory.stat().st_mode & 0o777 == 0o700
+    await environments.prepare(V1, files)
+
+    assert (directory / "router").resolve() == Path(router.__file__).parent
+    assert [path.name for path in directory.parent.iterdir()] == [directory.name]

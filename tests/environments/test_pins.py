@@ -73,6 +73,9 @@ def test_two_gateways_a_day_apart_get_equal_pins(
     )
     index.add("tiny-a", "1.5", requires=["tiny-b"], uploaded=datetime.now(UTC))
     index.add("tiny-b", "1.5", uploaded=datetime.now(UTC))
+    index.add(
+        "tiny-b", "1.0", uploaded=datetime.now(UTC), tag="cp311-none-any"
+    )  # another file of that release
     second = pinned(
         write_version("tiny-a", cache="two"), python, Uv(tmp_path / "u2", {"UV_DEFAULT_INDEX": index.uri})
     )

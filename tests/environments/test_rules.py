@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from packaging.requirements import Requirement
 
-from router.environments.rules import BOUNDS, REPLACED, Rules, own_requirements
+from router.core.version_environment import GATEWAYS_OWN
+from router.environments.rules import BOUNDS, Rules, own_requirements
 from tests.support.child_libraries import CHILD_LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,7 @@ def declared() -> dict[str, Requirement]:
 
 
 def test_the_gateways_packages_are_those_that_are_installed_here() -> None:
-    assert own_requirements() == tuple(f"{name}=={version(name)}" for name in REPLACED)
+    assert own_requirements() == tuple(f"{name}=={version(name)}" for name in GATEWAYS_OWN)
 
 
 def test_every_library_that_runs_in_an_environment_is_replaced_or_bounded() -> None:
@@ -29,7 +30,7 @@ def test_every_library_that_runs_in_an_environment_is_replaced_or_bounded() -> N
     of_mlflow = {"packaging", "pyarrow", "sqlalchemy", "yaml"}  # it requires these itself
     bounds = [Requirement(line) for line in BOUNDS]
 
-    assert CHILD_LIBRARIES - of_mlflow <= {*REPLACED, *(one.name for one in bounds)}
+    assert CHILD_LIBRARIES - of_mlflow <= {*GATEWAYS_OWN, *(one.name for one in bounds)}
     assert all(declared()[one.name] == one for one in bounds)
 
 

@@ -1,5 +1,6 @@
 """How uv is started, and what is made of what it says."""
 
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -138,6 +139,23 @@ def test_a_package_that_would_have_to_be_built_is_refused_and_its_setup_never_ru
         assert "environments.only_binary" in str(failed)
         assert "tiny-a" in str(failed)
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("scheme", ["", "git+"])
+def test_a_package_does_not_choose_where_another_comes_from(index: PackageIndex, uv: Uv, scheme: str) -> None:
+    """Its metadata may name an address, which a version's own lines may not."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        address = f"{scheme}http://127.0.0.1:{listening.getsockname()[1]}/tiny_b-1.0-py3-none-any.whl"
+        index.add("tiny-a", "1.0", requires=[f"tiny-b @ {address}"])
+
+        failed = failure(uv)
+
+        assert type(failed) is EnvironmentRefused
+        assert "Package `tiny-b` was included as a URL dependency" in str(failed)
+        assert address not in str(failed)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 def test_no_password_is_where_others_can_read_it(tmp_path: Path, index: PackageIndex) -> None:

@@ -212,11 +212,12 @@ class FakeEnvironments:
 
     def about(self, version: VersionId) -> VersionEnvironment:
         """The environment that `version` gets."""
+        digits = f"{version.number:x}" * 64
         return VersionEnvironment(
-            key=f"{version.number:x}" * 64,
+            key=digits,
             interpreter="/opt/python3.11/bin/python3.11",
             python="3.11.7",
-            pins=self.pins.get(version, f"{version.number:x}" * 64),
+            pins=self.pins.get(version, digits),
             size_bytes=630_000_000,
             build_seconds=6.25,
             differences=("scikit-learn 1.5.2, the gateway has 1.7.1",),

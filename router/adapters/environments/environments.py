@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Collection
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +22,7 @@ from router.serving.ports import DownloadTurn, Loader
 
 _HOLD_TRIES = 3
 _CHILD_SIDE = "router"
+_PACKAGE = Path(router.__file__).resolve().parent
 
 
 class EnvironmentLoaders(Protocol):
@@ -60,6 +61,7 @@ class BuiltEnvironments:
     ) -> None:
         self._builds = Builds(launcher, cache_dir, policy, recorder)
         self._locks = CacheLocks()
+        self._package_directory = package_directory(cache_dir)
         self._loaders = loaders
         self._prepared: dict[VersionId, VersionEnvironment] = {}
         """In which environment each version was prepared that is still used."""
@@ -70,6 +72,7 @@ class BuiltEnvironments:
         """As `Environments.prepare`."""
         for _ in range(_HOLD_TRIES):
             found = await self._builds.prepare(version, directory, turn)
+            await self._have_package()
             if await self._locks.acquire(version, _venv(found.about)):
                 self._prepared[version] = found.about
                 if found.rebuilt:
@@ -98,6 +101,12 @@ class BuiltEnvironments:
         await self._builds.close()
         await self._locks.close()
 
+    async def _have_package(self) -> None:
+        try:
+            await in_disk_thread(_link_package, self._package_directory)
+        except OSError as error:
+            raise EnvironmentFailed(f"no link can be made in the cache: {error.strerror}") from error
+
     async def _lock_anew(self, key: str) -> None:
         """Others whose workers run in it have locked what was there before."""
         for version, about in list(self._prepared.items()):
@@ -106,26 +115,27 @@ class BuiltEnvironments:
 
 
 def package_directory(cache_dir: Path) -> Path:
-    """A directory with nothing in it but a link to this package, for `sys.path` of environments' templates.
+    """What `sys.path` of environments' templates gets: it holds nothing but a link to this package.
 
-    It is made where it is missing; gateways of several versions that share a cache have one each. Raises
-    OSError.
+    `prepare` makes it; gateways of several installations that share a cache have one each.
     """
-    package = Path(router.__file__).resolve().parent
-    digest = sha256(os.fsencode(package)).hexdigest()[:12]
-    directory = cache_dir.absolute() / FOLDER / _CHILD_SIDE / digest
+    digest = sha256(os.fsencode(_PACKAGE)).hexdigest()[:12]
+    return cache_dir.absolute() / FOLDER / _CHILD_SIDE / digest
+
+
+def _link_package(directory: Path) -> None:
+    """Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     link = directory / _CHILD_SIDE
-    if not link.is_symlink() or Path(os.readlink(link)) != package:
-        beside = directory.with_name(f"{digest}-{secrets.token_hex(4)}")
-        beside.symlink_to(package)
-        try:
-            beside.rename(link)
-        except OSError:
-            with suppress(OSError):
-                beside.unlink()
-            raise
-    return directory
+    if link.is_symlink() and Path(os.readlink(link)) == _PACKAGE:
+        return
+    beside = directory.with_name(f"{directory.name}-{secrets.token_hex(4)}")
+    beside.symlink_to(_PACKAGE)
+    try:
+        beside.rename(link)
+    except OSError:
+        beside.unlink()
+        raise
 
 
 def _venv(about: VersionEnvironment) -> str:
