@@ -92,19 +92,21 @@ def test_nobody_starts_threads_before_a_fork() -> None:
 
 def test_in_a_virtual_environment_nothing_says_where_the_gateways_own_libraries_are() -> None:
     ours = {
-
-            "PYTHONPATH": "/ours",
-            "PYTHONHOME": "/ours",
-            "VIRTUAL_ENV": "/ours",
-            "VIRTUAL_ENV_PROMPT": "ours"
-        ,
-        "PYTHONHASHSEED": "1", "PATH": "/ours/bin:/bin", "PGPASSWORD": "secret",
+        "PYTHONPATH": "/ours",
+        "PYTHONHOME": "/ours",
+        "VIRTUAL_ENV": "/ours",
+        "VIRTUAL_ENV_PROMPT": "ours",
+        "PYTHONHASHSEED": "1",
+        "PATH": "/ours/bin:/bin",
+        "PGPASSWORD": "secret",
     }
 
     theirs = child_environment(ours, venv=PurePath("/theirs"))
 
     assert theirs == SINGLE_THREADED | {
-        "PYTHONHASHSEED": "1", "PATH": "/theirs/bin:/ours/bin:/bin", "VIRTUAL_ENV": "/theirs"
+        "PYTHONHASHSEED": "1",
+        "PATH": "/theirs/bin:/ours/bin:/bin",
+        "VIRTUAL_ENV": "/theirs",
     }
 
 
