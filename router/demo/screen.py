@@ -230,6 +230,21 @@ def picture(view: View) -> RenderableType:
     return Group(table, *(Text(one, overflow="ellipsis", no_wrap=True, style="dim") for one in events))
 
 
+def environment_lines(state: Mapping[str, Any], model: str) -> Iterator[str]:
+    """In what each version of `model` runs, as `/v1/state` has it: what differs from the gateway's own
+    environment, how large it is, and how long it took to build.
+    """
+    versions = state.get("models", {}).get(model, {}).get("versions", {})
+    for number, version in sorted(versions.items()):
+        if (own := version.get("environment")) is None:
+            continue
+        yield (
+            f"{model} v{number} has Python {own['python']} and libraries of its own: "
+            f"{own['size_bytes'] / 2**20:.0f} MiB, built in {own['build_seconds']:.1f} s"
+        )
+        yield from (f"  {difference}" for difference in own["differs"] or ["as the gateway's"])
+
+
 def _wrong_and_refused(checker: Checker) -> str:
     return f"{checker.wrong} wrong, {checker.refused} refused"
 

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from router.demo.gateway_process import clean_environment
 from router.demo.workspace import free_ports
@@ -36,7 +37,10 @@ class Session:
     is as written.
     """
 
-    def __init__(self, directory: Path, slack: float) -> None:
+    def __init__(
+        self, directory: Path, slack: float, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`environment` stands over what the session sets by itself."""
         self._directory = directory
         self._slack = slack
         self._ports = dict(zip(PORTS, free_ports(*(0 for _ in PORTS)), strict=True))
@@ -51,6 +55,7 @@ class Session:
             "CANARY_ROUTER_SERVER__ADMIN": f"127.0.0.1:{self._ports[8081]}",
             "CANARY_ROUTER_REGISTRY__POLL_SECONDS": "0.5",
             **NO_BALANCER,
+            **environment,
         }
 
     def __enter__(self) -> "Session":
