@@ -78,6 +78,10 @@ class TemplateLoaders:
         self._templates.retain(keys)
         self._loaders = {key: loader for key, loader in self._loaders.items() if key in keys}
 
+    def rebuilt(self, key: str) -> None:
+        """The next load in that environment starts another template."""
+        self._templates.rebuilt(key)
+
     async def close(self) -> None:
         """End all templates, and remove what workers had for themselves. All workers have ended."""
         await self._templates.close()

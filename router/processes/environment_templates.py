@@ -55,6 +55,8 @@ class EnvironmentTemplates:
         self._launch_seconds = launch_seconds
         self._templates: dict[str, _Template] = {}
         """Those that run, by the key of their environment."""
+        self._leaving: set[_Template] = set()
+        """Those that end after the launches that are under way: no further ones come."""
         self._used: set[str] = set()
         self._sizes: dict[str, int] = {}
         """Bytes that the template of an environment held when it was last asked for a worker."""
@@ -74,6 +76,14 @@ class EnvironmentTemplates:
         self._used = set(keys)
         for key, template in list(self._templates.items()):
             self._end_if_unused(key, template)
+
+    def rebuilt(self, key: str) -> None:
+        """Other files lie in that environment than its template imported: the next launch starts another one.
+
+        Workers, and launches under way, go on.
+        """
+        if (template := self._templates.get(key)) is not None:
+            self._let_go(key, template)
 
     def extra_bytes(self, key: str) -> int:
         """What the template of that environment would take that the next launch starts; 0 where one runs.
@@ -99,11 +109,14 @@ class EnvironmentTemplates:
         try:
             child = await template.supervisor.launch(role, modules, version)
         except (ChildLost, ChildTimeout):
-            if template.supervisor.gave_up and self._templates.get(about.key) is template:
-                self._end(about.key)  # whoever tries again gets a new one
+            if template.supervisor.gave_up:
+                self._let_go(about.key, template)  # whoever tries again gets a new one
             raise
         finally:
             template.launches -= 1
+            if template in self._leaving and not template.launches:
+                self._leaving.discard(template)
+                self._end(template)
             self._end_if_unused(about.key, template)
         self._learn(about.key, template)
         template.children.add(child)
@@ -113,8 +126,11 @@ class EnvironmentTemplates:
     async def close(self) -> None:
         """Start no more, and end all of them. Workers that run are for their owners to stop."""
         self._closed = True
-        for key in list(self._templates):
-            self._end(key)
+        templates = [*self._templates.values(), *self._leaving]
+        self._templates.clear()
+        self._leaving.clear()
+        for template in templates:
+            self._end(template)
         if self._ending:
             await asyncio.wait(self._ending)
 
@@ -156,11 +172,18 @@ class EnvironmentTemplates:
     def _end_if_unused(self, key: str, template: "_Template") -> None:
         busy = template.launches or template.children
         if key not in self._used and not busy and self._templates.get(key) is template:
-            self._end(key)
+            self._let_go(key, template)
 
-    def _end(self, key: str) -> None:
-        supervisor = self._templates.pop(key).supervisor
-        task = asyncio.get_running_loop().create_task(supervisor.close(), name="end a template")
+    def _let_go(self, key: str, template: "_Template") -> None:
+        if self._templates.get(key) is template:
+            del self._templates[key]
+            if template.launches:
+                self._leaving.add(template)
+            else:
+                self._end(template)
+
+    def _end(self, template: "_Template") -> None:
+        task = asyncio.get_running_loop().create_task(template.supervisor.close(), name="end a template")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 

@@ -252,7 +252,7 @@ class Harness:
             self.refresh_if_outdated()
         elif self.state is State.NEW:
             self._enter(State.LOADING)
-            self._begins, self._costs_outage, self._is_refused = None, False, False
+            self._begins, self._costs_outage = None, False
             on_its_way = ExitStack()
             on_its_way.enter_context(self._dependencies.gate.fetching(self))
             self._start(self._load(aliases)).add_done_callback(lambda _: on_its_way.close())

@@ -73,16 +73,22 @@ def launcher(template: ForkServerSupervisor) -> CountingLauncher:
     return CountingLauncher(template)
 
 
+@pytest.fixture
+def loaders() -> RecordingLoaders:
+    """What all gateways load with."""
+    return RecordingLoaders()
+
+
 @pytest_asyncio.fixture(loop_scope="package")
 async def gateway(
-    launcher: CountingLauncher, cache: Path, index: PackageIndex, facts: Facts
+    launcher: CountingLauncher, cache: Path, index: PackageIndex, facts: Facts, loaders: RecordingLoaders
 ) -> AsyncIterator[Open]:
     """Opens the environments of one more gateway on the same cache; all are closed."""
     async with AsyncExitStack() as stack:
 
         def opened(policy: BuildPolicy | None = None, recorder: Facts = facts) -> BuiltEnvironments:
             given = policy or policy_for(index.uri)
-            environments = BuiltEnvironments(launcher, cache, given, recorder, RecordingLoaders())
+            environments = BuiltEnvironments(launcher, cache, given, recorder, loaders)
             stack.push_async_callback(environments.close)
             return environments
 
@@ -188,7 +194,7 @@ async def test_what_has_to_be_built_waits_for_its_turn_and_what_is_there_needs_n
 
 
 async def test_a_changed_library_is_named_and_the_environment_built_anew(
-    gateway: Open, cache: Path, facts: Facts
+    gateway: Open, cache: Path, facts: Facts, loaders: RecordingLoaders
 ) -> None:
     environments = gateway()
     files = [add_version(cache, "m", number, TINY) for number in (1, 2)]
@@ -208,6 +214,7 @@ async def test_a_changed_library_is_named_and_the_environment_built_anew(
         f"{name} of the environment {about.short} changed since it was built; it was used by m v1"
     )
     assert rebuilt.version == V2
+    assert loaders.built_anew == [about.key], "its template may have imported what was changed"
     # Workers of the first version still run there: nobody may take it away from them.
     environments.retain({V1})
     await until(lambda: store.is_in_use(store.place_of(root(cache), about.key)))

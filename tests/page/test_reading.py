@@ -369,7 +369,7 @@ def test_an_environment_of_a_versions_own_is_a_line_in_its_row(browser: Browser,
         ["v3"],
     ]
     assert "loading: its environment is built" in browser.texts(".versions-table td")
-    hint = "return document.querySelector('.versions-table td .aside').title"
+    hint = "return document.querySelector('.versions-table .aside[title]').title"
     assert browser.run(hint) == "scikit-learn 1.5.2, the gateway has 1.7.1"
 
 

@@ -84,8 +84,9 @@ class Environment:
         return self._opened[-1]
 
     def running(self) -> list[psutil.Process]:
-        """Its templates."""
-        return [child for child in psutil.Process().children() if child.name() == NAME]
+        """Its templates; what forked a worker last may be left dead, for the gateway's loop that reaps."""
+        named = [child for child in psutil.Process().children() if child.name() == NAME]
+        return [child for child in named if child.status() != psutil.STATUS_ZOMBIE]
 
     async def close_workers(self) -> None:
         for worker in self._opened:
@@ -247,6 +248,26 @@ async def test_it_ends_once_no_version_uses_it_and_its_last_worker_has_ended(
     await environment.close_workers()
 
     await until(lambda: not template.is_running(), 10 * slack)
+    await environment.load("plain")
+    assert len(environment.running()) == 1
+
+
+async def test_an_environment_that_was_built_anew_gets_another_template_after_the_launches_under_way(
+    environment: Environment, slack: float
+) -> None:
+    """What a template imported may lie there no more."""
+    worker = await environment.load("commands")
+    [template] = environment.running()
+    under_way = asyncio.create_task(environment.load("plain"))
+    await until(lambda: environment.templates._templates[environment.about.key].launches == 1, 10 * slack)
+
+    environment.templates.rebuilt(environment.about.key)
+
+    await under_way
+    await until(lambda: not template.is_running(), 10 * slack)
+    [answer] = await ask(worker, command_query("fine"))
+    assert answer.predict_status is PredictStatus.OK
+    assert environment.running() == []
     await environment.load("plain")
     assert len(environment.running()) == 1
 

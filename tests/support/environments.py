@@ -62,9 +62,14 @@ class RecordingLoaders:
 
     def __init__(self) -> None:
         self.retained: set[str] = set()
+        self.built_anew: list[str] = []
+        """Keys of environments, in that order."""
 
     def loader(self, about: VersionEnvironment) -> Loader:
         return FakeWorld()
 
     def retain(self, keys: Collection[str]) -> None:
         self.retained = set(keys)
+
+    def rebuilt(self, key: str) -> None:
+        self.built_anew.append(key)

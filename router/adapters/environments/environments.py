@@ -34,6 +34,9 @@ class EnvironmentLoaders(Protocol):
     def retain(self, keys: Collection[str]) -> None:
         """No other environment is used: the templates of all others end once their workers are gone."""
 
+    def rebuilt(self, key: str) -> None:
+        """That environment was built anew: its template ends, because it may have imported what was there."""
+
 
 @dataclass(frozen=True, slots=True)
 class VersionsEnvironment:
@@ -76,6 +79,7 @@ class BuiltEnvironments:
             if await self._locks.acquire(version, _venv(found.about)):
                 self._prepared[version] = found.about
                 if found.rebuilt:
+                    self._loaders.rebuilt(found.about.key)
                     await self._lock_anew(found.about.key)
                 return VersionsEnvironment(found.about, self._loaders.loader(found.about), found.note)
         raise EnvironmentFailed(f"{version}: its environment was removed from the cache by another gateway")
