@@ -98,6 +98,7 @@ def test_an_invalid_config_is_refused_whole_and_reported(gateway: GatewayProcess
     assert load.failed == []
 
 
+@pytest.mark.slow
 def test_a_mistyped_database_is_an_error_and_not_a_new_empty_one(
     start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
