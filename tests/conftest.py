@@ -15,11 +15,12 @@ from xdist.remote import Producer
 
 from router.processes.gc_tuning import collector_off
 from tests.support import slowness
+from tests.support.examples import USUAL, examples
 from tests.support.scheduling import GroupScheduling, longest_first
 
 Figure = Callable[[str], None]
 # How long one example takes says more of what else the machine does than of what is tested.
-hypothesis_settings.register_profile("tests", deadline=None)
+hypothesis_settings.register_profile("tests", deadline=None, max_examples=examples(USUAL))
 hypothesis_settings.load_profile("tests")
 
 ROW = re.compile(r"\bRows? (\d+)")
