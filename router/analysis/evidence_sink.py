@@ -109,6 +109,11 @@ class EvidenceSink(Protocol):
         """Whether to call `replace`: nothing is kept of the run yet, more was appended than a state takes, or
         a write failed some seconds ago."""
 
+    def supersede(self, run: RunId) -> None:
+        """There will be another state with its key, which is wanted as soon as it is there.
+
+        Until then what is kept stays as it is, and nothing is added to it."""
+
     def forget(self, run: RunId) -> None:
         """The run is over, and nobody needs it."""
 

@@ -147,8 +147,9 @@ class FleetRuns:
     def begin_anew(self, run: JoinedRun, cell: int) -> None:
         """An operator said here that what was wrong with the canary is repaired."""
         again = self._fleet.reset(run.id.key)
-        self._runs.begin(run.subject, again.number, cell)
+        fresh = self._runs.begin(run.subject, again.number, cell)
         self._replaced(run)
+        self._store(fresh)
 
     # What all gateways observed
 
@@ -198,7 +199,12 @@ class FleetRuns:
             self._sink.seal(run, sealed.cell, others)
 
     def _replaced(self, before: JoinedRun) -> None:
-        self._forget_stored(before.id)
+        key = before.id.key
+        if self._runs.get(key) is None and key not in self._wanted:
+            self._forget_stored(before.id)
+        elif self._sink is not None:
+            # What is kept stays until it is written over: a process that is killed meanwhile loses nothing.
+            self._sink.supersede(before.id)
         self._follower.replaced(before)
 
     def _forget_stored(self, run: RunId) -> None:
@@ -240,8 +246,9 @@ class FleetRuns:
         for raised in taken.raised:
             former = self._runs.get(raised.key)
             if former is not None and former.id.number < raised.number:
-                self._runs.begin(former.subject, raised.number, self._clock.cell())
+                fresh = self._runs.begin(former.subject, raised.number, self._clock.cell())
                 self._replaced(former)
+                self._store(fresh)
 
     def _give_way(self) -> None:
         """What the runs here hold is void: others judged without this gateway, and know more."""
@@ -273,6 +280,7 @@ class FleetRuns:
         self._runs.put(run)
         if mine is not None:
             self._replaced(mine)
+            self._store(run)
         return True
 
     # For people

@@ -21,7 +21,7 @@ from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
 from router.analysis.statistics.records import Batch, RunCell, RunId
 from router.core import events
-from router.core.events import Answered, Predicted
+from router.core.events import Answered, AnsweredTogether, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outcomes import Outcome
 from router.core.routing import ModelRoutes, Reason
@@ -128,7 +128,8 @@ class AnalysisRecorder:
         self._number_when_broken: dict[tuple[str, Alias], int] = {}
         """Of the run whose breaker is open."""
         self._takes: dict[type, Callable[[Any], None]] = {
-            Answered: self._answered,
+            Answered: lambda one: self._answered(AnsweredTogether.of(one)),
+            AnsweredTogether: self._answered,
             Predicted: self._predicted,
             events.BreakerClosed: self._breaker_closed,
             **dict.fromkeys(_CHANGES, self._changed),
@@ -292,38 +293,38 @@ class AnalysisRecorder:
         if (take := self._takes.get(type(event))) is not None:
             take(event)
 
-    def _answered(self, event: Answered) -> None:
+    def _answered(self, event: AnsweredTogether) -> None:
         arm = self._arms.get((event.model, event.alias))
         if arm is None or not arm.serves(event.version):
             return
-        arm.counters.answered(event)
-        fault, bucket = event.fault, event.bucket
-        abandoned = event.outcome == _ABANDONED
-        # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
-        if (
-            (arm.runs or arm.left)
-            and event.reason is _HASH
-            and bucket is not None
-            and (split := event.split) is not None
-            and (fault or abandoned or event.outcome == _OK)
-        ):
-            seconds = None if fault else event.seconds
-            seen = Observation(
-                bucket,
-                arm.canary,
-                split,
-                bool(fault),
-                seconds,
-                event.bin_index,
-                event.blamed_batch,
-                event.excused,
-                abandoned,
-            )
-            for run in arm.runs:
-                run.observe(seen)
-            if arm.left and self._clock.monotonic() - event.seconds <= arm.left_at:
-                for run in arm.left:
+        arm.counters.answered(event.each)
+        if not (arm.runs or arm.left):
+            return
+        for one in event.each:
+            fault, bucket, outcome = one.fault, one.bucket, one.outcome
+            # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
+            if (
+                one.reason is _HASH
+                and bucket is not None
+                and (split := one.split) is not None
+                and (fault or outcome in (_OK, _ABANDONED))
+            ):
+                seen = Observation(
+                    bucket,
+                    arm.canary,
+                    split,
+                    bool(fault),
+                    None if fault else one.seconds,
+                    one.bin_index,
+                    one.blamed_batch,
+                    one.excused,
+                    outcome == _ABANDONED,
+                )
+                for run in arm.runs:
                     run.observe(seen)
+                if arm.left and self._clock.monotonic() - one.seconds <= arm.left_at:
+                    for run in arm.left:
+                        run.observe(seen)
 
     def _predicted(self, event: Predicted) -> None:
         if not event.scores:

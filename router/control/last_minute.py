@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from router.core.events import Answered, Event, Rejected
+from router.core.events import Answered, AnsweredTogether, Event, Rejected
 from router.core.ids import Alias
 from router.core.outcomes import Outcome, RefusalReason
 from router.core.scores import OTHER
@@ -186,14 +186,17 @@ class LastMinute:
         """Oldest first, only seconds in which something came; None: refused before an alias was chosen."""
 
     def record(self, event: Event) -> None:
-        """Count one request."""
-        if isinstance(event, Answered):
+        """Count requests."""
+        if isinstance(event, AnsweredTogether):
             now = self._now(event.model, event.alias)
-            now.requests += 1
-            if (outcome := event.outcome) is not _OK:
-                now.refused += outcome == _OVERLOADED
-                # What was asked and did not answer has a fault; without one it never saw the request.
-                now.passed_on += outcome == _FALLBACK and not event.fault
+            now.requests += len(event.each)
+            for one in event.each:
+                if (outcome := one.outcome) is not _OK:
+                    now.refused += outcome == _OVERLOADED
+                    # What was asked and did not answer has a fault; without one it never saw the request.
+                    now.passed_on += outcome == _FALLBACK and not one.fault
+        elif isinstance(event, Answered):
+            self.record(AnsweredTogether.of(event))
         elif isinstance(event, Rejected) and event.reason is _NO_ROOM:
             self._now(event.model, None).refused += 1
 

@@ -55,6 +55,25 @@ class Answered:
     """As `Assignment.split`: by which configured split it was routed, whatever is configured when it ends."""
 
 
+@dataclass(slots=True)
+class AnsweredTogether:
+    """Requests that were answered one after the other, all given to `version` under `alias`.
+
+    Recorders get answers in this form, so that each looks up once where to count them.
+    """
+
+    model: str
+    alias: Alias
+    version: VersionId
+    each: list[Answered]
+    """In the order of their answers; at least one."""
+
+    @classmethod
+    def of(cls, first: Answered) -> "AnsweredTogether":
+        """Of one answer; more may be appended."""
+        return cls(first.model, first.alias, first.version, [first])
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A request was refused before a version was chosen."""
@@ -513,7 +532,7 @@ class CacheOverBound:
     bound_bytes: int
 
 
-_OfRequests = Answered | Rejected | FellBack | CanaryFaulted | Predicted
+_OfRequests = Answered | AnsweredTogether | Rejected | FellBack | CanaryFaulted | Predicted
 _OfCache = (
     ServingFromCache
     | LastGoodRefused
@@ -580,3 +599,10 @@ class Recorder(Protocol):
 
     def record(self, event: Event) -> None:
         """Note one fact."""
+
+
+class AnswerRecorder(Recorder, Protocol):
+    """Takes the facts of answers as well, which are many."""
+
+    def record_answer(self, answer: Answered) -> None:
+        """Take it at once, or soon; before whatever `record` gets next."""

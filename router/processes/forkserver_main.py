@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 
 from router.processes.child_logging import log_cause, redirect_output
 from router.processes.gc_tuning import collector_off, freeze_heap
+from router.processes.installed_packages import read_quickly
 from router.processes.process_state import (
     ignore_stop_signals,
     replace_main_module,
@@ -108,14 +109,15 @@ def warm(modules: Sequence[str], roles: Collection[str]) -> None:
     import mlflow.tracing
     import threadpoolctl
     from mlflow.exceptions import MlflowException
+    from mlflow.utils import requirements_utils
 
     from router.worker.environment_check import installed_versions
 
     installed_versions()
     mlflow.tracing.disable()  # as in most workers; what it imports takes 25 ms, once
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
-    with _temporary_directory() as directory:
-        # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
+    with _temporary_directory() as directory, read_quickly(requirements_utils.importlib_metadata):
+        # The first load builds MLflow's map of installed packages, which every child inherits.
         Path(directory, "MLmodel").write_text(_NOOP_MODEL)
         Path(directory, "requirements.txt").write_text("mlflow\n")
         with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will fail so

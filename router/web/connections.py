@@ -171,6 +171,11 @@ class HttpConnection(web.RequestHandler):
             self.deadline = self._connections.clock + HEADER_SECONDS
         super().data_received(data)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """As the library's, which calls it for every body: what was held back, if anything, is read now."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     async def start(self) -> None:
         """Answer one request after the other, until the connection ends.
 

@@ -13,7 +13,7 @@ from router.control.alerts import AlertCaps
 from router.control.caps import CapControl
 from router.control.exchange_messages import ExchangeMessages
 from router.control.status import TrafficCounts
-from router.core.events import Recorder, RequestSample
+from router.core.events import AnswerRecorder, RequestSample
 from router.core.ids import GatewayId
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet
@@ -100,7 +100,7 @@ class WebState:
 
     models: ModelSet
     dispatcher: Dispatcher
-    recorder: Recorder
+    recorder: AnswerRecorder
     settings: SettingsInForce
     state: Callable[[], dict[str, Any]]
     """The document of `/v1/state`."""

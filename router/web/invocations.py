@@ -105,7 +105,7 @@ async def answer_request(
         seconds = perf_counter() - read_at
         response = result_response(request, result, seconds, settings.model_error_status, protocol)
         trace_id = _trace_id(request) if _TRACE_HEADER in request.headers else ""
-        gateway.recorder.record(result.fact(response.status, seconds, trace_id))
+        gateway.recorder.record_answer(result.fact(response.status, seconds, trace_id))
         if _sampled(gateway):
             gateway.log_sample(_sample(request.request_id, result, response.status, seconds))
         return response

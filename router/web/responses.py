@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
@@ -10,6 +11,8 @@ import orjson
 from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 
+from router.core.ids import Alias
+from router.core.routing import Reason
 from router.errors import (
     BinaryTensors,
     BodyTimeout,
@@ -157,33 +160,49 @@ def result_response(
 
     Its headers name who answered, whom the key was given, and why.
     """
-    given, by, answer = result.assigned, result.answered_by, result.result
+    given, by, answer, request_id = result.assigned, result.answered_by, result.result, request.request_id
+    route = by.version.model, by.version.number, by.alias, given.alias, result.reason
     predict_seconds = answer.predict_seconds if isinstance(answer, Answer) else 0.0
-    headers = {
-        "X-Model-Name": by.version.model,
-        "X-Model-Version": str(by.version.number),
-        "X-Model-Alias": by.alias,
-        "X-Route-Alias": given.alias,
-        "X-Route-Reason": result.reason,
-    }
-    if given.bucket is not None:
-        headers["X-Route-Bucket"] = str(given.bucket)
-    headers["Server-Timing"] = f"total;dur={seconds * 1e3:.2f}, predict;dur={predict_seconds * 1e3:.2f}"
-    request_id = request.request_id
+    timing = f"total;dur={seconds * 1e3:.2f}, predict;dur={predict_seconds * 1e3:.2f}"
     if not isinstance(answer, Answer):
         response = error_response(answer, request_id, protocol)
     elif answer.predict_status is _OK and len(answer.body) <= MOST_BYTES and request.is_http11:
-        headers = {
-            "Content-Type": answer.content_type,
-            **headers,
-            "Server": SERVER,
-            "X-Request-Id": request_id,
-        }
-        return SinglePacketResponse(headers, answer.body)
+        bucket = "" if given.bucket is None else f"X-Route-Bucket: {given.bucket}\r\n"
+        lines = (
+            f"{_route_lines(answer.content_type, *route)}{bucket}"
+            f"Server-Timing: {timing}\r\nServer: {SERVER}\r\nX-Request-Id: {request_id}\r\n"
+        )
+        return SinglePacketResponse(lines, answer.body)
     else:
         response = answer_response(answer, request_id, model_error_status, protocol)
-    response.headers.update(headers)
+    response.headers.update(_route_headers(*route))
+    if given.bucket is not None:
+        response.headers["X-Route-Bucket"] = str(given.bucket)
+    response.headers["Server-Timing"] = timing
     return response
+
+
+def _route_headers(model: str, version: int, alias: Alias, given: Alias, reason: Reason) -> dict[str, str]:
+    """Who answered, whom the key was given, and why."""
+    return {
+        "X-Model-Name": model,
+        "X-Model-Version": str(version),
+        "X-Model-Alias": alias,
+        "X-Route-Alias": given,
+        "X-Route-Reason": reason,
+    }
+
+
+@lru_cache(maxsize=1024)
+def _route_lines(
+    content_type: str, model: str, version: int, alias: Alias, given: Alias, reason: Reason
+) -> str:
+    """The same as it is written, which few answers have each for themselves."""
+    return _lines({"Content-Type": content_type, **_route_headers(model, version, alias, given, reason)})
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 def headers_response(path: str, limit_kib: int, request_id: str) -> web.Response:
@@ -226,9 +245,10 @@ class SinglePacketResponse(web.StreamResponse):
 
     _status, _status_line = 200, "HTTP/1.1 200 OK"
 
-    def __init__(self, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, lines: str, body: bytes) -> None:
+        """`lines`: its headers as they are written, but for those that any answer has."""
         # Not the library's: it makes a dictionary of headers, to be written again in `prepare`.
-        self._headers_to_send = headers
+        self._lines = lines
         self._whole_body = body
         self._request: web.BaseRequest | None = None
         self._closes = False
@@ -264,9 +284,8 @@ class SinglePacketResponse(web.StreamResponse):
         """Write all of it at once. Raises ConnectionResetError when the client is gone."""
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        lines = "".join([f"{name}: {value}\r\n" for name, value in self._headers_to_send.items()])
         start = (
-            f"{self._status_line}\r\n{lines}Content-Length: {len(self._whole_body)}\r\n"
+            f"{self._status_line}\r\n{self._lines}Content-Length: {len(self._whole_body)}\r\n"
             f"Date: {rfc822_formatted_time()}\r\n"
         )
         end = _CLOSE if self._closes else _GO_ON
@@ -280,7 +299,7 @@ class FinalResponse(SinglePacketResponse):
         """`response`: what it says. `linger` waits until its client may have read it."""
         body = response.body
         assert isinstance(body, bytes)  # an error's document
-        super().__init__(dict(response.headers), body)
+        super().__init__(_lines(response.headers), body)
         self._status = response.status
         # In the version that is spoken here: that of the request is perhaps not known.
         self._status_line = f"HTTP/1.1 {response.status} {response.reason}"

@@ -26,6 +26,7 @@ class Sink:
         self.runs: dict[str, StoredRun] = {}
         self.appended: list[tuple[int, RunCell]] = []
         self.unsealed: Sequence[tuple[int, RunCell]] = ()
+        self.superseded: set[str] = set()
         self.forgotten: list[RunId] = []
         self.is_clean = False
 
@@ -44,10 +45,14 @@ class Sink:
         unsealed: Sequence[tuple[int, RunCell]],
     ) -> None:
         self.runs[run.key] = StoredRun(run, subject, state, verdict_cell)
+        self.superseded.discard(run.key)
         self.unsealed = unsealed
 
     def needs_state(self, run: RunId) -> bool:
-        return run.key not in self.runs
+        return run.key not in self.runs or run.key in self.superseded
+
+    def supersede(self, run: RunId) -> None:
+        self.superseded.add(run.key)
 
     def forget(self, run: RunId) -> None:
         self.forgotten.append(run)
@@ -55,6 +60,13 @@ class Sink:
 
     def note_clean_end(self) -> None:
         self.is_clean = True
+
+
+class SinkOfOneOfTwo(Sink):
+    """That of a gateway which is not alone."""
+
+    def seal(self, run: RunId, cell: int, others: Mapping[str, RunCell]) -> None:
+        """What others observed is not looked at."""
 
 
 @pytest.fixture
@@ -332,6 +344,44 @@ async def test_a_reset_at_one_gateway_begins_the_run_anew_at_both_and_once(gatew
         assert run.id.number == 2
     look_at_both(one, other, 12)
     assert other.check("faults")["canary"]["requests"] == 0
+
+
+async def test_a_run_that_is_reset_is_kept_at_once_in_the_place_of_what_it_was(
+    gateways: list[Gateway],
+) -> None:
+    """It was removed first, and written a second later: who was killed meanwhile had neither."""
+    sink = Sink()
+    gateway = Gateway(sink=sink)
+    gateways.append(gateway)
+    await gateway.serve(BOTH)
+    gateway.look()
+    [kept] = sink.runs.values()
+    gateway.facts.record(BreakerClosed("sentiment", CANARY, V2, OPERATOR_RESET))
+
+    [again] = sink.runs.values()
+    assert (kept.run.number, again.run.number, sink.forgotten) == (1, 2, [])
+
+
+async def test_what_gives_way_to_the_state_of_another_gateway_is_kept_until_that_is(
+    gateways: list[Gateway],
+) -> None:
+    sink = SinkOfOneOfTwo()
+    one, other = Gateway("gw-1", sink=sink), Gateway("gw-2")
+    gateways += [one, other]
+    for gateway, requests in ((one, 10), (other, 100)):
+        await gateway.serve(BOTH)
+        gateway.answer(requests, PRODUCTION, V1)
+        for _ in range(12):
+            gateway.look()
+    [alone] = sink.runs.values()
+    for _ in range(60):
+        look_at_both(one, other, 1)
+        assert len(sink.runs) == 1
+    [together] = sink.runs.values()
+
+    assert one.check("faults")["production"]["requests"] == 100, "it gave way"
+    assert (together.run, sink.forgotten) == (alone.run, [])
+    assert together.state.first_cell == other.analysis.joined.get(together.run.key).state.first_cell
 
 
 async def test_a_run_of_versions_that_serve_here_no_more_is_kept_for_others(gateways: list[Gateway]) -> None:

@@ -1,10 +1,19 @@
 """One recorder in front of many."""
 
+import asyncio
+
 import pytest
 
 from router.control.fan_out import FanOut
-from router.core.events import Event, Polled, ReadinessChanged, Rejected
-from router.core.outcomes import RefusalReason
+from router.core.events import Answered, AnsweredTogether, Event, Polled, ReadinessChanged, Rejected
+from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
+from router.core.outcomes import Outcome, RefusalReason
+
+V1, V2 = VersionId("m", 1), VersionId("m", 2)
+
+
+def answered(version: VersionId, alias: Alias, code: int = 200) -> Answered:
+    return Answered("m", alias, version, Outcome.OK, code, 0.004, 1)
 
 
 class Broken:
@@ -81,3 +90,50 @@ def test_a_recorder_that_is_added_gets_what_is_recorded_from_then_on() -> None:
 
     assert added.events == [ReadinessChanged(ready=False)]
     assert first.events == reading.events == [ReadinessChanged(ready=True), ReadinessChanged(ready=False)]
+
+
+async def test_answers_are_handed_on_together_by_version_in_order_and_before_what_follows_them() -> None:
+    counting, reading = Remembering(), Remembering()
+    recorder = FanOut(counting, deduplicated=(reading,))
+    first, second = answered(V1, PRODUCTION), answered(V1, PRODUCTION, 500)
+    canary, last = answered(V2, CANARY), answered(V1, PRODUCTION, 504)
+    for answer in (first, second, canary, last):
+        recorder.record_answer(answer)
+    fact = ReadinessChanged(ready=True)
+    recorder.record(fact)
+
+    together = [
+        AnsweredTogether("m", PRODUCTION, V1, [first, second]),
+        AnsweredTogether("m", CANARY, V2, [canary]),
+        AnsweredTogether("m", PRODUCTION, V1, [last]),
+    ]
+    assert counting.events == [*together, fact]
+    assert reading.events == [fact]
+
+
+async def test_an_answer_is_handed_on_in_the_next_turn_of_the_event_loop_though_nothing_follows_it() -> None:
+    counting = Remembering()
+    recorder = FanOut(counting)
+    for code in (200, 500):
+        answer = answered(V1, PRODUCTION, code)
+        recorder.record_answer(answer)
+        await asyncio.sleep(0)
+
+        assert counting.events.pop() == AnsweredTogether("m", PRODUCTION, V1, [answer])
+        assert not counting.events
+
+
+async def test_what_a_recorder_records_while_it_counts_answers_follows_them() -> None:
+    class Judging(Remembering):
+        def record(self, event: Event) -> None:
+            super().record(event)
+            if isinstance(event, AnsweredTogether):
+                recorder.record(ReadinessChanged(ready=False))
+
+    judging, counting = Judging(), Remembering()
+    recorder = FanOut(judging, counting)
+    recorder.record_answer(answered(V1, PRODUCTION))
+    recorder.record(ReadinessChanged(ready=True))
+
+    assert [type(event) for event in counting.events] == [AnsweredTogether, *[ReadinessChanged] * 2]
+    assert counting.events == judging.events

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
+from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from router.core.events import VersionDraining, VersionLoaded, WorkerReplaced
@@ -24,6 +24,7 @@ from router.serving.models import ModelSet
 from router.settings import ModelSettings
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.virtual_time import run, settle
+from tests.support.examples import examples
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 from tests.support.waiting import until
 
@@ -443,7 +444,7 @@ STEPS = st.lists(
 )
 
 
-@examples(max_examples=80, deadline=None)
+@tried(max_examples=examples(80), deadline=None)
 @given(STEPS)
 def test_whatever_happens_one_version_is_kept_at_most_and_what_serves_gets_all_its_workers(
     steps: list[tuple[str, Any, Any]],

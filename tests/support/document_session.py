@@ -27,7 +27,10 @@ PORTS = (8080, 8081, 5000)
 STAYS_SECONDS = 60.0
 LOOKS_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
-LOOK_AGAIN_SECONDS = 0.2
+PRINTED_SECONDS = 0.2
+"""Between two looks at what a command that stays has printed so far."""
+LOOK_AGAIN_SECONDS = 1.0
+"""Each look is a process of its own, which takes from the gateway what it waits for."""
 
 
 class Session:
@@ -133,7 +136,7 @@ class Session:
             reported = f"{block}: $ {step.command}\n{printed.read_text()}{log.read_text()}"
             assert process.poll() is None, reported
             assert time.monotonic() < give_up, reported
-            time.sleep(LOOK_AGAIN_SECONDS)
+            time.sleep(PRINTED_SECONDS)
 
     def _demand(self, block: Block, step: Step, done: tuple[int, str]) -> None:
         code, output = done

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from router.core.events import Event
+from router.core.events import Answered, Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.core.scores import OutputSpec
@@ -364,6 +364,9 @@ class Facts:
 
     def record(self, event: Event) -> None:
         self.events.append(event)
+
+    def record_answer(self, answer: Answered) -> None:
+        self.record(answer)
 
     def of(self, kind: type[T]) -> list[T]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -14,6 +14,7 @@ from router.protocol.messages import ScoringProtocol
 from router.web import direct_path
 from router.web.apps import traffic_app
 from router.web.direct_path import DirectPath
+from router.web.header_limit import HeaderLimit
 from router.web.listeners import Listener
 from tests.support.fakes import Facts
 from tests.support.waiting import until
@@ -129,6 +130,33 @@ async def test_a_body_may_come_after_its_head_and_in_pieces(client: Client, fact
         client.send(b"   }")
         assert (await client.answer())[0] == 200
     assert len(facts.of(Answered)) == 3
+
+
+async def test_what_the_parser_has_read_it_is_not_given_anew(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was, for every body: a twentieth of the time of a request."""
+    fed: list[bytes] = []
+    feed = HeaderLimit.feed_data
+
+    def count(self: HeaderLimit, data: bytes) -> Any:
+        fed.append(data)
+        return feed(self, data)
+
+    monkeypatch.setattr(HeaderLimit, "feed_data", count)
+    for _ in range(3):
+        client.send(head() + b"{}")
+        assert (await client.answer())[0] == 200
+
+    assert fed == [head() + b"{}"] * 3
+
+
+async def test_a_body_larger_than_what_is_buffered_is_read_to_its_end(client: Client) -> None:
+    """While it waits for room, it is not read; then what was held back is."""
+    large = b"{" + b" " * (3 << 20) + b"}"
+    client.send(head(length=len(large)) + large + head() + b"{}")
+
+    assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
 
 
 async def test_a_body_that_is_late_is_waited_for_as_long_as_the_settings_say(

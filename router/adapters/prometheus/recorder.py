@@ -188,7 +188,8 @@ class PrometheusRecorder:
         for loop in LOOPS:
             catalog.loop_failures.series(loop)
         self._handlers: dict[type, Callable[[Any], None]] = {
-            events.Answered: self._answered,
+            events.Answered: lambda one: self._answered(events.AnsweredTogether.of(one)),
+            events.AnsweredTogether: self._answered,
             events.Predicted: self._predicted,
             events.CanaryFaulted: self._canary_faulted,
             events.FellBack: self._fell_back,
@@ -312,19 +313,21 @@ class PrometheusRecorder:
 
     # Requests
 
-    def _answered(self, event: events.Answered) -> None:
+    def _answered(self, event: events.AnsweredTogether) -> None:
         alias = self._aliases.get((event.model, event.alias))
         if alias is not None:
-            decisions = alias.decisions.get(event.reason)
-            if decisions is None:
-                reason = bounded(event.reason, DECISIONS)
-                decisions = self._catalog.decisions.series(event.model, event.alias, reason)
-            decisions.value += 1
-            if event.rows:
-                alias.request_rows.observe(event.rows)
+            by_reason, request_rows = alias.decisions, alias.request_rows
+            for one in event.each:
+                decisions = by_reason.get(one.reason)
+                if decisions is None:
+                    reason = bounded(one.reason, DECISIONS)
+                    decisions = self._catalog.decisions.series(event.model, event.alias, reason)
+                decisions.value += 1
+                if one.rows:
+                    request_rows.observe(one.rows)
         version = self._versions.get((event.model, event.alias, event.version.number))
         if version is not None:
-            version.answered(event, self._wall() if event.trace_id else 0.0)
+            version.answered(event.each, self._wall)
 
     def _predicted(self, event: events.Predicted) -> None:
         alias = self._aliases.get((event.model, event.alias))

@@ -1,5 +1,6 @@
 """The series of one version under one alias, at hand because every request moves some of them."""
 
+from collections.abc import Callable, Sequence
 from math import inf
 
 from router.adapters.prometheus.catalog import (
@@ -77,15 +78,17 @@ class VersionSeries:
         for outcome in PASSING:
             self._catalog.request_seconds.drop(model=model, alias=alias, version=version, outcome=outcome)
 
-    def answered(self, event: Answered, at: float) -> None:
-        """One request was answered; `at`, seconds since 1970, counts where it has a trace."""
-        outcome, code = event.outcome, event.code
-        requests, durations = self._answers.get((outcome, code)) or self._answer(outcome, code)
-        requests.value += 1
-        if durations is not None:
-            durations.observe(event.seconds)
-            if event.trace_id:
-                durations.exemplify(event.seconds, event.trace_id, at)
+    def answered(self, answers: Sequence[Answered], wall: Callable[[], float]) -> None:
+        """Requests were answered; `wall`, seconds since 1970, is asked where one has a trace."""
+        known = self._answers
+        for one in answers:
+            place = one.outcome, one.code
+            requests, durations = known.get(place) or self._answer(*place)
+            requests.value += 1
+            if durations is not None:
+                durations.observe(one.seconds)
+                if one.trace_id:
+                    durations.exemplify(one.seconds, one.trace_id, wall())
 
     def predicted(self, event: Predicted) -> None:
         """One batch was predicted. Counts of other outputs, from before a change of them, are left out."""

@@ -129,20 +129,18 @@ class WriterLock:
     def take(self) -> bool:
         """Whether it is ours from now on. Raises OSError."""
         if self._descriptor is None and (descriptor := _locked(self._path)) is not None:
-            with suppress(OSError):  # on a full disk it is ours without a name
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, self._name.encode(), 0)
+            _write_name(descriptor, self._name)
             self._descriptor = descriptor
         return self.held
 
     def holder(self) -> str:
-        """Who holds it, as that one says; empty when nobody knows. Raises OSError."""
+        """Who holds it, as that one says, or held it last; empty when nobody knows. Raises OSError."""
         descriptor = open_file(self._path, os.O_RDONLY)
         try:
             text = os.read(descriptor, _LONGEST_HOLDER).decode("utf-8", "replace")
         finally:
             os.close(descriptor)
-        return "".join(filter(str.isprintable, text))
+        return "".join(filter(str.isprintable, text.partition("\n")[0]))
 
     def check(self) -> None:
         """Raises OSError where the file that we hold is no longer the one that others would take."""
@@ -152,9 +150,8 @@ class WriterLock:
     def release(self) -> None:
         """Give it up; without effect where it is not ours."""
         if self._descriptor is not None:
+            # The name stays: whoever finds it locked a moment before this must not find nobody.
             descriptor, self._descriptor = self._descriptor, None
-            with suppress(OSError):
-                os.ftruncate(descriptor, 0)
             os.close(descriptor)
 
 
@@ -179,6 +176,17 @@ class CapsLock:
     ) -> None:
         """Give it up."""
         os.close(self._descriptor)
+
+
+def _write_name(descriptor: int, name: str) -> None:
+    """Say whose the lock is, in the place of whose it was: whoever reads meanwhile finds one or the other."""
+    text = name.encode()
+    try:
+        os.pwrite(descriptor, text + b"\n", 0)  # what a longer name left behind it is none of this one
+        os.ftruncate(descriptor, len(text))
+    except OSError:  # on a full disk it is ours without a name
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
 
 
 def _locked(path: Path) -> int | None:

@@ -42,6 +42,8 @@ AGAIN_SECONDS = 5.0
 """After a write that failed, until a new state is asked for."""
 _NAME = re.compile(r"[0-9a-f]{32}")
 _NEW = ".new"
+_NO_PLAIN_FILE = (errno.EINVAL, errno.ELOOP, errno.ENXIO)
+"""As `open_file` says it, and the system of a link and of a socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +134,15 @@ class EvidenceFiles:
         return any(run.is_behind for run in self._runs.values())
 
     def open(self, directory: Path) -> FoundEvidence:
-        """Read what is in a state directory, except for what this process wrote. Raises OSError.
+        """Read what is in a state directory, except for what this process wrote.
 
-        What can not be read is renamed; what a writer that was killed left half done goes.
+        What is no evidence is renamed; what a writer that was killed left half done goes. Raises OSError,
+        also where one file can not be read now: nothing is renamed then.
         """
         self._folder = directory / FOLDER
         self._folder.mkdir(mode=0o700, exist_ok=True)
         found: dict[str, FoundFile] = {}
-        aside: list[tuple[str, str]] = []
+        refused: list[tuple[Path, str]] = []
         for path in sorted(self._folder.iterdir()):
             if path.name.endswith(_NEW):
                 with suppress(OSError):
@@ -148,7 +151,8 @@ class EvidenceFiles:
                 try:
                     found[path.name] = _read(path)
                 except EvidenceRefused as error:
-                    aside.append((f"{FOLDER}/{set_aside(path)}", str(error)))
+                    refused.append((path, str(error)))
+        aside = [(f"{FOLDER}/{set_aside(path)}", why) for path, why in refused]
         for run in self._runs.values():
             run.appended, run.is_behind = None, False
         others = {key: one for key, one in found.items() if one.header.process != self._identity.process}
@@ -297,11 +301,13 @@ def _ended(found: Mapping[str, FoundFile]) -> Iterator[EndedProcess]:
 
 
 def _read(path: Path) -> FoundFile:
-    """Raises EvidenceRefused, also where it is no plain file."""
+    """Raises EvidenceRefused, also where it is no plain file, and OSError where it can not be read now."""
     try:
         with open(open_file(path, os.O_RDONLY), "rb") as file:
             content = file.read(MOST_FILE_BYTES + 1)
     except OSError as error:
+        if error.errno not in _NO_PLAIN_FILE:
+            raise
         raise EvidenceRefused(error.strerror or type(error).__name__) from error
     if len(content) > MOST_FILE_BYTES:
         raise EvidenceRefused(f"it is larger than {MOST_FILE_BYTES >> 20} MiB")

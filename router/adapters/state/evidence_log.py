@@ -93,6 +93,11 @@ class EvidenceLog:
         wanted_from = self._wanted.get(run.key)
         return wanted_from is not None and time.monotonic() >= wanted_from
 
+    def supersede(self, run: RunId) -> None:
+        """See there."""
+        if self._kept.get(run.key, 0) <= run.number:
+            self._kept.pop(run.key, None)
+
     def forget(self, run: RunId) -> None:
         """See there."""
         if self._active and self._kept.get(run.key, 0) <= run.number:

@@ -201,16 +201,19 @@ class ArmCounters:
         self._bins = [[0] * number for number in bin_counts]
         self._minutes = deque([(-inf, array("q", self._durations))], maxlen=61)
 
-    def answered(self, event: Answered) -> None:
-        """One request was answered, by this version or by production in its place."""
-        self._requests += 1
-        if event.fault:
-            if event.fault in self._faults:
-                self._faults[event.fault] += 1
-        elif event.outcome == _OK:
-            self._durations[bin_of(event.seconds)] += 1
-        if event.outcome == _FALLBACK:
-            self._fallbacks += 1
+    def answered(self, answers: Sequence[Answered]) -> None:
+        """Requests were answered, by this version or by production in its place."""
+        self._requests += len(answers)
+        durations = self._durations
+        for one in answers:
+            outcome, fault = one.outcome, one.fault
+            if fault:
+                if fault in self._faults:
+                    self._faults[fault] += 1
+            elif outcome == _OK:
+                durations[bin_of(one.seconds)] += 1
+            if outcome == _FALLBACK:
+                self._fallbacks += 1
 
     def scored(self, outputs: Sequence[OutputCounts]) -> None:
         """One batch was predicted. Counts of other bins, from before a change of settings, are left out."""

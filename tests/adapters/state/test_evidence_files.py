@@ -259,6 +259,31 @@ def test_a_torn_or_foreign_state_is_set_aside_and_named(tmp_path: Path, content:
     assert Writer(tmp_path, 3).found.set_aside == [], "named once"
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_file_that_can_not_be_read_now_is_not_set_aside_but_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    Writer(tmp_path, 1).begin().observe().end()
+    (tmp_path / FOLDER / ("0" * 32)).write_bytes(b"torn")
+    again = EvidenceFiles(GatewayId(process(2), "gw-2"))
+    opened = evidence_files.open_file
+
+    def fail(path: Path, flags: int) -> int:
+        if path.name == RUN.key:
+            raise OSError(number, "not now")
+        return opened(path, flags)
+
+    monkeypatch.setattr(evidence_files, "open_file", fail)
+    for _ in range(2):
+        with pytest.raises(OSError, match="not now"):
+            again.open(tmp_path)
+    monkeypatch.setattr(evidence_files, "open_file", opened)
+    found = again.open(tmp_path)
+
+    assert set(found.stored.runs) == {RUN.key}
+    assert len(found.set_aside) == 1, "the torn one, of which it was not said before"
+
+
 def test_that_of_another_run_is_set_aside(tmp_path: Path) -> None:
     Writer(tmp_path, 1).begin()
     os.rename(tmp_path / FILE, tmp_path / FOLDER / subject(9).key)

@@ -141,6 +141,25 @@ async def test_a_second_gateway_waits_follows_the_caps_and_writes_when_the_first
     assert caps_on_disk(tmp_path / "state") == later
 
 
+def test_whoever_finds_the_lock_taken_reads_by_whom_also_while_it_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = WriterLock(tmp_path, "gw-11:4711"), WriterLock(tmp_path, "gw-2:2")
+    assert old.take()
+    close, seen = os.close, []
+
+    def look_before_it_closes(descriptor: int) -> None:
+        monkeypatch.setattr(os, "close", close)
+        seen.append((new.take(), new.holder()))
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", look_before_it_closes)
+    old.release()
+
+    assert seen == [(False, "gw-11:4711")]
+    assert (new.take(), new.holder()) == (True, "gw-2:2")
+
+
 async def test_the_lock_ends_with_the_process_that_holds_it(start: Start, tmp_path: Path) -> None:
     """As after kill −9: nobody removed anything."""
     own_directory(tmp_path / "state")

@@ -23,7 +23,7 @@ def test_each_request_counts_once_under_what_became_of_it() -> None:
         answered("client_error"),
         answered(fault="timeout"),
     ):
-        counters.answered(event)
+        counters.answered([event])
     counts = counters.snapshot()
 
     assert (counts.requests, counts.fallbacks, counts.faults) == (6, 2, (0, 1, 1, 0))
@@ -46,7 +46,7 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     now = 0.0
     for _ in range(200):
         now += 10.0
-        counters.answered(answered())
+        counters.answered([answered()])
         window.slide(now)
         assert window.seconds(now) >= WINDOW_SECONDS - SLICE_SECONDS or window.seconds(now) == now
         assert window.seconds(now) <= WINDOW_SECONDS + SLICE_SECONDS
@@ -66,7 +66,7 @@ def test_the_hour_before_a_rollout_is_what_its_production_is_known_by() -> None:
     counters = ArmCounters([])
     for minute in range(200):
         counters.tick(minute * 60.0)
-        counters.answered(answered())
+        counters.answered([answered()])
 
     hour = counters.durations_of_last_hour()
     assert set(hour) == {bin_of(0.003)}
