@@ -5,6 +5,7 @@ All tests share two environments that a gateway built: that takes seconds, and i
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -38,6 +39,7 @@ from tests.support.package_index import PackageIndex, package_index
 from tests.support.registry import Registry, copied
 from tests.support.waiting import wait_until
 
+PAGE = ROOT / "docs" / "environments.md"
 MODELS = "  fraud: {split: {production: 50, canary: 50}, environment: own}\n"
 PASSWORD, OTHER_PASSWORD = "s3cret-of-the-index", "s3cret-of-another-index"
 BUILD_SECONDS = 300.0
@@ -209,11 +211,13 @@ def test_what_is_no_plain_requirement_is_refused_by_line_and_nobody_is_asked(
             "-r ../../other/requirements.txt\n": "requirements.txt line 1",
             "# \n" * 3_500_000: "requirements.txt has ",
         }
+        errors = []
         with watched(gateway) as arguments:
             for turn, (text, where) in enumerate(hostile.items()):
                 number = version_with(shared_registry, foreign, tmp_path / str(turn), text)
                 shared_registry.move("canary", number, MODEL)
-                assert where in refused(gateway, number, 30 * slack)
+                errors.append(refused(gateway, number, 30 * slack))
+                assert where in errors[-1]
                 assert any(where in str(line) for line in gateway.lines("version not loaded")), (
                     gateway.story()
                 )
@@ -224,6 +228,12 @@ def test_what_is_no_plain_requirement_is_refused_by_line_and_nobody_is_asked(
 
     assert answers(gateway, foreign)[OLD] == offline(foreign, OLD)[OLD]
     no_password_is_shown(gateway, foreign, arguments)
+    [shown] = (block.text for block in blocks(PAGE, "text"))
+    assert [without_number(line) for line in shown.splitlines()] == list(map(without_number, errors[:3]))
+
+
+def without_number(error: str) -> str:
+    return re.sub(r"^fraud v\d+", "fraud v…", error)
 
 
 def no_password_is_shown(gateway: GatewayProcess, foreign: ForeignVersions, arguments: set[str]) -> None:
@@ -294,7 +304,7 @@ def test_what_the_page_shows_is_what_happens(
     """docs/environments.md, from its top, with the environments that `gateway` has built."""
     cache = {"CANARY_ROUTER_REGISTRY__CACHE_DIR": str(foreign.cache)}
     with Session(registry.directory, slack, cache) as session:
-        for block in blocks(ROOT / "docs" / "environments.md"):
+        for block in blocks(PAGE):
             if not block.text.startswith("$ DEMO_SECONDS"):
                 session.play(block)
 
