@@ -363,6 +363,57 @@ def test_where_nothing_but_the_cache_can_be_written_to_environments_are_built_an
     assert answers(gateway, foreign) == offline(foreign, OLD, NEW)
 
 
+@pytest.mark.slow  # two environments are built, the first with all downloads
+def test_what_environments_cost(
+    start: Callable[..., GatewayProcess],
+    registry: Registry,
+    foreign: ForeignVersions,
+    tmp_path: Path,
+    slack: float,
+    figure: Figure,
+) -> None:
+    """Built with and without downloads; a version with equal pins; READY with and without a template that
+    runs, and in the gateway's own environment; memory of a template."""
+    required = (foreign.files(NEW) / "requirements.txt").read_text()
+    equal = version_with(registry, foreign, tmp_path / "equal", required)
+    other = version_with(registry, foreign, tmp_path / "other", f"{required}\ntabulate\n")
+    registry.client.delete_registered_model_alias(MODEL, "canary")
+    registry.move("production", NEW, MODEL)
+    gateway = start(MODELS, wait=False, cache=tmp_path / "empty")
+    gateway.wait_ready(BUILD_SECONDS * slack)
+    ready = {}
+    for name, number in (("other", other), ("equal", equal), ("again", other)):
+        registry.move("canary", number, MODEL)
+        gateway.wait_bound(number, "canary", BUILD_SECONDS * slack, MODEL)
+        ready[name] = gateway.loads()[-1]["seconds"]
+        gone = {NEW, other, equal} - {NEW, number}
+        wait_until(lambda g=gone: not g & set(map(int, gateway.model(MODEL)["versions"])), 60 * slack)
+    for line, what in zip(gateway.lines("environment built"), ("downloads", "packages cached"), strict=True):
+        figure(f"{what}: {line['size_mib']} MiB, seconds {line['seconds']}")
+    templates = template_memory(gateway)
+    figure(f"templates beside the gateway's own, PSS: {', '.join(f'{size >> 20} MiB' for size in templates)}")
+
+    gateway.stop()
+    shared = start("  fraud: {split: {production: 50, canary: 50}}\n", cache=tmp_path / "empty")
+    registry.move("canary", equal, MODEL)
+    shared.wait_bound(equal, "canary", 60 * slack, MODEL)
+    ready["shared"] = shared.loads()[-1]["seconds"]
+    for name, seconds in ready.items():
+        figure(f"READY, {name}: {seconds}")
+    assert ready["equal"]["environment"] < 1.0 * slack
+    assert sum(ready["again"].values()) < 4.0 * slack
+
+
+def template_memory(gateway: GatewayProcess) -> list[int]:
+    """Proportional bytes of each environment's template; pages that its workers share count in part."""
+    sizes = []
+    for process in gateway.descendants():
+        with suppress(psutil.Error):
+            if re.fullmatch(r"router-[0-9a-f]{8}", process.name()):
+                sizes.append(process.memory_full_info().pss)
+    return sizes
+
+
 def wait_for_uv(gateway: GatewayProcess, slack: float) -> psutil.Process:
     """uv at work for this gateway."""
 
