@@ -112,9 +112,8 @@ async def _run(place: Workspace, seconds: float | None) -> int:
         screen.say()
         for line in totals.summary(effects):
             screen.say(line)
-        if place.scenario.own_environments:
-            for line in environment_lines(totals.state, place.scenario.model):
-                screen.say(line)
+        for line in environment_lines(totals.environments):
+            screen.say(line)
         return 1 if totals.problems(effects) else 0
 
 
@@ -208,7 +207,7 @@ async def _traffic(
 async def _refresh(url: str, totals: DemoTotals, screen: Screen) -> None:
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
         while True:
-            totals.state = await read_state(session)
+            totals.read(await read_state(session))
             screen.refresh(totals.view())
             await asyncio.sleep(REFRESH_SECONDS)
 

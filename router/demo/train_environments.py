@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ def _environment(place: Workspace, number: int, recipe: Recipe) -> Mapping[str, 
     files.mkdir(parents=True)
     (files / "requirements.txt").write_text("".join(f"{line}\n" for line in recipe.libraries))
     (files / "python_env.yaml").write_text(f"python: {platform.python_version()}\n")
+    # Later the version has a time, too, by which releases are left out that came after it.
+    (files / "MLmodel").write_text(f"utc_time_created: '{datetime.now(UTC):%Y-%m-%d %H:%M:%S}'\n")
     order = {
         "op": "prepare",
         "model": CHURN,

@@ -5,6 +5,7 @@ All tests share two environments that a gateway built: that takes seconds, and i
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -38,6 +39,7 @@ from tests.support.package_index import PackageIndex, package_index
 from tests.support.registry import Registry, copied
 from tests.support.waiting import wait_until
 
+PAGE = ROOT / "docs" / "environments.md"
 MODELS = "  fraud: {split: {production: 50, canary: 50}, environment: own}\n"
 PASSWORD, OTHER_PASSWORD = "s3cret-of-the-index", "s3cret-of-another-index"
 BUILD_SECONDS = 300.0
@@ -209,11 +211,13 @@ def test_what_is_no_plain_requirement_is_refused_by_line_and_nobody_is_asked(
             "-r ../../other/requirements.txt\n": "requirements.txt line 1",
             "# \n" * 3_500_000: "requirements.txt has ",
         }
+        errors = []
         with watched(gateway) as arguments:
             for turn, (text, where) in enumerate(hostile.items()):
                 number = version_with(shared_registry, foreign, tmp_path / str(turn), text)
                 shared_registry.move("canary", number, MODEL)
-                assert where in refused(gateway, number, 30 * slack)
+                errors.append(refused(gateway, number, 30 * slack))
+                assert where in errors[-1]
                 assert any(where in str(line) for line in gateway.lines("version not loaded")), (
                     gateway.story()
                 )
@@ -224,6 +228,12 @@ def test_what_is_no_plain_requirement_is_refused_by_line_and_nobody_is_asked(
 
     assert answers(gateway, foreign)[OLD] == offline(foreign, OLD)[OLD]
     no_password_is_shown(gateway, foreign, arguments)
+    [shown] = (block.text for block in blocks(PAGE, "text"))
+    assert [without_number(line) for line in shown.splitlines()] == list(map(without_number, errors[:3]))
+
+
+def without_number(error: str) -> str:
+    return re.sub(r"^fraud v\d+", "fraud v…", error)
 
 
 def no_password_is_shown(gateway: GatewayProcess, foreign: ForeignVersions, arguments: set[str]) -> None:
@@ -294,7 +304,7 @@ def test_what_the_page_shows_is_what_happens(
     """docs/environments.md, from its top, with the environments that `gateway` has built."""
     cache = {"CANARY_ROUTER_REGISTRY__CACHE_DIR": str(foreign.cache)}
     with Session(registry.directory, slack, cache) as session:
-        for block in blocks(ROOT / "docs" / "environments.md"):
+        for block in blocks(PAGE):
             if not block.text.startswith("$ DEMO_SECONDS"):
                 session.play(block)
 
@@ -351,6 +361,57 @@ def test_where_nothing_but_the_cache_can_be_written_to_environments_are_built_an
     gateway.wait_bound(NEW, "canary", 2 * BUILD_SECONDS * slack, MODEL)
 
     assert answers(gateway, foreign) == offline(foreign, OLD, NEW)
+
+
+@pytest.mark.slow  # two environments are built, the first with all downloads
+def test_what_environments_cost(
+    start: Callable[..., GatewayProcess],
+    registry: Registry,
+    foreign: ForeignVersions,
+    tmp_path: Path,
+    slack: float,
+    figure: Figure,
+) -> None:
+    """Built with and without downloads; a version with equal pins; READY with and without a template that
+    runs, and in the gateway's own environment; memory of a template."""
+    required = (foreign.files(NEW) / "requirements.txt").read_text()
+    equal = version_with(registry, foreign, tmp_path / "equal", required)
+    other = version_with(registry, foreign, tmp_path / "other", f"{required}\ntabulate\n")
+    registry.client.delete_registered_model_alias(MODEL, "canary")
+    registry.move("production", NEW, MODEL)
+    gateway = start(MODELS, wait=False, cache=tmp_path / "empty")
+    gateway.wait_ready(BUILD_SECONDS * slack)
+    ready = {}
+    for name, number in (("other", other), ("equal", equal), ("again", other)):
+        registry.move("canary", number, MODEL)
+        gateway.wait_bound(number, "canary", BUILD_SECONDS * slack, MODEL)
+        ready[name] = gateway.loads()[-1]["seconds"]
+        gone = {NEW, other, equal} - {NEW, number}
+        wait_until(lambda g=gone: not g & set(map(int, gateway.model(MODEL)["versions"])), 60 * slack)
+    for line, what in zip(gateway.lines("environment built"), ("downloads", "packages cached"), strict=True):
+        figure(f"{what}: {line['size_mib']} MiB, seconds {line['seconds']}")
+    templates = template_memory(gateway)
+    figure(f"templates beside the gateway's own, PSS: {', '.join(f'{size >> 20} MiB' for size in templates)}")
+
+    gateway.stop()
+    shared = start("  fraud: {split: {production: 50, canary: 50}}\n", cache=tmp_path / "empty")
+    registry.move("canary", equal, MODEL)
+    shared.wait_bound(equal, "canary", 60 * slack, MODEL)
+    ready["shared"] = shared.loads()[-1]["seconds"]
+    for name, seconds in ready.items():
+        figure(f"READY, {name}: {seconds}")
+    assert ready["equal"]["environment"] < 1.0 * slack
+    assert sum(ready["again"].values()) < 4.0 * slack
+
+
+def template_memory(gateway: GatewayProcess) -> list[int]:
+    """Proportional bytes of each environment's template; pages that its workers share count in part."""
+    sizes = []
+    for process in gateway.descendants():
+        with suppress(psutil.Error):
+            if re.fullmatch(r"router-[0-9a-f]{8}", process.name()):
+                sizes.append(process.memory_full_info().pss)
+    return sizes
 
 
 def wait_for_uv(gateway: GatewayProcess, slack: float) -> psutil.Process:
