@@ -338,10 +338,15 @@ class AnalysisRecorder:
 
     def _breaker_closed(self, event: events.BreakerClosed) -> None:
         place = event.model, event.alias
+        run = self._newest.get(place)
+        if run is None or run.versions.version != event.version:
+            # It serves nowhere, and may come back.
+            for joined in self.joined.of(event.alias, event.version) if event.why == OPERATOR_RESET else ():
+                self.joined.begin_anew(joined, self._cell)
+            return
         before = self._number_when_broken.pop(place, None)
-        if (run := self._newest.get(place)) is not None:
-            run.forget_outage()
-        if event.why != OPERATOR_RESET or run is None:
+        run.forget_outage()
+        if event.why != OPERATOR_RESET:
             return
         # The operator says that what was at fault is repaired: from here on it is another run, unless it is
         # already, because another gateway said so first.
