@@ -194,6 +194,9 @@ def encode_batch(batch: Batch) -> bytes:
 def decode_batch(packed: bytes) -> Batch:
     """What `encode_batch` gave. Raises EvidenceRefused."""
     batch = decoded(_batches, packed)
+    hosts = [*(join.host for join in batch.joins), *(ended.host for ended in batch.killed)]
+    if not all(map(str.isprintable, hosts)):
+        raise EvidenceRefused("a host's name is not printable")
     runs = {key: (number, _unpacked_cell(cell)) for key, (number, cell) in batch.runs.items()}
     joins = [Join(one.member, one.process, one.host, one.since) for one in batch.joins]
     killed = [Ended(one.process, one.host) for one in batch.killed]

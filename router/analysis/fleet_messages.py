@@ -10,8 +10,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from router.analysis.statistics.records import ArmRecord, Batch, Join, Record, RunCell
-from router.core.split import BUCKETS
+from router.analysis.statistics.records import Batch, Join
 
 MOST_PROCESSES = 256
 """In one fleet, those included that ended a short while ago."""
@@ -167,8 +166,11 @@ def check_have(have: Have) -> None:
 
 
 def check_news(news: News) -> None:
-    """Raises MessageRefused where `news` claims what can not be; batches of the wrong time are not refused
-    here but by `Fleet.take`, which knows the time."""
+    """Raises MessageRefused where `news` claims what can not be.
+
+    What a batch counts is not looked at: `evidence_format.decode_batch` refuses what none can count, and
+    `Fleet.take` a batch of the wrong time.
+    """
     _ids((news.process, *news.held, *(() if news.member is None else (news.member,))), "the id of a process")
     _name(news.host)
     for seconds in (news.age, news.clock):
@@ -186,8 +188,6 @@ def check_news(news: News) -> None:
         _state(news.state)
         if news.state.sealed != news.sealed:
             raise MessageRefused("its state is that of another cell than it says")
-    for batch in news.batches:
-        check_batch(batch)
 
 
 def _tables(news: News) -> None:
@@ -201,62 +201,6 @@ def _tables(news: News) -> None:
     for running in news.running:
         _running(running)
     _numbers(news.numbers)
-
-
-def check_batch(batch: Batch) -> None:
-    """Raises MessageRefused where `batch` counts what can not be."""
-    _ids((batch.process,), "the id of a member")
-    _amounts((batch.cell,), MOST_CELL, "a cell")
-    _most(batch.runs, MOST_RUNS, "runs")
-    _most(batch.joins, MOST_PROCESSES, "processes")
-    _most(batch.killed, MOST_PROCESSES, "processes")
-    for join in batch.joins:
-        _join(join)
-    for ended in batch.killed:
-        _ids((ended.process,), "the id of a process")
-        _name(ended.host)
-    _keys(batch.runs)
-    for number, cell in batch.runs.values():
-        _amounts((number,), MOST_COUNT, "the number of a run", least=1)
-        _run_cell(cell)
-
-
-def _run_cell(cell: RunCell) -> None:
-    _most(cell.records, MOST_PROCESSES, "records of one run")
-    for ranges in (cell.began_with, *(record.ranges for record in cell.records)):
-        for first, end in (ranges.production, ranges.canary):
-            if not 0 <= first <= end <= BUCKETS:
-                raise MessageRefused("it has a split of other buckets than there are")
-    _counts(cell.history or {})
-    for record in cell.records:
-        _record(record)
-
-
-def _record(record: Record) -> None:
-    for buckets in (record.faulty, record.faulty_calls, record.slow, record.seen, record.first_scores):
-        if buckets and not 0 <= min(buckets) <= max(buckets) < BUCKETS:
-            raise MessageRefused("it has a bucket that there is not")
-    _amounts((record.left_out, *record.first_scores.values()), MOST_COUNT, "a count")
-    if record.line is not None and not 0 < record.line < float("inf"):
-        raise MessageRefused("it has an impossible line for slow")
-    for arm in (record.production, record.canary):
-        _arm(arm)
-
-
-def _arm(arm: ArmRecord) -> None:
-    plain = (arm.requests, arm.faults, arm.excused, arm.timed, arm.slow, arm.invalid)
-    _amounts(plain, MOST_COUNT, "a count")
-    _counts(arm.durations)
-    _counts(arm.scores)
-    for group, counts in (arm.groups or {}).items():
-        if not 0 <= group < BUCKETS or len(counts) != 6:
-            raise MessageRefused("it has a group that there is not")
-        _amounts(counts[:5], MOST_COUNT, "a count")
-        _amounts(counts[5:], MOST_COUNT, "a sum of scores", least=-MOST_COUNT)
-
-
-def _counts(counts: dict[int, int]) -> None:
-    _amounts((*counts, *counts.values()), MOST_COUNT, "a count")
 
 
 def _state(state: FleetState) -> None:

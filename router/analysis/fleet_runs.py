@@ -14,6 +14,7 @@ from router.analysis.fleet_view import FleetView
 from router.analysis.joined_runs import JoinedRun, JoinedRuns, unpack_run
 from router.analysis.run_key import RunSubject
 from router.analysis.statistics.records import Batch, Ranges, RunCell, RunId
+from router.core.ids import Alias, VersionId
 from router.core.split import BUCKETS
 
 LONGEST_WANTED_SECONDS = 60.0
@@ -132,6 +133,15 @@ class FleetRuns:
     def get(self, key: str) -> JoinedRun | None:
         """The run in force; None where nothing is known of it here."""
         return self._runs.get(key)
+
+    def of(self, alias: Alias, version: VersionId) -> list[JoinedRun]:
+        """Runs in force of a version under an alias, whatever production they are compared with."""
+        return [
+            run
+            for run in self._runs
+            if (run.subject.model, run.subject.alias, run.subject.version)
+            == (version.model, alias, version.number)
+        ]
 
     def waits_for(self, key: str) -> bool:
         """Whether what other gateways know of the run is yet to come."""

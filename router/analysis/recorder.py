@@ -12,6 +12,7 @@ from router.analysis.checks import Verdict, verdict_in_force
 from router.analysis.criteria import Criteria
 from router.analysis.evidence_sink import EvidenceSink
 from router.analysis.fleet import Fleet
+from router.analysis.fleet_messages import MOST_RUNS
 from router.analysis.fleet_runs import FleetRuns
 from router.analysis.fleet_view import FleetView
 from router.analysis.joined_runs import JoinedRun
@@ -31,6 +32,7 @@ from router.serving.manager import OPERATOR_RESET, ModelManager
 from router.serving.models import ModelSet
 from router.settings import ModelSettings
 
+FULL = f"{MOST_RUNS} comparisons are under way at this gateway, which are the most that it judges"
 LOOK_SECONDS = 1.0
 """Between two looks: so much at most of what was observed is lost where a process is killed."""
 _CHANGES = (events.AliasAspired, events.AliasBound, events.AliasUnbound, events.SplitInForce)
@@ -248,10 +250,11 @@ class AnalysisRecorder:
     def _end_cell(self) -> None:
         batch, counts = Batch("", self._cell), self.joined.counts(self._cell)
         ended: dict[RunId, tuple[int, int]] = {}
-        for run in self._observed():
-            delta, whole = run.end_cell(counts=counts)
+        for run in sorted(self._observed(), key=lambda one: not one.compares_in_cell):
+            has_room = len(batch.runs) < MOST_RUNS
+            delta, whole = run.end_cell(counts=counts and has_room)
             ended[run.id] = canary_counts(whole)
-            if whole.compares or whole.records:
+            if has_room and (whole.compares or whole.records):
                 batch.runs[run.id.key] = run.id.number, whole
                 self.joined.keep(run.id, self._cell, delta)
         self._ended = []
@@ -338,10 +341,15 @@ class AnalysisRecorder:
 
     def _breaker_closed(self, event: events.BreakerClosed) -> None:
         place = event.model, event.alias
+        run = self._newest.get(place)
+        if run is None or run.versions.version != event.version:
+            # It serves nowhere, and may come back.
+            for joined in self.joined.of(event.alias, event.version) if event.why == OPERATOR_RESET else ():
+                self.joined.begin_anew(joined, self._cell)
+            return
         before = self._number_when_broken.pop(place, None)
-        if (run := self._newest.get(place)) is not None:
-            run.forget_outage()
-        if event.why != OPERATOR_RESET or run is None:
+        run.forget_outage()
+        if event.why != OPERATOR_RESET:
             return
         # The operator says that what was at fault is repaired: from here on it is another run, unless it is
         # already, because another gateway said so first.
@@ -405,7 +413,9 @@ class AnalysisRecorder:
         if production is not None and version is not None and production != version:
             run = self._run(manager, routes, alias, start=not obstacle)
             if run is None and not obstacle:
-                obstacle = "what other gateways know of it is not here yet"
+                obstacle = FULL if self._is_full else "what other gateways know of it is not here yet"
+        elif (resting := self._newest.get((manager.model, alias))) is not None:
+            resting.compares = False
         broken, place = bool(obstacle) and alias in routes.broken, (manager.model, alias)
         if not broken:
             self._number_when_broken.pop(place, None)
@@ -426,6 +436,8 @@ class AnalysisRecorder:
         run = self._newest.get((model, alias))
         if run is None or run.versions != versions:
             run = self._begin(alias, versions, routes.configured_split, arms, start=start)
+        elif start and not run.compares and self._is_full:
+            run = None
         if run is None:
             return None
         run.compares = start
@@ -434,6 +446,18 @@ class AnalysisRecorder:
             for arm in arms:
                 arm.runs = (*arm.runs, run)
         return run
+
+    def _end(self, place: tuple[str, Alias]) -> AnalysisRun | None:
+        """The newest run of an alias there is over; returns it."""
+        if (former := self._newest.pop(place, None)) is not None:
+            former.compares = False
+            self._ended.append(former)
+        return former
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether as many runs compare in this cell as a batch may hold: others would refuse it."""
+        return sum(run.compares_in_cell for run in self._observed()) >= MOST_RUNS
 
     def _begin(
         self,
@@ -448,15 +472,16 @@ class AnalysisRecorder:
         subject = subject_of(
             alias, versions.production, versions.version, versions.salt, versions.outputs, versions.criteria
         )
+        place = versions.version.model, alias
+        if self._is_full:
+            self._end(place)  # in the next cell there is room for it
+            return None
         joined = self.joined.get(subject.key)
         if joined is None:
             if not start or self.joined.waits_for(subject.key):
                 return None
             joined = self.joined.begin(subject, self._cell)
-        place, now = (versions.version.model, alias), self._clock.monotonic()
-        if (former := self._newest.pop(place, None)) is not None:
-            former.compares = False
-            self._ended.append(former)
+        former, now = self._end(place), self._clock.monotonic()
         counters = arms[0].counters, arms[1].counters
         run = next((one for one in self._ended if one.joined is joined and one is not former), None)
         if run is not None:

@@ -116,6 +116,11 @@ class AnalysisRun:
         return self.joined.report
 
     @property
+    def compares_in_cell(self) -> bool:
+        """Whether it compares now, or did when this cell began."""
+        return self.compares or self._running.compares
+
+    @property
     def ranges(self) -> Ranges:
         """By which this gateway routes now."""
         return self._recorder.ranges

@@ -18,7 +18,7 @@ from router.core.caps import (
     most_worth,
     records_to_json,
 )
-from router.core.events import BreakerOpened, Recorder
+from router.core.events import BreakerClosed, BreakerOpened, Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet
 from router.core.redaction import redact
@@ -236,6 +236,10 @@ class CapControl:
         manager.reset_breakers()
         others = list(self._known.open_breakers(model))
         self._change(self._known.lifted(others, by=BREAKER, reason=OPERATOR_RESET, at=self._wall()))
+        for target in others:
+            assert target.version is not None, "a breaker is that of one version"
+            version = VersionId(model, target.version)
+            self._recorder.record(BreakerClosed(model, target.alias, version, OPERATOR_RESET))
 
     def merge(self, records: Mapping[CapTarget, CapRecord], *, only_lower: bool = False) -> bool:
         """Take over what another gateway knows; returns whether any of it was news.

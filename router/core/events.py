@@ -193,7 +193,7 @@ class BreakerOpened:
 
 @dataclass(frozen=True, slots=True)
 class BreakerClosed:
-    """An open breaker was reset; `why` says by what. The alias, if it still is there, has its share back."""
+    """An open breaker was reset; `why` says by what. An alias that serves that version has its share back."""
 
     model: str
     alias: Alias

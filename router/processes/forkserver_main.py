@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from router.processes.child_logging import log_cause, redirect_output
-from router.processes.gc_tuning import collector_off, freeze_heap
+from router.processes.gc_tuning import collector_off, freeze_imports
 from router.processes.installed_packages import read_quickly
 from router.processes.process_state import (
     ignore_stop_signals,
@@ -147,7 +147,7 @@ def preload(modules: Sequence[str]) -> None:
 
 def freeze() -> None:
     """Share what is in memory now with later forks. Raises RuntimeError where that is not possible."""
-    freeze_heap()
+    freeze_imports()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(f"{threads} threads after the imports: a fork would copy the locks they hold")

@@ -56,10 +56,13 @@ class Breakers:
     def follow_bound(self, bound: Mapping[Alias, VersionId], why: str) -> None:
         """These serve from now on, `why` says what changed. A breaker goes on where its version does.
 
-        Unless production moved: then all are made anew, for they judge by comparison with it.
+        Unless production moved: then all are made anew, for they judge by comparison with it, and those of
+        versions that serve nowhere now are closed.
         """
         moved = self._production not in (None, bound.get(PRODUCTION))
         self._replace(bound, why, kept={} if moved else self._watched)
+        if moved:
+            self._close_away(why)
 
     def reset(self, bound: Mapping[Alias, VersionId], why: str) -> None:
         """Start anew with what is `bound`; `why` is reported for each breaker that was open."""
@@ -118,6 +121,14 @@ class Breakers:
         self._watched = {
             alias: kept.get(alias) or self._watch(alias, version) for alias, version in judged.items()
         }
+
+    def _close_away(self, why: str) -> None:
+        """Of versions that serve nowhere now: they would come back with a breaker that is open."""
+        for target in list(self._caps.caps.open_breakers(self._model)):
+            assert target.version is not None, "a breaker is that of one version"
+            version = VersionId(self._model, target.version)
+            if self.of(target.alias, version) is None and self._caps.breakers is not None:
+                self._caps.breakers.breaker_closed(target.alias, version, why)
 
     def _watch(self, alias: Alias, version: VersionId) -> Watched:
         """A new breaker; open where a record says so, which was reported when it opened."""

@@ -13,7 +13,7 @@ class BreakerRecords(Protocol):
         """It opened here; without effect where it is recorded as open."""
 
     def breaker_closed(self, alias: Alias, version: VersionId, why: str) -> None:
-        """It was open, and is made anew while its version serves on."""
+        """It was open, and is made anew: at once, or once its version serves again."""
 
 
 class CapsInForce:

@@ -9,7 +9,9 @@ from router.analysis.document import document
 from router.analysis.evidence_sink import EvidenceSink
 from router.analysis.fleet import Fleet
 from router.analysis.fleet_exchange import FleetEvidence
+from router.analysis.fleet_messages import Have, SealedAt
 from router.analysis.recorder import AnalysisRecorder
+from router.analysis.statistics.records import Batch
 from router.control.caps import CapControl
 from router.core.events import Answered
 from router.core.ids import CANARY, PRODUCTION, Alias, GatewayId, VersionId
@@ -104,6 +106,11 @@ class Gateway:
 
     def check(self, name: str) -> dict[str, Any]:
         return next(check for check in self.entry["checks"] if check["check"] == name)
+
+    def batches(self) -> list[Batch]:
+        """That it hands out, of all cells that it keeps."""
+        nothing = Have("f" * 16, SealedAt(-1, b"0" * 16, 0), {}, {})
+        return self.fleet.answer(nothing, self.clock.moment()).batches
 
     def ask(self, other: "Gateway") -> None:
         """One exchange of evidence with another gateway."""

@@ -26,7 +26,7 @@ from router.analysis.evidence_format import (
 from router.analysis.fleet_membership import OwnMembership
 from router.analysis.run_state import RunState
 from router.analysis.statistics.cell_recorder import CellRecorder, Observation
-from router.analysis.statistics.records import Batch, Ended, RunCell
+from router.analysis.statistics.records import Batch, Ended, Join, RunCell
 from router.core.ids import Alias, GatewayId
 from router.core.scores import ScoreSpec
 from router.core.split import BUCKETS, Split
@@ -143,6 +143,15 @@ def test_the_longest_name_that_a_gateway_gives_its_host_can_be_read() -> None:
     assert decode_batch(encode_batch(batch)) == batch
 
 
+@pytest.mark.parametrize("host", ["gw\n1", "gw\x1b[2J"])
+def test_a_name_that_moves_a_cursor_is_refused(host: str) -> None:
+    join, ended = Join("0" * 16, "0" * 16, host, 5), Ended("0" * 16, host)
+
+    for batch in (Batch("0" * 16, 4, joins=[join]), Batch("0" * 16, 4, killed=[ended])):
+        with pytest.raises(EvidenceRefused, match="not printable"):
+            decode_batch(encode_batch(batch))
+
+
 @given(cells, st.data())
 @settings(max_examples=60)
 def test_a_part_of_a_cell_is_refused(cell: RunCell, data: st.DataObject) -> None:
@@ -198,6 +207,9 @@ BAD = {
     "a score in no bin": ((*PRODUCTION, 7), {202: 1}),
     "a group that does not exist": ((*PRODUCTION, 8), {1_024: [0] * 6}),
     "a group of five": ((*PRODUCTION, 8), {1: [0] * 5}),
+    "a group that sums to less than nothing": ((*PRODUCTION, 8), {1: [0, 0, 0, 0, 0, -1]}),
+    "a duration that came less than never": ((*PRODUCTION, 6), {3: -1}),
+    "a bucket beyond the last": ((*RECORD, 4), b"\xa0\x8d\x06"),
     "a first score without its bucket": ((*RECORD, 9), b"\x01"),
     "a set as a list": ((*RECORD, 4), [1, 2]),
     "a set that is too long": ((*RECORD, 4), bytes(BITMAP_BYTES + 1)),

@@ -20,7 +20,7 @@ from router.analysis.fleet_messages import (
     Vote,
 )
 from router.analysis.fleet_state import JOIN_AHEAD_CELLS, KEPT_CELLS, first_state
-from router.analysis.statistics.records import CELL_SECONDS, ArmRecord, Batch, Join, Ranges, RunId
+from router.analysis.statistics.records import CELL_SECONDS, Batch, Join, RunId
 from router.core.ids import GatewayId
 from tests.analysis.fleet_network import KEY, START, Gateway, Network, cell_at, horizon, observed, sent
 
@@ -454,14 +454,6 @@ def test_batches_of_cells_that_are_not_over_yet_are_refused() -> None:
     assert one.fleet.have().held[member] < cell_at(network.at) + 3
 
 
-def with_record(news: News, **changes: object) -> None:
-    """One batch, whose record has these fields."""
-    batch = Batch("0" * 16, 5, observed(1))
-    [record] = batch.runs[KEY][1].records
-    batch.runs[KEY][1].records[0] = msgspec.structs.replace(record, **changes)
-    news.batches = [batch]
-
-
 def with_state(news: News, **changes: object) -> None:
     """Another fleet's state, with these fields."""
     news.state = msgspec.structs.replace(first_state(5), **changes)
@@ -485,14 +477,6 @@ IMPOSSIBLE: dict[str, Callable[[News], None]] = {
     "member of a state": lambda news: with_state(news, members=[Join("z" * 16, "0" * 16, "gw", 1)]),
     "state of another cell": with_state,
     "host in a state": lambda news: with_state(news, due=["x" * 257]),
-    "bucket": lambda news: with_record(news, faulty={100_000}),
-    "negative bucket": lambda news: with_record(news, seen={-1}),
-    "score": lambda news: with_record(news, first_scores={3: -1}),
-    "line": lambda news: with_record(news, line=float("inf")),
-    "split": lambda news: with_record(news, ranges=Ranges((5, 4), (0, 3))),
-    "count": lambda news: with_record(news, canary=ArmRecord(requests=-1)),
-    "duration": lambda news: with_record(news, canary=ArmRecord(durations={3: -1})),
-    "group": lambda news: with_record(news, canary=ArmRecord(groups={4: [1, 2]})),
 }
 
 

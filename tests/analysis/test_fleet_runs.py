@@ -362,6 +362,36 @@ async def test_a_run_that_is_reset_is_kept_at_once_in_the_place_of_what_it_was(
     assert (kept.run.number, again.run.number, sink.forgotten) == (1, 2, [])
 
 
+async def test_a_reset_begins_the_run_of_a_version_anew_that_serves_nowhere_then(
+    gateways: list[Gateway],
+) -> None:
+    gateway = Gateway()
+    gateways.append(gateway)
+    await gateway.serve(BOTH)
+    gateway.answer(400, PRODUCTION, V1)
+    gateway.answer_faulty_canary()
+    for _ in range(3):
+        gateway.look()
+    breaker = gateway.models.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    breaker.open("it failed")
+    assert gateway.entry["verdict"] == "fail"
+    await gateway.serve({PRODUCTION: V1, CANARY: V3})
+    gateway.look()
+    [(_, _, other)] = gateway.analysis.runs()
+
+    gateway.caps.reset_breakers("sentiment")
+    gateway.look()
+    [closed] = gateway.facts.of(BreakerClosed)[-1:]
+    assert (closed.version, closed.why) == (V2, OPERATOR_RESET)
+    assert next(gateway.analysis.runs())[2] is other, "it was not that one"
+    await gateway.serve(BOTH)
+    gateway.look()
+
+    [(_, _, run)] = gateway.analysis.runs()
+    assert (run.id.number, gateway.entry["verdict"]) == (2, "not_enough_data")
+
+
 async def test_what_gives_way_to_the_state_of_another_gateway_is_kept_until_that_is(
     gateways: list[Gateway],
 ) -> None:

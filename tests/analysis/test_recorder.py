@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.analysis import text
+from router.analysis import recorder, text
 from router.analysis.document import document, verdicts
 from router.core.caps import CapTarget
 from router.core.events import Answered, BreakerClosed, VerdictChanged
@@ -623,3 +623,32 @@ def test_times_are_reported_as_people_say_them(seconds: float, reported: str) ->
 )
 def test_shares_are_reported_with_the_digits_that_matter(ratio: float, reported: str) -> None:
     assert text.percent(ratio) == reported
+
+
+async def test_of_more_runs_than_others_take_those_that_began_first_are_judged_and_it_says_so(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MOST_RUNS", 1)
+    third = Alias("challenger")
+    keys = {"split": {"production": 50, "canary": 25, "challenger": 25}}
+    await gateway.serve({PRODUCTION: V1, CANARY: V2, third: V3}, **keys)
+    gateway.look()
+    reported = document(gateway.analysis)["models"]["sentiment"]
+
+    assert [status.obstacle for status in gateway.analysis.statuses["sentiment"].values()] == [
+        "",
+        recorder.FULL,
+    ]
+    assert recorder.FULL in reported["challenger"]["why"]
+    await gateway.serve({PRODUCTION: V1, third: V3}, **keys)
+    gateway.look()
+    gateway.look()
+    why = document(gateway.analysis)["models"]["sentiment"]["challenger"]["why"]
+    assert why.startswith("Not enough data: no requests of alias challenger")
+
+    await gateway.serve({PRODUCTION: V1, third: V2}, **keys)
+    for _ in range(3):
+        gateway.look()
+        assert all(len(batch.runs) <= 1 for batch in gateway.batches())
+    [(_, alias, run)] = gateway.analysis.runs()
+    assert (alias, run.versions.version) == (third, V2), "its former run made room for it"

@@ -396,6 +396,25 @@ async def test_a_canary_that_moves_on_leaves_its_open_breaker_behind_until_an_op
         durable.reset_breakers("nobody")
 
 
+async def test_a_version_that_is_away_when_production_moves_comes_back_with_a_closed_breaker(
+    durable: CapControl, disk: Disk, serving: ModelSet, facts: Facts
+) -> None:
+    """It was judged against the production of then, as those that serve, whose breakers are made anew."""
+    break_off(serving)
+    manager = serving.managers["sentiment"]
+    for aspired in ({PRODUCTION: V1}, {PRODUCTION: V3}):
+        await durable.settled()
+        assert disk.kept.records[BREAKER].share == 0
+        manager.set_aspired(aspired)
+        await until(lambda aspired=aspired: manager.bound == aspired)
+    assert await durable.settled() == ""
+    assert disk.kept.records[BREAKER].share is None
+
+    manager.set_aspired({PRODUCTION: V3, CANARY: V2})
+    await until(lambda: CANARY in manager.bound)
+    assert share(serving) == 50_000
+
+
 async def test_a_breaker_of_before_a_restart_is_open_before_anybody_else_knows_of_it(
     durable: CapControl, serving: ModelSet, facts: Facts
 ) -> None:

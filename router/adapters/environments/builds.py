@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ FOLDER = ".environments"
 FIND_SECONDS = 60.0
 """To look for an environment that is there already: milliseconds, unless the disk is slow."""
 _GRACE_SECONDS = 1.0
+_REMOVE_TRIES = 20
+_REMOVE_PAUSE_SECONDS = 0.05
 _ERRORS = {"refused": EnvironmentRefused, "index": IndexUnreachable}
 """By the process' word for what went wrong; whatever else it says, another try may do."""
 
@@ -190,5 +193,11 @@ def _environment(fields: Mapping[str, Any]) -> VersionEnvironment:
 
 
 def _remove_parts(folder: Path, token: str) -> None:
-    for part in folder.glob(f".part-*-{token}"):
-        remove_tree(part)
+    # What a killed process had started is killed with it, and may write for a moment longer.
+    for _ in range(_REMOVE_TRIES):
+        parts = list(folder.glob(f".part-*-{token}"))
+        if not parts:
+            return
+        for part in parts:
+            remove_tree(part)
+        time.sleep(_REMOVE_PAUSE_SECONDS)
