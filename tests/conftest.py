@@ -1,5 +1,6 @@
 """Fixtures that every room shares, and the rule that CI skips nothing."""
 
+import gc
 import os
 import re
 import shutil
@@ -14,11 +15,12 @@ from xdist.remote import Producer
 
 from router.processes.gc_tuning import collector_off
 from tests.support import slowness
+from tests.support.examples import USUAL, examples
 from tests.support.scheduling import GroupScheduling, longest_first
 
 Figure = Callable[[str], None]
 # How long one example takes says more of what else the machine does than of what is tested.
-hypothesis_settings.register_profile("tests", deadline=None)
+hypothesis_settings.register_profile("tests", deadline=None, max_examples=examples(USUAL))
 hypothesis_settings.load_profile("tests")
 
 ROW = re.compile(r"\bRows? (\d+)")
@@ -72,9 +74,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupSc
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session):  # type: ignore[no-untyped-def]
-    """Nothing that is imported or collected is garbage, and looking for some takes a third of the time."""
+    """Nothing that is imported or collected is garbage, and looking for some takes a third of the time.
+
+    It stays to the end, and every later look would pass over its million objects again.
+    """
     with collector_off():
-        return (yield)
+        collected = yield
+        gc.freeze()
+        return collected
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.structure import DOCUMENT, paths
+from tests.support.child_libraries import CHILD_LIBRARIES, WORKER_LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "router").rglob("*.py"))
@@ -18,7 +19,9 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 PATHS = paths(DOCUMENT.read_text(encoding="utf-8"))
 
-every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
+
+def named(module: Path) -> str:
+    return str(module.relative_to(ROOT))
 
 
 def ask(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -81,13 +84,6 @@ def test_one_module_besides_web_knows_aiohttp_and_only_its_client() -> None:
     assert {*users[ROOT / "router/adapters/http/client.py"]} == {"aiohttp", "aiohttp.abc"}
 
 
-CHILD_LIBRARIES = {
-    *("mlflow", "msgspec", "numpy", "orjson", "pandas", "psutil", "threadpoolctl"),
-    *("packaging", "pyarrow", "sqlalchemy"),  # where MLflow is, these are
-}
-"""All that an environment must hold, beside what its versions ask for, so that children run in it."""
-
-
 def child_side() -> list[Path]:
     """Modules that children import, by the contract about them, and the packages that these lie in."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
@@ -110,41 +106,82 @@ def imported(module: Path) -> Iterator[str]:
             yield node.module
 
 
-@pytest.mark.parametrize("module", child_side(), ids=lambda module: str(module.relative_to(ROOT)))
-def test_the_child_side_imports_few_libraries(module: Path) -> None:
+def test_the_child_side_imports_few_libraries() -> None:
     """Children run in environments that are made for a version: what they import has to be in each."""
-    libraries = {name.partition(".")[0] for name in imported(module)} - sys.stdlib_module_names
+    ours = CHILD_LIBRARIES | {"router"} | sys.stdlib_module_names
+    others = {
+        named(module): libraries
+        for module in child_side()
+        if (libraries := {name.partition(".")[0] for name in imported(module)} - ours)
+    }
 
-    assert libraries <= CHILD_LIBRARIES | {"router"}
-
-
-@every_module
-def test_no_module_is_longer_than_600_lines(module: Path) -> None:
-    lines = len(module.read_text(encoding="utf-8").splitlines())
-
-    assert lines <= LONGEST, f"{lines} lines: if it has two purposes it is two modules"
+    assert others == {}
 
 
-@every_module
-def test_no_module_has_a_name_that_says_nothing(module: Path) -> None:
-    assert not NAMELESS & {part.removesuffix(".py") for part in module.relative_to(ROOT).parts}
+IMPORT_WORKER = """
+import importlib, sys
+from router.processes.forkserver_main import IMPORTS, ROLES
+
+importlib.import_module(ROLES["worker"])
+print(*IMPORTS["worker"], *(name for name in sys.modules if name.partition(".")[0] == "router"))
+"""
 
 
-@every_module
-def test_every_public_function_and_class_says_what_it_promises(module: Path) -> None:
-    """So does every module. Methods are left to the reader: an implementation's promise is its port's."""
-    tree = ast.parse(module.read_text(encoding="utf-8"))
-    public = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        and not node.name.startswith("_")
+def test_a_worker_imports_modules_of_the_child_side_alone_and_these_still_fewer_libraries() -> None:
+    """By what it really imports: it runs in the environment of its version, where nothing else of ours is."""
+    asked = ask(IMPORT_WORKER)
+
+    assert asked.returncode == 0, asked.stderr
+    ours = {name for name in asked.stdout.split() if name.partition(".")[0] == "router"}
+    modules = [module for module in child_side() if module_name(module) in ours]
+    assert ours == {module_name(module) for module in modules}
+    names = {*asked.stdout.split(), *(name for module in modules for name in imported(module))}
+    libraries = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    assert libraries <= WORKER_LIBRARIES | {"router"}
+
+
+def module_name(module: Path) -> str:
+    parts = module.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+# Each of these looks at all modules: a test for each of them costs more than what it looks at.
+
+
+def test_no_module_is_longer_than_600_lines() -> None:
+    """If it has two purposes it is two modules."""
+    lines = {named(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
+
+    assert {module: length for module, length in lines.items() if length > LONGEST} == {}
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    nameless = [
+        named(module)
+        for module in MODULES
+        if NAMELESS & {part.removesuffix(".py") for part in module.relative_to(ROOT).parts}
     ]
 
-    silent = [f"{node.name} (line {node.lineno})" for node in public if not ast.get_docstring(node)]
+    assert nameless == []
 
-    assert ast.get_docstring(tree), "the module has no docstring"
-    assert not silent
+
+def test_every_public_function_and_class_says_what_it_promises() -> None:
+    """So does every module. Methods are left to the reader: an implementation's promise is its port's."""
+    assert [line for module in MODULES for line in silent(module)] == []
+
+
+def silent(module: Path) -> Iterator[str]:
+    """What has no docstring: the module itself, and its public functions and classes."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    if not ast.get_docstring(tree):
+        yield f"{named(module)}: the module"
+    for node in tree.body:
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ):
+            yield f"{named(module)}:{node.lineno}: {node.name}"
 
 
 def defined_in(module: Path) -> set[str]:

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,12 @@ from router.core.split import bucket_of
 from router.demo.operator import commands_to_try
 from router.demo.workspace import Workspace
 from tests.e2e.conftest import Registry, built_registry, registry  # noqa: F401 - fixtures, found by name
-from tests.support.demo_run import played_demo
+from tests.support.demo_run import PlayedDemo, played_demo, played_demo_of_environments
 from tests.support.document_blocks import (
     DOCUMENTS,
     ROOT,
     Block,
+    Step,
     blocks,
     first_cells,
     links,
@@ -37,17 +38,22 @@ from tests.support.document_blocks import (
     steps,
 )
 from tests.support.document_session import Session, file_name
+from tests.support.foreign_versions import missing
 from tests.support.postgres import Postgres, programs_of_postgres, running_postgres
 
 README = ROOT / "README.md"
 OPERATING = ROOT / "docs" / "operating.md"
 MIGRATING = ROOT / "docs" / "migrating.md"
 PLAYED = (README, OPERATING, MIGRATING)
+PLAYED_ELSEWHERE = (ROOT / "docs" / "environments.md",)
+"""In tests/e2e/test_own_environment.py, which has what it speaks of."""
 RUNBOOKS = tuple(sorted((ROOT / "docs" / "runbooks").glob("*.md")))
 
 RUN_BY_A_TEST = ("console", "yaml", "python", "sql", "promql")
 ONLY_TO_LOOK_AT = {"text": "pictures, which hold nothing to run"}
-MAKE = re.compile(r"(?:\w+=\S+ )*make (\w+)")
+MAKE = re.compile(r"(?:\w+=\S+ )*make ([\w-]+)")
+OF_ENVIRONMENTS = "demo-environments"
+"""The make target whose demo builds Python environments first."""
 LINES_ABOUT_THE_LOG = {
     "log lines dropped": "format.py",
     "a log line can not be formatted: …": "writer.py",
@@ -75,7 +81,7 @@ def test_every_block_is_run_or_on_a_list_with_its_reason(document: Path) -> None
         if block.language in ONLY_TO_LOOK_AT:
             assert not re.search(r"(?m)^\$ ", block.text), f"{block} holds a command that nobody runs"
         elif block.language in ("console", "python") and not is_of_make(block):
-            assert document in (*PLAYED, *RUNBOOKS), f"{block}: nobody plays this document"
+            assert document in (*PLAYED, *PLAYED_ELSEWHERE, *RUNBOOKS), f"{block}: nobody plays this document"
 
 
 @pytest.mark.parametrize("document", PLAYED, ids=lambda path: path.name)
@@ -142,21 +148,44 @@ def test_a_configuration_that_is_shown_is_accepted(block: Block, tmp_path: Path)
 
 def test_make_shows_what_is_shown(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The demo was played in a new directory; figures may differ, words may not."""
-    demo = played_demo(tmp_path_factory)
-    assert demo.exit_code == 0, demo.printed
-    shown = [(block, step) for block in of_language("console") if is_of_make(block) for step in steps(block)]
+    shown = steps_of_make()
     makefile = (ROOT / "Makefile").read_text()
-    for block, step in shown:
-        found = MAKE.fullmatch(step.command)
-        assert found, f"{block}: {step.command} and make targets do not share a block"
-        assert re.search(rf"(?m)^{found[1]}:", makefile), f"{block}: make has no target {found[1]}"
+    for block, _, target in shown:
+        assert re.search(rf"(?m)^{target}:", makefile), f"{block}: make has no target {target}"
+    demands_what_is_shown(played_demo(tmp_path_factory), {target for *_, target in shown} - {OF_ENVIRONMENTS})
+
+
+@pytest.mark.slow
+def test_make_shows_what_is_shown_of_versions_in_their_own_environments(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    if why := missing():
+        pytest.skip(why)
+    demands_what_is_shown(played_demo_of_environments(tmp_path_factory), {OF_ENVIRONMENTS})
+
+
+def steps_of_make() -> list[tuple[Block, Step, str]]:
+    """With the target of each."""
+    found = []
+    for block in of_language("console"):
+        for step in steps(block) if is_of_make(block) else ():
+            match = MAKE.fullmatch(step.command)
+            assert match, f"{block}: {step.command} and make targets do not share a block"
+            found.append((block, step, match[1]))
+    return found
+
+
+def demands_what_is_shown(demo: PlayedDemo, targets: Collection[str]) -> None:
+    """Of the steps of these make targets."""
+    assert demo.exit_code == 0, demo.printed
+    makefile = (ROOT / "Makefile").read_text()
     printed = [
         *re.findall(r'@echo "([^"]*)"', makefile.replace("$(VENV)", ".venv")),
         *demo.printed.splitlines(),
         *the_commands_it_prints(),
     ]
-    for block, step in shown:
-        for line in step.shown:
+    for block, step, target in steps_of_make():
+        for line in step.shown if target in targets else ():
             pattern = loosened(line)
             assert any(pattern.fullmatch(one) for one in printed), f"{block}: nobody prints {line!r}"
 
@@ -175,7 +204,7 @@ def loosened(line: str) -> re.Pattern[str]:
 
 
 def test_every_command_is_reported() -> None:
-    text = README.read_text() + OPERATING.read_text() + MIGRATING.read_text()
+    text = "".join(document.read_text() for document in (*PLAYED, *PLAYED_ELSEWHERE))
 
     assert [
         name for name in commands.commands if f"canary-router {name}" not in text and name != "demo"
@@ -305,7 +334,7 @@ def test_every_key_that_is_named_exists(document: Path) -> None:
     schema = (ROOT / "config" / "router.schema.json").read_text()
     metrics = {family.name.removeprefix(PREFIX) for family in Catalog().families}
     named = set(re.findall(r"`((?!test_)[a-z_]+_(?:seconds|mib|status|access))\b", prose(document)))
-    named -= {*metrics, "retry_seconds", "last_seen_seconds"}  # in /v1/state
+    named -= {*metrics, "retry_seconds", "last_seen_seconds", "build_seconds"}  # in /v1/state
     named -= {"judged_up_to_seconds", "silent_seconds"}  # in /v1/compare
 
     assert [key for key in named if f'"{key}"' not in schema] == []

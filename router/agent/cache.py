@@ -56,7 +56,7 @@ def model_directory(cache_dir: Path, model: str) -> Path:
         with suppress(FileExistsError):  # a file or a link that leads nowhere: refused below
             # 0700: whoever can write here can run code in a worker.
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _trust(directory)
+        trust_directory(directory)
     return cache_dir / name
 
 
@@ -69,7 +69,7 @@ def place_of(cache_dir: Path, model: str, number: int, fingerprint: str) -> Path
     """Where this version lies, or will lie. Raises as `model_directory` does, also for the place itself."""
     place = model_directory(cache_dir, model) / f"{number}-{fingerprint}"
     with suppress(FileNotFoundError):
-        _trust(place)
+        trust_directory(place)
     return place
 
 
@@ -83,7 +83,9 @@ def _name_of(model: str) -> str:
     return name
 
 
-def _trust(directory: Path) -> None:
+def trust_directory(directory: Path) -> None:
+    """Raises DirectoryRefused unless it is a real directory of ours that nobody else can write to, OSError
+    where nothing is there."""
     status = os.lstat(directory)
     if stat.S_ISLNK(status.st_mode):
         raise DirectoryRefused(f"{directory} in the cache is a symbolic link; it has to be a directory")
@@ -120,13 +122,26 @@ def is_complete(place: Path) -> bool:
 @contextmanager
 def part_of(directory: Path, token: str) -> Iterator[Path]:
     """A new place to download into, its `files` empty; gone afterwards unless it was published."""
-    part = directory / f"{PART}{_place()}-{os.getpid()}-{token}"
+    part = directory / part_name(token)
     part.mkdir(mode=0o700)
     (part / FILES).mkdir(mode=0o700)
     try:
         yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def part_name(token: str) -> str:
+    """Of a directory in which this process makes something that is renamed when it is whole."""
+    return f"{PART}{_place()}-{os.getpid()}-{token}"
+
+
+def is_orphaned(part: Path) -> bool:
+    """Whether the process is gone that began to fill this `part_name`; another host's counts for a day."""
+    mine = f"{PART}{_place()}-"
+    owner = part.name.removeprefix(mine).partition("-")[0] if part.name.startswith(mine) else ""
+    gone = owner.isdecimal() and not Path("/proc", owner).exists()
+    return gone or _age_seconds(part) > LEFTOVER_SECONDS
 
 
 def publish(part: Path, place: Path, *, fresh: bool = False) -> None:
@@ -155,18 +170,20 @@ def publish(part: Path, place: Path, *, fresh: bool = False) -> None:
 def remove_leftovers(cache_dir: Path) -> None:
     """Remove what nobody uses: every `.part` whose process is gone, or that is a day old; copies that were
     replaced; and copies that workers had for themselves."""
-    mine = f"{PART}{_place()}-"
     for part in cache_dir.glob(f"*/{PART}*"):
-        owner = part.name.removeprefix(mine).partition("-")[0] if part.name.startswith(mine) else ""
-        orphaned = owner.isdecimal() and not Path("/proc", owner).exists()
-        if orphaned or _age_seconds(part) > LEFTOVER_SECONDS:
+        if is_orphaned(part):
             shutil.rmtree(part, ignore_errors=True)
     for old in cache_dir.glob(f"*/{OLD}*"):
-        _remove_unused(old, even_used=_age_seconds(old) > OLD_SECONDS)
+        _remove_unused(old, even_used=is_past_use(old))
     for own in cache_dir.glob(f"*/*/{OWN}*"):
         with used_by_nobody(own.parent) as unused:
             if unused:
                 shutil.rmtree(own, ignore_errors=True)
+
+
+def is_past_use(old: Path) -> bool:
+    """Whether it was replaced so long ago that nobody loads from it any more."""
+    return _age_seconds(old) > OLD_SECONDS
 
 
 def _is_same(place: Path, manifest: Manifest) -> bool:

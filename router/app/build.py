@@ -152,7 +152,9 @@ def build_gateway(
     load_limits = LoadLimits.of(loaded.settings.registry)
     caps_in_force = CapsInForce()
     models = ModelSet(
-        VersionDependencies(backends.fetcher, backends.loader, recorder, load_limits, caps_in_force)
+        VersionDependencies(
+            backends.fetcher, backends.loader, backends.environments, recorder, load_limits, caps_in_force
+        )
     )
     caps = CapControl(caps_in_force, models, recorder, time.time, state_directory.save)
     caps.restore(state_directory.caps.records)
@@ -170,11 +172,11 @@ def build_gateway(
     messages = ExchangeMessages(identity, caps, evidence, time.monotonic)
     outbound = Outbound(in_force, recorder, messages, key, recorders.journal, identity)
     alias_watch = AliasWatch(backends.source, models, recorder, time.time)
-    rollback = RollbackWatch(backends.copies, models, alias_watch, recorder)
+    rollback = RollbackWatch(backends.copies, backends.environments, models, alias_watch, recorder)
     gauges = Gauges(models, dispatcher, analysis, rollback, outbound, state_directory)
     instruments.metrics.watch(gauges.live)
 
-    last_known_good = LastKnownGood(backends.keeper, models, rollback, recorder)
+    last_known_good = LastKnownGood(backends.keeper, backends.environments, models, rollback, recorder)
     alias_loop = PeriodicTask(
         "aliases", alias_watch.tick, lambda: in_force.current.registry.poll_seconds, recorder
     )

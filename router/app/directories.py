@@ -8,12 +8,12 @@ import errno
 import logging
 import os
 import secrets
-import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
 
 from router.errors import ConfigRefused
+from router.processes.disk import remove_tree
 from router.processes.working_directories import FOLDER
 from router.settings.gateway import RegistryPlaces
 
@@ -98,4 +98,4 @@ def _empty(cache: Path) -> None:
     )
     aside = cache.rename(cache.with_name(f"{cache.name}.old-{secrets.token_hex(4)}"))
     cache.mkdir(mode=0o700)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_tree(aside)  # environments of versions in it are read-only

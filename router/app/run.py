@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
@@ -43,6 +44,8 @@ LONGEST_GRACE_SECONDS = 1.0
 """For a version to end by itself."""
 NO_STATE_DIRECTORY = "this user has no home directory: name a directory as server.state_dir"
 _LOOK_SECONDS = 0.02
+_BUILDER = "uv"
+"""The package that resolves and builds environments, in a process of its own."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +94,7 @@ class GatewayServer:
             _log.warning(notice)
         _log_environment()
         _log_memory()
+        _log_own_environments(settings)
         token = admin_token(settings.server, os.environ)
         lower = lower_token(settings.server, token)
         key = fleet_key(settings.fleet, token)
@@ -298,6 +302,18 @@ def _log_environment() -> None:
         _log.info(
             "withheld from versions, unless environment_variables of their model lists them: %s",
             ", ".join(withheld),
+        )
+
+
+def _log_own_environments(settings: Settings) -> None:
+    own = sorted(name for name, model in settings.models.items() if model.environment == "own")
+    if not own:
+        return
+    _log.info("versions of %s run in Python environments of their own", ", ".join(own))
+    if find_spec(_BUILDER) is None:
+        _log.warning(
+            "%s is not installed, and no environment can be built: the extra `environments` brings it",
+            _BUILDER,
         )
 
 

@@ -89,9 +89,13 @@ def serve(config_path: Path, *, check: bool, listen: str | None, admin: str | No
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".demo"),
-    show_default=True,
-    help="Where the demo's registry lives.",
+    help="Where the demo's registry lives; default .demo, or .demo-environments.",
+)
+@click.option(
+    "--environments",
+    is_flag=True,
+    help="Serve two versions that different releases of scikit-learn pickled, each in its own Python"
+    " environment, and stop. Takes the extra `environments`.",
 )
 @click.option(
     "--seconds",
@@ -106,8 +110,17 @@ def serve(config_path: Path, *, check: bool, listen: str | None, admin: str | No
     " registered first where they are missing.",
 )
 @click.option("--registry", metavar="URI", help="With --against: the registry; default MLFLOW_TRACKING_URI.")
-def demo(directory: Path, seconds: float | None, against: str | None, registry: str | None) -> None:
+def demo(
+    directory: Path | None,
+    *,
+    environments: bool,
+    seconds: float | None,
+    against: str | None,
+    registry: str | None,
+) -> None:
     """Train models, register them, and watch a canary under real traffic."""
+    if against and environments:
+        raise click.UsageError("--environments starts a gateway of its own, so it does not go with --against")
     if against:
         from router.demo.traffic_only import send
 
@@ -115,8 +128,12 @@ def demo(directory: Path, seconds: float | None, against: str | None, registry: 
     if registry:
         raise click.UsageError("--registry goes with --against")
     from router.demo.story import run
+    from router.demo.workspace import OWN_ENVIRONMENTS, OWN_STORY_SECONDS
 
-    sys.exit(run(directory, seconds))
+    if environments:
+        at = directory or Path(".demo-environments")
+        sys.exit(run(at, seconds or OWN_STORY_SECONDS, OWN_ENVIRONMENTS))
+    sys.exit(run(directory or Path(".demo"), seconds))
 
 
 @root.command()
@@ -362,6 +379,25 @@ def check(config_path: Path, model: str, output: str) -> None:
     from router.cli.check import check_model
 
     sys.exit(check_model(config_path, model, output))
+
+
+@root.command()
+@config_option
+@click.option(
+    "--build", is_flag=True, help="Prepare those of all versions that are served, last good or previous."
+)
+@click.option(
+    "--prune", is_flag=True, help="Remove those that no gateway uses and no last good version needs."
+)
+@output_option
+def environments(config_path: Path, *, build: bool, prune: bool, output: str) -> None:
+    """List the Python environments that are kept for versions of models with `environment: own`."""
+    from router.cli.environments import build_environments, prune_environments, show_environments
+
+    if build and prune:
+        raise click.UsageError("--build goes without --prune")
+    work = build_environments if build else prune_environments if prune else show_environments
+    sys.exit(work(config_path, output))
 
 
 @root.command()

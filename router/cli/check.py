@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ from router.adapters.config.file import load_settings
 from router.app.backends import Backends, open_backends
 from router.cli.split import find_model
 from router.core.ids import PRODUCTION, Alias, VersionId
+from router.core.requirement_lines import plain_requirements, unpinned
 from router.core.scores import OutputSpec, describe, to_json
+from router.core.version_environment import GATEWAYS_OWN
 from router.errors import RegistryError, RouterError
 from router.protocol.messages import VersionInfo
 from router.serving.harness import load_spec
 from router.settings import ModelSettings, Settings
+
+REQUIREMENTS = "requirements.txt"
+_MOST_NAMES = 5
 
 
 def check_model(config_path: Path, model: str, output: str) -> int:
@@ -35,8 +41,8 @@ def check_model(config_path: Path, model: str, output: str) -> int:
             at = "" if row["alias"] == "*" else f"@{row['alias']}"
             click.echo(f"{mark} {model}{at}" + (f" v{row['version']}" if row["version"] else ""))
             click.echo(f"     {row['told']}")
-            for mismatch in row.get("mismatches", ()):
-                click.echo(f"     {mismatch}")
+            for line in (*_environment_lines(row), *row.get("mismatches", ()), *row.get("advice", ())):
+                click.echo(f"     {line}")
     return 0 if well else 1
 
 
@@ -76,11 +82,18 @@ async def _check_version(
     """How it did, and what it reported of itself; None where it did not load."""
     limit = settings.registry.download_timeout_seconds
     row: dict[str, Any] = {"alias": alias, "version": version.number}
+    loader = backends.loader
     try:
         directory = await backends.fetcher.fetch(version, deadline_seconds=limit)
+        if wanted.environment == "own":
+            # To standard error, and beforehand: it may take minutes.
+            click.echo(f"{version}: its environment is looked for, and built where it is missing", err=True)
+            own = await backends.environments.prepare(version, directory)
+            row |= {"environment": own.about.to_json(own.note), "advice": _advice(Path(directory))}
+            loader = own.loader
         spec = load_spec(version, directory, wanted, production_scores)
         spec = replace(spec, warm_up_required=wanted.warm_up)
-        worker = await backends.loader.load(spec, deadline_seconds=limit)
+        worker = await loader.load(spec, deadline_seconds=limit)
     except RouterError as error:
         return {**row, "ok": False, "told": str(error)}, None
     info = worker.info
@@ -104,6 +117,27 @@ async def _check_version(
         "batching": {"on": batching.merges, "why": batching.why},
     }
     return row, info
+
+
+def _environment_lines(row: Mapping[str, Any]) -> list[str]:
+    """What its own environment is; nothing where it has none."""
+    if (own := row.get("environment")) is None:
+        return []
+    size = f"{own['size_bytes'] / (1 << 20):.0f} MiB, built in {own['build_seconds']:.1f} s"
+    lines = [f"own environment {own['digest'][:12]}: Python {own['python']}, pins {own['pins'][:12]}, {size}"]
+    return [*lines, *own["differs"], *([own["note"]] if own["note"] else [])]
+
+
+def _advice(files: Path) -> list[str]:
+    """How the version in `files` should be logged, so that it gets the same packages everywhere."""
+    text = (files / REQUIREMENTS).read_bytes()
+    lines = plain_requirements(text, REQUIREMENTS, lambda name: (files / name).read_bytes()).lines
+    loose = [name for name in unpinned(lines) if name not in GATEWAYS_OWN]
+    if not loose:
+        return []
+    names = ", ".join(loose[:_MOST_NAMES]) + (", …" if len(loose) > _MOST_NAMES else "")
+    advice = "log it with MLFLOW_LOCK_MODEL_DEPENDENCIES=true, and it gets the same ones everywhere"
+    return [f"which release it gets of {names} was for the index to say: {advice}"]
 
 
 class _Silent:

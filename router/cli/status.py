@@ -15,6 +15,8 @@ from router.cli.client import Unreachable, ask, gateway_address
 from router.cli.compare import together, verdict_line
 from router.cli.levers import cap_line
 
+_MOST_DIFFERENCES = 3
+
 
 def show_status(config_path: Path, url: str | None, *, watch: bool, output: str) -> int:
     """Print the state; returns 0 when healthy, 1 when not, 3 when nobody answers."""
@@ -86,6 +88,7 @@ def _print(state: Mapping[str, Any], console: Console) -> None:
         *_gateways(state),
         *_rollbacks(state),
         *_cpu_threads(state),
+        *_environments(state),
         *_troubles(state),
     ]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -132,6 +135,29 @@ def _cpu_threads(state: Mapping[str, Any]) -> list[str]:
         for number, version in model["versions"].items()
         if (threads := version.get("cpu_threads")) and threads["threads"] > 1
     ]
+
+
+def _environments(state: Mapping[str, Any]) -> list[str]:
+    """Python environments of versions that have their own, and which are being built."""
+    return [
+        f"{name} v{number}: {_environment(version)}"
+        for name, model in state["models"].items()
+        for number, version in model["versions"].items()
+        if version.get("environment") or _is_built(version)  # an older gateway has neither
+    ]
+
+
+def _environment(version: Mapping[str, Any]) -> str:
+    if _is_built(version):
+        return "its environment is looked for, or built"
+    own = version["environment"]
+    details = "; ".join([*own["differs"][:_MOST_DIFFERENCES], *([own["note"]] if own["note"] else [])])
+    named = f"own environment, Python {own['python']}, pins {own['pins'][:12]}"
+    return f"{named}: {details}" if details else named
+
+
+def _is_built(version: Mapping[str, Any]) -> bool:
+    return bool(version["state"] == "loading" and version.get("phase") == "environment")
 
 
 def _failure(version: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from router.core import events, state_events
 from router.core.ids import Alias, VersionId
 from router.core.redaction import redact
+from router.core.version_environment import VersionEnvironment
 
 MOST_CAUSES = 20
 """How many causes of a version's worker exits are counted by themselves."""
@@ -55,6 +56,8 @@ def _plain(value: object) -> Any:
             return value
         case VersionId():
             return value.number
+        case VersionEnvironment():
+            return value.short
         case str():
             return redact(str(value))
         case Mapping():

@@ -6,20 +6,26 @@ from router.core.ids import VersionId
 from router.errors import CacheRefused
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
-from router.serving.ports import LastKnownGoodStore
+from router.serving.ports import Environments, LastKnownGoodStore
 
 _Wanted = tuple[dict[str, VersionId], set[str]]
 
 
 class LastKnownGood:
-    """Records every change of what is bound, and lets go of copies that nothing uses."""
+    """Records every change of what is bound, and lets go of copies and environments that nothing uses."""
 
     def __init__(
-        self, keeper: LastKnownGoodStore, models: ModelSet, rollback: RollbackWatch, recorder: Recorder
+        self,
+        keeper: LastKnownGoodStore,
+        environments: Environments,
+        models: ModelSet,
+        rollback: RollbackWatch,
+        recorder: Recorder,
     ) -> None:
         self.errors: dict[str, str] = {}
         """Why the last try for a model failed; models that are recorded as they serve are absent."""
         self._keeper = keeper
+        self._environments = environments
         self._models = models
         self._rollback = rollback
         self._recorder = recorder
@@ -27,7 +33,9 @@ class LastKnownGood:
 
     async def tick(self) -> None:
         """Record what changed since the last tick; what failed is tried again."""
-        self._keeper.retain(self._models.versions)
+        used = self._models.versions
+        self._keeper.retain(used)
+        self._environments.retain(used)
         for gone in (self.errors.keys() | self._recorded.keys()) - self._models.managers.keys():
             self.errors.pop(gone, None)
             self._recorded.pop(gone, None)

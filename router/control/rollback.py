@@ -11,20 +11,23 @@ from router.core.policy import State
 from router.core.rollback import Rollback, readiness
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
-from router.serving.ports import CopyHolder
+from router.serving.ports import CopyHolder, Environments
 
 COPY_LOOK_SECONDS = 60.0
-"""Between two looks for the files of one version; in between another gateway may have brought them."""
+"""Between two looks for the files of one version, and its environment; in between another gateway may have
+brought them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """What a look for a version's files found, and what it was about."""
+    """What a look for a version's files, and its environment, found, and what it was about."""
 
     version: VersionId
     loaded: bool
     at: float
     has_copy: bool
+    has_environment: bool
+    """Whether its own Python environment is here as well, or it has none of its own."""
 
 
 class RollbackWatch:
@@ -33,12 +36,14 @@ class RollbackWatch:
     def __init__(
         self,
         copies: CopyHolder,
+        environments: Environments,
         models: ModelSet,
         alias_watch: AliasWatch,
         recorder: Recorder,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._copies = copies
+        self._environments = environments
         self._models = models
         self._alias_watch = alias_watch
         self._recorder = recorder
@@ -69,6 +74,7 @@ class RollbackWatch:
         ready, reason = readiness(
             previous.workers_of(version),
             has_copy=self.has_copy(manager),
+            has_environment=self._has_environment(manager),
             error=harness.error if harness is not None and harness.state is State.ERROR else "",
             lost_because=previous.lost_because(version),
         )
@@ -76,8 +82,17 @@ class RollbackWatch:
 
     def has_copy(self, manager: ModelManager) -> bool | None:
         """Whether the files of what a rollback goes back to are in the cache; None: not known yet."""
+        looked = self._last_look(manager)
+        return looked.has_copy if looked is not None else None
+
+    def _has_environment(self, manager: ModelManager) -> bool:
+        looked = self._last_look(manager)
+        return looked is not None and looked.has_environment
+
+    def _last_look(self, manager: ModelManager) -> _Looked | None:
+        """What is known of what a rollback goes back to; None: nothing yet."""
         looked = self._looked.get(manager.model)
-        return looked.has_copy if looked is not None and looked.version == manager.previous.version else None
+        return looked if looked is not None and looked.version == manager.previous.version else None
 
     async def _look_for_copy(self, manager: ModelManager) -> None:
         """Also so that they stay, whatever the cache's bound says."""
@@ -94,7 +109,8 @@ class RollbackWatch:
             or now - looked.at >= COPY_LOOK_SECONDS
         ):
             found = await self._copies.hold_copy(version)
-            self._looked[manager.model] = _Looked(version, loaded, now, found)
+            whole = manager.settings.environment == "shared" or await self._environments.has(version)
+            self._looked[manager.model] = _Looked(version, loaded, now, found, whole)
 
 
 def _nothing(manager: ModelManager) -> str:

@@ -204,6 +204,7 @@ class Status:
         info = harness.info
         return {
             "state": harness.state,
+            "phase": harness.phase,
             "aliases": sorted(a for a, version in manager.bound.items() if version == harness.version),
             "kept_until": manager.previous.until if manager.is_kept(harness.version) else None,
             "in_flight": pool.leases if pool else 0,
@@ -220,6 +221,7 @@ class Status:
             "batching": _batching(pool.workers) if pool else None,
             "cpu_threads": _cpu_threads(pool.workers) if pool else None,
             "mismatches": [redact(line) for line in info.mismatches] if info else [],
+            "environment": own.about.to_json(own.note) if (own := harness.environment) else None,
             "worker_ends": self.worker_exits.of(harness.version),
             "breaker": _breaker(manager, harness),
         }

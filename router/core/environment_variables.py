@@ -6,10 +6,11 @@ hand, and a new MLflow brings names that nobody has sorted yet. So what restrict
 and a name that is neither known nor restricts is withheld, and reported at start.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
-from pathlib import Path
+from pathlib import Path, PurePath
 
 # Without these, numpy's BLAS and pyarrow's allocator start threads at import, whose locks a fork copies.
 SINGLE_THREADED = {
@@ -49,6 +50,11 @@ _NEEDED = {
     *("PGSSLCRL", "PGSSLMINPROTOCOLVERSION", "PGSSLMODE", "PGSSLROOTCERT"),
     "UV_THREADPOOL_SIZE",  # of libuv, and not of the installer uv
 }
+_OF_OUR_PYTHON = {
+    # Where an interpreter finds its libraries: this process' own, and what is started from it.
+    *("PYTHONHOME", "PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__"),
+    *("VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"),
+}
 _REGISTRY_CREDENTIALS = {
     # By the scheme of the registry's address, without the driver: what its client reads by itself.
     "databricks": re.compile(r"DATABRICKS_.*|ARM_.*"),
@@ -61,12 +67,19 @@ _OF_A_SERVICE = re.compile(r".*_OPENAI_.*|.*_API_KEY|.*_BEDROCK|.*_(HOST|ENDPOIN
 """Those of a store's provider that open, or name, one service that a version calls."""
 
 
-def child_environment(ours: Mapping[str, str], temporary: Path | None = None) -> dict[str, str]:
+def child_environment(
+    ours: Mapping[str, str], temporary: Path | None = None, venv: PurePath | None = None
+) -> dict[str, str]:
     """The environment of a child, from this process' own. What restricts is never withheld.
 
-    `temporary`: a directory for its temporary files; None: as ours.
+    `temporary`: a directory for its temporary files; None: as ours. `venv`: the virtual environment that it
+    runs in, as if that were activated: nothing says where this process' own libraries are; None: as ours.
     """
     passed = {name: value for name, value in ours.items() if not is_withheld(name)}
+    if venv is not None:
+        places = os.pathsep.join(filter(None, (str(venv / "bin"), passed.get("PATH", os.defpath))))
+        passed = {name: value for name, value in passed.items() if name not in _OF_OUR_PYTHON}
+        passed |= {"VIRTUAL_ENV": str(venv), "PATH": places}
     return {**passed, **SINGLE_THREADED, **({"TMPDIR": str(temporary)} if temporary else {})}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from router.core.environment_events import OfEnvironments
 from router.core.ids import Alias, VersionId
 from router.core.lever_events import OfLevers
 from router.core.outbound_events import OfOutbound
@@ -12,6 +13,7 @@ from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
 from router.core.split import Split
 from router.core.state_events import OfState
+from router.core.version_environment import VersionEnvironment
 
 # ---- single requests
 
@@ -243,8 +245,10 @@ class VersionLoaded:
     version: VersionId
     aliases: tuple[Alias, ...]
     phase_seconds: Mapping[str, float]
-    """Seconds by phase: fetch, load, warmup."""
+    """Seconds by phase: fetch, environment (where it has its own), load, warmup."""
     note: str
+    environment: VersionEnvironment | None = None
+    """Its own Python environment; None where it runs in the gateway's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +257,8 @@ class EnvironmentDiffers:
 
     version: VersionId
     mismatches: tuple[str, ...]
+    own: bool = False
+    """Whether that is one of its own, and not the gateway's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +271,8 @@ class LoadRefused:
     error: str
     retry_seconds: float | None
     by_rule: bool = False
-    """True when it was not even tried: where its files come from, or what they are, is not allowed."""
+    """True when it was not even tried: where its files come from, what they are, or what it requires of its
+    environment, is not allowed or can not be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,7 +581,17 @@ _Others = (
     | TickFailed
     | LoopRecovered
 )
-Event = _OfRequests | _OfAliases | _OfVersions | _OfCache | _Others | OfLevers | OfOutbound | OfState
+Event = (
+    _OfRequests
+    | _OfAliases
+    | _OfVersions
+    | _OfCache
+    | _Others
+    | OfEnvironments
+    | OfLevers
+    | OfOutbound
+    | OfState
+)
 
 
 class Recorder(Protocol):

@@ -68,6 +68,13 @@ def need_by_kill(available: int) -> Need:
     )
 
 
+def with_start(need: Need, size: int) -> Need:
+    """`need` of a worker for which a template of `size` bytes has to be started first, unless that is 0."""
+    if not size:
+        return need
+    return Need(need.size + size, f"{need.source}, and {size // MIB} for the template of its environment")
+
+
 def no_room(need: Need, room: Room) -> str:
     """Why a load was not tried, and what helps."""
     return (

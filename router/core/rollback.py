@@ -72,7 +72,7 @@ class Readiness(IntEnum):
     """How soon a version would serve after a rollback; values of `rollback_ready`."""
 
     NOT_READY = 0
-    """Its files have to be fetched, or it did not load."""
+    """Its files have to be fetched, its own Python environment has to be built, or it did not load."""
     SLOWER = 1
     """After a load, or with fewer workers than production has."""
     AT_ONCE = 2
@@ -124,12 +124,18 @@ class LoadedWorkers:
 
 
 def readiness(
-    loaded: LoadedWorkers | None, *, has_copy: bool | None, error: str, lost_because: str
+    loaded: LoadedWorkers | None,
+    *,
+    has_copy: bool | None,
+    has_environment: bool = True,
+    error: str,
+    lost_because: str,
 ) -> tuple[Readiness, str]:
     """How soon a version would serve, and why not at once.
 
-    `has_copy`: whether its files are in the cache, whole; None: not known yet. `error`: why it does not load,
-    where that was tried; `lost_because`: why workers of it are gone that were kept.
+    `has_copy`: whether its files are in the cache, whole; None: not known yet. `has_environment`: whether the
+    Python environment is here that it runs in. `error`: why it does not load, where that was tried;
+    `lost_because`: why workers of it are gone that were kept.
     """
     why = f": {lost_because}" if lost_because else ""
     if loaded is not None:
@@ -140,6 +146,8 @@ def readiness(
         return Readiness.AT_ONCE, ""
     if error:
         return Readiness.NOT_READY, f"it does not load: {error}"
+    if has_copy and not has_environment:
+        return Readiness.NOT_READY, f"its Python environment has to be built{why}"
     if has_copy:
         return Readiness.SLOWER, f"it has to be loaded from the cache{why}"
     if has_copy is None:

@@ -1,9 +1,15 @@
 """The Python environment that one version runs in, where that is not the gateway's own."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from router.core.redaction import redact
 
 MOST_DIFFERENCES = 20
 """Lines that say what differs from the gateway's own environment; the last one counts the others."""
+GATEWAYS_OWN = ("mlflow", "mlflow-skinny", "mlflow-tracing", "msgspec", "orjson", "psutil", "threadpoolctl")
+"""Packages that an environment gets in the gateway's version, whatever its own asks for: MLflow, because what
+runs there uses its internals, and the libraries that it imports beside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,18 @@ class VersionEnvironment:
     differences: tuple[str, ...] = ()
     """What differs from the gateway's own environment, such as `scikit-learn 1.5.2, the gateway has 1.7.1`:
     at most 20 short lines."""
+
+    def to_json(self, note: str) -> dict[str, Any]:
+        """As `/v1/state` and `check` show it, with a `note` on how it came about. It names no path."""
+        return {
+            "digest": self.key,
+            "python": self.python,
+            "pins": self.pins,
+            "size_bytes": self.size_bytes,
+            "build_seconds": round(self.build_seconds, 3),
+            "differs": [redact(line) for line in self.differences],
+            "note": redact(note),
+        }
 
     @property
     def short(self) -> str:

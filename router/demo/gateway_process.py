@@ -15,8 +15,6 @@ import aiohttp
 
 from router.errors import RouterError
 
-READY_SECONDS = 120.0
-"""A first start on a slow machine reads a few hundred megabytes of libraries from disk."""
 END_SECONDS = 30.0
 """Longer than the drain time of the configuration."""
 LOG_LINES_SHOWN = 15
@@ -36,18 +34,19 @@ def clean_environment() -> dict[str, str]:
 
 @asynccontextmanager
 async def training(
+    module: str,
     *arguments: str,
     environment: Mapping[str, str],
     stdout: int | None = None,
     stderr: BinaryIO | None = None,
 ) -> AsyncIterator[Process]:
-    """`router.demo.train` with these arguments while the block runs; killed when it is left before its end.
+    """`module` with these arguments while the block runs; killed when it is left before its end.
 
     A process of its own: MLflow and scikit-learn take 300 MB that traffic has no use for.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-W", "ignore", "-m", "router.demo.train", *arguments),
+        *("-W", "ignore", "-m", module, *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
@@ -88,18 +87,19 @@ async def gateway(config_file: Path, log: Path) -> AsyncIterator[Process]:
                 await process.wait()
 
 
-async def wait_until_ready(process: Process, log: Path, url: str) -> None:
-    """Wait until the gateway is ready and every alias serves a version. Raises GatewayFailed.
+async def wait_until_ready(process: Process, log: Path, url: str, seconds: float) -> None:
+    """Wait at most `seconds` until the gateway is ready and every alias serves a version. Raises
+    GatewayFailed.
 
     It is asked once its log says that it listens at `url`: until then another gateway may answer there.
     """
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + seconds
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
         while not (_listens(log, url) and await _all_bound(session)):
             if process.returncode is not None:
                 raise GatewayFailed(f"the gateway ended with code {process.returncode}; {_tail(log)}")
             if time.monotonic() > deadline:
-                raise GatewayFailed(f"the gateway was not ready after {READY_SECONDS:g} s; {_tail(log)}")
+                raise GatewayFailed(f"the gateway was not ready after {seconds:g} s; {_tail(log)}")
             await asyncio.sleep(0.1)
 
 

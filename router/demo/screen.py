@@ -71,8 +71,18 @@ class DemoTotals:
         """Good answers by registered model, alias that answered and version."""
         self.state: Mapping[str, Any] = {}
         """The gateway's `/v1/state`, as last read."""
+        self.environments: dict[tuple[str, str], Mapping[str, Any]] = {}
+        """Python environments of versions that had their own, by registered model and number."""
         self._lately: deque[Answer] = deque()
         self._began = time.monotonic()
+
+    def read(self, state: Mapping[str, Any]) -> None:
+        """Take `/v1/state` as it is now."""
+        self.state = state
+        for model, about in state.get("models", {}).items():
+            for number, version in about["versions"].items():
+                if (own := version.get("environment")) is not None:
+                    self.environments[model, number] = own
 
     def count(self, answer: Answer) -> None:
         """Count one answer."""
@@ -228,6 +238,18 @@ def picture(view: View) -> RenderableType:
         table.add_row(*who, *shares, *times, f"{line.mean_score:.3f}", style=COLOURS.get(line.alias, ""))
     events = map(_event, view.events[-EVENTS_SHOWN:])
     return Group(table, *(Text(one, overflow="ellipsis", no_wrap=True, style="dim") for one in events))
+
+
+def environment_lines(environments: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[str]:
+    """In what each version ran: how large it is, how long it took to build, and what differs from the
+    gateway's own environment. By registered model and number, as `/v1/state` has them.
+    """
+    for (model, number), own in sorted(environments.items()):
+        yield (
+            f"{model} v{number} has Python {own['python']} and libraries of its own: "
+            f"{own['size_bytes'] / 2**20:.0f} MiB, built in {own['build_seconds']:.1f} s"
+        )
+        yield from (f"  {line}" for line in own["differs"] or ["the same releases as the gateway's"])
 
 
 def _wrong_and_refused(checker: Checker) -> str:

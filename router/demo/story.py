@@ -17,15 +17,23 @@ from router.demo.dataset import Dataset
 from router.demo.gateway_process import GatewayFailed, gateway, read_state, wait_until_ready
 from router.demo.operator import Registry, commands_to_try, run_command
 from router.demo.probe import EFFECT_SECONDS, Checker, Effect, Timeline, Watch
-from router.demo.screen import DemoTotals, Screen, choose_screen
+from router.demo.screen import DemoTotals, Screen, choose_screen, environment_lines
 from router.demo.shutdown import Stop, Stopped, beside, stop_on_signals, unless
 from router.demo.traffic import KEYS, MOST_PER_SECOND, Answer, Traffic
-from router.demo.workspace import ALIASES, STARTING_SPLIT, Workspace, free_ports, seed, seeded, workspace
+from router.demo.workspace import (
+    ALIASES,
+    TWO_MODELS,
+    Scenario,
+    Workspace,
+    free_ports,
+    seed,
+    seeded,
+    workspace,
+)
 from router.errors import RouterError
 
 INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C ended."""
-MODEL = "sentiment"
 PORTS = (8080, 8081)
 """Of the gateway for traffic and for operators, where they are free and somebody is to type them."""
 WIDER_PERCENT = 25.0
@@ -59,14 +67,14 @@ class Step:
     """None for a command that changes nothing: what it prints is shown instead."""
 
 
-def run(directory: Path, seconds: float | None) -> int:
+def run(directory: Path, seconds: float | None, scenario: Scenario = TWO_MODELS) -> int:
     """Seed, serve, send and show, in `directory`; returns the exit code.
 
     With `seconds` every step of the story is taken in about that long, and the code is 0 only if every answer
     was right and every step took effect. Without, traffic flows until Ctrl-C.
     """
     try:
-        with workspace(directory) as place:
+        with workspace(directory, scenario) as place:
             return asyncio.run(_run(place, seconds))
     except (Stopped, KeyboardInterrupt):
         print("stopped before it was through", file=sys.stderr)
@@ -90,7 +98,7 @@ async def _run(place: Workspace, seconds: float | None) -> int:
                 f"gateway ready at {url} after {time.monotonic() - began:.1f} s; its log: {place.gateway_log}"
             )
             screen.say(f"the live page of this rollout: {url}/")
-            totals = DemoTotals(starting_checker(datasets))
+            totals = DemoTotals(starting_checker(place, datasets))
             watch = Watch(registry, place.config_file, totals.checker)
             async with _traffic(url, datasets, watch, totals, screen, process, stop):
                 screen.say(f"traffic: {len(KEYS)} users, at most {MOST_PER_SECOND:g} requests per second")
@@ -103,6 +111,8 @@ async def _run(place: Workspace, seconds: float | None) -> int:
                     effects = await unless(stop, _take(story, seconds, screen.say))
         screen.say()
         for line in totals.summary(effects):
+            screen.say(line)
+        for line in environment_lines(totals.environments):
             screen.say(line)
         return 1 if totals.problems(effects) else 0
 
@@ -120,7 +130,8 @@ async def serving(place: Workspace, ports: Sequence[int], stop: Stop) -> AsyncIt
         url = f"http://127.0.0.1:{chosen[0]}"
         async with gateway(place.config_file, place.gateway_log) as process:
             try:
-                await unless(stop, wait_until_ready(process, place.gateway_log, url))
+                ready = wait_until_ready(process, place.gateway_log, url, place.scenario.ready_seconds)
+                await unless(stop, ready)
             except GatewayFailed:
                 if process.returncode is None or free_ports(*chosen) == chosen:
                     raise
@@ -134,7 +145,7 @@ async def _datasets(place: Workspace, say: Callable[[str], None]) -> Mapping[str
     if (found := seeded(place)) is not None:
         say(f"registry found: {place.registry_uri}")
         return found
-    say(f"training two versions of two models, once: {place.registry_uri}")
+    say(f"{place.scenario.beginning}: {place.registry_uri}")
     return await seed(place, say)
 
 
@@ -149,11 +160,11 @@ async def _start_over(
     say(f"{' and '.join(datasets)}: {starting}")
 
 
-def starting_checker(datasets: Mapping[str, Dataset]) -> Checker:
+def starting_checker(place: Workspace, datasets: Mapping[str, Dataset]) -> Checker:
     """One that expects the split and the aliases with which every demo starts."""
     return Checker(
         datasets,
-        splits={model: Timeline(float(STARTING_SPLIT[model])) for model in datasets},
+        splits={model: Timeline(float(place.scenario.starting_split[model])) for model in datasets},
         named={
             (model, alias): Timeline[int | None](number)
             for model in datasets
@@ -196,7 +207,7 @@ async def _traffic(
 async def _refresh(url: str, totals: DemoTotals, screen: Screen) -> None:
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
         while True:
-            totals.state = await read_state(session)
+            totals.read(await read_state(session))
             screen.refresh(totals.view())
             await asyncio.sleep(REFRESH_SECONDS)
 
@@ -215,35 +226,34 @@ def _show_commands(place: Workspace, url: str, screen: Screen) -> None:
 
 
 def steps(place: Workspace, checker: Checker) -> Sequence[Step]:
-    """A rollout of `sentiment`: plan, share up, promotion, an incident and its rollback, and the record.
-
-    `churn_predictor` goes on beside it.
+    """A rollout of the scenario's model: plan, share up, promotion, an incident and its rollback, and the
+    record. Another model goes on beside it.
     """
-    command = partial(run_command, place)
-    split, production = checker.splits[MODEL], checker.named[MODEL, "production"]
-    narrow, wide = f"{STARTING_SPLIT[MODEL]:g}", f"{WIDER_PERCENT:g}"
+    command, model = partial(run_command, place), place.scenario.model
+    split, production = checker.splits[model], checker.named[model, "production"]
+    narrow, wide = f"{place.scenario.starting_split[model]:g}", f"{WIDER_PERCENT:g}"
     return (
-        Step(f"plan {wide} %", 0.1, partial(command, "plan", MODEL, wide)),
+        Step(f"plan {wide} %", 0.1, partial(command, "plan", model, wide)),
         Step(
             f"split {narrow} → {wide}",
             0.2,
-            partial(command, "split", MODEL, wide),
+            partial(command, "split", model, wide),
             Sign(split, WIDER_PERCENT, "first new user at the canary"),
         ),
         Step(
             "promote, @production → v2",
             0.42,
             # A few seconds of traffic are not enough to judge a canary, and nobody is here to be asked.
-            partial(command, "promote", MODEL, "--reason", "the demo promotes it", "--by", "demo", "--yes"),
+            partial(command, "promote", model, "--reason", "the demo promotes it", "--by", "demo", "--yes"),
             Sign(production, 2, "first answer by v2"),
         ),
         Step(
             "rollback after an incident, @production → v1",
             0.65,
-            partial(command, "rollback", MODEL, "--reason", "an incident, in the demo", "--by", "demo"),
+            partial(command, "rollback", model, "--reason", "an incident, in the demo", "--by", "demo"),
             Sign(production, 1, "first answer by v1"),
         ),
-        Step("history", 0.85, partial(command, "history", MODEL)),
+        Step("history", 0.85, partial(command, "history", model)),
         Step("journal verify", 0.9, partial(command, "journal", "verify")),
     )
 

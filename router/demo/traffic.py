@@ -33,7 +33,7 @@ REFUSALS = frozenset({"requests come faster than this version answers", "the que
 """Messages of a 503 for too many requests; with no worker, or one that died, the status is the same."""
 PATHS = {"sentiment": "/invocations", "churn_predictor": "/models/churn_predictor/invocations"}
 CHURN_EVERY = 3
-"""Every third request is about churn."""
+"""Every third request is about churn, where there are two models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,17 @@ class Traffic:
     async def _call(self, session: aiohttp.ClientSession, caller: int) -> None:
         pause = caller / MOST_PER_SECOND  # so that they do not begin all at once
         while not await self._stopped_within(pause):
-            model = "churn_predictor" if next(self._numbers) % CHURN_EVERY == 0 else "sentiment"
+            model = self._next_model()
             row = self._draw.randrange(len(self._datasets[model].rows))
             answer = await self._ask(session, model, row, self._draw.choice(KEYS))
             self._receive(answer)
             pause = answer.pause_seconds
+
+    def _next_model(self) -> str:
+        turn = next(self._numbers)
+        if "sentiment" not in self._datasets:
+            return "churn_predictor"
+        return "churn_predictor" if turn % CHURN_EVERY == 0 else "sentiment"
 
     async def _stopped_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):

@@ -15,6 +15,7 @@ from router.demo.dataset import Dataset, churn_rows, sentiment_rows
 from router.demo.gateway_process import training
 from router.demo.shutdown import Stopped, beside, stop_on_signals, unless
 from router.demo.traffic import KEYS, MOST_PER_SECOND, Answer, Traffic
+from router.demo.workspace import TWO_MODELS
 from router.errors import RouterError
 
 REPORT_SECONDS = 30.0
@@ -140,7 +141,7 @@ async def _missing(url: str, wanted: Collection[str]) -> list[str]:
 
 async def _register(uri: str) -> None:
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}  # the registry's credentials among it
-    async with training("--at", uri, environment=environment) as process:
+    async with training(TWO_MODELS.training, "--at", uri, environment=environment) as process:
         if code := await process.wait():
             raise NotUsable(f"the models were not registered: code {code}")
 

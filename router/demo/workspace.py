@@ -6,8 +6,9 @@ import hashlib
 import json
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,14 +16,12 @@ from router.demo.dataset import Dataset
 from router.demo.gateway_process import clean_environment, training
 from router.errors import RouterError
 
-STARTING_SPLIT = {"sentiment": 5, "churn_predictor": 10}
-"""Percent of the keys that the canary has when the demo starts."""
 ALIASES = {"production": 1, "canary": 2}
 """The version each alias names when the demo starts."""
 
 _MARK = ".canary-router-demo"
 
-_CONFIG = """\
+_HEAD = """\
 # Written by `canary-router demo`, and again at its every start. Change a percentage and watch.
 server:
   listen: 127.0.0.1:{listen}
@@ -33,15 +32,58 @@ registry:
   poll_seconds: 1
   cache_dir: {cache}
 models:
+"""
+_SENTIMENT = """\
   sentiment:
     split: {{production: {sentiment_rest}, canary: {sentiment}}}
     key: {{header: X-Request-Key}}
     scores: {{output: 0, range: [0, 1], bins: 20}}
+"""
+_CHURN = """\
   churn_predictor:
     split: {{production: {churn_predictor_rest}, canary: {churn_predictor}}}
     key: {{header: X-Request-Key}}
     scores: {{output: 1, range: [0, 1], bins: 20}}  # the probability of churn
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Which models a demo serves, and where they come from."""
+
+    model: str
+    """The one whose rollout is the story."""
+    starting_split: Mapping[str, int]
+    """Percent of the keys that the canary has when the demo starts, by registered model."""
+    config: str
+    """The gateway's configuration, with fields to be filled in."""
+    training: str
+    """The module that trains and registers the versions, in a process of its own."""
+    beginning: str
+    """What is trained, for people."""
+    ready_seconds: float = 120.0
+    """A first start on a slow machine reads a few hundred megabytes of libraries from disk."""
+    own_environments: bool = False
+
+
+TWO_MODELS = Scenario(
+    "sentiment",
+    {"sentiment": 5, "churn_predictor": 10},
+    _HEAD + _SENTIMENT + _CHURN,
+    "router.demo.train",
+    "training two versions of two models, once",
+)
+OWN_ENVIRONMENTS = Scenario(
+    "churn_predictor",
+    {"churn_predictor": 5},
+    _HEAD + _CHURN + "    environment: own  # each version has the libraries that it was logged with\n",
+    "router.demo.train_environments",
+    "building two Python environments, and training a version in each, once; this may take some minutes",
+    ready_seconds=900.0,
+    own_environments=True,
+)
+OWN_STORY_SECONDS = 20.0
+"""How long its story is, unless somebody says otherwise."""
 
 
 class DirectoryRefused(RouterError):
@@ -55,8 +97,11 @@ class SeedFailed(RouterError):
 class Workspace:
     """The demo's directory `root`, which is absolute, and the paths below it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, scenario: Scenario = TWO_MODELS) -> None:
         self.root = root
+        self.scenario = scenario
+        self.cache = root / "cache"
+        """The gateway's copies of versions, and their environments."""
         self.registry = root / "registry"
         """Database, artifacts and what is known of them; removed whole when it is not whole."""
         self.registry_uri = f"sqlite:///{self.registry / 'mlflow.db'}"
@@ -75,14 +120,15 @@ class Workspace:
 
     def write_config(self, listen: int, admin: int) -> None:
         """Write the gateway's configuration as the demo starts it, on these ports of 127.0.0.1."""
-        text = _CONFIG.format(
+        split = self.scenario.starting_split
+        text = self.scenario.config.format(
             listen=listen,
             admin=admin,
             registry_uri=_quoted(self.registry_uri),
-            cache=_quoted(str(self.root / "cache")),
+            cache=_quoted(str(self.cache)),
             state=_quoted(str(self.state)),
-            **STARTING_SPLIT,
-            **{f"{model}_rest": 100 - percent for model, percent in STARTING_SPLIT.items()},
+            **split,
+            **{f"{model}_rest": 100 - percent for model, percent in split.items()},
         )
         self.config_file.write_text(text, encoding="utf-8")
 
@@ -102,6 +148,7 @@ async def seed(place: Workspace, say: Callable[[str], None]) -> dict[str, Datase
     """Make the registry anew, in a child process that ends with this call. Raises SeedFailed."""
     with place.seed_log.open("wb") as log:
         async with training(
+            place.scenario.training,
             str(place.root),
             environment=clean_environment(),
             stdout=asyncio.subprocess.PIPE,
@@ -122,14 +169,14 @@ def recipe_digest(place: Workspace) -> str:
     digest = hashlib.sha256(str(place.registry).encode())
     for library in ("mlflow", "scikit-learn", "numpy"):
         digest.update(version(library).encode())
-    for pattern in ("train.py", "dataset.py", "workspace.py", "*/*_model.py", "data/*.jsonl"):
+    for pattern in ("train*.py", "dataset.py", "workspace.py", "*/*_model.py", "data/*.jsonl"):
         for source in sorted(Path(__file__).parent.glob(pattern)):
             digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
 @contextmanager
-def workspace(directory: Path) -> Iterator[Workspace]:
+def workspace(directory: Path, scenario: Scenario = TWO_MODELS) -> Iterator[Workspace]:
     """The demo's directory, ours alone while the block runs.
 
     Raises DirectoryRefused when it holds files that no demo wrote, or when another demo runs in it.
@@ -144,7 +191,7 @@ def workspace(directory: Path) -> Iterator[Workspace]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DirectoryRefused(f"another demo runs in {root}") from None
-        yield Workspace(root)
+        yield Workspace(root, scenario)
 
 
 def free_ports(*preferred: int) -> list[int]:

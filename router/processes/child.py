@@ -9,8 +9,8 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Protocol
 
 from router.core.environment_variables import child_environment
@@ -26,6 +26,43 @@ BLOCKED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 """What a process starts with blocked, some milliseconds until it ignores them itself: they would end it."""
 _LAST_FRAMES_SECONDS = 0.5
 _KILL_SECONDS = 5.0
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import router; del sys.path[0];"
+    " from router.processes.forkserver_main import main; main(sys.argv[2:], ['worker'])"
+)
+"""Starts our part where this package is not installed.
+
+The directory is on `sys.path` for one import: a package finds its modules by itself. So no library that is
+imported later sees it there, nor does a version, or what a version starts. It comes first for that one
+import, because something named `router` may be installed in that environment.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPython:
+    """A Python that children run under."""
+
+    path: str = sys.executable
+    """Absolute, and as it is: a virtual environment is recognised by where the link to its Python lies."""
+    package_directory: Path | None = None
+    """None: this package is installed there, as it is for our own. Else `path` is `…/bin/python` of a virtual
+    environment that was made for a version, where workers alone run, and this is a directory with nothing in
+    it but a link `router` to this package."""
+
+    def command(self, *arguments: str) -> list[str]:
+        """Program and arguments that run `forkserver_main` with these arguments."""
+        # -P, because a directory `router` where the operator stands is not this package.
+        if self.package_directory is None:
+            return [self.path, "-P", "-m", "router.processes.forkserver_main", *arguments]
+        return [self.path, "-P", "-c", _START, str(self.package_directory), *arguments]
+
+    def environment(self, temporary: Path | None) -> dict[str, str]:
+        """Variables of such a process; its temporary files are in `temporary`, None: where ours are."""
+        venv = None if self.package_directory is None else PurePath(self.path).parents[1]
+        return child_environment(os.environ, temporary, venv)
+
+
+OWN_PYTHON = ChildPython()
 
 
 class ProcessHandle(Protocol):
@@ -226,6 +263,10 @@ class Launcher(Protocol):
         Raises ChildLost when it cannot be started, ChildTimeout when that takes too long.
         """
 
+    @property
+    def start_bytes(self) -> int:
+        """Memory that the next launch takes beside that of its child: what has to be started for it first."""
+
     async def close(self) -> None:
         """Start no more. Children that run are for their owners to stop."""
 
@@ -236,10 +277,19 @@ class SpawnLauncher:
     Each is READY seconds later than from a fork server, and no memory is shared.
     """
 
-    def __init__(self, outputs: OutputRouter | None = None, temporary: Path | None = None) -> None:
+    start_bytes = 0
+    """Nothing has to be started before a child."""
+
+    def __init__(
+        self,
+        outputs: OutputRouter | None = None,
+        temporary: Path | None = None,
+        interpreter: ChildPython = OWN_PYTHON,
+    ) -> None:
         """Without `outputs` children print where this process does; `temporary` is for temporary files."""
         self._outputs = outputs
         self._temporary = temporary
+        self._interpreter = interpreter
         self._open = True
 
     async def launch(self, role: str, modules: Sequence[str] = (), version: VersionId | None = None) -> Child:
@@ -248,7 +298,7 @@ class SpawnLauncher:
             raise ChildLost(f"no {role} can be started: the launcher is closed")
 
         async def spawned(theirs: tuple[int, ...]) -> ProcessHandle:
-            return _Spawned(role, theirs, self._temporary)
+            return _Spawned(role, theirs, self._temporary, self._interpreter)
 
         sink = self._outputs.sink_for(role, version) if self._outputs is not None else None
         return await start_child(role, spawned, sink)
@@ -261,17 +311,18 @@ class SpawnLauncher:
 class _Spawned:
     """A direct child, waited for in a thread."""
 
-    def __init__(self, role: str, theirs: tuple[int, ...], temporary: Path | None) -> None:
+    def __init__(
+        self, role: str, theirs: tuple[int, ...], temporary: Path | None, interpreter: ChildPython
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[Exit] = self._loop.create_future()
-        program = (sys.executable, "-P", "-m", "router.processes.forkserver_main")
         before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # it inherits what is blocked here
         try:
-            self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [*program, "child", role, *map(str, theirs)],
+            self._popen = subprocess.Popen(  # noqa: S603 - our own module
+                interpreter.command("child", role, *map(str, theirs)),
                 pass_fds=theirs,
                 stdin=subprocess.DEVNULL,
-                env=child_environment(os.environ, temporary),
+                env=interpreter.environment(temporary),
                 process_group=0,
             )
         finally:

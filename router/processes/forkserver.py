@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from router.core.backoff import Backoff
-from router.core.environment_variables import child_environment
 from router.core.events import ChildRestarted, Recorder
 from router.core.ids import VersionId
 from router.errors import ChildLost, ChildTimeout
-from router.processes.child import BLOCKED_SIGNALS, Child, start_child
+from router.processes.child import BLOCKED_SIGNALS, OWN_PYTHON, Child, ChildPython, start_child
 from router.processes.memory import Rank, set_rank
 from router.processes.output import Output, OutputRouter
 from router.processes.process import Exit, Process, become_subreaper
@@ -47,7 +45,7 @@ class ForkServer:
     def __init__(
         self,
         name: str,
-        interpreter: str,
+        interpreter: ChildPython,
         modules: Sequence[str] = (),
         outputs: OutputRouter | None = None,
         temporary: Path | None = None,
@@ -81,8 +79,11 @@ class ForkServer:
         try:
             output = None if outputs is None else Output(outputs.sink_for(name, None))
             try:
-                environment = child_environment(os.environ, temporary)
-                self._process = _spawn(interpreter, theirs.fileno(), read_end, output, modules, environment)
+                # `ps` shows at most 15 characters: router-template, or the first digits of an environment.
+                process_name = f"router-{name.rpartition(' ')[2]}"
+                arguments = interpreter.command(str(_CONTROL), str(_LIFELINE), process_name, *modules)
+                environment = interpreter.environment(temporary)
+                self._process = _spawn(arguments, environment, theirs.fileno(), read_end, output)
             except OSError:
                 if output is not None:
                     output.close()
@@ -209,31 +210,21 @@ class ForkServer:
 
 
 def _spawn(
-    interpreter: str,
+    arguments: list[str],
+    environment: Mapping[str, str],
     control: int,
     lifeline: int,
     output: Output | None,
-    modules: Sequence[str],
-    environment: Mapping[str, str],
 ) -> Process:
     # posix_spawn, because it takes a millisecond and no thread; a process group of its own, so that a Ctrl-C
-    # is ours alone; -P, because a directory `router` where the operator stands is not this package.
-    arguments = [
-        interpreter,
-        "-P",
-        "-m",
-        "router.processes.forkserver_main",
-        str(_CONTROL),
-        str(_LIFELINE),
-        *modules,
-    ]
+    # is ours alone.
     # Copies beyond those numbers first: one descriptor may have the number that the other is to get.
     given = (control, lifeline) if output is None else (control, lifeline, output.theirs)
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LIFELINE + 1) for fd in given]
     printed = [(os.POSIX_SPAWN_DUP2, copies[2], number) for number in (1, 2)] if output is not None else []
     try:
         pid = os.posix_spawn(
-            interpreter,
+            arguments[0],
             arguments,
             environment,
             file_actions=[
@@ -267,18 +258,20 @@ class ForkServerSupervisor:
         recorder: Recorder,
         *,
         name: str = "template",
-        interpreter: str = sys.executable,
+        interpreter: ChildPython = OWN_PYTHON,
         outputs: OutputRouter | None = None,
         launch_seconds: float = 30.0,
         modules: Sequence[str] = (),
         temporary: Path | None = None,
+        starts: int | None = None,
     ) -> None:
         """`launch_seconds`: the longest a launch may take, restarts of the fork server included.
 
         Events and log lines call the fork server `name`; `interpreter` is the Python that it and its children
         run; `modules` are imported at its start, beside those that children ask for later. Without `outputs`
         all of them print where this process does; without `temporary` their temporary files are where ours
-        are.
+        are. After `starts` fork servers in a row that ended before they could fork, no other one is started
+        and launches fail at once; None: it is tried for ever.
         """
         self._recorder = recorder
         self._name = name
@@ -290,14 +283,26 @@ class ForkServerSupervisor:
         self._harmful: set[str] = set()
         """A fork server that imported these never got ready: workers that need them import them."""
         self._launch_seconds = launch_seconds
+        self._starts = starts
         self._server: ForkServer | None = None
         self._changed = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[str] | None = None
+        """Ends when it gives up, and returns why."""
 
     @property
     def pid(self) -> int | None:
         """Process id of the fork server that runs now."""
         return self._server.pid if self._server is not None else None
+
+    @property
+    def start_bytes(self) -> int:
+        """None: it runs, or is started whether anything is launched or not."""
+        return 0
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether no other fork server is started, after so many that could not fork."""
+        return self._keeper is not None and self._keeper.done()
 
     async def start(self) -> None:
         """Start the fork server; launches wait for its imports. Raises SubreaperRefused, OSError."""
@@ -326,6 +331,8 @@ class ForkServerSupervisor:
                             trouble = f"; {error}"
                     if self._keeper is None:
                         raise ChildLost(f"no {role} can be started: the template is closed")
+                    if self._keeper.done():
+                        raise ChildLost(f"no {role} can be started: {self._keeper.result()}")
                     await self._changed.wait()
         except TimeoutError:
             raise ChildTimeout(f"no {role} was started within {self._launch_seconds:g} s{trouble}") from None
@@ -344,7 +351,7 @@ class ForkServerSupervisor:
             server.kill()
             await asyncio.shield(server.exited)
 
-    async def _keep_running(self) -> None:
+    async def _keep_running(self) -> str:
         failures, loop = Backoff(_DELAYS), asyncio.get_running_loop()
         while True:
             reason, was_ready = await self._end_of(self._server)
@@ -354,6 +361,8 @@ class ForkServerSupervisor:
                 self._harmful.update(self._modules)
                 self._modules.clear()
             failures = failures.reset() if was_ready else failures.failed(loop.time())
+            if failures.failures == self._starts:
+                return f"the template ended before it could fork, {self._starts} times: {reason}"
             await asyncio.sleep(failures.seconds)
             try:
                 self._replace(self._fork_server())

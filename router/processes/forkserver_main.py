@@ -1,14 +1,17 @@
 """The fork server: imports once, runs one thread, forks on request.
 
-The gateway starts it as `python -m router.processes.forkserver_main CONTROL LIFELINE [MODULE …]`: two
-descriptors, and modules to import beside MLflow's own. Over CONTROL, a SEQPACKET socket, a request is
-`{"id": …, "role": …, "modules": […]}`, the modules to be imported before the fork, with two descriptors, the
-child's socket and the read end of its lifeline, and a third where the gateway reads what it prints. The
-answer is `{"id": …, "pid": …, "between": …}`, the numbers of the child and of its first parent, with the
-child's pidfd; or `{"id": …, "error": …}`. A child runs `main(socket)` of its role's module.
+The gateway starts it as `python -m router.processes.forkserver_main CONTROL LIFELINE NAME [MODULE …]`: two
+descriptors, what `ps` calls it, and modules to import beside MLflow's own. Over CONTROL, a SEQPACKET socket,
+a request is `{"id": …, "role": …, "modules": […]}`, the modules to be imported before the fork, with two
+descriptors, the child's socket and the read end of its lifeline, and a third where the gateway reads what it
+prints. The answer is `{"id": …, "pid": …, "between": …}`, the numbers of the child and of its first parent,
+with the child's pidfd; or `{"id": …, "error": …}`. A child runs `main(socket)` of its role's module.
 
 `python -m router.processes.forkserver_main child ROLE SOCKET LIFELINE [OUTPUT]` is one such child by itself,
 without a fork server.
+
+In the environment of a version this package is not installed: `router.processes.child.ChildPython` starts it
+there by other means, for the role of workers alone, with the same arguments.
 """
 
 import atexit
@@ -25,13 +28,14 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from router.processes.child_logging import log_cause, redirect_output
-from router.processes.gc_tuning import collector_off, freeze_heap
+from router.processes.gc_tuning import collector_off, freeze_imports
+from router.processes.installed_packages import read_quickly
 from router.processes.process_state import (
     ignore_stop_signals,
     replace_main_module,
@@ -43,13 +47,19 @@ ROLES = {
     "worker": "router.worker.main",
     "agent": "router.agent.agent_main",
     "fetch": "router.agent.fetch_main",
+    "environment": "router.environments.build_main",
 }
-IMPORTS = (
-    *("mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "pandas", "numpy", "orjson", "threadpoolctl"),
+IMPORTS = {
+    "worker": (
+        *("mlflow.pyfunc", "mlflow.pyfunc.scoring_server", "pandas", "numpy", "orjson", "threadpoolctl"),
+    ),
     # For each download: half a second of a processor, which a swap would take from the requests beside it.
-    *("router.agent.store", "router.agent.source", "router.agent.download"),
-    *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
-)
+    "fetch": (
+        *("router.agent.store", "router.agent.source", "router.agent.download"),
+        *("mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store"),
+    ),
+}
+"""By role, what is imported before the first fork, beside the role's own module."""
 _NOOP_MODEL = f"""flavors:
   python_function:
     loader_module: router.worker.noop_model
@@ -85,9 +95,13 @@ def set_process_name(name: str) -> None:
         Path("/proc/self/comm").write_text(name)
 
 
-def warm(modules: Sequence[str]) -> None:
-    """Import what children need, and fill what MLflow fills on its first load. Starts no thread."""
-    for name in (*IMPORTS, *ROLES.values()):
+def warm(modules: Sequence[str], roles: Collection[str]) -> None:
+    """Import what children in `roles` need, and fill what MLflow fills on its first load; starts no thread.
+
+    `modules` are imported as well, where they are there.
+    """
+    imports = [name for role in roles for name in IMPORTS.get(role, ())]
+    for name in (*imports, *(ROLES[role] for role in roles)):
         if _is_installed(name):
             importlib.import_module(name)
     preload(modules)
@@ -95,14 +109,15 @@ def warm(modules: Sequence[str]) -> None:
     import mlflow.tracing
     import threadpoolctl
     from mlflow.exceptions import MlflowException
+    from mlflow.utils import requirements_utils
 
     from router.worker.environment_check import installed_versions
 
     installed_versions()
     mlflow.tracing.disable()  # as in most workers; what it imports takes 25 ms, once
     threadpoolctl.threadpool_info()  # finds the libraries whose threads each child will set: 15 ms, once
-    with _temporary_directory() as directory:
-        # The first load builds MLflow's map of installed packages, 180 ms that every child inherits.
+    with _temporary_directory() as directory, read_quickly(requirements_utils.importlib_metadata):
+        # The first load builds MLflow's map of installed packages, which every child inherits.
         Path(directory, "MLmodel").write_text(_NOOP_MODEL)
         Path(directory, "requirements.txt").write_text("mlflow\n")
         with suppress(MlflowException):  # MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false: each version will fail so
@@ -132,7 +147,7 @@ def preload(modules: Sequence[str]) -> None:
 
 def freeze() -> None:
     """Share what is in memory now with later forks. Raises RuntimeError where that is not possible."""
-    freeze_heap()
+    freeze_imports()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(f"{threads} threads after the imports: a fork would copy the locks they hold")
@@ -234,18 +249,18 @@ def end(code: int) -> NoReturn:
         os._exit(code)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the fork server, or one child by itself."""
+def main(arguments: Sequence[str], roles: Collection[str] = tuple(ROLES)) -> None:
+    """Run the fork server, which imports what children in `roles` need, or one child by itself."""
     ignore_stop_signals()
     umask = write_for_this_user_alone()
     if arguments[0] == "child":
         run_child(arguments[1], umask, *map(int, arguments[2:]))
-    set_process_name("router-template")
+    set_process_name(arguments[2])
     control = socket.socket(fileno=int(arguments[0]))
     die_with_parent(int(arguments[1]), group=False)  # a child that was just forked is still of its group
     with collector_off():
-        warm(arguments[2:])
-    serve(control, arguments[2:], umask)
+        warm(arguments[3:], roles)
+    serve(control, arguments[3:], umask)
 
 
 if __name__ == "__main__":

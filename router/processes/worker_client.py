@@ -358,6 +358,11 @@ class WorkerLoader:
         """Memory that more workers may use."""
         return MEMORY.room()
 
+    @property
+    def start_bytes(self) -> int:
+        """Memory that the next load takes beside that of its worker: a template's, where it has to start."""
+        return self._launcher.start_bytes
+
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Worker:
         """A worker that holds `spec`'s version. Raises as `Worker.start` does.
 

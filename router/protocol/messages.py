@@ -200,6 +200,8 @@ class LoadSpec(Struct, frozen=True):
     environment_variables: tuple[str, ...] = ()
     """Names of variables that it gets although they are withheld. Their values are in no LoadSpec, which is
     kept and compared: they travel beside it."""
+    own_environment: bool = False
+    """Whether it is loaded in an environment that was built for it, and not in the gateway's."""
 
 
 class TensorInfo(Struct, frozen=True):

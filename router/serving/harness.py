@@ -24,14 +24,14 @@ from router.core.ids import Alias, VersionId
 from router.core.loads import Priority
 from router.core.policy import TRANSITIONS, State, Turn
 from router.core.scores import OutputSpec
-from router.errors import FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
+from router.errors import EnvironmentRefused, FetchRefused, LoadFailed, NoRoom, NotReady, WorkerOutOfMemory
 from router.processes.processors import processors
 from router.protocol.messages import LoadSpec, Query, VersionInfo
 from router.serving.caps import CapsInForce
 from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.pool import Pool
 from router.serving.pool.request_queue import PendingRequest
-from router.serving.ports import Fetcher, Loader
+from router.serving.ports import Environments, Fetcher, Loader, PreparedEnvironment
 from router.settings import ModelSettings
 
 _MOST_THREADS = 32
@@ -66,6 +66,7 @@ def load_spec(
         production_scores=production_scores if scores is None else None,
         writable=settings.writable,
         environment_variables=tuple(settings.environment_variables),
+        own_environment=settings.environment == "own",
     )
 
 
@@ -75,6 +76,9 @@ class VersionDependencies:
 
     fetcher: Fetcher
     loader: Loader
+    """Of versions that run in the gateway's own Python environment."""
+    environments: Environments
+    """Of all others."""
     recorder: Recorder
     limits: LoadLimits
     caps: CapsInForce = field(default_factory=CapsInForce)
@@ -128,8 +132,10 @@ class Harness:
     loaded again by a new harness. Without `unload` a version stays; one in ERROR is tried again for ever.
     `submit` raises unless READY or DRAINING. `close` ends it from any state; nothing is called after it.
 
-    Where the settings say in turn, a load waits for `begin` once the files are here. If it fails after
-    another version ended for it, it is not tried again but as `may_retry` says: each try is an outage.
+    Where the settings say in turn, a load waits for `begin` once the files are here, and its own environment
+    where it has one. If it fails after another version ended for it, it is not tried again but as `may_retry`
+    says: each try is an outage. One whose environment can not be made of what it asks for is not tried again
+    before `retry_now`.
 
     State changes only along `core.policy.TRANSITIONS`. A breach is a fault of ours: it is logged and the
     change is made all the same, for a version must not hang because of it; tests make it raise.
@@ -148,8 +154,10 @@ class Harness:
         self._dependencies = dependencies
         self._owner = owner
         self._load_failures = self._reload_failures = Backoff(LOAD_DELAYS)
+        self.environment: PreparedEnvironment | None = None
+        """Its own Python environment, from when it is here; None where it runs in the gateway's."""
         self._phase = "fetch"
-        """What the load under way, or the last one, has come to: fetch or load."""
+        """What the load under way, or the last one, has come to: fetch, environment or load."""
         self._superseded_try = False
         """True when what the load under way depends on changed since it began."""
         self._lacked_bytes = 0
@@ -164,7 +172,10 @@ class Harness:
         self._attempted: LoadSpec | None = None
         """What the last load of this version, or of its workers under other settings, was asked for."""
         self._begins: asyncio.Event | None = None
-        """Set when a load in turn may begin; None while its files are not here, and of loads beside."""
+        """Set when a load in turn may begin; None while its files, or its environment, are not here, and of
+        loads beside."""
+        self._is_refused = False
+        """True after no environment could be made of what it asks for: another try would end alike."""
         self._costs_outage = False
         """True after a load failed for which another version had ended."""
         self._reload_costs_outage = False
@@ -203,16 +214,21 @@ class Harness:
 
         None where it is not tried again by itself.
         """
-        if self._costs_outage or self._reload_costs_outage:
+        if self._costs_outage or self._reload_costs_outage or self._is_refused:
             return None
         return self._load_failures.seconds or self._reload_failures.seconds
 
     @property
     def seconds_until_load(self) -> float | None:
-        """Until it is tried again, after a load that failed; None in any other state."""
-        if self.state is not State.ERROR:
+        """Until it is tried again, after a load that failed; None in any other state, and where it is not."""
+        if self.state is not State.ERROR or self._is_refused:
             return None
         return max(0.0, self._load_failures.not_before - asyncio.get_running_loop().time())
+
+    @property
+    def phase(self) -> str | None:
+        """What it is at while it is LOADING, or failed at in ERROR: fetch, environment or load; else None."""
+        return self._phase if self._state in (State.LOADING, State.ERROR) else None
 
     @property
     def turn(self) -> Turn | None:
@@ -270,7 +286,7 @@ class Harness:
         After a failed load the wait is over, and the policy is to be asked. When the one that is under way
         fails, another follows at once: it was begun under what held before.
         """
-        self._load_failures = self._load_failures.reset()
+        self._load_failures, self._is_refused = self._load_failures.reset(), False
         if self.state is State.ERROR:
             self._cancel()
             self._enter(State.NEW)
@@ -404,9 +420,10 @@ class Harness:
 
     async def _load(self, aliases: tuple[Alias, ...]) -> None:
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        began = loop.time()
         self._phase, self._superseded_try = "fetch", False
-        shared = self._dependencies
+        shared, loader = self._dependencies, self._dependencies.loader
+        phases: dict[str, float] = {}
         try:
             directory = await shared.fetcher.fetch(
                 self.version,
@@ -414,14 +431,17 @@ class Harness:
                 fresh=self._distrusts_copy,
                 turn=partial(shared.gate.download_turn, self),
             )
-            fetch_seconds = loop.time() - started
+            phases["fetch"] = loop.time() - began
+            if self.settings.environment == "own":
+                loader = await self._prepare(directory)
+                phases["environment"] = loop.time() - began - phases["fetch"]
             if self.settings.in_turn:
                 self._begins = asyncio.Event()
                 loop.call_soon(self._owner.version_changed)
                 await self._begins.wait()
             self._phase = "load"
             self._attempted = self._first_spec(directory)
-            pool = Pool(self._spec(directory), shared.loader, shared.recorder, self, shared.gate)
+            pool = Pool(self._spec(directory), loader, shared.recorder, self, shared.gate)
             self.info = await pool.start(
                 warm_up_required=self._attempted.warm_up_required,
                 proven=self._owner.has_served(self.version),
@@ -431,26 +451,38 @@ class Harness:
             return
         self._pool, self._load_failures, self.error = pool, self._load_failures.reset(), ""
         self._enter(State.READY)
-        phases = {"fetch": fetch_seconds, **self.info.phase_seconds}
-        shared.recorder.record(VersionLoaded(self.version, aliases, phases, self.info.note))
-        if self.info.mismatches:
-            shared.recorder.record(EnvironmentDiffers(self.version, self.info.mismatches))
+        phases |= self.info.phase_seconds
+        about = self.environment.about if self.environment else None
+        shared.recorder.record(VersionLoaded(self.version, aliases, phases, self.info.note, about))
+        if mismatches := self.info.mismatches:
+            shared.recorder.record(EnvironmentDiffers(self.version, mismatches, own=about is not None))
         self.refresh_if_outdated()
         self._owner.version_changed()
+
+    async def _prepare(self, directory: str) -> Loader:
+        """The loader of its own environment."""
+        self._phase, self.environment = "environment", None
+        shared = self._dependencies
+        self.environment = await shared.environments.prepare(
+            self.version, directory, turn=partial(shared.gate.build_turn, self)
+        )
+        return self.environment.loader
 
     def _refuse(self, error: Exception, phase: str, aliases: tuple[Alias, ...]) -> None:
         if not self._superseded_try:
             self._load_failures = self._load_failures.failed(asyncio.get_running_loop().time())
+            # By what a version asks for the next try would end as this one did.
+            self._is_refused = isinstance(error, EnvironmentRefused)
         self.error = f"{phase}: {error}"
         self._lacked_bytes = error.size if isinstance(error, NoRoom) else 0
         self._distrusts_copy = phase == "load" and not isinstance(error, NoRoom | WorkerOutOfMemory)
         self._enter(State.ERROR)
         self._costs_outage = self._begins is not None and self._owner.took_a_turn(self.version)
-        by_rule = isinstance(error, FetchRefused)
+        by_rule = isinstance(error, FetchRefused | EnvironmentRefused)
         self._dependencies.recorder.record(
             LoadRefused(self.version, aliases, phase, str(error), self.retry_seconds, by_rule)
         )
-        if not self._costs_outage:
+        if self.retry_seconds is not None:
             self._start(self._retry(self._load_failures.seconds))
         self._owner.version_changed()
 

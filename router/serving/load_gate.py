@@ -1,9 +1,9 @@
-"""The order of loads: every download and load of this gateway waits here for its turn, loads for memory."""
+"""The order of loads: downloads, builds and loads of this gateway wait here for a turn, loads for memory."""
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -18,7 +18,15 @@ from router.core.loads import (
     held_until,
     next_decision,
 )
-from router.core.memory import Need, need_by_files, need_by_kill, need_by_load, need_by_settings, no_room
+from router.core.memory import (
+    Need,
+    need_by_files,
+    need_by_kill,
+    need_by_load,
+    need_by_settings,
+    no_room,
+    with_start,
+)
 from router.errors import NoRoom, WorkerOutOfMemory
 from router.processes.disk import in_disk_thread
 from router.processes.memory import files_bytes
@@ -28,7 +36,7 @@ from router.protocol.messages import LoadSpec
 from router.serving.ports import Loader
 from router.settings import RegistrySettings
 
-DOWNLOADS_AT_ONCE = 2
+DOWNLOADS_AT_ONCE = BUILDS_AT_ONCE = 2
 """Of one importance; what is more important does not wait for what is less."""
 FREEING_SECONDS = 2.0
 """How long a load waits for kept workers, which may still answer, to end; then what is left decides."""
@@ -95,6 +103,11 @@ class _Entry:
     owner: LoadOwner
     since: float
     need: Need
+    """Of its worker."""
+    loader: Loader | None
+    """Of a load."""
+    start_bytes: int = 0
+    """What has to be started before its worker takes so much; settled when it begins."""
     available: int = 0
     """Bytes when it began."""
     alone: bool = True
@@ -102,7 +115,30 @@ class _Entry:
     begins: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def now(self) -> ScheduledLoad:
-        return ScheduledLoad(self.owner.load_priority, self.since, self.need.size)
+        return ScheduledLoad(self.owner.load_priority, self.since, self.whole.size)
+
+    @property
+    def whole(self) -> Need:
+        """What has to be there for it to begin."""
+        return with_start(self.need, self.start_bytes)
+
+    def look_at_start(self) -> None:
+        """What has to be started first may run by now, or have ended."""
+        self.start_bytes = self.loader.start_bytes if self.loader is not None else 0
+
+
+def _entry(owner: LoadOwner, need: Need, loader: Loader | None = None) -> _Entry:
+    return _Entry(owner, asyncio.get_running_loop().time(), need, loader)
+
+
+def _settle(entry: _Entry, error: NoRoom | None) -> None:
+    if entry.begins.done():  # cancelled in this very turn of the loop
+        return
+    if error is None:
+        entry.begins.set_result(None)
+    else:
+        entry.begins.set_exception(error)
+        entry.begins.exception()  # seen: whoever waits may be cancelled in this very turn of the loop
 
 
 @asynccontextmanager
@@ -134,13 +170,59 @@ def _look_later(
     return asyncio.get_running_loop().call_later(at - now, look) if at > now else None
 
 
+class _Turns:
+    """Turns of work that takes next to no memory of its own: so many side by side, in the order of loads."""
+
+    def __init__(self, side_by_side: int, unnamed: Sequence[_Entry]) -> None:
+        """While one of `unnamed` is on its way, whose version is not known yet, lesser work waits."""
+        self._side_by_side = side_by_side
+        self._unnamed = unnamed
+        self._waiting: list[_Entry] = []
+        self._running: list[_Entry] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def turn(self, owner: LoadOwner) -> AsyncIterator[None]:
+        """Wait for its turn; the work is to run within."""
+        async with _turn(_entry(owner, Need(0, "")), self._waiting, self._running, self.look):
+            yield
+
+    def look(self) -> None:
+        """Let begin what may begin now; idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            now = asyncio.get_running_loop().time()
+            unnamed, waiting, running = (
+                [entry.now() for entry in entries]
+                for entries in (self._unnamed, self._waiting, self._running)
+            )
+            decision = next_decision(
+                now,
+                fetching=unnamed,
+                waiting=waiting,
+                running=running,
+                side_by_side=self._side_by_side,
+                available=sys.maxsize,  # of memory, which they hardly take
+                spare=0,
+            )
+            if not isinstance(decision, Begin):
+                self._timer = _look_later(self.look, now, unnamed, waiting, running)
+                return
+            entry = self._waiting.pop(decision.index)
+            entry.since = now
+            self._running.append(entry)
+            _settle(entry, None)
+
+
 class LoadGate:
     """The gate through which every load goes; it lets them begin as `core.loads` decides.
 
     Whoever is about to fetch a version's files does it in `fetching`, so that lesser loads wait for it; each
-    download runs in `download_turn`, and each load in `admitted`. `look` is to be called when a priority may
-    have changed: a change that is not announced is noticed when the next load begins or ends. Leaving one of
-    the three, also by cancellation, gives the place away.
+    download runs in `download_turn`, each build of an environment in `build_turn`, each load in `admitted`.
+    `look` is to be called when a priority may have changed: a change that is not announced is noticed when
+    the next load begins or ends. Leaving one of the four, also by cancellation, gives the place away.
     """
 
     def __init__(
@@ -156,9 +238,9 @@ class LoadGate:
         self._fetching: list[_Entry] = []
         self._unnamed: list[_Entry] = []
         """Those of `_fetching` whose version is not known yet."""
-        self._downloads_waiting: list[_Entry] = []
-        self._downloads_running: list[_Entry] = []
-        self._download_timer: asyncio.TimerHandle | None = None
+        self._downloads = _Turns(DOWNLOADS_AT_ONCE, self._unnamed)
+        self._builds = _Turns(BUILDS_AT_ONCE, self._unnamed)
+        """Of their own: one that waits for an index may take as long as a hundred downloads."""
         self._waiting: list[_Entry] = []
         self._running: list[_Entry] = []
         self._spares: dict[SpareOwner, int] = {}
@@ -172,7 +254,7 @@ class LoadGate:
     @contextmanager
     def fetching(self, owner: LoadOwner, *, named: bool = True) -> Iterator[None]:
         """Within it, a load of `owner` is on its way; not `named`: lesser downloads wait for it, too."""
-        entry = self._entry(owner, Need(0, ""))
+        entry = _entry(owner, Need(0, ""))
         lists = [self._fetching] if named else [self._fetching, self._unnamed]
         for entries in lists:
             entries.append(entry)
@@ -183,22 +265,27 @@ class LoadGate:
                 entries.remove(entry)
             self.look()
 
-    @asynccontextmanager
-    async def download_turn(self, owner: LoadOwner) -> AsyncIterator[None]:
+    def download_turn(self, owner: LoadOwner) -> AbstractAsyncContextManager[None]:
         """Wait for its turn; a download is to run within. Turns come in the order of loads."""
-        entry = self._entry(owner, Need(0, ""))
-        places = self._downloads_waiting, self._downloads_running
-        async with _turn(entry, *places, self._look_at_downloads):
-            yield
+        return self._downloads.turn(owner)
+
+    def build_turn(self, owner: LoadOwner) -> AbstractAsyncContextManager[None]:
+        """Wait for its turn; the build of an environment is to run within. They come in the same order."""
+        return self._builds.turn(owner)
 
     @asynccontextmanager
     async def admitted(
-        self, spec: LoadSpec, owner: LoadOwner, expected_mib: int | None = None
+        self,
+        spec: LoadSpec,
+        owner: LoadOwner,
+        expected_mib: int | None = None,
+        loader: Loader | None = None,
     ) -> AsyncIterator[Callable[[int], None]]:
         """Wait for its turn; the load is to run within. Raises NoRoom, with figures.
 
-        `expected_mib` holds until the version was loaded once; None: the size of its files says it.
-        Yields a function to call with the bytes that the loaded worker holds: what the next load will need.
+        `loader` is who loads it, None: that of this gate. `expected_mib` holds until the version was loaded
+        once; None: the size of its files says it. Yields a function to call with the bytes that the loaded
+        worker holds: what the next load will need.
         """
         need = self._needs.get(spec.version)
         if need is None:
@@ -207,7 +294,7 @@ class LoadGate:
                 if expected_mib is None
                 else need_by_settings(expected_mib)
             )
-        entry = self._entry(owner, need)
+        entry = _entry(owner, need, loader or self._loader)
         async with _turn(entry, self._waiting, self._running, self.look):
             try:
                 yield lambda own: self._learn(spec.version, need_by_load(own))
@@ -219,7 +306,7 @@ class LoadGate:
     def has_room(self, size: int) -> bool:
         """Whether a load of `size` bytes would fit now, beside those that run."""
         available = self._loader.room().available + self.kept_bytes
-        return size + sum(entry.need.size for entry in self._running) <= available
+        return size + sum(entry.whole.size for entry in self._running) <= available
 
     @property
     def kept_bytes(self) -> int:
@@ -255,12 +342,15 @@ class LoadGate:
 
     def look(self) -> None:
         """Let begin what may begin now; idempotent."""
-        self._look_at_downloads()
+        self._downloads.look()
+        self._builds.look()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._freeing is None and self._waiting:
             now = asyncio.get_running_loop().time()
+            for entry in self._waiting:
+                entry.look_at_start()
             room, waiting = self._loader.room(), [entry.now() for entry in self._waiting]
             fetching, running = ([e.now() for e in entries] for entries in (self._fetching, self._running))
             decision = next_decision(
@@ -280,10 +370,10 @@ class LoadGate:
                     for one in (entry, *self._running) if self._running else ():
                         one.alone = False
                     self._running.append(entry)
-                    self._settle(entry, None)
+                    _settle(entry, None)
                 case Refuse(index):
                     entry = self._waiting.pop(index)
-                    self._settle(entry, NoRoom(no_room(entry.need, room), entry.need.size))
+                    _settle(entry, NoRoom(no_room(entry.whole, room), entry.whole.size))
                 case FreeSpares():
                     self._free_spares()
                 case FreeKept():
@@ -291,45 +381,6 @@ class LoadGate:
                 case None:
                     self._timer = _look_later(self.look, now, fetching, waiting, running)
                     return
-
-    def _look_at_downloads(self) -> None:
-        if self._download_timer is not None:
-            self._download_timer.cancel()
-            self._download_timer = None
-        while self._downloads_waiting:
-            now = asyncio.get_running_loop().time()
-            unnamed, waiting, running = (
-                [entry.now() for entry in entries]
-                for entries in (self._unnamed, self._downloads_waiting, self._downloads_running)
-            )
-            decision = next_decision(
-                now,
-                fetching=unnamed,
-                waiting=waiting,
-                running=running,
-                side_by_side=DOWNLOADS_AT_ONCE,
-                available=sys.maxsize,  # of memory, which they hardly take
-                spare=0,
-            )
-            if not isinstance(decision, Begin):
-                self._download_timer = _look_later(self._look_at_downloads, now, unnamed, waiting, running)
-                return
-            entry = self._downloads_waiting.pop(decision.index)
-            entry.since = now
-            self._downloads_running.append(entry)
-            self._settle(entry, None)
-
-    def _entry(self, owner: LoadOwner, need: Need) -> _Entry:
-        return _Entry(owner, asyncio.get_running_loop().time(), need)
-
-    def _settle(self, entry: _Entry, error: NoRoom | None) -> None:
-        if entry.begins.done():  # cancelled in this very turn of the loop
-            return
-        if error is None:
-            entry.begins.set_result(None)
-        else:
-            entry.begins.set_exception(error)
-            entry.begins.exception()  # seen: whoever waits may be cancelled in this very turn of the loop
 
     def _learn(self, version: VersionId, need: Need) -> None:
         self._needs.pop(version, None)

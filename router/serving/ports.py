@@ -13,7 +13,7 @@ from router.protocol.cpu_threads import CpuThreads
 from router.protocol.messages import Answer, Batching, LoadSpec, Query, VersionInfo
 
 DownloadTurn = Callable[[], AbstractAsyncContextManager[None]]
-"""Makes a block that waits at its beginning until a download may run in it."""
+"""Makes a block that waits at its beginning until a download, or a build, may run in it."""
 
 
 class WorkerHandle(Protocol):
@@ -100,6 +100,10 @@ class Loader(Protocol):
         """A READY worker. Raises LoadFailed, of it WarmUpLost, ChildLost or ChildTimeout; leaves no process
         behind then."""
 
+    @property
+    def start_bytes(self) -> int:
+        """Memory that the next load takes beside that of its worker, for what has to be started first."""
+
     def room(self) -> Room:
         """Memory that more workers may use."""
 
@@ -114,6 +118,10 @@ class PreparedEnvironment(Protocol):
     @property
     def loader(self) -> Loader:
         """Brings versions to READY in it. Its template starts with the first load."""
+
+    @property
+    def note(self) -> str:
+        """What its version should be known to have got instead of what it asked for; else empty."""
 
 
 class Environments(Protocol):

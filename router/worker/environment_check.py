@@ -6,7 +6,7 @@ Reported to the operator, never an error: MLflow serves such a version too, and 
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from platform import python_version
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from router.core.version_environment import GATEWAYS_OWN
 from router.protocol.messages import MISMATCH_CHARACTERS, MOST_MISMATCHES
 
 _MOST_BYTES = 64 << 10
@@ -42,31 +43,39 @@ def installed_versions() -> Mapping[str, str]:
     return found
 
 
-def mismatches(directory: str, logged_python: object) -> tuple[str, ...]:
+def mismatches(directory: str, logged_python: object, *, own: bool = False) -> tuple[str, ...]:
     """What differs between the environment that a version's `directory` asks for and this one.
 
-    `logged_python` is what its MLmodel says, whatever that is. At most 20 lines of at most 200 characters;
+    `logged_python` is what its MLmodel says, whatever that is. `own`: this environment was built for it, with
+    some packages as the gateway has them, which is no difference. At most 20 lines of at most 200 characters;
     the last one counts the others. Patch releases of Python are no difference.
     """
     here = Path(directory)
     text = _text(here / "python_env.yaml")
     found = _PYTHON_LINE.search(text)
     python = str(logged_python or (found and found[1]) or "")
-    lines = [*_python(python), *differing(_text(here / "requirements.txt").splitlines(), _installed)]
+    passed_over = GATEWAYS_OWN if own else ()
+    required = _text(here / "requirements.txt").splitlines()
+    lines = [*_python(python), *differing(required, _installed, passed_over)]
     if len(lines) > MOST_MISMATCHES:
         lines[MOST_MISMATCHES - 1 :] = [f"and {len(lines) - MOST_MISMATCHES + 1} more"]
     return tuple(_fit(line) for line in lines)
 
 
-def differing(lines: Iterable[str], installed: Callable[[str], str | None]) -> Iterator[str]:
+def differing(
+    lines: Iterable[str], installed: Callable[[str], str | None], passed_over: Collection[str] = ()
+) -> Iterator[str]:
     """One sentence per requirement of `lines` that `installed`, the version of a name here, does not meet.
 
+    Names that are `passed_over` may have any version.
     What is not a requirement by name is passed over: options, paths and URLs, which may hold credentials.
     """
     for line in islice(lines, _MOST_LINES):
         with suppress(ValueError):  # of another grammar; pip would know
             wanted = Requirement(line.split(" #")[0].split(" --")[0].rstrip("\\ "))
             if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+                continue
+            if canonicalize_name(wanted.name) in passed_over:
                 continue
             name, number = wanted.name, installed(wanted.name)
             if number is None:

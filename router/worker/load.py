@@ -116,7 +116,7 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
         or Batching(
             merges=False, why="not yet: its first requests show whether it answers each row by itself"
         ),
-        mismatches=mismatches(spec.directory, logged_python),
+        mismatches=mismatches(spec.directory, logged_python, own=spec.own_environment),
         inputs=_describable(scorer.contract.inputs),
         outputs=_describable(scorer.contract.outputs),
         suggested_scores=chosen.suggested,

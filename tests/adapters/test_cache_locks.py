@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.registry import cache_locks
-from router.adapters.registry.cache_locks import CacheLocks
+from router.adapters import cache_locks
+from router.adapters.cache_locks import CacheLocks
 from router.core.ids import VersionId
 
 V1 = VersionId("m", 1)

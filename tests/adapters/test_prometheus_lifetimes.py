@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from router.adapters.prometheus.catalog import CUTS, ENDINGS, FALLBACKS, FAULTS, REJECTIONS, reasons_of
 from router.adapters.prometheus.recorder import Live, LiveVersion, PrometheusRecorder
+from router.core.environment_events import EnvironmentBuilt
 from router.core.events import (
     AliasUnbound,
     Answered,
@@ -36,6 +38,7 @@ from tests.support.sample_events import (
     bound,
     capped,
     count_scores_of,
+    environment_of,
     loaded,
     predicted,
     recorder_at,
@@ -479,3 +482,29 @@ def test_keys_paths_and_names_of_clients_make_no_series(recorder: PrometheusReco
 
     assert len(samples(recorder)) == before
     assert "user-" not in recorder.render()[0].decode()
+
+
+def test_an_environment_of_its_own_is_shown_while_its_version_serves_and_of_no_other(
+    recorder: PrometheusRecorder,
+) -> None:
+    own, labels = environment_of(8), "alias=canary,model=m,pins={pins},python=3.11.7,version={version}"
+    for number, environment in ((7, None), (8, own), (9, replace(own, pins="aa" * 32))):
+        recorder.record(loaded(number, CANARY, environment=environment))
+        recorder.record(bound(CANARY, number))
+    shown = {key: value for key, value in samples(recorder).items() if key.startswith("environment_info")}
+    assert shown == {f"environment_info{{{labels.format(pins='aa' * 32, version=9)}}}": 1}
+
+    phase = "model_load_duration_seconds_count{{alias={},model=m,phase=environment}}"
+    assert samples(recorder)[phase.format("canary")] == 2
+    assert phase.format("production") not in samples(recorder)
+    recorder.record(bound(CANARY, 7, old=9))
+    assert not any(key.startswith("environment_info") for key in samples(recorder))
+
+
+def test_builds_of_environments_are_timed(recorder: PrometheusRecorder) -> None:
+    assert samples(recorder)["environment_build_duration_seconds_count"] == 0
+    recorder.record(EnvironmentBuilt(VersionId("m", 8), environment_of(build_seconds=75.0), 3.0))
+    now = samples(recorder)
+    assert now["environment_build_duration_seconds_sum"] == 75
+    assert now["environment_build_duration_seconds_bucket{le=60.0}"] == 0
+    assert now["environment_build_duration_seconds_bucket{le=300.0}"] == 1

@@ -174,7 +174,7 @@ async def test_the_polls_of_many_models_on_a_silent_registry_take_no_longer_than
 ) -> None:
     with black_hole() as uri:
         registry = open_registry(uri, poll_deadline_seconds=2.0)
-        models = ModelSet(VersionDependencies(registry, None, facts, LoadLimits(5.0)))
+        models = ModelSet(VersionDependencies(registry, None, None, facts, LoadLimits(5.0)))
         models.apply({f"model-{n}": settings() for n in range(10)})
         watch = AliasWatch(registry, models, facts, time.time)
         await registry.last_known_good("model-0", BOTH)  # the agent's own start is no poll

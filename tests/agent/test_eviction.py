@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.adapters.registry.cache_locks import CacheLocks
+from router.adapters.cache_locks import CacheLocks
 from router.agent.cache import model_directory
 from router.agent.eviction import evict
 from router.agent.last_known_good import identity_of, remember
@@ -73,7 +73,7 @@ async def test_what_is_held_stays_and_goes_when_it_is_let_go(cache: Path) -> Non
 
 HOLD = """
 import asyncio, sys
-from router.adapters.registry.cache_locks import CacheLocks
+from router.adapters.cache_locks import CacheLocks
 from router.core.ids import VersionId
 held = CacheLocks()
 print(asyncio.run(held.acquire(VersionId("m", 1), sys.argv[1])), flush=True)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from router.agent.cache import model_directory, model_of, place_of
 from router.agent.errors import DirectoryRefused
+from tests.support.examples import examples
 
 NAMES = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30
@@ -29,7 +30,9 @@ def test_every_model_has_a_directory_of_its_own_inside_the_cache(tmp_path: Path,
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(300), deadline=None
+)
 @given(model=NAMES, other=NAMES)
 def test_a_directory_is_read_alike_as_a_path_and_as_a_uri_and_reports_its_model(
     tmp_path: Path, model: str, other: str

@@ -48,7 +48,9 @@ class Gateway:
         self.facts = Listening()
         in_force = CapsInForce()
         self.models = ModelSet(
-            VersionDependencies(self.world, self.world, self.facts, LoadLimits(5.0), in_force)
+            VersionDependencies(
+                self.world, self.world, self.world.environments, self.facts, LoadLimits(5.0), in_force
+            )
         )
         self.caps = CapControl(in_force, self.models, self.facts, lambda: 5e8 + self.now)
         self.clock = CellClock(lambda: 5e8 + self.now, lambda: self.now)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from router.app import run
 from router.app.run import GatewayServer
+from router.settings import Settings
 from tests.support.ports import free_port
 
 
@@ -29,3 +31,18 @@ async def test_where_the_second_port_is_taken_the_first_one_is_free_again(tmp_pa
     with socket.socket() as again:
         again.bind(("127.0.0.1", traffic))
     gc.collect()  # a socket that was left open would warn here, and warnings are errors
+
+
+@pytest.mark.parametrize("builder", ["uv", "a_package_that_nobody_has"])
+def test_the_start_says_which_models_have_environments_of_their_own_and_what_is_missing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, builder: str
+) -> None:
+    monkeypatch.setattr(run, "_BUILDER", builder)
+    own, shared = {"environment": "own"}, {"environment": "shared"}
+    with caplog.at_level("INFO"):
+        run._log_own_environments(Settings.model_validate({"models": {"plain": shared}}))
+        run._log_own_environments(Settings.model_validate({"models": {"b": own, "a": own, "plain": shared}}))
+
+    said, *missing = [record.getMessage() for record in caplog.records]
+    assert said == "versions of a, b run in Python environments of their own"
+    assert [line.partition(",")[0] for line in missing] == [f"{builder} is not installed"] * (builder != "uv")

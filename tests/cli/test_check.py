@@ -1,25 +1,30 @@
 """`canary-router check` loads a version as the gateway would."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from router.cli import root
 from router.core.ids import CANARY, PRODUCTION, VersionId
+from router.errors import EnvironmentRefused
 from router.protocol.messages import LoadSpec, VersionInfo
+from tests.support.sample_events import environment_of
 
 
 class World:
     """A registry with two versions and a loader that remembers how each was to be loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: str = "/cache") -> None:
         self.source = self.fetcher = self.loader = self
+        self.environments: Any = None
+        self.cache = cache
         self.specs: list[LoadSpec] = []
 
     async def poll(self, model: str, aliases: Mapping[str, str]) -> Mapping[str, VersionId]:
@@ -27,7 +32,7 @@ class World:
 
     async def fetch(self, version: VersionId, *, deadline_seconds: float, fresh: bool = False) -> str:
         assert deadline_seconds == 33.0
-        return f"/cache/{version.number}"
+        return f"{self.cache}/{version.number}"
 
     async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Any:
         assert deadline_seconds == 33.0
@@ -39,17 +44,93 @@ class World:
         return SimpleNamespace(info=info, close=close)
 
 
-def test_it_loads_a_version_with_every_setting_of_its_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class OwnEnvironments:
+    """Prepares an environment for each version, and loads in it; version 2 is refused."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def prepare(self, version: VersionId, directory: str) -> Any:
+        if version.number == 2:
+            raise EnvironmentRefused(f"{version}: requirements.txt line 3: has the option --index-url")
+        return SimpleNamespace(about=environment_of(), note="Python 3.11 in place of 3.10", loader=self)
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> Any:
+        assert spec.own_environment
+        return await self.world.load(spec, deadline_seconds=deadline_seconds)
+
+
+Opens = Callable[[World], None]
+
+
+@pytest.fixture
+def opens(monkeypatch: pytest.MonkeyPatch) -> Opens:
+    """Has `check` find a world in the place of the real one."""
+
+    def opens(world: World) -> None:
+        @asynccontextmanager
+        async def opened(*_: object) -> AsyncIterator[World]:
+            yield world
+
+        monkeypatch.setattr(import_module("router.cli.check"), "open_backends", opened)
+
+    return opens
+
+
+@pytest.fixture
+def own(tmp_path: Path, opens: Opens) -> Callable[..., Result]:
+    """Runs `check` of a model whose versions have environments of their own, and require these lines."""
+
+    def check(*requirements: str, output: str = "table") -> Result:
+        world = World(str(tmp_path))
+        world.environments = OwnEnvironments(world)
+        (tmp_path / "1").mkdir()
+        (tmp_path / "1" / "requirements.txt").write_text("\n".join(requirements))
+        path = tmp_path / "router.yaml"
+        path.write_text(
+            "registry: {download_timeout_seconds: 33}\n"
+            "models:\n"
+            "  m: {environment: own, split: {production: 95, canary: 5}}\n"
+        )
+        opens(world)
+        return CliRunner().invoke(root, ["check", "m", "-c", str(path), "-o", output])
+
+    return check
+
+
+def test_an_environment_of_its_own_is_built_and_shown_and_a_refusal_is_named(
+    own: Callable[..., Result],
 ) -> None:
+    done = own("scikit-learn==1.5.2", "mlflow>=2")
+    assert done.exit_code == 1, done.output
+    assert done.stdout.splitlines()[2:6] == [
+        "     own environment 888888888888: Python 3.11.7, pins 3f9c3f9c3f9c, 601 MiB, built in 6.2 s",
+        "     scikit-learn 1.5.2, the gateway has 1.7.1",
+        "     Python 3.11 in place of 3.10",
+        "FAIL m@canary v2",
+    ]
+    assert done.stdout.splitlines()[6] == "     m v2: requirements.txt line 3: has the option --index-url"
+    assert "m v1: its environment is looked for, and built where it is missing" in done.stderr
+
+
+def test_a_version_that_does_not_pin_what_it_needs_should_be_logged_with_its_pins(
+    own: Callable[..., Result],
+) -> None:
+    """What the gateway brings is not among it."""
+    done = own("scikit-learn==1.5.2", "pandas<3", "numpy", "mlflow", "cloudpickle==3.*", output="json")
+    production, canary = orjson.loads(done.stdout)["aliases"]
+    assert production["environment"]["pins"] == "3f9c" * 16
+    assert production["environment"]["note"] == "Python 3.11 in place of 3.10"
+    [advice] = production["advice"]
+    assert "pandas, numpy, cloudpickle " in advice
+    assert "MLFLOW_LOCK_MODEL_DEPENDENCIES=true" in advice
+    assert (canary["ok"], "environment" in canary) == (False, False)
+
+
+def test_it_loads_a_version_with_every_setting_of_its_model(tmp_path: Path, opens: Opens) -> None:
     """How requests share predicts, how many run side by side, and how NaN is spelled: all of it can fail."""
     world = World()
-
-    @asynccontextmanager
-    async def opened(*_: object) -> AsyncIterator[World]:
-        yield world
-
-    monkeypatch.setattr(import_module("router.cli.check"), "open_backends", opened)
+    opens(world)
     path = tmp_path / "router.yaml"
     path.write_text(
         "registry: {download_timeout_seconds: 33}\n"

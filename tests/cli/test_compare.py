@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from router.cli import root
 from tests.cli.servers import answering
+from tests.page import documents
 
 
 def arm(requests: int, events: int) -> dict[str, Any]:
@@ -282,6 +283,30 @@ def test_status_says_which_versions_compute_on_several_processors_and_why() -> N
         shown = CliRunner().invoke(root, ["status", "--url", url])
     assert (shown.exit_code, shown.output.count("threads for linear algebra")) == (0, 1)
     assert f"m v1: 2 threads for linear algebra: {why}" in shown.output
+
+
+def test_status_says_which_environments_versions_have_and_which_are_built() -> None:
+    own = documents.environment_state(note="logged under Python 3.10, which is not here")
+    versions = {
+        "1": {"state": "ready", "error": "", "environment": own},
+        "2": {"state": "loading", "error": "", "phase": "environment", "environment": None},
+        "3": {"state": "ready", "error": "", "environment": None, "phase": None},
+        "4": {"state": "ready", "error": ""},  # of an older gateway
+    }
+    state = {
+        "version": "0.1.0",
+        "ready": True,
+        "config": {},
+        "registry": {"error": ""},
+        "models": {"m": {"aliases": {}, "versions": versions, "warnings": [], "verdicts": {}}},
+    }
+    with answering({"/v1/state": state}) as url:
+        shown = CliRunner().invoke(root, ["status", "--url", url])
+    details = "scikit-learn 1.5.2, the gateway has 1.7.1; logged under Python 3.10, which is not here"
+    assert [line for line in shown.output.splitlines() if line.startswith("m v")] == [
+        f"m v1: own environment, Python 3.11.7, pins 3f9c3f9c3f9c: {details}",
+        "m v2: its environment is looked for, or built",
+    ]
 
 
 def test_an_open_breaker_is_a_line_and_status_ends_with_1() -> None:

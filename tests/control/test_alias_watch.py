@@ -76,7 +76,7 @@ async def test_a_failed_poll_leaves_everything_as_it_was_and_is_reported(
 
 
 async def test_a_model_without_production_is_reported_once_and_shown(
-    watch: AliasWatch, models: ModelSet, facts: Facts
+    watch: AliasWatch, models: ModelSet, facts: Facts, world: FakeWorld
 ) -> None:
     await watch.tick()
     await watch.tick()
@@ -171,7 +171,7 @@ async def test_models_are_polled_in_turn_so_that_a_poll_is_not_charged_with_the_
 
 
 async def test_the_state_warns_when_most_requests_carry_no_key(
-    watch: AliasWatch, models: ModelSet, facts: Facts
+    watch: AliasWatch, models: ModelSet, facts: Facts, world: FakeWorld
 ) -> None:
     model = document(models, watch, facts, world).document()["models"]["sentiment"]
     assert model["keyless_share"] == 0.75
@@ -501,7 +501,7 @@ async def test_after_one_silence_the_rest_of_a_tick_is_not_asked_and_comes_first
     monkeypatch.setattr(alias_watch, "SILENCE_SECONDS", -1.0)
     world = SilentRegistry()
     world.asked = []
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0)))
     models.apply({name: settings() for name in ("a", "b", "c")})
     watch = AliasWatch(world, models, facts, lambda: 0.0)
 
@@ -532,7 +532,7 @@ async def test_when_a_ticks_time_is_over_the_rest_comes_first_in_the_next(
         return {}
 
     monkeypatch.setattr(world, "poll", slow)
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0)))
     models.apply({name: settings() for name in "abc"})
     watch = AliasWatch(world, models, facts, lambda: 0.0)
     for _ in range(3):

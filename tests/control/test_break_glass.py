@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from router.adapters.state.off_file import OffFile
 from router.control.break_glass import BreakGlassWatch, OffRequest
+from tests.support.examples import examples
 from tests.support.waiting import until
 
 
@@ -249,7 +250,7 @@ async def test_where_nobody_knows_whether_the_file_is_there_what_holds_goes_on()
 STEPS = st.sampled_from(["signal", "touch", "remove", "fill", "empty", "tick", "resume", "restart"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(STEPS, max_size=25))
 def test_only_a_resume_without_the_file_gives_them_back(steps: list[str]) -> None:
     """Whatever happens in whatever order, restarts included where something could be written."""

@@ -54,12 +54,16 @@ def notes() -> Notes:
 
 @pytest.fixture
 def rollback(world: FakeWorld, models: ModelSet, facts: Facts) -> RollbackWatch:
-    return RollbackWatch(world, models, AliasWatch(world, models, facts, lambda: 1e9), facts)
+    return RollbackWatch(
+        world, world.environments, models, AliasWatch(world, models, facts, lambda: 1e9), facts
+    )
 
 
 @pytest.fixture
-def last_good(notes: Notes, models: ModelSet, rollback: RollbackWatch, facts: Facts) -> LastKnownGood:
-    return LastKnownGood(notes, models, rollback, facts)
+def last_good(
+    notes: Notes, world: FakeWorld, models: ModelSet, rollback: RollbackWatch, facts: Facts
+) -> LastKnownGood:
+    return LastKnownGood(notes, world.environments, models, rollback, facts)
 
 
 async def test_what_is_bound_is_recorded_once_by_the_registrys_names(
@@ -125,7 +129,7 @@ async def test_a_record_that_can_not_be_written_is_reported_once_and_tried_again
     assert last_good.errors == {}
 
 
-async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
+async def test_copies_and_environments_are_in_use_while_their_version_loads_serves_or_ends(
     last_good: LastKnownGood, notes: Notes, models: ModelSet, world: FakeWorld
 ) -> None:
     manager = models.managers["sentiment"]
@@ -134,7 +138,7 @@ async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
     world.slow_loads = asyncio.Event()
     manager.set_aspired({PRODUCTION: V3})
     await last_good.tick()
-    assert notes.used == {V1, V3}
+    assert notes.used == world.environments.retained == {V1, V3}
 
     world.slow_loads.set()
     await until(lambda: set(manager.harnesses) == {V3})
@@ -144,4 +148,4 @@ async def test_copies_are_in_use_while_their_version_loads_serves_or_ends(
     manager.set_aspired({PRODUCTION: V2})
     await until(lambda: set(manager.harnesses) == {V2})
     await last_good.tick()
-    assert notes.used == {V2, V3}
+    assert notes.used == world.environments.retained == {V2, V3}

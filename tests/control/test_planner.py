@@ -34,7 +34,11 @@ class Gateway:
         self.world = FakeWorld(aspired={"sentiment": {PRODUCTION: V1, CANARY: V2}})
         self.traffic = HourlyTraffic(lambda: self.now)
         self.recorder = FanOut(self.traffic)
-        self.models = ModelSet(VersionDependencies(self.world, self.world, self.recorder, LoadLimits(5.0)))
+        self.models = ModelSet(
+            VersionDependencies(
+                self.world, self.world, self.world.environments, self.recorder, LoadLimits(5.0)
+            )
+        )
         analysis = analysis_of(self.models, self.recorder, lambda: self.now, lambda: self.now)
         self.recorder.add(analysis)
         self.dispatcher = Dispatcher(self.models, self.recorder)

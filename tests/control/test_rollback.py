@@ -10,6 +10,7 @@ from router.control.last_known_good import LastKnownGood
 from router.control.rollback import COPY_LOOK_SECONDS, RollbackWatch
 from router.core.events import RollbackReadyLost
 from router.core.ids import PRODUCTION, ROLLBACK, VersionId
+from router.core.policy import State
 from router.core.rollback import Readiness, Rollback
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
@@ -56,7 +57,7 @@ def polls(world: FakeWorld, models: ModelSet, facts: Facts) -> AliasWatch:
 
 @pytest.fixture
 def watch(world: FakeWorld, models: ModelSet, polls: AliasWatch, facts: Facts, clock: Clock) -> RollbackWatch:
-    return RollbackWatch(world, models, polls, facts, clock)
+    return RollbackWatch(world, world.environments, models, polls, facts, clock)
 
 
 async def moved(world: FakeWorld, polls: AliasWatch, manager: ModelManager, *path: VersionId) -> None:
@@ -203,7 +204,7 @@ async def test_what_a_rollback_goes_back_to_is_recorded_beside_what_serves(
 ) -> None:
     """So its copy stays in the cache, and a start without the registry knows it."""
     notes = Notes()
-    last_good = LastKnownGood(notes, models, watch, facts)
+    last_good = LastKnownGood(notes, world.environments, models, watch, facts)
     await moved(world, polls, manager, V1, V2)
     await last_good.tick()
     assert notes.written[-1] == ({"production": V2}, {"previous"}), (
@@ -220,3 +221,55 @@ async def test_what_a_rollback_goes_back_to_is_recorded_beside_what_serves(
     await asyncio.sleep(0)
     await last_good.tick()
     assert notes.written[-1] == ({"production": V3}, set())
+
+
+async def test_a_version_whose_environment_is_gone_is_not_ready_to_go_back_to_and_that_is_reported(
+    world: FakeWorld,
+    polls: AliasWatch,
+    models: ModelSet,
+    manager: ModelManager,
+    watch: RollbackWatch,
+    facts: Facts,
+    clock: Clock,
+) -> None:
+    models.apply({"sentiment": kept_for(0, environment="own")})
+    await moved(world, polls, manager, V1, V2)
+    await until(lambda: V1 not in manager.harnesses)
+    await watch.tick()
+    assert watch.of(manager).ready is SLOWER
+
+    world.environments.here.discard(V1)
+    clock.now += COPY_LOOK_SECONDS
+    await watch.tick()
+    await watch.tick()
+
+    why = "its Python environment has to be built"
+    assert (watch.of(manager).ready, watch.of(manager).reason) == (NOT_READY, why)
+    assert facts.of(RollbackReadyLost) == [RollbackReadyLost("sentiment", V1, why)]
+    assert world.environments.builds == [V1, V2], "a look builds nothing"
+
+
+async def test_the_state_says_what_environment_a_version_has_and_what_a_load_is_at(
+    world: FakeWorld, polls: AliasWatch, models: ModelSet, manager: ModelManager, facts: Facts
+) -> None:
+    models.apply({"sentiment": kept_for(0, environment="own")})
+    world.environments.note = "logged under Python 3.10, which is not here: it runs on the nearest"
+    await moved(world, polls, manager, V1)
+    world.environments.refused = {V2}
+    world.aspired["sentiment"] = {PRODUCTION: V2}
+    await polls.tick()
+    await until(lambda: manager.harnesses[V2].state is State.ERROR)
+    shown = status_of(models, polls, facts, world).document()["models"]["sentiment"]["versions"]
+
+    assert shown["1"]["environment"] == {
+        "digest": "1" * 64,
+        "python": "3.11.7",
+        "pins": "1" * 64,
+        "size_bytes": 630_000_000,
+        "build_seconds": 6.25,
+        "differs": ["scikit-learn 1.5.2, the gateway has 1.7.1"],
+        "note": world.environments.note,
+    }
+    assert (shown["1"]["phase"], shown["2"]["phase"]) == (None, "environment")
+    assert (shown["2"]["environment"], shown["2"]["retry_seconds"]) == (None, None)
+    assert shown["2"]["error"] == "environment: requirements.txt line 3: options are not accepted"

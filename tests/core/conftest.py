@@ -2,12 +2,14 @@
 
 from hypothesis import HealthCheck, settings
 
+from tests.support.examples import USUAL, examples
+
 settings.register_profile(
     "core",
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=100,
+    max_examples=examples(USUAL),
     print_blob=False,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -17,6 +17,7 @@ from router.core.cpu_threads import (
     ThreadChoice,
     fair_bounds,
 )
+from tests.support.examples import examples
 
 SECONDS = st.floats(1e-5, 1.0)
 ENOUGH = WINDOW + 8 * LONGEST_TRIAL
@@ -37,7 +38,7 @@ def predict(choice: ThreadChoice, lasts: Callable[[int], float], number: int, no
     return now
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(
         st.one_of(

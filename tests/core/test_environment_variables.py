@@ -1,5 +1,8 @@
 """What a version's processes see of the environment: nothing that opens a registry or a store."""
 
+import os
+from pathlib import PurePath
+
 import mlflow.environment_variables
 import pytest
 
@@ -85,6 +88,32 @@ def test_what_a_versions_own_libraries_need_stays(name: str) -> None:
 
 def test_nobody_starts_threads_before_a_fork() -> None:
     assert child_environment({"OMP_NUM_THREADS": "8"}) == SINGLE_THREADED
+
+
+def test_in_a_virtual_environment_nothing_says_where_the_gateways_own_libraries_are() -> None:
+    ours = {
+        "PYTHONPATH": "/ours",
+        "PYTHONHOME": "/ours",
+        "VIRTUAL_ENV": "/ours",
+        "VIRTUAL_ENV_PROMPT": "ours",
+        "PYTHONHASHSEED": "1",
+        "PATH": "/ours/bin:/bin",
+        "PGPASSWORD": "secret",
+    }
+
+    theirs = child_environment(ours, venv=PurePath("/theirs"))
+
+    assert theirs == SINGLE_THREADED | {
+        "PYTHONHASHSEED": "1",
+        "PATH": "/theirs/bin:/ours/bin:/bin",
+        "VIRTUAL_ENV": "/theirs",
+    }
+
+
+def test_without_a_path_of_its_own_a_virtual_environment_comes_before_the_systems_default() -> None:
+    found = child_environment({}, venv=PurePath("/theirs"))
+
+    assert found["PATH"] == f"/theirs/bin:{os.defpath}"
 
 
 def test_every_variable_that_mlflow_reads_is_known_to_pass_or_to_open_something() -> None:

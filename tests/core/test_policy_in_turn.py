@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.policy import Action, Begin, Bind, Load, Snapshot, State, Turn, Unbind, Unload, next_action
+from tests.support.examples import examples
 
 P, C = PRODUCTION, CANARY
 ALIASES = (P, C, Alias("challenger"))
@@ -151,7 +152,7 @@ wishes = st.dictionaries(st.sampled_from(ALIASES), st.sampled_from(VERSIONS))
 happenings = st.lists(st.one_of(wishes, st.tuples(st.sampled_from(VERSIONS), st.booleans())), max_size=60)
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(happenings)
 def test_in_any_order_nothing_is_loaded_beside_what_it_replaces_and_in_the_end_all_serve(
     history: list[Wish | tuple[VersionId, bool]],

@@ -10,6 +10,7 @@ from router.core.ids import CANARY, PRODUCTION, ROLLBACK, Alias, VersionId
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unload, next_action
 from router.core.rollback import Productions, kept_version, rollback_version
 from tests.core.test_policy_simulated import MOST_ACTIONS, VERSIONS, Gateway
+from tests.support.examples import examples
 
 P, C = PRODUCTION, CANARY
 V1, V2, V3, _ = VERSIONS
@@ -108,7 +109,7 @@ ends = st.tuples(st.sampled_from(VERSIONS), st.booleans())
 happenings = st.lists(st.one_of(wishes, ends, st.integers(0, 20), st.sampled_from(["reload", "memory"])))
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(happenings)
 def test_through_any_history_one_version_is_kept_at_most_and_only_while_its_time_lasts(
     history: list[Wish | tuple[VersionId, bool] | int | str],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.policy import Action, Bind, Load, Snapshot, State, Unbind, Unload, next_action
+from tests.support.examples import examples
 
 ALIASES = (PRODUCTION, CANARY, Alias("challenger"))
 VERSIONS = tuple(VersionId("fraud", number) for number in (1, 2, 3, 4))
@@ -93,7 +94,7 @@ def snapshots(draw: st.DrawFn) -> Gateway:
     return Gateway(draw(wishes), draw(wishes), states)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(snapshots(), luck)
 def test_from_any_snapshot_a_fixed_point_is_reached(gateway: Gateway, order: list[bool]) -> None:
     """Whether loads succeed or fail, and in any order; there every wish is fulfilled or in ERROR."""
@@ -124,7 +125,7 @@ happenings = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(happenings)
 def test_through_any_history_what_is_bound_is_ready(history: list[Wish | tuple[VersionId, bool]]) -> None:
     """Polls, loads that end well or badly, drains and second tries, in any order, from an empty gateway.

@@ -108,6 +108,14 @@ def test_how_soon_a_version_would_serve_is_said_with_the_reason(
     assert readiness(loaded, has_copy=has_copy, error=error, lost_because="") == expected
 
 
+def test_files_without_the_environment_that_they_run_in_take_a_build() -> None:
+    missing = {"has_environment": False, "error": "", "lost_because": ""}
+    reason = "its Python environment has to be built"
+    assert readiness(None, has_copy=True, **missing) == (NOT_READY, reason)
+    assert readiness(None, has_copy=False, **missing) == (NOT_READY, "its files are not in the cache")
+    assert readiness(LoadedWorkers(2, 2), has_copy=True, **missing) == (AT_ONCE, "")
+
+
 def test_why_kept_workers_are_gone_is_part_of_the_reason() -> None:
     for loaded, has_copy in ((LoadedWorkers(1, 2), True), (None, True), (None, False)):
         reason = readiness(loaded, has_copy=has_copy, error="", lost_because="memory was needed")[1]

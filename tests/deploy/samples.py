@@ -21,6 +21,12 @@ def info(labels: str, values: str = ALWAYS, instance: str = A) -> dict[str, str]
     return {f'canary_router_model_info{{{instance},{labels},run_id="r",flavor="python_function"}}': values}
 
 
+def environment(pins: str, instance: str, values: str = ALWAYS, version: int = 1) -> dict[str, str]:
+    """The environment of its own in which production serves a version."""
+    labels = f'model="m",alias="production",version="{version}",python="3.11.7",pins="{pins}"'
+    return {f"canary_router_environment_info{{{instance},{labels}}}": values}
+
+
 BOUND = {**info(PRODUCTION), **info(CANARY)}
 
 

@@ -102,7 +102,10 @@ def test_what_it_copies_exists_and_may_be_seen_by_the_build() -> None:
 @pytest.mark.parametrize("word", ["password", "secret", "token", "AWS_", "MLFLOW_TRACKING_"])
 def test_it_holds_no_secrets(word: str) -> None:
     assert word.lower() not in "\n".join(" ".join(pair) for pair in instructions()).lower()
-    assert [arguments for name, arguments in instructions() if name == "ARG"] == ["EXTRAS="]
+    assert [arguments for name, arguments in instructions() if name == "ARG"] == [
+        "EXTRAS=",
+        "PYTHONS=",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,41 @@ def test_its_argument_names_the_extras_that_it_installs(argument: str, installed
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {"s3", "gcs", "azure"} < set(extras)
     assert "--build-arg EXTRAS=s3" in (DEPLOY / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "minors"), [("", []), ("3.13", ["3.13"]), ("3.11,3.13", ["3.11", "3.13"])]
+)
+def test_its_other_argument_names_the_pythons_that_uv_installs(
+    argument: str, minors: list[str], tmp_path: Path
+) -> None:
+    """Each where the image's PATH ends, so that none stands over the image's own."""
+    (install,) = [
+        arguments for name, arguments in instructions() if name == "RUN" and "python install" in arguments
+    ]
+    program = tmp_path / "uv"
+    program.write_text('#!/bin/sh\necho "$UV_PYTHON_BIN_DIR" "$@"\n')
+    program.chmod(0o755)
+    command = install.replace("/opt/canary-router/bin/uv", str(program))
+    command = command.replace("mkdir -p /opt/pythons/bin", "true")
+    shown = subprocess.run(
+        ["sh", "-c", command], env={"PYTHONS": argument}, capture_output=True, text=True, check=True
+    )
+    asked = [f"/opt/pythons/bin python install --install-dir /opt/pythons {minor}" for minor in minors]
+    assert shown.stdout.splitlines() == asked
+    environment = dict(pair.split("=", 1) for pair in shlex.split(only("ENV")))
+    assert environment["PATH"].split(":")[0::2] == ["/opt/canary-router/bin", "/opt/pythons/bin"]
+    assert "--build-arg PYTHONS=3.11,3.13" in (DEPLOY / "README.md").read_text()
+
+
+def test_an_image_is_not_built_without_a_python_that_was_asked_for(tmp_path: Path) -> None:
+    (install,) = [
+        arguments for name, arguments in instructions() if name == "RUN" and "python install" in arguments
+    ]
+    command = install.replace("/opt/canary-router/bin/uv", str(tmp_path / "not-installed"))
+    command = command.replace("mkdir -p /opt/pythons/bin", "true")
+
+    assert subprocess.run(["sh", "-c", command], env={"PYTHONS": "3.11"}, capture_output=True).returncode != 0
 
 
 def test_the_readme_names_every_file() -> None:

@@ -61,6 +61,7 @@ def test_any_user_id_in_group_0_serves_from_the_image_s_directory(
     assert list(own.glob("sentiment/1-*/files/MLmodel"))
 
 
+@pytest.mark.slow
 def test_without_a_home_directory_a_named_cache_is_enough(
     start: Callable[..., GatewayProcess], image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

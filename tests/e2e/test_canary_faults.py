@@ -35,7 +35,7 @@ def gateway(start: Callable[..., GatewayProcess]) -> Callable[..., GatewayProces
 @pytest.fixture(scope="module")
 def shared(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
     """One whose canary loses its share in no test."""
-    gateway = start_shared(MODELS.format(more="direct_access: true"))
+    gateway = start_shared(MODELS.format(more="direct_access: true, max_rows: 5"))
     gateway.wait_bound(2, "canary")
     return gateway
 
@@ -281,6 +281,21 @@ def test_what_is_odd_but_an_answer_goes_out_as_it_is_and_metrics_hold(
     assert invalid == {"nan": 1, "inf": 1, "non_numeric": 2}
     assert served.metric("canary_router_metrics_errors_total") == 0
     assert faults(served, "invalid_output") == 1
+
+
+def test_a_request_of_more_rows_than_max_rows_gets_413_and_is_its_callers_fault(
+    shared: GatewayProcess, slack: float
+) -> None:
+    for key, alias in ((PRODUCTION_KEY, "production"), (CANARY_KEY, "canary")):
+        counted = shared.from_now()
+        url, headers = f"{shared.url}/invocations", as_json(key)
+        answer = shared.session.post(url, data=body_of("good", rows=6), headers=headers, timeout=30 * slack)
+        assert (answer.status_code, answer.json()["error_code"]) == (413, "BAD_REQUEST"), alias
+        refused = {"alias": alias, "outcome": "client_error"}
+        assert counted.metric("canary_router_requests_total", **refused) == 1
+        answer = shared.session.post(url, data=body_of("good", rows=5), headers=headers, timeout=30 * slack)
+        assert answer.status_code == 200
+        assert counted.metric("canary_router_canary_faults_total") == 0
 
 
 def test_asked_directly_a_canary_answers_for_itself(shared: GatewayProcess, slack: float) -> None:

@@ -35,6 +35,7 @@ def test_after_a_byte_was_added_to_a_file_the_next_start_fetches_that_file_and_n
     assert [path.name for path in (tmp_path / "cache" / "sentiment").glob("*1-*")] == [place.name]
 
 
+@pytest.mark.slow
 def test_each_worker_of_a_writable_model_has_a_copy_which_is_gone_after_the_stop(
     start: Callable[..., GatewayProcess], tmp_path: Path
 ) -> None:

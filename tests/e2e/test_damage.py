@@ -23,6 +23,8 @@ MODELS = "  sentiment: {split: {production: 50, canary: 50}}\n"
 
 CANARY_KILLS = 20 if os.environ.get("FAULTS") else 5
 """Each waits for the back-off of a worker that died young."""
+RATE = 300.0 if os.environ.get("FAULTS") else 100.0
+"""Requests per second while processes are killed: each takes a millisecond or two from what starts again."""
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,7 @@ def test_an_invalid_config_is_refused_whole_and_reported(gateway: GatewayProcess
     assert load.failed == []
 
 
+@pytest.mark.slow
 def test_a_mistyped_database_is_an_error_and_not_a_new_empty_one(
     start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:
@@ -113,7 +116,7 @@ def test_a_canarys_worker_killed_again_and_again_costs_no_user_an_error(
     gateway: GatewayProcess, slack: float, figure: Figure
 ) -> None:
     answered, counted = 0.0, gateway.from_now()
-    with Load(gateway.url) as load:
+    with Load(gateway.url, rate=RATE) as load:
         for _ in range(CANARY_KILLS):
             [pid] = gateway.worker_pids(2)
             os.kill(pid, signal.SIGKILL)
@@ -129,7 +132,7 @@ def test_a_canarys_worker_killed_again_and_again_costs_no_user_an_error(
 def test_productions_worker_killed_fails_only_what_ran_in_it(
     gateway: GatewayProcess, slack: float, figure: Figure
 ) -> None:
-    with Load(gateway.url) as load:
+    with Load(gateway.url, rate=RATE) as load:
         for _ in range(20):
             [pid] = gateway.worker_pids(1)
             os.kill(pid, signal.SIGKILL)
@@ -180,7 +183,7 @@ def _ask_and_forget(gateway: GatewayProcess, text: str) -> None:
 def test_the_death_of_template_or_agent_costs_no_request(
     gateway: GatewayProcess, shared_registry: Registry, role: str, figure: Figure, slack: float
 ) -> None:
-    with Load(gateway.url) as load:
+    with Load(gateway.url, rate=RATE) as load:
         [pid] = pids_of(gateway, role)
         os.kill(pid, signal.SIGKILL)
         shared_registry.move("production", 5)

@@ -55,7 +55,7 @@ def test_versions_are_registered_promoted_and_rolled_back_without_a_failed_reque
     gateway.wait_bound(staged, "canary", name="shadowed")
 
     undecided = run(gateway, "promote", "sentiment")
-    with Load(gateway.url) as load:
+    with Load(gateway.url, rate=50) as load:  # what a move does under more is in test_hot_swap.py
         promoted = run(gateway, "promote", "sentiment", "--yes")
         bound = gateway.bound()
         wait_until(lambda: gateway.bound("canary") is None, 10 * slack(), gateway.story)

@@ -52,6 +52,7 @@ def test_a_version_that_becomes_ready_in_the_registry_is_served_within_a_poll_an
     assert load.failed == []
 
 
+@pytest.mark.slow
 def test_a_version_without_its_files_is_a_failure_and_no_refusal(
     start: Callable[..., GatewayProcess], registry: Registry, slack: float
 ) -> None:

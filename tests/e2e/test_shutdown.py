@@ -80,6 +80,7 @@ def test_a_stop_under_load_is_reported_at_once_and_loses_no_request(
     )
 
 
+@pytest.mark.slow
 def test_after_sigterm_a_balancer_that_seldom_sends_is_still_answered(
     start: Callable[..., GatewayProcess], slack: float
 ) -> None:
@@ -97,6 +98,7 @@ def test_after_sigterm_a_balancer_that_seldom_sends_is_still_answered(
     assert 4 < time.monotonic() - reported_at < 12 * slack
 
 
+@pytest.mark.slow
 def test_who_sends_a_second_sigterm_does_not_wait_for_a_balancer(
     start: Callable[..., GatewayProcess], slack: float
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_second_signal_quickens_the_stop(
     assert time.monotonic() - reported_at < 3 * slack
 
 
+@pytest.mark.slow
 def test_a_body_that_is_still_on_its_way_at_the_end_of_the_drain_is_answered_503(
     start: Callable[..., GatewayProcess], slack: float
 ) -> None:

@@ -142,6 +142,7 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
     }
     return {
         "state": "ready",
+        "phase": None,
         "aliases": [alias],
         "in_flight": 1,
         "queued": 0,
@@ -158,8 +159,23 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
         "batching": {"on": True, "why": "the example shows it"},
         "cpu_threads": {"threads": 1, "most": 2, "why": "its predicts take less than 5 ms of a processor"},
         "mismatches": [],
+        "environment": None,
         "worker_ends": {"counts": {}, "last": None},
         "breaker": closed if breaker else None,
+    }
+
+
+def environment_state(**changes: Any) -> Document:
+    """A Python environment of a version's own."""
+    return {
+        "digest": "7a1e" * 16,
+        "python": "3.11.7",
+        "pins": "3f9c" * 16,
+        "size_bytes": 630_000_000,
+        "build_seconds": 6.25,
+        "differs": ["scikit-learn 1.5.2, the gateway has 1.7.1"],
+        "note": "",
+        **changes,
     }
 
 

@@ -352,6 +352,26 @@ def test_refused_requests_are_a_warning_and_stand_among_the_faults(browser: Brow
     assert refused[0] == "▲ 170\n17 % of 1 000 got 503"
 
 
+def test_an_environment_of_a_versions_own_is_a_line_in_its_row(browser: Browser, gateway: Canned) -> None:
+    gateway.state, gateway.compare = documents.state(), documents.compare()
+    versions = gateway.state["models"]["sentiment"]["versions"]
+    versions["2"]["environment"] = documents.environment_state()
+    building = {**documents.version_state("canary"), "state": "loading", "phase": "environment"}
+    versions["3"] = {**building, "aliases": [], "workers": []}
+    browser.open(gateway.url)
+
+    shown(browser)
+    serves = browser.texts(".versions-table td:nth-child(3)")
+    assert [words.split("\n") for words in serves] == [
+        ["v1"],
+        ["v2", "own Python 3.11.7, pins 3f9c3f9c"],
+        ["v3"],
+    ]
+    assert "loading: its environment is built" in browser.texts(".versions-table td")
+    hint = "return document.querySelector('.versions-table .aside[title]').title"
+    assert browser.run(hint) == "scikit-learn 1.5.2, the gateway has 1.7.1"
+
+
 def test_names_and_errors_of_others_are_shown_as_text_and_nothing_else(
     browser: Browser, gateway: Canned
 ) -> None:
@@ -362,6 +382,8 @@ def test_names_and_errors_of_others_are_shown_as_text_and_nothing_else(
     model["aliases"]["canary"]["name"] = model["warnings"] = HOSTILE
     model["warnings"] = [HOSTILE]
     model["versions"]["2"] |= {"error": HOSTILE, "mismatches": [HOSTILE], "state": HOSTILE}
+    hostile = {"python": HOSTILE, "pins": HOSTILE, "differs": [HOSTILE], "note": HOSTILE}
+    model["versions"]["2"]["environment"] = documents.environment_state(**hostile)
     one = gateway.compare["models"][HOSTILE]["canary"]
     one["scores"].append(
         {"output": HOSTILE, "kind": "class", "classes": [HOSTILE], "production": [5], "canary": [5]}

@@ -33,6 +33,14 @@ from tests.support.saved_versions import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 READY_SECONDS = 30.0
 
+loads_its_own = pytest.mark.parametrize(
+    "loader",
+    ["template", pytest.param("spawn", marks=pytest.mark.slow), "in process"],
+    indirect=True,
+    scope="module",
+)
+"""For what needs a process that no other test does: one that is spawned imports MLflow for two seconds."""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["template", "spawn", "in process"])
 async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
@@ -88,6 +96,7 @@ async def test_one_frame_follows_another(workers: Any) -> None:
         assert predictions(answer.body) == [text]
 
 
+@loads_its_own
 async def test_large_requests_and_answers_arrive_whole(workers: Any) -> None:
     worker = await workers("columns")
     row = {"d": 1.0, "l": 2, "s": "x" * 3_000_000}
@@ -120,6 +129,7 @@ async def test_an_answer_that_exists_is_not_held_back_by_the_next_request(worker
     assert await last - await first > 0.4
 
 
+@loads_its_own
 async def test_what_it_reports_about_itself_arrives(workers: Any) -> None:
     info = (await workers("churn")).info
 
@@ -130,6 +140,7 @@ async def test_what_it_reports_about_itself_arrives(workers: Any) -> None:
     assert info.scores == (ScoreSpec(1),)
 
 
+@loads_its_own
 async def test_it_speaks_both_protocols_in_one_frame(workers: Any) -> None:
     worker = await workers("signed")
     tensors = inference_query(tensor("BYTES", [2], ["good", "b"], "text"), id="7")
@@ -148,6 +159,7 @@ async def test_it_speaks_both_protocols_in_one_frame(workers: Any) -> None:
     assert worker.info.outputs == (TensorInfo("predict", "FP64", (-1,)),)
 
 
+@loads_its_own
 async def test_scores_are_counted_as_the_configuration_says(workers: Any) -> None:
     worker = await workers("churn", scores=(ScoreSpec(output=1, bins=2),))
 
@@ -160,6 +172,7 @@ async def test_scores_are_counted_as_the_configuration_says(workers: Any) -> Non
     assert counts.bins[answer.bin_index] == 3
 
 
+@loads_its_own
 async def test_a_note_for_the_operator_arrives(workers: Any) -> None:
     info = (await workers("far")).info
 
@@ -167,6 +180,7 @@ async def test_a_note_for_the_operator_arrives(workers: Any) -> None:
     assert "models.far.scores" in info.note
 
 
+@loads_its_own
 @pytest.mark.parametrize(
     ("name", "phase", "said"),
     [
@@ -186,6 +200,7 @@ async def test_a_version_that_cannot_be_ready_names_phase_and_error(
     assert failure.value.phase == phase
 
 
+@loads_its_own
 async def test_a_load_that_takes_too_long_is_given_up(loader: Any, versions: Path) -> None:
     with pytest.raises(ChildTimeout):
         await loader.load(spec_of(versions, "slow_to_load"), deadline_seconds=0.5)
@@ -211,6 +226,7 @@ async def test_what_a_version_prints_never_reaches_its_answers(workers: Any) -> 
     assert quiet.predict_status is PredictStatus.OK
 
 
+@loads_its_own
 async def test_a_directory_is_read_and_never_written(workers: Any, versions: Path, tmp_path: Path) -> None:
     shutil.copytree(versions / "signed", tmp_path / "signed")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
@@ -226,6 +242,7 @@ def any_loader(loader: Any, request: pytest.FixtureRequest) -> Any:
     return loader if request.param == "as loaded" else FakeWorld()
 
 
+@loads_its_own
 async def test_each_request_is_answered_once_and_frames_follow_each_other(
     any_loader: Any, versions: Path, slack: float
 ) -> None:
@@ -238,6 +255,7 @@ async def test_each_request_is_answered_once_and_frames_follow_each_other(
     await worker.close()
 
 
+@loads_its_own
 async def test_a_closed_worker_has_exited_and_answers_no_more(
     any_loader: Any, versions: Path, slack: float
 ) -> None:
@@ -252,6 +270,7 @@ async def test_a_closed_worker_has_exited_and_answers_no_more(
     assert answers == []
 
 
+@loads_its_own
 async def test_a_killed_worker_answers_no_more(any_loader: Any, versions: Path, slack: float) -> None:
     worker = await any_loader.load(spec_of(versions, "commands"), deadline_seconds=READY_SECONDS * slack)
     answers: list[Any] = []
@@ -266,6 +285,7 @@ async def test_a_killed_worker_answers_no_more(any_loader: Any, versions: Path, 
     assert answers == []
 
 
+@loads_its_own
 async def test_answers_equal_those_of_mlflow(workers: Any, versions: Path) -> None:
     """The differential test has hundreds; here a few, through the frames."""
     import mlflow.pyfunc

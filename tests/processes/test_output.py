@@ -12,13 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import pytest_asyncio
 from msgspec.structs import replace
 
 from router.core.ids import VersionId
+from router.processes.child import ChildPython
 from router.processes.forkserver import ForkServerSupervisor
 from router.processes.output import LONGEST_LINE_BYTES, Output
 from router.processes.worker_client import Worker
-from tests.processes.conftest import Notes, ask, launch_seconds
+from tests.processes.conftest import Notes, ask, launch_seconds, running
 from tests.support.saved_versions import command_query, spec_of, text_query
 from tests.support.waiting import until
 
@@ -186,38 +188,51 @@ async def test_the_pipe_closes_with_the_child_though_others_hold_it(
     os.close(kept)
 
 
-async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(versions: Path, slack: float) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def heard_template() -> AsyncIterator[tuple[ForkServerSupervisor, Listening]]:
+    """A template for tests that leave it alive, and who hears it and all its children."""
     listener = Listening()
     template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=launch_seconds())
-    await template.start()
-    try:
-        worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
-        assert listener.before_requests is not None
-        await ask(worker, command_query("write:"))
-        await until(lambda: listener.lines.count(b"raw noise") == 1001, 10 * slack)
-        await worker.close()
-    finally:
-        await template.close()
+    async with running(template):
+        yield template, listener
+
+
+@pytest.fixture
+def heard(heard_template: tuple[ForkServerSupervisor, Listening]) -> tuple[ForkServerSupervisor, Listening]:
+    """As if it had heard nothing so far but that there is a template."""
+    template, listener = heard_template
+    vars(listener).update(vars(Listening()), sinks=listener.sinks[:1])
+    return template, listener
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_real_worker_is_heard_by_name_and_its_requests_apart(
+    heard: tuple[ForkServerSupervisor, Listening], versions: Path, slack: float
+) -> None:
+    template, listener = heard
+    worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
+    assert listener.before_requests is not None
+    await ask(worker, command_query("write:"))
+    await until(lambda: listener.lines.count(b"raw noise") == 1001, 10 * slack)
+    await worker.close()
+    await until(lambda: listener.ended, 10 * slack)
 
     assert listener.sinks == [("template", None), ("worker", VersionId("commands", 1))]
     assert b"noise" not in listener.before_requests
     assert listener.lines.count(b"noise") == 1000
-    assert listener.ended
 
 
-async def test_the_last_words_of_a_worker_come_before_its_end(versions: Path, slack: float) -> None:
-    listener = Listening()
-    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=launch_seconds())
-    await template.start()
-    try:
-        worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
-        worker.submit([command_query("write:"), command_query("die:3")], lambda _places, _answers: None)
-        ended = await asyncio.wait_for(asyncio.shield(worker.exited), 30 * slack)
-        assert ended.code == 3
-        assert b"raw noise" in listener.lines
-        await worker.close()
-    finally:
-        await template.close()
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_last_words_of_a_worker_come_before_its_end(
+    heard: tuple[ForkServerSupervisor, Listening], versions: Path, slack: float
+) -> None:
+    template, listener = heard
+    worker = await Worker.start(template, spec_of(versions, "commands"), deadline_seconds=60 * slack)
+    worker.submit([command_query("write:"), command_query("die:3")], lambda _places, _answers: None)
+    ended = await asyncio.wait_for(asyncio.shield(worker.exited), 30 * slack)
+    assert ended.code == 3
+    assert b"raw noise" in listener.lines
+    await worker.close()
 
 
 async def test_of_a_child_that_dies_before_it_is_ready_the_last_lines_and_the_exception_are_reported(
@@ -230,7 +245,7 @@ async def test_of_a_child_that_dies_before_it_is_ready_the_last_lines_and_the_ex
     program.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/bad_at_import.py\n")
     program.chmod(0o755)
     template = ForkServerSupervisor(
-        notes, interpreter=str(program), outputs=listener, launch_seconds=launch_seconds()
+        notes, interpreter=ChildPython(str(program)), outputs=listener, launch_seconds=launch_seconds()
     )
     await template.start()
     try:
@@ -255,7 +270,7 @@ async def test_without_a_place_for_temporary_files_one_line_names_tmpdir(
     program.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
     program.chmod(0o755)
     template = ForkServerSupervisor(
-        notes, interpreter=str(program), outputs=listener, launch_seconds=launch_seconds()
+        notes, interpreter=ChildPython(str(program)), outputs=listener, launch_seconds=launch_seconds()
     )
     await template.start()
     try:
@@ -268,18 +283,17 @@ async def test_without_a_place_for_temporary_files_one_line_names_tmpdir(
     assert not any(line.startswith("Traceback") for line in lines)
 
 
-async def test_what_ends_a_worker_after_ready_is_named_without_its_text(versions: Path, slack: float) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_ends_a_worker_after_ready_is_named_without_its_text(
+    heard: tuple[ForkServerSupervisor, Listening], versions: Path, slack: float
+) -> None:
     """A thread that answers has lost what it sends with; what it prints may hold what callers sent."""
-    listener = Listening()
-    template = ForkServerSupervisor(Notes(), outputs=listener, launch_seconds=launch_seconds())
-    await template.start()
-    try:
-        spec = replace(spec_of(versions, "breaks_answering"), threads=2)
-        worker = await Worker.start(template, spec, deadline_seconds=60 * slack)
-        worker.submit([text_query("x")], lambda _places, _answers: None)
-        ended = await asyncio.wait_for(asyncio.shield(worker.exited), 30 * slack)
-    finally:
-        await template.close()
+    template, listener = heard
+    spec = replace(spec_of(versions, "breaks_answering"), threads=2)
+    worker = await Worker.start(template, spec, deadline_seconds=60 * slack)
+    worker.submit([text_query("x")], lambda _places, _answers: None)
+    ended = await asyncio.wait_for(asyncio.shield(worker.exited), 30 * slack)
+    await worker.close()
 
     assert re.fullmatch(r"exit code 1; TypeError in [\w.]+, line \d+", str(ended))
     assert listener.deaths == []

@@ -85,7 +85,7 @@ def world() -> OnePort:
 @pytest.fixture
 async def models(world: OnePort, facts: Facts) -> AsyncIterator[ModelSet]:
     """V1 is production, V2 the canary; production's versions hold one port."""
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0)))
     models.apply({"sentiment": settings(split=HALF, replace="in_turn")})
     manager = models.managers["sentiment"]
     manager.set_aspired({PRODUCTION: V1, CANARY: V2})
@@ -283,7 +283,7 @@ async def test_whatever_happens_in_whatever_order_no_two_workers_are_ever_beside
     monkeypatch.setattr(upkeep, "MEMORY_LOOK_SECONDS", 0.002)
     drawn = random.Random(seed)
     world = OnePort(load_seconds=5.0, bind={V1, V2, V3}, drawn=drawn)
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0)))
     keys = {"split": {"production": 100}, "replace": "in_turn", "worker_memory_mib": 64}
     models.apply({"sentiment": settings(**keys)})
     manager = models.managers["sentiment"]

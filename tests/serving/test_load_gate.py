@@ -61,7 +61,11 @@ async def start(world: Loading, facts: Facts) -> AsyncIterator[Callable[..., Mod
     started: list[ModelSet] = []
 
     def made(*models: str, side_by_side: int | None = 2, **keys: object) -> ModelSet:
-        started.append(ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0, side_by_side))))
+        started.append(
+            ModelSet(
+                VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0, side_by_side))
+            )
+        )
         started[-1].apply({model: settings(**keys) for model in models})
         return started[-1]
 
@@ -176,6 +180,45 @@ async def test_a_canary_that_does_not_fit_is_not_loaded_and_its_error_has_figure
     assert {fresh for version, fresh in world.fetches if version == V2} == {False}, "its copy is not to blame"
     world.available = 532 * MIB
     await until(lambda: CANARY in manager.bound)
+
+
+async def test_a_template_that_has_to_start_for_a_load_counts_in_its_need_and_one_that_runs_does_not(
+    start: Callable[..., ModelSet], world: Loading, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a version with an environment of its own. Its template may be there already, for equal pins."""
+    monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 500 * MIB)
+    monkeypatch.setattr("router.serving.harness.LOAD_DELAYS", (0.02,))
+    world.available, world.environments.start_bytes = 631 * MIB, 100 * MIB
+    models = start("sentiment", environment="own")
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1, CANARY: V2})
+    await until(lambda: facts.of(LoadRefused))
+
+    assert V2 not in world.loads
+    assert manager.harnesses[V2].error == (
+        "load: no memory to load it: it needs about 632 MiB (its files have 500; load_memory_mib of"
+        " its model may say otherwise, and 100 for the template of its environment), and 631 MiB are left"
+        " below memory.max of 631 MiB; give the gateway more memory, or fewer models or workers"
+    )
+    world.environments.start_bytes = 99 * MIB
+    await until(lambda: CANARY in manager.bound)
+
+
+async def test_what_a_running_load_starts_first_counts_as_taken_until_it_has_ended(
+    start: Callable[..., ModelSet], world: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its template runs soon after it began, and has not taken its memory yet."""
+    monkeypatch.setattr("router.serving.load_gate.files_bytes", lambda _: 0)
+    world.available, world.environments.start_bytes, world.turns = 150 * MIB, 100 * MIB, 1_000_000
+    models = start("sentiment", environment="own")
+    manager = models.managers["sentiment"]
+    manager.set_aspired({PRODUCTION: V1})
+    await until(lambda: ("begins", V1) in world.story)
+    world.environments.start_bytes = 0
+    gate = manager.harnesses[V1]._dependencies.gate
+
+    assert not gate.has_room(32 * MIB)
+    assert gate.has_room(18 * MIB)
 
 
 async def test_productions_next_version_that_does_not_fit_waits_and_the_old_one_serves(

@@ -346,7 +346,7 @@ async def test_a_models_readiness_follows_its_workers_and_the_gateways_that_of_a
     """One bad model does not take the others off a load balancer."""
     one = settings(split={"production": 100})
     other = VersionId("other", 1)
-    both = ModelSet(VersionDependencies(world, world, facts, LoadLimits(5.0)))
+    both = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(5.0)))
     both.apply({"sentiment": one, "other": one.model_copy(update={"salt": "other"})})
     first, second = both.managers["sentiment"], both.managers["other"]
     first.set_aspired({PRODUCTION: V1})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
+from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from router.core.events import VersionDraining, VersionLoaded, WorkerReplaced
@@ -24,6 +24,7 @@ from router.serving.models import ModelSet
 from router.settings import ModelSettings
 from tests.serving.conftest import V1, V2, V3, settings
 from tests.serving.virtual_time import run, settle
+from tests.support.examples import examples
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 from tests.support.waiting import until
 
@@ -443,7 +444,7 @@ STEPS = st.lists(
 )
 
 
-@examples(max_examples=80, deadline=None)
+@tried(max_examples=examples(80), deadline=None)
 @given(STEPS)
 def test_whatever_happens_one_version_is_kept_at_most_and_what_serves_gets_all_its_workers(
     steps: list[tuple[str, Any, Any]],
@@ -453,7 +454,7 @@ def test_whatever_happens_one_version_is_kept_at_most_and_what_serves_gets_all_i
 
 async def play(steps: list[tuple[str, Any, Any]]) -> None:
     world, facts = Watched(load_seconds=2.0), Facts()
-    models = ModelSet(VersionDependencies(world, world, facts, LoadLimits(600.0)))
+    models = ModelSet(VersionDependencies(world, world, world.environments, facts, LoadLimits(600.0)))
     keys = {"load_memory_mib": 100, "workers": 2}
     models.apply({"sentiment": kept_for(20.0, **keys)})
     manager = world.manager = models.managers["sentiment"]

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.events import WorkerLoadFailed
@@ -17,6 +16,7 @@ from router.serving.load_gate import LoadGate, LoadLimits
 from router.serving.pool.supply import RELOAD_DELAYS, REPLACEMENT_DELAYS
 from tests.serving.conftest import V1, FakeVersion, pool_of
 from tests.serving.virtual_time import no_files, run, settle
+from tests.support.examples import examples
 from tests.support.fakes import Facts, FakeWorker, FakeWorld
 
 LONGEST = RELOAD_DELAYS[-1]
@@ -182,7 +182,7 @@ END = st.sampled_from([[("close", None)], []])
 
 
 @given(st.lists(STEPS, max_size=25), END)
-@examples(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_version_with_too_few_workers_has_a_load_under_way_or_the_time_of_the_next(
     steps: list[tuple[str, Any]], end: list[tuple[str, Any]]
 ) -> None:

@@ -14,11 +14,13 @@ import psutil
 import pytest
 
 from router.demo.gateway_process import clean_environment
-from router.demo.workspace import Workspace
+from router.demo.workspace import OWN_ENVIRONMENTS, TWO_MODELS, Scenario, Workspace
 from tests.support.built_once import made_once
 from tests.support.slowness import slack
 
 LIMIT_SECONDS = 120.0
+BUILDING_SECONDS = 480.0
+"""More, where it builds Python environments."""
 READY = "gateway ready"
 STORY_SECONDS = 20
 FOLDER = "our demo/.demo"
@@ -36,13 +38,23 @@ class PlayedDemo:
 
 def played_demo(tmp_path_factory: pytest.TempPathFactory) -> PlayedDemo:
     """Played in a new directory, so that its versions are trained, too."""
-    directory = made_once("demo", _play, tmp_path_factory)
+    return _played("demo", TWO_MODELS, tmp_path_factory)
+
+
+def played_demo_of_environments(tmp_path_factory: pytest.TempPathFactory) -> PlayedDemo:
+    """The same of `--environments`, whose versions' Python environments are built for it."""
+    return _played("demo-of-environments", OWN_ENVIRONMENTS, tmp_path_factory)
+
+
+def _played(name: str, scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> PlayedDemo:
+    directory = made_once(name, lambda place: _play(place, scenario), tmp_path_factory)
     result = json.loads((directory / "result.json").read_text())
-    return PlayedDemo(Workspace(directory / FOLDER), result["exit_code"], result["printed"])
+    return PlayedDemo(Workspace(directory / FOLDER, scenario), result["exit_code"], result["printed"])
 
 
-def _play(directory: Path) -> None:
-    with running_demo(directory / FOLDER, until=READY, seconds=STORY_SECONDS) as (demo, before):
+def _play(directory: Path, scenario: Scenario) -> None:
+    running = running_demo(directory / FOLDER, until=READY, seconds=STORY_SECONDS, scenario=scenario)
+    with running as (demo, before):
         printed = "".join(f"{line}\n" for line in before) + output_of(demo)
     result = {"exit_code": demo.returncode, "printed": printed}
     (directory / "result.json").write_text(json.dumps(result))
@@ -50,7 +62,7 @@ def _play(directory: Path) -> None:
 
 @contextmanager
 def running_demo(
-    directory: Path, *, until: str, seconds: int | None = None
+    directory: Path, *, until: str, seconds: int | None = None, scenario: Scenario = TWO_MODELS
 ) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """`canary-router demo`, run up to the line that has `until` in it, and the lines so far.
 
@@ -58,10 +70,12 @@ def running_demo(
     """
     environment = clean_environment() | ({"DEMO_SECONDS": str(seconds)} if seconds else {})
     command = [sys.executable, "-m", "router", "demo", "--directory", str(directory)]
+    command += ["--environments"] if scenario.own_environments else []
+    limit = (LIMIT_SECONDS + (BUILDING_SECONDS if scenario.own_environments else 0.0)) * slack()
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as demo:
-        watchdog = threading.Timer(LIMIT_SECONDS * slack(), demo.kill)
+        watchdog = threading.Timer(limit, demo.kill)
         watchdog.start()
         try:
             lines = lines_until(demo, until)

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from router.demo.gateway_process import clean_environment
 from router.demo.workspace import free_ports
@@ -26,7 +27,10 @@ PORTS = (8080, 8081, 5000)
 STAYS_SECONDS = 60.0
 LOOKS_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
-LOOK_AGAIN_SECONDS = 0.2
+PRINTED_SECONDS = 0.2
+"""Between two looks at what a command that stays has printed so far."""
+LOOK_AGAIN_SECONDS = 1.0
+"""Each look is a process of its own, which takes from the gateway what it waits for."""
 
 
 class Session:
@@ -36,7 +40,10 @@ class Session:
     is as written.
     """
 
-    def __init__(self, directory: Path, slack: float) -> None:
+    def __init__(
+        self, directory: Path, slack: float, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`environment` stands over what the session sets by itself."""
         self._directory = directory
         self._slack = slack
         self._ports = dict(zip(PORTS, free_ports(*(0 for _ in PORTS)), strict=True))
@@ -51,6 +58,7 @@ class Session:
             "CANARY_ROUTER_SERVER__ADMIN": f"127.0.0.1:{self._ports[8081]}",
             "CANARY_ROUTER_REGISTRY__POLL_SECONDS": "0.5",
             **NO_BALANCER,
+            **environment,
         }
 
     def __enter__(self) -> "Session":
@@ -128,7 +136,7 @@ class Session:
             reported = f"{block}: $ {step.command}\n{printed.read_text()}{log.read_text()}"
             assert process.poll() is None, reported
             assert time.monotonic() < give_up, reported
-            time.sleep(LOOK_AGAIN_SECONDS)
+            time.sleep(PRINTED_SECONDS)
 
     def _demand(self, block: Block, step: Step, done: tuple[int, str]) -> None:
         code, output = done

@@ -12,10 +12,14 @@ from router.core.events import Answered, Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
 from router.core.scores import OutputSpec
+from router.core.version_environment import VersionEnvironment
 from router.errors import (
     CacheRefused,
+    EnvironmentFailed,
+    EnvironmentRefused,
     FetchFailed,
     FetchRefused,
+    IndexUnreachable,
     LoadFailed,
     ModelUnknown,
     RegistryUnavailable,
@@ -52,6 +56,7 @@ class FakeWorker:
             phase_seconds={name: took for name, took in phases.items() if took},
             scores=chosen if spec.scores is None else spec.scores,
             suggested_scores=suggested,
+            mismatches=world.mismatches.get(spec.version, ()),
         )
         self.pid = next(self.pids)
         self.ready, self.grown_bytes = Resident(world.worker_bytes), 0
@@ -135,6 +140,106 @@ class FakeWorker:
             self.exited.set_result(how)
 
 
+class FakeEnvironment:
+    """An environment that was prepared; it loads in the world, which notes where."""
+
+    def __init__(self, about: VersionEnvironment, world: "FakeWorld", note: str) -> None:
+        self.about, self.note, self._world = about, note, world
+
+    @property
+    def loader(self) -> "FakeEnvironment":
+        return self
+
+    async def load(self, spec: LoadSpec, *, deadline_seconds: float) -> FakeWorker:
+        assert spec.own_environment, "a version was loaded here as if it ran in the gateway's environment"
+        self._world.environments.loads.append((spec.version, self.about.short))
+        return await self._world.load(spec, deadline_seconds=deadline_seconds)
+
+    @property
+    def start_bytes(self) -> int:
+        return self._world.environments.start_bytes
+
+    def room(self) -> Room:
+        return self._world.room()
+
+
+@dataclass
+class FakeEnvironments:
+    """Builds an environment for each version at once, unless a test says otherwise."""
+
+    world: "FakeWorld"
+    refused: set[VersionId] = field(default_factory=set)
+    """Versions of whose requirements no environment can be made."""
+    broken: set[VersionId] = field(default_factory=set)
+    """Those whose build fails, and may succeed later."""
+    index_down: bool = False
+    """Nothing can be built; what is here is found."""
+    slow: asyncio.Event | None = None
+    """Builds last until it is set."""
+    here: set[VersionId] = field(default_factory=set)
+    """Versions whose environment is on this machine; a test takes one out that is gone."""
+    pins: dict[VersionId, str] = field(default_factory=dict)
+    """Digests of the pins, where they are not those that follow from the version."""
+    note: str = ""
+    start_bytes: int = 0
+    """What the template of the next environment would take."""
+    prepared: list[VersionId] = field(default_factory=list)
+    """Every question for one."""
+    builds: list[VersionId] = field(default_factory=list)
+    """Every build that began."""
+    building: int = 0
+    """Builds under way."""
+    loads: list[tuple[VersionId, str]] = field(default_factory=list)
+    """Which version was loaded in which environment, by the first digits of its key."""
+    retained: set[VersionId] | None = None
+    """What is used, as it was last said."""
+
+    async def prepare(
+        self, version: VersionId, directory: str, *, turn: DownloadTurn = nullcontext
+    ) -> FakeEnvironment:
+        assert directory == f"/cache/{version}"
+        self.prepared.append(version)
+        if version not in self.here:
+            async with turn():
+                await self._build(version)
+        return FakeEnvironment(self.about(version), self.world, self.note)
+
+    async def has(self, version: VersionId) -> bool:
+        return version in self.here
+
+    def retain(self, versions: Collection[VersionId]) -> None:
+        self.retained = set(versions)
+
+    def about(self, version: VersionId) -> VersionEnvironment:
+        """The environment that `version` gets."""
+        digits = f"{version.number:x}" * 64
+        return VersionEnvironment(
+            key=digits,
+            interpreter="/opt/python3.11/bin/python3.11",
+            python="3.11.7",
+            pins=self.pins.get(version, digits),
+            size_bytes=630_000_000,
+            build_seconds=6.25,
+            differences=("scikit-learn 1.5.2, the gateway has 1.7.1",),
+        )
+
+    async def _build(self, version: VersionId) -> None:
+        self.builds.append(version)
+        self.building += 1
+        try:
+            if self.slow is not None:
+                await self.slow.wait()
+        finally:
+            self.building -= 1
+        if version in self.refused:
+            raise EnvironmentRefused("requirements.txt line 3: options are not accepted")
+        if self.index_down:
+            raise IndexUnreachable("the package index gave no answer")
+        if version in self.broken:
+            raise EnvironmentFailed("no space left on device")
+        self.here.add(version)
+
+
 @dataclass
 class FakeWorld:
     """Source, fetcher and loader in one; tests change its attributes."""
@@ -158,6 +263,8 @@ class FakeWorld:
     worker_bytes: int = 100 << 20
     """Of a worker when it is READY."""
     available: int = 1 << 40
+    start_bytes: int = 0
+    """What has to be started before the next worker in the gateway's environment takes so much."""
     grows_at_once: int = 0
     """Bytes that a worker grows by at its first answer, and no more after it."""
     leak: int = 0
@@ -169,6 +276,8 @@ class FakeWorld:
     answers: dict[VersionId, Answer] = field(default_factory=dict)
     suggested: dict[VersionId, tuple[OutputSpec, ...]] = field(default_factory=dict)
     """What each version's example suggests to count."""
+    mismatches: dict[VersionId, tuple[str, ...]] = field(default_factory=dict)
+    """What versions require that is not met where they are loaded."""
     loads: list[VersionId] = field(default_factory=list)
     unwarmable: set[VersionId] = field(default_factory=set)
     """Versions whose input example ends their worker."""
@@ -177,6 +286,10 @@ class FakeWorld:
     fetches: list[tuple[VersionId, bool]] = field(default_factory=list)
     copies: set[VersionId] = field(default_factory=set)
     """Versions whose files are in the cache, whole."""
+    environments: FakeEnvironments = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.environments = FakeEnvironments(self)
 
     async def poll(
         self, model: str, aliases: Mapping[Alias, str], *, deadline_seconds: float | None = None

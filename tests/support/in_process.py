@@ -103,6 +103,8 @@ class InProcessWorker:
 class InProcessLoader:
     """Brings versions to READY in this process."""
 
+    start_bytes = 0
+
     def room(self) -> Room:
         """Memory that more versions may use."""
         return MEMORY.room()

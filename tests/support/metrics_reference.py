@@ -87,6 +87,7 @@ _EXCEPTIONS = {
     "score_ks": "while two versions are compared that count the output alike",
     "predicted_classes_total": f"{_OF_VERSION}, where classes are counted",
     "model_info": _BOUND,
+    "environment_info": f"{_BOUND}, of a version with an environment of its own",
     "model_loaded_timestamp_seconds": _BOUND,
     "versions_draining": _WORKING,
     "workers": _WORKING,
@@ -133,6 +134,8 @@ _OTHER_LABELS = {
     "registry_alias": "the registry's own name for the alias, such as `champion`",
     "receiver": "of the configuration's `notify`: its address without path and query, or its format where "
     "the address is in a file; numbered where two would be equal",
+    "python": "of the environment, such as `3.11.7`",
+    "pins": "SHA-256 of its pinned requirements, in hexadecimal",
     "sha256": "of the configuration file in force; one value at a time",
 }
 """What values the other labels have, in all families."""

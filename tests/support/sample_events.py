@@ -1,12 +1,19 @@
 """Facts of an imaginary gateway, for tests of what records them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from router.adapters.prometheus.recorder import Live, LiveVerdict, LiveVersion, PrometheusRecorder
+from router.core.environment_events import (
+    EnvironmentBuilt,
+    EnvironmentRebuilt,
+    EnvironmentsOverBound,
+    EnvironmentsRemoved,
+)
 from router.core.events import (
     AliasAspired,
     AliasBound,
@@ -25,6 +32,7 @@ from router.core.events import (
     CopyMended,
     Downloaded,
     DrainCutShort,
+    EnvironmentDiffers,
     Event,
     FellBack,
     HeadersRefused,
@@ -67,6 +75,7 @@ from router.core.state_events import (
     StateSetAside,
     StateWriteFailed,
 )
+from router.core.version_environment import VersionEnvironment
 from router.worker.scores import count_and_locate
 
 SPEC = ScoreSpec(output=0, low=0.0, high=1.0, bins=4)
@@ -132,9 +141,28 @@ def predicted(alias: Alias, number: int, *scores: OutputCounts, model: str = "m"
     return Predicted(model, alias, version, 0.002, 0.0005, rows=rows, requests=1, scores=scores)
 
 
-def loaded(number: int, *aliases: Alias, model: str = "m") -> VersionLoaded:
+def loaded(
+    number: int, *aliases: Alias, model: str = "m", environment: VersionEnvironment | None = None
+) -> VersionLoaded:
+    """`environment`: its own."""
     phases = {"fetch": 0.5, "load": 2.0, "warmup": 20.0}
-    return VersionLoaded(VersionId(model, number), aliases, phases, note="")
+    if environment is not None:
+        phases["environment"] = 6.0
+    return VersionLoaded(VersionId(model, number), aliases, phases, note="", environment=environment)
+
+
+def environment_of(number: int = 8, **changes: Any) -> VersionEnvironment:
+    """The environment of a version's own, of so many digits."""
+    about = VersionEnvironment(
+        key=f"{number:x}" * 64,
+        interpreter="/opt/python3.11/bin/python3.11",
+        python="3.11.7",
+        pins="3f9c" * 16,
+        size_bytes=630_000_000,
+        build_seconds=6.25,
+        differences=("scikit-learn 1.5.2, the gateway has 1.7.1",),
+    )
+    return replace(about, **changes)
 
 
 def one_of_each(model: str = "m") -> list[Event]:
@@ -149,7 +177,10 @@ def one_of_each(model: str = "m") -> list[Event]:
         AliasAspired(model, CANARY, None, canary),
         loaded(7, PRODUCTION, model=model),
         bound(PRODUCTION, 7, model=model),
-        loaded(8, CANARY, model=model),
+        EnvironmentBuilt(canary, environment_of(), 3.0),
+        loaded(8, CANARY, model=model, environment=environment_of()),
+        EnvironmentDiffers(production, ("numpy==1.26.4 is required and 2.1.0 is installed",)),
+        EnvironmentDiffers(canary, ("numpy==1.26.4 is required and 2.1.0 is installed",), own=True),
         bound(CANARY, 8, model=model),
         ReadinessChanged(ready=True),
         predicted(PRODUCTION, 7, scores, model=model),
@@ -197,6 +228,9 @@ def one_of_each(model: str = "m") -> list[Event]:
         OwnCopyNeeded(canary, "OperationalError: attempt to write a readonly database"),
         CacheEvicted((f"{model} v3",), 19 << 30),
         CacheOverBound(21 << 30, 20 << 30),
+        EnvironmentRebuilt(canary, "numpy/core.py had changed, which v7 had used"),
+        EnvironmentsRemoved(("7a1e7a1e7a1e", "packages"), 2 << 30, 19 << 30),
+        EnvironmentsOverBound(21 << 30, 20 << 30),
         StateNotDurable("the journal can not be written: No space left on device"),
         StateWriteFailed("the journal can not be written: No space left on device"),
         StateDurable(),

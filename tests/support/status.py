@@ -49,7 +49,7 @@ class NoOutbound:
 
 def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: Any, **parts: Any) -> Status:
     """Its parts are new, and know nothing yet, but for those that are given."""
-    rollback = RollbackWatch(world, models, watch, recorder)
+    rollback = RollbackWatch(world, world.environments, models, watch, recorder)
     new = {
         "version": "0",
         "models": models,
@@ -61,7 +61,7 @@ def status_of(models: ModelSet, watch: AliasWatch, recorder: Recorder, world: An
         "worker_exits": WorkerExitCounts(lambda: 1e9),
         "bound_times": BoundTimes(lambda: 1e9),
         "last_minute": LastMinute(lambda: 0.0),
-        "last_known_good": LastKnownGood(world, models, rollback, recorder),
+        "last_known_good": LastKnownGood(world, world.environments, models, rollback, recorder),
         "rollback": rollback,
         "analysis": analysis_of(models, recorder, lambda: 1e9, lambda: 0.0),
         "state_directory": NoState(),

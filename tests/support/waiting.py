@@ -8,7 +8,7 @@ import psutil
 
 from tests.support.slowness import slack
 
-_LATER_PAUSE_SECONDS = 0.05
+_LATER_PAUSE_SECONDS = 0.1
 
 
 def wait_until(

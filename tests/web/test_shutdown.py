@@ -98,6 +98,16 @@ async def test_what_a_shutdown_did_not_wait_for_is_reported(
     assert 0.5 < left.seconds < 1.0 * slack
 
 
+async def test_a_body_that_is_still_on_its_way_at_the_end_of_the_drain_is_answered_503(site: Site) -> None:
+    async with up(site, drain_seconds=1.0) as (shutdown, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST.replace(b"Content-Length: 2", b"Content-Length: 1000"))
+        await until(lambda: bool(site.gateway.requests.under_way))
+        await shutdown.drain()
+        assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+
+
 async def test_a_shutdown_that_waited_for_everybody_reports_nothing(site: Site, facts: Facts) -> None:
     async with up(site, drain_seconds=1.0) as (shutdown, _):
         await shutdown.drain()

@@ -18,8 +18,11 @@ from hypothesis.extra import numpy as arrays
 from mlflow.pyfunc.scoring_server import predictions_to_json
 
 from router.worker.encoder import encode, encode_each, encode_unwrapped, split
+from tests.support.examples import examples
 
-QUICK = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    max_examples=examples(150), deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i1", "u1", "u8", "?", "U3", "O", "M8[ns]", "c16", "S2"]
 
 

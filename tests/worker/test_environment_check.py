@@ -43,6 +43,17 @@ def test_a_requirement_that_is_not_met_is_reported(line: str, reported: list[str
     assert list(differing([line], HERE.get)) == reported
 
 
+def test_in_an_environment_of_its_own_what_the_gateway_brings_is_no_difference(tmp_path: Path) -> None:
+    """All else that is not as asked for is."""
+    asked = ["MLflow[extras]==2.9.0", "mlflow_skinny==2.9.0", "msgspec==0.1", "psutil<1", "numpy==0.1"]
+    (tmp_path / "requirements.txt").write_text("\n".join(asked))
+
+    off = f"numpy==0.1 is required and {version('numpy')} is installed"
+    assert mismatches(str(tmp_path), python_version(), own=True) == (off,)
+    assert len(mismatches(str(tmp_path), python_version())) == len(asked)
+    assert mismatches(str(tmp_path), "3.8.1", own=True)[0].startswith("logged with Python 3.8.1")
+
+
 def test_the_environments_own_versions_are_found_under_any_spelling(tmp_path: Path) -> None:
     own = version("prometheus-client")
     (tmp_path / "requirements.txt").write_text(f"Prometheus_Client=={own}\nMLflow=={version('mlflow')}\n")

@@ -17,6 +17,7 @@ from router.protocol.messages import DATATYPES, TensorInfo, describable, read_te
 from router.worker.v2.output_tensors import outputs_of
 from router.worker.v2.request import Contract, V2Request, data_of, decode_v2_request, warm_outputs
 from router.worker.v2.tensors import DTYPES, InferenceRefused, InferenceRequest, read_tensor
+from tests.support.examples import examples
 
 ECHO = Contract(VersionId("m", 3), None, takes_params=False, hinted=False, inputs=(), outputs=())
 NAN, INF = float("nan"), float("inf")
@@ -198,7 +199,7 @@ def tensors(draw: st.DrawFn) -> tuple[str, list[int], list[Any]]:
     return datatype, shape, draw(st.lists(elements, min_size=size, max_size=size))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(tensors(), st.booleans())
 def test_any_tensor_comes_back_as_it_was_sent(sent: tuple[str, list[int], list[Any]], nested: bool) -> None:
     """Through a version that answers what it is given; as a table when it is a column, else as an array."""
@@ -239,7 +240,7 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(junk, max_size=2) | junk, junk, junk, junk)
 def test_any_json_is_a_request_or_a_mistake_that_is_named(
     inputs: Any, reported: Any, outputs: Any, more: Any

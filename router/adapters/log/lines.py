@@ -6,6 +6,12 @@ from typing import Any, NamedTuple
 import structlog
 
 from router.core import events, state_events
+from router.core.environment_events import (
+    EnvironmentBuilt,
+    EnvironmentRebuilt,
+    EnvironmentsOverBound,
+    EnvironmentsRemoved,
+)
 from router.core.ids import PRODUCTION, VersionId
 from router.core.journal import log_fields
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
@@ -99,6 +105,7 @@ def line_of(event: events.Event) -> Line | None:
     return (
         _line_of_cap(event)
         or _line_of_version(event)
+        or _line_of_environment(event)
         or _line_of_gateway(event)
         or _line_of_listener(event)
         or _line_of_cache(event)
@@ -127,13 +134,11 @@ def _line_of_cap(event: events.Event) -> Line | None:
 
 def _line_of_version(event: events.Event) -> Line | None:
     match event:
-        case events.VersionLoaded(version, aliases, seconds, note):
+        case events.VersionLoaded(version, aliases, seconds, note, own):
             rounded = {phase: round(value, 3) for phase, value in seconds.items()}
             values = {**_names(version), "aliases": aliases, "seconds": rounded}
+            values |= {"environment": own.short, "python": own.python, "pins": own.pins} if own else {}
             return Line(logging.INFO, "version ready", {**values, "note": note} if note else values)
-        case events.EnvironmentDiffers(version, mismatches):
-            values = {**_names(version), "mismatches": mismatches}
-            return Line(logging.WARNING, "version logged in another environment", values)
         case events.LoadRefused(version, aliases, phase, error, retry_seconds):
             values = {**_names(version), "aliases": aliases, "phase": phase, "error": error}
             return Line(logging.WARNING, "version not loaded", {**values, "retry_seconds": retry_seconds})
@@ -164,6 +169,34 @@ def _line_of_version(event: events.Event) -> Line | None:
         case events.WorkerReplaced(version, seconds):
             values = {**_names(version), "seconds": round(seconds, 3)}
             return Line(logging.INFO, "workers complete again", values)
+    return None
+
+
+def _line_of_environment(event: events.Event) -> Line | None:
+    values: dict[str, Any]
+    match event:
+        case events.EnvironmentDiffers(version, mismatches, own=True):
+            values = {**_names(version), "mismatches": mismatches}
+            return Line(logging.WARNING, "the environment of a version is not what it asks for", values)
+        case events.EnvironmentDiffers(version, mismatches):
+            values = {**_names(version), "mismatches": mismatches}
+            values["remedy"] = "`environment: own` of the model, where that matters"
+            return Line(logging.WARNING, "version logged in another environment", values)
+        case EnvironmentBuilt(version, about, resolved_seconds):
+            seconds = {"resolve": resolved_seconds, "build": about.build_seconds - resolved_seconds}
+            values = {**_names(version), "environment": about.short, "python": about.python}
+            values |= {"pins": about.pins, "size_mib": about.size_bytes >> 20, "differs": about.differences}
+            values["seconds"] = {name: round(took, 3) for name, took in seconds.items()}
+            return Line(logging.INFO, "environment built", values)
+        case EnvironmentRebuilt(version, why):
+            values = {**_names(version), "why": why}
+            return Line(logging.WARNING, "an environment had changed, and was put right", values)
+        case EnvironmentsRemoved(names, size, left_bytes):
+            values = {"names": names, "mib": size >> 20, "left_mib": left_bytes >> 20}
+            return Line(logging.INFO, "environments that nobody uses were removed", values)
+        case EnvironmentsOverBound(left_bytes, bound_bytes):
+            values = {"mib": left_bytes >> 20, "bound_mib": bound_bytes >> 20}
+            return Line(logging.WARNING, "environments are over their bound, and all are in use", values)
     return None
 
 

@@ -24,6 +24,7 @@ OTHER = scores.OTHER
 PREDICT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0)
 QUEUE_SECONDS = (0.001, 0.01, 0.1, 1.0, 10.0)
 LOAD_SECONDS = (1.0, 10.0)
+BUILD_SECONDS = (10.0, 60.0, 300.0)
 POLL_SECONDS = (1.0, 10.0)
 REQUEST_ROWS = (1, 10, 100, 1000)
 BATCH_ROWS = (1, 10, 100, 1000)
@@ -63,7 +64,9 @@ CUTS = tuple(map(str, outcomes.CutReason))
 FALLBACKS = tuple(map(str, FallbackReason))
 FAULTS = tuple(map(str, FaultKind))
 ENDINGS = ("exit", "signal", "predict_timeout", "memory")
-PHASES = ("fetch", "load", "warmup")
+PHASES_OF_ALL = ("fetch", "load", "warmup")
+PHASES = ("fetch", "environment", "load", "warmup")
+"""Only versions with environments of their own have the second one."""
 SWAPS = ("success", "failure", "refused")
 POLLS = ("success", "failure")
 LOOPS = (
@@ -248,6 +251,13 @@ class Catalog(Store):
         self.loaded_at = gauge(
             "model_loaded_timestamp_seconds", "When the serving version became ready.", *_VERSION
         )
+        self.environment_info = gauge(
+            "environment_info",
+            "What the Python environment of the serving version is made of, where it has its own.",
+            *_VERSION,
+            "python",
+            "pins",
+        )
         self.load_seconds = histogram(
             "model_load_duration_seconds",
             "Time to bring a version to ready, by phase.",
@@ -291,6 +301,11 @@ class Catalog(Store):
             "version",
         )
 
+        self.build_seconds = histogram(
+            "environment_build_duration_seconds",
+            "Time to resolve and build the Python environment of a version.",
+            BUILD_SECONDS,
+        )
         self.downloaded_bytes = counter(
             "downloaded_bytes_total",
             "Bytes of versions that came from the artifact store, those of failed downloads included.",

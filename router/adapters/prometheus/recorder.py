@@ -20,6 +20,7 @@ from router.adapters.prometheus.catalog import (
     OTHER,
     PEERS,
     PHASES,
+    PHASES_OF_ALL,
     POLLS,
     REJECTIONS,
     SWAPS,
@@ -31,11 +32,13 @@ from router.adapters.prometheus.catalog import (
 from router.adapters.prometheus.store import Histogram, Value
 from router.adapters.prometheus.version import VersionSeries
 from router.core import events
+from router.core.environment_events import EnvironmentBuilt
 from router.core.ids import PRODUCTION, Alias, VersionId
 from router.core.outbound_events import NotificationTried
 from router.core.outcomes import NOT_HTTP, RefusalReason
 from router.core.split import BUCKETS
 from router.core.state_events import StateWriteFailed
+from router.core.version_environment import VersionEnvironment
 
 KEPT_SECONDS = 900.0
 """How long a retired version's series stay: the last increments must be scraped, and late answers counted."""
@@ -162,8 +165,8 @@ class PrometheusRecorder:
         self._models: set[str] = set()
         self._aliases: dict[tuple[str, Alias], _AliasState] = {}
         self._versions: dict[tuple[str, Alias, int], VersionSeries] = {}
-        self._loaded_at: dict[VersionId, float] = {}
-        """Wall time at which each version now in memory became ready."""
+        self._loaded: dict[VersionId, tuple[float, VersionEnvironment | None]] = {}
+        """Wall time at which each version now in memory became ready, and its own environment."""
         self._ready = False
         """As last reported; the gauge also asks whether a model can answer."""
         self._failed_events: set[str] = set()
@@ -181,6 +184,7 @@ class PrometheusRecorder:
         of_state = (catalog.state_durable, catalog.state_write_errors)
         for family in (*of_gateway, catalog.from_cache, *of_state, *counters):
             family.series()
+        catalog.build_seconds.series()
         for loop in LOOPS:
             catalog.loop_failures.series(loop)
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -209,6 +213,7 @@ class PrometheusRecorder:
             events.ReadinessChanged: self._readiness_changed,
             events.TickFailed: self._tick_failed,
             events.AnswersCut: self._answers_cut,
+            EnvironmentBuilt: self._environment_built,
             StateWriteFailed: self._state_write_failed,
             NotificationTried: self._notification_tried,
         }
@@ -381,7 +386,7 @@ class PrometheusRecorder:
             )
             for result in SWAPS:
                 catalog.swaps.series(model, alias, result)
-            for phase in PHASES:
+            for phase in PHASES_OF_ALL:
                 catalog.load_seconds.series(model, alias, phase)
             catalog.pending.series(model, alias)
             if alias != PRODUCTION:
@@ -414,7 +419,7 @@ class PrometheusRecorder:
         self._catalog.drop(model=event.model)
         self._aliases = {key: state for key, state in self._aliases.items() if key[0] != event.model}
         self._versions = {key: one for key, one in self._versions.items() if key[0] != event.model}
-        self._loaded_at = {key: at for key, at in self._loaded_at.items() if key.model != event.model}
+        self._loaded = {key: how for key, how in self._loaded.items() if key.model != event.model}
 
     def _alias_aspired(self, event: events.AliasAspired) -> None:
         if event.model in self._models:
@@ -434,7 +439,7 @@ class PrometheusRecorder:
         if version is None:
             version = VersionSeries(self._catalog, model, alias, str(number))
             self._versions[model, alias, number] = version
-        version.serve(event, self._loaded_at.get(event.new, self._wall()))
+        version.serve(event, *self._loaded.get(event.new, (self._wall(), None)))
         for reason in ENDINGS:
             self._catalog.restarts.series(model, str(number), reason)
         state.bound = number
@@ -474,13 +479,12 @@ class PrometheusRecorder:
 
     def _version_loaded(self, event: events.VersionLoaded) -> None:
         if event.version.model in self._models:
-            self._loaded_at[event.version] = self._wall()
+            self._loaded[event.version] = self._wall(), event.environment
             for alias in event.aliases:
                 self._alias(event.version.model, alias)
                 for phase, seconds in event.phase_seconds.items():
-                    family = self._catalog.load_seconds
-                    if (series := family.find(event.version.model, alias, phase)) is not None:
-                        series.observe(seconds)
+                    if phase in PHASES:
+                        self._catalog.load_seconds.series(event.version.model, alias, phase).observe(seconds)
 
     def _load_refused(self, event: events.LoadRefused) -> None:
         if event.version.model in self._models:
@@ -490,7 +494,7 @@ class PrometheusRecorder:
                 self._catalog.swaps.series(event.version.model, alias, result).value += 1
 
     def _version_gone(self, event: events.VersionGone) -> None:
-        self._loaded_at.pop(event.version, None)
+        self._loaded.pop(event.version, None)
 
     def _worker_ended(self, event: events.WorkerEnded) -> None:
         self._count_ends(event.version, "signal" if event.reason in _BY_SIGNAL else event.reason, 1)
@@ -508,6 +512,9 @@ class PrometheusRecorder:
     def _worker_load_failed(self, event: events.WorkerLoadFailed) -> None:
         if event.version.model in self._models:
             self._catalog.worker_load_failures.series(event.version.model).value += 1
+
+    def _environment_built(self, event: EnvironmentBuilt) -> None:
+        self._catalog.build_seconds.series().observe(event.about.build_seconds)
 
     def _downloaded(self, event: events.Downloaded) -> None:
         self._catalog.downloaded_bytes.series().value += event.size

@@ -21,6 +21,7 @@ from router.core.events import AliasBound, Answered, Predicted
 from router.core.ids import PRODUCTION
 from router.core.outcomes import Outcome
 from router.core.scores import ClassCounts, ClassSpec, OutputSpec, ScoreCounts, ScoreSpec, shown_name
+from router.core.version_environment import VersionEnvironment
 
 _LONGEST_TEXT = 128
 """Characters kept of a run id and of a flavor: whoever writes the registry writes them."""
@@ -51,8 +52,10 @@ class VersionSeries:
         for outcome, code in CODES_AT_ZERO:
             catalog.requests.series(*self._labels, outcome.value, str(code))
 
-    def serve(self, bound: AliasBound, loaded_at: float) -> None:
-        """The alias serves it now (again); `loaded_at` in seconds since 1970."""
+    def serve(
+        self, bound: AliasBound, loaded_at: float, environment: VersionEnvironment | None = None
+    ) -> None:
+        """The alias serves it now (again); `loaded_at` in seconds since 1970. `environment` is its own."""
         self._retired = False
         self._answers.clear()
         if self._labels[1] != PRODUCTION:
@@ -61,6 +64,9 @@ class VersionSeries:
         texts = (bound.run_id[:_LONGEST_TEXT], bound.flavor[:_LONGEST_TEXT], bound.registry_name)
         self._catalog.model_info.series(*self._labels, *texts).value = 1
         self._catalog.loaded_at.series(*self._labels).value = loaded_at
+        if environment is not None:
+            own = self._catalog.environment_info.series(*self._labels, environment.python, environment.pins)
+            own.value = 1
         self._count_outputs(bound.scores)
 
     def retire(self) -> None:
@@ -124,7 +130,7 @@ class VersionSeries:
 
     def _drop_info(self) -> None:
         model, alias, version = self._labels
-        for family in (self._catalog.model_info, self._catalog.loaded_at):
+        for family in (self._catalog.model_info, self._catalog.loaded_at, self._catalog.environment_info):
             family.drop(model=model, alias=alias, version=version)
 
 

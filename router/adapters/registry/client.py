@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from router.adapters.cache_locks import CacheLocks
 from router.adapters.registry.agent import (
     POLL_SECONDS,
     START_SECONDS,
@@ -13,7 +14,6 @@ from router.adapters.registry.agent import (
     RegistryAddress,
     registry_environment,
 )
-from router.adapters.registry.cache_locks import CacheLocks
 from router.adapters.registry.downloads import Downloads, FetchPolicy
 from router.core.events import Recorder, RegistrySchemaNewer
 from router.core.ids import STAGE, Alias, VersionId

@@ -5,11 +5,12 @@ import secrets
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from router.adapters.registry.agent import RegistryAddress
+from router.adapters.shared_tasks import SharedTasks, TasksClosed
 from router.core.artifact_source import STORES
 from router.core.events import CacheEvicted, CacheOverBound, CopyMended, Downloaded, Recorder
 from router.core.ids import VersionId
@@ -54,12 +55,6 @@ class _Wanted:
     recorded: bool
 
 
-@dataclass(slots=True)
-class _Shared:
-    task: asyncio.Task[str]
-    waiting: int = field(default=0)
-
-
 class Downloads:
     """Brings versions into the cache."""
 
@@ -78,11 +73,10 @@ class Downloads:
         self._over_bound = False
         self.cache_dir = cache_dir.absolute()
         """Where versions lie, one directory each."""
-        self._shared: dict[_Wanted, _Shared] = {}
+        self._shared: SharedTasks[_Wanted, str] = SharedTasks()
         self._known: dict[VersionId, Mapping[str, str]] = {}
         """By what the copy of a version is compared that was downloaded anew: the listing of its store then,
         and its manifest."""
-        self._closed = False
 
     async def fetch(
         self,
@@ -103,22 +97,10 @@ class Downloads:
         same answer at the same time; when all have been cancelled the download ends and leaves nothing.
         """
         wanted = _Wanted(version, fresh, recorded)
-        shared = self._shared.get(wanted)
-        if shared is None:
-            shared = self._start(wanted, deadline_seconds, turn)
-        shared.waiting += 1
         try:
-            return await asyncio.shield(shared.task)
-        except asyncio.CancelledError:
-            if shared.task.cancelled() and self._closed:
-                raise FetchFailed(f"{version}: the gateway is closing") from None
-            raise
-        finally:
-            shared.waiting -= 1
-            if not shared.waiting and not shared.task.done():
-                self._forget(wanted, shared)
-                shared.task.cancel()
-                await asyncio.wait({shared.task})
+            return await self._shared.run(wanted, lambda: self._download(wanted, deadline_seconds, turn))
+        except TasksClosed:
+            raise FetchFailed(f"{version}: the gateway is closing") from None
 
     def retain(self, versions: Collection[VersionId]) -> None:
         """Nothing here uses any other version: who asks for one `fresh` gets a download again."""
@@ -126,24 +108,7 @@ class Downloads:
 
     async def close(self) -> None:
         """End every download; those who wait for one get FetchFailed."""
-        self._closed = True
-        tasks = {shared.task for shared in self._shared.values()}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-
-    def _start(self, wanted: _Wanted, deadline_seconds: float, turn: DownloadTurn) -> _Shared:
-        shared = _Shared(asyncio.create_task(self._download(wanted, deadline_seconds, turn)))
-        shared.task.add_done_callback(lambda _: self._forget(wanted, shared))
-        self._shared[wanted] = shared
-        return shared
-
-    def _forget(self, wanted: _Wanted, shared: _Shared) -> None:
-        if self._shared.get(wanted) is shared:
-            del self._shared[wanted]
-        if shared.task.done() and not shared.task.cancelled():
-            shared.task.exception()  # seen, also when the last one who waited has just been cancelled
+        await self._shared.close()
 
     async def _download(self, wanted: _Wanted, deadline_seconds: float, turn: DownloadTurn) -> str:
         async with turn():

@@ -289,7 +289,8 @@ class WorkerSupply:
             return await self._load_once(replace(spec, warm_up_seconds=0.0))
 
     async def _load_once(self, spec: LoadSpec) -> WorkerHandle:
-        async with self._gate.admitted(spec, self._pool, self._pool.settings.load_memory_mib) as loaded:
+        expected_mib = self._pool.settings.load_memory_mib
+        async with self._gate.admitted(spec, self._pool, expected_mib, self._loader) as loaded:
             worker = await self._loader.load(spec, deadline_seconds=self._pool.load_deadline_seconds)
             loaded(worker.ready.own)
         self._load_seconds = sum(worker.info.phase_seconds.values())

@@ -73,7 +73,7 @@ function versionsTable(entry, now) {
   const bound = Object.values(entry.aliases ?? {}).map((alias) => alias.bound);
   const others = Object.entries(entry.versions ?? {}).filter(([number]) => !bound.includes(Number(number)));
   const more = others.map(([number, one]) =>
-    [el("span", null, "no alias"), DASH, version(Number(number)), stateWords(one), workerWords(one), DASH]);
+    [el("span", null, "no alias"), DASH, [version(Number(number)), environmentWords(one)], stateWords(one), workerWords(one), DASH]);
   return el("section", { class: "card versions" },
     el("h3", null, "Versions"),
     table("Aliases and the versions that serve them", ["Alias", "In registry", "Serves", "State", "Workers", "Since"],
@@ -86,7 +86,7 @@ function aliasRow(role, alias, entry, now) {
   return [
     [swatch(role), " ", named(role), called],
     isNumber(alias.aspired) ? version(alias.aspired) : "none",
-    el("strong", null, isNumber(alias.bound) ? version(alias.bound) : "nothing"),
+    [el("strong", null, isNumber(alias.bound) ? version(alias.bound) : "nothing"), environmentWords(one)],
     alias.stale ? mark("stale: the registry no longer names it")
       : alias.pending ? [mark("pending"), one && `, ${stateWords(one)}`] : stateWords(one),
     workerWords(one),
@@ -95,7 +95,16 @@ function aliasRow(role, alias, entry, now) {
 }
 
 function stateWords(one) {
-  return one ? String(one.state) : DASH;
+  if (!one) return DASH;
+  return one.phase === "environment" && one.state === "loading" ? "loading: its environment is built" : String(one.state);
+}
+
+/** The version's own Python environment in a line; null where it runs in the gateway's. */
+function environmentWords(one) {
+  const built = one?.environment;
+  if (!built) return null;
+  const more = [...(built.differs ?? []), built.note].filter(Boolean).join("\n");
+  return [" ", el("span", { class: "aside line", title: more || null }, `own Python ${built.python}, pins ${String(built.pins).slice(0, 8)}`)];
 }
 
 function workerWords(one) {

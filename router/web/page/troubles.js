@@ -11,7 +11,7 @@ function warnings(entry) {
   for (const [number, one] of Object.entries(entry.versions ?? {})) {
     if (one.error) lines.push(`Version ${number} (${one.state}): ${one.error}`);
     if (one.breaker?.state === "open") lines.push(`The breaker of ${one.breaker.alias} v${number} is open, production has its share: ${one.breaker.why}`);
-    if (one.mismatches?.length) lines.push(`Version ${number} was logged in another environment: ${one.mismatches.join("; ")}`);
+    if (one.mismatches?.length) lines.push(`Version ${number} ${one.environment ? "has not what it asks for" : "was logged in another environment"}: ${one.mismatches.join("; ")}`);
   }
   return warningBox("h3", "Warnings", lines);
 }

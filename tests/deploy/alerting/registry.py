@@ -1,7 +1,21 @@
 """Alerts on aliases, swaps, polls and replicas."""
 
 from tests.deploy.promtool import Case
-from tests.deploy.samples import FIRES, OF_A, PRODUCTION, SILENT, STEP_1, A, B, C, digests, info, polls, swap
+from tests.deploy.samples import (
+    FIRES,
+    OF_A,
+    PRODUCTION,
+    SILENT,
+    STEP_1,
+    A,
+    B,
+    C,
+    digests,
+    environment,
+    info,
+    polls,
+    swap,
+)
 
 CASES = [
     Case(
@@ -85,6 +99,32 @@ CASES = [
             **info('model="m",alias="production",version="2"', instance=B),
         },
         at="7m",
+    ),
+    Case(
+        "CanaryRouterReplicaEnvironmentSkew",
+        FIRES,
+        {**environment("aa", A), **environment("bb", B), **environment("bb", C)},
+        at="15m",
+        not_yet="14m45s",
+        fires={"job": "gateways", "model": "m", "alias": "production", "version": "1"},
+        summary="m@production: replicas have served v1 with 2 different sets of packages for 15 minutes",
+    ),
+    # One replica is ten minutes late with a new gateway, whose MLflow is in the pins.
+    Case(
+        "CanaryRouterReplicaEnvironmentSkew",
+        SILENT,
+        {
+            **environment("aa", A, "1+0x40 stale"),
+            **environment("bb", A, "_x40 1+0x120"),
+            **environment("bb", B),
+        },
+        at="25m",
+    ),
+    Case(
+        "CanaryRouterReplicaEnvironmentSkew",
+        "stays silent where two versions have packages of their own",
+        {**environment("aa", A), **environment("bb", B, version=2)},
+        at="30m",
     ),
     Case(
         "CanaryRouterReplicaConfigSkew",

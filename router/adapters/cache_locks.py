@@ -1,4 +1,4 @@
-"""Locks on copies in the cache that this gateway uses, taken and released on a thread of their own."""
+"""Locks on what this gateway uses of the cache, taken and released on a thread of their own."""
 
 import asyncio
 import fcntl
@@ -14,7 +14,8 @@ _GRACE_SECONDS = 1.0
 
 
 class CacheLocks:
-    """A shared lock on the cache's directory of each version in use, so that no gateway removes it.
+    """A shared lock on one directory of the cache for each version in use, so that no gateway removes it: on
+    that of its copy, or of its environment. Several versions may use one directory.
 
     The kernel releases it when this process ends. Nothing in the directory is read. What touches the disk
     runs on one thread, in the order in which it was asked for: a cache on a network may hang, requests go on.
@@ -26,7 +27,8 @@ class CacheLocks:
         self._thread = ThreadPoolExecutor(1, "cache-locks")
 
     async def acquire(self, version: VersionId, files: str) -> bool:
-        """Keep the directory above `files` in place; False when it has just been removed or replaced."""
+        """Keep the directory above `files` in place for `version`, and no other one any more; False when it
+        has just been removed or replaced."""
         try:
             locking = asyncio.get_running_loop().run_in_executor(self._thread, _lock, Path(files).parent)
         except RuntimeError:  # closed: nobody uses it any more

@@ -1,0 +1,1 @@
+"""Python environments of versions: found, built and held in the cache."""

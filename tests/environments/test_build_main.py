@@ -1,0 +1,111 @@
+"""The process that builds needs nothing of the machine but the cache: no home, no other place to write."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.environments import store
+from tests.support import slowness
+from tests.support.environments import add_version, policy_for
+from tests.support.package_index import package_index
+
+ORDER = """
+import json, socket, sys, threading
+from router.environments.build_main import main
+from router.protocol.channel import Channel
+ours, theirs = socket.socketpair()
+child = threading.Thread(target=main, args=(theirs,))
+child.start()
+channel = Channel(ours)
+channel.send(json.loads(sys.argv[1]))
+answer = channel.receive()
+child.join()
+print(json.dumps(answer.header))
+"""
+ON_A_READ_ONLY_ROOT = """
+mount --bind "$1" "$1" && mount -o remount,bind,ro / || exit 99
+touch "$2" 2>/dev/null && exit 98
+shift 2
+exec unshare --user --map-user=1000680000 --map-group=0 "$@"
+"""
+
+
+def order(cache: Path, uri: str, files: str, **changed: Any) -> str:
+    """A whole one, in JSON."""
+    policy = policy_for(uri)
+    whole = {
+        "op": "prepare",
+        "model": "m",
+        "version": 1,
+        "cache_dir": str(cache),
+        "token": "0" * 16,
+        "files": files,
+        "rules": dict(policy.rules),
+        "index": dict(policy.index),
+        "max_bytes": policy.max_bytes,
+        "build": True,
+    }
+    return json.dumps({**whole, **changed})
+
+
+def answer_of(command: list[str]) -> dict[str, Any]:
+    ended = subprocess.run(
+        command,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60 * slowness.slack(),
+    )
+    if ended.returncode == 99 or "unshare" in ended.stderr:
+        pytest.skip("this machine does not let root make its file system read-only for one process")
+    assert ended.returncode == 0, ended.stderr
+    answer: dict[str, Any] = json.loads(ended.stdout)
+    return answer
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or not shutil.which("unshare"), reason="mounts take root, and user ids unshare"
+)
+def test_any_user_without_a_home_builds_on_a_read_only_root(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    files = add_version(cache, "m", 1, "tiny")
+    as_somebody = ["unshare", "--mount", "sh", "-c", ON_A_READ_ONLY_ROOT, "sh"]
+    with package_index() as index:
+        index.add("tiny", "1.0")
+        command = [
+            *(*as_somebody, str(cache), str(tmp_path / "elsewhere")),
+            *(sys.executable, "-c", ORDER, order(cache, index.uri, files)),
+        ]
+        answer = answer_of(command)
+        assert answer.get("op") == "prepared", answer
+        assert answer["built"]
+        kept = store.find(cache / store.FOLDER, answer["about"]["key"])
+        assert isinstance(kept, store.Kept)
+        [module] = (kept.place / store.VENV).glob("lib/*/site-packages/tiny/__init__.py")
+        module.write_text("changed")
+
+        again = answer_of(command)
+
+    assert again["rebuilt"].startswith("lib/python")
+    assert isinstance(store.find(cache / store.FOLDER, answer["about"]["key"]), store.Kept)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    assert sorted(path.name for path in kept.place.parent.iterdir()) == [store.UV, kept.place.name]
+
+
+def test_a_cache_that_others_may_write_is_not_built_into(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    files = add_version(cache, "m", 1, "tiny")
+    (cache / store.FOLDER).mkdir()
+    (cache / store.FOLDER).chmod(0o770)
+
+    answer = answer_of([sys.executable, "-c", ORDER, order(cache, "http://127.0.0.1:9", files)])
+
+    assert (answer["op"], answer["kind"]) == ("failed", "failed")
+    assert "others can write to it" in answer["error"]
