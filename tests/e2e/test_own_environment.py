@@ -147,7 +147,7 @@ def watched(gateway: GatewayProcess) -> Iterator[set[str]]:
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.02):
+        while not over.wait(0.1):
             for process in gateway.descendants():
                 with suppress(psutil.Error):
                     seen.update(process.cmdline())
@@ -282,7 +282,7 @@ def test_a_gateway_starts_without_its_index_and_a_build_that_hangs_or_is_killed_
     """Row 103. What served is in the cache of `gateway`; a version that needs the index waits for it."""
     with package_index() as silent:
         silent.hanging = True
-        limits = f"environments: {{index: '{silent.uri}', build_timeout_seconds: {4 * slack:.0f}}}\n"
+        limits = f"environments: {{index: '{silent.uri}', build_timeout_seconds: {2 * slack:.0f}}}\n"
         other = start(MODELS + limits, cache=foreign.cache)
         other.wait_bound(NEW, "canary", 60 * slack, MODEL)
         assert answers(other, foreign) == offline(foreign, OLD, NEW)
@@ -300,6 +300,7 @@ def test_a_gateway_starts_without_its_index_and_a_build_that_hangs_or_is_killed_
     assert answers(other, foreign)[OLD] == offline(foreign, OLD)[OLD]
 
 
+@pytest.mark.slow  # five commands, each of which starts a gateway's processes
 def test_what_the_page_shows_is_what_happens(
     gateway: GatewayProcess, registry: Registry, foreign: ForeignVersions, slack: float
 ) -> None:
