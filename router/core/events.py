@@ -599,10 +599,3 @@ class Recorder(Protocol):
 
     def record(self, event: Event) -> None:
         """Note one fact."""
-
-
-class AnswerRecorder(Recorder, Protocol):
-    """Takes the facts of answers as well, which are many."""
-
-    def record_answer(self, answer: Answered) -> None:
-        """Take it at once, or soon; before whatever `record` gets next."""
