@@ -57,10 +57,8 @@ class Answered:
 
 @dataclass(slots=True)
 class AnsweredTogether:
-    """Requests that were answered one after the other, all given to `version` under `alias`.
-
-    Recorders get answers in this form, so that each looks up once where to count them.
-    """
+    """Requests that were answered one after the other, all given to `version` under `alias`: so each recorder
+    looks up once where to count them."""
 
     model: str
     alias: Alias
