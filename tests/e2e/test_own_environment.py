@@ -243,12 +243,11 @@ def no_password_is_shown(gateway: GatewayProcess, foreign: ForeignVersions, argu
     outputs = {path: gateway.get(path).text for path in ("/v1/state", "/metrics")}
     outputs["log"] = gateway.log.read_text()
     outputs["arguments"] = "\n".join(arguments)
-    for path in foreign.cache.rglob("*.json"):
-        if "venv" not in path.parts and ".uv" not in path.parts:
-            outputs[str(path)] = path.read_text()
+    for path in (*foreign.cache.glob(f"{MODEL}/*.json"), *foreign.cache.glob(".environments/*/*.json")):
+        outputs[str(path)] = path.read_text()
     for pid in gateway.worker_pids(OLD, MODEL):
         outputs[f"environment of {pid}"] = Path(f"/proc/{pid}/environ").read_text(errors="replace")
-    assert len(outputs) > 5
+    assert len(outputs) > 8
     assert [where for where, text in outputs.items() if PASSWORD in text or OTHER_PASSWORD in text] == []
 
 
