@@ -24,7 +24,6 @@ _DIRECTORIES = {"HOME": "home", "UV_CACHE_DIR": "cache", "TMPDIR": "tmp"}
 _SETTLED = {
     "LANG": "C.UTF-8",
     "NO_COLOR": "1",
-    "UV_COMPILE_BYTECODE_TIMEOUT": "600",  # of one file: it is done at a low priority, beside requests
     "UV_KEYRING_PROVIDER": "disabled",
     "UV_NO_CONFIG": "1",
     "UV_NO_PROGRESS": "1",

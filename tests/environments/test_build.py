@@ -1,5 +1,6 @@
 """An environment is built beside its place and appears there whole; whatever goes wrong leaves nothing."""
 
+import json
 import os
 import platform
 import subprocess
@@ -89,6 +90,26 @@ def test_its_modules_are_compiled_because_nobody_may_write_beside_them(
     kept, _ = made(root, recipe(index), index)
 
     assert python_in(kept, "import os, tiny; print(os.path.exists(tiny.__cached__))") == "True"
+
+
+def test_a_package_runs_nothing_while_it_is_installed_and_never_beside_the_indexs_credentials(
+    root: Path, index: PackageIndex, tmp_path: Path
+) -> None:
+    """Lines of a `.pth` file are run whenever the environment's Python starts: when it is tried, as in every
+    worker."""
+    seen = tmp_path / "seen"
+    write = f"open({str(seen)!r}, 'a').write(json.dumps([sys.orig_argv[1:], str(os.environ)]) + chr(10))"
+    module = {"tiny/__init__.py": "", "tiny.pth": f"import json, os, sys; {write}\n"}
+    wanted = recipe(index, files=module)
+    index.credentials = ("ada", "hunter2-and-more")
+    uv = Uv(root / store.UV, index_variables({"UV_HTTP_RETRIES": "0"}, index.uri_with_credentials))
+
+    kept, _ = made(root, wanted, index, uv)
+
+    started = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert {tuple(arguments) for arguments, _ in started} == {("-I", "-B", "-c", "pass")}
+    assert "hunter2" not in seen.read_text()
+    assert list(kept.place.rglob("tiny/__pycache__/*.pyc"))
 
 
 def test_the_key_differs_where_anything_differs_that_it_is_made_of(index: PackageIndex) -> None:
