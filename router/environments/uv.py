@@ -32,7 +32,7 @@ _SETTLED = {
 }
 _PASSED = ("PATH", "LD_LIBRARY_PATH")
 _NO_SOLUTION = "No solution found"
-_UNSOLVABLE = re.compile(rf"{_NO_SOLUTION}|included as a URL dependency")
+_UNSOLVABLE = re.compile(rf"{_NO_SOLUTION}|included as a URL dependency|Couldn't parse requirement")
 _URL_ADVICE = re.compile(r" Consider adding `[^`]*` to your dependencies or constraints file\.?")
 """It would be refused."""
 _CREDENTIALS_REFUSED = re.compile(r"valid authentication credentials|40[13] (?:Unauthorized|Forbidden)")
