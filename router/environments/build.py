@@ -22,7 +22,7 @@ from router.environments.integrity import seal
 from router.environments.interpreters import Interpreter
 from router.environments.pins import Pins
 from router.environments.uv import Uv
-from router.errors import EnvironmentFailed, EnvironmentRefused
+from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused
 
 _RUN_SECONDS = 120.0
 _MOST_COMPILERS = 8
@@ -83,7 +83,8 @@ def build(
             _sync(part)
             return _publish(root, part, recipe.key)
     except OSError as error:
-        raise EnvironmentFailed(f"the environment could not be built: {error.strerror or error}") from error
+        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else EnvironmentFailed
+        raise kind(f"the environment could not be built: {error.strerror or error}") from error
 
 
 def _install(part: Path, recipe: Recipe, uv: Uv) -> None:

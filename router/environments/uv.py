@@ -14,7 +14,7 @@ from pathlib import Path
 
 from router.core.package_index import secrets_in
 from router.core.redaction import MASK, redact_line
-from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
+from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 
 RETRIES = 2
 """After the first try of a request, where the operator says nothing else; uv waits longer before each."""
@@ -115,7 +115,7 @@ class Uv:
         if answer.status < 0:
             return EnvironmentFailed(f"uv was ended by signal {-answer.status}")
         if _NO_SPACE.search(answer.errors):
-            return EnvironmentFailed(f"the disk is full: {said}")
+            return DiskFull(f"the disk is full: {said}")
         if _CREDENTIALS_REFUSED.search(answer.errors):
             return IndexUnreachable(f"the package index refused the credentials it was asked with: {said}")
         if _UNSOLVABLE.search(answer.errors):
