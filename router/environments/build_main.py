@@ -22,7 +22,7 @@ from router.environments.pins import Pins, pins_of, remove_unused_pins
 from router.environments.rules import Rules, own_requirements
 from router.environments.uv import Uv
 from router.environments.wanted import Wanted, read_wanted
-from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
+from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 from router.protocol.channel import Channel
 
 _NICE = 10
@@ -74,8 +74,14 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
     if not order["build"]:
         return preparation.find() or {"op": "missing"}
     os.nice(_NICE)  # requests go first
-    with _installing(root):
-        answer = preparation.build(order["token"])
+    try:
+        with _installing(root):
+            answer = preparation.build(order["token"])
+    except EnvironmentFailed as error:
+        # What was downloaded for it stays. It counts; and a full disk is full for whatever serves, too.
+        bound_bytes = 0 if isinstance(error, DiskFull) else order["max_bytes"]
+        evict(root.parent, bound_bytes, only_packages=True)
+        raise
     if answer["built"]:
         swept = evict(root.parent, order["max_bytes"], spare=store.place_of(root, answer["about"]["key"]))
         answer |= asdict(swept)

@@ -71,6 +71,7 @@ def find_interpreter(logged: str, extra: Sequence[str], mismatch: str) -> tuple[
     others = [one for one in candidates.all() if _minor_of(one.version) >= OLDEST]
     if mismatch == "nearest" and others:
         nearest = min(others, key=lambda one: _distance(_minor_of(one.version), wanted))
+        logged = redact_line(logged, 40)
         return (
             nearest,
             f"it was logged under Python {logged} and runs under {nearest.version}, the nearest here",

@@ -153,6 +153,13 @@ def test_a_version_that_does_not_say_its_python_gets_the_gateways() -> None:
     assert "does not say under which Python" in note
 
 
+def test_a_note_is_short_and_in_one_line_whatever_the_version_says() -> None:
+    _, note = find_interpreter("2.7.18\nERROR " + "x" * 10_000, (), "nearest")
+
+    assert len(note) < 200
+    assert "\n" not in note
+
+
 @pytest.mark.parametrize("logged", ["abc", "3", "3.x", "../../bin/sh", "3.\n11", "x" * 10_000])
 def test_what_is_no_version_is_refused(logged: str) -> None:
     assert len(refusal(logged)) < 200

@@ -12,6 +12,7 @@ import pytest
 from router.agent.cache import part_name
 from router.environments import store
 from router.environments.pins import Pins
+from router.protocol.frames import encode_frame
 from tests.support.environments import FINGERPRINT, make_environment
 
 KEY = "a" * 64
@@ -150,6 +151,18 @@ def test_files_that_were_added_are_removed_and_the_environment_is_as_it_was(
     assert found.mended.startswith(f"{names} of the environment aaaaaaaaaaaa had been added")
     assert [path.name for path in deep.iterdir()] == ["two.py"]
     assert store.find(root_of(cache), KEY) == kept
+
+
+def test_a_name_that_is_no_text_can_be_said_to_the_gateway(cache: Path, kept: store.Kept) -> None:
+    lib = kept.place / "venv/lib"
+    lib.chmod(0o700)
+    (lib / os.fsdecode(b"\xff\nx")).write_text("")
+
+    found = store.find(root_of(cache), KEY)
+
+    assert isinstance(found, store.Kept)
+    assert found.mended.startswith("lib/? x of the environment aaaaaaaaaaaa had been added")
+    assert encode_frame({"rebuilt": found.mended})
 
 
 @pytest.mark.parametrize("name", [store.ABOUT, store.MANIFEST])
