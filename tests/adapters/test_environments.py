@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import psutil
@@ -358,6 +359,27 @@ async def test_has_says_whether_the_environment_a_version_was_prepared_in_last_i
     await until(lambda: not store.is_in_use(place))
     module(about.interpreter).unlink()
     assert not await another.has(V1)
+
+
+@pytest.mark.parametrize(
+    ("gateway_release", "pins", "has"),
+    [
+        (router.__version__, "tiny==1.0\n", True),
+        ("0.0.1", "tiny==1.0\n", False),
+        (router.__version__, f"mlflow=={installed_version('mlflow')}\n", True),
+        (router.__version__, "mlflow==1.0\n", False),
+    ],
+    ids=["ours", "a former gateway's", "our MLflow's", "a former MLflow's"],
+)
+async def test_an_environment_of_a_former_release_is_none_that_a_rollback_would_be_ready_with(
+    gateway: Open, cache: Path, gateway_release: str, pins: str, has: bool
+) -> None:
+    """After an upgrade a load of that version builds another one, for minutes."""
+    files = add_version(cache, "m", 1, TINY)
+    kept = make_environment(cache, "a" * 64, pins=pins, gateway=gateway_release)
+    store.note_use(kept.place, Path(files))
+
+    assert await gateway().has(V1) is has
 
 
 async def test_an_older_gateway_s_environment_serves_while_the_index_is_out_of_reach(

@@ -102,8 +102,8 @@ class Builds:
             raise EnvironmentFailed(f"{version}: the gateway is closing") from None
 
     async def locate(self, version: VersionId) -> VersionEnvironment | None:
-        """The environment that `version` was last prepared in, when it is here, whole. Raises
-        EnvironmentFailed."""
+        """The environment that `version` was last prepared in, when it is here, whole, and of this release of
+        the gateway and its MLflow. Raises EnvironmentFailed."""
         answer = await self._order(version, {"op": "locate"}, FIND_SECONDS)
         return None if answer["op"] == "missing" else _environment(answer["about"])
 
