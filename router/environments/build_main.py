@@ -109,18 +109,22 @@ class _Preparation:
         return self._found(found, pins.note) if isinstance(found, store.Kept) else None
 
     def build(self, token: str) -> dict[str, Any]:
-        """The answer. Raises EnvironmentFailed, EnvironmentRefused, IndexUnreachable."""
+        """The answer; where nothing can be built just now, with the environment of a former release, if one
+        can still be used. Raises EnvironmentFailed, EnvironmentRefused, IndexUnreachable, OSError."""
         store.remove_leftovers(self._root)
         remove_unused_pins(self._files.parent.parent, time.time())
         try:
             return self._build(token)
-        except IndexUnreachable as unreachable:
+        except EnvironmentRefused:
+            raise
+        except (EnvironmentFailed, OSError) as failed:  # no index, a full disk, too little memory
             former = self._former()
             if former is None:
                 raise
+            why = failed.strerror if isinstance(failed, OSError) else failed
             note = (
-                f"{unreachable}: the environment is used that gateway {former.gateway} built for it,"
-                " until the index answers at a later load"
+                f"{why}: the environment is used that gateway {former.gateway} built for it,"
+                " until another one can be built at a later load"
             )
             return self._found(former, note)
 

@@ -119,7 +119,9 @@ class Builds:
             "index": dict(self._policy.index),
             "max_bytes": self._policy.max_bytes,
         }
-        answer = await self._order(version, {**order, "build": False}, FIND_SECONDS)
+        # As long as a build may take: one that was copied to a slow disk is read whole, once.
+        look_seconds = max(FIND_SECONDS, self._policy.timeout_seconds)
+        answer = await self._order(version, {**order, "build": False}, look_seconds)
         if answer["op"] == "missing":
             async with turn():
                 answer = await self._order(version, {**order, "build": True}, self._policy.timeout_seconds)
