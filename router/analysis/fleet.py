@@ -42,7 +42,7 @@ from router.analysis.fleet_state import (
     skipped,
     without,
 )
-from router.analysis.fleet_view import Absences, FleetView, LeftOut, Waiting, fleet_view
+from router.analysis.fleet_view import Absences, FleetView, LeftOut, Waiting, fleet_view, gateway_of
 from router.analysis.statistics.records import CELL_SECONDS, Batch, Ended, Join, RunId, cell_of
 from router.core.ids import GatewayId
 
@@ -294,11 +294,11 @@ class Fleet:
         self._outage.merge(news.running, now.cell)
         raised = self._outage.raise_numbers(news.numbers)
         if abs(off := self._clocks.off(news.process)) > CELL_SECONDS:
-            self._absences.note(news.host, f"its clock is {_seconds(off)}", now.monotonic)
+            self._absences.note(news.gateway, f"its clock is {_seconds(off)}", now)
         if news.sealed is None or self._has_left:
             return Taken(shift, raised=raised)
         if news.sealed.cell > now.cell + MOST_AHEAD_CELLS:
-            self._absences.note(news.host, "it has sealed cells that are not over yet", now.monotonic)
+            self._absences.note(news.gateway, "it has sealed cells that are not over yet", now)
             return Taken(shift, raised=raised)
         return Taken(shift, self._take_evidence(news, news.sealed, now), raised)
 
@@ -317,7 +317,7 @@ class Fleet:
                 self._wants_state, self._wanted_at = True, now.monotonic
             if self._state is not None:
                 why = "it has another state, and one of the two gives way"
-                self._absences.note(news.host, why, now.monotonic)
+                self._absences.note(news.gateway, why, now)
         return False
 
     def _gives_way(self, news: News, theirs: SealedAt) -> bool | None:
@@ -376,7 +376,7 @@ class Fleet:
         for batch in news.batches:
             member, cell = batch.process, batch.cell
             if cell > now.cell + MOST_AHEAD_CELLS:
-                self._absences.note(news.host, "it has batches of cells that are not over yet", now.monotonic)
+                self._absences.note(news.gateway, "it has batches of cells that are not over yet", now)
                 continue
             if member in self._own.ids or cell > state.sealed.cell + _MOST_WAITING_CELLS:
                 continue
@@ -395,7 +395,7 @@ class Fleet:
     def _take_clock(self, shift: float, now: Moment) -> None:
         """Out of the fleet, and back into it with its clock."""
         why = f"its clock was {_seconds(-shift)}, and is set by the others'"
-        self._absences.note(self._own.host, why, now.monotonic)
+        self._absences.note(self._own.identity, why, now)
         self._end_membership()
         cell = cell_of(now.clock + shift)
         if self._state is not None and self._state.sealed.cell > cell + MOST_AHEAD_CELLS:
@@ -438,7 +438,7 @@ class Fleet:
         assert state is not None
         members = self._deciders(state)
         if self._ends.follow_votes(members, me, self._is_known):
-            self._absences.note(self._own.host, "the others heard nothing of it for too long", now.monotonic)
+            self._absences.note(self._own.identity, "the others heard nothing of it for too long", now)
             self._announce(now)
         elif me is not None and me in members:
             self._ends.vote(me)
@@ -466,7 +466,7 @@ class Fleet:
         for join, clean in left:
             self._left[join.member] = cell
             if not clean and join.member not in self._own.ids:
-                self._absences.note(join.host, "it is gone: nothing was heard of it", now.monotonic)
+                self._absences.note_end(gateway_of(join), "it is gone: nothing was heard of it", now)
 
     def _without_members(self, state: FleetState, now: Moment) -> FleetState | None:
         """Where all have ended: on to the first that joined in time, or else a fleet of one's own."""

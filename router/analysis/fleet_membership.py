@@ -17,6 +17,8 @@ class OwnMembership:
         self._process = this.process
         self._count = 0
         self.host = "".join(one if one.isprintable() else "?" for one in this.host)[:MOST_NAME]
+        self.identity = GatewayId(self._process, self.host)
+        """As others know it."""
         self.now: Join | None = None
         """None while nothing that is observed here counts."""
         self.ids: deque[str] = deque(maxlen=_REMEMBERED)

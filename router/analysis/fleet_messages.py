@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from router.analysis.statistics.records import Batch, Join
+from router.core.ids import GatewayId
 
 MOST_PROCESSES = 256
 """In one fleet, those included that ended a short while ago."""
@@ -147,6 +148,11 @@ class News(Struct):
     state: FleetState | None = None
     batches: list[Batch] = field(default_factory=list)
     """Oldest cells first, so that any number of them from the first on is of use."""
+
+    @property
+    def gateway(self) -> GatewayId:
+        """Who answers."""
+        return GatewayId(self.process, self.host)
 
 
 class MessageRefused(ValueError):

@@ -70,22 +70,16 @@ def _judged(entry: Mapping[str, Any]) -> str:
     """Up to when, and with whose answers."""
     at = utc(entry["horizon_timestamp"], "seconds")[11:19]  # as the sentence of the verdict has it
     ago = f"judged up to {at} UTC, {entry['judged_up_to_seconds']:.0f} s ago"
-    return ", ".join((ago, *gateway_phrases(entry["gateways"])))
+    return ", ".join(filter(None, (ago, together(entry["gateways"]))))
 
 
-def gateway_phrases(gateways: Mapping[str, Any]) -> list[str]:
-    """Whose answers count and whose do not, a phrase for each; none for a gateway that judges alone."""
-    counted, left_out = gateways["counted"], gateways["left_out"]
-    if len(counted) + len(left_out) < 2:
-        return []
-    return [
-        f"at {len(counted)} gateways: {' '.join(counted)}",
-        *(
-            f"waiting for {one['host']}, silent for {one['silent_seconds']:.0f} s"
-            for one in gateways["waiting"]
-        ),
-        *(f"without {one['host']}: {one['why']}" for one in left_out),
-    ]
+def together(gateways: Mapping[str, Any]) -> str:
+    """With which gateways is judged; empty for one that judges alone. Whom they wait for, and whom they leave
+    out, the sentence of each verdict says."""
+    counted = gateways["counted"]
+    if len(counted) + len(gateways["left_out"]) < 2:
+        return ""
+    return f"at {len(counted)} gateways: {' '.join(counted)}"
 
 
 def _say(console: Console, line: str, *, style: str | None = None) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from router.cli.client import Unreachable, ask, gateway_address
-from router.cli.compare import gateway_phrases, verdict_line
+from router.cli.compare import together, verdict_line
 from router.cli.levers import cap_line
 
 _MOST_DIFFERENCES = 3
@@ -105,8 +105,8 @@ def _verdicts(state: Mapping[str, Any]) -> list[str]:
 def _gateways(state: Mapping[str, Any]) -> list[str]:
     """Whose answers make these verdicts, where it is not this gateway alone."""
     gateways = state.get("fleet", {}).get("gateways")  # an older gateway has none
-    phrases = gateway_phrases(gateways) if gateways else []
-    return [f"judged {', '.join(phrases)}"] if phrases else []
+    phrase = together(gateways) if gateways else ""
+    return [f"judged {phrase}"] if phrase else []
 
 
 def _rollbacks(state: Mapping[str, Any]) -> list[str]:

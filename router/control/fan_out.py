@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from router.core import events
 from router.core.ids import Alias, VersionId
@@ -24,6 +24,13 @@ PER_REQUEST = frozenset(
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+
+
+class AnswerRecorder(events.Recorder, Protocol):
+    """Takes the facts of answers as well, which are many."""
+
+    def record_answer(self, answer: events.Answered) -> None:
+        """Take it at once, or soon; before whatever `record` gets next."""
 
 
 class FanOut:

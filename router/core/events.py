@@ -57,10 +57,8 @@ class Answered:
 
 @dataclass(slots=True)
 class AnsweredTogether:
-    """Requests that were answered one after the other, all given to `version` under `alias`.
-
-    Recorders get answers in this form, so that each looks up once where to count them.
-    """
+    """Requests that were answered one after the other, all given to `version` under `alias`: so each recorder
+    looks up once where to count them."""
 
     model: str
     alias: Alias
@@ -599,10 +597,3 @@ class Recorder(Protocol):
 
     def record(self, event: Event) -> None:
         """Note one fact."""
-
-
-class AnswerRecorder(Recorder, Protocol):
-    """Takes the facts of answers as well, which are many."""
-
-    def record_answer(self, answer: Answered) -> None:
-        """Take it at once, or soon; before whatever `record` gets next."""

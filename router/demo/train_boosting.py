@@ -21,8 +21,8 @@ from mlflow.models import infer_signature
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-LIBRARIES = ("scikit-learn", "scipy", "numpy", "pandas", "cloudpickle")
-"""What the version names as its requirements, each in the release that is installed here."""
+LIBRARIES = ("scikit-learn", "pandas", "numpy")
+"""Of which the answer says what is installed here."""
 
 
 def train(order: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
             pyfunc_predict_fn="predict_proba",
             signature=infer_signature(table[columns], expected),
             input_example=table[columns].head(2),
-            pip_requirements=[f"{name}=={release}" for name, release in installed.items()],
+            pip_requirements=order["libraries"],  # as its environment was resolved from
         )
     files = mlflow.artifacts.download_artifacts(logged.model_uri)
     return {"auc": auc, "expected": expected.tolist(), "installed": installed, "files": files}

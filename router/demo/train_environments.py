@@ -1,8 +1,8 @@
 """Registers two versions that no one Python environment loads: `… DIRECTORY`, a process of its own.
 
 Each version gets an environment that is built as the gateway builds them, in the gateway's own cache, and is
-trained and pickled by that environment's Python. Both name as requirements exactly what is installed there,
-so the gateway resolves the same pins later, and finds the environments built.
+trained and pickled by that environment's Python. Both name as requirements what the environment was resolved
+from, so the gateway resolves the same pins later, and finds the environments built.
 """
 
 import json
@@ -45,7 +45,6 @@ Say = Callable[[str], None]
 CHURN = OWN_ENVIRONMENTS.model
 EXPERIMENT = "canary-router demo"
 TRAINER = Path(__file__).with_name("train_boosting.py")
-SHOWN = ("scikit-learn", "pandas", "numpy")
 MOST_BYTES = 20 << 30
 BOOSTING = {"n_estimators": 120, "max_depth": 3, "learning_rate": 0.1, "random_state": 7}
 
@@ -102,7 +101,7 @@ def _train(place: Workspace, number: int, recipe: Recipe, say: Say) -> TrainedVe
     python = place_of(place.cache / FOLDER, environment["key"]) / VENV / "bin" / "python"
     began = time.monotonic()
     trained = _trained(place, number, recipe, python)
-    libraries = ", ".join(f"{name} {trained['installed'][name]}" for name in SHOWN)
+    libraries = ", ".join(f"{name} {release}" for name, release in trained["installed"].items())
     quality = f"holdout AUC {trained['auc']:.2f}"
     say(f"trained v{number} by {libraries}: {quality} ({time.monotonic() - began:.1f} s)")
     if trouble := _trouble_here(Path(trained["files"])):
@@ -159,6 +158,7 @@ def _trained(place: Workspace, number: int, recipe: Recipe, python: Path) -> Map
             "holdout": str(holdout),
             "columns": list(recipe.columns),
             "recipe": BOOSTING,
+            "libraries": list(recipe.libraries),
         }
         order.write_text(json.dumps(asked), encoding="utf-8")
         ended = subprocess.run(  # noqa: S603 - the interpreter that was just built

@@ -12,8 +12,9 @@ from aiohttp import web
 from router.control.alerts import AlertCaps
 from router.control.caps import CapControl
 from router.control.exchange_messages import ExchangeMessages
+from router.control.fan_out import AnswerRecorder
 from router.control.status import TrafficCounts
-from router.core.events import AnswerRecorder, RequestSample
+from router.core.events import RequestSample
 from router.core.ids import GatewayId
 from router.serving.dispatch import Dispatcher
 from router.serving.models import ModelSet

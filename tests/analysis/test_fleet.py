@@ -20,6 +20,7 @@ from router.analysis.fleet_messages import (
     Vote,
 )
 from router.analysis.fleet_state import JOIN_AHEAD_CELLS, KEPT_CELLS, first_state
+from router.analysis.fleet_view import Absences, LeftOut
 from router.analysis.statistics.records import CELL_SECONDS, Batch, Join, RunId
 from router.core.ids import GatewayId
 from tests.analysis.fleet_network import KEY, START, Gateway, Network, cell_at, horizon, observed, sent
@@ -145,6 +146,22 @@ def test_who_is_killed_is_waited_for_sixty_seconds_and_counts_as_an_unclean_end_
     assert [sealed.killed for sealed in one.sealed if sealed.killed] == [("gw-2",)]
     assert cells_of(other, one.sealed) == sorted(cell for _, cell in other.owned)
     agree(network)
+
+
+def test_gateways_of_one_host_have_names_of_their_own_where_one_of_them_is_left_out() -> None:
+    """As several in one container, or in pods that share the network of their host."""
+    counted, off, gone = (GatewayId(digit * 16, "gw") for digit in "123")
+    absences = Absences()
+    absences.note(off, "its clock is 61 s off", Moment(100.0, 90.0))
+    absences.note_end(gone, "it is gone", Moment(100.0, 90.0))
+    joining = [Join("4" * 16, "4" * 16, "gw", 30)]
+
+    assert absences.left_out([counted], joining, Moment(110.0, 100.0)) == [
+        LeftOut("gw (2222)", "its clock is 61 s off"),
+        LeftOut("gw (4444)", "it counts in 50 s"),
+    ]
+    assert absences.left_out([counted], [], Moment(200.0, 190.0)) == [], "the other may be its successor"
+    assert absences.left_out([], [], Moment(200.0, 190.0)) == [LeftOut("gw", "its clock is 61 s off")]
 
 
 def test_what_a_killed_process_wrote_counts_if_its_successor_comes_in_time() -> None:

@@ -177,7 +177,8 @@ GATEWAYS = {
     "waiting": [{"host": "gw-2", "silent_seconds": 40.2}],
     "left_out": [{"host": "gw-3", "why": "its clock is 61 s off"}],
 }
-TOGETHER = "at 2 gateways: gw-1 gw-2, waiting for gw-2, silent for 40 s, without gw-3: its clock is 61 s off"
+TOGETHER = "at 2 gateways: gw-1 gw-2"
+"""Whom they wait for, and whom they leave out, is in the sentence of the verdict."""
 
 
 def test_it_says_up_to_when_is_judged_and_with_whom(ask: Ask) -> None:

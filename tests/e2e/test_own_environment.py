@@ -183,8 +183,10 @@ def test_an_alias_moves_from_one_environment_to_another_and_no_request_fails(
     gateway: GatewayProcess, shared_registry: Registry, foreign: ForeignVersions, slack: float, figure: Figure
 ) -> None:
     """Row 100. The older one is loaded anew each time, by a template that starts for it."""
-    expected = offline(foreign, OLD, NEW)
-    body = json.dumps(foreign.offline(OLD).body).encode()
+    expected = {number: one[:1] for number, one in offline(foreign, OLD, NEW).items()}
+    asked = foreign.offline(OLD).asked
+    row = {"dataframe_split": {"columns": asked["columns"], "data": asked["data"][:1]}}
+    body = json.dumps(row).encode()
     with Load(gateway.url, rate=100, body=body) as load:
         for number in (NEW, OLD, NEW, OLD):
             shared_registry.move("production", number, MODEL)
@@ -233,7 +235,7 @@ def test_what_is_no_plain_requirement_is_refused_by_line_and_nobody_is_asked(
 
 
 def without_number(error: str) -> str:
-    return re.sub(r"^fraud v\d+", "fraud v…", error)
+    return re.sub(r"fraud v\d+:", "fraud v…:", error)
 
 
 def no_password_is_shown(gateway: GatewayProcess, foreign: ForeignVersions, arguments: set[str]) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import POLL_SECONDS, built_registry, registry, start  # noqa: F401 - fixtures, by name
+from tests.e2e.conftest import (  # noqa: F401 - fixtures, by name
+    POLL_SECONDS,
+    built_registry,
+    registry,
+    shared_registry,
+    start,
+    start_shared,
+)
 from tests.support.empty_database import beside_empty_database
 from tests.support.faulty_servers import Proxy, proxy_to
 from tests.support.gateway import GatewayProcess, gateways

@@ -33,12 +33,18 @@ def alias_of(gateway: GatewayProcess, alias: str = "production") -> dict[str, ob
     return reported
 
 
+@pytest.fixture(scope="module")
+def gateway(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
+    """One for two tests: the first adds a model to it, the second takes the aliases of the other one."""
+    gateway = start_shared(MODELS)
+    gateway.wait_bound(2, "canary")
+    return gateway
+
+
 def test_a_mistyped_model_added_by_a_reload_leaves_every_other_model_and_readiness_alone(
-    start: Callable[..., GatewayProcess], slack: float, figure: Figure
+    gateway: GatewayProcess, slack: float, figure: Figure
 ) -> None:
     """Row 35. Its own paths answer 503, and it is named in the state and in the log."""
-    gateway = start(MODELS)
-    gateway.wait_bound(2, "canary")
     before = gateway.model()
     with Load(gateway.url, rate=100) as load:
         with gateway.config.open("a") as config:
@@ -61,15 +67,14 @@ def test_a_mistyped_model_added_by_a_reload_leaves_every_other_model_and_readine
 
 
 def test_an_alias_that_is_deleted_ends_the_canary_and_leaves_production_stale(
-    start: Callable[..., GatewayProcess], registry: Registry, slack: float, figure: Figure
+    gateway: GatewayProcess, shared_registry: Registry, slack: float, figure: Figure
 ) -> None:
     """Row 15."""
-    gateway = start(MODELS)
-    gateway.wait_bound(2, "canary")
+    client = shared_registry.client
     with Load(gateway.url, rate=100) as load:
-        registry.client.delete_registered_model_alias("sentiment", "canary")
+        client.delete_registered_model_alias("sentiment", "canary")
         wait_until(lambda: alias_of(gateway, "canary")["bound"] is None, 10 * slack, gateway.story)
-        registry.client.delete_registered_model_alias("sentiment", "production")
+        client.delete_registered_model_alias("sentiment", "production")
         wait_until(lambda: alias_of(gateway)["stale"], 10 * slack, gateway.story)
         polled(gateway)
     figure(load.summary())

@@ -88,6 +88,12 @@ def gateway(start: Callable[..., GatewayProcess]) -> GatewayProcess:
     return start(MODELS)
 
 
+@pytest.fixture(scope="module")
+def shared(start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
+    """One whose keys are in a cookie, for the tests that change nothing in it."""
+    return start_shared("  sentiment: {split: {production: 100, canary: 0}, key: {cookie: user}}\n")
+
+
 def ask(gateway: GatewayProcess, body: bytes | Iterator[bytes], headers: dict[str, str] = JSON) -> int:
     """The status of the answer; 0 when the connection was closed while the body was sent."""
     try:
@@ -122,14 +128,14 @@ def test_bodies_made_to_cost_are_answered_in_time_and_hold_up_nobody(
 
 
 def test_a_body_over_the_limit_is_refused_whether_it_says_so_or_not(
-    gateway: GatewayProcess, slack: float
+    shared: GatewayProcess, slack: float
 ) -> None:
     """100 MiB, declared or in chunks: 413, and not kept."""
-    peak = Peak(gateway.pid)
-    declared = exchange(port_of(gateway), post(b"Content-Length: %d\r\n" % (100 * MIB)), until=b"request_id")
-    with Pulse(port_of(gateway)) as pulse:
+    peak = Peak(shared.pid)
+    declared = exchange(port_of(shared), post(b"Content-Length: %d\r\n" % (100 * MIB)), until=b"request_id")
+    with Pulse(port_of(shared)) as pulse:
         began_at = time.monotonic()
-        chunked = ask(gateway, (bytes(MIB) for _ in range(100)))
+        chunked = ask(shared, (bytes(MIB) for _ in range(100)))
         took = time.monotonic() - began_at
     assert declared.statuses == [413]
     assert chunked == 413
@@ -148,16 +154,15 @@ HEADERS: dict[str, dict[str, str]] = {
 """As large as the parser lets them in."""
 
 
-def test_headers_made_to_cost_are_read_at_once(start: Callable[..., GatewayProcess], slack: float) -> None:
+def test_headers_made_to_cost_are_read_at_once(shared: GatewayProcess, slack: float) -> None:
     """The key is read from a cookie, so that all of them are needed; a thousand query parameters beside."""
-    gateway = start("  sentiment: {split: {production: 100, canary: 0}, key: {cookie: user}}\n")
     query = "&".join(f"q{n}=1" for n in range(1000))
     for name, headers in HEADERS.items():
         took = []
         for _ in range(5):
             began_at = time.monotonic()
             answer = requests.post(
-                f"{gateway.url}/invocations?{query}", data=GOOD, headers=JSON | headers, timeout=10
+                f"{shared.url}/invocations?{query}", data=GOOD, headers=JSON | headers, timeout=10
             )
             took.append(time.monotonic() - began_at)
             assert answer.status_code in (200, 400, 415, 431), name

@@ -11,6 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from router.control.history import as_json
 from router.core.events import VerdictChanged
 from router.core.ids import CANARY, VersionId
+from router.core.utc import utc
 from tests.page import documents
 from tests.page.canned import Canned
 from tests.page.reading import beyond_the_edge, drawn_too_faintly, nameless, spoken, too_faint
@@ -112,9 +113,7 @@ def test_it_says_up_to_when_is_judged_and_which_gateways_judge_together(
     one = gateway.compare["models"]["sentiment"]["canary"]
     browser.open(gateway.url)
     text = shown(browser)
-    at = browser.run(
-        "return new Date(arguments[0] * 1000).toTimeString().slice(0, 8)", one["horizon_timestamp"]
-    )
+    at = f"{utc(one['horizon_timestamp'], 'seconds')[11:19]} UTC"  # as the sentence of a verdict has it
     assert f"with a share of 5 %; judged up to {at}\n" in text
     assert "Judged together" not in text
 

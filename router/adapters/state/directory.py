@@ -182,7 +182,7 @@ def _write_name(descriptor: int, name: str) -> None:
     """Say whose the lock is, in the place of whose it was: whoever reads meanwhile finds one or the other."""
     text = name.encode()
     try:
-        os.pwrite(descriptor, text + b"\n", 0)  # what a longer name left behind it is none of this one
+        os.pwrite(descriptor, text + b"\n", 0)  # what follows is of a longer name
         os.ftruncate(descriptor, len(text))
     except OSError:  # on a full disk it is ours without a name
         with suppress(OSError):

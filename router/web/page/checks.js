@@ -32,7 +32,7 @@ function since(one) {
 function judged(one) {
   if (!isNumber(one.horizon_timestamp)) return "";
   const gateways = one.gateways?.counted?.length ?? 0;
-  return `; judged up to ${clock(one.horizon_timestamp)}${gateways > 1 ? `, of ${count(gateways)} gateways` : ""}`;
+  return `; judged up to ${utcClock(one.horizon_timestamp)}${gateways > 1 ? `, of ${count(gateways)} gateways` : ""}`;
 }
 
 function titled(name, ...asides) {

@@ -57,6 +57,11 @@ function perSecond(value) {
 const clockText = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const dayText = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 
+/** Time of day as the sentences of the gateway have it, and `compare`: the same wherever it is read. */
+function utcClock(timestamp) {
+  return `${new Date(timestamp * 1000).toISOString().slice(11, 19)} UTC`;
+}
+
 /** Local time of day of `timestamp`, in seconds since 1970. */
 function clock(timestamp) {
   return clockText.format(new Date(timestamp * 1000));
