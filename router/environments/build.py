@@ -19,7 +19,7 @@ from router.core.redaction import redact_line
 from router.core.version_environment import VersionEnvironment
 from router.environments import store
 from router.environments.integrity import seal
-from router.environments.interpreters import Interpreter
+from router.environments.interpreters import Interpreter, may_pass
 from router.environments.pins import Pins
 from router.environments.uv import Uv
 from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused
@@ -162,7 +162,8 @@ def why_not_running(python: Path, modules: Sequence[str]) -> EnvironmentFailed |
     except subprocess.TimeoutExpired:
         return EnvironmentFailed(f"its Python did not import {', '.join(modules)} in {_RUN_SECONDS:g} s")
     except OSError as error:
-        return EnvironmentRefused(f"its Python does not start: {error.strerror or error}")
+        kind = EnvironmentFailed if may_pass(error) else EnvironmentRefused
+        return kind(f"its Python does not start: {error.strerror or error}")
     if not ended.returncode:
         return None
     said = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2]

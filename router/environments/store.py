@@ -145,9 +145,14 @@ def write(place: Path, about: VersionEnvironment, pins: Pins, gateway: str, mani
 
 def _replace(path: Path, content: object) -> None:
     beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    beside.write_text(json.dumps(content))
-    beside.chmod(0o400)
-    beside.rename(path)
+    try:
+        beside.write_text(json.dumps(content))
+        beside.chmod(0o400)
+        beside.rename(path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def note_use(place: Path, files: Path) -> None:

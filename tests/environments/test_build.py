@@ -1,6 +1,8 @@
 """An environment is built beside its place and appears there whole; whatever goes wrong leaves nothing."""
 
+import errno
 import json
+import os
 import platform
 import subprocess
 import threading
@@ -12,7 +14,7 @@ import pytest
 
 from router.core.package_index import index_variables
 from router.environments import store
-from router.environments.build import Recipe, build
+from router.environments.build import Recipe, build, why_not_running
 from router.environments.interpreters import Interpreter, own_interpreter
 from router.environments.pins import Pins
 from router.environments.uv import Answer, Uv
@@ -169,6 +171,25 @@ def test_a_package_that_can_not_be_imported_is_refused_with_its_own_words(
         made(root, wanted, index)
 
     assert left(root) == []
+
+
+@pytest.mark.parametrize(
+    ("why", "for_good"), [(errno.ENOMEM, False), (errno.EAGAIN, False), (errno.EACCES, True)]
+)
+def test_a_python_that_can_not_be_started_now_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch, why: int, for_good: bool
+) -> None:
+    """Too little memory passes; a file system that nothing may be run from does not."""
+
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(subprocess, "run", refuses)
+
+    trouble = why_not_running(Path("/no/such/python"), ())
+
+    assert isinstance(trouble, EnvironmentFailed)
+    assert isinstance(trouble, EnvironmentRefused) is for_good
 
 
 def test_source_distributions_run_no_code(root: Path, index: PackageIndex, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """An environment is found as it was built, or not at all; what lies there is named, and never believed."""
 
+import errno
 import json
 import os
 import shutil
@@ -212,6 +213,22 @@ def test_20_000_files_are_looked_at_within_0_2_seconds(cache: Path, slack: float
         took.append(time.process_time() - began)
 
     assert min(took) < 0.05 * slack
+
+
+def test_a_full_disk_leaves_nothing_beside_what_could_not_be_written(
+    cache: Path, kept: store.Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an environment that was copied the record is renewed; without room it is found all the same."""
+    for file in (kept.place / store.VENV).rglob("*.py"):
+        os.utime(file, (0, 0))
+
+    def full(path: Path, _mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(Path, "chmod", full)
+
+    assert isinstance(store.find(root_of(cache), KEY), store.Kept)
+    assert sorted(os.listdir(kept.place)) == [store.ABOUT, store.MANIFEST, store.VENV]
 
 
 def test_what_a_killed_process_left_goes_and_what_a_living_one_builds_stays(cache: Path) -> None:
