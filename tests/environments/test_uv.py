@@ -10,7 +10,7 @@ import pytest
 
 from router.environments import uv as module
 from router.environments.uv import LONGEST_SENTENCE, Uv
-from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
+from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 from tests.environments.conftest import IMPATIENT
 from tests.support.package_index import PackageIndex
 from tests.support.waiting import wait_until
@@ -262,21 +262,22 @@ def test_where_it_is_not_installed_the_extra_is_named(uv: Uv, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "kind", "said"),
     [
-        ("kill -9 $$", "uv was ended by signal 9"),
+        ("kill -9 $$", EnvironmentFailed, "uv was ended by signal 9"),
         (
             "echo 'error: Failed to write' >&2; echo 'No space left on device (os error 28)' >&2; exit 2",
+            DiskFull,
             "full",
         ),
-        ("exit 3", "uv ended with status 3: it wrote nothing"),
-        ("echo 'error: no idea' >&2; exit 2", "uv ended with status 2: no idea"),
-        ("yes 'error: much' | head -c 3000000 >&2; exit 2", "much"),
+        ("exit 3", EnvironmentFailed, "uv ended with status 3: it wrote nothing"),
+        ("echo 'error: no idea' >&2; exit 2", EnvironmentFailed, "uv ended with status 2: no idea"),
+        ("yes 'error: much' | head -c 3000000 >&2; exit 2", EnvironmentFailed, "much"),
     ],
     ids=["killed", "full", "silent", "unknown", "much"],
 )
 def test_what_else_goes_wrong_may_go_right_next_time(
-    tmp_path: Path, uv: Uv, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+    tmp_path: Path, uv: Uv, monkeypatch: pytest.MonkeyPatch, script: str, kind: type, said: str
 ) -> None:
     stand_in = tmp_path / "stand-in"
     stand_in.write_text(f"#!/bin/sh\n{script}\n")
@@ -285,7 +286,7 @@ def test_what_else_goes_wrong_may_go_right_next_time(
 
     failed = failure(uv)
 
-    assert type(failed) is EnvironmentFailed
+    assert type(failed) is kind
     assert said in str(failed)
     assert len(str(failed)) < LONGEST_SENTENCE + 100
 
