@@ -117,6 +117,10 @@ class EnvironmentFailed(RouterError):
     """A version's own Python environment could not be made: another try may do."""
 
 
+class DiskFull(EnvironmentFailed):
+    """There was no room on disk for it."""
+
+
 class IndexUnreachable(EnvironmentFailed):
     """The package index did not answer, or not as an index does."""
 

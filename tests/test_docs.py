@@ -395,3 +395,11 @@ def test_every_log_line_is_explained() -> None:
     for line, module in LINES_ABOUT_THE_LOG.items():
         source = (ROOT / "router" / "adapters" / "log" / module).read_text(encoding="utf-8")
         assert f'"{line.replace("…", "%s")}"' in source
+
+
+def test_whoever_is_on_call_is_given_lines_that_are_logged() -> None:
+    seen = first_cells(OPERATING, "Versions in their own Python environment")
+    lines = [text for text in seen if re.fullmatch(r"[a-z]+ [a-z ,]+", text)]
+
+    assert len(lines) >= 2
+    assert set(lines) <= set(first_cells(OPERATING, "Log lines"))

@@ -174,16 +174,11 @@ def remove_leftovers(cache_dir: Path) -> None:
         if is_orphaned(part):
             shutil.rmtree(part, ignore_errors=True)
     for old in cache_dir.glob(f"*/{OLD}*"):
-        _remove_unused(old, even_used=is_past_use(old))
+        _remove_unused(old, even_used=_age_seconds(old) > OLD_SECONDS)
     for own in cache_dir.glob(f"*/*/{OWN}*"):
         with used_by_nobody(own.parent) as unused:
             if unused:
                 shutil.rmtree(own, ignore_errors=True)
-
-
-def is_past_use(old: Path) -> bool:
-    """Whether it was replaced so long ago that nobody loads from it any more."""
-    return _age_seconds(old) > OLD_SECONDS
 
 
 def _is_same(place: Path, manifest: Manifest) -> bool:

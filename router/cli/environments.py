@@ -39,8 +39,11 @@ def show_environments(config_path: Path, output: str) -> int:
 
 
 def prune_environments(config_path: Path, output: str) -> int:
-    """Remove what no gateway uses and no last good version needs, and what was downloaded; returns 0."""
-    swept = evict(_cache_of(load_settings(config_path, os.environ, {}).settings), 0)
+    """Remove what no gateway uses and no last good version needs, what was downloaded, and what builds that
+    were killed left; returns 0."""
+    cache_dir = _cache_of(load_settings(config_path, os.environ, {}).settings)
+    store.remove_leftovers(cache_dir / store.FOLDER)
+    swept = evict(cache_dir, 0)
     document = {
         "removed": list(swept.removed),
         "removed_bytes": swept.removed_bytes,

@@ -8,7 +8,7 @@ passed on: uv would obey a good hundred variables, from where it keeps things to
 import math
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 _UVS = re.compile(
     "UV_(?:DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|INDEX_STRATEGY|TORCH_BACKEND"
@@ -19,8 +19,6 @@ _UVS = re.compile(
 _CERTIFICATES = re.compile("SSL_CERT_FILE|SSL_CERT_DIR|SSL_CLIENT_CERT")
 _PROXIES = re.compile("(?:HTTP|HTTPS|ALL|NO)_PROXY|(?:http|https|all|no)_proxy")
 _PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
-_NAMED = re.compile(r"^[\w.-]{1,100}=(?=[A-Za-z])")
-"""uv's indexes may have names, which their credentials' variables refer to."""
 _DEFAULTS = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 NO_INDEX = "file:///nonexistent"
 """What stands for no index at all: uv has an option for it and no variable. It finds no package there."""
@@ -102,22 +100,20 @@ def secrets_in(variables: Mapping[str, str]) -> tuple[str, ...]:
     for name, value in variables.items():
         if name.endswith("_PASSWORD"):
             found.add(value)
-        for address in re.split(r"[\s,]+", value):
+        for address in (value, *value.split(), *re.split(r"[\s,]+", value)):
             found.update(_secrets_of(address))
     both = {form for secret in found for form in (secret, unquote(secret)) if form.strip()}
     return tuple(sorted(both, key=lambda secret: (-len(secret), secret)))
 
 
 def _secrets_of(address: str) -> Iterator[str]:
-    if "://" not in address:
-        return
-    try:
-        parts = urlsplit(_NAMED.sub("", address))
-    except ValueError:
-        return
-    if "@" in parts.netloc:
-        user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
-        yield password if colon else user  # a name alone is a token
-    for pair in re.split("[&;]", parts.query):
+    _, scheme, rest = address.rpartition("://")
+    # Up to the last @, whatever stands before it: a password with a slash in it makes no address, and is
+    # quoted by who can not read it.
+    user, at, _ = rest.rpartition("@")
+    name, colon, password = user.partition(":")
+    if at and (scheme or colon):
+        yield password if colon else name  # a name alone is a token
+    for pair in re.split("[&;]", address.partition("?")[2].partition("#")[0]):
         if pair.partition("=")[2]:
             yield pair.partition("=")[2]

@@ -18,13 +18,14 @@ MOST_BYTES = 1 << 20
 MOST_CHARACTERS = 1000
 """Of one line."""
 MOST_REQUIREMENTS = 2000
-"""Of all files together."""
+"""Of all files together, each as often as it is named."""
 MOST_FILES = 10
 
 Read = Callable[[str], bytes]
 """The content of a file of the version's own directory, by its name. May raise OSError."""
 
-_COMMENT = re.compile(r"(?:^|\s+)#.*$")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
+"""Not with the blanks before it, which would be counted anew from each of them."""
 _FILE = re.compile(r"(-r|--requirement|-c|--constraint)(?:\s+|\s*=\s*|(?<=-[rc]))(\S.*)")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _OPTION = re.compile(r"(?:^|\s)(--?[A-Za-z][A-Za-z0-9-]{0,40})")
@@ -111,6 +112,7 @@ class _Reader:
     def __init__(self, read: Read) -> None:
         self._read = read
         self._files: set[str] = set()
+        self._read_lines = 0
         self.lines: dict[str, None] = {}
         self.constraints: dict[str, None] = {}
 
@@ -127,14 +129,15 @@ class _Reader:
         if named := _FILE.fullmatch(line):
             self._take_file(named[2], where, constraint=constraint or named[1] in _CONSTRAINTS)
             return
+        self._read_lines += 1
+        if self._read_lines > MOST_REQUIREMENTS:
+            raise RequirementRefused(f"{where} is one too many: {MOST_REQUIREMENTS} are read at most")
         try:
             wanted = requirement(line)
         except ValueError as error:
             raise RequirementRefused(f"{where} {error}") from None
         found = self.constraints if constraint else self.lines
         found[str(wanted)] = None
-        if len(self.lines) + len(self.constraints) > MOST_REQUIREMENTS:
-            raise RequirementRefused(f"{where} is one too many: {MOST_REQUIREMENTS} are read at most")
 
     def _take_file(self, name: str, where: str, *, constraint: bool) -> None:
         if not _FILE_NAME.fullmatch(name):

@@ -19,12 +19,14 @@ from router.core.redaction import redact_line
 from router.core.version_environment import VersionEnvironment
 from router.environments import store
 from router.environments.integrity import seal
-from router.environments.interpreters import Interpreter
+from router.environments.interpreters import Interpreter, may_pass
 from router.environments.pins import Pins
 from router.environments.uv import Uv
-from router.errors import EnvironmentFailed, EnvironmentRefused
+from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused
 
 _RUN_SECONDS = 120.0
+_MOST_COMPILERS = 8
+"""Processes that write bytecode side by side, at a low priority."""
 _FICLONE = 0x40049409
 """Linux's request that two files share their blocks until one of them is written to."""
 _PROBE = ".reflink"
@@ -81,7 +83,8 @@ def build(
             _sync(part)
             return _publish(root, part, recipe.key)
     except OSError as error:
-        raise EnvironmentFailed(f"the environment could not be built: {error.strerror or error}") from error
+        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else EnvironmentFailed
+        raise kind(f"the environment could not be built: {error.strerror or error}") from error
 
 
 def _install(part: Path, recipe: Recipe, uv: Uv) -> None:
@@ -89,7 +92,7 @@ def _install(part: Path, recipe: Recipe, uv: Uv) -> None:
     # Relocatable, because it is built beside its place.
     uv.run("venv", "--relocatable", "--no-project", "--python", recipe.interpreter.path, str(venv))
     install = [
-        *("pip", "sync", "--require-hashes", "--compile-bytecode", "--python", str(venv / "bin" / "python")),
+        *("pip", "sync", "--require-hashes", "--python", str(venv / "bin" / "python")),
         *("--link-mode", "clone" if _shares_blocks(part) else "copy"),
         *(("--only-binary", ":all:") if recipe.only_binary else ()),
         "-",
@@ -97,6 +100,25 @@ def _install(part: Path, recipe: Recipe, uv: Uv) -> None:
     # What was installed before needs no index, which may be slow, or out of reach.
     if uv.ask(*install, "--offline", input=recipe.pins.text).status:
         uv.run(*install, input=recipe.pins.text)
+    _compile(venv, recipe.interpreter.path)
+
+
+def _compile(venv: Path, python: str) -> None:
+    """Write the bytecode of what was installed beside it; what has errors stays without.
+
+    Not by uv, which starts the environment's own Python for it, and with it what packages have run at every
+    start (lines of `.pth` files), beside the credentials of the index. `-S`: the same for what lies beside
+    the Python that the environment was made with.
+    """
+    jobs = min(os.cpu_count() or 1, _MOST_COMPILERS)
+    subprocess.run(  # noqa: S603 - an interpreter that was asked what it is
+        [python, "-I", "-S", "-m", "compileall", "-qq", "-j", str(jobs), str(venv / "lib")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        cwd=venv,
+    )
 
 
 def _shares_blocks(directory: Path) -> bool:
@@ -140,7 +162,8 @@ def why_not_running(python: Path, modules: Sequence[str]) -> EnvironmentFailed |
     except subprocess.TimeoutExpired:
         return EnvironmentFailed(f"its Python did not import {', '.join(modules)} in {_RUN_SECONDS:g} s")
     except OSError as error:
-        return EnvironmentRefused(f"its Python does not start: {error.strerror or error}")
+        kind = EnvironmentFailed if may_pass(error) else EnvironmentRefused
+        return kind(f"its Python does not start: {error.strerror or error}")
     if not ended.returncode:
         return None
     said = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2]

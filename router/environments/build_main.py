@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import router
 from router.agent.cache import model_directory
 from router.core.redaction import redact_line
 from router.core.version_environment import GATEWAYS_OWN
@@ -22,7 +23,7 @@ from router.environments.pins import Pins, pins_of, remove_unused_pins
 from router.environments.rules import Rules, own_requirements
 from router.environments.uv import Uv
 from router.environments.wanted import Wanted, read_wanted
-from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
+from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 from router.protocol.channel import Channel
 
 _NICE = 10
@@ -38,7 +39,7 @@ def main(sock: socket.socket) -> None:
     `files` (absolute), the version's; `rules`, those of a `Rules`, without `own` where it is the gateway's;
     `index`, the variables of the package index; `max_bytes`, of all environments; `build`, false where
     nothing is to be resolved or built. "locate" looks for the environment that the version was prepared in
-    last.
+    last, by this release of the gateway and for its MLflow: a load would build anew what others prepared.
 
     Answers `{"op": "prepared"}` with `about`, the fields of a VersionEnvironment, `note`, `rebuilt`, a
     sentence where an environment was not as it was built, `built`, `resolved_seconds`, and after a build
@@ -68,14 +69,22 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
     root = store.open_root(Path(order["cache_dir"]))
     if order["op"] == "locate":
         found = _last_of(root, model_directory(root.parent, order["model"]) / f"{order['version']}-*")
-        return {"op": "missing"} if found is None else {"op": "prepared", "about": asdict(found.about)}
+        if found is None or not _is_of_this_gateway(found):
+            return {"op": "missing"}
+        return {"op": "prepared", "about": asdict(found.about)}
     rules = Rules.from_frame({"own": own_requirements(), **order["rules"]})
     preparation = _Preparation(root, Path(order["files"]), rules, Uv(root / store.UV, order["index"]))
     if not order["build"]:
         return preparation.find() or {"op": "missing"}
     os.nice(_NICE)  # requests go first
-    with _installing(root):
-        answer = preparation.build(order["token"])
+    try:
+        with _installing(root):
+            answer = preparation.build(order["token"])
+    except EnvironmentFailed as error:
+        # What was downloaded for it stays. It counts; and a full disk is full for whatever serves, too.
+        bound_bytes = 0 if isinstance(error, DiskFull) else order["max_bytes"]
+        evict(root.parent, bound_bytes, only_packages=True)
+        raise
     if answer["built"]:
         swept = evict(root.parent, order["max_bytes"], spare=store.place_of(root, answer["about"]["key"]))
         answer |= asdict(swept)
@@ -106,18 +115,22 @@ class _Preparation:
         return self._found(found, pins.note) if isinstance(found, store.Kept) else None
 
     def build(self, token: str) -> dict[str, Any]:
-        """The answer. Raises EnvironmentFailed, EnvironmentRefused, IndexUnreachable."""
+        """The answer; where nothing can be built just now, with the environment of a former release, if one
+        can still be used. Raises EnvironmentFailed, EnvironmentRefused, IndexUnreachable, OSError."""
         store.remove_leftovers(self._root)
         remove_unused_pins(self._files.parent.parent, time.time())
         try:
             return self._build(token)
-        except IndexUnreachable as unreachable:
+        except EnvironmentRefused:
+            raise
+        except (EnvironmentFailed, OSError) as failed:  # no index, a full disk, too little memory
             former = self._former()
             if former is None:
                 raise
+            why = failed.strerror if isinstance(failed, OSError) else failed
             note = (
-                f"{unreachable}: the environment is used that gateway {former.gateway} built for it,"
-                " until the index answers at a later load"
+                f"{why}: the environment is used that gateway {former.gateway} built for it,"
+                " until another one can be built at a later load"
             )
             return self._found(former, note)
 
@@ -187,6 +200,15 @@ def _last_of(root: Path, copy: Path) -> store.Kept | None:
     kept = None if place is None else store.read(place)
     found = None if kept is None else store.find(root, kept.about.key)
     return found if isinstance(found, store.Kept) else None
+
+
+def _is_of_this_gateway(kept: store.Kept) -> bool:
+    """Whether it was built by this release, and holds of GATEWAYS_OWN what is installed here."""
+    releases = kept.pins.releases
+    ours = (line.split("==") for line in own_requirements())
+    return kept.gateway == router.__version__ and all(
+        releases.get(name, release) == release for name, release in ours
+    )
 
 
 def _modules(rules: Rules) -> tuple[str, ...]:

@@ -37,8 +37,11 @@ class _Found:
     name: str
 
 
-def evict(cache_dir: Path, bound_bytes: int, *, spare: Path | None = None) -> Swept:
-    """Remove what is not needed until all that is left has `bound_bytes` at most. Never `spare`."""
+def evict(
+    cache_dir: Path, bound_bytes: int, *, spare: Path | None = None, only_packages: bool = False
+) -> Swept:
+    """Remove what is not needed until all that is left has `bound_bytes` at most. Never `spare`, and with
+    `only_packages` no environment."""
     root = cache_dir / store.FOLDER
     found = sorted(map(_found, store.places_in(root)), key=lambda one: one.used_at)
     packages = root / store.UV / store.PACKAGES
@@ -50,7 +53,7 @@ def evict(cache_dir: Path, bound_bytes: int, *, spare: Path | None = None) -> Sw
         left_bytes -= packages_bytes
     needed = needed_places(cache_dir) if left_bytes > bound_bytes else set()
     for one in found:
-        if left_bytes <= bound_bytes:
+        if left_bytes <= bound_bytes or only_packages:
             break
         if one.place != spare and one.place not in needed and _remove(cache_dir, one.place):
             left_bytes -= one.size

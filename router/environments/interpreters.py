@@ -5,6 +5,7 @@ with. Candidates are the gateway's own, those that the operator names, and `pyth
 what it is: a file of such a name may be a shim that starts another Python, or refuses to.
 """
 
+import errno
 import json
 import os
 import re
@@ -16,12 +17,14 @@ from itertools import islice
 from pathlib import Path
 
 from router.core.redaction import redact_line
-from router.errors import EnvironmentRefused
+from router.errors import EnvironmentFailed, EnvironmentRefused
 
 OLDEST = (3, 11)
 """What runs in an environment needs this Python, or a later one."""
 ASK_SECONDS = 10.0
 """How long one candidate may take to say what it is."""
+_PASSING = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+"""Why no process can be started now: of memory, processes or descriptors there are too few."""
 _MOST_CANDIDATES = 20
 _NAME = re.compile(r"python3\.(\d{1,3})")
 _LOGGED = re.compile(r"(\d{1,3})\.(\d{1,3})(?:\.\w{1,20})?")
@@ -60,7 +63,8 @@ def find_interpreter(logged: str, extra: Sequence[str], mismatch: str) -> tuple[
     known), and a sentence where it is of another minor version, else an empty one.
 
     `extra`: absolute paths of further candidates. `mismatch`: `refuse`, or `nearest`: of two as near, the
-    later. Raises EnvironmentRefused, naming what is here.
+    later. Raises EnvironmentRefused, naming what is here, and EnvironmentFailed where one that may be the one
+    that is needed could not be asked just now.
     """
     candidates = _Candidates(extra)
     if not logged:
@@ -68,14 +72,24 @@ def find_interpreter(logged: str, extra: Sequence[str], mismatch: str) -> tuple[
     wanted = _minor_of(logged)
     if wanted >= OLDEST and (found := candidates.of(wanted)) is not None:
         return found, ""
+    if candidates.unasked:
+        raise EnvironmentFailed(
+            f"it was logged under Python {redact_line(logged, 40)}, and {'; '.join(candidates.unasked)}"
+        )
     others = [one for one in candidates.all() if _minor_of(one.version) >= OLDEST]
     if mismatch == "nearest" and others:
         nearest = min(others, key=lambda one: _distance(_minor_of(one.version), wanted))
+        logged = redact_line(logged, 40)
         return (
             nearest,
             f"it was logged under Python {logged} and runs under {nearest.version}, the nearest here",
         )
     raise EnvironmentRefused(_refusal(logged, wanted, others, candidates.problems))
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether a program that could not be started for `error` may start a little later."""
+    return error.errno in _PASSING
 
 
 def own_interpreter() -> Interpreter:
@@ -116,7 +130,9 @@ class _Candidates:
         self._named = list(extra)
         self._asked: dict[str, Interpreter | None] = {}
         self.problems: list[str] = []
-        """About those that the operator names, and that could not be asked."""
+        """About those that the operator names, and that can not be used."""
+        self.unasked: list[str] = []
+        """About those, named or not, that could not be asked just now, and may be later."""
 
     def of(self, minor: tuple[int, int]) -> Interpreter | None:
         """The first one of this minor version: the gateway's, then the operator's, then those on PATH."""
@@ -138,8 +154,13 @@ class _Candidates:
                 self._asked[path] = _asked(path)
             except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
                 self._asked[path] = None
-                if path in self._named:
-                    self.problems.append(f"{path} can not be used: {_reason(error)}")
+                problem = f"{path} can not be used: {_reason(error)}"
+                if isinstance(error, subprocess.TimeoutExpired) or (
+                    isinstance(error, OSError) and may_pass(error)
+                ):
+                    self.unasked.append(problem)
+                elif path in self._named:
+                    self.problems.append(problem)
         return self._asked[path]
 
 

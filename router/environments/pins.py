@@ -62,10 +62,7 @@ class Pins:
     @property
     def releases(self) -> dict[str, str]:
         """Release by normalised name of the package."""
-        pairs = (
-            line.removesuffix(" \\").split("==", 1) for line in self.text.splitlines() if line[:1] != " "
-        )
-        return {canonicalize_name(name): release for name, release in pairs}
+        return _releases(self.text)
 
 
 def pins_of(

@@ -31,10 +31,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         """Of an order. Raises msgspec.ValidationError."""
         return msgspec.convert(frame, cls)
 
-    def frame(self) -> dict[str, Any]:
-        """The part of an order that says so."""
-        return msgspec.structs.asdict(self)
-
 
 def own_requirements() -> tuple[str, ...]:
     """The packages of GATEWAYS_OWN, in the versions that are installed where this runs."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from router.agent.cache import PART, is_orphaned, model_of, trust_directory, used_by_nobody
 from router.agent.errors import DirectoryRefused
 from router.agent.manifest import plain_file, wrong_with
+from router.core.redaction import redact_line
 from router.core.version_environment import VersionEnvironment
 from router.environments.integrity import Manifest, differences, read_manifest, walk, with_moved
 from router.environments.pins import Pins
@@ -144,9 +145,14 @@ def write(place: Path, about: VersionEnvironment, pins: Pins, gateway: str, mani
 
 def _replace(path: Path, content: object) -> None:
     beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    beside.write_text(json.dumps(content))
-    beside.chmod(0o400)
-    beside.rename(path)
+    try:
+        beside.write_text(json.dumps(content))
+        beside.chmod(0o400)
+        beside.rename(path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def note_use(place: Path, files: Path) -> None:
@@ -262,7 +268,8 @@ def _sentence(kept: Kept, names: list[str], what: str) -> str:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMED])
+    # Of files that a version may have written: a name can be of any bytes.
+    shown = ", ".join(redact_line(name) for name in names[:_MOST_NAMED])
     return f"{shown} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else shown
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from router.core.package_index import secrets_in
 from router.core.redaction import MASK, redact_line
-from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
+from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 
 RETRIES = 2
 """After the first try of a request, where the operator says nothing else; uv waits longer before each."""
@@ -24,7 +24,6 @@ _DIRECTORIES = {"HOME": "home", "UV_CACHE_DIR": "cache", "TMPDIR": "tmp"}
 _SETTLED = {
     "LANG": "C.UTF-8",
     "NO_COLOR": "1",
-    "UV_COMPILE_BYTECODE_TIMEOUT": "600",  # of one file: it is done at a low priority, beside requests
     "UV_KEYRING_PROVIDER": "disabled",
     "UV_NO_CONFIG": "1",
     "UV_NO_PROGRESS": "1",
@@ -33,7 +32,7 @@ _SETTLED = {
 }
 _PASSED = ("PATH", "LD_LIBRARY_PATH")
 _NO_SOLUTION = "No solution found"
-_UNSOLVABLE = re.compile(rf"{_NO_SOLUTION}|included as a URL dependency")
+_UNSOLVABLE = re.compile(rf"{_NO_SOLUTION}|included as a URL dependency|Couldn't parse requirement")
 _URL_ADVICE = re.compile(r" Consider adding `[^`]*` to your dependencies or constraints file\.?")
 """It would be refused."""
 _CREDENTIALS_REFUSED = re.compile(r"valid authentication credentials|40[13] (?:Unauthorized|Forbidden)")
@@ -116,7 +115,7 @@ class Uv:
         if answer.status < 0:
             return EnvironmentFailed(f"uv was ended by signal {-answer.status}")
         if _NO_SPACE.search(answer.errors):
-            return EnvironmentFailed(f"the disk is full: {said}")
+            return DiskFull(f"the disk is full: {said}")
         if _CREDENTIALS_REFUSED.search(answer.errors):
             return IndexUnreachable(f"the package index refused the credentials it was asked with: {said}")
         if _UNSOLVABLE.search(answer.errors):

@@ -113,6 +113,9 @@ def _requirements(files: Path) -> PlainRequirements:
 
 def _python(files: Path) -> str:
     written = _mapping(files, PYTHON_ENV).get("python")
+    if written is not None and not isinstance(written, str | float):
+        # Not to be written out: lists that name each other a few times become gigabytes of text.
+        raise EnvironmentRefused(f"{PYTHON_ENV} names no version of Python under `python`")
     return "" if written is None else str(written)
 
 
@@ -144,13 +147,22 @@ def _conda_name(line: str) -> str:
     return found[1] if found else line
 
 
+class _Yaml(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
+    """Without merged mappings, `<<: *other`: a few of them become gigabytes, and MLflow writes none."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a mapping is merged", node.start_mark)
+        super().flatten_mapping(node)
+
+
 def _mapping(files: Path, name: str) -> dict[str, Any]:
     """The YAML mapping in a small file of the version; empty where there is no such file."""
     text = _content(files, name, _MOST_YAML_BYTES)
     if text is None:
         return {}
     try:
-        written = yaml.safe_load(text)
+        written = yaml.load(text, _Yaml)  # noqa: S506 # a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise EnvironmentRefused(f"{name} can not be read as YAML") from error
     if not isinstance(written, dict):

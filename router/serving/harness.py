@@ -452,8 +452,11 @@ class Harness:
         self._pool, self._load_failures, self.error = pool, self._load_failures.reset(), ""
         self._enter(State.READY)
         phases |= self.info.phase_seconds
-        about = self.environment.about if self.environment else None
-        shared.recorder.record(VersionLoaded(self.version, aliases, phases, self.info.note, about))
+        about, notes = None, [self.info.note]
+        if self.environment is not None:
+            about, notes = self.environment.about, [*notes, self.environment.note]
+        note = "; ".join(filter(None, notes))
+        shared.recorder.record(VersionLoaded(self.version, aliases, phases, note, about))
         if mismatches := self.info.mismatches:
             shared.recorder.record(EnvironmentDiffers(self.version, mismatches, own=about is not None))
         self.refresh_if_outdated()

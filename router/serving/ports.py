@@ -137,7 +137,8 @@ class Environments(Protocol):
         """
 
     async def has(self, version: VersionId) -> bool:
-        """Whether the environment that `version` was last prepared in is here, whole. Builds nothing."""
+        """Whether the environment that `version` was last prepared in is here, whole, and is not one of
+        another release of this gateway or of MLflow: a load would build another one. Builds nothing."""
 
     def retain(self, versions: Collection[VersionId]) -> None:
         """Nothing here uses any other version: their templates end, and their environments may go."""

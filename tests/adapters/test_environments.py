@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 import router
+from router.adapters.environments import builds
 from router.adapters.environments.builds import BuildPolicy
 from router.adapters.environments.environments import BuiltEnvironments, package_directory
 from router.core.environment_events import (
@@ -360,6 +362,27 @@ async def test_has_says_whether_the_environment_a_version_was_prepared_in_last_i
     assert not await another.has(V1)
 
 
+@pytest.mark.parametrize(
+    ("gateway_release", "pins", "has"),
+    [
+        (router.__version__, "tiny==1.0\n", True),
+        ("0.0.1", "tiny==1.0\n", False),
+        (router.__version__, f"mlflow=={installed_version('mlflow')}\n", True),
+        (router.__version__, "mlflow==1.0\n", False),
+    ],
+    ids=["ours", "a former gateway's", "our MLflow's", "a former MLflow's"],
+)
+async def test_an_environment_of_a_former_release_is_none_that_a_rollback_would_be_ready_with(
+    gateway: Open, cache: Path, gateway_release: str, pins: str, has: bool
+) -> None:
+    """After an upgrade a load of that version builds another one, for minutes."""
+    files = add_version(cache, "m", 1, TINY)
+    kept = make_environment(cache, "a" * 64, pins=pins, gateway=gateway_release)
+    store.note_use(kept.place, Path(files))
+
+    assert await gateway().has(V1) is has
+
+
 async def test_an_older_gateway_s_environment_serves_while_the_index_is_out_of_reach(
     gateway: Open, cache: Path, index: PackageIndex
 ) -> None:
@@ -389,6 +412,41 @@ async def test_an_older_gateway_s_environment_serves_while_the_index_is_out_of_r
     store.note_use(broken.place, Path(files))
     with index.gone(), pytest.raises(IndexUnreachable):
         await environments.prepare(V1, files)
+
+
+@pytest.mark.parametrize("unwritable", ["work", "cache"])
+async def test_an_older_gateway_s_environment_serves_while_the_disk_takes_no_other(
+    gateway: Open, cache: Path, index: PackageIndex, unwritable: str
+) -> None:
+    """After an upgrade the former environment is better than nothing, whatever keeps the next from coming."""
+    files = add_version(cache, "m", 1, TINY)
+    (store.open_root(cache) / store.UV / unwritable).write_text("in the way of a directory")
+    rules = {**policy_for(index.uri).rules, "own": ["mlflow==3.17.2"]}
+    environments = gateway(policy_for(index.uri, rules=rules))
+    with pytest.raises(EnvironmentFailed):
+        await environments.prepare(V1, files)
+    former = make_environment(cache, "a" * 64, {"bin/python": "#!/bin/sh\n"}, "mlflow==3.17.0\n")
+    store.note_use(former.place, Path(files))
+
+    prepared = await environments.prepare(V1, files)
+
+    assert prepared.about.key == former.about.key
+    assert "File exists: the environment is used that gateway 0.1.0 built for it" in prepared.note
+    # What the version asks for is another matter: no later try would end otherwise.
+    (Path(files) / "requirements.txt").write_text("--index-url http://127.0.0.1:9/\n")
+    with pytest.raises(EnvironmentRefused):
+        await environments.prepare(V1, files)
+
+
+async def test_an_environment_that_takes_long_to_look_through_is_found_all_the_same(
+    gateway: Open, cache: Path, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was copied to a slow disk, whose files are all read: each try would begin anew."""
+    files = add_version(cache, "m", 1, TINY)
+    about = (await gateway().prepare(V1, files)).about
+    monkeypatch.setattr(builds, "FIND_SECONDS", 0.0)
+
+    assert (await gateway().prepare(V1, files)).about == about
 
 
 async def test_the_directory_for_sys_path_holds_nothing_but_this_package(gateway: Open, cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router.adapters.cache_locks import CacheLocks
+from router.agent.cache import part_name
 from router.cli import root
 from router.core.ids import CANARY, PRODUCTION, ROLLBACK, Alias, VersionId
 from router.core.version_environment import VersionEnvironment
@@ -94,6 +96,18 @@ async def test_prune_leaves_what_a_gateway_uses(config: Path, cache: Path) -> No
     assert store.places_in(cache / store.FOLDER) == [used.place]
     assert run(config, "--prune").output == "removed nothing: 0 MiB; 0 MiB are left\n"
     await gateway.close()
+
+
+def test_prune_removes_what_a_killed_build_left(config: Path, cache: Path) -> None:
+    """On a full disk nothing else may: it goes with the next build otherwise, if there is one."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    part = store.open_root(cache) / part_name("0" * 16).replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+    (part / "venv").mkdir(parents=True)
+
+    assert run(config, "--prune").exit_code == 0
+
+    assert not part.exists()
 
 
 class World:

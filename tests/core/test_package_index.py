@@ -130,6 +130,13 @@ def test_the_setting_stands_over_every_index_and_keeps_how_it_is_reached() -> No
         ({"HTTPS_PROXY": "http://ada:hunter2@proxy.example:3128"}, ("hunter2",)),
         ({"UV_DEFAULT_INDEX": "https://ada:@b.example"}, ()),
         ({"UV_DEFAULT_INDEX": "https://[::1"}, ()),
+        # None of these is an address: each is quoted by who can not read it.
+        ({"UV_DEFAULT_INDEX": "https://ada:hunt/er2@b.example/simple"}, ("hunt/er2",)),
+        ({"UV_DEFAULT_INDEX": "https://ada:hunt#er2@b.example"}, ("hunt#er2",)),
+        ({"UV_DEFAULT_INDEX": "https://ada:hunt?er2@b.example"}, ("hunt?er2",)),
+        ({"UV_INDEX": "https://ada:hunt er2@b.example"}, ("hunt er2",)),
+        ({"HTTPS_PROXY": "ada:hunter2@proxy.example:3128"}, ("hunter2",)),
+        ({"SSL_CERT_FILE": "/etc/certificates@2/ca.pem"}, ()),
     ],
 )
 def test_what_must_not_be_shown_is_known(variables: dict[str, str], secrets: tuple[str, ...]) -> None:

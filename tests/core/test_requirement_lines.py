@@ -1,6 +1,7 @@
 """What is accepted of a version's requirements: names of packages and what narrows them, and nothing else."""
 
 import string
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -193,6 +194,24 @@ def test_more_requirements_than_anybody_needs_are_refused() -> None:
     text = "\n".join(f"p{number}" for number in range(MOST_REQUIREMENTS + 1))
 
     assert refusal(text).startswith(f"requirements.txt line {MOST_REQUIREMENTS + 1} is one too many")
+
+
+def test_a_requirement_counts_as_often_as_it_is_named() -> None:
+    """Each is read; a file of a megabyte holds half a million."""
+    refused = refusal("numpy\n" * (MOST_REQUIREMENTS + 1))
+
+    assert refused.startswith(f"requirements.txt line {MOST_REQUIREMENTS + 1} is one too many")
+
+
+def test_blanks_take_little_longer_to_read_than_other_characters() -> None:
+    """A file of them would take half a minute of a processor, each time that it is looked at."""
+
+    def seconds(line: str) -> float:
+        began = time.process_time()
+        accepted(f"{line}\n" * 300)
+        return time.process_time() - began
+
+    assert seconds("a" + " " * (MOST_CHARACTERS - 1)) < 20 * seconds("a" * MOST_CHARACTERS)
 
 
 def test_what_is_not_text_is_refused_by_line() -> None:

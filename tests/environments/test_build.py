@@ -1,5 +1,7 @@
 """An environment is built beside its place and appears there whole; whatever goes wrong leaves nothing."""
 
+import errno
+import json
 import os
 import platform
 import subprocess
@@ -12,11 +14,11 @@ import pytest
 
 from router.core.package_index import index_variables
 from router.environments import store
-from router.environments.build import Recipe, build
+from router.environments.build import Recipe, build, why_not_running
 from router.environments.interpreters import Interpreter, own_interpreter
 from router.environments.pins import Pins
 from router.environments.uv import Answer, Uv
-from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
+from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 from tests.support.package_index import PackageIndex, package_index
 
 TOKEN = "0123456789abcdef"
@@ -91,6 +93,26 @@ def test_its_modules_are_compiled_because_nobody_may_write_beside_them(
     assert python_in(kept, "import os, tiny; print(os.path.exists(tiny.__cached__))") == "True"
 
 
+def test_a_package_runs_nothing_while_it_is_installed_and_never_beside_the_indexs_credentials(
+    root: Path, index: PackageIndex, tmp_path: Path
+) -> None:
+    """Lines of a `.pth` file are run whenever the environment's Python starts: when it is tried, as in every
+    worker."""
+    seen = tmp_path / "seen"
+    write = f"open({str(seen)!r}, 'a').write(json.dumps([sys.orig_argv[1:], str(os.environ)]) + chr(10))"
+    module = {"tiny/__init__.py": "", "tiny.pth": f"import json, os, sys; {write}\n"}
+    wanted = recipe(index, files=module)
+    index.credentials = ("ada", "hunter2-and-more")
+    uv = Uv(root / store.UV, index_variables({"UV_HTTP_RETRIES": "0"}, index.uri_with_credentials))
+
+    kept, _ = made(root, wanted, index, uv)
+
+    started = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert {tuple(arguments) for arguments, _ in started} == {("-I", "-B", "-c", "pass")}
+    assert "hunter2" not in seen.read_text()
+    assert list(kept.place.rglob("tiny/__pycache__/*.pyc"))
+
+
 def test_the_key_differs_where_anything_differs_that_it_is_made_of(index: PackageIndex) -> None:
     one = recipe(index)
     python = one.interpreter
@@ -149,6 +171,25 @@ def test_a_package_that_can_not_be_imported_is_refused_with_its_own_words(
         made(root, wanted, index)
 
     assert left(root) == []
+
+
+@pytest.mark.parametrize(
+    ("why", "for_good"), [(errno.ENOMEM, False), (errno.EAGAIN, False), (errno.EACCES, True)]
+)
+def test_a_python_that_can_not_be_started_now_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch, why: int, for_good: bool
+) -> None:
+    """Too little memory passes; a file system that nothing may be run from does not."""
+
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(subprocess, "run", refuses)
+
+    trouble = why_not_running(Path("/no/such/python"), ())
+
+    assert isinstance(trouble, EnvironmentFailed)
+    assert isinstance(trouble, EnvironmentRefused) is for_good
 
 
 def test_source_distributions_run_no_code(root: Path, index: PackageIndex, tmp_path: Path) -> None:
@@ -214,26 +255,11 @@ def test_what_is_damaged_gives_its_place_to_what_is_built_anew_and_its_versions(
     assert left(root) == [wanted.key[:32]]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """2 MiB."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", str(directory)]
-    if os.getuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a file system of one's own takes root, and the right to mount")
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
 def test_a_full_disk_is_named_and_nothing_half_built_stays(small_disk: Path, index: PackageIndex) -> None:
     root = store.open_root(small_disk / "cache")
     wanted = recipe(index, files={"tiny/__init__.py": f"x = {'1' * (3 << 20)!r}\n"})
 
-    with pytest.raises(EnvironmentFailed, match="disk is full") as failure:
+    with pytest.raises(DiskFull, match="disk is full"):
         made(root, wanted, index)
 
-    assert not isinstance(failure.value, EnvironmentRefused)
     assert left(root) == []

@@ -109,3 +109,33 @@ def test_a_cache_that_others_may_write_is_not_built_into(tmp_path: Path) -> None
 
     assert (answer["op"], answer["kind"]) == ("failed", "failed")
     assert "others can write to it" in answer["error"]
+
+
+def test_what_was_downloaded_for_a_build_that_fails_counts_as_what_is_left_of_others(tmp_path: Path) -> None:
+    """Versions that fail one after the other would fill the disk, for only a build that succeeds is swept."""
+    cache = tmp_path / "cache"
+    files = add_version(cache, "m", 1, "tiny")
+    with package_index() as index:
+        index.cacheable = True
+        index.add("tiny", "1.0", files={"tiny-1.0.data/scripts/python": "#!/bin/sh\n"})  # uv installs no such
+
+        answer = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files)])
+        assert (answer["op"], answer["kind"]) == ("failed", "failed"), answer
+        assert (cache / store.FOLDER / store.UV / store.PACKAGES).exists()
+        answer = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files, max_bytes=1)])
+
+    assert "reserved name" in answer["error"]
+    assert not (cache / store.FOLDER / store.UV / store.PACKAGES).exists()
+
+
+def test_on_a_full_disk_what_was_downloaded_makes_room(small_disk: Path) -> None:
+    cache = small_disk / "cache"
+    files = add_version(cache, "m", 1, "tiny")
+    with package_index() as index:
+        index.cacheable = True
+        index.add("tiny", "1.0", files={"tiny/__init__.py": f"x = {'1' * (1100 << 10)!r}\n"})
+
+        answer = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files)])
+
+    assert "No space left on device" in answer["error"]
+    assert not (cache / store.FOLDER / store.UV / store.PACKAGES).exists()

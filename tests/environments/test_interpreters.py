@@ -1,7 +1,10 @@
 """Which Python a version's environment is made with."""
 
+import errno
 import json
+import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from router.environments import interpreters
 from router.environments.interpreters import find_interpreter, own_interpreter
-from router.errors import EnvironmentRefused
+from router.errors import EnvironmentFailed, EnvironmentRefused
 
 OWN = own_interpreter()
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -102,13 +105,36 @@ def test_another_implementation_is_passed_over_and_named_where_the_operator_name
     assert f"({pypy} can not be used: it does not answer as CPython does)" in refusal("3.99.1", (pypy,))
 
 
-def test_one_that_never_answers_costs_a_bounded_time(
-    on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mismatch", ["refuse", "nearest"])
+@pytest.mark.parametrize("named", [True, False], ids=["named", "on PATH"])
+def test_one_that_does_not_answer_costs_a_bounded_time_and_another_try_may_find_it(
+    on_path: Path, monkeypatch: pytest.MonkeyPatch, mismatch: str, named: bool
 ) -> None:
+    """A busy machine is no reason to give a version up, nor to run it under another Python."""
     monkeypatch.setattr(interpreters, "ASK_SECONDS", 0.2)
-    hanging = script(tmp_path / "hanging", "exec sleep 600\n")
+    hanging = script(on_path / "python3.99", "exec sleep 600\n")
 
-    assert "did not answer within 0.2 s" in refusal("3.99.1", (hanging,))
+    with pytest.raises(EnvironmentFailed, match=r"did not answer within 0\.2 s") as failure:
+        find_interpreter("3.99.1", (hanging,) if named else (), mismatch)
+
+    assert not isinstance(failure.value, EnvironmentRefused)
+
+
+@pytest.mark.parametrize("why", [errno.ENOMEM, errno.EAGAIN, errno.EMFILE])
+def test_where_no_process_can_be_started_now_another_try_may(
+    on_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
+) -> None:
+    pretend(on_path / "python3.99", "3.99.1")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(subprocess, "run", full)
+
+    with pytest.raises(EnvironmentFailed, match=os.strerror(why)) as failure:
+        find_interpreter("3.99.1", (), "refuse")
+
+    assert not isinstance(failure.value, EnvironmentRefused)
 
 
 def test_a_python_that_is_not_here_is_refused_with_what_is(tmp_path: Path) -> None:
@@ -151,6 +177,13 @@ def test_a_version_that_does_not_say_its_python_gets_the_gateways() -> None:
 
     assert found == OWN
     assert "does not say under which Python" in note
+
+
+def test_a_note_is_short_and_in_one_line_whatever_the_version_says() -> None:
+    _, note = find_interpreter("2.7.18\nERROR " + "x" * 10_000, (), "nearest")
+
+    assert len(note) < 200
+    assert "\n" not in note
 
 
 @pytest.mark.parametrize("logged", ["abc", "3", "3.x", "../../bin/sh", "3.\n11", "x" * 10_000])

@@ -1,5 +1,6 @@
 """An environment is found as it was built, or not at all; what lies there is named, and never believed."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from router.agent.cache import part_name
 from router.environments import store
 from router.environments.pins import Pins
+from router.protocol.frames import encode_frame
 from tests.support.environments import FINGERPRINT, make_environment
 
 KEY = "a" * 64
@@ -152,6 +154,18 @@ def test_files_that_were_added_are_removed_and_the_environment_is_as_it_was(
     assert store.find(root_of(cache), KEY) == kept
 
 
+def test_a_name_that_is_no_text_can_be_said_to_the_gateway(cache: Path, kept: store.Kept) -> None:
+    lib = kept.place / "venv/lib"
+    lib.chmod(0o700)
+    (lib / os.fsdecode(b"\xff\nx")).write_text("")
+
+    found = store.find(root_of(cache), KEY)
+
+    assert isinstance(found, store.Kept)
+    assert found.mended.startswith("lib/? x of the environment aaaaaaaaaaaa had been added")
+    assert encode_frame({"rebuilt": found.mended})
+
+
 @pytest.mark.parametrize("name", [store.ABOUT, store.MANIFEST])
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}', b"null", b"\xff"])
 def test_a_torn_record_makes_it_an_environment_no_more(
@@ -199,6 +213,22 @@ def test_20_000_files_are_looked_at_within_0_2_seconds(cache: Path, slack: float
         took.append(time.process_time() - began)
 
     assert min(took) < 0.05 * slack
+
+
+def test_a_full_disk_leaves_nothing_beside_what_could_not_be_written(
+    cache: Path, kept: store.Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an environment that was copied the record is renewed; without room it is found all the same."""
+    for file in (kept.place / store.VENV).rglob("*.py"):
+        os.utime(file, (0, 0))
+
+    def full(path: Path, _mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(Path, "chmod", full)
+
+    assert isinstance(store.find(root_of(cache), KEY), store.Kept)
+    assert sorted(os.listdir(kept.place)) == [store.ABOUT, store.MANIFEST, store.VENV]
 
 
 def test_what_a_killed_process_left_goes_and_what_a_living_one_builds_stays(cache: Path) -> None:

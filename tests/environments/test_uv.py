@@ -104,12 +104,24 @@ def test_credentials_in_the_address_are_used_and_wrong_ones_named_without_them(
     assert PASSWORD not in str(failed)
 
 
+@pytest.mark.parametrize("sign", ["/", "#", "?", "@", ",", " "])
+@pytest.mark.parametrize("variable", ["UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS"])
+def test_an_address_that_is_none_because_of_a_sign_in_its_password_is_quoted_without_it(
+    tmp_path: Path, index: PackageIndex, variable: str, sign: str
+) -> None:
+    address = f"http://ada:hunter2{sign}{PASSWORD}@{index.host}/simple"
+    failed = failure(asking(tmp_path, index.uri, **{variable: address}))
+
+    assert PASSWORD not in str(failed)
+
+
 @pytest.mark.parametrize(
     ("requirements", "quoted"),
     [
         ("tiny-zzz", "tiny-zzz was not found in the package registry"),
         ("tiny-a==1.0\ntiny-a>1", "you require tiny-a==1.0 and tiny-a>1"),
         ("tiny-a>7", "only tiny-a"),
+        ("tiny-a===one", "expected version to start with a number"),
     ],
 )
 def test_what_can_not_be_resolved_is_refused_in_the_resolvers_words(

@@ -123,8 +123,9 @@ def test_what_pip_installs_is_not_condas(write_version: WriteVersion, conda: str
         ("[" * 500, "can not be read as YAML"),
         ("a: " + "x" * 70_000, "are read at most"),
         ("x: 2026-13-45\n", "can not be read as YAML"),
+        ("x: &x {y: 1}\nz: {<<: [*x, *x]}\n", "can not be read as YAML"),
     ],
-    ids=["torn", "list", "object", "deep", "long", "date"],
+    ids=["torn", "list", "object", "deep", "long", "date", "merge"],
 )
 def test_hostile_yaml_is_refused(
     write_version: WriteVersion, tmp_path: Path, name: str, text: str, reason: str
@@ -134,6 +135,16 @@ def test_hostile_yaml_is_refused(
     assert refused.startswith(name)
     assert reason in refused
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("python", ["[*x, *x]", "{3: 11}", "3", "true", "2026-11-29", "!!binary aGVsbG8="])
+def test_a_python_that_is_neither_text_nor_number_is_refused(
+    write_version: WriteVersion, python: str
+) -> None:
+    """A few lists in lists would be gigabytes as text."""
+    place = write_version("numpy", others={"python_env.yaml": f"x: &x [a]\npython: {python}\n"})
+
+    assert refusal(place) == "python_env.yaml names no version of Python under `python`"
 
 
 @pytest.mark.parametrize(

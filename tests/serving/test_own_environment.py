@@ -59,6 +59,18 @@ async def test_every_worker_of_a_version_is_loaded_in_its_own_environment(
     assert list(loaded.phase_seconds) == ["fetch", "environment", "load"]
 
 
+async def test_what_a_version_got_instead_of_what_it_asked_for_is_reported_when_it_is_ready(
+    models: ModelSet, manager: ModelManager, world: FakeWorld, facts: Facts
+) -> None:
+    """Whoever reads the log at night learns there that an environment is a former one."""
+    world.environments.note = "it runs under another Python"
+    manager.set_aspired({PRODUCTION: V1})
+    await until(lambda: manager.ready)
+
+    [loaded] = facts.of(VersionLoaded)
+    assert loaded.note == "it runs under another Python"
+
+
 async def test_a_version_of_the_gateways_environment_has_none_and_needs_none(
     models: ModelSet, manager: ModelManager, world: FakeWorld, facts: Facts
 ) -> None:

@@ -39,7 +39,7 @@ def policy_for(uri: str, **changed: Any) -> BuildPolicy:
 
 
 def make_environment(
-    cache: Path, key: str, files: Mapping[str, str] | None = None, pins: str = ""
+    cache: Path, key: str, files: Mapping[str, str] | None = None, pins: str = "", gateway: str = "0.1.0"
 ) -> store.Kept:
     """One that nobody built: `files` by path, sealed as those that are built. Scripts can be run."""
     place = store.place_of(store.open_root(cache), key)
@@ -51,7 +51,7 @@ def make_environment(
     place.chmod(0o700)
     manifest, size = seal(venv)
     about = VersionEnvironment(key, "", platform.python_version(), "f" * 64, size, 1.0)
-    store.write(place, about, Pins(pins, ""), "0.1.0", manifest)
+    store.write(place, about, Pins(pins, ""), gateway, manifest)
     made = store.find(place.parent, key)
     assert isinstance(made, store.Kept)
     return made

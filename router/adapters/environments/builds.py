@@ -102,8 +102,8 @@ class Builds:
             raise EnvironmentFailed(f"{version}: the gateway is closing") from None
 
     async def locate(self, version: VersionId) -> VersionEnvironment | None:
-        """The environment that `version` was last prepared in, when it is here, whole. Raises
-        EnvironmentFailed."""
+        """The environment that `version` was last prepared in, when it is here, whole, and of this release of
+        the gateway and its MLflow. Raises EnvironmentFailed."""
         answer = await self._order(version, {"op": "locate"}, FIND_SECONDS)
         return None if answer["op"] == "missing" else _environment(answer["about"])
 
@@ -119,7 +119,9 @@ class Builds:
             "index": dict(self._policy.index),
             "max_bytes": self._policy.max_bytes,
         }
-        answer = await self._order(version, {**order, "build": False}, FIND_SECONDS)
+        # As long as a build may take: one that was copied to a slow disk is read whole, once.
+        look_seconds = max(FIND_SECONDS, self._policy.timeout_seconds)
+        answer = await self._order(version, {**order, "build": False}, look_seconds)
         if answer["op"] == "missing":
             async with turn():
                 answer = await self._order(version, {**order, "build": True}, self._policy.timeout_seconds)

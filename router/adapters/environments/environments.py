@@ -92,7 +92,10 @@ class BuiltEnvironments:
             about = await self._builds.locate(version)
         except EnvironmentFailed:
             return False
-        return about is not None and await self._locks.acquire(version, _venv(about))
+        if about is None:
+            return False
+        # It may have been prepared meanwhile: then what its workers run in is held, and stays so.
+        return self._locks.files_of(version) is not None or await self._locks.acquire(version, _venv(about))
 
     def retain(self, versions: Collection[VersionId]) -> None:
         """As `Environments.retain`."""
