@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 import router
+from router.adapters.environments import builds
 from router.adapters.environments.builds import BuildPolicy
 from router.adapters.environments.environments import BuiltEnvironments, package_directory
 from router.core.environment_events import (
@@ -132,6 +133,18 @@ async def test_a_version_s_environment_is_built_once_and_found_ever_after(
         assert (await gateway().prepare(V1, files)).about == prepared.about
     assert len(facts.of(EnvironmentBuilt)) == 1
     await until(lambda: all(child.exited.done() for child in launcher.launched))
+
+
+async def test_one_that_takes_long_to_look_at_is_found_in_the_time_for_building(
+    gateway: Open, cache: Path, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the cache came from another disk, all files are read once; each try would be cut off."""
+    files = add_version(cache, "m", 1, TINY)
+    built = await gateway().prepare(V1, files)
+    monkeypatch.setattr(builds, "FIND_SECONDS", 1e-9)
+
+    assert (await gateway().prepare(V1, files)).about == built.about
+    assert len(facts.of(EnvironmentBuilt)) == 1
 
 
 async def test_versions_with_equal_pins_share_one_environment(

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ ROLE = "environment"
 FOLDER = ".environments"
 """Of the cache: all that this adapter and its processes keep there."""
 FIND_SECONDS = 60.0
-"""To look for an environment that is there already: milliseconds, unless the disk is slow."""
+"""To look for an environment that is there already: milliseconds, unless the disk is slow. Where all of its
+files have to be read, because the cache came from another disk, that may not be enough."""
 _GRACE_SECONDS = 1.0
 _REMOVE_TRIES = 20
 _REMOVE_PAUSE_SECONDS = 0.05
@@ -76,6 +78,10 @@ class Found:
     """Whether it was replaced at its place just now."""
 
 
+class _TookTooLong(EnvironmentFailed):
+    """It was ended at its deadline."""
+
+
 class Builds:
     """Finds environments of versions in the cache, and builds them there."""
 
@@ -119,7 +125,9 @@ class Builds:
             "index": dict(self._policy.index),
             "max_bytes": self._policy.max_bytes,
         }
-        answer = await self._order(version, {**order, "build": False}, FIND_SECONDS)
+        answer: Mapping[str, Any] = {"op": "missing"}
+        with suppress(_TookTooLong):  # who builds looks for it again, and has more time
+            answer = await self._order(version, {**order, "build": False}, FIND_SECONDS)
         if answer["op"] == "missing":
             async with turn():
                 answer = await self._order(version, {**order, "build": True}, self._policy.timeout_seconds)
@@ -158,7 +166,7 @@ class Builds:
         try:
             answer = (await child.connection.call(frame, timeout_seconds=deadline_seconds)).header
         except ChildTimeout:
-            raise EnvironmentFailed(
+            raise _TookTooLong(
                 f"{version}: its environment was not ready within {deadline_seconds:g} s"
             ) from None
         except ChildLost:
