@@ -136,6 +136,18 @@ async def test_a_version_s_environment_is_built_once_and_found_ever_after(
     await until(lambda: all(child.exited.done() for child in launcher.launched))
 
 
+async def test_one_that_takes_long_to_look_at_is_found_in_the_time_for_building(
+    gateway: Open, cache: Path, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the cache came from another disk, all files are read once; each try would be cut off."""
+    files = add_version(cache, "m", 1, TINY)
+    built = await gateway().prepare(V1, files)
+    monkeypatch.setattr(builds, "FIND_SECONDS", 1e-9)
+
+    assert (await gateway().prepare(V1, files)).about == built.about
+    assert len(facts.of(EnvironmentBuilt)) == 1
+
+
 async def test_versions_with_equal_pins_share_one_environment(
     gateway: Open, cache: Path, facts: Facts
 ) -> None:
