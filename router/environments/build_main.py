@@ -80,11 +80,11 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with _installing(root):
             answer = preparation.build(order["token"])
-    except EnvironmentFailed as error:
-        # What was downloaded for it stays. It counts; and a full disk is full for whatever serves, too.
-        bound_bytes = 0 if isinstance(error, DiskFull) else order["max_bytes"]
-        evict(root.parent, bound_bytes, only_packages=True)
-        raise
+    finally:
+        if preparation.failed is not None:
+            # What was downloaded for it stays. It counts; and a full disk is full for whatever serves, too.
+            bound_bytes = 0 if isinstance(preparation.failed, DiskFull) else order["max_bytes"]
+            evict(root.parent, bound_bytes, only_packages=True)
     if answer["built"]:
         swept = evict(root.parent, order["max_bytes"], spare=store.place_of(root, answer["about"]["key"]))
         answer |= asdict(swept)
@@ -100,6 +100,8 @@ class _Preparation:
         self._files = files
         self._rules = rules
         self._uv = uv
+        self.failed: EnvironmentFailed | OSError | None = None
+        """Why nothing could be built, also where there is something else to run in."""
         self._wanted: Wanted = read_wanted(files, rules)
         self._interpreter: Interpreter
         self._interpreter, self._note = find_interpreter(
@@ -121,10 +123,9 @@ class _Preparation:
         remove_unused_pins(self._files.parent.parent, time.time())
         try:
             return self._build(token)
-        except EnvironmentRefused:
-            raise
         except (EnvironmentFailed, OSError) as failed:  # no index, a full disk, too little memory
-            former = self._former()
+            self.failed = failed
+            former = None if isinstance(failed, EnvironmentRefused) else self._former()
             if former is None:
                 raise
             why = failed.strerror if isinstance(failed, OSError) else failed

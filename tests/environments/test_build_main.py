@@ -139,3 +139,20 @@ def test_on_a_full_disk_what_was_downloaded_makes_room(small_disk: Path) -> None
 
     assert "No space left on device" in answer["error"]
     assert not (cache / store.FOLDER / store.UV / store.PACKAGES).exists()
+
+
+def test_also_where_the_version_runs_in_its_former_environment_meanwhile(small_disk: Path) -> None:
+    cache = small_disk / "cache"
+    files = add_version(cache, "m", 1, "tiny")
+    with package_index() as index:
+        index.cacheable = True
+        index.add("tiny", "1.0")
+        index.add("large", "1.0", files={"large/__init__.py": f"x = {'1' * (900 << 10)!r}\n"})
+        former = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files)])
+        Path(files, "requirements.txt").write_text("large\n")
+
+        answer = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files)])
+
+    assert answer["about"]["key"] == former["about"]["key"]
+    assert "No space left on device" in answer["note"]
+    assert not (cache / store.FOLDER / store.UV / store.PACKAGES).exists()
