@@ -2,14 +2,13 @@
 
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from router.processes.child import SpawnLauncher
+from router.processes.child import OWN_PYTHON, SpawnLauncher
 from router.processes.forkserver import ForkServer, ForkServerSupervisor
 from router.processes.worker_client import Worker
 from tests.processes.conftest import Notes, ask, launch_seconds
@@ -139,7 +138,7 @@ async def test_a_child_without_a_fork_server_survives_a_signal_from_its_first_mo
 
 
 async def test_a_fork_server_survives_a_stop_signal_from_its_first_moment(slack: float) -> None:
-    server = ForkServer("template", sys.executable)
+    server = ForkServer("template", OWN_PYTHON)
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         os.kill(server.pid, number)
 
