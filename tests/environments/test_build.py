@@ -113,6 +113,17 @@ def test_a_package_runs_nothing_while_it_is_installed_and_never_beside_the_index
     assert list(kept.place.rglob("tiny/__pycache__/*.pyc"))
 
 
+def test_what_packages_test_themselves_with_has_no_bytecode(root: Path, index: PackageIndex, uv: Uv) -> None:
+    """Nothing imports it, and compiling it would take a quarter of the time."""
+    kept, _ = made(
+        root, recipe(index, files={"tiny/__init__.py": "", "tiny/tests/__init__.py": ""}), index, uv
+    )
+
+    compiled = {path.parent.parent.name for path in kept.place.rglob("__pycache__/*.pyc")}
+    assert "tiny" in compiled
+    assert "tests" not in compiled
+
+
 def test_the_key_differs_where_anything_differs_that_it_is_made_of(index: PackageIndex) -> None:
     one = recipe(index)
     python = one.interpreter
