@@ -1,11 +1,12 @@
 """Fixtures that every room shares, and the rule that CI skips nothing."""
 
 import gc
+import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +93,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             marker = item.get_closest_marker("timeout")
             seconds = marker.args[0] if marker else float(config.getini("timeout"))
             item.add_marker(pytest.mark.timeout(seconds * slowness.slack()), append=False)
+
+
+@pytest.fixture(autouse=True)
+def loggers_speak() -> Iterator[None]:
+    """Who opens a registry silences them, as in the process of an agent; here that would be for all tests."""
+    logging.disable(logging.NOTSET)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,7 @@ def test_an_alert_that_says_abort_caps_the_canary_through_the_shipped_route(
         gateway = GatewayProcess(tmp_path, config, variables)
         ends.callback(gateway.stop)
         gateway.wait_bound(BAD_CANARY, "canary", 60 * slack)
+        gateway.wait_compared()
         routes = tmp_path / "alertmanager.yml"
         routes.write_text(_configured(gateway.admin, token))
         address = ends.enter_context(running_alertmanager(alertmanager, routes, tmp_path / "alertmanager"))

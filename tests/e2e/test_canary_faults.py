@@ -59,6 +59,7 @@ def test_a_canary_that_always_raises_hurts_nobody_and_loses_its_share_at_its_50t
     slack: float,
 ) -> None:
     served = gateway()
+    served.wait_compared()
     for number in range(1, 51):
         answer = served.ask(CANARY_KEY, "raise")
         reported = answer.headers

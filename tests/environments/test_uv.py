@@ -180,7 +180,9 @@ def test_no_password_is_where_others_can_read_it(tmp_path: Path, index: PackageI
     thread.start()
     try:
         wait_until(lambda: index.paths, 30.0)
-        (running,) = [one for one in psutil.Process().children() if one.name() == "uv"]
+        # Those that other tests killed may still be there as zombies.
+        uvs = [one for one in psutil.Process().children() if one.name() == "uv"]
+        (running,) = [one for one in uvs if one.status() != psutil.STATUS_ZOMBIE]
         assert PASSWORD not in " ".join(running.cmdline())
         assert PASSWORD in running.environ()["UV_DEFAULT_INDEX"]
     finally:

@@ -127,6 +127,14 @@ class GatewayProcess:
         """Within `seconds`, by default 30 that are widened by `slack`."""
         wait_until(lambda: self.bound(alias, name) == version, seconds or 30 * slack(), self.story)
 
+    def wait_compared(self, alias: str = "canary", name: str = "sentiment") -> None:
+        """Until a cell was judged: what comes in the cell in which a gateway begins does not count."""
+
+        def is_judged() -> bool:
+            return self.get("/v1/compare").json()["models"][name][alias]["horizon_timestamp"] is not None
+
+        wait_until(is_judged, 30 * slack(), self.story)
+
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children(recursive=True)
 
