@@ -19,6 +19,7 @@ from router.app.backends import Backends, open_backends
 from router.app.directories import own_directories
 from router.core.ids import VersionId
 from router.core.utc import utc
+from router.core.version_environment import FOLDER
 from router.environments import store
 from router.environments.eviction import PACKAGES_NAME, evict, needed_places
 from router.errors import CacheRefused, RegistryError, RouterError
@@ -42,7 +43,7 @@ def prune_environments(config_path: Path, output: str) -> int:
     """Remove what no gateway uses and no last good version needs, what was downloaded, and what builds that
     were killed left; returns 0."""
     cache_dir = _cache_of(load_settings(config_path, os.environ, {}).settings)
-    store.remove_leftovers(cache_dir / store.FOLDER)
+    store.remove_leftovers(cache_dir / FOLDER)
     swept = evict(cache_dir, 0)
     document = {
         "removed": list(swept.removed),
@@ -81,7 +82,7 @@ def _cache_of(settings: Settings) -> Path:
 
 
 def _document(cache_dir: Path) -> dict[str, Any]:
-    root = cache_dir / store.FOLDER
+    root = cache_dir / FOLDER
     needed = needed_places(cache_dir)
     rows = [
         row for place in store.places_in(root) if (row := _row(place, needed=place in needed)) is not None

@@ -92,9 +92,6 @@ def _is_pinned(wanted: Requirement) -> bool:
     return any(one.operator in ("==", "===") and not one.version.endswith(".*") for one in wanted.specifier)
 
 
-_ADDRESS = "is an address or a path; name the package instead, and have the operator's package index hold it"
-
-
 def _problem_with(line: str) -> str:
     """Why `line` is refused before it is read as a requirement; empty when it is not."""
     if "${" in line or line.startswith("$"):

@@ -5,6 +5,8 @@ from typing import Any
 
 from router.core.redaction import redact
 
+FOLDER = ".environments"
+"""Of the cache: where all environments are. No registered model has a directory of this name."""
 MOST_DIFFERENCES = 20
 """Lines that say what differs from the gateway's own environment; the last one counts the others."""
 GATEWAYS_OWN = ("mlflow", "mlflow-skinny", "mlflow-tracing", "msgspec", "orjson", "psutil", "threadpoolctl")

@@ -6,7 +6,6 @@ registered model is the demo's only where it carries the demo's tag, and all oth
 """
 
 import hashlib
-import json
 import logging
 import shutil
 import sys
@@ -14,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -39,7 +37,7 @@ from router.demo.dataset import (
     sentences,
     sentiment_rows,
 )
-from router.demo.workspace import ALIASES, Workspace, recipe_digest
+from router.demo.workspace import ALIASES, EXPERIMENT, Workspace
 from router.errors import RouterError
 
 SENTIMENT, CHURN = "sentiment", "churn_predictor"
@@ -47,7 +45,6 @@ MODULE = "sentiment_model"
 """Both versions ship a module of this name with other content: a process that holds both mixes them up."""
 TAG = "canary-router-demo"
 BEGUN, WHOLE = "begun", "whole"
-EXPERIMENT = "canary-router demo"
 FOREST = {"n_estimators": 200, "max_depth": 8, "min_samples_leaf": 10, "random_state": 7}
 TRUSTED = ["sklearn.tree._tree.Tree"]
 """MLflow stores forests with skops, which loads only the types named here."""
@@ -75,10 +72,7 @@ def seed(place: Workspace, say: Say) -> None:
     place.registry.mkdir()
     _use_registry(place.registry_uri)
     mlflow.create_experiment(EXPERIMENT, artifact_location=(place.registry / "artifacts").as_uri())
-    datasets = register(place.registry_uri, say)
-    # Written last: a registry without it is not whole, and the next start makes a new one.
-    document = {"recipe": recipe_digest(place), "datasets": [asdict(one) for one in datasets]}
-    place.seeded_file.write_text(json.dumps(document), encoding="utf-8")
+    place.note_seeded(register(place.registry_uri, say))
 
 
 def register(uri: str, say: Say) -> Sequence[Dataset]:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import mlflow
 
 from router.core.package_index import index_variables
+from router.core.version_environment import FOLDER
 from router.demo.dataset import (
     BASIC,
     FULL,
@@ -35,15 +36,14 @@ from router.demo.dataset import (
     customers,
 )
 from router.demo.gateway_process import clean_environment
-from router.demo.workspace import ALIASES, OWN_ENVIRONMENTS, Workspace, recipe_digest
+from router.demo.workspace import ALIASES, EXPERIMENT, OWN_ENVIRONMENTS, Workspace
 from router.environments.build_main import main as answer_order
-from router.environments.store import FOLDER, VENV, place_of
+from router.environments.store import VENV, place_of
 from router.errors import RouterError
 from router.protocol.channel import Channel
 
 Say = Callable[[str], None]
 CHURN = OWN_ENVIRONMENTS.model
-EXPERIMENT = "canary-router demo"
 TRAINER = Path(__file__).with_name("train_boosting.py")
 MOST_BYTES = 20 << 30
 BOOSTING = {"n_estimators": 120, "max_depth": 3, "learning_rate": 0.1, "random_state": 7}
@@ -85,10 +85,7 @@ def seed(place: Workspace, say: Say) -> None:
     versions = {number: _train(place, number, recipe, say) for number, recipe in RECIPES.items()}
     for alias, number in ALIASES.items():
         client.set_registered_model_alias(CHURN, alias, str(number))
-    # Written last: a registry without it is not whole, and the next start makes a new one.
-    datasets = [asdict(Dataset(CHURN, churn_rows(), versions))]
-    document = {"recipe": recipe_digest(place), "datasets": datasets}
-    place.seeded_file.write_text(json.dumps(document), encoding="utf-8")
+    place.note_seeded([Dataset(CHURN, churn_rows(), versions)])
 
 
 def _train(place: Workspace, number: int, recipe: Recipe, say: Say) -> TrainedVersion:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from router.errors import RouterError
 ALIASES = {"production": 1, "canary": 2}
 """The version each alias names when the demo starts."""
 
+EXPERIMENT = "canary-router demo"
+"""MLflow's, of the runs that train the versions."""
 _MARK = ".canary-router-demo"
 
 _HEAD = """\
@@ -114,6 +116,11 @@ class Workspace:
         self.state = root / "state"
         """The gateway's state directory: its caps and its journal."""
 
+    def note_seeded(self, datasets: Sequence[Dataset]) -> None:
+        """The registry is whole. To be written last: without it the next start makes a new one."""
+        document = {"recipe": _recipe_digest(self), "datasets": [asdict(one) for one in datasets]}
+        self.seeded_file.write_text(json.dumps(document), encoding="utf-8")
+
     def forget_state(self) -> None:
         """Remove caps and journal of the last demo's gateway: this one begins a story of its own."""
         shutil.rmtree(self.state, ignore_errors=True)
@@ -139,7 +146,7 @@ def seeded(place: Workspace) -> dict[str, Dataset] | None:
         document = json.loads(place.seeded_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if document["recipe"] != recipe_digest(place):
+    if document["recipe"] != _recipe_digest(place):
         return None
     return {one["model"]: Dataset.from_json(one) for one in document["datasets"]}
 
@@ -164,7 +171,7 @@ async def seed(place: Workspace, say: Callable[[str], None]) -> dict[str, Datase
     return made
 
 
-def recipe_digest(place: Workspace) -> str:
+def _recipe_digest(place: Workspace) -> str:
     """Changes when the registry must be made anew: other code, data or libraries, or a moved directory."""
     digest = hashlib.sha256(str(place.registry).encode())
     for library in ("mlflow", "scikit-learn", "numpy"):

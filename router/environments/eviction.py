@@ -12,6 +12,7 @@ from pathlib import Path
 
 from router.agent.cache import used_by_nobody
 from router.agent.last_known_good import PREFIX, places_named
+from router.core.version_environment import FOLDER
 from router.environments import store
 
 PACKAGES_NAME = "packages"
@@ -42,7 +43,7 @@ def evict(
 ) -> Swept:
     """Remove what is not needed until all that is left has `bound_bytes` at most. Never `spare`, and with
     `only_packages` no environment."""
-    root = cache_dir / store.FOLDER
+    root = cache_dir / FOLDER
     found = sorted(map(_found, store.places_in(root)), key=lambda one: one.used_at)
     packages = root / store.UV / store.PACKAGES
     packages_bytes = store.size_of(packages)
@@ -63,7 +64,7 @@ def evict(
 
 def needed_places(cache_dir: Path) -> set[Path]:
     """The environments in which last good versions were prepared last."""
-    root = cache_dir / store.FOLDER
+    root = cache_dir / FOLDER
     directories = {record.parent for record in cache_dir.glob(f"*/{PREFIX}*.json")}
     copies = (directory / place for directory in directories for place in places_named(directory))
     latest = (store.latest_of(root, store.version_name(copy)) for copy in copies)

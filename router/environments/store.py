@@ -20,14 +20,12 @@ from router.agent.cache import PART, is_orphaned, model_of, trust_directory, use
 from router.agent.errors import DirectoryRefused
 from router.agent.manifest import plain_file, wrong_with
 from router.core.redaction import redact_line
-from router.core.version_environment import VersionEnvironment
+from router.core.version_environment import FOLDER, VersionEnvironment
 from router.environments.integrity import Manifest, differences, read_manifest, walk, with_moved
 from router.environments.pins import Pins
 
-FOLDER = ".environments"
-"""Of the cache. No registered model has a directory of this name."""
 UV = ".uv"
-"""In it, what the installer keeps for itself: its package cache, and directories while it runs."""
+"""In FOLDER, what the installer keeps for itself: its package cache, and directories while it runs."""
 PACKAGES = "cache"
 VENV = "venv"
 ABOUT = "about.json"

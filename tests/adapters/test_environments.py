@@ -23,6 +23,7 @@ from router.core.environment_events import (
     EnvironmentsRemoved,
 )
 from router.core.ids import VersionId
+from router.core.version_environment import FOLDER
 from router.environments import store
 from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 from router.processes.child import Child
@@ -98,7 +99,7 @@ async def gateway(
 
 
 def root(cache: Path) -> Path:
-    return cache / store.FOLDER
+    return cache / FOLDER
 
 
 def parts(cache: Path) -> list[str]:

@@ -229,10 +229,7 @@ def test_the_address_comes_from_the_configuration(tmp_path: Path) -> None:
 )
 def test_status_names_the_gateways_that_judge_together(fleet: dict[str, Any], line: str) -> None:
     state = {
-        "version": "0.1.0",
-        "ready": True,
-        "config": {},
-        "registry": {"error": ""},
+        **documents.STATE_OF_A_GATEWAY,
         "models": {},
         "fleet": fleet,
     }
@@ -244,10 +241,7 @@ def test_status_names_the_gateways_that_judge_together(fleet: dict[str, Any], li
 
 def test_status_has_a_line_per_canary(ask: Ask) -> None:
     state = {
-        "version": "0.1.0",
-        "ready": True,
-        "config": {},
-        "registry": {"error": ""},
+        **documents.STATE_OF_A_GATEWAY,
         "models": {
             "m": {
                 "aliases": {},
@@ -273,10 +267,7 @@ def test_status_says_which_versions_compute_on_several_processors_and_why() -> N
         }.items()
     }
     state = {
-        "version": "0.1.0",
-        "ready": True,
-        "config": {},
-        "registry": {"error": ""},
+        **documents.STATE_OF_A_GATEWAY,
         "models": {"m": {"aliases": {}, "versions": versions, "warnings": [], "verdicts": {}}},
     }
     with answering({"/v1/state": state}) as url:
@@ -294,10 +285,7 @@ def test_status_says_which_environments_versions_have_and_which_are_built() -> N
         "4": {"state": "ready", "error": ""},  # of an older gateway
     }
     state = {
-        "version": "0.1.0",
-        "ready": True,
-        "config": {},
-        "registry": {"error": ""},
+        **documents.STATE_OF_A_GATEWAY,
         "models": {"m": {"aliases": {}, "versions": versions, "warnings": [], "verdicts": {}}},
     }
     with answering({"/v1/state": state}) as url:
@@ -315,10 +303,7 @@ def test_an_open_breaker_is_a_line_and_status_ends_with_1() -> None:
     alias = {"aspired": 2, "bound": 2, "pending": False, "stale": False}
     model = {"aliases": {"canary": alias}, "versions": {"1": {**version, "breaker": None}, "2": version}}
     state = {
-        "version": "0.1.0",
-        "ready": True,
-        "config": {},
-        "registry": {"error": ""},
+        **documents.STATE_OF_A_GATEWAY,
         "models": {"m [b]": {**model, "split": {"canary": 0}, "warnings": [], "verdicts": {}}},
     }
     with answering({"/v1/state": state}) as url:
@@ -335,10 +320,7 @@ def test_status_ends_with_1_while_requests_are_refused_and_says_every_warning(
     line = "production refused 17 % of its requests in the last minute (170 of 1000)"
     model = {"aliases": {}, "versions": {}, "split": {}, "verdicts": {}, "warnings": [line]}
     state: dict[str, Any] = {
-        "version": "0.1.0",
-        "ready": True,
-        "config": {},
-        "registry": {"error": ""},
+        **documents.STATE_OF_A_GATEWAY,
         "models": {"m": model},
     }
     if refusing is not None:
@@ -353,10 +335,7 @@ def test_status_says_that_caps_and_journal_are_not_durable_and_why() -> None:
     """It hurts nobody: the exit code is 0."""
     reason = "state held by gw-1, pid 17"
     state: dict[str, Any] = {
-        "version": "0.1.0",
-        "ready": True,
-        "config": {},
-        "registry": {"error": ""},
+        **documents.STATE_OF_A_GATEWAY,
         "models": {},
         "state_dir": {"durable": False, "reason": reason, "held_by": "gw-1:17"},
     }

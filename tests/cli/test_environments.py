@@ -16,7 +16,7 @@ from router.adapters.cache_locks import CacheLocks
 from router.agent.cache import part_name
 from router.cli import root
 from router.core.ids import CANARY, PRODUCTION, ROLLBACK, Alias, VersionId
-from router.core.version_environment import VersionEnvironment
+from router.core.version_environment import FOLDER, VersionEnvironment
 from router.environments import store
 from router.errors import EnvironmentRefused, RegistryUnavailable
 from tests.support.environments import FINGERPRINT, make_environment
@@ -93,7 +93,7 @@ async def test_prune_leaves_what_a_gateway_uses(config: Path, cache: Path) -> No
         "removed_bytes": unused.about.size_bytes,
         "left_bytes": used.about.size_bytes,
     }
-    assert store.places_in(cache / store.FOLDER) == [used.place]
+    assert store.places_in(cache / FOLDER) == [used.place]
     assert run(config, "--prune").output == "removed nothing: 0 MiB; 0 MiB are left\n"
     await gateway.close()
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from router.cli import root
 from tests.cli.conftest import Serve
 from tests.cli.servers import answering
+from tests.page import documents
 
 CAP = {
     "alias": "canary",
@@ -161,10 +162,7 @@ def test_json_has_every_gateways_reply(serve: Serve, config: Path, nobody: str) 
 def test_status_says_who_capped_what_why_and_since_when() -> None:
     model = {"aliases": {}, "versions": {}, "split": {}, "verdicts": {}, "warnings": []}
     state: dict[str, Any] = {
-        "version": "0.1.0",
-        "ready": True,
-        "config": {},
-        "registry": {"error": ""},
+        **documents.STATE_OF_A_GATEWAY,
         "models": {"m": {**model, "caps": [CAP, CAP | {"version": None}]}},
         "break_glass": {"since": 1_763_650_000.0, "why": "SIGUSR2 came"},
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from router.core.version_environment import FOLDER
 from router.environments import store
 from tests.support import slowness
 from tests.support.environments import add_version, policy_for
@@ -86,7 +87,7 @@ def test_any_user_without_a_home_builds_on_a_read_only_root(tmp_path: Path) -> N
         answer = answer_of(command)
         assert answer.get("op") == "prepared", answer
         assert answer["built"]
-        kept = store.find(cache / store.FOLDER, answer["about"]["key"])
+        kept = store.find(cache / FOLDER, answer["about"]["key"])
         assert isinstance(kept, store.Kept)
         [module] = (kept.place / store.VENV).glob("lib/*/site-packages/tiny/__init__.py")
         module.write_text("changed")
@@ -94,7 +95,7 @@ def test_any_user_without_a_home_builds_on_a_read_only_root(tmp_path: Path) -> N
         again = answer_of(command)
 
     assert again["rebuilt"].startswith("lib/python")
-    assert isinstance(store.find(cache / store.FOLDER, answer["about"]["key"]), store.Kept)
+    assert isinstance(store.find(cache / FOLDER, answer["about"]["key"]), store.Kept)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     assert sorted(path.name for path in kept.place.parent.iterdir()) == [store.UV, kept.place.name]
 
@@ -102,8 +103,8 @@ def test_any_user_without_a_home_builds_on_a_read_only_root(tmp_path: Path) -> N
 def test_a_cache_that_others_may_write_is_not_built_into(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     files = add_version(cache, "m", 1, "tiny")
-    (cache / store.FOLDER).mkdir()
-    (cache / store.FOLDER).chmod(0o770)
+    (cache / FOLDER).mkdir()
+    (cache / FOLDER).chmod(0o770)
 
     answer = answer_of([sys.executable, "-c", ORDER, order(cache, "http://127.0.0.1:9", files)])
 
@@ -121,11 +122,11 @@ def test_what_was_downloaded_for_a_build_that_fails_counts_as_what_is_left_of_ot
 
         answer = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files)])
         assert (answer["op"], answer["kind"]) == ("failed", "failed"), answer
-        assert (cache / store.FOLDER / store.UV / store.PACKAGES).exists()
+        assert (cache / FOLDER / store.UV / store.PACKAGES).exists()
         answer = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files, max_bytes=1)])
 
     assert "reserved name" in answer["error"]
-    assert not (cache / store.FOLDER / store.UV / store.PACKAGES).exists()
+    assert not (cache / FOLDER / store.UV / store.PACKAGES).exists()
 
 
 def test_on_a_full_disk_what_was_downloaded_makes_room(small_disk: Path) -> None:
@@ -138,7 +139,7 @@ def test_on_a_full_disk_what_was_downloaded_makes_room(small_disk: Path) -> None
         answer = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files)])
 
     assert "No space left on device" in answer["error"]
-    assert not (cache / store.FOLDER / store.UV / store.PACKAGES).exists()
+    assert not (cache / FOLDER / store.UV / store.PACKAGES).exists()
 
 
 def test_also_where_the_version_runs_in_its_former_environment_meanwhile(small_disk: Path) -> None:
@@ -155,4 +156,4 @@ def test_also_where_the_version_runs_in_its_former_environment_meanwhile(small_d
 
     assert answer["about"]["key"] == former["about"]["key"]
     assert "No space left on device" in answer["note"]
-    assert not (cache / store.FOLDER / store.UV / store.PACKAGES).exists()
+    assert not (cache / FOLDER / store.UV / store.PACKAGES).exists()

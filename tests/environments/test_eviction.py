@@ -9,6 +9,7 @@ from router.adapters.cache_locks import CacheLocks
 from router.agent.cache import model_directory
 from router.agent.last_known_good import identity_of, remember
 from router.core.ids import VersionId
+from router.core.version_environment import FOLDER
 from router.environments import store
 from router.environments.eviction import evict
 from tests.agent.test_cache import bring
@@ -25,18 +26,18 @@ def cache(tmp_path: Path) -> Path:
     for when, digit in enumerate("abc"):
         kept = make_environment(cache, digit * 64, {"lib/x.py": "x" * 2 * KIB})
         os.utime(kept.place, (when, when))
-    packages = cache / store.FOLDER / store.UV / store.PACKAGES
+    packages = cache / FOLDER / store.UV / store.PACKAGES
     packages.mkdir()
     (packages / "archive").write_text("x" * 4 * KIB)
     return cache
 
 
 def place(cache: Path, digit: str) -> Path:
-    return store.place_of(cache / store.FOLDER, digit * 64)
+    return store.place_of(cache / FOLDER, digit * 64)
 
 
 def left(cache: Path) -> str:
-    return "".join(sorted(path.name[0] for path in store.places_in(cache / store.FOLDER)))
+    return "".join(sorted(path.name[0] for path in store.places_in(cache / FOLDER)))
 
 
 def test_below_the_bound_nothing_goes(cache: Path) -> None:
@@ -57,7 +58,7 @@ def test_then_the_environment_goes_that_was_used_longest_ago_and_only_until_it_i
 
     assert (swept.removed, swept.left_bytes) == (("packages", "a" * 12), 4 * KIB)
     assert left(cache) == "bc"
-    assert list((cache / store.FOLDER).glob(f"{store.REPLACED}*")) == []
+    assert list((cache / FOLDER).glob(f"{store.REPLACED}*")) == []
 
 
 def test_what_was_just_built_stays_whatever_its_size(cache: Path) -> None:
@@ -92,9 +93,9 @@ async def test_what_was_built_anew_under_a_gateway_that_uses_it_stays_too(cache:
     assert left(cache) == "a"
     await held.close()
     evict(cache, 0)
-    store.remove_leftovers(cache / store.FOLDER)
+    store.remove_leftovers(cache / FOLDER)
     assert left(cache) == ""
-    assert list((cache / store.FOLDER).glob(f"{store.REPLACED}*")) == []
+    assert list((cache / FOLDER).glob(f"{store.REPLACED}*")) == []
 
 
 def test_the_environment_that_a_last_good_version_was_prepared_in_last_stays(cache: Path) -> None:
@@ -112,7 +113,7 @@ def test_the_environment_that_a_last_good_version_was_prepared_in_last_stays(cac
 
 async def test_packages_stay_while_an_installer_is_at_work(cache: Path) -> None:
     installing = CacheLocks()
-    assert await installing.acquire(V1, str(cache / store.FOLDER / store.UV / store.PACKAGES))
+    assert await installing.acquire(V1, str(cache / FOLDER / store.UV / store.PACKAGES))
 
     assert evict(cache, 9 * KIB).removed == ("aaaaaaaaaaaa",)
     await installing.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from router.agent.cache import part_name
+from router.core.version_environment import FOLDER
 from router.environments import store
 from router.environments.pins import Pins
 from router.protocol.frames import encode_frame
@@ -30,7 +31,7 @@ def kept(cache: Path) -> store.Kept:
 
 
 def root_of(cache: Path) -> Path:
-    return cache / store.FOLDER
+    return cache / FOLDER
 
 
 def damage(cache: Path) -> str:

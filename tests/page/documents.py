@@ -11,6 +11,8 @@ Document = dict[str, Any]
 EDGES = list(REQUEST_SECONDS)
 WAITS = "Not enough data: 320 of about 640 canary requests; about 40 min at this rate."
 NEEDED = "A 1-point error difference shows in about 50 min at this rate."
+STATE_OF_A_GATEWAY: Document = {"version": "0.1.0", "ready": True, "config": {}, "registry": {"error": ""}}
+"""What every state begins with that a command is shown, as far as it looks at it."""
 SCORE_EDGES = [round((n + 1) / 20, 2) for n in range(20)]
 
 

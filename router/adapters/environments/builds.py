@@ -19,7 +19,7 @@ from router.core.environment_events import (
 from router.core.events import Recorder
 from router.core.ids import VersionId
 from router.core.package_index import index_variables
-from router.core.version_environment import VersionEnvironment
+from router.core.version_environment import FOLDER, VersionEnvironment
 from router.errors import ChildLost, ChildTimeout, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 from router.processes.child import Child, Launcher
 from router.processes.disk import in_disk_thread, remove_tree
@@ -27,8 +27,6 @@ from router.serving.ports import DownloadTurn
 from router.settings.environments import EnvironmentsSettings
 
 ROLE = "environment"
-FOLDER = ".environments"
-"""Of the cache: all that this adapter and its processes keep there."""
 FIND_SECONDS = 60.0
 """To look for an environment that is there already: milliseconds, unless the disk is slow."""
 _GRACE_SECONDS = 1.0

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import router
 from router.adapters.cache_locks import CacheLocks
-from router.adapters.environments.builds import FOLDER, BuildPolicy, Builds
+from router.adapters.environments.builds import BuildPolicy, Builds
 from router.core.events import Recorder
 from router.core.ids import VersionId
-from router.core.version_environment import VersionEnvironment
+from router.core.version_environment import FOLDER, VersionEnvironment
 from router.errors import EnvironmentFailed
 from router.processes.child import Launcher
 from router.processes.disk import in_disk_thread
