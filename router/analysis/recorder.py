@@ -303,6 +303,7 @@ class AnalysisRecorder:
         arm.counters.answered(event.each)
         if not (arm.runs or arm.left):
             return
+        answered_at = self._clock.monotonic() if event.collected_at is None else event.collected_at
         for one in event.each:
             fault, bucket, outcome = one.fault, one.bucket, one.outcome
             # What was never asked says nothing of a version, nor do bytes that their caller got wrong.
@@ -325,7 +326,7 @@ class AnalysisRecorder:
                 )
                 for run in arm.runs:
                     run.observe(seen)
-                if arm.left and self._clock.monotonic() - one.seconds <= arm.left_at:
+                if arm.left and answered_at - one.seconds <= arm.left_at:
                     for run in arm.left:
                         run.observe(seen)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 from typing import Protocol, TypeVar
 
 from router.core import events
@@ -68,7 +69,7 @@ class FanOut:
             answers.each.append(answer)
             return
         self._hand_on_answers()
-        self._answers = events.AnsweredTogether.of(answer)
+        self._answers = events.AnsweredTogether.of(answer, monotonic())
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._end_turn)

@@ -1,7 +1,7 @@
 """Facts that code reports. One recorder turns them into metrics, another into log lines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from router.core.environment_events import OfEnvironments
@@ -65,11 +65,14 @@ class AnsweredTogether:
     version: VersionId
     each: list[Answered]
     """In the order of their answers; at least one."""
+    collected_at: float | None = field(default=None, compare=False)
+    """When the first of them was answered, in seconds of a monotonic clock; None: just now. They are handed
+    on a little later, and the loop may be held up meanwhile."""
 
     @classmethod
-    def of(cls, first: Answered) -> "AnsweredTogether":
+    def of(cls, first: Answered, collected_at: float | None = None) -> "AnsweredTogether":
         """Of one answer; more may be appended."""
-        return cls(first.model, first.alias, first.version, [first])
+        return cls(first.model, first.alias, first.version, [first], collected_at)
 
 
 @dataclass(frozen=True, slots=True)

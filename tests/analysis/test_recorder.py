@@ -10,7 +10,7 @@ import pytest
 from router.analysis import recorder, text
 from router.analysis.document import document, verdicts
 from router.core.caps import CapTarget
-from router.core.events import Answered, BreakerClosed, VerdictChanged
+from router.core.events import Answered, AnsweredTogether, BreakerClosed, VerdictChanged
 from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.latency_buckets import REQUEST_SECONDS
 from router.core.outcomes import FaultKind
@@ -397,6 +397,29 @@ async def test_a_canary_that_always_fails_is_a_fail_though_its_breaker_opens_bef
     faults = gateway.check("faults")
     assert (gateway.entry["verdict"], faults["verdict"]) == ("fail", "fail")
     assert (faults["canary"]["requests"], faults["production"]["requests"]) == (50, 52)
+
+
+async def test_an_answer_that_is_handed_on_long_after_its_breaker_opened_counts_by_when_it_was_given(
+    gateway: Gateway,
+) -> None:
+    await gateway.serve({PRODUCTION: V1, CANARY: V2})
+    breaker = gateway.models.managers["sentiment"].breakers.of(CANARY, V2)
+    assert breaker is not None
+    gateway.answer(50, PRODUCTION, V1)
+    gateway.answer(49, CANARY, V2, fault="error")
+    for _ in range(50):
+        breaker.judge(fault=True)
+    gateway.now += 0.001
+    last = Answered(
+        "sentiment", CANARY, V2, "ok", 200, 0.003, 1, bucket=1, split=gateway.split, fault="error"
+    )
+    answered_at = gateway.now
+    gateway.now += 0.5  # the loop was held up
+    gateway.analysis.record(AnsweredTogether.of(last, answered_at))
+    gateway.look()
+
+    assert gateway.entry["verdict"] == "fail"
+    assert gateway.check("faults")["canary"]["requests"] == 50
 
 
 async def test_a_new_version_on_either_alias_starts_anew(gateway: Gateway) -> None:

@@ -1,6 +1,7 @@
 """One recorder in front of many."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -109,6 +110,20 @@ async def test_answers_are_handed_on_together_by_version_in_order_and_before_wha
     ]
     assert counting.events == [*together, fact]
     assert reading.events == [fact]
+
+
+async def test_answers_that_are_handed_on_later_say_when_the_first_of_them_was_given() -> None:
+    counting = Remembering()
+    recorder = FanOut(counting)
+    before = time.monotonic()
+    recorder.record_answer(answered(V1, PRODUCTION))
+    after = time.monotonic()
+    await asyncio.sleep(0.01)
+
+    [together] = counting.events
+    assert isinstance(together, AnsweredTogether)
+    assert together.collected_at is not None
+    assert before <= together.collected_at <= after
 
 
 async def test_an_answer_is_handed_on_in_the_next_turn_of_the_event_loop_though_nothing_follows_it() -> None:

@@ -128,12 +128,12 @@ class GatewayProcess:
         wait_until(lambda: self.bound(alias, name) == version, seconds or 30 * slack(), self.story)
 
     def wait_compared(self, alias: str = "canary", name: str = "sentiment") -> None:
-        """Until a cell was judged: what comes in the cell in which a gateway begins does not count."""
+        """Until the two versions are compared: what comes before is no evidence."""
 
-        def is_judged() -> bool:
+        def is_compared() -> bool:
             return self.get("/v1/compare").json()["models"][name][alias]["horizon_timestamp"] is not None
 
-        wait_until(is_judged, 30 * slack(), self.story)
+        wait_until(is_compared, 30 * slack(), self.story)
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children(recursive=True)
