@@ -15,6 +15,7 @@ from router.cli.journal_text import plain
 
 _EXIT = {"pattern": 1, "few_faults": 4, "few_good_answers": 4, "no_pattern": 0, "off": 2}
 """By finding. Bad news is what can be repaired: it goes before what is not known."""
+_UNKNOWN = 4
 _WORST_FIRST = (1, 4, 2, 0)
 
 
@@ -36,8 +37,8 @@ def show_why(config_path: Path, url: str | None, model: str, output: str) -> int
             _say(console, f"{model} has no canary")
         for alias, one in found.items():
             _print(console, model, alias, one)
-    codes = {_EXIT[one["finding"]] for one in found.values()}
-    return next((code for code in _WORST_FIRST if code in codes), 4)
+    codes = {_EXIT.get(one["finding"], _UNKNOWN) for one in found.values()}
+    return next((code for code in _WORST_FIRST if code in codes), _UNKNOWN)
 
 
 def _pattern(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Which traits requests have, in every format, and how long the worst bodies take."""
 
 import json
+import socket
+import threading
 from collections.abc import Callable, Sequence
 from time import process_time
 from typing import Any
@@ -18,10 +20,22 @@ from router.core.traits import (
     MOST_COLUMNS,
     MOST_TRAITS,
     SIZE_PARTS,
+    TraitKind,
+    TraitsWanted,
     trait_table,
 )
-from router.protocol.messages import Answer, PredictStatus, Query, ScoringProtocol, TraitsWanted
+from router.protocol.channel import Channel
+from router.protocol.messages import (
+    Answer,
+    Batching,
+    PredictStatus,
+    Query,
+    ScoringProtocol,
+    batch_of,
+    predict_frame,
+)
 from router.worker.load import Loaded
+from router.worker.request_loop import RequestLoop
 from router.worker.traits import MOST_BYTES, TraitReader
 from tests.support.saved_versions import inference_query, json_query, tensor, text_query
 
@@ -275,3 +289,46 @@ def test_a_loaded_version_describes_its_columns_and_reads_them(loaded: Callable[
         replace(text_query("a"), body=text_query("a").body.replace(b'"a"', b"null")), version.scorer.traits
     )
     assert seen == ["column text null"]
+
+
+@pytest.mark.parametrize(("merges", "threads"), [(True, 1), (False, 1), (False, 4)])
+def test_each_answer_of_a_frame_has_the_traits_of_its_own_request(
+    loaded: Callable[[str], Loaded], merges: bool, threads: int
+) -> None:
+    """However requests are predicted: sharing predicts, compared with a lone one, in turn or side by side."""
+    version = loaded("signed")
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    channel = Channel(ours)
+    loop = RequestLoop(Channel(its), version.scorer, Batching(merges, "a test"), None, threads)
+    thread = threading.Thread(target=loop.run, daemon=True)
+    thread.start()
+    null = Query(text_query("abcd").body.replace(b'"abcd"', b"null  "), None)
+    asked = [
+        (replace(text_query("good"), traits=TraitsWanted.ALWAYS), []),
+        (text_query("fine"), None),
+        (replace(text_query("well"), traits=TraitsWanted.OF_FAULTS), None),
+        (replace(null, traits=TraitsWanted.OF_FAULTS), ["column text null"]),
+        (null, None),
+    ]
+    table = trait_table(version.info.trait_columns)
+    for number in range(5):
+        # Every fourth frame that can show it is one in which shared predicts are compared with a lone one.
+        frame = asked[:3] if number < 4 else asked
+        channel.send(*predict_frame(number, [query for query, _ in frame]))
+        answers: dict[int, Answer] = {}
+        while len(answers) < len(frame):
+            received = channel.receive()
+            assert received is not None
+            batch = batch_of(received, version.scorer.scores)
+            answers.update(zip(batch.places, batch.answers, strict=True))
+        for place, (_, expected) in enumerate(frame):
+            found = answers[place].traits
+            shown = (
+                None
+                if found is None
+                else [table[one].phrase() for one in found if table[one].kind is TraitKind.NULL]
+            )
+            assert shown == expected, (number, place)
+    ours.close()
+    thread.join()
+    its.close()
