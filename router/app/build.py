@@ -17,6 +17,7 @@ from router.adapters.prometheus.recorder import LiveReader, PrometheusRecorder
 from router.adapters.state.state_directory import StateDirectory
 from router.analysis.cell_clock import CellClock
 from router.analysis.document import document
+from router.analysis.fault_patterns import FaultPatterns
 from router.analysis.fleet import Fleet
 from router.analysis.fleet_exchange import FleetEvidence
 from router.analysis.hourly_traffic import HourlyTraffic
@@ -165,8 +166,10 @@ def build_gateway(
     fleet = Fleet(identity, clock.moment())
     analysis = AnalysisRecorder(models, recorder, clock=clock, fleet=fleet, sink=state_directory.evidence)
     state_directory.evidence.follow(CrashLoopWatch(caps), analysis.joined)
+    patterns = FaultPatterns(models, time.monotonic)
     if instruments.compares:
         recorder.add(analysis)
+        recorder.add(patterns)
     dispatcher = Dispatcher(models, recorder)
     evidence = FleetEvidence(fleet, analysis.joined, clock.moment) if instruments.compares else NoEvidence()
     messages = ExchangeMessages(identity, caps, evidence, time.monotonic)
@@ -239,7 +242,7 @@ def build_gateway(
         recorder=recorder,
         settings=in_force,
         state=status.document,
-        compare=lambda model: document(analysis, model),
+        compare=lambda model: patterns.add_to(document(analysis, model)),
         plan=lambda model, percent: planner.plan(model, percent).to_json(),
         metrics=instruments.metrics.render,
         reload=OperatorReload(config, certificates),

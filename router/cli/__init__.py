@@ -173,6 +173,18 @@ def compare(config_path: Path, url: str | None, model: str | None, output: str) 
 @config_option
 @click.option("--url", help="The gateway; default: the admin address of the configuration.")
 @click.argument("model")
+@output_option
+def why(config_path: Path, url: str | None, model: str, output: str) -> None:
+    """Show what the failed requests of MODEL's canary have in common against the schema; never a value."""
+    from router.cli.why import show_why
+
+    sys.exit(show_why(config_path, url, model, output))
+
+
+@root.command()
+@config_option
+@click.option("--url", help="The gateway; default: the admin address of the configuration.")
+@click.argument("model")
 @click.argument("percent", type=str)
 @click.option("--strict", is_flag=True, help="Exit with 1 when something speaks against it.")
 @output_option

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from router.core import events
 from router.core.ids import Alias, VersionId
 from router.core.outbound_events import NotificationResult, NotificationTried
+from router.core.traits import TraitsSeen
 
 PER_REQUEST = frozenset(
     {
@@ -18,6 +19,7 @@ PER_REQUEST = frozenset(
         events.Rejected,
         events.Predicted,
         events.FellBack,
+        TraitsSeen,
     }
 )
 """Events that never are news: every request reports some of them."""

@@ -13,6 +13,7 @@ from router.core.routing import ModelRoutes, Reason
 from router.core.scores import OutputCounts, OutputSpec
 from router.core.split import Split
 from router.core.state_events import OfState
+from router.core.traits import TraitsSeen
 from router.core.version_environment import VersionEnvironment
 
 # ---- single requests
@@ -533,7 +534,7 @@ class CacheOverBound:
     bound_bytes: int
 
 
-_OfRequests = Answered | AnsweredTogether | Rejected | FellBack | CanaryFaulted | Predicted
+_OfRequests = Answered | AnsweredTogether | Rejected | FellBack | CanaryFaulted | Predicted | TraitsSeen
 _OfCache = (
     ServingFromCache
     | LastGoodRefused

@@ -25,6 +25,7 @@ from msgspec.structs import asdict, replace
 
 from router.core.ids import VersionId
 from router.core.scores import OutputCounts, OutputSpec, all_nan
+from router.core.traits import COLUMN_CHARACTERS, MOST_COLUMNS, MOST_TRAITS, TraitColumn, TraitsWanted
 from router.errors import LoadFailed
 from router.protocol.frames import Frame, FrameLimits
 from router.protocol.score_fields import chosen_outputs, counted_outputs, counts_of
@@ -65,6 +66,7 @@ else:  # two kinds without a tag are no union for msgspec: `chosen_outputs` and 
 
 _Count = Annotated[int, Meta(ge=0)]
 _Amount = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+_TraitNumber = Annotated[int, Meta(ge=0, lt=MOST_TRAITS)]
 _Name = Annotated[str, Meta(max_length=256)]
 _Text = Annotated[str, Meta(max_length=2000)]
 _Line = Annotated[str, Meta(max_length=MISMATCH_CHARACTERS)]
@@ -98,6 +100,8 @@ class Query(Struct, frozen=True, gc=False):
     max_rows: int | None = None
     """Rows it may have once it is decoded; None: any number."""
     protocol: ScoringProtocol = ScoringProtocol.MLFLOW
+    traits: TraitsWanted = TraitsWanted.NEVER
+    """Whether its traits are to come with the answer."""
 
 
 class Answer(Struct, frozen=True, gc=False):
@@ -127,6 +131,8 @@ class Answer(Struct, frozen=True, gc=False):
     keeps_status: bool = False
     """True for an error whose status MLflow's server answers as well. False where it answers 400: the version
     raised what is not an MlflowException."""
+    traits: tuple[int, ...] | None = None
+    """Numbers of the request's traits, where they were wanted; see `core.traits`."""
 
     @property
     def odd_length(self) -> bool:
@@ -259,6 +265,10 @@ class VersionInfo(Struct, frozen=True):
     """What it answers, by its signature or else by its warm-up; empty when neither says."""
     suggested_scores: _Outputs = ()
     """What its own warm-up suggests to count, whatever is counted; empty when nothing."""
+    trait_columns: Annotated[tuple[TraitColumn, ...], Meta(max_length=MOST_COLUMNS)] = ()
+    """The columns of its signature that traits are read of, in the order of the table."""
+    columns_left_out: _Count = 0
+    """How many further columns it has."""
 
 
 # Loading
@@ -327,6 +337,10 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
             note=_printable(info.note),
             batching=replace(info.batching, why=_printable(info.batching.why)),
             mismatches=tuple(map(_printable, info.mismatches)),
+            trait_columns=tuple(
+                TraitColumn(_printable(one.name)[:COLUMN_CHARACTERS], one.example)
+                for one in info.trait_columns
+            ),
         )
     except _NOT_OURS as error:
         raise WireRefused("a malformed description of itself") from error
@@ -426,6 +440,8 @@ class _Predict(Struct):
     content_types: list[str | None]
     max_rows: list[int | None]
     protocols: list[ScoringProtocol]
+    traits: list[TraitsWanted] | None = None
+    """None: of no request."""
 
 
 class _Answers(Struct):
@@ -445,6 +461,8 @@ class _Answers(Struct):
     scores: list[Any]
     keep_status: list[bool] | None = None
     """None: no answer keeps its status."""
+    traits: list[Annotated[tuple[_TraitNumber, ...], Meta(max_length=MOST_TRAITS)] | None] | None = None
+    """None: no answer has any."""
 
 
 def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, Any], list[bytes]]:
@@ -456,6 +474,8 @@ def predict_frame(sequence: int, queries: Sequence[Query]) -> tuple[dict[str, An
         "max_rows": [query.max_rows for query in queries],
         "protocols": [query.protocol for query in queries],
     }
+    if any(query.traits for query in queries):
+        header["traits"] = [query.traits for query in queries]
     return header, [query.body for query in queries]
 
 
@@ -467,7 +487,8 @@ def hung_up_header(sequence: int, place: int) -> dict[str, Any]:
 def queries_of(frame: Frame) -> list[Query]:
     """The requests in a `predict` frame."""
     sent = convert(frame.header, _Predict)
-    parts = zip(frame.bodies, sent.content_types, sent.max_rows, sent.protocols, strict=True)
+    wanted = [TraitsWanted.NEVER] * len(sent.protocols) if sent.traits is None else sent.traits
+    parts = zip(frame.bodies, sent.content_types, sent.max_rows, sent.protocols, wanted, strict=True)
     return list(starmap(Query, parts))
 
 
@@ -492,6 +513,8 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         # orjson writes a dataclass itself
         "scores": next((answer.scores for answer in answers if answer.scores), ()),
     }
+    if any(answer.traits is not None for answer in answers):
+        header["traits"] = [answer.traits for answer in answers]
     return header, [answer.body for answer in answers]
 
 
@@ -512,6 +535,7 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
             *([sent.predict_seconds] * number, scores, sent.answer_rows, sent.nan_only),
             _bin_indexes_of(sent.bin_indexes, counted, number),
             [False] * number if sent.keep_status is None else sent.keep_status,
+            [None] * number if sent.traits is None else sent.traits,
             strict=True,
         )
         return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)))

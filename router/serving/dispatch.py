@@ -9,6 +9,8 @@ from collections.abc import Awaitable
 from math import inf
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from router.core.breaker import Breaker
 from router.core.events import Answered, CanaryFaulted, FellBack, Recorder
 from router.core.ids import PRODUCTION, Alias, VersionId
@@ -32,6 +34,7 @@ from router.core.routing import (
     assign_version,
 )
 from router.core.split import Key
+from router.core.traits import TraitsWanted
 from router.errors import (
     CallerGone,
     DeadlineExceeded,
@@ -45,6 +48,7 @@ from router.serving.caller import Caller
 from router.serving.manager import ModelManager
 from router.serving.models import ModelSet
 from router.serving.pool.request_queue import PendingRequest
+from router.serving.trait_sampling import Draw, TraitSampler
 
 Result = Answer | RequestRefused
 
@@ -60,7 +64,7 @@ as fast as production loses at most a tenth of its callers after that: no outage
 # Under names of their own: an enumeration looks its members up, and these are asked for by every request.
 _ANSWERED = PredictStatus.OK
 _OK = Outcome.OK
-_PINNED = Reason.PINNED
+_PINNED, _HASH = Reason.PINNED, Reason.HASH
 _OUTCOMES = {
     PredictStatus.OK: Outcome.OK,
     PredictStatus.CLIENT_ERROR: Outcome.CLIENT_ERROR,
@@ -133,6 +137,8 @@ class RequestResult(NamedTuple):
     excused: bool = False
     bin_index: int | None = None
     blamed_batch: int | None = None
+    traits: tuple[int, ...] | None = None
+    """Of the request, as whoever was assigned it said; None where they were not wanted, or it did not."""
 
     @property
     def reason(self) -> Reason:
@@ -176,6 +182,7 @@ class Dispatcher:
         """HTTP requests under way by the alias their key was assigned."""
         self._models = models
         self._recorder = recorder
+        self._traits = TraitSampler(recorder)
         self._timeouts: dict[str, AdaptiveTimeout] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -192,6 +199,14 @@ class Dispatcher:
         if assigned is None:
             until_load = self._models.managers[model].seconds_until_load
             raise NotReady(f"{model} has no production version yet", retry_after=until_load)
+        if (
+            assigned.alias != PRODUCTION
+            and assigned.reason is _HASH
+            and assigned.bucket is not None
+            and self._models.managers[model].settings.why
+        ):
+            draw = self._traits.draw(assigned, assigned.bucket)
+            return self._serve_traced(assigned, draw, query, arrived, caller or Caller())
         return self._serve(assigned, query, arrived, caller or Caller())
 
     def serve_direct(
@@ -219,6 +234,16 @@ class Dispatcher:
         settings = self._models.managers[model].settings
         return self._timeout_of(model).seconds(settings.timeout_seconds, settings.canary_timeout_seconds)
 
+    async def _serve_traced(
+        self, assigned: Assignment, draw: Draw, query: Query, arrived: float, caller: Caller
+    ) -> RequestResult:
+        """As `_serve`, of a canary, and note what its requests are like: all that fail, and some others."""
+        ended = await self._serve(assigned, replace(query, traits=draw.wanted), arrived, caller)
+        fault = bool(ended.fault) and not ended.excused
+        if fault or (ended.outcome is _OK and not ended.fault):
+            self._traits.note(assigned, draw, ended.traits, len(query.body), fault=fault)
+        return ended
+
     async def _serve(
         self, assigned: Assignment, query: Query, arrived: float, caller: Caller
     ) -> RequestResult:
@@ -244,7 +269,10 @@ class Dispatcher:
             )
             if not _is_good(first) or self._invalid(manager, assigned.version, first):
                 took = self._loop.time() - arrived
-                ended = await self._fall_back(assigned, first, query, deadline, breaker, caller)
+                plain = replace(query, traits=TraitsWanted.NEVER) if query.traits else query
+                ended = await self._fall_back(assigned, first, plain, deadline, breaker, caller)
+                if query.traits:
+                    ended = ended._replace(traits=_traits_of(first))
                 if ended.outcome is Outcome.ABANDONED and breaker is not None:
                     self._judge_abandoned(manager, breaker, first, took)
                 return ended
@@ -256,6 +284,7 @@ class Dispatcher:
                 first,
                 _OK,
                 bin_index=first.bin_index if isinstance(first, Answer) else None,
+                traits=_traits_of(first),
             )
         finally:
             self.in_flight[arm] -= 1
@@ -301,6 +330,7 @@ class Dispatcher:
                 fault,
                 bin_index=result.bin_index,
                 blamed_batch=blamed,
+                traits=result.traits,
             )
         return RequestResult(
             assigned, assigned, result, _outcome_of(result), fault, blamed_batch=result.blamed_batch or blamed
@@ -427,6 +457,10 @@ def _gone() -> CallerGone:
 def _is_good(result: Result) -> bool:
     """Whether a version answered, and found nothing wrong itself."""
     return isinstance(result, Answer) and result.predict_status is _ANSWERED
+
+
+def _traits_of(result: Result) -> tuple[int, ...] | None:
+    return result.traits if isinstance(result, Answer) else None
 
 
 def _was_asked(result: Result) -> bool:

@@ -71,6 +71,12 @@ def _batching(value: Any) -> bool:
     return bool(value == "auto")
 
 
+def _why(value: Any) -> bool:
+    if value not in ("on", "off"):
+        raise ValueError("must be `on` or `off`")
+    return bool(value == "on")
+
+
 def _configuration(value: Any) -> dict[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise ValueError("must be a mapping, as load_model takes it")
@@ -202,6 +208,11 @@ class ModelSettings(BaseModel):
     checks: Annotated[CheckSettings, SECTION, HOT] = Field(default_factory=CheckSettings)
     """By how much a canary has to be worse to FAIL, and how sure one must be. Other values are another
     comparison, which begins anew."""
+    why: Annotated[bool, PlainValidator(_why), WithJsonSchema({"enum": ["on", "off"]}), HOT] = Field(
+        default=False, json_schema_extra={"default": "off"}
+    )
+    """on: workers note what a canary's failed requests have in common against the schema, and a tenth of its
+    other ones; never a value. off: nothing is looked at, and what was noted is forgotten."""
     fallback: Annotated[
         bool, PlainValidator(_fallback), WithJsonSchema({"enum": ["production", "none"]}), HOT
     ] = Field(default=True, json_schema_extra={"default": "production"})

@@ -34,6 +34,7 @@ from router.worker.score_selection import choose_outputs, known_classes
 from router.worker.scorer import Scorer
 from router.worker.sharing_check import SharingCheck
 from router.worker.tracking import NO_TRACKING, lacks_tracking
+from router.worker.traits import TraitReader
 from router.worker.v2.request import contract_of, warm_outputs, with_outputs
 
 _ERROR_CHARACTERS = 500
@@ -99,6 +100,7 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
     scorer.scores = chosen.counted
     metadata = model.metadata
     batching = _batching(spec, scorer, warmed.request, twice=not metadata.env_vars)
+    scorer.traits = traits = TraitReader.of(model, spec.directory)
     notes = (
         *(warmed.note, _withheld(spec, warmed, metadata.env_vars or ()), _wrote(spec, before)),
         *(chosen.note, scorer.decoder.note, note),
@@ -120,6 +122,8 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
         inputs=_describable(scorer.contract.inputs),
         outputs=_describable(scorer.contract.outputs),
         suggested_scores=chosen.suggested,
+        trait_columns=traits.columns,
+        columns_left_out=traits.left_out,
     )
     trial = None if batching else BatchingTrial(scorer.predictions, spec.rtol, scorer.decoder.table)
     return Loaded(scorer, info, trial, None if metadata.env_vars else SharingCheck(scorer, spec.rtol))

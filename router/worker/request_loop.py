@@ -138,15 +138,16 @@ class RequestLoop:
         if not self._cost.compares(queries):
             for places, answers in self._scorer.together(queries, self._check):
                 self._announce_repeats()
-                self._send(sequence, places, answers)
+                self._send(sequence, places, self._scorer.traits.complete(queries, places, answers))
             return
         shared: list[Sequence[Answer]] = []
         with efforts() as took:
             lone = self._scorer.answer(queries[0])
-            self._send(sequence, (0,), (lone,))
-            for places, answers in self._scorer.together(queries[1:], self._check):
+            self._send(sequence, (0,), self._scorer.traits.complete(queries, (0,), (lone,)))
+            for their_places, answers in self._scorer.together(queries[1:], self._check):
                 self._announce_repeats()
-                self._send(sequence, [place + 1 for place in places], answers)
+                places = [place + 1 for place in their_places]
+                self._send(sequence, places, self._scorer.traits.complete(queries, places, answers))
                 shared.append(answers)
         if len(shared) == 1 and (decision := self._cost.add((lone,), shared[0], took[0].busy)):
             self._take_back(decision)
@@ -262,22 +263,22 @@ class RequestLoop:
         sequence, place, query = task
         request = self._scorer.decode(query)
         if isinstance(request, Answer):
-            self._send(sequence, (place,), (request,))
+            self._send_one(task, request)
             return
         trial = self._trial
         if trial is None or not trial.accepts(request, query.body):
-            self._send(sequence, (place,), (self._scorer.answer_alone(request),))
+            self._send_one(task, self._scorer.answer_alone(request))
             return
         # A version may change the data it is given: what is predicted once more has to be as it came.
         try:
             data, params = deep_copy((request.data, request.params))
         except Exception:  # noqa: BLE001 - a Parquet file may bring cells that can not be copied
-            self._send(sequence, (place,), (self._scorer.answer_alone(request),))
+            self._send_one(task, self._scorer.answer_alone(request))
             return
         untouched = replace(request, data=data, params=params)
         with efforts() as took:
             outcome = self._scorer.predict([request])
-        self._send(sequence, (place,), (self._scorer.answer_to(request, outcome),))
+        self._send_one(task, self._scorer.answer_to(request, outcome))
         # What nobody waits for is predicted once at most: the trial predicts it a second time.
         if outcome.failure is None and not self._is_for_nobody((sequence, place)):
             trial.add(TrialSample(untouched, query.body, outcome.predictions, took[0]))
@@ -288,6 +289,10 @@ class RequestLoop:
             if self._trial is not None and (decision := trial.decision) is not None:
                 self._predict_by(decision)
                 self._report_batching()
+
+    def _send_one(self, task: _Task, answer: Answer) -> None:
+        sequence, place, query = task
+        self._send(sequence, (place,), self._scorer.traits.complete((query,), (0,), (answer,)))
 
     def _send(self, sequence: int, places: Sequence[int], answers: Sequence[Answer]) -> None:
         # One answer always fits into a frame; those of a batch need not.

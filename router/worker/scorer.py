@@ -21,6 +21,7 @@ from router.worker.decode.csv import CsvBatchDecoder
 from router.worker.decode.request_decoder import JSON, DecodedRequest, RequestDecoder
 from router.worker.encoder import encode, encode_each, rows_of, split
 from router.worker.scores import ScoreTally, count_scores
+from router.worker.traits import TraitReader
 from router.worker.v2.request import Contract
 
 Placed = tuple[Sequence[int], Sequence[Answer]]
@@ -67,6 +68,8 @@ class Scorer:
         """What callers of the Open Inference Protocol meet."""
         self.scores: tuple[OutputSpec, ...] = ()
         """Which outputs of an answer are counted; empty: none are."""
+        self.traits = TraitReader(None)
+        """What reads the traits of requests, where they are wanted."""
         self.watch: PredictWatch | None = None
         self.predict_data = predict_function(model)
         """The version's own predict, of data and params."""

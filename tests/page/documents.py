@@ -186,6 +186,22 @@ def compare(*reported: Any, model: str = "sentiment", **changes: Any) -> Documen
     return {"models": {model: {"canary": challenger(*reported, **changes)}}}
 
 
+def pattern(finding: str = "off", why: str = "Nothing is looked at.", **changes: Any) -> Document:
+    """What the faults of a canary share: nothing is looked at."""
+    return {
+        "finding": finding,
+        "why": why,
+        "faults": 0,
+        "good_answers": 0,
+        "faults_without_traits": 0,
+        "columns": 0,
+        "columns_left_out": 0,
+        "traits_compared": 0,
+        "shared": [],
+        **changes,
+    }
+
+
 def challenger(
     verdict: str = "not_enough_data",
     why: str = WAITS,
@@ -276,6 +292,7 @@ def challenger(
         "gateways": gateways("gw-1"),
         "comparable": True,
         "not_comparable_because": "",
+        "pattern": pattern(),
         "checks": [
             check("faults"),
             check("latency")

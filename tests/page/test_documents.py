@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from router.analysis.document import document
+from router.analysis.fault_patterns import FaultPatterns
 from router.control.alias_watch import AliasWatch
 from router.control.status import TrafficCounts
 from router.core.ids import CANARY, PRODUCTION
@@ -40,7 +41,9 @@ def names(value: Any, place: str = "") -> Iterator[str]:
 
 
 async def test_what_is_written_by_hand_of_a_comparison_has_the_gateways_names(gateway: Gateway) -> None:
-    assert set(names(documents.compare())) == set(names(document(gateway.analysis)))
+    patterns = FaultPatterns(gateway.models, lambda: gateway.now)
+    compared = patterns.add_to(document(gateway.analysis))
+    assert set(names(documents.compare())) == set(names(compared))
 
 
 async def test_what_is_written_by_hand_of_the_state_has_the_gateways_names(gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.scores import ClassCounts, ClassSpec, OutputSpec, ScoreCounts, ScoreSpec
+from router.core.traits import MOST_TRAITS, TraitsWanted
 from router.protocol import messages
 from router.protocol.frames import Frame, FrameDecoder, encode_frame
 from router.protocol.messages import Answer, Batch, PredictStatus, Query, ScoringProtocol, WireRefused
@@ -54,6 +55,7 @@ def batches(draw: st.DrawFn) -> Batch:
             answer_rows=draw(st.none() | counts),
             nan_only=draw(st.booleans()),
             bin_index=draw(st.none() | st.integers(0, 4)),
+            traits=draw(st.none() | st.lists(st.integers(0, MOST_TRAITS - 1), max_size=4).map(tuple)),
         )
         for first in (True, *[False] * (len(places) - 1))
     ]
@@ -67,7 +69,11 @@ def test_answers_arrive_as_they_were_sent(batch: Batch) -> None:
 
 @given(
     st.lists(
-        st.builds(Query, st.binary(), st.none() | text, st.none() | counts, st.sampled_from(ScoringProtocol)),
+        st.builds(
+            Query,
+            *(st.binary(), st.none() | text, st.none() | counts),
+            *(st.sampled_from(ScoringProtocol), st.sampled_from(TraitsWanted)),
+        ),
         max_size=5,
     )
 )
@@ -149,6 +155,8 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         *[("answer_rows", [value, None]) for value in (-1, "x", 1.0, True)],
         *[("nan_only", [value, False]) for value in (0, None, "x")],
         *[("keep_status", value) for value in (1, "0", [True], [2], [-1], ["0"], [[0]], {"x": 0})],
+        *[("traits", [value, None]) for value in (7, "0", [-1], [256], ["0"], [1.0], [True], [0] * 257, {})],
+        *[("traits", value) for value in ("ab", [], [[0]], [None] * 3, {"0": 1})],
         *[("bin_indexes", [value, None]) for value in (-1, 4, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
         *[("bin_indexes", value) for value in ([], [0], [0, 1, 0], [None], "01", {"0": 1, "1": 0}, 0)],
         *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],

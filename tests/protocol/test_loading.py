@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from router.core.ids import VersionId
 from router.core.scores import ClassSpec, ScoreSpec, shown_name, with_edges
+from router.core.traits import TraitColumn
 from router.protocol import messages
 from router.protocol.frames import Frame, FrameDecoder, encode_frame
 from router.protocol.messages import CONTENT_TYPES, DATATYPES, Batching, LoadSpec, TensorInfo, VersionInfo
@@ -77,6 +78,15 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         inputs=tensors,
         outputs=tensors,
         suggested_scores=outputs,
+        trait_columns=st.lists(
+            st.builds(
+                TraitColumn,
+                names.map(lambda name: name[:100]),
+                st.sampled_from(["", "range", "categories"]),
+            ),
+            max_size=5,
+        ).map(tuple),
+        columns_left_out=st.integers(0, 2**40),
     )
 )
 def test_what_a_version_reports_about_itself_arrives_as_it_was_sent(info: VersionInfo) -> None:
@@ -159,6 +169,12 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         ("suggested_scores", None),
         ("scores", [{**SCORES, "output": i} for i in range(5)]),
         *[("scores", value) for value in ([1], [[]], [{}], {}, None, 7, "x", SCORES)],
+        *[
+            ("trait_columns", value)
+            for value in (None, "ab", [None], [[]], [{}], [{"name": 7}], [{"name": "a", "example": "values"}])
+        ],
+        ("trait_columns", [{"name": "a", "example": ""}] * 65),
+        *[("columns_left_out", value) for value in (None, -1, "0", 1.5)],
         *[("batching", value) for value in (None, {}, {"merges": 1, "why": ""}, {"merges": True, "why": 7})],
         *[
             (side, value)
@@ -215,6 +231,9 @@ def test_what_operators_are_shown_holds_no_control_sequence() -> None:
     assert str(messages.failure({**FAILURE, "error": "a\x1b[31mb\r\n"})) == "a [31mb  "
     assert messages.version_info({"info": {**INFO, "note": "a\x9bb"}}).note == "a b"
     assert messages.version_info({"info": {**INFO, "mismatches": ["a\x9bb"]}}).mismatches == ("a b",)
+    columns = [{"name": "\x1b[31m\u202e<b>" + "n" * 5000, "example": ""}]
+    [column] = messages.version_info({"info": {**INFO, "trait_columns": columns}}).trait_columns
+    assert column.name == " [31m <b>" + "n" * 91
 
 
 json_values = st.recursive(

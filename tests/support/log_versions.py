@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 
 
-def log_versions(directory: Path, models: Iterable[mlflow.pyfunc.PythonModel]) -> mlflow.MlflowClient:
-    """`models` as versions 1, 2, … in a new SQLite registry in `directory`. No alias names any of them."""
+def log_versions(
+    directory: Path, models: Iterable[mlflow.pyfunc.PythonModel], **more: Any
+) -> mlflow.MlflowClient:
+    """`models` as versions 1, 2, … in a new SQLite registry in `directory`. No alias names any of them.
+
+    `more`: arguments of MLflow's `log_model`, the same for all.
+    """
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
     mlflow.create_experiment("versions", artifact_location=str(directory / "artifacts"))
     mlflow.set_experiment("versions")
@@ -18,5 +24,6 @@ def log_versions(directory: Path, models: Iterable[mlflow.pyfunc.PythonModel]) -
                 python_model=model,
                 registered_model_name="sentiment",
                 pip_requirements=["mlflow"],  # inferring them costs seconds, and nothing here needs it
+                **more,
             )
     return mlflow.MlflowClient()

@@ -30,6 +30,7 @@ function parts(id, model, entry, { compared, events, now, width }) {
     el("div", { class: "pair" }, splitBars(entry, compared), versionsTable(entry, now)),
     shown.map(([alias, one], index) => [
       checksTable(alias, one, challengers.length > 1),
+      patternCard(alias, one, challengers.length > 1),
       el("div", { class: "pair" },
         latencyChart(`${id}-latency-${index}`, alias, one, width),
         scoreCharts(`${id}-scores-${index}`, alias, one, width)),
