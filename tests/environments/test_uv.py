@@ -1,9 +1,12 @@
 """How uv is started, and what is made of what it says."""
 
+import errno
+import os
 import socket
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -94,11 +97,12 @@ def test_credentials_in_the_address_are_used_and_wrong_ones_named_without_them(
 ) -> None:
     index.add("tiny-a", "1.0")
     index.credentials = ("ada", PASSWORD)
-    right = asking(tmp_path, index.uri_with_credentials)
+    address = index.uri_with_credentials
+    right = asking(tmp_path, address)
     assert compiled(right) == "tiny-a==1.0\n"
 
     index.credentials = ("ada", "another")
-    failed = failure(asking(tmp_path / "other", right._variables["UV_DEFAULT_INDEX"]))
+    failed = failure(asking(tmp_path / "other", address))
 
     assert type(failed) is IndexUnreachable
     assert PASSWORD not in str(failed)
@@ -184,7 +188,8 @@ def test_no_password_is_where_others_can_read_it(tmp_path: Path, index: PackageI
         uvs = [one for one in psutil.Process().children() if one.name() == "uv"]
         (running,) = [one for one in uvs if one.status() != psutil.STATUS_ZOMBIE]
         assert PASSWORD not in " ".join(running.cmdline())
-        assert PASSWORD in running.environ()["UV_DEFAULT_INDEX"]
+        assert PASSWORD not in str(running.environ())
+        assert index.authorizations[0] is not None
     finally:
         index.close()
         thread.join()
@@ -297,3 +302,45 @@ def test_a_uv_that_does_not_start_is_named(uv: Uv, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "find_uv", lambda: "/no/such/uv")
 
     assert str(failure(uv)) == "uv can not be started: No such file or directory"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_file_of_an_index_says_is_asked_for_once_and_which_files_there_are_each_time(
+    tmp_path: Path, index: PackageIndex, named: bool
+) -> None:
+    """Also where the index lets nobody keep anything: a file does not change under its name."""
+    index.add("tiny-a", "1.0", requires=["tiny-b"])
+    index.add("tiny-b", "2.0")
+    uv = asking(tmp_path, f"corp={index.uri}" if named else index.uri)
+    assert compiled(uv) == "tiny-a==1.0\ntiny-b==2.0\n"
+    assert [path for path in index.paths if path.startswith("/files/")]
+    index.paths.clear()
+
+    assert compiled(uv) == "tiny-a==1.0\ntiny-b==2.0\n"
+    assert sorted(index.paths) == ["/simple/tiny-a/", "/simple/tiny-b/"]
+
+    index.add("tiny-b", "3.0")
+    assert compiled(uv) == "tiny-a==1.0\ntiny-b==3.0\n"
+
+
+def test_a_configuration_that_no_pipe_holds_is_refused_before_uv_starts(tmp_path: Path) -> None:
+    """It would wait for a reader that is never started."""
+    failed = failure(asking(tmp_path, "http://127.0.0.1:9/" + "x" * (1 << 20)))
+
+    assert "uv can not be started: Argument list too long" in str(failed)
+
+
+@pytest.mark.parametrize("unwritten", ["work", "cache", "tmp"])
+def test_a_disk_without_room_for_its_directories_is_full(
+    tmp_path: Path, uv: Uv, monkeypatch: pytest.MonkeyPatch, unwritten: str
+) -> None:
+    made = Path.mkdir
+
+    def mkdir(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.name == unwritten:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        made(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+
+    assert type(failure(uv)) is DiskFull
