@@ -1,16 +1,18 @@
 """Indexes as uv's configuration has them: only there can be said what it keeps of their answers.
 
 Many indexes do not say how long a file may be kept, so that uv asks again for the metadata of each release
-that it knows already: half of all its requests, and half of the time that a resolution takes. A file of an
-index does not change under its name; the pages that list a package's files do, and are asked for each time.
+that it knows already: half of all its requests, and more than half of the time that a resolution takes. A
+file of an index does not change under its name. The pages that list a package's files do, and are asked for
+each time, whatever the index says: one that was kept for some minutes may lack what was uploaded before a
+version was logged, and what replicas with other pages resolve for it.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 
 _PYPI = "https://pypi.org/simple"
-_KEPT_FILES = 'cache-control = { files = "max-age=365000000, immutable" }'
-"""What PyPI says of its own files."""
+_KEPT = 'cache-control = { api = "no-cache", files = "max-age=365000000, immutable" }'
+"""Of pages, and of files: what PyPI says of its own."""
 _DEFAULTS = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 _EXTRA = ("UV_INDEX", "UV_EXTRA_INDEX_URL")
 
@@ -29,7 +31,7 @@ def index_configuration(variables: Mapping[str, str]) -> tuple[str, dict[str, st
 
 
 def _table(address: str) -> list[str]:
-    return [*_place(address), _KEPT_FILES]
+    return [*_place(address), _KEPT]
 
 
 def _place(address: str) -> Iterator[str]:

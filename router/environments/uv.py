@@ -46,7 +46,7 @@ _NO_ANSWER = re.compile(
     r"|HTTP status (?:server|client) error|dns error|connect error|peer certificate|request failed after"
     r"|`--find-links` URL|connection closed|error reading a body"
 )
-_CONFIGURATION = re.compile(r"TOML parse error")
+_CONFIGURATION = re.compile(r"Failed to parse: `?/dev/fd/")
 _NO_SPACE = re.compile(r"(?i)no space left on device|disk quota exceeded")
 _NOISE = re.compile(r"(?:warning:|DEBUG|TRACE|Resolved |Prepared |Installed |Using |Audited |[+-] )")
 _MARKS = re.compile(r"^(?:error:|cause:|hint:|[×╰├│─▶>\s]+)\s*")

@@ -18,7 +18,10 @@ def indexes(variables: dict[str, str]) -> list[dict[str, Any]]:
     text, _ = index_configuration(variables)
     tables: list[dict[str, Any]] = tomllib.loads(text)["index"]
     for table in tables:
-        assert table.pop("cache-control") == {"files": "max-age=365000000, immutable"}
+        assert table.pop("cache-control") == {
+            "api": "no-cache",
+            "files": "max-age=365000000, immutable",
+        }
     return tables
 
 

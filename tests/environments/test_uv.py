@@ -11,11 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
+from router.core.package_index import index_variables
 from router.environments import uv as module
 from router.environments.uv import LONGEST_SENTENCE, Uv
 from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 from tests.environments.conftest import IMPATIENT
-from tests.support.package_index import PackageIndex
+from tests.support.package_index import PackageIndex, wheel
 from tests.support.waiting import wait_until
 
 PASSWORD = "hunter2-and-more"
@@ -106,6 +107,32 @@ def test_credentials_in_the_address_are_used_and_wrong_ones_named_without_them(
 
     assert type(failed) is IndexUnreachable
     assert PASSWORD not in str(failed)
+
+
+def test_credentials_beside_an_index_that_has_a_name_are_used(tmp_path: Path, index: PackageIndex) -> None:
+    index.add("tiny-a", "1.0")
+    index.credentials = ("ada", PASSWORD)
+    beside = {"UV_INDEX_CORP_USERNAME": "ada", "UV_INDEX_CORP_PASSWORD": PASSWORD}
+
+    uv = asking(tmp_path, "http://127.0.0.1:9/simple", UV_INDEX=f"corp={index.uri}", **beside)
+
+    assert compiled(uv) == "tiny-a==1.0\n"
+
+
+def test_an_address_that_can_not_be_one_is_refused_with_the_reason_alone(tmp_path: Path) -> None:
+    failed = failure(asking(tmp_path, "http://127.0.0.1:no/simple"))
+
+    assert str(failed) == "the address of a package index can not be used: invalid port number"
+
+
+def test_a_directory_of_wheels_stands_in_the_place_of_an_index(tmp_path: Path) -> None:
+    """As pip takes it: named from where the gateway was started."""
+    made = wheel("tiny-a", "1.0")
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / made.name).write_bytes(made.content)
+    asked = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "wheels"}
+
+    assert compiled(Uv(tmp_path / "uv", index_variables(asked, None, str(tmp_path)))) == "tiny-a==1.0\n"
 
 
 @pytest.mark.parametrize("sign", ["/", "#", "?", "@", ",", " "])
@@ -304,11 +331,14 @@ def test_a_uv_that_does_not_start_is_named(uv: Uv, monkeypatch: pytest.MonkeyPat
     assert str(failure(uv)) == "uv can not be started: No such file or directory"
 
 
+@pytest.mark.parametrize("cacheable", [False, True])
 @pytest.mark.parametrize("named", [False, True])
 def test_what_a_file_of_an_index_says_is_asked_for_once_and_which_files_there_are_each_time(
-    tmp_path: Path, index: PackageIndex, named: bool
+    tmp_path: Path, index: PackageIndex, named: bool, cacheable: bool
 ) -> None:
-    """Also where the index lets nobody keep anything: a file does not change under its name."""
+    """Whether the index lets clients keep nothing, or all for ten minutes: a file does not change under its
+    name, and a page that was kept is not what another replica sees."""
+    index.cacheable = cacheable
     index.add("tiny-a", "1.0", requires=["tiny-b"])
     index.add("tiny-b", "2.0")
     uv = asking(tmp_path, f"corp={index.uri}" if named else index.uri)
