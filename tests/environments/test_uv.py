@@ -101,6 +101,9 @@ def test_credentials_in_the_address_are_used_and_wrong_ones_named_without_them(
     address = index.uri_with_credentials
     right = asking(tmp_path, address)
     assert compiled(right) == "tiny-a==1.0\n"
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written
+    assert [path for path in written if PASSWORD.encode() in path.read_bytes()] == []
 
     index.credentials = ("ada", "another")
     failed = failure(asking(tmp_path / "other", address))
