@@ -22,9 +22,11 @@ _PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL",
 _DEFAULTS = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 NO_INDEX = "file:///nonexistent"
 """What stands for no index at all: uv has an option for it and no variable. It finds no package there."""
+_PATH = re.compile(r"(?P<name>(?:[A-Za-z0-9._-]+=)?)(?P<path>[^/:@~\s,=][^:@\s,=]*)")
+"""What stands for a directory that is not named from the root on. Anything else is an address, or quoted."""
 
 
-def index_variables(environ: Mapping[str, str], index: str | None) -> dict[str, str]:
+def index_variables(environ: Mapping[str, str], index: str | None, directory: str) -> dict[str, str]:
     """The variables that uv gets of the gateway's environment: indexes, certificates, proxies, time limits.
 
     `index`, an address of the settings, stands over all others: it alone is asked. Else where
@@ -34,6 +36,9 @@ def index_variables(environ: Mapping[str, str], index: str | None) -> dict[str, 
 
     uv takes a package from the first index that has it, an extra one before the default one, and pip the
     newest of all: UV_INDEX_STRATEGY=unsafe-best-match says to uv what pip does.
+
+    Paths of `environ` that do not begin with a slash are those below `directory`, an absolute path: uv runs
+    in another one.
     """
     ours = {name: value for name, value in environ.items() if value.strip()}
     variables = {
@@ -43,10 +48,22 @@ def index_variables(environ: Mapping[str, str], index: str | None) -> dict[str, 
     }
     for name, value in _translated(ours, variables):
         variables.setdefault(name, value)
+    for name in _PLACES:
+        if name in variables:
+            variables[name] = _absolute(variables[name], directory)
     if index is not None:
         variables = {name: value for name, value in variables.items() if name not in _PLACES}
         variables["UV_DEFAULT_INDEX"] = index
     return variables
+
+
+def _absolute(places: str, directory: str) -> str:
+    return "".join(_below(directory, place) for place in re.split(r"([\s,]+)", places))
+
+
+def _below(directory: str, place: str) -> str:
+    match = _PATH.fullmatch(place)
+    return f"{match['name']}{directory.rstrip('/')}/{match['path']}" if match else place
 
 
 def _translated(ours: Mapping[str, str], uvs: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -122,7 +122,7 @@ def _environment(place: Workspace, number: int, recipe: Recipe) -> Mapping[str, 
         "token": f"demo{number}",
         "files": str(files),
         "rules": {},
-        "index": index_variables(os.environ, None),
+        "index": index_variables(os.environ, None, os.getcwd()),
         "max_bytes": MOST_BYTES,
         "build": True,
     }

@@ -19,11 +19,12 @@ from router.agent.cache import part_name, sync_one
 from router.core.redaction import redact_line
 from router.core.version_environment import VersionEnvironment
 from router.environments import store
+from router.environments.disk_errors import disk_failure
 from router.environments.integrity import seal
 from router.environments.interpreters import Interpreter, may_pass
 from router.environments.pins import Pins
 from router.environments.uv import Uv
-from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused
+from router.errors import EnvironmentFailed, EnvironmentRefused
 
 _RUN_SECONDS = 120.0
 _MOST_COMPILERS = 8
@@ -84,8 +85,7 @@ def build(
             _sync(part)
             return _publish(root, part, recipe.key)
     except OSError as error:
-        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else EnvironmentFailed
-        raise kind(f"the environment could not be built: {error.strerror or error}") from error
+        raise disk_failure(error, "the environment could not be built") from error
 
 
 def _install(part: Path, recipe: Recipe, uv: Uv) -> None:

@@ -16,6 +16,7 @@ from router.core.redaction import redact_line
 from router.core.version_environment import GATEWAYS_OWN
 from router.environments import store
 from router.environments.build import Recipe, build, why_not_running
+from router.environments.disk_errors import disk_failure
 from router.environments.eviction import evict
 from router.environments.gateway_comparison import differences
 from router.environments.interpreters import Interpreter, find_interpreter
@@ -38,13 +39,17 @@ def main(sock: socket.socket) -> None:
     directory that is half built, so that who ends this process can remove it. Of `op` "prepare" besides
     `files` (absolute), the version's; `rules`, those of a `Rules`, without `own` where it is the gateway's;
     `index`, the variables of the package index; `max_bytes`, of all environments; `build`, false where
-    nothing is to be resolved or built. "locate" looks for the environment that the version was prepared in
-    last, by this release of the gateway and for its MLflow: a load would build anew what others prepared.
+    nothing is to be resolved or built. "stand in" is for after a build that was ended: what it left is
+    removed, and the version gets what a former release prepared it in, if that can be used; `why`, in the
+    place of `build`, says how the build ended. "locate" looks for the environment that the version was
+    prepared in last, by this release of the gateway and for its MLflow: a load would build anew what others
+    prepared.
 
     Answers `{"op": "prepared"}` with `about`, the fields of a VersionEnvironment, `note`, `rebuilt`, a
-    sentence where an environment was not as it was built, `built`, `resolved_seconds`, and after a build
-    `left_bytes`, `removed` and `removed_bytes`, as `eviction.Swept` has them; `{"op": "missing"}`; or
-    `{"op": "failed", "error", "kind"}`, the kind being refused, index or failed. All have the order's `id`.
+    sentence where an environment was not as it was built, `built` and `resolved_seconds`;
+    `{"op": "missing"}`; or `{"op": "failed", "error", "kind"}`, the kind being refused, index or failed. All
+    have the order's `id`, and those that swept `left_bytes`, `removed` and `removed_bytes`, as
+    `eviction.Swept` has them.
     """
     channel = Channel(sock)
     order = channel.receive()
@@ -53,10 +58,14 @@ def main(sock: socket.socket) -> None:
     try:
         answer = _answer(order.header)
     except Exception as error:  # noqa: BLE001 # whatever goes wrong is an answer
-        sentence = redact_line(str(error) or repr(error), _LONGEST_ERROR)
-        answer = {"op": "failed", "error": sentence, "kind": _kind_of(error)}
+        answer = _failure(error)
     with suppress(OSError):  # the gateway is gone
         channel.send({"id": order.header.get("id"), **answer})
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    sentence = redact_line(str(error) or repr(error), _LONGEST_ERROR)
+    return {"op": "failed", "error": sentence, "kind": _kind_of(error)}
 
 
 def _kind_of(error: Exception) -> str:
@@ -74,21 +83,16 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
         return {"op": "prepared", "about": asdict(found.about)}
     rules = Rules.from_frame({"own": own_requirements(), **order["rules"]})
     preparation = _Preparation(root, Path(order["files"]), rules, Uv(root / store.UV, order["index"]))
-    if not order["build"]:
+    if order["op"] == "prepare" and not order["build"]:
         return preparation.find() or {"op": "missing"}
     os.nice(_NICE)  # requests go first
-    try:
-        with _installing(root):
+    with _installing(root):
+        if order["op"] == "prepare":
             answer = preparation.build(order["token"])
-    finally:
-        if preparation.failed is not None:
-            # What was downloaded for it stays. It counts; and a full disk is full for whatever serves, too.
-            bound_bytes = 0 if isinstance(preparation.failed, DiskFull) else order["max_bytes"]
-            evict(root.parent, bound_bytes, only_packages=True)
-    if answer["built"]:
-        swept = evict(root.parent, order["max_bytes"], spare=store.place_of(root, answer["about"]["key"]))
-        answer |= asdict(swept)
-    return answer
+        else:
+            store.remove_leftovers(root)
+            answer = preparation.stand_in(EnvironmentFailed(order["why"])) or {"op": "missing"}
+    return answer | preparation.swept(order["max_bytes"])
 
 
 class _Preparation:
@@ -100,8 +104,9 @@ class _Preparation:
         self._files = files
         self._rules = rules
         self._uv = uv
-        self.failed: EnvironmentFailed | OSError | None = None
+        self._failed: EnvironmentFailed | None = None
         """Why nothing could be built, also where there is something else to run in."""
+        self._built = False
         self._wanted: Wanted = read_wanted(files, rules)
         self._interpreter: Interpreter
         self._interpreter, self._note = find_interpreter(
@@ -117,23 +122,40 @@ class _Preparation:
         return self._found(found, pins.note) if isinstance(found, store.Kept) else None
 
     def build(self, token: str) -> dict[str, Any]:
-        """The answer; where nothing can be built just now, with the environment of a former release, if one
-        can still be used. Raises EnvironmentFailed, EnvironmentRefused, IndexUnreachable, OSError."""
-        store.remove_leftovers(self._root)
-        remove_unused_pins(self._files.parent.parent, time.time())
+        """The answer; where nothing can be built just now, that of `stand_in`, else the failure."""
         try:
+            store.remove_leftovers(self._root)
+            remove_unused_pins(self._files.parent.parent, time.time())
             return self._build(token)
-        except (EnvironmentFailed, OSError) as failed:  # no index, a full disk, too little memory
-            self.failed = failed
-            former = None if isinstance(failed, EnvironmentRefused) else self._former()
-            if former is None:
-                raise
-            why = failed.strerror if isinstance(failed, OSError) else failed
-            note = (
-                f"{why}: the environment is used that gateway {former.gateway} built for it,"
-                " until another one can be built at a later load"
-            )
-            return self._found(former, note)
+        except OSError as error:
+            failed = disk_failure(error, "the environment could not be built")
+        except EnvironmentFailed as error:  # no index, a full disk, too little memory
+            failed = error
+        return self.stand_in(failed) or _failure(failed)
+
+    def stand_in(self, failed: EnvironmentFailed) -> dict[str, Any] | None:
+        """The answer with the environment of a former release, because nothing could be built; None where
+        there is none that can still be used, or the version was refused."""
+        self._failed = failed
+        former = None if isinstance(failed, EnvironmentRefused) else self._former()
+        if former is None:
+            return None
+        note = (
+            f"{failed}: the environment is used that gateway {former.gateway} built for it,"
+            " until another one can be built at a later load"
+        )
+        return self._found(former, note)
+
+    def swept(self, max_bytes: int) -> dict[str, Any]:
+        """The fields of a Swept, where something was built or may have been downloaded in vain: all that is
+        kept has `max_bytes` at most again, as far as nobody needs it."""
+        if self._failed is None and not self._built:
+            return {}
+        # What the version was prepared in last, just now or by a former release, is yet to be held.
+        spare = store.latest_of(self._root, store.version_name(self._files.parent))
+        # A full disk is full for whatever serves, too.
+        bound_bytes = 0 if isinstance(self._failed, DiskFull) else max_bytes
+        return asdict(evict(self._root.parent, bound_bytes, spare=spare))
 
     def _build(self, token: str) -> dict[str, Any]:
         pins, resolved_seconds = self._pins(resolve=False), 0.0
@@ -160,6 +182,7 @@ class _Preparation:
             raise type(error)(f"{why}, and {error}") if why else error from None
         answer = self._found(kept, pins.note)
         if built:
+            self._built = True
             answer |= {"built": True, "resolved_seconds": round(resolved_seconds, 3), "rebuilt": why}
         return answer
 

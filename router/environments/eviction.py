@@ -38,11 +38,8 @@ class _Found:
     name: str
 
 
-def evict(
-    cache_dir: Path, bound_bytes: int, *, spare: Path | None = None, only_packages: bool = False
-) -> Swept:
-    """Remove what is not needed until all that is left has `bound_bytes` at most. Never `spare`, and with
-    `only_packages` no environment."""
+def evict(cache_dir: Path, bound_bytes: int, *, spare: Path | None = None) -> Swept:
+    """Remove what is not needed until all that is left has `bound_bytes` at most, never `spare`."""
     root = cache_dir / FOLDER
     found = sorted(map(_found, store.places_in(root)), key=lambda one: one.used_at)
     packages = root / store.UV / store.PACKAGES
@@ -54,7 +51,7 @@ def evict(
         left_bytes -= packages_bytes
     needed = needed_places(cache_dir) if left_bytes > bound_bytes else set()
     for one in found:
-        if left_bytes <= bound_bytes or only_packages:
+        if left_bytes <= bound_bytes:
             break
         if one.place != spare and one.place not in needed and _remove(cache_dir, one.place):
             left_bytes -= one.size

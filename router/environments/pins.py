@@ -26,6 +26,7 @@ from packaging.utils import canonicalize_name
 from router.agent.cache import sync_one
 from router.agent.manifest import plain_file, wrong_with
 from router.core.requirement_lines import package_of
+from router.environments.disk_errors import disk_failure
 from router.environments.interpreters import Interpreter
 from router.environments.rules import Rules
 from router.environments.uv import Answer, Uv
@@ -36,6 +37,8 @@ UNUSED_SECONDS = 90 * 24 * 3600.0
 """Pins whose copy is gone are kept for so long after their last use."""
 _FORMAT = 1
 _MOST_BYTES = 16 << 20
+_PART = ".part-pins-"
+_PART_SECONDS = 3600.0
 _ROUNDS = 4
 """How often packages whose upload times the index does not say are excepted, before no time is asked for."""
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[^\s;\\]+(?: \\)?")
@@ -74,7 +77,7 @@ def pins_of(
     first one's stay. Kept pins that are torn, that others could have written, or that are for something else
     are as none. The file's time of modification is that of its last use.
 
-    Raises EnvironmentRefused, IndexUnreachable and EnvironmentFailed.
+    Raises EnvironmentRefused, IndexUnreachable, DiskFull and EnvironmentFailed.
     """
     inputs = inputs_of(wanted, interpreter, rules)
     place = pins_place(where, inputs)
@@ -84,11 +87,10 @@ def pins_of(
         return kept
     if not resolve:
         return None
-    pins = resolved(wanted, interpreter, rules, uv)
     try:
-        return _keep(place, inputs, pins)
+        return _keep(place, inputs, resolved(wanted, interpreter, rules, uv))
     except OSError as error:
-        raise EnvironmentFailed(f"its pins can not be written: {error.strerror}") from error
+        raise disk_failure(error, "its pins can not be written") from error
 
 
 def inputs_of(wanted: Wanted, interpreter: Interpreter, rules: Rules) -> str:
@@ -126,10 +128,15 @@ def read_pins(place: Path, inputs: str) -> Pins | None:
 
 
 def remove_unused_pins(directory: Path, now: float) -> None:
-    """Remove pins from a model's `directory` in the cache whose copy is gone, 90 days after their last use.
+    """Remove pins from a model's `directory` in the cache whose copy is gone, 90 days after their last use,
+    and what was half written an hour ago or earlier, by a process that is gone.
 
     `now`: seconds since the epoch.
     """
+    for part in directory.glob(f"{_PART}*"):
+        with suppress(OSError):
+            if now - part.lstat().st_mtime > _PART_SECONDS:
+                part.unlink()
     for place in directory.glob("pins-*.json"):
         copy = place.name.removeprefix("pins-").rpartition("-")[0]
         with suppress(OSError):  # another gateway was faster
@@ -160,7 +167,7 @@ def _keep(place: Path, inputs: str, pins: Pins) -> Pins:
         # Another gateway may have been faster. What nobody can believe is replaced.
         if (kept := read_pins(place, inputs)) is not None:
             return kept
-        descriptor, part = tempfile.mkstemp(dir=place.parent, prefix=".part-pins-")
+        descriptor, part = tempfile.mkstemp(dir=place.parent, prefix=_PART)
         try:
             with os.fdopen(descriptor, "w") as file:
                 json.dump(content, file)

@@ -1,19 +1,24 @@
 """uv, which resolves and builds: how it is found, started and understood.
 
-It gets an environment of its own: nothing of the user's configuration, caches, credentials or home is read,
-and which index it asks is in variables, never in arguments, which every user of a machine can read.
+It gets an environment of its own: nothing of the user's configuration, caches, credentials or home is read.
+Which index it asks it reads from a pipe, never from arguments, which every user of a machine can read, or a
+file, which may stay.
 """
 
+import errno
 import importlib
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from router.core.package_index import secrets_in
 from router.core.redaction import MASK, redact_line
+from router.environments.disk_errors import disk_failure
+from router.environments.index_configuration import index_configuration
 from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 
 RETRIES = 2
@@ -25,7 +30,6 @@ _SETTLED = {
     "LANG": "C.UTF-8",
     "NO_COLOR": "1",
     "UV_KEYRING_PROVIDER": "disabled",
-    "UV_NO_CONFIG": "1",
     "UV_NO_PROGRESS": "1",
     "UV_NO_WRAP": "1",
     "UV_PYTHON_DOWNLOADS": "never",
@@ -42,6 +46,7 @@ _NO_ANSWER = re.compile(
     r"|HTTP status (?:server|client) error|dns error|connect error|peer certificate|request failed after"
     r"|`--find-links` URL|connection closed|error reading a body"
 )
+_CONFIGURATION = re.compile(r"Failed to parse: `?/dev/fd/")
 _NO_SPACE = re.compile(r"(?i)no space left on device|disk quota exceeded")
 _NOISE = re.compile(r"(?:warning:|DEBUG|TRACE|Resolved |Prepared |Installed |Using |Audited |[+-] )")
 _MARKS = re.compile(r"^(?:error:|cause:|hint:|[×╰├│─▶>\s]+)\s*")
@@ -72,7 +77,7 @@ class Uv:
         """`home`: where all that uv keeps lies, made when it is needed, for this user alone. It has to be on
         the file system of the environments. `variables`: of `core.package_index.index_variables`."""
         self._home = home
-        self._variables = dict(variables)
+        self._configuration, self._variables = index_configuration(variables)
         self._secrets = secrets_in(variables)
 
     @property
@@ -94,18 +99,21 @@ class Uv:
         return answer.output
 
     def ask(self, *arguments: str, input: str = "") -> Answer:  # noqa: A002 # as `subprocess` calls it
-        """Run it, whatever comes of that. Raises EnvironmentRefused without uv, else EnvironmentFailed."""
+        """Run it, whatever comes of that. Raises EnvironmentRefused without uv, else EnvironmentFailed, of it
+        DiskFull."""
         try:
-            ran = subprocess.run(  # noqa: S603 # our arguments
-                [find_uv(), "--no-config", *arguments],
-                cwd=self.work,
-                env=self._environment(),
-                input=input.encode(),
-                capture_output=True,
-                check=False,
-            )
+            with _readable(self._configuration) as descriptor:
+                ran = subprocess.run(  # noqa: S603 # our arguments
+                    [find_uv(), "--config-file", f"/dev/fd/{descriptor}", *arguments],
+                    cwd=self.work,
+                    env=self._environment(),
+                    input=input.encode(),
+                    capture_output=True,
+                    check=False,
+                    pass_fds=[descriptor],
+                )
         except OSError as error:
-            raise EnvironmentFailed(f"uv can not be started: {error.strerror}") from error
+            raise disk_failure(error, "uv can not be started") from error
         errors = ran.stderr[:_MOST_ERRORS].decode(errors="replace")
         return Answer(ran.returncode, ran.stdout.decode(errors="replace"), self._masked(errors))
 
@@ -114,6 +122,10 @@ class Uv:
         said = _sentence(answer.errors)
         if answer.status < 0:
             return EnvironmentFailed(f"uv was ended by signal {-answer.status}")
+        if _CONFIGURATION.search(answer.errors):
+            # Its words quote a line of ours, with the address.
+            why = redact_line(answer.errors.strip().rpartition("\n")[2], LONGEST_SENTENCE)
+            return EnvironmentFailed(f"the address of a package index can not be used: {why}")
         if _NO_SPACE.search(answer.errors):
             return DiskFull(f"the disk is full: {said}")
         if _CREDENTIALS_REFUSED.search(answer.errors):
@@ -136,6 +148,21 @@ class Uv:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
+
+
+@contextmanager
+def _readable(text: str) -> Iterator[int]:
+    """A descriptor from which another process reads `text`, once. Raises OSError where no pipe holds it."""
+    content = text.encode(errors="surrogateescape")
+    reader, writer = os.pipe()
+    try:
+        with os.fdopen(writer, "wb", buffering=0) as file:
+            os.set_blocking(writer, False)
+            if file.write(content) != len(content):  # nobody reads yet
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        yield reader
+    finally:
+        os.close(reader)
 
 
 def find_uv() -> str:

@@ -15,7 +15,11 @@ import pytest_asyncio
 import router
 from router.adapters.environments import builds
 from router.adapters.environments.builds import BuildPolicy
-from router.adapters.environments.environments import BuiltEnvironments, package_directory
+from router.adapters.environments.environments import (
+    BuiltEnvironments,
+    VersionsEnvironment,
+    package_directory,
+)
 from router.core.environment_events import (
     EnvironmentBuilt,
     EnvironmentRebuilt,
@@ -297,6 +301,52 @@ async def test_a_build_that_is_killed_fails_and_leaves_nothing(
     index.hanging = False
     index.open()
     await gateway().prepare(V1, files)
+
+
+@pytest.mark.parametrize("how", ["at its deadline", "by a kill"])
+async def test_what_a_build_that_is_ended_had_left_is_swept_and_its_former_environment_serves(
+    gateway: Open,
+    cache: Path,
+    index: PackageIndex,
+    facts: Facts,
+    launcher: CountingLauncher,
+    slack: float,
+    how: str,
+) -> None:
+    """Where the former one can not be used, it says why, and is swept all the same."""
+    files = add_version(cache, "m", 1, TINY)
+    uv = store.open_root(cache) / store.UV
+    own = {**policy_for(index.uri).rules, "own": ["mlflow==3.17.2"]}
+    seconds = 2.0 * slack if how == "at its deadline" else 120.0
+    environments = gateway(policy_for(index.uri, rules=own, max_bytes=1, timeout_seconds=seconds))
+    index.hanging = True
+
+    async def ended_build() -> VersionsEnvironment:
+        for half in (uv / "tmp" / "half", uv / "cache" / "half"):
+            half.mkdir(parents=True, exist_ok=True)
+            (half / "unpacked").write_text("x")
+        asked = index.connections
+        building = asyncio.ensure_future(environments.prepare(V1, files))
+        await until(lambda: index.connections > asked, 30 * slack)
+        child = launcher.launched[-1]
+        if how == "by a kill":
+            os.kill(child.pid, signal.SIGKILL)
+        return await building
+
+    with pytest.raises(EnvironmentFailed, match=r"m v1: (its environment was not ready|the build of)"):
+        await ended_build()
+    assert (list(uv.glob("tmp/*")), (uv / "cache").exists()) == ([], False)
+    assert isinstance(facts.of(EnvironmentsRemoved)[-1], EnvironmentsRemoved)
+
+    former = make_environment(cache, "a" * 64, {"bin/python": "#!/bin/sh\n"}, "mlflow==3.17.0\n")
+    store.note_use(former.place, Path(files))
+    prepared = await ended_build()
+
+    assert prepared.about.key == former.about.key
+    assert "that gateway 0.1.0 built for it, until another one can be built" in prepared.note
+    assert ("was not ready within" in prepared.note) is (how == "at its deadline")
+    assert (list(uv.glob("tmp/*")), (uv / "cache").exists()) == ([], False)
+    assert parts(cache) == []
 
 
 async def test_a_gateway_that_closes_ends_its_builds_and_leaves_nothing(

@@ -63,7 +63,26 @@ OTHER = "https://other.example/simple"
     ],
 )  # fmt: skip
 def test_what_is_passed_on(environ: dict[str, str], passed: dict[str, str]) -> None:
-    assert index_variables(environ, None) == passed
+    assert index_variables(environ, None, "/srv") == passed
+
+
+@pytest.mark.parametrize(
+    ("environ", "passed"),
+    [
+        ({"PIP_FIND_LINKS": "wheels ./more ../beside"}, "/srv/wheels,/srv/./more,/srv/../beside"),
+        ({"PIP_FIND_LINKS": f"/wheels {OTHER} file:///wheels ~/wheels"}, f"/wheels,{OTHER},file:///wheels,~/wheels"),
+        ({"UV_FIND_LINKS": "wheels,/more"}, "/srv/wheels,/more"),
+        ({"PIP_INDEX_URL": "mirror/simple"}, "/srv/mirror/simple"),
+        ({"UV_INDEX": f"corp=mirror {OTHER}"}, f"corp=/srv/mirror {OTHER}"),
+        # The rest of a password with a blank in it is no path, and has to be known as it is written.
+        ({"UV_INDEX": "http://ada:hunt er2@b.example"}, "http://ada:hunt er2@b.example"),
+    ],
+)  # fmt: skip
+def test_a_path_is_one_below_the_directory_that_the_gateway_runs_in(
+    environ: dict[str, str], passed: str
+) -> None:
+    """As for pip; uv runs in a directory of the cache, where nothing lies."""
+    assert list(index_variables(environ, None, "/srv").values()) == [passed]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +115,7 @@ def test_what_is_passed_on(environ: dict[str, str], passed: dict[str, str]) -> N
     ],
 )
 def test_what_is_not_passed_on(name: str) -> None:
-    assert index_variables({name: "x"}, None) == {}
+    assert index_variables({name: "x"}, None, "/srv") == {}
 
 
 def test_the_setting_stands_over_every_index_and_keeps_how_it_is_reached() -> None:
@@ -110,7 +129,7 @@ def test_the_setting_stands_over_every_index_and_keeps_how_it_is_reached() -> No
         "HTTPS_PROXY": "http://proxy.example",
     }
 
-    assert index_variables(environ, INDEX) == {
+    assert index_variables(environ, INDEX, "/srv") == {
         "UV_DEFAULT_INDEX": INDEX,
         "SSL_CERT_FILE": "/ca.pem",
         "HTTPS_PROXY": "http://proxy.example",
@@ -153,8 +172,8 @@ def test_nothing_but_indexes_and_how_they_are_reached_is_ever_passed_on(
     environ: dict[str, str], index: str | None
 ) -> None:
     """Whatever the environment holds; and applied to what came out, it changes nothing."""
-    passed = index_variables(environ, index)
+    passed = index_variables(environ, index, "/srv")
 
     assert all(name.startswith(("UV_", "SSL_")) or name.lower().endswith("_proxy") for name in passed)
-    assert index_variables(passed, index) == passed
+    assert index_variables(passed, index, "/srv") == passed
     assert all(secrets_in(passed))

@@ -43,7 +43,7 @@ def recipe(index: PackageIndex, *modules: str, files: Mapping[str, str] | None =
 
 
 def made(root: Path, wanted: Recipe, index: PackageIndex, uv: Uv | None = None) -> tuple[store.Kept, bool]:
-    uv = uv or Uv(root / store.UV, index_variables({"UV_HTTP_RETRIES": "0"}, index.uri))
+    uv = uv or Uv(root / store.UV, index_variables({"UV_HTTP_RETRIES": "0"}, index.uri, "/"))
     return build(root, wanted, uv, token=TOKEN, differences=(), began=time.monotonic())
 
 
@@ -103,7 +103,7 @@ def test_a_package_runs_nothing_while_it_is_installed_and_never_beside_the_index
     module = {"tiny/__init__.py": "", "tiny.pth": f"import json, os, sys; {write}\n"}
     wanted = recipe(index, files=module)
     index.credentials = ("ada", "hunter2-and-more")
-    uv = Uv(root / store.UV, index_variables({"UV_HTTP_RETRIES": "0"}, index.uri_with_credentials))
+    uv = Uv(root / store.UV, index_variables({"UV_HTTP_RETRIES": "0"}, index.uri_with_credentials, "/"))
 
     kept, _ = made(root, wanted, index, uv)
 
@@ -218,7 +218,7 @@ class Meeting(Uv):
     """Installs only when as many do as there are to meet."""
 
     def __init__(self, root: Path, index: PackageIndex, barrier: threading.Barrier) -> None:
-        super().__init__(root / store.UV, index_variables({}, index.uri))
+        super().__init__(root / store.UV, index_variables({}, index.uri, "/"))
         self._barrier = barrier
 
     def ask(self, *arguments: str, input: str = "") -> Answer:  # noqa: A002 - as `Uv` has it

@@ -1,10 +1,13 @@
 """The process that builds needs nothing of the machine but the cache: no home, no other place to write."""
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 from router.core.version_environment import FOLDER
 from router.environments import store
 from tests.support import slowness
-from tests.support.environments import add_version, policy_for
+from tests.support.environments import add_version, make_environment, policy_for
 from tests.support.package_index import package_index
 
 ORDER = """
@@ -142,6 +145,34 @@ def test_on_a_full_disk_what_was_downloaded_makes_room(small_disk: Path) -> None
     assert not (cache / FOLDER / store.UV / store.PACKAGES).exists()
 
 
+def test_on_a_full_disk_what_no_version_needs_makes_room_and_what_one_runs_in_stays(small_disk: Path) -> None:
+    """Needed are what a gateway holds, what a last good version was prepared in, and what the version itself
+    may go back to, with a former gateway as well."""
+    cache = small_disk / "cache"
+    files = add_version(cache, "m", 1, "tiny")
+    unneeded, held, former = (make_environment(cache, digit * 64) for digit in "abc")
+    store.note_use(former.place, Path(files))
+    with package_index() as index, held_by_a_gateway(held.place):
+        index.add("tiny", "1.0", files={"tiny/__init__.py": f"x = {'1' * (1100 << 10)!r}\n"})
+
+        answer = answer_of([sys.executable, "-c", ORDER, order(cache, index.uri, files)])
+
+    assert (answer["op"], answer["kind"]) == ("failed", "failed"), answer
+    assert "No space left on device" in answer["error"]
+    assert unneeded.about.short in answer["removed"]
+    assert set(store.places_in(cache / FOLDER)) == {held.place, former.place}
+
+
+@contextmanager
+def held_by_a_gateway(place: Path) -> Iterator[None]:
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def test_also_where_the_version_runs_in_its_former_environment_meanwhile(small_disk: Path) -> None:
     cache = small_disk / "cache"
     files = add_version(cache, "m", 1, "tiny")
@@ -156,4 +187,5 @@ def test_also_where_the_version_runs_in_its_former_environment_meanwhile(small_d
 
     assert answer["about"]["key"] == former["about"]["key"]
     assert "No space left on device" in answer["note"]
+    assert "packages" in answer["removed"]
     assert not (cache / FOLDER / store.UV / store.PACKAGES).exists()

@@ -23,7 +23,7 @@ from router.environments.pins import (
 from router.environments.rules import Rules, own_requirements
 from router.environments.uv import Uv
 from router.environments.wanted import read_wanted
-from router.errors import EnvironmentFailed, EnvironmentRefused, IndexUnreachable
+from router.errors import DiskFull, EnvironmentRefused, IndexUnreachable
 from tests.environments.conftest import AFTER, BEFORE, CREATED, IMPATIENT, WriteVersion
 from tests.support.package_index import PackageIndex
 
@@ -401,7 +401,7 @@ def where(place: Path, python: Interpreter) -> tuple[Path, str]:
     return pins_place(place, inputs), inputs
 
 
-def test_a_directory_that_can_not_be_written_is_named(
+def test_a_full_disk_is_named_and_leaves_nothing(
     write_version: WriteVersion, python: Interpreter, uv: Uv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -410,9 +410,35 @@ def test_a_directory_that_can_not_be_written_is_named(
     place = write_version("tiny-a")
     monkeypatch.setattr("router.environments.pins.os.fsync", full)
 
-    with pytest.raises(EnvironmentFailed, match="can not be written: No space left"):
+    with pytest.raises(DiskFull, match="can not be written: No space left"):
         pinned(place, python, uv)
     assert [one.name for one in place.parent.iterdir()] == [place.name]
+
+
+def test_a_disk_without_room_for_what_uv_reads_is_full(
+    write_version: WriteVersion, python: Interpreter, uv: Uv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("router.environments.pins.tempfile.NamedTemporaryFile", full)
+
+    with pytest.raises(DiskFull):
+        pinned(write_version("tiny-a"), python, uv)
+
+
+def test_what_a_killed_gateway_had_half_written_goes_after_an_hour(
+    write_version: WriteVersion, python: Interpreter, uv: Uv
+) -> None:
+    place = write_version("tiny-a")
+    half = place.parent / ".part-pins-abc"
+    half.write_text("{")
+
+    remove_unused_pins(place.parent, time.time())
+    assert half.exists(), "somebody may be writing it"
+    remove_unused_pins(place.parent, time.time() + 3601)
+
+    assert not half.exists()
 
 
 def test_pins_outlive_their_copy_for_ninety_days_after_their_last_use(

@@ -1,18 +1,22 @@
 """How uv is started, and what is made of what it says."""
 
+import errno
+import os
 import socket
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from router.core.package_index import index_variables
 from router.environments import uv as module
 from router.environments.uv import LONGEST_SENTENCE, Uv
 from router.errors import DiskFull, EnvironmentFailed, EnvironmentRefused, IndexUnreachable
 from tests.environments.conftest import IMPATIENT
-from tests.support.package_index import PackageIndex
+from tests.support.package_index import PackageIndex, wheel
 from tests.support.waiting import wait_until
 
 PASSWORD = "hunter2-and-more"
@@ -94,14 +98,44 @@ def test_credentials_in_the_address_are_used_and_wrong_ones_named_without_them(
 ) -> None:
     index.add("tiny-a", "1.0")
     index.credentials = ("ada", PASSWORD)
-    right = asking(tmp_path, index.uri_with_credentials)
+    address = index.uri_with_credentials
+    right = asking(tmp_path, address)
     assert compiled(right) == "tiny-a==1.0\n"
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written
+    assert [path for path in written if PASSWORD.encode() in path.read_bytes()] == []
 
     index.credentials = ("ada", "another")
-    failed = failure(asking(tmp_path / "other", right._variables["UV_DEFAULT_INDEX"]))
+    failed = failure(asking(tmp_path / "other", address))
 
     assert type(failed) is IndexUnreachable
     assert PASSWORD not in str(failed)
+
+
+def test_credentials_beside_an_index_that_has_a_name_are_used(tmp_path: Path, index: PackageIndex) -> None:
+    index.add("tiny-a", "1.0")
+    index.credentials = ("ada", PASSWORD)
+    beside = {"UV_INDEX_CORP_USERNAME": "ada", "UV_INDEX_CORP_PASSWORD": PASSWORD}
+
+    uv = asking(tmp_path, "http://127.0.0.1:9/simple", UV_INDEX=f"corp={index.uri}", **beside)
+
+    assert compiled(uv) == "tiny-a==1.0\n"
+
+
+def test_an_address_that_can_not_be_one_is_refused_with_the_reason_alone(tmp_path: Path) -> None:
+    failed = failure(asking(tmp_path, "http://127.0.0.1:no/simple"))
+
+    assert str(failed) == "the address of a package index can not be used: invalid port number"
+
+
+def test_a_directory_of_wheels_stands_in_the_place_of_an_index(tmp_path: Path) -> None:
+    """As pip takes it: named from where the gateway was started."""
+    made = wheel("tiny-a", "1.0")
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / made.name).write_bytes(made.content)
+    asked = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "wheels"}
+
+    assert compiled(Uv(tmp_path / "uv", index_variables(asked, None, str(tmp_path)))) == "tiny-a==1.0\n"
 
 
 @pytest.mark.parametrize("sign", ["/", "#", "?", "@", ",", " "])
@@ -184,7 +218,8 @@ def test_no_password_is_where_others_can_read_it(tmp_path: Path, index: PackageI
         uvs = [one for one in psutil.Process().children() if one.name() == "uv"]
         (running,) = [one for one in uvs if one.status() != psutil.STATUS_ZOMBIE]
         assert PASSWORD not in " ".join(running.cmdline())
-        assert PASSWORD in running.environ()["UV_DEFAULT_INDEX"]
+        assert PASSWORD not in str(running.environ())
+        assert index.authorizations[0] is not None
     finally:
         index.close()
         thread.join()
@@ -297,3 +332,48 @@ def test_a_uv_that_does_not_start_is_named(uv: Uv, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "find_uv", lambda: "/no/such/uv")
 
     assert str(failure(uv)) == "uv can not be started: No such file or directory"
+
+
+@pytest.mark.parametrize("cacheable", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_file_of_an_index_says_is_asked_for_once_and_which_files_there_are_each_time(
+    tmp_path: Path, index: PackageIndex, named: bool, cacheable: bool
+) -> None:
+    """Whether the index lets clients keep nothing, or all for ten minutes: a file does not change under its
+    name, and a page that was kept is not what another replica sees."""
+    index.cacheable = cacheable
+    index.add("tiny-a", "1.0", requires=["tiny-b"])
+    index.add("tiny-b", "2.0")
+    uv = asking(tmp_path, f"corp={index.uri}" if named else index.uri)
+    assert compiled(uv) == "tiny-a==1.0\ntiny-b==2.0\n"
+    assert [path for path in index.paths if path.startswith("/files/")]
+    index.paths.clear()
+
+    assert compiled(uv) == "tiny-a==1.0\ntiny-b==2.0\n"
+    assert sorted(index.paths) == ["/simple/tiny-a/", "/simple/tiny-b/"]
+
+    index.add("tiny-b", "3.0")
+    assert compiled(uv) == "tiny-a==1.0\ntiny-b==3.0\n"
+
+
+def test_a_configuration_that_no_pipe_holds_is_refused_before_uv_starts(tmp_path: Path) -> None:
+    """It would wait for a reader that is never started."""
+    failed = failure(asking(tmp_path, "http://127.0.0.1:9/" + "x" * (1 << 20)))
+
+    assert "uv can not be started: Argument list too long" in str(failed)
+
+
+@pytest.mark.parametrize("unwritten", ["work", "cache", "tmp"])
+def test_a_disk_without_room_for_its_directories_is_full(
+    tmp_path: Path, uv: Uv, monkeypatch: pytest.MonkeyPatch, unwritten: str
+) -> None:
+    made = Path.mkdir
+
+    def mkdir(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.name == unwritten:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        made(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+
+    assert type(failure(uv)) is DiskFull

@@ -34,7 +34,7 @@ def add_version(cache: Path, model: str, number: int, *lines: str) -> str:
 
 def policy_for(uri: str, **changed: Any) -> BuildPolicy:
     """One that asks the index at `uri` and gives up on it soon."""
-    variables = index_variables({**os.environ, "UV_HTTP_RETRIES": "0"}, uri)
+    variables = index_variables({**os.environ, "UV_HTTP_RETRIES": "0"}, uri, os.getcwd())
     return BuildPolicy(**{"rules": NO_RULES, "index": variables, "timeout_seconds": 120.0, **changed})
 
 

@@ -7,12 +7,14 @@ downloaded for them lies where a gateway that uses `cache` finds it.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -166,7 +168,13 @@ def _save(directory: Path, number: int) -> None:
 
 
 def version_with(registry: Registry, foreign: ForeignVersions, directory: Path, requirements: str) -> int:
-    """One more version, like the newer one, with these `requirements`; its files are in `directory`."""
+    """One more version, like the newer one, with these `requirements`, logged now; its files are in
+    `directory`."""
     shutil.copytree(foreign.files(NEW), directory)
+    about = directory / "MLmodel"
+    created = f"utc_time_created: '{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}'"
+    text, found = re.subn(r"(?m)^utc_time_created: .*$", created, about.read_text())
+    assert found == 1
+    about.write_text(text)
     (directory / "requirements.txt").write_text(requirements)
     return register(registry, directory)

@@ -13,7 +13,7 @@ from router.errors import IndexUnreachable
 @pytest.fixture(scope="session")
 def real_index(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """Variables by which uv asks it; the test is skipped where it gives no answer."""
-    variables = index_variables(os.environ, None)
+    variables = index_variables(os.environ, None, os.getcwd())
     # Where nothing is reached, that is to be known soon.
     asked = {**variables, "UV_HTTP_TIMEOUT": "20", "UV_HTTP_RETRIES": "1"}
     try:

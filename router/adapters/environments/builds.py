@@ -1,6 +1,7 @@
 """Environments from the gateway's side: each is found or built by a process of its own."""
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ class BuildPolicy:
 
     @classmethod
     def of(cls, settings: EnvironmentsSettings, environ: Mapping[str, str]) -> "BuildPolicy":
-        """That of these settings in this environment."""
+        """That of these settings in this environment, whose paths are those of where this process runs."""
         rules = {
             "python": list(settings.python),
             "python_mismatch": settings.python_mismatch,
@@ -60,7 +61,7 @@ class BuildPolicy:
             "exclude_newer": settings.exclude_newer,
             "extra": list(settings.extra),
         }
-        index = index_variables(environ, settings.index)
+        index = index_variables(environ, settings.index, _working_directory())
         return cls(rules, index, int(settings.max_gib * GIB), settings.build_timeout_seconds)
 
 
@@ -72,6 +73,14 @@ class Found:
     note: str
     rebuilt: bool
     """Whether it was replaced at its place just now."""
+
+
+class _Unanswered(EnvironmentFailed):
+    """The process that looks for environments, or builds them, did not come to an answer."""
+
+    def __init__(self, version: VersionId, why: str) -> None:
+        super().__init__(f"{version}: {why}")
+        self.why = why
 
 
 class Builds:
@@ -122,10 +131,26 @@ class Builds:
         answer = await self._order(version, {**order, "build": False}, look_seconds)
         if answer["op"] == "missing":
             async with turn():
-                answer = await self._order(version, {**order, "build": True}, self._policy.timeout_seconds)
+                answer = await self._build(version, order, look_seconds)
         about = _environment(answer["about"])
         self._report(version, about, answer)
         return Found(about, answer["note"], answer["rebuilt"] != "")
+
+    async def _build(
+        self, version: VersionId, order: Mapping[str, Any], look_seconds: float
+    ) -> Mapping[str, Any]:
+        """The answer to `order`; of a build that is ended, or ends, without one, what can stand in for it."""
+        try:
+            return await self._order(version, {**order, "build": True}, self._policy.timeout_seconds)
+        except _Unanswered as unanswered:
+            frame = {**order, "op": "stand in", "why": unanswered.why}
+            try:
+                answer = await self._order(version, frame, look_seconds)
+            except EnvironmentFailed:
+                raise unanswered from None
+            if answer["op"] == "missing":
+                raise
+            return answer
 
     async def _order(
         self, version: VersionId, order: Mapping[str, Any], deadline_seconds: float
@@ -158,12 +183,13 @@ class Builds:
         try:
             answer = (await child.connection.call(frame, timeout_seconds=deadline_seconds)).header
         except ChildTimeout:
-            raise EnvironmentFailed(
-                f"{version}: its environment was not ready within {deadline_seconds:g} s"
+            raise _Unanswered(
+                version, f"its environment was not ready within {deadline_seconds:g} s"
             ) from None
         except ChildLost:
             ended = await child.stop(0)
-            raise EnvironmentFailed(f"{version}: the build of its environment ended with {ended}") from None
+            raise _Unanswered(version, f"the build of its environment ended with {ended}") from None
+        self._report_swept(answer)
         if answer["op"] == "failed":
             raise _ERRORS.get(answer["kind"], EnvironmentFailed)(f"{version}: {answer['error']}")
         return answer
@@ -173,6 +199,8 @@ class Builds:
             self._recorder.record(EnvironmentRebuilt(version, answer["rebuilt"]))
         if answer["built"]:
             self._recorder.record(EnvironmentBuilt(version, about, answer["resolved_seconds"]))
+
+    def _report_swept(self, answer: Mapping[str, Any]) -> None:
         if "left_bytes" not in answer:
             return
         left_bytes, removed = answer["left_bytes"], tuple(answer["removed"])
@@ -186,6 +214,13 @@ class Builds:
         """End the process and what it started, then remove what it left: nothing, unless it was killed."""
         await child.stop(_GRACE_SECONDS)
         await in_disk_thread(_remove_parts, self._cache_dir / FOLDER, token)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed: what would lie below it lies nowhere
+        return os.sep
 
 
 def _environment(fields: Mapping[str, Any]) -> VersionEnvironment:
