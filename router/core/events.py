@@ -113,6 +113,10 @@ class Predicted:
     requests: int
     scores: tuple[OutputCounts, ...]
     """Per counted output, in the order of `AliasBound.scores`; empty when none were counted."""
+    processor_seconds: float = 0.0
+    """Which the predict took of a processor, as the worker says; 0.0 where it raised, or was not reached."""
+    all_rows: int = 0
+    """Of the predict: `rows`, and those of callers who gave up meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

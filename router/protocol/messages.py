@@ -127,6 +127,8 @@ class Answer(Struct, frozen=True, gc=False):
     keeps_status: bool = False
     """True for an error whose status MLflow's server answers as well. False where it answers 400: the version
     raised what is not an MlflowException."""
+    processor_seconds: float = 0.0
+    """Of a processor, which the predict that it came out of took; 0.0 when none was reached, or it raised."""
 
     @property
     def odd_length(self) -> bool:
@@ -151,6 +153,8 @@ class Batch(Struct, frozen=True):
     places: tuple[int, ...]
     answers: tuple[Answer, ...]
     """At most one of them carries scores: those of the whole batch."""
+    worker_seconds: float = 0.0
+    """Of a processor, which the whole process took since its last batch, or since it was READY."""
 
 
 class Tracking(Struct, frozen=True):
@@ -259,6 +263,8 @@ class VersionInfo(Struct, frozen=True):
     """What it answers, by its signature or else by its warm-up; empty when neither says."""
     suggested_scores: _Outputs = ()
     """What its own warm-up suggests to count, whatever is counted; empty when nothing."""
+    processor_seconds: Mapping[str, _Amount] = {}
+    """Of a processor, in `load` and `warmup`."""
 
 
 # Loading
@@ -317,7 +323,9 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
         }
         info = convert({**fields, **outputs}, VersionInfo)
         if not (
-            info.run_id.isprintable() and info.flavor.isprintable() and info.phase_seconds.keys() <= _PHASES
+            info.run_id.isprintable()
+            and info.flavor.isprintable()
+            and info.phase_seconds.keys() | info.processor_seconds.keys() <= _PHASES
         ):
             raise ValueError("not a name, or not a phase")
         _check_tensors(info.inputs)
@@ -441,6 +449,8 @@ class _Answers(Struct):
     answer_rows: list[_Count | None]
     nan_only: list[bool]
     predict_seconds: _Amount
+    processor_seconds: _Amount
+    worker_seconds: _Amount
     bin_indexes: list[_Count | None] | None
     scores: list[Any]
     keep_status: list[bool] | None = None
@@ -487,6 +497,8 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "answer_rows": [answer.answer_rows for answer in answers],
         "nan_only": [answer.nan_only for answer in answers],
         "predict_seconds": answers[0].predict_seconds,
+        "processor_seconds": answers[0].processor_seconds,
+        "worker_seconds": batch.worker_seconds,
         "keep_status": keep_status if any(keep_status) else None,
         "bin_indexes": None if all(index is None for index in bin_indexes) else bin_indexes,
         # orjson writes a dataclass itself
@@ -512,9 +524,10 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
             *([sent.predict_seconds] * number, scores, sent.answer_rows, sent.nan_only),
             _bin_indexes_of(sent.bin_indexes, counted, number),
             [False] * number if sent.keep_status is None else sent.keep_status,
+            [sent.processor_seconds] * number,
             strict=True,
         )
-        return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)))
+        return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)), sent.worker_seconds)
     except _NOT_OURS as error:
         raise WireRefused("a malformed answer") from error
 
