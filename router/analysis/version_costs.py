@@ -16,6 +16,9 @@ those: there are enough of them soon after the begin, and no more after an hour.
 FIRST_SECONDS = 4.0
 LONGEST_SECONDS = 900.0
 """Of a stretch. From then on the oldest goes: what is known is of two to four hours."""
+ALL_OF_FIRST, LATER_EVERY = 4096, 8
+"""Predicts of a version in a stretch that are looked at: these, and every so many of the later ones. It takes
+three microseconds, and more of them would say little more."""
 PRESENT_SECONDS = 60.0
 """Of which the present traffic is, at least, once there are as many."""
 
@@ -24,11 +27,16 @@ PRESENT_SECONDS = 60.0
 class _Predicts:
     """Of one version in one stretch."""
 
+    seen: int = 0
+    rows: int = 0
+    """Of all that were seen; `costs` and `durations` are of those that were looked at."""
     costs: PredictCosts = field(default_factory=PredictCosts)
     durations: dict[int, int] = field(default_factory=dict)
     """By bin of `durations`."""
 
     def add(self, other: "_Predicts") -> None:
+        self.seen += other.seen
+        self.rows += other.rows
         self.costs.add(other.costs)
         for place, count in other.durations.items():
             self.durations[place] = self.durations.get(place, 0) + count
@@ -69,6 +77,10 @@ class VersionCosts:
             block = self._next(now)
         if (predicts := block.versions.get(version)) is None:
             predicts = block.versions[version] = _Predicts()
+        predicts.seen += 1
+        predicts.rows += rows
+        if predicts.seen > ALL_OF_FIRST and predicts.seen % LATER_EVERY:
+            return
         predicts.costs.take(rows, processor_seconds)
         place = bin_of(seconds)
         predicts.durations[place] = predicts.durations.get(place, 0) + 1
@@ -107,7 +119,7 @@ class VersionCosts:
         """Of all versions, lately; None before anything is known of ten seconds."""
         rows, began_at = 0, now
         for block in reversed(self._blocks):
-            rows += sum(predicts.costs.rows for predicts in block.versions.values())
+            rows += sum(predicts.rows for predicts in block.versions.values())
             began_at = block.began_at
             if now - began_at >= PRESENT_SECONDS:
                 break

@@ -72,6 +72,8 @@ class Scorer:
         self.processor_clock: Callable[[], float] = process_time
         """Of what takes part in a predict: the whole process with all its threads; or where predicts run side
         by side, the thread that predicts."""
+        self.worked = process_time()
+        """What the clock said after the last predict."""
         self.predict_data = predict_function(model)
         """The version's own predict, of data and params."""
         self.decoder = RequestDecoder(model, nan_is_null=nan_is_null)
@@ -108,10 +110,11 @@ class Scorer:
             predictions = self.predict_data(data, requests[0].params)
         except BaseException as error:  # noqa: BLE001 - SystemExit in predict is the version's fault, not our end
             return Predicted(perf_counter() - started, failure=error)
-        seconds, processor_seconds = perf_counter() - started, clock() - worked
+        seconds = perf_counter() - started
+        self.worked = ended = clock()
         if watch is not None:
             watch.end(seconds, requests)
-        return Predicted(seconds, processor_seconds, predictions)
+        return Predicted(seconds, ended - worked, predictions)
 
     def predictions(self, requests: list[DecodedRequest]) -> Any:
         """As `predict`, but raises what the version raises."""

@@ -10,7 +10,9 @@ from router.analysis.criteria import Criteria
 from router.analysis.document import document
 from router.analysis.run_key import subject_of, unpack_subject
 from router.analysis.version_costs import (
+    ALL_OF_FIRST,
     FIRST_SECONDS,
+    LATER_EVERY,
     LONGEST_SECONDS,
     MOST_BLOCKS,
     PRESENT_SECONDS,
@@ -198,3 +200,13 @@ def test_what_raised_or_is_not_bound_does_not_count() -> None:
     costs.take(2, 1, 0.001, 0.001, 1.0)
 
     assert (costs.of(1).predicts, costs.of(2).predicts) == (0, 0)
+
+
+def test_of_very_many_predicts_a_part_is_looked_at_and_all_rows_count() -> None:
+    costs = VersionCosts(0.0)
+    costs.follow({1}, 0.0)
+    for _ in range(3 * ALL_OF_FIRST):
+        costs.take(1, 2, 0.001, 0.001, 1.0)
+
+    assert costs.of(1).predicts == ALL_OF_FIRST + 2 * ALL_OF_FIRST // LATER_EVERY
+    assert costs.rows_per_second(10.0) == 0.6 * ALL_OF_FIRST
