@@ -65,6 +65,8 @@ else:  # two kinds without a tag are no union for msgspec: `chosen_outputs` and 
 
 _Count = Annotated[int, Meta(ge=0)]
 _Amount = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+_ProcessorSeconds = Annotated[float, Meta(ge=0, le=1e9)]
+"""Sums of them stay finite."""
 _Name = Annotated[str, Meta(max_length=256)]
 _Text = Annotated[str, Meta(max_length=2000)]
 _Line = Annotated[str, Meta(max_length=MISMATCH_CHARACTERS)]
@@ -263,7 +265,7 @@ class VersionInfo(Struct, frozen=True):
     """What it answers, by its signature or else by its warm-up; empty when neither says."""
     suggested_scores: _Outputs = ()
     """What its own warm-up suggests to count, whatever is counted; empty when nothing."""
-    processor_seconds: Mapping[str, _Amount] = {}
+    processor_seconds: Mapping[str, _ProcessorSeconds] = {}
     """Of a processor, in `load` and `warmup`."""
 
 
@@ -449,8 +451,8 @@ class _Answers(Struct):
     answer_rows: list[_Count | None]
     nan_only: list[bool]
     predict_seconds: _Amount
-    processor_seconds: _Amount
-    worker_seconds: _Amount
+    processor_seconds: _ProcessorSeconds
+    worker_seconds: _ProcessorSeconds
     bin_indexes: list[_Count | None] | None
     scores: list[Any]
     keep_status: list[bool] | None = None

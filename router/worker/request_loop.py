@@ -81,7 +81,7 @@ class RequestLoop:
         """Of the requests that are here, by frame and place, those whose callers hung up."""
         self._here: set[tuple[int, int]] = set()
         self._cpu: PredictThreads | None = None
-        self._worked = scorer.worked
+        self._worked = scorer.worked = process_time()
         """Processor time of this process, as of the answers that were last sent."""
         self._choose_clock()
 
@@ -307,11 +307,12 @@ class RequestLoop:
             with self._sending:
                 # Where predicts run one by one, the clock was read a moment ago; it costs a microsecond.
                 alone = self._scorer.processor_clock is process_time
-                before, self._worked = self._worked, self._scorer.worked if alone else process_time()
+                before, now = self._worked, self._scorer.worked if alone else process_time()
+                self._worked = max(before, now)  # the last predict was by another clock, or there was none
                 batch = Batch(
                     sequence,
                     tuple(places[start:end]),
                     tuple(answers[start:end]),
-                    max(0.0, self._worked - before),
+                    self._worked - before,
                 )
                 self._channel.send(*answers_frame(batch))

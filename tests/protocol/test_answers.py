@@ -160,6 +160,7 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
             for name in ("predict_seconds", "processor_seconds", "worker_seconds")
             for value in (-1, -1e300, "x", None, True, [])
         ],
+        *[(name, 1e300) for name in ("processor_seconds", "worker_seconds")],
         *[(name, [value]) for name in ("rows", "status", "answer_rows", "nan_only") for value in (0, 200)],
         *[
             ("scores", value)

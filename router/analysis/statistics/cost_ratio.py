@@ -19,6 +19,8 @@ LEAST_PREDICTS = 50
 """Of either version, likewise."""
 _T = (12.71, 4.30, 3.18, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 """97.5 % quantiles of Student's t, from one degree of freedom on."""
+_WIDEST = 50.0
+"""Logarithm of a ratio beyond which nothing is said, so that it is a number."""
 _KNOWN_WITHIN = 0.25
 """Standard error of the logarithm, up to which a line through a version's own predicts is its cost. Else the
 other version says how cost grows with the rows."""
@@ -151,7 +153,11 @@ def _ratio(production: _Version, canary: _Version, rows: float) -> tuple[float, 
         if errors[0] <= _KNOWN_WITHIN:
             estimate = whole.by_line
     estimate = min(max(estimate, low), high)
-    return exp(estimate), Interval(exp(low), exp(high))
+    return _times(estimate), Interval(_times(low), _times(high))
+
+
+def _times(logarithm: float) -> float:
+    return exp(min(max(logarithm, -_WIDEST), _WIDEST))
 
 
 def _error(others: Sequence[float | None]) -> float:

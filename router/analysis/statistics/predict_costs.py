@@ -16,6 +16,8 @@ _EXACT_ROWS = 16
 """Below it each number of rows is apart; above it an eighth of a doubling is."""
 _LARGEST_BITS = 31
 _SECONDS_SHIFT, _LEAST_EXPONENT, _LARGEST_EXPONENT = 6, -30, 20
+_LEAST_SECONDS = 1e-9
+"""What a clock can tell apart; a version that says less is not to make a cost of nothing."""
 _ROUNDS = 8
 """In which the line is found, at most: from the third on hardly one changes anything."""
 _SAME_SIZE = 1e-9
@@ -55,6 +57,7 @@ class PredictCosts:
         """A predict of so many rows, at least 1, took `seconds` of a processor, above 0."""
         self.predicts += 1
         self.rows += rows
+        seconds = max(seconds, _LEAST_SECONDS)
         size = rows
         if rows >= _EXACT_ROWS:
             bits = min(rows.bit_length(), _LARGEST_BITS)

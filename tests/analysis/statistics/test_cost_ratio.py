@@ -1,9 +1,12 @@
 """The same version costs the same at 5 % and at 95 % of the keys, and one that takes twice as much, twice."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.analysis.statistics.cost_ratio import LEAST_BLOCKS, LEAST_PREDICTS, Block, compare_costs
 from router.analysis.statistics.predict_costs import PredictCosts
@@ -142,6 +145,35 @@ def test_too_little_is_no_figure(missing: str) -> None:
     assert (found.ratio, found.interval) == (None, None)
     assert found.production.predicts == BLOCKS * 120
     assert found.rows == pytest.approx(7 / 3)
+
+
+PREDICTS = st.lists(
+    st.tuples(
+        st.integers(0, BLOCKS - 1),
+        st.booleans(),
+        st.integers(1, 2**63) | st.integers(1, 4),
+        st.floats(5e-324, 1e9) | st.floats(0.001, 0.002),
+    ),
+    max_size=30,
+)
+
+
+@given(PREDICTS)
+def test_whatever_workers_say_it_is_a_number_in_its_interval_or_none(
+    predicts: list[tuple[int, bool, int, float]],
+) -> None:
+    """They are processes in which a version's code runs."""
+    blocks = [(PredictCosts(), PredictCosts()) for _ in range(BLOCKS)]
+    for block, of_canary, rows, seconds in predicts:
+        for _ in range(LEAST_PREDICTS // 5):
+            blocks[block][of_canary].take(rows, seconds)
+
+    found = compare_costs(blocks)
+
+    assert (found.ratio is None) is (found.interval is None)
+    if found.ratio is not None and found.interval is not None:
+        assert 0.0 < found.interval.low <= found.ratio <= found.interval.high < math.inf
+    assert all(map(math.isfinite, (found.rows, found.production.seconds, found.canary.seconds)))
 
 
 def test_nothing_at_all_is_no_figure() -> None:
