@@ -11,7 +11,7 @@ MEMORY_LOOK_SECONDS = 30.0
 """What a worker holds in between for a moment is not seen."""
 _GROWN = 1.01
 """Resident memory over that of the last reading, from which on the PSS is read again: that walks all page
-tables of a process, 20 ms for one of a gigabyte. So not on the event loop, and not of one that stays the same."""
+tables of a process, 20 ms for a gigabyte. So not on the event loop, and not of one that stays the same."""
 
 
 class WorkerMemory:
