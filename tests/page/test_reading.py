@@ -142,7 +142,7 @@ def test_three_aliases_are_observed_with_the_shares_of_all_keys_that_they_got(
     model["versions"]["3"] = documents.version_state("shadow")
     reported = {"canary": documents.challenger(), "shadow": documents.challenger()}
     for alias, observed in (("canary", 0.108), ("shadow", 0.109)):
-        check = reported[alias]["checks"][-1]
+        check = reported[alias]["checks"][3]
         check |= {"expected_share": 1 / 9, "observed_share": observed, "pair_share": 0.9}
     gateway.compare = {"models": {"sentiment": reported}}
     browser.open(gateway.url)
