@@ -1,4 +1,4 @@
-"""The checks and their verdicts: the only place that decides one. Counts and tests in, frozen checks out.
+"""The checks and their verdicts: with `cost_check`, the only place that decides one. Counts in, checks out.
 
 Rates, shares and differences are 0 to 1 (differences −1 to 1), times are seconds, None is unknown, NaN never.
 """
