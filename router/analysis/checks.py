@@ -1,16 +1,16 @@
-"""The checks and their verdicts: the only place that decides one. Counts and tests in, frozen checks out.
+"""The checks and their verdicts: with `cost_check`, the only place that decides one. Counts in, checks out.
 
 Rates, shares and differences are 0 to 1 (differences −1 to 1), times are seconds, None is unknown, NaN never.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from msgspec import Struct
 
+from router.analysis.cost_check import CostCheck
 from router.analysis.criteria import FAULTS, Criteria, RateEvent
 from router.analysis.statistics import fault_test, non_inferiority
 from router.analysis.statistics.counts import ArmTotals, EventGroups, GroupCounts, RecentTotals
@@ -28,6 +28,7 @@ from router.analysis.statistics.latency import (
 from router.analysis.statistics.non_inferiority import Interval, NonInferiorityTest
 from router.analysis.statistics.records import CELL_SECONDS
 from router.analysis.statistics.sample_ratio import SampleRatioTest
+from router.analysis.verdict import Verdict
 from router.core.split import BUCKETS
 
 _NEARLY_ALL = 0.95
@@ -39,14 +40,6 @@ _ROUNDING = 1e-12
 Unmeasured = Literal["", "over_last_edge", "all_slow"]
 """Nothing; an arm's 95th percentile is beyond the last edge of the durations, where all are counted alike;
 production's answers are so nearly all slow that a canary with the margin more of them cannot exist."""
-
-
-class Verdict(StrEnum):
-    """The three answers. No traffic, few keys or few requests are always the third."""
-
-    PASS = "pass"  # noqa: S105 - a verdict, no password
-    FAIL = "fail"
-    NOT_ENOUGH_DATA = "not_enough_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +190,7 @@ class SplitCheck:
     """How much of all buckets these two own; below 1 where another alias owns some."""
 
 
-Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck
+Check = RateCheck | LatencyCheck | ScoreCheck | SplitCheck | CostCheck
 
 
 class UncleanEnd(NamedTuple):
@@ -229,11 +222,19 @@ class Report:
     """Requests whose bucket is not of the arm that had them: under way when the share changed."""
     held_by: tuple[UncleanEnd, ...]
     """Two or more within a day, which keep it from passing; else empty."""
+    cost: CostCheck | None = None
+    """Of one gateway; None of what all gateways know, which is without it."""
 
     @property
     def checks(self) -> tuple[Check, ...]:
         """In the order in which they are shown."""
-        return (self.faults, self.latency, self.scores, self.split)
+        of_cost = () if self.cost is None else (self.cost,)
+        return (self.faults, self.latency, self.scores, self.split, *of_cost)
+
+    def with_cost(self, cost: CostCheck) -> "Report":
+        """The same, and what this gateway's workers say of cost."""
+        report = replace(self, cost=cost)
+        return replace(report, verdict=overall_verdict(report.checks, held=bool(report.held_by)))
 
 
 # Verdicts

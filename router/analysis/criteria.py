@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from router.analysis.statistics import fault_test
 
 SCORES_BUDGET = 0.25
@@ -67,6 +69,9 @@ class Criteria:
     canary_workers: float = 0.5
     """The canary's share of all workers: which arm a worker that dies belongs to is decided by that, not by
     the split."""
+    max_cost_increase: float | UnsetType = UNSET
+    """Rise of what a predict takes of a processor from which on a canary fails, 0.5 for half as much again.
+    Unset, which cost is by default, it is not in the key of a run either."""
 
     def __post_init__(self) -> None:
         shares = (self.alpha, self.wrong_pass, self.max_increase, self.max_slow_increase)
@@ -74,12 +79,19 @@ class Criteria:
             raise ValueError("alpha, wrong_pass, max_increase and max_slow_increase lie between 0 and 1")
         if not (1.0 <= self.min_ratio < math.inf and 0.0 <= self.min_seconds < math.inf):
             raise ValueError("min_ratio is at least 1 and min_seconds at least 0, both finite")
+        if self.max_cost_increase is not UNSET and not 0.0 < self.max_cost_increase < math.inf:
+            raise ValueError("max_cost_increase lies above 0, and is finite")
         if self.on_shift not in ("report", "fail"):
             raise ValueError("on_shift is report or fail")
         if self.min_requests < 1 or self.min_hit_keys < 1 or not self.min_keys >= 1.0:
             raise ValueError("min_requests, min_hit_keys and min_keys are at least 1")
         if not (0.0 < self.most_production_faults <= 1.0 and 0.0 <= self.canary_workers <= 1.0):
             raise ValueError("most_production_faults and canary_workers lie between 0 and 1")
+
+    @property
+    def cost_limit(self) -> float | None:
+        """`max_cost_increase`; None where cost judges nothing."""
+        return None if self.max_cost_increase is UNSET else self.max_cost_increase
 
     @property
     def ln_pass(self) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from router.analysis import text
 from router.analysis.checks import ArmRate, Check, LatencyCheck, RateCheck, ScoreCheck
+from router.analysis.cost_check import CostArm, CostCheck
 from router.analysis.recorder import AnalysisRecorder, ComparisonStatus
 from router.analysis.run import AnalysisRun
 from router.analysis.statistics.counts import NOTHING, WINDOW_SECONDS, CountersSnapshot
@@ -84,6 +85,8 @@ def _check(check: Check, status: ComparisonStatus, run: AnalysisRun) -> Any:
         entry["outputs"] = [
             {"output": name, **asdict(output)} for name, output in zip(names, check.outputs, strict=False)
         ]
+    elif isinstance(check, CostCheck):
+        entry |= _cost(check)
     else:
         entry |= {
             "expected_share": check.expected_share,
@@ -115,6 +118,33 @@ def _rate(check: RateCheck) -> dict[str, Any]:
             "quantiles_over_last_edge": asdict(check.quantiles_over_last_edge),
         }
     return entry
+
+
+def _cost(check: CostCheck) -> dict[str, Any]:
+    return {
+        "limit": check.limit,
+        "change": check.change,
+        "ratio": check.ratio,
+        "interval": check.interval,
+        "rows_per_predict": check.rows,
+        "production": _cost_arm(check.production),
+        "canary": _cost_arm(check.canary),
+    }
+
+
+def _cost_arm(arm: CostArm) -> dict[str, Any]:
+    cost = arm.cost
+    return {
+        "predicts": cost.predicts,
+        "rows": cost.rows,
+        "left_out": cost.left_out,
+        "fixed_seconds": cost.line.fixed_seconds,
+        "row_seconds": cost.line.row_seconds,
+        "seconds": cost.seconds,
+        "predict_seconds": {"p50": arm.predict_seconds_p50, "p95": arm.predict_seconds_p95},
+        "processors": arm.processors,
+        "peak_memory_bytes": arm.peak_memory_bytes,
+    }
 
 
 def _arm(arm: ArmRate) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from router.analysis.checks import Verdict
 from router.analysis.criteria import FAULTS, Criteria
 from router.analysis.hourly_traffic import HourOfTraffic
 from router.analysis.run_state import Spread
@@ -15,6 +14,7 @@ from router.analysis.statistics.fault_test import cumulative_level
 from router.analysis.statistics.forecast import Waiting, requests_until_pass, requests_until_proven
 from router.analysis.statistics.latency import SLOW_QUANTILE
 from router.analysis.text import percent
+from router.analysis.verdict import Verdict
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.predict_cost import PredictCost
 from router.core.routing import ModelRoutes

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+from msgspec import UNSET
+
 from router.analysis import text
 from router.analysis.cell_clock import CellClock
-from router.analysis.checks import Verdict, verdict_in_force
+from router.analysis.checks import verdict_in_force
+from router.analysis.cost_tally import CostTally
 from router.analysis.criteria import Criteria
 from router.analysis.evidence_sink import EvidenceSink
 from router.analysis.fleet import Fleet
@@ -21,6 +24,7 @@ from router.analysis.run_key import subject_of
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
 from router.analysis.statistics.records import Batch, RunCell, RunId
+from router.analysis.verdict import Verdict
 from router.core import events
 from router.core.events import Answered, AnsweredTogether, Predicted
 from router.core.ids import PRODUCTION, Alias, VersionId
@@ -127,6 +131,8 @@ class AnalysisRecorder:
         self._has_left = False
         self._ended: list[AnalysisRun] = []
         """What was observed of these in this cell counts still."""
+        self.costs = CostTally(models)
+        """What predicts cost at this gateway."""
         self._number_when_broken: dict[tuple[str, Alias], int] = {}
         """Of the run whose breaker is open."""
         self._takes: dict[type, Callable[[Any], None]] = {
@@ -166,6 +172,8 @@ class AnalysisRecorder:
         for model, alias, run in list(self.runs()):
             if self._newest.get((model, alias)) is run:  # else it ended during another's turn
                 run.window.slide(now)
+                if (cost := self.costs.check(run.versions, self._clock.monotonic())) is not None:
+                    run.note_cost(cost, self._clock.now())
                 self._examine(model, alias, run)
             await asyncio.sleep(0)
 
@@ -331,6 +339,7 @@ class AnalysisRecorder:
                         run.observe(seen)
 
     def _predicted(self, event: Predicted) -> None:
+        self.costs.take(event, self._clock.monotonic())
         if not event.scores:
             return
         arm = self._arms.get((event.model, event.alias))
@@ -366,6 +375,7 @@ class AnalysisRecorder:
         if manager is None or routes is None:
             self._forget(model)
             return
+        self.costs.follow(model, routes.bound.values(), self._clock.monotonic())
         for alias, version in routes.bound.items():
             self._serve(manager, alias, version)
         before = {alias: arm.runs for (name, alias), arm in self._arms.items() if name == model}
@@ -395,6 +405,7 @@ class AnalysisRecorder:
         for key in [key for key in self._newest if key[0] == model]:
             del self._newest[key]
         self.statuses.pop(model, None)
+        self.costs.forget(model)
 
     def _serve(self, manager: ModelManager, alias: Alias, version: VersionId) -> None:
         harness = manager.harnesses.get(version)
@@ -528,4 +539,5 @@ def criteria_of(settings: ModelSettings) -> Criteria:
         min_ratio=checks.latency.min_ratio,
         min_seconds=checks.latency.min_seconds,
         on_shift=settings.scores.on_shift,
+        max_cost_increase=UNSET if checks.cost.max_increase is None else checks.cost.max_increase,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import nan
 
 from router.analysis.checks import Report
+from router.analysis.cost_check import CostCheck, unknown_cost
 from router.analysis.criteria import Criteria
 from router.analysis.joined_runs import JoinedRun
 from router.analysis.run_state import Spread
@@ -104,6 +105,9 @@ class AnalysisRun:
         """First cell that counts for an outage of all gateways together."""
         self._step_cell = joined.state.step_cell
         self._noted_outage: OutageRule | None = None
+        self._cost = unknown_cost(versions.criteria.cost_limit)
+        self._cost_changed_at = 0.0
+        """When what predicts cost last changed the verdict, in seconds since 1970."""
 
     @property
     def id(self) -> RunId:
@@ -112,8 +116,14 @@ class AnalysisRun:
 
     @property
     def report(self) -> Report:
-        """What is known, as of the last sealed cell."""
-        return self.joined.report
+        """What is known, as of the last sealed cell; and what this gateway's own workers say of cost."""
+        return self.joined.report.with_cost(self._cost)
+
+    def note_cost(self, cost: CostCheck, now: float) -> None:
+        """What predicts of both versions cost here; `now` in seconds since 1970."""
+        before, self._cost = self.report.verdict, cost
+        if self.report.verdict is not before:
+            self._cost_changed_at = now
 
     @property
     def compares_in_cell(self) -> bool:
@@ -149,7 +159,7 @@ class AnalysisRun:
     @property
     def verdict_changed_timestamp(self) -> float:
         """When the verdict became what it is, or the run began, in seconds since 1970."""
-        return float(self.joined.verdict_cell * CELL_SECONDS)
+        return max(float(self.joined.verdict_cell * CELL_SECONDS), self._cost_changed_at)
 
     # What this gateway observes
 

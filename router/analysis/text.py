@@ -10,15 +10,16 @@ from router.analysis.checks import (
     ScoreCheck,
     SplitCheck,
     UncleanEnd,
-    Verdict,
     verdict_in_force,
 )
+from router.analysis.cost_check import CostCheck
 from router.analysis.criteria import Criteria
 from router.analysis.fleet_view import FleetView
 from router.analysis.statistics.drift import MIN_KEYS as SCORED_KEYS
 from router.analysis.statistics.drift import OutputShift
 from router.analysis.statistics.durations import LAST_SECONDS
 from router.analysis.statistics.latency import FIRST_REQUESTS
+from router.analysis.verdict import Verdict
 from router.core.breaker import OUTAGE_FAULTS, OUTAGE_REQUESTS
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.utc import utc
@@ -53,7 +54,23 @@ def check_sentence(one: Check, alias: Alias = CANARY) -> str:
         return _split(one, alias)
     if isinstance(one, ScoreCheck):
         return _scores(one.outputs[0], alias, one.alpha) if one.outputs else NO_SCORES
-    return _rate(one, alias)
+    return cost_sentence(one, alias) if isinstance(one, CostCheck) else _rate(one, alias)
+
+
+def cost_sentence(one: CostCheck, alias: Alias = CANARY) -> str:
+    """What predicts of `alias` take of a processor, beside production's."""
+    who = alias_phrase(alias)
+    if one.ratio is None or one.interval is None:
+        predicts = f"{one.canary.cost.predicts} of {who} and {one.production.cost.predicts} of production"
+        return f"Not enough data: the processor time of few predicts is known, {predicts}."
+    rows = "a row" if one.rows < 1.05 else f"{_digits(one.rows)} rows"
+    figures = f"{_times(one.interval.low)} to {_times(one.interval.high)}, at production's predicts of {rows}"
+    much = f"{_times(one.ratio)} times as much processor time as production ({figures})"
+    sentence = f"{_capital(who)} takes {much}."
+    if one.production.processors is None or one.canary.processors is None:
+        return sentence
+    needs, instead = _digits(one.canary.processors), _digits(one.production.processors)
+    return f"{sentence} All of the present traffic would keep {needs} processors busy with it, not {instead}."
 
 
 def gateways_sentence(
@@ -116,8 +133,16 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if size >= 9.95 else f"{round(value, 1):g}" if size >= 0.095 else f"{value:.2g}"
 
 
+def _times(ratio: float) -> str:
+    """`1.98`: three digits that matter."""
+    return f"{ratio:.3g}"
+
+
 def _decisive(report: Report, alias: Alias) -> str:
     sentence = _of_checks(report, alias)
+    cost = report.cost
+    if cost is not None and cost.change and not (cost.judges and cost.verdict is Verdict.FAIL):
+        sentence = f"{sentence} {cost_sentence(cost, alias)}"
     if report.verdict is Verdict.FAIL or not report.held_by:
         return sentence
     return f"{sentence} {_held(report.held_by)}"

@@ -51,6 +51,7 @@ from router.serving.harness import VersionDependencies
 from router.serving.load_gate import LoadLimits
 from router.serving.models import ModelSet
 from router.serving.processor_shares import ProcessorShares
+from router.serving.worker_memory import MEMORY_LOOK_SECONDS
 from router.settings import SettingsInForce
 from router.web.context import WebState
 
@@ -196,6 +197,7 @@ def build_gateway(
             PROCESSORS_LOOK_SECONDS,
             recorder,
         ),
+        PeriodicTask("worker memory", analysis.costs.memory.tick, MEMORY_LOOK_SECONDS, recorder),
         PeriodicTask("break-glass", break_glass.tick, TICK_SECONDS, recorder),
         PeriodicTask("state", state_directory.tick, STATE_LOOK_SECONDS, recorder),
     ]

@@ -1,6 +1,7 @@
 """What is measured rather than reported: memory of workers, requests in flight, lag of the event loop."""
 
 import asyncio
+from math import nan
 from time import perf_counter
 
 import psutil
@@ -55,6 +56,17 @@ class Gauges:
             "left_out": len(view.left_out),
         }
 
+    def _version(self, harness: Harness) -> LiveVersion:
+        workers, spare = harness.pool.workers, harness.pool.supply.spare
+        return LiveVersion(
+            harness.version,
+            workers=len(workers),
+            draining=harness.state is State.DRAINING,
+            memory_bytes=sum(_resident_bytes(held.pid) for held in (*workers, *([spare] if spare else []))),
+            peak_memory_bytes=self._analysis.costs.memory.peak(harness.version),
+            processor_seconds=harness.pool.processor_time.by_phase(),
+        )
+
     def live(self) -> Live:
         """The gateway at this instant."""
         managers = self._models.managers.values()
@@ -62,7 +74,7 @@ class Gauges:
         rollbacks = [self._rollback.of(manager) for manager in managers]
         return Live(
             in_flight=self._dispatcher.in_flight,
-            versions=[_live(harness) for harness in harnesses if harness.loaded],
+            versions=[self._version(harness) for harness in harnesses if harness.loaded],
             shifts=[
                 LiveShift(model, shift.output, alias, shift.psi, shift.ks)
                 for model, alias, run in self._analysis.runs()
@@ -90,17 +102,9 @@ def _verdict(status: ComparisonStatus) -> LiveVerdict:
     if (run := status.run) is None:
         return LiveVerdict(status.verdict)
     horizon = run.horizon_timestamp if run.has_horizon else None
-    return LiveVerdict(status.verdict, run.verdict_changed_timestamp, horizon)
-
-
-def _live(harness: Harness) -> LiveVersion:
-    workers, spare = harness.pool.workers, harness.pool.supply.spare
-    return LiveVersion(
-        harness.version,
-        workers=len(workers),
-        draining=harness.state is State.DRAINING,
-        memory_bytes=sum(_resident_bytes(held.pid) for held in (*workers, *([spare] if spare else []))),
-    )
+    cost = run.report.cost
+    ratio = nan if cost is None or cost.ratio is None else cost.ratio
+    return LiveVerdict(status.verdict, run.verdict_changed_timestamp, horizon, ratio)
 
 
 def _resident_bytes(pid: int) -> int:

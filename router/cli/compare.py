@@ -110,6 +110,8 @@ def _rows(check: Mapping[str, Any]) -> list[tuple[Lines, ...]]:
         return scores or [(("scores",), ("–",), ("–",), ("–",), ("not compared",))]
     if "expected_share" in check:
         return [_split(check)]
+    if "ratio" in check:
+        return [_cost(check)]
     name = check["check"]
     if name == "latency" and check["edge_seconds"] is not None:
         name = f"over {round(check['edge_seconds'] * 1e3, 1):g} ms"
@@ -123,6 +125,27 @@ def _split(check: Mapping[str, Any]) -> tuple[Lines, ...]:
     production, difference = (None, None) if observed is None else (1 - observed, observed - expected)
     verdict = (_SPLIT[check["verdict"]],)
     return name, (_percent(production),), (_percent(observed),), (_points(difference),), verdict
+
+
+def _cost(check: Mapping[str, Any]) -> tuple[Lines, ...]:
+    production: Lines
+    canary: Lines
+    times: Lines
+    ratio, interval = check["ratio"], check["interval"]
+    arms = check["production"], check["canary"]
+    predicts = [f"of {arm['predicts']}" for arm in arms]
+    if ratio is None:
+        production, canary, times = (predicts[0],), (predicts[1],), ("–",)
+    else:
+        production, canary = (
+            (f"{arm['seconds'] * 1e3:.3g} ms", each) for arm, each in zip(arms, predicts, strict=True)
+        )
+        times = (f"{ratio:.3g} times", f"{interval[0]:.3g} to {interval[1]:.3g}")
+    if check["judges"] or ratio is None:
+        verdict = _verdict(check["verdict"])
+    else:  # what is only reported is neither good nor bad
+        verdict = f"⚠ {check['change']}" if check["change"] else "no change"
+    return ("processor", "time"), production, canary, times, (verdict,)
 
 
 def _of_scores(check: Mapping[str, Any], output: Mapping[str, Any]) -> str:

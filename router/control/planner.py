@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-from router.analysis.checks import Verdict
 from router.analysis.hourly_traffic import HourlyTraffic
 from router.analysis.plan import CostsOfVersions, Known, Plan, make_plan, with_canary
 from router.analysis.recorder import AnalysisRecorder, criteria_of
+from router.analysis.verdict import Verdict
 from router.core.ids import CANARY, PRODUCTION, Alias
 from router.core.routing import ModelRoutes
 from router.core.split import BUCKETS_PER_PERCENT

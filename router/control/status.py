@@ -222,9 +222,17 @@ class Status:
             "cpu_threads": _cpu_threads(pool.workers) if pool else None,
             "mismatches": [redact(line) for line in info.mismatches] if info else [],
             "environment": own.about.to_json(own.note) if (own := harness.environment) else None,
+            "cost": self._cost(harness, pool),
             "worker_ends": self.worker_exits.of(harness.version),
             "breaker": _breaker(manager, harness),
         }
+
+    def _cost(self, harness: Harness, pool: Pool | None) -> dict[str, Any] | None:
+        """What predicts of the version cost; None while it has no workers."""
+        if pool is None:
+            return None
+        seconds = {phase: round(each, 3) for phase, each in pool.processor_time.by_phase().items()}
+        return {**self.analysis.costs.of_version(harness.version), "processor_seconds": seconds}
 
 
 def _reload_seconds(pool: Pool | None) -> float | None:

@@ -117,6 +117,8 @@ class Predicted:
     requests: int
     scores: tuple[OutputCounts, ...]
     """Per counted output, in the order of `AliasBound.scores`; empty when none were counted."""
+    processor_seconds: float = 0.0
+    """Which the predict took of a processor, as the worker says; 0.0 where it raised, or was not reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +275,7 @@ class LoadRefused:
     error: str
     retry_seconds: float | None
     by_rule: bool = False
-    """True when it was not even tried: where its files come from, what they are, or what it requires of its
-    environment, is not allowed or can not be had."""
+    """True when it was not even tried: its files, or the environment that it needs, are not allowed."""
 
 
 @dataclass(frozen=True, slots=True)

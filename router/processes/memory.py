@@ -33,6 +33,18 @@ def resident(pid: int) -> Resident:
         return Resident()
 
 
+def proportional_bytes(pid: int) -> int:
+    """Proportional set size of process `pid` now: its own pages, and its part of those it shares.
+
+    Takes up to 20 ms. 0 when it is gone, belongs to somebody else, and on systems without /proc.
+    """
+    with suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+        for line in file:
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
 def files_bytes(directory: str) -> int:
     """What the files below `directory` have in all; 0 when there are none."""
     size = 0

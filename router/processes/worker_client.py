@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from router.core.events import OwnCopyNeeded, Recorder
 from router.core.ids import VersionId
 from router.core.memory import Resident, Room
+from router.core.processor_time import ProcessorTime
 from router.errors import ChildLost, ChildTimeout, LoadFailed, WarmUpLost, WorkerOutOfMemory
 from router.processes.child import Child, Launcher
 from router.processes.disk import in_disk_thread
@@ -72,6 +73,8 @@ class Worker:
         """How many it may use."""
         self.predict_seconds = 0.0
         """In which predicts ran, since it was READY, as it says."""
+        self.processor_time = ProcessorTime(**info.processor_seconds)
+        """Which it took so far, as it says."""
         self._learns_cpu_threads = learns_cpu_threads(spec)
         self._threads = spec.threads
         self._child = child
@@ -215,7 +218,9 @@ class Worker:
         if outstanding is None or not outstanding.places.issuperset(batch.places):
             raise WireRefused("an answer out of turn")
         outstanding.places.difference_update(batch.places)
-        self.predict_seconds += batch.answers[0].predict_seconds if batch.answers else 0.0
+        first = batch.answers[0]
+        self.predict_seconds += first.predict_seconds
+        self.processor_time.answered(first.processor_seconds, batch.worker_seconds)
         if not outstanding.places:
             del self._frames[batch.sequence]
         outstanding.on_answers(batch.places, batch.answers)

@@ -8,7 +8,7 @@ from typing import Any
 from router.core.ids import CANARY, PREVIOUS, PRODUCTION, Alias
 from router.promotion.ports import Gateways, NoDocument
 
-_FIGURES = ("requests", "events", "rate")
+_FIGURES = ("requests", "events", "rate", "seconds", "fixed_seconds", "row_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _figures(check: Mapping[str, Any]) -> dict[str, Any]:
     for arm in ("production", "canary"):
         if counts := _mapping(check.get(arm)):
             figures[arm] = {name: _short(counts[name]) for name in _FIGURES if name in counts}
-    for name in ("difference", "interval", "observed_share"):
+    for name in ("difference", "ratio", "interval", "rows_per_predict", "observed_share"):
         if check.get(name) is not None:
             figures[name] = _short(check[name])
     return figures

@@ -67,6 +67,8 @@ else:  # two kinds without a tag are no union for msgspec: `chosen_outputs` and 
 _Count = Annotated[int, Meta(ge=0)]
 _Amount = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
 _TraitNumber = Annotated[int, Meta(ge=0, lt=MOST_TRAITS)]
+_ProcessorSeconds = Annotated[float, Meta(ge=0, le=1e9)]
+"""Sums of them stay finite."""
 _Name = Annotated[str, Meta(max_length=256)]
 _Text = Annotated[str, Meta(max_length=2000)]
 _Line = Annotated[str, Meta(max_length=MISMATCH_CHARACTERS)]
@@ -133,6 +135,8 @@ class Answer(Struct, frozen=True, gc=False):
     raised what is not an MlflowException."""
     traits: tuple[int, ...] | None = None
     """Numbers of the request's traits, where they were wanted; see `core.traits`."""
+    processor_seconds: float = 0.0
+    """Of a processor, which the predict that it came out of took; 0.0 when none was reached, or it raised."""
 
     @property
     def odd_length(self) -> bool:
@@ -157,6 +161,8 @@ class Batch(Struct, frozen=True):
     places: tuple[int, ...]
     answers: tuple[Answer, ...]
     """At most one of them carries scores: those of the whole batch."""
+    worker_seconds: float = 0.0
+    """Of a processor, which the whole process took since its last batch, or since it was READY."""
 
 
 class Tracking(Struct, frozen=True):
@@ -269,6 +275,8 @@ class VersionInfo(Struct, frozen=True):
     """The columns of its signature that traits are read of, in the order of the table."""
     columns_left_out: _Count = 0
     """How many further columns it has."""
+    processor_seconds: Mapping[str, _ProcessorSeconds] = {}
+    """Of a processor, in `load` and `warmup`."""
 
 
 # Loading
@@ -327,7 +335,9 @@ def version_info(header: Mapping[str, Any], asked: Sequence[OutputSpec] | None =
         }
         info = convert({**fields, **outputs}, VersionInfo)
         if not (
-            info.run_id.isprintable() and info.flavor.isprintable() and info.phase_seconds.keys() <= _PHASES
+            info.run_id.isprintable()
+            and info.flavor.isprintable()
+            and info.phase_seconds.keys() | info.processor_seconds.keys() <= _PHASES
         ):
             raise ValueError("not a name, or not a phase")
         _check_tensors(info.inputs)
@@ -457,6 +467,8 @@ class _Answers(Struct):
     answer_rows: list[_Count | None]
     nan_only: list[bool]
     predict_seconds: _Amount
+    processor_seconds: _ProcessorSeconds
+    worker_seconds: _ProcessorSeconds
     bin_indexes: list[_Count | None] | None
     scores: list[Any]
     keep_status: list[bool] | None = None
@@ -508,6 +520,8 @@ def answers_frame(batch: Batch) -> tuple[dict[str, Any], list[bytes]]:
         "answer_rows": [answer.answer_rows for answer in answers],
         "nan_only": [answer.nan_only for answer in answers],
         "predict_seconds": answers[0].predict_seconds,
+        "processor_seconds": answers[0].processor_seconds,
+        "worker_seconds": batch.worker_seconds,
         "keep_status": keep_status if any(keep_status) else None,
         "bin_indexes": None if all(index is None for index in bin_indexes) else bin_indexes,
         # orjson writes a dataclass itself
@@ -536,9 +550,10 @@ def batch_of(frame: Frame, counted: Sequence[OutputSpec]) -> Batch:
             _bin_indexes_of(sent.bin_indexes, counted, number),
             [False] * number if sent.keep_status is None else sent.keep_status,
             [None] * number if sent.traits is None else sent.traits,
+            [sent.processor_seconds] * number,
             strict=True,
         )
-        return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)))
+        return Batch(sent.seq, sent.i, tuple(starmap(Answer, fields)), sent.worker_seconds)
     except _NOT_OURS as error:
         raise WireRefused("a malformed answer") from error
 

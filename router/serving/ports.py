@@ -7,6 +7,7 @@ from typing import Protocol
 
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
+from router.core.processor_time import ProcessorTime
 from router.core.version_environment import VersionEnvironment
 from router.processes.process import Exit
 from router.protocol.cpu_threads import CpuThreads
@@ -76,6 +77,10 @@ class WorkerHandle(Protocol):
     @property
     def predict_seconds(self) -> float:
         """In which predicts ran, since it was READY."""
+
+    @property
+    def processor_time(self) -> ProcessorTime:
+        """Which its process took so far."""
 
     def limit_cpu_threads(self, most: int) -> None:
         """It may use `most` threads for linear algebra; without effect where their number is settled."""

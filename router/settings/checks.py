@@ -9,6 +9,7 @@ from router.settings.fields import SECTION, STRICT, as_float
 Alpha = Annotated[float, Field(allow_inf_nan=False, ge=0.0001, le=0.05), as_float]
 Increase = Annotated[float, Field(allow_inf_nan=False, ge=0.0005, le=0.25), as_float]
 Ratio = Annotated[float, Field(allow_inf_nan=False, ge=1, le=10), as_float]
+CostIncrease = Annotated[float, Field(allow_inf_nan=False, ge=0.2, le=10), as_float]
 Difference = Annotated[float, Field(allow_inf_nan=False, ge=0, le=60), as_float]
 
 
@@ -37,6 +38,17 @@ class LatencyLimits(BaseModel):
     min_ratio. What is faster is not slow, however clearly slower than production."""
 
 
+class CostLimits(BaseModel):
+    """When a canary is too dear."""
+
+    model_config = STRICT
+
+    max_increase: CostIncrease | None = None
+    """Rise of the processor time of a predict, at production's sizes: 0.5 for half as much again. A FAIL says
+    that it is larger, by its 95 % interval, and a PASS that it is not. None: it is reported, and judges
+    nothing."""
+
+
 class CheckSettings(BaseModel):
     """By how much a canary has to be worse, and how sure one must be."""
 
@@ -49,3 +61,5 @@ class CheckSettings(BaseModel):
     """When a canary fails too often."""
     latency: Annotated[LatencyLimits, SECTION] = Field(default_factory=LatencyLimits)
     """When a canary is too slow."""
+    cost: Annotated[CostLimits, SECTION] = Field(default_factory=CostLimits)
+    """When a canary is too dear."""

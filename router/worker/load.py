@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import mlflow.pyfunc
@@ -74,8 +74,9 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
     """
     os.environ[SERVING.name] = "true"
     phase_seconds: dict[str, float] = {}
+    processor_seconds: dict[str, float] = {}
     before = {} if spec.writable else file_states(spec.directory)
-    with _phase("load", spec, phase_seconds):
+    with _phase("load", spec, phase_seconds, processor_seconds):
         model = mlflow.pyfunc.load_model(spec.directory, model_config=_own(spec.model_config))
         scorer = Scorer(
             model,
@@ -84,7 +85,7 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
             nan_is_null=spec.nan_is_null,
         )
     on_loaded()
-    with _phase("warmup", spec, phase_seconds):
+    with _phase("warmup", spec, phase_seconds, processor_seconds):
         warmed = _warm_up(scorer, model, spec)
         refused = not spec.writable and was_refused(warmed.failure, spec.directory)
         if (spec.warm_up_required or refused) and warmed.note:
@@ -112,6 +113,7 @@ def load_version(spec: LoadSpec, note: str = "", on_loaded: Callable[[], None] =
         has_signature=metadata.signature is not None,
         has_example=metadata.saved_input_example_info is not None,
         phase_seconds=phase_seconds,
+        processor_seconds=processor_seconds,
         scores=scorer.scores,
         note=" ".join(filter(None, notes)),
         batching=batching
@@ -224,8 +226,10 @@ def _describable(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
 
 
 @contextmanager
-def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[None]:
-    started = perf_counter()
+def _phase(
+    name: str, spec: LoadSpec, seconds: dict[str, float], processor_seconds: dict[str, float]
+) -> Iterator[None]:
+    started, worked = perf_counter(), process_time()
     try:
         yield
     except BaseException as error:
@@ -234,6 +238,7 @@ def _phase(name: str, spec: LoadSpec, seconds: dict[str, float]) -> Iterator[Non
         raise LoadFailed(_one_line(error, spec), phase=name, write_refused=refused) from error
     finally:
         seconds[name] = perf_counter() - started
+        processor_seconds[name] = process_time() - worked
 
 
 def _one_line(error: BaseException, spec: LoadSpec) -> str:

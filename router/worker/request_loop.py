@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, process_time, thread_time
 
 from msgspec import structs
 
@@ -81,6 +81,9 @@ class RequestLoop:
         """Of the requests that are here, by frame and place, those whose callers hung up."""
         self._here: set[tuple[int, int]] = set()
         self._cpu: PredictThreads | None = None
+        self._worked = scorer.worked = process_time()
+        """Processor time of this process, as of the answers that were last sent."""
+        self._choose_clock()
 
     def learn_cpu_threads(self) -> None:
         """Find out how many threads for linear algebra predicts are to have; `run` in this same thread."""
@@ -89,11 +92,19 @@ class RequestLoop:
 
     def _watch_predicts(self) -> None:
         """Which predicts are measured, after the way in which requests are predicted changed."""
+        self._choose_clock()
         # While a trial finds out whether they may share predicts, it compares what predicts take itself.
         one_by_one = self._batching.merges or (self._threads == 1 and self._trial is None)
         if self._cpu is not None:
             self._cpu.run(one_by_one=one_by_one)
             self._scorer.watch = self._cpu if one_by_one else None
+
+    def _choose_clock(self) -> None:
+        """A predict that runs alone may use all threads of the process; of those side by side each has one.
+
+        The clock of the process would count each of them for all."""
+        alone = self._batching.merges or self._threads == 1
+        self._scorer.processor_clock = process_time if alone else thread_time
 
     def _report_cpu_threads(self) -> None:
         if self._cpu is not None and (chosen := self._cpu.news()) is not None:
@@ -298,7 +309,15 @@ class RequestLoop:
         # One answer always fits into a frame; those of a batch need not.
         whole = sum(len(answer.body) for answer in answers) <= MAX_ANSWER_BYTES
         for start, end in [(0, len(answers))] if whole else [(i, i + 1) for i in range(len(answers))]:
-            batch = Batch(sequence, tuple(places[start:end]), tuple(answers[start:end]))
-            header, bodies = answers_frame(batch)
             with self._sending:
-                self._channel.send(header, bodies)
+                # Where predicts run one by one, the clock was read a moment ago; it costs a microsecond.
+                alone = self._scorer.processor_clock is process_time
+                before, now = self._worked, self._scorer.worked if alone else process_time()
+                self._worked = max(before, now)  # the last predict was by another clock, or there was none
+                batch = Batch(
+                    sequence,
+                    tuple(places[start:end]),
+                    tuple(answers[start:end]),
+                    self._worked - before,
+                )
+                self._channel.send(*answers_frame(batch))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Protocol
 
 from mlflow.models.dependencies_schemas import _get_dependencies_schema_from_model
@@ -36,6 +36,7 @@ class Predicted:
     """What a predict returned or raised."""
 
     seconds: float
+    processor_seconds: float = 0.0
     predictions: Any = None
     failure: BaseException | None = None
 
@@ -71,6 +72,11 @@ class Scorer:
         self.traits = TraitReader(None)
         """What reads the traits of requests, where they are wanted."""
         self.watch: PredictWatch | None = None
+        self.processor_clock: Callable[[], float] = process_time
+        """Of what takes part in a predict: the whole process with all its threads; or where predicts run side
+        by side, the thread that predicts."""
+        self.worked = process_time()
+        """What the clock said after the last predict."""
         self.predict_data = predict_function(model)
         """The version's own predict, of data and params."""
         self.decoder = RequestDecoder(model, nan_is_null=nan_is_null)
@@ -100,17 +106,18 @@ class Scorer:
         """One predict for requests with equal keys, their rows one below the other."""
         if (watch := self.watch) is not None:
             watch.begin()
-        started = perf_counter()
+        clock, started = self.processor_clock, perf_counter()
         try:
             data = self.decoder.table(requests)
-            started = perf_counter()
+            worked, started = clock(), perf_counter()
             predictions = self.predict_data(data, requests[0].params)
         except BaseException as error:  # noqa: BLE001 - SystemExit in predict is the version's fault, not our end
             return Predicted(perf_counter() - started, failure=error)
         seconds = perf_counter() - started
+        self.worked = ended = clock()
         if watch is not None:
             watch.end(seconds, requests)
-        return Predicted(seconds, predictions)
+        return Predicted(seconds, ended - worked, predictions)
 
     def predictions(self, requests: list[DecodedRequest]) -> Any:
         """As `predict`, but raises what the version raises."""
@@ -136,7 +143,7 @@ class Scorer:
         if isinstance(written, Answer):
             return written
         tally = count_scores(predicted.predictions, self.scores)
-        return _good_answer(written, request.rows, predicted.seconds, tally)
+        return _good_answer(written, request.rows, predicted, tally)
 
     def together(self, queries: Sequence[Query], observer: SharedPredicts | None = None) -> Iterator[Placed]:
         """Answers to all of them, in as few predicts as their shapes allow, each as soon as it is there.
@@ -196,7 +203,7 @@ class Scorer:
             if isinstance(one, Answer):
                 answers.append(one)
             else:
-                answers.append(_good_answer(one, rows[place], seconds, tally, place, counts=counts))
+                answers.append(_good_answer(one, rows[place], predicted, tally, place, counts=counts))
                 counts = False
         return answers, predictions
 
@@ -211,13 +218,20 @@ class Scorer:
 
 
 def _good_answer(
-    written: _Written, rows: int, seconds: float, tally: ScoreTally, place: int = 0, *, counts: bool = True
+    written: _Written,
+    rows: int,
+    predicted: Predicted,
+    tally: ScoreTally,
+    place: int = 0,
+    *,
+    counts: bool = True,
 ) -> Answer:
     """The answer at `place` of a shared predict; `counts`: it carries what all of them count for."""
     body, length = written
-    head = (PredictStatus.OK, 200, body, JSON, rows, seconds)  # replace() costs more than counting does
+    head = (PredictStatus.OK, 200, body, JSON, rows, predicted.seconds)  # replace() costs more than counting
     return Answer(
-        *head, tally.counts if counts else (), length, tally.nan_only[place], tally.bin_indexes[place]
+        *(*head, tally.counts if counts else (), length, tally.nan_only[place], tally.bin_indexes[place]),
+        processor_seconds=predicted.processor_seconds,
     )
 
 

@@ -449,6 +449,9 @@ def test_gauges_of_the_instant_are_asked_for_at_every_scrape(recorder: Prometheu
     assert now["requests_in_flight{alias=canary,model=m}"] == 0
     assert now["workers{model=m,version=7}"] == 1
     assert now["worker_memory_bytes{model=m,version=8}"] == 50_000_000
+    assert now["worker_peak_memory_bytes{model=m,version=8}"] == 40_000_000
+    assert now["worker_cpu_seconds_total{model=m,phase=predict,version=8}"] == 1.5
+    assert now["cost_ratio{alias=canary,model=m}"] == 1.02
     assert now["versions_draining{model=m,version=7}"] == 0
     assert now["versions_draining{model=m,version=8}"] == 1
     assert now["event_loop_lag_seconds"] == 0.001

@@ -533,7 +533,7 @@ async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Ga
         "challenger": "fail",
     }
     for entry in reported.values():
-        faults, *_, split_check = entry["checks"]
+        faults, _, _, split_check, _ = entry["checks"]
         assert split_check["pair_share"] == 0.75
         assert (faults["production"]["requests"], faults["canary"]["requests"]) == (400, 400)
         assert split_check["expected_share"] == pytest.approx(1 / 3)
@@ -542,7 +542,7 @@ async def test_a_further_alias_is_compared_with_production_by_itself(gateway: Ga
     assert reported_once.why.startswith("Alias challenger failed at least 25 of 50 requests in a row")
     sentences = [check["why"] for check in reported["challenger"]["checks"]]
     assert not [sentence for sentence in sentences if "canary" in sentence]
-    assert "alias challenger has 50 % of the keys of these two, 33 % are due." in sentences[-1]
+    assert "alias challenger has 50 % of the keys of these two, 33 % are due." in sentences[-2]
 
 
 async def test_a_removed_model_is_forgotten(gateway: Gateway) -> None:
@@ -587,7 +587,7 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
         *("comparable", "not_comparable_because", "checks"),
         *("window_seconds", "latency", "scores", "rates"),
     }
-    faults, latency, scores, split = entry["checks"]
+    faults, latency, scores, split, cost = entry["checks"]
     assert (scores["check"], scores["outputs"]) == ("scores", [])
     assert set(faults) == RATE
     assert set(faults["canary"]) == {"requests", "events", "rate", "keys"}
@@ -602,6 +602,14 @@ async def test_the_document_has_these_names(gateway: Gateway) -> None:
         "expected_share",
         "observed_share",
         "pair_share",
+    }
+    assert set(cost) == {
+        *("check", "verdict", "judges", "why", "limit", "change", "ratio", "interval", "rows_per_predict"),
+        *("production", "canary"),
+    }
+    assert set(cost["canary"]) == {
+        *("predicts", "rows", "left_out", "fixed_seconds", "row_seconds", "seconds", "predict_seconds"),
+        *("processors", "peak_memory_bytes"),
     }
     assert len(entry["latency"]["canary"]) == len(entry["latency"]["edges_seconds"]) + 1
     assert entry["latency"]["edges_seconds"] == list(REQUEST_SECONDS)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from router.analysis import text
-from router.analysis.checks import Check, LatencyCheck, RateCheck, Report, ScoreCheck, SplitCheck, Verdict
+from router.analysis.checks import Check, LatencyCheck, RateCheck, Report, ScoreCheck, SplitCheck
 from router.analysis.criteria import Criteria
 from router.analysis.run_state import RunState
 from router.analysis.statistics.records import Ranges, RunCell
+from router.analysis.verdict import Verdict
 from router.core.ids import Alias
 from router.core.scores import ScoreSpec
 

@@ -37,6 +37,17 @@ def rate(check: str, verdict: str, canary: dict[str, Any], **more: Any) -> dict[
     }
 
 
+def cost(
+    ratio: float | None, interval: list[float] | None, change: str, *, judges: bool = False
+) -> dict[str, Any]:
+    production, canary = (
+        {"predicts": predicts, "seconds": seconds} for predicts, seconds in ((4800, 0.00275), (4790, 0.0057))
+    )
+    found = {"ratio": ratio, "interval": interval, "change": change, "rows_per_predict": 17.5}
+    said = {"check": "cost", "verdict": "fail", "judges": judges, "why": "c", "limit": 0.2}
+    return {**said, **found, "production": production, "canary": canary}
+
+
 def entry(verdict: str, why: str, **more: Any) -> dict[str, Any]:
     scores = {"scores": 800, "keys": 700, "mean": 0.51, "p50": 0.5, "p95": 0.9, "invalid": 0}
     shift = {"output": "0", "kind": "score", "psi": 0.13, "noise": 0.05, "line": 0.1, "size": "moderate"}
@@ -59,6 +70,7 @@ def entry(verdict: str, why: str, **more: Any) -> dict[str, Any]:
                 "expected_share": 0.05,
                 "observed_share": 0.049,
             },
+            cost(2.07, [1.96, 2.18], "dearer"),
         ],
         **more,
     }
@@ -138,6 +150,8 @@ def test_at_80_columns_every_cell_is_whole_and_every_figure_has_its_unit(ask: As
         ["", "of 800", "of 800", "mean +0", ""],
         ["", "", "", "-0.02 to +0.01", ""],
         ["share of keys", "95.1 %", "4.9 %", "-0.1 points", "as due"],
+        ["processor", "2.75 ms", "5.7 ms", "2.07 times", "⚠ dearer"],
+        ["time", "of 4800", "of 4790", "1.96 to 2.18", ""],
     ]
     assert max(map(len, table)) <= 80
 
@@ -350,3 +364,20 @@ def test_the_name_of_an_output_is_no_markup(ask: Ask, output: str) -> None:
     reported["checks"][2]["outputs"][0]["output"] = output
     shown = ask({"m": {"canary": reported}})
     assert (shown.exit_code, f"score {output}" in shown.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("check", "line"),
+    [
+        (cost(2.07, [1.96, 2.18], "dearer"), "of 4800 5.7 ms of 4790 2.07 times 1.96 to 2.18 ⚠ dearer"),
+        (cost(1.02, [0.9, 1.1], ""), "1.02 times 0.9 to 1.1 no change"),
+        (cost(2.07, [1.96, 2.18], "dearer", judges=True), "2.07 times 1.96 to 2.18 ✘ FAIL"),
+        (cost(None, None, "") | {"verdict": "not_enough_data"}, "of 4800 of 4790 – … not enough data"),
+    ],
+    ids=["dearer", "alike", "judged", "unknown"],
+)
+def test_cost_is_a_line_of_its_own(ask: Ask, check: dict[str, Any], line: str) -> None:
+    shown = ask({"sentiment": {"canary": entry("pass", "It is.", checks=[check])}}, columns=160).output
+
+    [row] = [text for text in shown.splitlines() if "processor time" in text]
+    assert line in " ".join(row.replace("│", " ").split())

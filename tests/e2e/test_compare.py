@@ -97,7 +97,15 @@ def test_a_canary_without_traffic_waits_and_one_that_behaves_alike_does_not_fail
     ), "it answers 0.2 where production answers 0.1, which is reported and fails nobody"
     assert gateway.metric("canary_router_score_psi", alias="canary", output="0") > 0.25
     assert gateway.metric("canary_router_score_ks", alias="canary", output="0") == 1.0
-    figure(f"{entry['why']} {scores['why']}")
+    cost, known = check(entry, "cost"), gateway.model()["versions"]["2"]["cost"]
+    assert not cost["judges"]
+    assert known["predicts"] > 0 < known["row_seconds"]
+    spent = [
+        gateway.metric("canary_router_worker_cpu_seconds_total", model="sentiment", version="2", phase=phase)
+        for phase in ("load", "predict", "other")
+    ]
+    assert all(seconds > 0 for seconds in spent), spent
+    figure(f"{entry['why']} {scores['why']} {cost['why']}")
     code, table = command(gateway, "compare")
     assert (code, "A 1-point error difference shows in about" in table) == (0, True), table
 

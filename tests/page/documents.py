@@ -162,8 +162,31 @@ def version_state(alias: str, *, breaker: bool = False) -> Document:
         "cpu_threads": {"threads": 1, "most": 2, "why": "its predicts take less than 5 ms of a processor"},
         "mismatches": [],
         "environment": None,
+        "cost": {
+            "predicts": 2_400,
+            "fixed_seconds": 0.0019,
+            "row_seconds": 0.0001,
+            "predict_seconds": {"p50": 0.0023, "p95": 0.0042},
+            "peak_memory_bytes": 214 << 20,
+            "processor_seconds": {"load": 1.1, "warmup": 0.1, "predict": 5.2, "other": 2.3},
+        },
         "worker_ends": {"counts": {}, "last": None},
         "breaker": closed if breaker else None,
+    }
+
+
+def cost_arm(predicts: int, seconds: float) -> Document:
+    """What predicts of one version cost."""
+    return {
+        "predicts": predicts,
+        "rows": 3 * predicts,
+        "left_out": 12,
+        "fixed_seconds": 0.9 * seconds,
+        "row_seconds": 0.03 * seconds,
+        "seconds": seconds,
+        "predict_seconds": {"p50": 1.1 * seconds, "p95": 2.0 * seconds},
+        "processors": 14.5 * seconds,
+        "peak_memory_bytes": 214 << 20,
     }
 
 
@@ -322,6 +345,19 @@ def challenger(
                 "expected_share": 0.05,
                 "observed_share": 0.0493,
                 "pair_share": 1.0,
+            },
+            {
+                "check": "cost",
+                "judges": False,
+                "verdict": "pass",
+                "why": "The canary takes 1.02 times as much processor time as production.",
+                "limit": 0.2,
+                "change": "",
+                "ratio": 1.02,
+                "interval": [0.97, 1.07],
+                "rows_per_predict": 3.2,
+                "production": cost_arm(48_000, 0.00212),
+                "canary": cost_arm(2_400, 0.00216),
             },
         ],
         "window_seconds": 900,

@@ -43,22 +43,29 @@ def test_the_first_thing_is_the_verdict_in_a_word_a_sign_and_the_gateways_own_se
 
 
 @pytest.mark.parametrize(
-    ("size", "split", "words"),
+    ("size", "split", "change", "words"),
     [
-        ("none", "pass", ["≈ no shift", "≈ as due"]),
-        ("large", "fail", ["▲ large shift", "▲ split skew"]),
-        (None, "not_enough_data", ["… NOT ENOUGH DATA"] * 2),
+        ("none", "pass", "", ["≈ no shift", "≈ as due", "≈ no change"]),
+        ("large", "fail", "dearer", ["▲ large shift", "▲ split skew", "▲ dearer"]),
+        (None, "not_enough_data", None, ["… NOT ENOUGH DATA"] * 3),
     ],
 )
 @pytest.mark.parametrize("verdict", ["fail", "not_enough_data", "pass"])
 def test_what_is_only_reported_has_the_words_of_the_terminal_and_never_those_of_a_verdict(
-    browser: Browser, gateway: Canned, verdict: str, size: str | None, split: str, words: list[str]
+    browser: Browser,
+    gateway: Canned,
+    verdict: str,
+    size: str | None,
+    split: str,
+    change: str | None,
+    words: list[str],
 ) -> None:
     """The gateway gives it a verdict all the same, as if it judged."""
     checks = gateway.compare["models"]["sentiment"]["canary"]["checks"] if gateway.compare else []
     by_name = {check["check"]: check for check in checks}
     by_name["scores"]["verdict"], by_name["split"]["verdict"] = verdict, split
     by_name["scores"]["outputs"][0]["size"] = size
+    by_name["cost"] |= {"verdict": verdict, "change": change or "", "ratio": None if change is None else 1.5}
     browser.open(gateway.url)
     shown(browser)
 
@@ -135,7 +142,7 @@ def test_three_aliases_are_observed_with_the_shares_of_all_keys_that_they_got(
     model["versions"]["3"] = documents.version_state("shadow")
     reported = {"canary": documents.challenger(), "shadow": documents.challenger()}
     for alias, observed in (("canary", 0.108), ("shadow", 0.109)):
-        check = reported[alias]["checks"][-1]
+        check = reported[alias]["checks"][3]
         check |= {"expected_share": 1 / 9, "observed_share": observed, "pair_share": 0.9}
     gateway.compare = {"models": {"sentiment": reported}}
     browser.open(gateway.url)

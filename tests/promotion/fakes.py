@@ -213,10 +213,20 @@ class FakeGateways:
             "interval": [-0.001, 0.001],
             "needed": "3 faulty keys are needed at 5 %.",
         }
+        predicts = {"predicts": 480, "fixed_seconds": 0.002, "row_seconds": 0.0001, "seconds": 0.00275}
+        cost = {
+            "check": "cost",
+            "verdict": "pass",
+            "rows_per_predict": 7.5,
+            "production": predicts,
+            "canary": predicts,
+            "ratio": 1.0123456789,
+            "interval": [0.98, 1.05],
+        }
         entry = {
             "production_version": named.get(self.names.production),
             "version": named.get(self.names.canary),
-            "checks": [faults],
+            "checks": [faults, cost],
         }
         return {"models": {self.model: {CANARY: entry}}}
 

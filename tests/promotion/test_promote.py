@@ -105,6 +105,7 @@ def test_the_record_says_who_when_why_and_on_what_evidence(registry: FakeRegistr
     record = orjson.loads(registry.all_tags[2][PROMOTION_TAG])
     assert record.pop("time").endswith("Z")
     arm = {"requests": 1000, "events": 1, "rate": 0.00123457}
+    costs = {"seconds": 0.00275, "fixed_seconds": 0.002, "row_seconds": 0.0001}
     assert record == {
         "by": "ann",
         "reason": "all checks pass",
@@ -127,7 +128,15 @@ def test_the_record_says_who_when_why_and_on_what_evidence(registry: FakeRegistr
                         "canary": arm,
                         "difference": 0.0,
                         "interval": [-0.001, 0.001],
-                    }
+                    },
+                    "cost": {
+                        "verdict": "pass",
+                        "production": costs,
+                        "canary": costs,
+                        "ratio": 1.01235,
+                        "interval": [0.98, 1.05],
+                        "rows_per_predict": 7.5,
+                    },
                 },
             }
         ],

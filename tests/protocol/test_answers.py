@@ -42,7 +42,8 @@ class_counts = st.lists(counts, min_size=3, max_size=3).map(
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     places = draw(st.lists(st.integers(0, 1000), min_size=1, max_size=5, unique=True))
-    seconds, scores = draw(st.floats(0, 1e6)), draw(st.just(()) | st.tuples(score_counts, class_counts))
+    seconds, worked, whole = (draw(st.floats(0, 1e6)) for _ in range(3))
+    scores = draw(st.just(()) | st.tuples(score_counts, class_counts))
     answers = [
         Answer(
             predict_status=draw(st.sampled_from(PredictStatus)),
@@ -56,10 +57,11 @@ def batches(draw: st.DrawFn) -> Batch:
             nan_only=draw(st.booleans()),
             bin_index=draw(st.none() | st.integers(0, 4)),
             traits=draw(st.none() | st.lists(st.integers(0, MOST_TRAITS - 1), max_size=4).map(tuple)),
+            processor_seconds=worked,
         )
         for first in (True, *[False] * (len(places) - 1))
     ]
-    return Batch(draw(st.integers(0, 2**40)), tuple(places), tuple(answers))
+    return Batch(draw(st.integers(0, 2**40)), tuple(places), tuple(answers), whole)
 
 
 @given(batches())
@@ -131,6 +133,8 @@ ANSWERS = {
     "answer_rows": [1, None],
     "nan_only": [False, False],
     "predict_seconds": 0.5,
+    "processor_seconds": 0.4,
+    "worker_seconds": 0.6,
     "bin_indexes": [0, None],
     "scores": [SCORES, CLASSES],
 }
@@ -159,7 +163,12 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         *[("traits", value) for value in ("ab", [], [[0]], [None] * 3, {"0": 1})],
         *[("bin_indexes", [value, None]) for value in (-1, 4, "0", 0.0, True, [], 2**64 - 1, -(2**63))],
         *[("bin_indexes", value) for value in ([], [0], [0, 1, 0], [None], "01", {"0": 1, "1": 0}, 0)],
-        *[("predict_seconds", value) for value in (-1, -1e300, "x", None, True, [])],
+        *[
+            (name, value)
+            for name in ("predict_seconds", "processor_seconds", "worker_seconds")
+            for value in (-1, -1e300, "x", None, True, [])
+        ],
+        *[(name, 1e300) for name in ("processor_seconds", "worker_seconds")],
         *[(name, [value]) for name in ("rows", "status", "answer_rows", "nan_only") for value in (0, 200)],
         *[
             ("scores", value)

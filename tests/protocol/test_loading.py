@@ -17,7 +17,7 @@ from router.protocol.frames import Frame, FrameDecoder, encode_frame
 from router.protocol.messages import CONTENT_TYPES, DATATYPES, Batching, LoadSpec, TensorInfo, VersionInfo
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
-names = st.text(st.characters().filter(str.isprintable), max_size=256)
+names = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" "), max_size=256)
 seconds = st.floats(0, 1e6)
 counts = st.integers(0, 2**40)
 tensors = st.lists(
@@ -71,6 +71,7 @@ def test_a_load_arrives_as_it_was_sent(spec: LoadSpec) -> None:
         has_signature=st.booleans(),
         has_example=st.booleans(),
         phase_seconds=st.dictionaries(st.sampled_from(["load", "warmup"]), seconds),
+        processor_seconds=st.sampled_from([{}, {"load": 0.5}, {"load": 1.5, "warmup": 0.0}]),
         scores=outputs,
         note=names,
         batching=st.builds(Batching, st.booleans(), names),
@@ -123,7 +124,8 @@ ODD = [None, True, "x", "", -1, 1.5, [], {}, [1], {"a": 1}, 2**64 - 1, 1e300, "x
         *[("mismatches", value) for value in (None, "ab", {}, [7], [None], ["a" * 201], ["a"] * 21)],
         *[(name, value) for name in ("has_signature", "has_example") for value in (None, 1, "true")],
         *[
-            ("phase_seconds", value)
+            (name, value)
+            for name in ("phase_seconds", "processor_seconds")
             for value in (5, None, [], {"load": -1}, {"load": "1"}, {"load": None}, {"sleep": 1.0})
         ],
         *[

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from router.core.ids import VersionId
+from router.core.processor_time import ProcessorTime
 from router.protocol.cpu_threads import CpuThreads, at_first, learns_cpu_threads
 from router.protocol.messages import LoadSpec
 from router.serving.processor_shares import ProcessorShares
@@ -28,6 +29,7 @@ class Working:
         if spec.cpu_threads is None:
             self.cpu_threads = CpuThreads(1, computes=computes, why="measured")
         self.most_cpu_threads, self.predict_seconds = self.cpu_threads.threads, 0.0
+        self.processor_time = ProcessorTime()
         self._learns = learns_cpu_threads(spec)
 
     def limit_cpu_threads(self, most: int) -> None:

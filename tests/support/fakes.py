@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from router.core.events import Answered, Event
 from router.core.ids import Alias, VersionId
 from router.core.memory import Resident, Room
+from router.core.processor_time import ProcessorTime
 from router.core.scores import OutputSpec
 from router.core.version_environment import VersionEnvironment
 from router.errors import (
@@ -66,6 +67,7 @@ class FakeWorker:
         self.to_repeat = 0
         self.cpu_threads = at_first(spec)
         self.most_cpu_threads, self.predict_seconds = self.cpu_threads.threads, 0.0
+        self.processor_time = ProcessorTime()
         self.repeats = 0
         """Requests that it was asked to repeat."""
         self.frames: list[list[Query]] = []

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from router.core.memory import Resident, Room
+from router.core.processor_time import ProcessorTime
 from router.errors import ChildTimeout, LoadFailed
 from router.processes.memory import MEMORY
 from router.processes.process import Exit
@@ -35,6 +36,7 @@ class InProcessWorker:
         self.to_repeat = 0
         self.cpu_threads = CpuThreads(1, computes=False, why="it learns nothing")
         self.most_cpu_threads, self.predict_seconds = 1, 0.0
+        self.processor_time = ProcessorTime()
         self.pid = os.getpid()
         self.ready = Resident()
         self._loop = asyncio.get_running_loop()

@@ -33,6 +33,7 @@ from router.adapters.prometheus.catalog import (
 from router.adapters.prometheus.recorder import KEPT_RETIRED, KEPT_SECONDS
 from router.adapters.prometheus.store import Family, number
 from router.core.outcomes import Outcome
+from router.core.processor_time import PHASES as WORKER_PHASES
 
 _HEAD = f"""\
 # Metrics
@@ -92,6 +93,9 @@ _EXCEPTIONS = {
     "versions_draining": _WORKING,
     "workers": _WORKING,
     "worker_memory_bytes": _WORKING,
+    "worker_peak_memory_bytes": f"{_WORKING}, from the first look on, within 30 s",
+    "worker_cpu_seconds_total": _WORKING,
+    "cost_ratio": "while two versions are compared",
     "worker_restarts_total": f"{_OF_VERSION}, of whatever alias",
     "rollback_ready": "while a rollback would go back to the version",
     "config_info": "from the first configuration on",
@@ -111,6 +115,7 @@ LISTED: Mapping[tuple[str, str], Sequence[str]] = {
     ("kind", "score_invalid_total"): INVALID,
     ("sign", "score_magnitude_total"): SIGNS,
     ("phase", "model_load_duration_seconds"): PHASES,
+    ("phase", "worker_cpu_seconds_total"): WORKER_PHASES,
     ("result", "model_swaps_total"): SWAPS,
     ("result", "registry_polls_total"): POLLS,
     ("result", "notifications_total"): NOTIFICATIONS,

@@ -65,6 +65,7 @@ from router.core.ids import CANARY, PRODUCTION, Alias, VersionId
 from router.core.lever_events import BreakGlassOff, BreakGlassOn, CapLifted, CapSet, MoveExplained
 from router.core.outbound_events import NotificationResult, NotificationTried, PeerFound, PeerLost
 from router.core.outcomes import CutReason
+from router.core.processor_time import PHASES as WORKER_PHASES
 from router.core.routing import ModelRoutes
 from router.core.scores import OutputCounts, OutputSpec, ScoreCounts, ScoreSpec
 from router.core.split import Split
@@ -253,11 +254,14 @@ def count_scores_of(*values: float, spec: ScoreSpec = SPEC) -> ScoreCounts:
 
 
 def live_of(*numbers: int, draining: int | None = None, model: str = "m") -> Live:
-    versions = [LiveVersion(VersionId(model, n), 1, n == draining, 50_000_000) for n in numbers]
+    spent = dict.fromkeys(WORKER_PHASES, 1.5)
+    versions = [
+        LiveVersion(VersionId(model, n), 1, n == draining, 50_000_000, 40_000_000, spent) for n in numbers
+    ]
     return Live(
         {(model, PRODUCTION): 3},
         versions,
-        verdicts={(model, CANARY): LiveVerdict("pass", changed_at=1.8e9, judged_until=1.8e9)},
+        verdicts={(model, CANARY): LiveVerdict("pass", 1.8e9, 1.8e9, cost_ratio=1.02)},
         loop_lag_seconds=0.001,
     )
 

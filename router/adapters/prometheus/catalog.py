@@ -80,6 +80,7 @@ LOOPS = (
     "orphans",
     "shared memory",
     "processors",
+    "worker memory",
     "state",
     "break-glass",
     "exchange",
@@ -168,6 +169,11 @@ class Catalog(Store):
         self.verdict_changed_at = gauge(
             "verdict_changed_timestamp_seconds",
             "When the present verdict was reached, or the comparison began.",
+            *_ALIAS,
+        )
+        self.cost_ratio = gauge(
+            "cost_ratio",
+            "Processor time of a predict over production's, at production's sizes; NaN until known.",
             *_ALIAS,
         )
         self.evidence_horizon_at = gauge(
@@ -292,6 +298,19 @@ class Catalog(Store):
         )
         self.worker_memory = gauge(
             "worker_memory_bytes", "Resident memory of all workers.", "model", "version"
+        )
+        self.worker_peak_memory = gauge(
+            "worker_peak_memory_bytes",
+            "Most that one worker was seen to hold, as proportional set size.",
+            "model",
+            "version",
+        )
+        self.worker_cpu = counter(
+            "worker_cpu_seconds_total",
+            "Processor time of all workers that served, by what they did; without GPUs and child processes.",
+            "model",
+            "version",
+            "phase",
         )
         self.rollback_ready = gauge(
             "rollback_ready",

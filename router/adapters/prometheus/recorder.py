@@ -60,6 +60,10 @@ class LiveVersion:
     draining: bool
     memory_bytes: int
     """Resident bytes of all its workers."""
+    peak_memory_bytes: int | None = None
+    """Proportional set size of the largest worker so far; None while not known."""
+    processor_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Processor time of all its workers so far, by what they did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,8 @@ class LiveVerdict:
     """Seconds since 1970 at which it became that, or the comparison began; None where nothing is compared."""
     judged_until: float | None = None
     """Seconds since 1970 up to which answers are judged; None as above."""
+    cost_ratio: float | None = None
+    """Processor time of a predict over production's; None where nothing is compared, NaN while not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +260,8 @@ class PrometheusRecorder:
             catalog.draining,
             catalog.workers,
             catalog.worker_memory,
+            catalog.worker_peak_memory,
+            catalog.worker_cpu,
             catalog.model_ready,
             catalog.rollback_ready,
             catalog.score_psi,
@@ -261,6 +269,7 @@ class PrometheusRecorder:
             catalog.verdict,
             catalog.verdict_changed_at,
             catalog.evidence_horizon_at,
+            catalog.cost_ratio,
         ):
             family.drop()
         self._forget_retired()
@@ -291,6 +300,10 @@ class PrometheusRecorder:
                 catalog.draining.series(*labels).value = int(shown.draining)
                 catalog.workers.series(*labels).value = shown.workers
                 catalog.worker_memory.series(*labels).value = shown.memory_bytes
+                if shown.peak_memory_bytes is not None:
+                    catalog.worker_peak_memory.series(*labels).value = shown.peak_memory_bytes
+                for phase, seconds in shown.processor_seconds.items():
+                    catalog.worker_cpu.series(*labels, phase).value = seconds
         for version, ready in live.rollbacks.items():
             if version.model in self._models:
                 catalog.rollback_ready.series(version.model, str(version.number)).value = ready
@@ -310,6 +323,8 @@ class PrometheusRecorder:
                 catalog.verdict_changed_at.series(model, alias).value = shown.changed_at
             if shown.judged_until is not None:
                 catalog.evidence_horizon_at.series(model, alias).value = shown.judged_until
+            if shown.cost_ratio is not None:
+                catalog.cost_ratio.series(model, alias).value = shown.cost_ratio
 
     # Requests
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from router.core.events import DrainCutShort, Recorder, WorkerEnded
 from router.core.ids import Alias
 from router.core.loads import Priority
+from router.core.processor_time import ProcessorTime
 from router.errors import NotReady, Overloaded, VersionUnloaded
 from router.processes.process import Exit
 from router.protocol.messages import Batching, LoadSpec, Query, VersionInfo
@@ -81,6 +82,8 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._leaving: set[WorkerSlot] = set()
         """Workers that were let go, and still answer what they have."""
+        self._ended = ProcessorTime()
+        """Of workers that have ended."""
         self._recycler = MemoryRecycler(self, recorder)
         self._surge = SurgeScaler(self)
         self._repeats = IdleRepeats(self)
@@ -108,6 +111,14 @@ class Pool:
     def workers(self) -> list[WorkerHandle]:
         """Workers alive now, without the spare."""
         return [slot.worker for slot in self.slots]
+
+    @property
+    def processor_time(self) -> ProcessorTime:
+        """Which all workers took that ever joined, those that ended among them."""
+        total = ProcessorTime()
+        for one in (self._ended, *(slot.worker.processor_time for slot in (*self.slots, *self._leaving))):
+            total.add(one)
+        return total
 
     @property
     def can_answer(self) -> bool:
@@ -380,6 +391,7 @@ class Pool:
 
     def _worker_ended(self, slot: WorkerSlot) -> None:
         self._leaving.discard(slot)
+        self._ended.add(slot.worker.processor_time)
         error, (lost, again) = slot.exit_error(), slot.split_unanswered()
         for request in lost:
             request.fail(error)

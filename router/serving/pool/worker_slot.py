@@ -117,6 +117,8 @@ class BatchResult:
     answers: Sequence[Answer]
     started_at: float
     """`perf_counter` when the predict began."""
+    rows: int
+    """Of the predict, those among them that were for nobody."""
 
     def fact(self, version: VersionId) -> Predicted:
         """What is recorded of it. The request that waited longest is the first."""
@@ -127,9 +129,10 @@ class BatchResult:
             version,
             predict_seconds=self.answers[0].predict_seconds,
             queue_seconds=self.started_at - oldest.queued_at,
-            rows=sum(answer.rows for answer in self.answers),
+            rows=self.rows,
             requests=len(self.requests),
             scores=next((answer.scores for answer in self.answers if answer.scores), ()),
+            processor_seconds=self.answers[0].processor_seconds,
         )
 
 
@@ -318,7 +321,8 @@ class WorkerSlot:
             if request is not None:
                 requests.append(request)
                 wanted.append(answer)
-        self._owner.batch_answered(BatchResult(requests, wanted, started_at))
+        rows = sum(answer.rows for answer in answers)
+        self._owner.batch_answered(BatchResult(requests, wanted, started_at, rows))
 
     def _watch(self) -> None:
         # One timer for the worker, not one per batch: it looks when the limit could first be passed.

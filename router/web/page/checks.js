@@ -5,6 +5,7 @@ const CHECKS = {
   latency: "Slow answers",
   scores: "Scores",
   split: "Split",
+  cost: "Processor time",
 };
 
 function checkOf(one, name) {
@@ -13,13 +14,18 @@ function checkOf(one, name) {
 
 /** The table of `one`, the challenger `alias`; null where there are no checks. */
 function checksTable(alias, one, several) {
-  const rows = (one.checks ?? []).flatMap((check) =>
-    check.check === "scores" ? scoreRows(check) : check.check === "split" ? [splitCheckRow(check)] : [rateRow(check)]);
+  const rows = (one.checks ?? []).flatMap(rowsOf);
   if (!rows.length) return null;
   return el("section", { class: "card checks" },
     el("h3", null, several ? ["Checks of ", named(alias)] : "Checks"),
     table(["How ", named(alias), ` ${version(one.version)} does beside production ${version(one.production_version)}`, since(one)],
       ["Check", "Production", alias === "canary" ? "Canary" : alias, "Difference", "Verdict", "Why, and what is still needed"], rows, "wide"));
+}
+
+function rowsOf(check) {
+  if (check.check === "scores") return scoreRows(check);
+  if (check.check === "split") return [splitCheckRow(check)];
+  return [check.check === "cost" ? costRow(check) : rateRow(check)];
 }
 
 function since(one) {
@@ -69,6 +75,7 @@ function difference(value, interval, unit = "points", shown = points) {
 const REPORTED = { // in the words of `canary-router compare`; true: worth a look
   scores: { none: ["no shift", false], small: ["small shift", true], moderate: ["moderate shift", true], large: ["large shift", true] },
   split: { pass: ["as due", false], fail: ["split skew", true] },
+  cost: { none: ["no change", false], dearer: ["dearer", true], cheaper: ["cheaper", true] },
 };
 
 /** What only reports is neither good nor bad, so it has words of its own. */
@@ -76,10 +83,14 @@ function verdictOf(check) {
   if (check.judges !== false) return badge(check.verdict, true);
   if (check.check === "scores" && check.outputs?.[0]?.uncounted) return remark("not counted", true); // nothing passes
   if (check.check === "scores" && check.outputs?.[0]?.saturated && check.outputs[0].size === "none") return remark("out of range", true);
-  const found = check.check === "scores" ? check.outputs?.[0]?.size : check.verdict;
+  const found = check.check === "scores" ? check.outputs?.[0]?.size : check.check === "cost" ? changeOf(check) : check.verdict;
   const reported = own(own(REPORTED, check.check), String(found));
   return [reported ? remark(...reported) : badge("not_enough_data", true),
     el("span", { class: "aside line" }, "reported only")];
+}
+
+function changeOf(check) {
+  return isNumber(check.ratio) ? check.change || "none" : null;
 }
 
 function reason(check) {
@@ -137,4 +148,25 @@ function splitCheckRow(check) {
     verdictOf(check),
     reason(check),
   ];
+}
+
+/** What predicts take of a processor, at the rows that production's have. */
+function costRow(check) {
+  const limit = check.judges && isNumber(check.limit) && `fails above ${percent(check.limit, 3)} more`;
+  const known = isNumber(check.ratio);
+  return [
+    titled(CHECKS.cost, isNumber(check.rows_per_predict) && `of a predict of ${digits(check.rows_per_predict, 1)} rows`, limit),
+    costArm(check.production, known),
+    costArm(check.canary, known),
+    known ? difference(check.ratio, check.interval, "times", digits) : DASH,
+    verdictOf(check),
+    reason(check),
+  ];
+}
+
+function costArm(arm, known) {
+  if (!arm) return DASH;
+  return titled(known ? duration(arm.seconds) : "", `${count(arm.predicts)} predicts`,
+    isNumber(arm.processors) && `${digits(arm.processors)} processors for all`,
+    isNumber(arm.peak_memory_bytes) && `${count(arm.peak_memory_bytes / 2 ** 20)} MiB at most in a worker`);
 }

@@ -13,7 +13,6 @@ from itertools import count
 import msgspec
 import numpy as np
 
-from router.analysis.checks import Verdict
 from router.analysis.criteria import Criteria
 from router.analysis.fleet import Fleet
 from router.analysis.fleet_clocks import Moment
@@ -26,6 +25,7 @@ from router.analysis.run_state import RunState, RunStateData
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.counts import ArmCounters
 from router.analysis.statistics.records import Batch, cell_of
+from router.analysis.verdict import Verdict
 from router.core.ids import CANARY, GatewayId, VersionId
 from router.core.split import Split
 from tests.analysis.statistics.shared_traffic import Requests, Versions

@@ -17,11 +17,11 @@ from router.analysis.checks import (
     Report,
     ScoreCheck,
     SplitCheck,
-    Verdict,
 )
 from router.analysis.criteria import Criteria
 from router.analysis.statistics.cell_recorder import Observation
 from router.analysis.statistics.drift import ArmScores, OutputShift
+from router.analysis.verdict import Verdict
 from router.core.ids import Alias
 from router.core.scores import ClassSpec, ScoreSpec
 from router.core.split import Split

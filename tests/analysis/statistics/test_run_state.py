@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.analysis.checks import Verdict
 from router.analysis.criteria import Criteria
 from router.analysis.run_state import DAY_CELLS, RunState
 from router.analysis.statistics.cell_recorder import CellRecorder, Observation
 from router.analysis.statistics.durations import bin_of
 from router.analysis.statistics.records import ArmRecord, Ranges, Record, RunCell, merge
+from router.analysis.verdict import Verdict
 from router.core.ids import CANARY
 from router.core.scores import ClassSpec, OutputSpec, ScoreSpec
 from tests.analysis.statistics.observed import Observed, request, split_of

@@ -11,10 +11,10 @@ from typing import Literal, get_args
 import numpy as np
 import pytest
 
-from router.analysis.checks import Verdict
 from router.analysis.criteria import Criteria
 from router.analysis.statistics.durations import bin_of
 from router.analysis.statistics.records import CELL_SECONDS, MINUTE_CELLS
+from router.analysis.verdict import Verdict
 from router.core.split import Split
 from tests.analysis.statistics.shared_traffic import Requests, Users, Versions
 from tests.analysis.statistics.simulated_fleet import Judge, World, failed_by
