@@ -71,15 +71,15 @@ def test_a_volume_of_all_pods_is_opened_to_a_group_once() -> None:
 @pytest.mark.parametrize(
     ("models", "values", "mebibytes"),
     [
-        # 512 of the gateway, 64 of /dev/shm, 512 of unsent answers; two versions of 512, and one that loads
-        ("sentiment: {}", {}, 1088 + 2 * 512 + 512),
-        ("sentiment:", {"server": {"unsent_answers_mib": 100}}, 676 + 3 * 512),
-        ("a: {}\n  b: {}", {}, 1088 + 4 * 512 + 512),
-        ("a: {workers: 3}\n  b: {}", {}, 1088 + 2 * 3 * 512 + 2 * 512 + 3 * 512),
-        ("a: {load_memory_mib: 2000, worker_memory_mib: 100}\n  b: {}", {}, 1088 + 3 * 2100 + 2 * 512),
-        ("a: {split: {production: 80, canary: 20, third: 0}}", {}, 1088 + 4 * 512),
-        ("a: {keep_previous_seconds: 3600}", {}, 1088 + 4 * 512),
-        ("a: {environment: own}", {}, 1088 + 3 * (512 + 192)),
+        # 768 of the gateway, 64 of /dev/shm, 512 of unsent answers; two versions of 512, and one that loads
+        ("sentiment: {}", {}, 1344 + 2 * 512 + 512),
+        ("sentiment:", {"server": {"unsent_answers_mib": 100}}, 932 + 3 * 512),
+        ("a: {}\n  b: {}", {}, 1344 + 4 * 512 + 512),
+        ("a: {workers: 3}\n  b: {}", {}, 1344 + 2 * 3 * 512 + 2 * 512 + 3 * 512),
+        ("a: {load_memory_mib: 2000, worker_memory_mib: 100}\n  b: {}", {}, 1344 + 3 * 2100 + 2 * 512),
+        ("a: {split: {production: 80, canary: 20, third: 0}}", {}, 1344 + 4 * 512),
+        ("a: {keep_previous_seconds: 3600}", {}, 1344 + 4 * 512),
+        ("a: {environment: own}", {}, 1344 + 3 * (512 + 192)),
         ("a: {}", {"memory": {"workerMiB": 100, "gatewayMiB": 200}, "sharedMemoryMiB": 1}, 713 + 300),
         ("a: {}", {"memory": {"limitMiB": 4096}}, 4096),
     ],
