@@ -93,6 +93,11 @@ def test_keys_of_the_section_server_have_the_ranges_that_the_gateway_has() -> No
         ({"config": ""}, "config: is empty; it is the text of your router.yaml"),
         ({"config": "models: ["}, "config: is no YAML that Helm can read"),
         ({"config": "models: {}\n"}, "config: names no model"),
+        ({"config": "models: {a: 3}\n"}, "config: what stands under `a` is no mapping of keys"),
+        (
+            {"config": CONFIG.replace("{uri:", "[").replace("}", "]", 1)},
+            "config: what stands under `registry`",
+        ),
         ({"config": CONFIG + "server: {drain_seconds: 5}\n"}, "config: has the section `server`"),
         ({"config": CONFIG + "fleet:\n"}, "config: has the section `fleet`"),
         ({"config": "{models: {a: {}}}"}, "config: nothing can be written below it"),

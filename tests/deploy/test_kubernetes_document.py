@@ -42,7 +42,14 @@ def test_commands_in_a_pod_are_those_of_the_command_line() -> None:
         command.make_context(name, arguments, parent=click.Context(commands))
         names.add(name)
 
-    assert names == {"status", "compare", "plan", "split", "promote", "rollback", "abort", "resume"}
+    assert names == {"status", "compare", "plan", "split", "promote", "rollback", "abort", "resume", "off"}
+
+
+def labels_of_pods(found: list[Object]) -> dict[str, str]:
+    """Labels of the pods."""
+    (deployment,) = (one for one in found if one["kind"] == "Deployment")
+    labels: dict[str, str] = deployment["spec"]["template"]["metadata"]["labels"]
+    return labels
 
 
 def test_objects_that_are_named_are_made(found: list[Object]) -> None:
@@ -52,6 +59,10 @@ def test_objects_that_are_named_are_made(found: list[Object]) -> None:
 
     assert named == {f"deployment/{NAME}", f"service/{NAME}"} <= made
     assert all(f"--namespace {NAMESPACE} " in line for line in typed)
+    selected = {word for line in typed for word in line.split() if word.startswith("app.kubernetes.io/")}
+    labels = labels_of_pods(found)
+    assert selected
+    assert all(labels[key] == value for key, value in (word.split("=") for word in selected))
     hosts = set(re.findall(rf"{RELEASE}[a-z-]*(?=\.{NAMESPACE}\.svc)", DOCUMENT.read_text()))
     assert {f"service/{host}" for host in hosts} <= made
     assert len(hosts) == 3

@@ -18,6 +18,11 @@
 {{- if not (and (kindIs "map" $written.models) $written.models) -}}
 {{- fail "config: names no model; it needs at least `models: {sentiment: {}}`" -}}
 {{- end -}}
+{{- range $path, $part := merge (pick $written "registry" "environments") $written.models -}}
+{{- if not (or (kindIs "map" $part) (kindIs "invalid" $part)) -}}
+{{- fail (printf "config: what stands under `%s` is no mapping of keys" $path) -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $written -}}
 {{- end -}}
 
