@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from router.settings import Settings
 from tests.deploy.chart import NAME, VALUES, Object, container_of, named, objects, pod_of
 from tests.deploy.test_chart import image_environment
 from tests.deploy.test_image import final_stage, only
@@ -88,6 +89,30 @@ def test_memory_is_asked_for_what_is_loaded_at_once(models: str, values: Object,
     resources = container_of(objects({**VALUES, "config": f"models:\n  {models}\n", **values}))["resources"]
 
     assert resources["requests"]["memory"] == resources["limits"]["memory"] == f"{mebibytes}Mi"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"split": {"production": 100}},
+        {"split": {"production": 50, "third": 50}},
+        {"split": {"production": 80, "canary": 20, "third": 0}},
+        {"aliases": {"production": "champion", "previous": "former"}},
+    ],
+    ids=str,
+)
+def test_as_many_versions_are_reckoned_with_as_the_gateway_loads(model: Object) -> None:
+    """Of each role one, whatever its share."""
+    roles = Settings.model_validate({"models": {"a": model}}).models["a"].aliases.roles
+    config = json.dumps({"a": model}, indent=2)
+    memory = {"gatewayMiB": 256, "workerMiB": 100}
+    small = {"memory": memory, "sharedMemoryMiB": 1, "server": {"unsent_answers_mib": 1}}
+    values = {**VALUES, **small, "config": f"models: {config}\n"}
+
+    assert (
+        container_of(objects(values))["resources"]["limits"]["memory"] == f"{258 + 100 * len(roles) + 100}Mi"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@
 {{- $worker := default $memory.workerMiB $model.load_memory_mib | int64 -}}
 {{- $worker = default 0 $model.worker_memory_mib | int64 | add $worker | int64 -}}
 {{- $version := mul $worker (default 1 $model.workers) | int64 -}}
-{{- $versions := default (dict "production" 95 "canary" 5) $model.split | len -}}
+{{- /* A canary without a share is loaded, too. */ -}}
+{{- $versions := merge (dict "production" 0 "canary" 0) (default dict $model.split) | len -}}
 {{- if gt (default 0 $model.keep_previous_seconds | float64) 0.0 -}}
 {{- $versions = add1 $versions -}}
 {{- end -}}
