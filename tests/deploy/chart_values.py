@@ -26,8 +26,9 @@ def values() -> st.SearchStrategy[Object]:
 def _that_go_together(drawn: Object) -> st.SearchStrategy[Object]:
     """What is refused by a sentence, where one value does not go with another, is not drawn."""
     scaling = drawn.get("autoscaling", {})
-    if scaling.get("minReplicas", 2) > scaling.get("maxReplicas", 6):
-        scaling["maxReplicas"] = scaling["minReplicas"]
+    least = scaling.get("minReplicas", 2)
+    if least > scaling.get("maxReplicas", 6):
+        scaling["maxReplicas"] = least
     if not drawn.get("admin", {}).get("tls", {}).get("secret"):
         drawn["admin"] = {**drawn.get("admin", {}), "networkEncrypts": True}
     route = drawn.get("httpRoute", {})
