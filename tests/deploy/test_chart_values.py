@@ -42,6 +42,7 @@ OF_THE_CHART = {
 """Keys of `server` that follow from other values."""
 
 
+# Shrinking would render for minutes; what failed is some keys, which are shown.
 @settings(max_examples=examples(60), phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
 @given(values())
 def test_whatever_values_are_given_every_object_is_valid_and_the_gateway_starts_with_its_configuration(
