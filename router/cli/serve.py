@@ -12,6 +12,7 @@ import click
 from router.adapters.config.file import load_settings
 from router.adapters.log.format import install_exception_hooks, loop_exception_handler
 from router.adapters.log.writer import STDERR, STDOUT
+from router.adapters.service_manager import ServiceManager
 from router.app.build import Instruments
 from router.app.reload import Certificates
 from router.app.run import GatewayServer
@@ -41,11 +42,12 @@ def check_config(config_path: Path, flags: dict[str, str]) -> int:
 def run_gateway(config_path: Path, flags: dict[str, str], instruments: Instruments | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns 0 after a stop, 1 without a port, 2 with a bad install or
     configuration. An exit waits for nobody who does not read what is printed."""
+    manager = ServiceManager.of(os.environ)
     try:
         require_compiled_parser()
         install_exception_hooks()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(GatewayServer(config_path, flags, instruments)))
+            runner.run(_serve(GatewayServer(config_path, flags, instruments), manager))
     except SlowParser as error:
         return _failed(2, [str(error)])
     except ConfigRefused as refused:
@@ -66,7 +68,7 @@ def _failed(code: int, problems: Iterable[str]) -> int:
     return code
 
 
-async def _serve(server: GatewayServer) -> None:
+async def _serve(server: GatewayServer, manager: ServiceManager) -> None:
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[signal.Signals] = loop.create_future()
     loop.set_exception_handler(loop_exception_handler)
@@ -75,11 +77,12 @@ async def _serve(server: GatewayServer) -> None:
     async with server:
         asked = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, asked.set)
-        reloading = loop.create_task(_reload_when(asked, server))
-        _announce(server)
+        reloading = loop.create_task(_reload_when(asked, server, manager))
+        manager.listening(_announce(server))
         freeze_heap()
         # Who is in front of a terminal is no load balancer, and does not want to wait for one.
         server.begin_drain(waits_for_balancers=await stop is signal.SIGTERM)
+        manager.stopping()
         for number in _STOPS:
             loop.add_signal_handler(number, server.cut_drain_short)
         reloading.cancel()
@@ -90,15 +93,18 @@ def _resolve(stop: asyncio.Future[signal.Signals], number: signal.Signals) -> No
         stop.set_result(number)
 
 
-async def _reload_when(asked: asyncio.Event, server: GatewayServer) -> None:
+async def _reload_when(asked: asyncio.Event, server: GatewayServer, manager: ServiceManager) -> None:
     while True:
         await asked.wait()
         asked.clear()
+        manager.reloading()
         with suppress(ConfigRefused):  # the log says what is wrong; the configuration in force stays
             await server.reload()
+        manager.reloaded()
 
 
-def _announce(server: GatewayServer) -> None:
+def _announce(server: GatewayServer) -> str:
+    """Print what is served and where; returns the address of the traffic."""
     settings = server.settings.server
     url = base_url(*server.traffic_address, encrypted=settings.tls is not None)
     admin = base_url(*server.admin_address, encrypted=settings.admin_tls is not None)
@@ -106,6 +112,7 @@ def _announce(server: GatewayServer) -> None:
     # Standard output: scripts wait for this line; everything else goes to standard error.
     STDOUT.write(f"canary-router serves {names} on {url} (admin {admin})")
     STDOUT.close()
+    return url
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
