@@ -109,6 +109,10 @@ class Objection(StrEnum):
     TOO_OLD = "too_old"
     AHEAD = "ahead"
     METADATA = "metadata"
+    NOT_READ = "not_read"
+    """The registry did not say what it has of the version."""
+    NO_KEY = "no_key"
+    """The key by which a signature is checked can not be read."""
 
 
 Objections = Mapping[Objection, str]
