@@ -87,14 +87,22 @@ class GateWatch:
             return _not_read(version, error)
         if silence is not None:
             raise silence
-        try:
-            key = None if gate.key_path is None else await in_disk_thread(_read_key, gate.key_path)
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            return not_judged(version, Objection.NO_KEY, f"gate.key_file can not be used: {why}")
-        evidence = await self._source.gate_evidence(version, gate.require, deadline_seconds=QUESTION_SECONDS)
-        max_age_seconds = gate.max_age_hours * 3600 if manager.gate_holds.ages(version) else None
-        return judge(evidence, GateRules(max_age_seconds, key), self._wall())
+        ages = manager.gate_holds.ages(version)
+        return await judged(self._source, version, gate, ages=ages, now=self._wall())
+
+
+async def judged(
+    source: GateSource, version: VersionId, gate: GateSettings, *, ages: bool, now: float
+) -> GateJudgement:
+    """What `source` has of `version`, judged by `gate` at `now`, in seconds since 1970. `ages`: whether its
+    record may be too old. Raises RegistryError."""
+    try:
+        key = None if gate.key_path is None else await in_disk_thread(_read_key, gate.key_path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return not_judged(version, Objection.NO_KEY, f"gate.key_file can not be used: {why}")
+    evidence = await source.gate_evidence(version, gate.require, deadline_seconds=QUESTION_SECONDS)
+    return judge(evidence, GateRules(gate.max_age_hours * 3600 if ages else None, key), now)
 
 
 def _not_read(version: VersionId, error: str) -> GateJudgement:
