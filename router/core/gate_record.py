@@ -96,7 +96,8 @@ class Override:
 
 
 class Objection(StrEnum):
-    """Why a record does not count, or a version is not let through; labels of metrics, so never renamed."""
+    """Why a record does not count, or a version is not let through. Names that state, log and notifications
+    have, so they stay."""
 
     NO_RECORD = "no_record"
     UNREADABLE = "unreadable"
@@ -109,6 +110,10 @@ class Objection(StrEnum):
     TOO_OLD = "too_old"
     AHEAD = "ahead"
     METADATA = "metadata"
+    NOT_READ = "not_read"
+    """The registry did not say what it has of the version."""
+    NO_KEY = "no_key"
+    """The key by which a signature is checked can not be read."""
 
 
 Objections = Mapping[Objection, str]
@@ -320,8 +325,11 @@ def _document(tag: str, keys: Collection[str]) -> dict[str, Any]:
         raise RecordRefused(f"it is longer than {MOST_BYTES} bytes")
     try:
         document = orjson.loads(tag)
+        orjson.dumps(document)  # which takes less deeply nested values; the signature is over what it gives
     except orjson.JSONDecodeError:
         raise RecordRefused("it is not JSON") from None
+    except orjson.JSONEncodeError:
+        raise RecordRefused("it is nested too deeply") from None
     if not isinstance(document, dict):
         raise RecordRefused("it is not a JSON object")
     number = document.get("format")
