@@ -1,0 +1,103 @@
+"""One metric on all rows of a hold-out: both versions' values, and the interval of their difference."""
+
+import math
+import warnings
+
+import numpy as np
+
+from router.gate.errors import MetricRefused
+from router.gate.kept_rows import PairedRows
+from router.gate.named_metrics import Metric
+from router.gate.statistics.bootstrap import RESAMPLES, Rows, bootstrap
+from router.gate.statistics.delong import delong
+from router.gate.statistics.difference import Difference, Floats, Interval, Method, widened_for_few
+from router.gate.statistics.paired_mean import paired_mean
+
+
+def compare(metric: Metric, rows: PairedRows) -> Difference:
+    """Candidate against production on the same rows. Raises MetricRefused where the metric has no value.
+
+    A metric that is a mean of a value per row has a paired t interval, `roc_auc` DeLong's, any other a
+    bootstrap's; each over groups where rows have some.
+    """
+    if metric.method is Method.DELONG:
+        areas = delong(rows.targets == 1.0, rows.candidate, rows.production, rows.groups)
+        return _difference(metric, Method.DELONG, rows, areas.candidate, areas.production, areas.interval)
+    candidate = _measured(metric, rows.targets, rows.candidate)
+    production = _measured(metric, rows.targets, rows.production)
+    if candidate.ndim == 1:
+        largest = metric.largest
+        if largest is None:
+            largest = float(max(candidate.max(), production.max()) - min(candidate.min(), production.min()))
+        interval = paired_mean(candidate - production, rows.groups, largest)
+        values = float(candidate.mean()), float(production.mean())
+        return _difference(metric, Method.PAIRED_MEAN, rows, *values, interval)
+    values = float(candidate), float(production)
+    interval = _resampled(metric, rows, *values)
+    return _difference(metric, Method.BOOTSTRAP, rows, *values, interval)
+
+
+def _measured(metric: Metric, targets: Floats, answers: Floats) -> Floats:
+    """What the metric's function returns: shape (n,) or (). Raises MetricRefused for anything else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what has no true value a scorer says 0, and warns
+            found = np.asarray(metric.function(targets, answers), dtype=np.float64)
+    except Exception as error:  # somebody else's code
+        raise MetricRefused(f"{metric.name} can not be computed of these rows: {error}") from error
+    if found.shape not in ((), targets.shape):
+        raise MetricRefused(f"{metric.name} returned shape {found.shape} of {len(targets)} rows")
+    if not np.isfinite(found).all():
+        raise MetricRefused(f"{metric.name} has no finite value on these rows")
+    return found
+
+
+def _resampled(metric: Metric, rows: PairedRows, candidate: float, production: float) -> Interval:
+    def difference(places: Rows) -> float:
+        targets = rows.targets[places]
+        try:
+            return float(metric.function(targets, rows.candidate[places])) - float(
+                metric.function(targets, rows.production[places])
+            )
+        except ValueError:  # of one label only, for instance
+            return math.nan
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        interval = bootstrap(difference, candidate - production, len(rows.targets), rows.groups, RESAMPLES)
+    differ = rows.candidate != rows.production
+    largest = max(abs(candidate), abs(production)) if metric.largest is None else metric.largest
+    if rows.groups is None:
+        return widened_for_few(interval, int(differ.sum()), _rarest(metric, rows.targets), largest, "rows")
+    differing = int(np.count_nonzero(np.bincount(rows.groups, weights=differ)))
+    return widened_for_few(interval, differing, int(rows.groups.max()) + 1, largest, "groups")
+
+
+def _rarest(metric: Metric, targets: Floats) -> int:
+    """Rows that a metric may rest on: of those with the rarest label."""
+    if not metric.two_labels:
+        return len(targets)
+    return int(np.unique(targets, return_counts=True)[1].min())
+
+
+def _difference(
+    metric: Metric, method: Method, rows: PairedRows, candidate: float, production: float, interval: Interval
+) -> Difference:
+    low, high = interval.low, interval.high
+    point = candidate - production
+    if not metric.greater_is_better:
+        point, low, high = -point, -high, -low
+    groups = None if rows.groups is None else int(rows.groups.max()) + 1
+    return Difference(
+        metric.name,
+        metric.greater_is_better,
+        candidate,
+        production,
+        point,
+        low,
+        high,
+        len(rows.targets),
+        groups,
+        method,
+        interval.notes,
+    )
