@@ -61,6 +61,7 @@ def shares_json(routes: ModelRoutes | None) -> dict[str, Any] | None:
             "configured": configured[alias],
             "capped": alias in routes.capped,
             "breaker_open": alias in routes.broken,
+            "gated": alias in routes.gated,
         }
         for alias in configured
     }
@@ -92,7 +93,7 @@ def _why(routes: ModelRoutes, alias: Alias) -> str:
         return ""
     if alias not in routes.bound:
         return f" of {percent(configured)}"
-    why = "breaker" if alias in routes.broken else "capped"
+    why = "gated" if alias in routes.gated else "breaker" if alias in routes.broken else "capped"
     return f" of {percent(configured)} ({why})"
 
 

@@ -139,6 +139,7 @@ def routes_to_json(routes: ModelRoutes) -> dict[str, Any]:
         "aspired": sorted(routes.aspired),
         "broken": sorted(routes.broken),
         "capped": dict(routes.capped),
+        "gated": sorted(routes.gated),
         "pins": {"count": routes.pins.count, "digest": routes.pins.digest},
     }
 
@@ -160,5 +161,6 @@ def routes_from_json(model: str, document: Mapping[str, Any]) -> ModelRoutes:
         aspired=frozenset(map(Alias, document["aspired"])),
         broken=frozenset(map(Alias, document["broken"])),
         capped={Alias(alias): int(share) for alias, share in document["capped"].items()},
+        gated=frozenset(map(Alias, document.get("gated", ()))),  # lines of former versions have none
         pins=Pins(int(document["pins"]["count"]), str(document["pins"]["digest"])),
     )
