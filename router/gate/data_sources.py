@@ -52,9 +52,7 @@ def _downloaded(source: str, directory: str) -> Path:
 
     loaded = get_source(dataset).load(directory)
     if not isinstance(loaded, str):
-        raise DataRefused(
-            f"the dataset {name} of run {run_id} lies in {dataset.source_type} and in no file"
-        )
+        raise DataRefused(f"the dataset {name} of run {run_id} lies in {dataset.source_type} and in no file")
     return Path(loaded)
 
 

@@ -30,9 +30,9 @@ class Signature:
 
 
 def signature_in(directory: Path) -> Signature | None:
-    """None for a version without one, or whose MLmodel can not be read: then MLflow can not load it either."""
+    """None for a version without one, or whose MLmodel can not be read: MLflow can not load that either."""
     try:
-        document = yaml.load(_content(directory / MODEL_FILE, _MOST_MODEL_BYTES), yaml.CSafeLoader)  # noqa: S506 - a safe loader
+        document = yaml.load(_content(directory / MODEL_FILE, _MOST_MODEL_BYTES), yaml.CSafeLoader)
         written = document["signature"]
         parts = [_fields(written.get(part)) for part in ("inputs", "outputs", "params")]
     except (OSError, yaml.YAMLError, orjson.JSONDecodeError, LookupError, TypeError, AttributeError):

@@ -1,7 +1,7 @@
 """Whether callers of production can call the candidate, by the signatures that both were logged with. Pure.
 
-A request that production takes must be one that the candidate takes, and an answer must have what callers read
-of production's. Everything that was logged otherwise is named, column by column.
+A request that production takes must be one that the candidate takes, and an answer must have what callers
+read of production's. Everything that was logged otherwise is named, column by column.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -47,11 +47,8 @@ def _inputs(production: Fields, candidate: Fields, sent: Collection[str]) -> Ite
     added = [name for name in new if name not in old]
     needed = [name for name in added if _required(new[name]) and name not in sent]
     if needed:
-        yield (
-            f"it requires {_names(needed)}, which production does not need: callers that do not send it get an"
-            " error, and --sends says that all of them do",
-            True,
-        )
+        hint = "callers that do not send it get an error, and --sends says that all of them do"
+        yield f"it requires {_names(needed)}, which production does not need: {hint}", True
     if declared := [name for name in added if name in sent]:
         yield f"it requires {_names(declared)}, which callers are said to send already", False
     if optional := [name for name in added if not _required(new[name])]:
