@@ -250,6 +250,8 @@ _SENTENCES: dict[str, Callable[[Entry, Details], str]] = {
     "breaker_closed": _act("breaker of {target} closed"),
     "capped": _capped,
     "cap_lifted": _act("cap on {target} lifted"),
+    "gate_passed": _act("{target} passed the gate"),
+    "gate_not_passed": _act("{target} did not pass the gate"),
     "break_glass_on": _act("break-glass, every canary is off"),
     "break_glass_off": _act("break-glass is over"),
     "pins": _pins,

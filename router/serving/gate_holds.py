@@ -13,6 +13,7 @@ from router.settings import ModelSettings
 from router.settings.gate import GateSettings
 
 NOT_JUDGED = "what the registry says of it was not read yet"
+_PASSES = ("passed", "overridden")
 _LONGEST_WORD = 500
 """Characters of what a record keeps of why a version passed."""
 
@@ -135,6 +136,15 @@ class GateHolds:
             "state": state,
             "why": redact(judged.why_not) if judged is not None else NOT_JUDGED,
             "objections": list(judged.objections) if judged is not None else [],
+        }
+
+    def passes(self) -> dict[Alias, bool]:
+        """Of each alias of which the gate is asked, whether what it serves has passed, as far as is known."""
+        shown = {alias: self.to_json(alias) for alias in self._model.bound}
+        return {
+            alias: one["state"] in _PASSES
+            for alias, one in shown.items()
+            if one is not None and one["state"] != "not_judged"
         }
 
     def warnings(self) -> list[str]:

@@ -169,6 +169,11 @@ class Catalog(Store):
         self.split_cap = gauge(
             "split_cap_ratio", "Share of keys that a cap leaves to what the alias serves, 0 to 1.", *_ALIAS
         )
+        self.gate_passed = gauge(
+            "gate_passed",
+            "1 where what the alias serves has passed the gate, or has an override, 0 where not.",
+            *_ALIAS,
+        )
         self.verdict = gauge(
             "verdict", "1 for what the comparison of an alias with production says now.", *_ALIAS, "verdict"
         )

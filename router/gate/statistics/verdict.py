@@ -8,7 +8,8 @@ from router.gate.statistics.difference import Difference
 
 NOT_WORSE = "not worse"
 BETTER = "better"
-_MOST_ROWS = 1e12
+_LONGEST_WAY = 1e4
+"""Times as far as the point is from the bound: an interval so much too wide takes 10⁸ times the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,10 @@ def _criterion(difference: Difference, name: str, bound: float, asked: str) -> C
     rows = _rows_to_decide(difference, bound)
     if rows is not None:
         needed = f"about {rows} rows would decide at the seen variance, there are {difference.rows}"
-    elif difference.point == bound:
-        needed = "the seen difference is the bound itself, so no number of rows is known to decide"
-    else:
+    elif math.isinf(difference.low):
         needed = f"{difference.rows} rows say too little to foresee how many would decide"
+    else:
+        needed = "the seen difference is the bound itself, or nearly, so no number of rows is known to decide"
     seen = f"between {_amount(difference.low)} and {_amount(difference.high)}"
     sentence = f"open whether {name}: {seen}, {asked}; {needed}"
     return Criterion(name, bound, Verdict.NOT_ENOUGH_DATA, sentence, rows)
@@ -96,10 +97,9 @@ def _rows_to_decide(difference: Difference, bound: float) -> int | None:
     half = (
         difference.point - difference.low if difference.point > bound else difference.high - difference.point
     )
-    if not way or not math.isfinite(half):
+    if not math.isfinite(half) or half > _LONGEST_WAY * way:
         return None
-    rows = difference.rows * (half / way) ** 2
-    return math.ceil(rows) if rows <= _MOST_ROWS else None
+    return math.ceil(difference.rows * (half / way) ** 2)
 
 
 def _amount(value: float) -> str:
