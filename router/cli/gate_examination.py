@@ -149,7 +149,7 @@ def metadata_finding(evidence: GateEvidence, required: Sequence[str]) -> Finding
 def environment_finding(here: VersionHere, info: VersionInfo) -> Finding:
     """What its Python environment is, and how that differs from the one in which it was logged."""
     if (own := here.environment) is not None:
-        size = f"Python {own.about.python}, {own.about.size_bytes >> 20} MiB"
+        size = f"Python {own.about.python}, {own.about.size_bytes / (1 << 20):.0f} MiB"
         notes = [*own.about.differences, *([own.note] if own.note else ()), *info.mismatches]
         return judged(ENVIRONMENT, [], f"what it requires is built: {size}", notes)
     well = "it is loaded in an environment like that in which it was logged"

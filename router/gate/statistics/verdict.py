@@ -74,10 +74,14 @@ def judge(difference: Difference, max_loss: float, min_gain: float | None = None
 
 def _criterion(difference: Difference, name: str, bound: float, asked: str) -> Criterion:
     if difference.low >= bound:
-        sentence = f"{name}: {_amount(difference.low)} at least, {asked}"
+        sentence = (
+            f"{name}: {_amount(difference.low)} at {'most' if difference.low < 0 else 'least'}, {asked}"
+        )
         return Criterion(name, bound, Verdict.PASS, sentence)
     if difference.high < bound:
-        sentence = f"not {name}: {_amount(difference.high)} at most, {asked}"
+        failed = "worse" if name == NOT_WORSE else f"not {name}"
+        limit = "least" if difference.high < 0 else "most"
+        sentence = f"{failed}: {_amount(difference.high)} at {limit}, {asked}"
         return Criterion(name, bound, Verdict.FAIL, sentence)
     rows = _rows_to_decide(difference, bound)
     if rows is not None:
