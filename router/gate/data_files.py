@@ -170,6 +170,8 @@ def _sentence(error: Exception) -> str:
         return "is not UTF-8"
     if found := _TOO_MANY_VALUES.search(str(error)):
         return f"has {found[3]} values in line {found[2]}, more than its {found[1]} columns"
+    if isinstance(error, pd.errors.ParserWarning):
+        return "has more values in its first row than columns in its header"
     if isinstance(error, OSError) and error.strerror:
         return f"can not be read: {error.strerror}"
     return f"can not be read: {' '.join(str(error).split())[:200]}"
@@ -214,10 +216,10 @@ def _csv_columns(file: Path) -> tuple[str, ...]:
 def _csv_chunks(
     file: Path, columns: Sequence[str], wanted: Sequence[str], text: Collection[str], rows: int
 ) -> Iterator[pd.DataFrame]:
-    texts = {name: str for name in wanted if name in text}
+    # Without `usecols`, with which pandas takes lines of too many values, and texts in other encodings.
+    texts = {name: str for name in columns if name in text}
     options: dict[str, Any] = {
         "index_col": False,
-        "usecols": list(wanted),
         "dtype": texts,
         "low_memory": False,
     }

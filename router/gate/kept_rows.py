@@ -86,6 +86,8 @@ class KeptRows:
     def _coded(self, arm: Arm, answers: Any, rows: int) -> Floats:
         if len(answers) != rows:
             raise AnswerRefused(arm, f"answered {len(answers)} rows where it was asked about {rows}")
+        if getattr(answers, "ndim", 1) != 1:
+            raise AnswerRefused(arm, f"answered with {answers.ndim} dimensions where one column is compared")
         if self._metric.needs is Needs.LABELS and self._cut_off is None:
             return self._labelled(arm, answers)
         numbers = numbers_in(answers)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -36,7 +36,13 @@ def text_of(value: Any) -> str | None:
 
 def texts_of(values: Any) -> tuple[list[str | None], Any]:
     """The different values of a column as texts, and of each row the place of its own; −1: it has none."""
-    places, different = pd.factorize(values)
+    column = pd.Series(values)
+    try:
+        places, different = pd.factorize(column)
+    except TypeError:  # a list, for instance, which is no label
+        places, different = pd.factorize(
+            column.map(lambda one: one if isinstance(one, Hashable) else math.nan)
+        )
     return [text_of(one) for one in different], places
 
 

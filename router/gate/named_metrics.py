@@ -127,7 +127,11 @@ def metric_of(name: str) -> Metric:
     names = scorer_names()
     if name in names:
         return scorer_of(name)
-    close = get_close_matches(name, [*NAMES, *names], n=1)
+    # First `roc_auc` for auc, and `f1` for f1_score: a part of a name says more than letters in common.
+    parts = [one for one in (*NAMES, *names) if one in name or name in one]
+    close = sorted(parts, key=lambda one: abs(len(one) - len(name))) or get_close_matches(
+        name, [*NAMES, *names]
+    )
     hint = f"did you mean {close[0]}?" if close else "there are " + ", ".join(NAMES)
     raise MetricRefused(
         f"there is no metric {name}: {hint} (also scikit-learn's scorers, or a function as module:function)"
