@@ -46,6 +46,7 @@ from router.errors import (
 )
 from router.gate.data_sources import local_path
 from router.gate.errors import Arm
+from router.gate.mlflow_run import log_run
 from router.gate.named_metrics import Metric, metric_of
 from router.gate.report import GateReport
 from router.processes.small_files import open_at_once
@@ -188,7 +189,7 @@ class _GateCommand:
         with self._data() as path:
             holdout = None if metric is None or path is None else self._holdout(metric, path)
             examined = self._with_backends(lambda backends: self._examine(backends, self._asked(holdout)))
-        report = self._report(examined)
+        report, trouble = self._logged(self._report(examined), examined, metric)
         if options.report is not None:
             _write(options.report, report)
         if options.output == "json":
@@ -197,7 +198,9 @@ class _GateCommand:
             print_report(report, Console())
         if options.write_tags:
             self._tag(report.of.version, GATE_TAG, gate_tag(report.record(), self._key))
-        return EXIT_CODES[report.verdict]
+        if trouble:
+            _say(trouble)
+        return EXIT_CODES[report.verdict] or (EXIT_MISUSE if trouble else 0)
 
     def override(self) -> int:
         """Write the tag that lets the version pass; returns 0."""
@@ -220,6 +223,21 @@ class _GateCommand:
             examined.findings,
             examined.holdout,
         )
+
+    def _logged(
+        self, report: GateReport, examined: Examined, metric: Metric | None
+    ) -> tuple[GateReport, str]:
+        """The report with MLflow's run, where one was asked for, and why there is none."""
+        if not self._options.mlflow_run or metric is None:
+            return report, ""
+        if examined.rows is None or examined.holdout is None:
+            return report, "MLflow was not asked: there are no answers to compare"
+        try:
+            # Opened once as the registry is, which refuses a database that MLflow would migrate.
+            open_registry(os.environ[_TRACKING], os.environ[_TRACKING])
+            return log_run(report, examined.rows, metric), ""
+        except RouterError as error:
+            return report, str(error)
 
     def _asked(self, holdout: HoldoutAsked | None) -> Asked:
         options = self._options

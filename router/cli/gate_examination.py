@@ -34,6 +34,7 @@ from router.gate.data import Holdout, open_holdout
 from router.gate.errors import AnswerRefused, Arm, GateRefused
 from router.gate.findings import Finding, Outcome, judged, not_checked
 from router.gate.holdout_answers import ask_both
+from router.gate.kept_rows import PairedRows
 from router.gate.model_files import Signature, example_in, signature_in
 from router.gate.named_metrics import Metric
 from router.gate.report import HoldoutResult
@@ -92,6 +93,8 @@ class Examined:
     against: VersionId
     findings: Sequence[Finding]
     holdout: HoldoutResult | None
+    rows: PairedRows | None
+    """Targets and answers that were compared; None without a result."""
 
 
 async def named_versions(
@@ -130,12 +133,10 @@ async def examine(
     both = {arm: signature_in(files[arm]) for arm in Arm}
     findings.append(signatures.compare_signatures(both[Arm.PRODUCTION], both[Arm.CANDIDATE], asked.sends))
     holdout = await examination.opened_holdout(_text_columns(both.values())) if asked.holdout else None
-    result = None
     async with examination.loaded(findings) as workers:
         if workers is not None:
-            more, result = await examination.ask(workers, files, holdout)
-            findings += more
-    return Examined(evidence, production, findings, result)
+            findings += await examination.ask(workers, files, holdout)
+    return Examined(evidence, production, findings, examination.result, examination.rows)
 
 
 def metadata_finding(evidence: GateEvidence, required: Sequence[str]) -> Finding:
@@ -174,6 +175,9 @@ class _Examination:
         self._asked = asked
         self._versions = versions
         self._say = say
+        self.result: HoldoutResult | None = None
+        """Of the hold-out, once both answered it and the answers were compared."""
+        self.rows: PairedRows | None = None
 
     async def fetch(self, arm: Arm) -> Path:
         limit = self._settings.registry.download_timeout_seconds
@@ -223,7 +227,7 @@ class _Examination:
 
     async def ask(
         self, workers: Mapping[Arm, WorkerHandle], files: Mapping[Arm, Path], holdout: Holdout | None
-    ) -> tuple[list[Finding], HoldoutResult | None]:
+    ) -> list[Finding]:
         """The examples, then the hold-out."""
         seconds = self._wanted.predict_timeout_seconds
         versions = {
@@ -235,7 +239,7 @@ class _Examination:
         try:
             findings.append(await example.check_examples(versions, examples, self._asked.sends))
             if holdout is None:
-                return findings, None
+                return findings
             check = holdout_answers.CHECK
             output = self._output(workers[Arm.PRODUCTION].info)
             answers = await ask_both(
@@ -243,23 +247,23 @@ class _Examination:
             )
             findings.append(answers.finding)
             if answers.finding.outcome is Outcome.FAIL and not answers.kept.rows:
-                return findings, None
+                return findings
             check = HOLDOUT
-            result = await asyncio.to_thread(self._judged, holdout, answers, output)
+            findings.append(await asyncio.to_thread(self._judged, holdout, answers, output))
         except AnswerRefused as refused:
             if refused.arm is Arm.PRODUCTION:
                 raise
             findings.append(Finding(check, Outcome.FAIL, f"it {refused.what}"))
-            return findings, None
-        findings.append(_holdout_finding(result))
-        return findings, result
+        return findings
 
     def _judged(
         self, holdout: Holdout, answers: holdout_answers.HoldoutAnswers, output: int | str
-    ) -> HoldoutResult:
+    ) -> Finding:
         asked = self._holdout
-        difference = compare(asked.metric, answers.kept.paired())
-        return HoldoutResult(
+        self.rows = answers.kept.paired()
+        difference = compare(asked.metric, self.rows)
+        judgement = judge(difference, asked.max_loss, asked.min_gain)
+        self.result = HoldoutResult(
             redact_uri(asked.source),
             holdout.digest(),
             asked.target,
@@ -269,8 +273,9 @@ class _Examination:
             difference,
             asked.max_loss,
             asked.min_gain,
-            judge(difference, asked.max_loss, asked.min_gain),
+            judgement,
         )
+        return Finding(HOLDOUT, Outcome(judgement.verdict.value), judgement.sentence, difference.notes)
 
     @property
     def _holdout(self) -> HoldoutAsked:
@@ -312,10 +317,3 @@ def _text_columns(both: Collection[Signature | None]) -> set[str]:
         for field in (signature.inputs if signature is not None else ())
         if field.get("type") == "string" and "name" in field
     }
-
-
-def _holdout_finding(result: HoldoutResult) -> Finding:
-    judgement = result.judgement
-    return Finding(
-        HOLDOUT, Outcome(judgement.verdict.value), judgement.sentence, tuple(result.difference.notes)
-    )
