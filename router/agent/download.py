@@ -58,19 +58,26 @@ def list_version(uri: str, tracking_uri: str, registry_uri: str) -> StoredVersio
         repository = get_artifact_repository(uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
         listing = _listed(repository)
     except ImportError as error:
-        scheme = uri.partition(":")[0].lower()
-        if (extra := _EXTRAS.get(scheme)) is None:
+        if (missing := not_installed(uri, error)) is None:
             raise
-        raise DownloadRefused(
-            f"its source lies at {scheme}://, and what reads that is not installed ({error}):"
-            f" pip install 'mlflow-canary-router[{extra}]'"
-        ) from error
+        raise DownloadRefused(f"its source {missing}") from error
     _check_names(listing)
     root = local_path(uri)
     changed = {} if root is None else {path: _changed_at(Path(root, path)) for path in listing}
     # MLflow's listing gives no times, and those of other stores have no common form.
     facts = sorted((os.fsencode(path).hex(), size, changed.get(path)) for path, size in listing.items())
     return StoredVersion(repository, listing, sha256(orjson.dumps(facts)).hexdigest())
+
+
+def not_installed(uri: str, error: ImportError) -> str | None:
+    """What to install so that `uri` can be read; None where no extra of this package has what is missing."""
+    scheme = uri.partition(":")[0].lower()
+    if (extra := _EXTRAS.get(scheme)) is None:
+        return None
+    return (
+        f"lies at {scheme}://, and what reads that is not installed ({error}):"
+        f" pip install 'mlflow-canary-router[{extra}]'"
+    )
 
 
 def _listed(repository: Any) -> Listing:

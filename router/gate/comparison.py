@@ -21,6 +21,10 @@ def compare(metric: Metric, rows: PairedRows) -> Difference:
     bootstrap's; each over groups where rows have some.
     """
     if metric.method is Method.DELONG:
+        if len(np.unique(rows.targets)) < 2:
+            raise MetricRefused(
+                f"{metric.name} has no value: all rows that both versions answered have one label"
+            )
         areas = delong(rows.targets == 1.0, rows.candidate, rows.production, rows.groups)
         return _difference(metric, Method.DELONG, rows, areas.candidate, areas.production, areas.interval)
     candidate = _measured(metric, rows.targets, rows.candidate)

@@ -31,6 +31,11 @@ def local_path(source: str) -> Iterator[Path]:
             found = _downloaded(source, directory)
         except DataRefused:
             raise
+        except ImportError as error:
+            from router.agent.download import not_installed  # which imports MLflow, that is here by now
+
+            why = not_installed(source, error) or f"can not be had: {error}"
+            raise DataRefused(f"{redact_uri(source)} {why}") from error
         except Exception as error:  # of MLflow, or of what an artifact store's library raises
             raise DataRefused(
                 f"{redact_uri(source)} can not be had: {redact_line(str(error) or repr(error))}"
@@ -49,11 +54,13 @@ def _downloaded(source: str, directory: str) -> Path:
         raise DataRefused(f"{source} is to be {DATASET}RUN_ID/NAME")
     dataset = _logged(run_id, name)
     from mlflow.data import get_source
+    from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
 
-    loaded = get_source(dataset).load(directory)
-    if not isinstance(loaded, str):
-        raise DataRefused(f"the dataset {name} of run {run_id} lies in {dataset.source_type} and in no file")
-    return Path(loaded)
+    lies_in = get_source(dataset)
+    if not isinstance(lies_in, FileSystemDatasetSource | HTTPDatasetSource):
+        raise DataRefused(f"the dataset {name} of run {run_id} lies in no file, but in {dataset.source_type}")
+    return Path(lies_in.load(directory))
 
 
 def _logged(run_id: str, name: str) -> Any:

@@ -48,7 +48,7 @@ class KeptRows:
         """Add the rows of one chunk, with one column of both versions' answers, as long as the chunk.
 
         An answer is a list, an array or a Series of numbers or labels, as JSON or the version gives them.
-        Raises AnswerRefused, which says of which version.
+        Raises AnswerRefused, which says of which version, and of which of the rows that were added.
         """
         kept = (
             targets,

@@ -96,6 +96,13 @@ def test_a_function_that_has_no_value_is_refused_by_name(name: str, sentence: st
         compare(metric_of(f"tests.gate.own_metrics:{name}"), rows("numbers"))
 
 
+def test_one_label_among_the_rows_that_both_answered_has_no_area() -> None:
+    """The hold-out has two, and rows that a version fails are left out."""
+    found = rows("scores")
+    with pytest.raises(MetricRefused, match="all rows that both versions answered have one label"):
+        compare(metric_of("roc_auc"), found._replace(targets=np.ones(400)))
+
+
 def test_a_value_that_is_no_number_is_refused() -> None:
     answers = rows("numbers")
     with pytest.raises(MetricRefused, match=r"can not be computed|has no finite value"):

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from router.analysis.checks import Verdict
+from router.core.gate_record import GateVerdict
 from router.gate.statistics.difference import Difference, Method
 from router.gate.statistics.verdict import judge
 
-PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.NOT_ENOUGH_DATA
+PASS, FAIL, OPEN = GateVerdict.PASS, GateVerdict.FAIL, GateVerdict.NOT_ENOUGH_DATA
 AMOUNTS = st.floats(-1, 1)
 
 
@@ -31,7 +31,7 @@ def difference(low: float, high: float, point: float | None = None, rows: int = 
     ],
 )
 def test_a_candidate_is_not_worse_when_the_whole_interval_is_within_the_loss(
-    low: float, high: float, verdict: Verdict
+    low: float, high: float, verdict: GateVerdict
 ) -> None:
     """PASS when l ≥ −max-loss, FAIL when u < −max-loss."""
     assert judge(difference(low, high), 0.005).verdict is verdict
@@ -48,9 +48,23 @@ def test_a_candidate_is_not_worse_when_the_whole_interval_is_within_the_loss(
         (-0.02, -0.006, FAIL),
     ],
 )
-def test_a_gain_that_is_asked_for_is_a_second_criterion(low: float, high: float, verdict: Verdict) -> None:
+def test_a_gain_that_is_asked_for_is_a_second_criterion(
+    low: float, high: float, verdict: GateVerdict
+) -> None:
     """Both must pass, one FAIL fails."""
     assert judge(difference(low, high), 0.005, 0.01).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sentence"),
+    [
+        (0.01, 0.02, "not worse: a gain of 0.01 at least, a loss of 0.005 is allowed"),
+        (-0.004, 0.02, "not worse: a loss of 0.004 at most, a loss of 0.005 is allowed"),
+        (-0.02, -0.01, "worse: a loss of 0.01 at least, a loss of 0.005 is allowed"),
+    ],
+)
+def test_a_bound_is_said_the_way_round_that_is_read(low: float, high: float, sentence: str) -> None:
+    assert judge(difference(low, high), 0.005).sentence == sentence
 
 
 def test_each_criterion_says_what_it_rests_on() -> None:
