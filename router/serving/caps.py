@@ -44,7 +44,6 @@ class CapsInForce:
         """While it is there, every alias but production is capped at 0."""
         self.breakers: BreakerRecords | None = None
         """None: nothing is kept of them."""
-
         self.passages: PassageRecords | None = None
         """None: nothing is kept of what passed the gate."""
 

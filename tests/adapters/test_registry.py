@@ -138,6 +138,9 @@ async def test_what_the_gate_wrote_is_read_with_what_no_other_version_shares(
     assert len({one.of for one in (first, second, copied)}) == 3
     assert len({one.of.fingerprint for one in (first, second, copied)}) == 3
     assert second.missing == ("tags.approved_by", "description")
+    # Whoever asks the server and whoever reads its database see one and the same version.
+    beside = await open_registry(f"sqlite:///{real.database}").gate_evidence(VersionId(model, 2), [])
+    assert beside.of == second.of
     real.client.set_model_version_tag(model, "2", "approved_by", "anna")
     real.client.update_model_version(model, "2", "better")
     again = await registry.gate_evidence(VersionId(model, 2), ["tags.approved_by", "description"])
